@@ -1,0 +1,1 @@
+"""The catalogue: every Qwen variant as data."""

@@ -1,0 +1,105 @@
+"""The command line: parse, dispatch, print. The only package that writes to stdout and stderr, and knows everybody.
+
+One file per command; a file is imported when its command is called, and imports what it needs inside functions.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from packager import __version__
+from packager.errors import ExitCode, PackError, from_foreign
+
+COMMANDS = {
+    "build": "Choose, fetch, convert, measure and package for a target.",
+    "fit": "Which Qwen runs on a device, in which form, and why.",
+    "targets": "The devices that are known, or one in full.",
+    "models": "The Qwen variants that are known, or one in full.",
+    "probe": "This machine, as a device: memory, instruction set, speed.",
+    "bench": "Measure a package again, beside its manifest.",
+    "run": "Answer one prompt with a package.",
+    "verify": "Check a package against its manifest, byte by byte.",
+    "doctor": "Which engines are installed, and the line that adds one.",
+    "cache": "What the build cache holds; --clear empties it.",
+}
+
+
+class Commands(click.Group):
+    """The commands by name; a module is imported only when its command runs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order people meet them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """The command of that name, from the module of that name."""
+        if name not in COMMANDS:
+            return None
+        from importlib import import_module
+
+        command: click.Command = import_module(f"packager.cli.{name}").command
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Add "did you mean" to click's own refusal."""
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+            from packager.names import did_you_mean
+
+            ctx.fail(f"No such command {args[0]!r}.{did_you_mean(args[0], COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list in --help, without importing a single command."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="qwen-pack")
+def app() -> None:
+    """From a device and a need to a measured Qwen package.
+
+    \b
+    qwen-pack fit   --target laptop-cpu        what would run there, and why
+    qwen-pack build --target laptop-cpu        fetch, convert, measure, package
+    """
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; the only place where an exception becomes a sentence and an exit code."""
+    try:
+        result = app.main(args=arguments, prog_name="qwen-pack", standalone_mode=False)
+        return int(result) if isinstance(result, int) else ExitCode.DONE
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return ExitCode.USAGE
+    except click.ClickException as error:
+        error.show()
+        return ExitCode.USAGE
+    except (KeyboardInterrupt, click.Abort):
+        _complain("Interrupted: no package was written; what was finished is in the cache.")
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output is gone (`qwen-pack models | head`): that is not an error.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.DONE
+    except Exception as error:
+        known = from_foreign(error)
+        if known is None:
+            raise
+        _complain(known.message, known.hint)
+        return known.exit_code
+
+
+def _complain(message: str, hint: str = "") -> None:
+    """One error on stderr; the word stands first so that colour carries nothing alone."""
+    click.echo(click.style("Error: ", fg="red", bold=True) + message, err=True)
+    if hint:
+        click.echo(f"       {hint}", err=True)
+
+
+__all__ = ["COMMANDS", "PackError", "app", "main"]

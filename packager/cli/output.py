@@ -1,0 +1,38 @@
+"""Data to stdout: one JSON object with its schema, or a table for people."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+
+
+def emit_json(command: str, payload: dict[str, Any]) -> None:
+    """The one object of a command, marked with the schema it follows."""
+    click.echo(json.dumps({"schema": f"qwen-pack/{command}/1", **payload}, indent=2, ensure_ascii=False))
+
+
+def emit_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = (), note: str = "") -> None:
+    """A table on stdout; columns named in `right` hold numbers. Tab-separated where stdout is not a terminal."""
+    if not sys.stdout.isatty():
+        click.echo("\t".join(columns))
+        for row in rows:
+            click.echo("\t".join(row))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title or None, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console = Console()
+    console.print(table)
+    if note:
+        console.print(f"[dim]{note}[/dim]")

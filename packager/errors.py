@@ -1,0 +1,76 @@
+"""Failures a person can act on: one sentence, a way on, an exit code."""
+
+from __future__ import annotations
+
+import errno
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What the shell sees. Scripts rely on these numbers."""
+
+    DONE = 0
+    BUG = 1
+    USAGE = 2
+    NOTHING_FITS = 3
+    BUDGET = 4
+    SOURCE = 5
+    INPUT = 6
+    RESOURCE = 7
+    INTERRUPTED = 130
+
+
+class PackError(Exception):
+    """A failure that is not a bug: `message` says what happened, `hint` the way on."""
+
+    def __init__(self, message: str, hint: str = "", exit_code: ExitCode = ExitCode.USAGE) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.exit_code = ExitCode(exit_code)
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".strip()
+
+
+def usage(message: str, hint: str = "") -> PackError:
+    """The caller asked for something that does not exist or cannot be (exit code 2)."""
+    return PackError(message, hint, ExitCode.USAGE)
+
+
+def unreachable(message: str, hint: str = "") -> PackError:
+    """A source did not answer, or does not let us in (exit code 5)."""
+    return PackError(message, hint, ExitCode.SOURCE)
+
+
+def bad_input(message: str, hint: str = "") -> PackError:
+    """A file is corrupt, unsafe or not what it claims to be (exit code 6)."""
+    return PackError(message, hint, ExitCode.INPUT)
+
+
+def no_room(message: str, hint: str = "") -> PackError:
+    """Disk or memory does not suffice (exit code 7)."""
+    return PackError(message, hint, ExitCode.RESOURCE)
+
+
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+def from_foreign(error: BaseException) -> PackError | None:
+    """The sentence for an exception of the system; None when it is a bug of ours."""
+    if isinstance(error, PackError):
+        return error
+    if isinstance(error, MemoryError):
+        return no_room("Memory ran out.", "Close other programs or choose a smaller variant.")
+    if isinstance(error, OSError):
+        where = f" {error.filename!r}" if error.filename else ""
+        if error.errno in _DISK_FULL:
+            return no_room(f"The disk is full{where}.", "Free some space, or choose another place with --out or QWEN_PACK_CACHE.")
+        if error.errno in _NOT_WRITABLE:
+            return usage(f"No permission to write or read{where}.", "Choose another folder with --out or QWEN_PACK_CACHE.")
+        if error.errno == errno.ENOENT and error.filename:
+            return usage(f"There is no file or folder{where}.", "Check the path.")
+        if error.errno == errno.ENOTDIR and error.filename:
+            return usage(f"A part of the path{where} is a file, not a folder.", "Choose another folder.")
+    return None

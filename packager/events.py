@@ -1,0 +1,58 @@
+"""What a running build says: frozen events, yielded by the pipeline, shown by the CLI and the TUI."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class StageStarted:
+    """Stage `stage` begins; it is number `index` (from 1) of `count`."""
+
+    stage: str
+    title: str
+    index: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class StageProgress:
+    """`done` of `total` `unit` ("B" for bytes, else a word); total is None while unknown."""
+
+    stage: str
+    done: int
+    total: int | None
+    unit: str = "B"
+
+
+@dataclass(frozen=True, slots=True)
+class StageNote:
+    """One line worth reading while the stage runs."""
+
+    stage: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class StageFinished:
+    """The stage is done: seconds it took, whether the cache had it, and facts worth a row."""
+
+    stage: str
+    seconds: float
+    cached: bool
+    summary: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StageFailed:
+    """The stage did not finish; the pipeline raises the same error next."""
+
+    stage: str
+    message: str
+    hint: str
+    exit_code: int
+
+
+Event = StageStarted | StageProgress | StageNote | StageFinished | StageFailed

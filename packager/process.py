@@ -1,0 +1,243 @@
+"""A stage in a child process: killable, its peak memory measured, its death one failed stage.
+
+The parent starts `python -m packager.process`, hands it a job as one JSON line and reads JSON lines back
+through a pipe of their own, so whatever an engine prints goes to the log and disturbs nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from packager.errors import ExitCode, PackError, from_foreign, no_room
+
+_TICK_S = 0.1
+_GRACE_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """`done` of `total` units of work."""
+
+    done: int
+    total: int | None
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One line worth reading."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobResult:
+    """What the job returned, how long the child lived and the most memory it had resident, in bytes."""
+
+    value: dict[str, Any]
+    seconds: float
+    peak_bytes: int
+
+
+def run_job(job: str, arguments: dict[str, Any], log: Path, env: dict[str, str] | None = None) -> Iterator[Progress | Note]:
+    """Run `module:function` with `arguments` (JSON) in a child; yield what it reports, return a JobResult.
+
+    Closing the generator kills the child and everything it started. Raises the job's own PackError,
+    or one that says how the child died.
+    """
+    started = time.monotonic()
+    log.parent.mkdir(parents=True, exist_ok=True)
+    read_end, write_end = os.pipe()
+    with log.open("wb") as log_file:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "packager.process", str(write_end), str(os.getpid())],
+            stdin=subprocess.PIPE,
+            stdout=log_file,
+            stderr=log_file,
+            pass_fds=(write_end,),
+            env={**os.environ, **(env or {})},
+            start_new_session=True,
+        )
+        os.close(write_end)
+        try:
+            assert child.stdin is not None
+            with contextlib.suppress(BrokenPipeError):
+                child.stdin.write(json.dumps({"job": job, "arguments": arguments}).encode())
+                child.stdin.close()
+            value: dict[str, Any] | None = None
+            error: PackError | None = None
+            peak = 0
+            for message in _messages(read_end, child.pid):
+                match message["kind"]:
+                    case "progress":
+                        yield Progress(message["done"], message["total"], message["unit"])
+                    case "note":
+                        yield Note(message["text"])
+                    case "peak":
+                        peak = max(peak, message["bytes"])
+                    case "value":
+                        value = message["value"]
+                    case "error":
+                        error = PackError(message["message"], message["hint"], message["exit_code"])
+            code = child.wait()
+        finally:
+            os.close(read_end)
+            _kill(child)
+    if error is not None:
+        raise error
+    if value is None:
+        raise _death(job, code, peak, log)
+    return JobResult(value, time.monotonic() - started, peak)
+
+
+def _messages(read_end: int, pid: int) -> Iterator[dict[str, Any]]:
+    """Messages until the child closes its end, with the peak sampled in between in case it dies."""
+    buffer = b""
+    while True:
+        ready, _, _ = select.select([read_end], [], [], _TICK_S)
+        if not ready:
+            yield {"kind": "peak", "bytes": peak_resident_bytes(pid)}
+            continue
+        chunk = os.read(read_end, 1 << 16)
+        if not chunk:
+            return
+        *lines, buffer = (buffer + chunk).split(b"\n")
+        for line in lines:
+            yield json.loads(line)
+
+
+def _kill(child: subprocess.Popen[bytes]) -> None:
+    """End the child and all of its process group: politely, then not."""
+    if child.poll() is None:
+        _signal_group(child.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(_GRACE_S)
+    _signal_group(child.pid, signal.SIGKILL)
+    child.wait()
+
+
+def _signal_group(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, number)
+
+
+def _death(job: str, code: int, peak: int, log: Path) -> PackError:
+    """The sentence for a child that ended without a word."""
+    if code == -signal.SIGKILL:
+        return no_room(
+            f"The process was killed from outside after taking {peak / 1e9:.1f} GB, most likely because memory ran out.",
+            "Close other programs, choose a smaller variant, or build on a larger machine.",
+        )
+    how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    last = last_line(log)
+    return PackError(f"The process {job} ended with {how}{': ' + last if last else '.'}", f"Its whole output is in {log}.", ExitCode.BUG)
+
+
+def last_line(log: Path) -> str:
+    """The last line of a log that is not empty, shortened."""
+    with contextlib.suppress(OSError):
+        lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+        if lines:
+            return lines[-1][:300]
+    return ""
+
+
+def peak_resident_bytes(pid: int | str = "self") -> int:
+    """The most memory a process had resident (VmHWM of Linux); 0 where nobody tells.
+
+    Not getrusage: its maximum starts with the parent's size, which the child shares until exec.
+    """
+    return _status_bytes(pid, "VmHWM:")
+
+
+def resident_bytes(pid: int | str = "self") -> int:
+    """What a process has resident now (VmRSS of Linux); 0 where nobody tells."""
+    return _status_bytes(pid, "VmRSS:")
+
+
+def _status_bytes(pid: int | str, key: str) -> int:
+    with contextlib.suppress(OSError):
+        with open(f"/proc/{pid}/status") as status:
+            for line in status:
+                if line.startswith(key):
+                    return int(line.split()[1]) * 1024
+    return 0
+
+
+class PipeReport:
+    """The child's side: JSON lines into the pipe, progress at most ten times a second."""
+
+    def __init__(self, pipe: IO[bytes]) -> None:
+        self._pipe = pipe
+        self._last = 0.0
+
+    def send(self, kind: str, **fields: Any) -> None:
+        """One message to the parent."""
+        self._pipe.write(json.dumps({"kind": kind, **fields}).encode() + b"\n")
+        self._pipe.flush()
+
+    def progress(self, done: int, total: int | None, unit: str = "B") -> None:
+        """See packager.runtime.Report."""
+        now = time.monotonic()
+        if now - self._last >= _TICK_S or done == total:
+            self._last = now
+            self.send("progress", done=int(done), total=None if total is None else int(total), unit=unit)
+
+    def note(self, text: str) -> None:
+        """See packager.runtime.Report."""
+        self.send("note", text=text)
+
+
+def resolve(name: str) -> Any:
+    """The object behind `module:attribute`."""
+    module, _, attribute = name.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def _die_with(parent: int) -> None:
+    """Ask Linux to kill this process when its parent is gone, however that ended."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        if os.getppid() != parent:
+            os._exit(1)
+
+
+def child_main(write_end: int, parent: int) -> int:
+    """Run the job that stands on standard input; the exit code is 0 when a value or a PackError went back."""
+    _die_with(parent)
+    order = json.load(sys.stdin)
+    with os.fdopen(write_end, "wb") as pipe:
+        report = PipeReport(pipe)
+        try:
+            value = resolve(order["job"])(report, **order["arguments"])
+            report.send("value", value=value)
+        except Exception as error:
+            known = from_foreign(error)
+            if known is None:
+                raise
+            report.send("error", message=known.message, hint=known.hint, exit_code=int(known.exit_code))
+        finally:
+            report.send("peak", bytes=peak_resident_bytes())
+    return 0
+
+
+if __name__ == "__main__":
+    # Leave without running destructors: engines have been seen to crash there after all work was done.
+    code = child_main(int(sys.argv[1]), int(sys.argv[2]))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

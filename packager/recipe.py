@@ -1,0 +1,46 @@
+"""Recipe: one runtime, one weight quantization, one key-value cache type."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from packager.errors import usage
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """`prefix:weights`, and `/kv_TYPE` behind it where the cache type is not the runtime's default.
+
+    `runtime` is the name the registry knows; `prefix` the short word of the recipe id, e.g.
+    `gguf` for llama.cpp. `kv_bits` counts the scales of a quantized cache too (q8_0: 8.5).
+    `settings` hold what the runtime needs to build it, in full: they go into the manifest.
+    """
+
+    runtime: str
+    prefix: str
+    weights: str
+    kv: str
+    kv_bits: float
+    summary: str
+    default_kv: bool = True
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """The name people type, e.g. `gguf:Q4_K_M` or `gguf:Q4_K_M/kv_q8_0`."""
+        base = f"{self.prefix}:{self.weights}"
+        return base if self.default_kv else f"{base}/kv_{self.kv}"
+
+    def with_kv(self, kv: str, bits: float) -> Recipe:
+        """The same weights with another cache type."""
+        return replace(self, kv=kv, kv_bits=bits, default_kv=False)
+
+
+def split_id(text: str) -> tuple[str, str, str | None]:
+    """`gguf:Q4_K_M/kv_q8_0` -> ("gguf", "Q4_K_M", "q8_0"). Raises PackError for anything else."""
+    head, _, kv = text.partition("/")
+    prefix, colon, weights = head.partition(":")
+    if not (colon and prefix and weights) or ("/" in text and not (kv.startswith("kv_") and len(kv) > 3)):
+        raise usage(f"{text!r} is not a recipe.", "Write RUNTIME:WEIGHTS, for example gguf:Q4_K_M or openvino:int4_sym_g128.")
+    return prefix, weights, kv.removeprefix("kv_") or None

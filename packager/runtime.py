@@ -1,0 +1,94 @@
+"""The contract that every runtime adapter implements: what it can build, how large it gets, who does the work.
+
+An adapter is light: importing it imports no engine. The work happens in child processes, which
+find it by the dotted names in `build_job` and `session`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from packager.memory import Footprint
+from packager.recipe import Recipe
+from packager.shape import Shape
+
+
+@dataclass(frozen=True, slots=True)
+class BuildNeeds:
+    """What a conversion takes on the machine that runs it, in bytes: peak resident memory, and disk for the result and what stands between."""
+
+    memory: int
+    disk: int
+
+
+class Report(Protocol):
+    """How work in a child process speaks to the build that started it."""
+
+    def progress(self, done: int, total: int | None, unit: str = "B") -> None:
+        """`done` of `total` units; sent on at most ten times a second."""
+
+    def note(self, text: str) -> None:
+        """One line worth reading."""
+
+
+@runtime_checkable
+class Runtime(Protocol):
+    """The adapter of one inference engine."""
+
+    name: str
+    """As the registry and the targets know it, e.g. `llama.cpp`."""
+    prefix: str
+    """First word of its recipe ids, e.g. `gguf`."""
+    extra: str
+    """The extra of the qwen-pack distribution that installs the engine."""
+    distributions: tuple[str, ...]
+    """What must be installed to build and to run; the versions go into the manifest."""
+    build_job: str
+    """`module:function`, a job: (report, *, checkpoint, recipe, workload, out) -> facts. Paths are strings, the others JSON objects."""
+    session: str
+    """`module:class` of its Session."""
+
+    def recipes(self) -> Sequence[Recipe]:
+        """Every recipe with the default cache type, best quality first."""
+
+    def recipe(self, weights: str, kv: str | None = None) -> Recipe:
+        """The recipe of that name. Raises PackError (usage) for an unknown one, naming the nearest."""
+
+    def obstacle(self, shape: Shape, recipe: Recipe) -> str | None:
+        """Why this shape cannot be built that way, as a sentence; None when it can."""
+
+    def artifact_bytes(self, shape: Shape, recipe: Recipe) -> int:
+        """Size on disk of the model files."""
+
+    def footprint(self, shape: Shape, recipe: Recipe, context: int) -> Footprint:
+        """Resident bytes while it runs with that context."""
+
+    def decode_bytes(self, shape: Shape, recipe: Recipe, context: int) -> int:
+        """Bytes read from memory for one token with `context` tokens in the cache."""
+
+    def build_needs(self, shape: Shape, recipe: Recipe) -> BuildNeeds:
+        """What the conversion takes on the machine that runs it."""
+
+    def how_to_run(self, recipe: Recipe, workload: dict[str, Any]) -> str:
+        """Markdown for the package's README: exact commands that run the artifact in `model/` without qwen-pack."""
+
+
+class Session(Protocol):
+    """One loaded model, in a child process. Greedy decoding only: the same prompt gives the same tokens."""
+
+    def __init__(self, artifact: str, settings: dict[str, Any]) -> None:
+        """Load the artifact. `settings`: context (int), kv (str), threads (int or None)."""
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, control tokens recognised, none added."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids."""
+
+    def generate(self, prompt: Sequence[int], max_new_tokens: int, on_token: Callable[[int], None], *, stop: bool = True) -> list[int]:
+        """Decode greedily from a cold cache, calling `on_token` as each token is there; `stop=False` runs past end-of-turn."""
+
+    def close(self) -> None:
+        """Free the model."""

@@ -1,0 +1,35 @@
+"""Bytes, seconds and rates as people read them; every number elsewhere stays in base units."""
+
+from __future__ import annotations
+
+_STEPS = (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3))
+
+
+def human_bytes(count: float) -> str:
+    """Decimal units, three significant digits: 1234567 -> "1.23 MB"."""
+    for unit, step in _STEPS:
+        # 999.5 kB would print as "1000 kB": the next unit takes over from where rounding crosses it.
+        if abs(count) >= step * 0.9995:
+            value = count / step
+            digits = 2 if abs(value) < 9.995 else 1 if abs(value) < 99.95 else 0
+            return f"{value:.{digits}f} {unit}"
+    return f"{count:.0f} B"
+
+
+def human_seconds(seconds: float) -> str:
+    """0.0123 -> "12 ms", 3.21 -> "3.2 s", 75 -> "1 min 15 s"."""
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s"
+
+
+def human_count(count: float) -> str:
+    """Parameters as model names print them: 596049920 -> "596M", 7615616512 -> "7.6B"."""
+    if count >= 0.9995e9:
+        return f"{count / 1e9:.3g}B"
+    if count >= 0.9995e6:
+        return f"{count / 1e6:.0f}M"
+    return f"{count:.0f}"
