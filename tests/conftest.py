@@ -1,0 +1,28 @@
+"""Fixtures that several modules share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No test reads or fills the cache of the person who runs it, nor leaves the machine."""
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("QWEN_PACK_CACHE", str(cache))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return cache
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The genuine Qwen vocabularies, templates and test vectors that lie beside the repository on some machines."""
+    folder = Path(os.environ.get("QWEN_PACK_SHARED", REPOSITORY.parent / "shared"))
+    if not (folder / "qwen").is_dir():
+        pytest.skip(f"needs the genuine Qwen files in {folder}, which are not part of the repository")
+    return folder
