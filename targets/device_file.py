@@ -1,0 +1,201 @@
+"""Read a device file (TOML) into a Target; every problem is reported at once, with its line."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from packager.device import Device, Target
+from packager.errors import PackError, usage
+from packager.names import did_you_mean
+from packager.workload import Workload
+from targets.device_schema import ARCHITECTURES, EXTENSIONS, SECTIONS, SOURCED, TOP, complaint, other_unit
+from targets.toml_lines import lines_of_keys
+
+_MAX_BYTES = 1 << 20
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+
+def read_target(path: Path, runtimes: tuple[str, ...]) -> Target:
+    """The target in a device file; `runtimes` are the names it may use.
+
+    Raises PackError (usage) that names file, line and key of every problem.
+    """
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise usage(f"{path} is larger than a device file can be (1 MB).", "Is it the right file?")
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise usage(f"{path} is no text in UTF-8.", "Is it the right file?") from None
+    except IsADirectoryError:
+        raise usage(f"{path} is a folder, not a device file.") from None
+    except FileNotFoundError:
+        raise usage(f"There is no device file {str(path)!r}.", "`qwen-pack targets` lists the devices that are known by name.") from None
+    return parse_target(text, str(path), runtimes)
+
+
+def parse_target(text: str, path: str, runtimes: tuple[str, ...]) -> Target:
+    """The target in the text of a device file; `path` is for messages only."""
+    file = Path(path).name
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        place = re.search(r"\s*\(at line (\d+), column \d+\)", str(error))
+        line = f":{place[1]}" if place else ""
+        raise usage(f"{file}{line}: this is not TOML: {str(error).replace(place[0] if place else '', '')}.", _HINT) from None
+    except (RecursionError, ValueError):
+        # Numbers of thousands of digits and tables nested a thousand deep: valid TOML, and nothing else.
+        raise usage(f"{file}: this is not a device file: a number is too long, or tables are nested too deeply.", _HINT) from None
+    problems = _Problems(file, lines_of_keys(text))
+    _check(data, runtimes, problems)
+    if problems.found:
+        raise problems.error()
+    return _target(data, path)
+
+
+_HINT = "docs/devices.md describes every key; `qwen-pack targets new NAME --from laptop-cpu` writes a file to start from."
+
+
+class _Problems:
+    """What is wrong with one file, in the order of its lines."""
+
+    def __init__(self, file: str, lines: dict[str, int]) -> None:
+        self.found: list[tuple[int, str]] = []
+        self._file = file
+        self._lines = lines
+
+    def add(self, dotted: str, text: str) -> None:
+        """One problem with a key; a key that is missing is reported at its table."""
+        line = self._lines.get(dotted) or self._lines.get(dotted.rpartition(".")[0]) or 1
+        self.found.append((line, f"{self._file}:{line}: {dotted.removeprefix('device.')} {text}"))
+
+    def error(self) -> PackError:
+        """All of them in one."""
+        return usage("\n".join(message for _, message in sorted(set(self.found))), _HINT)
+
+
+def _check(data: dict[str, Any], runtimes: tuple[str, ...], problems: _Problems) -> None:
+    sections = [*SECTIONS, "source"]
+    for key in data:
+        if key not in TOP and key not in sections:
+            home = next((name for name, rules in SECTIONS.items() if key in rules), None)
+            where = f" It belongs below [{home}]." if home else did_you_mean(key, [*TOP, *sections])
+            problems.add(key, f"is no key of a device file.{where}")
+    _check_section("", {key: data[key] for key in TOP if key in data}, problems)
+    for section in sections:
+        part = data.get(section, {})
+        if not isinstance(part, dict):
+            problems.add(section, f"must be a table, written [{section}].")
+            data[section] = {}
+        elif section == "source":
+            _check_sources(part, data.get("device", {}), problems)
+        else:
+            _check_section(section, part, problems)
+    if isinstance(name := data.get("name"), str) and not _NAME.fullmatch(name):
+        problems.add("name", f"is {name!r}, but must be small letters, digits, dots and hyphens, at most 64.")
+    _check_isa(data.get("device", {}).get("isa"), problems)
+    _check_target(data.get("target", {}), runtimes, problems)
+    if not problems.found:
+        _check_sense(data["device"], data.get("workload", {}), problems)
+
+
+def _check_section(section: str, part: dict[str, Any], problems: _Problems) -> None:
+    """Types, ranges, unknown and missing keys of one table (or of the top, named "")."""
+    rules = SECTIONS[section] if section else TOP
+    dot = f"{section}." if section else ""
+    for key, value in part.items():
+        if key not in rules:
+            text = other_unit(key, value, rules) or f"is no key of [{section}].{did_you_mean(key, rules)}"
+            problems.add(dot + key, text)
+        elif wrong := complaint(rules[key], value):
+            problems.add(dot + key, wrong)
+    for key, rule in rules.items():
+        if getattr(rule, "required", False) and key not in part:
+            problems.add(dot + key, "is missing.")
+
+
+def _check_sources(sources: dict[str, Any], device: Any, problems: _Problems) -> None:
+    known = SECTIONS["device"]
+    for key, value in sources.items():
+        if key not in known:
+            problems.add(f"source.{key}", f"speaks of a key that [device] does not have.{did_you_mean(key, known)}")
+        elif not isinstance(value, str) or len(value.strip()) < 8:
+            problems.add(f"source.{key}", "must be a text that says where the number comes from.")
+        elif isinstance(device, dict) and key not in device:
+            problems.add(f"source.{key}", f"gives a source for a value that is not there: [device] has no {key}.")
+    for key in device if isinstance(device, dict) else ():
+        if key in SOURCED and key not in sources:
+            problems.add(f"device.{key}", "has no source: add a line with that key below [source].")
+
+
+def _check_isa(isa: Any, problems: _Problems) -> None:
+    if not isinstance(isa, list) or not isa or not all(isinstance(word, str) for word in isa):
+        return
+    if isa[0] not in ARCHITECTURES:
+        problems.add("device.isa", f"begins with {isa[0]!r}, but the architecture comes first: {', '.join(ARCHITECTURES)}.")
+    for word in isa[1:]:
+        if word not in EXTENSIONS:
+            problems.add("device.isa", f"has {word!r}, which is no extension known here.{did_you_mean(word, EXTENSIONS)}")
+
+
+def _check_target(target: Any, runtimes: tuple[str, ...], problems: _Problems) -> None:
+    if not isinstance(target, dict):
+        return
+    for name in target.get("runtimes", []) if isinstance(target.get("runtimes"), list) else ():
+        if isinstance(name, str) and name not in runtimes:
+            problems.add("target.runtimes", f"names {name!r}, which is no runtime.{did_you_mean(name, runtimes)}")
+    from packager.recipe import split_id
+
+    for recipe in target.get("recipes", []) if isinstance(target.get("recipes"), list) else ():
+        if isinstance(recipe, str):
+            try:
+                split_id(recipe)
+            except PackError as error:
+                problems.add("target.recipes", f"has {error.message} {error.hint}")
+
+
+def _check_sense(device: dict[str, Any], workload: dict[str, Any], problems: _Problems) -> None:
+    """Numbers that are fine alone but contradict each other."""
+    if device["reserve_bytes"] >= device["memory_bytes"]:
+        problems.add("device.reserve_bytes", "leaves nothing of memory_bytes to a model.")
+    if device.get("process_cap_bytes", 0) > device["memory_bytes"]:
+        problems.add("device.process_cap_bytes", "is larger than memory_bytes.")
+    if device.get("gpu_reserve_bytes", 0) >= device.get("gpu_memory_bytes", float("inf")):
+        problems.add("device.gpu_reserve_bytes", "leaves nothing of gpu_memory_bytes to a model.")
+    unit = device.get("runs_on", "cpu")
+    if unit != "cpu" and unit not in device:
+        problems.add("device.runs_on", f'is {unit!r}, but there is no {unit} = "..." that names it.')
+    if workload.get("prompt", 0) > workload.get("context", float("inf")):
+        problems.add("workload.prompt", "is longer than the context, which holds prompt and answer together.")
+
+
+def _target(data: dict[str, Any], path: str) -> Target:
+    """The checked data as objects."""
+    facts = dict(data["device"])
+    facts["isa"] = " ".join(facts["isa"])
+    for key in ("memory_bytes", "reserve_bytes", "process_cap_bytes", "cores", "storage_bytes", "gpu_memory_bytes", "gpu_reserve_bytes"):
+        if key in facts:
+            facts[key] = int(facts[key])
+    for key in ("bandwidth", "compute", "host_bandwidth", "host_compute", "link_bandwidth", "storage_bandwidth", "npu_ops"):
+        if key in facts:
+            facts[key] = float(facts[key])
+    wish: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in data.get("workload", {}).items()}
+    for key in ("context", "prompt", "max_artifact_bytes", "max_memory_bytes"):
+        if key in wish:
+            wish[key] = int(wish[key])
+    if "context" in wish:
+        wish.setdefault("prompt", min(Workload().prompt, wish["context"] // 2))
+    device = Device(**{"process_cap_bytes": None, "storage_bytes": None, **facts}, sources=dict(data.get("source", {})))
+    target = data["target"]
+    return Target(
+        name=data["name"],
+        summary=data["summary"],
+        kind=data["kind"],
+        device=device,
+        runtimes=tuple(target["runtimes"]),
+        recipes=tuple(target.get("recipes", ())),
+        workload=Workload(**wish),
+        path=path,
+    )

@@ -1,0 +1,90 @@
+"""The runtimes and targets that there are, in three grains: names, one, all.
+
+Runtimes are plug-ins behind entry points, the built-in ones as well as those of other distributions;
+targets are data. Asking for names imports no plug-in and reads no device file.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from packager.device import Target
+from packager.errors import ExitCode, PackError, usage
+from packager.names import did_you_mean
+from packager.runtime import Runtime
+from targets.device_file import read_target
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+GROUP = "qwen_pack.runtimes"
+BUILT_IN = ("llama.cpp", "onnxruntime", "openvino")
+"""Names a device file may always use, also in a checkout that was installed before an adapter was added."""
+DEVICES = Path(__file__).parent / "devices"
+
+
+@cache
+def _entry_points() -> dict[str, EntryPoint]:
+    """Entry points by name, each once: an editable installation can be found by two ways."""
+    # importlib.metadata takes 20 ms to import, which commands that need no runtime do not pay.
+    from importlib.metadata import entry_points
+
+    return {point.name: point for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value))}
+
+
+def runtime_names() -> tuple[str, ...]:
+    """Names of all installed runtimes in alphabetical order; none is imported."""
+    return tuple(sorted(_entry_points()))
+
+
+@cache
+def runtime(name: str) -> Runtime:
+    """The adapter of that name. Raises PackError (usage) for an unknown name, or for a plug-in that does not load."""
+    point = _entry_points().get(name)
+    if point is None:
+        raise usage(f"There is no runtime {name!r}.{did_you_mean(name, runtime_names())}", f"Known: {', '.join(runtime_names())}.")
+    try:
+        adapter = point.load()()
+    except ImportError as error:
+        raise PackError(
+            f"The runtime {name!r} ({point.value}) does not load: {error}.",
+            f"Install {point.dist.name if point.dist else 'the distribution that brings it'} again, or remove it.",
+            ExitCode.USAGE,
+        ) from error
+    if not isinstance(adapter, Runtime):
+        raise usage(f"The runtime {name!r} ({point.value}) does not follow the contract in packager/runtime.py.", "Update or remove it.")
+    return adapter
+
+
+def nameable_runtimes() -> tuple[str, ...]:
+    """Names a device file may give, installed or not, in alphabetical order."""
+    return tuple(sorted({*BUILT_IN, *runtime_names()}))
+
+
+def runtimes() -> tuple[Runtime, ...]:
+    """Every adapter, in the order of the names."""
+    return tuple(runtime(name) for name in runtime_names())
+
+
+def target_names() -> tuple[str, ...]:
+    """Names of the built-in targets in alphabetical order; no file is read."""
+    return tuple(sorted(path.stem for path in DEVICES.glob("*.toml")))
+
+
+def target(name_or_path: str) -> Target:
+    """A built-in target by name, or the one in a file whose name ends in `.toml`. Raises PackError (usage)."""
+    if name_or_path.endswith(".toml"):
+        return read_target(Path(name_or_path), nameable_runtimes())
+    if name_or_path in target_names():
+        return read_target(DEVICES / f"{name_or_path}.toml", nameable_runtimes())
+    raise usage(
+        f"There is no target {name_or_path!r}.{did_you_mean(name_or_path, target_names())}",
+        "`qwen-pack targets` lists all; a device file of your own ends in .toml.",
+    )
+
+
+def targets() -> tuple[Target, ...]:
+    """Every built-in target, in the order of the names."""
+    return tuple(target(name) for name in target_names())
