@@ -70,7 +70,7 @@ class BuildCache:
         if final.exists():
             # A twin of this build finished first, or its record is damaged: ours is whole either way.
             shutil.rmtree(final, ignore_errors=True)
-        os.rename(folder, final)
+        folder.rename(final)
         return Entry(final, facts)
 
     def drop(self, entry: Entry) -> None:

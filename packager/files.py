@@ -18,16 +18,17 @@ _CHUNK = 1 << 20
 def write_atomically(path: Path, data: bytes) -> None:
     """Replace `path` by `data`, or leave it as it was."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
             os.fchmod(file.fileno(), 0o644)
-        os.replace(name, path)
+        temporary.replace(path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
+            temporary.unlink()
         raise
 
 
@@ -67,14 +68,17 @@ def tree_bytes(folder: Path) -> int:
     for parent, _, names in os.walk(folder):
         for name in names:
             with contextlib.suppress(FileNotFoundError):
-                status = os.lstat(os.path.join(parent, name))
+                status = (Path(parent) / name).lstat()
                 total += status.st_size
     return total
 
 
 def regular_files(folder: Path) -> list[Path]:
     """All regular files below a folder, in the order of their relative path."""
-    return sorted((path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()), key=lambda path: path.relative_to(folder).as_posix())
+    return sorted(
+        (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()),
+        key=lambda path: path.relative_to(folder).as_posix(),
+    )
 
 
 def free_bytes(path: Path) -> int:
@@ -89,10 +93,10 @@ def folder_that_appears_whole(final: Path) -> Iterator[Path]:
     """A temporary folder beside `final`, renamed to it when the block ends well and removed when it does not."""
     final.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
-    os.chmod(temporary, 0o755)
+    temporary.chmod(0o755)
     try:
         yield temporary
-        os.rename(temporary, final)
+        temporary.rename(final)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise

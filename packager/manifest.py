@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from packager.errors import bad_input
+from packager.files import write_json
 
 NAME = "manifest.json"
 SCHEMA = "qwen-pack/manifest/1"
@@ -45,6 +46,11 @@ def seal(data: dict[str, Any]) -> dict[str, Any]:
     """The manifest with the digest of its own content, which finds damage (not forgery: that takes a signature)."""
     body = {key: value for key, value in data.items() if key != "manifest_sha256"}
     return {**body, "manifest_sha256": _digest(body)}
+
+
+def write(package: Path, data: dict[str, Any]) -> None:
+    """Write the manifest into the folder: sealed, whole or not at all."""
+    write_json(package / NAME, seal(data))
 
 
 def _digest(body: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -43,6 +43,13 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
+class Text:
+    """A piece of what a model says."""
+
+    piece: str
+
+
+@dataclass(frozen=True, slots=True)
 class JobResult:
     """What the job returned, how long the child lived and the most memory it had resident, in bytes."""
 
@@ -51,7 +58,9 @@ class JobResult:
     peak_bytes: int
 
 
-def run_job(job: str, arguments: dict[str, Any], log: Path, env: dict[str, str] | None = None) -> Iterator[Progress | Note]:
+def run_job(
+    job: str, arguments: dict[str, Any], log: Path, env: dict[str, str] | None = None
+) -> Generator[Progress | Note | Text, None, JobResult]:
     """Run `module:function` with `arguments` (JSON) in a child; yield what it reports, return a JobResult.
 
     Closing the generator kills the child and everything it started. Raises the job's own PackError,
@@ -85,6 +94,8 @@ def run_job(job: str, arguments: dict[str, Any], log: Path, env: dict[str, str] 
                         yield Progress(message["done"], message["total"], message["unit"])
                     case "note":
                         yield Note(message["text"])
+                    case "text":
+                        yield Text(message["piece"])
                     case "peak":
                         peak = max(peak, message["bytes"])
                     case "value":
@@ -198,6 +209,11 @@ class PipeReport:
     def note(self, text: str) -> None:
         """See packager.runtime.Report."""
         self.send("note", text=text)
+
+    def text(self, piece: str) -> None:
+        """See packager.runtime.Report."""
+        if piece:
+            self.send("text", piece=piece)
 
 
 def resolve(name: str) -> Any:

@@ -32,6 +32,9 @@ class Report(Protocol):
     def note(self, text: str) -> None:
         """One line worth reading."""
 
+    def text(self, piece: str) -> None:
+        """A piece of what a model says."""
+
 
 @runtime_checkable
 class Runtime(Protocol):

@@ -5,16 +5,25 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import statistics
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from packager.errors import ExitCode, PackError
+from packager.machine import describe_machine
 from packager.process import peak_resident_bytes, resident_bytes, resolve
 from packager.runtime import Report, Session
+
+VERSION = 1
+"""Raised when the same artifact would give other figures: cached measurements of older versions are not used."""
+
+NEW_TOKENS = 64
+REPEATS = 3
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -34,7 +43,15 @@ class Trial:
 
 
 def measure(
-    report: Report, *, session: str, artifact: str, settings: dict[str, Any], prompt_tokens: int, new_tokens: int, repeats: int, seed: int = 1
+    report: Report,
+    *,
+    session: str,
+    artifact: str,
+    settings: dict[str, Any],
+    prompt_tokens: int,
+    new_tokens: int,
+    repeats: int,
+    seed: int = 1,
 ) -> dict[str, Any]:
     """Measure a model; see `summary` for the fields.
 
@@ -62,7 +79,9 @@ def measure(
     finally:
         model.close()
     if again.tokens != trials[0].tokens:
-        raise PackError("Greedy decoding gave two different answers to one prompt.", "The engine or the artifact is broken.", ExitCode.BUDGET)
+        raise PackError(
+            "Greedy decoding gave two different answers to one prompt.", "The engine or the artifact is broken.", ExitCode.BUDGET
+        )
     elapsed = time.monotonic() - started
     busy_after = _other_cpu_seconds()
     others = None if busy_before is None or busy_after is None else max(0.0, busy_after - busy_before) / elapsed
@@ -74,6 +93,8 @@ def measure(
         "steady_memory_bytes": steady,
         "deterministic": True,
         "threads": settings.get("threads"),
+        "machine": describe_machine(),
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "other_cpu_cores": others,
         "noisy": figures["spread"] > _WIDE_SPREAD or (others or 0.0) > _BUSY_CORES,
     }
@@ -132,7 +153,7 @@ def _trial(model: Session, prompt: list[int], new_tokens: int) -> Trial:
     model.generate(prompt, new_tokens, on_token, stop=False)
     if len(tokens) != new_tokens:
         raise PackError(f"The engine returned {len(tokens)} tokens instead of {new_tokens}.", "The artifact is broken.", ExitCode.BUDGET)
-    return Trial(stamps[0] - start, tuple(b - a for a, b in zip(stamps, stamps[1:], strict=False)), tuple(tokens))
+    return Trial(stamps[0] - start, tuple(b - a for a, b in itertools.pairwise(stamps)), tuple(tokens))
 
 
 def _other_cpu_seconds() -> float | None:

@@ -28,27 +28,23 @@ class Finding:
         return asdict(self)
 
 
+def verify_names(package: Path) -> list[Finding]:
+    """What stands in the folder and should not, and what should and does not, by name alone; no file is read.
+
+    Raises PackError (exit code 6) when the manifest itself cannot be trusted.
+    """
+    return _names(package, manifest.read(package).files)
+
+
 def verify(package: Path, on_bytes: Callable[[int, int], None] | None = None) -> list[Finding]:
     """Every difference between the folder and its manifest, by path; empty when there is none.
 
     `on_bytes(done, total)` hears of the hashing. Raises PackError (exit code 6) when the manifest itself cannot be trusted.
     """
-    entries = {entry.path: entry for entry in manifest.read(package).files}
-    findings: list[Finding] = []
-    present: set[str] = set()
-    for path, status in _walk(package):
-        if path == manifest.NAME:
-            continue
-        present.add(path)
-        if stat.S_ISLNK(status.st_mode):
-            findings.append(Finding(path, "link", "is a link; a package holds files only"))
-        elif not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
-            findings.append(Finding(path, "special", "is neither a file nor a folder"))
+    files = manifest.read(package).files
+    findings = _names(package, files)
     bad = {finding.path for finding in findings}
-    folders = {parent for path in entries for parent in _parents(path)}
-    missing = [path for path in entries if path not in present]
-    additional = [path for path in sorted(present - entries.keys() - folders) if path not in bad]
-    total = sum(entry.size for entry in entries.values())
+    total = sum(entry.size for entry in files)
     done = 0
 
     def count(size: int) -> None:
@@ -57,38 +53,53 @@ def verify(package: Path, on_bytes: Callable[[int, int], None] | None = None) ->
         if on_bytes:
             on_bytes(done, total)
 
-    for path, entry in entries.items():
-        if path in missing or path in bad:
+    for entry in files:
+        if entry.path in bad:
             continue
-        file = package / path
-        size = file.lstat().st_size
-        if not file.is_file():
-            findings.append(Finding(path, "special", "is not a regular file"))
-        elif size != entry.size:
-            findings.append(Finding(path, "changed", f"has {size} bytes instead of {entry.size}"))
-        elif sha256(file, count) != entry.sha256:
-            findings.append(Finding(path, "changed", "has another sha256 than the manifest says"))
-    moved = _renamed(package, missing, additional, {entry.path: (entry.size, entry.sha256) for entry in entries.values()})
-    findings += [Finding(old, "renamed", f"is now called {new}") for old, new in moved.items()]
-    findings += [Finding(path, "missing", "is not there") for path in missing if path not in moved]
-    findings += [Finding(path, "additional", "is not in the manifest") for path in additional if path not in moved.values()]
+        size = (package / entry.path).stat().st_size
+        if size != entry.size:
+            findings.append(Finding(entry.path, "changed", f"has {size} bytes instead of {entry.size}"))
+        elif sha256(package / entry.path, count) != entry.sha256:
+            findings.append(Finding(entry.path, "changed", "has another sha256 than the manifest says"))
+    return sorted(_with_renames(package, findings, files), key=lambda finding: finding.path)
+
+
+def _names(package: Path, files: tuple[manifest.FileEntry, ...]) -> list[Finding]:
+    known = {entry.path for entry in files}
+    folders = {parent for path in known for parent in _parents(path)}
+    findings = []
+    present = set()
+    for path, status in _walk(package):
+        present.add(path)
+        if stat.S_ISLNK(status.st_mode):
+            findings.append(Finding(path, "link", "is a link; a package holds files only"))
+        elif path == manifest.NAME:
+            continue
+        elif stat.S_ISDIR(status.st_mode):
+            if path not in folders:
+                findings.append(Finding(path, "additional", "is a folder that no file of the manifest needs"))
+        elif not stat.S_ISREG(status.st_mode):
+            findings.append(Finding(path, "special", "is neither a file nor a folder"))
+        elif path not in known:
+            findings.append(Finding(path, "additional", "is not in the manifest"))
+    findings += [Finding(path, "missing", "is not there") for path in known - present]
     return sorted(findings, key=lambda finding: finding.path)
 
 
-def _renamed(package: Path, missing: list[str], additional: list[str], known: dict[str, tuple[int, str]]) -> dict[str, str]:
-    """Missing files whose bytes stand under a name that is not in the manifest."""
+def _with_renames(package: Path, findings: list[Finding], files: tuple[manifest.FileEntry, ...]) -> list[Finding]:
+    """Say "renamed" once where a missing file's bytes stand under a name that is not in the manifest."""
+    missing = {finding.path for finding in findings if finding.kind == "missing"}
+    lost = {(entry.size, entry.sha256): entry.path for entry in files if entry.path in missing}
+    sizes = {size for size, _ in lost}
     moved: dict[str, str] = {}
-    for path in additional:
-        file = package / path
-        if not file.is_file():
-            continue
-        candidates = [old for old in missing if old not in moved and known[old][0] == file.stat().st_size]
-        digest = sha256(file) if candidates else ""
-        for old in candidates:
-            if known[old][1] == digest:
-                moved[old] = path
-                break
-    return moved
+    for finding in findings:
+        file = package / finding.path
+        if finding.kind == "additional" and file.is_file() and file.stat().st_size in sizes:
+            old = lost.pop((file.stat().st_size, sha256(file)), None)
+            if old is not None:
+                moved[old] = finding.path
+    rest = [finding for finding in findings if finding.path not in moved and finding.path not in moved.values()]
+    return rest + [Finding(old, "renamed", f"is now called {new}") for old, new in moved.items()]
 
 
 def _parents(path: str) -> Iterator[str]:

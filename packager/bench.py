@@ -1,0 +1,64 @@
+"""Measure a finished package again, on this machine, beside what its manifest says."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+from packager import manifest
+from packager.cache import BuildCache
+from packager.errors import bad_input
+from packager.events import Event
+from packager.manifest import Manifest
+from packager.package import MODEL
+from packager.pipeline import measure_job, run_alone
+from packager.runtime import Runtime
+from packager.verify import verify
+
+COMPARED = ("load_s", "ttft_ms", "prefill_tps", "decode_tps", "token_ms_median", "token_ms_p95", "peak_memory_bytes")
+
+
+def settings_of(found: Manifest) -> dict[str, Any]:
+    """What the package's session is opened with: context (tokens), cache type, threads left to the engine."""
+    context, kv = found.data.get("workload", {}).get("context"), found.data["recipe"].get("kv")
+    if not isinstance(context, int) or context < 1 or not isinstance(kv, str):
+        raise bad_input("The manifest has no usable workload context or cache type.", "Build the package again.")
+    return {"context": context, "kv": kv, "threads": None}
+
+
+def whole(package: Path) -> Manifest:
+    """The manifest of a package whose files are all there and unchanged; raises PackError (exit code 6) otherwise."""
+    findings = verify(package)
+    if findings:
+        first = findings[0]
+        raise bad_input(
+            f"{package} is not what its manifest says: {first.path} {first.message}.", "`qwen-pack verify` lists every difference."
+        )
+    return manifest.read(package)
+
+
+def run(package: Path, runtime: Runtime) -> Generator[Event, None, dict[str, Any]]:
+    """Yield the events of the measurement and return its figures; the package is not changed."""
+    found = whole(package)
+    prompt = found.data["workload"].get("prompt", 512)
+    job = measure_job(runtime.session, package / MODEL, settings_of(found), prompt)
+    result = yield from run_alone(job, BuildCache().root / "logs" / "bench.log")
+    return result.value
+
+
+def save(package: Path, figures: dict[str, Any]) -> None:
+    """Add a measurement to the package's manifest, beside the ones that are there."""
+    data = dict(manifest.read(package).data)
+    data["measurements"] = [*data.get("measurements", []), figures]
+    manifest.write(package, data)
+
+
+def beside(before: dict[str, Any], now: dict[str, Any]) -> list[dict[str, Any]]:
+    """One row per figure: manifest, now, and now as a multiple of the manifest."""
+    rows = []
+    for name in COMPARED:
+        old, new = before.get(name), now.get(name)
+        ratio = new / old if isinstance(old, int | float) and isinstance(new, int | float) and old else None
+        rows.append({"figure": name, "manifest": old, "now": new, "ratio": ratio})
+    return rows

@@ -1,0 +1,115 @@
+"""The events of a build as rows on stderr: live in a terminal, one line per fact where stderr is piped."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Generator
+from types import TracebackType
+from typing import Any, TypeVar
+
+import click
+
+from packager.events import Event, StageFailed, StageFinished, StageNote, StageProgress, StageStarted
+from packager.units import human_bytes, human_seconds
+
+Result = TypeVar("Result")
+_QUIET_S = 10.0
+
+
+def follow(events: Generator[Event, None, Result]) -> Result:
+    """Show every event, return what the generator returns; Ctrl-C closes it, which ends the work."""
+    shown: LiveRows | PlainLines = LiveRows() if sys.stderr.isatty() else PlainLines()
+    try:
+        with shown:
+            while True:
+                shown.show(next(events))
+    except StopIteration as stop:
+        result: Result = stop.value
+        return result
+    finally:
+        events.close()
+
+
+def amount(event: StageProgress) -> str:
+    """`310 MB of 1.19 GB (26 %)`, or `3 of 5 answers`."""
+    if event.unit == "B":
+        done, total = human_bytes(event.done), human_bytes(event.total or 0)
+        return f"{done} of {total} ({event.done * 100 // event.total} %)" if event.total else done
+    return f"{event.done} of {event.total} {event.unit}" if event.total else f"{event.done} {event.unit}"
+
+
+class PlainLines:
+    """One line when a stage starts, speaks or ends, and one every ten seconds while it works."""
+
+    def __init__(self) -> None:
+        self._last = 0.0
+
+    def __enter__(self) -> PlainLines:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        return None
+
+    def show(self, event: Event) -> None:
+        """Print what is worth a line."""
+        match event:
+            case StageStarted():
+                self._last = time.monotonic()
+                click.echo(f"[{event.index}/{event.count}] {event.title}", err=True)
+            case StageProgress() if time.monotonic() - self._last > _QUIET_S:
+                self._last = time.monotonic()
+                click.echo(f"      {amount(event)}", err=True)
+            case StageNote():
+                click.echo(f"      {event.text}", err=True)
+            case StageFinished():
+                how = "cached" if event.cached else f"done in {human_seconds(event.seconds)}"
+                click.echo(f"      {how}{': ' + event.summary if event.summary else ''}", err=True)
+            case StageFailed():
+                click.echo("      failed", err=True)
+
+
+class LiveRows:
+    """A row per stage: mark, title, bar, what it says, time. Redrawn at most ten times a second."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self._progress = Progress(
+            TextColumn("{task.fields[mark]}"),
+            TextColumn("{task.description}", style="bold"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[says]}", markup=False),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+            refresh_per_second=10,
+        )
+        self._tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> LiveRows:
+        self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._progress.stop()
+
+    def show(self, event: Event) -> None:
+        """Bring the stage's row up to date; the mark is a sign and not a colour alone."""
+        if isinstance(event, StageStarted):
+            title = f"{event.index}/{event.count} {event.title}"
+            self._tasks[event.stage] = self._progress.add_task(title, total=None, mark="•", says="")
+            return
+        task = self._tasks[event.stage]
+        match event:
+            case StageProgress():
+                self._progress.update(task, completed=event.done, total=event.total, says=amount(event))
+            case StageNote():
+                self._progress.update(task, says=event.text)
+            case StageFinished():
+                says = f"cached  {event.summary}" if event.cached else event.summary
+                self._progress.update(task, completed=1, total=1, mark="[green]✓[/green]", says=says)
+            case StageFailed():
+                self._progress.update(task, mark="[red]✗[/red]", says="failed")
+        if isinstance(event, StageFinished | StageFailed):
+            self._progress.stop_task(task)

@@ -1,0 +1,160 @@
+"""Package: the folder that is shipped. Files first, the manifest last, the whole folder renamed into place."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Generator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from packager import __version__, manifest, verify
+from packager.budgets import verdicts
+from packager.cache import Entry
+from packager.checkpoint import Checkpoint
+from packager.errors import PackError
+from packager.files import copy_hashed, folder_that_appears_whole, regular_files, sha256, write_atomically
+from packager.manifest import FileEntry, Manifest
+from packager.plan import Plan
+from packager.readme import package_readme
+
+MODEL = "model"
+_KEPT_FROM_CHECKPOINT = ("LICENSE", "NOTICE")
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A finished package: where it lies and what it says of itself."""
+
+    path: Path
+    manifest: Manifest
+
+    @property
+    def failed(self) -> list[dict[str, Any]]:
+        """Verdicts of enforced budgets that the measurement missed."""
+        return [row for row in self.manifest.data["verdicts"] if row["enforced"] and not row["passed"]]
+
+
+def reuse(path: Path, build_key: str) -> Package | None:
+    """The package at `path` when it is the one this build would write again, every file untouched since."""
+    with suppress(PackError, OSError):
+        found = manifest.read(path)
+        written = (path / manifest.NAME).stat().st_mtime_ns
+        untouched = all(
+            (path / entry.path).stat().st_size == entry.size and (path / entry.path).stat().st_mtime_ns <= written for entry in found.files
+        )
+        if found.data.get("build_key") == build_key and untouched and not verify.verify_names(path):
+            return Package(path, found)
+    return None
+
+
+def write(
+    plan: Plan, build_key: str, fetched: Entry, converted: Entry, measured: Entry, versions: dict[str, str | None]
+) -> Generator[tuple[int, int], None, Package]:
+    """Copy, hash and describe; yields (bytes done, bytes in all) and returns the Package.
+
+    A package of ours that stands in the way is replaced only once the new one is whole.
+    """
+    artifact = converted.folder / "out"
+    checkpoint = fetched.folder / fetched.facts["folder"]
+    model_files = regular_files(artifact)
+    total = sum(path.stat().st_size for path in model_files)
+    done = 0
+    with _replacing(plan.out) as staging, folder_that_appears_whole(staging) as folder:
+        entries = []
+        for source in model_files:
+            relative = f"{MODEL}/{source.relative_to(artifact).as_posix()}"
+            (folder / relative).parent.mkdir(parents=True, exist_ok=True)
+            digest = copy_hashed(source, folder / relative)
+            size = source.stat().st_size
+            entries.append(FileEntry(relative, size, digest))
+            done += size
+            yield done, total
+        artifact_bytes = sum(entry.size for entry in entries)
+        entries += _papers(plan, checkpoint, folder, artifact_bytes, measured.facts)
+        manifest.write(folder, _describe(plan, build_key, fetched, converted, measured, versions, tuple(entries)))
+    return Package(plan.out, manifest.read(plan.out))
+
+
+class _replacing:
+    """A path beside `final` to build at; on success it takes the place of `final`, whose old content goes last."""
+
+    def __init__(self, final: Path) -> None:
+        self._final = final
+        final.parent.mkdir(parents=True, exist_ok=True)
+        self._holder = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
+
+    def __enter__(self) -> Path:
+        return self._holder / "new"
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                old = self._holder / "old"
+                if os.path.lexists(self._final):
+                    self._final.rename(old)
+                (self._holder / "new").rename(self._final)
+        finally:
+            shutil.rmtree(self._holder, ignore_errors=True)
+
+
+def _papers(plan: Plan, checkpoint: Path, folder: Path, artifact_bytes: int, measured: dict[str, Any]) -> list[FileEntry]:
+    """Licence, chat template and the README that stand beside the model."""
+    written = []
+    for path in sorted(checkpoint.iterdir()):
+        if path.is_file() and path.name.upper().startswith(_KEPT_FROM_CHECKPOINT):
+            write_atomically(folder / path.name, path.read_bytes())
+            written.append(path.name)
+    text = Checkpoint.open(checkpoint).chat_template
+    if text is not None:
+        write_atomically(folder / "chat_template.jinja", text.encode())
+        written.append("chat_template.jinja")
+    write_atomically(folder / "README.md", package_readme(plan, artifact_bytes, measured).encode())
+    written.append("README.md")
+    return [FileEntry(name, (folder / name).stat().st_size, sha256(folder / name)) for name in written]
+
+
+def _describe(
+    plan: Plan,
+    build_key: str,
+    fetched: Entry,
+    converted: Entry,
+    measured: Entry,
+    versions: dict[str, str | None],
+    entries: tuple[FileEntry, ...],
+) -> dict[str, Any]:
+    chosen, variant = plan.chosen, plan.chosen.variant
+    artifact_bytes = sum(entry.size for entry in entries if entry.path.startswith(f"{MODEL}/"))
+    text = next((entry.sha256 for entry in entries if entry.path == "chat_template.jinja"), None)
+    return {
+        "schema": manifest.SCHEMA,
+        "name": plan.name,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "build_key": build_key,
+        "target": plan.target.name,
+        "workload": plan.workload.as_dict(),
+        "variant": {"repo_id": variant.repo_id, "revision": fetched.facts.get("revision"), "license": variant.license},
+        "source": {"kind": plan.source.kind, "location": plan.source.public_location, "files": fetched.facts["files"]},
+        "recipe": {"id": chosen.recipe.id, **asdict(chosen.recipe)},
+        "runtime": {"name": plan.runtime.name, "version": versions.get(plan.runtime.distributions[0])},
+        "files": [asdict(entry) for entry in entries],
+        "artifact_bytes": artifact_bytes,
+        "predicted": {
+            "footprint": chosen.footprint.as_dict(),
+            "forecast": chosen.forecast.as_dict(),
+            "artifact_bytes": chosen.artifact_bytes,
+        },
+        "measured": measured.facts,
+        "measurements": [],
+        "quality": None,
+        "verdicts": verdicts(plan, artifact_bytes, measured.facts),
+        "why": {"sentence": plan.why(), "smaller": plan.smaller()},
+        "build": {"convert_seconds": converted.facts["seconds"], "convert_peak_bytes": converted.facts["peak_bytes"]},
+        "tools": {"qwen-pack": __version__, "python": platform.python_version(), **versions},
+        "chat_template_sha256": text,
+    }

@@ -1,0 +1,216 @@
+"""A build, read from top to bottom: fetch, convert, measure, package.
+
+`run(plan)` is a generator of frozen events that prints nothing and returns the Package. Work happens in child
+processes; closing the generator at any point ends them and leaves the finished stages in the cache, never a package.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from packager import package, sources
+from packager.cache import BuildCache, Entry, key_of
+from packager.errors import PackError, from_foreign
+from packager.events import Event, StageFailed, StageFinished, StageNote, StageProgress, StageStarted
+from packager.machine import describe_machine
+from packager.package import Package
+from packager.plan import Plan, installed
+from packager.process import JobResult, Note, Progress, run_job
+from packager.smoke import NEW_TOKENS, REPEATS
+from packager.smoke import VERSION as SMOKE_VERSION
+from packager.units import human_bytes
+
+STAGES = {"fetch": "Get the weights", "convert": "Convert and quantize", "measure": "Smoke benchmark", "package": "Hash and package"}
+
+_Events = Generator[Event, None, Entry]
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A stage that a child process does: the job's dotted name and its arguments, in which `out` is added."""
+
+    stage: str
+    job: str
+    arguments: dict[str, Any]
+    needs_out: bool = True
+    env: dict[str, str] | None = None
+
+
+def run(plan: Plan, cache: BuildCache | None = None) -> Generator[Event, None, Package]:
+    """Build the plan; yield events and return the finished package.
+
+    Raises PackError as soon as a stage fails, after the StageFailed that says the same.
+    """
+    cache = cache or BuildCache()
+    versions = {name: installed(name) for name in plan.runtime.distributions}
+
+    source_job, source_arguments = sources.job(plan.source, plan.shape)
+    source_key = sources.cache_key(plan.source, plan.shape)
+    fetch = _Job("fetch", source_job, source_arguments)
+    fetched = yield from _stage(cache, fetch, None if source_key is None else key_of(source_key))
+    checkpoint = _inside(fetched, fetched.facts["folder"])
+
+    convert_key = key_of(
+        {
+            "source": source_key or fetched.facts["files"],
+            "recipe": asdict(plan.chosen.recipe),
+            "engines": versions,
+            "job": plan.runtime.build_job,
+        }
+    )
+    arguments = {"checkpoint": str(checkpoint), "recipe": asdict(plan.chosen.recipe), "workload": plan.workload.as_dict()}
+    converted = yield from _stage(cache, _Job("convert", plan.runtime.build_job, arguments), convert_key)
+
+    settings = {"context": plan.workload.context, "kv": plan.chosen.recipe.kv, "threads": None}
+    measure = measure_job(plan.runtime.session, converted.folder / "out", settings, plan.workload.prompt)
+    measure_key = key_of({**measure.arguments, "artifact": convert_key, "smoke": SMOKE_VERSION, "machine": describe_machine()})
+    measured = yield from _stage(cache, measure, measure_key)
+
+    yield from _announce("package")
+    started = time.monotonic()
+    with _failures("package") as failed:
+        build_key = key_of({"convert": convert_key, "measure": measure_key, "plan": plan.as_dict()})
+        finished = package.reuse(plan.out, build_key)
+        cached = finished is not None
+        if finished is None:
+            writer = package.write(plan, build_key, fetched, converted, measured, versions)
+            while True:
+                try:
+                    done, total = next(writer)
+                except StopIteration as stop:
+                    finished = stop.value
+                    break
+                yield StageProgress("package", done, total)
+    if failed:
+        yield failed[0][0]
+        raise failed[0][1]
+    assert finished is not None
+    size = sum(entry.size for entry in finished.manifest.files)
+    summary = f"{len(finished.manifest.files)} files, {human_bytes(size)}"
+    yield StageFinished("package", time.monotonic() - started, cached, summary, {"package": str(finished.path)})
+    return finished
+
+
+def measure_job(session: str, artifact: Path, settings: dict[str, Any], prompt: int) -> _Job:
+    """The smoke benchmark of one artifact: the workload's own prompt length, as far as its context holds it."""
+    context = settings["context"]
+    new_tokens = min(NEW_TOKENS, max(2, context // 4))
+    arguments = {
+        "session": session,
+        "artifact": str(artifact),
+        "settings": settings,
+        "prompt_tokens": max(1, min(prompt, context - new_tokens)),
+        "new_tokens": new_tokens,
+        "repeats": REPEATS,
+    }
+    return _Job("measure", "packager.smoke:measure", arguments, needs_out=False)
+
+
+def run_alone(job: _Job, log: Path) -> Generator[Event, None, JobResult]:
+    """One stage outside a build, with the events of a build of one stage; its result is not cached."""
+    yield StageStarted(job.stage, STAGES[job.stage], 1, 1)
+    result: JobResult | None = None
+    with _failures(job.stage) as failed:
+        result = yield from _child(job, job.arguments, log)
+    if failed:
+        yield failed[0][0]
+        raise failed[0][1]
+    assert result is not None
+    yield StageFinished(job.stage, result.seconds, False, _summary(result.value), result.value)
+    return result
+
+
+def _stage(cache: BuildCache, job: _Job, key: str | None) -> _Events:
+    """One stage from the cache, or in a child process and then into the cache.
+
+    A key of None means that only the work itself can tell what its inputs are: it runs every time.
+    """
+    yield from _announce(job.stage)
+    started = time.monotonic()
+    entry = cache.look_up(job.stage, key) if key else None
+    if entry is not None and "folder" in entry.facts and not _inside(entry, entry.facts["folder"]).is_dir():
+        # The weights lay outside our cache (the hub's, a folder of the user's) and are gone.
+        cache.drop(entry)
+        entry = None
+    if entry is not None:
+        yield StageFinished(job.stage, time.monotonic() - started, True, _summary(entry.facts), entry.facts)
+        return entry
+    with _failures(job.stage) as failed, cache.work_folder() as work:
+        arguments = {**job.arguments, "out": str(work / "out")} if job.needs_out else job.arguments
+        log = cache.root / "logs" / f"{job.stage}.log"
+        result = yield from _child(job, arguments, log)
+        facts = {**_relative(result.value, work), "seconds": result.seconds, "peak_bytes": result.peak_bytes}
+        entry = cache.keep(job.stage, key or key_of(facts.get("files")), work, facts)
+    if failed:
+        yield failed[0][0]
+        raise failed[0][1]
+    assert entry is not None
+    yield StageFinished(job.stage, time.monotonic() - started, False, _summary(entry.facts), entry.facts)
+    return entry
+
+
+def _child(job: _Job, arguments: dict[str, Any], log: Path) -> Generator[Event, None, JobResult]:
+    work = run_job(job.job, arguments, log, job.env)
+    try:
+        while True:
+            try:
+                message = next(work)
+            except StopIteration as stop:
+                result: JobResult = stop.value
+                return result
+            if isinstance(message, Progress):
+                yield StageProgress(job.stage, message.done, message.total, message.unit)
+            elif isinstance(message, Note):
+                yield StageNote(job.stage, message.text)
+    finally:
+        work.close()
+
+
+@contextmanager
+def _failures(stage: str) -> Iterator[list[tuple[StageFailed, BaseException]]]:
+    """Collect the sentence of a failed stage, so that its event can be yielded before the error is raised."""
+    failed: list[tuple[StageFailed, BaseException]] = []
+    try:
+        yield failed
+    except Exception as error:
+        known = from_foreign(error)
+        if known is None:
+            raise
+        named = PackError(f"{STAGES[stage]}: {known.message}", known.hint, known.exit_code)
+        failed.append((StageFailed(stage, known.message, known.hint, int(known.exit_code)), named))
+
+
+def _announce(stage: str) -> Iterator[Event]:
+    names = list(STAGES)
+    yield StageStarted(stage, STAGES[stage], names.index(stage) + 1, len(names))
+
+
+def _relative(facts: dict[str, Any], work: Path) -> dict[str, Any]:
+    """A folder inside the work folder is kept relative to it: the work folder is renamed when it is done."""
+    folder = facts.get("folder")
+    if folder and Path(folder).is_relative_to(work):
+        return {**facts, "folder": Path(folder).relative_to(work).as_posix()}
+    return facts
+
+
+def _inside(entry: Entry, folder: str) -> Path:
+    """The counterpart of `_relative`: absolute paths stay, relative ones lie in the entry's folder."""
+    return entry.folder / folder
+
+
+def _summary(facts: dict[str, Any]) -> str:
+    """What the stage's row says behind its time."""
+    if "decode_tps" in facts:
+        return f"{facts['decode_tps']:.1f} tok/s decode, {facts['ttft_ms']:.0f} ms to the first token" + (
+            ", noisy" if facts["noisy"] else ""
+        )
+    if facts.get("files"):
+        return human_bytes(sum(file["size"] for file in facts["files"]))
+    if "artifact_bytes" in facts:
+        return human_bytes(facts["artifact_bytes"])
+    return ""

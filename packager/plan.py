@@ -1,0 +1,190 @@
+"""The plan of a build: frozen, named, and checked as a whole before the first byte is written."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from packager import manifest, sources, verify
+from packager.device import Target
+from packager.errors import PackError, no_room, usage
+from packager.files import free_bytes
+from packager.paths import cache_dir
+from packager.runtime import Runtime
+from packager.select import Candidate
+from packager.shape import Shape
+from packager.sources import Source
+from packager.units import human_bytes
+from packager.workload import Workload
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be built: the chosen candidate, everything that was rejected for it, where the weights come from.
+
+    `enforced` names the budgets that fail the build when the measurement misses them; the others are reported.
+    """
+
+    target: Target
+    workload: Workload
+    chosen: Candidate
+    others: tuple[Candidate, ...]
+    runtime: Runtime
+    source: Source
+    out: Path
+    enforced: frozenset[str] = frozenset()
+
+    @cached_property
+    def name(self) -> str:
+        """The package's name; it says when the weights are random."""
+        return package_name(self.chosen, self.source)
+
+    @property
+    def shape(self) -> Shape:
+        """The shape of the chosen variant."""
+        assert self.chosen.variant.shape is not None
+        return self.chosen.variant.shape
+
+    def why(self) -> str:
+        """The choice in one sentence."""
+        peers = len({candidate.variant.repo_id for candidate in (self.chosen, *self.others)})
+        if peers == 1:
+            return f"{self.chosen.variant.name} was named by the user."
+        reached = {
+            "smallest": "the smallest",
+            "quality": "the best by published scores",
+            "speed": "the fastest",
+            "balanced": "the best balanced",
+        }
+        return (
+            f"Of {peers} variants {self.chosen.variant.name} is {reached[self.workload.prefer]} that passes every rule "
+            f"of the use case {self.workload.use_case!r} on {self.target.name}."
+        )
+
+    def smaller(self) -> list[dict[str, Any]]:
+        """Why nothing smaller was taken: per smaller variant the reasons of its best candidate."""
+        seen = {self.chosen.variant.repo_id}
+        rows = []
+        for candidate in self.others:
+            variant = candidate.variant
+            if variant.repo_id not in seen and variant.params_total and variant.params_total < (self.chosen.variant.params_total or 0):
+                seen.add(variant.repo_id)
+                rows.append(
+                    {"variant": variant.repo_id, "recipe": candidate.recipe.id, "reasons": [asdict(reason) for reason in candidate.reasons]}
+                )
+        return rows
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON form: what `build` is about to do."""
+        return {
+            "name": self.name,
+            "target": self.target.name,
+            "workload": self.workload.as_dict(),
+            "chosen": self.chosen.as_dict(),
+            "source": self.source.as_dict(),
+            "out": str(self.out),
+        }
+
+
+def package_name(chosen: Candidate, source: Source) -> str:
+    """`qwen3-0.6b-openvino-int4_sym_g128`, with `-dummy` behind it for random weights."""
+    recipe = chosen.recipe.id.replace(":", "-").replace("/", "-")
+    return f"{chosen.variant.name}-{recipe}{'-dummy' if source.kind == 'dummy' else ''}".lower()
+
+
+def installed(distribution: str) -> str | None:
+    """The installed version of a distribution; None when it is not there."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def problems(plan: Plan, available_memory: int | None = None) -> list[PackError]:
+    """Everything that would stop this build, found before it starts; empty when nothing would."""
+    found = [_missing_engine(plan), _occupied(plan), _not_writable(plan), *_disk(plan), _memory(plan, available_memory)]
+    return [problem for problem in found if problem is not None]
+
+
+def check(plan: Plan, available_memory: int | None = None) -> None:
+    """Raise all problems of a plan as one PackError; its exit code is the first one's."""
+    found = problems(plan, available_memory)
+    if len(found) == 1:
+        raise found[0]
+    if found:
+        lines = "".join(f"\n  - {problem.message} {problem.hint}" for problem in found)
+        raise PackError(f"This build cannot start, for {len(found)} reasons:{lines}", "", found[0].exit_code)
+
+
+def _missing_engine(plan: Plan) -> PackError | None:
+    missing = [name for name in plan.runtime.distributions if installed(name) is None]
+    if not missing:
+        return None
+    return usage(
+        f"{plan.runtime.name} is not installed here ({', '.join(missing)} missing).",
+        f"Install it with: pip install 'qwen-pack[{plan.runtime.extra}]'",
+    )
+
+
+def _occupied(plan: Plan) -> PackError | None:
+    """Nothing is replaced that this tool did not make."""
+    out = plan.out
+    if not os.path.lexists(out):
+        return None
+    if out.is_dir() and not out.is_symlink():
+        if not any(out.iterdir()):
+            return None
+        try:
+            strangers = [finding.path for finding in verify.verify_names(out) if finding.kind in ("additional", "link", "special")]
+        except PackError:
+            strangers = [manifest.NAME]
+        if not strangers:
+            return None
+    return usage(f"{out} exists and holds what qwen-pack did not make.", "Choose another folder with --out.")
+
+
+def _not_writable(plan: Plan) -> PackError | None:
+    for folder in (plan.out.parent, cache_dir()):
+        nearest = folder
+        while not nearest.exists() and nearest != nearest.parent:
+            nearest = nearest.parent
+        if not nearest.is_dir():
+            return usage(f"{nearest} is a file, not a folder.", "Choose another folder with --out or QWEN_PACK_CACHE.")
+        if not os.access(nearest, os.W_OK | os.X_OK):
+            return usage(f"{nearest} is not writable.", "Choose another folder with --out or QWEN_PACK_CACHE.")
+    return None
+
+
+def _disk(plan: Plan) -> list[PackError]:
+    """The cache holds the weights that we write and the conversion; the package is a copy of the artifact."""
+    needs = plan.runtime.build_needs(plan.shape, plan.chosen.recipe)
+    wanted = [(cache_dir(), needs.disk + sources.bytes_needed(plan.source, plan.shape)), (plan.out.parent, plan.chosen.artifact_bytes)]
+    by_disk: dict[int, tuple[Path, int]] = {}
+    for folder, size in wanted:
+        existing = folder
+        while not existing.exists():
+            existing = existing.parent
+        device = existing.stat().st_dev
+        by_disk[device] = (existing, by_disk.get(device, (existing, 0))[1] + size)
+    return [
+        no_room(
+            f"The build needs {human_bytes(size)} of disk below {folder} and {human_bytes(free_bytes(folder))} are free.",
+            "Free some space, or choose other places with --out and QWEN_PACK_CACHE.",
+        )
+        for folder, size in by_disk.values()
+        if size > free_bytes(folder)
+    ]
+
+
+def _memory(plan: Plan, available: int | None) -> PackError | None:
+    needed = plan.runtime.build_needs(plan.shape, plan.chosen.recipe).memory
+    if available is None or needed <= available:
+        return None
+    return no_room(
+        f"The conversion needs {human_bytes(needed)} of memory and {human_bytes(available)} are available.",
+        "Close other programs, build on a larger machine, or choose another recipe with --recipe.",
+    )
