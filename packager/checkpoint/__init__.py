@@ -1,0 +1,136 @@
+"""A Qwen checkpoint seen one way, whatever wrote it: shape, tensors (lazy), tokenizer, template.
+
+Opening reads headers and descriptions, never weights, and refuses what is corrupt, unsafe or not supported.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from packager.checkpoint.agreement import match, refuse_foreign_code, refuse_quantized
+from packager.checkpoint.config import read_shape
+from packager.checkpoint.folder import checkpoint_files, is_license, read_json
+from packager.checkpoint.header import TensorInfo
+from packager.checkpoint.shards import read_tensors
+from packager.checkpoint.tokenizer import chat_template, check_tokenizer
+from packager.errors import bad_input
+from packager.shape import Shape
+
+if TYPE_CHECKING:
+    import numpy
+
+__all__ = ["Checkpoint", "TensorInfo"]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One dense Qwen2, Qwen2.5 or Qwen3 checkpoint in a folder.
+
+    `files` are all that belong to it, by name. `tensors` are in stored order and exactly those that follow from `shape`;
+    `dropped` names redundant ones that the files store besides. `chat_template` is None for a base model.
+    """
+
+    folder: Path
+    files: Mapping[str, Path]
+    config: dict[str, Any]
+    shape: Shape
+    tensors: Mapping[str, TensorInfo]
+    dropped: tuple[str, ...]
+    tokenizer_config: dict[str, Any]
+    generation_config: dict[str, Any]
+    chat_template: str | None
+    _maps: dict[Path, mmap.mmap] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def open(cls, folder: Path) -> Checkpoint:
+        """Read and check a folder.
+
+        Raises PackError: exit code 2 when there is no such folder, 6 naming the file when something in it is corrupt, unsafe,
+        missing or not supported.
+        """
+        files = checkpoint_files(folder)
+        if "config.json" not in files:
+            adapter = (folder / "adapter_config.json").exists()
+            way_on = "Merge the adapter into its base model first." if adapter else "Name the folder of a checkpoint."
+            raise bad_input(f"{folder} has no config.json.", way_on)
+        config = read_json(files["config.json"])
+        tokenizer_config = read_json(files["tokenizer_config.json"]) if "tokenizer_config.json" in files else {}
+        refuse_foreign_code(files["config.json"], config)
+        if tokenizer_config:
+            refuse_foreign_code(files["tokenizer_config.json"], tokenizer_config)
+        refuse_quantized(files["config.json"], config)
+        shape = read_shape(files["config.json"], config)
+        stored = read_tensors(folder, files)
+        kept = match(files["config.json"], shape, stored)
+        check_tokenizer(folder, files, shape.vocab)
+        return cls(
+            folder=folder,
+            files=MappingProxyType(files),
+            config=config,
+            shape=shape,
+            tensors=MappingProxyType(kept),
+            dropped=tuple(name for name in stored if name not in kept),
+            tokenizer_config=tokenizer_config,
+            generation_config=read_json(files["generation_config.json"]) if "generation_config.json" in files else {},
+            chat_template=chat_template(files, tokenizer_config),
+        )
+
+    @property
+    def tokenizer_json(self) -> Path | None:
+        """tokenizer.json; None where only `vocab_json` and `merges_txt` are there."""
+        return self.files.get("tokenizer.json")
+
+    @property
+    def vocab_json(self) -> Path | None:
+        """vocab.json of a byte-level BPE, without the added tokens."""
+        return self.files.get("vocab.json")
+
+    @property
+    def merges_txt(self) -> Path | None:
+        """merges.txt of a byte-level BPE, best merge first."""
+        return self.files.get("merges.txt")
+
+    @property
+    def licenses(self) -> tuple[Path, ...]:
+        """Licence and notice files."""
+        return tuple(path for name, path in self.files.items() if is_license(name))
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of all tensors as stored, redundant ones left out."""
+        return sum(tensor.nbytes for tensor in self.tensors.values())
+
+    def raw(self, name: str) -> memoryview:
+        """The bytes of a tensor, read from the disk as they are touched. Raises KeyError for an unknown name."""
+        tensor = self.tensors[name]
+        return memoryview(self._map(tensor.file))[tensor.offset : tensor.offset + tensor.nbytes]
+
+    def array(self, name: str) -> numpy.ndarray[Any, Any]:
+        """A tensor as a read-only numpy array over the same bytes: bfloat16 (of ml_dtypes), float16 or float32."""
+        # numpy and ml_dtypes take a tenth of a second to import; whoever only looks at shapes does not pay for it.
+        import ml_dtypes
+        import numpy
+
+        tensor = self.tensors[name]
+        dtype = {"BF16": ml_dtypes.bfloat16, "F16": numpy.dtype("<f2"), "F32": numpy.dtype("<f4")}[tensor.dtype]
+        return numpy.frombuffer(self.raw(name), dtype=dtype).reshape(tensor.shape)
+
+    def release(self, name: str) -> None:
+        """Let the system take back the memory of a tensor that has been read; its bytes can be read again."""
+        tensor = self.tensors[name]
+        start = tensor.offset - tensor.offset % mmap.PAGESIZE
+        if tensor.nbytes and hasattr(mmap, "MADV_DONTNEED"):
+            self._map(tensor.file).madvise(mmap.MADV_DONTNEED, start, tensor.offset + tensor.nbytes - start)
+
+    def _map(self, file: Path) -> mmap.mmap:
+        found = self._maps.get(file)
+        if found is None:
+            with file.open("rb") as stream:
+                # Two threads may both map the file: the first one counts, the other goes with its last reader.
+                found = self._maps.setdefault(file, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+        return found

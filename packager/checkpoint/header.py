@@ -1,0 +1,118 @@
+"""The header of a safetensors file, read and checked without touching the weights.
+
+Format: eight bytes (little-endian length N), N bytes of JSON that start with `{`, then the data of all tensors
+without a gap. Source: the README of huggingface/safetensors. The library checks the same rules but keeps the
+offsets to itself and lets the last of two equal names win; a converter needs the first and must not have the second.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from packager.errors import PackError, bad_input
+
+MAX_HEADER_BYTES = 100_000_000
+"""The limit of the safetensors library."""
+
+ITEM_BYTES = {"BF16": 2, "F16": 2, "F32": 4}
+
+_GET_AGAIN = "Get the file again from where it was published."
+_QUANTIZED = {"I8", "U8", "I32", "U32", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F6_E2M3", "F6_E3M2", "F4"}
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """Where one tensor lies: `nbytes` bytes from `offset` of `file`, little-endian, row-major, outermost dimension first."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    file: Path
+    offset: int
+    nbytes: int
+
+
+def read_header(file: Path) -> list[TensorInfo]:
+    """The tensors of a safetensors file in stored order. Raises PackError (exit code 6) that names the file and the rule it breaks."""
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if length > MAX_HEADER_BYTES:
+            raise _broken(file, f"it claims a header of {length} bytes, and no more than {MAX_HEADER_BYTES} are allowed")
+        if size < 8 + length:
+            raise _broken(file, f"it ends inside its header, after {size} bytes")
+        text = stream.read(length)
+    return _tensors(file, text, 8 + length, size)
+
+
+def _tensors(file: Path, text: bytes, start: int, size: int) -> list[TensorInfo]:
+    if not text.startswith(b"{"):
+        raise _broken(file, "its header does not start with '{'")
+    try:
+        header = json.loads(text.decode("utf-8"), object_pairs_hook=lambda pairs: _once(file, pairs), parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise _broken(file, f"its header is not valid JSON: {error}") from None
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise _broken(file, "its __metadata__ is not a map from text to text")
+    tensors = [_tensor(file, name, entry, start) for name, entry in header.items()]
+    tensors.sort(key=lambda tensor: (tensor.offset, tensor.nbytes))
+    end = start
+    for tensor in tensors:
+        if tensor.offset != end:
+            what = "overlaps the tensor before it" if tensor.offset < end else "leaves a gap before it"
+            raise _broken(file, f"tensor {tensor.name!r} {what}")
+        end += tensor.nbytes
+    if end > size:
+        raise _broken(file, f"it is cut short: its tensors end at byte {end}, the file at byte {size}")
+    if end < size:
+        raise _broken(file, f"{size - end} bytes after the last tensor belong to none")
+    return tensors
+
+
+def _tensor(file: Path, name: str, entry: Any, start: int) -> TensorInfo:
+    if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
+        raise _broken(file, f"tensor {name!r} is not described by dtype, shape and data_offsets")
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
+        if isinstance(dtype, str) and dtype in _QUANTIZED:
+            raise bad_input(
+                f"{file}: tensor {name!r} is stored as {dtype}, so the checkpoint is already quantized.",
+                "Name the unquantized repository or folder that it was made from.",
+            )
+        raise _broken(file, f"tensor {name!r} has the unknown type {dtype!r}")
+    if not _counts(shape) or len(shape) > 8:
+        raise _broken(file, f"tensor {name!r} has the impossible shape {shape!r}")
+    if not _counts(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
+        raise _broken(file, f"tensor {name!r} has the impossible data_offsets {offsets!r}")
+    nbytes = offsets[1] - offsets[0]
+    needed = prod(shape) * ITEM_BYTES[dtype]
+    if nbytes != needed:
+        raise _broken(file, f"tensor {name!r} of shape {shape} in {dtype} takes {needed} bytes, its data_offsets span {nbytes}")
+    return TensorInfo(name, dtype, tuple(shape), file, start + offsets[0], nbytes)
+
+
+def _counts(value: Any) -> bool:
+    """Whether it is a list of whole numbers from 0 to the largest offset of a file."""
+    return isinstance(value, list) and all(type(item) is int and 0 <= item < 1 << 63 for item in value)
+
+
+def _once(file: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise _broken(file, f"its header has {twice!r} twice")
+    return found
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _broken(file: Path, why: str) -> PackError:
+    return bad_input(f"{file} is not a whole safetensors file: {why}.", _GET_AGAIN)
