@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from packager.errors import usage
+from packager.usecases import use_case
+
 Preference = Literal["smallest", "quality", "speed", "balanced"]
+PREFERENCES: tuple[Preference, ...] = ("smallest", "quality", "speed", "balanced")
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,8 +18,9 @@ class Workload:
     """The need, as flags give it; None means "no limit".
 
     `context` counts prompt and answer together, `prompt` the tokens of a typical prompt (for TTFT).
-    `min_scores` maps a benchmark's name to the least published score. `licenses` lists the licence
-    ids that are acceptable; empty means any that permits commercial use or says nothing.
+    `min_scores` maps a benchmark's name to the least published score, in place of the use case's own
+    floor on it. `licenses` lists the licence ids that are acceptable ("any" for all); empty means any
+    that permits commercial use or says nothing.
     """
 
     use_case: str = "chat"
@@ -32,3 +38,43 @@ class Workload:
     def as_dict(self) -> dict[str, Any]:
         """JSON form, one key per field."""
         return asdict(self)
+
+
+def workload_for(name: str) -> Workload:
+    """What a use case asks when nothing else is said. Raises PackError (usage) for an unknown name."""
+    case = use_case(name)
+    return Workload(
+        use_case=name,
+        context=int(case.context.value),
+        prompt=int(case.prompt.value),
+        min_decode_tps=case.min_decode_tps.value if case.min_decode_tps else None,
+        max_ttft_ms=case.max_ttft_ms.value if case.max_ttft_ms else None,
+        modality=case.modality,
+    )
+
+
+def merge(flags: Mapping[str, Any], default: Workload | None) -> Workload:
+    """The workload of explicit `flags` (fields of Workload; None where not given) over a target's over the use case's.
+
+    A target's default speaks for its own use case. With another one, context, prompt, rates, scores and modality
+    come from that, and only what belongs to the device stays: limits of size and memory, licences, preference.
+    Raises PackError (usage) where the prompt would not fit into the context.
+    """
+    given = {key: value for key, value in flags.items() if value is not None}
+    name = given.get("use_case") or (default.use_case if default else "chat")
+    workload = workload_for(name)
+    if default is not None:
+        kept = ["max_artifact_bytes", "max_memory_bytes", "licenses", "prefer"]
+        if default.use_case == name:
+            kept += ["context", "prompt", "min_decode_tps", "max_ttft_ms", "min_scores", "modality"]
+        workload = replace(workload, **{key: value for key in kept if (value := getattr(default, key)) is not None})
+    workload = replace(workload, **given)
+    if "context" in given and "prompt" not in given and workload.prompt >= workload.context:
+        # A context set by hand keeps the room for an answer that the use case had in mind.
+        workload = replace(workload, prompt=max(1, workload.context // 2))
+    if workload.prompt >= workload.context:
+        raise usage(
+            f"A prompt of {workload.prompt} tokens leaves no room for an answer in a context of {workload.context}.",
+            "Give a larger --context.",
+        )
+    return workload
