@@ -1,0 +1,63 @@
+"""Jobs for child processes that the tests of packager.process start."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from packager.errors import bad_input
+from packager.process import PipeReport
+
+
+def echo(report: PipeReport, *, word: str) -> dict[str, Any]:
+    print("an engine prints this")
+    report.note(f"heard {word}")
+    report.text("piece ")
+    report.progress(1, 2, "words")
+    report.progress(2, 2, "words")
+    return {"word": word, "pid": os.getpid()}
+
+
+def refuse(report: PipeReport) -> dict[str, Any]:
+    raise bad_input("model.safetensors is damaged.", "Get it again.")
+
+
+def stumble(report: PipeReport) -> dict[str, Any]:
+    raise RuntimeError("the engine fell over")
+
+
+def vanish(report: PipeReport, *, number: int) -> dict[str, Any]:
+    os.kill(os.getpid(), number)
+    return {}
+
+
+def leave(report: PipeReport) -> dict[str, Any]:
+    print("last words of the engine", file=sys.stderr, flush=True)
+    os._exit(7)
+
+
+def take_memory(report: PipeReport, *, count: int) -> dict[str, Any]:
+    block = bytearray(count)
+    for offset in range(0, count, 4096):
+        block[offset] = 1
+    return {"taken": len(block)}
+
+
+def sleep_with_a_child(report: PipeReport, *, pids: str) -> dict[str, Any]:
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    Path(pids).write_text(f"{os.getpid()} {child.pid}")
+    report.note("sleeping")
+    time.sleep(60)
+    return {}
+
+
+def ignore_termination(report: PipeReport) -> dict[str, Any]:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    report.note("deaf")
+    time.sleep(60)
+    return {}

@@ -1,0 +1,61 @@
+"""No command pays for an engine it does not use: looked at in a clean interpreter."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+ENGINES = (
+    "torch",
+    "transformers",
+    "openvino",
+    "openvino_genai",
+    "onnxruntime",
+    "onnxruntime_genai",
+    "llama_cpp",
+    "huggingface_hub",
+    "textual",
+    "nncf",
+    "optimum",
+)
+LIGHT = (*ENGINES, "numpy", "rich", "tokenizers", "safetensors")
+
+
+def loaded_after(code: str) -> set[str]:
+    """Top-level modules that a fresh interpreter has loaded after running `code`, its own output aside."""
+    script = (
+        "import contextlib, io, json, sys\n"
+        f"with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):\n    {code}\n"
+        "print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(json.loads(run.stdout))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["fit", "--target", "laptop-cpu", "--json"],
+        ["targets", "--json"],
+        ["models", "--json"],
+        ["doctor", "--json"],
+        ["cache", "--json"],
+        ["build", "--help"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_command_that_only_looks_things_up_loads_nothing_heavy(arguments: list[str]) -> None:
+    assert loaded_after(f"from packager.cli import main; main({arguments!r})").isdisjoint(LIGHT)
+
+
+def test_importing_every_adapter_loads_no_engine() -> None:
+    assert loaded_after("from targets import registry; registry.runtimes()").isdisjoint(ENGINES)
+
+
+def test_the_list_of_runtimes_and_targets_imports_no_adapter() -> None:
+    loaded = loaded_after("from targets import registry; registry.runtime_names(); registry.target_names()")
+    assert loaded.isdisjoint(ENGINES)

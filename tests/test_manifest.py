@@ -1,0 +1,114 @@
+"""The manifest is read back without trusting it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from packager import manifest
+from packager.errors import ExitCode, PackError
+from tests.make_package import FILES, body, write_package
+
+HASH = "0" * 64
+
+
+def parse(data: dict[str, Any]) -> manifest.Manifest:
+    return manifest.parse(json.dumps(manifest.seal(data)).encode(), "manifest.json")
+
+
+def test_a_written_manifest_is_read_back_whole(tmp_path: Path) -> None:
+    found = manifest.read(write_package(tmp_path / "p"))
+    assert found.name == "tiny"
+    assert [entry.path for entry in found.files] == list(FILES)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/etc/passwd", "../up", "a/../../b", "a//b", "./a", "", "a\\b", "c:/x", "a\nb", "manifest.json", "a/", "nul\0"],
+)
+def test_a_path_that_leaves_the_package_is_refused(tmp_path: Path, path: str) -> None:
+    data = body(write_package(tmp_path / "p"))
+    data["files"][0]["path"] = path
+    with pytest.raises(PackError, match=r"files\[0\] has an unsafe path") as caught:
+        parse(data)
+    assert caught.value.exit_code == ExitCode.INPUT
+
+
+@pytest.mark.parametrize("pair", [("model/A.bin", "model/a.bin"), ("café", "cafe\u0301"), ("same", "same")])
+def test_two_paths_that_are_one_file_on_some_systems_are_refused(tmp_path: Path, pair: tuple[str, str]) -> None:
+    data = body(write_package(tmp_path / "p"))
+    data["files"] = [{"path": path, "size": 1, "sha256": HASH} for path in pair]
+    with pytest.raises(PackError, match="the same file on some systems"):
+        parse(data)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("size", -1, "no byte count"),
+        ("size", True, "no byte count"),
+        ("size", "7", "no byte count"),
+        ("sha256", "0" * 63, "sha256"),
+        ("sha256", HASH + "\n", "sha256"),
+    ],
+)
+def test_a_file_with_a_false_size_or_digest_is_named(tmp_path: Path, key: str, value: object, words: str) -> None:
+    data = body(write_package(tmp_path / "p"))
+    data["files"][1][key] = value
+    with pytest.raises(PackError, match=words):
+        parse(data)
+
+
+def test_a_changed_manifest_is_noticed(tmp_path: Path) -> None:
+    path = write_package(tmp_path / "p") / "manifest.json"
+    path.write_text(path.read_text().replace('"tiny"', '"tidy"'))
+    with pytest.raises(PackError, match="has changed since it was written"):
+        manifest.read(path.parent)
+
+
+def test_a_manifest_of_another_schema_is_refused(tmp_path: Path) -> None:
+    data = body(write_package(tmp_path / "p"))
+    with pytest.raises(PackError, match="does not follow qwen-pack/manifest/1"):
+        parse({**data, "schema": "qwen-pack/manifest/2"})
+
+
+def test_a_folder_without_a_manifest_and_a_file_are_no_packages(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(PackError, match="is not a package"):
+        manifest.read(tmp_path)
+    with pytest.raises(PackError, match="is a file, not a package"):
+        manifest.read(tmp_path / "file")
+
+
+def test_a_manifest_that_is_a_link_is_refused(tmp_path: Path) -> None:
+    package = write_package(tmp_path / "p")
+    (package / "manifest.json").rename(tmp_path / "elsewhere.json")
+    (package / "manifest.json").symlink_to(tmp_path / "elsewhere.json")
+    with pytest.raises(PackError, match="is a link"):
+        manifest.read(package)
+
+
+@given(
+    st.binary(max_size=300)
+    | st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    ).map(lambda value: json.dumps(value).encode())
+)
+def test_no_bytes_whatsoever_end_in_anything_but_a_sentence(text: bytes) -> None:
+    with pytest.raises(PackError) as caught:
+        manifest.parse(text, "manifest.json")
+    assert caught.value.exit_code == ExitCode.INPUT
+
+
+@given(st.text(max_size=30))
+def test_a_path_that_is_called_safe_stays_below_any_folder(path: str) -> None:
+    if manifest.safe_path(path):
+        folder = Path("/some/package")
+        assert folder in (folder / path).parents
+        assert ".." not in Path(path).parts
