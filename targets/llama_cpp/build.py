@@ -1,0 +1,91 @@
+"""Checkpoint -> quantized GGUF. Runs in a child process."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from packager.runtime import Report
+from packager.units import human_bytes
+from targets.llama_cpp import header, library, metadata, mix
+from targets.llama_cpp.arch import architecture
+from targets.llama_cpp.kernels import kernels, row_bytes
+from targets.llama_cpp.presets import preset_of
+from targets.llama_cpp.source import open_source
+from targets.llama_cpp.tensors import place
+from targets.llama_cpp.tokenizer import read_vocabulary
+from targets.llama_cpp.writer import Imatrix, write_gguf
+
+MODEL_FILE = "model.gguf"
+
+
+def build(report: Report, *, checkpoint: str, recipe: dict[str, Any], workload: dict[str, Any], out: str) -> dict[str, Any]:
+    """The runtime's build job: writes `model.gguf` into `out` and returns what the manifest should know."""
+    settings = recipe.get("settings") or {}
+    return convert(
+        Path(checkpoint),
+        Path(out) / MODEL_FILE,
+        recipe["weights"],
+        overrides=settings.get("overrides"),
+        threads=settings.get("threads"),
+        report=report,
+    )
+
+
+def convert(
+    checkpoint: Path,
+    path: Path,
+    preset_name: str,
+    *,
+    overrides: mix.Overrides | None = None,
+    threads: int | None = None,
+    report: Report | None = None,
+    imatrix: Imatrix | None = None,
+) -> dict[str, Any]:
+    """Write the checkpoint as one GGUF file and return facts about it.
+
+    `overrides` maps regular expressions over tensor names to ggml types. `threads` is all cores by default; the bytes
+    are the same for any number. Raises PackError; nothing is left behind then.
+    """
+    preset = preset_of(preset_name)
+    report = report or _Silent()
+    source = open_source(checkpoint)
+    converter = architecture(source.config)
+    tensors = converter.tensors({name: info.shape for name, info in source.tensors.items()})
+    types = mix.tensor_types(
+        metadata.network(converter, preset.file_type), tensors, preset, source.dtype, overrides, imatrix=imatrix is not None
+    )
+    vocabulary = read_vocabulary(checkpoint, converter.config, source.tokenizer_config)
+    keys = metadata.collect(source, converter, tensors, vocabulary, preset.file_type)
+    typed = list(place(tensors, types, row_bytes))
+    head = header.encode(keys, typed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    used = threads or len(os.sched_getaffinity(0))
+    write_gguf(path, head, typed, source.tensors, kernels(), used, report, imatrix)
+    weights = sum(entry.nbytes for entry in typed)
+    elements = sum(tensor.elements for tensor in tensors)
+    report.note(f"{path.name}: {human_bytes(path.stat().st_size)}, {8 * weights / elements:.2f} bits per weight")
+    counts: dict[str, int] = {}
+    for entry in typed:
+        counts[entry.type] = counts.get(entry.type, 0) + 1
+    return {
+        "architecture": converter.gguf_name,
+        "preset": preset.name,
+        "tensors": len(typed),
+        "types": counts,
+        "bits_per_weight": round(8 * weights / elements, 4),
+        "header_bytes": len(head),
+        "pre_tokenizer": vocabulary.pre,
+        "llama_cpp_python": library.version(),
+    }
+
+
+class _Silent:
+    """A report that nobody reads."""
+
+    def progress(self, done: int, total: int | None, unit: str = "B") -> None:
+        """See packager.runtime.Report."""
+
+    def note(self, text: str) -> None:
+        """See packager.runtime.Report."""

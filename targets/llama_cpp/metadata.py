@@ -1,0 +1,90 @@
+"""The keys of the GGUF: origin, network, tokenizer.
+
+Collected by the gguf package's writer, so names and types are the library's. They equal those of llama.cpp's own
+converter but for the few in docs/measurements/gguf-build.md.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gguf
+
+from targets.llama_cpp.arch.base import Architecture
+from targets.llama_cpp.source import Source
+from targets.llama_cpp.tensors import OutTensor
+from targets.llama_cpp.tokenizer import Vocabulary
+
+KeyValues = dict[str, gguf.GGUFValue]
+
+_HUB = "https://huggingface.co"
+
+
+def collect(source: Source, converter: Architecture, tensors: list[OutTensor], vocabulary: Vocabulary, file_type: str) -> KeyValues:
+    """Every key of the file. `file_type` is a member of gguf.LlamaFileType."""
+    writer = gguf.GGUFWriter(None, converter.gguf_name)
+    writer.add_type(gguf.GGUFType.MODEL)
+    _origin(writer, source, tensors)
+    converter.describe(writer)
+    _tokenizer(writer, vocabulary, source.chat_template)
+    return close(writer, file_type)
+
+
+def network(converter: Architecture, file_type: str) -> KeyValues:
+    """Only what describes the network: enough for the library to decide the types of the tensors."""
+    writer = gguf.GGUFWriter(None, converter.gguf_name)
+    converter.describe(writer)
+    return close(writer, file_type)
+
+
+def close(writer: gguf.GGUFWriter, file_type: str) -> KeyValues:
+    """The collected keys; the two that llama.cpp's quantizer writes come last, as it leaves them."""
+    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    writer.add_file_type(gguf.LlamaFileType[file_type])
+    return dict(writer.kv_data[0])
+
+
+def _origin(writer: gguf.GGUFWriter, source: Source, tensors: list[OutTensor]) -> None:
+    """`general.*`: name, size, licence and base model from the model card, the configuration and the folder's name."""
+    total, shared, expert, count = _counts(tensors)
+    meta: Any = gguf.Metadata.load(None, source.folder, None, total)
+    if meta.sampling_penalty_repeat is None:
+        # The name Hugging Face gives it, which gguf 0.19 does not read yet.
+        meta.sampling_penalty_repeat = source.generation_config.get("repetition_penalty")
+    if meta.name is None:
+        meta.name = source.folder.name
+    if meta.size_label is None and total > 0:
+        meta.size_label = gguf.size_label(total, shared, expert, count)
+    repo_id = source.config.get("_name_or_path")
+    if meta.source_repo_url is None and isinstance(repo_id, str) and repo_id.count("/") == 1 and not Path(repo_id).is_absolute():
+        meta.source_repo_url = f"{_HUB}/{repo_id}"
+    meta.set_gguf_meta_model(writer)
+
+
+def _counts(tensors: list[OutTensor]) -> tuple[int, int, int, int]:
+    """Parameters in all, outside the experts, of one expert, and how many experts: what gguf.size_label takes."""
+    total = sum(tensor.elements for tensor in tensors)
+    stacks = [tensor for tensor in tensors if "_exps." in tensor.name]
+    experts = sum(tensor.shape[0] for tensor in stacks) // len(stacks) if stacks else 0
+    one = sum(tensor.elements // tensor.shape[0] for tensor in stacks)
+    return total, total - sum(tensor.elements for tensor in stacks), one, experts
+
+
+def _tokenizer(writer: gguf.GGUFWriter, vocabulary: Vocabulary, chat_template: str | None) -> None:
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(vocabulary.pre)
+    writer.add_token_list(vocabulary.tokens)
+    writer.add_token_types(vocabulary.types)
+    if vocabulary.merges:
+        writer.add_token_merges(vocabulary.merges)
+    for kind, number in vocabulary.special.items():
+        if (add_id := getattr(writer, f"add_{kind}_token_id", None)) is not None:
+            add_id(number)
+    if vocabulary.end_of_turn is not None:
+        writer.add_eot_token_id(vocabulary.end_of_turn)
+    for kind, value in vocabulary.add.items():
+        if (add_flag := getattr(writer, f"add_add_{kind}_token", None)) is not None:
+            add_flag(value)
+    if chat_template is not None:
+        writer.add_chat_template(chat_template)
