@@ -60,3 +60,31 @@ def _flag(path: Path, config: dict[str, Any], key: str) -> bool:
     if not isinstance(value, bool):
         raise bad_input(f"{path}: {key} is {value!r}, neither true nor false.")
     return value
+
+
+def write_config(shape: Shape) -> dict[str, Any]:
+    """The config.json of a dense shape, with the keys that Qwen's own have; token ids and storage type are left to the caller."""
+    qwen3 = shape.model_type == "qwen3"
+    return {
+        "architectures": ["Qwen3ForCausalLM" if qwen3 else "Qwen2ForCausalLM"],
+        **({"attention_bias": shape.qkv_bias, "head_dim": shape.head_dim} if qwen3 else {}),
+        "attention_dropout": 0.0,
+        "hidden_act": "silu",
+        "hidden_size": shape.hidden,
+        "initializer_range": 0.02,
+        "intermediate_size": shape.intermediate,
+        "max_position_embeddings": shape.context,
+        "max_window_layers": shape.layers,
+        "model_type": shape.model_type,
+        "num_attention_heads": shape.heads,
+        "num_hidden_layers": shape.layers,
+        "num_key_value_heads": shape.kv_heads,
+        "rms_norm_eps": shape.rms_eps,
+        "rope_scaling": None,
+        "rope_theta": shape.rope_theta,
+        "sliding_window": None,
+        "tie_word_embeddings": shape.tied,
+        "use_cache": True,
+        "use_sliding_window": False,
+        "vocab_size": shape.vocab,
+    }

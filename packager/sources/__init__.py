@@ -1,0 +1,96 @@
+"""Where checkpoints come from: the hub, a local folder, or random weights. All hand back the same facts.
+
+Fetching runs in a child process. A source's job has the signature `(report, *, ..., out) -> facts`, where `out` is a
+folder that does not exist yet, for a source that writes one of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from packager.errors import usage
+from packager.shape import Shape
+
+Kind = Literal["hub", "local", "dummy"]
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the weights of `repo_id` come from.
+
+    `location` is the repository id for the hub and the dummy, an absolute path for a local folder. `revision` is a
+    branch, tag or commit of the hub. `offline` keeps the hub source to the files that are in its cache already.
+    """
+
+    kind: Kind
+    location: str
+    revision: str | None
+    repo_id: str
+    offline: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON form, one key per field."""
+        return asdict(self)
+
+
+def parse(weights: str | None, repo_id: str, revision: str | None = None, offline: bool = False) -> Source:
+    """The source that `--weights` names: `hub` (also when absent), `dummy`, or the path of a folder.
+
+    Raises PackError (exit code 2) for a source that does not exist, or a revision where there are none.
+    """
+    if weights == "modelscope":
+        raise usage("ModelScope is not offered yet.", "Use --weights hub, or download the folder and name it with --weights PATH.")
+    if weights in (None, "hub"):
+        return Source("hub", repo_id, revision, repo_id, offline)
+    if revision is not None:
+        raise usage(f"--revision names a commit of the hub, but the weights come from {weights!r}.", "Leave one of the two out.")
+    if weights == "dummy":
+        return Source("dummy", repo_id, None, repo_id, offline)
+    assert weights is not None
+    folder = Path(weights).expanduser().absolute()
+    if not folder.is_dir():
+        what = "is a file, not a folder" if folder.exists() else "does not exist"
+        raise usage(f"The weights {weights!r} are neither hub nor dummy, and the folder {folder} {what}.", "Check --weights.")
+    return Source("local", str(folder), None, repo_id, offline)
+
+
+def job(source: Source, shape: Shape) -> tuple[str, dict[str, Any]]:
+    """The job that fetches the weights of a variant of that shape, as `module:function` and its arguments without `out`."""
+    arguments: dict[str, Any] = {"repo_id": source.repo_id, "shape": asdict(shape)}
+    match source.kind:
+        case "dummy":
+            return "packager.sources.dummy:fetch", arguments
+        case "local":
+            return "packager.sources.local:fetch", {**arguments, "folder": source.location}
+        case "hub":
+            return "packager.sources.hub:fetch", {**arguments, "revision": source.revision, "offline": source.offline}
+
+
+def cache_key(source: Source, shape: Shape) -> str | None:
+    """A text that changes whenever the bytes would; None when only fetching tells (a branch of the hub moves)."""
+    match source.kind:
+        case "dummy":
+            from packager.sources.dummy import SEED, WRITER_VERSION
+
+            return f"dummy {source.repo_id} {asdict(shape)} seed {SEED} writer {WRITER_VERSION}"
+        case "local":
+            from packager.sources.local import stamp
+
+            return f"local {source.location} {source.repo_id} {stamp(Path(source.location))}"
+        case "hub":
+            pinned = source.revision is not None and _COMMIT.fullmatch(source.revision)
+            return f"hub {source.repo_id} {source.revision}" if pinned else None
+
+
+def bytes_needed(source: Source, shape: Shape) -> int:
+    """Disk below the cache that fetching takes; the hub's own cache is checked by its job, which knows the sizes."""
+    if source.kind == "dummy":
+        from packager.sources import dummy
+
+        return dummy.bytes_needed(shape)
+    return 0

@@ -1,0 +1,106 @@
+"""The dummy source: a checkpoint in the exact shape of a variant with random weights and a tokenizer of our own making.
+
+Speed, size and memory of what is built from it are real; what it answers is noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from packager.checkpoint import Checkpoint
+from packager.checkpoint.config import write_config
+from packager.checkpoint.header import ITEM_BYTES
+from packager.errors import no_room
+from packager.files import folder_that_appears_whole, free_bytes, write_atomically, write_json
+from packager.runtime import Report
+from packager.shape import Shape, tensors
+from packager.sources.control_tokens import BASE_VOCAB, ControlToken, control_tokens
+from packager.sources.facts import source_facts
+from packager.sources.synthetic_tokenizer import tokenizer_config, tokenizer_json
+from packager.units import human_bytes
+
+SEED = 0
+
+WRITER_VERSION = 1
+"""Raised whenever the same shape and seed give other bytes."""
+
+LICENSE = "CC0-1.0"
+
+_TEXT_BYTES = 16_000_000
+"""Room for everything beside the weights: a tokenizer.json of 151,643 tokens takes 7 MB, of 248,044 tokens 12 MB."""
+
+_NOTE = """The weights in this folder are random numbers, and the tokenizer is synthetic. Both were made by qwen-pack.
+They have the shape of {repo_id} and hold nothing of it: whatever they answer is noise.
+They are dedicated to the public domain under CC0 1.0 (https://creativecommons.org/publicdomain/zero/1.0/).
+"""
+
+
+def fetch(report: Report, *, repo_id: str, shape: dict[str, Any], out: str, seed: int = SEED) -> dict[str, Any]:
+    """A job: write the dummy checkpoint of a variant into the folder `out`, which appears whole or not at all.
+
+    `shape` are the fields of a Shape. Raises PackError: exit code 6 for a shape whose tensors are not known,
+    7 when the disk has not enough room.
+    """
+    true_shape = Shape(**shape)
+    total = bytes_needed(true_shape)
+    folder = Path(out)
+    free = free_bytes(folder)
+    if free < total:
+        raise no_room(
+            f"The dummy checkpoint of {repo_id} needs {human_bytes(total)} below {folder.parent} and {human_bytes(free)} are free.",
+            "Free some space, choose another place with QWEN_PACK_CACHE, or a smaller variant.",
+        )
+    control = control_tokens(repo_id, true_shape.model_type)
+    with folder_that_appears_whole(folder) as temporary:
+        write_checkpoint(report, temporary, repo_id=repo_id, shape=true_shape, control=control, seed=seed)
+    return source_facts(report, Checkpoint.open(folder), kind="dummy", repo_id=repo_id, revision=None, license=LICENSE)
+
+
+def bytes_needed(shape: Shape) -> int:
+    """Disk that a dummy checkpoint of that shape takes."""
+    return shape.parameters() * ITEM_BYTES["BF16"] + _TEXT_BYTES
+
+
+def write_checkpoint(
+    report: Report,
+    folder: Path,
+    *,
+    repo_id: str,
+    shape: Shape,
+    control: Sequence[ControlToken],
+    seed: int = SEED,
+    **writing: Any,
+) -> None:
+    """Fill an empty folder with config, tokenizer, licence note and weights; `writing` goes to `write_weights`."""
+    # numpy and ml_dtypes stay out of the interpreter that only asks for `bytes_needed`.
+    from packager.sources.random_weights import write_weights
+
+    base = min(BASE_VOCAB, shape.vocab - len(control))
+    ids = {token.text: base + index for index, token in enumerate(control)}
+    dtype = writing.get("dtype", "BF16")
+    write_json(
+        folder / "config.json",
+        {
+            **write_config(shape),
+            "bos_token_id": ids["<|endoftext|>"],
+            "eos_token_id": ids["<|im_end|>"],
+            "torch_dtype": {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}[dtype],
+        },
+    )
+    write_json(
+        folder / "generation_config.json",
+        {
+            "bos_token_id": ids["<|endoftext|>"],
+            "do_sample": False,
+            "eos_token_id": [ids["<|im_end|>"], ids["<|endoftext|>"]],
+            "pad_token_id": ids["<|endoftext|>"],
+        },
+    )
+    write_atomically(folder / "tokenizer.json", tokenizer_json(base, control))
+    write_json(folder / "tokenizer_config.json", tokenizer_config(base, control, shape.context))
+    write_atomically(folder / "LICENSE", _NOTE.format(repo_id=repo_id).encode())
+    total = shape.parameters() * ITEM_BYTES[dtype]
+    for done in write_weights(folder, tensors(shape), seed=seed, **writing):
+        report.progress(done, total)

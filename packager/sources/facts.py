@@ -1,0 +1,43 @@
+"""What every source hands back about the checkpoint it has: the record that the package's manifest will quote."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from packager.checkpoint import Checkpoint
+from packager.errors import bad_input
+from packager.runtime import Report
+from packager.sources.digests import digests
+
+# What a plan's footprint and forecast stand on. The vocabulary is left out: fine-tunes add tokens and pad it as they like.
+_SAME = ("model_type", "hidden", "layers", "heads", "kv_heads", "head_dim", "intermediate", "tied")
+
+
+def source_facts(report: Report, checkpoint: Checkpoint, **origin: str | None) -> dict[str, Any]:
+    """JSON with the path, every file's size and sha256, and the `origin`: kind, repo_id, revision and license."""
+    sizes = {name: path.stat().st_size for name, path in checkpoint.files.items()}
+    total = sum(sizes.values())
+    done = 0
+
+    def count(size: int) -> None:
+        nonlocal done
+        done += size
+        report.progress(done, total)
+
+    found = digests(checkpoint.folder, checkpoint.files, count)
+    return {
+        **origin,
+        "folder": str(checkpoint.folder),
+        "files": [{"path": name, "size": sizes[name], "sha256": found[name]} for name in checkpoint.files],
+    }
+
+
+def check_variant(checkpoint: Checkpoint, repo_id: str, planned: dict[str, Any]) -> None:
+    """Raise PackError (exit code 6) when a checkpoint has not the shape that the plan was made for; `planned` are a Shape's fields."""
+    for field in _SAME:
+        has = getattr(checkpoint.shape, field)
+        if planned[field] != has:
+            raise bad_input(
+                f"{checkpoint.folder} is no {repo_id}: its config.json says {field} {has!r} instead of {planned[field]!r}.",
+                "Name the variant that it was made from with --model.",
+            )
