@@ -1,1 +1,71 @@
-"""The catalogue: every Qwen variant as data."""
+"""The catalogue: every Qwen variant as data, with a source per number.
+
+    find("qwen3-0.6b").shape        one variant by its repo id or short name, in any case
+    select(family="Qwen3")          the variants that pass every filter
+    score_of(variant, "MMLU")       a published score, with its protocol and source
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from packager.catalog.benchmarks import Score, score_of, scores
+from packager.catalog.variant import Variant
+from packager.errors import usage
+from packager.names import did_you_mean
+
+__all__ = ["Score", "Variant", "families", "find", "load", "score_of", "scores", "select"]
+
+UNSTATED = "unstated"
+
+
+@cache
+def load() -> tuple[Variant, ...]:
+    """Every variant, oldest family first; read once per process."""
+    from packager.catalog.loader import read_all
+
+    return read_all()
+
+
+def families() -> tuple[str, ...]:
+    """The names of the families, in the catalogue's order."""
+    return tuple(dict.fromkeys(variant.family for variant in load()))
+
+
+def find(name: str) -> Variant:
+    """The variant of that repo id or short name, case aside; an unknown one is a PackError (exit code 2)."""
+    variant = _index().get(name.strip().casefold())
+    if variant is None:
+        known = [item.repo_id if "/" in name else item.name for item in load()]
+        raise usage(f"There is no variant {name!r} in the catalogue.{did_you_mean(name, known)}", "List them with: qwen-pack models")
+    return variant
+
+
+def select(family: str | None = None, license: str | None = None, modality: str | None = None) -> tuple[Variant, ...]:
+    """The variants that pass every filter given, case aside; an unknown value is a PackError (exit code 2).
+
+    `license` is an id, or "unstated" for the variants whose licence no source states. `modality` is what it reads or writes.
+    """
+    found = load()
+    if family is not None:
+        found = tuple(variant for variant in found if variant.family.casefold() == family.casefold())
+        _refuse_unless(bool(found), "family", family, families())
+    if license is not None:
+        known = sorted({variant.license or UNSTATED for variant in load()})
+        _refuse_unless(license.casefold() in known, "licence", license, known)
+        found = tuple(variant for variant in found if (variant.license or UNSTATED) == license.casefold())
+    if modality is not None:
+        known = sorted({item for variant in load() for item in (*variant.modality_in, *variant.modality_out)})
+        _refuse_unless(modality.casefold() in known, "modality", modality, known)
+        found = tuple(variant for variant in found if modality.casefold() in (*variant.modality_in, *variant.modality_out))
+    return found
+
+
+@cache
+def _index() -> dict[str, Variant]:
+    return {key.casefold(): variant for variant in load() for key in (variant.repo_id, variant.name)}
+
+
+def _refuse_unless(known: bool, what: str, value: str, names: list[str] | tuple[str, ...]) -> None:
+    if not known:
+        raise usage(f"The catalogue has no {what} {value!r}.{did_you_mean(value, names)}", f"Known: {', '.join(names)}.")
