@@ -30,8 +30,8 @@ class Spread:
 SPREADS: Mapping[Confidence, Spread] = MappingProxyType(
     {
         "measured": Spread(0.15, "one bandwidth explains measured decode of Qwen3 0.6B to 8B on a Ryzen 7840HS within 15 %"),
-        "same-class": Spread(0.35, "published figures of one class differ by memory channels, clock and cooling: 38 to 48 GB/s on the Ultra 7 155H alone"),
-        "estimated": Spread(0.60, "data-sheet bandwidth times a share that kernels reach, which lies between 0.4 and 0.9 of it"),
+        "same-class": Spread(0.35, "memory channels, clock and cooling differ within a class: 38 to 48 GB/s on one Ultra 7 155H"),
+        "estimated": Spread(0.60, "a data sheet's bandwidth times a share that kernels reach, which lies between 0.4 and 0.9"),
     }
 )
 
@@ -63,6 +63,18 @@ def active_parameters(shape: Shape) -> int:
     The embedding is a lookup, and the output matrix works on the last token of a prompt only; norms and
     biases are left out (under 0.1 %).
     """
+    return _layer_weights(shape, shape.experts.active if shape.experts else 0)
+
+
+@lru_cache(maxsize=1024)
+def stored_parameters(shape: Shape) -> int:
+    """All matrices of the decoder as they are stored: every expert, the embedding, the output matrix unless it is tied."""
+    ends = shape.vocab * shape.hidden * (1 if shape.tied else 2)
+    return ends + _layer_weights(shape, shape.experts.count if shape.experts else 0)
+
+
+def _layer_weights(shape: Shape, experts: int) -> int:
+    """Elements of the matrices of all layers with `experts` experts in each mixture."""
     hidden = shape.hidden
     query, key_value = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     # Hybrid generations gate the attention's output: the query projection carries the gate as well.
@@ -75,9 +87,8 @@ def active_parameters(shape: Shape) -> int:
         total += (shape.layers - shape.attention_layers) * per_layer
     if shape.experts is None:
         return total + shape.layers * 3 * hidden * shape.intermediate
-    experts = shape.experts
-    width = experts.active * experts.intermediate + (experts.shared_intermediate or 0)
-    return total + shape.layers * hidden * (3 * width + experts.count)
+    width = experts * shape.experts.intermediate + (shape.experts.shared_intermediate or 0)
+    return total + shape.layers * hidden * (3 * width + shape.experts.count)
 
 
 def prefill_operations(shape: Shape, prompt: int) -> float:

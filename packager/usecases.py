@@ -13,7 +13,7 @@ from packager.errors import usage
 from packager.names import did_you_mean
 
 FILE = Path(__file__).with_name("usecases.toml")
-KINDS = ("chat", "thinking", "coder", "math", "vision", "audio", "omni")
+KINDS = ("general", "reasoning", "coder", "math", "vision", "audio", "omni")
 MODES = ("non-thinking", "thinking")
 MODALITIES = ("text", "image", "video", "audio")
 _LIMITS: Mapping[str, type] = {"context": int, "prompt": int, "min_decode_tps": float, "max_ttft_ms": float}
@@ -42,7 +42,8 @@ class Floor:
 class UseCase:
     """What one use case asks; a limit that is None does not bind.
 
-    `kinds` are the tunings that may be chosen; `modes` the ways of answering whose scores count, best first.
+    `kinds` are the tunings that may be chosen; `modes` the ways of answering whose scores count, best first;
+    `quality` the benchmarks whose mean score compares variants, none where too little is published.
     """
 
     name: str
@@ -54,6 +55,7 @@ class UseCase:
     prompt: Limit
     min_decode_tps: Limit | None
     max_ttft_ms: Limit | None
+    quality: tuple[str, ...]
     floors: tuple[Floor, ...]
 
 
@@ -101,7 +103,7 @@ def parse(text: str, file: str) -> tuple[dict[str, UseCase], dict[str, str]]:
 
 
 def _use_case(name: str, table: Any, known: Mapping[str, str], file: str) -> UseCase:
-    keys = ("summary", *_LISTS, *_LIMITS, "floor")
+    keys = ("summary", *_LISTS, *_LIMITS, "quality", "floor")
     table = _table(table, keys, name, file)
     for key in ("summary", *_LISTS, "context", "prompt"):
         if key not in table:
@@ -127,6 +129,7 @@ def _use_case(name: str, table: Any, known: Mapping[str, str], file: str) -> Use
         prompt=prompt,
         min_decode_tps=limits["min_decode_tps"],
         max_ttft_ms=limits["max_ttft_ms"],
+        quality=_words(table["quality"], tuple(known), f"{name}.quality", file) if table.get("quality") else (),
         floors=tuple(_floor(floor, known, f"{name}.floor", file) for floor in floors),
     )
 
@@ -165,7 +168,8 @@ def _number(value: Any, kind: type, where: str, file: str) -> float:
 
 def _limit(value: Any, kind: type, where: str, file: str) -> Limit:
     table = _table(value, ("value", "reason", "source"), where, file)
-    return Limit(_number(table.get("value"), kind, f"{where}.value", file), _text(table, "reason", where, file), _text(table, "source", where, file))
+    number = _number(table.get("value"), kind, f"{where}.value", file)
+    return Limit(number, _text(table, "reason", where, file), _text(table, "source", where, file))
 
 
 def _floor(value: Any, known: Mapping[str, str], where: str, file: str) -> Floor:

@@ -1,0 +1,94 @@
+"""One way to run one variant on one device, and the verdict on it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from packager.forecast import Forecast
+from packager.memory import Footprint
+from packager.recipe import Recipe
+
+if TYPE_CHECKING:
+    from packager.catalog import Variant
+
+Verdict = Literal["chosen", "fits", "rejected"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """A rule that is not met: what it would take, and what there is, as people read it and as numbers.
+
+    The numbers are in base units (bytes, tokens, tokens per second, milliseconds, score points), None where
+    the rule is no matter of degree.
+    """
+
+    rule: str
+    needs: str
+    has: str
+    needs_value: float | None = None
+    has_value: float | None = None
+
+    @property
+    def ratio(self) -> float:
+        """How far off, from 1 (nearly met) upwards; infinite where it is no matter of degree."""
+        if not self.needs_value or not self.has_value:
+            return float("inf")
+        ratio = self.needs_value / self.has_value
+        return max(ratio, 1 / ratio)
+
+    def __str__(self) -> str:
+        return f"{self.rule}: needs {self.needs}, has {self.has}"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A variant in a recipe with a context, measured against every rule.
+
+    `sized` is False where no runtime builds the variant so: bytes and rates are then zero here and null in JSON.
+    `notes` are worth knowing but reject nothing. `rank` is the place of its runtime and recipe in the target's preference.
+    """
+
+    variant: Variant
+    runtime: str
+    recipe: Recipe
+    context: int
+    verdict: Verdict
+    reasons: tuple[Reason, ...]
+    footprint: Footprint
+    artifact_bytes: int
+    forecast: Forecast
+    scores: dict[str, float]
+    quality: float | None = None
+    bits_per_weight: float = 0.0
+    sized: bool = True
+    notes: tuple[str, ...] = ()
+    rank: tuple[int, int] = field(default=(0, 0))
+
+    @property
+    def passes(self) -> bool:
+        """Whether no rule stands against it."""
+        return not self.reasons
+
+    @property
+    def label(self) -> str:
+        """How people write it: `Qwen3-0.6B as gguf:Q4_K_M`."""
+        return f"{self.variant.name} as {self.recipe.id}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields of the contract."""
+        return {
+            "variant": self.variant.repo_id,
+            "runtime": self.runtime,
+            "recipe": self.recipe.id,
+            "context": self.context,
+            "verdict": self.verdict,
+            "reasons": [asdict(reason) for reason in self.reasons],
+            "footprint": self.footprint.as_dict() if self.sized else None,
+            "artifact_bytes": self.artifact_bytes if self.sized else None,
+            "forecast": self.forecast.as_dict() if self.sized else None,
+            "scores": self.scores,
+            "quality": self.quality,
+            "bits_per_weight": round(self.bits_per_weight, 2) if self.sized else None,
+            "notes": list(self.notes),
+        }

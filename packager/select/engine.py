@@ -1,0 +1,237 @@
+"""From a workload and a target to every candidate with its verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from packager.device import Target
+from packager.errors import ExitCode, PackError, usage
+from packager.forecast import Forecast, predict, stored_parameters
+from packager.memory import Footprint
+from packager.names import did_you_mean
+from packager.recipe import Recipe, split_id
+from packager.runtime import Runtime
+from packager.select import rules
+from packager.select.candidate import Candidate, Reason
+from packager.select.preference import ordered, recipe_order
+from packager.shape import Shape
+from packager.usecases import UseCase, use_case
+from packager.workload import Workload
+
+if TYPE_CHECKING:
+    from packager.catalog import Variant
+
+_NOTHING = Footprint(0, 0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """A runtime with one of its recipes, and its place in the target's preference."""
+
+    runtime: Runtime
+    recipe: Recipe
+    rank: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Size:
+    """What a shape takes in one way, or the obstacle; it depends on the context but on no limit."""
+
+    obstacle: str | None
+    artifact: int = 0
+    footprint: Footprint = _NOTHING
+    decode_bytes: int = 0
+
+
+def candidates(
+    target: Target,
+    workload: Workload,
+    variants: Iterable[Variant],
+    runtimes: Iterable[Runtime],
+    *,
+    recipe: str | None = None,
+    available_bytes: int | None = None,
+    named: bool | None = None,
+) -> tuple[Candidate, ...]:
+    """Every variant in every recipe of the target's runtimes, best first, with the chosen one marked.
+
+    A variant that fails for itself (licence, modality, score) stands once, in the target's preferred recipe.
+    `recipe` allows only that one; `available_bytes` takes the place of the device's memory less its reserve.
+    `named` says that the user named the variant: its scores and tuning then turn into notes; None means
+    "where only one variant is given". Raises PackError (usage) for an unknown recipe, or one the target does not serve.
+    """
+    pool = tuple(variants)
+    case = use_case(workload.use_case)
+    ways = _ways(target, tuple(runtimes), recipe)
+    judge = _Judge(target, workload, case, available_bytes, len(pool) == 1 if named is None else named)
+    found = [candidate for variant in pool for candidate in judge.all_of(variant, ways)]
+    passing = ordered([candidate for candidate in found if candidate.passes], workload.prefer)
+    if passing:
+        passing[0] = replace(passing[0], verdict="chosen")
+    return (*passing, *sorted((candidate for candidate in found if not candidate.passes), key=_nearness))
+
+
+def choose(found: Sequence[Candidate]) -> Candidate | None:
+    """The chosen one of `candidates`, None where nothing fits."""
+    return found[0] if found and found[0].verdict == "chosen" else None
+
+
+def nothing_fits(target: Target, found: Sequence[Candidate]) -> PackError:
+    """The failure for a caller that needs a choice (exit code 3): the reasons of the nearest candidate."""
+    nearest = f" The nearest is {found[0].label}: {'; '.join(map(str, found[0].reasons))}." if found else ""
+    return PackError(
+        f"Nothing fits {target.name}.{nearest}",
+        f"`qwen-pack fit --target {target.name}` names the one change that would make it fit.",
+        ExitCode.NOTHING_FITS,
+    )
+
+
+def _nearness(candidate: Candidate) -> tuple[object, ...]:
+    """Rejected ones: those with the fewest failed rules first, then the smaller variant."""
+    return (
+        len(candidate.reasons),
+        candidate.variant.params_total or 0,
+        candidate.rank[0],
+        *recipe_order(candidate),
+        candidate.variant.repo_id,
+    )
+
+
+def _ways(target: Target, runtimes: tuple[Runtime, ...], wanted: str | None) -> list[_Way]:
+    """The ways a target allows: its runtimes in order, of each its own recipes first."""
+    by_name = {runtime.name: runtime for runtime in runtimes}
+    served = [by_name[name] for name in target.runtimes if name in by_name]
+    if not served:
+        raise usage(f"No runtime of {target.name} is installed: it is served by {', '.join(target.runtimes)}.")
+    if wanted is not None:
+        prefix, weights, kv = split_id(wanted)
+        chosen = _by_prefix(prefix, served, runtimes, target)
+        return [_Way(chosen, chosen.recipe(weights, kv), (0, 0))]
+    ways = []
+    for place, runtime in enumerate(served):
+        own = [runtime.recipe(weights, kv) for prefix, weights, kv in map(split_id, target.recipes) if prefix == runtime.prefix]
+        ids = {recipe.id for recipe in own}
+        ways += [_Way(runtime, recipe, (place, order)) for order, recipe in enumerate(own)]
+        ways += [_Way(runtime, recipe, (place, len(own))) for recipe in runtime.recipes() if recipe.id not in ids]
+    return ways
+
+
+def _by_prefix(prefix: str, served: Sequence[Runtime], known: Sequence[Runtime], target: Target) -> Runtime:
+    for runtime in served:
+        if runtime.prefix == prefix:
+            return runtime
+    prefixes = [runtime.prefix for runtime in served]
+    if prefix in (runtime.prefix for runtime in known):
+        raise usage(f"{target.name} is not served by {prefix!r}.", f"Recipes for it begin with {' or '.join(prefixes)}.")
+    raise usage(f"There is no runtime with recipes called {prefix!r}.{did_you_mean(prefix, prefixes)}", f"Here: {', '.join(prefixes)}.")
+
+
+class _Judge:
+    """Measures variants against one workload on one target; remembers sizes, which many variants share."""
+
+    def __init__(self, target: Target, workload: Workload, case: UseCase, available: int | None, named: bool) -> None:
+        self._target, self._workload, self._case, self._named = target, workload, case, named
+        self._available = target.device.available_bytes if available is None else available
+        self._sizes: dict[tuple[Shape, str], _Size] = {}
+        self._forecasts: dict[tuple[Shape, str], Forecast] = {}
+
+    def all_of(self, variant: Variant, ways: Sequence[_Way]) -> list[Candidate]:
+        """The candidates of one variant."""
+        reasons, notes = [], list(rules.notes(variant, self._workload))
+        for reason in rules.of_variant(variant, self._workload, self._case):
+            # A licence list is the user's own word; without one, naming a variant is consent to its licence.
+            forgiven = reason.rule in rules.FORGIVEN_WHEN_NAMED or (reason.rule == "licence" and not self._workload.licenses)
+            if self._named and forgiven:
+                notes.append(f"Accepted because it was named: {reason}.")
+            else:
+                reasons.append(reason)
+        scores = {name: value for name in self._shown_scores() if (value := rules.published(variant, name, self._case.modes)) is not None}
+        quality = self._quality(scores)
+        if reasons:
+            ways = [next((way for way in ways if self._size_of(variant, way).obstacle is None), ways[0])]
+        return [self._one(variant, way, tuple(reasons), tuple(notes), scores, quality) for way in ways]
+
+    def _shown_scores(self) -> list[str]:
+        named = [name for floor in self._case.floors for name, _ in floor.any_of]
+        return list(dict.fromkeys((*named, *self._case.quality, *self._workload.min_scores)))
+
+    def _quality(self, scores: dict[str, float]) -> float | None:
+        wanted = self._case.quality
+        if not wanted or any(name not in scores for name in wanted):
+            return None
+        return round(sum(scores[name] for name in wanted) / len(wanted), 2)
+
+    def _size_of(self, variant: Variant, way: _Way) -> _Size:
+        if variant.unbuildable is not None:
+            nearest = f"; the nearest that can be built is {variant.nearest}" if variant.nearest else ""
+            return _Size(f"{variant.unbuildable}{nearest}")
+        if variant.shape is None:
+            return _Size("no source states its shape")
+        shape = variant.shape
+        key = (shape, way.recipe.id)
+        if key not in self._sizes:
+            self._sizes[key] = self._measure(shape, way)
+        return self._sizes[key]
+
+    def _measure(self, shape: Shape, way: _Way) -> _Size:
+        runtime, recipe = way.runtime, way.recipe
+        obstacle = runtime.obstacle(shape, recipe)
+        if obstacle is not None:
+            return _Size(obstacle)
+        context, prompt = self._workload.context, self._workload.prompt
+        # The rate is that at the beginning of an answer: the typical prompt is in the cache, as the benchmark measures it.
+        filled = min(prompt, context)
+        footprint = runtime.footprint(shape, recipe, context)
+        return _Size(None, runtime.artifact_bytes(shape, recipe), footprint, runtime.decode_bytes(shape, recipe, filled))
+
+    def _forecast(self, shape: Shape, size: _Size, way: _Way) -> Forecast:
+        device = self._target.device
+        key = (shape, way.recipe.id)
+        if key not in self._forecasts:
+            self._forecasts[key] = predict(
+                shape, size.decode_bytes, self._workload.prompt, device.bandwidth, device.compute, device.confidence
+            )
+        return self._forecasts[key]
+
+    def _one(
+        self,
+        variant: Variant,
+        way: _Way,
+        reasons: tuple[Reason, ...],
+        notes: tuple[str, ...],
+        scores: dict[str, float],
+        quality: float | None,
+    ) -> Candidate:
+        shape = variant.shape
+        size = self._size_of(variant, way)
+        forecast = Forecast(0, 0, 0, 0, 0, self._target.device.confidence)
+        bits = 0.0
+        if shape is None or size.obstacle is not None:
+            reasons = (*reasons, Reason("runtime", f"a variant that {way.runtime.name} builds as {way.recipe.id}", size.obstacle or ""))
+        else:
+            forecast = self._forecast(shape, size, way)
+            bits = 8 * size.artifact / stored_parameters(shape)
+            reasons = (
+                *reasons,
+                *rules.of_size(size.footprint, size.artifact, self._target.device, self._workload, self._available),
+                *rules.of_speed(forecast, self._workload),
+            )
+        return Candidate(
+            variant=variant,
+            runtime=way.runtime.name,
+            recipe=way.recipe,
+            context=self._workload.context,
+            verdict="rejected" if reasons else "fits",
+            reasons=reasons,
+            footprint=size.footprint,
+            artifact_bytes=size.artifact,
+            forecast=forecast,
+            scores=scores,
+            quality=quality,
+            bits_per_weight=bits,
+            sized=size.obstacle is None,
+            notes=notes,
+            rank=way.rank,
+        )

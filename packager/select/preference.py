@@ -1,0 +1,111 @@
+"""Which of the candidates that pass is the best: smallest, quality, speed or balanced; ties always fall the same way.
+
+* smallest: a target names its runtimes best first, so the first one in which anything passes is taken. In it each
+  variant stands with its first passing recipe (the target's own recipes in their order, then the others from the
+  least peak memory up, those under 4 bits per weight last), and the least peak memory wins.
+* quality: the highest mean of the use case's published scores, then the recipe that loses least.
+* speed: the highest forecast decode rate.
+* balanced: the knee of the Pareto front of quality, decode rate and peak memory: of all that no other candidate
+  beats on every count, the one nearest to the best of all three, quality on its own scale and the two others on
+  logarithmic ones, each stretched to 0..1 over the front.
+
+Ties: peak memory, parameters, place of runtime and recipe in the target, name of the variant, id of the recipe.
+A recipe under 4 bits per weight stands behind all others: there the loss grows past what a larger variant gains
+(KL divergence to f16 .031 at Q4_K_M, .102 at Q3_K_M, .445 at Q2_K: llama.cpp's quantization table for Llama-3-8B).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import log, sqrt
+from typing import Any
+
+from packager.select.candidate import Candidate
+from packager.workload import Preference
+
+COARSE_BITS = 4.0
+
+
+def coarse(candidate: Candidate) -> bool:
+    """Whether the recipe spends less than 4 bits per weight."""
+    return candidate.bits_per_weight < COARSE_BITS
+
+
+def tie(candidate: Candidate) -> tuple[Any, ...]:
+    """What decides where nothing else does."""
+    return (candidate.footprint.peak, candidate.variant.params_total or 0, candidate.rank, candidate.variant.repo_id, candidate.recipe.id)
+
+
+def ordered(passing: Sequence[Candidate], prefer: Preference) -> list[Candidate]:
+    """The candidates that pass, best first."""
+    if prefer == "smallest":
+        return _smallest(passing)
+    if prefer == "balanced":
+        return _balanced(passing)
+    key = _by_quality if prefer == "quality" else _by_speed
+    return sorted(passing, key=key)
+
+
+def _by_quality(candidate: Candidate) -> tuple[Any, ...]:
+    # Without a score a variant cannot be compared: it stands behind all that can, the larger first.
+    unknown = candidate.quality is None
+    size = -(candidate.variant.params_total or 0) if unknown else 0
+    return (coarse(candidate), unknown, -(candidate.quality or 0), size, -candidate.bits_per_weight, tie(candidate))
+
+
+def _by_speed(candidate: Candidate) -> tuple[Any, ...]:
+    return (coarse(candidate), -round(candidate.forecast.decode_tps, 1), tie(candidate))
+
+
+def recipe_order(candidate: Candidate) -> tuple[Any, ...]:
+    """The order in which the recipes of one variant are tried: the target's own, small ones, coarse ones (largest first)."""
+    _, place = candidate.rank
+    size = candidate.footprint.peak
+    return (place, coarse(candidate), -size if coarse(candidate) else size, candidate.recipe.id)
+
+
+def _smallest(passing: Sequence[Candidate]) -> list[Candidate]:
+    """Runtime by runtime: first each variant in its first recipe, then the other recipes."""
+    by_variant: dict[tuple[int, str], list[Candidate]] = {}
+    for candidate in passing:
+        by_variant.setdefault((candidate.rank[0], candidate.variant.repo_id), []).append(candidate)
+    keyed = []
+    for (runtime, _), group in by_variant.items():
+        group.sort(key=recipe_order)
+        keyed += [((runtime, place > 0, tie(candidate)), candidate) for place, candidate in enumerate(group)]
+    return [candidate for _, candidate in sorted(keyed, key=lambda pair: pair[0])]
+
+
+def _balanced(passing: Sequence[Candidate]) -> list[Candidate]:
+    axes = {id(candidate): _axes(candidate) for candidate in passing}
+    pool = [candidate for candidate in passing if candidate.quality is not None and not coarse(candidate)] or list(passing)
+    front = pareto_front([axes[id(candidate)] for candidate in pool])
+    if not front:
+        return []
+    low = [min(column) for column in zip(*front, strict=True)]
+    high = [max(column) for column in zip(*front, strict=True)]
+    on_front = set(front)
+    members = {id(candidate) for candidate in pool if axes[id(candidate)] in on_front}
+
+    def key(candidate: Candidate) -> tuple[Any, ...]:
+        # The distance to the best of every axis; a candidate off the front may lie beyond the ends of a scale.
+        point = zip(axes[id(candidate)], low, high, strict=True)
+        distance = sqrt(sum(((top - value) / (top - bottom)) ** 2 for value, bottom, top in point if top > bottom))
+        return (id(candidate) not in members, coarse(candidate), candidate.quality is None, round(distance, 9), tie(candidate))
+
+    return sorted(passing, key=key)
+
+
+def _axes(candidate: Candidate) -> tuple[float, float, float]:
+    """Quality, decode rate and saving of memory, each the more the better."""
+    return (candidate.quality or 0.0, log(max(candidate.forecast.decode_tps, 1e-9)), -log(max(candidate.footprint.peak, 1)))
+
+
+def pareto_front(points: Sequence[tuple[float, float, float]]) -> list[tuple[float, float, float]]:
+    """The points that no other point beats: at least as good on all axes and better on one."""
+    front: list[tuple[float, float, float]] = []
+    # In falling order a point can only be beaten by one that stands before it.
+    for point in sorted(set(points), reverse=True):
+        if not any(all(ours <= theirs for ours, theirs in zip(point, other, strict=True)) for other in front):
+            front.append(point)
+    return front

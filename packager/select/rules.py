@@ -1,0 +1,158 @@
+"""The rules a candidate must meet. Each is a small function that says what it would take and what there is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from packager.catalog import score_of
+from packager.device import Device
+from packager.forecast import Forecast
+from packager.memory import Footprint
+from packager.select.candidate import Reason
+from packager.units import human_bytes
+from packager.usecases import Floor, UseCase
+from packager.workload import Workload
+
+if TYPE_CHECKING:
+    from packager.catalog import Variant
+
+FORGIVEN_WHEN_NAMED = ("tuning", "score")
+"""Who names a variant knows what it is for and how good it is; what the device cannot do stays impossible."""
+
+
+def of_variant(variant: Variant, workload: Workload, case: UseCase) -> Iterator[Reason]:
+    """Rules that look at the variant alone, whatever the recipe and the device."""
+    yield from tuning(variant, case)
+    yield from licence(variant, workload)
+    yield from modality(variant, workload)
+    yield from context(variant, workload)
+    for floor in floors(workload, case):
+        yield from score(variant, floor, case.modes)
+
+
+def of_size(footprint: Footprint, artifact: int, device: Device, workload: Workload, available: int) -> Iterator[Reason]:
+    """Rules about bytes: memory, storage, the artifact's own limit."""
+    yield from memory(footprint, workload, available)
+    yield from storage(artifact, device)
+    yield from artifact_size(artifact, workload)
+
+
+def of_speed(forecast: Forecast, workload: Workload) -> Iterator[Reason]:
+    """Rules about rates and waiting."""
+    yield from decode(forecast, workload)
+    yield from first_token(forecast, workload)
+
+
+def tuning(variant: Variant, case: UseCase) -> Iterator[Reason]:
+    """A base model continues text, it does not answer; and a use case names what it is served by."""
+    wanted = f"a {' or '.join(case.kinds)} model tuned to answer"
+    if variant.base:
+        yield Reason("tuning", wanted, "a base model")
+    elif variant.kind not in case.kinds:
+        yield Reason("tuning", wanted, f"a {variant.kind} model")
+
+
+def licence(variant: Variant, workload: Workload) -> Iterator[Reason]:
+    """With no wish of the user's, a licence that forbids commercial use is not chosen; a list of the user's is exact."""
+    stated = variant.license or "not stated by any source"
+    wanted = {wish.casefold() for wish in workload.licenses}
+    if "any" in wanted:
+        return
+    if wanted:
+        if (variant.license or "").casefold() not in wanted:
+            yield Reason("licence", " or ".join(workload.licenses), stated)
+    elif variant.research_only:
+        yield Reason("licence", "one that permits commercial use (or --license any)", stated)
+
+
+def modality(variant: Variant, workload: Workload) -> Iterator[Reason]:
+    """Every kind of input that the workload has must be one that the variant takes."""
+    missing = [kind for kind in workload.modality if kind not in variant.modality_in]
+    if missing:
+        yield Reason("modality", " and ".join(workload.modality), " and ".join(variant.modality_in))
+
+
+def context(variant: Variant, workload: Workload) -> Iterator[Reason]:
+    """The context must lie within what the variant was trained for, or is documented to be extended to."""
+    limit = max(variant.context_native or 0, variant.context_extended or 0)
+    if limit and workload.context > limit:
+        yield Reason("context", f"{workload.context} tokens", f"{limit} tokens", workload.context, limit)
+
+
+def floors(workload: Workload, case: UseCase) -> tuple[Floor, ...]:
+    """The use case's floors, except where the user set one on the same benchmark; a floor of 0 asks nothing."""
+    kept = tuple(floor for floor in case.floors if not any(name in workload.min_scores for name, _ in floor.any_of))
+    own = (Floor(((name, least),), "asked for", "--min-score") for name, least in workload.min_scores.items() if least > 0)
+    return (*kept, *own)
+
+
+def score(variant: Variant, floor: Floor, modes: tuple[str, ...]) -> Iterator[Reason]:
+    """The first benchmark of the floor that the variant has a published score of decides."""
+    for name, least in floor.any_of:
+        value = published(variant, name, modes)
+        if value is not None:
+            if value < least:
+                yield Reason("score", f"{name} of {least:g} or more", f"{value:g}", least, value)
+            return
+    wanted = " or ".join(f"{name} of {least:g}" for name, least in floor.any_of)
+    yield Reason("score", f"{wanted} or more", "no published score")
+
+
+def published(variant: Variant, benchmark: str, modes: tuple[str, ...]) -> float | None:
+    """The score in the first of the `modes` that there is one of; a score without a mode is that of a model without the switch."""
+    for mode in modes:
+        score = score_of(variant, benchmark, mode)
+        if score is None and mode == ("thinking" if variant.thinking == "always" else "non-thinking"):
+            score = next((other for other in variant.scores if other.mode is None and other.benchmark == benchmark), None)
+        if score is not None:
+            return score.value
+    return None
+
+
+def memory(footprint: Footprint, workload: Workload, available: int) -> Iterator[Reason]:
+    """The peak, while loading or answering a full context, must fit into what one model may take."""
+    limit = available if workload.max_memory_bytes is None else min(available, workload.max_memory_bytes)
+    if footprint.peak > limit:
+        yield Reason("memory", human_bytes(footprint.peak), human_bytes(limit), footprint.peak, limit)
+
+
+def storage(artifact: int, device: Device) -> Iterator[Reason]:
+    """The model files must fit onto the device."""
+    if device.storage_bytes is not None and artifact > device.storage_bytes:
+        yield Reason("storage", human_bytes(artifact), human_bytes(device.storage_bytes), artifact, device.storage_bytes)
+
+
+def artifact_size(artifact: int, workload: Workload) -> Iterator[Reason]:
+    """The model files must stay below the limit of the workload."""
+    limit = workload.max_artifact_bytes
+    if limit is not None and artifact > limit:
+        yield Reason("artifact", human_bytes(artifact), f"a limit of {human_bytes(limit)}", artifact, limit)
+
+
+def decode(forecast: Forecast, workload: Workload) -> Iterator[Reason]:
+    """Answers must come at the rate asked for."""
+    floor = workload.min_decode_tps
+    if floor is not None and forecast.decode_tps < floor:
+        yield Reason("decode", f"{floor:g} tok/s", f"{forecast.decode_tps:.3g} tok/s", floor, forecast.decode_tps)
+
+
+def first_token(forecast: Forecast, workload: Workload) -> Iterator[Reason]:
+    """An answer to the typical prompt must begin in the time allowed."""
+    limit = workload.max_ttft_ms
+    if limit is not None and forecast.ttft_ms > limit:
+        has = f"{forecast.ttft_ms:.0f} ms for {workload.prompt} tokens"
+        yield Reason("ttft", f"{limit:.0f} ms", has, limit, forecast.ttft_ms)
+
+
+def notes(variant: Variant, workload: Workload) -> Iterator[str]:
+    """What is worth knowing of a variant that rejects nothing."""
+    native = variant.context_native
+    if native is None:
+        yield "No source states how long a context it handles."
+    elif native < workload.context <= (variant.context_extended or 0):
+        yield f"A context of {workload.context} is beyond the native {native}: it needs YaRN switched on."
+    if variant.license is None:
+        yield "No source states its licence: read the model's own page."
+    elif variant.research_only:
+        yield f"Its licence ({variant.license}) forbids commercial use."

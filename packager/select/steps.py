@@ -1,0 +1,91 @@
+"""The next variant down and up from the chosen one, and what each costs and gains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from packager.select.candidate import Candidate
+from packager.select.preference import recipe_order
+
+_OUT_OF_THE_QUESTION = frozenset({"tuning", "modality", "runtime", "licence"})
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A neighbour of the chosen candidate; differences are the neighbour's figures less the chosen one's."""
+
+    direction: str
+    candidate: Candidate
+    memory_bytes: int
+    artifact_bytes: int
+    decode_tps: float
+    ttft_ms: float
+    scores: dict[str, float]
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON form."""
+        return {
+            "direction": self.direction,
+            "candidate": self.candidate.as_dict(),
+            "difference": {
+                "memory_bytes": self.memory_bytes,
+                "artifact_bytes": self.artifact_bytes,
+                "decode_tps": round(self.decode_tps, 3),
+                "ttft_ms": round(self.ttft_ms, 3),
+                "scores": self.scores,
+            },
+        }
+
+
+def steps(found: Sequence[Candidate]) -> tuple[Step, ...]:
+    """At most two steps, down and up, by peak memory, from the chosen one of `found`; none where nothing was chosen.
+
+    Each other variant that serves the use case stands with its best recipe in the chosen one's runtime, whether it
+    passes (first) or not: a step down that fails a floor says what the smaller variant lacks. A step up takes more memory and
+    has a higher quality, or passes where scores are not published; a step down takes less.
+    """
+    if not found or found[0].verdict != "chosen":
+        return ()
+    chosen = found[0]
+    neighbours = _one_each(found, chosen)
+    size = chosen.footprint.peak
+    smaller = [one for one in neighbours if one.footprint.peak < size]
+    larger = [one for one in neighbours if one.footprint.peak > size and _better(one, chosen)]
+    down = max(smaller, key=lambda one: (one.passes, one.footprint.peak, one.variant.repo_id), default=None)
+    up = min(larger, key=lambda one: (not one.passes, one.footprint.peak, one.variant.repo_id), default=None)
+    return tuple(_step(name, one, chosen) for name, one in (("down", down), ("up", up)) if one is not None)
+
+
+def _one_each(found: Sequence[Candidate], chosen: Candidate) -> list[Candidate]:
+    best: dict[str, Candidate] = {}
+    for candidate in found:
+        name = candidate.variant.repo_id
+        if name == chosen.variant.repo_id or candidate.runtime != chosen.runtime or not candidate.sized:
+            continue
+        if _OUT_OF_THE_QUESTION & {reason.rule for reason in candidate.reasons}:
+            continue
+        kept = best.get(name)
+        if kept is None or (not candidate.passes, recipe_order(candidate)) < (not kept.passes, recipe_order(kept)):
+            best[name] = candidate
+    return list(best.values())
+
+
+def _better(one: Candidate, chosen: Candidate) -> bool:
+    if one.quality is None or chosen.quality is None:
+        return one.passes
+    return one.quality > chosen.quality
+
+
+def _step(direction: str, one: Candidate, chosen: Candidate) -> Step:
+    shared = [name for name in one.scores if name in chosen.scores]
+    return Step(
+        direction=direction,
+        candidate=one,
+        memory_bytes=one.footprint.peak - chosen.footprint.peak,
+        artifact_bytes=one.artifact_bytes - chosen.artifact_bytes,
+        decode_tps=one.forecast.decode_tps - chosen.forecast.decode_tps,
+        ttft_ms=one.forecast.ttft_ms - chosen.forecast.ttft_ms,
+        scores={name: round(one.scores[name] - chosen.scores[name], 2) for name in shared},
+    )
