@@ -1,0 +1,148 @@
+"""The workload as options, declared once for every command that takes it, and merged with a target's default."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from packager.device import Target
+    from packager.workload import Workload
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+MOST_TOKENS = 2**24
+_MB = 10**6
+_MOST_MB = 64 * 10**6
+_FLAGS = (
+    *("use_case", "context", "prompt", "min_decode_tps", "max_ttft_ms", "max_artifact_mb", "max_memory_mb"),
+    *("min_score", "modality", "license", "prefer"),
+)
+
+
+class Number(click.ParamType):
+    """A finite number between `low` and `high`, whole or not; the sentence of a refusal names both."""
+
+    name = "number"
+
+    def __init__(self, low: float, high: float, whole: bool = False) -> None:
+        self.low, self.high, self.whole = low, high, whole
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | int:
+        """The number; refused with a sentence otherwise (exit code 2)."""
+        text = str(value).replace("_", "")
+        try:
+            number = int(text) if self.whole else float(text)
+        except (ValueError, OverflowError):
+            self.fail(f"{_short(value)} is not a {'whole ' if self.whole else ''}number.", param, ctx)
+        # A comparison with NaN is false, so it is refused as well.
+        if not self.low <= number <= self.high:
+            self.fail(f"{_short(value)} is not between {self.low:g} and {self.high:g}.", param, ctx)
+        return number
+
+
+class Score(click.ParamType):
+    """`BENCHMARK=SCORE`, the benchmark under its published name, case aside."""
+
+    name = "benchmark=score"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, float]:
+        """The published name and the least score."""
+        if isinstance(value, tuple):
+            return value
+        name, equals, score = str(value).rpartition("=")
+        if not equals or not name.strip():
+            self.fail(f"{_short(value)} is not BENCHMARK=SCORE, for example IFEval=60.", param, ctx)
+        from packager.usecases import benchmark
+
+        return benchmark(name.strip()), float(Number(0, 100).convert(score.strip(), param, ctx))
+
+
+class Names(click.ParamType):
+    """One of names that are only read when they are needed, with "did you mean"."""
+
+    name = "name"
+
+    def __init__(self, known: Callable[[], tuple[str, ...]], what: str) -> None:
+        self.known, self.what = known, what
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The name as it is known, case aside."""
+        known = self.known()
+        by_fold = {name.casefold(): name for name in known}
+        if str(value).casefold() not in by_fold:
+            from packager.names import did_you_mean
+
+            near = did_you_mean(str(value), known) or f" Known: {', '.join(known)}."
+            self.fail(f"there is no {self.what} {_short(value)}.{near}", param, ctx)
+        return by_fold[str(value).casefold()]
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return repr(text if len(text) <= 40 else text[:37] + "...")
+
+
+def _use_cases() -> tuple[str, ...]:
+    from packager.usecases import use_case_names
+
+    return use_case_names()
+
+
+def _modalities() -> tuple[str, ...]:
+    from packager.usecases import MODALITIES
+
+    return MODALITIES
+
+
+def _licences() -> tuple[str, ...]:
+    from packager.catalog import load
+
+    return ("any", *sorted({variant.license for variant in load() if variant.license}))
+
+
+_OPTIONS = (
+    click.option("--use-case", type=Names(_use_cases, "use case"), help="What it is for: chat, assistant, code, maths, reasoning, ..."),
+    click.option("--context", type=Number(16, MOST_TOKENS, whole=True), help="Tokens of prompt and answer together."),
+    click.option("--prompt", type=Number(1, MOST_TOKENS, whole=True), help="Tokens of a typical prompt, for the time to first token."),
+    click.option("--min-decode-tps", type=Number(0, 1e6), help="Least tokens per second of an answer; 0 asks for none."),
+    click.option("--max-ttft-ms", type=Number(1, 1e9), help="Longest wait for the first token, in milliseconds."),
+    click.option("--max-artifact-mb", type=Number(1, _MOST_MB), help="Largest size of the model files, in MB (10^6 bytes)."),
+    click.option("--max-memory-mb", type=Number(1, _MOST_MB), help="Most memory one model may take, in MB, below what the device has."),
+    click.option("--min-score", type=Score(), multiple=True, help="BENCHMARK=SCORE, in place of the use case's floor; repeatable."),
+    click.option(
+        "--modality", type=Names(_modalities, "modality"), multiple=True, help="An input it must take: text, image, ...; repeatable."
+    ),
+    click.option("--license", type=Names(_licences, "licence"), multiple=True, help="A licence id to accept, or `any`; repeatable."),
+    click.option(
+        "--prefer",
+        type=click.Choice(["smallest", "quality", "speed", "balanced"]),
+        help="Which of those that fit: least memory (default), highest scores, fastest, or the knee of the three.",
+    ),
+)
+
+
+def workload_options(command: _Command) -> _Command:
+    """Add every flag of the workload to a command; its values arrive by name and go into `workload_from`."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def workload_from(flags: dict[str, Any], target: Target | None) -> Workload:
+    """The workload of the flags (others in `flags` are ignored) over the target's default over the use case's own.
+
+    Raises PackError (usage) where they contradict each other.
+    """
+    from packager.workload import merge
+
+    given = {name: flags.get(name) for name in _FLAGS}
+    fields: dict[str, Any] = {name: given[name] for name in ("use_case", "context", "prompt", "min_decode_tps", "max_ttft_ms", "prefer")}
+    fields["max_artifact_bytes"] = None if given["max_artifact_mb"] is None else round(given["max_artifact_mb"] * _MB)
+    fields["max_memory_bytes"] = None if given["max_memory_mb"] is None else round(given["max_memory_mb"] * _MB)
+    fields["min_scores"] = dict(given["min_score"]) if given["min_score"] else None
+    fields["modality"] = tuple(given["modality"]) or None if given["modality"] else None
+    fields["licenses"] = tuple(given["license"]) if given["license"] else None
+    return merge(fields, target.workload if target else None)
