@@ -168,8 +168,12 @@ def last_line(log: Path) -> str:
 def peak_resident_bytes(pid: int | str = "self") -> int:
     """The most memory a process had resident (VmHWM of Linux); 0 where nobody tells.
 
-    Not getrusage: its maximum starts with the parent's size, which the child shares until exec.
+    Not getrusage on Linux: its maximum starts with the parent's size, which the child shares until exec.
     """
+    if sys.platform == "darwin" and pid == "self":
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return _status_bytes(pid, "VmHWM:")
 
 

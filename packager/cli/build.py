@@ -1,0 +1,107 @@
+"""`qwen-pack build`: choose, fetch, convert, measure and package for a target."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from packager.cli.options import workload_from, workload_options
+from packager.cli.output import emit_json, emit_table, json_option
+from packager.errors import ExitCode
+
+if TYPE_CHECKING:
+    from packager.package import Package
+
+_ENFORCED = {"min_decode_tps": "decode", "max_ttft_ms": "ttft"}
+
+
+@click.command("build")
+@click.option("--target", required=True, metavar="NAME|FILE.toml", help="The device it is for; `qwen-pack targets` lists them.")
+@click.option("--model", metavar="ID", help="Take this variant instead of choosing one.")
+@click.option("--recipe", metavar="R", help="Take this recipe, for example openvino:int8_asym.")
+@click.option("--weights", default="hub", show_default=True, metavar="hub|dummy|PATH", help="Where the weights come from.")
+@click.option("--revision", metavar="SHA", help="Commit, tag or branch of the hub's repository.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="DIR", help="The folder that becomes the package; its own name, here, by default."
+)
+@click.option("--offline", is_flag=True, help="Use what the hub's cache holds; never ask the network.")
+@workload_options
+@json_option
+def command(
+    target: str,
+    model: str | None,
+    recipe: str | None,
+    weights: str,
+    revision: str | None,
+    out: Path | None,
+    offline: bool,
+    as_json: bool,
+    **flags: Any,
+) -> int:
+    """Choose, fetch, convert, measure and package for a target.
+
+    \b
+    qwen-pack build --target laptop-cpu
+    qwen-pack build --target laptop-cpu --model Qwen3-1.7B --weights ./my-finetune
+    qwen-pack build --target laptop-cpu --weights dummy     random weights of the true shape
+    """
+    from packager.cli.progress import follow
+    from packager.pipeline import run
+    from packager.plan import check
+    from packager.planner import make_plan
+    from targets import machine, registry
+
+    found = registry.target(target)
+    plan = make_plan(
+        found,
+        workload_from(flags, found),
+        registry.runtimes(),
+        model=model,
+        recipe=recipe,
+        weights=weights,
+        revision=revision,
+        offline=offline,
+        out=out,
+        enforced=frozenset(rule for flag, rule in _ENFORCED.items() if flags.get(flag) is not None),
+    )
+    check(plan, machine.memory().available)
+    click.echo(f"{plan.name}: {plan.why()}", err=True)
+    package = follow(run(plan))
+    if as_json:
+        emit_json("build", {"package": str(package.path), "manifest": package.manifest.data})
+    else:
+        show(package)
+    failed = package.failed
+    if failed:
+        from packager.budgets import sentence
+
+        click.echo("Missed: " + "; ".join(sentence(row) for row in failed) + ".", err=True)
+    return ExitCode.BUDGET if failed else ExitCode.DONE
+
+
+def show(package: Package) -> None:
+    """The result table: predicted beside measured, then the budgets."""
+    from packager.budgets import quantity, sentence
+
+    data = package.manifest.data
+    measured, footprint, forecast = data["measured"], data["predicted"]["footprint"], data["predicted"]["forecast"]
+    rows = [
+        ("model files", quantity(data["predicted"]["artifact_bytes"], "B"), quantity(data["artifact_bytes"], "B")),
+        ("peak memory", quantity(footprint["peak"], "B"), quantity(measured["peak_memory_bytes"], "B")),
+        (f"first token, prompt {measured['prompt_tokens']}", quantity(forecast["ttft_ms"], "ms"), quantity(measured["ttft_ms"], "ms")),
+        ("prefill", quantity(forecast["prefill_tps"], "tok/s"), quantity(measured["prefill_tps"], "tok/s")),
+        ("decode", quantity(forecast["decode_tps"], "tok/s"), quantity(measured["decode_tps"], "tok/s")),
+        ("token latency, median", "", quantity(measured["token_ms_median"], "ms")),
+        ("token latency, P95", "", quantity(measured["token_ms_p95"], "ms")),
+        ("load", "", quantity(measured["load_s"], "s")),
+    ]
+    columns = ("", f"predicted for {data['target']}", "measured here")
+    emit_table(data["name"], columns, rows, right=columns[1:])
+    for row in data["verdicts"]:
+        mark = "passed" if row["passed"] else "missed" if row["enforced"] else "missed on this machine"
+        click.echo(f"{mark}: {sentence(row)}")
+    if measured["noisy"]:
+        click.echo("Noisy: the machine was busy while this was measured; `qwen-pack bench` measures again.", err=True)
+    click.echo(f"Package: {package.path}")
