@@ -1,0 +1,129 @@
+"""The conversion, a job for a child process: checkpoint to OpenVINO IR with compressed weights, tokenizer and detokenizer."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from packager.errors import PackError, bad_input, from_foreign
+from packager.files import tree_bytes
+from packager.runtime import Report
+
+_TICK_S = 0.2
+
+
+def convert(report: Report, *, checkpoint: str, recipe: dict[str, Any], workload: dict[str, Any], out: str) -> dict[str, Any]:
+    """Build the artifact into the folder `out`, which appears whole or not at all.
+
+    Returns the files' total size, the tools' versions and the compression settings as passed.
+    """
+    final = Path(out)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
+    try:
+        _stay_at_home(work)
+        built = work / "artifact"
+        with _telling_bytes(report, work), _speaking_plainly():
+            _export(report, Path(checkpoint), recipe["settings"]["compression"], built)
+        _leave_no_traces(built)
+        if final.is_dir():
+            final.rmdir()
+        built.replace(final)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return {"bytes": tree_bytes(final), "compression": recipe["settings"]["compression"]}
+
+
+def _stay_at_home(work: Path) -> None:
+    """Nothing goes to the system's temporary folder, to the hub, or to Intel's usage statistics.
+
+    Must run before the engines are imported: they read these variables once.
+    """
+    temporary = work / "tmp"
+    temporary.mkdir()
+    os.environ["TMPDIR"] = tempfile.tempdir = str(temporary)
+    os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", DO_NOT_TRACK="1")
+    # openvino_telemetry sends without asking; the one switch that changes no file in the home folder is CI.
+    os.environ.update(CI="true", NNCF_CI="1")
+
+
+def _export(report: Report, checkpoint: Path, compression: dict[str, Any] | None, out: Path) -> None:
+    report.note("loading the exporter")
+    from openvino import save_model
+    from openvino_tokenizers import convert_tokenizer
+    from optimum.intel import OVModelForCausalLM, OVWeightQuantizationConfig
+    from transformers import AutoTokenizer, GenerationConfig
+
+    report.note("tracing the graph" + (" and compressing the weights" if compression else ""))
+    # load_in_8bit=False: without it models over 1 billion parameters are compressed to int8 unasked.
+    how = {"quantization_config": OVWeightQuantizationConfig(**compression)} if compression else {"load_in_8bit": False}
+    model = OVModelForCausalLM.from_pretrained(
+        str(checkpoint), export=True, compile=False, trust_remote_code=False, local_files_only=True, use_cache=True, **how
+    )
+    report.note("writing the model")
+    model.save_pretrained(out)
+    if (checkpoint / "generation_config.json").is_file():
+        GenerationConfig.from_pretrained(checkpoint).save_pretrained(out)
+    report.note("converting the tokenizer")
+    tokenizer = AutoTokenizer.from_pretrained(str(checkpoint), trust_remote_code=False, local_files_only=True)
+    encoder, decoder = convert_tokenizer(tokenizer, with_detokenizer=True)
+    save_model(encoder, out / "openvino_tokenizer.xml")
+    save_model(decoder, out / "openvino_detokenizer.xml")
+    tokenizer.save_pretrained(out)
+
+
+def _leave_no_traces(built: Path) -> None:
+    """Remove what names this machine, and the second copy of the vocabulary, which openvino-genai does not read."""
+    (built / "tokenizer.json").unlink(missing_ok=True)
+    # It repeats the settings without bits and group size, and holds the checkpoint's path.
+    (built / "openvino_config.json").unlink(missing_ok=True)
+    for path in sorted(built.glob("*.json")):
+        data = json.loads(path.read_text())
+        for key in ("_name_or_path", "name_or_path"):
+            data.pop(key, None)
+        path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+
+
+@contextlib.contextmanager
+def _telling_bytes(report: Report, work: Path) -> Iterator[None]:
+    """Report the bytes written so far while the block runs: the engines tell nothing themselves."""
+    done = threading.Event()
+
+    def watch() -> None:
+        most = 0
+        while not done.wait(_TICK_S):
+            most = max(most, tree_bytes(work))
+            report.progress(most, None)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
+
+
+@contextlib.contextmanager
+def _speaking_plainly() -> Iterator[None]:
+    """An engine's exception becomes one sentence; its traceback stays in the log."""
+    try:
+        yield
+    except PackError:
+        raise
+    except Exception as error:
+        known = from_foreign(error)
+        if known is not None:
+            raise known from error
+        import traceback
+
+        traceback.print_exc()
+        text = str(error).strip().splitlines()
+        raise bad_input(f"OpenVINO could not convert the checkpoint: {text[-1][:300] if text else type(error).__name__}.") from error

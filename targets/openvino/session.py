@@ -1,0 +1,85 @@
+"""One loaded OpenVINO model, driven through openvino-genai on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino
+import openvino_genai
+
+from targets.openvino.data import cache_blocks
+
+
+class OpenVinoSession:
+    """See packager.runtime.Session. Paged attention with the cache allocated once for the whole context, no prefix cache."""
+
+    def __init__(self, artifact: str, settings: dict[str, Any]) -> None:
+        self._context = int(settings["context"])
+        scheduler = openvino_genai.SchedulerConfig()
+        # With it the second answer to a prompt skips the prefill, and its time to the first token says nothing.
+        scheduler.enable_prefix_caching = False
+        scheduler.max_num_seqs = 1
+        # Without it the cache grows by copying, old and new at once.
+        scheduler.num_kv_blocks = cache_blocks(self._context)
+        properties: dict[str, Any] = {"KV_CACHE_PRECISION": settings["kv"], "ATTENTION_BACKEND": "PA"}
+        if settings.get("threads"):
+            properties["INFERENCE_NUM_THREADS"] = int(settings["threads"])
+        self._pipeline = openvino_genai.LLMPipeline(Path(artifact), "CPU", scheduler_config=scheduler, **properties)
+        self._tokenizer = self._pipeline.get_tokenizer()
+        self._ends = _end_tokens(self._pipeline.get_generation_config())
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, control tokens recognised, none added."""
+        ids = self._tokenizer.encode(text, add_special_tokens=False).input_ids.data
+        return [int(token) for token in ids.reshape(-1)]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids, control tokens included."""
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=False)) if ids else ""
+
+    def generate(self, prompt: Sequence[int], max_new_tokens: int, on_token: Callable[[int], None], *, stop: bool = True) -> list[int]:
+        """Decode greedily from a cold cache; the end-of-turn token that stops it is not part of the answer."""
+        config = openvino_genai.GenerationConfig()
+        config.max_new_tokens = max_new_tokens
+        config.do_sample = False
+        config.ignore_eos = not stop
+        if stop:
+            config.stop_token_ids = self._ends
+        streamer = _Streamer(on_token, self._ends if stop else set())
+        ids = np.asarray([list(prompt)], dtype=np.int64)
+        self._pipeline.generate(openvino.Tensor(ids), config, streamer)
+        return streamer.tokens
+
+    def close(self) -> None:
+        """Free the model."""
+        del self._pipeline, self._tokenizer
+
+
+def _end_tokens(config: Any) -> set[int]:
+    """Ids that end a turn, as the artifact's generation_config.json names them."""
+    ends = set(config.stop_token_ids)
+    return ends | {config.eos_token_id} if config.eos_token_id >= 0 else ends
+
+
+class _Streamer(openvino_genai.StreamerBase):  # type: ignore[misc]
+    """Hands on every token as it comes, except those that end the turn."""
+
+    def __init__(self, on_token: Callable[[int], None], ends: set[int]) -> None:
+        super().__init__()
+        self.tokens: list[int] = []
+        self._on_token = on_token
+        self._ends = ends
+
+    def write(self, token: int | Sequence[int]) -> Any:
+        """One token, or several where the engine held some back."""
+        for one in (token,) if isinstance(token, int) else token:
+            if one not in self._ends:
+                self.tokens.append(one)
+                self._on_token(one)
+        return openvino_genai.StreamingStatus.RUNNING
+
+    def end(self) -> None:
+        """Nothing is held back."""

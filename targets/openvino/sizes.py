@@ -1,0 +1,83 @@
+"""Exact bytes of an OpenVINO artifact from a shape and a recipe's settings: what NNCF stores per matrix, and the files around it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from packager.shape import Shape, TensorSpec, tensors
+
+# NNCF's AdvancedCompressionParameters.min_adjusted_group_size (nncf 3.4).
+SMALLEST_GROUP = 32
+
+_SCALE_BYTES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """How a matrix is stored: bits per weight, weights per scale (None: one scale per row), whether zero points are kept."""
+
+    bits: int
+    group: int | None
+    zero_points: bool
+
+    def bytes(self, rows: int, columns: int) -> int:
+        """Bytes of the weights, their f16 scales, and zero points as wide as a weight."""
+        if self.bits == 16:
+            return rows * columns * 2
+        groups = rows * (1 if self.group is None else columns // self.group)
+        zero_points = -(-groups * self.bits // 8) if self.zero_points else 0
+        return rows * columns * self.bits // 8 + groups * _SCALE_BYTES + zero_points
+
+
+_PLAIN = Storage(16, None, False)
+
+
+def storage(spec: TensorSpec, compression: dict[str, Any] | None) -> Storage:
+    """How NNCF stores one tensor of a checkpoint under these settings of OVWeightQuantizationConfig.
+
+    Norms and biases stay in the checkpoint's 16 bits; the embedding and the output matrix take the backup
+    precision of a 4-bit recipe, as does a matrix whose rows no group divides.
+    """
+    if compression is None or len(spec.shape) < 2:
+        return _PLAIN
+    if compression["bits"] == 8:
+        return Storage(8, None, not compression["sym"])
+    backup = Storage(8, None, compression["backup_precision"] == "int8_asym")
+    if not compression["all_layers"] and spec.name in ("model.embed_tokens.weight", "lm_head.weight"):
+        return backup
+    group = fitting_group(spec.shape[-1], compression["group_size"])
+    return backup if group is None else Storage(compression["bits"], group, not compression["sym"])
+
+
+def fitting_group(columns: int, wanted: int) -> int | None:
+    """The group NNCF takes for rows of that length: the wanted one, or the largest power of two that divides the row; None below 32."""
+    if columns % wanted == 0:
+        return wanted
+    power = columns & -columns
+    return power if power >= SMALLEST_GROUP else None
+
+
+def tensor_bytes(spec: TensorSpec, compression: dict[str, Any] | None) -> int:
+    """Bytes of one tensor in openvino_model.bin."""
+    if len(spec.shape) < 2:
+        return spec.elements * 2
+    columns = spec.shape[-1]
+    return storage(spec, compression).bytes(spec.elements // columns, columns)
+
+
+def weight_bytes(shape: Shape, compression: dict[str, Any] | None) -> int:
+    """Bytes of all weights: openvino_model.bin but for a few constants of the graph."""
+    return sum(tensor_bytes(spec, compression) for spec in tensors(shape))
+
+
+def weights_read(shape: Shape, compression: dict[str, Any] | None) -> int:
+    """Bytes of weights read for one token: all of them, but of an untied embedding one row only."""
+    return sum(tensor_bytes(spec, compression) for spec in tensors(shape) if shape.tied or spec.name != "model.embed_tokens.weight")
+
+
+def mode(compression: dict[str, Any], where: str) -> str:
+    """NNCF's name of the mode used `inside` the layers or `outside` (embedding and output), e.g. `int4_sym`."""
+    if where == "outside" and compression["bits"] == 4 and not compression["all_layers"]:
+        return str(compression["backup_precision"])
+    return f"int{compression['bits']}_{'sym' if compression['sym'] else 'asym'}"
