@@ -1,0 +1,136 @@
+"""Shape: the widths of a text decoder, frozen and light."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Experts:
+    """A mixture of experts: `count` of them, `active` per token, each `intermediate` wide."""
+
+    count: int
+    active: int
+    intermediate: int
+    shared_intermediate: int | None = None
+    norm_topk: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Hybrid:
+    """Gated DeltaNet layers with full attention at every `interval`-th layer (Qwen3-Next, Qwen3.5)."""
+
+    interval: int
+    key_heads: int
+    value_heads: int
+    key_head_dim: int
+    value_head_dim: int
+    conv_kernel: int
+
+    @property
+    def key_width(self) -> int:
+        """Elements of all keys (and of all queries) of one token."""
+        return self.key_heads * self.key_head_dim
+
+    @property
+    def value_width(self) -> int:
+        """Elements of all values of one token."""
+        return self.value_heads * self.value_head_dim
+
+    @property
+    def conv_width(self) -> int:
+        """Channels of the short convolution: queries, keys and values."""
+        return 2 * self.key_width + self.value_width
+
+    @property
+    def state_elements(self) -> int:
+        """Elements that one DeltaNet layer keeps per sequence, whatever its length.
+
+        The state matrix of every value head, and the last `conv_kernel - 1` inputs of the convolution.
+        """
+        return self.value_heads * self.key_head_dim * self.value_head_dim + self.conv_width * (self.conv_kernel - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A text decoder of any Qwen generation. Source: the config.json of the checkpoint.
+
+    `intermediate` is the width of one gate or up projection (first-generation configs store twice that), 0 where every
+    layer is a mixture and the config has no such width. `context` is the config's max_position_embeddings.
+    """
+
+    model_type: str
+    hidden: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    intermediate: int
+    vocab: int
+    tied: bool
+    qkv_bias: bool
+    qk_norm: bool
+    context: int
+    rope_theta: float = 1_000_000.0
+    rms_eps: float = 1e-6
+    experts: Experts | None = None
+    hybrid: Hybrid | None = None
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], where: str) -> Shape:
+        """The shape that a Hugging Face config.json describes; a PackError (exit code 6) names `where` and the key."""
+        # Late, because those modules are made of this class.
+        from packager.shape.from_config import from_config
+
+        return from_config(config, where)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Shape:
+        """The inverse of dataclasses.asdict, for shapes that crossed a process or a JSON file."""
+        experts, hybrid = fields.get("experts"), fields.get("hybrid")
+        return cls(**{**fields, "experts": Experts(**experts) if experts else None, "hybrid": Hybrid(**hybrid) if hybrid else None})
+
+    def to_config(self) -> dict[str, Any]:
+        """A config.json of this shape, which transformers reads and `from_config` turns back into the same shape."""
+        from packager.shape.write_config import to_config
+
+        return to_config(self)
+
+    @property
+    def attention_layers(self) -> int:
+        """Layers that keep a key-value cache."""
+        return self.layers // self.hybrid.interval if self.hybrid else self.layers
+
+    @property
+    def recurrent_layers(self) -> int:
+        """Layers that keep a state of fixed size instead."""
+        return self.layers - self.attention_layers
+
+    @property
+    def state_elements(self) -> int:
+        """Elements of recurrent state per sequence in all layers; 0 without DeltaNet layers."""
+        return self.recurrent_layers * self.hybrid.state_elements if self.hybrid else 0
+
+    @property
+    def dense(self) -> bool:
+        """No experts and no recurrent layers: what every runtime builds."""
+        return self.experts is None and self.hybrid is None
+
+    def full_attention(self, layer: int) -> bool:
+        """Whether this layer (counted from 0) has full attention: the last one of every interval."""
+        return self.hybrid is None or (layer + 1) % self.hybrid.interval == 0
+
+    def parameters(self) -> int:
+        """All weights of the text decoder; a tied output matrix counts once."""
+        from packager.shape.tensors import parameters
+
+        return parameters(self)
+
+    def active_parameters(self) -> int:
+        """The weights that one token touches: all but the experts that the router leaves out."""
+        if self.experts is None:
+            return self.parameters()
+        idle = self.experts.count - self.experts.active
+        return self.parameters() - self.layers * idle * 3 * self.hidden * self.experts.intermediate
