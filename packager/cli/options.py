@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from packager.device import Target
     from packager.workload import Workload
 
+    # Generic for type checkers in every release, at run time only in later ones than the least we accept.
+    _ParamType = click.ParamType[Any]
+else:
+    _ParamType = click.ParamType
+
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 MOST_TOKENS = 2**24
@@ -22,7 +27,7 @@ _FLAGS = (
 )
 
 
-class Number(click.ParamType):
+class Number(_ParamType):
     """A finite number between `low` and `high`, whole or not; the sentence of a refusal names both."""
 
     name = "number"
@@ -43,7 +48,7 @@ class Number(click.ParamType):
         return number
 
 
-class Score(click.ParamType):
+class Score(_ParamType):
     """`BENCHMARK=SCORE`, the benchmark under its published name, case aside."""
 
     name = "benchmark=score"
@@ -60,7 +65,7 @@ class Score(click.ParamType):
         return benchmark(name.strip()), float(Number(0, 100).convert(score.strip(), param, ctx))
 
 
-class Names(click.ParamType):
+class Names(_ParamType):
     """One of names that are only read when they are needed, with "did you mean"."""
 
     name = "name"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from packager.device import Target
-from packager.errors import ExitCode, PackError, usage
+from packager.errors import usage
 from packager.forecast import Forecast, predict, stored_parameters
 from packager.memory import Footprint
 from packager.names import did_you_mean
@@ -76,16 +76,6 @@ def candidates(
 def choose(found: Sequence[Candidate]) -> Candidate | None:
     """The chosen one of `candidates`, None where nothing fits."""
     return found[0] if found and found[0].verdict == "chosen" else None
-
-
-def nothing_fits(target: Target, found: Sequence[Candidate]) -> PackError:
-    """The failure for a caller that needs a choice (exit code 3): the reasons of the nearest candidate."""
-    nearest = f" The nearest is {found[0].label}: {'; '.join(map(str, found[0].reasons))}." if found else ""
-    return PackError(
-        f"Nothing fits {target.name}.{nearest}",
-        f"`qwen-pack fit --target {target.name}` names the one change that would make it fit.",
-        ExitCode.NOTHING_FITS,
-    )
 
 
 def _nearness(candidate: Candidate) -> tuple[object, ...]:

@@ -34,6 +34,10 @@ class Miss:
     flag: str
     then: Candidate
 
+    def __str__(self) -> str:
+        lacks = "; ".join(map(str, self.candidate.reasons))
+        return f"{self.candidate.label} ({lacks}) would fit with {self.change}: {self.flag}"
+
     def as_dict(self) -> dict[str, Any]:
         """JSON form."""
         return {
@@ -65,6 +69,7 @@ def nearest_misses(
     *,
     larger: Sequence[Target] = (),
     available_bytes: int | None = None,
+    named: bool = False,
     limit: int = 5,
 ) -> tuple[Miss, ...]:
     """For the nearest rejected candidates, one per variant, the first single change after which every rule is met.
@@ -84,7 +89,7 @@ def nearest_misses(
         tried[name] = tried.get(name, 0) + 1
         for change in _changes(candidate, target, workload, runtimes, larger):
             memory = available_bytes if change.target is target else None
-            then = _again(candidate.variant, change, runtimes, memory)
+            then = _again(candidate.variant, change, runtimes, memory, named)
             if then is not None and then.passes:
                 misses.append(Miss(candidate, change.text, change.flag, then))
                 break
@@ -97,10 +102,10 @@ def _distance(candidate: Candidate) -> tuple[Any, ...]:
     return (worst, len(candidate.reasons), candidate.footprint.peak, candidate.rank, candidate.variant.repo_id, candidate.recipe.id)
 
 
-def _again(variant: Variant, change: _Change, runtimes: Sequence[Runtime], available: int | None) -> Candidate | None:
+def _again(variant: Variant, change: _Change, runtimes: Sequence[Runtime], available: int | None, named: bool) -> Candidate | None:
     try:
         found = candidates(
-            change.target, change.workload, (variant,), runtimes, recipe=change.recipe, available_bytes=available, named=False
+            change.target, change.workload, (variant,), runtimes, recipe=change.recipe, available_bytes=available, named=named
         )
     except PackError:
         # A device that the recipe's runtime does not serve, or a cache type the runtime does not have: no way on there.

@@ -1,0 +1,106 @@
+"""`qwen-pack fit`: which Qwen runs on a device, in which form, and why."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from packager.cli.options import workload_from, workload_options
+from packager.cli.output import emit_json, json_option
+from packager.errors import ExitCode, usage
+
+if TYPE_CHECKING:
+    from packager.cli.fit_tables import Answer
+    from packager.device import Target
+    from packager.select import Miss
+
+
+@click.command("fit")
+@click.option("--target", "targets", multiple=True, metavar="NAME|FILE.toml", help="The device; several give a matrix.")
+@click.option("--model", metavar="ID", help="Only this variant; without --target, on which targets it runs.")
+@click.option("--recipe", metavar="R", help="Only this recipe, for example gguf:Q4_K_M or gguf:Q4_K_M/kv_q8_0.")
+@workload_options
+@click.option("--all", "show_all", is_flag=True, help="List every candidate, the rejected ones too.")
+@click.option("--steps", "show_steps", is_flag=True, help="The next variant down and up, and what each costs and gains.")
+@json_option
+def command(
+    targets: tuple[str, ...],
+    model: str | None,
+    recipe: str | None,
+    show_all: bool,
+    show_steps: bool,
+    as_json: bool,
+    **flags: Any,
+) -> int:
+    """Which Qwen runs on a device, in which form, and why; nothing is downloaded.
+
+    \b
+    qwen-pack fit --target laptop-cpu
+    qwen-pack fit --target rpi5-8gb --use-case code --prefer quality --steps
+    qwen-pack fit --model Qwen3-4B                     on which targets it runs
+    qwen-pack fit --target laptop-cpu --target rpi5-8gb
+
+    Exit code 3 when nothing fits; then the nearest misses say what would change that.
+    """
+    if not targets and model is None:
+        raise usage("Neither a device nor a model is given.", "Write --target NAME (`qwen-pack targets` lists them) or --model ID.")
+    from packager.cli import fit_tables
+    from targets import registry
+
+    single = len(targets) == 1
+    found = [registry.target(name) for name in targets] or list(registry.targets())
+    every = (_answer(target, flags, model, recipe, single, show_steps, named_target=bool(targets)) for target in found)
+    answers = [answer for answer in every if answer is not None]
+    if not answers:
+        raise usage(f"No target is served by the runtime of {recipe!r}.", "`qwen-pack targets` lists the runtimes of each.")
+    if as_json:
+        emit_json("fit", _payload(answers[0]) if single else {"results": [_payload(answer) for answer in answers]})
+    elif single:
+        fit_tables.show_one(answers[0], show_all)
+    else:
+        fit_tables.show_matrix(answers, model)
+    return ExitCode.DONE if any(answer.chosen for answer in answers) else ExitCode.NOTHING_FITS
+
+
+def _answer(
+    target: Target, flags: dict[str, Any], model: str | None, recipe: str | None, single: bool, show_steps: bool, named_target: bool
+) -> Answer | None:
+    """What one target says; None for a target that was not named and does not serve the recipe."""
+    from packager import catalog
+    from packager.cli.fit_tables import Answer
+    from packager.errors import PackError
+    from packager.select import candidates, choose, nearest_misses, steps
+    from targets import registry
+
+    workload = workload_from(flags, target)
+    variants = (catalog.find(model),) if model else catalog.load()
+    runtimes = registry.runtimes()
+    try:
+        found = candidates(target, workload, variants, runtimes, recipe=recipe, named=model is not None)
+    except PackError:
+        if named_target:
+            raise
+        return None
+    chosen = choose(found)
+    misses: tuple[Miss, ...] = ()
+    if chosen is None and single:
+        room = target.device.available_bytes
+        larger = [other for other in registry.targets() if other.device.available_bytes > room]
+        misses = nearest_misses(target, workload, found, runtimes, larger=larger, named=model is not None)
+    return Answer(target, workload, found, chosen, misses, steps(found) if show_steps else None)
+
+
+def _payload(answer: Answer) -> dict[str, Any]:
+    """The fields of the contract for one target."""
+    payload: dict[str, Any] = {
+        "target": answer.target.name,
+        "workload": answer.workload.as_dict(),
+        "chosen": answer.chosen.as_dict() if answer.chosen else None,
+        "candidates": [candidate.as_dict() for candidate in answer.found],
+    }
+    if answer.chosen is None:
+        payload["nearest_misses"] = [miss.as_dict() for miss in answer.misses]
+    if answer.steps is not None:
+        payload["steps"] = [step.as_dict() for step in answer.steps]
+    return payload
