@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from packager import package, sources
+from packager import __version__, package, sources
 from packager.cache import BuildCache, Entry, key_of
 from packager.errors import PackError, from_foreign
 from packager.events import Event, StageFailed, StageFinished, StageNote, StageProgress, StageStarted
@@ -31,7 +31,7 @@ _Events = Generator[Event, None, Entry]
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
+class Job:
     """A stage that a child process does: the job's dotted name and its arguments, in which `out` is added."""
 
     stage: str
@@ -51,20 +51,22 @@ def run(plan: Plan, cache: BuildCache | None = None) -> Generator[Event, None, P
 
     source_job, source_arguments = sources.job(plan.source, plan.shape)
     source_key = sources.cache_key(plan.source, plan.shape)
-    fetch = _Job("fetch", source_job, source_arguments)
+    fetch = Job("fetch", source_job, source_arguments)
     fetched = yield from _stage(cache, fetch, None if source_key is None else key_of(source_key))
     checkpoint = _inside(fetched, fetched.facts["folder"])
 
+    # The bytes decide, not where they came from: the hub's copy of a local folder is converted once.
     convert_key = key_of(
         {
-            "source": source_key or fetched.facts["files"],
+            "files": fetched.facts["files"],
             "recipe": asdict(plan.chosen.recipe),
-            "engines": versions,
+            "context": plan.workload.context,
+            "tools": {"qwen-pack": __version__, **versions},
             "job": plan.runtime.build_job,
         }
     )
     arguments = {"checkpoint": str(checkpoint), "recipe": asdict(plan.chosen.recipe), "workload": plan.workload.as_dict()}
-    converted = yield from _stage(cache, _Job("convert", plan.runtime.build_job, arguments), convert_key)
+    converted = yield from _stage(cache, Job("convert", plan.runtime.build_job, arguments), convert_key)
 
     settings = {"context": plan.workload.context, "kv": plan.chosen.recipe.kv, "threads": None}
     measure = measure_job(plan.runtime.session, converted.folder / "out", settings, plan.workload.prompt)
@@ -96,7 +98,7 @@ def run(plan: Plan, cache: BuildCache | None = None) -> Generator[Event, None, P
     return finished
 
 
-def measure_job(session: str, artifact: Path, settings: dict[str, Any], prompt: int) -> _Job:
+def measure_job(session: str, artifact: Path, settings: dict[str, Any], prompt: int) -> Job:
     """The smoke benchmark of one artifact: the workload's own prompt length, as far as its context holds it."""
     context = settings["context"]
     new_tokens = min(NEW_TOKENS, max(2, context // 4))
@@ -108,10 +110,10 @@ def measure_job(session: str, artifact: Path, settings: dict[str, Any], prompt: 
         "new_tokens": new_tokens,
         "repeats": REPEATS,
     }
-    return _Job("measure", "packager.smoke:measure", arguments, needs_out=False)
+    return Job("measure", "packager.smoke:measure", arguments, needs_out=False)
 
 
-def run_alone(job: _Job, log: Path) -> Generator[Event, None, JobResult]:
+def run_alone(job: Job, log: Path) -> Generator[Event, None, JobResult]:
     """One stage outside a build, with the events of a build of one stage; its result is not cached."""
     yield StageStarted(job.stage, STAGES[job.stage], 1, 1)
     result: JobResult | None = None
@@ -125,7 +127,7 @@ def run_alone(job: _Job, log: Path) -> Generator[Event, None, JobResult]:
     return result
 
 
-def _stage(cache: BuildCache, job: _Job, key: str | None) -> _Events:
+def _stage(cache: BuildCache, job: Job, key: str | None) -> _Events:
     """One stage from the cache, or in a child process and then into the cache.
 
     A key of None means that only the work itself can tell what its inputs are: it runs every time.
@@ -154,7 +156,7 @@ def _stage(cache: BuildCache, job: _Job, key: str | None) -> _Events:
     return entry
 
 
-def _child(job: _Job, arguments: dict[str, Any], log: Path) -> Generator[Event, None, JobResult]:
+def _child(job: Job, arguments: dict[str, Any], log: Path) -> Generator[Event, None, JobResult]:
     work = run_job(job.job, arguments, log, job.env)
     try:
         while True:
