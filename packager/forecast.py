@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from types import MappingProxyType
 from typing import Literal
 
@@ -56,39 +55,12 @@ class Forecast:
         return asdict(self)
 
 
-@lru_cache(maxsize=1024)
-def active_parameters(shape: Shape) -> int:
-    """Weights that multiply every token of a prompt: all matrices of the layers, of experts only the active ones.
+def prompt_parameters(shape: Shape) -> int:
+    """Weights that multiply every token of a prompt: those one token touches, without embedding and output matrix.
 
-    The embedding is a lookup, and the output matrix works on the last token of a prompt only; norms and
-    biases are left out (under 0.1 %).
+    The embedding is a lookup, and the output matrix works on the last token of a prompt only.
     """
-    return _layer_weights(shape, shape.experts.active if shape.experts else 0)
-
-
-@lru_cache(maxsize=1024)
-def stored_parameters(shape: Shape) -> int:
-    """All matrices of the decoder as they are stored: every expert, the embedding, the output matrix unless it is tied."""
-    ends = shape.vocab * shape.hidden * (1 if shape.tied else 2)
-    return ends + _layer_weights(shape, shape.experts.count if shape.experts else 0)
-
-
-def _layer_weights(shape: Shape, experts: int) -> int:
-    """Elements of the matrices of all layers with `experts` experts in each mixture."""
-    hidden = shape.hidden
-    query, key_value = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
-    # Hybrid generations gate the attention's output: the query projection carries the gate as well.
-    gates = 2 if shape.hybrid else 1
-    total = shape.attention_layers * hidden * (query * gates + 2 * key_value + query)
-    if shape.hybrid:
-        keys = shape.hybrid.key_heads * shape.hybrid.key_head_dim
-        values = shape.hybrid.value_heads * shape.hybrid.value_head_dim
-        per_layer = hidden * (2 * keys + 2 * values + 2 * shape.hybrid.value_heads) + values * hidden
-        total += (shape.layers - shape.attention_layers) * per_layer
-    if shape.experts is None:
-        return total + shape.layers * 3 * hidden * shape.intermediate
-    width = experts * shape.experts.intermediate + (shape.experts.shared_intermediate or 0)
-    return total + shape.layers * hidden * (3 * width + shape.experts.count)
+    return shape.active_parameters() - shape.vocab * shape.hidden * (1 if shape.tied else 2)
 
 
 def prefill_operations(shape: Shape, prompt: int) -> float:
@@ -97,7 +69,7 @@ def prefill_operations(shape: Shape, prompt: int) -> float:
     A token attends to half of the prompt on average: queries with keys, and weights with values.
     """
     attention = 2 * shape.attention_layers * shape.heads * shape.head_dim * prompt
-    return 2.0 * active_parameters(shape) + attention
+    return 2.0 * prompt_parameters(shape) + attention
 
 
 def predict(shape: Shape, decode_bytes: int, prompt: int, bandwidth: float, compute: float, confidence: Confidence) -> Forecast:

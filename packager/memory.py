@@ -68,12 +68,7 @@ def recurrent_state_bytes(shape: Shape) -> int:
     A layer keeps one key_head_dim x value_head_dim matrix per value head, and the last conv_kernel - 1 inputs
     of its convolution over queries, keys and values. Source: Qwen3NextGatedDeltaNet in transformers.
     """
-    if shape.hybrid is None:
-        return 0
-    hybrid = shape.hybrid
-    matrices = hybrid.value_heads * hybrid.key_head_dim * hybrid.value_head_dim
-    channels = 2 * hybrid.key_heads * hybrid.key_head_dim + hybrid.value_heads * hybrid.value_head_dim
-    return 4 * (shape.layers - shape.attention_layers) * (matrices + (hybrid.conv_kernel - 1) * channels)
+    return 4 * shape.state_elements
 
 
 def logits_bytes(shape: Shape, rows: int = 1) -> int:

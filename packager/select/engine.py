@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from packager.device import Target
 from packager.errors import usage
-from packager.forecast import Forecast, predict, stored_parameters
+from packager.forecast import Forecast, predict
 from packager.memory import Footprint
 from packager.names import did_you_mean
 from packager.recipe import Recipe, split_id
@@ -202,7 +202,7 @@ class _Judge:
             reasons = (*reasons, Reason("runtime", f"a variant that {way.runtime.name} builds as {way.recipe.id}", size.obstacle or ""))
         else:
             forecast = self._forecast(shape, size, way)
-            bits = 8 * size.artifact / stored_parameters(shape)
+            bits = 8 * size.artifact / shape.parameters()
             reasons = (
                 *reasons,
                 *rules.of_size(size.footprint, size.artifact, self._target.device, self._workload, self._available),
