@@ -8,13 +8,14 @@ from typing import Any
 
 from packager.runtime import Report
 from packager.units import human_bytes
-from targets.llama_cpp import header, library, metadata, mix
+from targets.llama_cpp import header, library, metadata, mix, tiktoken
 from targets.llama_cpp.arch import architecture
+from targets.llama_cpp.arch.base import Architecture
 from targets.llama_cpp.kernels import kernels, row_bytes
 from targets.llama_cpp.presets import preset_of
-from targets.llama_cpp.source import open_source
+from targets.llama_cpp.source import Source, open_source
 from targets.llama_cpp.tensors import place
-from targets.llama_cpp.tokenizer import read_vocabulary
+from targets.llama_cpp.tokenizer import Vocabulary, read_vocabulary
 from targets.llama_cpp.writer import Imatrix, write_gguf
 
 MODEL_FILE = "model.gguf"
@@ -56,7 +57,7 @@ def convert(
     types = mix.tensor_types(
         metadata.network(converter, preset.file_type), tensors, preset, source.dtype, overrides, imatrix=imatrix is not None
     )
-    vocabulary = read_vocabulary(checkpoint, converter.config, source.tokenizer_config)
+    vocabulary = _vocabulary(source, converter)
     keys = metadata.collect(source, converter, tensors, vocabulary, preset.file_type)
     typed = list(place(tensors, types, row_bytes))
     head = header.encode(keys, typed)
@@ -72,6 +73,7 @@ def convert(
     return {
         "architecture": converter.gguf_name,
         "preset": preset.name,
+        "artifact_bytes": path.stat().st_size,
         "tensors": len(typed),
         "types": counts,
         "bits_per_weight": round(8 * weights / elements, 4),
@@ -79,6 +81,13 @@ def convert(
         "pre_tokenizer": vocabulary.pre,
         "llama_cpp_python": library.version(),
     }
+
+
+def _vocabulary(source: Source, converter: Architecture) -> Vocabulary:
+    ranks = source.folder / tiktoken.FILE
+    if ranks.is_file() and not (source.folder / "tokenizer.json").is_file():
+        return tiktoken.read_tiktoken(ranks, converter.number("vocab_size"))
+    return read_vocabulary(source.folder, converter.config, source.tokenizer_config)
 
 
 class _Silent:

@@ -1,0 +1,171 @@
+"""One GGUF model loaded by llama.cpp, for the benchmark and for a quick answer."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from packager.errors import bad_input, no_room, usage
+from targets.llama_cpp import library
+from targets.llama_cpp.presets import KV_BITS
+
+BATCH = 512
+"""Tokens of a prompt computed at once (n_batch and n_ubatch): llama.cpp's own default micro batch."""
+
+_TRIAL_TOKENS = 4
+
+
+class Session:
+    """See packager.runtime.Session. `threads` says how many decode: given, or the fastest of a short trial."""
+
+    def __init__(self, artifact: str, settings: dict[str, Any]) -> None:
+        kv = settings.get("kv") or "f16"
+        if kv not in KV_BITS:
+            raise usage(f"llama.cpp has no cache type {kv!r} here.", f"Known: {', '.join(KV_BITS)}.")
+        self._lib = lib = library.llama()
+        library.silence()
+        path = model_file(Path(artifact))
+        params = lib.llama_model_default_params()
+        params.n_gpu_layers = 0
+        with library.captured_log() as said:
+            self._model = lib.llama_model_load_from_file(str(path).encode(), params)
+        if not self._model:
+            raise bad_input(f"llama.cpp cannot load {path.name}: {_last(said)}", "Build the package again.")
+        self._vocab = lib.llama_model_get_vocab(self._model)
+        self.context = int(settings["context"])
+        self._context = self._open_context(kv)
+        self._memory = lib.llama_get_memory(self._context)
+        self._cores = physical_cores()
+        self.threads = int(settings.get("threads") or 0) or self._fastest()
+        self._use(self.threads)
+
+    def _open_context(self, kv: str) -> Any:
+        lib = self._lib
+        params = lib.llama_context_default_params()
+        params.n_ctx = self.context
+        params.n_batch = params.n_ubatch = min(BATCH, self.context)
+        params.n_seq_max = 1
+        params.type_k = params.type_v = getattr(lib, f"GGML_TYPE_{kv.upper()}")
+        # Needed for a quantized cache of values, and without it attention scores take context x batch x heads.
+        params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_ENABLED
+        params.no_perf = True
+        with library.captured_log() as said:
+            context = lib.llama_init_from_model(self._model, params)
+        if not context:
+            raise no_room(f"llama.cpp cannot open a context of {self.context} tokens: {_last(said)}", "Take a shorter context or a smaller variant.")
+        return context
+
+    def encode(self, text: str) -> list[int]:
+        """See packager.runtime.Session."""
+        data = text.encode("utf-8", "surrogatepass")
+        room = len(data) + 1
+        tokens = (ctypes.c_int32 * room)()
+        count = self._lib.llama_tokenize(self._vocab, data, len(data), tokens, room, False, True)
+        return list(tokens[:count])
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """See packager.runtime.Session."""
+        tokens = (ctypes.c_int32 * len(ids))(*ids)
+        room = 64 + 16 * len(ids)
+        while True:
+            buffer = ctypes.create_string_buffer(room)
+            size = self._lib.llama_detokenize(self._vocab, tokens, len(ids), buffer, room, False, True)
+            if size >= 0:
+                return buffer.raw[:size].decode("utf-8", "replace")
+            room = -size
+
+    def generate(self, prompt: Sequence[int], max_new_tokens: int, on_token: Callable[[int], None], *, stop: bool = True) -> list[int]:
+        """See packager.runtime.Session. Raises PackError (usage) when prompt and answer exceed the context."""
+        if not prompt or len(prompt) + max_new_tokens > self.context:
+            raise usage(f"{len(prompt)} + {max_new_tokens} tokens do not fit a context of {self.context}.", "Shorten the prompt or build with a longer --context.")
+        self._lib.llama_memory_clear(self._memory, False)
+        answer: list[int] = []
+        self._feed(prompt)
+        while len(answer) < max_new_tokens:
+            token = self._best()
+            answer.append(token)
+            on_token(token)
+            if len(answer) == max_new_tokens or (stop and self._lib.llama_vocab_is_eog(self._vocab, token)):
+                break
+            self._feed([token])
+        return answer
+
+    def close(self) -> None:
+        """See packager.runtime.Session."""
+        if self._context:
+            self._lib.llama_free(self._context)
+            self._lib.llama_model_free(self._model)
+            self._context = self._model = None
+
+    def _feed(self, tokens: Sequence[int]) -> None:
+        for start in range(0, len(tokens), BATCH):
+            piece = tokens[start : start + BATCH]
+            held = (ctypes.c_int32 * len(piece))(*piece)  # the batch only points at it
+            code = self._lib.llama_decode(self._context, self._lib.llama_batch_get_one(held, len(piece)))
+            if code:
+                raise no_room(f"llama.cpp could not compute a batch of {len(piece)} tokens (code {code}).", "Take a shorter context or a smaller variant.")
+
+    def _best(self) -> int:
+        # Late: numpy comes with the engine.
+        import numpy as np
+
+        count = self._lib.llama_vocab_n_tokens(self._vocab)
+        return int(np.ctypeslib.as_array(self._lib.llama_get_logits_ith(self._context, -1), (count,)).argmax())
+
+    def _use(self, threads: int) -> None:
+        self._lib.llama_set_n_threads(self._context, threads, max(threads, self._cores))
+
+    def _fastest(self) -> int:
+        """The number of threads that decodes fastest now. More than there are idle cores make each other wait."""
+        best, best_s = 1, float("inf")
+        for threads in candidates(self._cores):
+            self._use(threads)
+            self._lib.llama_memory_clear(self._memory, False)
+            self._feed([0])
+            self._best()
+            started = time.perf_counter()
+            for _ in range(min(_TRIAL_TOKENS, self.context - 1)):
+                self._feed([0])
+                self._best()
+            took = time.perf_counter() - started
+            if took < best_s:
+                best, best_s = threads, took
+        return best
+
+
+def candidates(cores: int) -> list[int]:
+    """Thread counts worth trying: all physical cores, then fewer by halves; decoding saturates the memory long before the cores."""
+    found = []
+    while cores >= 1:
+        found.append(cores)
+        cores //= 2
+    return found
+
+
+def physical_cores() -> int:
+    """Cores this process may use, two threads of one core counting once."""
+    # Late: only sessions need it.
+    import psutil
+
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    logical, physical = psutil.cpu_count() or 1, psutil.cpu_count(logical=False) or 1
+    return max(1, min(allowed, round(allowed * physical / logical)))
+
+
+def model_file(artifact: Path) -> Path:
+    """The GGUF of an artifact: the file itself, or the first in the folder. Raises PackError (bad input)."""
+    if artifact.is_file():
+        return artifact
+    found = sorted(artifact.glob("*.gguf"))
+    if not found:
+        raise bad_input(f"{artifact} holds no GGUF file.", "Build the package again.")
+    return found[0]
+
+
+def _last(said: list[str]) -> str:
+    lines = [line.strip() for line in "".join(said).splitlines() if line.strip()]
+    return next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "it does not say why")
