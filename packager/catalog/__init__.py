@@ -1,8 +1,8 @@
 """The catalogue: every Qwen variant as data, with a source per number.
 
-    find("qwen3-0.6b").shape        one variant by its repo id or short name, in any case
-    select(family="Qwen3")          the variants that pass every filter
-    score_of(variant, "MMLU")       a published score, with its protocol and source
+find("qwen3-0.6b").shape        one variant by its repo id or short name, in any case
+select(family="Qwen3")          the variants that pass every filter
+score_of(variant, "MMLU")       a published score, with its protocol and source
 """
 
 from __future__ import annotations

@@ -1,25 +1,34 @@
-"""Published benchmark scores, read only when somebody asks for one."""
+"""Published benchmark scores, read from `scores.toml` only when somebody asks for one."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from packager.catalog.schema import check, read, source_text, wrong
 
 if TYPE_CHECKING:
     from packager.catalog.variant import Variant
 
+FILE = Path(__file__).with_name("scores.toml")
+_CHOICES = {"kind": ("base", "instruct"), "mode": ("thinking", "non-thinking")}
+
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """One published score of the unquantized checkpoint.
+    """One published score of the unquantized checkpoint, in the benchmark's own unit (mostly percent).
 
-    `protocol` says how it was measured where a source does (shots, split, variant of the benchmark): scores of different
-    protocols do not compare. `mode` is "thinking" or "non-thinking", None for models without the switch.
+    `protocol` says how it was measured where a source does (shots, split, form of the benchmark): scores of different
+    protocols do not compare, nor do those of `kind` "base" and "instruct". `mode` is "thinking" or "non-thinking", None
+    where the checkpoint has no such switch or the source does not say.
     """
 
     benchmark: str
     value: float
+    kind: str
     protocol: str | None
     mode: str | None
     source: str
@@ -29,19 +38,56 @@ class Score:
         return asdict(self)
 
 
-@cache
-def _table() -> dict[str, tuple[Score, ...]]:
-    return {}
-
-
 def scores(repo_id: str) -> tuple[Score, ...]:
-    """The scores of one checkpoint, in the order in which they were published; empty where there are none."""
-    return _table().get(repo_id, ())
+    """The scores of one checkpoint, for each benchmark and mode the first published first; empty where there are none."""
+    return _published().get(repo_id, ())
 
 
 def score_of(variant: Variant, benchmark: str, mode: str | None = None) -> Score | None:
-    """The variant's own score in a benchmark, case aside; in that mode, or in whichever was published first. None without one."""
+    """The first published score of this very checkpoint in a benchmark, case aside; None without one.
+
+    With `mode` only scores of that mode count; without, those that are not thinking come first.
+    """
     for score in scores(variant.repo_id):
         if score.benchmark.casefold() == benchmark.casefold() and mode in (None, score.mode):
             return score
     return None
+
+
+def read_scores(path: Path) -> dict[str, tuple[Score, ...]]:
+    """Every score of the file by repo id. Raises PackError that names file and key."""
+    document = check(read(path), {"sources": dict, "published": list}, ("sources", "published"), str(path))
+    types: Mapping[str, type] = {
+        "variant": str,
+        "kind": str,
+        "mode": str,
+        "source": str,
+        "protocol": str,
+        "protocols": dict,
+        "scores": dict,
+    }
+    found: dict[str, list[Score]] = {}
+    for index, table in enumerate(document["published"]):
+        name = table.get("variant") if isinstance(table, dict) else None
+        where = f"{path}: published[{index}] ({name})"
+        check(table, types, ("variant", "kind", "source", "scores"), where, _CHOICES)
+        source = source_text(table["source"], document["sources"], f"{where}.source")
+        everywhere, single = table.get("protocol"), table.get("protocols", {})
+        _refuse_stray(single, table["scores"], where)
+        for benchmark, value in table["scores"].items():
+            if not isinstance(value, float):
+                raise wrong(f"{where}.scores.{benchmark}", f"is {value!r}; a score is a decimal number.")
+            score = Score(benchmark, value, table["kind"], single.get(benchmark, everywhere), table.get("mode"), source)
+            found.setdefault(table["variant"], []).append(score)
+    return {repo_id: tuple(rows) for repo_id, rows in found.items()}
+
+
+@cache
+def _published() -> dict[str, tuple[Score, ...]]:
+    return read_scores(FILE)
+
+
+def _refuse_stray(protocols: Mapping[str, Any], values: Mapping[str, Any], where: str) -> None:
+    for benchmark in protocols:
+        if benchmark not in values:
+            raise wrong(f"{where}.protocols.{benchmark}", "has no score in the same table.")

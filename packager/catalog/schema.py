@@ -93,8 +93,10 @@ def wrong(where: str, problem: str) -> PackError:
     return bad_input(f"{where} {problem}", HINT)
 
 
-def check(table: Any, types: Types, required: tuple[str, ...], where: str) -> dict[str, Any]:
-    """The table, after refusing unknown keys, wrong types, sizes that are not positive, and missing keys."""
+def check(
+    table: Any, types: Types, required: tuple[str, ...], where: str, choices: Mapping[str, tuple[str, ...]] = CHOICES
+) -> dict[str, Any]:
+    """The table, after refusing unknown keys, wrong types, negative numbers, unknown words, and missing keys."""
     if not isinstance(table, dict):
         raise wrong(where, "must be a table.")
     for key, value in table.items():
@@ -107,8 +109,8 @@ def check(table: Any, types: Types, required: tuple[str, ...], where: str) -> di
             raise wrong(f"{where}.{key}", f"must be {' or '.join(kind.__name__ for kind in kinds)}, not {type(value).__name__}.")
         if isinstance(value, int | float) and value < 0:
             raise wrong(f"{where}.{key}", f"is {value}, which is below zero.")
-        if key in CHOICES and value not in CHOICES[key]:
-            raise wrong(f"{where}.{key}", f"is {value!r}; it must be one of {', '.join(CHOICES[key])}.")
+        if key in choices and value not in choices[key]:
+            raise wrong(f"{where}.{key}", f"is {value!r}; it must be one of {', '.join(choices[key])}.")
     for key in required:
         if key not in table:
             raise wrong(where, f"has no {key!r}.")
