@@ -1,0 +1,73 @@
+"""A runtime whose sizes are plain arithmetic, so that a test of the selection can state its figures by hand.
+
+It builds nothing: what selects must not depend on which engines exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from packager.device import Device, Target
+from packager.errors import usage
+from packager.memory import Footprint, kv_bits, kv_cache_bytes
+from packager.recipe import Recipe
+from packager.runtime import BuildNeeds
+from packager.shape import Shape
+from packager.workload import Workload
+
+GB = 10**9
+
+
+class PlainRuntime:
+    """Weights at whole bits per weight, an f16 cache unless asked otherwise, nothing else in memory."""
+
+    extra = "plain"
+    distributions: tuple[str, ...] = ()
+    build_job = "tests.plain_runtime:no_job"
+    session = "tests.plain_runtime:NoSession"
+
+    def __init__(self, name: str = "plain", prefix: str = "plain", bits: Sequence[int] = (16, 8, 4, 2), dense_only: bool = True) -> None:
+        self.name, self.prefix, self._bits, self._dense_only = name, prefix, tuple(bits), dense_only
+
+    def recipes(self) -> tuple[Recipe, ...]:
+        return tuple(Recipe(self.name, self.prefix, f"b{bits}", "f16", 16, f"{bits} bits", settings={"bits": bits}) for bits in self._bits)
+
+    def recipe(self, weights: str, kv: str | None = None) -> Recipe:
+        for recipe in self.recipes():
+            if recipe.weights == weights:
+                return recipe if kv in (None, "f16") else recipe.with_kv(str(kv), kv_bits(str(kv)))
+        raise usage(f"{self.name} has no recipe {weights!r}.")
+
+    def obstacle(self, shape: Shape, recipe: Recipe) -> str | None:
+        return None if shape.dense or not self._dense_only else f"{self.name} builds dense models only"
+
+    def artifact_bytes(self, shape: Shape, recipe: Recipe) -> int:
+        return shape.parameters() * int(recipe.settings["bits"]) // 8
+
+    def footprint(self, shape: Shape, recipe: Recipe, context: int) -> Footprint:
+        return Footprint(self.artifact_bytes(shape, recipe), kv_cache_bytes(shape, context, recipe.kv_bits), 0, 0)
+
+    def decode_bytes(self, shape: Shape, recipe: Recipe, context: int) -> int:
+        return shape.active_parameters() * int(recipe.settings["bits"]) // 8 + kv_cache_bytes(shape, context, recipe.kv_bits)
+
+    def build_needs(self, shape: Shape, recipe: Recipe) -> BuildNeeds:
+        return BuildNeeds(0, self.artifact_bytes(shape, recipe))
+
+    def how_to_run(self, recipe: Recipe, workload: dict[str, Any]) -> str:
+        return ""
+
+
+def target(
+    memory: float = 16 * GB,
+    *,
+    bandwidth: float = 40e9,
+    compute: float = 400e9,
+    storage: int | None = None,
+    runtimes: tuple[str, ...] = ("plain",),
+    recipes: tuple[str, ...] = (),
+    name: str = "bench-device",
+) -> Target:
+    """A device with that much memory for the model and nothing reserved."""
+    device = Device(int(memory), 0, None, "x86_64", 4, bandwidth, compute, storage, "same-class")
+    return Target(name, "for tests", "laptop", device, runtimes, recipes, Workload(), "")
