@@ -15,7 +15,7 @@ from targets.device_schema import ARCHITECTURES, EXTENSIONS, SECTIONS, SOURCED, 
 from targets.toml_lines import lines_of_keys
 
 _MAX_BYTES = 1 << 20
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
 def read_target(path: Path, runtimes: tuple[str, ...]) -> Target:
@@ -43,11 +43,11 @@ def parse_target(text: str, path: str, runtimes: tuple[str, ...]) -> Target:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         place = re.search(r"\s*\(at line (\d+), column \d+\)", str(error))
-        line = f":{place[1]}" if place else ""
-        raise usage(f"{file}{line}: this is not TOML: {str(error).replace(place[0] if place else '', '')}.", _HINT) from None
+        text = str(error).replace(place[0], "") if place else str(error)
+        raise BadDeviceFile(file, [(int(place[1]) if place else 1, f"this is not TOML: {text}.")]) from None
     except (RecursionError, ValueError):
         # Numbers of thousands of digits and tables nested a thousand deep: valid TOML, and nothing else.
-        raise usage(f"{file}: this is not a device file: a number is too long, or tables are nested too deeply.", _HINT) from None
+        raise BadDeviceFile(file, [(1, "this is no device file: a number is too long, or tables are nested too deeply.")]) from None
     problems = _Problems(file, lines_of_keys(text))
     _check(data, runtimes, problems)
     if problems.found:
@@ -56,6 +56,14 @@ def parse_target(text: str, path: str, runtimes: tuple[str, ...]) -> Target:
 
 
 _HINT = "docs/devices.md describes every key; `qwen-pack targets new NAME --from laptop-cpu` writes a file to start from."
+
+
+class BadDeviceFile(PackError):
+    """A device file with problems: `problems` holds (line, text) in the order of the lines."""
+
+    def __init__(self, file: str, problems: list[tuple[int, str]]) -> None:
+        super().__init__("\n".join(f"{file}:{line}: {text}" for line, text in problems), _HINT)
+        self.problems = problems
 
 
 class _Problems:
@@ -69,11 +77,11 @@ class _Problems:
     def add(self, dotted: str, text: str) -> None:
         """One problem with a key; a key that is missing is reported at its table."""
         line = self._lines.get(dotted) or self._lines.get(dotted.rpartition(".")[0]) or 1
-        self.found.append((line, f"{self._file}:{line}: {dotted.removeprefix('device.')} {text}"))
+        self.found.append((line, f"{dotted.removeprefix('device.')} {text}"))
 
-    def error(self) -> PackError:
+    def error(self) -> BadDeviceFile:
         """All of them in one."""
-        return usage("\n".join(message for _, message in sorted(set(self.found))), _HINT)
+        return BadDeviceFile(self._file, sorted(set(self.found)))
 
 
 def _check(data: dict[str, Any], runtimes: tuple[str, ...], problems: _Problems) -> None:
@@ -93,7 +101,7 @@ def _check(data: dict[str, Any], runtimes: tuple[str, ...], problems: _Problems)
             _check_sources(part, data.get("device", {}), problems)
         else:
             _check_section(section, part, problems)
-    if isinstance(name := data.get("name"), str) and not _NAME.fullmatch(name):
+    if isinstance(name := data.get("name"), str) and not NAME.fullmatch(name):
         problems.add("name", f"is {name!r}, but must be small letters, digits, dots and hyphens, at most 64.")
     _check_isa(data.get("device", {}).get("isa"), problems)
     _check_target(data.get("target", {}), runtimes, problems)

@@ -68,7 +68,7 @@ DEVICE: dict[str, Rule] = {
     "bandwidth": Number(1e8, 1e14, "bytes per second", whole=False, required=True),
     "compute": Number(1e9, 1e17, "operations per second", whole=False, required=True),
     "confidence": Word(("measured", "same-class", "estimated"), required=True),
-    "storage_bytes": Number(2**26, 10_000 * _TB, "bytes"),
+    "storage_bytes": Number(0, 10_000 * _TB, "bytes"),
     "storage_bandwidth": Number(1e6, 1e12, "bytes per second", whole=False),
     "gpu": Word(),
     "gpu_memory_bytes": _MEMORY,

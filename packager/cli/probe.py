@@ -1,0 +1,102 @@
+"""`qwen-pack probe`: this machine, as a device."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from packager.cli.output import emit_json, json_option
+
+if TYPE_CHECKING:
+    from packager.device import Target
+    from targets.probe import Machine, Measurement
+
+
+@click.command("probe")
+@click.option("--save", "name", metavar="NAME", help="Also write NAME.toml here, which --target accepts.")
+@json_option
+def command(name: str | None, as_json: bool) -> None:
+    """This machine, as a device: memory, instruction set, speed.
+
+    Takes under ten seconds; the speed is that of the installed engines' own kernels. The result is kept in the cache.
+    """
+    from pathlib import Path
+
+    from targets.device_write import device_text, new_file, new_path
+    from targets.probe import as_target, keep, look
+
+    if name:
+        # A bad or taken name is refused before ten seconds are spent.
+        new_path(name, Path.cwd())
+    machine = look()
+    measurement = _measure(machine)
+    target = as_target(machine, measurement, name or "this-machine")
+    saved = new_file(target.name, device_text(target), Path.cwd()) if name else None
+    kept = keep(machine, measurement)
+    if as_json:
+        emit_json("probe", _payload(machine, measurement, target, str(saved) if saved else None, str(kept) if kept else None))
+        return
+    _print(machine, measurement, target)
+    if kept is None:
+        click.echo("The earlier, quiet measurement in the cache is kept.", err=True)
+    if saved:
+        click.echo(f"Written: {saved}. Use it: qwen-pack fit --target {saved.name}", err=True)
+
+
+def _measure(machine: Machine) -> Measurement:
+    """Measure, narrating on stderr."""
+    from targets.probe import measure
+
+    notes = measure(machine)
+    try:
+        while True:
+            click.echo(next(notes).text, err=True)
+    except StopIteration as end:
+        result: Measurement = end.value
+        return result
+    finally:
+        notes.close()
+
+
+def _payload(machine: Machine, measurement: Measurement, target: Target, saved: str | None, kept: str | None) -> dict[str, Any]:
+    return {
+        "machine": asdict(machine),
+        "measurement": asdict(measurement),
+        "noisy": measurement.noisy,
+        "device": target.as_dict()["device"],
+        "available_bytes": target.device.available_bytes,
+        "saved": saved,
+        "kept": kept,
+    }
+
+
+def _print(machine: Machine, measurement: Measurement, target: Target) -> None:
+    from packager.units import human_bytes, human_seconds
+
+    limited = " (limited by the control group)" if machine.memory.limited_by == "cgroup" else ""
+    rows = [
+        ("processor", machine.cpu),
+        ("instruction set", " ".join(machine.isa)),
+        ("cores", f"{machine.physical_cores} physical, {machine.usable_cores} processors usable"),
+        ("memory", f"{human_bytes(machine.memory.available)} available of {human_bytes(machine.memory.total)}{limited}"),
+        ("disk", f"{human_bytes(machine.storage_free)} free"),
+        *(("gpu", f"{gpu.name}, {human_bytes(gpu.free_bytes)} free of {human_bytes(gpu.memory_bytes)}") for gpu in machine.gpus),
+        ("bandwidth", f"{human_bytes(target.device.bandwidth)}/s with {measurement.engine}, {_threads(measurement.threads)}"),
+        ("compute", f"{target.device.compute / 1e9:.0f} GFLOP/s with {measurement.engine}, {_threads(measurement.threads_batch)}"),
+        *((f"  {k.engine}", f"{k.weights}: {human_bytes(k.bandwidth)}/s, {k.compute / 1e9:.0f} GFLOP/s") for k in measurement.kernels),
+        ("measured", f"in {human_seconds(measurement.seconds)}, other programs took {measurement.other_load:.0%} of the processors"),
+    ]
+    for key, value in rows:
+        click.echo(f"{key:16} {value}")
+    for engine, why in measurement.failed.items():
+        click.echo(f"{engine} could not be measured: {why}", err=True)
+    if measurement.noisy:
+        click.echo(
+            "NOISY: other programs kept the processors busy, so the true figures are higher. Measure again when they rest.", err=True
+        )
+
+
+def _threads(count: int) -> str:
+    return "1 thread" if count == 1 else f"{count} threads"

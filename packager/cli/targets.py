@@ -1,0 +1,148 @@
+"""`qwen-pack targets`: the devices that are known, one in full, and files of one's own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from packager.cli.output import emit_json, emit_table, json_option
+
+if TYPE_CHECKING:
+    from packager.device import Target
+
+
+class NameOrWord(click.Group):
+    """A group whose first word may also be the name of a target, or missing: both go to `show`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the word `show` in front of everything that is no subcommand and no plea for help."""
+        if not args or (args[0] not in self.commands and args[0] not in ctx.help_option_names):
+            args = ["show", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group("targets", cls=NameOrWord, subcommand_metavar="[NAME|FILE.toml] [--json] | check FILE | new NAME --from NAME")
+def command() -> None:
+    """The devices that are known, or one in full; `check` and `new` are for files of your own.
+
+    \b
+    qwen-pack targets                              list all of them
+    qwen-pack targets raspberry-pi-5-8gb           one, with the source of every number
+    qwen-pack targets new mine --from laptop-cpu   write mine.toml, to be changed
+    qwen-pack targets check mine.toml              every problem with its line
+    """
+
+
+@command.command("show", hidden=True)
+@click.argument("name", required=False)
+@json_option
+def show(name: str | None, as_json: bool) -> None:
+    """List all, or show NAME (a built-in name or a file) in full."""
+    from targets.registry import target, targets
+
+    found = (target(name),) if name else targets()
+    if as_json:
+        emit_json("targets", {"targets": [each.as_dict() for each in found]})
+    elif name:
+        _in_full(found[0])
+    else:
+        _list(found)
+
+
+@command.command("check")
+@click.argument("file", type=click.Path())
+@json_option
+def check(file: str, as_json: bool) -> int:
+    """Check a device file: unknown keys, wrong units, missing sources, each with its line."""
+    from pathlib import Path
+
+    from packager.errors import ExitCode
+    from targets.device_file import BadDeviceFile, read_target
+    from targets.registry import nameable_runtimes
+
+    try:
+        read_target(Path(file), nameable_runtimes())
+    except BadDeviceFile as error:
+        if not as_json:
+            raise
+        emit_json("targets-check", {"file": file, "problems": [{"line": line, "text": text} for line, text in error.problems]})
+        return ExitCode.USAGE
+    if as_json:
+        emit_json("targets-check", {"file": file, "problems": []})
+    else:
+        click.echo(f"{file}: no problems.")
+    return ExitCode.DONE
+
+
+@command.command("new")
+@click.argument("name")
+@click.option("--from", "source", required=True, metavar="NAME|FILE.toml", help="The device to start from.")
+@json_option
+def new(name: str, source: str, as_json: bool) -> None:
+    """Write NAME.toml here, as a copy of another device to be changed."""
+    from pathlib import Path
+
+    from targets.device_write import new_file, renamed
+    from targets.registry import DEVICES, target
+
+    origin = target(source)
+    path = Path(source) if source.endswith(".toml") else DEVICES / f"{source}.toml"
+    written = new_file(name, renamed(path.read_text(encoding="utf-8"), name), Path.cwd())
+    if as_json:
+        emit_json("targets-new", {"file": str(written), "from": origin.name})
+    else:
+        click.echo(str(written))
+        click.echo(f"A copy of {origin.name}. Change it, then: qwen-pack targets check {written.name}", err=True)
+
+
+def _list(found: tuple[Target, ...]) -> None:
+    from packager.units import human_bytes
+
+    emit_table(
+        "",
+        ("name", "kind", "for a model", "bandwidth", "compute", "speed is", "runtimes"),
+        [
+            (
+                each.name,
+                each.kind,
+                human_bytes(each.device.available_bytes),
+                f"{human_bytes(each.device.bandwidth)}/s",
+                _flops(each.device.compute),
+                each.device.confidence,
+                ", ".join(each.runtimes),
+            )
+            for each in found
+        ],
+        right=("for a model", "bandwidth", "compute"),
+    )
+
+
+def _in_full(one: Target) -> None:
+    """Every fact with its source; numbers as people read them."""
+    from packager.units import human_bytes
+
+    click.echo(f"{one.name}: {one.summary}\n")
+    device = one.as_dict()["device"]
+    for key, value in device.items():
+        if value in (None, "", 0):
+            continue
+        if key.endswith("_bytes"):
+            value = human_bytes(value)
+        elif key.endswith("bandwidth"):
+            value = f"{human_bytes(value)}/s"
+        elif key in ("compute", "host_compute", "npu_ops"):
+            value = _flops(value)
+        click.echo(f"  {key:18} {value}")
+        if key in one.device.sources:
+            click.echo(f"  {'':18}   {one.device.sources[key]}")
+    click.echo(f"\n  {'for a model':18} {human_bytes(one.device.available_bytes)}")
+    click.echo(f"  {'runtimes':18} {', '.join(one.runtimes)}")
+    if one.recipes:
+        click.echo(f"  {'preferred recipes':18} {', '.join(one.recipes)}")
+    click.echo(f"  {'asked by default':18} {one.workload.use_case}, {one.workload.context} tokens")
+
+
+def _flops(rate: float) -> str:
+    """Operations per second: 370e9 -> "370 GFLOP/s"."""
+    return f"{rate / 1e12:.3g} TFLOP/s" if rate >= 1e12 else f"{rate / 1e9:.3g} GFLOP/s"
