@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from packager.shape import Shape, TensorSpec, tensors
+from packager.shape import Shape, TensorSpec
+from packager.shape.tensors import layer_tensors, outer_tensors
 
 # NNCF's AdvancedCompressionParameters.min_adjusted_group_size (nncf 3.4).
 SMALLEST_GROUP = 32
@@ -68,12 +70,19 @@ def tensor_bytes(spec: TensorSpec, compression: dict[str, Any] | None) -> int:
 
 def weight_bytes(shape: Shape, compression: dict[str, Any] | None) -> int:
     """Bytes of all weights: openvino_model.bin but for a few constants of the graph."""
-    return sum(tensor_bytes(spec, compression) for spec in tensors(shape))
+    return sum(count * tensor_bytes(spec, compression) for spec, count in _alike(shape))
 
 
 def weights_read(shape: Shape, compression: dict[str, Any] | None) -> int:
     """Bytes of weights read for one token: all of them, but of an untied embedding one row only."""
-    return sum(tensor_bytes(spec, compression) for spec in tensors(shape) if shape.tied or spec.name != "model.embed_tokens.weight")
+    read = ((spec, count) for spec, count in _alike(shape) if shape.tied or spec.name != "model.embed_tokens.weight")
+    return sum(count * tensor_bytes(spec, compression) for spec, count in read)
+
+
+def _alike(shape: Shape) -> Iterator[tuple[TensorSpec, int]]:
+    """Each tensor with how often it occurs: the layers of a dense model are alike, and `fit` asks for hundreds of sizes."""
+    yield from ((spec, 1) for spec in outer_tensors(shape))
+    yield from ((spec, shape.layers) for spec in layer_tensors(shape, 0))
 
 
 def mode(compression: dict[str, Any], where: str) -> str:
