@@ -28,6 +28,8 @@ def human_seconds(seconds: float) -> str:
 
 def human_count(count: float) -> str:
     """Parameters as model names print them: 596049920 -> "596M", 7615616512 -> "7.6B"."""
+    if count >= 0.9995e12:
+        return f"{count / 1e12:.3g}T"
     if count >= 0.9995e9:
         return f"{count / 1e9:.3g}B"
     if count >= 0.9995e6:
