@@ -1,0 +1,122 @@
+"""The hub source: one commit of a repository, through the user's own cache, token and HF_ENDPOINT."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from packager.checkpoint import Checkpoint
+from packager.checkpoint.agreement import refuse_foreign_code, refuse_quantized
+from packager.checkpoint.folder import is_weights, read_json
+from packager.errors import bad_input, no_room
+from packager.files import free_bytes
+from packager.runtime import Report
+from packager.sources.facts import check_variant, source_facts
+from packager.units import human_bytes
+
+_CONNECTIONS = 4
+
+
+def fetch(report: Report, *, repo_id: str, revision: str | None, shape: dict[str, Any], offline: bool, out: str) -> dict[str, Any]:
+    """A job: bring a checkpoint into the hub cache and hand back its snapshot folder; `out` stays unused.
+
+    Raises PackError: exit code 5 when the hub cannot be reached, does not let us in or sends other bytes than it lists;
+    6 naming the file that is unsafe or not what was planned; 7 when the disk has not enough room.
+    """
+    # The client takes a third of a second to import and reads its settings then: only this job's process pays for it.
+    from huggingface_hub import constants
+
+    if offline or constants.HF_HUB_OFFLINE:
+        folder, commit, license_id = _cached(repo_id, revision), None, None
+        commit = folder.name
+    else:
+        folder, commit, license_id = _download(report, repo_id, revision)
+    checkpoint = Checkpoint.open(folder)
+    check_variant(checkpoint, repo_id, shape)
+    facts = source_facts(report, checkpoint, kind="hub", repo_id=repo_id, revision=commit, license=license_id)
+    _check_blobs(checkpoint, facts["files"])
+    return facts
+
+
+def _cached(repo_id: str, revision: str | None) -> Path:
+    """The snapshot that is in the cache already, by commit or by the branch it was fetched for."""
+    from huggingface_hub import snapshot_download
+
+    from packager.sources.hub_errors import hub_errors
+
+    with hub_errors(repo_id, revision):
+        return Path(snapshot_download(repo_id, revision=revision, local_files_only=True))
+
+
+def _download(report: Report, repo_id: str, revision: str | None) -> tuple[Path, str, str | None]:
+    """Folder, full commit hash and declared licence of what the hub has under that revision."""
+    from packager.sources.hub_download import blob_path, download, partial_path, remember_branch, repository_folder
+    from packager.sources.hub_errors import hub_errors
+    from packager.sources.hub_listing import list_checkpoint
+
+    listing = list_checkpoint(repo_id, revision)
+    report.note(f"{repo_id} at commit {listing.commit}")
+    missing = 0
+    for file in listing.files:
+        blob = blob_path(repo_id, file)
+        if not blob.exists():
+            partial = partial_path(blob)
+            missing += file.size - (partial.stat().st_size if partial.exists() else 0)
+    home = repository_folder(repo_id)
+    if missing > free_bytes(home):
+        raise no_room(
+            f"{repo_id} needs {human_bytes(missing)} more in the hub cache {home.parent} and {human_bytes(free_bytes(home))} are free.",
+            "Free some space, or move the cache with HF_HOME.",
+        )
+    count = _Counter(report, sum(file.size for file in listing.files))
+
+    def get(files: Sequence[Any]) -> None:
+        with ThreadPoolExecutor(_CONNECTIONS) as pool:
+            list(pool.map(lambda file: download(repo_id, listing.commit, file, count), files))
+
+    with hub_errors(repo_id, revision):
+        # Small files first: what they refuse costs no gigabytes.
+        get([file for file in listing.files if not is_weights(file.name)])
+        folder = home / "snapshots" / listing.commit
+        _refuse_early(folder)
+        get([file for file in listing.files if is_weights(file.name)])
+    if revision != listing.commit:
+        remember_branch(repo_id, revision or "main", listing.commit)
+    return folder, listing.commit, listing.license
+
+
+def _refuse_early(folder: Path) -> None:
+    for name in ("config.json", "tokenizer_config.json"):
+        if (folder / name).exists():
+            config = read_json(folder / name)
+            refuse_foreign_code(folder / name, config)
+            refuse_quantized(folder / name, config)
+
+
+def _check_blobs(checkpoint: Checkpoint, files: list[dict[str, Any]]) -> None:
+    """Large files lie in the cache under their sha256: one that has changed since it was downloaded is refused."""
+    for file in files:
+        blob = checkpoint.files[file["path"]].resolve()
+        if len(blob.name) == 64 and blob.parent.name == "blobs" and blob.name != file["sha256"]:
+            raise bad_input(
+                f"{checkpoint.files[file['path']]} has changed since it was downloaded: its sha256 is {file['sha256']}.",
+                f"Delete {blob} and build again.",
+            )
+
+
+class _Counter:
+    """Bytes that have come, over all connections."""
+
+    def __init__(self, report: Report, total: int) -> None:
+        self._progress: Callable[[int, int | None], None] = report.progress
+        self._total = total
+        self._done = 0
+        self._lock = threading.Lock()
+
+    def __call__(self, size: int) -> None:
+        with self._lock:
+            self._done += size
+            self._progress(self._done, self._total)
