@@ -42,6 +42,10 @@ class BuildCache:
         self._stages = self.root / "stages"
         self._work = self.root / "work"
 
+    def log(self, stage: str) -> Path:
+        """Where the engines' own output of the last run of a stage lies; it need not exist yet."""
+        return self.root / "logs" / f"{stage}.log"
+
     def look_up(self, stage: str, key: str) -> Entry | None:
         """The finished stage, if it is there and its record can be read."""
         folder = self._stages / f"{stage}-{key}"

@@ -27,6 +27,14 @@ class StageProgress:
 
 
 @dataclass(frozen=True, slots=True)
+class StageMemory:
+    """What the process of a running stage has resident now, in bytes; comes several times a second, so it is a sign of life too."""
+
+    stage: str
+    resident_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class StageNote:
     """One line worth reading while the stage runs."""
 
@@ -55,4 +63,4 @@ class StageFailed:
     exit_code: int
 
 
-Event = StageStarted | StageProgress | StageNote | StageFinished | StageFailed
+Event = StageStarted | StageProgress | StageMemory | StageNote | StageFinished | StageFailed

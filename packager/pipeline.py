@@ -16,11 +16,11 @@ from typing import Any
 from packager import __version__, package, sources
 from packager.cache import BuildCache, Entry, key_of
 from packager.errors import PackError, from_foreign
-from packager.events import Event, StageFailed, StageFinished, StageNote, StageProgress, StageStarted
+from packager.events import Event, StageFailed, StageFinished, StageMemory, StageNote, StageProgress, StageStarted
 from packager.machine import describe_machine
 from packager.package import Package
 from packager.plan import Plan, installed
-from packager.process import JobResult, Note, Progress, run_job
+from packager.process import JobResult, Note, Progress, Resident, run_job
 from packager.smoke import NEW_TOKENS, REPEATS
 from packager.smoke import VERSION as SMOKE_VERSION
 from packager.units import human_bytes
@@ -144,7 +144,7 @@ def _stage(cache: BuildCache, job: Job, key: str | None) -> _Events:
         return entry
     with _failures(job.stage) as failed, cache.work_folder() as work:
         arguments = {**job.arguments, "out": str(work / "out")} if job.needs_out else job.arguments
-        log = cache.root / "logs" / f"{job.stage}.log"
+        log = cache.log(job.stage)
         result = yield from _child(job, arguments, log)
         facts = {**_relative(result.value, work), "seconds": result.seconds, "peak_bytes": result.peak_bytes}
         entry = cache.keep(job.stage, key or key_of(facts.get("files")), work, facts)
@@ -157,7 +157,7 @@ def _stage(cache: BuildCache, job: Job, key: str | None) -> _Events:
 
 
 def _child(job: Job, arguments: dict[str, Any], log: Path) -> Generator[Event, None, JobResult]:
-    work = run_job(job.job, arguments, log, job.env)
+    work = run_job(job.job, arguments, log, job.env, watch=True)
     try:
         while True:
             try:
@@ -169,6 +169,8 @@ def _child(job: Job, arguments: dict[str, Any], log: Path) -> Generator[Event, N
                 yield StageProgress(job.stage, message.done, message.total, message.unit)
             elif isinstance(message, Note):
                 yield StageNote(job.stage, message.text)
+            elif isinstance(message, Resident):
+                yield StageMemory(job.stage, message.bytes)
     finally:
         work.close()
 

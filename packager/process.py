@@ -24,6 +24,7 @@ from packager.errors import ExitCode, PackError, from_foreign, no_room
 
 _TICK_S = 0.1
 _GRACE_S = 3.0
+_WATCH_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,13 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
+class Resident:
+    """What the child has resident now, in bytes."""
+
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class JobResult:
     """What the job returned, how long the child lived and the most memory it had resident, in bytes."""
 
@@ -59,10 +67,12 @@ class JobResult:
 
 
 def run_job(
-    job: str, arguments: dict[str, Any], log: Path, env: dict[str, str] | None = None
-) -> Generator[Progress | Note | Text, None, JobResult]:
+    job: str, arguments: dict[str, Any], log: Path, env: dict[str, str] | None = None, watch: bool = False
+) -> Generator[Progress | Note | Text | Resident, None, JobResult]:
     """Run `module:function` with `arguments` (JSON) in a child; yield what it reports, return a JobResult.
 
+    With `watch` it also yields what the child has resident, four times a second: the caller, who may only close the
+    generator between two messages, is then never kept waiting by a job that says nothing.
     Closing the generator kills the child and everything it started. Raises the job's own PackError,
     or one that says how the child died.
     """
@@ -88,6 +98,7 @@ def run_job(
             value: dict[str, Any] | None = None
             error: PackError | None = None
             peak = 0
+            watched = started
             for message in _messages(read_end, child.pid):
                 match message["kind"]:
                     case "progress":
@@ -98,6 +109,9 @@ def run_job(
                         yield Text(message["piece"])
                     case "peak":
                         peak = max(peak, message["bytes"])
+                        if watch and time.monotonic() - watched >= _WATCH_S:
+                            watched = time.monotonic()
+                            yield Resident(resident_bytes(child.pid))
                     case "value":
                         value = message["value"]
                     case "error":
@@ -116,10 +130,14 @@ def run_job(
 def _messages(read_end: int, pid: int) -> Iterator[dict[str, Any]]:
     """Messages until the child closes its end, with the peak sampled in between in case it dies."""
     buffer = b""
+    sampled = time.monotonic()
     while True:
         ready, _, _ = select.select([read_end], [], [], _TICK_S)
-        if not ready:
+        # A child that talks all the time is sampled as often as a silent one.
+        if not ready or time.monotonic() - sampled >= _TICK_S:
+            sampled = time.monotonic()
             yield {"kind": "peak", "bytes": peak_resident_bytes(pid)}
+        if not ready:
             continue
         chunk = os.read(read_end, 1 << 16)
         if not chunk:

@@ -19,7 +19,7 @@ from packager.machine import describe_machine
 from packager.process import peak_resident_bytes, resident_bytes, resolve
 from packager.runtime import Report, Session
 
-VERSION = 1
+VERSION = 2
 """Raised when the same artifact would give other figures: cached measurements of older versions are not used."""
 
 NEW_TOKENS = 64
@@ -104,6 +104,7 @@ def summary(trials: list[Trial], prompt_tokens: int, new_tokens: int) -> dict[st
     """What the trials say: medians over trials for rates, over all tokens for latencies.
 
     `prefill_tps` divides the prompt by the whole time to the first token, so it holds one decoding step too.
+    `token_ms` keeps every time between two tokens, one list per trial.
     `spread` is the distance between the fastest and the slowest trial's decode rate, as part of the median.
     """
     gaps = sorted(gap for trial in trials for gap in trial.gaps_s)
@@ -119,6 +120,7 @@ def summary(trials: list[Trial], prompt_tokens: int, new_tokens: int) -> dict[st
         "decode_tps": median,
         "token_ms_median": statistics.median(gaps) * 1000,
         "token_ms_p95": percentile(gaps, 0.95) * 1000,
+        "token_ms": [[round(gap * 1000, 3) for gap in trial.gaps_s] for trial in trials],
         "spread": (max(decode) - min(decode)) / median,
     }
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from packager.errors import ExitCode, PackError
-from packager.process import JobResult, Note, Progress, Text, resident_bytes, run_job
+from packager.process import JobResult, Note, Progress, Resident, Text, resident_bytes, run_job
 
 MB = 10**6
 
@@ -110,6 +110,15 @@ def test_closing_the_generator_ends_the_child_and_what_it_started(tmp_path: Path
     assert next(work) == Note("sleeping")
     work.close()
     assert all(gone(int(pid)) for pid in pids.read_text().split())
+
+
+def test_a_watched_child_that_says_nothing_still_gives_a_sign_of_life_with_its_memory(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    work = run_job("tests.jobs:sleep_with_a_child", {"pids": str(pids)}, tmp_path / "log", watch=True)
+    signs = [message for message in (next(work) for _ in range(4)) if isinstance(message, Resident)]
+    work.close()
+    assert len(signs) >= 3
+    assert all(sign.bytes > MB for sign in signs)
 
 
 def test_a_child_that_ignores_termination_is_killed(tmp_path: Path) -> None:

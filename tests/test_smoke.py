@@ -21,6 +21,7 @@ def test_rates_are_medians_over_trials_and_latencies_over_all_tokens() -> None:
     assert figures["token_ms_p95"] == pytest.approx(200)
     assert figures["spread"] == pytest.approx((20 - 5) / 10)
     assert figures["repeats"] == 3
+    assert figures["token_ms"] == [[100.0] * 10, [200.0] * 10, [50.0] * 10]
 
 
 @given(st.lists(TIMES, min_size=1, max_size=50), st.floats(0, 1))
