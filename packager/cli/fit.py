@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -37,9 +37,9 @@ def command(
 
     \b
     qwen-pack fit --target laptop-cpu
-    qwen-pack fit --target rpi5-8gb --use-case code --prefer quality --steps
+    qwen-pack fit --target raspberry-pi-5-8gb --use-case code --prefer quality --steps
     qwen-pack fit --model Qwen3-4B                     on which targets it runs
-    qwen-pack fit --target laptop-cpu --target rpi5-8gb
+    qwen-pack fit --target laptop-cpu --target raspberry-pi-5-8gb
 
     Exit code 3 when nothing fits; then the nearest misses say what would change that.
     """
@@ -50,10 +50,13 @@ def command(
 
     single = len(targets) == 1
     found = [registry.target(name) for name in targets] or list(registry.targets())
-    every = (_answer(target, flags, model, recipe, single, show_steps, named_target=bool(targets)) for target in found)
-    answers = [answer for answer in every if answer is not None]
-    if not answers:
-        raise usage(f"No target is served by the runtime of {recipe!r}.", "`qwen-pack targets` lists the runtimes of each.")
+    wish = _Wish(flags, model, recipe, show_all, show_steps)
+    if single:
+        answers = [_answer(found[0], wish)]
+    else:
+        answers = [_answer_or_problem(target, wish) for target in found]
+        if all(answer.problem for answer in answers):
+            raise usage(answers[0].problem)
     if as_json:
         emit_json("fit", _payload(answers[0]) if single else {"results": [_payload(answer) for answer in answers]})
     elif single:
@@ -63,32 +66,44 @@ def command(
     return ExitCode.DONE if any(answer.chosen for answer in answers) else ExitCode.NOTHING_FITS
 
 
-def _answer(
-    target: Target, flags: dict[str, Any], model: str | None, recipe: str | None, single: bool, show_steps: bool, named_target: bool
-) -> Answer | None:
-    """What one target says; None for a target that was not named and does not serve the recipe."""
+class _Wish(NamedTuple):
+    """What was asked, the targets aside."""
+
+    flags: dict[str, Any]
+    model: str | None
+    recipe: str | None
+    show_all: bool
+    show_steps: bool
+
+
+def _answer(target: Target, wish: _Wish, with_misses: bool = True) -> Answer:
+    """What one target says. Raises PackError (usage) where it is not served at all."""
     from packager import catalog
     from packager.cli.fit_tables import Answer
-    from packager.errors import PackError
     from packager.select import candidates, choose, nearest_misses, steps
     from targets import registry
 
-    workload = workload_from(flags, target)
-    variants = (catalog.find(model),) if model else catalog.load()
-    runtimes = registry.runtimes()
-    try:
-        found = candidates(target, workload, variants, runtimes, recipe=recipe, named=model is not None)
-    except PackError:
-        if named_target:
-            raise
-        return None
+    workload, runtimes, named = workload_from(wish.flags, target), registry.runtimes(), wish.model is not None
+    variants = (catalog.find(wish.model),) if wish.model else catalog.load()
+    found = candidates(target, workload, variants, runtimes, recipe=wish.recipe, named=named, every=wish.show_all)
     chosen = choose(found)
     misses: tuple[Miss, ...] = ()
-    if chosen is None and single:
+    if chosen is None and with_misses:
         room = target.device.available_bytes
         larger = [other for other in registry.targets() if other.device.available_bytes > room]
-        misses = nearest_misses(target, workload, found, runtimes, larger=larger, named=model is not None)
-    return Answer(target, workload, found, chosen, misses, steps(found) if show_steps else None)
+        misses = nearest_misses(target, workload, found, runtimes, larger=larger, named=named)
+    return Answer(target, workload, found, chosen, misses, steps(found) if wish.show_steps else None)
+
+
+def _answer_or_problem(target: Target, wish: _Wish) -> Answer:
+    """For a matrix: a target that is not served is a row, not the end."""
+    from packager.cli.fit_tables import Answer
+    from packager.errors import PackError
+
+    try:
+        return _answer(target, wish, with_misses=False)
+    except PackError as error:
+        return Answer(target, workload_from(wish.flags, target), (), None, (), None, str(error))
 
 
 def _payload(answer: Answer) -> dict[str, Any]:
@@ -99,7 +114,9 @@ def _payload(answer: Answer) -> dict[str, Any]:
         "chosen": answer.chosen.as_dict() if answer.chosen else None,
         "candidates": [candidate.as_dict() for candidate in answer.found],
     }
-    if answer.chosen is None:
+    if answer.problem:
+        payload["problem"] = answer.problem
+    elif answer.chosen is None:
         payload["nearest_misses"] = [miss.as_dict() for miss in answer.misses]
     if answer.steps is not None:
         payload["steps"] = [step.as_dict() for step in answer.steps]

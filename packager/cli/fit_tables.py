@@ -34,6 +34,7 @@ class Answer:
     chosen: Candidate | None
     misses: tuple[Miss, ...]
     steps: tuple[Step, ...] | None
+    problem: str = ""
 
 
 def show_one(answer: Answer, show_all: bool) -> None:
@@ -64,7 +65,7 @@ def show_matrix(answers: Sequence[Answer], model: str | None) -> None:
             rows.append((answer.target.name, best.variant.name, best.recipe.id, *_figures(best), ""))
         else:
             nearest = answer.found[0] if answer.found else None
-            why = f"nothing fits: {nearest.label}: {nearest.reasons[0]}" if nearest else "nothing fits"
+            why = f"nothing fits: {nearest.label}: {nearest.reasons[0]}" if nearest else answer.problem or "nothing fits"
             rows.append((answer.target.name, "", "", "", "", "", "", why))
     columns = ("target", "variant", "recipe", "memory", "file", "decode tok/s", "first token", "why not")
     emit_table(f"{model} on each target" if model else "", columns, rows, right=columns[3:7])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from packager.device import Target
@@ -54,10 +55,13 @@ def candidates(
     recipe: str | None = None,
     available_bytes: int | None = None,
     named: bool | None = None,
+    every: bool = False,
 ) -> tuple[Candidate, ...]:
     """Every variant in every recipe of the target's runtimes, best first, with the chosen one marked.
 
-    A variant that fails for itself (licence, modality, score) stands once, in the target's preferred recipe.
+    A variant that fails for itself (licence, modality, score) stands once, in the target's preferred recipe. Where the
+    smallest is preferred, a variant is measured runtime by runtime, the target's own recipes before the others, until
+    something passes; the rest could not be chosen and is left out, unless `every` asks for it.
     `recipe` allows only that one; `available_bytes` takes the place of the device's memory less its reserve.
     `named` says that the user named the variant: its scores and tuning then turn into notes; None means
     "where only one variant is given". Raises PackError (usage) for an unknown recipe, or one the target does not serve.
@@ -66,7 +70,9 @@ def candidates(
     case = use_case(workload.use_case)
     ways = _ways(target, tuple(runtimes), recipe)
     judge = _Judge(target, workload, case, available_bytes, len(pool) == 1 if named is None else named)
-    found = [candidate for variant in pool for candidate in judge.all_of(variant, ways)]
+    groups = [list(group) for _, group in groupby(ways, key=lambda way: way.rank)]
+    lazy = workload.prefer == "smallest" and not every
+    found = [candidate for variant in pool for candidate in judge.all_of(variant, groups, lazy)]
     passing = ordered([candidate for candidate in found if candidate.passes], workload.prefer)
     if passing:
         passing[0] = replace(passing[0], verdict="chosen")
@@ -127,8 +133,8 @@ class _Judge:
         self._sizes: dict[tuple[Shape, str], _Size] = {}
         self._forecasts: dict[tuple[Shape, str], Forecast] = {}
 
-    def all_of(self, variant: Variant, ways: Sequence[_Way]) -> list[Candidate]:
-        """The candidates of one variant."""
+    def all_of(self, variant: Variant, groups: Sequence[Sequence[_Way]], lazy: bool) -> list[Candidate]:
+        """The candidates of one variant, group by group of ways; `lazy` stops after the first group in which one passes."""
         reasons, notes = [], list(rules.notes(variant, self._workload))
         for reason in rules.of_variant(variant, self._workload, self._case):
             # A licence list is the user's own word; without one, naming a variant is consent to its licence.
@@ -140,8 +146,14 @@ class _Judge:
         scores = {name: value for name in self._shown_scores() if (value := rules.published(variant, name, self._case.modes)) is not None}
         quality = self._quality(scores)
         if reasons:
-            ways = [next((way for way in ways if self._size_of(variant, way).obstacle is None), ways[0])]
-        return [self._one(variant, way, tuple(reasons), tuple(notes), scores, quality) for way in ways]
+            every = [way for group in groups for way in group]
+            groups = [[next((way for way in every if self._size_of(variant, way).obstacle is None), every[0])]]
+        found: list[Candidate] = []
+        for group in groups:
+            found += [self._one(variant, way, tuple(reasons), tuple(notes), scores, quality) for way in group]
+            if lazy and any(candidate.passes for candidate in found):
+                break
+        return found
 
     def _shown_scores(self) -> list[str]:
         named = [name for floor in self._case.floors for name, _ in floor.any_of]
