@@ -10,6 +10,7 @@ import numpy as np
 import openvino
 import openvino_genai
 
+from packager.errors import usage
 from targets.openvino.data import cache_blocks
 
 
@@ -41,7 +42,15 @@ class OpenVinoSession:
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=False)) if ids else ""
 
     def generate(self, prompt: Sequence[int], max_new_tokens: int, on_token: Callable[[int], None], *, stop: bool = True) -> list[int]:
-        """Decode greedily from a cold cache; the end-of-turn token that stops it is not part of the answer."""
+        """Decode greedily from a cold cache; the end-of-turn token that stops it is not part of the answer.
+
+        Raises PackError when prompt and answer together exceed the context, and whatever `on_token` raises.
+        """
+        if len(prompt) + max_new_tokens > self._context:
+            raise usage(
+                f"A prompt of {len(prompt)} tokens and an answer of {max_new_tokens} exceed the context of {self._context}.",
+                "Shorten the prompt or build the package with a larger --context.",
+            )
         config = openvino_genai.GenerationConfig()
         config.max_new_tokens = max_new_tokens
         config.do_sample = False
@@ -51,6 +60,8 @@ class OpenVinoSession:
         streamer = _Streamer(on_token, self._ends if stop else set())
         ids = np.asarray([list(prompt)], dtype=np.int64)
         self._pipeline.generate(openvino.Tensor(ids), config, streamer)
+        if streamer.error is not None:
+            raise streamer.error
         return streamer.tokens
 
     def close(self) -> None:
@@ -70,15 +81,21 @@ class _Streamer(openvino_genai.StreamerBase):  # type: ignore[misc]
     def __init__(self, on_token: Callable[[int], None], ends: set[int]) -> None:
         super().__init__()
         self.tokens: list[int] = []
+        self.error: BaseException | None = None
         self._on_token = on_token
         self._ends = ends
 
     def write(self, token: int | Sequence[int]) -> Any:
         """One token, or several where the engine held some back."""
-        for one in (token,) if isinstance(token, int) else token:
-            if one not in self._ends:
-                self.tokens.append(one)
-                self._on_token(one)
+        try:
+            for one in (token,) if isinstance(token, int) else token:
+                if one not in self._ends:
+                    self.tokens.append(one)
+                    self._on_token(one)
+        except BaseException as error:
+            # An exception must not cross the engine's own thread: it would abort the process.
+            self.error = error
+            return openvino_genai.StreamingStatus.CANCEL
         return openvino_genai.StreamingStatus.RUNNING
 
     def end(self) -> None:
