@@ -38,7 +38,7 @@ class Group:
     def statistic(self, *names: str) -> int:
         """The first of the named rows in memory.stat; 0 where there is none."""
         rows = dict(line.split()[:2] for line in (self.text("memory.stat") or "").splitlines() if len(line.split()) >= 2)
-        return next((int(rows[name]) for name in names if rows.get(name, "").isdigit()), 0)
+        return next((int(rows[name]) for name in names if rows.get(name, "").isdecimal()), 0)
 
 
 def groups(root: Path, controller: str) -> Iterator[Group]:

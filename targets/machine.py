@@ -69,7 +69,7 @@ def _meminfo(root: Path) -> tuple[int, int] | None:
             for line in lines:
                 key, _, value = line.partition(":")
                 words = value.split()
-                if words and words[0].isdigit():
+                if words and words[0].isdecimal():
                     rows[key] = int(words[0]) * 1024
     except (OSError, UnicodeDecodeError):
         return None
@@ -104,7 +104,7 @@ def _quota(group: Group) -> float | None:
         quota, period = (words[0], words[1]) if len(words) == 2 else ("max", "")
     else:
         quota, period = group.text("cpu.cfs_quota_us") or "-1", group.text("cpu.cfs_period_us") or ""
-    if quota.isdigit() and period.isdigit() and int(period) > 0:
+    if quota.isdecimal() and period.isdecimal() and int(period) > 0:
         return int(quota) / int(period)
     return None
 

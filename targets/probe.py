@@ -168,7 +168,7 @@ def _cache_bytes(path: Path) -> int:
     except OSError:
         return 0
     scale = {"K": 1 << 10, "M": 1 << 20}.get(text[-1:], 0)
-    return int(text[:-1]) * scale if text[:-1].isdigit() else 0
+    return int(text[:-1]) * scale if text[:-1].isdecimal() else 0
 
 
 def keep(machine: Machine, measurement: Measurement) -> Path | None:

@@ -47,7 +47,7 @@ def runtime(name: str) -> Runtime:
         raise usage(f"There is no runtime {name!r}.{did_you_mean(name, runtime_names())}", f"Known: {', '.join(runtime_names())}.")
     try:
         adapter = point.load()()
-    except ImportError as error:
+    except (ImportError, AttributeError) as error:
         raise PackError(
             f"The runtime {name!r} ({point.value}) does not load: {error}.",
             f"Install {point.dist.name if point.dist else 'the distribution that brings it'} again, or remove it.",

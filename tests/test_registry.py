@@ -1,0 +1,111 @@
+"""Registry: names without imports, one, all; runtimes by entry points, targets by files."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from packager.errors import ExitCode, PackError
+from packager.runtime import Runtime
+from targets import registry
+
+
+@pytest.fixture
+def plug_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder on the path where a test can lay down another distribution, as an installer would."""
+    monkeypatch.syspath_prepend(tmp_path)
+    registry._entry_points.cache_clear()
+    registry.runtime.cache_clear()
+    yield tmp_path
+    monkeypatch.undo()
+    registry._entry_points.cache_clear()
+    registry.runtime.cache_clear()
+
+
+def install(folder: Path, name: str, value: str) -> None:
+    information = folder / "third_party-1.0.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: third-party\nVersion: 1.0\n")
+    (information / "entry_points.txt").write_text(f"[{registry.GROUP}]\n{name} = {value}\n")
+
+
+def test_a_runtime_of_another_distribution_is_found_by_its_entry_point(plug_in: Path) -> None:
+    install(plug_in, "someone", "third_party_runtime:Adapter")
+    assert "someone" in registry.runtime_names()
+
+
+def test_names_come_without_importing_the_plug_in(plug_in: Path) -> None:
+    install(plug_in, "someone", "third_party_runtime:Adapter")
+    (plug_in / "third_party_runtime.py").write_text("raise RuntimeError('imported')\n")
+    assert "someone" in registry.runtime_names()
+
+
+def test_a_plug_in_that_does_not_import_is_named_with_the_reason_and_its_distribution(plug_in: Path) -> None:
+    install(plug_in, "someone", "third_party_runtime:Adapter")
+    (plug_in / "third_party_runtime.py").write_text("import a_module_that_is_nowhere\n")
+    with pytest.raises(PackError) as failure:
+        registry.runtime("someone")
+    assert "'someone'" in failure.value.message
+    assert "a_module_that_is_nowhere" in failure.value.message
+    assert "third-party" in failure.value.hint
+    assert failure.value.exit_code == ExitCode.USAGE
+
+
+def test_a_plug_in_without_the_attribute_it_promises_is_refused(plug_in: Path) -> None:
+    install(plug_in, "someone", "third_party_attributeless:Adapter")
+    (plug_in / "third_party_attributeless.py").write_text("")
+    with pytest.raises(PackError, match="does not load"):
+        registry.runtime("someone")
+
+
+def test_a_plug_in_that_breaks_the_contract_is_refused(plug_in: Path) -> None:
+    install(plug_in, "someone", "third_party_contractless:Adapter")
+    (plug_in / "third_party_contractless.py").write_text("class Adapter:\n    name = 'someone'\n")
+    with pytest.raises(PackError, match="does not follow the contract"):
+        registry.runtime("someone")
+
+
+def test_every_installed_runtime_loads_and_calls_itself_what_the_registry_calls_it() -> None:
+    adapters = registry.runtimes()
+    assert [adapter.name for adapter in adapters] == list(registry.runtime_names())
+    assert all(isinstance(adapter, Runtime) for adapter in adapters)
+
+
+def test_a_misspelt_runtime_is_answered_with_the_nearest_name() -> None:
+    with pytest.raises(PackError, match="Did you mean 'openvino'") as failure:
+        registry.runtime("openvno")
+    assert failure.value.exit_code == ExitCode.USAGE
+
+
+def test_a_misspelt_target_is_answered_with_the_nearest_name() -> None:
+    with pytest.raises(PackError, match="Did you mean 'laptop-cpu'") as failure:
+        registry.target("laptop-cp")
+    assert failure.value.exit_code == ExitCode.USAGE
+
+
+def test_a_path_that_ends_in_toml_works_where_a_name_does(tmp_path: Path) -> None:
+    copy = tmp_path / "copy.toml"
+    copy.write_text((registry.DEVICES / "laptop-cpu.toml").read_text())
+    assert registry.target(str(copy)).device == registry.target("laptop-cpu").device
+
+
+def test_a_path_that_leads_nowhere_is_named() -> None:
+    with pytest.raises(PackError, match=r"no device file 'nowhere/mine.toml'"):
+        registry.target("nowhere/mine.toml")
+
+
+def test_target_names_read_no_file_and_all_targets_come_in_their_order() -> None:
+    assert tuple(target.name for target in registry.targets()) == registry.target_names()
+
+
+def test_asking_for_names_loads_no_adapter_and_no_engine() -> None:
+    code = (
+        "import sys; from targets import registry; registry.runtime_names(); registry.target_names(); "
+        "print([name for name in sys.modules if name.startswith(('targets.openvino', 'targets.llama', 'targets.onnx', 'numpy'))])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
