@@ -13,7 +13,24 @@ from packager.shape.fields import Fields
 from packager.shape.model import Experts, Hybrid, Shape
 from packager.shape.names import FIRST_GENERATION, KNOWN_TYPES, NAMINGS, Naming
 
-_KV_HEADS = {"qwen2": 32, "qwen2_moe": 16, "qwen3": 32, "qwen3_moe": 4, "qwen3_next": 2, "qwen3_5": 4, "qwen3_5_moe": 2}
+_KV_HEADS = {
+    "qwen2": 32,
+    "qwen2_moe": 16,
+    "qwen2_vl": 8,
+    "qwen2_5_vl": 8,
+    "qwen2_audio": 32,
+    "qwen2_5_omni": 4,
+    "qwen3": 32,
+    "qwen3_moe": 4,
+    "qwen3_vl": 32,
+    "qwen3_vl_moe": 16,
+    "qwen3_omni_moe": 4,
+    "qwen3_next": 2,
+    "qwen3_5": 4,
+    "qwen3_5_text": 4,
+    "qwen3_5_moe": 2,
+    "qwen3_5_moe_text": 2,
+}
 _HEAD_DIM = {"qwen3": 128, "qwen3_next": 256, "qwen3_5": 256, "qwen3_5_moe": 256}
 _THETA = {"qwen2_vl": 1e6, "qwen2_5_vl": 1e6, "qwen2_5_omni": 1e6, "qwen3_omni_moe": 1e6, "qwen3_vl": 5e5, "qwen3_vl_moe": 5e5}
 _EPSILON = {"qwen2_vl": 1e-5, "qwen2_5_vl": 1e-5}
@@ -36,7 +53,7 @@ def from_config(config: Mapping[str, Any], where: str) -> Shape:
     defaults = _AUDIO_DECODER if model_type == "qwen2_audio" else {}
     hidden = fields.count("hidden_size", defaults.get("hidden_size"))
     heads = fields.count("num_attention_heads", defaults.get("num_attention_heads"))
-    kv_heads = fields.count("num_key_value_heads", heads if fields.is_null("num_key_value_heads") else _KV_HEADS[naming.decoder])
+    kv_heads = fields.count("num_key_value_heads", heads if fields.is_null("num_key_value_heads") else _KV_HEADS[model_type])
     if heads % kv_heads:
         raise fields.wrong("num_key_value_heads", f"is {kv_heads}, which does not divide num_attention_heads = {heads}")
     if fields.flag("attention_bias", False):
@@ -105,7 +122,8 @@ def _experts(fields: Fields, naming: Naming) -> Experts | None:
         raise fields.wrong("mlp_only_layers", "or decoder_sparse_step leaves some layers dense, which no published Qwen does")
     shared = naming.decoder != "qwen3_moe"
     return Experts(
-        count=fields.count("num_experts"),
+        # transformers 5 saves Qwen3-MoE's count under a name that it shares with other families.
+        count=fields.count("num_local_experts" if "num_local_experts" in fields else "num_experts"),
         active=fields.count("num_experts_per_tok"),
         intermediate=fields.count("moe_intermediate_size"),
         shared_intermediate=fields.count("shared_expert_intermediate_size") if shared else None,

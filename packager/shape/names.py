@@ -58,7 +58,8 @@ NAMINGS: Mapping[str, Naming] = {
     ),
     "qwen3_next": Naming("qwen3_next", "Qwen3NextForCausalLM"),
     "qwen3_5": Naming("qwen3_5", "Qwen3_5ForConditionalGeneration", body="model.language_model.", config=("text_config",)),
-    "qwen3_5_text": Naming("qwen3_5", "Qwen3_5ForCausalLM"),
+    # Cut out of the whole model by transformers, which keeps the names that the whole model has.
+    "qwen3_5_text": Naming("qwen3_5", "Qwen3_5ForCausalLM", body="model.language_model."),
     "qwen3_5_moe": Naming(
         "qwen3_5_moe",
         "Qwen3_5MoeForConditionalGeneration",
@@ -66,7 +67,7 @@ NAMINGS: Mapping[str, Naming] = {
         config=("text_config",),
         experts="fused",
     ),
-    "qwen3_5_moe_text": Naming("qwen3_5_moe", "Qwen3_5MoeForCausalLM", experts="fused"),
+    "qwen3_5_moe_text": Naming("qwen3_5_moe", "Qwen3_5MoeForCausalLM", body="model.language_model.", experts="fused"),
 }
 KNOWN_TYPES = tuple(NAMINGS)
 FIRST_GENERATION = "qwen"
