@@ -85,7 +85,7 @@ def _answer(target: Target, wish: _Wish, with_misses: bool = True) -> Answer:
 
     workload, runtimes, named = workload_from(wish.flags, target), registry.runtimes(), wish.model is not None
     variants = (catalog.find(wish.model),) if wish.model else catalog.load()
-    found = candidates(target, workload, variants, runtimes, recipe=wish.recipe, named=named, every=wish.show_all)
+    found = candidates(target, workload, variants, runtimes, recipe=wish.recipe, named=named, every=wish.show_all or named)
     chosen = choose(found)
     misses: tuple[Miss, ...] = ()
     if chosen is None and with_misses:

@@ -15,6 +15,7 @@ from packager.units import human_bytes
 from packager.workload import Workload
 
 _ROWS = 12
+_FEW = 5
 _KINDS = {"measured": "measured here", "same-class": "same device class", "estimated": "estimated"}
 _WHY = {
     "smallest": "needs the least memory",
@@ -43,10 +44,12 @@ def show_one(answer: Answer, show_all: bool) -> None:
     if answer.chosen is not None:
         for note in answer.chosen.notes:
             click.echo(f"Note: {note}")
-    rows = answer.found if show_all else _best(answer.found)
+    # One variant is shown in each of its forms, a whole catalogue by what passes.
+    whole = show_all or len({candidate.variant.repo_id for candidate in answer.found}) == 1
+    rows = answer.found if whole else _best(answer.found)
     if rows:
         click.echo()
-        _candidates(rows, answer, show_all)
+        _candidates(rows, whole)
     if answer.steps is not None:
         click.echo()
         _steps(answer.steps)
@@ -76,10 +79,13 @@ def _sentence(answer: Answer) -> str:
     variants = {candidate.variant.repo_id for candidate in answer.found}
     case = f"{workload.use_case} at a context of {workload.context}"
     if best is None:
-        return f"Nothing fits {answer.target.name} for {case}: {len(variants)} variants were looked at."
+        what = f"None of {len(variants)} variants fits" if len(variants) > 1 else f"{answer.found[0].variant.name} does not fit"
+        return f"{what} {answer.target.name} for {case}."
     passing = {candidate.variant.repo_id for candidate in answer.found if candidate.passes}
     speed = best.forecast
-    why = f"of {len(passing)} variants that pass every rule it {_WHY[workload.prefer]}" if len(variants) > 1 else "it passes every rule"
+    why = f"of {len(passing)} variants that pass every rule it {_WHY[workload.prefer]}"
+    if len(passing) == 1:
+        why = "it passes every rule" if len(variants) == 1 else f"of {len(variants)} variants it alone passes every rule"
     return (
         f"{best.label} for {answer.target.name}: {why} ({case}). "
         f"It takes {human_bytes(best.footprint.peak)} of {human_bytes(answer.target.device.available_bytes)}, answers at "
@@ -97,16 +103,16 @@ def _best(found: Sequence[Candidate]) -> list[Candidate]:
     return list(seen.values())[:_ROWS]
 
 
-def _candidates(rows: Sequence[Candidate], answer: Answer, show_all: bool) -> None:
+def _candidates(rows: Sequence[Candidate], with_reasons: bool) -> None:
     columns = ["verdict", "variant", "recipe", "memory", "file", "decode tok/s", "first token", "quality"]
-    table = [_row(candidate, show_all) for candidate in rows]
-    emit_table("", [*columns, "why not"] if show_all else columns, table, right=columns[3:])
+    table = [_row(candidate, with_reasons) for candidate in rows]
+    emit_table("", [*columns, "why not"] if with_reasons else columns, table, right=columns[3:])
 
 
-def _row(candidate: Candidate, show_all: bool) -> list[str]:
+def _row(candidate: Candidate, with_reasons: bool) -> list[str]:
     quality = f"{candidate.quality:.1f}" if candidate.quality is not None else ""
     row = [candidate.verdict, candidate.variant.name, candidate.recipe.id, *_figures(candidate), quality]
-    if show_all:
+    if with_reasons:
         row.append(str(candidate.reasons[0]) if candidate.reasons else "")
     if candidate.verdict == "rejected" and sys.stdout.isatty():
         return [f"[dim]{cell}[/dim]" if cell else "" for cell in row]
@@ -130,14 +136,21 @@ def _milliseconds(value: float) -> str:
 
 
 def _misses(answer: Answer) -> None:
-    if not answer.misses:
-        click.echo("No single change makes a variant fit: see `--all` for what each lacks.")
+    if answer.misses:
+        rows = [
+            (miss.candidate.variant.name, miss.candidate.recipe.id, _lacks(miss.candidate), miss.change, miss.flag)
+            for miss in answer.misses
+        ]
+        emit_table("The nearest, and the one change that makes each fit", ("variant", "recipe", "lacks", "change", "flag"), rows)
         return
-    rows = [
-        (miss.candidate.variant.name, miss.candidate.recipe.id, "; ".join(map(str, miss.candidate.reasons)), miss.change, miss.flag)
-        for miss in answer.misses
-    ]
-    emit_table("The nearest, and the one change that makes each fit", ("variant", "recipe", "lacks", "change", "flag"), rows)
+    click.echo("No single change makes a variant fit. The nearest:")
+    nearest = {candidate.variant.repo_id: candidate for candidate in reversed(answer.found)}
+    for candidate in list(reversed(nearest.values()))[:_FEW]:
+        click.echo(f"  {candidate.label}: {_lacks(candidate)}")
+
+
+def _lacks(candidate: Candidate) -> str:
+    return "; ".join(map(str, candidate.reasons))
 
 
 def _steps(steps: Sequence[Step]) -> None:
@@ -146,7 +159,7 @@ def _steps(steps: Sequence[Step]) -> None:
         return
     rows = []
     for step in steps:
-        verdict = "passes" if step.candidate.passes else "; ".join(map(str, step.candidate.reasons))
+        verdict = "passes" if step.candidate.passes else _lacks(step.candidate)
         scores = ", ".join(f"{name} {value:+g}" for name, value in step.scores.items()) or "no common score"
         memory = f"{'+' if step.memory_bytes >= 0 else '-'}{human_bytes(abs(step.memory_bytes))}"
         rate = f"{step.decode_tps:+.3g}"

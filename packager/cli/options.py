@@ -44,7 +44,7 @@ class Number(_ParamType):
             self.fail(f"{_short(value)} is not a {'whole ' if self.whole else ''}number.", param, ctx)
         # A comparison with NaN is false, so it is refused as well.
         if not self.low <= number <= self.high:
-            self.fail(f"{_short(value)} is not between {self.low:g} and {self.high:g}.", param, ctx)
+            self.fail(f"{_short(value)} is not between {self.low:.0f} and {self.high:.0f}.", param, ctx)
         return number
 
 

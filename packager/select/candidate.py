@@ -38,6 +38,8 @@ class Reason:
         return max(ratio, 1 / ratio)
 
     def __str__(self) -> str:
+        if self.rule == "runtime":
+            return f"{self.rule}: {self.has}"
         return f"{self.rule}: needs {self.needs}, has {self.has}"
 
 

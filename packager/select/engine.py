@@ -211,7 +211,8 @@ class _Judge:
         forecast = Forecast(0, 0, 0, 0, 0, self._target.device.confidence)
         bits = 0.0
         if shape is None or size.obstacle is not None:
-            reasons = (*reasons, Reason("runtime", f"a variant that {way.runtime.name} builds as {way.recipe.id}", size.obstacle or ""))
+            has = (size.obstacle or "").rstrip(".")
+            reasons = (*reasons, Reason("runtime", f"a variant that {way.runtime.name} builds as {way.recipe.id}", has))
         else:
             forecast = self._forecast(shape, size, way)
             bits = 8 * size.artifact / shape.parameters()

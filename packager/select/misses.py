@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from math import ceil, floor
-from typing import TYPE_CHECKING, Any
+from math import ceil, floor, isfinite, log2
+from typing import TYPE_CHECKING, Any, Literal
 
 from packager.device import Target
 from packager.errors import PackError
+from packager.memory import KV_BITS
 from packager.recipe import split_id
 from packager.runtime import Runtime
 from packager.select.candidate import Candidate
 from packager.select.engine import candidates
+from packager.select.preference import coarse
 from packager.workload import Workload
 
 if TYPE_CHECKING:
@@ -21,8 +23,11 @@ if TYPE_CHECKING:
 _MB = 10**6
 _HARD = frozenset({"tuning", "modality", "runtime"})
 """Rules that no change of a number mends."""
-_LOOK_AT = 12
-"""Candidates whose changes are tried: each try measures a candidate again."""
+_LOOK_AT = 24
+"""Variants whose changes are tried, nearest first, and as many of the smallest: each try measures a candidate again."""
+_RECIPES_EACH = 3
+_WISH_PENALTY = 2.0
+"""Halvings that giving up a score or a licence counts like: what the user wants comes after what the device takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +57,14 @@ class Miss:
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """One thing done differently."""
+    """One thing done differently; `cost` says how much is given up, in halvings."""
 
     text: str
     flag: str
     workload: Workload
     recipe: str
     target: Target
+    cost: float = 0.0
 
 
 def nearest_misses(
@@ -72,28 +78,29 @@ def nearest_misses(
     named: bool = False,
     limit: int = 5,
 ) -> tuple[Miss, ...]:
-    """For the nearest rejected candidates, one per variant, the first single change after which every rule is met.
+    """For the nearest rejected variants the single change that gives up least and after which every rule is met, least first.
 
-    Tried in this order: a shorter context, a quantized cache, a smaller recipe, a lower rate or longer wait, a larger
-    limit of the user's own, a lower score, and last the next larger device of `larger`.
+    Tried are a shorter context or prompt, a quantized cache, a smaller recipe, the limit that fails set to what there is
+    (scores and licences last), and the devices in `larger`.
     """
-    misses: list[Miss] = []
-    tried: dict[str, int] = {}
-    near = sorted((one for one in found if one.reasons and not _HARD & {reason.rule for reason in one.reasons}), key=_distance)
-    for candidate in near[: _LOOK_AT * limit]:
-        name = candidate.variant.repo_id
-        if len(misses) >= limit:
-            break
-        if any(miss.candidate.variant.repo_id == name for miss in misses) or tried.get(name, 0) >= 3 or len(tried) > _LOOK_AT:
-            continue
-        tried[name] = tried.get(name, 0) + 1
-        for change in _changes(candidate, target, workload, runtimes, larger):
-            memory = available_bytes if change.target is target else None
-            then = _again(candidate.variant, change, runtimes, memory, named)
-            if then is not None and then.passes:
-                misses.append(Miss(candidate, change.text, change.flag, then))
-                break
-    return tuple(misses)
+    rejected = [one for one in found if one.reasons and not _HARD & {reason.rule for reason in one.reasons}]
+    by_variant: dict[str, list[Candidate]] = {}
+    for candidate in sorted(rejected, key=_distance):
+        by_variant.setdefault(candidate.variant.repo_id, []).append(candidate)
+    near = list(by_variant)[:_LOOK_AT]
+    small = sorted(by_variant, key=lambda name: (by_variant[name][0].footprint.peak, name))[:_LOOK_AT]
+    best: list[tuple[tuple[float, int, str], Miss]] = []
+    for name in dict.fromkeys((*near, *small)):
+        ways = []
+        for candidate in by_variant[name][:_RECIPES_EACH]:
+            changes = sorted(_changes(candidate, target, workload, runtimes, larger), key=lambda change: change.cost)
+            for change in changes:
+                then = _again(candidate.variant, change, runtimes, available_bytes if change.target is target else None, named)
+                if then is not None and then.passes:
+                    ways.append(((change.cost + coarse(then), then.footprint.peak, name), Miss(candidate, change.text, change.flag, then)))
+                    break
+        best += sorted(ways, key=lambda pair: pair[0])[:1]
+    return tuple(miss for _, miss in sorted(best, key=lambda pair: pair[0])[:limit])
 
 
 def _distance(candidate: Candidate) -> tuple[Any, ...]:
@@ -118,100 +125,87 @@ def _changes(
 ) -> Iterator[_Change]:
     rules = {reason.rule for reason in candidate.reasons}
     same = _Change("", "", workload, candidate.recipe.id, target)
-    if rules & {"memory", "context", "ttft"}:
-        yield from _shorter_context(candidate, same)
-    if "memory" in rules:
+    if rules <= {"memory", "context", "ttft"}:
+        yield from _shorter(same, "context", least=max(512, workload.prompt + 1))
+    if rules == {"ttft"}:
+        yield from _shorter(same, "prompt", least=16)
+    if rules == {"memory"}:
         yield from _smaller_cache(candidate, same)
-    if rules & {"memory", "storage", "artifact", "decode"}:
+    if rules <= {"memory", "storage", "artifact", "decode", "ttft"}:
         yield from _smaller_recipe(candidate, same, runtimes)
-    yield from _other_limit(candidate, same)
-    if rules & {"memory", "storage", "decode", "ttft"}:
-        for device in sorted(larger, key=lambda one: (one.device.available_bytes, one.name)):
-            yield replace(same, text=f"the device {device.name}", flag=f"--target {device.name}", target=device)
+    if len(rules) == 1 and len(candidate.reasons) == 1:
+        yield from _other_limit(candidate, same)
+    if rules <= {"memory", "storage", "decode", "ttft"}:
+        room = max(1, target.device.available_bytes)
+        for device in larger:
+            cost = 1 + log2(max(1.0, device.device.available_bytes / room))
+            yield replace(same, text=f"the device {device.name}", flag=f"--target {device.name}", target=device, cost=cost)
 
 
-def _shorter_context(candidate: Candidate, same: _Change) -> Iterator[_Change]:
-    """Halves, down to the shortest context in which a conversation is one."""
-    length = same.workload.context
-    while length // 2 >= 512:
-        length = 1 << (length - 1).bit_length() - 1
-        prompt = min(same.workload.prompt, length // 2)
-        text = f"a context of {length} in place of {same.workload.context}"
-        yield replace(same, text=text, flag=f"--context {length}", workload=replace(same.workload, context=length, prompt=prompt))
+def _shorter(same: _Change, what: Literal["context", "prompt"], least: int) -> Iterator[_Change]:
+    """Powers of two below the length, down to `least`."""
+    now: int = getattr(same.workload, what)
+    length = now
+    while (length := 1 << ((length - 1).bit_length() - 1)) >= least:
+        wish = replace(same.workload, context=length) if what == "context" else replace(same.workload, prompt=length)
+        text = f"a {what} of {length} in place of {now}"
+        yield replace(same, text=text, flag=f"--{what} {length}", workload=wish, cost=log2(now / length))
 
 
 def _smaller_cache(candidate: Candidate, same: _Change) -> Iterator[_Change]:
     prefix, weights, _ = split_id(candidate.recipe.id)
-    for kind, bits in (("q8_0", 8.5), ("u8", 8.5), ("q4_0", 4.5)):
+    for kind in ("q8_0", "u8", "q4_0"):
+        bits = KV_BITS[kind]
         if bits < candidate.recipe.kv_bits:
             recipe = f"{prefix}:{weights}/kv_{kind}"
-            yield replace(same, text=f"a {kind} cache in place of {candidate.recipe.kv}", flag=f"--recipe {recipe}", recipe=recipe)
+            text = f"a {kind} cache in place of {candidate.recipe.kv}"
+            # Eight bits of cache are hardly told from sixteen; with four the keys of some Qwen2 models lose their outliers.
+            cost = log2(candidate.recipe.kv_bits / bits) / (2 if bits >= 8 else 1)
+            yield replace(same, text=text, flag=f"--recipe {recipe}", recipe=recipe, cost=cost)
 
 
 def _smaller_recipe(candidate: Candidate, same: _Change, runtimes: Sequence[Runtime]) -> Iterator[_Change]:
-    """The runtime's other recipes that make a smaller file, the largest of them first."""
+    """The runtime's other recipes that make a smaller file."""
     shape = candidate.variant.shape
     assert shape is not None
     for runtime in runtimes:
         if runtime.name != candidate.runtime:
             continue
-        sizes = [
-            (runtime.artifact_bytes(shape, recipe), recipe.id) for recipe in runtime.recipes() if runtime.obstacle(shape, recipe) is None
-        ]
-        for _, recipe in sorted((pair for pair in sizes if pair[0] < candidate.artifact_bytes), reverse=True):
-            yield replace(same, text=f"{recipe} in place of {candidate.recipe.id}", flag=f"--recipe {recipe}", recipe=recipe)
+        for recipe in runtime.recipes():
+            if runtime.obstacle(shape, recipe) is None and 0 < (size := runtime.artifact_bytes(shape, recipe)) < candidate.artifact_bytes:
+                text = f"{recipe.id} in place of {candidate.recipe.id}"
+                cost = log2(candidate.artifact_bytes / size)
+                yield replace(same, text=text, flag=f"--recipe {recipe.id}", recipe=recipe.id, cost=cost)
 
 
 def _other_limit(candidate: Candidate, same: _Change) -> Iterator[_Change]:
     """The wish itself, set to what there is; only where it is the one rule that fails."""
-    if len({reason.rule for reason in candidate.reasons}) > 1:
-        return
     reason, wish = candidate.reasons[0], same.workload
+    same = replace(same, cost=log2(reason.ratio) if isfinite(reason.ratio) else 0.0)
     match reason.rule:
         case "decode":
             rate = floor(candidate.forecast.decode_tps * 100) / 100
             if rate > 0:
-                yield replace(
-                    same,
-                    text=f"{rate:g} tok/s in place of {wish.min_decode_tps:g}",
-                    flag=f"--min-decode-tps {rate:g}",
-                    workload=replace(wish, min_decode_tps=rate),
-                )
+                text = f"{rate:g} tok/s in place of {wish.min_decode_tps:g}"
+                yield replace(same, text=text, flag=f"--min-decode-tps {rate:g}", workload=replace(wish, min_decode_tps=rate))
         case "ttft":
             wait = ceil(candidate.forecast.ttft_ms)
-            yield replace(
-                same,
-                text=f"a first token after {wait} ms in place of {wish.max_ttft_ms:g}",
-                flag=f"--max-ttft-ms {wait}",
-                workload=replace(wish, max_ttft_ms=float(wait)),
-            )
+            text = f"a first token after {wait} ms in place of {wish.max_ttft_ms:g}"
+            yield replace(same, text=text, flag=f"--max-ttft-ms {wait}", workload=replace(wish, max_ttft_ms=float(wait)))
         case "artifact":
             size = ceil(candidate.artifact_bytes / _MB)
-            yield replace(
-                same,
-                text=f"an artifact of {size} MB",
-                flag=f"--max-artifact-mb {size}",
-                workload=replace(wish, max_artifact_bytes=size * _MB),
-            )
+            limit = replace(wish, max_artifact_bytes=size * _MB)
+            yield replace(same, text=f"an artifact of {size} MB", flag=f"--max-artifact-mb {size}", workload=limit)
         case "memory" if wish.max_memory_bytes is not None:
             size = ceil(candidate.footprint.peak / _MB)
-            yield replace(
-                same,
-                text=f"a memory limit of {size} MB",
-                flag=f"--max-memory-mb {size}",
-                workload=replace(wish, max_memory_bytes=size * _MB),
-            )
-        case "licence" if candidate.variant.license is not None:
-            licence = candidate.variant.license
-            yield replace(
-                same, text=f"accepting the licence {licence}", flag=f"--license {licence}", workload=replace(wish, licenses=(licence,))
-            )
-        case "score" if len(candidate.reasons) == 1 and reason.has_value is not None:
-            name = reason.needs.partition(" of ")[0]
-            scores = {**wish.min_scores, name: reason.has_value}
-            yield replace(
-                same,
-                text=f"{name} of {reason.has_value:g} in place of {reason.needs_value:g}",
-                flag=f"--min-score {name!r}={reason.has_value:g}",
-                workload=replace(wish, min_scores=scores),
-            )
+            limit = replace(wish, max_memory_bytes=size * _MB)
+            yield replace(same, text=f"a memory limit of {size} MB", flag=f"--max-memory-mb {size}", workload=limit)
+        case "licence" if (licence := candidate.variant.license) is not None:
+            allowed = replace(wish, licenses=(licence,))
+            text = f"accepting the licence {licence}"
+            yield replace(same, text=text, flag=f"--license {licence}", workload=allowed, cost=_WISH_PENALTY)
+        case "score" if reason.has_value is not None:
+            name, has = reason.needs.partition(" of ")[0], reason.has_value
+            lower = replace(wish, min_scores={**wish.min_scores, name: has})
+            text = f"{name} of {has:g} in place of {reason.needs_value:g}"
+            yield replace(same, text=text, flag=f"--min-score '{name}={has:g}'", workload=lower, cost=same.cost + _WISH_PENALTY)
