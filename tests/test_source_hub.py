@@ -195,7 +195,8 @@ def test_a_cached_file_that_has_changed_is_refused_with_the_file_named(fetch: Fe
 
 
 def test_an_unknown_repository_names_the_two_ways_on(fetch: Fetch) -> None:
-    fetch.fails(ExitCode.SOURCE, "has no repository Qwen/Qwen4", "--weights PATH", "--weights dummy", repo_id="Qwen/Qwen4")
+    words = ("has no repository Qwen/Qwen3-0.6", "Did you mean 'Qwen/Qwen3-0.6B'", "--weights PATH", "--weights dummy")
+    fetch.fails(ExitCode.SOURCE, *words, repo_id="Qwen/Qwen3-0.6")
 
 
 def test_a_malformed_name_is_a_usage_error(fetch: Fetch) -> None:

@@ -12,8 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from packager.checkpoint.agreement import match, refuse_foreign_code, refuse_quantized
-from packager.checkpoint.config import read_shape
+from packager.checkpoint.agreement import match, refuse_foreign_code, refuse_quantized, refuse_unsupported
 from packager.checkpoint.folder import checkpoint_files, is_license, read_json
 from packager.checkpoint.header import TensorInfo
 from packager.checkpoint.shards import read_tensors
@@ -29,7 +28,7 @@ __all__ = ["Checkpoint", "TensorInfo"]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One dense Qwen2, Qwen2.5 or Qwen3 checkpoint in a folder.
+    """One text checkpoint in a folder, of any generation from Qwen1.5 on.
 
     `files` are all that belong to it, by name. `tensors` are in stored order and exactly those that follow from `shape`;
     `dropped` names redundant ones that the files store besides. `chat_template` is None for a base model.
@@ -64,7 +63,8 @@ class Checkpoint:
         if tokenizer_config:
             refuse_foreign_code(files["tokenizer_config.json"], tokenizer_config)
         refuse_quantized(files["config.json"], config)
-        shape = read_shape(files["config.json"], config)
+        refuse_unsupported(str(files["config.json"]), config.get("model_type"))
+        shape = Shape.from_config(config, str(files["config.json"]))
         stored = read_tensors(folder, files)
         kept = match(files["config.json"], shape, stored)
         check_tokenizer(folder, files, shape.vocab)

@@ -50,9 +50,11 @@ def _read_shards(index: Path, files: dict[str, Path]) -> dict[str, TensorInfo]:
     if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(value, str) for value in weight_map.values()):
         raise bad_input(f"{index} has no weight_map from tensors to files.", "Get the index again from where it was published.")
     tensors: dict[str, TensorInfo] = {}
-    for shard in sorted(set(weight_map.values())):
+    shards = sorted(set(weight_map.values()))
+    for shard in shards:
         if not is_weights(shard):
             raise bad_input(f"{index} names the file {shard!r}, which is no safetensors file of this folder.")
+    for shard in shards:
         if shard not in files:
             raise bad_input(
                 f"{index.parent / shard} is missing; {index.name} says that it holds tensors.",

@@ -1,15 +1,22 @@
 """The control tokens of each Qwen generation, in the order of their ids.
 
 Source: added_tokens_decoder of the tokenizer_config.json in Qwen/Qwen2-0.5B-Instruct, Qwen/Qwen2.5-0.5B-Instruct and
-Qwen/Qwen3-0.6B.
+Qwen/Qwen3-0.6B. Qwen3.5 gets those of Qwen3, at the ids where its config.json has the end of text and of turn.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-BASE_VOCAB = 151_643
-"""Byte-level tokens below the first control token: 256 bytes and 151,387 merges."""
+_BASE_VOCABS = {248_320: 248_044, 151_936: 151_643}
+
+
+def base_vocab(rows: int, control: int) -> int:
+    """How many byte-level tokens stand below the first of `control` control tokens in an embedding of `rows` rows.
+
+    151,643 in Qwen1.5 to Qwen3 and 248,044 in Qwen3.5, whose embeddings are padded; a small vocabulary is filled up.
+    """
+    return next((base for padded, base in _BASE_VOCABS.items() if rows >= padded), rows - control)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +49,7 @@ QWEN3 = _tokens(_CHAT + _VISION, _TOOLS_AND_CODE + _THINKING)
 
 
 def control_tokens(repo_id: str, model_type: str) -> tuple[ControlToken, ...]:
-    """The control tokens of a dense text variant. Qwen2 and Qwen2.5 share a model_type, so the name decides between them."""
-    if model_type == "qwen3" or ("QwQ-32B" in repo_id and "Preview" not in repo_id):
+    """The control tokens of a text variant. Qwen2 and Qwen2.5 share a model_type, so the name decides between them."""
+    if model_type.startswith("qwen3") or ("QwQ-32B" in repo_id and "Preview" not in repo_id):
         return QWEN3
     return QWEN2_5 if "Qwen2.5" in repo_id or "QwQ" in repo_id else QWEN2

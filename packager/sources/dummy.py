@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from packager.checkpoint import Checkpoint
-from packager.checkpoint.config import write_config
+from packager.checkpoint.agreement import refuse_unsupported
 from packager.checkpoint.header import ITEM_BYTES
 from packager.errors import no_room
 from packager.files import folder_that_appears_whole, free_bytes, write_atomically, write_json
 from packager.runtime import Report
 from packager.shape import Shape, tensors
-from packager.sources.control_tokens import BASE_VOCAB, ControlToken, control_tokens
+from packager.sources.control_tokens import ControlToken, base_vocab, control_tokens
 from packager.sources.facts import source_facts
 from packager.sources.synthetic_tokenizer import tokenizer_config, tokenizer_json
 from packager.units import human_bytes
@@ -43,7 +43,8 @@ def fetch(report: Report, *, repo_id: str, shape: dict[str, Any], out: str, seed
     `shape` are the fields of a Shape. Raises PackError: exit code 6 for a shape whose tensors are not known,
     7 when the disk has not enough room.
     """
-    true_shape = Shape(**shape)
+    true_shape = Shape.from_dict(shape)
+    refuse_unsupported(repo_id, true_shape.model_type)
     total = bytes_needed(true_shape)
     folder = Path(out)
     free = free_bytes(folder)
@@ -77,15 +78,17 @@ def write_checkpoint(
     # numpy and ml_dtypes stay out of the interpreter that only asks for `bytes_needed`.
     from packager.sources.random_weights import write_weights
 
-    base = min(BASE_VOCAB, shape.vocab - len(control))
+    base = base_vocab(shape.vocab, len(control))
     ids = {token.text: base + index for index, token in enumerate(control)}
     dtype = writing.get("dtype", "BF16")
     write_json(
         folder / "config.json",
         {
-            **write_config(shape),
+            **shape.to_config(),
             "bos_token_id": ids["<|endoftext|>"],
             "eos_token_id": ids["<|im_end|>"],
+            # Without a version transformers warns that the tokenizer could be a broken one of Mistral's.
+            "transformers_version": "4.51.0",
             "torch_dtype": {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}[dtype],
         },
     )

@@ -7,10 +7,11 @@ from typing import Any
 from packager.checkpoint import Checkpoint
 from packager.errors import bad_input
 from packager.runtime import Report
+from packager.shape import Shape
 from packager.sources.digests import digests
 
 # What a plan's footprint and forecast stand on. The vocabulary is left out: fine-tunes add tokens and pad it as they like.
-_SAME = ("model_type", "hidden", "layers", "heads", "kv_heads", "head_dim", "intermediate", "tied")
+_SAME = ("model_type", "hidden", "layers", "heads", "kv_heads", "head_dim", "intermediate", "tied", "experts", "hybrid")
 
 
 def source_facts(report: Report, checkpoint: Checkpoint, **origin: str | None) -> dict[str, Any]:
@@ -35,9 +36,9 @@ def source_facts(report: Report, checkpoint: Checkpoint, **origin: str | None) -
 def check_variant(checkpoint: Checkpoint, repo_id: str, planned: dict[str, Any]) -> None:
     """Raise PackError (exit code 6) when a checkpoint has not the shape that the plan was made for; `planned` are a Shape's fields."""
     for field in _SAME:
-        has = getattr(checkpoint.shape, field)
-        if planned[field] != has:
+        has, needs = getattr(checkpoint.shape, field), getattr(Shape.from_dict(planned), field)
+        if needs != has:
             raise bad_input(
-                f"{checkpoint.folder} is no {repo_id}: its config.json says {field} {has!r} instead of {planned[field]!r}.",
+                f"{checkpoint.folder} is no {repo_id}: its config.json says {field} {has!r} instead of {needs!r}.",
                 "Name the variant that it was made from with --model.",
             )

@@ -18,7 +18,9 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from packager import catalog
 from packager.errors import PackError, unreachable, usage
+from packager.names import did_you_mean
 
 WAYS_ON = "Give a folder that you have with --weights PATH, or build with random weights with --weights dummy."
 
@@ -51,8 +53,10 @@ def _sentence(error: Exception, repo_id: str, revision: str | None) -> PackError
     if isinstance(error, RevisionNotFoundError):
         return unreachable(f"{repo_id} has no revision {revision!r}.", f"Look at {page}/commits/main. {WAYS_ON}")
     if isinstance(error, RepositoryNotFoundError):
+        similar = did_you_mean(repo_id, [variant.repo_id for variant in catalog.load()])
         return unreachable(
-            f"{host} has no repository {repo_id}, or it is private.", f"Check the name, or log in with `hf auth login`. {WAYS_ON}"
+            f"{host} has no repository {repo_id}, or it is private.{similar}",
+            f"Check the name, or log in with `hf auth login`. {WAYS_ON}",
         )
     if isinstance(error, RemoteEntryNotFoundError):
         return unreachable(f"{error.response.request.url} is no longer there.", f"Try again with another --revision. {WAYS_ON}")
