@@ -62,7 +62,7 @@ class OpenVino:
 
     def decode_bytes(self, shape: Shape, recipe: Recipe, context: int) -> int:
         """Weights once and the cache once."""
-        cache = data.costs().cache_bytes(shape, recipe.kv, context)
+        cache = sizes.cache_bytes(shape, recipe.kv, context)
         return sizes.weights_read(shape, recipe.settings["compression"]) + cache
 
     def build_needs(self, shape: Shape, recipe: Recipe) -> BuildNeeds:
@@ -79,7 +79,7 @@ import openvino_genai
 
 scheduler = openvino_genai.SchedulerConfig()
 scheduler.enable_prefix_caching = False
-scheduler.num_kv_blocks = {data.cache_blocks(workload["context"])}  # {workload["context"]} tokens
+scheduler.num_kv_blocks = {sizes.cache_blocks(workload["context"])}  # {workload["context"]} tokens
 pipeline = openvino_genai.LLMPipeline("model", "CPU", scheduler_config=scheduler, KV_CACHE_PRECISION="{recipe.kv}")
 print(pipeline.generate(["What is the capital of France?"], max_new_tokens=200).texts[0])
 ```

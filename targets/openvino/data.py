@@ -11,11 +11,9 @@ from typing import Any
 
 from packager.memory import Footprint
 from packager.recipe import Recipe
-from packager.shape import Shape
+from packager.shape import Shape, tensors
 from targets.openvino import sizes
-
-BLOCK = 32
-"""Tokens of one block of the cache in openvino-genai's CPU back end."""
+from targets.openvino.sizes import Compression
 
 _FOLDER = Path(__file__).parent
 
@@ -41,11 +39,6 @@ def kv_bits() -> dict[str, float]:
     return {name: row["bits"] for name, row in _read("recipes.toml")["kv"].items()}
 
 
-def cache_blocks(context: int) -> int:
-    """Blocks that hold `context` tokens; openvino-genai keeps one more than it fills."""
-    return ceil(context / BLOCK) + 1
-
-
 @dataclass(frozen=True, slots=True)
 class Costs:
     """What the engine costs beside the weights, in bytes; the fields are the tables of costs.toml."""
@@ -53,41 +46,49 @@ class Costs:
     graph: dict[str, dict[str, int]]
     graph_per_matrix: dict[str, int]
     tokenizer: dict[str, float]
-    memory: dict[str, float]
+    overhead: dict[str, int]
+    overhead_per_matrix: dict[str, int]
+    compute: dict[str, float]
+    build: dict[str, float]
 
-    def graph_bytes(self, shape: Shape, compression: dict[str, Any] | None) -> int:
+    def graph_bytes(self, shape: Shape, compression: Compression | None) -> int:
         """Size of openvino_model.xml."""
         row = self.graph[shape.model_type]
-        total = row["base"] + row["per_layer"] * shape.layers
-        if compression is not None:
-            outside, inside = (sizes.mode(compression, where) for where in ("outside", "inside"))
-            total += self.graph_per_matrix[outside] * (1 if shape.tied else 2) + self.graph_per_matrix[inside] * 7 * shape.layers
-        return total
+        return row["base"] + row["per_layer"] * shape.layers + _per_matrix(self.graph_per_matrix, shape, compression)
 
     def tokenizer_bytes(self, vocab: int) -> int:
         """Size of the tokenizer, the detokenizer and the small JSON files."""
         return ceil(self.tokenizer["fixed"] + self.tokenizer["per_token"] * vocab)
 
-    def cache_bytes(self, shape: Shape, kv: str, context: int) -> int:
-        """Bytes of the blocks allocated for `context` tokens, scales and zero points included."""
-        tokens = cache_blocks(context) * BLOCK
-        elements = shape.attention_layers * shape.kv_heads * shape.head_dim * tokens
-        if kv == "f16":
-            return 2 * elements * 2
-        # Source: openvino's CPU plug-in keeps scale and zero point as f32: for keys per channel of a block, for values per token and head.
-        return ceil(2 * elements + elements * 8 / BLOCK + elements * 8 / shape.head_dim)
-
     def footprint(self, shape: Shape, recipe: Recipe, context: int) -> Footprint:
-        """Resident bytes in steady state: the mapped file and the repacked copy of every matrix are both resident."""
-        memory = self.memory
-        weights = 2 * sizes.weight_bytes(shape, recipe.settings["compression"])
-        compute = ceil(memory["compute_per_hidden"] * shape.hidden + memory["compute_per_context_head"] * shape.heads * context)
-        overhead = ceil(memory["overhead"] + memory["overhead_per_layer"] * shape.layers)
-        return Footprint(weights, self.cache_bytes(shape, recipe.kv, context), compute, overhead)
+        """Resident bytes when the whole context is answered.
+
+        The plug-in repacks every matrix at the first token, and the mapped file it came from stays resident beside it.
+        """
+        compression = recipe.settings["compression"]
+        compute = self.compute
+        kv_width = shape.kv_heads * shape.head_dim
+        chunk = min(context, compute["chunk_tokens"]) * shape.intermediate * compute["per_intermediate"]
+        unpacked = context * (compute["per_context_token"] + compute["per_context_kv_element"] * kv_width)
+        overhead = sum(self.overhead[key] for key in ("base", "libraries")) + self.overhead["per_layer"] * shape.layers
+        return Footprint(
+            weights=2 * sizes.weight_bytes(shape, compression),
+            kv_cache=sizes.cache_bytes(shape, recipe.kv, context),
+            compute=ceil(chunk + unpacked),
+            overhead=overhead + _per_matrix(self.overhead_per_matrix, shape, compression),
+        )
 
     def build_memory(self, checkpoint: int) -> int:
         """Peak resident bytes of the conversion of a checkpoint of that many bytes."""
-        return ceil(self.memory["build_base"] + self.memory["build_per_checkpoint_byte"] * checkpoint)
+        return ceil(self.build["base"] + self.build["per_checkpoint_byte"] * checkpoint)
+
+
+def _per_matrix(row: dict[str, int], shape: Shape, compression: Compression | None) -> int:
+    """The sum over all matrices of a cost that depends on how each is compressed."""
+    if compression is None:
+        return 0
+    matrices = (spec for spec in tensors(shape) if len(spec.shape) == 2)
+    return sum(row[sizes.storage(spec, compression).mode] for spec in matrices)
 
 
 @cache

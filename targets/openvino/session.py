@@ -11,7 +11,7 @@ import openvino
 import openvino_genai
 
 from packager.errors import usage
-from targets.openvino.data import cache_blocks
+from targets.openvino.sizes import cache_blocks
 
 
 class OpenVinoSession:
@@ -23,6 +23,8 @@ class OpenVinoSession:
         # With it the second answer to a prompt skips the prefill, and its time to the first token says nothing.
         scheduler.enable_prefix_caching = False
         scheduler.max_num_seqs = 1
+        # The prompt goes in chunks of this many tokens: what the footprint's compute counts on.
+        scheduler.max_num_batched_tokens = 256
         # Without it the cache grows by copying, old and new at once.
         scheduler.num_kv_blocks = cache_blocks(self._context)
         properties: dict[str, Any] = {"KV_CACHE_PRECISION": settings["kv"], "ATTENTION_BACKEND": "PA"}

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 from packager.shape import Shape, TensorSpec
 from packager.shape.tensors import layer_tensors, outer_tensors
+
+Compression = dict[str, Any]
+"""Keyword arguments of optimum.intel.OVWeightQuantizationConfig, as recipes.toml has them."""
+
+BLOCK = 32
+"""Tokens of one block of the cache in openvino-genai's CPU back end."""
 
 # NNCF's AdvancedCompressionParameters.min_adjusted_group_size (nncf 3.4).
 SMALLEST_GROUP = 32
@@ -23,6 +30,11 @@ class Storage:
     group: int | None
     zero_points: bool
 
+    @property
+    def mode(self) -> str:
+        """NNCF's name of the mode, e.g. `int4_sym`."""
+        return f"int{self.bits}_{'asym' if self.zero_points else 'sym'}"
+
     def bytes(self, rows: int, columns: int) -> int:
         """Bytes of the weights, their f16 scales, and zero points as wide as a weight."""
         if self.bits == 16:
@@ -35,7 +47,7 @@ class Storage:
 _PLAIN = Storage(16, None, False)
 
 
-def storage(spec: TensorSpec, compression: dict[str, Any] | None) -> Storage:
+def storage(spec: TensorSpec, compression: Compression | None) -> Storage:
     """How NNCF stores one tensor of a checkpoint under these settings of OVWeightQuantizationConfig.
 
     Norms and biases stay in the checkpoint's 16 bits; the embedding and the output matrix take the backup
@@ -60,7 +72,7 @@ def fitting_group(columns: int, wanted: int) -> int | None:
     return power if power >= SMALLEST_GROUP else None
 
 
-def tensor_bytes(spec: TensorSpec, compression: dict[str, Any] | None) -> int:
+def tensor_bytes(spec: TensorSpec, compression: Compression | None) -> int:
     """Bytes of one tensor in openvino_model.bin."""
     if len(spec.shape) < 2:
         return spec.elements * 2
@@ -68,12 +80,12 @@ def tensor_bytes(spec: TensorSpec, compression: dict[str, Any] | None) -> int:
     return storage(spec, compression).bytes(spec.elements // columns, columns)
 
 
-def weight_bytes(shape: Shape, compression: dict[str, Any] | None) -> int:
+def weight_bytes(shape: Shape, compression: Compression | None) -> int:
     """Bytes of all weights: openvino_model.bin but for a few constants of the graph."""
     return sum(count * tensor_bytes(spec, compression) for spec, count in _alike(shape))
 
 
-def weights_read(shape: Shape, compression: dict[str, Any] | None) -> int:
+def weights_read(shape: Shape, compression: Compression | None) -> int:
     """Bytes of weights read for one token: all of them, but of an untied embedding one row only."""
     read = ((spec, count) for spec, count in _alike(shape) if shape.tied or spec.name != "model.embed_tokens.weight")
     return sum(count * tensor_bytes(spec, compression) for spec, count in read)
@@ -85,8 +97,19 @@ def _alike(shape: Shape) -> Iterator[tuple[TensorSpec, int]]:
     yield from ((spec, shape.layers) for spec in layer_tensors(shape, 0))
 
 
-def mode(compression: dict[str, Any], where: str) -> str:
-    """NNCF's name of the mode used `inside` the layers or `outside` (embedding and output), e.g. `int4_sym`."""
-    if where == "outside" and compression["bits"] == 4 and not compression["all_layers"]:
-        return str(compression["backup_precision"])
-    return f"int{compression['bits']}_{'sym' if compression['sym'] else 'asym'}"
+def cache_blocks(context: int) -> int:
+    """Blocks allocated for `context` tokens: openvino-genai wants one more than they fill."""
+    return ceil(context / BLOCK) + 1
+
+
+def cache_bytes(shape: Shape, kv: str, context: int) -> int:
+    """Bytes of the key and value blocks allocated for `context` tokens.
+
+    In u8 a scale and a zero point of 4 bytes each stand beside the cache: for keys per channel of a block, for values
+    per token and head.
+    """
+    tokens = cache_blocks(context) * BLOCK
+    elements = shape.attention_layers * shape.kv_heads * shape.head_dim * tokens
+    if kv == "f16":
+        return 2 * 2 * elements
+    return 2 * elements + 8 * elements // BLOCK + 8 * elements // shape.head_dim
