@@ -9,6 +9,7 @@ import click
 from packager.cli.options import workload_from, workload_options
 from packager.cli.output import emit_json, json_option
 from packager.errors import ExitCode, usage
+from packager.recipe import split_id
 
 if TYPE_CHECKING:
     from packager.cli.fit_tables import Answer
@@ -48,6 +49,9 @@ def command(
     from packager.cli import fit_tables
     from targets import registry
 
+    if recipe is not None:
+        # A slip in it is one mistake, not one per target.
+        split_id(recipe)
     single = len(targets) == 1
     found = [registry.target(name) for name in targets] or list(registry.targets())
     wish = _Wish(flags, model, recipe, show_all, show_steps)

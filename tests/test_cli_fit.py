@@ -1,0 +1,215 @@
+"""`qwen-pack fit` as people and scripts call it, with the real catalogue, devices and runtimes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from packager.cli import main
+from packager.errors import ExitCode
+
+TINY = """
+name = "tiny"
+summary = "a device on which nothing fits"
+kind = "laptop"
+
+[device]
+memory_bytes = {memory}
+reserve_bytes = 0
+isa = ["x86_64"]
+cores = 2
+bandwidth = 10e9
+compute = 50e9
+confidence = "estimated"
+
+[source]
+memory_bytes = "written for this test"
+reserve_bytes = "written for this test"
+cores = "written for this test"
+bandwidth = "written for this test"
+compute = "written for this test"
+
+[target]
+runtimes = ["openvino"]
+recipes = ["openvino:int4_sym_g128"]
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> str:
+    path = tmp_path / "tiny.toml"
+    path.write_text(TINY.format(memory=200_000_000))
+    return str(path)
+
+
+def fit_json(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = ExitCode.DONE) -> dict[str, Any]:
+    """The one object that `fit --json` prints, after checking the exit code."""
+    assert main(["fit", *arguments, "--json"]) == code
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert found["schema"] == "qwen-pack/fit/1"
+    return found
+
+
+def test_for_a_laptop_it_chooses_the_smallest_qwen_that_chats_in_the_laptops_first_runtime(capsys: pytest.CaptureFixture[str]) -> None:
+    found = fit_json(capsys, "--target", "laptop-cpu")
+    chosen = found["chosen"]
+    assert (chosen["variant"], chosen["runtime"], chosen["recipe"]) == ("Qwen/Qwen3-0.6B", "openvino", "openvino:int4_sym_g128")
+    assert chosen["verdict"] == "chosen" and chosen["reasons"] == []
+
+
+def test_json_has_the_fields_that_scripts_rely_on(capsys: pytest.CaptureFixture[str]) -> None:
+    found = fit_json(capsys, "--target", "laptop-cpu")
+    assert found["target"] == "laptop-cpu" and found["workload"]["use_case"] == "chat"
+    assert [one["verdict"] for one in found["candidates"]].count("chosen") == 1
+    assert found["candidates"][0] == found["chosen"]
+    for one in found["candidates"]:
+        assert {
+            "variant",
+            "runtime",
+            "recipe",
+            "context",
+            "verdict",
+            "reasons",
+            "footprint",
+            "artifact_bytes",
+            "forecast",
+            "scores",
+        } <= set(one)
+        assert (one["verdict"] == "rejected") == bool(one["reasons"])
+        assert all({"rule", "needs", "has"} <= set(reason) for reason in one["reasons"])
+        if one["footprint"] is not None:
+            parts = one["footprint"]
+            assert parts["total"] == parts["weights"] + parts["kv_cache"] + parts["compute"] + parts["overhead"]
+            assert one["forecast"]["low"] <= one["forecast"]["decode_tps"] <= one["forecast"]["high"]
+
+
+def test_every_variant_of_the_catalogue_gets_a_verdict(capsys: pytest.CaptureFixture[str]) -> None:
+    from packager import catalog
+
+    found = fit_json(capsys, "--target", "laptop-cpu")
+    assert {one["variant"] for one in found["candidates"]} == {variant.repo_id for variant in catalog.load()}
+
+
+def test_all_measures_every_recipe_of_what_could_be_chosen(capsys: pytest.CaptureFixture[str]) -> None:
+    lean, whole = fit_json(capsys, "--target", "laptop-cpu"), fit_json(capsys, "--target", "laptop-cpu", "--all")
+    assert whole["chosen"] == lean["chosen"]
+    recipes = {one["recipe"] for one in whole["candidates"] if one["variant"] == "Qwen/Qwen3-0.6B"}
+    assert {"openvino:int4_sym_g128", "openvino:int8_sym"} <= recipes
+
+
+def test_when_nothing_fits_the_exit_code_is_3_and_json_is_printed_all_the_same(capsys: pytest.CaptureFixture[str], tiny: str) -> None:
+    found = fit_json(capsys, "--target", tiny, code=ExitCode.NOTHING_FITS)
+    assert found["chosen"] is None
+    assert all(one["reasons"] for one in found["candidates"])
+
+
+def test_when_nothing_fits_each_of_the_nearest_names_the_change_and_its_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    limits = ["--target", "laptop-cpu", "--max-memory-mb", "900"]
+    found = fit_json(capsys, *limits, code=ExitCode.NOTHING_FITS)
+    nearest = found["nearest_misses"][0]
+    assert nearest["variant"] == "Qwen/Qwen3-0.6B" and nearest["then"]["reasons"] == []
+    # The flag does what it says.
+    option, value = nearest["flag"].split()
+    assert main(["fit", *limits, option, value]) == ExitCode.DONE
+
+
+def test_people_read_the_choice_in_one_sentence_with_the_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--target", "laptop-cpu"]) == ExitCode.DONE
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.startswith("Qwen3-0.6B as openvino:int4_sym_g128 for laptop-cpu")
+    assert "least memory" in first and "tok/s" in first
+
+
+def test_people_read_what_is_missing_where_nothing_fits(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--target", "laptop-cpu", "--max-memory-mb", "900"]) == ExitCode.NOTHING_FITS
+    out = capsys.readouterr().out
+    assert out.startswith("None of 157 variants fits laptop-cpu")
+    assert "--max-memory-mb" in out
+
+
+def test_several_targets_give_one_row_each(capsys: pytest.CaptureFixture[str], tiny: str) -> None:
+    assert main(["fit", "--target", "laptop-cpu", "--target", tiny]) == ExitCode.DONE
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert rows[1][:3] == ["laptop-cpu", "Qwen3-0.6B", "openvino:int4_sym_g128"]
+    assert rows[2][0] == "tiny" and rows[2][-1].startswith("nothing fits")
+
+
+def test_a_model_without_a_target_is_tried_on_every_device(capsys: pytest.CaptureFixture[str]) -> None:
+    from targets import registry
+
+    results = fit_json(capsys, "--model", "Qwen3-4B")["results"]
+    assert [result["target"] for result in results] == list(registry.target_names())
+    assert {one["variant"] for result in results for one in result["candidates"]} == {"Qwen/Qwen3-4B"}
+
+
+def test_a_named_model_is_shown_in_all_its_forms_and_forgiven_its_scores(capsys: pytest.CaptureFixture[str]) -> None:
+    found = fit_json(capsys, "--target", "laptop-cpu", "--model", "Qwen2.5-0.5B-Instruct")
+    assert found["chosen"]["variant"] == "Qwen/Qwen2.5-0.5B-Instruct"
+    assert any("IFEval" in note for note in found["chosen"]["notes"])
+    assert len({one["recipe"] for one in found["candidates"]}) > 3
+
+
+def test_a_named_recipe_is_the_only_one_considered(capsys: pytest.CaptureFixture[str]) -> None:
+    found = fit_json(capsys, "--target", "laptop-cpu", "--recipe", "openvino:int8_sym")
+    assert {one["recipe"] for one in found["candidates"]} == {"openvino:int8_sym"}
+
+
+def test_steps_say_what_the_neighbours_cost_and_gain(capsys: pytest.CaptureFixture[str]) -> None:
+    found = fit_json(capsys, "--target", "laptop-cpu", "--steps")
+    down, up = found["steps"]
+    assert (down["direction"], up["direction"]) == ("down", "up")
+    assert down["difference"]["memory_bytes"] < 0 < up["difference"]["memory_bytes"]
+    assert down["candidate"]["reasons"][0]["rule"] == "score"
+
+
+def test_another_use_case_moves_the_floors(capsys: pytest.CaptureFixture[str]) -> None:
+    found = fit_json(capsys, "--target", "xeon-8480", "--use-case", "assistant")
+    assert found["chosen"]["scores"]["BFCL v3"] >= 50
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["--context", "-5"], "'-5' is not between 16 and 16777216"),
+        (["--context", "many"], "'many' is not a whole number"),
+        (["--context", "1" + "0" * 30], "is not between 16 and 16777216"),
+        (["--max-ttft-ms", "nan"], "'nan' is not between"),
+        (["--max-memory-mb", "1e400"], "is not between"),
+        (["--min-score", "IFEval"], "is not BENCHMARK=SCORE"),
+        (["--min-score", "IFEvil=50"], "Did you mean 'IFEval'"),
+        (["--min-score", "IFEval=101"], "'101' is not between 0 and 100"),
+        (["--use-case", "chta"], "Did you mean 'chat'"),
+        (["--license", "apache"], "Did you mean 'apache-2.0'"),
+        (["--prefer", "cheapest"], "'cheapest' is not one of"),
+        (["--context", "64", "--prompt", "64"], "leaves no room for an answer"),
+        (["--model", "Qwen3-0.7B"], "Did you mean"),
+        (["--recipe", "int4"], "is not a recipe"),
+        (["--recipe", "openvino:int5"], "has no recipe 'int5'"),
+    ],
+)
+def test_a_bad_value_ends_in_one_sentence_and_exit_code_2(capsys: pytest.CaptureFixture[str], arguments: list[str], part: str) -> None:
+    assert main(["fit", "--target", "laptop-cpu", *arguments]) == ExitCode.USAGE
+    shown = capsys.readouterr()
+    assert shown.out == "" and "Traceback" not in shown.err
+    assert part in " ".join(shown.err.split())
+
+
+def test_neither_target_nor_model_is_a_mistake_in_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit"]) == ExitCode.USAGE
+    assert "Neither a device nor a model is given" in capsys.readouterr().err
+
+
+def test_a_bad_recipe_is_one_mistake_and_not_one_per_target(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--model", "Qwen3-4B", "--recipe", "nonsense"]) == ExitCode.USAGE
+    assert capsys.readouterr().err.count("is not a recipe") == 1
+
+
+@pytest.mark.parametrize("memory", ["-1", '"much"', "1" + "0" * 30, "nan"])
+def test_a_device_file_that_lies_ends_in_a_sentence(capsys: pytest.CaptureFixture[str], tmp_path: Path, memory: str) -> None:
+    path = tmp_path / "liar.toml"
+    path.write_text(TINY.format(memory=memory))
+    assert main(["fit", "--target", str(path)]) == ExitCode.USAGE
+    assert "memory_bytes" in capsys.readouterr().err
