@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from math import exp, log
 from pathlib import Path
-from statistics import quantiles
 from typing import Any, Protocol
 
 from packager.runtime import Report
@@ -68,7 +67,7 @@ def measure_job(report: Report, *, engines: list[str], cores: int, bytes_total: 
             continue
         report.note(f"Measuring {engine} with {weights} weights")
         try:
-            kernels.append(_kernel(engine, weights, cores, bytes_total, [kernel for kernel in kernels if kernel.engine == engine]))
+            kernels.append(_kernel(engine, weights, cores, bytes_total, kernels))
         except (ImportError, OSError, AttributeError, RuntimeError, MemoryError) as error:
             # A library of another build: its rates are not to be had, those of the next engine are.
             failed[engine] = f"{type(error).__name__}: {error}"
@@ -86,9 +85,14 @@ def _kernel(engine: str, weights: str, cores: int, bytes_total: int, known: list
     """The rates of one engine on one kind of weights."""
     work = _work(engine, weights, bytes_total)
     try:
-        # What one kind of weights likes best holds for the others: the same memory and the same cores.
-        threads = known[0].threads if known else _best_threads(work.decode, cores)
-        batch = known[0].threads_batch if known else _best_threads(work.prefill, cores)
+        if known:
+            # What one kind of weights likes best holds for the others: the same memory and the same cores.
+            threads, batch = known[0].threads, known[0].threads_batch
+        elif engine == "openvino":
+            # It compiles anew for every count, which takes longer than measuring does; all cores are its own choice.
+            threads = batch = cores
+        else:
+            threads, batch = _best_threads(work.decode, cores), _best_threads(work.prefill, cores)
         return Kernel(engine, weights, _rate(work.decode, threads, _RATE_S), _rate(work.prefill, batch, _RATE_S), threads, batch)
     finally:
         work.close()
@@ -138,7 +142,7 @@ def _rate(work: Callable[[int], float], threads: int, seconds: float) -> float:
         started = time.perf_counter()
         done = work(threads)
         rates.append(done / (time.perf_counter() - started))
-    return quantiles(rates, n=4)[2] if len(rates) > 3 else max(rates)
+    return sorted(rates)[len(rates) * 3 // 4]
 
 
 def headline(kernels: list[Kernel]) -> tuple[float, float]:

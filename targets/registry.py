@@ -23,6 +23,8 @@ GROUP = "qwen_pack.runtimes"
 BUILT_IN = ("llama.cpp", "onnxruntime", "openvino")
 """Names a device file may always use, also in a checkout that was installed before an adapter was added."""
 DEVICES = Path(__file__).parent / "devices"
+HERE = "this-machine"
+"""The name under which the kept result of `qwen-pack probe` is a target."""
 
 
 @cache
@@ -74,15 +76,31 @@ def target_names() -> tuple[str, ...]:
 
 
 def target(name_or_path: str) -> Target:
-    """A built-in target by name, or the one in a file whose name ends in `.toml`. Raises PackError (usage)."""
+    """A built-in target by name, the one in a file whose name ends in `.toml`, or this machine as it was measured.
+
+    Raises PackError (usage) for an unknown name, a file with problems, and a machine that was not measured yet.
+    """
     if name_or_path.endswith(".toml"):
         return read_target(Path(name_or_path), nameable_runtimes())
     if name_or_path in target_names():
         return read_target(DEVICES / f"{name_or_path}.toml", nameable_runtimes())
+    if name_or_path == HERE:
+        return _this_machine()
     raise usage(
-        f"There is no target {name_or_path!r}.{did_you_mean(name_or_path, target_names())}",
+        f"There is no target {name_or_path!r}.{did_you_mean(name_or_path, (*target_names(), HERE))}",
         "`qwen-pack targets` lists all; a device file of your own ends in .toml.",
     )
+
+
+def _this_machine() -> Target:
+    # The probe is needed for this one name only.
+    from targets.probe import as_target, kept, look
+
+    machine = look()
+    measurement = kept(machine)
+    if measurement is None:
+        raise usage("This machine has not been measured yet.", "Run `qwen-pack probe` first: it takes under ten seconds.")
+    return as_target(machine, measurement, HERE)
 
 
 def targets() -> tuple[Target, ...]:

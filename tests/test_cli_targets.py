@@ -1,0 +1,131 @@
+"""`targets` and `doctor` on the command line: what a person and a script see."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from packager.cli import main
+from packager.cli.doctor import folder_bytes
+from packager.errors import ExitCode
+from targets.registry import runtimes, target_names
+
+
+def shown(capsys: pytest.CaptureFixture[str]) -> Any:
+    return json.loads(capsys.readouterr().out)
+
+
+def test_the_list_has_a_line_per_target(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["targets"]) == ExitCode.DONE
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split("\t")[0] == "name"
+    assert tuple(line.split("\t")[0] for line in lines[1:]) == target_names()
+
+
+def test_the_list_as_json_has_the_fields_of_the_contract(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["targets", "--json"]) == ExitCode.DONE
+    data = shown(capsys)
+    assert data["schema"] == "qwen-pack/targets/1"
+    laptop = next(each for each in data["targets"] if each["name"] == "laptop-cpu")
+    assert laptop["runtimes"] == ["openvino", "llama.cpp", "onnxruntime"]
+    assert laptop["memory_bytes"] == 16 * 2**30
+    assert laptop["available_bytes"] == 12 * 2**30
+    assert laptop["summary"]
+
+
+def test_one_target_is_shown_in_full_with_its_sources(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["targets", "raspberry-pi-5-8gb"]) == ExitCode.DONE
+    text = capsys.readouterr().out
+    assert re.search(r"bandwidth +9\.90 GB/s\n +llama\.cpp and Ollama on the Pi 5", text)
+    assert re.search(r"for a model +7\.78 GB", text)
+
+
+def test_a_file_is_shown_as_a_name_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["targets", "new", "mine", "--from", "laptop-cpu"]) == ExitCode.DONE
+    capsys.readouterr()
+    assert main(["targets", "mine.toml", "--json"]) == ExitCode.DONE
+    assert [each["name"] for each in shown(capsys)["targets"]] == ["mine"]
+
+
+def test_an_unknown_target_names_the_nearest_and_ends_with_two(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["targets", "laptop-cpus"]) == ExitCode.USAGE
+    assert "Did you mean 'laptop-cpu'" in capsys.readouterr().err
+
+
+def test_a_file_without_problems_is_said_to_have_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    main(["targets", "new", "mine", "--from", "cpu-gguf"])
+    capsys.readouterr()
+    assert main(["targets", "check", "mine.toml"]) == ExitCode.DONE
+    assert capsys.readouterr().out == "mine.toml: no problems.\n"
+    assert main(["targets", "check", "mine.toml", "--json"]) == ExitCode.DONE
+    assert shown(capsys) == {"schema": "qwen-pack/targets-check/1", "file": "mine.toml", "problems": []}
+
+
+def test_a_file_with_problems_is_pointed_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    main(["targets", "new", "mine", "--from", "laptop-cpu"])
+    file = tmp_path / "mine.toml"
+    file.write_text(file.read_text().replace("memory_bytes = 17_179_869_184", "memory_gb = 16", 1))
+    capsys.readouterr()
+    assert main(["targets", "check", "mine.toml"]) == ExitCode.USAGE
+    assert "mine.toml:6: memory_gb is no key: memory_bytes counts bytes" in capsys.readouterr().err
+    assert main(["targets", "check", "mine.toml", "--json"]) == ExitCode.USAGE
+    found = shown(capsys)["problems"]
+    assert {"line": 6, "text": "memory_gb is no key: memory_bytes counts bytes; write memory_bytes = 16000000000."} in found
+
+
+def test_a_new_file_never_replaces_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.toml").write_text("precious")
+    assert main(["targets", "new", "mine", "--from", "laptop-cpu"]) == ExitCode.USAGE
+    assert "exists already" in capsys.readouterr().err
+    assert (tmp_path / "mine.toml").read_text() == "precious"
+
+
+def test_help_speaks_of_the_name_and_of_both_words(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["targets", "--help"]) == ExitCode.DONE
+    text = capsys.readouterr().out
+    assert "[NAME|FILE.toml]" in text
+    assert re.search(r"^ +check ", text, re.M)
+    assert re.search(r"^ +new ", text, re.M)
+
+
+def test_doctor_names_every_runtime_its_distributions_and_the_line_that_installs_them(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--json"]) == ExitCode.DONE
+    data = shown(capsys)
+    assert data["schema"] == "qwen-pack/doctor/1"
+    for adapter, row in zip(runtimes(), data["runtimes"], strict=True):
+        assert row["name"] == adapter.name
+        assert tuple(part["name"] for part in row["distributions"]) == adapter.distributions
+        assert row["ready"] == all(part["version"] for part in row["distributions"])
+        assert row["install"] == f"pip install 'qwen-pack[{adapter.extra}]'"
+    assert data["memory"]["available"] <= data["memory"]["total"]
+    assert data["disk_free"] > 0
+
+
+def test_doctor_says_what_is_missing_to_people(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from targets import registry
+
+    adapter = runtimes()[0]
+    monkeypatch.setattr(type(adapter), "distributions", (*adapter.distributions, "a-distribution-nobody-made"), raising=False)
+    registry.runtime.cache_clear()
+    assert main(["doctor"]) == ExitCode.DONE
+    text = capsys.readouterr().out
+    assert "a-distribution-nobody-made MISSING" in text
+    assert f"pip install 'qwen-pack[{adapter.extra}]'" in text
+
+
+def test_the_size_of_a_folder_counts_every_file_below_it(tmp_path: Path) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "a/one").write_bytes(b"x" * 10)
+    (tmp_path / "a/b/two").write_bytes(b"x" * 32)
+    assert folder_bytes(tmp_path) == 42
+    assert folder_bytes(tmp_path / "nowhere") == 0
