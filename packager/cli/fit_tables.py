@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from shutil import get_terminal_size
 
 import click
 
@@ -16,6 +17,9 @@ from packager.workload import Workload
 
 _ROWS = 12
 _FEW = 5
+_WIDE = 104
+_CROWDED = ("verdict", "file")
+_CROWDED_ALL = ("verdict", "file", "tok/s", "ttft", "quality")
 _KINDS = {"measured": "measured here", "same-class": "same device class", "estimated": "estimated"}
 _WHY = {
     "smallest": "needs the least memory",
@@ -70,7 +74,7 @@ def show_matrix(answers: Sequence[Answer], model: str | None) -> None:
             nearest = answer.found[0] if answer.found else None
             why = f"nothing fits: {nearest.label}: {nearest.reasons[0]}" if nearest else answer.problem or "nothing fits"
             rows.append((answer.target.name, "", "", "", "", "", "", why))
-    columns = ("target", "variant", "recipe", "memory", "file", "decode tok/s", "first token", "why not")
+    columns = ("target", "variant", "recipe", "memory", "file", "tok/s", "ttft", "why not")
     emit_table(f"{model} on each target" if model else "", columns, rows, right=columns[3:7])
 
 
@@ -104,16 +108,30 @@ def _best(found: Sequence[Candidate]) -> list[Candidate]:
 
 
 def _candidates(rows: Sequence[Candidate], with_reasons: bool) -> None:
-    columns = ["verdict", "variant", "recipe", "memory", "file", "decode tok/s", "first token", "quality"]
-    table = [_row(candidate, with_reasons) for candidate in rows]
-    emit_table("", [*columns, "why not"] if with_reasons else columns, table, right=columns[3:])
-
-
-def _row(candidate: Candidate, with_reasons: bool) -> list[str]:
-    quality = f"{candidate.quality:.1f}" if candidate.quality is not None else ""
-    row = [candidate.verdict, candidate.variant.name, candidate.recipe.id, *_figures(candidate), quality]
+    columns = ["verdict", "variant", "recipe", "memory", "file", "tok/s", "ttft", "quality"]
     if with_reasons:
-        row.append(str(candidate.reasons[0]) if candidate.reasons else "")
+        columns.append("why not")
+    if sys.stdout.isatty() and get_terminal_size().columns < _WIDE:
+        # Folded cells cannot be read; the sentence above names the chosen one, and the reasons say which are rejected.
+        columns = [name for name in columns if name not in (_CROWDED_ALL if with_reasons else _CROWDED)]
+    table = [_row(candidate, columns) for candidate in rows]
+    emit_table("", columns, table, right=("memory", "file", "tok/s", "ttft", "quality"))
+
+
+def _row(candidate: Candidate, columns: Sequence[str]) -> list[str]:
+    memory, file, rate, wait = _figures(candidate)
+    cells = {
+        "verdict": candidate.verdict,
+        "variant": candidate.variant.name,
+        "recipe": candidate.recipe.id,
+        "memory": memory,
+        "file": file,
+        "tok/s": rate,
+        "ttft": wait,
+        "quality": f"{candidate.quality:.1f}" if candidate.quality is not None else "",
+        "why not": str(candidate.reasons[0]) if candidate.reasons else "",
+    }
+    row = [cells[name] for name in columns]
     if candidate.verdict == "rejected" and sys.stdout.isatty():
         return [f"[dim]{cell}[/dim]" if cell else "" for cell in row]
     return row
@@ -137,11 +155,10 @@ def _milliseconds(value: float) -> str:
 
 def _misses(answer: Answer) -> None:
     if answer.misses:
-        rows = [
-            (miss.candidate.variant.name, miss.candidate.recipe.id, _lacks(miss.candidate), miss.change, miss.flag)
-            for miss in answer.misses
-        ]
-        emit_table("The nearest, and the one change that makes each fit", ("variant", "recipe", "lacks", "change", "flag"), rows)
+        click.echo("The nearest, and the one change that makes each fit:")
+        for miss in answer.misses:
+            click.echo(f"  {miss.candidate.label}: {_lacks(miss.candidate)}.")
+            click.echo(f"      With {miss.change} it fits: {miss.flag}")
         return
     click.echo("No single change makes a variant fit. The nearest:")
     nearest = {candidate.variant.repo_id: candidate for candidate in reversed(answer.found)}
@@ -156,16 +173,11 @@ def _lacks(candidate: Candidate) -> str:
 def _steps(steps: Sequence[Step]) -> None:
     if not steps:
         click.echo("There is no step down or up from here.")
-        return
-    rows = []
     for step in steps:
-        verdict = "passes" if step.candidate.passes else _lacks(step.candidate)
-        scores = ", ".join(f"{name} {value:+g}" for name, value in step.scores.items()) or "no common score"
+        scores = "".join(f", {name} {value:+g}" for name, value in step.scores.items())
         memory = f"{'+' if step.memory_bytes >= 0 else '-'}{human_bytes(abs(step.memory_bytes))}"
-        rate = f"{step.decode_tps:+.3g}"
-        rows.append((step.direction, step.candidate.variant.name, step.candidate.recipe.id, memory, rate, scores, verdict))
-    columns = ("step", "variant", "recipe", "memory", "decode tok/s", "scores", "verdict")
-    emit_table("One step down, one step up", columns, rows, right=("memory", "decode tok/s"))
+        click.echo(f"One step {step.direction}: {step.candidate.label}: memory {memory}, decode {step.decode_tps:+.3g} tok/s{scores}.")
+        click.echo("      It passes every rule." if step.candidate.passes else f"      Rejected: {_lacks(step.candidate)}.")
 
 
 def _hint(answer: Answer, show_all: bool) -> str:

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from packager.device import Target
-from packager.errors import usage
+from packager.errors import PackError, usage
 from packager.forecast import Forecast, predict
 from packager.memory import Footprint
 from packager.names import did_you_mean
@@ -107,11 +107,18 @@ def _ways(target: Target, runtimes: tuple[Runtime, ...], wanted: str | None) -> 
         return [_Way(chosen, chosen.recipe(weights, kv), (0, 0))]
     ways = []
     for place, runtime in enumerate(served):
-        own = [runtime.recipe(weights, kv) for prefix, weights, kv in map(split_id, target.recipes) if prefix == runtime.prefix]
+        own = [_own(target, runtime, weights, kv) for prefix, weights, kv in map(split_id, target.recipes) if prefix == runtime.prefix]
         ids = {recipe.id for recipe in own}
         ways += [_Way(runtime, recipe, (place, order)) for order, recipe in enumerate(own)]
         ways += [_Way(runtime, recipe, (place, len(own))) for recipe in runtime.recipes() if recipe.id not in ids]
     return ways
+
+
+def _own(target: Target, runtime: Runtime, weights: str, kv: str | None) -> Recipe:
+    try:
+        return runtime.recipe(weights, kv)
+    except PackError as error:
+        raise usage(f"The target {target.name} lists a recipe that is not there. {error.message}", error.hint) from None
 
 
 def _by_prefix(prefix: str, served: Sequence[Runtime], known: Sequence[Runtime], target: Target) -> Runtime:
