@@ -6,6 +6,8 @@ import contextlib
 import json
 import os
 import shutil
+import signal
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -24,6 +26,8 @@ def convert(report: Report, *, checkpoint: str, recipe: dict[str, Any], workload
 
     Returns the files' total size, the tools' versions and the compression settings as passed.
     """
+    # A cancelled build ends this process by SIGTERM: leave through `finally`, so that nothing half-written stays.
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     final = Path(out)
     final.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))

@@ -11,7 +11,7 @@ from typing import Any
 
 from packager.memory import Footprint
 from packager.recipe import Recipe
-from packager.shape import Shape, tensors
+from packager.shape import Shape
 from targets.openvino import sizes
 from targets.openvino.sizes import Compression
 
@@ -68,7 +68,7 @@ class Costs:
         compression = recipe.settings["compression"]
         compute = self.compute
         kv_width = shape.kv_heads * shape.head_dim
-        chunk = min(context, compute["chunk_tokens"]) * shape.intermediate * compute["per_intermediate"]
+        chunk = min(context, compute["chunk_tokens"]) * _width(shape) * compute["per_intermediate"]
         unpacked = context * (compute["per_context_token"] + compute["per_context_kv_element"] * kv_width)
         overhead = sum(self.overhead[key] for key in ("base", "libraries")) + self.overhead["per_layer"] * shape.layers
         return Footprint(
@@ -83,12 +83,18 @@ class Costs:
         return ceil(self.build["base"] + self.build["per_checkpoint_byte"] * checkpoint)
 
 
+def _width(shape: Shape) -> int:
+    """Values that a token takes between the two halves of a feed-forward layer: those of all active experts."""
+    experts = shape.experts
+    return shape.intermediate if experts is None else experts.active * experts.intermediate + (experts.shared_intermediate or 0)
+
+
 def _per_matrix(row: dict[str, int], shape: Shape, compression: Compression | None) -> int:
     """The sum over all matrices of a cost that depends on how each is compressed."""
     if compression is None:
         return 0
-    matrices = (spec for spec in tensors(shape) if len(spec.shape) == 2)
-    return sum(row[sizes.storage(spec, compression).mode] for spec in matrices)
+    matrices = (part for part in sizes.parts(shape) if len(part.spec.shape) == 2)
+    return sum(row[sizes.storage(part.spec, compression).mode] * part.constants for part in matrices)
 
 
 @cache

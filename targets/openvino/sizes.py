@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from math import ceil
 from typing import Any
 
@@ -18,6 +18,9 @@ BLOCK = 32
 
 # NNCF's AdvancedCompressionParameters.min_adjusted_group_size (nncf 3.4).
 SMALLEST_GROUP = 32
+
+EMBEDDING = "model.embed_tokens.weight"
+OUTPUT = "lm_head.weight"
 
 _SCALE_BYTES = 2
 
@@ -58,7 +61,7 @@ def storage(spec: TensorSpec, compression: Compression | None) -> Storage:
     if compression["bits"] == 8:
         return Storage(8, None, not compression["sym"])
     backup = Storage(8, None, compression["backup_precision"] == "int8_asym")
-    if not compression["all_layers"] and spec.name in ("model.embed_tokens.weight", "lm_head.weight"):
+    if not compression["all_layers"] and spec.name in (EMBEDDING, OUTPUT):
         return backup
     group = fitting_group(spec.shape[-1], compression["group_size"])
     return backup if group is None else Storage(compression["bits"], group, not compression["sym"])
@@ -72,29 +75,47 @@ def fitting_group(columns: int, wanted: int) -> int | None:
     return power if power >= SMALLEST_GROUP else None
 
 
-def tensor_bytes(spec: TensorSpec, compression: Compression | None) -> int:
-    """Bytes of one tensor in openvino_model.bin."""
-    if len(spec.shape) < 2:
-        return spec.elements * 2
-    columns = spec.shape[-1]
-    return storage(spec, compression).bytes(spec.elements // columns, columns)
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Tensors of one name and shape: how many the checkpoint has, constants they form in the graph, and how many a token reads."""
+
+    spec: TensorSpec
+    copies: int
+    constants: int
+    read: float
+
+    def bytes(self, compression: Compression | None) -> int:
+        """Bytes of one of them in openvino_model.bin."""
+        if len(self.spec.shape) < 2:
+            return self.spec.elements * 2
+        columns = self.spec.shape[-1]
+        return storage(self.spec, compression).bytes(self.spec.elements // columns, columns)
+
+
+@cache
+def parts(shape: Shape) -> tuple[Part, ...]:
+    """The model as distinct tensors: all layers are alike, and the experts of a layer are stacked to one constant per projection."""
+    found = []
+    for spec in outer_tensors(shape):
+        # Of an untied embedding a token reads one row.
+        lookup = spec.name == EMBEDDING and not shape.tied
+        found.append(Part(spec, 1, 1, 1 / shape.vocab if lookup else 1))
+    for spec in layer_tensors(shape, 0):
+        if shape.experts is None or ".experts." not in spec.name:
+            found.append(Part(spec, shape.layers, shape.layers, shape.layers))
+        elif ".experts.0." in spec.name:
+            found.append(Part(spec, shape.layers * shape.experts.count, shape.layers, shape.layers * shape.experts.active))
+    return tuple(found)
 
 
 def weight_bytes(shape: Shape, compression: Compression | None) -> int:
     """Bytes of all weights: openvino_model.bin but for a few constants of the graph."""
-    return sum(count * tensor_bytes(spec, compression) for spec, count in _alike(shape))
+    return sum(part.copies * part.bytes(compression) for part in parts(shape))
 
 
 def weights_read(shape: Shape, compression: Compression | None) -> int:
-    """Bytes of weights read for one token: all of them, but of an untied embedding one row only."""
-    read = ((spec, count) for spec, count in _alike(shape) if shape.tied or spec.name != "model.embed_tokens.weight")
-    return sum(count * tensor_bytes(spec, compression) for spec, count in read)
-
-
-def _alike(shape: Shape) -> Iterator[tuple[TensorSpec, int]]:
-    """Each tensor with how often it occurs: the layers of a dense model are alike, and `fit` asks for hundreds of sizes."""
-    yield from ((spec, 1) for spec in outer_tensors(shape))
-    yield from ((spec, shape.layers) for spec in layer_tensors(shape, 0))
+    """Bytes of weights read for one token: of an untied embedding one row, of experts the active ones."""
+    return ceil(sum(part.read * part.bytes(compression) for part in parts(shape)))
 
 
 def cache_blocks(context: int) -> int:
