@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from packager.device import Device, Target
 from packager.errors import PackError, usage
 from packager.names import did_you_mean
-from packager.workload import Workload
+from packager.usecases import use_case
+from packager.workload import workload_for
 from targets.device_schema import ARCHITECTURES, EXTENSIONS, SECTIONS, SOURCED, TOP, complaint, other_unit
 from targets.toml_lines import lines_of_keys
 
@@ -161,7 +163,7 @@ def _check_target(target: Any, runtimes: tuple[str, ...], problems: _Problems) -
             try:
                 split_id(recipe)
             except PackError as error:
-                problems.add("target.recipes", f"has {error.message} {error.hint}")
+                problems.add("target.recipes", f"holds a slip: {error.message} {error.hint}")
 
 
 def _check_sense(device: dict[str, Any], workload: dict[str, Any], problems: _Problems) -> None:
@@ -175,8 +177,13 @@ def _check_sense(device: dict[str, Any], workload: dict[str, Any], problems: _Pr
     unit = device.get("runs_on", "cpu")
     if unit != "cpu" and unit not in device:
         problems.add("device.runs_on", f'is {unit!r}, but there is no {unit} = "..." that names it.')
-    if workload.get("prompt", 0) > workload.get("context", float("inf")):
-        problems.add("workload.prompt", "is longer than the context, which holds prompt and answer together.")
+    if workload.get("prompt", 0) >= workload.get("context", float("inf")):
+        problems.add("workload.prompt", "leaves no room in the context, which holds prompt and answer together.")
+    if "use_case" in workload:
+        try:
+            use_case(workload["use_case"])
+        except PackError as error:
+            problems.add("workload.use_case", f"is unknown: {error.message}")
 
 
 def _target(data: dict[str, Any], path: str) -> Target:
@@ -193,8 +200,10 @@ def _target(data: dict[str, Any], path: str) -> Target:
     for key in ("context", "prompt", "max_artifact_bytes", "max_memory_bytes"):
         if key in wish:
             wish[key] = int(wish[key])
-    if "context" in wish:
-        wish.setdefault("prompt", min(Workload().prompt, wish["context"] // 2))
+    # What the file does not say comes from its use case.
+    workload = replace(workload_for(wish.get("use_case", "chat")), **wish)
+    if "prompt" not in wish and workload.prompt >= workload.context:
+        workload = replace(workload, prompt=workload.context // 2)
     device = Device(**{"process_cap_bytes": None, "storage_bytes": None, **facts}, sources=dict(data.get("source", {})))
     target = data["target"]
     return Target(
@@ -204,6 +213,6 @@ def _target(data: dict[str, Any], path: str) -> Target:
         device=device,
         runtimes=tuple(target["runtimes"]),
         recipes=tuple(target.get("recipes", ())),
-        workload=Workload(**wish),
+        workload=workload,
         path=path,
     )

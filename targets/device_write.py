@@ -10,13 +10,13 @@ from typing import Any
 
 from packager.device import Target
 from packager.errors import PackError, usage
-from packager.workload import Workload
+from packager.workload import Workload, workload_for
 from targets.device_file import NAME
 from targets.device_schema import DEVICE, WORKLOAD
 
 
 def device_text(target: Target) -> str:
-    """The whole file. Values that equal the default are left out."""
+    """The whole file. Values that equal the default, or the use case's own, are left out."""
     device = target.device
     facts = {key: getattr(device, key) for key in DEVICE}
     facts["isa"] = device.isa.split()
@@ -26,11 +26,11 @@ def device_text(target: Target) -> str:
         for key, value in facts.items()
         if isinstance(value, list) or (value not in empty and (key, value) != ("gpu_reserve_bytes", 0))
     }
-    default = Workload()
+    default = workload_for(target.workload.use_case)
     wish = {
         field.name: getattr(target.workload, field.name)
         for field in fields(Workload)
-        if field.name in WORKLOAD and getattr(target.workload, field.name) != getattr(default, field.name)
+        if field.name in WORKLOAD and (field.name == "use_case" or getattr(target.workload, field.name) != getattr(default, field.name))
     }
     sections = [
         ("", {"name": target.name, "summary": target.summary, "kind": target.kind}),

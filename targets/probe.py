@@ -15,7 +15,7 @@ from packager.device import Device, Target
 from packager.errors import PackError
 from packager.paths import cache_dir
 from packager.process import JobResult, Note, run_job
-from packager.workload import Workload
+from packager.workload import workload_for
 from targets.gpus import Gpu, gpus
 from targets.isa import processor
 from targets.machine import ROOT, Memory, memory, physical_cores, usable_cores
@@ -243,6 +243,6 @@ def as_target(machine: Machine, measurement: Measurement, name: str) -> Target:
         device=device,
         runtimes=("openvino", "llama.cpp", "onnxruntime") if x86 else ("llama.cpp",),
         recipes=("openvino:int4_sym_g128", "gguf:Q4_K_M") if x86 else ("gguf:Q4_0", "gguf:Q4_K_M"),
-        workload=Workload(),
+        workload=workload_for("chat"),
         path="",
     )

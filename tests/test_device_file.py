@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from packager.device import Target
 from packager.errors import ExitCode, PackError
-from packager.workload import Workload
+from packager.workload import workload_for
 from targets.device_file import BadDeviceFile, parse_target, read_target
 from targets.device_schema import DEVICE, WORKLOAD
 from targets.device_write import device_text, new_file, renamed
@@ -76,11 +76,19 @@ def test_a_complete_file_becomes_a_target() -> None:
     assert target.device.sources["bandwidth"] == "its data sheet"
     assert target.runtimes == ("openvino", "llama.cpp")
     assert target.recipes == ("openvino:int4_sym_g128",)
-    assert target.workload == Workload(use_case="chat", context=2048)
+    assert target.workload == replace(workload_for("chat"), context=2048)
 
 
 def test_a_context_smaller_than_the_usual_prompt_shortens_the_prompt() -> None:
     assert read(changed("context = 2048", "context = 256")).workload.prompt == 128
+
+
+def test_what_the_workload_does_not_say_comes_from_its_use_case() -> None:
+    assert read(changed('use_case = "chat"\ncontext = 2048', 'use_case = "code"')).workload == workload_for("code")
+
+
+def test_an_unknown_use_case_is_refused_at_its_line() -> None:
+    assert problems(changed('use_case = "chat"', 'use_case = "chatt"'))[0][0] == 26
 
 
 def test_a_cap_for_one_process_bounds_what_a_model_may_take() -> None:
@@ -138,7 +146,7 @@ def test_a_gpu_with_memory_of_its_own_offers_that_memory() -> None:
         ('runtimes = ["openvino", "llama.cpp"]', "runtimes = []", 22, r"needs at least one entry"),
         ('recipes = ["openvino:int4_sym_g128"]', 'recipes = ["int4"]', 23, r"'int4' is not a recipe"),
         ('use_case = "chat"', 'prefer = "cheap"', 26, r"must be one of smallest, quality, speed, balanced"),
-        ("context = 2048", "context = 2048\nprompt = 4096", 28, r"prompt is longer than the context"),
+        ("context = 2048", "context = 2048\nprompt = 2048", 28, r"prompt leaves no room in the context"),
         ("[workload]", "[worklaod]", 25, r"worklaod is no key of a device file\. Did you mean 'workload'\?"),
         ('use_case = "chat"', 'min_scores = { IFEval = "high" }', 26, r"a table of numbers belongs there"),
     ],
