@@ -6,15 +6,19 @@ It builds nothing: what selects must not depend on which engines exist.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+from packager import catalog
+from packager.catalog import Variant
 from packager.device import Device, Target
 from packager.errors import usage
 from packager.memory import Footprint, kv_bits, kv_cache_bytes
 from packager.recipe import Recipe
 from packager.runtime import BuildNeeds
+from packager.select import Candidate, candidates
 from packager.shape import Shape
-from packager.workload import Workload
+from packager.workload import Workload, merge
 
 GB = 10**9
 
@@ -71,3 +75,21 @@ def target(
     """A device with that much memory for the model and nothing reserved."""
     device = Device(int(memory), 0, None, "x86_64", 4, bandwidth, compute, storage, "same-class")
     return Target(name, "for tests", "laptop", device, runtimes, recipes, Workload(), "")
+
+
+PLAIN = PlainRuntime()
+
+
+def chat(**changes: Any) -> Workload:
+    """The chat workload with some fields changed; no limit on rates unless asked for."""
+    return replace(merge({}, None), **{"min_decode_tps": None, "max_ttft_ms": None, **changes})
+
+
+def variants(*names: str) -> tuple[Variant, ...]:
+    return tuple(catalog.find(name) for name in names)
+
+
+def fit(device: Target, workload: Workload, *names: str, runtimes: Sequence[PlainRuntime] = (PLAIN,), **more: Any) -> tuple[Candidate, ...]:
+    """Candidates among the named variants, or the whole catalogue; nothing counts as named by the user unless said."""
+    pool = variants(*names) if names else catalog.load()
+    return candidates(device, workload, pool, runtimes, **{"named": False, **more})

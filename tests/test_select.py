@@ -12,30 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from packager import catalog
-from packager.catalog import Variant
-from packager.device import Target
 from packager.errors import ExitCode, PackError
-from packager.select import Candidate, candidates, choose, nearest_misses, steps
+from packager.select import Candidate, candidates, choose
 from packager.select.preference import coarse, ordered, pareto_front
-from packager.workload import Workload, merge
-from tests.plain_runtime import GB, PlainRuntime, target
-
-PLAIN = PlainRuntime()
-
-
-def chat(**changes: Any) -> Workload:
-    """The chat workload with some fields changed; no limit on rates unless asked for."""
-    return replace(merge({}, None), min_decode_tps=None, max_ttft_ms=None, **changes)
-
-
-def variants(*names: str) -> tuple[Variant, ...]:
-    return tuple(catalog.find(name) for name in names)
-
-
-def fit(device: Target, workload: Workload, *names: str, runtimes: Sequence[PlainRuntime] = (PLAIN,), **more: Any) -> tuple[Candidate, ...]:
-    """Candidates among the named variants, or the whole catalogue; nothing counts as named by the user unless said."""
-    pool = variants(*names) if names else catalog.load()
-    return candidates(device, workload, pool, runtimes, **{"named": False, **more})
+from packager.workload import merge
+from tests.plain_runtime import GB, PLAIN, PlainRuntime, chat, fit, target, variants
 
 
 def rules_against(found: Sequence[Candidate], name: str) -> set[str]:
@@ -264,64 +245,6 @@ def test_a_recipe_that_cannot_be_is_a_mistake_in_usage(recipe: str, part: str) -
 def test_a_target_whose_runtimes_are_not_there_is_a_sentence() -> None:
     with pytest.raises(PackError, match="No runtime of bench-device is installed"):
         fit(target(runtimes=("absent",)), chat(), "Qwen3-0.6B")
-
-
-# Nearest misses
-
-
-def misses(device: Target, workload: Workload, *names: str, **more: Any) -> list[tuple[str, str]]:
-    found = fit(device, workload, *names, **more)
-    assert choose(found) is None
-    return [(miss.candidate.variant.name, miss.flag) for miss in nearest_misses(device, workload, found, (PLAIN,))]
-
-
-def test_a_model_that_is_too_large_by_its_cache_would_fit_with_a_cache_of_eight_bits() -> None:
-    # At 4 bits 298 MB of weights, and 940 MB of cache, which q8_0 makes 499 MB.
-    assert misses(target(0.85 * GB), chat(context=8192), "Qwen3-0.6B") == [("Qwen3-0.6B", "--recipe plain:b4/kv_q8_0")]
-
-
-def test_where_a_cache_of_eight_bits_does_not_do_half_the_context_does() -> None:
-    assert misses(target(0.78 * GB), chat(context=8192), "Qwen3-0.6B", recipe="plain:b4") == [("Qwen3-0.6B", "--context 4096")]
-
-
-def test_a_model_whose_recipe_is_too_large_would_fit_with_the_largest_smaller_one() -> None:
-    found = misses(target(1.2 * GB), chat(context=512, prompt=256), "Qwen3-0.6B", recipe="plain:b16")
-    assert found == [("Qwen3-0.6B", "--recipe plain:b8")]
-
-
-def test_a_rate_that_is_missed_is_proposed_as_it_is() -> None:
-    found = misses(target(bandwidth=1e9), replace(chat(), min_decode_tps=6.0), "Qwen3-0.6B", recipe="plain:b4")
-    assert found == [("Qwen3-0.6B", "--min-decode-tps 2.8")]
-
-
-def test_a_larger_device_is_proposed_where_nothing_else_helps() -> None:
-    small, large, huge = target(0.1 * GB, name="small"), target(2 * GB, name="large"), target(99 * GB, name="huge")
-    found = fit(small, chat(), "Qwen3-0.6B")
-    (miss,) = nearest_misses(small, chat(), found, (PLAIN,), larger=(huge, large))
-    assert (miss.flag, miss.then.passes) == ("--target large", True)
-
-
-def test_each_proposed_change_is_one_after_which_everything_passes() -> None:
-    device, workload = target(1.0 * GB), replace(merge({}, None), context=16384)
-    found = fit(device, workload)
-    proposed = nearest_misses(device, workload, found, (PLAIN,))
-    assert proposed and all(miss.then.passes and not miss.candidate.passes for miss in proposed)
-    assert len({miss.candidate.variant.repo_id for miss in proposed}) == len(proposed)
-
-
-# Steps
-
-
-def test_a_step_up_costs_memory_and_gains_scores_and_a_step_down_says_what_it_lacks() -> None:
-    found = fit(target(recipes=("plain:b4",)), chat())
-    down, up = steps(found)
-    assert (down.direction, up.direction) == ("down", "up")
-    assert down.memory_bytes < 0 < up.memory_bytes
-    assert not down.candidate.passes and up.scores["IFEval"] > 0 and up.decode_tps < 0
-
-
-def test_there_are_no_steps_where_nothing_is_chosen() -> None:
-    assert steps(fit(target(0.01 * GB), chat(), "Qwen3-0.6B")) == ()
 
 
 # Devices that are odd
