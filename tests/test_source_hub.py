@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -161,6 +162,14 @@ def test_a_download_that_failed_is_resumed_by_the_next_run(hub: Hub, fetch: Fetc
     fetch()
     (only,) = hub.bodies(WEIGHTS)
     assert (only.headers["Range"], only.sent) == ("bytes=100000-", size - 100_000)
+
+
+def test_a_part_that_is_too_long_to_be_one_is_started_again(hub: Hub, fetch: Fetch) -> None:
+    hub.cut_after[WEIGHTS] = [100_000, 0, 0, 0]
+    fetch.fails(ExitCode.SOURCE, "cut off")
+    (partial,) = fetch.home.glob("hub/models--*/blobs/*.incomplete")
+    os.truncate(partial, len(hub.files[WEIGHTS]) + 1)
+    assert (Path(fetch()["folder"]) / WEIGHTS).read_bytes() == hub.files[WEIGHTS]
 
 
 def test_a_server_that_ignores_the_range_does_not_spoil_the_file(hub: Hub, fetch: Fetch) -> None:

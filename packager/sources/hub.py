@@ -29,14 +29,14 @@ def fetch(report: Report, *, repo_id: str, revision: str | None, shape: dict[str
     # The client takes a third of a second to import and reads its settings then: only this job's process pays for it.
     from huggingface_hub import constants
 
+    license_id = None
     if offline or constants.HF_HUB_OFFLINE:
-        folder, commit, license_id = _cached(repo_id, revision), None, None
-        commit = folder.name
+        folder = _cached(repo_id, revision)
     else:
-        folder, commit, license_id = _download(report, repo_id, revision)
+        folder, license_id = _download(report, repo_id, revision)
     checkpoint = Checkpoint.open(folder)
     check_variant(checkpoint, repo_id, shape)
-    facts = source_facts(report, checkpoint, kind="hub", repo_id=repo_id, revision=commit, license=license_id)
+    facts = source_facts(report, checkpoint, kind="hub", repo_id=repo_id, revision=folder.name, license=license_id)
     _check_blobs(checkpoint, facts["files"])
     return facts
 
@@ -51,8 +51,8 @@ def _cached(repo_id: str, revision: str | None) -> Path:
         return Path(snapshot_download(repo_id, revision=revision, local_files_only=True))
 
 
-def _download(report: Report, repo_id: str, revision: str | None) -> tuple[Path, str, str | None]:
-    """Folder, full commit hash and declared licence of what the hub has under that revision."""
+def _download(report: Report, repo_id: str, revision: str | None) -> tuple[Path, str | None]:
+    """The snapshot folder, named after its full commit hash, and the licence that the repository declares."""
     from packager.sources.hub_download import blob_path, download, partial_path, remember_branch, repository_folder
     from packager.sources.hub_errors import hub_errors
     from packager.sources.hub_listing import list_checkpoint
@@ -85,7 +85,7 @@ def _download(report: Report, repo_id: str, revision: str | None) -> tuple[Path,
         get([file for file in listing.files if is_weights(file.name)])
     if revision != listing.commit:
         remember_branch(repo_id, revision or "main", listing.commit)
-    return folder, listing.commit, listing.license
+    return folder, listing.license
 
 
 def _refuse_early(folder: Path) -> None:

@@ -2,7 +2,8 @@
 
 The layout is the hub's (`blobs/<digest>`, `snapshots/<commit>/<name>` linked to them), so every other tool finds the
 files. The client's own download starts a file again after an interruption and keeps whatever bytes came; with
-files of gigabytes over a home connection neither will do.
+files of gigabytes over a home connection neither will do. Plain HTTP is used throughout: the faster Xet protocol has no
+half-finished state that could be kept either.
 """
 
 from __future__ import annotations
@@ -74,7 +75,9 @@ def download(repo_id: str, commit: str, file: RemoteFile, on_bytes: Callable[[in
 
 def _complete(url: str, partial: Path, file: RemoteFile, on_bytes: Callable[[int], None]) -> None:
     """Fetch what is missing of a file, going on where the connection was cut; three cuts without a byte between end it."""
-    have = partial.stat().st_size if partial.exists() else 0
+    if _size(partial) > file.size:
+        partial.unlink()
+    have = _size(partial)
     on_bytes(have)
     left = _RETRIES
     while have != file.size or not partial.exists():
