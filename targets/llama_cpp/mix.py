@@ -6,10 +6,12 @@ type of every tensor from that and says so in its log.
 
 from __future__ import annotations
 
+import ctypes
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import gguf
 
@@ -57,7 +59,7 @@ def tensor_types(
     chosen = overridden(tensors, overrides or {})
     if preset.name not in PURE:
         if library.installed():
-            types |= dry_run(network, tensors, types, preset)
+            types |= dry_run(network, tensors, types, preset, imatrix)
         elif preset.name == "Q4_0" and {"token_embd.weight", "output.weight"} & types.keys() <= chosen.keys():
             # Without an engine: Q4_0 mixes in other types for these two alone, and both are named.
             types |= {tensor.name: "Q4_0" for tensor in tensors if not tensor.f32}
@@ -86,14 +88,19 @@ def overridden(tensors: Sequence[OutTensor], overrides: Overrides) -> dict[str, 
     return chosen
 
 
-def dry_run(network: KeyValues, tensors: Sequence[OutTensor], stored: Mapping[str, str], preset: Preset) -> dict[str, str]:
-    """The library's own decision for tensors that are stored as `stored`."""
+def dry_run(
+    network: KeyValues, tensors: Sequence[OutTensor], stored: Mapping[str, str], preset: Preset, imatrix: bool = False
+) -> dict[str, str]:
+    """The library's own decision for tensors that are stored as `stored`; with an importance matrix it decides otherwise."""
     lib = library.llama()
     typed = list(place(tensors, dict(stored), kernels.row_bytes))
     params = lib.llama_model_quantize_default_params()
     params.ftype = int(gguf.LlamaFileType[preset.file_type])
     params.dry_run = True
     params.nthread = 1
+    weights = _some_imatrix(lib) if imatrix else None
+    if weights is not None:
+        params.imatrix = weights
     with tempfile.TemporaryDirectory(prefix="qwen-pack-") as folder:
         path = Path(folder) / "header.gguf"
         with path.open("wb") as file:
@@ -111,3 +118,11 @@ def dry_run(network: KeyValues, tensors: Sequence[OutTensor], stored: Mapping[st
             "Check config.json, or update llama-cpp-python.",
         )
     return types
+
+
+def _some_imatrix(lib: Any) -> Any:
+    """An importance matrix of one entry: a dry run asks whether there is one, not what it holds."""
+    data = (ctypes.c_float * 1)(1.0)
+    entries = (lib.llama_model_imatrix_data * 2)()
+    entries[0].name, entries[0].data, entries[0].size = b"none", data, 1
+    return entries

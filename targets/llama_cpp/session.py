@@ -31,6 +31,8 @@ class Session:
         path = model_file(Path(artifact))
         params = lib.llama_model_default_params()
         params.n_gpu_layers = 0
+        # Mapping the file would keep its pages resident beside the copies that the CPU kernels repack.
+        params.load_mode = lib.LLAMA_LOAD_MODE_NONE
         with library.captured_log() as said:
             self._model = lib.llama_model_load_from_file(str(path).encode(), params)
         if not self._model:

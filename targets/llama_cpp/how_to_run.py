@@ -1,0 +1,55 @@
+"""The exact commands that run the package without qwen-pack."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from packager.recipe import Recipe
+from targets.llama_cpp.presets import DEFAULT_KV
+
+MODEL = "model/model.gguf"
+
+
+def how_to_run(recipe: Recipe, workload: dict[str, Any]) -> str:
+    """Markdown with commands for llama-cli, llama-server, Ollama and Python."""
+    context = int(workload["context"])
+    quantized = recipe.kv != DEFAULT_KV
+    cache = f" --cache-type-k {recipe.kv} --cache-type-v {recipe.kv}" if quantized else ""
+    # Flash attention is what a quantized cache of values needs; without mmap repacked tensors are in memory once.
+    common = f"--ctx-size {context} --flash-attn on{cache} --no-mmap"
+    constants = f", type_k=llama_cpp.GGML_TYPE_{recipe.kv.upper()}, type_v=llama_cpp.GGML_TYPE_{recipe.kv.upper()}" if quantized else ""
+    environment = f"OLLAMA_FLASH_ATTENTION=1 OLLAMA_KV_CACHE_TYPE={recipe.kv} " if quantized else ""
+    return f"""With [llama.cpp](https://github.com/ggml-org/llama.cpp), in a terminal:
+
+```
+llama-cli --model {MODEL} {common}
+```
+
+as a server that speaks OpenAI's protocol, at http://127.0.0.1:8080/v1:
+
+```
+llama-server --model {MODEL} {common} --jinja --port 8080
+```
+
+Threads: as many as the machine has physical cores, or fewer (`--threads N`): decoding is bound by memory. On a machine that others use,
+set `OMP_WAIT_POLICY=passive`.
+
+With [Ollama](https://ollama.com), which reads the chat template from the file (a server that runs already has to be started with the
+variables in front):
+
+```
+printf 'FROM ./{MODEL}\\nPARAMETER num_ctx {context}\\n' > Modelfile
+{environment}ollama create qwen-packed --file Modelfile
+{environment}ollama run qwen-packed
+```
+
+With Python, `pip install llama-cpp-python`:
+
+```python
+import llama_cpp
+
+model = llama_cpp.Llama("{MODEL}", n_ctx={context}, n_batch=512, flash_attn=True, verbose=False{constants})
+answer = model.create_chat_completion([{{"role": "user", "content": "What is the capital of France?"}}], max_tokens=200)
+print(answer["choices"][0]["message"]["content"])
+```
+"""
