@@ -9,10 +9,10 @@ from pathlib import Path
 from packager import catalog, sources
 from packager.catalog import Variant
 from packager.device import Target
-from packager.errors import PackError
+from packager.errors import ExitCode, PackError
 from packager.plan import Plan, package_name
 from packager.runtime import Runtime
-from packager.select import Candidate, candidates, choose, nearest_misses, nothing_fits
+from packager.select import Candidate, candidates, choose, nearest_misses
 from packager.workload import Workload
 
 
@@ -108,6 +108,9 @@ def variant_in(folder: Path, repo_id: str, variant: Variant | None) -> Variant:
 
 def _nothing_fits(target: Target, workload: Workload, found: Sequence[Candidate], runtimes: Sequence[Runtime]) -> PackError:
     misses = nearest_misses(target, workload, found, runtimes, limit=3)
-    ways = "; ".join(f"{miss.candidate.label} would, with {miss.change} ({miss.flag})" for miss in misses)
-    refusal = nothing_fits(target, found)
-    return PackError(f"{refusal.message}{f' {ways}.' if ways else ''}", refusal.hint, refusal.exit_code)
+    ways = "".join(f" {miss.candidate.label} would, with {miss.change} ({miss.flag})." for miss in misses)
+    return PackError(
+        f"Nothing fits {target.name} for {workload.use_case} at a context of {workload.context}.{ways}",
+        "`qwen-pack fit --all` with the same flags shows every candidate and what it lacks.",
+        ExitCode.NOTHING_FITS,
+    )

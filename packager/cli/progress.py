@@ -44,6 +44,7 @@ class PlainLines:
 
     def __init__(self) -> None:
         self._last = 0.0
+        self._said = ""
 
     def __enter__(self) -> PlainLines:
         return self
@@ -57,9 +58,10 @@ class PlainLines:
             case StageStarted():
                 self._last = time.monotonic()
                 click.echo(f"[{event.index}/{event.count}] {event.title}", err=True)
-            case StageProgress() if time.monotonic() - self._last > _QUIET_S:
+            case StageProgress() if time.monotonic() - self._last > _QUIET_S and amount(event) != self._said:
                 self._last = time.monotonic()
-                click.echo(f"      {amount(event)}", err=True)
+                self._said = amount(event)
+                click.echo(f"      {self._said}", err=True)
             case StageNote():
                 click.echo(f"      {event.text}", err=True)
             case StageFinished():
