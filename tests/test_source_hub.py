@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -236,6 +238,20 @@ def test_an_unreachable_hub_is_one_sentence_and_nothing_falls_back_to_random_wei
 
 def test_a_host_that_speaks_no_tls_is_one_sentence(hub: Hub, fetch: Fetch) -> None:
     fetch.fails(ExitCode.SOURCE, "cannot be reached", "--weights PATH", HF_ENDPOINT=hub.endpoint.replace("http:", "https:"))
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the openssl command to make a certificate")
+def test_a_certificate_that_nobody_signed_is_named(checkpoint: Path, tmp_path: Path) -> None:
+    key, pem = tmp_path / "key.pem", tmp_path / "cert.pem"
+    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout", str(key), "-out", str(pem), *subject]
+    subprocess.run(make, check=True, capture_output=True)
+    both = tmp_path / "both.pem"
+    both.write_text(key.read_text() + pem.read_text())
+    with serve(Hub(REPO, repository(checkpoint)), both) as hub:
+        fetch = Fetch(tmp_path, hub.endpoint)
+        fetch.fails(ExitCode.SOURCE, "certificate", "SSL_CERT_FILE", "--weights PATH")
+        assert fetch(SSL_CERT_FILE=str(pem))["revision"] == COMMIT
 
 
 def test_a_web_page_in_place_of_the_hub_is_recognised(hub: Hub, fetch: Fetch, monkeypatch: pytest.MonkeyPatch) -> None:
