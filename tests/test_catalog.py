@@ -24,6 +24,10 @@ def test_no_repository_and_no_short_name_occurs_twice() -> None:
     assert len({variant.repo_id.casefold() for variant in ALL}) == len({variant.name.casefold() for variant in ALL}) == len(ALL)
 
 
+def test_variants_can_be_kept_in_a_set() -> None:
+    assert len({*ALL, *load()}) == len(ALL)
+
+
 def test_every_family_of_the_house_is_there() -> None:
     text = {"Qwen", "Qwen1.5", "CodeQwen1.5", "Qwen2", "Qwen2-Math", "Qwen2.5", "Qwen2.5-1M", "Qwen2.5-Coder", "Qwen2.5-Math", "QwQ"}
     third = {"Qwen3", "Qwen3-2507", "Qwen3-Coder", "Qwen3-Next", "Qwen3-Coder-Next", "Qwen3.5", "Qwen3.6", "Qwen3.8"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from packager.shape import Shape
@@ -55,7 +55,7 @@ class Variant:
     unbuildable: str | None
     nearest: str | None
     notes: tuple[str, ...]
-    sources: dict[str, str]
+    sources: dict[str, str] = field(hash=False)
 
     @property
     def name(self) -> str:
