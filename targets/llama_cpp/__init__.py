@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from packager.checkpoint.agreement import TEXT_TYPES
 from packager.errors import usage
 from packager.memory import Footprint, kv_cache_bytes
 from packager.names import did_you_mean
@@ -12,7 +13,6 @@ from packager.recipe import Recipe
 from packager.runtime import BuildNeeds
 from packager.shape import Shape
 from targets.llama_cpp import how_to_run, memory, sizes
-from targets.llama_cpp.arch import MODEL_TYPES
 from targets.llama_cpp.presets import DEFAULT_KV, KV_BITS, PRESETS, Preset, preset_of
 
 _BLOCK = 32
@@ -44,8 +44,8 @@ class LlamaCpp:
 
     def obstacle(self, shape: Shape, recipe: Recipe) -> str | None:
         """Why this shape cannot be built that way, as a sentence; None when it can."""
-        if shape.model_type not in MODEL_TYPES:
-            return f"The llama.cpp adapter builds text models; {shape.model_type!r} checkpoints need an encoder beside the decoder."
+        if shape.model_type not in TEXT_TYPES:
+            return f"The llama.cpp adapter builds text checkpoints from Qwen1.5 on; this one is {shape.model_type!r}."
         preset = preset_of(recipe.weights)
         if preset.imatrix:
             return f"{preset.name} needs an importance matrix."

@@ -50,7 +50,7 @@ def convert(
     are the same for any number. Raises PackError; nothing is left behind then.
     """
     preset = preset_of(preset_name)
-    report = report or _Silent()
+    listener: Report = report or _Silent()
     source = open_source(checkpoint)
     converter = architecture(source.config)
     tensors = converter.tensors({name: info.shape for name, info in source.tensors.items()})
@@ -63,10 +63,10 @@ def convert(
     head = header.encode(keys, typed)
     path.parent.mkdir(parents=True, exist_ok=True)
     used = threads or len(os.sched_getaffinity(0))
-    write_gguf(path, head, typed, source.tensors, kernels(), used, report, imatrix)
+    write_gguf(path, head, typed, source.tensors, kernels(), used, listener, imatrix)
     weights = sum(entry.nbytes for entry in typed)
     elements = sum(tensor.elements for tensor in tensors)
-    report.note(f"{path.name}: {human_bytes(path.stat().st_size)}, {8 * weights / elements:.2f} bits per weight")
+    listener.note(f"{path.name}: {human_bytes(path.stat().st_size)}, {8 * weights / elements:.2f} bits per weight")
     counts: dict[str, int] = {}
     for entry in typed:
         counts[entry.type] = counts.get(entry.type, 0) + 1
@@ -97,4 +97,7 @@ class _Silent:
         """See packager.runtime.Report."""
 
     def note(self, text: str) -> None:
+        """See packager.runtime.Report."""
+
+    def text(self, piece: str) -> None:
         """See packager.runtime.Report."""

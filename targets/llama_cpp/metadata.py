@@ -6,6 +6,7 @@ converter but for the few in docs/measurements/gguf-build.md.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,17 @@ from targets.llama_cpp.tokenizer import Vocabulary
 KeyValues = dict[str, gguf.GGUFValue]
 
 _HUB = "https://huggingface.co"
+_SNAPSHOT = re.compile(r"models--(?P<owner>[^/]+?)--(?P<name>[^/]+)/snapshots/(?P<revision>[0-9a-f]{40})$")
+# Folders whose names say nothing: those of a build cache, and hashes.
+_MADE_UP = re.compile(r"out|checkpoint|snapshot|model|[0-9a-f]{12,}", re.IGNORECASE)
+_SAMPLING = {
+    "top_k": "sampling_top_k",
+    "top_p": "sampling_top_p",
+    "min_p": "sampling_min_p",
+    "temperature": "sampling_temp",
+    "repetition_penalty": "sampling_penalty_repeat",
+}
+"""Key of generation_config.json -> field of gguf.Metadata."""
 
 
 def collect(source: Source, converter: Architecture, tensors: list[OutTensor], vocabulary: Vocabulary, file_type: str) -> KeyValues:
@@ -48,18 +60,33 @@ def close(writer: gguf.GGUFWriter, file_type: str) -> KeyValues:
 def _origin(writer: gguf.GGUFWriter, source: Source, tensors: list[OutTensor]) -> None:
     """`general.*`: name, size, licence and base model from the model card, the configuration and the folder's name."""
     total, shared, expert, count = _counts(tensors)
-    meta: Any = gguf.Metadata.load(None, source.folder, None, total)
-    if meta.sampling_penalty_repeat is None:
-        # The name Hugging Face gives it, which gguf 0.19 does not read yet.
-        meta.sampling_penalty_repeat = source.generation_config.get("repetition_penalty")
+    config, folder = dict(source.config), source.folder
+    repository, revision = _repository(folder)
+    name: Path | None = folder
+    if repository is not None:
+        config["_name_or_path"], name = repository, None
+    elif _MADE_UP.fullmatch(folder.name):
+        name = None
+    meta: Any = gguf.Metadata.apply_metadata_heuristic(gguf.Metadata(), gguf.Metadata.load_model_card(folder), config, name, total)
+    for key, field in _SAMPLING.items():
+        if (value := source.generation_config.get(key)) is not None:
+            setattr(meta, field, value)
     if meta.name is None:
-        meta.name = source.folder.name
+        meta.name = f"{source.config.get('model_type')} {gguf.size_label(total, shared, expert, count)}"
+    if revision is not None:
+        meta.source_url = f"{_HUB}/{repository}/tree/{revision}"
     if meta.size_label is None and total > 0:
         meta.size_label = gguf.size_label(total, shared, expert, count)
-    repo_id = source.config.get("_name_or_path")
+    repo_id = config.get("_name_or_path")
     if meta.source_repo_url is None and isinstance(repo_id, str) and repo_id.count("/") == 1 and not Path(repo_id).is_absolute():
         meta.source_repo_url = f"{_HUB}/{repo_id}"
     meta.set_gguf_meta_model(writer)
+
+
+def _repository(folder: Path) -> tuple[str | None, str | None]:
+    """Repo id and full revision of a snapshot in a hub cache."""
+    match = _SNAPSHOT.search(folder.resolve().as_posix())
+    return (f"{match['owner']}/{match['name']}", match["revision"]) if match else (None, None)
 
 
 def _counts(tensors: list[OutTensor]) -> tuple[int, int, int, int]:

@@ -54,7 +54,10 @@ def tensor_types(
                 "Take the preset F16 or BF16 for this checkpoint.",
             )
     if preset.imatrix and not imatrix:
-        raise usage(f"{preset.name} needs an importance matrix.", "Give one with the setting imatrix, or take Q2_K, Q3_K_S or IQ3_S, which work without.")
+        raise usage(
+            f"{preset.name} needs an importance matrix.",
+            "Give one with the setting imatrix, or take Q2_K, Q3_K_S or IQ3_S, which work without.",
+        )
     types = {tensor.name: stored_type(tensor, preset, dtype) for tensor in tensors}
     chosen = overridden(tensors, overrides or {})
     if preset.name not in PURE:

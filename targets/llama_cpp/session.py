@@ -58,7 +58,9 @@ class Session:
         with library.captured_log() as said:
             context = lib.llama_init_from_model(self._model, params)
         if not context:
-            raise no_room(f"llama.cpp cannot open a context of {self.context} tokens: {_last(said)}", "Take a shorter context or a smaller variant.")
+            raise no_room(
+                f"llama.cpp cannot open a context of {self.context} tokens: {_last(said)}", "Take a shorter context or a smaller variant."
+            )
         return context
 
     def encode(self, text: str) -> list[int]:
@@ -83,7 +85,10 @@ class Session:
     def generate(self, prompt: Sequence[int], max_new_tokens: int, on_token: Callable[[int], None], *, stop: bool = True) -> list[int]:
         """See packager.runtime.Session. Raises PackError (usage) when prompt and answer exceed the context."""
         if not prompt or len(prompt) + max_new_tokens > self.context:
-            raise usage(f"{len(prompt)} + {max_new_tokens} tokens do not fit a context of {self.context}.", "Shorten the prompt or build with a longer --context.")
+            raise usage(
+                f"{len(prompt)} + {max_new_tokens} tokens do not fit a context of {self.context}.",
+                "Shorten the prompt or build with a longer --context.",
+            )
         self._lib.llama_memory_clear(self._memory, False)
         answer: list[int] = []
         self._feed(prompt)
@@ -109,7 +114,10 @@ class Session:
             held = (ctypes.c_int32 * len(piece))(*piece)  # the batch only points at it
             code = self._lib.llama_decode(self._context, self._lib.llama_batch_get_one(held, len(piece)))
             if code:
-                raise no_room(f"llama.cpp could not compute a batch of {len(piece)} tokens (code {code}).", "Take a shorter context or a smaller variant.")
+                raise no_room(
+                    f"llama.cpp could not compute a batch of {len(piece)} tokens (code {code}).",
+                    "Take a shorter context or a smaller variant.",
+                )
 
     def _best(self) -> int:
         # Late: numpy comes with the engine.

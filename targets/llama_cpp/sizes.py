@@ -26,7 +26,7 @@ _PADDING_BYTES = len("[PAD151936]") + 8 + 4
 
 
 class Sizes(NamedTuple):
-    """Bytes in the data section, padding included: embedding, output matrix (0 when tied), experts, everything else; and of the tensor table."""
+    """Bytes in the data section, padding included, and of the tensor table in the header. `output` is 0 for a tied embedding."""
 
     embedding: int
     output: int
@@ -48,11 +48,13 @@ class Sizes(NamedTuple):
 def key(shape: Shape) -> str:
     """What the sizes depend on, as text: everything but context and the constants of norms and rotation."""
     flags = "".join("ny"[flag] for flag in (shape.tied, shape.qkv_bias, shape.qk_norm))
-    parts = [shape.model_type, shape.hidden, shape.layers, shape.heads, shape.kv_heads, shape.head_dim, shape.intermediate, shape.vocab, flags]
+    parts: list[object] = [shape.model_type, shape.hidden, shape.layers, shape.heads, shape.kv_heads, shape.head_dim]
+    parts += [shape.intermediate, shape.vocab, flags]
     if shape.experts:
         parts += ["experts", shape.experts.count, shape.experts.active, shape.experts.intermediate, shape.experts.shared_intermediate or 0]
     if hybrid := shape.hybrid:
-        parts += ["hybrid", hybrid.interval, hybrid.key_heads, hybrid.value_heads, hybrid.key_head_dim, hybrid.value_head_dim, hybrid.conv_kernel]
+        parts += ["hybrid", hybrid.interval, hybrid.key_heads, hybrid.value_heads]
+        parts += [hybrid.key_head_dim, hybrid.value_head_dim, hybrid.conv_kernel]
     return " ".join(str(part) for part in parts)
 
 
@@ -77,7 +79,7 @@ def of(shape: Shape, preset: Preset) -> Sizes:
 def _table() -> dict[str, dict[str, Sizes]]:
     stored = json.loads(TABLE.read_text()) if TABLE.exists() else {"presets": [], "shapes": {}}
     return {
-        name: {preset: Sizes(*numbers, entry["table"]) for preset, numbers in zip(stored["presets"], entry["sizes"], strict=True)}
+        name: {preset: Sizes._make((*numbers, entry["table"])) for preset, numbers in zip(stored["presets"], entry["sizes"], strict=True)}
         for name, entry in stored["shapes"].items()
     }
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from packager.checkpoint import Checkpoint, TensorInfo
-from packager.checkpoint.agreement import refuse_quantized
+from packager.checkpoint.agreement import TEXT_TYPES, refuse_quantized
 from packager.checkpoint.folder import checkpoint_files, read_json
 from packager.checkpoint.shards import read_tensors
 from packager.checkpoint.tokenizer import chat_template
@@ -38,15 +38,20 @@ class Source:
 def open_source(folder: Path) -> Source:
     """Read a checkpoint's descriptions. Raises PackError (bad input) naming the file.
 
-    Dense Qwen2 and Qwen3 checkpoints go through Checkpoint, which compares every tensor with the configuration.
-    For the others the architecture's converter finds what is missing or has no place.
+    Text checkpoints from Qwen1.5 on go through Checkpoint, which compares every tensor with the configuration. For the
+    first generation and the decoders of multimodal checkpoints the converter finds what is missing or has no place.
     """
     files = checkpoint_files(folder)
     config = read_json(files["config.json"]) if "config.json" in files else {}
-    if not config or config.get("model_type") in ("qwen2", "qwen3"):
+    if not config or config.get("model_type") in TEXT_TYPES:
         checkpoint = Checkpoint.open(folder)
         return Source(
-            folder, checkpoint.config, checkpoint.tensors, checkpoint.tokenizer_config, checkpoint.generation_config, checkpoint.chat_template
+            folder,
+            checkpoint.config,
+            checkpoint.tensors,
+            checkpoint.tokenizer_config,
+            checkpoint.generation_config,
+            checkpoint.chat_template,
         )
     refuse_quantized(files["config.json"], config)
     tokenizer_config = read_json(files["tokenizer_config.json"]) if "tokenizer_config.json" in files else {}

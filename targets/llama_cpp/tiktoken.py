@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from itertools import pairwise
 from pathlib import Path
 
 from packager.errors import bad_input
@@ -59,7 +60,7 @@ def halves(ranks: dict[bytes, int], token: bytes, rank: int) -> tuple[bytes, byt
     """The two tokens that byte-pair encoding joins last to make this one."""
     parts = [token[place : place + 1] for place in range(len(token))]
     while len(parts) > 2:
-        pairs = [(ranks.get(left + right, rank), place) for place, (left, right) in enumerate(zip(parts, parts[1:], strict=False))]
+        pairs = [(ranks.get(left + right, rank), place) for place, (left, right) in enumerate(pairwise(parts))]
         best, place = min(pairs)
         if best >= rank:
             break

@@ -28,7 +28,10 @@ _PRE_TOKENIZERS = {_WORDS: "qwen2", _WORDS_AND_MARKS: "qwen35"}
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """A byte-level BPE: `tokens` and `types` by id, `merges` best first; `special` maps a kind to its id, `add` a kind to whether it is put in front or behind."""
+    """A byte-level BPE.
+
+    `tokens` and `types` stand by id, `merges` best first; `special` maps a kind to its id, `add` a kind to whether it is added by itself.
+    """
 
     tokens: list[str]
     types: list[int]
@@ -59,18 +62,23 @@ def read_vocabulary(folder: Path, config: dict[str, Any], tokenizer_config: dict
         raise bad_input(f"{path} is no byte-level BPE tokenizer ({type(error).__name__}: {error}).", "Fetch it again.") from error
     highest = max((*by_id, *extra), default=-1)
     if highest >= rows:
-        raise bad_input(f"{path} has the token id {highest}, but the embedding has only {rows} rows.", "Take tokenizer and weights from one revision.")
+        raise bad_input(
+            f"{path} has the token id {highest}, but the embedding has only {rows} rows.", "Take tokenizer and weights from one revision."
+        )
     tokens, types = [], []
     for number in range(rows):
-        if number in extra:
-            text, kind = extra[number]
-        else:
-            text, kind = by_id.get(number), NORMAL
-        tokens.append(f"[PAD{number}]" if text is None else text)
-        types.append(UNUSED if text is None else kind)
+        text, kind = extra.get(number) or (by_id.get(number, f"[PAD{number}]"), NORMAL if number in by_id else UNUSED)
+        tokens.append(text)
+        types.append(kind)
     special = special_ids(config, tokenizer_config, {text: number for number, (text, _) in extra.items()})
     return Vocabulary(
-        tokens, types, merges, pre_tokenizer(definition, path), special, _add_flags(definition, tokenizer_config), end_of_turn(tokens, types)
+        tokens,
+        types,
+        merges,
+        pre_tokenizer(definition, path),
+        special,
+        _add_flags(definition, tokenizer_config),
+        end_of_turn(tokens, types),
     )
 
 

@@ -113,7 +113,7 @@ class _Readers:
             if path not in self._open:
                 self._open[path] = os.open(path, os.O_RDONLY)
             descriptor = self._open[path]
-        view, done = memoryview(into), 0
+        view, done = into.data, 0
         while done < len(view):
             count = os.preadv(descriptor, [view[done:]], at + done)
             if count <= 0:
@@ -177,7 +177,10 @@ class _Pass:
             out = buffers.take("out", block.rows * typed.row_bytes)
             self._kernels.encode(typed.type, values, out, self._weights(block))
             if typed.type == "F16" and not np.isfinite(out.view(np.float16)).all():
-                raise bad_input(f"The tensor {block.source.name!r} holds values above 65504, which half precision cannot.", "Take BF16 or Q8_0 instead of F16.")
+                raise bad_input(
+                    f"The tensor {block.source.name!r} holds values above 65504, which half precision cannot.",
+                    "Take BF16 or Q8_0 instead of F16.",
+                )
         _write(self._file, out, block.write_at)
         return out.nbytes
 
@@ -210,7 +213,7 @@ def _not_finite(block: _Block) -> PackError:
 
 
 def _write(descriptor: int, data: Bytes, at: int) -> None:
-    view = memoryview(data)
+    view = data.data
     while len(view):
         count = os.pwrite(descriptor, view, at)
         view, at = view[count:], at + count

@@ -43,7 +43,10 @@ class Architecture:
         """A positive integer of config.json. Raises PackError (bad input) naming the key."""
         value = self.config.get(key, default)
         if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
-            raise bad_input(f"config.json: {key} is {value!r} where a positive whole number is needed.", "Take the config.json of the model's repository.")
+            raise bad_input(
+                f"config.json: {key} is {value!r} where a positive whole number is needed.",
+                "Take the config.json of the model's repository.",
+            )
         return value
 
     # ---- tensors
@@ -169,7 +172,10 @@ class Architecture:
         elif kind == "yarn" and factor is not None:
             original = rope.get("original_max_position_embeddings")
             if original is None:
-                raise bad_input("config.json: rope_scaling of type yarn lacks original_max_position_embeddings.", "Add the context the model was trained with.")
+                raise bad_input(
+                    "config.json: rope_scaling of type yarn lacks original_max_position_embeddings.",
+                    "Add the context the model was trained with.",
+                )
             writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
             writer.add_rope_scaling_factor(factor)
             writer.add_rope_scaling_orig_ctx_len(original)

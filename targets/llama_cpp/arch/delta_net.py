@@ -101,7 +101,8 @@ class Hybrid(Architecture):
         writer.add_ssm_inner_size(self.value_dim * self.value_heads)
         if self.config.get("layer_types") is not None:
             # gguf 0.19 has no method for it yet.
-            writer.add_array(f"{self.gguf_name}.attention.recurrent_layers", [not self.full_attention(layer) for layer in range(self.layers)])
+            recurrent = [not self.full_attention(layer) for layer in range(self.layers)]
+            writer.add_array(f"{self.gguf_name}.attention.recurrent_layers", recurrent)
         writer.add_full_attention_interval(self.interval)
         width = self.config.get("head_dim") or self.number("hidden_size") // self.number("num_attention_heads")
         writer.add_rope_dimension_count(int(width * self.rope.get("partial_rotary_factor", 0.25)))

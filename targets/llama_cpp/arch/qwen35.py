@@ -21,7 +21,7 @@ class Qwen35(Hybrid):
     """Checkpoints keep the value heads of one key head together; ggml repeats all key heads instead, so the heads change places."""
 
     arch = "QWEN35"
-    feed_forward = FEED_FORWARD
+    feed_forward: tuple[str, ...] = FEED_FORWARD
     beta_alpha = ("ssm_alpha.weight", "ssm_beta.weight")
 
     def new_name(self, name: str) -> str:
