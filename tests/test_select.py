@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from packager import catalog
 from packager.errors import ExitCode, PackError
 from packager.select import Candidate, candidates, choose
-from packager.select.preference import coarse, ordered, pareto_front
+from packager.select.preference import ordered, pareto_front
 from packager.workload import merge
 from tests.plain_runtime import GB, PLAIN, PlainRuntime, chat, fit, target, variants
 
@@ -65,7 +65,14 @@ def test_without_recipes_of_the_target_the_smallest_at_four_bits_or_more_is_take
 
 def test_a_recipe_under_four_bits_is_taken_only_where_no_other_fits() -> None:
     chosen = choose(fit(target(0.65 * GB), chat(), "Qwen3-0.6B"))
-    assert chosen is not None and chosen.recipe.id == "plain:b2" and coarse(chosen)
+    assert chosen is not None and chosen.recipe.id == "plain:b2" and chosen.coarse
+
+
+def test_a_larger_variant_in_four_bits_stands_before_a_smaller_one_in_two() -> None:
+    # 0.6B takes 768 MB at 4 bits; 650 MB hold it only at 2, and 0.5B with its small cache at 4.
+    workload = chat(min_scores={"IFEval": 20.0})
+    chosen = choose(fit(target(0.65 * GB), workload, "Qwen3-0.6B", "Qwen2.5-0.5B-Instruct"))
+    assert chosen is not None and (chosen.variant.name, chosen.recipe.id) == ("Qwen2.5-0.5B-Instruct", "plain:b4")
 
 
 def test_the_first_runtime_of_the_target_is_preferred_even_if_a_later_one_needs_less() -> None:
@@ -85,14 +92,14 @@ def test_a_later_runtime_is_taken_where_the_first_does_not_build_the_variant() -
 def test_quality_takes_the_best_published_scores_that_fit() -> None:
     found = fit(target(12 * GB), chat(prefer="quality"), "Qwen3-0.6B", "Qwen3-1.7B", "Qwen3-4B", "Qwen3-8B")
     assert found[0].variant.name == "Qwen3-8B" and found[0].recipe.id == "plain:b8"
-    qualities = [candidate.quality for candidate in found if candidate.passes and not coarse(candidate)]
+    qualities = [candidate.quality for candidate in found if candidate.passes and not candidate.coarse]
     assert all(one is not None and two is not None and one >= two for one, two in pairwise(qualities))
 
 
 def test_speed_takes_the_fastest_at_four_bits_or_more() -> None:
     found = fit(target(), chat(prefer="speed"), "Qwen3-0.6B", "Qwen3-1.7B")
     assert (found[0].variant.name, found[0].recipe.id) == ("Qwen3-0.6B", "plain:b4")
-    fine = [candidate.forecast.decode_tps for candidate in found if not coarse(candidate)]
+    fine = [candidate.forecast.decode_tps for candidate in found if not candidate.coarse]
     assert fine == sorted(fine, reverse=True)
 
 

@@ -60,7 +60,7 @@ def show_one(answer: Answer, show_all: bool) -> None:
     if answer.chosen is None:
         click.echo()
         _misses(answer)
-    click.echo(_hint(answer, show_all), err=True)
+    click.echo(_hint(answer, whole), err=True)
 
 
 def show_matrix(answers: Sequence[Answer], model: str | None) -> None:
@@ -180,10 +180,10 @@ def _steps(steps: Sequence[Step]) -> None:
         click.echo("      It passes every rule." if step.candidate.passes else f"      Rejected: {_lacks(step.candidate)}.")
 
 
-def _hint(answer: Answer, show_all: bool) -> str:
+def _hint(answer: Answer, whole: bool) -> str:
     if answer.chosen is None:
-        return f"{len(answer.found)} candidates were rejected{'' if show_all else '; --all lists them with their reasons'}."
+        return f"{len(answer.found)} candidates were rejected{'' if whole else '; --all lists them with their reasons'}."
     rejected = sum(not candidate.passes for candidate in answer.found)
-    more = "" if show_all else "; --all lists them"
+    more = "" if whole else "; --all lists them"
     fits = f"{len(answer.found) - rejected} candidates fit, {rejected} were rejected{more}."
     return f"{fits} Build it: qwen-pack build --target {answer.target.name}"

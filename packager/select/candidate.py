@@ -48,7 +48,8 @@ class Candidate:
     """A variant in a recipe with a context, measured against every rule.
 
     `sized` is False where no runtime builds the variant so: bytes and rates are then zero here and null in JSON.
-    `notes` are worth knowing but reject nothing. `rank` is the place of its runtime and recipe in the target's preference.
+    `coarse` marks a recipe that leaves less than 4 bits to a weight; `notes` are worth knowing but reject nothing;
+    `rank` is the place of its runtime and recipe in the target's preference.
     """
 
     variant: Variant
@@ -63,6 +64,7 @@ class Candidate:
     scores: dict[str, float]
     quality: float | None = None
     bits_per_weight: float = 0.0
+    coarse: bool = False
     sized: bool = True
     notes: tuple[str, ...] = ()
     rank: tuple[int, int] = field(default=(0, 0))

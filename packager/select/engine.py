@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from packager.catalog import find
 from packager.device import Target
 from packager.errors import PackError, usage
 from packager.forecast import Forecast, predict
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from packager.catalog import Variant
 
 _NOTHING = Footprint(0, 0, 0, 0)
+_FINE_BITS = 4.0
+_REFERENCE = "Qwen3-32B"
+"""A dense variant whose embedding and odd rows, which recipes keep in more bits, weigh little: what a recipe spends shows there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,7 @@ class _Way:
     runtime: Runtime
     recipe: Recipe
     rank: tuple[int, int]
+    coarse: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +109,27 @@ def _ways(target: Target, runtimes: tuple[Runtime, ...], wanted: str | None) -> 
     if wanted is not None:
         prefix, weights, kv = split_id(wanted)
         chosen = _by_prefix(prefix, served, runtimes, target)
-        return [_Way(chosen, chosen.recipe(weights, kv), (0, 0))]
+        found = chosen.recipe(weights, kv)
+        return [_Way(chosen, found, (0, 0), _coarse(chosen, found))]
     ways = []
     for place, runtime in enumerate(served):
         own = [_own(target, runtime, weights, kv) for prefix, weights, kv in map(split_id, target.recipes) if prefix == runtime.prefix]
         ids = {recipe.id for recipe in own}
-        ways += [_Way(runtime, recipe, (place, order)) for order, recipe in enumerate(own)]
-        ways += [_Way(runtime, recipe, (place, len(own))) for recipe in runtime.recipes() if recipe.id not in ids]
+        # Which execution provider a device has, only its file can tell; every processor runs what is built for the CPU.
+        providers = {recipe.provider for recipe in own} or ({"cpu"} if target.device.runs_on == "cpu" else set())
+        others = [recipe for recipe in runtime.recipes() if recipe.id not in ids and recipe.provider in (None, *providers)]
+        others = [recipe for recipe in runtime.recipes() if recipe.id not in ids]
+        ranked = [*enumerate(own), *((len(own), recipe) for recipe in others)]
+        ways += [_Way(runtime, recipe, (place, order), _coarse(runtime, recipe)) for order, recipe in ranked]
     return ways
+
+
+def _coarse(runtime: Runtime, recipe: Recipe) -> bool:
+    """Whether the recipe spends less than 4 bits on a weight; unknown, and so not, where the runtime cannot build the reference."""
+    shape = find(_REFERENCE).shape
+    if shape is None or runtime.obstacle(shape, recipe) is not None:
+        return False
+    return 8 * runtime.artifact_bytes(shape, recipe) / shape.parameters() < _FINE_BITS
 
 
 def _own(target: Target, runtime: Runtime, weights: str, kv: str | None) -> Recipe:
@@ -241,6 +259,7 @@ class _Judge:
             scores=scores,
             quality=quality,
             bits_per_weight=bits,
+            coarse=way.coarse,
             sized=size.obstacle is None,
             notes=notes,
             rank=way.rank,

@@ -14,7 +14,6 @@ from packager.recipe import split_id
 from packager.runtime import Runtime
 from packager.select.candidate import Candidate
 from packager.select.engine import candidates
-from packager.select.preference import coarse
 from packager.workload import Workload
 
 if TYPE_CHECKING:
@@ -97,7 +96,7 @@ def nearest_misses(
             for change in changes:
                 then = _again(candidate.variant, change, runtimes, available_bytes if change.target is target else None, named)
                 if then is not None and then.passes:
-                    ways.append(((change.cost + coarse(then), then.footprint.peak, name), Miss(candidate, change.text, change.flag, then)))
+                    ways.append(((change.cost + then.coarse, then.footprint.peak, name), Miss(candidate, change.text, change.flag, then)))
                     break
         best += sorted(ways, key=lambda pair: pair[0])[:1]
     return tuple(miss for _, miss in sorted(best, key=lambda pair: pair[0])[:limit])

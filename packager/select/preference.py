@@ -10,7 +10,7 @@
   logarithmic ones, each stretched to 0..1 over the front.
 
 Ties: peak memory, parameters, place of runtime and recipe in the target, name of the variant, id of the recipe.
-A recipe under 4 bits per weight stands behind all others: there the loss grows past what a larger variant gains
+A coarse recipe, one under 4 bits per weight, stands behind all others: there the loss grows past what a larger variant gains
 (KL divergence to f16 .031 at Q4_K_M, .102 at Q3_K_M, .445 at Q2_K: llama.cpp's quantization table for Llama-3-8B).
 """
 
@@ -22,13 +22,6 @@ from typing import Any
 
 from packager.select.candidate import Candidate
 from packager.workload import Preference
-
-COARSE_BITS = 4.0
-
-
-def coarse(candidate: Candidate) -> bool:
-    """Whether the recipe spends less than 4 bits per weight."""
-    return candidate.bits_per_weight < COARSE_BITS
 
 
 def tie(candidate: Candidate) -> tuple[Any, ...]:
@@ -50,18 +43,18 @@ def _by_quality(candidate: Candidate) -> tuple[Any, ...]:
     # Without a score a variant cannot be compared: it stands behind all that can, the larger first.
     unknown = candidate.quality is None
     size = -(candidate.variant.params_total or 0) if unknown else 0
-    return (coarse(candidate), unknown, -(candidate.quality or 0), size, -candidate.bits_per_weight, tie(candidate))
+    return (candidate.coarse, unknown, -(candidate.quality or 0), size, -candidate.bits_per_weight, tie(candidate))
 
 
 def _by_speed(candidate: Candidate) -> tuple[Any, ...]:
-    return (coarse(candidate), -round(candidate.forecast.decode_tps, 1), tie(candidate))
+    return (candidate.coarse, -round(candidate.forecast.decode_tps, 1), tie(candidate))
 
 
 def recipe_order(candidate: Candidate) -> tuple[Any, ...]:
     """The order in which the recipes of one variant are tried: the target's own, small ones, coarse ones (largest first)."""
     _, place = candidate.rank
     size = candidate.footprint.peak
-    return (place, coarse(candidate), -size if coarse(candidate) else size, candidate.recipe.id)
+    return (place, candidate.coarse, -size if candidate.coarse else size, candidate.recipe.id)
 
 
 def _smallest(passing: Sequence[Candidate]) -> list[Candidate]:
@@ -72,13 +65,13 @@ def _smallest(passing: Sequence[Candidate]) -> list[Candidate]:
     keyed = []
     for (runtime, _), group in by_variant.items():
         group.sort(key=recipe_order)
-        keyed += [((runtime, place > 0, tie(candidate)), candidate) for place, candidate in enumerate(group)]
+        keyed += [((candidate.coarse, runtime, place > 0, tie(candidate)), candidate) for place, candidate in enumerate(group)]
     return [candidate for _, candidate in sorted(keyed, key=lambda pair: pair[0])]
 
 
 def _balanced(passing: Sequence[Candidate]) -> list[Candidate]:
     axes = {id(candidate): _axes(candidate) for candidate in passing}
-    pool = [candidate for candidate in passing if candidate.quality is not None and not coarse(candidate)] or list(passing)
+    pool = [candidate for candidate in passing if candidate.quality is not None and not candidate.coarse] or list(passing)
     front = pareto_front([axes[id(candidate)] for candidate in pool])
     if not front:
         return []
@@ -91,7 +84,7 @@ def _balanced(passing: Sequence[Candidate]) -> list[Candidate]:
         # The distance to the best of every axis; a candidate off the front may lie beyond the ends of a scale.
         point = zip(axes[id(candidate)], low, high, strict=True)
         distance = sqrt(sum(((top - value) / (top - bottom)) ** 2 for value, bottom, top in point if top > bottom))
-        return (id(candidate) not in members, coarse(candidate), candidate.quality is None, round(distance, 9), tie(candidate))
+        return (id(candidate) not in members, candidate.coarse, candidate.quality is None, round(distance, 9), tie(candidate))
 
     return sorted(passing, key=key)
 
