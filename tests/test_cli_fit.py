@@ -110,7 +110,7 @@ def test_when_nothing_fits_the_exit_code_is_3_and_json_is_printed_all_the_same(c
 def test_when_nothing_fits_each_of_the_nearest_names_the_change_and_its_flag(capsys: pytest.CaptureFixture[str]) -> None:
     limits = ["--target", "laptop-cpu", "--max-memory-mb", "400"]
     found = fit_json(capsys, *limits, code=ExitCode.NOTHING_FITS)
-    assert len(found["nearest_misses"]) == 5
+    assert found["nearest_misses"]
     for miss in found["nearest_misses"]:
         assert miss["reasons"] and not miss["then"]["reasons"]
         assert main(["fit", *limits, *shlex.split(miss["flag"])]) == ExitCode.DONE

@@ -24,7 +24,10 @@ _HARD = frozenset({"tuning", "modality", "runtime"})
 """Rules that no change of a number mends."""
 _LOOK_AT = 24
 """Variants whose changes are tried, nearest first, and as many of the smallest: each try measures a candidate again."""
-_RECIPES_EACH = 3
+_FINE_EACH, _COARSE_EACH = 2, 1
+"""Recipes of a variant that are tried, of those with 4 bits per weight and more, and of the others."""
+_FAR = 3.0
+"""Halvings beyond the least that is given up after which a miss is no near one any more."""
 _WISH_PENALTY = 2.0
 """Halvings that giving up a score or a licence counts like: what the user wants comes after what the device takes."""
 
@@ -91,7 +94,8 @@ def nearest_misses(
     best: list[tuple[tuple[float, int, str], Miss]] = []
     for name in dict.fromkeys((*near, *small)):
         ways = []
-        for candidate in by_variant[name][:_RECIPES_EACH]:
+        fine, rough = ([one for one in by_variant[name] if one.coarse is coarse] for coarse in (False, True))
+        for candidate in (*fine[:_FINE_EACH], *rough[:_COARSE_EACH]):
             changes = sorted(_changes(candidate, target, workload, runtimes, larger), key=lambda change: change.cost)
             for change in changes:
                 then = _again(candidate.variant, change, runtimes, available_bytes if change.target is target else None, named)
@@ -99,7 +103,8 @@ def nearest_misses(
                     ways.append(((change.cost + then.coarse, then.footprint.peak, name), Miss(candidate, change.text, change.flag, then)))
                     break
         best += sorted(ways, key=lambda pair: pair[0])[:1]
-    return tuple(miss for _, miss in sorted(best, key=lambda pair: pair[0])[:limit])
+    best.sort(key=lambda pair: pair[0])
+    return tuple(miss for (cost, *_), miss in best[:limit] if cost <= best[0][0][0] + _FAR)
 
 
 def _distance(candidate: Candidate) -> tuple[Any, ...]:
