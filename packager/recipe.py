@@ -15,6 +15,7 @@ class Recipe:
     `runtime` is the name the registry knows; `prefix` the short word of the recipe id, e.g.
     `gguf` for llama.cpp. `kv_bits` counts the scales of a quantized cache too (q8_0: 8.5).
     `settings` hold what the runtime needs to build it, in full: they go into the manifest.
+    `provider` is the execution provider it is built for, where the runtime has several (cpu, cuda, dml, webgpu).
     """
 
     runtime: str
@@ -25,6 +26,7 @@ class Recipe:
     summary: str
     default_kv: bool = True
     settings: dict[str, Any] = field(default_factory=dict)
+    provider: str | None = None
 
     @property
     def id(self) -> str:

@@ -118,7 +118,6 @@ def _ways(target: Target, runtimes: tuple[Runtime, ...], wanted: str | None) -> 
         # Which execution provider a device has, only its file can tell; every processor runs what is built for the CPU.
         providers = {recipe.provider for recipe in own} or ({"cpu"} if target.device.runs_on == "cpu" else set())
         others = [recipe for recipe in runtime.recipes() if recipe.id not in ids and recipe.provider in (None, *providers)]
-        others = [recipe for recipe in runtime.recipes() if recipe.id not in ids]
         ranked = [*enumerate(own), *((len(own), recipe) for recipe in others)]
         ways += [_Way(runtime, recipe, (place, order), _coarse(runtime, recipe)) for order, recipe in ranked]
     return ways

@@ -1,0 +1,67 @@
+"""ONNX Runtime: weights quantized by the GenAI model builder, run by onnxruntime-genai. Importing this imports no engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from packager.errors import usage
+from packager.memory import Footprint
+from packager.names import did_you_mean
+from packager.recipe import Recipe
+from packager.runtime import BuildNeeds
+from packager.shape import Shape
+from targets.onnxruntime import data, obstacles, sizes
+from targets.onnxruntime.how_to_run import how_to_run
+
+
+class OnnxRuntime:
+    """The adapter that the registry finds; see packager.runtime.Runtime."""
+
+    name = data.NAME
+    prefix = data.PREFIX
+    extra = "onnx"
+    distributions = ("onnxruntime-genai", "onnxruntime", "onnx", "onnx-ir", "transformers", "torch")
+    build_job = "targets.onnxruntime.convert:convert"
+    session = "targets.onnxruntime.session:OnnxRuntimeSession"
+
+    def recipes(self) -> Sequence[Recipe]:
+        """Every recipe: those for the CPU, then the other execution providers; of each the best quality first."""
+        return data.recipes()
+
+    def recipe(self, weights: str, kv: str | None = None) -> Recipe:
+        """The recipe of that name. Raises PackError (usage) for an unknown one, naming the nearest."""
+        known = {recipe.weights: recipe for recipe in data.recipes()}
+        if weights not in known:
+            raise usage(f"ONNX Runtime has no recipe {weights!r}.{did_you_mean(weights, known)}", f"Known: {', '.join(known)}.")
+        found = known[weights]
+        if kv not in (None, found.kv):
+            raise usage(f"ONNX Runtime keeps the cache of {weights!r} as {found.kv}, not as {kv!r}.", "Leave the cache type out.")
+        return found
+
+    def obstacle(self, shape: Shape, recipe: Recipe) -> str | None:
+        """Why this shape cannot be built that way, as a sentence; None when it can."""
+        return obstacles.of_shape(shape) or obstacles.of_blocks(shape, data.settings_of(recipe))
+
+    def artifact_bytes(self, shape: Shape, recipe: Recipe) -> int:
+        """Weights to the byte, the graph and the tokenizer within a few kilobytes."""
+        settings, costs = data.settings_of(recipe), data.costs()
+        return sizes.weight_bytes(shape, settings) + costs.graph_bytes(shape, settings) + costs.tokenizer_bytes(shape)
+
+    def footprint(self, shape: Shape, recipe: Recipe, context: int) -> Footprint:
+        """Resident bytes with the whole context answered; the cache is allocated for all of it at once."""
+        return data.costs().footprint(shape, data.settings_of(recipe), context)
+
+    def decode_bytes(self, shape: Shape, recipe: Recipe, context: int) -> int:
+        """Weights once and the cache once."""
+        return sizes.weights_read(shape, data.settings_of(recipe)) + data.cache_bytes(shape, recipe, context)
+
+    def build_needs(self, shape: Shape, recipe: Recipe) -> BuildNeeds:
+        """The builder holds the checkpoint, the graph in full precision and the graph it writes at the same time."""
+        # The checkpoint is linked into the work folder, or copied where the cache is another disk.
+        disk = self.artifact_bytes(shape, recipe) + 2 * shape.parameters()
+        return BuildNeeds(data.costs().build_memory(shape, data.settings_of(recipe)), disk)
+
+    def how_to_run(self, recipe: Recipe, workload: Mapping[str, Any]) -> str:
+        """Markdown with commands that need onnxruntime-genai alone."""
+        return how_to_run(data.settings_of(recipe).provider, workload)

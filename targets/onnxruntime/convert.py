@@ -1,0 +1,96 @@
+"""The conversion, a job for a child process: checkpoint to an ONNX graph with quantized weights, ready for onnxruntime-genai."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from packager.checkpoint import Checkpoint
+from packager.checkpoint.folder import is_weights
+from packager.errors import PackError, bad_input, from_foreign
+from packager.files import folder_that_appears_whole, tree_bytes
+from packager.runtime import Report
+from targets.onnxruntime import finish, model_builder, obstacles
+from targets.onnxruntime.quantization import parse
+
+
+def convert(report: Report, *, checkpoint: str, recipe: dict[str, Any], workload: dict[str, Any], out: str) -> dict[str, Any]:
+    """Build the artifact into the folder `out`, which appears whole or not at all.
+
+    Returns the files' total size, the settings and the execution provider that it is made for.
+    """
+    settings = parse(recipe["settings"], recipe["weights"])
+    source = Checkpoint.open(Path(checkpoint))
+    obstacle = obstacles.of_shape(source.shape) or obstacles.of_blocks(source.shape, settings)
+    if obstacle is not None:
+        raise bad_input(obstacle, "Choose another recipe or runtime.")
+    final = Path(out)
+    if final.is_dir():
+        final.rmdir()
+    with _work_folder(final) as work, folder_that_appears_whole(final) as built:
+        with _speaking_plainly():
+            model_builder.run(report, staged(source, work / "checkpoint"), source.shape, settings, built, work)
+        report.note("writing the configuration and the tokenizer")
+        finish.finish(built, source, settings, int(workload["context"]))
+    return {"bytes": tree_bytes(final), "provider": settings.provider, "settings": settings.as_dict()}
+
+
+def staged(source: Checkpoint, folder: Path) -> Path:
+    """A folder with the checkpoint's own files and nothing else, none of them a symbolic link as in the hub's cache.
+
+    Whatever else lies in the user's folder (adapters, Python, pickled weights) is out of the engine's sight.
+    """
+    folder.mkdir()
+    for name, path in source.files.items():
+        real = path.resolve()
+        try:
+            if not is_weights(name):
+                raise OSError
+            os.link(real, folder / name)
+        except OSError:
+            # Another disk, a file system without links, or a file small enough to be copied.
+            shutil.copyfile(real, folder / name)
+    return folder
+
+
+@contextlib.contextmanager
+def _work_folder(final: Path) -> Iterator[Path]:
+    """A folder beside `final` for everything temporary, the engines' own temporary files too; gone afterwards."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{final.name}.work.", dir=final.parent))
+    temporary = work / "tmp"
+    temporary.mkdir()
+    before = os.environ.get("TMPDIR"), tempfile.tempdir
+    os.environ["TMPDIR"] = tempfile.tempdir = str(temporary)
+    try:
+        yield work
+    finally:
+        tempfile.tempdir = before[1]
+        if before[0] is None:
+            del os.environ["TMPDIR"]
+        else:
+            os.environ["TMPDIR"] = before[0]
+        shutil.rmtree(work, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _speaking_plainly() -> Iterator[None]:
+    """An engine's exception becomes one sentence; its traceback stays in the log."""
+    try:
+        yield
+    except PackError:
+        raise
+    except Exception as error:
+        known = from_foreign(error)
+        if known is not None:
+            raise known from error
+        import traceback
+
+        traceback.print_exc()
+        lines = str(error).strip().splitlines()
+        raise bad_input(f"ONNX Runtime could not convert the checkpoint: {lines[-1][:300] if lines else type(error).__name__}.") from error

@@ -1,0 +1,96 @@
+"""The recipes and the engine's costs, read from the TOML files beside this module and checked."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, fields
+from functools import cache
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+from packager.errors import bad_input
+from packager.memory import Footprint, kv_bits, kv_cache_bytes
+from packager.recipe import Recipe
+from packager.shape import Shape
+from targets.onnxruntime import sizes
+from targets.onnxruntime.quantization import Settings, parse
+
+NAME = "onnxruntime"
+PREFIX = "onnx"
+
+_FOLDER = Path(__file__).parent
+
+
+@cache
+def recipes() -> tuple[Recipe, ...]:
+    """Every recipe: those for the CPU, then the other providers; of each the best quality first."""
+    path = _FOLDER / "recipes.toml"
+    found = []
+    for name, row in tomllib.loads(path.read_text())["weights"].items():
+        row = dict(row)
+        summary = row.pop("summary", None)
+        if not isinstance(summary, str):
+            raise bad_input(f"{path}: weights.{name} has no summary.")
+        settings = parse(row, f"{path}: weights.{name}")
+        found.append(Recipe(NAME, PREFIX, name, settings.kv, kv_bits(settings.kv), summary, settings=settings.as_dict()))
+    return tuple(found)
+
+
+def settings_of(recipe: Recipe) -> Settings:
+    """The settings of a recipe, checked again: they may come from a manifest."""
+    return parse(recipe.settings, recipe.id)
+
+
+def cache_bytes(shape: Shape, recipe: Recipe, context: int) -> int:
+    """Bytes of the key-value cache for `context` tokens, in the precision of the activations."""
+    return kv_cache_bytes(shape, context, recipe.kv_bits)
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What the engine costs beside the weights, in bytes; the fields are the tables of costs.toml."""
+
+    graph: dict[str, dict[str, int]]
+    tokenizer: dict[str, dict[str, float]]
+    memory: dict[str, float]
+    build: dict[str, dict[str, float]]
+
+    def graph_bytes(self, shape: Shape, settings: Settings) -> int:
+        """Size of model.onnx: the graph without the weights."""
+        quantization = settings.quantization
+        kind = "float" if quantization is None else "zero_points" if quantization.zero_points else "quantized"
+        row = self.graph[f"{shape.model_type}_{kind}"]
+        return row["base"] + row["per_layer"] * shape.layers
+
+    def tokenizer_bytes(self, shape: Shape) -> int:
+        """Size of the tokenizer and the small JSON files."""
+        row = self.tokenizer[shape.model_type]
+        return ceil(row["fixed"] + row["per_token"] * shape.vocab)
+
+    def footprint(self, shape: Shape, settings: Settings, context: int) -> Footprint:
+        """Resident bytes while a context is full, and the peak of loading. The cache is allocated at once."""
+        memory = self.memory
+        weights = ceil(memory["copies"] * sizes.weight_bytes(shape, settings))
+        cache = kv_cache_bytes(shape, context, kv_bits(settings.kv))
+        rows = min(context, int(memory["chunk"]))
+        activations = memory["compute_per_width"] * rows * (shape.hidden + shape.intermediate)
+        scores = memory["compute_per_score"] * shape.heads * rows * context
+        return Footprint(weights, cache, ceil(activations + scores), ceil(memory["overhead"]))
+
+    def build_memory(self, shape: Shape, settings: Settings) -> int:
+        """Peak resident bytes of the conversion."""
+        kind = "float" if settings.quantization is None else settings.quantization.method
+        row = self.build[kind]
+        return ceil(row["base"] + row["per_parameter"] * shape.parameters() + row["per_head_weight"] * shape.vocab * shape.hidden)
+
+
+@cache
+def costs() -> Costs:
+    """The costs.toml beside this module. Raises PackError (exit code 6) naming the table that is missing or not known."""
+    path = _FOLDER / "costs.toml"
+    table: dict[str, Any] = tomllib.loads(path.read_text())
+    wrong = {field.name for field in fields(Costs)} ^ set(table)
+    if wrong:
+        raise bad_input(f"{path}: the table {sorted(wrong)[0]!r} is missing or not known.")
+    return Costs(**table)

@@ -1,0 +1,40 @@
+"""What the model builder cannot build, as sentences."""
+
+from __future__ import annotations
+
+from packager.shape import Shape
+from targets.onnxruntime import sizes
+from targets.onnxruntime.quantization import Settings
+
+_BUILDABLE = ("qwen2", "qwen3")
+_KINDS = {
+    "qwen": "first-generation Qwen",
+    "qwen2_moe": "Qwen2-MoE",
+    "qwen3_moe": "Qwen3-MoE",
+    "qwen3_next": "Qwen3-Next",
+}
+
+
+def of_shape(shape: Shape) -> str | None:
+    """Why no recipe builds this shape; None when one can. Source: the architectures in onnxruntime-genai 0.18's builder."""
+    kind = _KINDS.get(shape.model_type)
+    if kind is not None:
+        return f"The model builder of ONNX Runtime GenAI does not know {kind}."
+    if shape.model_type not in _BUILDABLE or not shape.dense:
+        return f"The ONNX Runtime adapter builds dense Qwen2, Qwen2.5 and Qwen3 text models; this one is {shape.model_type!r}."
+    return None
+
+
+def of_blocks(shape: Shape, settings: Settings) -> str | None:
+    """Why the rows of this shape do not suit the recipe's blocks; None when they do."""
+    quantization = settings.quantization
+    if quantization is None:
+        return None
+    columns = {columns for _, columns in sizes.matrices(shape)}
+    if quantization.zero_points and quantization.bits == 4:
+        # Zero points of 4 bits are packed in pairs along a row, and the builder does not pad them.
+        odd = sorted(width for width in columns if quantization.blocks(width) % 2)
+        if odd:
+            count = quantization.blocks(odd[0])
+            return f"Rows of {odd[0]} weights make {count} blocks of {quantization.block}: zero points are packed in pairs."
+    return None

@@ -1,0 +1,33 @@
+"""Execution providers: which one an artifact is made for, and whether it is here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from packager.errors import usage
+
+_NAMES = {"cuda": "CUDA", "dml": "DirectML", "webgpu": "WebGPU"}
+_WAY_ON = {
+    "cuda": "Run it on a machine with an NVIDIA GPU after: pip install onnxruntime-genai-cuda",
+    "dml": "Run it under Windows with a GPU after: pip install onnxruntime-genai-directml",
+    "webgpu": "Run it with a build of ONNX Runtime that has the WebGPU execution provider.",
+}
+
+
+def of(config: dict[str, Any]) -> str:
+    """The provider that a genai_config.json asks for: cpu when it names none."""
+    options = config["model"]["decoder"]["session_options"].get("provider_options") or []
+    names = [str(name).lower() for entry in options for name in entry]
+    return names[0] if names else "cpu"
+
+
+def require(provider: str, engine: Any) -> None:
+    """Raise PackError (usage) unless `engine`, the module onnxruntime_genai, can run that provider on this machine."""
+    if provider == "cpu":
+        return
+    available = getattr(engine, f"is_{provider}_available", None)
+    if available is None or not available():
+        raise usage(
+            f"This package is made for {_NAMES.get(provider, provider)}, which ONNX Runtime does not have on this machine.",
+            _WAY_ON.get(provider, "Build it for the CPU instead."),
+        )

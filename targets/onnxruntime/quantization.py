@@ -1,0 +1,96 @@
+"""What a recipe's settings mean: how the model builder stores each matrix of a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil
+from typing import Any, Literal
+
+from packager.errors import bad_input
+
+Method = Literal["rtn", "k_quant"]
+
+PROVIDERS = ("cpu", "cuda", "dml", "webgpu")
+PRECISIONS: Mapping[str, int] = {"fp32": 4, "fp16": 2}
+"""Bytes per number of norms, biases, scales, rotary tables and the cache."""
+
+_BLOCKS = (16, 32, 64, 128, 256)
+
+
+@dataclass(frozen=True, slots=True)
+class Quantization:
+    """Weights in blocks along a row: `block` of them share a scale, and a zero point where `zero_points`."""
+
+    bits: int
+    head_bits: int
+    method: Method
+    block: int
+    zero_points: bool
+    accuracy_level: int
+
+    def blocks(self, columns: int) -> int:
+        """Blocks of one row; the last one is padded."""
+        return ceil(columns / self.block)
+
+    def matrix_bytes(self, rows: int, columns: int, bits: int, scale_bytes: int) -> int:
+        """Bytes of one matrix, its scales and zero points."""
+        count = rows * self.blocks(columns)
+        zero_points = ceil(count * bits / 8) if self.zero_points else 0
+        return count * self.block * bits // 8 + count * scale_bytes + zero_points
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings of one recipe, as recipes.toml and the manifest hold them."""
+
+    provider: str
+    precision: str
+    quantization: Quantization | None
+
+    @property
+    def number_bytes(self) -> int:
+        """Bytes per number of everything that is not quantized."""
+        return PRECISIONS[self.precision]
+
+    @property
+    def kv(self) -> str:
+        """The cache has the precision of the activations."""
+        return {"fp32": "f32", "fp16": "f16"}[self.precision]
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON form."""
+        fields = self.quantization and {name: getattr(self.quantization, name) for name in Quantization.__slots__}
+        return {"provider": self.provider, "precision": self.precision, "quantization": fields}
+
+
+def parse(settings: Mapping[str, Any], where: str) -> Settings:
+    """The settings of one recipe. Raises PackError (exit code 6) that names `where` and the key that is wrong."""
+
+    def choice(table: Mapping[str, Any], key: str, allowed: tuple[Any, ...]) -> Any:
+        value = table.get(key)
+        if value not in allowed or type(value) is not type(allowed[0]):
+            raise bad_input(f"{where}: {key} is {value!r}, not one of {', '.join(map(str, allowed))}.")
+        return value
+
+    def only(table: Mapping[str, Any], known: set[str]) -> None:
+        unknown = sorted(set(table) - known)
+        if unknown:
+            raise bad_input(f"{where}: {unknown[0]!r} is no setting.", f"Known: {', '.join(sorted(known))}.")
+
+    only(settings, {"provider", "precision", "quantization"})
+    table = settings.get("quantization")
+    quantization = None
+    if table is not None:
+        only(table, set(Quantization.__slots__))
+        quantization = Quantization(
+            bits=choice(table, "bits", (4, 8)),
+            head_bits=choice(table, "head_bits", (4, 8)),
+            method=choice(table, "method", ("rtn", "k_quant")),
+            block=choice(table, "block", _BLOCKS),
+            zero_points=choice(table, "zero_points", (False, True)),
+            accuracy_level=choice(table, "accuracy_level", (0, 1, 2, 3, 4)),
+        )
+        if quantization.zero_points != (quantization.method == "k_quant"):
+            raise bad_input(f"{where}: k_quant always keeps zero points, and rtn is built without.")
+    return Settings(choice(settings, "provider", PROVIDERS), choice(settings, "precision", tuple(PRECISIONS)), quantization)

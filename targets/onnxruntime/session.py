@@ -1,0 +1,100 @@
+"""One loaded ONNX Runtime model, driven through onnxruntime-genai."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+from unicodedata import normalize
+
+import onnxruntime_genai as og
+
+from packager.errors import bad_input, usage
+from targets.onnxruntime import providers
+
+
+class OnnxRuntimeSession:
+    """See packager.runtime.Session. Every answer has a generator, and so a cache, of its own."""
+
+    def __init__(self, artifact: str, settings: dict[str, Any]) -> None:
+        og.disable_telemetry_events()
+        folder = Path(artifact)
+        config = _read(folder / "genai_config.json")
+        providers.require(providers.of(config), og)
+        self._context = int(settings["context"])
+        self._vocabulary = int(config["model"]["vocab_size"])
+        ends = config["model"]["eos_token_id"]
+        self._ends = frozenset(ends if isinstance(ends, list) else [ends])
+        loading = og.Config(str(folder))
+        loading.overlay(json.dumps(overlay(settings.get("threads"))))
+        self._model = og.Model(loading)
+        self._tokenizer = og.Tokenizer(self._model)
+        self._tokenizer.update_options(skip_special_tokens="false")
+        self._normalizes = _normalizes(folder / "tokenizer.json")
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, control tokens recognised, none added."""
+        # The engine's tokenizer leaves the normalizer out: a letter with a combining accent would become other tokens.
+        return [int(token) for token in self._tokenizer.encode(normalize("NFC", text) if self._normalizes else text)]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids, control tokens included."""
+        return str(self._tokenizer.decode(list(ids))) if ids else ""
+
+    def generate(self, prompt: Sequence[int], max_new_tokens: int, on_token: Callable[[int], None], *, stop: bool = True) -> list[int]:
+        """Decode greedily from a cold cache; the end-of-turn token that stops it is not part of the answer.
+
+        Raises PackError when prompt and answer together exceed the context.
+        """
+        if len(prompt) + max_new_tokens > self._context:
+            raise usage(
+                f"A prompt of {len(prompt)} tokens and an answer of {max_new_tokens} exceed the context of {self._context}.",
+                "Shorten the prompt or build the package with a larger --context.",
+            )
+        options = og.GeneratorParams(self._model)
+        options.set_search_options(max_length=self._context, do_sample=False, num_beams=1, repetition_penalty=1.0)
+        generator = og.Generator(self._model, options)
+        generator.append_tokens(list(prompt))
+        tokens: list[int] = []
+        while len(tokens) < max_new_tokens:
+            # The engine's own loop ends at an end-of-turn token and cannot be told to go on.
+            token = int(generator.get_logits()[0, -1, : self._vocabulary].argmax())
+            if stop and token in self._ends:
+                break
+            tokens.append(token)
+            on_token(token)
+            if len(tokens) < max_new_tokens:
+                generator.append_tokens([token])
+        return tokens
+
+    def close(self) -> None:
+        """Free the model."""
+        del self._tokenizer, self._model
+
+
+def overlay(threads: int | None) -> dict[str, Any]:
+    """What is laid over genai_config.json while it is loaded."""
+    # Threads that spin while they wait starve each other on a machine that others use as well.
+    session: dict[str, Any] = {"session.intra_op.allow_spinning": "0"}
+    if threads:
+        session["intra_op_num_threads"] = threads
+    return {"model": {"decoder": {"session_options": session}}}
+
+
+def _normalizes(path: Path) -> bool:
+    """Whether a tokenizer.json asks for Unicode normalization form C, as all of Qwen's do."""
+    try:
+        normalizer = json.loads(path.read_bytes()).get("normalizer")
+    except (OSError, ValueError) as error:
+        raise bad_input(f"{path} is no tokenizer.", "Build the package again.") from error
+    return bool(normalizer == {"type": "NFC"})
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        config: dict[str, Any] = json.loads(path.read_bytes())
+        config["model"]["vocab_size"], config["model"]["eos_token_id"], config["model"]["decoder"]["session_options"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise bad_input(f"{path} is no configuration of onnxruntime-genai.", "Build the package again.") from error
+    return config

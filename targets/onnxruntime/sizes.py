@@ -1,0 +1,79 @@
+"""Exact bytes of an artifact's weights from a shape and a recipe's settings: what the model builder writes per tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+from packager.shape import Shape
+from targets.onnxruntime.quantization import Settings
+
+
+def weight_bytes(shape: Shape, settings: Settings) -> int:
+    """Size of model.onnx.data, to the byte: every tensor, packed without gaps."""
+    embedding = 0 if shares_embedding(shape) else embedding_bytes(shape, settings)
+    return embedding + _read_always(shape, settings) + rotary_bytes(shape, settings)
+
+
+def weights_read(shape: Shape, settings: Settings) -> int:
+    """Bytes of weights read for one token: all matrices; of embedding and rotary tables only one row, which is left out."""
+    return _read_always(shape, settings)
+
+
+def shares_embedding(shape: Shape) -> bool:
+    """Whether the embedding is a view of the output matrix. Sharing them in an untied model would break it."""
+    return shape.tied
+
+
+def quantizes_embedding(settings: Settings) -> bool:
+    """Whether an untied embedding is quantized: the builder does it in 4 bits, round to nearest, and not beside k_quant."""
+    quantization = settings.quantization
+    return quantization is not None and quantization.method == "rtn" and quantization.bits == quantization.head_bits == 4
+
+
+def embedding_bytes(shape: Shape, settings: Settings) -> int:
+    """Bytes of an embedding of its own."""
+    if settings.quantization is not None and quantizes_embedding(settings):
+        blocks = shape.vocab * settings.quantization.blocks(shape.hidden)
+        # No padding here: the last block of a row may be short.
+        return shape.vocab * shape.hidden // 2 + blocks * settings.number_bytes
+    return shape.vocab * shape.hidden * settings.number_bytes
+
+
+def rotary_bytes(shape: Shape, settings: Settings) -> int:
+    """The tables of sines and cosines for the whole context that the model was trained for."""
+    return 2 * shape.context * (shape.head_dim // 2) * settings.number_bytes
+
+
+def matrices(shape: Shape) -> Iterator[tuple[int, int]]:
+    """Rows and columns of the matrices of one layer; queries, keys and values are one, except for DirectML, which changes no size."""
+    query, key_value = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    yield query + 2 * key_value, shape.hidden
+    yield shape.hidden, query
+    yield shape.intermediate, shape.hidden
+    yield shape.intermediate, shape.hidden
+    yield shape.hidden, shape.intermediate
+
+
+def quantized_weights(shape: Shape) -> int:
+    """How many weights go through the quantizer: all matrices, the output matrix included."""
+    return shape.layers * sum(rows * columns for rows, columns in matrices(shape)) + shape.vocab * shape.hidden
+
+
+@lru_cache(maxsize=1024)
+def _read_always(shape: Shape, settings: Settings) -> int:
+    number = settings.number_bytes
+    vectors = 2 * shape.hidden
+    if shape.qkv_bias:
+        vectors += (shape.heads + 2 * shape.kv_heads) * shape.head_dim
+    if shape.qk_norm:
+        vectors += 2 * shape.head_dim
+    layer = vectors * number + sum(_matrix(rows, columns, settings, head=False) for rows, columns in matrices(shape))
+    return shape.layers * layer + shape.hidden * number + _matrix(shape.vocab, shape.hidden, settings, head=True)
+
+
+def _matrix(rows: int, columns: int, settings: Settings, *, head: bool) -> int:
+    quantization = settings.quantization
+    if quantization is None:
+        return rows * columns * settings.number_bytes
+    return quantization.matrix_bytes(rows, columns, quantization.head_bits if head else quantization.bits, settings.number_bytes)
