@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from packager import catalog
 from packager.errors import ExitCode, PackError
+from packager.recipe import Recipe
 from packager.select import Candidate, candidates, choose
 from packager.select.preference import ordered, pareto_front
 from packager.workload import merge
@@ -231,7 +232,48 @@ def test_a_candidate_in_json_has_the_fields_of_the_contract() -> None:
     assert chosen["scores"] == {"IFEval": 54.5, "MMLU-Redux": 44.6}
 
 
+def test_a_runtime_that_does_not_build_a_variant_says_so_once() -> None:
+    assert len(fit(target(64 * GB), chat(), "Qwen3-30B-A3B")) == 1
+
+
 # Recipes
+
+
+class ForProviders(PlainRuntime):
+    """The same arithmetic, with recipes that name the execution provider they are made for."""
+
+    def recipes(self) -> tuple[Recipe, ...]:
+        named = zip(super().recipes(), ("cpu", "cuda", "dml", "webgpu"), strict=True)
+        return tuple(replace(recipe, weights=provider, provider=provider) for recipe, provider in named)
+
+
+@pytest.mark.parametrize(
+    ("unit", "gpu", "serves"),
+    [
+        ("cpu", "", {"cpu"}),
+        ("cpu", "NVIDIA GeForce RTX 3060", {"cpu"}),
+        ("gpu", "NVIDIA GeForce RTX 3060", {"cuda"}),
+        ("gpu", "Ampere, 1024 CUDA cores", {"cuda"}),
+        ("gpu", "Radeon 780M", {"dml"}),
+    ],
+)
+def test_of_several_execution_providers_the_best_one_of_the_device_is_taken(unit: Any, gpu: str, serves: set[str]) -> None:
+    device = target(64 * GB)
+    device = replace(device, device=replace(device.device, runs_on=unit, gpu=gpu))
+    found = fit(device, chat(), "Qwen3-0.6B", runtimes=(ForProviders(),))
+    assert {candidate.recipe.weights for candidate in found} == serves
+
+
+def test_a_target_that_lists_a_recipe_of_a_provider_gets_the_others_of_that_provider() -> None:
+    device = target(64 * GB, recipes=("plain:webgpu",))
+    device = replace(device, device=replace(device.device, runs_on="gpu", gpu="NVIDIA GeForce RTX 3060"))
+    found = fit(device, chat(), "Qwen3-0.6B", runtimes=(ForProviders(),))
+    assert {candidate.recipe.weights for candidate in found} == {"webgpu"}
+
+
+def test_a_recipe_for_another_unit_that_somebody_names_is_rejected_with_the_reason() -> None:
+    (found,) = fit(target(), chat(), "Qwen3-0.6B", runtimes=(ForProviders(),), recipe="plain:cuda")
+    assert [(reason.rule, reason.needs) for reason in found.reasons] == [("device", "an NVIDIA GPU")]
 
 
 def test_a_recipe_with_another_cache_type_takes_less_memory() -> None:

@@ -64,7 +64,8 @@ def candidates(
 ) -> tuple[Candidate, ...]:
     """Every variant in every recipe of the target's runtimes, best first, with the chosen one marked.
 
-    A variant that fails for itself (licence, modality, score) stands once, in the target's preferred recipe. Where the
+    A variant that fails for itself (licence, modality, score) stands once, in the target's preferred recipe, and one
+    that a runtime does not build in any recipe once for that runtime. Where the
     smallest is preferred, a variant is measured runtime by runtime, the target's own recipes before the others, until
     something passes; the rest could not be chosen and is left out, unless `every` asks for it.
     `recipe` allows only that one; `available_bytes` takes the place of the device's memory less its reserve.
@@ -115,9 +116,9 @@ def _ways(target: Target, runtimes: tuple[Runtime, ...], wanted: str | None) -> 
     for place, runtime in enumerate(served):
         own = [_own(target, runtime, weights, kv) for prefix, weights, kv in map(split_id, target.recipes) if prefix == runtime.prefix]
         ids = {recipe.id for recipe in own}
-        # Which execution provider a device has, only its file can tell; every processor runs what is built for the CPU.
-        providers = {recipe.provider for recipe in own} or ({"cpu"} if target.device.runs_on == "cpu" else set())
-        others = [recipe for recipe in runtime.recipes() if recipe.id not in ids and recipe.provider in (None, *providers)]
+        # A runtime with several execution providers offers those of the target's own recipes, or the device's best one.
+        chosen_by = {recipe.provider for recipe in own} or set(rules.providers(target.device)[:1])
+        others = [recipe for recipe in runtime.recipes() if recipe.id not in ids and recipe.provider in (None, *chosen_by)]
         ranked = [*enumerate(own), *((len(own), recipe) for recipe in others)]
         ways += [_Way(runtime, recipe, (place, order), _coarse(runtime, recipe)) for order, recipe in ranked]
     return ways
@@ -173,8 +174,15 @@ class _Judge:
             every = [way for group in groups for way in group]
             groups = [[next((way for way in every if self._size_of(variant, way).obstacle is None), every[0])]]
         found: list[Candidate] = []
+        said: set[tuple[str, str]] = set()
         for group in groups:
-            found += [self._one(variant, way, tuple(reasons), tuple(notes), scores, quality) for way in group]
+            for way in group:
+                # What keeps a runtime from building a variant at all is said once, not for each of its recipes.
+                obstacle = self._size_of(variant, way).obstacle
+                if obstacle is None or (way.runtime.name, obstacle) not in said:
+                    found.append(self._one(variant, way, tuple(reasons), tuple(notes), scores, quality))
+                if obstacle is not None:
+                    said.add((way.runtime.name, obstacle))
             if lazy and any(candidate.passes for candidate in found):
                 break
         return found
@@ -232,6 +240,7 @@ class _Judge:
     ) -> Candidate:
         shape = variant.shape
         size = self._size_of(variant, way)
+        reasons = (*reasons, *rules.unit(way.recipe, self._target.device))
         forecast = Forecast(0, 0, 0, 0, 0, self._target.device.confidence)
         bits = 0.0
         if shape is None or size.obstacle is not None:

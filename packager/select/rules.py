@@ -9,6 +9,7 @@ from packager.catalog import score_of
 from packager.device import Device
 from packager.forecast import Forecast
 from packager.memory import Footprint
+from packager.recipe import Recipe
 from packager.select.candidate import Reason
 from packager.units import human_bytes
 from packager.usecases import Floor, UseCase
@@ -16,6 +17,8 @@ from packager.workload import Workload
 
 if TYPE_CHECKING:
     from packager.catalog import Variant
+
+_PROVIDERS = {"cpu": "a processor", "cuda": "an NVIDIA GPU", "dml": "a GPU under Windows", "webgpu": "a GPU"}
 
 FORGIVEN_WHEN_NAMED = ("tuning", "score")
 """Who names a variant knows what it is for and how good it is; what the device cannot do stays impossible."""
@@ -108,6 +111,26 @@ def published(variant: Variant, benchmark: str, modes: tuple[str, ...]) -> float
         if score is not None:
             return score.value
     return None
+
+
+def unit(recipe: Recipe, device: Device) -> Iterator[Reason]:
+    """A recipe that is built for an execution provider needs a device whose models run on what that drives."""
+    provider = recipe.provider
+    if provider is not None and provider not in providers(device):
+        name = {"gpu": device.gpu, "npu": device.npu}.get(device.runs_on, device.cpu)
+        has = f"a device that runs models on its {device.runs_on.upper()}{f' ({name})' if name else ''}"
+        yield Reason("device", _PROVIDERS.get(provider, provider), has)
+
+
+def providers(device: Device) -> tuple[str, ...]:
+    """The execution providers that the device's file allows, best first."""
+    if device.runs_on == "cpu":
+        return ("cpu",)
+    if device.runs_on == "npu":
+        return ()
+    nvidia = any(word in device.gpu for word in ("NVIDIA", "CUDA"))
+    windows = "x86_64" in device.isa
+    return (*(("cuda",) if nvidia else ()), *(("dml",) if windows else ()), "webgpu")
 
 
 def memory(footprint: Footprint, workload: Workload, available: int) -> Iterator[Reason]:
