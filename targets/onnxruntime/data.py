@@ -33,7 +33,9 @@ def recipes() -> tuple[Recipe, ...]:
         if not isinstance(summary, str):
             raise bad_input(f"{path}: weights.{name} has no summary.")
         settings = parse(row, f"{path}: weights.{name}")
-        found.append(Recipe(NAME, PREFIX, name, settings.kv, kv_bits(settings.kv), summary, settings=settings.as_dict()))
+        found.append(
+            Recipe(NAME, PREFIX, name, settings.kv, kv_bits(settings.kv), summary, settings=settings.as_dict(), provider=settings.provider)
+        )
     return tuple(found)
 
 

@@ -23,11 +23,11 @@ def run(report: Report, checkpoint: Path, shape: Shape, settings: Settings, out:
     stay_at_home()
     report.note("loading the model builder")
     builder = _modules()
-    quantization = settings.quantization
-    if quantization is not None and quantization.method == "k_quant":
-        from targets.onnxruntime import k_quant
+    if settings.quantization is not None:
+        # Late: it loads ONNX Runtime, which must see the environment set above.
+        from targets.onnxruntime import sliced
 
-        k_quant.install(report, sizes.quantized_weights(shape))
+        sliced.install(report, sizes.quantized_weights(shape))
     precision, options, structured = arguments(shape, settings)
     cache = str(work / "cache")
     report.note("reading the weights and writing the graph")
@@ -53,15 +53,21 @@ def arguments(shape: Shape, settings: Settings) -> tuple[str | None, list[str], 
     if quantization.bits == 8:
         return None, _listed(options), _eight_bits(shape, quantization, operators)
     options |= {
-        "algo_config": "default" if quantization.method == "rtn" else "k_quant",
+        "algo_config": _method(quantization),
         "block_size": str(quantization.block),
-        "is_symmetric": "true",
+        "is_symmetric": "false" if quantization.zero_points else "true",
         "accuracy_level": str(quantization.accuracy_level),
         "op_types_to_quantize": "/".join(operators),
     }
     if quantization.head_bits == 8:
         options["matmul_mixed_precision"] = "last_matmul:int8"
     return "int4", _listed(options), {}
+
+
+def _method(quantization: Quantization) -> str:
+    """The builder has two ways to round to nearest: `default` uses all 16 steps of a symmetric block and can take an embedding too,
+    but it loses the tie between embedding and output matrix where there are zero points."""
+    return "default" if quantization.method == "rtn" and not quantization.zero_points else quantization.method
 
 
 def _eight_bits(shape: Shape, quantization: Quantization, operators: list[str]) -> dict[str, Any]:

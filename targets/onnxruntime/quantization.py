@@ -91,6 +91,6 @@ def parse(settings: Mapping[str, Any], where: str) -> Settings:
             zero_points=choice(table, "zero_points", (False, True)),
             accuracy_level=choice(table, "accuracy_level", (0, 1, 2, 3, 4)),
         )
-        if quantization.zero_points != (quantization.method == "k_quant"):
-            raise bad_input(f"{where}: k_quant always keeps zero points, and rtn is built without.")
+        if quantization.method == "k_quant" and not quantization.zero_points:
+            raise bad_input(f"{where}: k_quant always keeps zero points, so zero_points cannot be false.")
     return Settings(choice(settings, "provider", PROVIDERS), choice(settings, "precision", tuple(PRECISIONS)), quantization)

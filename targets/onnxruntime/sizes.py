@@ -26,9 +26,9 @@ def shares_embedding(shape: Shape) -> bool:
 
 
 def quantizes_embedding(settings: Settings) -> bool:
-    """Whether an untied embedding is quantized: the builder does it in 4 bits, round to nearest, and not beside k_quant."""
+    """Whether an untied embedding is quantized: the builder does it only where everything is 4 bits without zero points."""
     quantization = settings.quantization
-    return quantization is not None and quantization.method == "rtn" and quantization.bits == quantization.head_bits == 4
+    return quantization is not None and not quantization.zero_points and quantization.bits == quantization.head_bits == 4
 
 
 def embedding_bytes(shape: Shape, settings: Settings) -> int:
