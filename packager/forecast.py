@@ -8,7 +8,7 @@ Waterman, Patterson, Communications of the ACM 52(4), 2009).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
@@ -52,7 +52,14 @@ class Forecast:
 
     def as_dict(self) -> dict[str, float | str]:
         """The fields of the contract."""
-        return asdict(self)
+        return {
+            "prefill_tps": self.prefill_tps,
+            "decode_tps": self.decode_tps,
+            "ttft_ms": self.ttft_ms,
+            "low": self.low,
+            "high": self.high,
+            "confidence": self.confidence,
+        }
 
 
 def prompt_parameters(shape: Shape) -> int:

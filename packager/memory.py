@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import ceil
 from types import MappingProxyType
 
@@ -43,7 +43,15 @@ class Footprint:
 
     def as_dict(self) -> dict[str, int]:
         """The fields of the contract, with the total and the peak."""
-        return {**asdict(self), "total": self.total, "peak": self.peak}
+        return {
+            "weights": self.weights,
+            "kv_cache": self.kv_cache,
+            "compute": self.compute,
+            "overhead": self.overhead,
+            "load_peak": self.load_peak,
+            "total": self.total,
+            "peak": self.peak,
+        }
 
 
 def kv_bits(kind: str) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from packager.forecast import Forecast
@@ -36,6 +36,16 @@ class Reason:
             return float("inf")
         ratio = self.needs_value / self.has_value
         return max(ratio, 1 / ratio)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields of the contract, and the numbers behind the words."""
+        return {
+            "rule": self.rule,
+            "needs": self.needs,
+            "has": self.has,
+            "needs_value": self.needs_value,
+            "has_value": self.has_value,
+        }
 
     def __str__(self) -> str:
         if self.rule == "runtime":
@@ -87,7 +97,7 @@ class Candidate:
             "recipe": self.recipe.id,
             "context": self.context,
             "verdict": self.verdict,
-            "reasons": [asdict(reason) for reason in self.reasons],
+            "reasons": [reason.as_dict() for reason in self.reasons],
             "footprint": self.footprint.as_dict() if self.sized else None,
             "artifact_bytes": self.artifact_bytes if self.sized else None,
             "forecast": self.forecast.as_dict() if self.sized else None,
