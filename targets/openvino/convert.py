@@ -10,12 +10,13 @@ import signal
 import sys
 import tempfile
 import threading
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from packager.errors import PackError, bad_input, from_foreign
-from packager.files import tree_bytes
+from packager.errors import bad_input, from_foreign, no_room
+from packager.files import free_bytes, tree_bytes
 from packager.runtime import Report
 
 _TICK_S = 0.2
@@ -34,7 +35,7 @@ def convert(report: Report, *, checkpoint: str, recipe: dict[str, Any], workload
     try:
         _stay_at_home(work)
         built = work / "artifact"
-        with _telling_bytes(report, work), _speaking_plainly():
+        with _telling_bytes(report, work), _speaking_plainly(work, tree_bytes(Path(checkpoint))):
             _export(report, Path(checkpoint), recipe["settings"]["compression"], built)
         _leave_no_traces(built)
         if final.is_dir():
@@ -116,18 +117,23 @@ def _telling_bytes(report: Report, work: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _speaking_plainly() -> Iterator[None]:
-    """An engine's exception becomes one sentence; its traceback stays in the log."""
+def _speaking_plainly(work: Path, needed: int) -> Iterator[None]:
+    """An engine's exception becomes one sentence; its traceback goes to the log.
+
+    `needed` is the size of the largest file it writes, which it removes again when that fails.
+    """
     try:
         yield
-    except PackError:
-        raise
     except Exception as error:
         known = from_foreign(error)
         if known is not None:
             raise known from error
-        import traceback
-
         traceback.print_exc()
-        text = str(error).strip().splitlines()
-        raise bad_input(f"OpenVINO could not convert the checkpoint: {text[-1][:300] if text else type(error).__name__}.") from error
+        # The engines write through C++ and Rust, whose errors have lost the reason: "basic_ios::clear: iostream error".
+        if free_bytes(work) < needed or "os error 28" in str(error):
+            raise no_room(
+                f"The disk that holds {work.parent} is full.", "Free some space, or choose another place with --out or QWEN_PACK_CACHE."
+            ) from error
+        said = [line for line in str(error).splitlines() if line.strip()]
+        last = said[-1].strip()[:300].rstrip(".") if said else type(error).__name__
+        raise bad_input(f"OpenVINO could not convert the checkpoint: {last}.", "Check the checkpoint; the log says more.") from error

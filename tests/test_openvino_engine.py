@@ -1,0 +1,240 @@
+"""OpenVINO itself on tiny true-architecture checkpoints, in child processes as the pipeline runs it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import Tokenizer
+
+from packager.errors import ExitCode, PackError
+from packager.files import regular_files, sha256
+from packager.process import JobResult, Note, Progress, run_job
+from targets.openvino import OpenVino, data, sizes
+from tests.make_checkpoint import tiny_shape, write_tiny
+
+pytestmark = pytest.mark.engine
+
+RECIPES = [recipe.weights for recipe in OpenVino().recipes()]
+# 448 columns of the down projection are no multiple of 128: their group becomes 64.
+QWEN2 = tiny_shape("qwen2", hidden=256, heads=4, kv_heads=2, intermediate=448, vocab=4096, tied=True)
+QWEN3 = tiny_shape("qwen3", hidden=128, heads=4, kv_heads=2, head_dim=64, intermediate=256, vocab=4096, tied=False)
+Built = tuple[Path, JobResult, list[Progress | Note]]
+PROMPTS = [list(range(10, 40)), list(range(300, 340))]
+
+
+def finish(job: str, log: Path, **arguments: Any) -> tuple[JobResult, list[Progress | Note]]:
+    messages = []
+    work = run_job(job, arguments, log)
+    while True:
+        try:
+            messages.append(next(work))
+        except StopIteration as stop:
+            return stop.value, messages
+
+
+def build(checkpoint: Path, weights: str, out: Path, log: Path) -> tuple[JobResult, list[Progress | Note]]:
+    recipe = asdict(OpenVino().recipe(weights))
+    return finish(OpenVino.build_job, log, checkpoint=str(checkpoint), recipe=recipe, workload={}, out=str(out))
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("openvino")
+    write_tiny(home / "qwen2", shape=QWEN2)
+    write_tiny(home / "qwen3", shape=QWEN3)
+    return home
+
+
+@pytest.fixture(scope="module")
+def artifacts(home: Path) -> Path:
+    """Every recipe of the Qwen2 checkpoint, in folders named after the recipes."""
+    finish("tests.openvino_jobs:build_all", home / "log", checkpoint=str(home / "qwen2"), recipes=RECIPES, out=str(home / "all"))
+    return home / "all"
+
+
+@pytest.fixture(scope="module")
+def untied(home: Path) -> Built:
+    """The Qwen3 checkpoint, which is not tied, by the job as the pipeline calls it."""
+    out = home / "untied" / "out"
+    return out, *build(home / "qwen3", "int4_sym_g128", out, home / "log")
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {path.name: sha256(path) for path in regular_files(folder)}
+
+
+def constants(artifact: Path) -> Iterator[tuple[str, str]]:
+    """Name and element type of every constant of the graph."""
+    for layer in ElementTree.parse(artifact / "openvino_model.xml").iter("layer"):
+        if layer.get("type") == "Const":
+            yield layer.get("name", ""), layer.find("data").get("element_type", "")  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("weights", RECIPES)
+def test_the_artifact_is_as_large_as_the_arithmetic_says(artifacts: Path, weights: str) -> None:
+    compression = OpenVino().recipe(weights).settings["compression"]
+    # The constants of the graph itself, and equal norms that the file stores once, are not counted: 4 kB at most here.
+    assert (artifacts / weights / "openvino_model.bin").stat().st_size == pytest.approx(sizes.weight_bytes(QWEN2, compression), abs=4096)
+    graph = data.costs().graph_bytes(QWEN2, compression)
+    assert (artifacts / weights / "openvino_model.xml").stat().st_size == pytest.approx(graph, rel=0.005)
+
+
+def test_the_arithmetic_holds_without_a_tied_embedding(untied: Built) -> None:
+    compression = OpenVino().recipe("int4_sym_g128").settings["compression"]
+    out = untied[0]
+    assert (out / "openvino_model.bin").stat().st_size == pytest.approx(sizes.weight_bytes(QWEN3, compression), abs=4096)
+    assert (out / "openvino_model.xml").stat().st_size == pytest.approx(data.costs().graph_bytes(QWEN3, compression), rel=0.005)
+
+
+@pytest.mark.parametrize("weights", [name for name in RECIPES if name != "bf16"])
+def test_the_graph_holds_the_settings_of_the_recipe(artifacts: Path, weights: str) -> None:
+    settings = OpenVino().recipe(weights).settings["compression"]
+    root = ElementTree.parse(artifacts / weights / "openvino_model.xml")
+    said = {item.tag: item.get("value") for item in root.find(".//weight_compression")}  # type: ignore[union-attr]
+    mode = f"int{settings['bits']}_{'sym' if settings['sym'] else 'asym'}"
+    assert (said["mode"], said["group_size"], said["ratio"]) == (mode, str(settings["group_size"]), "1.0")
+    assert (said["awq"], said["gptq"], said["scale_estimation"], said["lora_correction"]) == ("False",) * 4
+    types = dict(constants(artifacts / weights))
+    layer = {"int4_sym": "i4", "int4_asym": "u4", "int8_sym": "i8", "int8_asym": "u8"}[mode]
+    assert types["self.model.layers.1.mlp.down_proj._openvino_orig_weight"] == layer
+    assert types["self.model.embed_tokens._openvino_orig_weight"] == {"i4": "u8", "u4": "u8"}.get(layer, layer)
+
+
+def test_unquantized_weights_keep_the_type_of_the_checkpoint(artifacts: Path) -> None:
+    types = dict(constants(artifacts / "bf16"))
+    assert {kind for name, kind in types.items() if name.endswith("_proj._openvino_orig_weight")} == {"bf16"}
+
+
+def test_the_artifact_holds_what_openvino_genai_reads_and_nothing_else(untied: Built) -> None:
+    assert {path.name for path in regular_files(untied[0])} == {
+        *(f"openvino_{part}.{end}" for part in ("model", "tokenizer", "detokenizer") for end in ("bin", "xml")),
+        *("config.json", "generation_config.json", "tokenizer_config.json", "chat_template.jinja"),
+    }
+    assert untied[1].value["bytes"] == sum(path.stat().st_size for path in regular_files(untied[0]))
+
+
+def test_the_conversion_tells_its_steps_and_its_bytes(untied: Built) -> None:
+    _, result, messages = untied
+    assert [message.text for message in messages if isinstance(message, Note)] == [
+        "loading the exporter",
+        "tracing the graph and compressing the weights",
+        "writing the model",
+        "converting the tokenizer",
+    ]
+    written = [message.done for message in messages if isinstance(message, Progress)]
+    assert written == sorted(written) and written[-1] > 0
+    assert result.peak_bytes > 100_000_000
+
+
+def test_two_builds_in_different_places_hold_the_same_bytes_and_no_place(home: Path, untied: Built, tmp_path: Path) -> None:
+    moved = shutil.copytree(home / "qwen3", tmp_path / "elsewhere")
+    build(moved, "int4_sym_g128", tmp_path / "again", home / "log")
+    assert digests(tmp_path / "again") == digests(untied[0])
+    for path in regular_files(tmp_path / "again"):
+        assert not any(str(place).encode() in path.read_bytes() for place in (tmp_path, home)), path.name
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("kv", data.kv_bits())
+@pytest.mark.parametrize("weights", ["int4_sym_g128", "int8_asym", "bf16"])
+def test_every_token_is_delivered_and_the_same_prompt_gives_the_same_answer(home: Path, artifacts: Path, weights: str, kv: str) -> None:
+    questions = {"artifact": str(artifacts / weights), "kv": kv, "prompts": PROMPTS, "new_tokens": 12, "stop": False}
+    answers = finish("tests.openvino_jobs:answer", home / "log", **questions)[0].value
+    assert answers["returned"] == answers["delivered"]
+    assert [len(tokens) for tokens in answers["returned"]] == [12] * 4
+    assert answers["returned"][0] == answers["returned"][1] != answers["returned"][2] == answers["returned"][3]
+
+
+def test_the_token_that_ends_a_turn_stops_the_answer_and_is_no_part_of_it(home: Path, artifacts: Path, tmp_path: Path) -> None:
+    questions = {"kv": "u8", "prompts": PROMPTS[:1], "new_tokens": 12}
+    running_on = finish("tests.openvino_jobs:answer", home / "log", artifact=str(artifacts / "bf16"), stop=False, **questions)[0].value
+    free = running_on["returned"][0]
+    end = free[5]
+    ending = shutil.copytree(artifacts / "bf16", tmp_path / "ending")
+    config = json.loads((ending / "generation_config.json").read_text())
+    (ending / "generation_config.json").write_text(json.dumps({**config, "eos_token_id": [end]}))
+    stopped = finish("tests.openvino_jobs:answer", home / "log", artifact=str(ending), stop=True, **questions)[0].value
+    assert stopped["returned"][0] == stopped["delivered"][0] == free[: free.index(end)]
+
+
+TEXTS = [
+    "",
+    "<|im_start|>user\nbala besu <think>\n\n</think> 42<|im_end|>\n",
+    " leading and trailing  \t\n\n",
+    "def f(x):\r\n    return x**2  # é ü ß",
+    "你好，世界 🎉👩‍👩‍👧 \u0301 \u200b",
+]
+
+
+def test_texts_are_encoded_and_decoded_as_the_tokenizers_library_does(home: Path, artifacts: Path) -> None:
+    reference = Tokenizer.from_file(str(home / "qwen2" / "tokenizer.json"))
+    expected = [reference.encode(text, add_special_tokens=False).ids for text in TEXTS]
+    spoken = finish("tests.openvino_jobs:speak", home / "log", artifact=str(artifacts / "bf16"), texts=TEXTS)[0].value
+    assert spoken["ids"] == expected
+    assert spoken["texts"] == [reference.decode(ids, skip_special_tokens=False) for ids in expected]
+
+
+def test_an_answer_longer_than_the_context_is_refused(home: Path, artifacts: Path) -> None:
+    with pytest.raises(PackError) as refused:
+        finish("tests.openvino_jobs:exceed", home / "log", artifact=str(artifacts / "bf16"))
+    assert refused.value.exit_code is ExitCode.USAGE
+    assert "60 tokens and an answer of 5 exceed the context of 64" in refused.value.message
+
+
+def test_what_a_listener_raises_comes_out_and_the_session_lives_on(home: Path, artifacts: Path) -> None:
+    value = finish("tests.openvino_jobs:listen_badly", home / "log", artifact=str(artifacts / "bf16"))[0].value
+    assert value == {"error": "enough", "heard": 3, "after": 4}
+
+
+def test_a_checkpoint_the_exporter_cannot_take_ends_in_one_sentence_and_leaves_nothing(home: Path, tmp_path: Path) -> None:
+    broken = shutil.copytree(home / "qwen3", tmp_path / "broken")
+    config = json.loads((broken / "config.json").read_text())
+    (broken / "config.json").write_text(json.dumps({**config, "model_type": "llamalike"}))
+    with pytest.raises(PackError) as refused:
+        build(broken, "int8_asym", tmp_path / "place" / "out", home / "log")
+    assert refused.value.exit_code is ExitCode.INPUT
+    assert refused.value.message.startswith("OpenVINO could not convert the checkpoint: ") and "\n" not in refused.value.message
+    assert list((tmp_path / "place").iterdir()) == []
+
+
+def test_a_cancelled_conversion_leaves_nothing(home: Path, tmp_path: Path) -> None:
+    recipe = asdict(OpenVino().recipe("int4_sym_g128"))
+    arguments = {"checkpoint": str(home / "qwen3"), "recipe": recipe, "workload": {}, "out": str(tmp_path / "place" / "out")}
+    work = run_job(OpenVino.build_job, arguments, home / "log")
+    for message in work:
+        if message == Note("tracing the graph and compressing the weights"):
+            break
+    assert list((tmp_path / "place").iterdir()) != []
+    started = time.monotonic()
+    work.close()
+    assert time.monotonic() - started < 10
+    assert list((tmp_path / "place").iterdir()) == []
+
+
+def test_a_full_disk_is_called_a_full_disk(home: Path, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", f'mount -t tmpfs -o size=3m tmpfs {small} && exec "$@"', "sh"]
+    if shutil.which("unshare") is None or subprocess.run([*mount, "true"], capture_output=True).returncode:
+        pytest.skip("needs a user namespace that may mount a small disk")
+    script = (
+        "from dataclasses import asdict; from packager.errors import PackError; from tests.make_checkpoint import Silent\n"
+        "from targets.openvino import OpenVino; from targets.openvino.convert import convert\n"
+        "try:\n"
+        "    recipe = asdict(OpenVino().recipe('bf16'))\n"
+        f"    convert(Silent(), checkpoint={str(home / 'qwen2')!r}, recipe=recipe, workload={{}}, out={str(small / 'out')!r})\n"
+        "except PackError as error:\n"
+        "    print(int(error.exit_code), error.message)\n"
+    )
+    run = subprocess.run([*mount, sys.executable, "-c", script], capture_output=True, text=True, cwd=Path(__file__).parent.parent)
+    assert run.stdout.splitlines()[-1] == f"{int(ExitCode.RESOURCE)} The disk that holds {small} is full.", run.stderr
