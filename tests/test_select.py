@@ -97,6 +97,16 @@ def test_quality_takes_the_best_published_scores_that_fit() -> None:
     assert all(one is not None and two is not None and one >= two for one, two in pairwise(qualities))
 
 
+def test_quality_does_not_spend_memory_on_more_than_eight_bits() -> None:
+    found = fit(target(64 * GB), chat(prefer="quality"), "Qwen3-0.6B", "Qwen3-1.7B")
+    assert (found[0].variant.name, found[0].recipe.id) == ("Qwen3-1.7B", "plain:b8")
+
+
+def test_balanced_weighs_each_variant_in_the_recipe_that_the_target_prefers() -> None:
+    found = fit(target(64 * GB, recipes=("plain:b8",)), chat(prefer="balanced"), "Qwen3-0.6B", "Qwen3-1.7B", "Qwen3-4B", every=True)
+    assert found[0].recipe.id == "plain:b8"
+
+
 def test_speed_takes_the_fastest_at_four_bits_or_more() -> None:
     found = fit(target(), chat(prefer="speed"), "Qwen3-0.6B", "Qwen3-1.7B")
     assert (found[0].variant.name, found[0].recipe.id) == ("Qwen3-0.6B", "plain:b4")

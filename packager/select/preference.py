@@ -3,11 +3,12 @@
 * smallest: a target names its runtimes best first, so the first one in which anything passes is taken. In it each
   variant stands with its first passing recipe (the target's own recipes in their order, then the others from the
   least peak memory up, those under 4 bits per weight last), and the least peak memory wins.
-* quality: the highest mean of the use case's published scores, then the recipe that loses least.
+* quality: the highest mean of the use case's published scores, then the recipe with the most bits per weight, from 8
+  on all alike (KL divergence to f16 .0014 at Q8_0), then the target's first runtime.
 * speed: the highest forecast decode rate.
-* balanced: the knee of the Pareto front of quality, decode rate and peak memory: of all that no other candidate
-  beats on every count, the one nearest to the best of all three, quality on its own scale and the two others on
-  logarithmic ones, each stretched to 0..1 over the front.
+* balanced: the knee of the Pareto front of quality, decode rate and peak memory, each variant in its first passing
+  recipe as above: of all that no other one beats on every count, the one nearest to the best of all three, quality on
+  its own scale and the two others on logarithmic ones, each stretched to 0..1 over the front.
 
 Ties: peak memory, parameters, place of runtime and recipe in the target, name of the variant, id of the recipe.
 A coarse recipe, one under 4 bits per weight, stands behind all others: there the loss grows past what a larger variant gains
@@ -16,12 +17,14 @@ A coarse recipe, one under 4 bits per weight, stands behind all others: there th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from math import log, sqrt
 from typing import Any
 
 from packager.select.candidate import Candidate
 from packager.workload import Preference
+
+_LOSSLESS_BITS = 8.0
 
 
 def tie(candidate: Candidate) -> tuple[Any, ...]:
@@ -43,7 +46,8 @@ def _by_quality(candidate: Candidate) -> tuple[Any, ...]:
     # Without a score a variant cannot be compared: it stands behind all that can, the larger first.
     unknown = candidate.quality is None
     size = -(candidate.variant.params_total or 0) if unknown else 0
-    return (candidate.coarse, unknown, -(candidate.quality or 0), size, -candidate.bits_per_weight, tie(candidate))
+    bits = min(candidate.bits_per_weight, _LOSSLESS_BITS)
+    return (candidate.coarse, unknown, -(candidate.quality or 0), size, -bits, candidate.rank[0], tie(candidate))
 
 
 def _by_speed(candidate: Candidate) -> tuple[Any, ...]:
@@ -59,19 +63,22 @@ def recipe_order(candidate: Candidate) -> tuple[Any, ...]:
 
 def _smallest(passing: Sequence[Candidate]) -> list[Candidate]:
     """Runtime by runtime: first each variant in its first recipe, then the other recipes."""
-    by_variant: dict[tuple[int, str], list[Candidate]] = {}
-    for candidate in passing:
-        by_variant.setdefault((candidate.rank[0], candidate.variant.repo_id), []).append(candidate)
-    keyed = []
-    for (runtime, _), group in by_variant.items():
-        group.sort(key=recipe_order)
-        keyed += [((candidate.coarse, runtime, place > 0, tie(candidate)), candidate) for place, candidate in enumerate(group)]
-    return [candidate for _, candidate in sorted(keyed, key=lambda pair: pair[0])]
+    first = {id(candidate) for candidate in _first_forms(passing, lambda one: (one.rank[0], one.variant.repo_id))}
+    return sorted(passing, key=lambda one: (one.coarse, one.rank[0], id(one) not in first, tie(one)))
+
+
+def _first_forms(passing: Sequence[Candidate], group: Callable[[Candidate], Hashable]) -> list[Candidate]:
+    """Of each group the candidate that is tried first."""
+    first: dict[Hashable, Candidate] = {}
+    for candidate in sorted(passing, key=lambda one: (one.coarse, one.rank[0], recipe_order(one))):
+        first.setdefault(group(candidate), candidate)
+    return list(first.values())
 
 
 def _balanced(passing: Sequence[Candidate]) -> list[Candidate]:
+    forms = _first_forms(passing, lambda one: one.variant.repo_id)
+    pool = [one for one in forms if one.quality is not None and not one.coarse] or forms
     axes = {id(candidate): _axes(candidate) for candidate in passing}
-    pool = [candidate for candidate in passing if candidate.quality is not None and not candidate.coarse] or list(passing)
     front = pareto_front([axes[id(candidate)] for candidate in pool])
     if not front:
         return []
