@@ -23,6 +23,7 @@ COMMANDS = {
     "bench": "Measure a package again, beside its manifest.",
     "run": "Answer one prompt with a package.",
     "verify": "Check a package against its manifest, byte by byte.",
+    "tui": "The walkthrough from a device to a package, in the terminal.",
     "doctor": "Which engines are installed, and the line that adds one.",
     "cache": "What the build cache holds; --clear empties it.",
 }

@@ -1,0 +1,151 @@
+"""`qwen-pack tui`: the walkthrough from a device to a package, in the terminal."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Generator
+from typing import TYPE_CHECKING
+
+import click
+
+from packager.errors import usage
+
+if TYPE_CHECKING:
+    from packager.device import Target
+    from packager.runtime import Runtime
+    from targets.probe import Machine, Measurement
+    from tui.services import Services
+    from tui.settings import Settings
+
+LEAST = (60, 20)
+"""Columns and rows below which no screen can be read."""
+
+
+@click.command("tui")
+def command() -> int:
+    """The walkthrough from a device to a package, in the terminal.
+
+    \b
+    qwen-pack tui             ? shows every key, ctrl+p finds every action
+    """
+    _check_terminal()
+    _check_installed()
+    # Imported here: Textual takes longer to import than every other command takes altogether.
+    from tui.app import PackApp
+
+    app = PackApp(services(), _settings())
+    app.run()
+    return app.return_code or 0
+
+
+def _check_installed() -> None:
+    from importlib.util import find_spec
+
+    if any(find_spec(name) is None for name in ("textual", "textual_plotext")):
+        raise usage("The terminal interface is not installed here.", "Install it with: pip install 'qwen-pack[tui]'")
+
+
+def _check_terminal() -> None:
+    """A sentence in place of a broken picture. A driver in the environment means that a browser is the terminal."""
+    if os.environ.get("TEXTUAL_DRIVER"):
+        return
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise usage("The terminal interface needs a terminal, and this is none.", "Start it in a terminal; scripts use `qwen-pack build`.")
+    columns, rows = shutil.get_terminal_size()
+    if columns < LEAST[0] or rows < LEAST[1]:
+        raise usage(
+            f"The terminal has {columns} columns and {rows} rows; the interface needs {LEAST[0]} and {LEAST[1]}.",
+            "Make the window larger, or use `qwen-pack fit` and `qwen-pack build`.",
+        )
+
+
+def _settings() -> Settings:
+    """The person's own keys and theme; the file costs its reading only where there is one."""
+    from tui.settings import Settings, config_file, read
+
+    path = config_file()
+    if not path.is_file():
+        return Settings()
+    from textual.theme import BUILTIN_THEMES
+
+    from tui.bindings import all_ids
+
+    return read(path, all_ids(), tuple(BUILTIN_THEMES))
+
+
+def services() -> Services:
+    """The world outside the core, as the screens may see it."""
+    from tui.services import Services
+
+    return Services(
+        targets=_targets,
+        runtimes=_runtimes,
+        memory=_memory,
+        known_machine=_known_machine,
+        measure_machine=_measure_machine,
+        read_target=_read_target,
+    )
+
+
+def _targets() -> tuple[Target, ...]:
+    from targets import registry
+
+    return registry.targets()
+
+
+def _runtimes() -> tuple[Runtime, ...]:
+    from targets import registry
+
+    return registry.runtimes()
+
+
+def _read_target(name: str) -> Target:
+    from targets import registry
+
+    return registry.target(name)
+
+
+def _memory() -> tuple[int, int]:
+    from targets import machine
+
+    seen = machine.memory()
+    return seen.total, seen.available
+
+
+def _known_machine() -> Target | None:
+    from targets.probe import kept, look
+
+    machine = look()
+    measurement = kept(machine)
+    return None if measurement is None else _as_file(machine, measurement)
+
+
+def _measure_machine() -> Generator[str, None, Target]:
+    from targets.probe import keep, look, measure
+
+    machine = look()
+    notes = measure(machine)
+    try:
+        while True:
+            yield next(notes).text
+    except StopIteration as stop:
+        keep(machine, stop.value)
+        return _as_file(machine, stop.value)
+    finally:
+        notes.close()
+
+
+def _as_file(machine: Machine, measurement: Measurement) -> Target:
+    """This machine as a device file in the cache, so that the command line can name what the screens use."""
+    from packager.files import write_atomically
+    from packager.paths import cache_dir
+    from targets import registry
+    from targets.device_write import device_text
+    from targets.probe import as_target
+
+    path = cache_dir() / "this-machine.toml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, device_text(as_target(machine, measurement, "this-machine")).encode())
+    return registry.target(str(path))

@@ -1,0 +1,115 @@
+"""The application: themes, global keys, the palette, and the first screen. What happens on a screen is the screen's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+
+from tui.settings import Settings
+
+if TYPE_CHECKING:
+    from textual.dom import DOMNode
+    from textual.screen import Screen
+
+    from tui.services import Services
+
+
+class PackApp(App[int]):
+    """The walkthrough. `services` is all it knows of the world outside the core."""
+
+    TITLE = "qwen-pack"
+    CSS_PATH = "app.tcss"
+    ENABLE_COMMAND_PALETTE = True
+    # Textual declares these two in a way that type checkers take for instance variables.
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-normal"), (160, "-wide")]  # noqa: RUF012
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (32, "-tall")]  # noqa: RUF012
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("question_mark,f1", "help", "Help", id="app.help", tooltip="Every key of this screen"),
+        Binding("s,f2", "shelf", "Shelf", id="app.shelf", tooltip="The packages built so far", show=False),
+        Binding("ctrl+o", "jump", "Jump", id="app.jump", tooltip="Go to a part of the screen by a letter", show=False),
+        Binding("f3", "other_theme", "Light or dark", id="app.theme", tooltip="Switch between a light and a dark theme", show=False),
+        Binding("q", "leave", "Quit", id="app.quit", tooltip="Leave; asks while a build runs"),
+    ]
+
+    def __init__(self, services: Services, settings: Settings | None = None) -> None:
+        super().__init__()
+        self.services = services
+        self.settings = settings or Settings()
+
+    def on_mount(self) -> None:
+        """Take the person's settings, then show the first step."""
+        if self.settings.theme:
+            self.theme = self.settings.theme
+        self.set_keymap(dict(self.settings.keys))
+        for problem in self.settings.problems:
+            self.notify(problem, title="tui.toml", severity="warning", timeout=12)
+        self.push_screen(self.first_screen())
+
+    def first_screen(self) -> Screen[None]:
+        """Where the walkthrough begins."""
+        from tui.screens.device import DeviceScreen
+
+        return DeviceScreen()
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """Every action that has a key here, and the themes."""
+        from tui.bindings import described
+
+        for row in described(screen):
+            key = self.get_key_display(row.binding)
+            yield SystemCommand(row.title, f"{row.binding.tooltip or row.binding.description} ({key})", row.run)
+        yield SystemCommand("Theme", "Choose among all themes, light, dark and ANSI", self.action_change_theme)
+        yield SystemCommand("Screenshot", "Save this screen as an SVG", self.deliver_screenshot)
+
+    def handle_bindings_clash(self, clashed_bindings: set[Binding], node: DOMNode) -> None:
+        """A key that the settings gave to two actions: say so once."""
+        names = ", ".join(sorted(str(binding.id) for binding in clashed_bindings))
+        self.notify(f"One key stands for several actions: {names}. The first wins.", title="tui.toml", severity="warning")
+
+    def action_help(self) -> None:
+        """Every key of the screen below."""
+        from tui.screens.help import HelpScreen
+
+        if not isinstance(self.screen, HelpScreen):
+            self.push_screen(HelpScreen(self.screen))
+
+    def action_shelf(self) -> None:
+        """The packages built so far; comes back to where one was."""
+        from tui.screens.shelf import ShelfScreen
+
+        if not any(isinstance(screen, ShelfScreen) for screen in self.screen_stack):
+            self.push_screen(ShelfScreen())
+
+    def action_jump(self) -> None:
+        """Letters over every part that can be focused."""
+        from tui.screens.jump import JumpScreen
+
+        if not self.screen.is_modal:
+            self.push_screen(JumpScreen(self.screen), lambda widget: widget.focus() if widget is not None else None)
+
+    def action_other_theme(self) -> None:
+        """From a light theme to a dark one, and back."""
+        pairs = {"ansi-dark": "ansi-light", "ansi-light": "ansi-dark"}
+        self.theme = pairs.get(self.theme, "textual-light" if self.current_theme.dark else "textual-dark")
+
+    def action_leave(self) -> None:
+        """Quit at once, or ask where a build is at work."""
+        from tui.screens.build import BuildScreen
+
+        running = next((screen for screen in self.screen_stack if isinstance(screen, BuildScreen) and screen.progress.busy), None)
+        if running is None:
+            self.exit(0)
+            return
+        running.ask_to_leave()
+
+    async def action_quit(self) -> None:
+        """Textual's own ctrl+q asks as well."""
+        self.action_leave()
+
+    def copy(self, text: str, what: str) -> None:
+        """Put a text on the clipboard and say so."""
+        self.copy_to_clipboard(text)
+        self.notify(f"Copied: {what}", timeout=3)

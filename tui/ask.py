@@ -1,0 +1,100 @@
+"""What is asked of the core on the way from a device to a plan, as frozen values; no screen is known here."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from packager.workload import Preference, Workload, merge
+
+if TYPE_CHECKING:
+    from packager.device import Target
+    from packager.select import Candidate
+
+_MB = 10**6
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """The workload as far as the person has said it; None leaves it to the target and the use case.
+
+    Tokens, tokens per second, milliseconds, bytes: the fields of Workload, and the flags of the command line.
+    """
+
+    use_case: str | None = None
+    context: int | None = None
+    prompt: int | None = None
+    min_decode_tps: float | None = None
+    max_ttft_ms: float | None = None
+    max_artifact_bytes: int | None = None
+    max_memory_bytes: int | None = None
+    prefer: Preference | None = None
+
+    def flags(self) -> list[str]:
+        """The same as words of the command line; sizes become MB, rounded as the command line rounds them back."""
+        words: list[str] = []
+        for name, value in asdict(self).items():
+            if value is None:
+                continue
+            if name.endswith("_bytes"):
+                name, value = name.replace("_bytes", "_mb"), value / _MB
+            text = value if isinstance(value, str) else f"{value:.15g}"
+            words += [f"--{name.replace('_', '-')}", text]
+        return words
+
+    def enforced(self) -> frozenset[str]:
+        """The budgets that the person set, which fail a build that misses them."""
+        rules = {"decode": self.min_decode_tps, "ttft": self.max_ttft_ms}
+        return frozenset(rule for rule, value in rules.items() if value is not None)
+
+    def given(self) -> Mapping[str, Any]:
+        """Fields of Workload."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Everything that the table of candidates depends on. `weights` is `hub`, `dummy` or a folder; `kv` a cache type to try."""
+
+    target: Target
+    wish: Wish = Wish()
+    weights: str = "hub"
+    kv: str | None = None
+
+    def workload(self) -> Workload:
+        """The workload that the command line would make of the same wishes. Raises PackError where they contradict each other."""
+        return merge(self.wish.given(), self.target.workload)
+
+    def wishing(self, **fields: Any) -> Ask:
+        """The same with other wishes."""
+        return replace(self, wish=replace(self.wish, **fields))
+
+
+def build_command(ask: Ask, candidate: Candidate, out: Path | None = None) -> str:
+    """The command line that builds this candidate: the choice is named only where it is not the tool's own."""
+    words = ["qwen-pack", "build", "--target", target_word(ask.target)]
+    for name, value in named(ask, candidate).items():
+        words += [f"--{name}", value] if value else []
+    if ask.weights != "hub":
+        words += ["--weights", ask.weights]
+    words += ask.wish.flags()
+    if out is not None:
+        words += ["--out", str(out)]
+    return shlex.join(words)
+
+
+def named(ask: Ask, candidate: Candidate) -> dict[str, str | None]:
+    """`model` and `recipe` to name so that the core chooses this candidate; None leaves a choice to it."""
+    if candidate.verdict == "chosen" and ask.kv is None:
+        return {"model": None, "recipe": None}
+    local = ask.weights not in ("hub", "dummy")
+    return {"model": None if local else candidate.variant.name, "recipe": candidate.recipe.id}
+
+
+def target_word(target: Target) -> str:
+    """What --target takes: the name of a built-in target, else the file."""
+    builtin = not target.path or Path(target.path).parent.name == "devices"
+    return target.name if builtin else target.path

@@ -1,0 +1,131 @@
+"""The core as the screens ask it: one function per question, each free to raise PackError. Imports stay inside for the first paint."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from packager.errors import PackError, usage
+from tui.ask import Ask, named
+
+if TYPE_CHECKING:
+    from packager.events import Event
+    from packager.package import Package
+    from packager.plan import Plan
+    from packager.runtime import Runtime
+    from packager.select import Candidate, Miss
+    from tui.services import Services
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The answer to an Ask: every candidate, best first, the nearest misses where nothing fits, and seconds it took."""
+
+    ask: Ask
+    candidates: tuple[Candidate, ...]
+    misses: tuple[Miss, ...]
+    seconds: float
+
+    @property
+    def chosen(self) -> Candidate | None:
+        """The tool's own choice, None where nothing fits."""
+        return next((one for one in self.candidates if one.verdict == "chosen"), None)
+
+
+def find(services: Services, ask: Ask) -> Found:
+    """Measure the catalogue, or the checkpoint in the folder that was named, against the ask."""
+    from packager import catalog
+    from packager.planner import named_variants
+    from packager.select import candidates, choose, nearest_misses
+    from packager.select.cache_type import with_cache_type
+
+    started = time.perf_counter()
+    workload, runtimes = ask.workload(), served(services, ask)
+    if ask.kv is not None:
+        runtimes = with_cache_type(runtimes, ask.kv)
+    own = named_variants(None, ask.weights)
+    found = candidates(ask.target, workload, own or catalog.load(), runtimes, named=bool(own), every=True)
+    misses = () if choose(found) else nearest_misses(ask.target, workload, found, runtimes, named=bool(own))
+    return Found(ask, found, misses, time.perf_counter() - started)
+
+
+def served(services: Services, ask: Ask) -> tuple[Runtime, ...]:
+    """The installed adapters that the target names, in its order. Raises PackError where there is none."""
+    by_name = {runtime.name: runtime for runtime in services.runtimes()}
+    runtimes = tuple(by_name[name] for name in ask.target.runtimes if name in by_name)
+    if not runtimes:
+        raise usage(f"{ask.target.name} is served by {', '.join(ask.target.runtimes)}, and no adapter of these is installed.")
+    return runtimes
+
+
+def plan(services: Services, ask: Ask, candidate: Candidate, out: Path | None) -> Plan:
+    """The same plan that the command line makes of `build_command`."""
+    from packager.planner import make_plan
+
+    choice = named(ask, candidate)
+    return make_plan(
+        ask.target,
+        ask.workload(),
+        services.runtimes(),
+        model=choice["model"],
+        recipe=choice["recipe"],
+        weights=ask.weights,
+        out=out or services.folder / default_name(ask, candidate),
+        enforced=ask.wish.enforced(),
+    )
+
+
+def default_name(ask: Ask, candidate: Candidate) -> str:
+    """The package's own name, as the command line takes it without --out."""
+    from packager import sources
+    from packager.plan import package_name
+
+    return package_name(candidate, sources.parse(ask.weights, candidate.variant.repo_id))
+
+
+def problems(services: Services, plan: Plan) -> list[PackError]:
+    """What would stop the build, all of it."""
+    from packager.plan import problems as of_plan
+
+    return of_plan(plan, services.memory()[1])
+
+
+def build(plan: Plan) -> Generator[Event, None, Package]:
+    """The pipeline itself."""
+    from packager.pipeline import run
+
+    return run(plan)
+
+
+def bench(services: Services, package: Path) -> Generator[Event, None, dict[str, Any]]:
+    """Measure a package again."""
+    from packager import bench as core
+    from packager import manifest
+
+    name = str(manifest.read(package).data["runtime"].get("name"))
+    for runtime in services.runtimes():
+        if runtime.name == name:
+            return core.run(package, runtime)
+    raise usage(f"The package runs on {name}, and no adapter of that name is installed.", "`qwen-pack doctor` says what is missing.")
+
+
+def engine_log(stage: str) -> str:
+    """The end of what the engines themselves printed in the last run of a stage; empty where there is nothing."""
+    from packager.cache import BuildCache
+
+    try:
+        with BuildCache().log(stage).open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - 16384))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def packages(folder: Path) -> tuple[Package, ...]:
+    """The packages in a folder and those built elsewhere, newest first."""
+    from packager import shelf
+
+    return shelf.find(folder)

@@ -1,0 +1,107 @@
+"""A candidate, a plan and a forecast in words and signs: pairs of text and style for the screens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from packager.units import human_bytes, human_count
+from tui.bars import span
+from tui.describe import CONFIDENCE
+from tui.table import rate, wait
+
+if TYPE_CHECKING:
+    from packager.forecast import Forecast
+    from packager.memory import Footprint
+    from packager.select import Candidate, Miss, Step
+
+Parts = list[tuple[str, str]]
+FOOTPRINT = (
+    ("weights", "█", "$primary"),
+    ("kv_cache", "▓", "$accent"),
+    ("compute", "▒", "$warning"),
+    ("overhead", "░", "$foreground-muted"),
+)
+_VERDICTS = {
+    "chosen": ("★ chosen", "bold $text-success"),
+    "fits": ("✓ fits", "$text-success"),
+    "rejected": ("✗ rejected", "bold $text-error"),
+}
+
+
+def candidate(one: Candidate, misses: Sequence[Miss] = ()) -> Parts:
+    """The verdict with every reason, what would mend it, notes, scores and figures."""
+    text, style = _VERDICTS[one.verdict]
+    parts: Parts = [(f"{one.label}  ", "bold"), (f"{text}\n", style)]
+    for reason in one.reasons:
+        parts += [("• ", "$text-error"), (f"{reason.rule}: ", "bold"), (f"needs {reason.needs}, has {reason.has}\n", "")]
+    for miss in misses:
+        if (miss.candidate.variant.repo_id, miss.candidate.recipe.id) == (one.variant.repo_id, one.recipe.id):
+            parts += [("→ would fit with ", "$text-success"), (f"{miss.change} ({miss.flag})\n", "")]
+    parts += [(f"! {note}\n", "$text-warning") for note in one.notes]
+    if one.sized:
+        prints = one.footprint
+        parts += [
+            ("memory  ", "$foreground-muted"),
+            (f"{human_bytes(prints.peak)} peak = {_sum(prints)}\n", ""),
+            ("speed   ", "$foreground-muted"),
+            (f"{rate(one.forecast.decode_tps)} tok/s ({rate(one.forecast.low)}–{rate(one.forecast.high)}), ", ""),
+            (f"first token {wait(one.forecast.ttft_ms)}, {CONFIDENCE[one.forecast.confidence]}\n", ""),
+        ]
+    if one.scores:
+        parts += [("scores  ", "$foreground-muted"), (", ".join(f"{name} {value:g}" for name, value in one.scores.items()) + "\n", "")]
+    variant = one.variant
+    size = human_count(variant.params_total) if variant.params_total else "size not stated"
+    parts += [("model   ", "$foreground-muted"), (f"{size}, {variant.license or 'licence not stated'}, {variant.kind}", "")]
+    if one.sized:
+        parts.append((f", {one.bits_per_weight:.2f} bits per weight", ""))
+    return parts
+
+
+def _sum(prints: Footprint) -> str:
+    pieces = [("weights", prints.weights), ("cache", prints.kv_cache), ("compute", prints.compute), ("overhead", prints.overhead)]
+    text = " + ".join(f"{name} {human_bytes(size)}" for name, size in pieces if size)
+    return text if prints.total >= prints.peak else f"{text}; loading takes more"
+
+
+def forecast(one: Forecast, prompt: int, floor: float | None, width: int) -> Parts:
+    """The decode rate with its range on a scale, prefill, first token, and how sure that is."""
+    top = max(one.high, floor or 0) * 1.1
+    parts: Parts = [
+        ("decode       ", "$foreground-muted"),
+        (f"{rate(one.decode_tps)} tok/s", "bold"),
+        (f"  from {rate(one.low)} to {rate(one.high)}\n", ""),
+        (f"{span(one.low, one.decode_tps, one.high, top, width)}\n", "$primary"),
+    ]
+    if floor:
+        column = min(width - 1, round(floor / top * (width - 1)))
+        parts.append(
+            (f"{' ' * column}▲ asked {floor:g}\n" if column < width - 12 else f"{' ' * (column - 10)}asked {floor:g} ▲\n", "$text-warning")
+        )
+    return [
+        *parts,
+        ("first token  ", "$foreground-muted"),
+        (f"{wait(one.ttft_ms)}", "bold"),
+        (f"  after {prompt:,} tokens\n", ""),
+        ("prefill      ", "$foreground-muted"),
+        (f"{rate(one.prefill_tps)} tok/s\n", ""),
+        ("confidence   ", "$foreground-muted"),
+        (CONFIDENCE[one.confidence], ""),
+    ]
+
+
+def step(one: Step) -> Parts:
+    """A neighbour of the choice: what it costs and gains."""
+    arrow, style = ("▼ smaller", "$text-success") if one.direction == "down" else ("▲ larger", "$text-warning")
+    fits = "" if one.candidate.passes else "  ✗ " + "; ".join(map(str, one.candidate.reasons))
+    scores = "".join(f", {name} {value:+g}" for name, value in one.scores.items())
+    return [
+        (f"{arrow}  ", style),
+        (f"{one.candidate.label}  ", "bold"),
+        (f"{_signed(one.memory_bytes)} memory, {one.decode_tps:+.1f} tok/s{scores}", ""),
+        (f"{fits}\n", "$text-error"),
+    ]
+
+
+def _signed(size: int) -> str:
+    return f"{'+' if size >= 0 else '−'}{human_bytes(abs(size))}"

@@ -1,0 +1,98 @@
+"""What a manifest says, as rows for people: predicted beside measured, budgets, files. Every number keeps its kind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from packager.budgets import quantity, sentence
+from packager.manifest import Manifest
+from packager.units import human_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One line: predicted and measured as text (empty where there is none), and the ratio measured / predicted."""
+
+    label: str
+    predicted: str
+    measured: str
+    ratio: float | None = None
+
+    @property
+    def off(self) -> str:
+        """How far the measurement lies from the prediction: `+12 %`."""
+        return "" if self.ratio is None else f"{(self.ratio - 1) * 100:+.0f} %"
+
+
+def figures(data: dict[str, Any]) -> list[Figure]:
+    """The rows of a package's manifest; what is not there is left out."""
+    predicted, measured = data.get("predicted") or {}, data.get("measured") or {}
+    footprint, forecast = predicted.get("footprint") or {}, predicted.get("forecast") or {}
+    prompt = measured.get("prompt_tokens")
+    rows = [
+        ("model files", predicted.get("artifact_bytes"), data.get("artifact_bytes"), "B"),
+        ("peak memory", footprint.get("peak"), measured.get("peak_memory_bytes"), "B"),
+        ("decode", forecast.get("decode_tps"), measured.get("decode_tps"), "tok/s"),
+        ("prefill", forecast.get("prefill_tps"), measured.get("prefill_tps"), "tok/s"),
+        (f"first token, {prompt} tokens" if prompt else "first token", forecast.get("ttft_ms"), measured.get("ttft_ms"), "ms"),
+        ("token, median", None, measured.get("token_ms_median"), "ms"),
+        ("token, P95", None, measured.get("token_ms_p95"), "ms"),
+        ("load", None, measured.get("load_s"), "s"),
+    ]
+    return [_figure(label, before, after, unit) for label, before, after, unit in rows if before is not None or after is not None]
+
+
+def _figure(label: str, before: float | None, after: float | None, unit: str) -> Figure:
+    ratio = after / before if before and after is not None else None
+    return Figure(label, "" if before is None else quantity(before, unit), "" if after is None else quantity(after, unit), ratio)
+
+
+def verdicts(data: dict[str, Any]) -> list[tuple[bool, str]]:
+    """The budgets: passed or not, and the sentence; one that only reports says so."""
+    rows = []
+    for row in data.get("verdicts") or []:
+        note = "" if row["passed"] or row["enforced"] else " (on this machine; not enforced)"
+        rows.append((bool(row["passed"]), sentence(row) + note))
+    return rows
+
+
+def files(manifest: Manifest) -> list[tuple[str, str, str]]:
+    """Path, size, sha256 of every file, the largest first."""
+    ordered = sorted(manifest.files, key=lambda entry: (-entry.size, entry.path))
+    return [(entry.path, human_bytes(entry.size), entry.sha256) for entry in ordered]
+
+
+def token_times(data: dict[str, Any]) -> list[list[float]]:
+    """Milliseconds between tokens per trial of the smoke benchmark; empty where the package keeps none."""
+    rows = (data.get("measured") or {}).get("token_ms")
+    if not isinstance(rows, list):
+        return []
+    return [row for row in rows if isinstance(row, list) and row and all(isinstance(value, int | float) for value in row)]
+
+
+def heading(data: dict[str, Any]) -> str:
+    """What it is, for what, when."""
+    source = " · random weights" if (data.get("source") or {}).get("kind") == "dummy" else ""
+    built = str(data.get("created", ""))[:16].replace("T", " ")
+    what = f"{data['variant'].get('repo_id', '')} · {data['recipe'].get('id', '')} · for {data.get('target', '?')}{source}"
+    return f"{what} · {built}" if built else what
+
+
+def provenance(data: dict[str, Any]) -> str:
+    """Where the measurement comes from, in one line."""
+    measured = data.get("measured") or {}
+    if not measured:
+        return "not measured"
+    machine = measured.get("machine")
+    name = machine.get("processor") if isinstance(machine, dict) else machine
+    noisy = " · NOISY: other programs used the processor" if measured.get("noisy") else ""
+    return f"measured {str(measured.get('measured_at', ''))[:10]} on {name}{noisy}"
+
+
+def quality(data: dict[str, Any]) -> str:
+    """The quality figures of the package in one line, or why there are none."""
+    found = data.get("quality")
+    if isinstance(found, dict) and found:
+        return ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in found.items() if isinstance(value, int | float))
+    return "none: the weights are random" if (data.get("source") or {}).get("kind") == "dummy" else "not measured"

@@ -1,0 +1,119 @@
+"""Points of the Pareto plot without a screen: memory, speed, quality, who is on the front, and the limits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from packager.package import Package
+    from packager.select import Candidate
+    from tui.core import Found
+
+Axis = Literal["memory", "speed", "quality"]
+UNITS: dict[Axis, str] = {"memory": "peak memory, GB", "speed": "decode, tok/s", "quality": "published score"}
+PAIRS: tuple[tuple[Axis, Axis], ...] = (("memory", "speed"), ("memory", "quality"), ("speed", "quality"))
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Bytes, tokens per second, mean of published scores (None where unknown)."""
+
+    label: str
+    memory: float
+    speed: float
+    quality: float | None
+
+    def at(self, axis: Axis) -> float | None:
+        """The value on an axis, memory in GB."""
+        return {"memory": self.memory / 1e9, "speed": self.speed, "quality": self.quality}[axis]
+
+
+@dataclass(frozen=True, slots=True)
+class Scatter:
+    """What is plotted: `kind` says whether it was predicted or measured; limits are bytes and tokens per second."""
+
+    title: str
+    kind: str
+    points: tuple[Point, ...]
+    memory_limit: float | None = None
+    speed_floor: float | None = None
+
+    def shown(self, pair: tuple[Axis, Axis]) -> list[Point]:
+        """The points that have both values."""
+        return [point for point in self.points if all(point.at(axis) is not None for axis in pair)]
+
+    def front(self, pair: tuple[Axis, Axis]) -> dict[str, Point]:
+        """The points that no other beats on both axes, by letter, from the least memory (or the lowest speed) up."""
+        points = self.shown(pair)
+        best = [point for point in points if not any(_beats(other, point, pair) for other in points)]
+        unique: dict[tuple[float, float], Point] = {}
+        for point in best:
+            unique.setdefault((_good(point, pair[0]), _good(point, pair[1])), point)
+        ordered = sorted(unique.values(), key=lambda point: (point.at(pair[0]) or 0, point.at(pair[1]) or 0))
+        return dict(zip(_LETTERS, ordered, strict=False))
+
+
+def _good(point: Point, axis: Axis) -> float:
+    """The value, the more the better."""
+    value = point.at(axis) or 0.0
+    return -value if axis == "memory" else value
+
+
+def _beats(one: Point, other: Point, pair: tuple[Axis, Axis]) -> bool:
+    ours, theirs = [_good(one, axis) for axis in pair], [_good(other, axis) for axis in pair]
+    return all(a >= b for a, b in zip(ours, theirs, strict=True)) and ours != theirs
+
+
+def of_candidates(found: Found) -> Scatter:
+    """Everything that fits; where nothing does, everything that could be sized."""
+    workload = found.ask.workload()
+    fitting = [one for one in found.candidates if one.passes] or [one for one in found.candidates if one.sized]
+    limits = [found.ask.target.device.available_bytes, *([workload.max_memory_bytes] if workload.max_memory_bytes else [])]
+    points = tuple(Point(_label(one), one.footprint.peak, one.forecast.decode_tps, one.quality) for one in fitting)
+    return Scatter(f"{workload.use_case} on {found.ask.target.name}", "predicted", points, min(limits), workload.min_decode_tps)
+
+
+def _label(one: Candidate) -> str:
+    return f"{one.variant.name} {one.recipe.id}"
+
+
+def of_packages(packages: Sequence[Package]) -> Scatter:
+    """Every package that was measured; quality is the mean of the published scores of its use case, where there are all."""
+    points = []
+    limits: list[float] = []
+    floors: list[float] = []
+    for package in packages:
+        data = package.manifest.data
+        measured = data.get("measured") or {}
+        memory, speed = measured.get("peak_memory_bytes"), measured.get("decode_tps")
+        if memory is None or speed is None:
+            continue
+        points.append(Point(package.manifest.name, memory, speed, published_quality(data)))
+        for row in data.get("verdicts") or []:
+            if row["rule"] == "memory":
+                limits.append(row["limit"])
+            elif row["rule"] == "decode":
+                floors.append(row["limit"])
+    return Scatter("packages on the shelf", "measured", tuple(points), min(limits, default=None), max(floors, default=None))
+
+
+def published_quality(data: dict[str, object]) -> float | None:
+    """The mean of the use case's published scores of the packaged variant; None for random weights and unknown variants."""
+    from packager import catalog
+    from packager.errors import PackError
+    from packager.select.rules import published
+    from packager.usecases import use_case
+
+    source, variant, workload = data.get("source"), data.get("variant"), data.get("workload")
+    if not (isinstance(source, dict) and isinstance(variant, dict) and isinstance(workload, dict)) or source.get("kind") == "dummy":
+        return None
+    try:
+        found, case = catalog.find(str(variant.get("repo_id"))), use_case(str(workload.get("use_case")))
+    except PackError:
+        return None
+    scores = [published(found, name, case.modes) for name in case.quality]
+    known = [score for score in scores if score is not None]
+    return sum(known) / len(known) if known and len(known) == len(scores) else None

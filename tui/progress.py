@@ -1,0 +1,129 @@
+"""A running build as one frozen value, advanced by the pipeline's events; the screen draws whatever it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from packager.events import Event, StageFailed, StageFinished, StageMemory, StageNote, StageProgress, StageStarted
+from packager.units import human_bytes, human_seconds
+
+Status = Literal["waiting", "running", "done", "cached", "failed", "cancelled"]
+MARKS: dict[Status, str] = {"waiting": "○", "running": "●", "done": "✓", "cached": "✓", "failed": "✗", "cancelled": "–"}
+_MOST_SAMPLES = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One row. Times are seconds of the screen's clock; `done` of `total` `unit` as the event says."""
+
+    name: str
+    title: str
+    status: Status = "waiting"
+    started: float | None = None
+    seconds: float | None = None
+    done: int = 0
+    total: int | None = None
+    unit: str = "B"
+    says: str = ""
+
+    @property
+    def share(self) -> float | None:
+        """How far it is, 0 to 1; None while nobody knows."""
+        if self.status in ("done", "cached"):
+            return 1.0
+        return min(1.0, self.done / self.total) if self.total else None
+
+    def amount(self) -> str:
+        """`310 MB of 1.19 GB`, `3 of 5 answers`, or what it last said."""
+        if self.status != "running" or not (self.done or self.total):
+            return self.says
+        if self.unit == "B":
+            return f"{human_bytes(self.done)} of {human_bytes(self.total)}" if self.total else human_bytes(self.done)
+        return f"{self.done} of {self.total} {self.unit}" if self.total else f"{self.done} {self.unit}"
+
+    def time(self, now: float) -> str:
+        """How long it took, or has been running."""
+        if self.status == "cached":
+            return "cached"
+        if self.seconds is not None:
+            return human_seconds(self.seconds)
+        return human_seconds(max(0.0, now - self.started)) if self.started is not None else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a build ended: the stage (empty where it never came to one), a sentence and the way on."""
+
+    stage: str
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The whole build. `memory` are bytes the running stage had resident, newest last; `lines` what was said, oldest first."""
+
+    stages: tuple[Stage, ...]
+    memory: tuple[int, ...] = ()
+    lines: tuple[str, ...] = ()
+    failure: Failure | None = None
+    state: Literal["running", "stopping", "cancelled", "failed", "done"] = "running"
+
+    @property
+    def running(self) -> Stage | None:
+        """The stage at work."""
+        return next((stage for stage in self.stages if stage.status == "running"), None)
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is still at work."""
+        return self.state in ("running", "stopping")
+
+
+def before(titles: dict[str, str]) -> Progress:
+    """A build that has not begun: a waiting row per stage, `titles` by name in order."""
+    return Progress(tuple(Stage(name, title) for name, title in titles.items()))
+
+
+def advance(progress: Progress, event: Event, now: float) -> Progress:
+    """The build after the event; `now` is the screen's clock, seconds."""
+    match event:
+        case StageStarted():
+            said = f"[{event.index}/{event.count}] {event.title}"
+            return _with(progress, event.stage, said, status="running", started=now, seconds=None, done=0, total=None, says="")
+        case StageProgress():
+            return _with(progress, event.stage, None, done=event.done, total=event.total, unit=event.unit)
+        case StageMemory():
+            return replace(progress, memory=(*progress.memory, event.resident_bytes)[-_MOST_SAMPLES:])
+        case StageNote():
+            return _with(progress, event.stage, event.text, says=event.text)
+        case StageFinished():
+            status: Status = "cached" if event.cached else "done"
+            how = "cached" if event.cached else f"done in {human_seconds(event.seconds)}"
+            said = f"{how}: {event.summary}" if event.summary else how
+            return _with(progress, event.stage, said, status=status, seconds=event.seconds, says=event.summary)
+        case StageFailed():
+            failed = _with(progress, event.stage, f"failed: {event.message}", status="failed", says=event.message)
+            return replace(failed, failure=Failure(event.stage, event.message, event.hint), state="failed")
+
+
+def stopped(progress: Progress, failure: Failure | None, now: float) -> Progress:
+    """The build after it ended without a package: cancelled, or failed where no event said so."""
+    if failure is None:
+        rows = tuple(
+            replace(stage, status="cancelled", seconds=now - (stage.started or now), says="cancelled")
+            if stage.status == "running"
+            else stage
+            for stage in progress.stages
+        )
+        return replace(progress, stages=rows, lines=(*progress.lines, "cancelled"), state="cancelled")
+    if progress.failure is not None:
+        return progress
+    return replace(progress, failure=failure, lines=(*progress.lines, f"failed: {failure.message}"), state="failed")
+
+
+def _with(progress: Progress, name: str, line: str | None, **fields: object) -> Progress:
+    rows = tuple(replace(stage, **fields) if stage.name == name else stage for stage in progress.stages)  # type: ignore[arg-type]
+    lines = progress.lines if line is None else (*progress.lines, line)
+    return replace(progress, stages=rows, lines=lines)

@@ -1,0 +1,201 @@
+"""Step 2: what is it for? A use case with its floors explained, limits on sliders, and where the weights come from."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.content import Content
+from textual.widgets import Input, OptionList, Static
+from textual.widgets.option_list import Option
+
+from packager.errors import PackError, usage
+from packager.usecases import use_case, use_case_names
+from packager.workload import merge
+from tui import describe
+from tui.screens.base import BACK, COPY, Problem, StepScreen
+from tui.widgets.lists import VimList
+from tui.widgets.slider import Slider
+
+if TYPE_CHECKING:
+    from packager.workload import Workload
+    from tui.ask import Ask
+
+_FIELDS = (
+    ("context", "Context"),
+    ("prompt", "Prompt"),
+    ("min_decode_tps", "Speed"),
+    ("max_ttft_ms", "First token"),
+    ("max_artifact_bytes", "Files"),
+    ("max_memory_bytes", "Memory"),
+    ("prefer", "Prefer"),
+)
+_LIMITS = {"min_decode_tps": "at least {}", "max_ttft_ms": "within {}", "max_artifact_bytes": "up to {}", "max_memory_bytes": "up to {}"}
+_SOURCES = (
+    ("hub", "from the hub", "The chosen variant's weights are fetched from the Hugging Face hub, pinned to a full commit."),
+    ("dummy", "random (dummy)", "Random weights of the true shape: size, speed and memory are real, answers mean nothing."),
+    ("folder", "from a folder", "A hub snapshot, or what save_pretrained wrote: its own checkpoint is packaged."),
+)
+
+
+class NeedScreen(StepScreen):
+    """The workload as the person wishes it; nothing said means what the target and the use case say."""
+
+    STEP = 2
+    CSS_PATH = "need.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("n", "go_on", "Candidates", id="need.next", tooltip="See what runs there"),
+        Binding("r", "reset", "Reset", id="need.reset", tooltip="Forget every limit that was set here"),
+        Binding("j", "app.focus_next", "Next", id="need.down", tooltip="The next line", show=False),
+        Binding("k", "app.focus_previous", "Previous", id="need.up", tooltip="The line before", show=False),
+        Binding("down", "app.focus_next", "Next", show=False),
+        Binding("up", "app.focus_previous", "Previous", show=False),
+        Binding("enter", "go_on", "Candidates", id="need.enter", tooltip="See what runs there", show=False),
+        BACK,
+        COPY,
+    ]
+
+    def __init__(self, ask: Ask) -> None:
+        super().__init__()
+        self.ask = ask
+
+    @property
+    def base(self) -> Workload:
+        """The workload where only the use case is said."""
+        return merge({"use_case": self.ask.wish.use_case}, self.ask.target.workload)
+
+    def body(self) -> ComposeResult:
+        """Use cases on the left, limits on the right, the reason for the focused one below."""
+        base = self.base
+        with Horizontal(id="need"):
+            yield VimList(*(Option(name, id=name) for name in use_case_names()), id="use-cases")
+            with Vertical(id="need-right"):
+                with VerticalScroll(id="limits", can_focus=False):
+                    for field, label in _FIELDS:
+                        value = getattr(self.ask.wish, field)
+                        shown = getattr(base, field) if value is None else value
+                        yield Slider(label, self._steps(field), shown, id=f"limit-{field}")
+                    kind = self.ask.weights if self.ask.weights in ("hub", "dummy") else "folder"
+                    yield Slider("Weights", [(key, text) for key, text, _ in _SOURCES], kind, id="weights")
+                    yield Input(
+                        "" if kind != "folder" else self.ask.weights,
+                        placeholder="path of the checkpoint's folder",
+                        id="weights-folder",
+                        compact=True,
+                    )
+                with VerticalScroll(id="why", can_focus=False):
+                    yield Static(id="why-text")
+                    yield Problem(id="need-problem")
+
+    def on_mount(self) -> None:
+        """Stand on the use case."""
+        cases = self.query_one("#use-cases", VimList)
+        cases.border_title = "What is it for?"
+        self.query_one("#limits").border_title = f"Limits on {self.ask.target.name}"
+        self.query_one("#why").border_title = "Why"
+        cases.highlighted = use_case_names().index(self.base.use_case)
+        self.query_one("#weights-folder").display = self.query_one("#weights", Slider).value == "folder"
+        cases.focus()
+        self._explain()
+
+    def _steps(self, field: str) -> list[tuple[object, str]]:
+        form = _LIMITS.get(field, "{}")
+        return [(value, form.format(text) if value else text) for value, text in describe.steps(field, getattr(self.base, field))]
+
+    @on(OptionList.OptionHighlighted, "#use-cases")
+    def _case(self, event: OptionList.OptionHighlighted) -> None:
+        name = event.option.id
+        default = self.ask.target.workload.use_case
+        self.ask = self.ask.wishing(use_case=None if name == default else name)
+        for field, _ in _FIELDS:
+            value = getattr(self.ask.wish, field)
+            self.query_one(f"#limit-{field}", Slider).show(self._steps(field), getattr(self.base, field) if value is None else value)
+        self._explain()
+
+    @on(OptionList.OptionSelected, "#use-cases")
+    def _case_chosen(self) -> None:
+        self.action_go_on()
+
+    @on(Slider.Moved)
+    def _moved(self, event: Slider.Moved) -> None:
+        if event.slider.id == "weights":
+            folder = self.query_one("#weights-folder", Input)
+            folder.display = event.value == "folder"
+            if event.value == "folder":
+                folder.focus()
+        else:
+            field = str(event.slider.id).removeprefix("limit-")
+            self.ask = self.ask.wishing(**{field: None if event.value == getattr(self.base, field) else event.value})
+        self._explain()
+
+    def on_descendant_focus(self) -> None:
+        """Explain the line that was come to."""
+        self._explain()
+
+    def _explain(self) -> None:
+        """The reason of the focused line: of a use case its summary and floors, of a limit its source."""
+        case, focused = use_case(self.base.use_case), self.focused
+        parts: list[tuple[str, str]] = []
+        if isinstance(focused, Slider) and focused.id == "weights":
+            parts = [(next(text for key, _, text in _SOURCES if key == focused.value), "")]
+        elif isinstance(focused, Slider):
+            field = str(focused.id).removeprefix("limit-")
+            if getattr(self.ask.wish, field) is not None:
+                parts = [("Set by you. ", "bold $text-accent")]
+            parts.append((describe.reason(field, self.base), ""))
+        else:
+            parts = [(f"{case.name}: ", "bold"), (f"{case.summary}\n", "")]
+            parts += [(f"• {sentence}\n", "") for sentence in describe.floors(case)]
+            if self.ask.target.workload.use_case == case.name:
+                parts.append((f"{self.ask.target.name} is meant for it by default.", "$foreground-muted"))
+        self.query_one("#why-text", Static).update(Content.assemble(*parts))
+
+    @on(Input.Submitted, "#weights-folder")
+    def _folder(self) -> None:
+        self.action_go_on()
+
+    def action_go_on(self) -> None:
+        """To the candidates, unless the wishes contradict each other or the folder is none."""
+        from tui.screens.candidates import CandidatesScreen
+
+        problem = self.query_one("#need-problem", Problem)
+        problem.clear()
+        try:
+            self.ask = self._with_weights()
+            self.ask.workload()
+        except PackError as error:
+            problem.show(error.message, error.hint)
+            problem.scroll_visible()
+            return
+        self.app.push_screen(CandidatesScreen(self.ask))
+
+    def _with_weights(self) -> Ask:
+        kind = self.query_one("#weights", Slider).value
+        if kind != "folder":
+            return replace(self.ask, weights=kind)
+        text = self.query_one("#weights-folder", Input).value.strip()
+        folder = Path(text).expanduser()
+        if not text or not folder.is_dir():
+            raise usage(f"There is no folder {text!r}." if text else "No folder is named.", "Write the path of a checkpoint's folder.")
+        return replace(self.ask, weights=str(folder))
+
+    def action_reset(self) -> None:
+        """Every limit as the use case has it."""
+        self.ask = self.ask.wishing(**{field: None for field, _ in _FIELDS})
+        for field, _ in _FIELDS:
+            self.query_one(f"#limit-{field}", Slider).show(self._steps(field), getattr(self.base, field))
+        self._explain()
+
+    def home(self) -> None:
+        """The use cases."""
+        self.query_one("#weights", Slider).focus()
+
+    def copied(self) -> tuple[str, str] | None:
+        """The flags of the workload."""
+        return shlex.join(self.ask.wish.flags()) or "(no flags: all as the use case asks)", "the flags of this need"

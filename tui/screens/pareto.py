@@ -1,0 +1,134 @@
+"""Memory against speed against quality: the front carries letters, everything else is a dot, limits are lines."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, VerticalScroll
+from textual.content import Content
+from textual.widgets import Static
+
+from packager.units import human_bytes
+from tui.points import PAIRS, UNITS, Axis, Scatter, of_candidates, of_packages
+from tui.screens.base import BACK, COPY, StepScreen
+from tui.table import rate
+from tui.widgets.plots import colours, draw
+
+
+class ScatterPlot(Static):
+    """The points on two axes."""
+
+    def __init__(self, scatter: Scatter, pair: tuple[Axis, Axis], *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.scatter, self.pair = scatter, pair
+
+    def on_mount(self) -> None:
+        """Again in the colours of another theme."""
+        self.app.theme_changed_signal.subscribe(self, lambda _: self.draw())
+
+    def on_resize(self) -> None:
+        """For the new size."""
+        self.draw()
+
+    def draw(self) -> None:
+        """Dots first, then lines, letters on top."""
+        scatter, (x, y) = self.scatter, self.pair
+        points, front = scatter.shown(self.pair), scatter.front(self.pair)
+        if not points:
+            self.update(Content.styled(f"\n No point has both: {UNITS[x]}, and {UNITS[y]}.", "$foreground-muted"))
+            return
+
+        def paint(plot: Any) -> None:
+            first, second, _ = colours(self)
+            plot.scatter([point.at(x) for point in points], [point.at(y) for point in points], marker="·")
+            for axis, line in ((x, plot.vline), (y, plot.hline)):
+                limit = {"memory": scatter.memory_limit and scatter.memory_limit / 1e9, "speed": scatter.speed_floor, "quality": None}[axis]
+                values = [point.at(axis) or 0 for point in points]
+                # A limit far beyond every point would press them into a corner; the legend still states it.
+                if limit and limit <= 1.5 * max(values):
+                    line(limit, color=second)
+            for letter, point in front.items():
+                plot.scatter([point.at(x)], [point.at(y)], marker=letter, color=first)
+            plot.xlabel(UNITS[x])
+            plot.ylabel(UNITS[y])
+
+        draw(self, paint)
+
+
+class ParetoScreen(StepScreen):
+    """The plot and the names of the letters."""
+
+    HEADING = "Pareto front"
+    CSS_PATH = "pareto.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("a,right,l", "axes(1)", "Other axes", id="pareto.axes", tooltip="Memory and speed, memory and quality, speed and quality"),
+        Binding("left,h", "axes(-1)", "Axes before", id="pareto.axes-back", tooltip="The pair of axes before", show=False),
+        BACK,
+        COPY,
+    ]
+
+    def __init__(self, scatter: Scatter) -> None:
+        super().__init__()
+        self._scatter = scatter
+        self._pair = 0
+
+    def body(self) -> ComposeResult:
+        """Plot on the left, legend on the right."""
+        with Horizontal(id="pareto"):
+            yield ScatterPlot(self._scatter, PAIRS[0], id="pareto-plot")
+            with VerticalScroll(id="pareto-legend"):
+                yield Static(id="pareto-text")
+
+    def on_mount(self) -> None:
+        """Say what is what."""
+        self.query_one("#pareto-plot").border_title = f"{self._scatter.title}, {self._scatter.kind}"
+        self.query_one("#pareto-legend").border_title = "On the front"
+        self.query_one("#pareto-legend").focus()
+        self._legend()
+
+    def _legend(self) -> None:
+        pair = PAIRS[self._pair]
+        parts: list[tuple[str, str]] = []
+        for letter, point in self._scatter.front(pair).items():
+            score = "" if point.quality is None else f", score {point.quality:.1f}"
+            parts += [
+                (f"{letter} ", "bold $text-primary"),
+                (f"{point.label}\n", "bold"),
+                (f"  {human_bytes(point.memory)}, {rate(point.speed)} tok/s{score}\n", "$foreground-muted"),
+            ]
+        rest = len(self._scatter.shown(pair)) - len(self._scatter.front(pair))
+        if rest:
+            parts.append((f"· {rest} more that another one beats or equals\n", ""))
+        left = len(self._scatter.points) - len(self._scatter.shown(pair))
+        if left:
+            parts.append((f"{left} have no published score\n", "$foreground-muted"))
+        if self._scatter.memory_limit:
+            parts.append((f"memory limit {human_bytes(self._scatter.memory_limit)}\n", "$text-warning"))
+        if self._scatter.speed_floor:
+            parts.append((f"least speed {self._scatter.speed_floor:g} tok/s\n", "$text-warning"))
+        self.query_one("#pareto-text", Static).update(Content.assemble(*parts))
+
+    def action_axes(self, step: int) -> None:
+        """Another pair of axes."""
+        self._pair = (self._pair + step) % len(PAIRS)
+        plot = self.query_one(ScatterPlot)
+        plot.pair = PAIRS[self._pair]
+        plot.draw()
+        self._legend()
+
+    def home(self) -> None:
+        """The legend."""
+        self.query_one("#pareto-legend").focus()
+
+    def copied(self) -> tuple[str, str] | None:
+        """The front, tab-separated."""
+        rows = [
+            f"{point.label}\t{point.memory:.0f}\t{point.speed:.3g}\t{point.quality}"
+            for point in self._scatter.front(PAIRS[self._pair]).values()
+        ]
+        return "\n".join(rows), "the front: name, bytes, tok/s, score"
+
+
+__all__ = ["ParetoScreen", "ScatterPlot", "of_candidates", "of_packages"]

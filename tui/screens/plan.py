@@ -1,0 +1,212 @@
+"""Step 4: what will be built, what it will take and how fast it should be; the same as a command line; where it goes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.content import Content
+from textual.events import Resize
+from textual.message import Message
+from textual.widgets import Input, Static
+
+from packager.errors import from_foreign
+from packager.units import human_bytes
+from tui import explain
+from tui.ask import build_command
+from tui.screens.base import BACK, Failed, Problem, StepScreen
+from tui.widgets.stacked import Part, Stacked
+
+if TYPE_CHECKING:
+    from packager.errors import PackError
+    from packager.plan import Plan
+    from packager.select import Candidate
+    from tui.core import Found
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A plan, and what would stop it."""
+
+    plan: Plan
+    problems: tuple[PackError, ...]
+
+
+class Planned(Message):
+    """The plan is made and checked."""
+
+    def __init__(self, checked: Checked) -> None:
+        super().__init__()
+        self.checked = checked
+
+
+class PlanScreen(StepScreen):
+    """Footprint, forecast, reasons, command; Build starts only what nothing stands against."""
+
+    STEP = 4
+    CSS_PATH = "plan.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter,b", "build", "Build", id="plan.build", tooltip="Fetch, convert, measure and package"),
+        Binding("y", "copy", "Copy command", id="screen.copy", tooltip="Copy the command line that does the same"),
+        Binding("f", "folder", "Folder", id="plan.folder", tooltip="Where the package is written"),
+        BACK,
+    ]
+
+    def __init__(self, found: Found, candidate: Candidate) -> None:
+        super().__init__()
+        self.found, self.candidate, self.ask = found, candidate, found.ask
+        self.out: Path | None = None
+        self.checked: Checked | None = None
+
+    def body(self) -> ComposeResult:
+        """Footprint and forecast beside each other, then why, then command and folder."""
+        with VerticalScroll(id="plan", can_focus=False):
+            with Horizontal(id="plan-top"):
+                with Vertical(id="plan-memory"):
+                    yield Static(id="plan-peak")
+                    yield Stacked(id="plan-footprint")
+                with Vertical(id="plan-speed"):
+                    yield Static(id="plan-forecast")
+            with Vertical(id="plan-why"):
+                yield Static(id="plan-why-text")
+            with Vertical(id="plan-command"):
+                yield Static(id="plan-command-text")
+                with Horizontal(id="plan-out"):
+                    yield Static("package in ", id="plan-out-label")
+                    yield Input(id="plan-folder", compact=True)
+            yield Problem(id="plan-problem")
+
+    def on_mount(self) -> None:
+        """Draw what is known at once; the plan is made and checked behind it."""
+        one = self.candidate
+        for name, title in (
+            ("memory", "Memory"),
+            ("speed", "Speed"),
+            ("why", "Why this one"),
+            ("command", "The same from the command line"),
+        ):
+            self.query_one(f"#plan-{name}").border_title = title
+        limit = self.ask.target.device.available_bytes
+        self.query_one("#plan-peak", Static).update(
+            Content.assemble(
+                (human_bytes(one.footprint.peak), "bold"),
+                f" at its peak, of {human_bytes(limit)} that {self.ask.target.name} has for one model; ",
+                f"{human_bytes(one.artifact_bytes)} of model files",
+            )
+        )
+        self._footprint()
+        self._draw_forecast()
+        self._draw_command()
+        self.query_one("#plan-why-text", Static).update("checking …")
+        self._plan()
+
+    def on_resize(self, event: Resize) -> None:
+        """The range is drawn for the width there is."""
+        super().on_resize(event)
+        self.call_after_refresh(self._draw_forecast)
+
+    def _footprint(self) -> None:
+        prints, limit = self.candidate.footprint, self.ask.target.device.available_bytes
+        parts = [Part(name.replace("_", " "), getattr(prints, name), sign, style) for name, sign, style in explain.FOOTPRINT]
+        if prints.peak > prints.total:
+            parts.append(Part("only while loading", prints.peak - prints.total, "▚", "$secondary"))
+        parts.append(Part("left", max(0, limit - prints.peak), "·", "$foreground-muted"))
+        self.query_one(Stacked).show(parts)
+
+    def _draw_forecast(self) -> None:
+        workload = self.ask.workload()
+        width = max(20, self.query_one("#plan-forecast").content_size.width)
+        parts = explain.forecast(self.candidate.forecast, workload.prompt, workload.min_decode_tps, width)
+        self.query_one("#plan-forecast", Static).update(Content.assemble(*parts))
+
+    def _draw_command(self) -> None:
+        self.query_one("#plan-command-text", Static).update(Content.styled(self.command, "bold $text-accent"))
+
+    @property
+    def command(self) -> str:
+        """The command line that does what Build does."""
+        return build_command(self.ask, self.candidate, self.out)
+
+    @work(thread=True, exclusive=True, group="plan")
+    def _plan(self) -> None:
+        services = self.services
+        try:
+            plan = services.plan(services, self.ask, self.candidate, self.out)
+            self.post_message(Planned(Checked(plan, tuple(services.problems(services, plan)))))
+        except Exception as error:
+            known = from_foreign(error)
+            if known is None:
+                raise
+            self.post_message(Failed(known))
+
+    @on(Planned)
+    def _planned(self, message: Planned) -> None:
+        from packager.select import steps
+
+        self.checked = message.checked
+        plan = message.checked.plan
+        parts: explain.Parts = [(plan.why() + "\n", "")]
+        if self.candidate.verdict == "chosen":
+            for step in steps(self.found.candidates):
+                parts += explain.step(step)
+        parts += [(f"! {note}\n", "$text-warning") for note in self.candidate.notes]
+        kind = {"hub": "from the Hugging Face hub", "dummy": "random: answers will mean nothing", "local": f"from {plan.source.location}"}
+        parts += [("weights ", "$foreground-muted"), (kind[plan.source.kind], "")]
+        self.query_one("#plan-why-text", Static).update(Content.assemble(*parts))
+        folder = self.query_one("#plan-folder", Input)
+        if not folder.value:
+            with folder.prevent(Input.Changed):
+                folder.value = str(plan.out)
+        problem = self.query_one(Problem)
+        if message.checked.problems:
+            found = message.checked.problems
+            text = "\n".join(f"{one.message} {one.hint}" for one in found)
+            problem.show(f"This build cannot start{'' if len(found) == 1 else f', for {len(found)} reasons'}:", text)
+            problem.scroll_visible()
+        else:
+            problem.clear()
+
+    @on(Failed)
+    def _failed(self, message: Failed) -> None:
+        self.checked = None
+        self.query_one("#plan-why-text", Static).update("")
+        problem = self.query_one(Problem)
+        problem.show(message.error.message, message.error.hint)
+        problem.scroll_visible()
+
+    @on(Input.Changed, "#plan-folder")
+    def _moved(self, event: Input.Changed) -> None:
+        """Another folder: the command says so at once; it is checked when the field is left."""
+        self.out = Path(event.value).expanduser().absolute() if event.value.strip() else None
+        self.checked = None
+        self._draw_command()
+
+    @on(Input.Submitted, "#plan-folder")
+    @on(Input.Blurred, "#plan-folder")
+    def home(self) -> None:
+        """Out of the field, and check again."""
+        self.set_focus(None)
+        if self.checked is None:
+            self._plan()
+
+    def action_folder(self) -> None:
+        """Into the field."""
+        self.query_one("#plan-folder", Input).focus()
+
+    def action_build(self) -> None:
+        """Start, unless something stands against it."""
+        from tui.screens.build import BuildScreen
+
+        if self.checked is None or self.checked.problems:
+            self.notify("The plan has a problem, or is still being checked.", severity="warning")
+            return
+        self.app.push_screen(BuildScreen(self.checked.plan, self.command))
+
+    def copied(self) -> tuple[str, str] | None:
+        """The command line."""
+        return self.command, "the command"

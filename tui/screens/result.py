@@ -1,0 +1,109 @@
+"""Step 6: what came out. Predicted beside measured, budgets, every token's time, files and hashes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.content import Content
+from textual.widgets import Static
+
+from tui import figures
+from tui.screens.base import BACK, Problem
+from tui.screens.package_base import PackageScreen
+from tui.widgets.lists import VimTable
+from tui.widgets.plots import TokenPlot
+
+if TYPE_CHECKING:
+    from packager.package import Package
+
+
+class ResultScreen(PackageScreen):
+    """One package with its evidence."""
+
+    STEP = 6
+    CSS_PATH = "result.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("v", "verify", "Verify", id="package.verify", tooltip="Hash every file and compare with the manifest"),
+        Binding("m", "bench", "Measure again", id="package.bench", tooltip="The smoke benchmark once more, beside the manifest's figures"),
+        Binding("o", "open", "Open folder", id="package.open", tooltip="Show the folder in the file manager"),
+        Binding("y", "copy", "Copy path", id="screen.copy", tooltip="Copy the path of the package"),
+        Binding("h", "copy_hash", "Copy hash", id="result.hash", tooltip="Copy the sha256 of the highlighted file", show=False),
+        BACK,
+    ]
+
+    def __init__(self, package: Package) -> None:
+        super().__init__()
+        self._package = package
+
+    @property
+    def package(self) -> Package:
+        """The one that is shown."""
+        return self._package
+
+    def body(self) -> ComposeResult:
+        """Figures and budgets, the plot, the files."""
+        data = self._package.manifest.data
+        trials = figures.token_times(data)
+        with VerticalScroll(id="result", can_focus=False):
+            yield Static(id="result-title")
+            with Horizontal(id="result-top"):
+                with Vertical(id="result-figures"):
+                    yield Static(id="result-rows")
+                with Vertical(id="result-budgets"):
+                    yield Static(id="result-verdicts")
+            yield Problem(id="result-problem")
+            with Horizontal(id="result-bottom"):
+                if trials:
+                    yield TokenPlot(trials, id="tokens")
+                yield VimTable(id="files", cursor_type="row", zebra_stripes=False)
+
+    def on_mount(self) -> None:
+        """Everything stands in the manifest; nothing has to be waited for."""
+        data = self._package.manifest.data
+        self.query_one("#result-figures").border_title = "Predicted and measured"
+        self.query_one("#result-budgets").border_title = "Budgets and evidence"
+        self.query_one("#result-title", Static).update(
+            Content.assemble((f"{self._package.manifest.name}\n", "bold $text-accent"), (figures.heading(data), "$foreground-muted"))
+        )
+        self._rows()
+        parts: list[tuple[str, str]] = []
+        for passed, text in figures.verdicts(data):
+            parts += [("✓ passed  " if passed else "✗ missed  ", "$text-success" if passed else "bold $text-error"), (f"{text}\n", "")]
+        parts += [("quality   ", "$foreground-muted"), (f"{figures.quality(data)}\n", "")]
+        parts += [(f"{figures.provenance(data)}\n", "$foreground-muted"), (str(self._package.path), "")]
+        self.query_one("#result-verdicts", Static).update(Content.assemble(*parts))
+        for plot in self.query(TokenPlot):
+            plot.border_title = "Milliseconds per token"
+        table = self.query_one("#files", VimTable)
+        table.border_title = "Files"
+        table.add_columns("file", "size", "sha256")
+        for path, size, digest in figures.files(self._package.manifest):
+            table.add_row(Text(path), Text(size, justify="right"), digest)
+        table.focus()
+
+    def _rows(self) -> None:
+        rows = figures.figures(self._package.manifest.data)
+        parts: list[tuple[str, str]] = [(f"{'':<24}{'predicted':>15}{'measured':>15}\n", "bold")]
+        for row in rows:
+            parts += [
+                (f"{row.label:<24}", "$foreground-muted"),
+                (f"{row.predicted or '–':>15}", ""),
+                (f"{row.measured or '–':>15}", "bold"),
+                (f"  {row.off}\n", "$foreground-muted"),
+            ]
+        self.query_one("#result-rows", Static).update(Content.assemble(*parts))
+
+    def action_copy_hash(self) -> None:
+        """The sha256 of the highlighted file."""
+        table = self.query_one("#files", VimTable)
+        if table.row_count:
+            row = table.get_row_at(table.cursor_row)
+            self.pack.copy(str(row[2]), f"the sha256 of {row[0]}")
+
+    def copied(self) -> tuple[str, str] | None:
+        """The path."""
+        return str(self._package.path), "the path of the package"

@@ -1,0 +1,246 @@
+"""The shelf: packages built so far. Compare, plot, measure again, verify, open, delete."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.text import Text
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container, Vertical, VerticalScroll
+from textual.content import Content
+from textual.message import Message
+from textual.widgets import DataTable, Static
+
+from packager.budgets import quantity
+from packager.errors import PackError, from_foreign
+from tui import figures
+from tui.screens.base import BACK, COPY, Problem
+from tui.screens.package_base import Busy, PackageScreen
+from tui.widgets.lists import VimTable
+
+if TYPE_CHECKING:
+    from packager.package import Package
+
+MOST = 4
+
+
+class Found(Message):
+    """The packages that are there."""
+
+    def __init__(self, packages: tuple[Package, ...]) -> None:
+        super().__init__()
+        self.packages = packages
+
+
+class ShelfScreen(PackageScreen):
+    """A row per package; space marks those that are compared."""
+
+    HEADING = "Shelf"
+    CSS_PATH = "shelf.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "show", "Show", id="shelf.show", tooltip="Figures, budgets and files of the package"),
+        Binding("space", "mark", "Mark", id="shelf.mark", tooltip="Mark for comparing, two to four"),
+        Binding("c", "compare", "Compare", id="shelf.compare", tooltip="The marked ones side by side"),
+        Binding("p", "plot", "Plot", id="shelf.plot", tooltip="Memory against speed against quality"),
+        Binding("v", "verify", "Verify", id="package.verify", tooltip="Hash every file and compare with the manifest"),
+        Binding("m", "bench", "Measure", id="package.bench", tooltip="The smoke benchmark once more, beside the manifest's figures"),
+        Binding("o", "open", "Open", id="package.open", tooltip="Show the folder in the file manager", show=False),
+        Binding("d", "delete", "Delete", id="shelf.delete", tooltip="Remove the package from the disk; asks first"),
+        Binding("r", "reload", "Reload", id="shelf.reload", tooltip="Look again", show=False),
+        BACK,
+        COPY,
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._packages: tuple[Package, ...] = ()
+        self._marked: list[Path] = []
+
+    @property
+    def package(self) -> Package | None:
+        """The one under the cursor."""
+        table = self.query_one(VimTable)
+        return self._packages[table.cursor_row] if 0 <= table.cursor_row < len(self._packages) else None
+
+    def body(self) -> ComposeResult:
+        """Table and evidence, or what to do while there is nothing."""
+        with Vertical(id="shelf"):
+            yield VimTable(id="packages", cursor_type="row")
+            yield Problem(id="shelf-problem")
+            with VerticalScroll(id="shelf-detail", can_focus=False):
+                yield Static(id="shelf-text")
+        with Container(id="shelf-empty", classes="empty"):
+            yield Static(
+                Content.assemble(
+                    ("Nothing on the shelf yet\n\n", "bold"),
+                    f"No package lies in {self.services.folder.absolute()}, and none was built elsewhere.\n\n",
+                    ("Esc", "bold $text-accent"),
+                    " leads to the walkthrough, whose last step leaves a package here.",
+                )
+            )
+
+    def on_mount(self) -> None:
+        """Look for packages behind the frame."""
+        table = self.query_one(VimTable)
+        table.border_title = "Packages"
+        self.query_one("#shelf-detail").border_title = "The highlighted one"
+        self.query_one("#shelf-empty").display = False
+        table.add_column("", width=2)
+        table.add_column("package", width=44)
+        table.add_column("target", width=16)
+        for title in ("files", "memory", "decode", "first token"):
+            table.add_column(Text(title, justify="right"), width=12)
+        table.add_column("budgets", width=10)
+        table.focus()
+        self.action_reload()
+
+    def action_reload(self) -> None:
+        """Look again."""
+        self.query_one(VimTable).loading = True
+        self._load()
+
+    @work(thread=True, exclusive=True, group="shelf")
+    def _load(self) -> None:
+        try:
+            self.post_message(Found(self.services.packages(self.services.folder)))
+        except (PackError, OSError) as error:
+            self._report(error)
+
+    @on(Found)
+    def _found(self, message: Found) -> None:
+        self._packages = message.packages
+        here = {one.path for one in self._packages}
+        self._marked = [path for path in self._marked if path in here]
+        table = self.query_one(VimTable)
+        table.loading = False
+        empty = not self._packages
+        self.query_one("#shelf").display = not empty
+        self.query_one("#shelf-empty").display = empty
+        row = table.cursor_row
+        table.clear()
+        for package in self._packages:
+            table.add_row(*self._cells(package))
+        if not empty:
+            table.move_cursor(row=min(max(0, row), len(self._packages) - 1))
+            table.focus()
+        self._describe()
+
+    def _cells(self, package: Package) -> list[Text]:
+        data = package.manifest.data
+        measured = data.get("measured") or {}
+
+        def cell(value: float | None, unit: str) -> Text:
+            return Text("–" if value is None else quantity(value, unit), justify="right")
+
+        verdicts = figures.verdicts(data)
+        missed = sum(not passed for passed, _ in verdicts)
+        budgets = "–" if not verdicts else f"✗ {missed} missed" if missed else "✓ all"
+        return [
+            Text("■" if package.path in self._marked else ""),
+            Text(package.manifest.name),
+            Text(str(data.get("target", "–"))),
+            cell(data.get("artifact_bytes"), "B"),
+            cell(measured.get("peak_memory_bytes"), "B"),
+            cell(measured.get("decode_tps"), "tok/s"),
+            cell(measured.get("ttft_ms"), "ms"),
+            Text(budgets),
+        ]
+
+    @on(DataTable.RowHighlighted)
+    def _describe(self) -> None:
+        package = self.package
+        self.query_one(Problem).clear()
+        if package is None:
+            return
+        data = package.manifest.data
+        parts: list[tuple[str, str]] = [
+            (f"{package.manifest.name}\n", "bold $text-accent"),
+            (f"{figures.heading(data)}\n", "$foreground-muted"),
+        ]
+        for passed, text in figures.verdicts(data):
+            parts += [("✓ " if passed else "✗ ", "$text-success" if passed else "bold $text-error"), (f"{text}\n", "")]
+        parts += [(f"{figures.provenance(data)}\n", "$foreground-muted"), (str(package.path), "")]
+        self.query_one("#shelf-text", Static).update(Content.assemble(*parts))
+
+    @on(Busy)
+    def _busy(self, message: Busy) -> None:
+        self.query_one("#packages").border_subtitle = message.text
+
+    @on(DataTable.RowSelected)
+    def action_show(self) -> None:
+        """The whole evidence."""
+        from tui.screens.result import ResultScreen
+
+        if self.package is not None:
+            self.app.push_screen(ResultScreen(self.package))
+
+    def action_mark(self) -> None:
+        """Mark or unmark the row; at most four."""
+        package = self.package
+        if package is None:
+            return
+        if package.path in self._marked:
+            self._marked.remove(package.path)
+        elif len(self._marked) >= MOST:
+            self.notify(f"At most {MOST} can be compared.", severity="warning")
+            return
+        else:
+            self._marked.append(package.path)
+        table = self.query_one(VimTable)
+        table.update_cell_at(table.cursor_coordinate._replace(column=0), Text("■" if package.path in self._marked else ""))
+        table.action_cursor_down()
+
+    def action_compare(self) -> None:
+        """Two to four side by side."""
+        from tui.screens.compare import CompareScreen
+
+        chosen = [package for package in self._packages if package.path in self._marked]
+        if len(chosen) < 2:
+            self.notify("Mark two to four with the space bar first.", severity="warning")
+            return
+        self.app.push_screen(CompareScreen(chosen))
+
+    def action_plot(self) -> None:
+        """All that were measured, as points."""
+        from tui.screens.pareto import ParetoScreen, of_packages
+
+        self.app.push_screen(ParetoScreen(of_packages(self._packages)))
+
+    def action_delete(self) -> None:
+        """Ask, then remove the package whole."""
+        from tui.screens.confirm import ConfirmScreen
+
+        package = self.package
+        if package is None:
+            return
+
+        def answered(yes: bool | None) -> None:
+            if yes:
+                self._delete(package)
+
+        size = quantity(sum(entry.size for entry in package.manifest.files), "B")
+        detail = f"{package.path}\n{len(package.manifest.files)} files, {size}. This cannot be undone."
+        self.app.push_screen(ConfirmScreen(f"Delete {package.manifest.name}?", detail, "Delete", "Keep it"), answered)
+
+    @work(thread=True, exclusive=True, group="package")
+    def _delete(self, package: Package) -> None:
+        from packager import shelf
+
+        try:
+            shelf.delete(package.path)
+            self.app.call_from_thread(self.action_reload)
+        except Exception as error:
+            if from_foreign(error) is None:
+                raise
+            self._report(error)
+
+    def home(self) -> None:
+        """The table."""
+        self.query_one(VimTable).focus()
+
+    def copied(self) -> tuple[str, str] | None:
+        """The path."""
+        return (str(self.package.path), "the path of the package") if self.package else None

@@ -1,0 +1,46 @@
+"""What the screens need from outside the core, handed over by the composition root as one frozen object of callables."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tui import core
+
+if TYPE_CHECKING:
+    from packager.device import Target
+    from packager.errors import PackError
+    from packager.events import Event
+    from packager.package import Package
+    from packager.plan import Plan
+    from packager.runtime import Runtime
+    from packager.select import Candidate
+    from tui.ask import Ask
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Callables only; each may take its time, so screens call them from worker threads.
+
+    `memory` gives (total, available) bytes of this machine. `known_machine` is this machine as a target where it was
+    measured before, `measure_machine` measures it: it yields sentences and returns the target.
+    """
+
+    targets: Callable[[], tuple[Target, ...]]
+    runtimes: Callable[[], tuple[Runtime, ...]]
+    memory: Callable[[], tuple[int, int]]
+    known_machine: Callable[[], Target | None]
+    measure_machine: Callable[[], Generator[str, None, Target]]
+    read_target: Callable[[str], Target]
+    find: Callable[[Services, Ask], core.Found] = core.find
+    plan: Callable[[Services, Ask, Candidate, Path | None], Plan] = core.plan
+    problems: Callable[[Services, Plan], list[PackError]] = core.problems
+    build: Callable[[Plan], Generator[Event, None, Package]] = core.build
+    bench: Callable[[Services, Path], Generator[Event, None, dict[str, Any]]] = core.bench
+    engine_log: Callable[[str], str] = core.engine_log
+    packages: Callable[[Path], tuple[Package, ...]] = core.packages
+    clock: Callable[[], float] = time.monotonic
+    folder: Path = Path()

@@ -1,0 +1,126 @@
+"""The table of candidates without a screen: its rows, the columns that sort it, the words that filter it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from packager.units import human_bytes, human_count
+
+if TYPE_CHECKING:
+    from packager.select import Candidate
+
+NONE = "–"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: its width in cells, how a candidate reads in it, and what it is sorted by (None stands last)."""
+
+    key: str
+    title: str
+    width: int
+    text: Callable[[Candidate], str]
+    value: Callable[[Candidate], Any]
+    right: bool = True
+
+
+def _sized(candidate: Candidate, value: float, text: str) -> str:
+    return text if candidate.sized else NONE
+
+
+COLUMNS: tuple[Column, ...] = (
+    Column("variant", "variant", 26, lambda one: one.variant.name, lambda one: one.variant.name.casefold(), right=False),
+    Column("recipe", "recipe", 24, lambda one: one.recipe.id, lambda one: one.recipe.id, right=False),
+    Column(
+        "params",
+        "params",
+        6,
+        lambda one: human_count(one.variant.params_total) if one.variant.params_total else NONE,
+        lambda one: one.variant.params_total,
+    ),
+    Column(
+        "memory",
+        "memory",
+        8,
+        lambda one: _sized(one, one.footprint.peak, human_bytes(one.footprint.peak)),
+        lambda one: one.footprint.peak if one.sized else None,
+    ),
+    Column(
+        "decode",
+        "tok/s",
+        6,
+        lambda one: _sized(one, one.forecast.decode_tps, rate(one.forecast.decode_tps)),
+        lambda one: -one.forecast.decode_tps if one.sized else None,
+    ),
+    Column(
+        "ttft",
+        "first tok",
+        9,
+        lambda one: _sized(one, one.forecast.ttft_ms, wait(one.forecast.ttft_ms)),
+        lambda one: one.forecast.ttft_ms if one.sized else None,
+    ),
+    Column(
+        "artifact",
+        "files",
+        8,
+        lambda one: _sized(one, one.artifact_bytes, human_bytes(one.artifact_bytes)),
+        lambda one: one.artifact_bytes if one.sized else None,
+    ),
+    Column(
+        "quality",
+        "score",
+        6,
+        lambda one: f"{one.quality:.1f}" if one.quality is not None else NONE,
+        lambda one: -one.quality if one.quality is not None else None,
+    ),
+)
+KEYS = ("rank", *(column.key for column in COLUMNS))
+
+
+def rate(value: float) -> str:
+    """Tokens per second in at most five cells: `128`, `28.1`, `0.52`."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def wait(milliseconds: float) -> str:
+    """A wait as people read it: `320 ms`, `4.2 s`, `3 min`."""
+    if milliseconds < 999.5:
+        return f"{milliseconds:.0f} ms"
+    seconds = milliseconds / 1000
+    return f"{seconds:.1f} s" if seconds < 99.5 else f"{seconds / 60:.0f} min"
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Which rows are shown and in which order; `sort` is a key of KEYS, `rank` the core's own order."""
+
+    words: str = ""
+    sort: str = "rank"
+    reverse: bool = False
+    rejected: bool = True
+
+    def rows(self, candidates: Sequence[Candidate], haystacks: Sequence[str]) -> list[int]:
+        """Indices into `candidates`; `haystacks` are their `haystack` texts, made once."""
+        wanted = self.words.casefold().split()
+        kept = [
+            index
+            for index, text in enumerate(haystacks)
+            if all(word in text for word in wanted) and (self.rejected or candidates[index].passes)
+        ]
+        if self.sort == "rank":
+            return kept[::-1] if self.reverse else kept
+        value = next(column.value for column in COLUMNS if column.key == self.sort)
+        known = [(value(candidates[index]), index) for index in kept]
+        unknown = [index for found, index in known if found is None]
+        # The core's order decides between equals, in both directions.
+        ordered = sorted((pair for pair in known if pair[0] is not None), key=lambda pair: pair[0], reverse=self.reverse)
+        return [index for _, index in ordered] + unknown
+
+
+def haystack(candidate: Candidate) -> str:
+    """What the filter looks in: names, family, licence, verdict, the rules that failed."""
+    variant = candidate.variant
+    parts = [variant.repo_id, candidate.recipe.id, candidate.runtime, variant.kind, variant.license or "", candidate.verdict]
+    return " ".join([*parts, *(reason.rule for reason in candidate.reasons)]).casefold()

@@ -1,0 +1,35 @@
+"""Textual's lists with the keys of vim beside the arrows."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from textual.binding import Binding, BindingType
+from textual.widgets import DataTable, OptionList
+
+_MOVES: list[BindingType] = [
+    Binding("j", "cursor_down", "Down", id="list.down", tooltip="One row down", show=False),
+    Binding("k", "cursor_up", "Up", id="list.up", tooltip="One row up", show=False),
+    Binding("ctrl+d", "page_down", "Page down", id="list.page-down", tooltip="One page down", show=False),
+    Binding("ctrl+u", "page_up", "Page up", id="list.page-up", tooltip="One page up", show=False),
+]
+
+
+class VimList(OptionList):
+    """An OptionList that also moves by j, k, g, G."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *_MOVES,
+        Binding("g", "first", "First", id="list.first", tooltip="The first row", show=False),
+        Binding("G,shift+g", "last", "Last", id="list.last", tooltip="The last row", show=False),
+    ]
+
+
+class VimTable(DataTable[Any]):
+    """A DataTable that also moves by j, k, g, G."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *_MOVES,
+        Binding("g", "scroll_top", "First", id="list.first", tooltip="The first row", show=False),
+        Binding("G,shift+g", "scroll_bottom", "Last", id="list.last", tooltip="The last row", show=False),
+    ]

@@ -1,0 +1,41 @@
+"""The line on top: where in the walkthrough one is."""
+
+from __future__ import annotations
+
+from textual.content import Content
+from textual.widgets import Static
+
+NAMES = ("Device", "Need", "Candidates", "Plan", "Build", "Result")
+
+
+class Steps(Static):
+    """`qwen-pack  ✓ Device › 2 Need › 3 Candidates …` with the present step marked by brackets, not by colour alone."""
+
+    def __init__(self, current: int, title: str = "") -> None:
+        """`current` counts from 1; 0 stands beside the walkthrough, with a title of its own."""
+        super().__init__(classes="steps")
+        self._current, self._title = current, title
+
+    def on_mount(self) -> None:
+        """Draw for the width there is."""
+        self._draw()
+
+    def on_resize(self) -> None:
+        """Draw for the new width."""
+        self._draw()
+
+    def _draw(self) -> None:
+        parts: list[tuple[str, str]] = [(" qwen-pack ", "bold $primary"), (" ", "")]
+        narrow = self.size.width < 76
+        for number, name in enumerate(NAMES, 1):
+            if number == self._current:
+                parts.append((f"[{number} {name}]", "bold $accent"))
+            elif number < self._current:
+                parts.append(("✓" if narrow else f"✓ {name}", "$success"))
+            else:
+                parts.append((f"{number}" if narrow else f"{number} {name}", "$foreground-muted"))
+            if number < len(NAMES):
+                parts.append((" › ", "$foreground-muted"))
+        if not self._current:
+            parts = [*parts[:2], (self._title, "bold $accent")]
+        self.update(Content.assemble(*parts))
