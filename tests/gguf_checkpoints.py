@@ -16,6 +16,7 @@ from targets.llama_cpp.build import convert
 from tests.make_checkpoint import tiny_shape, write_tiny
 
 _EXPERTS = Experts(count=4, active=2, intermediate=256, norm_topk=True)
+_UNNORMALISED = Experts(count=4, active=2, intermediate=256, shared_intermediate=256)
 _SHARED = Experts(count=4, active=2, intermediate=256, shared_intermediate=256, norm_topk=True)
 _HYBRID = Hybrid(interval=2, key_heads=2, value_heads=4, key_head_dim=64, value_head_dim=64, conv_kernel=4)
 
@@ -29,7 +30,7 @@ SHAPES = {
     "qwen2": tiny_shape("qwen2", hidden=256, heads=4, kv_heads=2, intermediate=512, tied=False),
     "qwen2-tied": tiny_shape("qwen2", hidden=256, heads=4, kv_heads=2, intermediate=512),
     "qwen3": tiny_shape("qwen3", hidden=256, heads=4, kv_heads=2, head_dim=128, intermediate=512),
-    "qwen2_moe": _shape("qwen2_moe", bias=True, experts=_SHARED),
+    "qwen2_moe": _shape("qwen2_moe", bias=True, experts=_UNNORMALISED),
     "qwen3_moe": _shape("qwen3_moe", norm=True, experts=_EXPERTS),
     "qwen3_next": _shape("qwen3_next", norm=True, experts=_SHARED, hybrid=_HYBRID),
     "qwen3_5_text": _shape("qwen3_5_text", norm=True, hybrid=_HYBRID),

@@ -86,7 +86,7 @@ def test_an_override_changes_the_tensors_it_names_and_no_other(tmp_path: Path) -
 )
 def test_an_override_that_cannot_be_is_refused_by_name(overrides: dict[str, str], word: str, tmp_path: Path) -> None:
     source = checkpoint(tmp_path / "ck", AWKWARD)
-    with pytest.raises(PackError, match=".*") as caught:
+    with pytest.raises(PackError) as caught:
         build(source, tmp_path / "out.gguf", "Q8_0", overrides=overrides)
     assert word in caught.value.message
     assert caught.value.exit_code == ExitCode.USAGE
@@ -109,7 +109,7 @@ def test_a_weight_that_is_no_number_is_refused_with_its_tensor_named(what: str, 
 def test_a_weight_beyond_half_precision_is_refused_for_f16_and_kept_in_bf16(tmp_path: Path) -> None:
     source = checkpoint(tmp_path / "ck", SHAPES["qwen2"])
     overwrite(source, "model.layers.0.mlp.up_proj.weight", 7, np.float32(70000).tobytes()[2:])
-    with pytest.raises(PackError, match="'model.layers.0.mlp.up_proj.weight' holds values above 65504"):
+    with pytest.raises(PackError, match=r"'model\.layers\.0\.mlp\.up_proj\.weight' holds values above 65504"):
         build(source, tmp_path / "out.gguf", "F16")
     kept = values(build(source, tmp_path / "out.gguf", "BF16"))["blk.0.ffn_up.weight"]
     assert kept[0, 7] == pytest.approx(70000, rel=0.01)

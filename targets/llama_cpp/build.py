@@ -53,6 +53,7 @@ def convert(
     listener: Report = report or _Silent()
     source = open_source(checkpoint)
     converter = architecture(source.config)
+    converter.check()
     tensors = converter.tensors({name: info.shape for name, info in source.tensors.items()})
     types = mix.tensor_types(
         metadata.network(converter, preset.file_type), tensors, preset, source.dtype, overrides, imatrix=imatrix is not None

@@ -49,6 +49,9 @@ class Architecture:
             )
         return value
 
+    def check(self) -> None:
+        """Raise PackError (bad input) for a setting that llama.cpp's graph of this architecture does not have."""
+
     # ---- tensors
 
     def tensors(self, shapes: Shapes) -> list[OutTensor]:

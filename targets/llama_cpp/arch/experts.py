@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from typing import ClassVar
 
 import gguf
 
@@ -20,6 +21,23 @@ SHARED_EXPERT = ("ffn_gate_inp_shexp.weight", "ffn_gate_shexp.weight", "ffn_up_s
 
 class WithExperts(Architecture):
     """An architecture whose feed-forward layers are mixtures of experts."""
+
+    normalised: ClassVar[bool] = True
+    """Whether llama.cpp's graph makes the weights of the chosen experts sum to one."""
+
+    def check(self) -> None:
+        """The graph has one way to weigh the experts, and layers without experts it has not."""
+        super().check()
+        if self.config.get("norm_topk_prob", self.normalised) is not self.normalised:
+            raise bad_input(
+                f"config.json says norm_topk_prob {self.config['norm_topk_prob']}; llama.cpp computes {self.gguf_name} with {self.normalised}.",
+                "The answers would be wrong: take another runtime for this checkpoint.",
+            )
+        if self.config.get("mlp_only_layers") or self.config.get("decoder_sparse_step", 1) != 1:
+            raise bad_input(
+                f"config.json has layers without experts, which llama.cpp's {self.gguf_name} has not.",
+                "Take another runtime for this checkpoint.",
+            )
 
     def convert(self, shapes: Shapes) -> Iterable[OutTensor]:
         """Collect the experts of each layer, convert the rest one by one."""

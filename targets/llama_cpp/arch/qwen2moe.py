@@ -10,4 +10,5 @@ class Qwen2Moe(WithExperts):
     """The second generation's mixture of experts."""
 
     arch = "QWEN2MOE"
+    normalised = False
     layer_tensors = (*ATTENTION, *QKV_BIAS, *EXPERTS, *SHARED_EXPERT)
