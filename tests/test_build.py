@@ -19,6 +19,7 @@ import pytest
 from packager.cli import main
 from packager.errors import ExitCode
 from packager.verify import verify
+from tests.conftest import REPOSITORY
 from tests.make_checkpoint import write_tiny
 
 pytestmark = pytest.mark.engine
@@ -287,3 +288,11 @@ def test_a_piped_build_says_one_line_per_fact(built: tuple[Path, Path], checkpoi
     assert "\x1b" not in run.stderr + run.stdout
     values: dict[str, Any] = {line.split("\t")[0]: line for line in run.stdout.splitlines()}
     assert {"model files", "peak memory", "decode"} <= values.keys()
+
+
+def test_the_documentation_names_every_field_of_the_manifest(built: tuple[Path, Path]) -> None:
+    page = (REPOSITORY / "docs" / "manifest.md").read_text().split("## Commands")[0]
+    named = {
+        name for row in page.splitlines() if row.startswith("| `") for name in re.findall(r"`([a-z0-9_]+)(?:\[\])?`", row.split("|")[1])
+    }
+    assert named == json.loads((built[0] / "manifest.json").read_text()).keys()
