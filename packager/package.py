@@ -139,7 +139,11 @@ def _describe(
         "target": plan.target.name,
         "workload": plan.workload.as_dict(),
         "variant": {"repo_id": variant.repo_id, "revision": fetched.facts.get("revision"), "license": variant.license},
-        "source": {"kind": plan.source.kind, "location": Path(plan.source.location).name if plan.source.kind == "local" else plan.source.location, "files": fetched.facts["files"]},
+        "source": {
+            "kind": plan.source.kind,
+            "location": Path(plan.source.location).name if plan.source.kind == "local" else plan.source.location,
+            "files": fetched.facts["files"],
+        },
         "recipe": {"id": chosen.recipe.id, **asdict(chosen.recipe)},
         "runtime": {"name": plan.runtime.name, "version": versions.get(plan.runtime.distributions[0])},
         "files": [asdict(entry) for entry in entries],

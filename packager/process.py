@@ -25,6 +25,7 @@ from packager.errors import ExitCode, PackError, from_foreign, no_room
 _TICK_S = 0.1
 _GRACE_S = 3.0
 _WATCH_S = 0.25
+_TAIL_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,8 @@ def run_job(
     read_end, write_end = os.pipe()
     with log.open("wb") as log_file:
         child = subprocess.Popen(
-            [sys.executable, "-m", "packager.process", str(write_end), str(os.getpid())],
+            # -P: the folder the user stands in may be a checkpoint, whose Python files must never be imported.
+            [sys.executable, "-P", "-m", "packager.process", str(write_end), str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=log_file,
             stderr=log_file,
@@ -99,7 +101,7 @@ def run_job(
             error: PackError | None = None
             peak = 0
             watched = started
-            for message in _messages(read_end, child.pid):
+            for message in _messages(read_end, child):
                 match message["kind"]:
                     case "progress":
                         yield Progress(message["done"], message["total"], message["unit"])
@@ -127,16 +129,21 @@ def run_job(
     return JobResult(value, time.monotonic() - started, peak)
 
 
-def _messages(read_end: int, pid: int) -> Iterator[dict[str, Any]]:
-    """Messages until the child closes its end, with the peak sampled in between in case it dies."""
+def _messages(read_end: int, child: subprocess.Popen[bytes]) -> Iterator[dict[str, Any]]:
+    """Messages until the child closes its end or is gone, with the peak sampled in between in case it dies."""
     buffer = b""
     sampled = time.monotonic()
     while True:
+        # Asked before the pipe is: what a child wrote before it ended is still read.
+        ended = child.poll() is not None
         ready, _, _ = select.select([read_end], [], [], _TICK_S)
+        if ended and not ready:
+            # A process that the child had forked holds the pipe open; nobody will write into it any more.
+            return
         # A child that talks all the time is sampled as often as a silent one.
         if not ready or time.monotonic() - sampled >= _TICK_S:
             sampled = time.monotonic()
-            yield {"kind": "peak", "bytes": peak_resident_bytes(pid)}
+            yield {"kind": "peak", "bytes": peak_resident_bytes(child.pid)}
         if not ready:
             continue
         chunk = os.read(read_end, 1 << 16)
@@ -148,13 +155,15 @@ def _messages(read_end: int, pid: int) -> Iterator[dict[str, Any]]:
 
 
 def _kill(child: subprocess.Popen[bytes]) -> None:
-    """End the child and all of its process group: politely, then not."""
-    if child.poll() is None:
-        _signal_group(child.pid, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(_GRACE_S)
-    _signal_group(child.pid, signal.SIGKILL)
-    child.wait()
+    """End the child and all of its process group: politely, then not. A second Ctrl-C cuts the politeness short."""
+    try:
+        if child.poll() is None:
+            _signal_group(child.pid, signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(_GRACE_S)
+    finally:
+        _signal_group(child.pid, signal.SIGKILL)
+        child.wait()
 
 
 def _signal_group(pid: int, number: signal.Signals) -> None:
@@ -169,15 +178,20 @@ def _death(job: str, code: int, peak: int, log: Path) -> PackError:
             f"The process was killed from outside after taking {peak / 1e9:.1f} GB, most likely because memory ran out.",
             "Close other programs, choose a smaller variant, or build on a larger machine.",
         )
-    how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    how = f"exit code {code}"
+    if code < 0:
+        # A real-time signal has a number and no name.
+        how = f"signal {signal.Signals(-code).name if -code in set(signal.Signals) else -code}"
     last = last_line(log)
     return PackError(f"The process {job} ended with {how}{': ' + last if last else '.'}", f"Its whole output is in {log}.", ExitCode.BUG)
 
 
 def last_line(log: Path) -> str:
     """The last line of a log that is not empty, shortened."""
-    with contextlib.suppress(OSError):
-        lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    with contextlib.suppress(OSError), log.open("rb") as file:
+        # An engine that complains in a loop writes gigabytes.
+        file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
+        lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
         if lines:
             return lines[-1][:300]
     return ""
@@ -201,11 +215,10 @@ def resident_bytes(pid: int | str = "self") -> int:
 
 
 def _status_bytes(pid: int | str, key: str) -> int:
-    with contextlib.suppress(OSError):
-        with open(f"/proc/{pid}/status") as status:
-            for line in status:
-                if line.startswith(key):
-                    return int(line.split()[1]) * 1024
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/status") as status:
+        for line in status:
+            if line.startswith(key):
+                return int(line.split()[1]) * 1024
     return 0
 
 

@@ -208,7 +208,8 @@ def test_an_output_below_a_file_is_named(checkpoint: Path, tmp_path: Path, capsy
 def test_a_full_disk_is_found_before_the_first_byte(checkpoint: Path, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
-    script = f"mount -t tmpfs -o size=300k tmpfs {disk} && exec {sys.executable} -m packager.cli build {' '.join(FLAGS)} --weights {checkpoint} --out {disk}/p"
+    build = f"{sys.executable} -m packager.cli build {' '.join(FLAGS)} --weights {checkpoint} --out {disk}/p"
+    script = f"mount -t tmpfs -o size=300k tmpfs {disk} && exec {build}"
     run = subprocess.run(
         ["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True, env=environment(tmp_path / "cache"), check=False
     )
