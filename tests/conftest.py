@@ -16,6 +16,8 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     cache = tmp_path / "cache"
     monkeypatch.setenv("QWEN_PACK_CACHE", str(cache))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    # Child processes do not look into the current folder; the jobs of the tests lie there.
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
     return cache
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
@@ -48,7 +49,9 @@ def take_memory(report: PipeReport, *, count: int) -> dict[str, Any]:
     return {"taken": len(block)}
 
 
-def sleep_with_a_child(report: PipeReport, *, pids: str) -> dict[str, Any]:
+def sleep_with_a_child(report: PipeReport, *, pids: str, deaf: bool = False) -> dict[str, Any]:
+    if deaf:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     Path(pids).write_text(f"{os.getpid()} {child.pid}")
     report.note("sleeping")
@@ -61,3 +64,17 @@ def ignore_termination(report: PipeReport) -> dict[str, Any]:
     report.note("deaf")
     time.sleep(60)
     return {}
+
+
+def leave_a_fork_behind(report: PipeReport, *, pids: str) -> dict[str, Any]:
+    child = os.fork()
+    if child == 0:
+        time.sleep(60)
+        os._exit(0)
+    Path(pids).write_text(f"{os.getpid()} {child}")
+    report.note("leaving")
+    os._exit(7)
+
+
+def import_by_name(report: PipeReport, *, name: str) -> dict[str, Any]:
+    return {"file": importlib.import_module(name).__file__}

@@ -127,6 +127,34 @@ def test_a_child_that_ignores_termination_is_killed(tmp_path: Path) -> None:
     work.close()
 
 
+def test_a_child_whose_fork_holds_the_pipe_open_does_not_keep_the_build_waiting(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    with pytest.raises(PackError, match="exit code 7"):
+        finish(start("leave_a_fork_behind", tmp_path / "log", pids=str(pids)))
+    assert all(gone(int(pid)) for pid in pids.read_text().split())
+
+
+def test_python_files_in_the_folder_the_user_stands_in_are_never_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "colorsys.py").write_text("raise SystemExit(9)")
+    monkeypatch.chdir(tmp_path)
+    _, result = finish(start("import_by_name", tmp_path / "log", name="colorsys"))
+    assert Path(result.value["file"]).parent != tmp_path
+
+
+def test_a_second_interruption_while_the_child_is_ending_leaves_no_process(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    work = start("sleep_with_a_child", tmp_path / "log", pids=str(pids), deaf=True)
+    assert next(work) == Note("sleeping")
+    handler = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        with pytest.raises(KeyboardInterrupt):
+            work.close()
+    finally:
+        signal.signal(signal.SIGALRM, handler)
+    assert all(gone(int(pid)) for pid in pids.read_text().split())
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux to tie a child's life to its parent's")
 def test_a_child_dies_with_a_parent_that_was_killed(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
