@@ -60,7 +60,7 @@ def run(plan: Plan, cache: BuildCache | None = None) -> Generator[Event, None, P
         {
             "files": fetched.facts["files"],
             "recipe": asdict(plan.chosen.recipe),
-            "context": plan.workload.context,
+            "context": plan.workload.context if plan.runtime.context_in_artifact else None,
             "tools": {"qwen-pack": __version__, **versions},
             "job": plan.runtime.build_job,
         }

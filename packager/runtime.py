@@ -17,7 +17,7 @@ from packager.shape import Shape
 
 @dataclass(frozen=True, slots=True)
 class BuildNeeds:
-    """What a conversion takes on the machine that runs it, in bytes: peak resident memory, and disk for the result and what stands between."""
+    """What a conversion takes on the machine that runs it, in bytes: peak resident memory; disk, with what stands in between."""
 
     memory: int
     disk: int
@@ -52,6 +52,8 @@ class Runtime(Protocol):
     """`module:function`, a job: (report, *, checkpoint, recipe, workload, out) -> facts. Paths are strings, the others JSON objects."""
     session: str
     """`module:class` of its Session."""
+    context_in_artifact: bool
+    """Whether the artifact holds the workload's context, so that another one takes another conversion."""
 
     def recipes(self) -> Sequence[Recipe]:
         """Every recipe with the default cache type, best quality first."""

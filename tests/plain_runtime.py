@@ -30,6 +30,7 @@ class PlainRuntime:
     distributions: tuple[str, ...] = ()
     build_job = "tests.plain_runtime:no_job"
     session = "tests.plain_runtime:NoSession"
+    context_in_artifact = False
 
     def __init__(self, name: str = "plain", prefix: str = "plain", bits: Sequence[int] = (16, 8, 4, 2), dense_only: bool = True) -> None:
         self.name, self.prefix, self._bits, self._dense_only = name, prefix, tuple(bits), dense_only

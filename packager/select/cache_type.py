@@ -34,6 +34,7 @@ class _WithCacheType:
         self._runtime, self._kv = runtime, kv
         self.name, self.prefix, self.extra = runtime.name, runtime.prefix, runtime.extra
         self.distributions, self.build_job, self.session = runtime.distributions, runtime.build_job, runtime.session
+        self.context_in_artifact = runtime.context_in_artifact
 
     def recipes(self) -> Sequence[Recipe]:
         """Every recipe with the cache type."""

@@ -28,6 +28,7 @@ class LlamaCpp:
     distributions = ("llama-cpp-python", "gguf", "numpy")
     build_job = "targets.llama_cpp.build:build"
     session = "targets.llama_cpp.session:Session"
+    context_in_artifact = False
 
     def recipes(self) -> Sequence[Recipe]:
         """Every recipe with the default cache type, best quality first; those that need an importance matrix are left out."""

@@ -27,6 +27,7 @@ class OpenVino:
     distributions = ("openvino", "openvino-genai", "openvino-tokenizers", "optimum-intel", "nncf", "transformers", "torch")
     build_job = "targets.openvino.convert:convert"
     session = "targets.openvino.session:OpenVinoSession"
+    context_in_artifact = False
 
     def recipes(self) -> Sequence[Recipe]:
         """Every recipe with the default cache type, best quality first."""
