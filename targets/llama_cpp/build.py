@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,17 +54,18 @@ def convert(
     """
     preset = preset_of(preset_name)
     listener: Report = report or _Silent()
-    source = open_source(checkpoint)
-    converter = architecture(source.config)
-    converter.check()
-    tensors = converter.tensors({name: info.shape for name, info in source.tensors.items()})
-    types = mix.tensor_types(
-        metadata.network(converter, preset.file_type), tensors, preset, source.dtype, overrides, imatrix=imatrix is not None
-    )
-    vocabulary = _vocabulary(source, converter)
-    keys = metadata.collect(source, converter, tensors, vocabulary, preset.file_type)
-    typed = list(place(tensors, types, row_bytes))
-    head = header.encode(keys, typed)
+    with _no_collection():
+        source = open_source(checkpoint)
+        converter = architecture(source.config)
+        converter.check()
+        tensors = converter.tensors({name: info.shape for name, info in source.tensors.items()})
+        types = mix.tensor_types(
+            metadata.network(converter, preset.file_type), tensors, preset, source.dtype, overrides, imatrix=imatrix is not None
+        )
+        vocabulary = _vocabulary(source, converter)
+        keys = metadata.collect(source, converter, tensors, vocabulary, preset.file_type)
+        typed = list(place(tensors, types, row_bytes))
+        head = header.encode(keys, typed)
     path.parent.mkdir(parents=True, exist_ok=True)
     used = threads or len(os.sched_getaffinity(0))
     write_gguf(path, head, typed, source.tensors, kernels(), used, listener, imatrix)
@@ -82,6 +86,18 @@ def convert(
         "pre_tokenizer": vocabulary.pre,
         "llama_cpp_python": library.version(),
     }
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Half a million small objects of a vocabulary are made and none is garbage: looking through them takes as long as making them."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def _vocabulary(source: Source, converter: Architecture) -> Vocabulary:

@@ -108,7 +108,9 @@ class NumpyKernels:
         """See Kernels."""
         if name not in self.types or imatrix is not None:
             raise library.missing()
-        quantized: Any = gguf.quants.quantize(rows, gguf.GGMLQuantizationType[name])
+        # Adding zero makes -0 to +0: ggml takes the sign of a block of zeros from +0, numpy's Q4_0 from what is there.
+        numbers = rows + np.float32(0) if name == "Q4_0" else rows
+        quantized: Any = gguf.quants.quantize(numbers, gguf.GGMLQuantizationType[name])
         out[:] = quantized.reshape(-1).view(np.uint8)
 
 

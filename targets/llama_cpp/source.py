@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from packager.checkpoint import Checkpoint, TensorInfo
-from packager.checkpoint.agreement import TEXT_TYPES, refuse_quantized
+from packager.checkpoint import TensorInfo
+from packager.checkpoint.agreement import TEXT_TYPES, match, refuse_foreign_code, refuse_quantized
 from packager.checkpoint.folder import checkpoint_files, read_json
 from packager.checkpoint.shards import read_tensors
 from packager.checkpoint.tokenizer import chat_template
+from packager.errors import bad_input
+from packager.shape import Shape
 
 
 @dataclass(frozen=True)
@@ -38,22 +40,19 @@ class Source:
 def open_source(folder: Path) -> Source:
     """Read a checkpoint's descriptions. Raises PackError (bad input) naming the file.
 
-    Text checkpoints from Qwen1.5 on go through Checkpoint, which compares every tensor with the configuration. For the
-    first generation and the decoders of multimodal checkpoints the converter finds what is missing or has no place.
+    As Checkpoint.open, but for the tokenizer, which is read once, by `read_vocabulary`. Text checkpoints from Qwen1.5 on have
+    every tensor compared with the configuration. The first generation, whose own Python stays unused, and the decoders
+    of multimodal checkpoints are compared by the converter, which finds what is missing or has no place.
     """
     files = checkpoint_files(folder)
-    config = read_json(files["config.json"]) if "config.json" in files else {}
-    if not config or config.get("model_type") in TEXT_TYPES:
-        checkpoint = Checkpoint.open(folder)
-        return Source(
-            folder,
-            checkpoint.config,
-            checkpoint.tensors,
-            checkpoint.tokenizer_config,
-            checkpoint.generation_config,
-            checkpoint.chat_template,
-        )
-    refuse_quantized(files["config.json"], config)
+    if "config.json" not in files:
+        raise bad_input(f"{folder} has no config.json.", "Name the folder of a checkpoint.")
+    config = read_json(files["config.json"])
     tokenizer_config = read_json(files["tokenizer_config.json"]) if "tokenizer_config.json" in files else {}
+    refuse_quantized(files["config.json"], config)
+    tensors: Mapping[str, TensorInfo] = read_tensors(folder, files)
+    if config.get("model_type") in TEXT_TYPES:
+        refuse_foreign_code(files["config.json"], config)
+        tensors = match(files["config.json"], Shape.from_config(config, str(files["config.json"])), tensors)
     generation = read_json(files["generation_config.json"]) if "generation_config.json" in files else {}
-    return Source(folder, config, read_tensors(folder, files), tokenizer_config, generation, chat_template(files, tokenizer_config))
+    return Source(folder, config, tensors, tokenizer_config, generation, chat_template(files, tokenizer_config))

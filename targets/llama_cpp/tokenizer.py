@@ -51,7 +51,8 @@ def read_vocabulary(folder: Path, config: dict[str, Any], tokenizer_config: dict
             "Save it from the tokenizer once: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER).",
         )
     try:
-        definition = json.loads(path.read_bytes())
+        # Text, so that the bytes are gone while the objects are made: this is the peak of the whole conversion.
+        definition = json.loads(path.read_text(encoding="utf-8"))
         model, added = definition["model"], definition.get("added_tokens") or []
         vocab: dict[str, int] = model["vocab"]
         merges = _merges(model["merges"])
@@ -139,7 +140,10 @@ def _merges(merges: list[Any]) -> list[str]:
     """Merges as "left right"; a space within a half is written as its byte-level letter."""
     if merges and isinstance(merges[0], str):
         return merges
-    return [f"{left.replace(' ', 'Ġ')} {right.replace(' ', 'Ġ')}" for left, right in merges]
+    for place, (left, right) in enumerate(merges):
+        # In place: a second list of all pairs would stand beside the first.
+        merges[place] = f"{left.replace(' ', 'Ġ')} {right.replace(' ', 'Ġ')}"
+    return merges
 
 
 def _add_flags(definition: dict[str, Any], tokenizer_config: dict[str, Any]) -> dict[str, bool]:

@@ -30,7 +30,7 @@ class WithExperts(Architecture):
         super().check()
         if self.config.get("norm_topk_prob", self.normalised) is not self.normalised:
             raise bad_input(
-                f"config.json says norm_topk_prob {self.config['norm_topk_prob']}; llama.cpp computes {self.gguf_name} with {self.normalised}.",
+                f"config.json says norm_topk_prob {self.config['norm_topk_prob']}, llama.cpp computes {self.gguf_name} otherwise.",
                 "The answers would be wrong: take another runtime for this checkpoint.",
             )
         if self.config.get("mlp_only_layers") or self.config.get("decoder_sparse_step", 1) != 1:
