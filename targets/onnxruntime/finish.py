@@ -22,11 +22,11 @@ def finish(built: Path, source: Checkpoint, settings: Settings, context: int) ->
     for name in (*_MODEL_FILES, "genai_config.json"):
         if not (built / name).is_file():
             raise bad_input(f"The model builder wrote no {name}.", "Its output is in the log of the build.")
-    _configure(built / "genai_config.json", context)
+    set_context(built / "genai_config.json", context)
     _tokenizer(built, source)
 
 
-def _configure(path: Path, context: int) -> None:
+def set_context(path: Path, context: int) -> None:
     """The cache is allocated for `max_length` tokens: the workload's context, not all that the model was trained for."""
     config = json.loads(path.read_bytes())
     search = config["search"]

@@ -104,5 +104,7 @@ def _modules() -> Any:
     spec = find_spec("onnxruntime_genai")
     if spec is None or not spec.submodule_search_locations:
         raise usage("onnxruntime-genai is not installed.", "Install it with: pip install 'qwen-pack[onnx]'")
-    sys.path.insert(0, str(Path(next(iter(spec.submodule_search_locations))) / "models"))
+    folder = str(Path(next(iter(spec.submodule_search_locations))) / "models")
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
     return importlib.import_module("builder")

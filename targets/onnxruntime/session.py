@@ -27,7 +27,8 @@ class OnnxRuntimeSession:
         ends = config["model"]["eos_token_id"]
         self._ends = frozenset(ends if isinstance(ends, list) else [ends])
         loading = og.Config(str(folder))
-        loading.overlay(json.dumps(overlay(settings.get("threads"))))
+        if settings.get("threads"):
+            loading.overlay(json.dumps({"model": {"decoder": {"session_options": {"intra_op_num_threads": int(settings["threads"])}}}}))
         self._model = og.Model(loading)
         self._tokenizer = og.Tokenizer(self._model)
         self._tokenizer.update_options(skip_special_tokens="false")
@@ -71,15 +72,6 @@ class OnnxRuntimeSession:
     def close(self) -> None:
         """Free the model."""
         del self._tokenizer, self._model
-
-
-def overlay(threads: int | None) -> dict[str, Any]:
-    """What is laid over genai_config.json while it is loaded."""
-    # Threads that spin while they wait starve each other on a machine that others use as well.
-    session: dict[str, Any] = {"session.intra_op.allow_spinning": "0"}
-    if threads:
-        session["intra_op_num_threads"] = threads
-    return {"model": {"decoder": {"session_options": session}}}
 
 
 def _normalizes(path: Path) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ def install(report: Report, weights: int) -> None:
     """Let the quantizers of this process work in slices and report their progress; `weights` is how many there are in all."""
     from onnxruntime.quantization.neural_compressor import weight_only
 
+    rtn, k_quant = _originals()
     done = 0
 
     def in_slices(quantizer: Quantizer) -> Quantizer:
@@ -38,9 +40,17 @@ def install(report: Report, weights: int) -> None:
 
         return quantize
 
-    weight_only.quant_tensor = in_slices(weight_only.quant_tensor)
+    weight_only.quant_tensor = in_slices(rtn)
     # The name is that of the entry point. Left alone it takes a GPU where it finds one, which rounds differently.
-    weight_only.quant_tensor_k_quant_cuda = in_slices(weight_only.quant_tensor_k_quant_cpu)
+    weight_only.quant_tensor_k_quant_cuda = in_slices(k_quant)
+
+
+@cache
+def _originals() -> tuple[Quantizer, Quantizer]:
+    """The library's own functions, as they were before the first `install` of this process."""
+    from onnxruntime.quantization.neural_compressor import weight_only
+
+    return weight_only.quant_tensor, weight_only.quant_tensor_k_quant_cpu
 
 
 def sliced(quantizer: Quantizer, data: _Array, bits: int, block: int, *how: Any) -> tuple[_Array, _Array, _Array]:
