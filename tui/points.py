@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tui.core import Found
 
 Axis = Literal["memory", "speed", "quality"]
-UNITS: dict[Axis, str] = {"memory": "peak memory, GB", "speed": "decode, tok/s", "quality": "published score"}
+UNITS: dict[Axis, str] = {"memory": "peak memory, GB", "speed": "decode, tok/s", "quality": "published score, unquantized"}
 PAIRS: tuple[tuple[Axis, Axis], ...] = (("memory", "speed"), ("memory", "quality"), ("speed", "quality"))
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -45,26 +45,18 @@ class Scatter:
         """The points that have both values."""
         return [point for point in self.points if all(point.at(axis) is not None for axis in pair)]
 
-    def front(self, pair: tuple[Axis, Axis]) -> dict[str, Point]:
-        """The points that no other beats on both axes, by letter, from the least memory (or the lowest speed) up."""
-        points = self.shown(pair)
-        best = [point for point in points if not any(_beats(other, point, pair) for other in points)]
-        unique: dict[tuple[float, float], Point] = {}
-        for point in best:
-            unique.setdefault((_good(point, pair[0]), _good(point, pair[1])), point)
-        ordered = sorted(unique.values(), key=lambda point: (point.at(pair[0]) or 0, point.at(pair[1]) or 0))
+    def front(self) -> dict[str, Point]:
+        """The points that no other beats on memory, speed and quality together, by letter, from the least memory up.
+
+        A point without a score counts as one with none: only memory and speed can keep it on the front.
+        """
+        from packager.select.preference import pareto_front
+
+        triples = {point: (point.quality or 0.0, point.speed, -point.memory) for point in self.points}
+        best = set(pareto_front(list(triples.values())))
+        unique = {triples[point]: point for point in reversed(self.points) if triples[point] in best}
+        ordered = sorted(unique.values(), key=lambda point: (point.memory, -point.speed))
         return dict(zip(_LETTERS, ordered, strict=False))
-
-
-def _good(point: Point, axis: Axis) -> float:
-    """The value, the more the better."""
-    value = point.at(axis) or 0.0
-    return -value if axis == "memory" else value
-
-
-def _beats(one: Point, other: Point, pair: tuple[Axis, Axis]) -> bool:
-    ours, theirs = [_good(one, axis) for axis in pair], [_good(other, axis) for axis in pair]
-    return all(a >= b for a, b in zip(ours, theirs, strict=True)) and ours != theirs
 
 
 def of_candidates(found: Found) -> Scatter:

@@ -47,7 +47,7 @@ class CandidatesScreen(StepScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "filter", "Filter", id="candidates.filter", tooltip="Type parts of names, recipes, licences, rules"),
         Binding("o", "order(1)", "Order", id="candidates.order", tooltip="Sort by the next column; a click on a title does the same"),
-        Binding("O,shift+o", "turn", "Turn round", id="candidates.reverse", tooltip="Turn the order round", show=False),
+        Binding("O", "turn", "Turn round", id="candidates.reverse", tooltip="Turn the order round", show=False),
         Binding("x", "rejected", "Rejected", id="candidates.rejected", tooltip="Hide or show the rejected ones"),
         Binding("w", "what_if", "What if", id="candidates.what-if", tooltip="Other context, cache type or memory: the table moves at once"),
         Binding("p", "plot", "Plot", id="candidates.plot", tooltip="Memory against speed against quality, with the limits"),

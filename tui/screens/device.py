@@ -169,8 +169,11 @@ class DeviceScreen(StepScreen):
         if here:
             self._live()
         if target is None:
-            self._facts(
-                [("Enter or m measures it", "memory bandwidth and compute with the installed engines' own kernels, under ten seconds")], {}
+            self.query_one("#device-facts", Static).update(
+                Content.assemble(
+                    ("Enter", "bold $text-accent"),
+                    " measures it: memory bandwidth and compute, with the installed engines' own kernels, in under ten seconds.",
+                )
             )
             return
         if not here:

@@ -35,7 +35,8 @@ class ScatterPlot(Static):
     def draw(self) -> None:
         """Dots first, then lines, letters on top."""
         scatter, (x, y) = self.scatter, self.pair
-        points, front = scatter.shown(self.pair), scatter.front(self.pair)
+        points = scatter.shown(self.pair)
+        front = {letter: point for letter, point in scatter.front().items() if point in points}
         if not points:
             self.update(Content.styled(f"\n No point has both: {UNITS[x]}, and {UNITS[y]}.", "$foreground-muted"))
             return
@@ -72,12 +73,13 @@ class ParetoScreen(StepScreen):
     def __init__(self, scatter: Scatter) -> None:
         super().__init__()
         self._scatter = scatter
-        self._pair = 0
+        # Quality tells candidates apart best; where none has a score there is only speed.
+        self._pair = 1 if any(point.quality is not None for point in scatter.points) else 0
 
     def body(self) -> ComposeResult:
         """Plot on the left, legend on the right."""
         with Horizontal(id="pareto"):
-            yield ScatterPlot(self._scatter, PAIRS[0], id="pareto-plot")
+            yield ScatterPlot(self._scatter, PAIRS[self._pair], id="pareto-plot")
             with VerticalScroll(id="pareto-legend"):
                 yield Static(id="pareto-text")
 
@@ -91,19 +93,20 @@ class ParetoScreen(StepScreen):
     def _legend(self) -> None:
         pair = PAIRS[self._pair]
         parts: list[tuple[str, str]] = []
-        for letter, point in self._scatter.front(pair).items():
+        front = self._scatter.front()
+        for letter, point in front.items():
             score = "" if point.quality is None else f", score {point.quality:.1f}"
             parts += [
                 (f"{letter} ", "bold $text-primary"),
                 (f"{point.label}\n", "bold"),
                 (f"  {human_bytes(point.memory)}, {rate(point.speed)} tok/s{score}\n", "$foreground-muted"),
             ]
-        rest = len(self._scatter.shown(pair)) - len(self._scatter.front(pair))
+        rest = len(self._scatter.points) - len(front)
         if rest:
             parts.append((f"· {rest} more that another one beats or equals\n", ""))
-        left = len(self._scatter.points) - len(self._scatter.shown(pair))
-        if left:
-            parts.append((f"{left} have no published score\n", "$foreground-muted"))
+        unscored = len(self._scatter.points) - len(self._scatter.shown(pair))
+        if unscored:
+            parts.append((f"{unscored} without a published score are not on these axes\n", "$foreground-muted"))
         if self._scatter.memory_limit:
             parts.append((f"memory limit {human_bytes(self._scatter.memory_limit)}\n", "$text-warning"))
         if self._scatter.speed_floor:
@@ -124,10 +127,7 @@ class ParetoScreen(StepScreen):
 
     def copied(self) -> tuple[str, str] | None:
         """The front, tab-separated."""
-        rows = [
-            f"{point.label}\t{point.memory:.0f}\t{point.speed:.3g}\t{point.quality}"
-            for point in self._scatter.front(PAIRS[self._pair]).values()
-        ]
+        rows = [f"{point.label}\t{point.memory:.0f}\t{point.speed:.3g}\t{point.quality}" for point in self._scatter.front().values()]
         return "\n".join(rows), "the front: name, bytes, tok/s, score"
 
 

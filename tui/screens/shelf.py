@@ -27,6 +27,14 @@ if TYPE_CHECKING:
 MOST = 4
 
 
+class ShelfTable(VimTable):
+    """The rows, with Enter in the footer."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "select_cursor", "Show", id="shelf.show", tooltip="Figures, budgets and files of the package"),
+    ]
+
+
 class Found(Message):
     """The packages that are there."""
 
@@ -41,7 +49,6 @@ class ShelfScreen(PackageScreen):
     HEADING = "Shelf"
     CSS_PATH = "shelf.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "show", "Show", id="shelf.show", tooltip="Figures, budgets and files of the package"),
         Binding("space", "mark", "Mark", id="shelf.mark", tooltip="Mark for comparing, two to four"),
         Binding("c", "compare", "Compare", id="shelf.compare", tooltip="The marked ones side by side"),
         Binding("p", "plot", "Plot", id="shelf.plot", tooltip="Memory against speed against quality"),
@@ -58,6 +65,7 @@ class ShelfScreen(PackageScreen):
         super().__init__()
         self._packages: tuple[Package, ...] = ()
         self._marked: list[Path] = []
+        self._wide = True
 
     @property
     def package(self) -> Package | None:
@@ -68,7 +76,7 @@ class ShelfScreen(PackageScreen):
     def body(self) -> ComposeResult:
         """Table and evidence, or what to do while there is nothing."""
         with Vertical(id="shelf"):
-            yield VimTable(id="packages", cursor_type="row")
+            yield ShelfTable(id="packages", cursor_type="row")
             yield Problem(id="shelf-problem")
             with VerticalScroll(id="shelf-detail", can_focus=False):
                 yield Static(id="shelf-text")
@@ -88,12 +96,13 @@ class ShelfScreen(PackageScreen):
         table.border_title = "Packages"
         self.query_one("#shelf-detail").border_title = "The highlighted one"
         self.query_one("#shelf-empty").display = False
-        table.add_column("", width=2)
-        table.add_column("package", width=44)
-        table.add_column("target", width=16)
-        for title in ("files", "memory", "decode", "first token"):
-            table.add_column(Text(title, justify="right"), width=12)
-        table.add_column("budgets", width=10)
+        self._wide = self.app.size.width >= 110
+        table.add_column("", width=1)
+        table.add_column("package", width=self.app.size.width - 84 if self._wide else max(16, self.app.size.width - 56))
+        for title, width in (("target", 13), ("files", 7), ("memory", 7), ("decode", 12), ("first token", 11)):
+            if self._wide or title not in ("target", "first token"):
+                table.add_column(Text(title, justify="left" if title == "target" else "right"), width=width)
+        table.add_column("budgets", width=9)
         table.focus()
         self.action_reload()
 
@@ -141,11 +150,11 @@ class ShelfScreen(PackageScreen):
         return [
             Text("■" if package.path in self._marked else ""),
             Text(package.manifest.name),
-            Text(str(data.get("target", "–"))),
+            *([Text(str(data.get("target", "–")))] if self._wide else []),
             cell(data.get("artifact_bytes"), "B"),
             cell(measured.get("peak_memory_bytes"), "B"),
             cell(measured.get("decode_tps"), "tok/s"),
-            cell(measured.get("ttft_ms"), "ms"),
+            *([cell(measured.get("ttft_ms"), "ms")] if self._wide else []),
             Text(budgets),
         ]
 

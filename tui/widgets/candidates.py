@@ -28,21 +28,26 @@ _BARS = ("memory", "decode")
 _BAR = 10
 
 
-def layout(width: int) -> list[tuple[Column, int]]:
-    """The columns that `width` cells hold, each with the cells of its bar (0 for none): more columns first, then bars."""
+def layout(width: int) -> list[tuple[Column, int, int]]:
+    """The columns that `width` cells hold, each with its cells and those of its bar: names shrink first, then come
+    more columns, then bars."""
     chosen = [column for column in COLUMNS if column.key in _ALWAYS]
     used = 2 + sum(column.width + 1 for column in chosen)
+    cells = {column.key: column.width for column in COLUMNS}
+    for key, least in (("recipe", 18), ("variant", 16)):
+        cut = min(max(0, used - width), cells[key] - least)
+        cells[key] -= cut
+        used -= cut
     for key in _THEN:
-        column = next(column for column in COLUMNS if column.key == key)
-        if used + column.width + 1 <= width:
-            chosen.append(column)
-            used += column.width + 1
+        if used + cells[key] + 1 <= width:
+            chosen.append(next(column for column in COLUMNS if column.key == key))
+            used += cells[key] + 1
     bars = dict.fromkeys(_BARS, 0)
     for key in _BARS:
         if used + _BAR + 1 <= width:
             bars[key] = _BAR
             used += _BAR + 1
-    return [(column, bars.get(column.key, 0)) for column in COLUMNS if column in chosen]
+    return [(column, cells[column.key], bars.get(column.key, 0)) for column in COLUMNS if column in chosen]
 
 
 class CandidateTable(ScrollView, can_focus=True):
@@ -54,7 +59,7 @@ class CandidateTable(ScrollView, can_focus=True):
         Binding("pagedown,ctrl+d", "page(1)", "Page down", id="list.page-down", tooltip="One page down", show=False),
         Binding("pageup,ctrl+u", "page(-1)", "Page up", id="list.page-up", tooltip="One page up", show=False),
         Binding("home,g", "go(0)", "First", id="list.first", tooltip="The first row", show=False),
-        Binding("end,G,shift+g", "go(-1)", "Last", id="list.last", tooltip="The last row", show=False),
+        Binding("end,G", "go(-1)", "Last", id="list.last", tooltip="The last row", show=False),
         Binding("enter", "select", "Plan it", id="candidates.select", tooltip="Plan the build of the highlighted candidate"),
     ]
     COMPONENT_CLASSES: ClassVar[set[str]] = {
@@ -143,21 +148,21 @@ class CandidateTable(ScrollView, can_focus=True):
             style = self.get_component_rich_style("table--cursor") + Style(bold=candidate.verdict == "chosen")
             bars = style
         segments = [Segment(f"{MARKS[candidate.verdict]} ", style)]
-        for column, bar_width in layout(width):
+        for column, cells, bar_width in layout(width):
             text = column.text(candidate)
             if bar_width:
                 value = candidate.footprint.peak if column.key == "memory" else candidate.forecast.decode_tps
                 share = value / self._most[column.key] if candidate.sized and self._most[column.key] else 0
                 segments.append(Segment(bar(share, bar_width) + " ", bars))
-            segments.append(Segment(_cell(text, column) + " ", style))
+            segments.append(Segment(_cell(text, cells, column.right) + " ", style))
         return Strip(segments).adjust_cell_length(width, style)
 
     def _header(self, width: int) -> Strip:
         style = self.get_component_rich_style("table--header")
         segments = [Segment("  ", style)]
-        for column, bar_width in layout(width):
+        for column, cells, bar_width in layout(width):
             arrow = ("▼" if self.view.reverse else "▲") if self.view.sort == column.key else ""
-            title = _cell(f"{column.title}{arrow}", column)
+            title = _cell(f"{column.title}{arrow}", cells, column.right)
             segments.append(Segment(" " * (bar_width + 1 if bar_width else 0) + title + " ", style))
         return Strip(segments).adjust_cell_length(width, style)
 
@@ -214,16 +219,16 @@ class CandidateTable(ScrollView, can_focus=True):
             self.cursor = row
 
 
-def _cell(text: str, column: Column) -> str:
-    if len(text) > column.width:
-        text = text[: column.width - 1] + "…"
-    return text.rjust(column.width) if column.right else text.ljust(column.width)
+def _cell(text: str, cells: int, right: bool) -> str:
+    if len(text) > cells:
+        text = text[: cells - 1] + "…"
+    return text.rjust(cells) if right else text.ljust(cells)
 
 
 def _column_at(x: int, width: int) -> str | None:
     at = 2
-    for column, bar_width in layout(width):
-        at += column.width + 1 + (bar_width + 1 if bar_width else 0)
+    for column, cells, bar_width in layout(width):
+        at += cells + 1 + (bar_width + 1 if bar_width else 0)
         if x < at:
             return column.key
     return None

@@ -21,7 +21,8 @@ class VimList(OptionList):
     BINDINGS: ClassVar[list[BindingType]] = [
         *_MOVES,
         Binding("g", "first", "First", id="list.first", tooltip="The first row", show=False),
-        Binding("G,shift+g", "last", "Last", id="list.last", tooltip="The last row", show=False),
+        Binding("enter", "select", "Choose", id="list.choose", tooltip="Go on with the highlighted one"),
+        Binding("G", "last", "Last", id="list.last", tooltip="The last row", show=False),
     ]
 
 
@@ -31,5 +32,5 @@ class VimTable(DataTable[Any]):
     BINDINGS: ClassVar[list[BindingType]] = [
         *_MOVES,
         Binding("g", "scroll_top", "First", id="list.first", tooltip="The first row", show=False),
-        Binding("G,shift+g", "scroll_bottom", "Last", id="list.last", tooltip="The last row", show=False),
+        Binding("G", "scroll_bottom", "Last", id="list.last", tooltip="The last row", show=False),
     ]
