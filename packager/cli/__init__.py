@@ -5,13 +5,14 @@ One file per command; a file is imported when its command is called, and imports
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Any
 
 import click
 
 from packager import __version__
+from packager.cli.output import narrate
+from packager.cli.surroundings import prepared, silence
 from packager.errors import ExitCode, PackError, from_foreign
 
 COMMANDS = {
@@ -53,6 +54,14 @@ class Commands(click.Group):
             ctx.fail(f"No such command {args[0]!r}.{did_you_mean(args[0], COMMANDS)}")
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; a reader who goes away (`qwen-pack models | head`) is no error, of which click would make exit code 1."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            silence(sys.stdout, sys.stderr)
+            return ExitCode.DONE
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list in --help, without importing a single command."""
         with formatter.section("Commands"):
@@ -72,35 +81,32 @@ def app() -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; the only place where an exception becomes a sentence and an exit code."""
-    try:
-        result = app.main(args=arguments, prog_name="qwen-pack", standalone_mode=False)
-        return int(result) if isinstance(result, int) else ExitCode.DONE
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message())
-        return ExitCode.USAGE
-    except click.ClickException as error:
-        error.show()
-        return ExitCode.USAGE
-    except (KeyboardInterrupt, click.Abort):
-        _complain("Interrupted: no package was written; what was finished is in the cache.")
-        return ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output is gone (`qwen-pack models | head`): that is not an error.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.DONE
-    except Exception as error:
-        known = from_foreign(error)
-        if known is None:
-            raise
-        _complain(known.message, known.hint)
-        return known.exit_code
+    with prepared():
+        try:
+            result = app.main(args=arguments, prog_name="qwen-pack", standalone_mode=False)
+            return int(result) if isinstance(result, int) else ExitCode.DONE
+        except click.exceptions.NoArgsIsHelpError as error:
+            click.echo(error.format_message())
+            return ExitCode.USAGE
+        except click.ClickException as error:
+            error.show()
+            return ExitCode.USAGE
+        except (KeyboardInterrupt, click.Abort):
+            _complain("Interrupted.")
+            return ExitCode.INTERRUPTED
+        except Exception as error:
+            known = from_foreign(error)
+            if known is None:
+                raise
+            _complain(known.message, known.hint)
+            return known.exit_code
 
 
 def _complain(message: str, hint: str = "") -> None:
     """One error on stderr; the word stands first so that colour carries nothing alone."""
-    click.echo(click.style("Error: ", fg="red", bold=True) + message, err=True)
+    narrate(click.style("Error: ", fg="red", bold=True) + message)
     if hint:
-        click.echo(f"       {hint}", err=True)
+        narrate(f"       {hint}")
 
 
 __all__ = ["COMMANDS", "PackError", "app", "main"]

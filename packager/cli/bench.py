@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from packager.cli.output import emit_json, emit_table, json_option
+from packager.cli.output import emit_json, emit_table, json_option, narrate
 
 _LABELS = {
     "load_s": ("load", "s"),
@@ -48,6 +48,6 @@ def command(package: Path, save: bool, as_json: bool) -> None:
         table.append((label, old, new, f"{row['ratio']:.2f}" if row["ratio"] else ""))
     emit_table(found.name, ("", "manifest", "now", "ratio"), table, right=("manifest", "now", "ratio"))
     if before and before.get("machine") != figures["machine"]:
-        click.echo("The manifest's figures come from another machine.", err=True)
+        narrate("The manifest's figures come from another machine.")
     if figures["noisy"]:
-        click.echo("Noisy: other programs used the processor, or the trials differ widely. Close them and measure again.", err=True)
+        narrate("Noisy: other programs used the processor, or the trials differ widely. Close them and measure again.")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from packager.cli.options import workload_from, workload_options
-from packager.cli.output import emit_json, emit_table, json_option
-from packager.errors import ExitCode
+from packager.cli.output import emit_json, emit_table, json_option, narrate
+from packager.errors import ExitCode, PackError
 
 if TYPE_CHECKING:
     from packager.package import Package
@@ -67,8 +67,13 @@ def command(
         enforced=frozenset(rule for flag, rule in _ENFORCED.items() if flags.get(flag) is not None),
     )
     check(plan, machine.memory().available)
-    click.echo(f"{plan.name}: {plan.why()}", err=True)
-    package = follow(run(plan))
+    narrate(f"{plan.name}: {plan.why()}")
+    try:
+        package = follow(run(plan))
+    except KeyboardInterrupt:
+        raise PackError(
+            "Interrupted: what was finished is in the cache.", "The same command goes on from there.", ExitCode.INTERRUPTED
+        ) from None
     if as_json:
         emit_json("build", {"package": str(package.path), "manifest": package.manifest.data})
     else:
@@ -77,7 +82,7 @@ def command(
     if failed:
         from packager.budgets import sentence
 
-        click.echo("Missed: " + "; ".join(sentence(row) for row in failed) + ".", err=True)
+        narrate("Missed: " + "; ".join(sentence(row) for row in failed) + ".")
     return ExitCode.BUDGET if failed else ExitCode.DONE
 
 
@@ -103,5 +108,5 @@ def show(package: Package) -> None:
         mark = "passed" if row["passed"] else "missed" if row["enforced"] else "missed on this machine"
         click.echo(f"{mark}: {sentence(row)}")
     if measured["noisy"]:
-        click.echo("Noisy: the machine was busy while this was measured; `qwen-pack bench` measures again.", err=True)
+        narrate("Noisy: the machine was busy while this was measured; `qwen-pack bench` measures again.")
     click.echo(f"Package: {package.path}")

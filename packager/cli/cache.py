@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from packager.cli.output import emit_json, emit_table, json_option
+from packager.cli.output import emit_json, emit_table, json_option, narrate
 
 
 @click.command("cache")
@@ -29,4 +29,4 @@ def command(clear: bool, as_json: bool) -> None:
         emit_json("cache", {"folder": str(cache.root), "stages": stages})
         return
     emit_table("", ("stage", "size"), [(name, human_bytes(size)) for name, size, _ in rows], right=("size",))
-    click.echo(f"{human_bytes(sum(size for _, size, _ in rows))} in {cache.root}.", err=True)
+    narrate(f"{human_bytes(sum(size for _, size, _ in rows))} in {cache.root}.")

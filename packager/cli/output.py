@@ -9,7 +9,17 @@ from typing import Any
 
 import click
 
+from packager.cli.surroundings import silence
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+
+
+def narrate(text: str) -> None:
+    """A line on stderr. A reader who is gone (`2>&1 | head`) ends the narration, never the work."""
+    try:
+        click.echo(text, err=True)
+    except BrokenPipeError:
+        silence(sys.stderr)
 
 
 def emit_json(command: str, payload: dict[str, Any]) -> None:

@@ -8,8 +8,7 @@ from collections.abc import Generator
 from types import TracebackType
 from typing import Any, TypeVar
 
-import click
-
+from packager.cli.output import narrate
 from packager.events import Event, StageFailed, StageFinished, StageNote, StageProgress, StageStarted
 from packager.units import human_bytes, human_seconds
 
@@ -57,18 +56,18 @@ class PlainLines:
         match event:
             case StageStarted():
                 self._last = time.monotonic()
-                click.echo(f"[{event.index}/{event.count}] {event.title}", err=True)
+                narrate(f"[{event.index}/{event.count}] {event.title}")
             case StageProgress() if time.monotonic() - self._last > _QUIET_S and amount(event) != self._said:
                 self._last = time.monotonic()
                 self._said = amount(event)
-                click.echo(f"      {self._said}", err=True)
+                narrate(f"      {self._said}")
             case StageNote():
-                click.echo(f"      {event.text}", err=True)
+                narrate(f"      {event.text}")
             case StageFinished():
                 how = "cached" if event.cached else f"done in {human_seconds(event.seconds)}"
-                click.echo(f"      {how}{': ' + event.summary if event.summary else ''}", err=True)
+                narrate(f"      {how}{': ' + event.summary if event.summary else ''}")
             case StageFailed():
-                click.echo("      failed", err=True)
+                narrate("      failed")
 
 
 class LiveRows:

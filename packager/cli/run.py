@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from packager.cli.output import narrate
+
 
 @click.command("run")
 @click.argument("package", type=click.Path(path_type=Path))
@@ -23,7 +25,7 @@ def command(package: Path, prompt: str, max_tokens: int, think: bool) -> None:
     found = bench.whole(package)
     runtime = registry.runtime(found.data["runtime"].get("name", ""))
     if found.data["source"].get("kind") == "dummy":
-        click.echo("The weights of this package are random: what follows means nothing.", err=True)
+        narrate("The weights of this package are random: what follows means nothing.")
     chat = package / "chat_template.jinja"
     messages = [{"role": "user", "content": prompt}]
     text = template.render(chat.read_text(), messages, enable_thinking=think) if chat.is_file() else prompt

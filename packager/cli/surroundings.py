@@ -1,0 +1,66 @@
+"""What the shell hands over, made safe before a command runs: standard streams and signals."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import TextIO
+
+
+@contextlib.contextmanager
+def prepared() -> Iterator[None]:
+    """Streams that can be written to, and SIGTERM and SIGHUP as interruptions like Ctrl-C while the block runs."""
+    _complete_streams()
+    with _interruptible():
+        yield
+
+
+def silence(*streams: TextIO) -> None:
+    """Let what is still to be written to these streams go nowhere, as their reader is gone."""
+    for stream in streams:
+        with contextlib.suppress(OSError, ValueError):
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, stream.fileno())
+            os.close(null)
+
+
+def _complete_streams() -> None:
+    # A closed stream (`>&-`) leaves its number free, and the next file that is opened would get it: a pipe to a
+    # child process, or the manifest, and then whatever is printed.
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+            if getattr(sys, name) is None:
+                setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", closefd=False))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A file name that is no text, or a terminal that knows no "é", is shown escaped; stderr does so by itself.
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    # A signal that is ignored (`nohup`) stays ignored.
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    mine = [number for number, handler in before.items() if handler is signal.SIG_DFL]
+    for number in mine:
+        signal.signal(number, _interrupt)
+    try:
+        yield
+    finally:
+        for number in mine:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,108 @@
+"""What a shell does to a program: signals, readers that go away, streams that were never open, odd folders."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from packager.errors import ExitCode
+from packager.verify import verify
+from tests.make_checkpoint import write_tiny
+from tests.make_package import write_package
+
+QWEN_PACK = f"{sys.executable} -m packager.cli"
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny(tmp_path_factory.mktemp("checkpoints") / "tiny")
+
+
+def build(checkpoint: Path, out: Path) -> list[str]:
+    return ["build", "--target", "cpu-gguf", "--recipe", "gguf:Q8_0", "--context", "256", "--weights", str(checkpoint), "--out", str(out)]
+
+
+def shell(script: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+
+
+def children_gone(pid: int) -> bool:
+    """Whether no job that this process started is alive any more."""
+    for process in psutil.process_iter(["cmdline", "status"]):
+        words = process.info["cmdline"] or []
+        if "packager.process" in words and str(pid) in words and process.info["status"] != psutil.STATUS_ZOMBIE:
+            return False
+    return True
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_termination_and_a_closed_terminal_are_interruptions(number: int, checkpoint: Path, tmp_path: Path, own_cache: Path) -> None:
+    run = subprocess.Popen([sys.executable, "-m", "packager.cli", *build(checkpoint, tmp_path / "p")], stderr=subprocess.PIPE, text=True)
+    assert run.stderr is not None
+    for line in run.stderr:
+        if line.startswith("[2/4]"):
+            run.send_signal(number)
+            break
+    rest = run.stderr.read()
+    assert run.wait(30) == ExitCode.INTERRUPTED, rest
+    assert "goes on from there" in rest
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
+    assert list((own_cache / "work").iterdir()) == []
+    assert children_gone(run.pid)
+
+
+@pytest.mark.engine
+def test_a_hangup_that_the_caller_ignores_stays_ignored(checkpoint: Path, tmp_path: Path) -> None:
+    run = subprocess.Popen(
+        ["nohup", sys.executable, "-m", "packager.cli", *build(checkpoint, tmp_path / "p")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert run.stderr is not None
+    for line in run.stderr:
+        if line.startswith("[2/4]"):
+            run.send_signal(signal.SIGHUP)
+            break
+    rest = run.stderr.read()
+    assert run.wait(60) == ExitCode.DONE, rest
+
+
+@pytest.mark.engine
+def test_a_reader_of_the_narration_who_goes_away_does_not_stop_a_build(checkpoint: Path, tmp_path: Path) -> None:
+    run = shell(f"{QWEN_PACK} {' '.join(build(checkpoint, tmp_path / 'p'))} 2>&1 | head -1; exit ${{PIPESTATUS[0]}}")
+    assert run.returncode == ExitCode.DONE, run.stderr
+    assert run.stderr == ""
+    assert verify(tmp_path / "p") == []
+
+
+@pytest.mark.engine
+def test_a_build_with_no_standard_stream_open_writes_a_whole_package(checkpoint: Path, tmp_path: Path) -> None:
+    run = shell(f"{QWEN_PACK} {' '.join(build(checkpoint, tmp_path / 'p'))} <&- >&- 2>&-")
+    assert run.returncode == ExitCode.DONE
+    assert verify(tmp_path / "p") == []
+
+
+def test_a_reader_of_the_data_who_goes_away_is_no_error() -> None:
+    run = shell(f"(sleep 0.5; {QWEN_PACK} models --json) | true; exit ${{PIPESTATUS[0]}}")
+    assert (run.returncode, run.stderr) == (ExitCode.DONE, "")
+
+
+def test_a_file_name_that_is_no_text_is_shown_escaped(tmp_path: Path) -> None:
+    package = write_package(tmp_path / "p")
+    Path(os.fsdecode(os.fsencode(package) + b"/\xff\x1b[31m")).write_text("x")
+    for flags in ("", "--json"):
+        run = shell(f"{QWEN_PACK} verify {package} {flags}")
+        assert run.returncode == ExitCode.INPUT, run.stderr
+        assert "Traceback" not in run.stderr
+        assert "\x1b" not in run.stdout
+        assert "\\udcff" in run.stdout
+    assert json.loads(run.stdout)["findings"][0]["path"].endswith("[31m")
