@@ -118,6 +118,7 @@ MEASURED = [
     (SIX_TENTHS_B, "int4_sym_g128", "u8", 4096, 1_316_171_776),
     (SIX_TENTHS_B, "int4_sym_g128", "f16", 2048, 1_262_366_720),
     (SIX_TENTHS_B, "int8_asym", "u8", 512, 1_464_864_768),
+    (SIX_TENTHS_B, "int4_asym_g64", "u8", 1024, 1_144_238_080),
 ]
 
 

@@ -47,7 +47,6 @@ class Costs:
     graph_per_matrix: dict[str, int]
     tokenizer: dict[str, float]
     overhead: dict[str, int]
-    overhead_per_matrix: dict[str, int]
     compute: dict[str, float]
     build: dict[str, float]
 
@@ -70,13 +69,21 @@ class Costs:
         kv_width = shape.kv_heads * shape.head_dim
         chunk = min(context, compute["chunk_tokens"]) * _width(shape) * compute["per_intermediate"]
         unpacked = context * (compute["per_context_token"] + compute["per_context_kv_element"] * kv_width)
-        overhead = sum(self.overhead[key] for key in ("base", "libraries")) + self.overhead["per_layer"] * shape.layers
         return Footprint(
             weights=2 * sizes.weight_bytes(shape, compression),
             kv_cache=sizes.cache_bytes(shape, recipe.kv, context),
             compute=ceil(chunk + unpacked),
-            overhead=overhead + _per_matrix(self.overhead_per_matrix, shape, compression),
+            overhead=self._overhead(shape, compression),
         )
+
+    def _overhead(self, shape: Shape, compression: Compression | None) -> int:
+        row = self.overhead
+        total = row["base"] + row["libraries"] + row["per_layer"] * shape.layers
+        if compression is not None:
+            scales, zero_points = sizes.scales(shape, compression)
+            matrices = sum(part.constants for part in sizes.parts(shape) if part.is_matrix)
+            total += row["per_matrix"] * matrices + row["per_scale"] * scales + row["per_zero_point"] * zero_points
+        return total
 
     def build_memory(self, checkpoint: int) -> int:
         """Peak resident bytes of the conversion of a checkpoint of that many bytes."""
@@ -93,7 +100,7 @@ def _per_matrix(row: dict[str, int], shape: Shape, compression: Compression | No
     """The sum over all matrices of a cost that depends on how each is compressed."""
     if compression is None:
         return 0
-    matrices = (part for part in sizes.parts(shape) if len(part.spec.shape) == 2)
+    matrices = (part for part in sizes.parts(shape) if part.is_matrix)
     return sum(row[sizes.storage(part.spec, compression).mode] * part.constants for part in matrices)
 
 

@@ -42,9 +42,13 @@ class Storage:
         """Bytes of the weights, their f16 scales, and zero points as wide as a weight."""
         if self.bits == 16:
             return rows * columns * 2
-        groups = rows * (1 if self.group is None else columns // self.group)
-        zero_points = -(-groups * self.bits // 8) if self.zero_points else 0
-        return rows * columns * self.bits // 8 + groups * _SCALE_BYTES + zero_points
+        scales = self.scales(rows, columns)
+        zero_points = ceil(scales * self.bits / 8) if self.zero_points else 0
+        return rows * columns * self.bits // 8 + scales * _SCALE_BYTES + zero_points
+
+    def scales(self, rows: int, columns: int) -> int:
+        """How many scales the matrix has: one per row, or one per group."""
+        return rows * (1 if self.group is None else columns // self.group)
 
 
 _PLAIN = Storage(16, None, False)
@@ -84,12 +88,17 @@ class Part:
     constants: int
     read: float
 
+    @property
+    def is_matrix(self) -> bool:
+        """Whether it is compressed at all: norms and biases are not."""
+        return len(self.spec.shape) == 2
+
     def bytes(self, compression: Compression | None) -> int:
         """Bytes of one of them in openvino_model.bin."""
-        if len(self.spec.shape) < 2:
+        if not self.is_matrix:
             return self.spec.elements * 2
-        columns = self.spec.shape[-1]
-        return storage(self.spec, compression).bytes(self.spec.elements // columns, columns)
+        rows, columns = self.spec.shape
+        return storage(self.spec, compression).bytes(rows, columns)
 
 
 @cache
@@ -116,6 +125,18 @@ def weight_bytes(shape: Shape, compression: Compression | None) -> int:
 def weights_read(shape: Shape, compression: Compression | None) -> int:
     """Bytes of weights read for one token: of an untied embedding one row, of experts the active ones."""
     return ceil(sum(part.read * part.bytes(compression) for part in parts(shape)))
+
+
+def scales(shape: Shape, compression: Compression) -> tuple[int, int]:
+    """How many scales and how many zero points the whole model has."""
+    total = zero_points = 0
+    for part in parts(shape):
+        if part.is_matrix:
+            stored = storage(part.spec, compression)
+            count = part.copies * stored.scales(*part.spec.shape)
+            total += count
+            zero_points += count if stored.zero_points else 0
+    return total, zero_points
 
 
 def cache_blocks(context: int) -> int:
