@@ -18,6 +18,8 @@ from targets.onnxruntime.quantization import Settings, parse
 
 NAME = "onnxruntime"
 PREFIX = "onnx"
+CHUNK = 512
+"""Tokens of a prompt that are worked on at once: what stands between the layers grows with them."""
 
 _FOLDER = Path(__file__).parent
 
@@ -55,8 +57,8 @@ class Costs:
 
     graph: dict[str, dict[str, int]]
     tokenizer: dict[str, dict[str, float]]
-    memory: dict[str, float]
-    build: dict[str, dict[str, float]]
+    memory: dict[str, dict[str, float]]
+    build: dict[str, float]
 
     def graph_bytes(self, shape: Shape, settings: Settings) -> int:
         """Size of model.onnx: the graph without the weights."""
@@ -72,19 +74,20 @@ class Costs:
 
     def footprint(self, shape: Shape, settings: Settings, context: int) -> Footprint:
         """Resident bytes while a context is full, and the peak of loading. The cache is allocated at once."""
-        memory = self.memory
-        weights = ceil(memory["copies"] * sizes.weight_bytes(shape, settings))
+        row = self.memory["cpu" if settings.provider == "cpu" else "gpu"]
+        head = sizes.head_bytes(shape, settings)
+        twice = row["head_copies"] * head if sizes.shares_embedding(shape) else 0
+        weights = ceil(sizes.weight_bytes(shape, settings) + twice)
         cache = kv_cache_bytes(shape, context, kv_bits(settings.kv))
-        rows = min(context, int(memory["chunk"]))
-        activations = memory["compute_per_width"] * rows * (shape.hidden + shape.intermediate)
-        scores = memory["compute_per_score"] * shape.heads * rows * context
-        return Footprint(weights, cache, ceil(activations + scores), ceil(memory["overhead"]))
+        width = shape.hidden + shape.intermediate + (shape.heads + 2 * shape.kv_heads) * shape.head_dim
+        compute = ceil(row["compute_per_width"] * width * min(context, CHUNK))
+        overhead = ceil(row["overhead"] + row["overhead_per_layer"] * shape.layers)
+        return Footprint(weights, cache, compute, overhead, weights + overhead + ceil(row["loading_head_copies"] * head))
 
     def build_memory(self, shape: Shape, settings: Settings) -> int:
         """Peak resident bytes of the conversion."""
-        kind = "float" if settings.quantization is None else settings.quantization.method
-        row = self.build[kind]
-        return ceil(row["base"] + row["per_parameter"] * shape.parameters() + row["per_head_weight"] * shape.vocab * shape.hidden)
+        kind = "float" if settings.quantization is None else settings.precision
+        return ceil(self.build["base"] + self.build[f"{kind}_per_parameter"] * shape.parameters())
 
 
 @cache

@@ -8,16 +8,12 @@ from pathlib import Path
 from packager.checkpoint import Checkpoint
 from packager.errors import bad_input
 from packager.files import write_atomically, write_json
-from targets.onnxruntime.quantization import Settings
-
-CHUNK = 512
-"""Tokens of a prompt that are worked on at once. Attention scores take heads x chunk x context numbers, so a long prompt
-in one piece takes more memory than the model."""
+from targets.onnxruntime.data import CHUNK
 
 _MODEL_FILES = ("model.onnx", "model.onnx.data")
 
 
-def finish(built: Path, source: Checkpoint, settings: Settings, context: int) -> None:
+def finish(built: Path, source: Checkpoint, context: int) -> None:
     """Rewrite genai_config.json and the tokenizer's files in `built`; refuse an artifact that is not whole."""
     for name in (*_MODEL_FILES, "genai_config.json"):
         if not (built / name).is_file():

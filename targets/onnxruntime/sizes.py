@@ -40,6 +40,11 @@ def embedding_bytes(shape: Shape, settings: Settings) -> int:
     return shape.vocab * shape.hidden * settings.number_bytes
 
 
+def head_bytes(shape: Shape, settings: Settings) -> int:
+    """Bytes of the output matrix."""
+    return _matrix(shape.vocab, shape.hidden, settings, head=True)
+
+
 def rotary_bytes(shape: Shape, settings: Settings) -> int:
     """The tables of sines and cosines for the whole context that the model was trained for."""
     return 2 * shape.context * (shape.head_dim // 2) * settings.number_bytes
@@ -69,7 +74,7 @@ def _read_always(shape: Shape, settings: Settings) -> int:
     if shape.qk_norm:
         vectors += 2 * shape.head_dim
     layer = vectors * number + sum(_matrix(rows, columns, settings, head=False) for rows, columns in matrices(shape))
-    return shape.layers * layer + shape.hidden * number + _matrix(shape.vocab, shape.hidden, settings, head=True)
+    return shape.layers * layer + shape.hidden * number + head_bytes(shape, settings)
 
 
 def _matrix(rows: int, columns: int, settings: Settings, *, head: bool) -> int:
