@@ -103,7 +103,7 @@ BUILT = [
 @pytest.mark.parametrize(("shape", "name", "weights", "graph"), BUILT)
 def test_the_size_of_a_true_shape_agrees_with_what_was_built(shape: Shape, name: str, weights: int, graph: int) -> None:
     compression = runtime.recipe(name).settings["compression"]
-    assert sizes.weight_bytes(shape, compression) == pytest.approx(weights, rel=5e-4)
+    assert sizes.totals(shape, compression).stored == pytest.approx(weights, rel=5e-4)
     assert data.costs().graph_bytes(shape, compression) == pytest.approx(graph, rel=5e-3)
 
 
@@ -145,8 +145,8 @@ def test_the_default_cache_costs_its_stated_bits_in_whole_blocks(context: int) -
 
 def test_a_token_of_a_mixture_reads_the_active_experts_only() -> None:
     compression = runtime.recipe("int4_sym_g128").settings["compression"]
-    assert sizes.weights_read(MIXTURE, compression) < sizes.weight_bytes(MIXTURE, compression) / 8
-    assert sizes.weights_read(HALF_B, compression) == sizes.weight_bytes(HALF_B, compression)
+    assert sizes.totals(MIXTURE, compression).read < sizes.totals(MIXTURE, compression).stored / 8
+    assert sizes.totals(HALF_B, compression).read == sizes.totals(HALF_B, compression).stored
 
 
 def test_a_build_needs_more_memory_than_the_checkpoint_and_disk_for_both_forms() -> None:

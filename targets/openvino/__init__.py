@@ -55,7 +55,7 @@ class OpenVino:
         """Weights to the byte, the graph and the tokenizers within a few kilobytes."""
         compression = recipe.settings["compression"]
         costs = data.costs()
-        return sizes.weight_bytes(shape, compression) + costs.graph_bytes(shape, compression) + costs.tokenizer_bytes(shape.vocab)
+        return sizes.totals(shape, compression).stored + costs.graph_bytes(shape, compression) + costs.tokenizer_bytes(shape.vocab)
 
     def footprint(self, shape: Shape, recipe: Recipe, context: int) -> Footprint:
         """Resident bytes with the whole context answered: weights mapped from the file and repacked beside, blocks of cache."""
@@ -64,7 +64,7 @@ class OpenVino:
     def decode_bytes(self, shape: Shape, recipe: Recipe, context: int) -> int:
         """Weights once and the cache once."""
         cache = sizes.cache_bytes(shape, recipe.kv, context)
-        return sizes.weights_read(shape, recipe.settings["compression"]) + cache
+        return sizes.totals(shape, recipe.settings["compression"]).read + cache
 
     def build_needs(self, shape: Shape, recipe: Recipe) -> BuildNeeds:
         """The export holds the checkpoint and the traced graph at once, and writes the graph in 16 bits before it compresses it."""

@@ -53,7 +53,8 @@ class Costs:
     def graph_bytes(self, shape: Shape, compression: Compression | None) -> int:
         """Size of openvino_model.xml."""
         row = self.graph[shape.model_type]
-        return row["base"] + row["per_layer"] * shape.layers + _per_matrix(self.graph_per_matrix, shape, compression)
+        modes = sizes.totals(shape, compression).modes
+        return row["base"] + row["per_layer"] * shape.layers + sum(self.graph_per_matrix[mode] * count for mode, count in modes.items())
 
     def tokenizer_bytes(self, vocab: int) -> int:
         """Size of the tokenizer, the detokenizer and the small JSON files."""
@@ -70,7 +71,7 @@ class Costs:
         chunk = min(context, compute["chunk_tokens"]) * _width(shape) * compute["per_intermediate"]
         unpacked = context * (compute["per_context_token"] + compute["per_context_kv_element"] * kv_width)
         return Footprint(
-            weights=2 * sizes.weight_bytes(shape, compression),
+            weights=2 * sizes.totals(shape, compression).stored,
             kv_cache=sizes.cache_bytes(shape, recipe.kv, context),
             compute=ceil(chunk + unpacked),
             overhead=self._overhead(shape, compression),
@@ -79,11 +80,9 @@ class Costs:
     def _overhead(self, shape: Shape, compression: Compression | None) -> int:
         row = self.overhead
         total = row["base"] + row["libraries"] + row["per_layer"] * shape.layers
-        if compression is not None:
-            scales, zero_points = sizes.scales(shape, compression)
-            matrices = sum(part.constants for part in sizes.parts(shape) if part.is_matrix)
-            total += row["per_matrix"] * matrices + row["per_scale"] * scales + row["per_zero_point"] * zero_points
-        return total
+        found = sizes.totals(shape, compression)
+        total += row["per_matrix"] * sum(found.modes.values())
+        return total + row["per_scale"] * found.scales + row["per_zero_point"] * found.zero_points
 
     def build_memory(self, checkpoint: int) -> int:
         """Peak resident bytes of the conversion of a checkpoint of that many bytes."""
@@ -94,14 +93,6 @@ def _width(shape: Shape) -> int:
     """Values that a token takes between the two halves of a feed-forward layer: those of all active experts."""
     experts = shape.experts
     return shape.intermediate if experts is None else experts.active * experts.intermediate + (experts.shared_intermediate or 0)
-
-
-def _per_matrix(row: dict[str, int], shape: Shape, compression: Compression | None) -> int:
-    """The sum over all matrices of a cost that depends on how each is compressed."""
-    if compression is None:
-        return 0
-    matrices = (part for part in sizes.parts(shape) if part.is_matrix)
-    return sum(row[sizes.storage(part.spec, compression).mode] * part.constants for part in matrices)
 
 
 @cache

@@ -117,26 +117,40 @@ def parts(shape: Shape) -> tuple[Part, ...]:
     return tuple(found)
 
 
-def weight_bytes(shape: Shape, compression: Compression | None) -> int:
-    """Bytes of all weights: openvino_model.bin but for a few constants of the graph."""
-    return sum(part.copies * part.bytes(compression) for part in parts(shape))
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Sums over the whole model: bytes stored, bytes a token reads, scales, zero points, and matrices by mode."""
+
+    stored: int
+    read: int
+    scales: int
+    zero_points: int
+    modes: dict[str, int]
 
 
-def weights_read(shape: Shape, compression: Compression | None) -> int:
-    """Bytes of weights read for one token: of an untied embedding one row, of experts the active ones."""
-    return ceil(sum(part.read * part.bytes(compression) for part in parts(shape)))
+def totals(shape: Shape, compression: Compression | None) -> Totals:
+    """The sums for a shape under these settings; counted once, as `fit` asks for each several times."""
+    return _totals(shape, None if compression is None else tuple(compression.items()))
 
 
-def scales(shape: Shape, compression: Compression) -> tuple[int, int]:
-    """How many scales and how many zero points the whole model has."""
-    total = zero_points = 0
+@cache
+def _totals(shape: Shape, settings: tuple[tuple[str, Any], ...] | None) -> Totals:
+    compression = None if settings is None else dict(settings)
+    stored = scales = zero_points = 0
+    read = 0.0
+    modes: dict[str, int] = {}
     for part in parts(shape):
-        if part.is_matrix:
-            stored = storage(part.spec, compression)
-            count = part.copies * stored.scales(*part.spec.shape)
-            total += count
-            zero_points += count if stored.zero_points else 0
-    return total, zero_points
+        size = part.bytes(compression)
+        stored += part.copies * size
+        # Of an untied embedding a token reads one row, of experts the active ones.
+        read += part.read * size
+        if part.is_matrix and compression is not None:
+            how = storage(part.spec, compression)
+            count = part.copies * how.scales(*part.spec.shape)
+            scales += count
+            zero_points += count if how.zero_points else 0
+            modes[how.mode] = modes.get(how.mode, 0) + part.constants
+    return Totals(stored, ceil(read), scales, zero_points, modes)
 
 
 def cache_blocks(context: int) -> int:
