@@ -1,7 +1,8 @@
 """The build cache: the finished output of a stage under the hash of everything that went into it.
 
 A finished stage is a folder `stages/NAME-KEY` with `record.json` in it; it is made elsewhere and renamed
-there whole, so presence means complete. What a stopped build left in `work/` is removed by the next one.
+there whole and renamed away before it is removed, so presence means complete. What a stopped build left in
+`work/` is removed by the next one.
 """
 
 from __future__ import annotations
@@ -10,14 +11,11 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from packager.files import tree_bytes, write_json
+from packager.files import scratch_folder, tree_bytes, write_json
 from packager.paths import cache_dir
 
 
@@ -51,35 +49,36 @@ class BuildCache:
         folder = self._stages / f"{stage}-{key}"
         with contextlib.suppress(OSError, ValueError):
             facts = json.loads((folder / "record.json").read_bytes())
-            os.utime(folder)
-            return Entry(folder, facts)
+            if isinstance(facts, dict):
+                with contextlib.suppress(OSError):  # a cache that may only be read serves as well
+                    os.utime(folder)
+                return Entry(folder, facts)
         return None
 
-    @contextlib.contextmanager
-    def work_folder(self) -> Iterator[Path]:
+    def work_folder(self) -> contextlib.AbstractContextManager[Path]:
         """A folder of this process for one stage; gone afterwards unless `keep` has moved it."""
-        self._work.mkdir(parents=True, exist_ok=True)
-        self._sweep()
-        folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=self._work))
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        return scratch_folder(self._work, "")
 
     def keep(self, stage: str, key: str, folder: Path, facts: dict[str, Any]) -> Entry:
-        """Make `folder` the finished output of the stage."""
+        """Make `folder` the finished output of the stage; where a twin of this build was faster, its output stays."""
         write_json(folder / "record.json", facts)
         final = self._stages / f"{stage}-{key}"
         final.parent.mkdir(parents=True, exist_ok=True)
-        if final.exists():
-            # A twin of this build finished first, or its record is damaged: ours is whole either way.
-            shutil.rmtree(final, ignore_errors=True)
-        folder.rename(final)
-        return Entry(final, facts)
+        # The twin may be reading what it has finished: only what has no readable record is replaced.
+        finished = self.look_up(stage, key)
+        if finished is None:
+            self._remove(final)
+            try:
+                folder.rename(final)
+            except OSError:
+                finished = self.look_up(stage, key)
+                if finished is None:
+                    raise
+        return finished or Entry(final, facts)
 
     def drop(self, entry: Entry) -> None:
         """Remove one finished stage, e.g. because its files are no longer what its record says."""
-        shutil.rmtree(entry.folder, ignore_errors=True)
+        self._remove(entry.folder)
 
     def stages(self) -> list[tuple[str, int, float]]:
         """Name, bytes and time of last use of every finished stage, least recently used first."""
@@ -89,25 +88,16 @@ class BuildCache:
         return sorted(rows, key=lambda row: row[2])
 
     def clear(self) -> int:
-        """Remove every finished stage and every left-over; returns the bytes that became free."""
-        freed = tree_bytes(self._stages) + tree_bytes(self._work)
-        shutil.rmtree(self._stages, ignore_errors=True)
-        shutil.rmtree(self._work, ignore_errors=True)
-        return freed
+        """Remove every finished stage and every left-over, not the work of a running build; returns the bytes that became free."""
+        before = tree_bytes(self.root)
+        if self._stages.is_dir():
+            for folder in self._stages.iterdir():
+                self._remove(folder)
+        with self.work_folder():
+            pass  # entering it has removed what is abandoned
+        return before - tree_bytes(self.root)
 
-    def _sweep(self) -> None:
-        """Remove the work of processes that are gone."""
-        for left in self._work.iterdir():
-            pid = left.name.partition("-")[0]
-            if pid.isdigit() and not _alive(int(pid)):
-                shutil.rmtree(left, ignore_errors=True)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    def _remove(self, folder: Path) -> None:
+        """Make a stage disappear at once, then delete it: half a stage is never seen."""
+        with self.work_folder() as work, contextlib.suppress(FileNotFoundError):
+            folder.rename(work / "removed")

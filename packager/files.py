@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import fcntl
 import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,15 +51,14 @@ def sha256(path: Path, on_bytes: Callable[[int], None] | None = None) -> str:
     return digest.hexdigest()
 
 
-def copy_hashed(source: Path, destination: Path, on_bytes: Callable[[int], None] | None = None) -> str:
-    """Copy the bytes of a regular file (never a link to them), flushed to the disk; returns their digest."""
+def copy_hashed(source: Path, destination: Path) -> Generator[int, None, str]:
+    """Copy the bytes of a regular file (never a link to them), flushed to the disk; yields sizes copied, returns the digest."""
     digest = hashlib.sha256()
     with source.open("rb", buffering=0) as reader, destination.open("xb") as writer:
         while chunk := reader.read(_CHUNK):
             digest.update(chunk)
             writer.write(chunk)
-            if on_bytes:
-                on_bytes(len(chunk))
+            yield len(chunk)
         writer.flush()
         os.fsync(writer.fileno())
     return digest.hexdigest()
@@ -100,3 +102,79 @@ def folder_that_appears_whole(final: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+@contextlib.contextmanager
+def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
+    """A folder of this process alone below `parent`, gone when the block ends; what killed processes left there goes first.
+
+    A lock on the folder and no process id says that its owner lives: the system frees it however the process ends, and
+    containers that share a disk see it as well.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    for left in parent.iterdir():
+        if left.name.startswith(prefix):
+            _remove_abandoned(left)
+    folder, lock = _locked_folder(parent, prefix)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def _locked_folder(parent: Path, prefix: str) -> tuple[Path, int]:
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        with contextlib.suppress(FileNotFoundError):
+            lock = os.open(folder, os.O_RDONLY)
+            with contextlib.suppress(OSError):  # a disk that knows no locks: nobody will take the folder for abandoned there
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            if folder.exists():
+                return folder, lock
+            # Somebody cleaned up between the two calls.
+            os.close(lock)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(lock)
+
+
+def replace_folder(new: Path, final: Path, aside: Path) -> None:
+    """Put `new` in the place of the folder `final`, which goes to `aside` or to where `new` was, if it is there; all on one disk.
+
+    At no moment is there neither of the two, except for an instant on a system that cannot exchange names.
+    """
+    if not final.exists():
+        with contextlib.suppress(OSError):  # somebody else was faster: his is replaced
+            new.rename(final)
+            return
+    if _exchanged(new, final):
+        return
+    try:
+        final.rename(aside)
+        new.rename(final)
+    except BaseException:
+        if aside.exists() and not final.exists():
+            aside.rename(final)
+        raise
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Exchange two names in one step (Linux: renameat2, macOS: renamex_np); False where system or disk cannot."""
+    libc = ctypes.CDLL(None)
+    swap = 2  # RENAME_EXCHANGE, RENAME_SWAP
+    here = -100  # AT_FDCWD
+    names = os.fsencode(one), os.fsencode(other)
+    try:
+        return bool(
+            libc.renamex_np(*names, swap) == 0 if sys.platform == "darwin" else libc.renameat2(here, names[0], here, names[1], swap) == 0
+        )
+    except AttributeError:
+        return False

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import platform
-import shutil
-import tempfile
-from collections.abc import Generator
-from contextlib import suppress
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,11 +14,12 @@ from packager import __version__, manifest, verify
 from packager.budgets import verdicts
 from packager.cache import Entry
 from packager.checkpoint import Checkpoint
-from packager.errors import PackError
-from packager.files import copy_hashed, folder_that_appears_whole, regular_files, sha256, write_atomically
+from packager.errors import PackError, usage
+from packager.files import copy_hashed, regular_files, replace_folder, scratch_folder, sha256, write_atomically
 from packager.manifest import FileEntry, Manifest
 from packager.plan import Plan
 from packager.readme import package_readme
+from packager.verify import strangers
 
 MODEL = "model"
 _KEPT_FROM_CHECKPOINT = ("LICENSE", "NOTICE")
@@ -58,49 +56,45 @@ def write(
 ) -> Generator[tuple[int, int], None, Package]:
     """Copy, hash and describe; yields (bytes done, bytes in all) and returns the Package.
 
-    A package of ours that stands in the way is replaced only once the new one is whole.
+    A package of ours that stands in the way is replaced only once the new one is whole. Raises PackError (usage) where
+    somebody has put something of his own there since the build was planned.
     """
     artifact = converted.folder / "out"
     checkpoint = fetched.folder / fetched.facts["folder"]
     model_files = regular_files(artifact)
     total = sum(path.stat().st_size for path in model_files)
     done = 0
-    with _replacing(plan.out) as staging, folder_that_appears_whole(staging) as folder:
+    with _replacing(plan.out) as folder:
         entries = []
         for source in model_files:
             relative = f"{MODEL}/{source.relative_to(artifact).as_posix()}"
             (folder / relative).parent.mkdir(parents=True, exist_ok=True)
-            digest = copy_hashed(source, folder / relative)
-            size = source.stat().st_size
-            entries.append(FileEntry(relative, size, digest))
+            copy = copy_hashed(source, folder / relative)
+            size = 0
+            while True:
+                try:
+                    size += next(copy)
+                except StopIteration as stop:
+                    entries.append(FileEntry(relative, size, stop.value))
+                    break
+                yield done + size, total
             done += size
-            yield done, total
         artifact_bytes = sum(entry.size for entry in entries)
         entries += _papers(plan, checkpoint, folder, artifact_bytes, measured.facts)
         manifest.write(folder, _describe(plan, build_key, fetched, converted, measured, versions, tuple(entries)))
     return Package(plan.out, manifest.read(plan.out))
 
 
-class _replacing:
-    """A path beside `final` to build at; on success it takes the place of `final`, whose old content goes last."""
-
-    def __init__(self, final: Path) -> None:
-        self._final = final
-        final.parent.mkdir(parents=True, exist_ok=True)
-        self._holder = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
-
-    def __enter__(self) -> Path:
-        return self._holder / "new"
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
-            if kind is None:
-                old = self._holder / "old"
-                if os.path.lexists(self._final):
-                    self._final.rename(old)
-                (self._holder / "new").rename(self._final)
-        finally:
-            shutil.rmtree(self._holder, ignore_errors=True)
+@contextmanager
+def _replacing(final: Path) -> Iterator[Path]:
+    """A new folder on the disk of `final`, which takes its place when the block ends well; the old content goes last."""
+    with scratch_folder(final.parent, ".qwen-pack-") as holder:
+        new = holder / "new"
+        new.mkdir()
+        yield new
+        if final.exists() and strangers(final):
+            raise usage(f"{final} holds what qwen-pack did not make.", "Choose another folder with --out; everything is in the cache.")
+        replace_folder(new, final, holder / "old")
 
 
 def _papers(plan: Plan, checkpoint: Path, folder: Path, artifact_bytes: int, measured: dict[str, Any]) -> list[FileEntry]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -80,14 +80,7 @@ def run(plan: Plan, cache: BuildCache | None = None) -> Generator[Event, None, P
         finished = package.reuse(plan.out, build_key)
         cached = finished is not None
         if finished is None:
-            writer = package.write(plan, build_key, fetched, converted, measured, versions)
-            while True:
-                try:
-                    done, total = next(writer)
-                except StopIteration as stop:
-                    finished = stop.value
-                    break
-                yield StageProgress("package", done, total)
+            finished = yield from _copying(package.write(plan, build_key, fetched, converted, measured, versions))
     if failed:
         yield failed[0][0]
         raise failed[0][1]
@@ -173,6 +166,17 @@ def _child(job: Job, arguments: dict[str, Any], log: Path) -> Generator[Event, N
                 yield StageMemory(job.stage, message.bytes)
     finally:
         work.close()
+
+
+def _copying(writer: Generator[tuple[int, int], None, Package]) -> Generator[Event, None, Package]:
+    with closing(writer):
+        while True:
+            try:
+                done, total = next(writer)
+            except StopIteration as stop:
+                finished: Package = stop.value
+                return finished
+            yield StageProgress("package", done, total)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from packager import manifest
+from packager.errors import PackError
 from packager.files import sha256
 
 Kind = Literal["changed", "missing", "additional", "renamed", "link", "special"]
@@ -34,6 +35,14 @@ def verify_names(package: Path) -> list[Finding]:
     Raises PackError (exit code 6) when the manifest itself cannot be trusted.
     """
     return _names(package, manifest.read(package).files)
+
+
+def strangers(folder: Path) -> list[str]:
+    """What stands in a folder that qwen-pack did not make: everything where it is no package, else what its manifest does not name."""
+    try:
+        return [finding.path for finding in verify_names(folder) if finding.kind in ("additional", "link", "special")]
+    except PackError:
+        return sorted(path.name for path in folder.iterdir())
 
 
 def verify(package: Path, on_bytes: Callable[[int, int], None] | None = None) -> list[Finding]:

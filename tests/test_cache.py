@@ -52,12 +52,30 @@ def test_a_stage_with_a_damaged_record_counts_as_absent_and_is_replaced(tmp_path
     assert entry.facts == {"text": "new"}
 
 
-def test_the_work_of_a_process_that_is_gone_is_swept_and_of_a_living_one_kept(tmp_path: Path) -> None:
-    (tmp_path / "work" / "999999999-dead").mkdir(parents=True)
-    (tmp_path / "work" / f"{os.getppid()}-living").mkdir()
-    with BuildCache(tmp_path).work_folder():
-        pass
-    assert os.listdir(tmp_path / "work") == [f"{os.getppid()}-living"]
+def test_of_two_builds_that_finish_the_same_stage_the_first_ones_output_stays_untouched(tmp_path: Path) -> None:
+    cache = BuildCache(tmp_path)
+    fill(cache, "fetch", "k", "first")
+    entry = cache.look_up("fetch", "k")
+    assert entry is not None
+    with (entry.folder / "data").open() as reader:
+        fill(cache, "fetch", "k", "second")
+        assert (entry.folder / "data").stat().st_ino == os.fstat(reader.fileno()).st_ino
+    assert (entry.folder / "data").read_text() == "first"
+
+
+@pytest.mark.parametrize("record", ["{", "[]", "7"])
+def test_a_record_that_is_no_object_counts_as_absent(record: str, tmp_path: Path) -> None:
+    cache = BuildCache(tmp_path)
+    fill(cache, "fetch", "k", "old")
+    (tmp_path / "stages" / "fetch-k" / "record.json").write_text(record)
+    assert cache.look_up("fetch", "k") is None
+
+
+def test_clearing_leaves_the_work_of_a_running_build_alone(tmp_path: Path) -> None:
+    with BuildCache(tmp_path).work_folder() as work:
+        (work / "data").write_text("half")
+        BuildCache(tmp_path).clear()
+        assert (work / "data").read_text() == "half"
 
 
 def test_clearing_removes_every_stage_and_says_how_much(tmp_path: Path) -> None:

@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from packager.files import copy_hashed, folder_that_appears_whole, regular_files, sha256, tree_bytes, write_atomically
+from packager import files
+from packager.files import (
+    copy_hashed,
+    folder_that_appears_whole,
+    regular_files,
+    replace_folder,
+    scratch_folder,
+    sha256,
+    tree_bytes,
+    write_atomically,
+)
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
@@ -32,9 +45,14 @@ def test_a_copy_has_the_digest_of_its_source_and_is_no_link(tmp_path: Path) -> N
     data = os.urandom(3_000_000)
     (tmp_path / "a").write_bytes(data)
     heard: list[int] = []
-    digest = copy_hashed(tmp_path / "a", tmp_path / "b", heard.append)
-    assert digest == hashlib.sha256(data).hexdigest() == sha256(tmp_path / "b")
-    assert sum(heard) == len(data)
+    digests: list[str] = []
+
+    def copied() -> Iterator[int]:
+        digests.append((yield from copy_hashed(tmp_path / "a", tmp_path / "b")))
+
+    heard.extend(copied())
+    assert digests == [hashlib.sha256(data).hexdigest()] == [sha256(tmp_path / "b")]
+    assert (len(heard), sum(heard)) == (3, len(data))
     assert (tmp_path / "b").stat().st_nlink == 1
 
 
@@ -46,6 +64,59 @@ def test_a_folder_appears_only_when_its_block_ends_well(tmp_path: Path) -> None:
         (folder / "x").write_text("x")
         raise ZeroDivisionError
     assert os.listdir(tmp_path) == ["good"]
+
+
+def test_scratch_is_gone_when_its_block_ends_and_with_it_what_a_killed_process_left(tmp_path: Path) -> None:
+    script = (
+        "import os, signal; from pathlib import Path; from packager.files import scratch_folder\n"
+        f"with scratch_folder(Path({str(tmp_path)!r}), '.s-') as folder:\n"
+        "    (folder / 'half').touch(); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=False)
+    (left,) = tmp_path.iterdir()
+    assert [path.name for path in left.iterdir()] == ["half"]
+    with scratch_folder(tmp_path, ".s-") as folder:
+        assert list(tmp_path.iterdir()) == [folder]
+    assert os.listdir(tmp_path) == []
+
+
+def test_scratch_of_somebody_who_lives_and_folders_of_other_names_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    with scratch_folder(tmp_path, ".s-") as first, scratch_folder(tmp_path, ".s-") as second:
+        assert first != second
+        assert {path.name for path in tmp_path.iterdir()} == {"mine", first.name, second.name}
+    assert os.listdir(tmp_path) == ["mine"]
+
+
+@pytest.mark.parametrize("exchange", [True, False], ids=["exchange", "two renames"])
+def test_a_folder_takes_the_place_of_another(exchange: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not exchange:
+        monkeypatch.setattr(files, "_exchanged", lambda one, other: False)
+    for name in ("new", "final"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+    replace_folder(tmp_path / "new", tmp_path / "final", tmp_path / "old")
+    assert os.listdir(tmp_path / "final") == ["new"]
+
+
+def test_a_folder_takes_a_place_that_is_free_or_empty(tmp_path: Path) -> None:
+    for place in ("free", "empty"):
+        (tmp_path / "new").mkdir()
+        (tmp_path / "new" / "file").touch()
+        if place == "empty":
+            (tmp_path / place).mkdir()
+        replace_folder(tmp_path / "new", tmp_path / place, tmp_path / "old")
+        assert os.listdir(tmp_path / place) == ["file"]
+
+
+def test_an_interruption_between_the_two_renames_puts_the_old_folder_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new folder that is not there makes the second rename fail, at the moment at which Ctrl-C would strike."""
+    monkeypatch.setattr(files, "_exchanged", lambda one, other: False)
+    (tmp_path / "final").mkdir()
+    (tmp_path / "final" / "kept").touch()
+    with pytest.raises(FileNotFoundError):
+        replace_folder(tmp_path / "new", tmp_path / "final", tmp_path / "old")
+    assert os.listdir(tmp_path / "final") == ["kept"]
 
 
 def test_sizes_and_lists_pass_over_links(tmp_path: Path) -> None:

@@ -91,6 +91,33 @@ def test_a_build_with_no_standard_stream_open_writes_a_whole_package(checkpoint:
     assert verify(tmp_path / "p") == []
 
 
+@pytest.mark.engine
+def test_two_builds_at_once_into_one_cache_and_one_folder_both_end_well(checkpoint: Path, tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "packager.cli", *build(checkpoint, tmp_path / "p")]
+    runs = [subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [run.communicate()[1] for run in runs]
+    assert [run.returncode for run in runs] == [ExitCode.DONE, ExitCode.DONE], said
+    assert verify(tmp_path / "p") == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "p"]
+
+
+@pytest.mark.engine
+def test_what_somebody_puts_into_the_folder_while_it_is_built_again_is_kept(checkpoint: Path, tmp_path: Path) -> None:
+    words = build(checkpoint, tmp_path / "p")
+    assert shell(f"{QWEN_PACK} {' '.join(words)}").returncode == ExitCode.DONE
+    before = (tmp_path / "p" / "manifest.json").read_bytes()
+    words[words.index("256")] = "128"
+    run = subprocess.Popen([sys.executable, "-m", "packager.cli", *words], stderr=subprocess.PIPE, text=True)
+    assert run.stderr is not None
+    for line in run.stderr:
+        if line.startswith("[2/4]"):
+            (tmp_path / "p" / "notes.txt").write_text("mine")
+    assert run.wait() == ExitCode.USAGE
+    assert (tmp_path / "p" / "notes.txt").read_text() == "mine"
+    assert (tmp_path / "p" / "manifest.json").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "p"]
+
+
 def test_a_reader_of_the_data_who_goes_away_is_no_error() -> None:
     run = shell(f"(sleep 0.5; {QWEN_PACK} models --json) | true; exit ${{PIPESTATUS[0]}}")
     assert (run.returncode, run.stderr) == (ExitCode.DONE, "")
