@@ -12,8 +12,9 @@ from packager.errors import bad_input
 from packager.events import Event
 from packager.manifest import Manifest
 from packager.package import MODEL
-from packager.pipeline import measure_job, run_alone
+from packager.pipeline import run_alone
 from packager.runtime import Runtime
+from packager.stages import benchmark
 from packager.verify import verify
 
 COMPARED = ("load_s", "ttft_ms", "prefill_tps", "decode_tps", "token_ms_median", "token_ms_p95", "peak_memory_bytes")
@@ -42,7 +43,7 @@ def run(package: Path, runtime: Runtime) -> Generator[Event, None, dict[str, Any
     """Yield the events of the measurement and return its figures; the package is not changed."""
     found = whole(package)
     prompt = found.data["workload"].get("prompt", 512)
-    job = measure_job(runtime.session, package / MODEL, settings_of(found), prompt)
+    job = benchmark(runtime.session, package / MODEL, settings_of(found), prompt)
     result = yield from run_alone(job, BuildCache().root / "logs" / "bench.log")
     return result.value
 

@@ -66,9 +66,16 @@ def from_foreign(error: BaseException) -> PackError | None:
     if isinstance(error, OSError):
         where = f" {error.filename!r}" if error.filename else ""
         if error.errno in _DISK_FULL:
-            return no_room(f"The disk is full{where}.", "Free some space, or choose another place with --out or QWEN_PACK_CACHE.")
+            return no_room(
+                f"The disk is full{where and ', writing' + where}.",
+                "Free some space, or choose another place with --out or QWEN_PACK_CACHE.",
+            )
         if error.errno in _NOT_WRITABLE:
             return usage(f"No permission to write or read{where}.", "Choose another folder with --out or QWEN_PACK_CACHE.")
+        if error.errno == errno.ENAMETOOLONG:
+            return usage(f"The name{where} is too long for this disk.", "Choose a shorter one.")
+        if error.errno == errno.ELOOP:
+            return usage(f"The path{where} leads through links in a circle.", "Name the folder itself.")
         if error.errno == errno.ENOENT and error.filename:
             return usage(f"There is no file or folder{where}.", "Check the path.")
         if error.errno == errno.ENOTDIR and error.filename:

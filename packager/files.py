@@ -85,9 +85,15 @@ def regular_files(folder: Path) -> list[Path]:
 
 def free_bytes(path: Path) -> int:
     """Free space on the disk that holds `path`, which need not exist yet."""
-    while not path.exists() and path != path.parent:
+    return shutil.disk_usage(nearest_existing(path)).free
+
+
+def nearest_existing(path: Path) -> Path:
+    """`path`, or the nearest above it that exists."""
+    # Not Path.exists, which raises where a folder above may not be searched or the name is too long.
+    while not os.access(path, os.F_OK) and path != path.parent:
         path = path.parent
-    return shutil.disk_usage(path).free
+    return path
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from packager.files import copy_hashed, regular_files, replace_folder, scratch_f
 from packager.manifest import FileEntry, Manifest
 from packager.plan import Plan
 from packager.readme import package_readme
+from packager.stages import checkpoint_of
 from packager.verify import strangers
 
 MODEL = "model"
@@ -51,16 +52,14 @@ def reuse(path: Path, build_key: str) -> Package | None:
     return None
 
 
-def write(
-    plan: Plan, build_key: str, fetched: Entry, converted: Entry, measured: Entry, versions: dict[str, str | None]
-) -> Generator[tuple[int, int], None, Package]:
+def write(plan: Plan, build_key: str, fetched: Entry, converted: Entry, measured: Entry) -> Generator[tuple[int, int], None, Package]:
     """Copy, hash and describe; yields (bytes done, bytes in all) and returns the Package.
 
     A package of ours that stands in the way is replaced only once the new one is whole. Raises PackError (usage) where
     somebody has put something of his own there since the build was planned.
     """
     artifact = converted.folder / "out"
-    checkpoint = fetched.folder / fetched.facts["folder"]
+    checkpoint = checkpoint_of(fetched)
     model_files = regular_files(artifact)
     total = sum(path.stat().st_size for path in model_files)
     done = 0
@@ -81,7 +80,7 @@ def write(
             done += size
         artifact_bytes = sum(entry.size for entry in entries)
         entries += _papers(plan, checkpoint, folder, artifact_bytes, measured.facts)
-        manifest.write(folder, _describe(plan, build_key, fetched, converted, measured, versions, tuple(entries)))
+        manifest.write(folder, _describe(plan, build_key, fetched, converted, measured, tuple(entries)))
     return Package(plan.out, manifest.read(plan.out))
 
 
@@ -119,10 +118,9 @@ def _describe(
     fetched: Entry,
     converted: Entry,
     measured: Entry,
-    versions: dict[str, str | None],
     entries: tuple[FileEntry, ...],
 ) -> dict[str, Any]:
-    chosen, variant = plan.chosen, plan.chosen.variant
+    chosen, variant, versions = plan.chosen, plan.chosen.variant, plan.versions
     artifact_bytes = sum(entry.size for entry in entries if entry.path.startswith(f"{MODEL}/"))
     text = next((entry.sha256 for entry in entries if entry.path == "chat_template.jinja"), None)
     return {

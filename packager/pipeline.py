@@ -9,36 +9,22 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from packager import __version__, package, sources
+from packager import package, stages
 from packager.cache import BuildCache, Entry, key_of
 from packager.errors import PackError, from_foreign
 from packager.events import Event, StageFailed, StageFinished, StageMemory, StageNote, StageProgress, StageStarted
-from packager.machine import describe_machine
 from packager.package import Package
-from packager.plan import Plan, installed
+from packager.plan import Plan
 from packager.process import JobResult, Note, Progress, Resident, run_job
-from packager.smoke import NEW_TOKENS, REPEATS
-from packager.smoke import VERSION as SMOKE_VERSION
+from packager.stages import STAGES, Job
 from packager.units import human_bytes
 
-STAGES = {"fetch": "Get the weights", "convert": "Convert and quantize", "measure": "Smoke benchmark", "package": "Hash and package"}
+__all__ = ["STAGES", "run", "run_alone"]
 
 _Events = Generator[Event, None, Entry]
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A stage that a child process does: the job's dotted name and its arguments, in which `out` is added."""
-
-    stage: str
-    job: str
-    arguments: dict[str, Any]
-    needs_out: bool = True
-    env: dict[str, str] | None = None
 
 
 def run(plan: Plan, cache: BuildCache | None = None) -> Generator[Event, None, Package]:
@@ -47,40 +33,20 @@ def run(plan: Plan, cache: BuildCache | None = None) -> Generator[Event, None, P
     Raises PackError as soon as a stage fails, after the StageFailed that says the same.
     """
     cache = cache or BuildCache()
-    versions = {name: installed(name) for name in plan.runtime.distributions}
-
-    source_job, source_arguments = sources.job(plan.source, plan.shape)
-    source_key = sources.cache_key(plan.source, plan.shape)
-    fetch = Job("fetch", source_job, source_arguments)
-    fetched = yield from _stage(cache, fetch, None if source_key is None else key_of(source_key))
-    checkpoint = _inside(fetched, fetched.facts["folder"])
-
-    # The bytes decide, not where they came from: the hub's copy of a local folder is converted once.
-    convert_key = key_of(
-        {
-            "files": fetched.facts["files"],
-            "recipe": asdict(plan.chosen.recipe),
-            "context": plan.workload.context if plan.runtime.context_in_artifact else None,
-            "tools": {"qwen-pack": __version__, **versions},
-            "job": plan.runtime.build_job,
-        }
-    )
-    arguments = {"checkpoint": str(checkpoint), "recipe": asdict(plan.chosen.recipe), "workload": plan.workload.as_dict()}
-    converted = yield from _stage(cache, Job("convert", plan.runtime.build_job, arguments), convert_key)
-
-    settings = {"context": plan.workload.context, "kv": plan.chosen.recipe.kv, "threads": None}
-    measure = measure_job(plan.runtime.session, converted.folder / "out", settings, plan.workload.prompt)
-    measure_key = key_of({**measure.arguments, "artifact": convert_key, "smoke": SMOKE_VERSION, "machine": describe_machine()})
-    measured = yield from _stage(cache, measure, measure_key)
+    fetched = yield from _stage(cache, stages.fetch(plan))
+    convert = stages.convert(plan, fetched)
+    converted = yield from _stage(cache, convert)
+    measure = stages.measure(plan, converted, convert)
+    measured = yield from _stage(cache, measure)
 
     yield from _announce("package")
     started = time.monotonic()
     with _failures("package") as failed:
-        build_key = key_of({"convert": convert_key, "measure": measure_key, "plan": plan.as_dict()})
+        build_key = stages.package_key(plan, convert, measure)
         finished = package.reuse(plan.out, build_key)
         cached = finished is not None
         if finished is None:
-            finished = yield from _copying(package.write(plan, build_key, fetched, converted, measured, versions))
+            finished = yield from _copying(package.write(plan, build_key, fetched, converted, measured))
     if failed:
         yield failed[0][0]
         raise failed[0][1]
@@ -89,21 +55,6 @@ def run(plan: Plan, cache: BuildCache | None = None) -> Generator[Event, None, P
     summary = f"{len(finished.manifest.files)} files, {human_bytes(size)}"
     yield StageFinished("package", time.monotonic() - started, cached, summary, {"package": str(finished.path)})
     return finished
-
-
-def measure_job(session: str, artifact: Path, settings: dict[str, Any], prompt: int) -> Job:
-    """The smoke benchmark of one artifact: the workload's own prompt length, as far as its context holds it."""
-    context = settings["context"]
-    new_tokens = min(NEW_TOKENS, max(2, context // 4))
-    arguments = {
-        "session": session,
-        "artifact": str(artifact),
-        "settings": settings,
-        "prompt_tokens": max(1, min(prompt, context - new_tokens)),
-        "new_tokens": new_tokens,
-        "repeats": REPEATS,
-    }
-    return Job("measure", "packager.smoke:measure", arguments, needs_out=False)
 
 
 def run_alone(job: Job, log: Path) -> Generator[Event, None, JobResult]:
@@ -120,27 +71,20 @@ def run_alone(job: Job, log: Path) -> Generator[Event, None, JobResult]:
     return result
 
 
-def _stage(cache: BuildCache, job: Job, key: str | None) -> _Events:
-    """One stage from the cache, or in a child process and then into the cache.
-
-    A key of None means that only the work itself can tell what its inputs are: it runs every time.
-    """
+def _stage(cache: BuildCache, job: Job) -> _Events:
+    """One stage from the cache, or in a child process and then into the cache."""
     yield from _announce(job.stage)
     started = time.monotonic()
-    entry = cache.look_up(job.stage, key) if key else None
-    if entry is not None and "folder" in entry.facts and not _inside(entry, entry.facts["folder"]).is_dir():
-        # The weights lay outside our cache (the hub's, a folder of the user's) and are gone.
-        cache.drop(entry)
-        entry = None
+    entry = stages.look_up(cache, job)
     if entry is not None:
-        yield StageFinished(job.stage, time.monotonic() - started, True, _summary(entry.facts), entry.facts)
+        yield StageFinished(job.stage, time.monotonic() - started, True, _summary(entry.facts) + _age(entry.facts), entry.facts)
         return entry
     with _failures(job.stage) as failed, cache.work_folder() as work:
         arguments = {**job.arguments, "out": str(work / "out")} if job.needs_out else job.arguments
         log = cache.log(job.stage)
         result = yield from _child(job, arguments, log)
         facts = {**_relative(result.value, work), "seconds": result.seconds, "peak_bytes": result.peak_bytes}
-        entry = cache.keep(job.stage, key or key_of(facts.get("files")), work, facts)
+        entry = cache.keep(job.stage, job.key or key_of(facts.get("files")), work, facts)
     if failed:
         yield failed[0][0]
         raise failed[0][1]
@@ -199,16 +143,11 @@ def _announce(stage: str) -> Iterator[Event]:
 
 
 def _relative(facts: dict[str, Any], work: Path) -> dict[str, Any]:
-    """A folder inside the work folder is kept relative to it: the work folder is renamed when it is done."""
+    """A folder inside the work folder is kept relative to it: the work folder is renamed when it is done. See stages.checkpoint_of."""
     folder = facts.get("folder")
     if folder and Path(folder).is_relative_to(work):
         return {**facts, "folder": Path(folder).relative_to(work).as_posix()}
     return facts
-
-
-def _inside(entry: Entry, folder: str) -> Path:
-    """The counterpart of `_relative`: absolute paths stay, relative ones lie in the entry's folder."""
-    return entry.folder / folder
 
 
 def _summary(facts: dict[str, Any]) -> str:
@@ -222,3 +161,8 @@ def _summary(facts: dict[str, Any]) -> str:
     if "artifact_bytes" in facts:
         return human_bytes(facts["artifact_bytes"])
     return ""
+
+
+def _age(facts: dict[str, Any]) -> str:
+    """The day of a measurement that was not made just now."""
+    return f", measured on {str(facts['measured_at'])[:10]}" if "measured_at" in facts else ""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from packager import manifest, sources, verify
+from packager import sources, stages, verify
+from packager.cache import BuildCache
 from packager.device import Target
-from packager.errors import PackError, no_room, usage
-from packager.files import free_bytes
+from packager.errors import PackError, from_foreign, no_room, usage
+from packager.files import free_bytes, nearest_existing
 from packager.paths import cache_dir
 from packager.runtime import Runtime
 from packager.select import Candidate
@@ -42,6 +44,11 @@ class Plan:
     def name(self) -> str:
         """The package's name; it says when the weights are random."""
         return package_name(self.chosen, self.source)
+
+    @cached_property
+    def versions(self) -> dict[str, str | None]:
+        """The installed version of every distribution that takes part; None for one that is missing."""
+        return {name: installed(name) for name in self.runtime.distributions}
 
     @property
     def shape(self) -> Shape:
@@ -104,9 +111,17 @@ def installed(distribution: str) -> str | None:
         return None
 
 
-def problems(plan: Plan, available_memory: int | None = None) -> list[PackError]:
+def problems(plan: Plan, available_memory: int | None = None, cache: BuildCache | None = None) -> list[PackError]:
     """Everything that would stop this build, found before it starts; empty when nothing would."""
-    found = [_missing_engine(plan), _occupied(plan), _not_writable(plan), *_disk(plan), _memory(plan, available_memory)]
+    done = stages.cached(plan, cache or BuildCache())
+    found = [
+        _missing_engine(plan),
+        _misplaced(plan),
+        _occupied(plan),
+        *_not_writable(plan),
+        *_disk(plan, done),
+        None if "convert" in done else _memory(plan, available_memory),
+    ]
     return [problem for problem in found if problem is not None]
 
 
@@ -121,7 +136,7 @@ def check(plan: Plan, available_memory: int | None = None) -> None:
 
 
 def _missing_engine(plan: Plan) -> PackError | None:
-    missing = [name for name in plan.runtime.distributions if installed(name) is None]
+    missing = [name for name, version in plan.versions.items() if version is None]
     if not missing:
         return None
     return usage(
@@ -130,44 +145,53 @@ def _missing_engine(plan: Plan) -> PackError | None:
     )
 
 
-def _occupied(plan: Plan) -> PackError | None:
-    """Nothing is replaced that this tool did not make."""
-    out = plan.out
-    if not os.path.lexists(out):
-        return None
-    if out.is_dir() and not out.is_symlink():
-        if not any(out.iterdir()):
-            return None
-        try:
-            strangers = [finding.path for finding in verify.verify_names(out) if finding.kind in ("additional", "link", "special")]
-        except PackError:
-            strangers = [manifest.NAME]
-        if not strangers:
-            return None
-    return usage(f"{out} exists and holds what qwen-pack did not make.", "Choose another folder with --out.")
-
-
-def _not_writable(plan: Plan) -> PackError | None:
-    for folder in (plan.out.parent, cache_dir()):
-        nearest = folder
-        while not nearest.exists() and nearest != nearest.parent:
-            nearest = nearest.parent
-        if not nearest.is_dir():
-            return usage(f"{nearest} is a file, not a folder.", "Choose another folder with --out or QWEN_PACK_CACHE.")
-        if not os.access(nearest, os.W_OK | os.X_OK):
-            return usage(f"{nearest} is not writable.", "Choose another folder with --out or QWEN_PACK_CACHE.")
+def _misplaced(plan: Plan) -> PackError | None:
+    """A package takes the place of the whole folder: never of one that something else lives in."""
+    out, cache = plan.out.resolve(), cache_dir().resolve()
+    if Path.cwd().is_relative_to(out):
+        return usage(f"{plan.out} is the folder you stand in, or lies above it.", "Name a new folder with --out.")
+    if out.is_relative_to(cache) or cache.is_relative_to(out):
+        return usage(f"{plan.out} and the build cache in {cache} lie within each other.", "Choose another folder with --out.")
     return None
 
 
-def _disk(plan: Plan) -> list[PackError]:
-    """The cache holds the weights that we write and the conversion; the package is a copy of the artifact."""
-    needs = plan.runtime.build_needs(plan.shape, plan.chosen.recipe)
-    wanted = [(cache_dir(), needs.disk + sources.bytes_needed(plan.source, plan.shape)), (plan.out.parent, plan.chosen.artifact_bytes)]
+def _occupied(plan: Plan) -> PackError | None:
+    """Nothing is replaced that this tool did not make."""
+    out = plan.out
+    try:
+        mode = out.lstat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        return from_foreign(error)
+    if stat.S_ISLNK(mode):
+        return usage(f"{out} is a link.", "Name the folder itself, or another one, with --out.")
+    if stat.S_ISDIR(mode) and not verify.strangers(out):
+        return None
+    return usage(f"{out} exists and holds what qwen-pack did not make.", "Choose another folder with --out.")
+
+
+def _not_writable(plan: Plan) -> list[PackError]:
+    found = []
+    for folder, way in ((plan.out.parent, "--out"), (cache_dir(), "QWEN_PACK_CACHE")):
+        nearest = nearest_existing(folder)
+        if not nearest.is_dir():
+            found.append(usage(f"{nearest} is a file, not a folder.", f"Choose another folder with {way}."))
+        elif not os.access(nearest, os.W_OK | os.X_OK):
+            found.append(usage(f"{nearest} is not writable.", f"Choose another folder with {way}."))
+    return found
+
+
+def _disk(plan: Plan, done: frozenset[str]) -> list[PackError]:
+    """The cache holds the weights that we write and the conversion; the package is a copy of the artifact. What is `done` is there."""
+    wanted = [
+        (cache_dir(), 0 if "fetch" in done else sources.bytes_needed(plan.source, plan.shape)),
+        (cache_dir(), 0 if "convert" in done else plan.runtime.build_needs(plan.shape, plan.chosen.recipe).disk),
+        (plan.out.parent, 0 if "package" in done else plan.chosen.artifact_bytes),
+    ]
     by_disk: dict[int, tuple[Path, int]] = {}
     for folder, size in wanted:
-        existing = folder
-        while not existing.exists():
-            existing = existing.parent
+        existing = nearest_existing(folder)
         device = existing.stat().st_dev
         by_disk[device] = (existing, by_disk.get(device, (existing, 0))[1] + size)
     return [

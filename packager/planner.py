@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -47,7 +48,7 @@ def make_plan(
         others=tuple(candidate for candidate in found if candidate is not chosen),
         runtime=next(runtime for runtime in runtimes if runtime.name == chosen.runtime),
         source=source,
-        out=(out or Path(package_name(chosen, source))).absolute(),
+        out=Path(os.path.normpath((out or Path(package_name(chosen, source))).absolute())),
         enforced=enforced,
     )
 

@@ -12,7 +12,7 @@ from packager.errors import ExitCode, PackError, from_foreign
 @pytest.mark.parametrize(
     ("error", "words", "code"),
     [
-        (OSError(errno.ENOSPC, "No space left on device", "/x/y"), "disk is full '/x/y'", ExitCode.RESOURCE),
+        (OSError(errno.ENOSPC, "No space left on device", "/x/y"), "disk is full, writing '/x/y'", ExitCode.RESOURCE),
         (PermissionError(errno.EACCES, "Permission denied", "/x"), "permission", ExitCode.USAGE),
         (FileNotFoundError(errno.ENOENT, "No such file", "/x"), "no file or folder '/x'", ExitCode.USAGE),
         (NotADirectoryError(errno.ENOTDIR, "Not a directory", "/x"), "is a file, not a folder", ExitCode.USAGE),

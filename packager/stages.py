@@ -1,0 +1,120 @@
+"""The stages of a build: what a child process does in each, and the key under which the cache keeps what it leaves."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from packager import __version__, manifest, sources
+from packager.cache import BuildCache, Entry, key_of
+from packager.errors import PackError
+from packager.machine import describe_machine, installation_id
+from packager.smoke import NEW_TOKENS, REPEATS
+from packager.smoke import VERSION as SMOKE_VERSION
+
+if TYPE_CHECKING:
+    from packager.plan import Plan
+
+STAGES = {"fetch": "Get the weights", "convert": "Convert and quantize", "measure": "Smoke benchmark", "package": "Hash and package"}
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A stage that a child process does: the job's dotted name and its arguments, in which `out` is added.
+
+    A key of None means that only the work itself can tell what its inputs are: it runs every time.
+    """
+
+    stage: str
+    job: str
+    arguments: dict[str, Any]
+    key: str | None = None
+    needs_out: bool = True
+    env: dict[str, str] | None = None
+
+
+def fetch(plan: Plan) -> Job:
+    """The weights of the plan's source."""
+    job, arguments = sources.job(plan.source, plan.shape)
+    key = sources.cache_key(plan.source, plan.shape)
+    return Job("fetch", job, arguments, None if key is None else key_of(key))
+
+
+def convert(plan: Plan, fetched: Entry) -> Job:
+    """The artifact of the plan's recipe. The bytes decide, not where they came from: the hub's copy of a folder is converted once."""
+    recipe = asdict(plan.chosen.recipe)
+    key = key_of(
+        {
+            "files": fetched.facts["files"],
+            "recipe": recipe,
+            "context": plan.workload.context,
+            "tools": {"qwen-pack": __version__, **plan.versions},
+            "job": plan.runtime.build_job,
+        }
+    )
+    arguments = {"checkpoint": str(checkpoint_of(fetched)), "recipe": recipe, "workload": plan.workload.as_dict()}
+    return Job("convert", plan.runtime.build_job, arguments, key)
+
+
+def measure(plan: Plan, converted: Entry, artifact: Job) -> Job:
+    """The smoke benchmark of what `artifact` left; its figures hold for this one machine."""
+    settings = {"context": plan.workload.context, "kv": plan.chosen.recipe.kv, "threads": None}
+    job = benchmark(plan.runtime.session, converted.folder / "out", settings, plan.workload.prompt)
+    here = {"machine": describe_machine(), "installation": installation_id()}
+    return replace(job, key=key_of({**job.arguments, "artifact": artifact.key, "smoke": SMOKE_VERSION, **here}))
+
+
+def benchmark(session: str, artifact: Path, settings: dict[str, Any], prompt: int) -> Job:
+    """The smoke benchmark of an artifact: with the workload's own prompt length, as far as the context of the settings holds it."""
+    context = settings["context"]
+    new_tokens = min(NEW_TOKENS, max(2, context // 4))
+    arguments = {
+        "session": session,
+        "artifact": str(artifact),
+        "settings": settings,
+        "prompt_tokens": max(1, min(prompt, context - new_tokens)),
+        "new_tokens": new_tokens,
+        "repeats": REPEATS,
+    }
+    return Job("measure", "packager.smoke:measure", arguments, needs_out=False)
+
+
+def package_key(plan: Plan, artifact: Job, measurement: Job) -> str:
+    """The key that a package keeps, by which the same build finds it again."""
+    return key_of({"convert": artifact.key, "measure": measurement.key, "plan": plan.as_dict()})
+
+
+def checkpoint_of(fetched: Entry) -> Path:
+    """Where the fetched checkpoint lies: below its entry in the cache, or outside (the hub's cache, a folder of the user's)."""
+    return fetched.folder / str(fetched.facts["folder"])
+
+
+def look_up(cache: BuildCache, job: Job) -> Entry | None:
+    """What the stage left when it ran before; None when it must run, also because its files lay outside our cache and are gone."""
+    entry = cache.look_up(job.stage, job.key) if job.key else None
+    if entry is not None and "folder" in entry.facts and not checkpoint_of(entry).is_dir():
+        cache.drop(entry)
+        return None
+    return entry
+
+
+def cached(plan: Plan, cache: BuildCache) -> frozenset[str]:
+    """Names of the stages of this build that need not run again, as far as that is known before the first of them runs.
+
+    "package" stands for a package at the plan's own place that would be written again as it is.
+    """
+    found: list[str] = []
+    with suppress(PackError, OSError):
+        fetched = look_up(cache, fetch(plan))
+        if fetched is not None:
+            found.append("fetch")
+            artifact = convert(plan, fetched)
+            converted = look_up(cache, artifact)
+            if converted is not None:
+                found.append("convert")
+                measurement = measure(plan, converted, artifact)
+                if manifest.read(plan.out).data.get("build_key") == package_key(plan, artifact, measurement):
+                    found.append("package")
+    return frozenset(found)
