@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -240,3 +242,31 @@ def test_a_checkpoint_that_suits_no_blocks_is_refused_before_the_builder_starts(
         )
     assert caught.value.exit_code == ExitCode.INPUT
     assert not (home / "x").exists()
+
+
+GENUINE = {"Qwen2.5-72B-Instruct-AWQ": "Qwen2.5-Instruct", "Qwen3": "Qwen3"}
+
+
+@pytest.mark.parametrize("name", GENUINE)
+def test_the_genuine_vocabularies_give_the_tokens_of_the_tokenizers_library(shared: Path, tied: Path, tmp_path: Path, name: str) -> None:
+    genuine = shared / "qwen" / "tokenizer_json" / f"{name}.tokenizer.json"
+    artifact = tmp_path / "artifact"
+    shutil.copytree(tied / "int4_sym_b32", artifact)
+    shutil.copyfile(genuine, artifact / "tokenizer.json")
+    shutil.copyfile(shared / "qwen" / "tokenizer_configs" / f"{GENUINE[name]}.tokenizer_config.json", artifact / "tokenizer_config.json")
+    vectors = (shared / "qwen" / "llama.cpp" / "ggml-vocab-qwen2.gguf.inp").read_text().split("\n__ggml_vocab_test__\n")
+    texts = [*vectors, *TEXTS, "<think>\nok\n</think>\n\n", "\u00a0x", "\u3000全角", "a\r\nb\r\n\r\nc"]
+    reference = Tokenizer.from_file(str(genuine))
+    wanted = [reference.encode(text, add_special_tokens=False).ids for text in texts]
+    found, _ = finish("tests.onnx_jobs:speak", tmp_path / "log", artifact=str(artifact), texts=texts)
+    assert found.value["ids"] == wanted
+    assert found.value["texts"] == [reference.decode(ids, skip_special_tokens=False) for ids in wanted]
+
+
+def test_the_program_in_the_packages_readme_runs(tied: Path, tmp_path: Path) -> None:
+    (tmp_path / "model").symlink_to(tied / "int4_asym_b32")
+    text = RUNTIME.how_to_run(RUNTIME.recipe("int4_asym_b32"), {"context": CONTEXT})
+    program = text.partition("```python\n")[2].partition("```")[0]
+    run = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout
