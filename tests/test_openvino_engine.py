@@ -20,6 +20,7 @@ from packager.errors import ExitCode, PackError
 from packager.files import regular_files, sha256
 from packager.process import JobResult, Note, Progress, run_job
 from targets.openvino import OpenVino, data, sizes
+from tests.conftest import REPOSITORY
 from tests.make_checkpoint import tiny_shape, write_tiny
 
 pytestmark = pytest.mark.engine
@@ -34,7 +35,8 @@ PROMPTS = [list(range(10, 40)), list(range(300, 340))]
 
 def finish(job: str, log: Path, **arguments: Any) -> tuple[JobResult, list[Progress | Note]]:
     messages = []
-    work = run_job(job, arguments, log)
+    # Children do not look into the current folder for modules, where the jobs of these tests lie.
+    work = run_job(job, arguments, log, {"PYTHONPATH": str(REPOSITORY)})
     while True:
         try:
             messages.append(next(work))
@@ -236,5 +238,5 @@ def test_a_full_disk_is_called_a_full_disk(home: Path, tmp_path: Path) -> None:
         "except PackError as error:\n"
         "    print(int(error.exit_code), error.message)\n"
     )
-    run = subprocess.run([*mount, sys.executable, "-c", script], capture_output=True, text=True, cwd=Path(__file__).parent.parent)
+    run = subprocess.run([*mount, sys.executable, "-c", script], capture_output=True, text=True, cwd=REPOSITORY)
     assert run.stdout.splitlines()[-1] == f"{int(ExitCode.RESOURCE)} The disk that holds {small} is full.", run.stderr
