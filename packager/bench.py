@@ -22,8 +22,8 @@ COMPARED = ("load_s", "ttft_ms", "prefill_tps", "decode_tps", "token_ms_median",
 
 def settings_of(found: Manifest) -> dict[str, Any]:
     """What the package's session is opened with: context (tokens), cache type, threads left to the engine."""
-    context, kv = found.data.get("workload", {}).get("context"), found.data["recipe"].get("kv")
-    if not isinstance(context, int) or context < 1 or not isinstance(kv, str):
+    context, kv = (found.data.get("workload") or {}).get("context"), found.data["recipe"].get("kv")
+    if context is None or kv is None:
         raise bad_input("The manifest has no usable workload context or cache type.", "Build the package again.")
     return {"context": context, "kv": kv, "threads": None}
 
@@ -42,8 +42,9 @@ def whole(package: Path) -> Manifest:
 def run(package: Path, runtime: Runtime) -> Generator[Event, None, dict[str, Any]]:
     """Yield the events of the measurement and return its figures; the package is not changed."""
     found = whole(package)
-    prompt = found.data["workload"].get("prompt", 512)
-    job = benchmark(runtime.session, package / MODEL, settings_of(found), prompt)
+    settings = settings_of(found)
+    prompt = found.data["workload"].get("prompt") or settings["context"] // 2
+    job = benchmark(runtime.session, package / MODEL, settings, prompt)
     result = yield from run_alone(job, BuildCache().root / "logs" / "bench.log")
     return result.value
 
@@ -51,7 +52,7 @@ def run(package: Path, runtime: Runtime) -> Generator[Event, None, dict[str, Any
 def save(package: Path, figures: dict[str, Any]) -> None:
     """Add a measurement to the package's manifest, beside the ones that are there."""
     data = dict(manifest.read(package).data)
-    data["measurements"] = [*data.get("measurements", []), figures]
+    data["measurements"] = [*(data.get("measurements") or []), figures]
     manifest.write(package, data)
 
 

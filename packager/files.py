@@ -40,10 +40,12 @@ def write_json(path: Path, value: Any) -> None:
     write_atomically(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
 
 
-def sha256(path: Path, on_bytes: Callable[[int], None] | None = None) -> str:
-    """Hexadecimal digest of a file; `on_bytes` hears of every chunk read."""
+def sha256(path: Path, on_bytes: Callable[[int], None] | None = None, *, follow: bool = True) -> str:
+    """Hexadecimal digest of a file; `on_bytes` hears of every chunk read. Without `follow` a link is an OSError."""
     digest = hashlib.sha256()
-    with path.open("rb", buffering=0) as file:
+    # Not blocking: a named pipe is not waited for.
+    handle = os.open(path, os.O_RDONLY | (0 if follow else os.O_NOFOLLOW | os.O_NONBLOCK))
+    with os.fdopen(handle, "rb", buffering=0) as file:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
             if on_bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import stat
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -12,6 +13,7 @@ from typing import Any
 
 from packager.errors import bad_input
 from packager.files import write_json
+from packager.manifest_shape import misfit
 
 NAME = "manifest.json"
 SCHEMA = "qwen-pack/manifest/1"
@@ -60,12 +62,13 @@ def _digest(body: dict[str, Any]) -> str:
 def read(package: Path) -> Manifest:
     """Read and check `package`/manifest.json. Raises PackError (exit code 6) naming the file and the field."""
     path = package / NAME
-    if path.is_symlink():
-        raise bad_input(f"{path} is a link; a package holds files only.", "Get the package again from where it was built.")
     try:
-        size = path.stat().st_size
-        if size > _MAX_BYTES:
-            raise bad_input(f"{path} has {size} bytes, more than any manifest.", "Get the package again from where it was built.")
+        status = path.lstat()
+        if not stat.S_ISREG(status.st_mode):
+            what = "a link" if stat.S_ISLNK(status.st_mode) else "no file"
+            raise bad_input(f"{path} is {what}; a package holds files only.", "Get the package again from where it was built.")
+        if status.st_size > _MAX_BYTES:
+            raise bad_input(f"{path} has {status.st_size} bytes, more than any manifest.", "Get the package again from where it was built.")
         text = path.read_bytes()
     except FileNotFoundError:
         raise bad_input(f"{package} is not a package: it has no {NAME}.", "Name the folder that `qwen-pack build` wrote.") from None
@@ -82,13 +85,13 @@ def parse(text: bytes, where: str) -> Manifest:
         raise bad_input(f"{where} is not valid JSON: {error}.") from None
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
         raise bad_input(f"{where} does not follow {SCHEMA}.", "It may come from a newer qwen-pack.")
-    for key, kind in (("name", str), ("files", list), ("runtime", dict), ("recipe", dict), ("variant", dict), ("source", dict)):
-        if not isinstance(data.get(key), kind):
-            raise bad_input(f"{where}: {key!r} is missing or of the wrong type.")
     try:
+        wrong = misfit(data)
         whole = data.get("manifest_sha256") == seal(data)["manifest_sha256"]
     except (ValueError, RecursionError) as error:
         raise bad_input(f"{where} cannot be hashed: {error}.") from None
+    if wrong:
+        raise bad_input(f"{where}: {wrong!r} is missing or of the wrong kind.", "Get the package again from where it was built.")
     if not whole:
         raise bad_input(f"{where} has changed since it was written.", "Get the package again from where it was built.")
     return Manifest(data, _files(data["files"], where))
@@ -119,7 +122,7 @@ def _files(rows: list[Any], where: str) -> tuple[FileEntry, ...]:
 
 def safe_path(path: str) -> bool:
     """Whether a path stays below the package on every system: relative, plain, no parent, no drive, no control characters."""
-    if not path or path == NAME or "\\" in path or ":" in path or any(ord(char) < 32 for char in path):
+    if not path or path == NAME or "\\" in path or ":" in path or not path.isprintable():
         return False
     parts = path.split("/")
     return not PurePosixPath(path).is_absolute() and all(part not in ("", ".", "..") for part in parts)

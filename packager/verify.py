@@ -68,7 +68,7 @@ def verify(package: Path, on_bytes: Callable[[int, int], None] | None = None) ->
         size = (package / entry.path).stat().st_size
         if size != entry.size:
             findings.append(Finding(entry.path, "changed", f"has {size} bytes instead of {entry.size}"))
-        elif sha256(package / entry.path, count) != entry.sha256:
+        elif sha256(package / entry.path, count, follow=False) != entry.sha256:
             findings.append(Finding(entry.path, "changed", "has another sha256 than the manifest says"))
     return sorted(_with_renames(package, findings, files), key=lambda finding: finding.path)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,22 @@ def test_a_written_manifest_is_read_back_whole(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/etc/passwd", "../up", "a/../../b", "a//b", "./a", "", "a\\b", "c:/x", "a\nb", "manifest.json", "a/", "nul\0"],
+    [
+        "/etc/passwd",
+        "../up",
+        "a/../../b",
+        "a//b",
+        "./a",
+        "",
+        "a\\b",
+        "c:/x",
+        "a\nb",
+        "manifest.json",
+        "a/",
+        "nul\0",
+        "c1\x9b",
+        "turn\u202e",
+    ],
 )
 def test_a_path_that_leaves_the_package_is_refused(tmp_path: Path, path: str) -> None:
     data = body(write_package(tmp_path / "p"))
@@ -62,6 +78,59 @@ def test_a_file_with_a_false_size_or_digest_is_named(tmp_path: Path, key: str, v
     data["files"][1][key] = value
     with pytest.raises(PackError, match=words):
         parse(data)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("name", None),
+        ("name", ["a"]),
+        ("name", "\x1b]0;title\x07"),
+        ("runtime.name", ["openvino"]),
+        ("recipe.kv", 8),
+        ("workload", []),
+        ("workload.context", "128"),
+        ("workload.context", True),
+        ("workload.context", 10**30),
+        ("workload.prompt", -1),
+        ("measured", "fast"),
+        ("measured.decode_tps", "28"),
+        ("measured.decode_tps", float("inf")),
+        ("measured.ttft_ms", float("nan")),
+        ("measured.peak_memory_bytes", 10**400),
+        ("measured.machine", "laptop"),
+        ("measured.token_ms", [[1, "x"]]),
+        ("measurements", {}),
+        ("measurements", ["x"]),
+        ("verdicts", [{"rule": "decode"}]),
+        ("verdicts", "passed"),
+        ("predicted.footprint", 7),
+        ("predicted.forecast", {"decode_tps": []}),
+        ("why.sentence", "two\nlines"),
+    ],
+)
+def test_a_field_of_the_wrong_kind_is_named(tmp_path: Path, field: str, value: object) -> None:
+    data = body(write_package(tmp_path / "p"))
+    *parents, last = field.split(".")
+    place = data
+    for parent in parents:
+        place = place.setdefault(parent, {})
+    place[last] = value
+    with pytest.raises(PackError, match=field.replace(".", r"\.")) as caught:
+        parse(data)
+    assert caught.value.exit_code == ExitCode.INPUT
+
+
+def test_a_field_that_is_null_counts_as_absent(tmp_path: Path) -> None:
+    data = body(write_package(tmp_path / "p"))
+    assert parse({**data, "measured": None, "verdicts": None, "quality": None}).name == "tiny"
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe"])
+def test_a_manifest_that_is_no_file_is_refused_and_not_opened(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").mkdir() if kind == "folder" else os.mkfifo(tmp_path / "manifest.json")
+    with pytest.raises(PackError, match="holds files only"):
+        manifest.read(tmp_path)
 
 
 def test_a_changed_manifest_is_noticed(tmp_path: Path) -> None:

@@ -86,6 +86,19 @@ def test_a_pipe_is_found_and_not_opened(package: Path) -> None:
     assert found(package) == [("special", "README.md")]
 
 
+def test_a_file_that_becomes_a_link_while_it_is_checked_is_not_followed(package: Path, tmp_path: Path) -> None:
+    (package / "chat_template.jinja").rename(tmp_path / "outside")
+
+    def replace_by_link(done: int, total: int) -> None:
+        if not (package / "chat_template.jinja").is_symlink():
+            (package / "chat_template.jinja").unlink()
+            (package / "chat_template.jinja").symlink_to(tmp_path / "outside")
+
+    (package / "chat_template.jinja").write_bytes((tmp_path / "outside").read_bytes())
+    with pytest.raises(OSError):
+        verify(package, replace_by_link)
+
+
 def test_names_alone_are_checked_without_reading_a_file(package: Path) -> None:
     (package / "model/model.bin").write_bytes(b"x" * 700)
     assert verify_names(package) == []

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from packager import __version__
-from packager.cli.output import narrate
+from packager.cli.output import narrate, printable
 from packager.cli.surroundings import prepared, silence
 from packager.errors import ExitCode, PackError, from_foreign
 
@@ -104,9 +104,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _complain(message: str, hint: str = "") -> None:
     """One error on stderr; the word stands first so that colour carries nothing alone."""
-    narrate(click.style("Error: ", fg="red", bold=True) + message)
+    narrate(click.style("Error: ", fg="red", bold=True) + printable(message))
     if hint:
-        narrate(f"       {hint}")
+        narrate(f"       {printable(hint)}")
 
 
 __all__ = ["COMMANDS", "PackError", "app", "main"]

@@ -31,7 +31,7 @@ def command(package: Path, save: bool, as_json: bool) -> None:
     from targets import registry
 
     found = manifest.read(package)
-    figures = follow(bench.run(package, registry.runtime(found.data["runtime"].get("name", ""))))
+    figures = follow(bench.run(package, registry.runtime(str(found.data["runtime"].get("name")))))
     if save:
         bench.save(package, figures)
     before = found.data.get("measured") or {}

@@ -14,6 +14,11 @@ from packager.cli.surroundings import silence
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 
 
+def printable(text: str) -> str:
+    """Text from outside (a file name, what a model says) with everything escaped that would do more to a terminal than show itself."""
+    return "".join(char if char.isprintable() or char in "\n\t" else char.encode("unicode_escape").decode() for char in text)
+
+
 def narrate(text: str) -> None:
     """A line on stderr. A reader who is gone (`2>&1 | head`) ends the narration, never the work."""
     try:
@@ -36,8 +41,12 @@ def emit_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]
         return
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=title or None, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
+    # As Text: what stands in square brackets in the name of a package is no markup.
+    table = Table(
+        title=Text(title) if title else None, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False
+    )
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:

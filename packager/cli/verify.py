@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from packager.cli.output import emit_json, json_option, narrate
+from packager.cli.output import emit_json, json_option, narrate, printable
 from packager.errors import ExitCode
 
 
@@ -33,7 +33,7 @@ def command(package: Path, as_json: bool) -> int:
         )
     elif findings:
         for finding in findings:
-            click.echo(f"{finding.kind}: {finding.path} {finding.message}")
+            click.echo(printable(f"{finding.kind}: {finding.path} {finding.message}"))
         narrate(f"{package} is not what its manifest says: {len(findings)} finding{'s' if len(findings) > 1 else ''}.")
     else:
         click.echo(f"{known.name}: {len(known.files)} files, {human_bytes(size)}, all as the manifest says.")

@@ -1,0 +1,94 @@
+"""What kind of value each field of a manifest has that anything reads, so that a manifest from outside cannot surprise a reader."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+Kind = Callable[[Any], bool] | dict[str, Any] | list[Any]
+"""A test of one value, an object by its fields, or a list by the one kind of its items."""
+
+
+def text(value: Any) -> bool:
+    """A text that does to a terminal nothing but show itself."""
+    return isinstance(value, str) and value.isprintable()
+
+
+def number(value: Any) -> bool:
+    """A finite number of a size that can be shown."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e18
+
+
+def tokens(value: Any) -> bool:
+    """A number of tokens that an engine's 32 bits hold."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 31
+
+
+def flag(value: Any) -> bool:
+    """True or false."""
+    return isinstance(value, bool)
+
+
+_MEASUREMENT: Kind = {
+    **dict.fromkeys(("load_s", "ttft_ms", "prefill_tps", "decode_tps", "token_ms_median", "token_ms_p95"), number),
+    **dict.fromkeys(("peak_memory_bytes", "steady_memory_bytes", "other_cpu_cores", "spread"), number),
+    "prompt_tokens": tokens,
+    "token_ms": [[number]],
+    "noisy": flag,
+    "measured_at": text,
+    "machine": {"processor": text, "architecture": text, "cores": number, "memory_bytes": number, "system": text},
+}
+
+SHAPE: dict[str, Kind] = {
+    "name": text,
+    "created": text,
+    "target": text,
+    "workload": {"context": tokens, "prompt": tokens, "use_case": text},
+    "variant": {"repo_id": text, "revision": text, "license": text},
+    "source": {"kind": text, "location": text},
+    "recipe": {"id": text, "kv": text},
+    "runtime": {"name": text, "version": text},
+    "files": [],
+    "artifact_bytes": number,
+    "predicted": {
+        "footprint": {"total": number, "peak": number},
+        "forecast": {"decode_tps": number, "prefill_tps": number, "ttft_ms": number},
+        "artifact_bytes": number,
+    },
+    "measured": _MEASUREMENT,
+    "measurements": [_MEASUREMENT],
+    "quality": {},
+    "verdicts": [{"rule": text, "limit": number, "measured": number, "unit": text, "passed": flag, "enforced": flag}],
+    "why": {"sentence": text},
+    "build_key": text,
+    "tools": {},
+}
+
+REQUIRED = ("name", "files", "runtime", "recipe", "variant", "source")
+_WHOLE = ("verdicts",)
+"""Lists whose rows have every field."""
+
+
+def misfit(data: dict[str, Any]) -> str | None:
+    """The first field that is missing or of the wrong kind, as `measured.ttft_ms`; None when there is none. Null counts as absent."""
+    missing = next((key for key in REQUIRED if data.get(key) is None), None)
+    return missing or _misfit(data, SHAPE)
+
+
+def _misfit(value: Any, kind: Kind, where: str = "", whole: bool = False) -> str | None:
+    if isinstance(kind, dict):
+        if not isinstance(value, dict):
+            return where
+        for key, part in kind.items():
+            inner = f"{where}.{key}" if where else key
+            absent = value.get(key) is None
+            found = _misfit(value[key], part, inner, key in _WHOLE) if not absent else inner if whole else None
+            if found:
+                return found
+        return None
+    if isinstance(kind, list):
+        if not isinstance(value, list):
+            return where
+        rows = (_misfit(row, part, f"{where}[{index}]", whole) for part in kind for index, row in enumerate(value))
+        return next((found for found in rows if found), None)
+    return None if kind(value) else where
