@@ -119,7 +119,13 @@ def test_a_row_is_padded_to_whole_blocks_and_zero_points_to_whole_bytes(rows: in
 
 def test_an_untied_embedding_is_stored_beside_the_output_matrix() -> None:
     tied, untied = tiny_shape(tied=True), tiny_shape(tied=False)
-    for name, size in (("int4_asym_b32", 1024 * 64 * 4), ("cuda_fp16", 1024 * 64 * 2), ("int4_sym_b32", 1024 * 64 // 2 + 1024 * 2 * 4)):
+    four_bits = 1024 * 64 // 2 + 1024 * 2 * 4
+    for name, size in (
+        ("int8_sym_b32", 1024 * 64 * 4),
+        ("cuda_fp16", 1024 * 64 * 2),
+        ("int4_sym_b32", four_bits),
+        ("int4_asym_b32", four_bits + 1024),
+    ):
         assert sizes.weight_bytes(untied, settings(name)) - sizes.weight_bytes(tied, settings(name)) == size
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from packager.errors import usage
 from packager.runtime import Report
 from packager.shape import Shape
-from targets.onnxruntime import sizes
+from targets.onnxruntime import embedding, sizes
 from targets.onnxruntime.quantization import Quantization, Settings
 
 _MATRICES = ("attn/qkv_proj", "attn/o_proj", "mlp/gate_proj", "mlp/up_proj", "mlp/down_proj")
@@ -28,6 +28,8 @@ def run(report: Report, checkpoint: Path, shape: Shape, settings: Settings, out:
         from targets.onnxruntime import sliced
 
         sliced.install(report, sizes.quantized_weights(shape))
+        if not shape.tied and settings.quantization.zero_points and sizes.quantizes_embedding(settings):
+            embedding.install(importlib.import_module("builders.base"))
     precision, options, structured = arguments(shape, settings)
     cache = str(work / "cache")
     report.note("reading the weights and writing the graph")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
+from math import ceil
 
 from packager.shape import Shape
 from targets.onnxruntime.quantization import Settings
@@ -26,18 +27,19 @@ def shares_embedding(shape: Shape) -> bool:
 
 
 def quantizes_embedding(settings: Settings) -> bool:
-    """Whether an untied embedding is quantized: the builder does it only where everything is 4 bits without zero points."""
-    quantization = settings.quantization
-    return quantization is not None and not quantization.zero_points and quantization.bits == quantization.head_bits == 4
+    """Whether an untied embedding is quantized: to 4 bits where the layers are, as the engine looks up no other."""
+    return settings.quantization is not None and settings.quantization.bits == 4
 
 
 def embedding_bytes(shape: Shape, settings: Settings) -> int:
     """Bytes of an embedding of its own."""
-    if settings.quantization is not None and quantizes_embedding(settings):
-        blocks = shape.vocab * settings.quantization.blocks(shape.hidden)
-        # No padding here: the last block of a row may be short.
-        return shape.vocab * shape.hidden // 2 + blocks * settings.number_bytes
-    return shape.vocab * shape.hidden * settings.number_bytes
+    quantization = settings.quantization
+    if quantization is None or not quantizes_embedding(settings):
+        return shape.vocab * shape.hidden * settings.number_bytes
+    blocks = shape.vocab * quantization.blocks(shape.hidden)
+    zero_points = ceil(blocks / 2) if quantization.zero_points else 0
+    # No padding here: the last block of a row may be short.
+    return ceil(shape.vocab * shape.hidden / 2) + blocks * settings.number_bytes + zero_points
 
 
 def head_bytes(shape: Shape, settings: Settings) -> int:
