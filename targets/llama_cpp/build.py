@@ -14,12 +14,13 @@ from packager.units import human_bytes
 from targets.llama_cpp import header, library, metadata, mix, tiktoken
 from targets.llama_cpp.arch import architecture
 from targets.llama_cpp.arch.base import Architecture
+from targets.llama_cpp.imatrix import check_imatrix, read_imatrix
 from targets.llama_cpp.kernels import kernels, row_bytes
 from targets.llama_cpp.presets import preset_of
 from targets.llama_cpp.source import Source, open_source
 from targets.llama_cpp.tensors import place
 from targets.llama_cpp.tokenizer import Vocabulary, read_vocabulary
-from targets.llama_cpp.writer import Imatrix, write_gguf
+from targets.llama_cpp.writer import write_gguf
 
 MODEL_FILE = "model.gguf"
 
@@ -33,6 +34,7 @@ def build(report: Report, *, checkpoint: str, recipe: dict[str, Any], workload: 
         recipe["weights"],
         overrides=settings.get("overrides"),
         threads=settings.get("threads"),
+        imatrix=Path(settings["imatrix"]) if settings.get("imatrix") else None,
         report=report,
     )
 
@@ -45,14 +47,15 @@ def convert(
     overrides: mix.Overrides | None = None,
     threads: int | None = None,
     report: Report | None = None,
-    imatrix: Imatrix | None = None,
+    imatrix: Path | None = None,
 ) -> dict[str, Any]:
     """Write the checkpoint as one GGUF file and return facts about it.
 
-    `overrides` maps regular expressions over tensor names to ggml types. `threads` is all cores by default; the bytes
-    are the same for any number. Raises PackError; nothing is left behind then.
+    `overrides` maps regular expressions over tensor names to ggml types, `imatrix` is a file of llama-imatrix. `threads` is all
+    cores by default; the bytes are the same for any number. Raises PackError; nothing is left behind then.
     """
     preset = preset_of(preset_name)
+    importance = read_imatrix(imatrix) if imatrix is not None else None
     listener: Report = report or _Silent()
     with _no_collection():
         source = open_source(checkpoint)
@@ -65,10 +68,11 @@ def convert(
         vocabulary = _vocabulary(source, converter)
         keys = metadata.collect(source, converter, tensors, vocabulary, preset.file_type)
         typed = list(place(tensors, types, row_bytes))
+        check_imatrix(importance, typed)
         head = header.encode(keys, typed)
     path.parent.mkdir(parents=True, exist_ok=True)
     used = threads or len(os.sched_getaffinity(0))
-    write_gguf(path, head, typed, source.tensors, kernels(), used, listener, imatrix)
+    write_gguf(path, head, typed, source.tensors, kernels(), used, listener, importance)
     weights = sum(entry.nbytes for entry in typed)
     elements = sum(tensor.elements for tensor in tensors)
     listener.note(f"{path.name}: {human_bytes(path.stat().st_size)}, {8 * weights / elements:.2f} bits per weight")

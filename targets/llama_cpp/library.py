@@ -45,12 +45,8 @@ def ggml_base() -> ctypes.CDLL:
     pointer, size = ctypes.c_void_p, ctypes.c_size_t
     library.ggml_quantize_chunk.argtypes = [ctypes.c_int, pointer, pointer, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, pointer]
     library.ggml_quantize_chunk.restype = size
-    library.ggml_row_size.argtypes = [ctypes.c_int, ctypes.c_int64]
-    library.ggml_row_size.restype = size
-    library.ggml_blck_size.argtypes = [ctypes.c_int]
-    library.ggml_blck_size.restype = ctypes.c_int64
-    library.ggml_validate_row_data.argtypes = [ctypes.c_int, pointer, size]
-    library.ggml_validate_row_data.restype = ctypes.c_bool
+    library.ggml_quantize_requires_imatrix.argtypes = [ctypes.c_int]
+    library.ggml_quantize_requires_imatrix.restype = ctypes.c_bool
     for name in ("ggml_bf16_to_fp32_row", "ggml_fp16_to_fp32_row", "ggml_fp32_to_fp16_row", "ggml_fp32_to_bf16_row"):
         function = getattr(library, name)
         function.argtypes = [pointer, pointer, ctypes.c_int64]

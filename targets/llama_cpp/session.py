@@ -94,11 +94,12 @@ class Session:
         self._feed(prompt)
         while len(answer) < max_new_tokens:
             token = self._best()
+            if stop and self._lib.llama_vocab_is_eog(self._vocab, token):
+                break
             answer.append(token)
             on_token(token)
-            if len(answer) == max_new_tokens or (stop and self._lib.llama_vocab_is_eog(self._vocab, token)):
-                break
-            self._feed([token])
+            if len(answer) < max_new_tokens:
+                self._feed([token])
         return answer
 
     def close(self) -> None:
