@@ -70,7 +70,7 @@ def speak(report: Report, *, artifact: str, texts: list[str]) -> dict[str, Any]:
 def distances_to_transformers(report: Report, *, models: dict[str, dict[str, str]], prompt: list[int]) -> dict[str, dict[str, float]]:
     """How far logits of the next token lie from those of transformers in float32, as a share of their spread.
 
-    `models` maps a checkpoint to its artifacts by name.
+    `models` maps a checkpoint to its artifacts by name. All run on the CPU, whatever provider they are made for.
     """
     import numpy as np
     import onnxruntime_genai as og
@@ -84,7 +84,9 @@ def distances_to_transformers(report: Report, *, models: dict[str, dict[str, str
             wanted = reference(torch.tensor([prompt])).logits[0, -1].numpy()
         found[checkpoint] = {}
         for name, folder in artifacts.items():
-            model = og.Model(folder)
+            config = og.Config(folder)
+            config.clear_providers()
+            model = og.Model(config)
             options = og.GeneratorParams(model)
             options.set_search_options(max_length=len(prompt) + 1)
             generator = og.Generator(model, options)
