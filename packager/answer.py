@@ -16,26 +16,28 @@ def answer(report: Report, *, session: str, artifact: str, settings: dict[str, A
     """
     model: Session = resolve(session)(artifact, settings)
     ids: list[int] = []
-    shown = ""
+    pending: list[int] = []
 
     def on_token(token: int) -> None:
-        nonlocal shown
         ids.append(token)
-        text = model.decode(ids)
+        pending.append(token)
+        text = model.decode(pending)
         # The last bytes of a character may still be on their way: they decode to the replacement sign until then.
-        if not text.endswith("\ufffd") and text.startswith(shown):
-            report.text(text[len(shown) :])
-            shown = text
+        if not text.endswith("\ufffd"):
+            report.text(text)
+            pending.clear()
 
     try:
         prompt_ids = model.encode(prompt)
+        if not prompt_ids:
+            raise usage("The prompt is empty.", "Say something to the model.")
         room = settings["context"] - len(prompt_ids)
         if room < 1:
             raise usage(f"The prompt has {len(prompt_ids)} tokens and the package's context is {settings['context']}.", "Shorten it.")
         model.generate(prompt_ids, min(max_new_tokens, room), on_token)
-        text = model.decode(ids)
-        if text.startswith(shown):
-            report.text(text[len(shown) :])
+        if pending:
+            report.text(model.decode(pending))
+        text = model.decode(ids) if ids else ""
     finally:
         model.close()
     return {"text": text, "tokens": ids, "prompt_tokens": len(prompt_ids)}

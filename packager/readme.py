@@ -22,22 +22,27 @@ def package_readme(plan: Plan, artifact_bytes: int, measured: dict[str, Any]) ->
         f"* {'passed' if row['passed'] else 'MISSED'}: {sentence(row)}{'' if row['enforced'] else ' (reported, not enforced)'}\n"
         for row in verdicts(plan, artifact_bytes, measured)
     )
+    licence = chosen.variant.license or "not stated by the catalogue; see the model's own page"
+    memory = f", {human_bytes(machine['memory_bytes'])} of memory" if machine["memory_bytes"] else ""
+    noisy = " (noisy: the machine was busy)" if measured["noisy"] else ""
+    ttft = quantity(measured["ttft_ms"], "ms"), quantity(chosen.forecast.ttft_ms, "ms")
     return f"""# {plan.name}
 
-{_DUMMY if plan.source.kind == "dummy" else ""}{chosen.variant.repo_id} as `{chosen.recipe.id}` for {plan.target.name}, context {plan.workload.context} tokens.
-Licence of the weights: {chosen.variant.license or "not stated by the catalogue; see the model's own page"}.
+{_DUMMY if plan.source.kind == "dummy" else ""}{chosen.variant.repo_id} as `{chosen.recipe.id}` for {plan.target.name}, \
+context {plan.workload.context} tokens.
+Licence of the weights: {licence}.
 
 {plan.why()}
 
 ## Measured
 
-On {machine["processor"]}, {machine["cores"]} cores, {human_bytes(machine["memory_bytes"] or 0)} of memory{" (noisy: the machine was busy)" if measured["noisy"] else ""}:
+On {measured["measured_at"][:10]}, on {machine["processor"]}, {machine["cores"]} cores{memory}{noisy}:
 
 | | measured | predicted for {plan.target.name} |
 | --- | ---: | ---: |
 | model files | {human_bytes(artifact_bytes)} | {human_bytes(chosen.artifact_bytes)} |
 | peak memory | {human_bytes(measured["peak_memory_bytes"])} | {human_bytes(chosen.footprint.peak)} |
-| time to the first token, prompt of {measured["prompt_tokens"]} | {quantity(measured["ttft_ms"], "ms")} | {quantity(chosen.forecast.ttft_ms, "ms")} |
+| time to the first token, prompt of {measured["prompt_tokens"]} | {ttft[0]} | {ttft[1]} |
 | prefill | {quantity(measured["prefill_tps"], "tok/s")} | {quantity(chosen.forecast.prefill_tps, "tok/s")} |
 | decode | {quantity(measured["decode_tps"], "tok/s")} | {quantity(chosen.forecast.decode_tps, "tok/s")} |
 | token latency, median and P95 | {measured["token_ms_median"]:.1f} / {measured["token_ms_p95"]:.1f} ms | |

@@ -93,7 +93,10 @@ class Session(Protocol):
         """The text of token ids."""
 
     def generate(self, prompt: Sequence[int], max_new_tokens: int, on_token: Callable[[int], None], *, stop: bool = True) -> list[int]:
-        """Decode greedily from a cold cache, calling `on_token` as each token is there; `stop=False` runs past end-of-turn."""
+        """Decode greedily from a cold cache, calling `on_token` as each token is there; `stop=False` runs past end-of-turn.
+
+        The token that ends the turn and so stops the answer is no part of it.
+        """
 
     def close(self) -> None:
         """Free the model."""

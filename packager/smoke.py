@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from packager.errors import ExitCode, PackError
+from packager.errors import ExitCode, PackError, bad_input
 from packager.machine import describe_machine
 from packager.process import peak_resident_bytes, resident_bytes, resolve
 from packager.runtime import Report, Session
 
-VERSION = 2
+VERSION = 3
 """Raised when the same artifact would give other figures: cached measurements of older versions are not used."""
 
 NEW_TOKENS = 64
@@ -58,10 +58,11 @@ def measure(
     The first prompt is answered twice to see that greedy decoding repeats itself; every other prompt is new,
     so no prefix cache can shorten the time to the first token. Times hold the engine's own work only.
     """
+    make = resolve(session)  # which imports the engine: no part of loading a model
     busy_before = _other_cpu_seconds()
     started = time.monotonic()
     loading = time.perf_counter()
-    model: Session = resolve(session)(artifact, settings)
+    model: Session = make(artifact, settings)
     load_s = time.perf_counter() - loading
     report.note(f"loaded in {load_s:.1f} s")
     total = repeats + 2
@@ -92,7 +93,7 @@ def measure(
         "peak_memory_bytes": peak_resident_bytes(),
         "steady_memory_bytes": steady,
         "deterministic": True,
-        "threads": settings.get("threads"),
+        "threads": getattr(model, "threads", settings.get("threads")),
         "machine": describe_machine(),
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "other_cpu_cores": others,
@@ -139,7 +140,12 @@ def prompt_ids(model: Session, count: int, seed: int) -> list[int]:
     ids: list[int] = []
     while len(ids) < count:
         text = " ".join("".join(words.choices(_LETTERS, k=words.randint(2, 9))) for _ in range(count))
-        ids += model.encode(text)
+        more = model.encode(text)
+        if not more:
+            raise bad_input(
+                "The tokenizer of the artifact makes no tokens of words.", "Build it again from a checkpoint with its own tokenizer."
+            )
+        ids += more
     return ids[:count]
 
 
@@ -154,7 +160,7 @@ def _trial(model: Session, prompt: list[int], new_tokens: int) -> Trial:
     start = time.perf_counter()
     model.generate(prompt, new_tokens, on_token, stop=False)
     if len(tokens) != new_tokens:
-        raise PackError(f"The engine returned {len(tokens)} tokens instead of {new_tokens}.", "The artifact is broken.", ExitCode.BUDGET)
+        raise bad_input(f"The engine returned {len(tokens)} tokens instead of {new_tokens}.", "The artifact is broken: build it again.")
     return Trial(stamps[0] - start, tuple(b - a for a, b in itertools.pairwise(stamps)), tuple(tokens))
 
 
@@ -162,11 +168,18 @@ def _other_cpu_seconds() -> float | None:
     """Processor seconds that everybody but this process has used since the machine started; None where nobody tells."""
     try:
         with open("/proc/stat") as stat:
-            fields = [int(field) for field in stat.readline().split()[1:]]
-    except (OSError, ValueError):
+            busy = busy_ticks(stat.readline())
+    except (OSError, ValueError, IndexError):
         return None
-    ticks = os.sysconf("SC_CLK_TCK")
-    # user, nice, system, irq, softirq; idle, iowait, steal and the guest fields (counted in user) are no work of this machine.
-    used = sum(fields[index] for index in (0, 1, 2, 5, 6)) / ticks
     own = os.times()
-    return used - own.user - own.system
+    return busy / os.sysconf("SC_CLK_TCK") - own.user - own.system
+
+
+def busy_ticks(line: str) -> int:
+    """Ticks in which the cores of a `cpu` line of Linux's /proc/stat were not free for us.
+
+    user, nice, system, irq, softirq, and steal: the time in which the host of a virtual machine ran other guests on
+    them. Not idle and iowait; guest and guest_nice are counted in user and nice already. Source: proc_stat(5).
+    """
+    fields = [int(field) for field in line.split()[1:]]
+    return sum(fields[index] for index in (0, 1, 2, 5, 6, 7))

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+import time
+from contextlib import closing, suppress
+from pathlib import Path
 from typing import Any
 
 from packager.errors import bad_input
+from packager.process import run_job
+from packager.runtime import Report
+
+SECONDS = 10.0
+"""A template of Qwen's renders in milliseconds: what takes longer does not mean to end."""
+_MEMORY_BYTES = 1 << 30
+_MOST_CHARACTERS = 1 << 24
+_MOST_BYTES = 1 << 20
+
+_ITS_OWN = "Take the template from the model's own repository."
 
 
 def render(template: str, messages: list[dict[str, Any]], *, add_generation_prompt: bool = True, **variables: Any) -> str:
     """The prompt text. `variables` go to the template as they are (tools, enable_thinking, ...).
 
-    Raises PackError when the template is not valid, reaches for what the sandbox forbids, or refuses the messages.
+    Raises PackError when the template is not valid, reaches for what the sandbox forbids, or refuses the messages. The
+    sandbox bounds neither time nor memory: a template that nobody has looked at goes through `render_apart`.
     """
     # Jinja costs 30 ms to import: only a rendered prompt pays for it.
     from jinja2 import TemplateError
@@ -27,10 +40,45 @@ def render(template: str, messages: list[dict[str, Any]], *, add_generation_prom
     environment.globals["raise_exception"] = refuse
     try:
         return environment.from_string(template).render(messages=messages, add_generation_prompt=add_generation_prompt, **variables)
-    except (TemplateError, TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RecursionError) as error:
-        raise bad_input(f"The chat template cannot be rendered: {error}.", "Take the template from the model's own repository.") from error
+    except (TemplateError, SyntaxError, TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RecursionError) as error:
+        raise bad_input(f"The chat template cannot be rendered: {str(error).rstrip('.')}.", _ITS_OWN) from error
 
 
-def digest(template: str) -> str:
-    """sha256 of the template's text, as the manifest keeps it."""
-    return hashlib.sha256(template.encode()).hexdigest()
+def render_apart(template: str, messages: list[dict[str, Any]], log: Path, **variables: Any) -> str:
+    """`render` in a child process that has bounded memory and is killed after SECONDS."""
+    deadline = time.monotonic() + SECONDS
+    arguments = {"template": template, "messages": messages, "variables": variables}
+    with closing(run_job("packager.template:render_job", arguments, log, watch=True)) as work:
+        while time.monotonic() < deadline:
+            try:
+                next(work)
+            except StopIteration as stop:
+                return str(stop.value.value["text"])
+    raise bad_input(f"The chat template cannot be rendered: it did not end within {SECONDS:.0f} seconds.", _ITS_OWN)
+
+
+def render_job(report: Report, *, template: str, messages: list[dict[str, Any]], variables: dict[str, Any]) -> dict[str, Any]:
+    """The job behind `render_apart`; returns the text."""
+    import resource  # not on every system
+
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    try:
+        text = render(template, messages, **variables)
+    except MemoryError:
+        raise bad_input("The chat template cannot be rendered: it takes more memory than any prompt.", _ITS_OWN) from None
+    if len(text) > _MOST_CHARACTERS:
+        raise bad_input(f"The chat template cannot be rendered: it makes {len(text)} characters of one prompt.", _ITS_OWN)
+    return {"text": text}
+
+
+def read(path: Path) -> str:
+    """The text of a template's file. Raises PackError (bad input) where it is no text, or more of it than a template has."""
+    with path.open("rb") as file:
+        data = file.read(_MOST_BYTES + 1)
+    if len(data) > _MOST_BYTES:
+        raise bad_input(f"{path} has more than {_MOST_BYTES} bytes, which no chat template has.", _ITS_OWN)
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise bad_input(f"{path} is no text: {error}.", _ITS_OWN) from error

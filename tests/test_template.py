@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from packager import template
 from packager.errors import ExitCode, PackError
-from packager.template import digest, render
+from packager.template import read, render, render_apart
 
 USER = [{"role": "user", "content": "Hi"}]
 CHATML = (
@@ -40,8 +41,37 @@ def test_what_the_sandbox_forbids_ends_in_a_sentence(attack: str) -> None:
     assert caught.value.exit_code == ExitCode.INPUT
 
 
-def test_the_digest_changes_with_the_text() -> None:
-    assert digest(CHATML) != digest(CHATML + " ")
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+        "{{ 9 ** (9 ** 9) % 7 }}",
+        "{{ 'x' * 10 ** 11 }}",
+        "{{ 'x' * 10 ** 8 }}",
+        "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+        "{{ " + "(" * 5000 + ")" * 5000 + " }}",
+    ],
+    ids=["loop", "power", "memory", "length", "recursion", "nesting"],
+)
+def test_a_bomb_ends_in_a_sentence_whatever_it_consumes(bomb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(template, "SECONDS", 2.0)
+    with pytest.raises(PackError, match="chat template cannot be rendered") as caught:
+        render_apart(bomb, USER, tmp_path / "log")
+    assert caught.value.exit_code == ExitCode.INPUT
+
+
+def test_rendered_apart_it_is_the_same_text(tmp_path: Path) -> None:
+    switch = CHATML + "{% if enable_thinking %}<think>{% endif %}"
+    apart = render_apart(switch, USER, tmp_path / "log", enable_thinking=True)
+    assert apart == render(switch, USER, enable_thinking=True)
+    assert apart.endswith("<think>")
+
+
+@pytest.mark.parametrize(("data", "words"), [(b"\xff\xfe", "is no text"), (b"x" * (1 << 21), "no chat template has")])
+def test_a_file_that_cannot_be_a_template_is_named(data: bytes, words: str, tmp_path: Path) -> None:
+    (tmp_path / "chat_template.jinja").write_bytes(data)
+    with pytest.raises(PackError, match=words):
+        read(tmp_path / "chat_template.jinja")
 
 
 @pytest.mark.parametrize("name", ["Qwen-Qwen2.5-7B-Instruct", "Qwen-Qwen3-0.6B", "Qwen-QwQ-32B", "Qwen3.5-4B"])

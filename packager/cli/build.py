@@ -107,6 +107,8 @@ def show(package: Package) -> None:
     for row in data["verdicts"]:
         mark = "passed" if row["passed"] else "missed" if row["enforced"] else "missed on this machine"
         click.echo(f"{mark}: {sentence(row)}")
+    machine = measured["machine"]
+    click.echo(f"Measured on {measured['measured_at'][:10]}, on {machine['processor']}, {machine['cores']} cores.")
     if measured["noisy"]:
         narrate("Noisy: the machine was busy while this was measured; `qwen-pack bench` measures again.")
     click.echo(f"Package: {package.path}")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import closing
 from pathlib import Path
 
 import click
 
-from packager.cli.output import narrate
+from packager.cli.output import narrate, printable
 
 
 @click.command("run")
@@ -18,17 +20,23 @@ def command(package: Path, prompt: str, max_tokens: int, think: bool) -> None:
     """Answer one PROMPT with PACKAGE; the answer goes to stdout as it is decoded."""
     from packager import bench, template
     from packager.cache import BuildCache
+    from packager.errors import usage
     from packager.package import MODEL
     from packager.process import Text, run_job
     from targets import registry
 
+    if any("\ud800" <= char <= "\udfff" for char in prompt):
+        raise usage("The prompt is not valid UTF-8.", "Check the terminal's encoding.")
     found = bench.whole(package)
-    runtime = registry.runtime(found.data["runtime"].get("name", ""))
+    runtime = registry.runtime(str(found.data["runtime"].get("name")))
     if found.data["source"].get("kind") == "dummy":
         narrate("The weights of this package are random: what follows means nothing.")
+    logs = BuildCache()
     chat = package / "chat_template.jinja"
-    messages = [{"role": "user", "content": prompt}]
-    text = template.render(chat.read_text(), messages, enable_thinking=think) if chat.is_file() else prompt
+    text = prompt
+    if chat.is_file():
+        messages = [{"role": "user", "content": prompt}]
+        text = template.render_apart(template.read(chat), messages, logs.log("template"), enable_thinking=think)
     arguments = {
         "session": runtime.session,
         "artifact": str(package / MODEL),
@@ -36,11 +44,14 @@ def command(package: Path, prompt: str, max_tokens: int, think: bool) -> None:
         "prompt": text,
         "max_new_tokens": max_tokens,
     }
-    work = run_job("packager.answer:answer", arguments, BuildCache().root / "logs" / "run.log")
-    try:
-        for message in work:
-            if isinstance(message, Text):
-                click.echo(message.piece, nl=False)
-    finally:
-        work.close()
-        click.echo()
+    show = printable if sys.stdout.isatty() else str
+    said = False
+    with closing(run_job("packager.answer:answer", arguments, logs.log("run"))) as work:
+        try:
+            for message in work:
+                if isinstance(message, Text):
+                    said = True
+                    click.echo(show(message.piece), nl=False)
+        finally:
+            if said:
+                click.echo()
