@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from packager.errors import PackError
 from packager.runtime import Report
 from targets.onnxruntime import OnnxRuntime
 from targets.onnxruntime.convert import convert
@@ -44,6 +45,16 @@ def answer(report: Report, *, artifact: str, prompts: list[list[int]], new_token
 def overrun(report: Report, *, artifact: str, prompt: list[int], new_tokens: int) -> dict[str, Any]:
     """Ask for more than the context holds."""
     OnnxRuntimeSession(artifact, {"context": 64, "kv": "f32", "threads": None}).generate(prompt, new_tokens, lambda token: None)
+    return {}
+
+
+def interrupted(report: Report, *, artifact: str, prompt: list[int]) -> dict[str, Any]:
+    """Listen to one token only."""
+
+    def listen(token: int) -> None:
+        raise PackError("the listener had enough")
+
+    OnnxRuntimeSession(artifact, {"context": 64, "kv": "f32", "threads": None}).generate(prompt, 8, listen)
     return {}
 
 

@@ -250,6 +250,21 @@ def test_a_checkpoint_that_suits_no_blocks_is_refused_before_the_builder_starts(
     assert not (home / "x").exists()
 
 
+def test_a_damaged_artifact_ends_in_a_sentence(tied: Path, tmp_path: Path) -> None:
+    artifact = tmp_path / "artifact"
+    shutil.copytree(tied / "int4_sym_b32", artifact)
+    os.truncate(artifact / "model.onnx.data", 1000)
+    with pytest.raises(PackError, match="ONNX Runtime cannot load") as caught:
+        finish("tests.onnx_jobs:speak", tmp_path / "log", artifact=str(artifact), texts=["x"])
+    assert caught.value.exit_code == ExitCode.INPUT
+    assert "qwen-pack verify" in caught.value.hint
+
+
+def test_a_listener_that_fails_ends_the_answer_with_its_own_error(tied: Path, tmp_path: Path) -> None:
+    with pytest.raises(PackError, match="the listener had enough"):
+        finish("tests.onnx_jobs:interrupted", tmp_path / "log", artifact=str(tied / "int4_sym_b32"), prompt=PROMPTS[0])
+
+
 GENUINE = {"Qwen2.5-72B-Instruct-AWQ": "Qwen2.5-Instruct", "Qwen3": "Qwen3"}
 
 

@@ -29,8 +29,13 @@ class OnnxRuntimeSession:
         loading = og.Config(str(folder))
         if settings.get("threads"):
             loading.overlay(json.dumps({"model": {"decoder": {"session_options": {"intra_op_num_threads": int(settings["threads"])}}}}))
-        self._model = og.Model(loading)
-        self._tokenizer = og.Tokenizer(self._model)
+        try:
+            self._model = og.Model(loading)
+            self._tokenizer = og.Tokenizer(self._model)
+        except RuntimeError as error:
+            raise bad_input(
+                f"ONNX Runtime cannot load {folder}: {_first_line(error)}", "`qwen-pack verify` says which file is damaged."
+            ) from error
         self._tokenizer.update_options(skip_special_tokens="false")
         self._normalizes = _normalizes(folder / "tokenizer.json")
 
@@ -72,6 +77,11 @@ class OnnxRuntimeSession:
     def close(self) -> None:
         """Free the model."""
         del self._tokenizer, self._model
+
+
+def _first_line(error: Exception) -> str:
+    """What the engine says, without the C++ that follows."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 def _normalizes(path: Path) -> bool:
