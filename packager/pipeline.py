@@ -77,7 +77,7 @@ def _stage(cache: BuildCache, job: Job) -> _Events:
     started = time.monotonic()
     entry = stages.look_up(cache, job)
     if entry is not None:
-        yield StageFinished(job.stage, time.monotonic() - started, True, _summary(entry.facts) + _age(entry.facts), entry.facts)
+        yield StageFinished(job.stage, time.monotonic() - started, True, _age(entry.facts) + _summary(entry.facts), entry.facts)
         return entry
     with _failures(job.stage) as failed, cache.work_folder() as work:
         arguments = {**job.arguments, "out": str(work / "out")} if job.needs_out else job.arguments
@@ -153,16 +153,14 @@ def _relative(facts: dict[str, Any], work: Path) -> dict[str, Any]:
 def _summary(facts: dict[str, Any]) -> str:
     """What the stage's row says behind its time."""
     if "decode_tps" in facts:
-        return f"{facts['decode_tps']:.1f} tok/s decode, {facts['ttft_ms']:.0f} ms to the first token" + (
-            ", noisy" if facts["noisy"] else ""
-        )
+        found = f"{facts['decode_tps']:.1f} tok/s, first token after {facts['ttft_ms']:.0f} ms"
+        return f"{found}, noisy" if facts["noisy"] else found
     if facts.get("files"):
         return human_bytes(sum(file["size"] for file in facts["files"]))
-    if "artifact_bytes" in facts:
-        return human_bytes(facts["artifact_bytes"])
-    return ""
+    size = facts.get("artifact_bytes") or facts.get("bytes")
+    return human_bytes(size) if size else ""
 
 
 def _age(facts: dict[str, Any]) -> str:
     """The day of a measurement that was not made just now."""
-    return f", measured on {str(facts['measured_at'])[:10]}" if "measured_at" in facts else ""
+    return f"on {str(facts['measured_at'])[:10]}: " if "measured_at" in facts else ""

@@ -286,6 +286,8 @@ def test_a_piped_build_says_one_line_per_fact(built: tuple[Path, Path], checkpoi
         "[3/4] Smoke benchmark",
         "[4/4] Hash and package",
     ]
+    assert [line for line in run.stderr.splitlines() if "cached" in line and re.search(r"\d [kM]B$", line)] != []
+    assert re.search(r"cached: on 20\d\d-\d\d-\d\d: .* tok/s", run.stderr)
     assert "\x1b" not in run.stderr + run.stdout
     values: dict[str, Any] = {line.split("\t")[0]: line for line in run.stdout.splitlines()}
     assert {"model files", "peak memory", "decode"} <= values.keys()

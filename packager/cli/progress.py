@@ -71,20 +71,37 @@ class PlainLines:
 
 
 class LiveRows:
-    """A row per stage: mark, title, bar, what it says, time. Redrawn at most ten times a second."""
+    """A row per stage: mark, title, time, then a bar while it works and what it found when it is done."""
 
     def __init__(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
+        from rich.table import Column, Table
+        from rich.text import Text
+
+        class Work(ProgressColumn):
+            """Takes what the terminal leaves, and cuts its own text before anything else is pushed out."""
+
+            def __init__(self) -> None:
+                super().__init__(Column(ratio=1, no_wrap=True))
+                self._bar = BarColumn(bar_width=16)
+
+            def render(self, task: Task) -> Text | Table:
+                says = Text(task.fields["says"], overflow="ellipsis", no_wrap=True)
+                if task.stop_time is not None:
+                    return says
+                row = Table.grid(padding=(0, 1))
+                row.add_row(self._bar.render(task), says)
+                return row
 
         self._progress = Progress(
             TextColumn("{task.fields[mark]}"),
             TextColumn("{task.description}", style="bold"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[says]}", markup=False),
             TimeElapsedColumn(),
+            Work(),
             console=Console(stderr=True),
             refresh_per_second=10,
+            expand=True,
         )
         self._tasks: dict[str, Any] = {}
 
