@@ -24,7 +24,7 @@ def package_readme(plan: Plan, artifact_bytes: int, measured: dict[str, Any]) ->
     )
     licence = chosen.variant.license or "not stated by the catalogue; see the model's own page"
     memory = f", {human_bytes(machine['memory_bytes'])} of memory" if machine["memory_bytes"] else ""
-    noisy = " (noisy: the machine was busy)" if measured["noisy"] else ""
+    noisy = " (noisy: other programs used the processor, or the trials differ widely)" if measured["noisy"] else ""
     ttft = quantity(measured["ttft_ms"], "ms"), quantity(chosen.forecast.ttft_ms, "ms")
     return f"""# {plan.name}
 

@@ -110,5 +110,5 @@ def show(package: Package) -> None:
     machine = measured["machine"]
     click.echo(f"Measured on {measured['measured_at'][:10]}, on {machine['processor']}, {machine['cores']} cores.")
     if measured["noisy"]:
-        narrate("Noisy: the machine was busy while this was measured; `qwen-pack bench` measures again.")
+        narrate("Noisy: other programs used the processor, or the trials differ widely; `qwen-pack bench` measures again.")
     click.echo(f"Package: {package.path}")
