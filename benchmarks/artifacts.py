@@ -1,0 +1,101 @@
+"""Artifacts in the true shape of a variant with random weights, built once for a benchmark; jobs run to their end."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from packager import catalog
+from packager.plan import installed
+from packager.process import JobResult, run_job
+from packager.recipe import Recipe, split_id
+from packager.runtime import Runtime
+from packager.shape import Shape
+from packager.units import human_bytes
+from targets import registry
+
+ROOT = Path(__file__).resolve().parent.parent
+
+LONGEST = 16384
+"""Context that is written into artifacts which hold one; the session's own setting is what a run allocates."""
+
+# Children find the jobs of the benchmarks there. Threads that wait passively give way to other programs instead of
+# spinning against them.
+_ENV = {"PYTHONPATH": str(ROOT), "OMP_WAIT_POLICY": "passive"}
+
+
+def finish(job: str, log: Path, **arguments: Any) -> JobResult:
+    """Run a job in a child process to its end. Raises the PackError of the job, or one that says how the child died."""
+    work = run_job(job, arguments, log, _ENV)
+    while True:
+        try:
+            next(work)
+        except StopIteration as stop:
+            result: JobResult = stop.value
+            return result
+
+
+def found(recipe_id: str) -> tuple[Runtime, Recipe]:
+    """The adapter and the recipe of an id like `gguf:Q4_K_M/kv_q8_0`. Raises PackError (usage) for an unknown one."""
+    prefix, weights, kv = split_id(recipe_id)
+    runtime = next(runtime for runtime in registry.runtimes() if runtime.prefix == prefix)
+    return runtime, runtime.recipe(weights, kv)
+
+
+def shape_of(name: str) -> Shape:
+    """The shape of a variant that the catalogue has a shape for."""
+    shape = catalog.find(name).shape
+    assert shape is not None, f"no source states the shape of {name}"
+    return shape
+
+
+def versions(recipes: Iterable[str]) -> dict[str, str | None]:
+    """Versions of what builds and runs these recipes."""
+    return {name: installed(name) for name in sorted({name for recipe in recipes for name in found(recipe)[0].distributions})}
+
+
+@contextmanager
+def scratch_folder(kept: Path | None) -> Iterator[Path]:
+    """The folder that was named, which stays; or one of our own that goes with whatever ends this program."""
+    if kept is not None:
+        kept.mkdir(parents=True, exist_ok=True)
+        yield kept
+        return
+    # Left alone SIGTERM ends the interpreter without a word to context managers.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    with tempfile.TemporaryDirectory(prefix="qwen-pack-benchmark-") as folder:
+        yield Path(folder)
+
+
+def built(name: str, recipes: Iterable[str], scratch: Path) -> dict[str, Path]:
+    """The artifacts of one variant by recipe id; those that lie in `scratch` already are taken as they are.
+
+    Recipes that differ in the cache type share an artifact. The checkpoint is written only where something is to be
+    built from it, and removed afterwards.
+    """
+    folder = scratch / catalog.find(name).name
+    folder.mkdir(exist_ok=True)
+    places = {recipe: folder / recipe.partition("/")[0].replace(":", "-") for recipe in recipes}
+    missing = {place: recipe for recipe, place in places.items() if not place.exists()}
+    checkpoint, log = folder / "checkpoint", folder / "build.log"
+    if missing:
+        shutil.rmtree(checkpoint, ignore_errors=True)
+        finish("packager.sources.dummy:fetch", log, repo_id=catalog.find(name).repo_id, shape=asdict(shape_of(name)), out=str(checkpoint))
+    for place, recipe_id in missing.items():
+        runtime, recipe = found(recipe_id)
+        # Only whole artifacts bear the final name: an interrupted build is not taken for one the next time.
+        half = folder / f".{place.name}"
+        shutil.rmtree(half, ignore_errors=True)
+        order = {"checkpoint": str(checkpoint), "recipe": asdict(recipe), "workload": {"context": LONGEST}, "out": str(half)}
+        result = finish(runtime.build_job, log, **order)
+        half.replace(place)
+        print(f"{folder.name} {place.name}: built in {result.seconds:.0f} s with {human_bytes(result.peak_bytes)}", flush=True)
+    shutil.rmtree(checkpoint, ignore_errors=True)
+    return places

@@ -1,0 +1,177 @@
+"""Peak resident memory and size on disk, predicted beside measured, for runtimes, recipes, shapes, contexts and cache types.
+
+    python benchmarks/footprint.py [--quick] [--shapes NAME,...] [--runtimes NAME,...] [--contexts N,...] [--scratch FOLDER]
+
+Artifacts are built from checkpoints with random weights in the true shape: size and memory do not depend on the values. Each
+combination is one fresh process that loads the model and fills the whole context with one prompt; its peak is VmHWM, which other
+programs do not disturb. The full set takes about an hour on two idle cores, up to 10 GB of memory and 10 GB of disk.
+With --scratch artifacts are kept, and taken as they are the next time. Exit code 1 when a bar is missed. The last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.artifacts import built, finish, found, scratch_folder, shape_of, versions
+from packager.errors import PackError
+from packager.files import tree_bytes
+from packager.machine import describe_machine
+from packager.units import human_bytes
+
+NEW_TOKENS = 8
+WITHIN_PERCENT = 5.0
+LOW_PERCENT = 2.0
+SIZE_PERCENT = {"gguf": 0.1, "openvino": 0.5, "onnx": 0.5}
+
+_SMALL = {
+    "gguf:Q4_K_M": (512, 4096),
+    "gguf:Q4_K_M/kv_q8_0": (4096,),
+    "gguf:Q8_0": (512,),
+    "gguf:Q8_0/kv_q8_0": (4096,),
+    "openvino:int4_sym_g128": (512, 4096),
+    "openvino:int8_asym": (4096,),
+    "onnx:int4_asym_b32": (512, 4096),
+}
+QUICK = {"Qwen2.5-0.5B-Instruct": _SMALL, "Qwen3-0.6B": _SMALL}
+"""Contexts by shape and recipe."""
+
+# What one runtime does at one width is no proof for another: every runtime at four widths, the shortest and the longest
+# context where the model is small enough to fill it in minutes, every cache type.
+FULL = {
+    "Qwen2.5-0.5B-Instruct": {
+        **_SMALL,
+        "gguf:Q4_K_M": (512, 4096, 16384),
+        "gguf:Q4_K_M/kv_q4_0": (4096,),
+        "openvino:int4_sym_g128": (512, 4096, 16384),
+        "openvino:int4_sym_g128/kv_f16": (4096,),
+        "onnx:int4_asym_b32": (512, 4096, 16384),
+    },
+    "Qwen3-0.6B": _SMALL,
+    "Qwen2.5-1.5B-Instruct": {"gguf:Q4_K_M": (512, 4096), "openvino:int4_sym_g128": (512, 4096), "onnx:int4_asym_b32": (2048,)},
+    "Qwen3-1.7B": {"gguf:Q4_K_M/kv_q8_0": (2048,), "openvino:int4_sym_g128": (2048,), "onnx:int4_asym_b32": (512,)},
+    "Qwen2.5-3B-Instruct": {"gguf:Q4_K_M": (2048,), "openvino:int4_sym_g128": (2048,)},
+}
+
+
+def percent(predicted: float, actual: float) -> float:
+    """How far the prediction lies above what was measured."""
+    return round(100 * (predicted / actual - 1), 3)
+
+
+def memory_row(name: str, recipe_id: str, context: int, artifact: Path) -> dict[str, Any]:
+    """One combination in a fresh process."""
+    runtime, recipe = found(recipe_id)
+    predicted = runtime.footprint(shape_of(name), recipe, context)
+    row: dict[str, Any] = {"shape": name, "recipe": recipe.id, "kv": recipe.kv, "context": context, "predicted": predicted.as_dict()}
+    settings = {"context": context, "kv": recipe.kv, "threads": None}
+    tokens = {"prompt_tokens": context - NEW_TOKENS, "new_tokens": NEW_TOKENS}
+    log = artifact.parent / "run.log"
+    try:
+        result = finish("benchmarks.jobs:fill_context", log, session=runtime.session, artifact=str(artifact), settings=settings, **tokens)
+    except PackError as error:
+        print(f"{name} {recipe.id} {context}: {error.message}", file=sys.stderr, flush=True)
+        return {**row, "failed": error.message, "passed": False}
+    error_percent = percent(predicted.peak, result.peak_bytes)
+    row |= {"measured_bytes": result.peak_bytes, "error_percent": error_percent, "seconds": round(result.seconds, 1)}
+    row["passed"] = -LOW_PERCENT <= error_percent <= WITHIN_PERCENT
+    print(
+        f"| {name} | {recipe.id} | {recipe.kv} | {context} | {human_bytes(predicted.peak)} | {human_bytes(result.peak_bytes)} "
+        f"| {error_percent:+.1f} % |{'' if row['passed'] else ' missed'}",
+        flush=True,
+    )
+    return row
+
+
+def size_row(name: str, recipe_id: str, artifact: Path) -> dict[str, Any]:
+    """One artifact on disk."""
+    runtime, recipe = found(recipe_id)
+    predicted, actual = runtime.artifact_bytes(shape_of(name), recipe), tree_bytes(artifact)
+    off = percent(predicted, actual)
+    return {
+        "shape": name,
+        "recipe": artifact.name.replace("-", ":", 1),
+        "predicted_bytes": predicted,
+        "measured_bytes": actual,
+        "error_percent": off,
+        "passed": abs(off) <= SIZE_PERCENT[runtime.prefix],
+    }
+
+
+def print_sizes(rows: list[dict[str, Any]]) -> None:
+    print("\n| shape | recipe | files predicted | files | error |\n| --- | --- | ---: | ---: | ---: |")
+    for row in rows:
+        missed = "" if row["passed"] else " missed"
+        print(
+            f"| {row['shape']} | {row['recipe']} | {row['predicted_bytes']:,} | {row['measured_bytes']:,} "
+            f"| {row['error_percent']:+.3f} % |{missed}"
+        )
+
+
+def one_shape(name: str, recipes: dict[str, list[int]], scratch: Path, kept: bool) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Rows of memory and rows of size."""
+    artifacts = built(name, recipes, scratch)
+    sizes = [size_row(name, recipe, place) for place, recipe in {place: recipe for recipe, place in artifacts.items()}.items()]
+    rows = [memory_row(name, recipe, context, artifacts[recipe]) for recipe, contexts in recipes.items() for context in contexts]
+    if not kept:
+        # The next shape needs the room.
+        shutil.rmtree(next(iter(artifacts.values())).parent)
+    return rows, sizes
+
+
+def chosen(options: argparse.Namespace) -> dict[str, dict[str, list[int]]]:
+    """What the options leave of the set."""
+    left: dict[str, dict[str, list[int]]] = {}
+    for name, recipes in (QUICK if options.quick else FULL).items():
+        for recipe, contexts in recipes.items():
+            runtime = found(recipe)[0].name
+            wanted = [context for context in contexts if options.contexts is None or str(context) in options.contexts]
+            if wanted and (options.shapes is None or name in options.shapes) and (options.runtimes is None or runtime in options.runtimes):
+                left.setdefault(name, {})[recipe] = wanted
+    return left
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="0.5B and 0.6B at 512 and 4096 only")
+    for what, example in (("shapes", ", ".join(FULL)), ("runtimes", "llama.cpp, openvino, onnxruntime"), ("contexts", "512, 4096")):
+        parser.add_argument(f"--{what}", type=lambda text: text.split(","), help=f"only these of the set: {example}")
+    parser.add_argument("--scratch", type=Path)
+    options = parser.parse_args()
+    combinations = chosen(options)
+    if not combinations:
+        parser.error("nothing of the set is left")
+    rows: list[dict[str, Any]] = []
+    sizes: list[dict[str, Any]] = []
+    print(
+        "| shape | recipe | cache | context | predicted | measured | error |\n| --- | --- | --- | ---: | ---: | ---: | ---: |", flush=True
+    )
+    with scratch_folder(options.scratch) as scratch:
+        for name, recipes in combinations.items():
+            more, more_sizes = one_shape(name, recipes, scratch, options.scratch is not None)
+            rows, sizes = rows + more, sizes + more_sizes
+    print_sizes(sizes)
+    passed = all(row["passed"] for row in rows + sizes)
+    report = {
+        "benchmark": "footprint",
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": describe_machine(),
+        "versions": versions(recipe for recipes in combinations.values() for recipe in recipes),
+        "bars": {"within_percent": WITHIN_PERCENT, "low_percent": LOW_PERCENT, "size_percent": SIZE_PERCENT},
+        "memory": rows,
+        "sizes": sizes,
+        "passed": passed,
+    }
+    print(json.dumps(report))
+    return 0 if passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,151 @@
+"""Decode rate and time to the first token, predicted from this machine's two rates beside measured.
+
+    python benchmarks/forecast.py [--shapes NAME,...] [--recipes ID,...] [--rounds N] [--scratch FOLDER]
+
+In every round the machine is probed afresh, then each artifact is measured (packager.smoke, prompt of 512 tokens): runtimes take
+turns, so that a busy spell hits all of them. Predictions take the median of the probes, measurements are medians over the rounds.
+Only an idle machine gives an answer: when a probe or a measurement says that others were at work, the result is not clean, and
+`passed` is null whatever the errors are. Artifacts have random weights in the true shape; with --scratch they are kept, and taken
+as they are the next time. Exit code 0 only for a clean result within the bars. The last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.artifacts import built, finish, found, scratch_folder, shape_of, versions
+from packager.forecast import predict
+from packager.machine import describe_machine
+from packager.smoke import NEW_TOKENS
+from targets import probe
+
+SHAPES = ("Qwen2.5-0.5B-Instruct", "Qwen3-0.6B", "Qwen2.5-1.5B-Instruct")
+RECIPES = ("gguf:Q4_K_M", "gguf:Q8_0", "openvino:int4_sym_g128", "openvino:int8_asym", "onnx:int4_asym_b32")
+PROMPT = 512
+CONTEXT = 1024
+REPEATS = 2
+BARS_PERCENT = {"decode_tps": 15.0, "ttft_ms": 25.0}
+PROBED = ("engine", "bandwidth", "compute", "threads", "threads_batch", "noisy", "other_load")
+SEEN = ("decode_tps", "ttft_ms", "threads", "spread", "noisy", "other_cpu_cores")
+
+
+def probed() -> dict[str, Any]:
+    """The rates of this machine, measured now; what `qwen-pack probe` keeps is neither read nor replaced."""
+    work = probe.measure(probe.look())
+    while True:
+        try:
+            next(work)
+        except StopIteration as stop:
+            return {field: getattr(stop.value, field) for field in PROBED}
+
+
+def measured(recipe_id: str, artifact: Path) -> dict[str, Any]:
+    runtime, recipe = found(recipe_id)
+    settings = {"context": CONTEXT, "kv": recipe.kv, "threads": None}
+    how = {"settings": settings, "prompt_tokens": PROMPT, "new_tokens": NEW_TOKENS, "repeats": REPEATS}
+    figures = finish("packager.smoke:measure", artifact.parent / "run.log", session=runtime.session, artifact=str(artifact), **how).value
+    return {field: figures[field] for field in SEEN}
+
+
+def one_shape(name: str, recipes: Sequence[str], rounds: int, scratch: Path, kept: bool) -> tuple[list[Any], dict[str, list[Any]]]:
+    """The probes, and the measurements by recipe, one of each per round."""
+    artifacts = built(name, recipes, scratch)
+    probes: list[dict[str, Any]] = []
+    runs: dict[str, list[dict[str, Any]]] = {recipe: [] for recipe in recipes}
+    for number in range(1, rounds + 1):
+        probes.append(probed())
+        print(f"{name} round {number}: {_rates(probes[-1])}", flush=True)
+        for recipe in recipes:
+            runs[recipe].append(measured(recipe, artifacts[recipe]))
+            print(f"    {recipe}: {_figures(runs[recipe][-1])}", flush=True)
+    if not kept:
+        shutil.rmtree(next(iter(artifacts.values())).parent)
+    return probes, runs
+
+
+def row(name: str, recipe_id: str, probes: list[dict[str, Any]], runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Predicted beside measured for one artifact, errors in percent above what was measured."""
+    runtime, recipe = found(recipe_id)
+    shape = shape_of(name)
+    bandwidth, compute = (statistics.median(one[rate] for one in probes) for rate in ("bandwidth", "compute"))
+    forecast = predict(shape, runtime.decode_bytes(shape, recipe, PROMPT), PROMPT, bandwidth, compute, "measured")
+    result: dict[str, Any] = {"shape": name, "recipe": recipe_id, "noisy": any(one["noisy"] for one in runs), "runs": runs}
+    for figure in BARS_PERCENT:
+        predicted, actual = getattr(forecast, figure), statistics.median(one[figure] for one in runs)
+        result[figure] = {"predicted": predicted, "measured": round(actual, 3), "error_percent": round(100 * (predicted / actual - 1), 2)}
+    result["within"] = all(abs(result[figure]["error_percent"]) <= bar for figure, bar in BARS_PERCENT.items())
+    return result
+
+
+def _rates(seen: dict[str, Any]) -> str:
+    text = f"{seen['bandwidth'] / 1e9:.1f} GB/s with {seen['threads']} threads, {seen['compute'] / 1e9:.0f} GFLOP/s by {seen['engine']}"
+    return f"{text}, noisy: others had {seen['other_load']:.0%}" if seen["noisy"] else text
+
+
+def _figures(seen: dict[str, Any]) -> str:
+    text = f"{seen['decode_tps']:.1f} tok/s, first token after {seen['ttft_ms']:.0f} ms"
+    return f"{text}, noisy" if seen["noisy"] else text
+
+
+def print_table(rows: list[dict[str, Any]]) -> None:
+    print("\n| shape | recipe | decode tok/s predicted | measured | error | first token predicted | measured | error |")
+    print("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for one in rows:
+        decode, first = one["decode_tps"], one["ttft_ms"]
+        print(
+            f"| {one['shape']} | {one['recipe']} | {decode['predicted']:.1f} | {decode['measured']:.1f} | {decode['error_percent']:+.0f} % "
+            f"| {first['predicted']:.0f} ms | {first['measured']:.0f} ms | {first['error_percent']:+.0f} % |{' noisy' if one['noisy'] else ''}"
+        )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shapes", type=lambda text: text.split(","), default=list(SHAPES))
+    parser.add_argument("--recipes", type=lambda text: text.split(","), default=list(RECIPES))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--scratch", type=Path)
+    options = parser.parse_args()
+    if options.rounds < 1:
+        parser.error("--rounds takes a number from 1 on")
+    probes: list[dict[str, Any]] = []
+    runs: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    with scratch_folder(options.scratch) as scratch:
+        for name in options.shapes:
+            seen, by_recipe = one_shape(name, options.recipes, options.rounds, scratch, options.scratch is not None)
+            probes += seen
+            runs |= {(name, recipe): figures for recipe, figures in by_recipe.items()}
+    rows = [row(name, recipe, probes, figures) for (name, recipe), figures in runs.items()]
+    print_table(rows)
+    clean = not any(one["noisy"] for one in (*probes, *rows))
+    within = all(one["within"] for one in rows)
+    if not clean:
+        print("\nOthers were at work on this machine: these figures say nothing. Run it again when the machine is idle.")
+    report = {
+        "benchmark": "forecast",
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": describe_machine(),
+        "versions": versions(options.recipes),
+        "prompt_tokens": PROMPT,
+        "new_tokens": NEW_TOKENS,
+        "bars_percent": BARS_PERCENT,
+        "probes": probes,
+        "rows": rows,
+        "clean": clean,
+        "passed": within if clean else None,
+    }
+    print(json.dumps(report))
+    return 0 if report["passed"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
