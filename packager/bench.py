@@ -13,6 +13,7 @@ from packager.events import Event
 from packager.manifest import Manifest
 from packager.package import MODEL
 from packager.pipeline import run_alone
+from packager.plan import missing_engine
 from packager.runtime import Runtime
 from packager.stages import benchmark
 from packager.verify import verify
@@ -28,8 +29,14 @@ def settings_of(found: Manifest) -> dict[str, Any]:
     return {"context": context, "kv": kv, "threads": None}
 
 
-def whole(package: Path) -> Manifest:
-    """The manifest of a package whose files are all there and unchanged; raises PackError (exit code 6) otherwise."""
+def whole(package: Path, runtime: Runtime) -> Manifest:
+    """The manifest of a package that can be run here.
+
+    Raises PackError: exit code 2 when the engine is not installed, 6 when a file is not what the manifest says.
+    """
+    absent = missing_engine(runtime)
+    if absent is not None:
+        raise absent
     findings = verify(package)
     if findings:
         first = findings[0]
@@ -41,11 +48,11 @@ def whole(package: Path) -> Manifest:
 
 def run(package: Path, runtime: Runtime) -> Generator[Event, None, dict[str, Any]]:
     """Yield the events of the measurement and return its figures; the package is not changed."""
-    found = whole(package)
+    found = whole(package, runtime)
     settings = settings_of(found)
     prompt = found.data["workload"].get("prompt") or settings["context"] // 2
     job = benchmark(runtime.session, package / MODEL, settings, prompt)
-    result = yield from run_alone(job, BuildCache().root / "logs" / "bench.log")
+    result = yield from run_alone(job, BuildCache().log("bench"))
     return result.value
 
 

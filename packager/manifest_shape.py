@@ -64,15 +64,21 @@ SHAPE: dict[str, Kind] = {
     "tools": {},
 }
 
-REQUIRED = ("name", "files", "runtime", "recipe", "variant", "source")
+REQUIRED = ("name", "files", "runtime", "recipe", "variant", "source", "runtime.name")
 _WHOLE = ("verdicts",)
 """Lists whose rows have every field."""
 
 
 def misfit(data: dict[str, Any]) -> str | None:
     """The first field that is missing or of the wrong kind, as `measured.ttft_ms`; None when there is none. Null counts as absent."""
-    missing = next((key for key in REQUIRED if data.get(key) is None), None)
-    return missing or _misfit(data, SHAPE)
+    found = _misfit(data, SHAPE)
+    return found or next((field for field in REQUIRED if _absent(data, field)), None)
+
+
+def _absent(data: Any, field: str) -> bool:
+    for key in field.split("."):
+        data = (data or {}).get(key)
+    return data is None
 
 
 def _misfit(value: Any, kind: Kind, where: str = "", whole: bool = False) -> str | None:

@@ -115,7 +115,7 @@ def problems(plan: Plan, available_memory: int | None = None, cache: BuildCache 
     """Everything that would stop this build, found before it starts; empty when nothing would."""
     done = stages.cached(plan, cache or BuildCache())
     found = [
-        _missing_engine(plan),
+        missing_engine(plan.runtime),
         _misplaced(plan),
         _occupied(plan),
         *_not_writable(plan),
@@ -135,13 +135,14 @@ def check(plan: Plan, available_memory: int | None = None) -> None:
         raise PackError(f"This build cannot start, for {len(found)} reasons:{lines}", "", found[0].exit_code)
 
 
-def _missing_engine(plan: Plan) -> PackError | None:
-    missing = [name for name, version in plan.versions.items() if version is None]
+def missing_engine(runtime: Runtime) -> PackError | None:
+    """The sentence for a runtime whose engine is not installed here; None when it is."""
+    missing = [name for name in runtime.distributions if installed(name) is None]
     if not missing:
         return None
     return usage(
-        f"{plan.runtime.name} is not installed here ({', '.join(missing)} missing).",
-        f"Install it with: pip install 'qwen-pack[{plan.runtime.extra}]'",
+        f"{runtime.name} is not installed here ({', '.join(missing)} missing).",
+        f"Install it with: pip install 'qwen-pack[{runtime.extra}]'",
     )
 
 

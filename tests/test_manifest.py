@@ -87,6 +87,8 @@ def test_a_file_with_a_false_size_or_digest_is_named(tmp_path: Path, key: str, v
         ("name", ["a"]),
         ("name", "\x1b]0;title\x07"),
         ("runtime.name", ["openvino"]),
+        ("runtime.name", None),
+        ("runtime", {}),
         ("recipe.kv", 8),
         ("workload", []),
         ("workload.context", "128"),
@@ -116,7 +118,7 @@ def test_a_field_of_the_wrong_kind_is_named(tmp_path: Path, field: str, value: o
     for parent in parents:
         place = place.setdefault(parent, {})
     place[last] = value
-    with pytest.raises(PackError, match=field.replace(".", r"\.")) as caught:
+    with pytest.raises(PackError, match=field.partition(".")[0] if value == {} else field.replace(".", r"\.")) as caught:
         parse(data)
     assert caught.value.exit_code == ExitCode.INPUT
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -28,10 +29,13 @@ def command(package: Path, save: bool, as_json: bool) -> None:
     from packager import bench, manifest
     from packager.budgets import quantity
     from packager.cli.progress import follow
+    from packager.errors import usage
     from targets import registry
 
     found = manifest.read(package)
-    figures = follow(bench.run(package, registry.runtime(str(found.data["runtime"].get("name")))))
+    if save and not os.access(package, os.W_OK):
+        raise usage(f"{package} is not writable, so the figures could not be saved.", "Measure without --save, or copy the package.")
+    figures = follow(bench.run(package, registry.runtime(found.data["runtime"]["name"])))
     if save:
         bench.save(package, figures)
     before = found.data.get("measured") or {}

@@ -18,7 +18,7 @@ from packager.cli.output import narrate, printable
 @click.option("--think", is_flag=True, help="Let a model that can think do so before it answers.")
 def command(package: Path, prompt: str, max_tokens: int, think: bool) -> None:
     """Answer one PROMPT with PACKAGE; the answer goes to stdout as it is decoded."""
-    from packager import bench, template
+    from packager import bench, manifest, template
     from packager.cache import BuildCache
     from packager.errors import usage
     from packager.package import MODEL
@@ -27,8 +27,8 @@ def command(package: Path, prompt: str, max_tokens: int, think: bool) -> None:
 
     if any("\ud800" <= char <= "\udfff" for char in prompt):
         raise usage("The prompt is not valid UTF-8.", "Check the terminal's encoding.")
-    found = bench.whole(package)
-    runtime = registry.runtime(str(found.data["runtime"].get("name")))
+    runtime = registry.runtime(manifest.read(package).data["runtime"]["name"])
+    found = bench.whole(package, runtime)
     if found.data["source"].get("kind") == "dummy":
         narrate("The weights of this package are random: what follows means nothing.")
     logs = BuildCache()
