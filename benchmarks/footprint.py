@@ -20,7 +20,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.artifacts import built, finish, found, scratch_folder, shape_of, versions
+from benchmarks.artifacts import PATIENT, built, finish, found, scratch_folder, shape_of, versions
 from packager.errors import PackError
 from packager.files import tree_bytes
 from packager.machine import describe_machine
@@ -31,6 +31,9 @@ WITHIN_PERCENT = 5.0
 LOW_PERCENT = 2.0
 SIZE_PERCENT = {"gguf": 0.1, "openvino": 0.5, "onnx": 0.5}
 
+Combinations = dict[str, dict[str, tuple[int, ...]]]
+"""Contexts by shape and recipe."""
+
 _SMALL = {
     "gguf:Q4_K_M": (512, 4096),
     "gguf:Q4_K_M/kv_q8_0": (4096,),
@@ -40,12 +43,11 @@ _SMALL = {
     "openvino:int8_asym": (4096,),
     "onnx:int4_asym_b32": (512, 4096),
 }
-QUICK = {"Qwen2.5-0.5B-Instruct": _SMALL, "Qwen3-0.6B": _SMALL}
-"""Contexts by shape and recipe."""
+QUICK: Combinations = {"Qwen2.5-0.5B-Instruct": _SMALL, "Qwen3-0.6B": _SMALL}
 
 # What one runtime does at one width is no proof for another: every runtime at four widths, the shortest and the longest
 # context where the model is small enough to fill it in minutes, every cache type.
-FULL = {
+FULL: Combinations = {
     "Qwen2.5-0.5B-Instruct": {
         **_SMALL,
         "gguf:Q4_K_M": (512, 4096, 16384),
@@ -71,11 +73,16 @@ def memory_row(name: str, recipe_id: str, context: int, artifact: Path) -> dict[
     runtime, recipe = found(recipe_id)
     predicted = runtime.footprint(shape_of(name), recipe, context)
     row: dict[str, Any] = {"shape": name, "recipe": recipe.id, "kv": recipe.kv, "context": context, "predicted": predicted.as_dict()}
-    settings = {"context": context, "kv": recipe.kv, "threads": None}
-    tokens = {"prompt_tokens": context - NEW_TOKENS, "new_tokens": NEW_TOKENS}
+    order: dict[str, Any] = {
+        "session": runtime.session,
+        "artifact": str(artifact),
+        "settings": {"context": context, "kv": recipe.kv, "threads": None},
+        "prompt_tokens": context - NEW_TOKENS,
+        "new_tokens": NEW_TOKENS,
+    }
     log = artifact.parent / "run.log"
     try:
-        result = finish("benchmarks.jobs:fill_context", log, session=runtime.session, artifact=str(artifact), settings=settings, **tokens)
+        result = finish("benchmarks.jobs:fill_context", log, PATIENT, **order)
     except PackError as error:
         print(f"{name} {recipe.id} {context}: {error.message}", file=sys.stderr, flush=True)
         return {**row, "failed": error.message, "passed": False}
@@ -115,7 +122,9 @@ def print_sizes(rows: list[dict[str, Any]]) -> None:
         )
 
 
-def one_shape(name: str, recipes: dict[str, list[int]], scratch: Path, kept: bool) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def one_shape(
+    name: str, recipes: dict[str, tuple[int, ...]], scratch: Path, kept: bool
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Rows of memory and rows of size."""
     artifacts = built(name, recipes, scratch)
     sizes = [size_row(name, recipe, place) for place, recipe in {place: recipe for recipe, place in artifacts.items()}.items()]
@@ -126,13 +135,13 @@ def one_shape(name: str, recipes: dict[str, list[int]], scratch: Path, kept: boo
     return rows, sizes
 
 
-def chosen(options: argparse.Namespace) -> dict[str, dict[str, list[int]]]:
+def chosen(options: argparse.Namespace) -> Combinations:
     """What the options leave of the set."""
-    left: dict[str, dict[str, list[int]]] = {}
+    left: Combinations = {}
     for name, recipes in (QUICK if options.quick else FULL).items():
         for recipe, contexts in recipes.items():
             runtime = found(recipe)[0].name
-            wanted = [context for context in contexts if options.contexts is None or str(context) in options.contexts]
+            wanted = tuple(context for context in contexts if options.contexts is None or str(context) in options.contexts)
             if wanted and (options.shapes is None or name in options.shapes) and (options.runtimes is None or runtime in options.runtimes):
                 left.setdefault(name, {})[recipe] = wanted
     return left

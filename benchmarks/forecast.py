@@ -104,7 +104,8 @@ def print_table(rows: list[dict[str, Any]]) -> None:
         decode, first = one["decode_tps"], one["ttft_ms"]
         print(
             f"| {one['shape']} | {one['recipe']} | {decode['predicted']:.1f} | {decode['measured']:.1f} | {decode['error_percent']:+.0f} % "
-            f"| {first['predicted']:.0f} ms | {first['measured']:.0f} ms | {first['error_percent']:+.0f} % |{' noisy' if one['noisy'] else ''}"
+            f"| {first['predicted']:.0f} ms | {first['measured']:.0f} ms | {first['error_percent']:+.0f} % |",
+            "noisy" if one["noisy"] else "",
         )
 
 
