@@ -93,7 +93,12 @@ def built(name: str, recipes: Iterable[str], scratch: Path) -> dict[str, Path]:
         # Only whole artifacts bear the final name: an interrupted build is not taken for one the next time.
         half = folder / f".{place.name}"
         shutil.rmtree(half, ignore_errors=True)
-        order = {"checkpoint": str(checkpoint), "recipe": asdict(recipe), "workload": {"context": LONGEST}, "out": str(half)}
+        order: dict[str, Any] = {
+            "checkpoint": str(checkpoint),
+            "recipe": asdict(recipe),
+            "workload": {"context": LONGEST},
+            "out": str(half),
+        }
         result = finish(runtime.build_job, log, **order)
         half.replace(place)
         print(f"{folder.name} {place.name}: built in {result.seconds:.0f} s with {human_bytes(result.peak_bytes)}", flush=True)

@@ -52,7 +52,7 @@ def probed() -> dict[str, Any]:
 def measured(recipe_id: str, artifact: Path) -> dict[str, Any]:
     runtime, recipe = found(recipe_id)
     settings = {"context": CONTEXT, "kv": recipe.kv, "threads": None}
-    how = {"settings": settings, "prompt_tokens": PROMPT, "new_tokens": NEW_TOKENS, "repeats": REPEATS}
+    how: dict[str, Any] = {"settings": settings, "prompt_tokens": PROMPT, "new_tokens": NEW_TOKENS, "repeats": REPEATS}
     figures = finish("packager.smoke:measure", artifact.parent / "run.log", session=runtime.session, artifact=str(artifact), **how).value
     return {field: figures[field] for field in SEEN}
 
