@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True, scope="session")
+def jobs_of_tests() -> Iterator[None]:
+    """Child processes do not look into the current folder, where the jobs of the tests lie."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -16,8 +25,6 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     cache = tmp_path / "cache"
     monkeypatch.setenv("QWEN_PACK_CACHE", str(cache))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    # Child processes do not look into the current folder; the jobs of the tests lie there.
-    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
     return cache
 
 
