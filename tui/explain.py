@@ -35,9 +35,12 @@ def candidate(one: Candidate, misses: Sequence[Miss] = ()) -> Parts:
     parts: Parts = [(f"{one.label}  ", "bold"), (f"{text}\n", style)]
     for reason in one.reasons:
         parts += [("• ", "$text-error"), (f"{reason.rule}: ", "bold"), (f"needs {reason.needs}, has {reason.has}\n", "")]
+    if misses:
+        parts.append(("Nothing fits as asked. One change would do:\n", "bold"))
     for miss in misses:
-        if (miss.candidate.variant.repo_id, miss.candidate.recipe.id) == (one.variant.repo_id, one.recipe.id):
-            parts += [("→ would fit with ", "$text-success"), (f"{miss.change} ({miss.flag})\n", "")]
+        same = (miss.candidate.variant.repo_id, miss.candidate.recipe.id) == (one.variant.repo_id, one.recipe.id)
+        who = "this one" if same else miss.candidate.label
+        parts += [(f"→ {who} ", "$text-success"), (f"with {miss.change} ({miss.flag})\n", "")]
     parts += [(f"! {note}\n", "$text-warning") for note in one.notes]
     if one.sized:
         prints = one.footprint

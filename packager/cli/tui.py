@@ -24,12 +24,23 @@ LEAST = (60, 20)
 
 
 @click.command("tui")
-def command() -> int:
+@click.option("--serve", is_flag=True, help="Show it in a browser on this machine instead; the address carries a token.")
+@click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Interface for --serve.")
+@click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="Port for --serve.")
+@click.option("--i-know-it-is-exposed", "consent", is_flag=True, help="Allow a --host that other machines reach: they could act as you.")
+def command(serve: bool, host: str, port: int, consent: bool) -> int:
     """The walkthrough from a device to a package, in the terminal.
 
     \b
     qwen-pack tui             ? shows every key, ctrl+p finds every action
+    qwen-pack tui --serve     the same in a browser, on this machine only
     """
+    if serve:
+        _check_installed("textual_serve")
+        from packager.cli.serve import serve as run
+
+        run(host, port, consent)
+        return 0
     _check_terminal()
     _check_installed()
     # Imported here: Textual takes longer to import than every other command takes altogether.
@@ -40,10 +51,10 @@ def command() -> int:
     return app.return_code or 0
 
 
-def _check_installed() -> None:
+def _check_installed(*more: str) -> None:
     from importlib.util import find_spec
 
-    if any(find_spec(name) is None for name in ("textual", "textual_plotext")):
+    if any(find_spec(name) is None for name in ("textual", "textual_plotext", *more)):
         raise usage("The terminal interface is not installed here.", "Install it with: pip install 'qwen-pack[tui]'")
 
 

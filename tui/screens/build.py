@@ -101,7 +101,7 @@ class BuildScreen(StepScreen):
         self.query_one("#stages").border_title = self.plan.name
         self.query_one("#build-memory").border_title = "Memory of the running stage"
         self.query_one("#log").border_title = "Log"
-        self.query_one("#log").focus()
+        self.set_focus(self.query_one("#log"))
         if self._start:
             self._begin()
             self.set_interval(_REDRAW_S * 5, self._tick)

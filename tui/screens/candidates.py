@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.message import Message
 from textual.timer import Timer
@@ -21,6 +21,7 @@ from tui import describe, explain
 from tui.screens.base import BACK, COPY, Failed, Problem, StepScreen
 from tui.table import KEYS, haystack
 from tui.widgets.candidates import CandidateTable
+from tui.widgets.pane import Pane
 from tui.widgets.slider import Slider
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class CandidatesScreen(StepScreen):
         with Horizontal(id="candidates"):
             with Vertical(id="candidates-left"):
                 yield CandidateTable(id="table")
-            with VerticalScroll(id="reasons", can_focus=False):
+            with Pane(id="reasons"):
                 yield Problem(id="candidates-problem")
                 yield Static(id="reason-text")
 
@@ -140,7 +141,7 @@ class CandidatesScreen(StepScreen):
     @on(Input.Submitted, "#filter")
     def home(self) -> None:
         """The table."""
-        self.query_one(CandidateTable).focus()
+        self.set_focus(self.query_one(CandidateTable))
 
     @on(Slider.Moved)
     def _supposed(self, event: Slider.Moved) -> None:
@@ -203,11 +204,11 @@ class CandidatesScreen(StepScreen):
 
     def action_filter(self) -> None:
         """Into the filter."""
-        self.query_one("#filter", Input).focus()
+        self.set_focus(self.query_one("#filter", Input))
 
     def action_what_if(self) -> None:
         """To the first of the three sliders."""
-        self.query_one("#if-context", Slider).focus()
+        self.set_focus(self.query_one("#if-context", Slider))
 
     def action_plot(self) -> None:
         """The candidates that fit as points."""

@@ -46,15 +46,16 @@ class CompareScreen(StepScreen):
         table = self.query_one(VimTable)
         table.border_title = "Side by side"
         table.add_column("", width=14)
+        width = max(18, min(40, (self.app.size.width - 22) // len(self._packages) - 2))
         for package in self._packages:
-            table.add_column(Text(package.manifest.name, overflow="ellipsis"), width=34 if self.app.size.width >= 120 else 27)
+            table.add_column(Text(package.manifest.name, overflow="ellipsis"), width=width)
         for row in self._rows:
             cells = [
                 Text(f"{text} ★" if index == row.best else text, style="bold" if index == row.best else "")
                 for index, text in enumerate(row.texts)
             ]
             table.add_row(Text(row.label), *cells)
-        table.focus()
+        self.set_focus(table)
 
     def action_plot(self) -> None:
         """The same packages as points."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.message import Message
 from textual.widgets import Input, OptionList, Static
@@ -21,6 +21,7 @@ from tui import describe
 from tui.ask import Ask
 from tui.screens.base import BACK, COPY, Failed, Problem, StepScreen
 from tui.widgets.lists import VimList
+from tui.widgets.pane import Pane
 from tui.widgets.stacked import Part, Stacked
 
 if TYPE_CHECKING:
@@ -86,12 +87,12 @@ class DeviceScreen(StepScreen):
             with Vertical(id="device-left"):
                 yield Input(placeholder="/ filter, or FILE.toml", id="device-filter", compact=True)
                 yield VimList(id="devices")
-            with VerticalScroll(id="device-right", can_focus=False):
+            with Pane(id="device-right"):
+                yield Problem(id="device-problem")
                 yield Static(id="device-title")
                 yield Stacked(id="device-memory")
                 yield Static(id="device-live")
                 yield Static(id="device-facts")
-                yield Problem(id="device-problem")
 
     def on_mount(self) -> None:
         """Show the frame at once; the files are read behind it."""
@@ -120,7 +121,7 @@ class DeviceScreen(StepScreen):
         devices = self.query_one(VimList)
         devices.loading = False
         self._list("")
-        devices.focus()
+        self.set_focus(devices)
 
     def _list(self, words: str) -> None:
         """The devices whose name, summary or kind hold every word, by kind."""
@@ -145,6 +146,9 @@ class DeviceScreen(StepScreen):
         if devices.option_count:
             devices.action_first()
         else:
+            for name in ("#device-memory", "#device-live"):
+                self.query_one(name).display = False
+            self.query_one("#device-facts", Static).update("")
             self.query_one("#device-title", Static).update(
                 Content.assemble(("Nothing of that name. ", "bold"), "Enter reads a path that ends in .toml as a device file.")
             )
@@ -278,11 +282,11 @@ class DeviceScreen(StepScreen):
 
     def action_filter(self) -> None:
         """Into the filter."""
-        self.query_one(Input).focus()
+        self.set_focus(self.query_one(Input))
 
     def home(self) -> None:
         """The list."""
-        self.query_one(VimList).focus()
+        self.set_focus(self.query_one(VimList))
 
     def copied(self) -> tuple[str, str] | None:
         """The flag that names the device."""

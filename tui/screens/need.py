@@ -21,6 +21,7 @@ from packager.workload import merge
 from tui import describe
 from tui.screens.base import BACK, COPY, Problem, StepScreen
 from tui.widgets.lists import VimList
+from tui.widgets.pane import Pane
 from tui.widgets.slider import Slider
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class NeedScreen(StepScreen):
                         id="weights-folder",
                         compact=True,
                     )
-                with VerticalScroll(id="why", can_focus=False):
+                with Pane(id="why"):
                     yield Static(id="why-text")
                     yield Problem(id="need-problem")
 
@@ -101,7 +102,7 @@ class NeedScreen(StepScreen):
         self.query_one("#why").border_title = "Why"
         cases.highlighted = use_case_names().index(self.base.use_case)
         self.query_one("#weights-folder").display = self.query_one("#weights", Slider).value == "folder"
-        cases.focus()
+        self.set_focus(cases)
         self._explain()
 
     def _steps(self, field: str) -> list[tuple[object, str]]:
@@ -128,7 +129,7 @@ class NeedScreen(StepScreen):
             folder = self.query_one("#weights-folder", Input)
             folder.display = event.value == "folder"
             if event.value == "folder":
-                folder.focus()
+                self.set_focus(folder)
         else:
             field = str(event.slider.id).removeprefix("limit-")
             self.ask = self.ask.wishing(**{field: None if event.value == getattr(self.base, field) else event.value})
@@ -194,7 +195,7 @@ class NeedScreen(StepScreen):
 
     def home(self) -> None:
         """The use cases."""
-        self.query_one("#weights", Slider).focus()
+        self.set_focus(self.query_one("#weights", Slider))
 
     def copied(self) -> tuple[str, str] | None:
         """The flags of the workload."""

@@ -87,7 +87,7 @@ class ParetoScreen(StepScreen):
         """Say what is what."""
         self.query_one("#pareto-plot").border_title = f"{self._scatter.title}, {self._scatter.kind}"
         self.query_one("#pareto-legend").border_title = "On the front"
-        self.query_one("#pareto-legend").focus()
+        self.set_focus(self.query_one("#pareto-legend"))
         self._legend()
 
     def _legend(self) -> None:
@@ -123,7 +123,7 @@ class ParetoScreen(StepScreen):
 
     def home(self) -> None:
         """The legend."""
-        self.query_one("#pareto-legend").focus()
+        self.set_focus(self.query_one("#pareto-legend"))
 
     def copied(self) -> tuple[str, str] | None:
         """The front, tab-separated."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.events import Resize
 from textual.message import Message
@@ -20,6 +20,7 @@ from packager.units import human_bytes
 from tui import explain
 from tui.ask import build_command
 from tui.screens.base import BACK, Failed, Problem, StepScreen
+from tui.widgets.pane import Pane
 from tui.widgets.stacked import Part, Stacked
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class PlanScreen(StepScreen):
 
     def body(self) -> ComposeResult:
         """Footprint and forecast beside each other, then why, then command and folder."""
-        with VerticalScroll(id="plan", can_focus=False):
+        with Pane(id="plan"):
             with Horizontal(id="plan-top"):
                 with Vertical(id="plan-memory"):
                     yield Static(id="plan-peak")
@@ -99,6 +100,7 @@ class PlanScreen(StepScreen):
                 f"{human_bytes(one.artifact_bytes)} of model files",
             )
         )
+        self.set_focus(self.query_one("#plan"))
         self._footprint()
         self._draw_forecast()
         self._draw_command()
@@ -190,13 +192,13 @@ class PlanScreen(StepScreen):
     @on(Input.Blurred, "#plan-folder")
     def home(self) -> None:
         """Out of the field, and check again."""
-        self.set_focus(None)
+        self.set_focus(self.query_one("#plan"))
         if self.checked is None:
             self._plan()
 
     def action_folder(self) -> None:
         """Into the field."""
-        self.query_one("#plan-folder", Input).focus()
+        self.set_focus(self.query_one("#plan-folder", Input))
 
     def action_build(self) -> None:
         """Start, unless something stands against it."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.widgets import Static
 
@@ -15,6 +15,7 @@ from tui import figures
 from tui.screens.base import BACK, Problem
 from tui.screens.package_base import PackageScreen
 from tui.widgets.lists import VimTable
+from tui.widgets.pane import Pane
 from tui.widgets.plots import TokenPlot
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class ResultScreen(PackageScreen):
         Binding("m", "bench", "Measure again", id="package.bench", tooltip="The smoke benchmark once more, beside the manifest's figures"),
         Binding("o", "open", "Open folder", id="package.open", tooltip="Show the folder in the file manager"),
         Binding("y", "copy", "Copy path", id="screen.copy", tooltip="Copy the path of the package"),
-        Binding("h", "copy_hash", "Copy hash", id="result.hash", tooltip="Copy the sha256 of the highlighted file", show=False),
+        Binding("H", "copy_hash", "Copy hash", id="result.hash", tooltip="Copy the sha256 of the highlighted file", show=False),
         BACK,
     ]
 
@@ -48,7 +49,7 @@ class ResultScreen(PackageScreen):
         """Figures and budgets, the plot, the files."""
         data = self._package.manifest.data
         trials = figures.token_times(data)
-        with VerticalScroll(id="result", can_focus=False):
+        with Pane(id="result"):
             yield Static(id="result-title")
             with Horizontal(id="result-top"):
                 with Vertical(id="result-figures"):
@@ -83,7 +84,7 @@ class ResultScreen(PackageScreen):
         table.add_columns("file", "size", "sha256")
         for path, size, digest in figures.files(self._package.manifest):
             table.add_row(Text(path), Text(size, justify="right"), digest)
-        table.focus()
+        self.set_focus(table)
 
     def _rows(self) -> None:
         rows = figures.figures(self._package.manifest.data)

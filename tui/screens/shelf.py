@@ -9,7 +9,7 @@ from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Container, Vertical, VerticalScroll
+from textual.containers import Container, Vertical
 from textual.content import Content
 from textual.message import Message
 from textual.widgets import DataTable, Static
@@ -20,6 +20,7 @@ from tui import figures
 from tui.screens.base import BACK, COPY, Problem
 from tui.screens.package_base import Busy, PackageScreen
 from tui.widgets.lists import VimTable
+from tui.widgets.pane import Pane
 
 if TYPE_CHECKING:
     from packager.package import Package
@@ -51,7 +52,7 @@ class ShelfScreen(PackageScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "mark", "Mark", id="shelf.mark", tooltip="Mark for comparing, two to four"),
         Binding("c", "compare", "Compare", id="shelf.compare", tooltip="The marked ones side by side"),
-        Binding("p", "plot", "Plot", id="shelf.plot", tooltip="Memory against speed against quality"),
+        Binding("p", "plot", "Plot", id="shelf.plot", tooltip="Memory against speed against quality", show=False),
         Binding("v", "verify", "Verify", id="package.verify", tooltip="Hash every file and compare with the manifest"),
         Binding("m", "bench", "Measure", id="package.bench", tooltip="The smoke benchmark once more, beside the manifest's figures"),
         Binding("o", "open", "Open", id="package.open", tooltip="Show the folder in the file manager", show=False),
@@ -78,7 +79,7 @@ class ShelfScreen(PackageScreen):
         with Vertical(id="shelf"):
             yield ShelfTable(id="packages", cursor_type="row")
             yield Problem(id="shelf-problem")
-            with VerticalScroll(id="shelf-detail", can_focus=False):
+            with Pane(id="shelf-detail"):
                 yield Static(id="shelf-text")
         with Container(id="shelf-empty", classes="empty"):
             yield Static(
@@ -98,12 +99,12 @@ class ShelfScreen(PackageScreen):
         self.query_one("#shelf-empty").display = False
         self._wide = self.app.size.width >= 110
         table.add_column("", width=1)
-        table.add_column("package", width=self.app.size.width - 84 if self._wide else max(16, self.app.size.width - 56))
+        table.add_column("package", width=self.app.size.width - 85 if self._wide else max(16, self.app.size.width - 57))
         for title, width in (("target", 13), ("files", 7), ("memory", 7), ("decode", 12), ("first token", 11)):
             if self._wide or title not in ("target", "first token"):
                 table.add_column(Text(title, justify="left" if title == "target" else "right"), width=width)
-        table.add_column("budgets", width=9)
-        table.focus()
+        table.add_column("budgets", width=10)
+        self.set_focus(table)
         self.action_reload()
 
     def action_reload(self) -> None:
@@ -134,7 +135,7 @@ class ShelfScreen(PackageScreen):
             table.add_row(*self._cells(package))
         if not empty:
             table.move_cursor(row=min(max(0, row), len(self._packages) - 1))
-            table.focus()
+            self.set_focus(table)
         self._describe()
 
     def _cells(self, package: Package) -> list[Text]:
@@ -248,7 +249,7 @@ class ShelfScreen(PackageScreen):
 
     def home(self) -> None:
         """The table."""
-        self.query_one(VimTable).focus()
+        self.set_focus(self.query_one(VimTable))
 
     def copied(self) -> tuple[str, str] | None:
         """The path."""

@@ -143,7 +143,7 @@ class CandidateTable(ScrollView, can_focus=True):
             return Strip.blank(width, self.rich_style)
         candidate = self.candidates[self.rows[row]]
         style = self.get_component_rich_style(f"table--{candidate.verdict}")
-        bars = self.get_component_rich_style("table--bar")
+        bars = self.get_component_rich_style("table--bar") if candidate.passes else style
         if row == self.cursor:
             style = self.get_component_rich_style("table--cursor") + Style(bold=candidate.verdict == "chosen")
             bars = style

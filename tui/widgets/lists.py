@@ -31,6 +31,8 @@ class VimTable(DataTable[Any]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         *_MOVES,
+        Binding("h", "cursor_left", "Left", id="list.left", tooltip="To the left", show=False),
+        Binding("l", "cursor_right", "Right", id="list.right", tooltip="To the right", show=False),
         Binding("g", "scroll_top", "First", id="list.first", tooltip="The first row", show=False),
         Binding("G", "scroll_bottom", "Last", id="list.last", tooltip="The last row", show=False),
     ]

@@ -25,17 +25,17 @@ class Steps(Static):
         self._draw()
 
     def _draw(self) -> None:
-        parts: list[tuple[str, str]] = [(" qwen-pack ", "bold $primary"), (" ", "")]
+        parts: list[tuple[str, str]] = [(" qwen-pack ", "bold $text-primary"), (" ", "")]
         narrow = self.size.width < 76
         for number, name in enumerate(NAMES, 1):
             if number == self._current:
-                parts.append((f"[{number} {name}]", "bold $accent"))
+                parts.append((f"[{number} {name}]", "bold $text-accent"))
             elif number < self._current:
-                parts.append(("✓" if narrow else f"✓ {name}", "$success"))
+                parts.append(("✓" if narrow else f"✓ {name}", "$text-success"))
             else:
                 parts.append((f"{number}" if narrow else f"{number} {name}", "$foreground-muted"))
             if number < len(NAMES):
                 parts.append((" › ", "$foreground-muted"))
         if not self._current:
-            parts = [*parts[:2], (self._title, "bold $accent")]
+            parts = [*parts[:2], (self._title, "bold $text-accent")]
         self.update(Content.assemble(*parts))

@@ -1,0 +1,267 @@
+"""The headless half of the terminal interface: asks, commands, tables, bars, progress, figures, settings."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from packager import shelf
+from packager.cli import app as command_line
+from packager.cli.options import workload_from
+from packager.errors import PackError
+from packager.events import StageFailed, StageFinished, StageMemory, StageNote, StageProgress, StageStarted
+from packager.manifest import read as read_manifest
+from packager.select import candidates
+from packager.select.cache_type import with_cache_type
+from packager.workload import PREFERENCES
+from targets import registry
+from tests import tui_data as data
+from tests.make_package import write_package
+from tui import describe, figures
+from tui.ask import Ask, Wish, build_command
+from tui.bars import bar, span, split
+from tui.bindings import all_ids
+from tui.compare import rows as compared
+from tui.points import Point, Scatter, of_candidates
+from tui.progress import advance, before, stopped
+from tui.settings import Settings
+from tui.settings import read as read_settings
+from tui.table import KEYS, View, haystack, rate, wait
+from tui.widgets.candidates import layout
+
+HAYSTACKS = [haystack(one) for one in data.CANDIDATES]
+STAGES = {"fetch": "Get the weights", "convert": "Convert"}
+WISHES = st.builds(
+    Wish,
+    use_case=st.none() | st.sampled_from(["chat", "code", "retrieval"]),
+    context=st.none() | st.sampled_from([1024, 4096, 32768]),
+    prompt=st.none() | st.integers(1, 500),
+    min_decode_tps=st.none() | st.sampled_from([0, 0.5, 6, 33.3]),
+    max_ttft_ms=st.none() | st.sampled_from([250.0, 10000.0, 600000.0]),
+    max_artifact_bytes=st.none() | st.integers(10**6, 64 * 10**12),
+    max_memory_bytes=st.none() | st.integers(10**6, 64 * 10**12),
+    prefer=st.none() | st.sampled_from(PREFERENCES),
+)
+
+
+def parsed(command: str) -> dict[str, Any]:
+    """The parameters that click makes of a command line."""
+    words = shlex.split(command)
+    assert words[:2] == ["qwen-pack", "build"]
+    build = command_line.get_command(None, "build")  # type: ignore[arg-type]
+    assert build is not None
+    return build.make_context("build", words[2:]).params
+
+
+@given(WISHES)
+def test_the_command_shown_asks_for_exactly_the_workload_on_the_screen(wish: Wish) -> None:
+    ask = Ask(registry.target("laptop-cpu"), wish)
+    flags = parsed(build_command(ask, data.CHOSEN))
+    assert flags["target"] == "laptop-cpu"
+    assert workload_from(flags, ask.target) == ask.workload()
+
+
+def test_the_command_names_a_choice_only_where_it_is_not_the_tools_own() -> None:
+    other = data.CANDIDATES[1]
+    assert build_command(data.ASK, data.CHOSEN) == "qwen-pack build --target laptop-cpu"
+    assert build_command(data.ASK, other) == f"qwen-pack build --target laptop-cpu --model {other.variant.name} --recipe {other.recipe.id}"
+    assert "--recipe" in build_command(replace(data.ASK, kv="u8"), data.CHOSEN)
+    assert "--model" not in build_command(replace(data.ASK, weights="/my model"), other)
+    assert "--weights '/my model'" in build_command(replace(data.ASK, weights="/my model"), other)
+    assert build_command(Ask(data.HERE), data.CHOSEN).endswith("--target /home/me/.cache/qwen-pack/this-machine.toml")
+
+
+def test_budgets_that_were_set_by_hand_are_enforced() -> None:
+    assert Wish().enforced() == frozenset()
+    assert Wish(min_decode_tps=3, max_ttft_ms=900).enforced() == {"decode", "ttft"}
+
+
+@given(st.text(alphabet="qwen3gfu:_ 0468", max_size=12))
+def test_a_filter_keeps_the_rows_that_hold_every_word(words: str) -> None:
+    kept = View(words).rows(data.CANDIDATES, HAYSTACKS)
+    assert kept == [index for index, text in enumerate(HAYSTACKS) if all(word in text for word in words.casefold().split())]
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_every_column_sorts_all_rows_and_unknown_values_stand_last(key: str) -> None:
+    forward, backward = (View(sort=key, reverse=reverse).rows(data.CANDIDATES, HAYSTACKS) for reverse in (False, True))
+    assert sorted(forward) == sorted(backward) == list(range(len(data.CANDIDATES)))
+    if key in ("memory", "decode", "ttft", "artifact", "quality"):
+        assert not data.CANDIDATES[forward[-1]].sized
+        assert not data.CANDIDATES[backward[-1]].sized
+
+
+def test_the_best_stands_first_whichever_way_is_better() -> None:
+    def first(key: str) -> Any:
+        return data.CANDIDATES[View(sort=key).rows(data.CANDIDATES, HAYSTACKS)[0]]
+
+    sized = [one for one in data.CANDIDATES if one.sized]
+    assert first("decode").forecast.decode_tps == max(one.forecast.decode_tps for one in sized)
+    assert first("memory").footprint.peak == min(one.footprint.peak for one in sized)
+
+
+def test_rejected_rows_can_be_hidden() -> None:
+    assert all(data.CANDIDATES[index].passes for index in View(rejected=False).rows(data.CANDIDATES, HAYSTACKS))
+
+
+@given(st.integers(50, 300))
+def test_the_columns_fit_the_width_and_the_names_never_vanish(width: int) -> None:
+    found = layout(width)
+    used = 2 + sum(cells + 1 + (bar_cells + 1 if bar_cells else 0) for _, cells, bar_cells in found)
+    assert used <= max(width, 68)
+    assert [column.key for column, _, _ in found][:2] == ["variant", "recipe"]
+
+
+@given(st.floats(-1, 2), st.integers(0, 60))
+def test_a_bar_is_as_wide_as_asked_and_shows_whatever_is_above_zero(share: float, width: int) -> None:
+    text = bar(share, width)
+    assert len(text) == width
+    assert (text.strip() != "") == (share > 0 and width > 0)
+
+
+@given(st.lists(st.integers(0, 10**12), min_size=1, max_size=6), st.integers(6, 200))
+def test_pieces_of_a_stacked_bar_fill_it_and_none_that_is_there_vanishes(parts: list[int], width: int) -> None:
+    cells = split(parts, width)
+    assert sum(cells) == (width if sum(parts) else 0)
+    assert all((count > 0) == (part > 0) for part, count in zip(parts, cells, strict=True))
+
+
+def test_a_range_marks_low_middle_and_high() -> None:
+    assert span(2, 5, 8, 10, 11) == "··├──●──┤··"
+
+
+def test_rates_and_waits_keep_three_digits() -> None:
+    assert [rate(value) for value in (0.5234, 12.34, 128.4)] == ["0.52", "12.3", "128"]
+    assert [wait(value) for value in (320, 4210, 200_000)] == ["320 ms", "4.2 s", "3 min"]
+
+
+def test_a_build_is_read_from_its_events_alone() -> None:
+    build = before(STAGES)
+    assert [stage.status for stage in build.stages] == ["waiting", "waiting"]
+    build = advance(build, StageStarted("fetch", "Get the weights", 1, 2), 5.0)
+    build = advance(build, StageProgress("fetch", 250, 1000), 6.0)
+    build = advance(build, StageMemory("fetch", 77), 6.5)
+    running = build.running
+    assert running is not None and running.share == 0.25 and running.amount() == "250 B of 1.00 kB" and running.time(7.0) == "2.0 s"
+    assert build.memory == (77,)
+    build = advance(build, StageFinished("fetch", 2.5, True, "1 kB"), 7.5)
+    assert build.running is None and build.stages[0].share == 1.0 and build.stages[0].time(99) == "cached"
+    build = advance(build, StageNote("convert", "hm"), 8.0)
+    build = advance(build, StageFailed("convert", "It broke.", "Mend it.", 6), 9.0)
+    assert build.state == "failed" and build.failure is not None and build.failure.hint == "Mend it."
+    assert build.lines == ("[1/2] Get the weights", "cached: 1 kB", "hm", "failed: It broke.")
+
+
+def test_a_cancelled_build_marks_the_stage_that_ran() -> None:
+    build = stopped(advance(before(STAGES), StageStarted("fetch", "Get the weights", 1, 2), 5.0), None, 8.0)
+    assert [stage.status for stage in build.stages] == ["cancelled", "waiting"]
+    assert not build.busy
+
+
+def test_the_pareto_front_holds_what_nothing_beats_on_all_three_axes() -> None:
+    best, slow, larger, same, worse = (
+        Point("best", 1e9, 50, 60),
+        Point("slow and better", 1e9, 20, 70),
+        Point("larger and better", 3e9, 20, 80),
+        Point("same as best", 1e9, 50, 60),
+        Point("worse", 2e9, 40, 55),
+    )
+    front = Scatter("", "predicted", (best, slow, larger, same, worse)).front()
+    assert [point.label for point in front.values()] == ["best", "slow and better", "larger and better"]
+    assert list(front) == ["A", "B", "C"]
+
+
+def test_points_of_candidates_are_those_that_fit_with_the_limits_they_were_held_to() -> None:
+    scatter = of_candidates(data.FOUND)
+    assert len(scatter.points) == sum(one.passes for one in data.CANDIDATES)
+    assert scatter.memory_limit == data.LAPTOP.device.available_bytes
+    assert scatter.speed_floor == 6.0
+
+
+def test_figures_stand_beside_their_prediction_with_the_distance() -> None:
+    by_label = {row.label: row for row in figures.figures(data.package().manifest.data)}
+    assert by_label["decode"].off == "-4 %"
+    assert by_label["load"].predicted == "" and by_label["load"].measured == "1.4 s"
+    assert len(figures.token_times(data.package().manifest.data)) == 3
+    assert figures.token_times(data.package(tokens=False).manifest.data) == []
+
+
+def test_a_manifest_that_says_little_is_shown_as_far_as_it_goes(tmp_path: Path) -> None:
+    found = read_manifest(write_package(tmp_path / "p")).data
+    assert figures.figures(found) == [] and figures.verdicts(found) == []
+    assert figures.provenance(found) == "not measured"
+
+
+def test_only_figures_of_one_machine_are_ranked() -> None:
+    first, second = (package.manifest.data for package in data.SHELF[:2])
+    assert {row.label: row.best for row in compared([first, second])}["decode"] == 0
+    elsewhere = {**second, "measured": {**second["measured"], "machine": {"processor": "another"}}}
+    ranked = {row.label: row.best for row in compared([first, elsewhere])}
+    assert ranked["decode"] is None and ranked["model files"] == 0
+
+
+def test_another_cache_type_reaches_every_recipe_and_none_at_all_is_refused() -> None:
+    runtimes = with_cache_type(registry.runtimes(), "q8_0")
+    assert all(recipe.kv == "q8_0" for runtime in runtimes for recipe in runtime.recipes())
+    target = registry.target("cpu-gguf")
+    found = candidates(target, Ask(target).workload(), _one(), runtimes, named=True, every=True)
+    assert found and all(one.recipe.kv == "q8_0" for one in found)
+    with pytest.raises(PackError, match="q17"):
+        with_cache_type(registry.runtimes(), "q17")
+
+
+def _one() -> tuple[Any, ...]:
+    from packager import catalog
+
+    return (catalog.find("Qwen3-0.6B"),)
+
+
+def test_the_shelf_finds_packages_in_a_folder_and_those_built_elsewhere(tmp_path: Path) -> None:
+    here, elsewhere = write_package(tmp_path / "here" / "a"), write_package(tmp_path / "there" / "b")
+    (tmp_path / "here" / "photos").mkdir()
+    shelf.remember(elsewhere)
+    shelf.remember(elsewhere)
+    assert [one.path for one in shelf.find(tmp_path / "here")] == [elsewhere, here]
+    shelf.delete(elsewhere)
+    assert [one.path for one in shelf.find(tmp_path / "here")] == [here]
+
+
+def test_a_package_with_a_strangers_file_is_not_deleted(tmp_path: Path) -> None:
+    package = write_package(tmp_path / "p")
+    (package / "notes.txt").write_text("mine")
+    with pytest.raises(PackError, match=r"notes\.txt"):
+        shelf.delete(package)
+    assert (package / "manifest.json").is_file() and (package / "notes.txt").read_text() == "mine"
+
+
+def test_every_limit_has_steps_that_hold_its_own_value_and_a_reason() -> None:
+    base = Ask(registry.target("laptop-cpu")).workload()
+    for field in ("context", "prompt", "min_decode_tps", "max_ttft_ms", "max_artifact_bytes", "max_memory_bytes", "prefer"):
+        value = getattr(base, field)
+        assert value in [step for step, _ in describe.steps(field, value)]
+        assert len(describe.reason(field, base)) > 20
+
+
+def test_memory_of_a_device_is_divided_without_a_rest() -> None:
+    for target in registry.targets():
+        total = sum(size for _, size in describe.memory_parts(target))
+        assert total in (target.device.memory_bytes, target.device.gpu_memory_bytes)
+
+
+def test_settings_are_read_and_mistakes_in_them_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "tui.toml"
+    assert read_settings(path, (), ()) == Settings()
+    path.write_text('theme = "nord"\n[keys]\n"build.cancel" = "f9"\n"build.cancle" = "f8"\n"plan.build" = 3\n')
+    found = read_settings(path, all_ids(), ("nord",))
+    assert found.theme == "nord" and found.keys == {"build.cancel": "f9"}
+    assert "Did you mean 'build.cancel'" in found.problems[0] and "plan.build" in found.problems[1]
+    path.write_text('theme = "nrod"\ncolour = 1')
+    assert len(read_settings(path, (), ("nord",)).problems) == 2
+    path.write_text("theme = ")
+    assert "cannot be read" in read_settings(path, (), ()).problems[0]
