@@ -81,7 +81,9 @@ def write(plan: Plan, build_key: str, fetched: Entry, converted: Entry, measured
         artifact_bytes = sum(entry.size for entry in entries)
         entries += _papers(plan, checkpoint, folder, artifact_bytes, measured.facts)
         manifest.write(folder, _describe(plan, build_key, fetched, converted, measured, tuple(entries)))
-    return Package(plan.out, manifest.read(plan.out))
+        # Read as anybody will read it, while there is still the old package to keep.
+        found = manifest.read(folder)
+    return Package(plan.out, found)
 
 
 @contextmanager
@@ -99,8 +101,9 @@ def _replacing(final: Path) -> Iterator[Path]:
 def _papers(plan: Plan, checkpoint: Path, folder: Path, artifact_bytes: int, measured: dict[str, Any]) -> list[FileEntry]:
     """Licence, chat template and the README that stand beside the model."""
     written = []
-    for path in sorted(checkpoint.iterdir()):
-        if path.is_file() and path.name.upper().startswith(_KEPT_FROM_CHECKPOINT):
+    papers = {path.name.casefold(): path for path in sorted(checkpoint.iterdir()) if path.name.upper().startswith(_KEPT_FROM_CHECKPOINT)}
+    for path in papers.values():  # one of LICENSE and License: they are the same file on half of the world's disks
+        if path.is_file() and manifest.safe_path(path.name):
             write_atomically(folder / path.name, path.read_bytes())
             written.append(path.name)
     text = Checkpoint.open(checkpoint).chat_template

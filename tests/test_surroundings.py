@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -89,6 +90,17 @@ def test_a_build_with_no_standard_stream_open_writes_a_whole_package(checkpoint:
     run = shell(f"{QWEN_PACK} {' '.join(build(checkpoint, tmp_path / 'p'))} <&- >&- 2>&-")
     assert run.returncode == ExitCode.DONE
     assert verify(tmp_path / "p") == []
+
+
+@pytest.mark.engine
+def test_papers_that_other_systems_cannot_hold_do_not_spoil_the_package(checkpoint: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(checkpoint, tmp_path / "copy"))
+    for name in ("LICENSE", "License", "LICENSE\x1b"):
+        (copy / name).write_text(name)
+    run = shell(f"{QWEN_PACK} {' '.join(build(copy, tmp_path / 'p'))}")
+    assert run.returncode == ExitCode.DONE, run.stderr
+    assert verify(tmp_path / "p") == []
+    assert len([path for path in (tmp_path / "p").iterdir() if path.name.upper().startswith("LICENSE")]) == 1
 
 
 @pytest.mark.engine
