@@ -36,7 +36,7 @@ class Package:
     @property
     def failed(self) -> list[dict[str, Any]]:
         """Verdicts of enforced budgets that the measurement missed."""
-        return [row for row in self.manifest.data["verdicts"] if row["enforced"] and not row["passed"]]
+        return [row for row in self.manifest.data.get("verdicts") or [] if row["enforced"] and not row["passed"]]
 
 
 def reuse(path: Path, build_key: str) -> Package | None:
