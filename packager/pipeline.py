@@ -157,8 +157,7 @@ def _summary(facts: dict[str, Any]) -> str:
         return f"{found}, noisy" if facts["noisy"] else found
     if facts.get("files"):
         return human_bytes(sum(file["size"] for file in facts["files"]))
-    size = facts.get("artifact_bytes") or facts.get("bytes")
-    return human_bytes(size) if size else ""
+    return human_bytes(facts["artifact_bytes"]) if "artifact_bytes" in facts else ""
 
 
 def _age(facts: dict[str, Any]) -> str:

@@ -49,7 +49,10 @@ class Runtime(Protocol):
     distributions: tuple[str, ...]
     """What must be installed to build and to run; the versions go into the manifest."""
     build_job: str
-    """`module:function`, a job: (report, *, checkpoint, recipe, workload, out) -> facts. Paths are strings, the others JSON objects."""
+    """`module:function`, a job: (report, *, checkpoint, recipe, workload, out) -> facts, `artifact_bytes` among them.
+
+    Paths are strings, the other arguments JSON objects.
+    """
     session: str
     """`module:class` of its Session."""
     context_in_artifact: bool

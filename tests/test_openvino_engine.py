@@ -122,7 +122,7 @@ def test_the_artifact_holds_what_openvino_genai_reads_and_nothing_else(untied: B
         *(f"openvino_{part}.{end}" for part in ("model", "tokenizer", "detokenizer") for end in ("bin", "xml")),
         *("config.json", "generation_config.json", "tokenizer_config.json", "chat_template.jinja"),
     }
-    assert untied[1].value["bytes"] == sum(path.stat().st_size for path in regular_files(untied[0]))
+    assert untied[1].value["artifact_bytes"] == sum(path.stat().st_size for path in regular_files(untied[0]))
 
 
 def test_the_conversion_tells_its_steps_and_its_bytes(untied: Built) -> None:

@@ -37,7 +37,7 @@ def convert(report: Report, *, checkpoint: str, recipe: dict[str, Any], workload
             model_builder.run(report, staged(source, work / "checkpoint"), source.shape, settings, built, work)
         report.note("writing the configuration and the tokenizer")
         finish.finish(built, source, int(workload["context"]))
-    return {"bytes": tree_bytes(final), "provider": settings.provider, "settings": settings.as_dict()}
+    return {"artifact_bytes": tree_bytes(final), "provider": settings.provider, "settings": settings.as_dict()}
 
 
 def staged(source: Checkpoint, folder: Path) -> Path:

@@ -43,7 +43,7 @@ def convert(report: Report, *, checkpoint: str, recipe: dict[str, Any], workload
         built.replace(final)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return {"bytes": tree_bytes(final), "compression": recipe["settings"]["compression"]}
+    return {"artifact_bytes": tree_bytes(final), "compression": recipe["settings"]["compression"]}
 
 
 def _stay_at_home(work: Path) -> None:
