@@ -111,7 +111,8 @@ class Browser(AbstractAsyncContextManager["Browser"]):
             await asyncio.sleep(quiet_s)
 
     async def press(self, *keys: str) -> None:
-        """Keys by name (Enter, Tab), everything else letter by letter."""
+        """Keys by name (Enter, Tab), everything else letter by letter; `see` then looks at what follows from them."""
+        self.received = ""
         for key in keys:
             for name in [key] if key in _NAMED else key:
                 text, code = _NAMED.get(name, (name, 0))

@@ -97,7 +97,7 @@ async def to_plan(pilot: Pilot[Any], checkpoint: Path) -> PlanScreen:
     pilot.app.push_screen(CandidatesScreen(Ask(target, weights=str(checkpoint)).wishing(context=256)))
     table = await screen(pilot, CandidatesScreen)
     await until(pilot, lambda: table.found, "the candidates")
-    await pilot.press("slash", *RECIPE.partition(":")[2], "enter", "enter")
+    await pilot.press("slash", *RECIPE.casefold(), "enter", "enter")
     plan = await screen(pilot, PlanScreen)
     await until(pilot, lambda: plan.checked, "the plan")
     return plan
@@ -128,7 +128,7 @@ def test_the_whole_way_from_a_device_to_a_package_and_its_deletion_by_keys_alone
         found = await until(pilot, lambda: table.found, "the candidates")
         assert found.ask.workload().context == 512
         assert {one.variant.repo_id for one in found.candidates} == {"local/tiny"}
-        await pilot.press("slash", *"q8_0", "enter", "enter")
+        await pilot.press("slash", *RECIPE.casefold(), "enter", "enter")
 
         plan = await screen(pilot, PlanScreen)
         await until(pilot, lambda: plan.checked, "the plan")

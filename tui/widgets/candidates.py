@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.segment import Segment
@@ -28,7 +29,8 @@ _BARS = ("memory", "decode")
 _BAR = 10
 
 
-def layout(width: int) -> list[tuple[Column, int, int]]:
+@lru_cache(maxsize=8)
+def layout(width: int) -> tuple[tuple[Column, int, int], ...]:
     """The columns that `width` cells hold, each with its cells and those of its bar: names shrink first, then come
     more columns, then bars."""
     chosen = [column for column in COLUMNS if column.key in _ALWAYS]
@@ -47,7 +49,7 @@ def layout(width: int) -> list[tuple[Column, int, int]]:
         if used + _BAR + 1 <= width:
             bars[key] = _BAR
             used += _BAR + 1
-    return [(column, cells[column.key], bars.get(column.key, 0)) for column in COLUMNS if column in chosen]
+    return tuple((column, cells[column.key], bars.get(column.key, 0)) for column in COLUMNS if column in chosen)
 
 
 class CandidateTable(ScrollView, can_focus=True):
@@ -166,10 +168,16 @@ class CandidateTable(ScrollView, can_focus=True):
             segments.append(Segment(" " * (bar_width + 1 if bar_width else 0) + title + " ", style))
         return Strip(segments).adjust_cell_length(width, style)
 
-    def watch_cursor(self) -> None:
-        """Follow with the scroll position and tell the screen."""
+    def watch_cursor(self, before: int, now: int) -> None:
+        """Follow with the scroll position and tell the screen; where nothing scrolls only two lines are drawn again."""
+        top = self.scroll_offset.y
         self._into_sight()
-        self.refresh()
+        if self.scroll_offset.y == top:
+            # Below the header, which takes the first line.
+            self.refresh_line(before + 1)
+            self.refresh_line(now + 1)
+        else:
+            self.refresh()
         self.post_message(self.Highlighted(self.highlighted))
 
     def _into_sight(self) -> None:
