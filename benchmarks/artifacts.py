@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from packager import catalog
+from packager.errors import PackError
 from packager.plan import installed
 from packager.process import JobResult, run_job
 from packager.recipe import Recipe, split_id
@@ -74,16 +75,17 @@ def scratch_folder(kept: Path | None) -> Iterator[Path]:
         yield Path(folder)
 
 
-def built(name: str, recipes: Iterable[str], scratch: Path) -> dict[str, Path]:
-    """The artifacts of one variant by recipe id; those that lie in `scratch` already are taken as they are.
+def built(name: str, recipes: Iterable[str], scratch: Path) -> tuple[dict[str, Path], dict[str, str]]:
+    """The artifacts of one variant by recipe id, and why others could not be built; those in `scratch` are taken as they are.
 
     Recipes that differ in the cache type share an artifact. The checkpoint is written only where something is to be
     built from it, and removed afterwards.
     """
-    folder = scratch / catalog.find(name).name
-    folder.mkdir(exist_ok=True)
+    folder = scratch / name
+    folder.mkdir(parents=True, exist_ok=True)
     places = {recipe: folder / recipe.partition("/")[0].replace(":", "-") for recipe in recipes}
     missing = {place: recipe for recipe, place in places.items() if not place.exists()}
+    failed: dict[Path, str] = {}
     checkpoint, log = folder / "checkpoint", folder / "build.log"
     if missing:
         shutil.rmtree(checkpoint, ignore_errors=True)
@@ -99,8 +101,16 @@ def built(name: str, recipes: Iterable[str], scratch: Path) -> dict[str, Path]:
             "workload": {"context": LONGEST},
             "out": str(half),
         }
-        result = finish(runtime.build_job, log, **order)
+        try:
+            result = finish(runtime.build_job, log, **order)
+        except PackError as error:
+            # Too little memory for one of them says nothing about the others.
+            print(f"{folder.name} {place.name} cannot be built: {error.message}", file=sys.stderr, flush=True)
+            shutil.rmtree(half, ignore_errors=True)
+            failed[place] = error.message
+            continue
         half.replace(place)
         print(f"{folder.name} {place.name}: built in {result.seconds:.0f} s with {human_bytes(result.peak_bytes)}", flush=True)
     shutil.rmtree(checkpoint, ignore_errors=True)
-    return places
+    whole = {recipe: place for recipe, place in places.items() if place not in failed}
+    return whole, {recipe: failed[place] for recipe, place in places.items() if place in failed}
