@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -57,13 +58,13 @@ def command(*arguments: str, cache: Path, cwd: Path | None = None) -> subprocess
     )
 
 
-def engine_processes() -> set[int]:
-    """Children of qwen-pack builds that are alive, whoever started them."""
-    found = set()
-    for process in psutil.process_iter(["pid", "cmdline", "status"]):
-        words = process.info["cmdline"] or []
-        if "packager.process" in words and process.info["status"] != psutil.STATUS_ZOMBIE:
-            found.add(process.info["pid"])
+def living_processes(cache: Path) -> list[int]:
+    """Processes with this cache in their environment that are alive: a build and everything it started."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("QWEN_PACK_CACHE") == str(cache) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
     return found
 
 
@@ -245,7 +246,6 @@ def test_a_budget_that_the_user_set_and_the_measurement_misses_fails_the_build(c
 @pytest.mark.parametrize("stage", ["Get the weights", "Convert and quantize", "Smoke benchmark"])
 def test_ctrl_c_leaves_no_package_and_no_process_and_the_next_run_goes_on(stage: str, checkpoint: Path, tmp_path: Path) -> None:
     arguments = ["build", *FLAGS, "--weights", str(checkpoint), "--out", str(tmp_path / "p")]
-    before = engine_processes()
     run = subprocess.Popen(
         [sys.executable, "-m", "packager.cli", *arguments],
         stderr=subprocess.PIPE,
@@ -267,7 +267,7 @@ def test_ctrl_c_leaves_no_package_and_no_process_and_the_next_run_goes_on(stage:
     assert not (tmp_path / "p").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]
     assert list((tmp_path / "cache" / "work").iterdir()) == []
-    assert engine_processes() <= before
+    assert living_processes(tmp_path / "cache") == []
     if stage == "Smoke benchmark":
         again = command(*arguments, cache=tmp_path / "cache")
         assert again.returncode == 0, again.stderr
