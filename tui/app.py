@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from tui.services import Services
 
+LEAST = (60, 20)
+"""Columns and rows below which no screen can be read."""
+
 
 class PackApp(App[int]):
     """The walkthrough. `services` is all it knows of the world outside the core."""
@@ -24,8 +27,8 @@ class PackApp(App[int]):
     CSS_PATH = "app.tcss"
     ENABLE_COMMAND_PALETTE = True
     # Textual declares these two in a way that type checkers take for instance variables.
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-normal"), (160, "-wide")]  # noqa: RUF012
-    VERTICAL_BREAKPOINTS = [(0, "-short"), (32, "-tall")]  # noqa: RUF012
+    HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (LEAST[0], "-narrow"), (100, "-normal"), (160, "-wide")]  # noqa: RUF012
+    VERTICAL_BREAKPOINTS = [(0, "-flat"), (LEAST[1], "-short"), (32, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("question_mark,f1", "help", "Help", id="app.help", tooltip="Every key of this screen"),
         Binding("s,f2", "shelf", "Shelf", id="app.shelf", tooltip="The packages built so far", show=False),

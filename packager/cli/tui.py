@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from tui.services import Services
     from tui.settings import Settings
 
-LEAST = (60, 20)
-"""Columns and rows below which no screen can be read."""
-
 
 @click.command("tui")
 @click.option("--serve", is_flag=True, help="Show it in a browser on this machine instead; the address carries a token.")
@@ -43,6 +40,7 @@ def command(serve: bool, host: str, port: int, consent: bool) -> int:
         return 0
     _check_terminal()
     _check_installed()
+    _check_size()
     # Imported here: Textual takes longer to import than every other command takes altogether.
     from tui.app import PackApp
 
@@ -64,6 +62,11 @@ def _check_terminal() -> None:
         return
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise usage("The terminal interface needs a terminal, and this is none.", "Start it in a terminal; scripts use `qwen-pack build`.")
+
+
+def _check_size() -> None:
+    from tui.app import LEAST
+
     columns, rows = shutil.get_terminal_size()
     if columns < LEAST[0] or rows < LEAST[1]:
         raise usage(

@@ -11,6 +11,7 @@ from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import Footer, Input, Static
 
+from tui.app import LEAST
 from tui.widgets.steps import Steps
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class StepScreen(Screen[None]):
         yield Steps(self.STEP, self.HEADING)
         yield from self.body()
         yield Footer()
+        yield Static(f"The window is too small: {LEAST[0]} columns and {LEAST[1]} rows are needed.", classes="too-small")
 
     def body(self) -> ComposeResult:
         """The step's own widgets."""
