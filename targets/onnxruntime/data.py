@@ -81,7 +81,7 @@ class Costs:
         cache = kv_cache_bytes(shape, context, kv_bits(settings.kv))
         width = shape.hidden + shape.intermediate + (shape.heads + 2 * shape.kv_heads) * shape.head_dim
         compute = ceil(row["compute_per_width"] * width * min(context, CHUNK))
-        overhead = ceil(row["overhead"] + row["overhead_per_layer"] * shape.layers)
+        overhead = ceil(row["overhead"] + row["per_block"] * sizes.quantized_blocks(shape, settings))
         return Footprint(weights, cache, compute, overhead, weights + overhead + ceil(row["loading_head_copies"] * head))
 
     def build_memory(self, shape: Shape, settings: Settings) -> int:

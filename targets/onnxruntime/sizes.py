@@ -67,6 +67,11 @@ def quantized_weights(shape: Shape) -> int:
     return shape.layers * sum(rows * columns for rows, columns in matrices(shape)) + shape.vocab * shape.hidden
 
 
+def quantized_blocks(shape: Shape, settings: Settings) -> float:
+    """How many blocks of weights share a scale; none where nothing is quantized."""
+    return 0 if settings.quantization is None else quantized_weights(shape) / settings.quantization.block
+
+
 @lru_cache(maxsize=1024)
 def _read_always(shape: Shape, settings: Settings) -> int:
     number = settings.number_bytes
