@@ -24,6 +24,9 @@ from packager.units import human_bytes
 
 __all__ = ["STAGES", "run", "run_alone"]
 
+# Whoever waits for a build goes on using the machine; only what is measured must run as it will run later.
+_NICENESS = 10
+
 _Events = Generator[Event, None, Entry]
 
 
@@ -94,7 +97,7 @@ def _stage(cache: BuildCache, job: Job) -> _Events:
 
 
 def _child(job: Job, arguments: dict[str, Any], log: Path) -> Generator[Event, None, JobResult]:
-    work = run_job(job.job, arguments, log, job.env, watch=True)
+    work = run_job(job.job, arguments, log, job.env, watch=True, niceness=0 if job.stage == "measure" else _NICENESS)
     try:
         while True:
             try:

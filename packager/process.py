@@ -68,12 +68,13 @@ class JobResult:
 
 
 def run_job(
-    job: str, arguments: dict[str, Any], log: Path, env: dict[str, str] | None = None, watch: bool = False
+    job: str, arguments: dict[str, Any], log: Path, env: dict[str, str] | None = None, watch: bool = False, niceness: int = 0
 ) -> Generator[Progress | Note | Text | Resident, None, JobResult]:
     """Run `module:function` with `arguments` (JSON) in a child; yield what it reports, return a JobResult.
 
     With `watch` it also yields what the child has resident, four times a second: the caller, who may only close the
-    generator between two messages, is then never kept waiting by a job that says nothing.
+    generator between two messages, is then never kept waiting by a job that says nothing. `niceness` lets other
+    programs go first, as in nice(1): for work that takes all cores while somebody sits before them.
     Closing the generator kills the child and everything it started. Raises the job's own PackError,
     or one that says how the child died.
     """
@@ -92,6 +93,9 @@ def run_job(
             start_new_session=True,
         )
         os.close(write_end)
+        if niceness and hasattr(os, "setpriority"):
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, child.pid, os.getpriority(os.PRIO_PROCESS, 0) + niceness)
         try:
             assert child.stdin is not None
             with contextlib.suppress(BrokenPipeError):
