@@ -87,7 +87,7 @@ async def walk(app: PackApp, weights: Path, out: Path) -> list[str]:
         app.push_screen(build)
         await until(
             lambda: (
-                (build.progress.running and build.progress.running.name == "measure" and len(build.progress.memory) > 4)
+                (build.progress.running and build.progress.running.name == "convert" and (build.progress.running.share or 0) > 0.4)
                 or not build.progress.busy
             )
         )
@@ -113,10 +113,6 @@ def main() -> None:
         )
         app = PackApp(replace(services(), folder=Path(folder) / "packages"))
         taken = asyncio.run(walk(app, weights, given.out))
-        # The pictures are published: the folder they were taken in is nobody's business.
-        for name in taken:
-            path = given.out / f"{name}.svg"
-            path.write_text(path.read_text(encoding="utf-8").replace(folder, "~"), encoding="utf-8")
     print(json.dumps({"pictures": [f"{name}.svg" for name in taken], "out": str(given.out)}))
 
 

@@ -149,7 +149,7 @@ def test_a_build_is_read_from_its_events_alone() -> None:
     build = advance(build, StageMemory("fetch", 77), 6.5)
     running = build.running
     assert running is not None and running.share == 0.25 and running.amount() == "250 B of 1.00 kB" and running.time(7.0) == "2.0 s"
-    assert build.memory == (77,)
+    assert advance(build, StageMemory("fetch", 0), 6.6).memory == build.memory == (77,)
     build = advance(build, StageFinished("fetch", 2.5, True, "1 kB"), 7.5)
     assert build.running is None and build.stages[0].share == 1.0 and build.stages[0].time(99) == "cached"
     build = advance(build, StageNote("convert", "hm"), 8.0)

@@ -139,7 +139,7 @@ def test_the_whole_way_from_a_device_to_a_package_and_its_deletion_by_keys_alone
         await until(pilot, lambda: not build.progress.busy, "the end of the build")
         assert build.progress.failure is None, build.progress.lines
         assert [stage.status for stage in build.progress.stages] == ["done"] * 4
-        assert max(build.progress.memory) > 10**7
+        assert all(size > 0 for size in build.progress.memory)
 
         await screen(pilot, ResultScreen)
         text = text_of(pilot)

@@ -95,6 +95,9 @@ def advance(progress: Progress, event: Event, now: float) -> Progress:
         case StageProgress():
             return _with(progress, event.stage, None, done=event.done, total=event.total, unit=event.unit)
         case StageMemory():
+            # A process that begins or ends has nothing resident: no measurement.
+            if not event.resident_bytes:
+                return progress
             return replace(progress, memory=(*progress.memory, event.resident_bytes)[-_MOST_SAMPLES:])
         case StageNote():
             return _with(progress, event.stage, event.text, says=event.text)

@@ -112,6 +112,11 @@ class BuildScreen(StepScreen):
         """However the screen goes, the engine's process goes with it."""
         self._cancel.set()
 
+    def on_screen_resume(self) -> None:
+        """On top again: draw what happened meanwhile."""
+        self._tick()
+        self.refresh_bindings()
+
     def _begin(self) -> None:
         from packager.pipeline import STAGES
 
@@ -175,7 +180,11 @@ class BuildScreen(StepScreen):
                 self.notify(f"{self.plan.name} is built.", title="Done")
 
     def _show(self, progress: Progress) -> None:
+        changed = progress.state != self.progress.state
         self.progress = progress
+        if changed:
+            # The footer is made anew by this; a build that goes on needs no other one.
+            self.refresh_bindings()
         self._tick()
         failure = progress.failure
         if failure is not None:
@@ -187,7 +196,6 @@ class BuildScreen(StepScreen):
             log = self.query_one(Log)
             log.write_lines(progress.lines[self._lines :])
             self._lines = len(progress.lines)
-        self.refresh_bindings()
 
     def on_resize(self, event: Resize) -> None:
         """Rows are drawn for the width there is."""
@@ -195,7 +203,9 @@ class BuildScreen(StepScreen):
         self.call_after_refresh(self._tick)
 
     def _tick(self) -> None:
-        """Rows and memory, with the time that passed."""
+        """Rows and memory, with the time that passed; nothing is drawn below another screen."""
+        if not self.is_current:
+            return
         width, now = self.query_one("#stage-rows").content_size.width, self.services.clock()
         parts: list[tuple[str, str]] = []
         for stage in self.progress.stages:

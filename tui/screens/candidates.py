@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
@@ -88,6 +89,10 @@ class CandidatesScreen(StepScreen):
         self.query_one("#candidates-left").border_title = f"{self.ask.workload().use_case} on {self.ask.target.name}"
         self._find(self.ask)
 
+    def on_unmount(self) -> None:
+        """The collector may look at everything again."""
+        gc.unfreeze()
+
     @work(thread=True, exclusive=True, group="find")
     def _find(self, ask: Ask) -> None:
         try:
@@ -108,6 +113,8 @@ class CandidatesScreen(StepScreen):
         table = self.query_one(CandidateTable)
         table.show(message.found.candidates, message.haystacks)
         self._arrived()
+        # Thousands of candidates hold no cycles; without this the collector walks all of them again and again, 100 ms each time.
+        gc.freeze()
 
     @on(Failed)
     def _refused(self, message: Failed) -> None:
