@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from packager import package, stages
+from packager import package, shelf, stages
 from packager.cache import BuildCache, Entry, key_of
 from packager.errors import PackError, from_foreign
 from packager.events import Event, StageFailed, StageFinished, StageMemory, StageNote, StageProgress, StageStarted
@@ -57,6 +57,7 @@ def run(plan: Plan, cache: BuildCache | None = None) -> Generator[Event, None, P
     size = sum(entry.size for entry in finished.manifest.files)
     summary = f"{len(finished.manifest.files)} files, {human_bytes(size)}"
     yield StageFinished("package", time.monotonic() - started, cached, summary, {"package": str(finished.path)})
+    shelf.remember(finished.path)
     return finished
 
 

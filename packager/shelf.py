@@ -50,7 +50,7 @@ def remember(package: Path) -> None:
 
 def delete(package: Path) -> None:
     """Remove a package and all its files. Raises PackError where the folder holds anything that its manifest does not name."""
-    strangers = [finding.path for finding in verify.verify_names(package) if finding.kind in ("additional", "link", "special")]
+    strangers = verify.strangers(package)
     if strangers:
         more = f" and {len(strangers) - 1} more" if len(strangers) > 1 else ""
         raise usage(f"{package} holds what qwen-pack did not make: {strangers[0]}{more}.", "Move that away first; nothing was deleted.")

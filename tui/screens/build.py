@@ -171,9 +171,6 @@ class BuildScreen(StepScreen):
         if self._leave:
             self.app.exit(0)
         elif message.package is not None:
-            from packager import shelf
-
-            shelf.remember(message.package.path)
             if self.app.screen is self:
                 self.action_result()
             else:
