@@ -1,0 +1,128 @@
+"""The forward pass: one layer after the other over all sequences, the weights of one layer in memory at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from packager.checkpoint import Checkpoint
+from packager.errors import usage
+from packager.reference import first_generation
+from packager.reference.arithmetic import Floats, rms_norm
+from packager.reference.attention import attention
+from packager.reference.delta_net import delta_net
+from packager.reference.feed_forward import feed_forward
+from packager.reference.rope import Rope
+from packager.reference.weights import Weights
+from packager.runtime import Report
+from packager.shape import FIRST_GENERATION, Shape
+from packager.shape.tensors import naming_of
+
+Ids = npt.NDArray[np.int64]
+
+_TOKENS = 2048
+"""Tokens whose activations within a layer stand in memory at once; a longer sequence is taken whole."""
+
+
+def hidden_states(checkpoint: Checkpoint, sequences: Sequence[npt.ArrayLike], report: Report) -> Floats:
+    """The state behind the last norm of every token, (all tokens, hidden), the sequences one after the other.
+
+    Every sequence begins at position 0 and sees itself alone. Memory: the states, one layer, and the activations of about
+    2,048 tokens. Raises PackError for token ids that the vocabulary does not have, for a rope type that is not known,
+    and for sequences that are longer than the first generation takes without changing its frequencies.
+    """
+    shape = checkpoint.shape
+    config = text_config(checkpoint)
+    where = str(checkpoint.files["config.json"])
+    rope = Rope(shape, config, where)
+    ids = [token_ids(sequence, shape) for sequence in sequences]
+    _check_length(shape, config, max(map(len, ids), default=0))
+    naming = naming_of(shape)
+    first = shape.model_type == FIRST_GENERATION
+    with Weights(checkpoint, naming.body) as outer:
+        embedding = f"{'wte' if first else 'embed_tokens'}.weight"
+        x = np.concatenate([outer.rows(embedding, sequence) for sequence in ids] or [np.empty((0, shape.hidden), np.float32)])
+    groups = _groups([len(sequence) for sequence in ids])
+    for layer in range(shape.layers):
+        window = _window(config, shape, layer)
+        with Weights(checkpoint, f"{naming.body}{'h' if first else 'layers'}.{layer}.") as weights:
+            for part, lengths in groups:
+                x[part] = _layer(shape, weights, rope, x[part], lengths, layer, window)
+        report.progress(layer + 1, shape.layers, "layers")
+    with Weights(checkpoint, naming.body) as outer:
+        weight = outer.get(f"{'ln_f' if first else 'norm'}.weight") + np.float32(norm_offset(shape))
+        return rms_norm(x, weight, shape.rms_eps)
+
+
+def _layer(shape: Shape, weights: Weights, rope: Rope, x: Floats, lengths: list[int], layer: int, window: int | None) -> Floats:
+    if shape.model_type == FIRST_GENERATION:
+        return first_generation.layer(shape, weights, rope, x, lengths)
+    offset = np.float32(norm_offset(shape))
+    normed = rms_norm(x, weights.get("input_layernorm.weight") + offset, shape.rms_eps)
+    if shape.full_attention(layer):
+        x = x + attention(shape, weights, rope, normed, lengths, window, float(offset))
+    else:
+        x = x + delta_net(shape, weights, normed, lengths)
+    normed = rms_norm(x, weights.get("post_attention_layernorm.weight") + offset, shape.rms_eps)
+    return np.asarray(x + feed_forward(shape, weights, normed))
+
+
+def text_config(checkpoint: Checkpoint) -> Mapping[str, Any]:
+    """The text decoder's own table of config.json."""
+    config: Mapping[str, Any] = checkpoint.config
+    for key in naming_of(checkpoint.shape).config:
+        config = config[key]
+    return config
+
+
+def norm_offset(shape: Shape) -> float:
+    """The hybrids store their norms' weights as the difference from one."""
+    return 1.0 if shape.hybrid is not None else 0.0
+
+
+def token_ids(sequence: npt.ArrayLike, shape: Shape) -> Ids:
+    """The sequence as whole numbers. Raises PackError (usage) when it is empty or has an id beyond the vocabulary."""
+    ids = np.asarray(sequence)
+    if ids.ndim != 1 or not ids.size or not np.issubdtype(ids.dtype, np.integer):
+        raise usage("A sequence for the reference is one row of token ids, at least one.")
+    if ids.min() < 0 or ids.max() >= shape.vocab:
+        outside = ids.min() if ids.min() < 0 else ids.max()
+        raise usage(f"A sequence for the reference has the token id {outside}, outside a vocabulary of {shape.vocab}.")
+    return ids.astype(np.int64)
+
+
+def _check_length(shape: Shape, config: Mapping[str, Any], longest: int) -> None:
+    limit = config.get("seq_length") or shape.context
+    if shape.model_type == FIRST_GENERATION and longest > limit:
+        raise usage(
+            f"A sequence of {longest} tokens is longer than the {limit} that this first-generation checkpoint was trained with: "
+            "beyond them its own code changes the rotary frequencies, which no engine does.",
+            f"Cut the text into sequences of at most {limit} tokens.",
+        )
+
+
+def _groups(lengths: list[int]) -> list[tuple[slice, list[int]]]:
+    """Neighbouring sequences of about `_TOKENS` tokens together: where they lie, and how long each is."""
+    groups: list[tuple[slice, list[int]]] = []
+    start = end = 0
+    current: list[int] = []
+    for length in lengths:
+        if current and end - start + length > _TOKENS:
+            groups.append((slice(start, end), current))
+            start, current = end, []
+        current.append(length)
+        end += length
+    return [*groups, (slice(start, end), current)] if current else groups
+
+
+def _window(config: Mapping[str, Any], shape: Shape, layer: int) -> int | None:
+    """How many tokens back this layer sees; None for all. No published Qwen sets it, its configuration class has it."""
+    if shape.hybrid is not None or not config.get("use_sliding_window"):
+        return None
+    kinds = config.get("layer_types")
+    sliding = kinds[layer] == "sliding_attention" if kinds else layer >= config.get("max_window_layers", 28)
+    window = config.get("sliding_window")
+    return int(window) if sliding and window else None
