@@ -36,8 +36,9 @@ $(VENV)/.made:
 demo: $(VENV)/.demo
 	$(BIN)/qwen-pack build --target laptop-cpu --weights dummy --out demo/package
 
+# A file's tests stay together, so that what its fixtures build is built once.
 test: $(VENV)/.test
-	$(BIN)/pytest
+	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -270,7 +270,7 @@ def test_a_taken_folder_stops_the_plan_before_it_starts(checkpoint: Path, tmp_pa
         plan = await to_plan(pilot, checkpoint)
         await pilot.press("f", "end", *["ctrl+u"], *str(holiday), "enter")
         await until(pilot, lambda: plan.checked and plan.checked.problems, "the problem")
-        assert "did not make" in text_of(pilot)
+        await until(pilot, lambda: "did not make" in text_of(pilot), "the sentence on the screen")
         assert f"--out {holiday}" in plan.command
         await pilot.press("b")
         await pilot.pause()
