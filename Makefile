@@ -16,7 +16,7 @@ help:
 
 # The demo needs one engine and no test tools, so a first look does not wait for the others.
 $(VENV)/.demo: $(INPUTS) | $(VENV)/.made
-	@echo "Installing qwen-pack with OpenVINO into $(VENV): a few minutes, once."
+	@echo "Installing qwen-pack with OpenVINO into $(VENV): about a minute and 0.6 GB, once."
 	@$(PIP) -e '.[openvino]'
 	@$(BIN)/python -m compileall -q packager targets tui
 	@touch $@

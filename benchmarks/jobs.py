@@ -19,3 +19,26 @@ def fill_context(
     finally:
         model.close()
     return {"answered": len(answer)}
+
+
+def log_probabilities(report: Report, *, artifact: str, tokens: int, out: str) -> dict[str, Any]:
+    """What an OpenVINO artifact expects after each of `tokens` random tokens, computed in float32; an array (tokens, vocabulary)."""
+    # Late: they load the engine.
+    import numpy as np
+    import openvino
+
+    model = openvino.Core().read_model(f"{artifact}/openvino_model.xml")
+    exact = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
+    compiled = openvino.Core().compile_model(model, "CPU", exact)
+    vocabulary = model.output(0).get_partial_shape()[-1].get_length()
+    ids = np.random.default_rng(0).integers(0, vocabulary, tokens)[None]
+    inputs = {
+        "input_ids": ids,
+        "attention_mask": np.ones_like(ids),
+        "position_ids": np.arange(tokens)[None],
+        "beam_idx": np.zeros(1, np.int32),
+    }
+    logits = compiled(inputs)[0][0].astype(np.float64)
+    logits -= logits.max(axis=-1, keepdims=True)
+    np.save(out, logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True)))
+    return {}

@@ -16,7 +16,7 @@ from packager.device import Target
 from packager.errors import PackError, from_foreign, no_room, usage
 from packager.files import free_bytes, nearest_existing
 from packager.paths import cache_dir
-from packager.runtime import Runtime
+from packager.runtime import Runtime, Tools
 from packager.select import Candidate
 from packager.shape import Shape
 from packager.sources import Source
@@ -48,7 +48,12 @@ class Plan:
     @cached_property
     def versions(self) -> dict[str, str | None]:
         """The installed version of every distribution that takes part; None for one that is missing."""
-        return {name: installed(name) for name in self.runtime.distributions}
+        return {name: installed(name) for name in self.tools.distributions}
+
+    @property
+    def tools(self) -> Tools:
+        """What must be installed for this build."""
+        return self.runtime.tools(self.shape, self.chosen.recipe)
 
     @property
     def shape(self) -> Shape:
@@ -115,7 +120,7 @@ def problems(plan: Plan, available_memory: int | None = None, cache: BuildCache 
     """Everything that would stop this build, found before it starts; empty when nothing would."""
     done = stages.cached(plan, cache or BuildCache())
     found = [
-        missing_engine(plan.runtime),
+        missing_engine(plan.runtime, plan.tools),
         _misplaced(plan),
         _occupied(plan),
         *_not_writable(plan),
@@ -135,14 +140,15 @@ def check(plan: Plan, available_memory: int | None = None) -> None:
         raise PackError(f"This build cannot start, for {len(found)} reasons:{lines}", "", found[0].exit_code)
 
 
-def missing_engine(runtime: Runtime) -> PackError | None:
-    """The sentence for a runtime whose engine is not installed here; None when it is."""
-    missing = [name for name in runtime.distributions if installed(name) is None]
+def missing_engine(runtime: Runtime, tools: Tools | None = None) -> PackError | None:
+    """The sentence for a runtime whose engine, or whose tools for one build, are not installed here; None when they are."""
+    tools = tools or Tools(runtime.extra, runtime.distributions)
+    missing = [name for name in tools.distributions if installed(name) is None]
     if not missing:
         return None
     return usage(
         f"{runtime.name} is not installed here ({', '.join(missing)} missing).",
-        f"Install it with: pip install 'qwen-pack[{runtime.extra}]'",
+        f"Install it with: pip install 'qwen-pack[{tools.extra}]'",
     )
 
 

@@ -23,6 +23,16 @@ class BuildNeeds:
     disk: int
 
 
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """Distributions that a build takes, and the extra of the qwen-pack distribution that installs them."""
+
+    extra: str
+    distributions: tuple[str, ...]
+    serves: str = ""
+    """What they are for, where a runtime has more than one set: `mixtures of experts`."""
+
+
 class Report(Protocol):
     """How work in a child process speaks to the build that started it."""
 
@@ -47,7 +57,9 @@ class Runtime(Protocol):
     extra: str
     """The extra of the qwen-pack distribution that installs the engine."""
     distributions: tuple[str, ...]
-    """What must be installed to build and to run; the versions go into the manifest."""
+    """What must be installed to run, and to build what `more_tools` does not name."""
+    more_tools: tuple[Tools, ...]
+    """Further sets that some shapes take, each with all its distributions."""
     build_job: str
     """`module:function`, a job: (report, *, checkpoint, recipe, workload, out) -> facts, `artifact_bytes` among them.
 
@@ -66,6 +78,9 @@ class Runtime(Protocol):
 
     def obstacle(self, shape: Shape, recipe: Recipe) -> str | None:
         """Why this shape cannot be built that way, as a sentence; None when it can."""
+
+    def tools(self, shape: Shape, recipe: Recipe) -> Tools:
+        """What must be installed to build this shape that way; the versions go into the manifest."""
 
     def artifact_bytes(self, shape: Shape, recipe: Recipe) -> int:
         """Size on disk of the model files."""

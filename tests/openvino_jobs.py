@@ -6,8 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import openvino
+
 from packager.runtime import Report
-from targets.openvino import OpenVino
+from targets.openvino import OpenVino, light, optimum
 from targets.openvino.convert import convert
 from targets.openvino.session import OpenVinoSession
 
@@ -17,6 +20,29 @@ def build_all(report: Report, *, checkpoint: str, recipes: list[str], out: str) 
     for name in recipes:
         convert(report, checkpoint=checkpoint, recipe=asdict(OpenVino().recipe(name)), workload={}, out=str(Path(out, name)))
     return {}
+
+
+def both_ways(report: Report, *, wanted: list[list[str]]) -> dict[str, Any]:
+    """Per checkpoint, recipe and folder: the artifact without torch and that of optimum-intel, in `light/` and `optimum/`."""
+    for way in (light, optimum):
+        for checkpoint, recipe, out in wanted:
+            folder = Path(out, way.__name__.rpartition(".")[2])
+            folder.mkdir(parents=True)
+            way.export(report, Path(checkpoint), OpenVino().recipe(recipe).settings["compression"], folder / "artifact")
+    return {}
+
+
+def differences(report: Report, *, pairs: list[list[str]], tokens: int) -> list[float]:
+    """Per pair of artifacts the largest difference of any logit over `tokens` random tokens, in float32."""
+    return [float(np.abs(_logits(one, tokens) - _logits(other, tokens)).max()) for one, other in pairs]
+
+
+def _logits(artifact: str, tokens: int) -> Any:
+    exact = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
+    compiled = openvino.Core().compile_model(f"{artifact}/openvino_model.xml", "CPU", exact)
+    ids = np.random.default_rng(0).integers(0, 4000, tokens)[None]
+    places = np.arange(tokens)[None]
+    return compiled({"input_ids": ids, "attention_mask": ids * 0 + 1, "position_ids": places, "beam_idx": np.zeros(1, np.int32)})[0]
 
 
 def answer(report: Report, *, artifact: str, kv: str, prompts: list[list[int]], new_tokens: int, stop: bool) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from packager.device import Device, Target
 from packager.errors import usage
 from packager.memory import Footprint, kv_bits, kv_cache_bytes
 from packager.recipe import Recipe
-from packager.runtime import BuildNeeds
+from packager.runtime import BuildNeeds, Tools
 from packager.select import Candidate, candidates
 from packager.shape import Shape
 from packager.workload import Workload, merge
@@ -28,6 +28,7 @@ class PlainRuntime:
 
     extra = "plain"
     distributions: tuple[str, ...] = ()
+    more_tools: tuple[Tools, ...] = ()
     build_job = "tests.plain_runtime:no_job"
     session = "tests.plain_runtime:NoSession"
     context_in_artifact = False
@@ -46,6 +47,9 @@ class PlainRuntime:
 
     def obstacle(self, shape: Shape, recipe: Recipe) -> str | None:
         return None if shape.dense or not self._dense_only else f"{self.name} builds dense models only"
+
+    def tools(self, shape: Shape, recipe: Recipe) -> Tools:
+        return Tools(self.extra, self.distributions)
 
     def artifact_bytes(self, shape: Shape, recipe: Recipe) -> int:
         return shape.parameters() * int(recipe.settings["bits"]) // 8

@@ -88,7 +88,9 @@ def test_the_artifact_is_as_large_as_the_arithmetic_says(artifacts: Path, weight
     # The constants of the graph itself, and equal norms that the file stores once, are not counted: 4 kB at most here.
     assert (artifacts / weights / "openvino_model.bin").stat().st_size == pytest.approx(sizes.totals(QWEN2, compression).stored, abs=4096)
     graph = data.costs().graph_bytes(QWEN2, compression)
-    assert (artifacts / weights / "openvino_model.xml").stat().st_size == pytest.approx(graph, rel=0.005)
+    # Ones are no weights to a graph of ggml's blocks: it has no norms here.
+    within = 0.005 if weights not in ("q8_0", "q4_0") else 0.02
+    assert (artifacts / weights / "openvino_model.xml").stat().st_size == pytest.approx(graph, rel=within)
 
 
 def test_the_arithmetic_holds_without_a_tied_embedding(untied: Built) -> None:
@@ -98,7 +100,7 @@ def test_the_arithmetic_holds_without_a_tied_embedding(untied: Built) -> None:
     assert (out / "openvino_model.xml").stat().st_size == pytest.approx(data.costs().graph_bytes(QWEN3, compression), rel=0.005)
 
 
-@pytest.mark.parametrize("weights", [name for name in RECIPES if name != "bf16"])
+@pytest.mark.parametrize("weights", [name for name in RECIPES if name.startswith("int")])
 def test_the_graph_holds_the_settings_of_the_recipe(artifacts: Path, weights: str) -> None:
     settings = OpenVino().recipe(weights).settings["compression"]
     root = ElementTree.parse(artifacts / weights / "openvino_model.xml")
@@ -108,13 +110,13 @@ def test_the_graph_holds_the_settings_of_the_recipe(artifacts: Path, weights: st
     assert (said["awq"], said["gptq"], said["scale_estimation"], said["lora_correction"]) == ("False",) * 4
     types = dict(constants(artifacts / weights))
     layer = {"int4_sym": "i4", "int4_asym": "u4", "int8_sym": "i8", "int8_asym": "u8"}[mode]
-    assert types["self.model.layers.1.mlp.down_proj._openvino_orig_weight"] == layer
-    assert types["self.model.embed_tokens._openvino_orig_weight"] == {"i4": "u8", "u4": "u8"}.get(layer, layer)
+    assert types["model.layers.1.mlp.down_proj.weight"] == layer
+    assert types["model.embed_tokens.weight"] == {"i4": "u8", "u4": "u8"}.get(layer, layer)
 
 
 def test_unquantized_weights_keep_the_type_of_the_checkpoint(artifacts: Path) -> None:
     types = dict(constants(artifacts / "bf16"))
-    assert {kind for name, kind in types.items() if name.endswith("_proj._openvino_orig_weight")} == {"bf16"}
+    assert {kind for name, kind in types.items() if name.endswith("_proj.weight")} == {"bf16"}
 
 
 def test_the_artifact_holds_what_openvino_genai_reads_and_nothing_else(untied: Built) -> None:
@@ -128,8 +130,9 @@ def test_the_artifact_holds_what_openvino_genai_reads_and_nothing_else(untied: B
 def test_the_conversion_tells_its_steps_and_its_bytes(untied: Built) -> None:
     _, result, messages = untied
     assert [message.text for message in messages if isinstance(message, Note)] == [
-        "loading the exporter",
-        "tracing the graph and compressing the weights",
+        "loading the engine",
+        "building the graph",
+        "compressing the weights",
         "writing the model",
         "converting the tokenizer",
     ]
@@ -214,7 +217,7 @@ def test_a_cancelled_conversion_leaves_nothing(home: Path, tmp_path: Path) -> No
     arguments = {"checkpoint": str(home / "qwen3"), "recipe": recipe, "workload": {}, "out": str(tmp_path / "place" / "out")}
     work = run_job(OpenVino.build_job, arguments, home / "log")
     for message in work:
-        if message == Note("tracing the graph and compressing the weights"):
+        if message == Note("compressing the weights"):
             break
     assert list((tmp_path / "place").iterdir()) != []
     started = time.monotonic()

@@ -31,6 +31,9 @@ def command(as_json: bool) -> None:
         click.echo(f"{engine['name']:16} {'ready' if engine['ready'] else 'not ready'}: {parts}")
         if not engine["ready"]:
             click.echo(f"{'':16} {engine['install']}")
+        for more in engine["more"]:
+            missing = ", ".join(part["name"] for part in more["distributions"] if part["version"] is None)
+            click.echo(f"{'':16} {more['serves']}: {'ready' if more['ready'] else f'not ready, {missing} missing: ' + more['install']}")
     memory = report["memory"]
     click.echo(f"{'memory':16} {human_bytes(memory['available'])} available of {human_bytes(memory['total'])}")
     click.echo(f"{'cache':16} {report['cache']['folder']}, {human_bytes(report['cache']['bytes'])}")
@@ -67,16 +70,16 @@ def _engine(name: str) -> dict[str, Any]:
     try:
         adapter = runtime(name)
     except PackError as error:
-        return {"name": name, "extra": None, "distributions": [], "ready": False, "install": error.hint, "error": error.message}
-    parts = [{"name": each, "version": _version(each)} for each in adapter.distributions]
-    return {
-        "name": name,
-        "extra": adapter.extra,
-        "distributions": parts,
-        "ready": all(part["version"] for part in parts),
-        "install": f"pip install 'qwen-pack[{adapter.extra}]'",
-        "error": None,
-    }
+        return {"name": name, "extra": None, "distributions": [], "ready": False, "install": error.hint, "more": [], "error": error.message}
+    more = [{"serves": tools.serves, **_set(tools.extra, tools.distributions)} for tools in adapter.more_tools]
+    return {"name": name, **_set(adapter.extra, adapter.distributions), "more": more, "error": None}
+
+
+def _set(extra: str, distributions: tuple[str, ...]) -> dict[str, Any]:
+    """Distributions with their versions, whether all are there, and the line that installs them."""
+    parts = [{"name": each, "version": _version(each)} for each in distributions]
+    ready = all(part["version"] for part in parts)
+    return {"extra": extra, "distributions": parts, "ready": ready, "install": f"pip install 'qwen-pack[{extra}]'"}
 
 
 def _version(distribution: str) -> str | None:

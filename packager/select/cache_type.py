@@ -8,7 +8,7 @@ from typing import Any
 from packager.errors import PackError, usage
 from packager.memory import Footprint
 from packager.recipe import Recipe
-from packager.runtime import BuildNeeds, Runtime
+from packager.runtime import BuildNeeds, Runtime, Tools
 from packager.shape import Shape
 
 
@@ -34,7 +34,7 @@ class _WithCacheType:
         self._runtime, self._kv = runtime, kv
         self.name, self.prefix, self.extra = runtime.name, runtime.prefix, runtime.extra
         self.distributions, self.build_job, self.session = runtime.distributions, runtime.build_job, runtime.session
-        self.context_in_artifact = runtime.context_in_artifact
+        self.context_in_artifact, self.more_tools = runtime.context_in_artifact, runtime.more_tools
 
     def recipes(self) -> Sequence[Recipe]:
         """Every recipe with the cache type."""
@@ -47,6 +47,10 @@ class _WithCacheType:
     def obstacle(self, shape: Shape, recipe: Recipe) -> str | None:
         """As the runtime says."""
         return self._runtime.obstacle(shape, recipe)
+
+    def tools(self, shape: Shape, recipe: Recipe) -> Tools:
+        """As the runtime says."""
+        return self._runtime.tools(shape, recipe)
 
     def artifact_bytes(self, shape: Shape, recipe: Recipe) -> int:
         """As the runtime says."""

@@ -10,7 +10,7 @@ from packager.errors import usage
 from packager.memory import Footprint, kv_cache_bytes
 from packager.names import did_you_mean
 from packager.recipe import Recipe
-from packager.runtime import BuildNeeds
+from packager.runtime import BuildNeeds, Tools
 from packager.shape import Shape
 from targets.llama_cpp import how_to_run, memory, sizes
 from targets.llama_cpp.presets import DEFAULT_KV, KV_BITS, PRESETS, Preset, preset_of
@@ -26,6 +26,7 @@ class LlamaCpp:
     prefix = "gguf"
     extra = "llama-cpp"
     distributions = ("llama-cpp-python", "gguf", "numpy")
+    more_tools = ()
     build_job = "targets.llama_cpp.build:build"
     session = "targets.llama_cpp.session:Session"
     context_in_artifact = False
@@ -55,6 +56,10 @@ class LlamaCpp:
         if recipe.kv != DEFAULT_KV and shape.head_dim % _BLOCK:
             return f"A {recipe.kv} cache keeps blocks of {_BLOCK}, which do not divide the head width {shape.head_dim}."
         return None
+
+    def tools(self, shape: Shape, recipe: Recipe) -> Tools:
+        """One set for every shape."""
+        return Tools(self.extra, self.distributions)
 
     def artifact_bytes(self, shape: Shape, recipe: Recipe) -> int:
         """The weights to the byte; the header within the length of names and chat template."""

@@ -9,7 +9,7 @@ from packager.errors import usage
 from packager.memory import Footprint
 from packager.names import did_you_mean
 from packager.recipe import Recipe
-from packager.runtime import BuildNeeds
+from packager.runtime import BuildNeeds, Tools
 from packager.shape import Shape
 from targets.onnxruntime import data, obstacles, sizes
 from targets.onnxruntime.how_to_run import how_to_run
@@ -22,6 +22,7 @@ class OnnxRuntime:
     prefix = data.PREFIX
     extra = "onnx"
     distributions = ("onnxruntime-genai", "onnxruntime", "onnx", "onnx-ir", "transformers", "torch")
+    more_tools = ()
     build_job = "targets.onnxruntime.convert:convert"
     session = "targets.onnxruntime.session:OnnxRuntimeSession"
     context_in_artifact = True
@@ -43,6 +44,10 @@ class OnnxRuntime:
     def obstacle(self, shape: Shape, recipe: Recipe) -> str | None:
         """Why this shape cannot be built that way, as a sentence; None when it can."""
         return obstacles.of_shape(shape) or obstacles.of_blocks(shape, data.settings_of(recipe))
+
+    def tools(self, shape: Shape, recipe: Recipe) -> Tools:
+        """One set for every shape."""
+        return Tools(self.extra, self.distributions)
 
     def artifact_bytes(self, shape: Shape, recipe: Recipe) -> int:
         """Weights to the byte, the graph and the tokenizer within a few kilobytes."""

@@ -1,4 +1,4 @@
-"""OpenVINO: weights compressed by NNCF, run by openvino-genai on the CPU. Importing this imports no engine."""
+"""OpenVINO: weights compressed by NNCF or as ggml's blocks, run by openvino-genai on the CPU. Importing this imports no engine."""
 
 from __future__ import annotations
 
@@ -9,13 +9,18 @@ from packager.errors import usage
 from packager.memory import Footprint
 from packager.names import did_you_mean
 from packager.recipe import Recipe
-from packager.runtime import BuildNeeds
+from packager.runtime import BuildNeeds, Tools
 from packager.shape import Shape
 from targets.openvino import data, sizes
 
 # What optimum-intel 2.1 exports with the transformers versions that qwen-pack installs with it; its other Qwen exporters
 # want older ones. Source: MIN/MAX_TRANSFORMERS_VERSION in optimum/exporters/openvino/model_configs.py.
-_BUILDABLE = ("qwen2", "qwen3", "qwen2_moe", "qwen3_moe")
+_BUILDABLE = (*data.LIGHT, "qwen2_moe", "qwen3_moe")
+
+_TOOLS = Tools("openvino", ("openvino", "openvino-genai", "openvino-tokenizers", "nncf", "gguf"))
+_EXPORTER = Tools(
+    "openvino-optimum", (*_TOOLS.distributions, "optimum-intel", "transformers", "torch"), serves="mixtures of experts, by optimum-intel"
+)
 
 
 class OpenVino:
@@ -23,8 +28,9 @@ class OpenVino:
 
     name = "openvino"
     prefix = "openvino"
-    extra = "openvino"
-    distributions = ("openvino", "openvino-genai", "openvino-tokenizers", "optimum-intel", "nncf", "transformers", "torch")
+    extra = _TOOLS.extra
+    distributions = _TOOLS.distributions
+    more_tools = (_EXPORTER,)
     build_job = "targets.openvino.convert:convert"
     session = "targets.openvino.session:OpenVinoSession"
     context_in_artifact = False
@@ -36,6 +42,9 @@ class OpenVino:
     def recipe(self, weights: str, kv: str | None = None) -> Recipe:
         """The recipe of that name. Raises PackError (usage) for an unknown one, naming the nearest."""
         known = {recipe.weights: recipe for recipe in data.recipes()}
+        refused = data.refused().get(weights.lower())
+        if refused is not None:
+            raise usage(f"OpenVINO does not build {weights!r}: {refused}.", f"Take q4_0, q8_0 or another of {', '.join(known)}.")
         if weights not in known:
             raise usage(f"OpenVINO has no recipe {weights!r}.{did_you_mean(weights, known)}", f"Known: {', '.join(known)}.")
         if kv is None or kv == known[weights].kv:
@@ -47,9 +56,18 @@ class OpenVino:
 
     def obstacle(self, shape: Shape, recipe: Recipe) -> str | None:
         """Why this shape cannot be built that way, as a sentence; None when it can."""
-        if shape.model_type in _BUILDABLE:
-            return None
-        return f"The OpenVINO exporter builds {', '.join(_BUILDABLE)} with the versions qwen-pack installs; this one is {shape.model_type}."
+        if shape.model_type not in _BUILDABLE:
+            return f"OpenVINO builds {', '.join(_BUILDABLE)} with the versions qwen-pack installs; this one is {shape.model_type}."
+        if data.blocks(recipe):
+            if shape.model_type not in data.LIGHT:
+                return f"openvino-genai reads ggml's blocks of {' and '.join(data.LIGHT)} alone; this one is {shape.model_type}."
+            if shape.hidden % sizes.GGML_BLOCK or shape.intermediate % sizes.GGML_BLOCK:
+                return f"{recipe.weights} keeps blocks of {sizes.GGML_BLOCK}, which do not divide the rows of this shape."
+        return None
+
+    def tools(self, shape: Shape, recipe: Recipe) -> Tools:
+        """Dense models need no torch; the others are exported by optimum-intel."""
+        return _TOOLS if shape.model_type in data.LIGHT else _EXPORTER
 
     def artifact_bytes(self, shape: Shape, recipe: Recipe) -> int:
         """Weights to the byte, the graph and the tokenizers within a few kilobytes."""
@@ -67,9 +85,11 @@ class OpenVino:
         return sizes.totals(shape, recipe.settings["compression"]).read + cache
 
     def build_needs(self, shape: Shape, recipe: Recipe) -> BuildNeeds:
-        """The export holds the checkpoint and the traced graph at once, and writes the graph in 16 bits before it compresses it."""
+        """What stands in between: nothing, a GGUF and the graph made of it, or optimum-intel's graph in 16 bits."""
+        artifact = self.artifact_bytes(shape, recipe)
         checkpoint = 2 * shape.parameters()
-        return BuildNeeds(data.costs().build_memory(checkpoint), checkpoint + self.artifact_bytes(shape, recipe))
+        between = checkpoint if shape.model_type not in data.LIGHT else 2 * artifact if data.blocks(recipe) else 0
+        return BuildNeeds(data.costs().build_memory(shape, recipe, artifact), artifact + between)
 
     def how_to_run(self, recipe: Recipe, workload: Mapping[str, Any]) -> str:
         """Markdown with commands that need openvino-genai alone."""

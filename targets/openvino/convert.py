@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import signal
@@ -13,11 +12,15 @@ import threading
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+from packager.checkpoint.folder import checkpoint_files, read_json
 from packager.errors import bad_input, from_foreign, no_room
 from packager.files import free_bytes, tree_bytes
 from packager.runtime import Report
+from targets.openvino import light, optimum
+from targets.openvino.data import LIGHT
 
 _TICK_S = 0.2
 
@@ -36,14 +39,20 @@ def convert(report: Report, *, checkpoint: str, recipe: dict[str, Any], workload
         _stay_at_home(work)
         built = work / "artifact"
         with _telling_bytes(report, work), _speaking_plainly(work, tree_bytes(Path(checkpoint))):
-            _export(report, Path(checkpoint), recipe["settings"]["compression"], built)
-        _leave_no_traces(built)
+            _way(Path(checkpoint)).export(report, Path(checkpoint), recipe["settings"]["compression"], built)
         if final.is_dir():
             final.rmdir()
         built.replace(final)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return {"artifact_bytes": tree_bytes(final), "compression": recipe["settings"]["compression"]}
+
+
+def _way(checkpoint: Path) -> ModuleType:
+    """Every model type has one way, so that a recipe means one artifact."""
+    files = checkpoint_files(checkpoint)
+    dense = "config.json" not in files or read_json(files["config.json"]).get("model_type") in LIGHT
+    return light if dense else optimum
 
 
 def _stay_at_home(work: Path) -> None:
@@ -57,43 +66,6 @@ def _stay_at_home(work: Path) -> None:
     os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", DO_NOT_TRACK="1")
     # openvino_telemetry sends without asking; the one switch that changes no file in the home folder is CI.
     os.environ.update(CI="true", NNCF_CI="1")
-
-
-def _export(report: Report, checkpoint: Path, compression: dict[str, Any] | None, out: Path) -> None:
-    report.note("loading the exporter")
-    from openvino import save_model
-    from openvino_tokenizers import convert_tokenizer
-    from optimum.intel import OVModelForCausalLM, OVWeightQuantizationConfig
-    from transformers import AutoTokenizer, GenerationConfig
-
-    report.note("tracing the graph" + (" and compressing the weights" if compression else ""))
-    # load_in_8bit=False: without it models over 1 billion parameters are compressed to int8 unasked.
-    how = {"quantization_config": OVWeightQuantizationConfig(**compression)} if compression else {"load_in_8bit": False}
-    model = OVModelForCausalLM.from_pretrained(
-        str(checkpoint), export=True, compile=False, trust_remote_code=False, local_files_only=True, use_cache=True, **how
-    )
-    report.note("writing the model")
-    model.save_pretrained(out)
-    if (checkpoint / "generation_config.json").is_file():
-        GenerationConfig.from_pretrained(checkpoint).save_pretrained(out)
-    report.note("converting the tokenizer")
-    tokenizer = AutoTokenizer.from_pretrained(str(checkpoint), trust_remote_code=False, local_files_only=True)
-    encoder, decoder = convert_tokenizer(tokenizer, with_detokenizer=True)
-    save_model(encoder, out / "openvino_tokenizer.xml")
-    save_model(decoder, out / "openvino_detokenizer.xml")
-    tokenizer.save_pretrained(out)
-
-
-def _leave_no_traces(built: Path) -> None:
-    """Remove what names this machine, and the second copy of the vocabulary, which openvino-genai does not read."""
-    (built / "tokenizer.json").unlink(missing_ok=True)
-    # It repeats the settings without bits and group size, and holds the checkpoint's path.
-    (built / "openvino_config.json").unlink(missing_ok=True)
-    for path in sorted(built.glob("*.json")):
-        data = json.loads(path.read_text())
-        for key in ("_name_or_path", "name_or_path"):
-            data.pop(key, None)
-        path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
 
 
 @contextlib.contextmanager

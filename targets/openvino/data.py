@@ -17,6 +17,9 @@ from targets.openvino.sizes import Compression
 
 _FOLDER = Path(__file__).parent
 
+LIGHT = ("qwen2", "qwen3")
+"""Model types whose graph openvino-genai makes itself; the others are exported by optimum-intel, which takes torch."""
+
 
 def _read(name: str) -> dict[str, Any]:
     return tomllib.loads((_FOLDER / name).read_text())
@@ -34,6 +37,18 @@ def recipes() -> tuple[Recipe, ...]:
 
 
 @cache
+def refused() -> dict[str, str]:
+    """Types of ggml that are not built, and why."""
+    return {name: reason for reason, names in _read("recipes.toml")["refused"].items() for name in names}
+
+
+def blocks(recipe: Recipe) -> str | None:
+    """The ggml type whose blocks openvino-genai takes over; None where NNCF compresses, or nobody."""
+    found = (recipe.settings["compression"] or {}).get("blocks")
+    return None if found is None else str(found)
+
+
+@cache
 def kv_bits() -> dict[str, float]:
     """Cache types and their bits per element, scales counted, the default first."""
     return {name: row["bits"] for name, row in _read("recipes.toml")["kv"].items()}
@@ -48,7 +63,7 @@ class Costs:
     tokenizer: dict[str, float]
     overhead: dict[str, int]
     compute: dict[str, float]
-    build: dict[str, float]
+    build: dict[str, dict[str, float]]
 
     def graph_bytes(self, shape: Shape, compression: Compression | None) -> int:
         """Size of openvino_model.xml."""
@@ -84,9 +99,18 @@ class Costs:
         total += row["per_matrix"] * sum(found.modes.values())
         return total + row["per_scale"] * found.scales + row["per_zero_point"] * found.zero_points
 
-    def build_memory(self, checkpoint: int) -> int:
-        """Peak resident bytes of the conversion of a checkpoint of that many bytes."""
-        return ceil(self.build["base"] + self.build["per_checkpoint_byte"] * checkpoint)
+    def build_memory(self, shape: Shape, recipe: Recipe, artifact: int) -> int:
+        """Peak resident bytes of the conversion."""
+        compression = recipe.settings["compression"]
+        way = "optimum" if shape.model_type not in LIGHT else "blocks" if blocks(recipe) else "nncf" if compression else "plain"
+        row = self.build[way]
+        largest = max(part.spec.elements for part in sizes.parts(shape))
+        return ceil(
+            row["base"]
+            + row["per_checkpoint_byte"] * 2 * shape.parameters()
+            + row["per_artifact_byte"] * artifact
+            + row["per_largest"] * largest
+        )
 
 
 def _width(shape: Shape) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 import openvino
 import openvino_genai
 
-from packager.errors import usage
+from packager.errors import bad_input, usage
 from targets.openvino.sizes import cache_blocks
 
 
@@ -30,7 +30,7 @@ class OpenVinoSession:
         properties: dict[str, Any] = {"KV_CACHE_PRECISION": settings["kv"], "ATTENTION_BACKEND": "PA"}
         if settings.get("threads"):
             properties["INFERENCE_NUM_THREADS"] = int(settings["threads"])
-        self._pipeline = openvino_genai.LLMPipeline(Path(artifact), "CPU", scheduler_config=scheduler, **properties)
+        self._pipeline = _load(Path(artifact), scheduler, properties)
         self._tokenizer = self._pipeline.get_tokenizer()
         self._ends = _end_tokens(self._pipeline.get_generation_config())
 
@@ -69,6 +69,18 @@ class OpenVinoSession:
     def close(self) -> None:
         """Free the model."""
         del self._pipeline, self._tokenizer
+
+
+def _load(artifact: Path, scheduler: Any, properties: dict[str, Any]) -> Any:
+    """The pipeline. Raises PackError (bad input) where the engine cannot read the artifact: its own errors carry its source's lines."""
+    try:
+        return openvino_genai.LLMPipeline(artifact, "CPU", scheduler_config=scheduler, **properties)
+    except RuntimeError as error:
+        said = [line.strip() for line in str(error).splitlines() if line.strip() and "src/" not in line]
+        last = said[-1][:300].rstrip(".") if said else "no reason given"
+        raise bad_input(
+            f"OpenVINO cannot load {artifact}: {last}.", "`qwen-pack verify` finds damaged files; or build it again."
+        ) from error
 
 
 def _end_tokens(config: Any) -> set[int]:

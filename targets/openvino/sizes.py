@@ -11,7 +11,10 @@ from packager.shape import Shape, TensorSpec
 from packager.shape.tensors import layer_tensors, outer_tensors
 
 Compression = dict[str, Any]
-"""Keyword arguments of optimum.intel.OVWeightQuantizationConfig, as recipes.toml has them."""
+"""Keyword arguments of optimum.intel.OVWeightQuantizationConfig, as recipes.toml has them; or `blocks`, a type of ggml."""
+
+GGML_BLOCK = 32
+"""Weights that share a scale in ggml's Q4_0 and Q8_0."""
 
 BLOCK = 32
 """Tokens of one block of the cache in openvino-genai's CPU back end."""
@@ -32,10 +35,13 @@ class Storage:
     bits: int
     group: int | None
     zero_points: bool
+    ggml: bool = False
 
     @property
     def mode(self) -> str:
-        """NNCF's name of the mode, e.g. `int4_sym`."""
+        """NNCF's name of the mode, e.g. `int4_sym`, or ggml's of the type."""
+        if self.ggml:
+            return f"q{self.bits}_0"
         return f"int{self.bits}_{'asym' if self.zero_points else 'sym'}"
 
     def bytes(self, rows: int, columns: int) -> int:
@@ -62,6 +68,9 @@ def storage(spec: TensorSpec, compression: Compression | None) -> Storage:
     """
     if compression is None or len(spec.shape) < 2:
         return _PLAIN
+    if "blocks" in compression:
+        narrow = compression["blocks"] == "Q4_0" and spec.name not in (EMBEDDING, OUTPUT)
+        return Storage(4 if narrow else 8, GGML_BLOCK, False, ggml=True)
     if compression["bits"] == 8:
         return Storage(8, None, not compression["sym"])
     backup = Storage(8, None, compression["backup_precision"] == "int8_asym")
@@ -138,6 +147,8 @@ def _totals(shape: Shape, settings: tuple[tuple[str, Any], ...] | None) -> Total
     compression = None if settings is None else dict(settings)
     stored = scales = zero_points = 0
     read = 0.0
+    # The reader gives every matrix a zero point per block, all of them equal: those of one length are stored once.
+    middles: set[tuple[int, int]] = set()
     modes: dict[str, int] = {}
     for part in parts(shape):
         size = part.bytes(compression)
@@ -147,9 +158,12 @@ def _totals(shape: Shape, settings: tuple[tuple[str, Any], ...] | None) -> Total
         if part.is_matrix and compression is not None:
             how = storage(part.spec, compression)
             count = part.copies * how.scales(*part.spec.shape)
+            if how.ggml:
+                middles.add((how.bits, how.scales(*part.spec.shape)))
             scales += count
             zero_points += count if how.zero_points else 0
             modes[how.mode] = modes.get(how.mode, 0) + part.constants
+    stored += sum(bits * count // 8 for bits, count in middles)
     return Totals(stored, ceil(read), scales, zero_points, modes)
 
 

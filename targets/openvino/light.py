@@ -1,0 +1,123 @@
+"""Dense Qwen2 and Qwen3 without torch: the graph from openvino-genai, the weights from the checkpoint, NNCF where a recipe compresses."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from packager.checkpoint import Checkpoint
+from packager.runtime import Report
+from packager.shape import tensors
+from targets.openvino.rope import put_positions
+from targets.openvino.sizes import Compression
+from targets.openvino.skeleton import GRAPH, write_skeleton
+from targets.openvino.tokenizer import write_tokenizer
+from targets.openvino.weights import put_weights
+
+_MACHINE_KEYS = ("_name_or_path", "name_or_path")
+_GGUF = "model.gguf"
+_COUNTED = re.compile(r"[A-Za-z0-9]+_\d+(_compressed)?")
+
+
+def export(report: Report, checkpoint: Path, compression: Compression | None, out: Path) -> None:
+    """Write the artifact into the folder `out`, with what stands in between beside it.
+
+    Raises PackError (bad input) naming what is wrong with the checkpoint.
+    """
+    report.note("loading the engine")
+    import openvino
+
+    opened = Checkpoint.open(checkpoint)
+    scratch = out.with_name("graph")
+    scratch.mkdir()
+    out.mkdir()
+    if compression is not None and "blocks" in compression:
+        model = _from_blocks(report, opened, compression["blocks"], scratch)
+    else:
+        model = _from_weights(report, opened, compression, scratch)
+    rope = opened.config.get("rope_parameters") or opened.config.get("rope_scaling") or {}
+    put_positions(model, rope, opened.shape.rope_theta, opened.shape.head_dim)
+    _name_by_place(model)
+    report.note("writing the model")
+    openvino.save_model(model, out / GRAPH, compress_to_fp16=False)
+    report.note("converting the tokenizer")
+    write_tokenizer(opened, out)
+    _write_papers(opened, out)
+
+
+def _name_by_place(model: Any) -> None:
+    """Names that count what a process made so far become names that count the graph's own nodes: every build writes the same."""
+    for place, node in enumerate(model.get_ordered_ops()):
+        if _COUNTED.fullmatch(node.get_friendly_name()):
+            node.set_friendly_name(f"{node.get_type_name()}_{place}")
+
+
+def _from_weights(report: Report, opened: Checkpoint, compression: Compression | None, scratch: Path) -> Any:
+    """The checkpoint's own numbers, compressed where the recipe says so."""
+    import openvino
+
+    report.note("building the graph")
+    marks = write_skeleton(scratch, opened.config, tensors(opened.shape))
+    model = openvino.Core().read_model(scratch / GRAPH)
+    put_weights(model, marks, opened)
+    if compression is not None:
+        report.note("compressing the weights")
+        model = compress(model, compression)
+    return model
+
+
+def _from_blocks(report: Report, opened: Checkpoint, kind: str, scratch: Path) -> Any:
+    """ggml's blocks, which openvino-genai takes over as they are."""
+    import openvino
+    import openvino_genai
+
+    from targets.llama_cpp.build import convert
+
+    report.note(f"writing {kind} blocks")
+    # Embedding and output matrix lose most by 4 bits; llama.cpp's own mix keeps them wider, too.
+    wide = {r"^(token_embd|output)\.weight$": "Q8_0"} if kind == "Q4_0" else None
+    convert(opened.folder, scratch / _GGUF, kind, overrides=wide, report=report)
+    report.note("building the graph")
+    openvino_genai.LLMPipeline(scratch / _GGUF, "CPU", enable_save_ov_model=True)
+    (scratch / _GGUF).unlink()
+    return openvino.Core().read_model(scratch / GRAPH)
+
+
+def compress(model: Any, compression: Compression) -> Any:
+    """The openvino.Model with weights compressed by NNCF; the keys are those of optimum.intel.OVWeightQuantizationConfig."""
+    import nncf
+
+    mode = nncf.CompressWeightsMode(f"int{compression['bits']}_{'sym' if compression['sym'] else 'asym'}")
+    arguments: dict[str, Any] = {"mode": mode, "ratio": compression["ratio"], "group_size": compression["group_size"]}
+    if compression["bits"] == 4:
+        fallback = nncf.GroupSizeFallbackMode(compression["group_size_fallback"])
+        arguments |= {
+            "all_layers": compression["all_layers"],
+            "backup_mode": nncf.BackupMode(compression["backup_precision"]),
+            "sensitivity_metric": nncf.SensitivityMetric(compression["sensitivity_metric"]),
+            "scale_estimation": compression["scale_estimation"],
+            "gptq": compression["gptq"],
+            "lora_correction": compression["lora_correction"],
+            "advanced_parameters": nncf.AdvancedCompressionParameters(group_size_fallback_mode=fallback),
+        }
+    compressed = nncf.compress_weights(model, **arguments)
+    options = compressed.get_rt_info("runtime_options").value if compressed.has_rt_info("runtime_options") else {}
+    # Made for the unquantized graph: with it a server would keep the cache in 16 bits.
+    options.pop("KV_CACHE_PRECISION", None)
+    compressed.set_rt_info(options, "runtime_options")
+    return compressed
+
+
+def _write_papers(opened: Checkpoint, out: Path) -> None:
+    """The checkpoint's configurations, without what names a machine, and its chat template as a file of its own."""
+    config, generation = opened.config, opened.generation_config
+    if not generation:
+        generation = {key: config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id") if config.get(key) is not None}
+    tokenizer = {key: value for key, value in opened.tokenizer_config.items() if key != "chat_template"}
+    for name, data in (("config", config), ("generation_config", generation), ("tokenizer_config", tokenizer)):
+        kept = {key: value for key, value in data.items() if key not in _MACHINE_KEYS}
+        (out / f"{name}.json").write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    if opened.chat_template is not None:
+        (out / "chat_template.jinja").write_text(opened.chat_template, encoding="utf-8")

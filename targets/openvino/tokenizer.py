@@ -1,0 +1,148 @@
+"""tokenizer.json as OpenVINO models, put together from openvino-tokenizers' own steps.
+
+Its converter takes an object of transformers, and openvino-genai's GGUF reader leaves out the normalisation and
+cuts texts at 8192 tokens; the steps themselves need neither.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from packager.checkpoint import Checkpoint
+from packager.checkpoint.folder import read_json
+from packager.errors import PackError, bad_input
+
+_MOST = 2**31 - 1
+_NAMED = ("bos_token", "eos_token", "pad_token", "unk_token")
+
+
+def write_tokenizer(checkpoint: Checkpoint, out: Path) -> None:
+    """Write tokenizer and detokenizer into `out`. Raises PackError (bad input) for what is no byte-level BPE."""
+    # Late: they load the engine.
+    import openvino
+    from openvino_tokenizers.constants import ATTENTION_MASK_INPUT_NAME, TOKEN_IDS_INPUT_NAME, TOKENIZER_NAME
+    from openvino_tokenizers.utils import change_inputs_type, change_outputs_type
+
+    path = checkpoint.tokenizer_json
+    if path is None:
+        raise bad_input(
+            f"{checkpoint.folder} has no tokenizer.json.",
+            "Save it from the tokenizer once: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER).",
+        )
+    definition, config = read_json(path), checkpoint.tokenizer_config
+    try:
+        added = added_tokens(definition, config)
+        pipeline = _pipeline(definition, config, added, path)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise bad_input(f"{path} is no byte-level BPE tokenizer ({type(error).__name__}: {error}).", "Fetch it again.") from error
+    graph = pipeline.get_tokenizer_ov_subgraph()
+    outputs = [graph.output(0), graph.output(1)]
+    for output, name in zip(outputs, (TOKEN_IDS_INPUT_NAME, ATTENTION_MASK_INPUT_NAME), strict=True):
+        output.add_names({name})
+    encoder = openvino.Model(outputs, graph.get_parameters(), TOKENIZER_NAME)
+    encoder.add_sinks(graph.get_sinks())
+    encoder = change_outputs_type(encoder, openvino.Type.i64)
+    decoder = change_inputs_type(pipeline.get_detokenizer_ov_subgraph(), openvino.Type.i64)
+    for model, name in ((encoder, "openvino_tokenizer.xml"), (decoder, "openvino_detokenizer.xml")):
+        _describe(model, checkpoint, added)
+        openvino.save_model(model, out / name, compress_to_fp16=False)
+
+
+def added_tokens(definition: dict[str, Any], config: dict[str, Any]) -> list[dict[str, Any]]:
+    """Added tokens in the order of their ids; tokenizer_config.json may know more, and which of them steer the model."""
+    entries = {entry["id"]: dict(entry) for entry in definition.get("added_tokens") or []}
+    for number, entry in (config.get("added_tokens_decoder") or {}).items():
+        entries[int(number)] = {**entries.get(int(number), {}), **entry, "id": int(number)}
+    named = [config.get(key) for key in _NAMED]
+    for key in ("additional_special_tokens", "extra_special_tokens"):
+        more = config.get(key) or []
+        named += list(more.values()) if isinstance(more, dict) else more
+    texts = {_text(token) for token in named}
+    return [{**entry, "special": bool(entry.get("special")) or entry["content"] in texts} for _, entry in sorted(entries.items())]
+
+
+def _text(token: Any) -> Any:
+    return token.get("content") if isinstance(token, dict) else token
+
+
+def _pipeline(definition: dict[str, Any], config: dict[str, Any], added: list[dict[str, Any]], path: Path) -> Any:
+    from openvino_tokenizers import tokenizer_pipeline as steps
+    from openvino_tokenizers.constants import UTF8ReplaceMode
+
+    model = {"unk_token": None, "fuse_unk": False, "continuing_subword_prefix": "", "end_of_word_suffix": "", "byte_fallback": False}
+    definition = {**definition, "model": {**model, **definition["model"]}, "added_tokens": added}
+    if definition["model"].get("type", "BPE") != "BPE" or (definition.get("decoder") or {}).get("type") != "ByteLevel":
+        raise _foreign(path)
+    pad = _text(config.get("pad_token"))
+    longest = min(int(config.get("model_max_length") or _MOST), _MOST)
+    pipeline = steps.TokenizerPipeline()
+    pipeline.number_of_inputs = 1
+    found = [steps.SpecialToken(token["content"], bool(token.get("lstrip")), bool(token.get("rstrip"))) for token in added]
+    pipeline.add_steps(steps.SpecialTokensSplit(found))
+    pipeline.add_steps(_splitting(definition, path))
+    pipeline.add_steps(steps.BPETokenizationStep.from_hf_json(definition))
+    pipeline.vocab = pipeline[-1].vocab
+    pipeline.add_steps(steps.TruncationStep(longest))
+    pipeline.add_steps(steps.CombineSegmentsStep([steps.Sequence()], add_special_tokens=True))
+    number = next((token["id"] for token in added if token["content"] == pad), None)
+    right = config.get("padding_side") != "left"
+    pipeline.add_steps(steps.PaddingStep(token=pad, _token_id=number, max_length=longest, pad_right=right))
+    pipeline.add_steps(
+        steps.VocabDecoderStep.from_hf_json(
+            definition,
+            pipeline.vocab,
+            skip_tokens=[token["id"] for token in added if token["special"]],
+            added_tokens={token["id"]: token["content"] for token in added},
+            is_byte_level=pipeline.is_byte_level,
+        )
+    )
+    pipeline.add_steps(steps.CharsToBytesStep())
+    pipeline.add_steps(steps.UTF8ValidateStep(mode=UTF8ReplaceMode.REPLACE))
+    if config.get("clean_up_tokenization_spaces"):
+        pipeline.add_steps(steps.RegexDecodingStep.clean_up_tokenization_spaces())
+    return pipeline
+
+
+def _splitting(definition: dict[str, Any], path: Path) -> list[Any]:
+    """Normalisation and the splitting into words, as tokenizer.json says."""
+    from openvino_tokenizers import tokenizer_pipeline as steps
+
+    found: list[Any] = []
+    normalizer = definition.get("normalizer")
+    if normalizer is not None:
+        if normalizer.get("type") not in ("NFC", "NFKC"):
+            raise _foreign(path)
+        found.append(steps.NormalizeUnicode(normalizer["type"]))
+    stage = definition.get("pre_tokenizer") or {}
+    for entry in stage.get("pretokenizers", [stage]):
+        if entry.get("type") == "Split" and "Regex" in entry["pattern"]:
+            behaviour = entry["behavior"].lower().removesuffix("d")
+            found.append(steps.RegexSplitStep(entry["pattern"]["Regex"], invert=entry["invert"], behaviour=behaviour))
+        elif entry.get("type") == "ByteLevel" and not entry.get("add_prefix_space") and not entry.get("use_regex", True):
+            found.append(steps.BytesToCharsStep())
+        else:
+            raise _foreign(path)
+    return found
+
+
+def _foreign(path: Path) -> PackError:
+    return bad_input(
+        f"{path} is not built like a Qwen tokenizer: byte-level BPE behind one expression.", "Take the tokenizer of the model's repository."
+    )
+
+
+def _describe(model: Any, checkpoint: Checkpoint, added: list[dict[str, Any]]) -> None:
+    """What openvino-genai reads beside the graph."""
+    import openvino
+    from openvino_tokenizers import __version__ as tokenizers_version
+
+    ids = {token["content"]: token["id"] for token in added}
+    model.set_rt_info(openvino.get_version(), "openvino_version")
+    model.set_rt_info(tokenizers_version, "openvino_tokenizers_version")
+    for key in _NAMED[:3]:
+        number = ids.get(_text(checkpoint.tokenizer_config.get(key)))
+        if number is not None:
+            model.set_rt_info(number, f"{key}_id")
+    if checkpoint.chat_template is not None:
+        model.set_rt_info(checkpoint.chat_template, "chat_template")

@@ -1,0 +1,91 @@
+"""A checkpoint's weights in the place of the skeleton's marks, as the files store them and not read before they are needed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from packager.checkpoint import Checkpoint
+from packager.errors import PackError, bad_input
+from packager.shape import TensorSpec
+from targets.openvino.skeleton import marked, narrow
+
+_CHUNK = 1 << 22
+_EXPONENT = {"BF16": 0x7F80, "F16": 0x7C00, "F32": 0x7F800000}
+"""Bits that are all set in NaN and infinity."""
+
+
+def put_weights(model: Any, marks: dict[int, TensorSpec], checkpoint: Checkpoint) -> None:
+    """Replace every mark of an openvino.Model by the checkpoint's tensor, named as there.
+
+    Raises PackError (bad input) for NaN or infinity, and for a graph that lacks a mark or has one twice.
+    """
+    found: dict[int, Any] = {}
+    for node in model.get_ordered_ops():
+        if node.get_type_name() == "Constant" and node.get_element_type().get_type_name() == "f16":
+            values = node.data.reshape(-1)
+            mark = int(values[0]) if values.size and np.isfinite(values[0]) else -1
+            if mark in marks and _fits(node, marks[mark]) and (values == marked(mark, values.shape)).all():
+                if mark in found:
+                    raise _unexpected(marks[mark])
+                found[mark] = node
+    for mark, spec in marks.items():
+        if mark not in found:
+            raise _unexpected(spec)
+        _replace(found[mark], spec, checkpoint)
+    model.validate_nodes_and_infer_types()
+
+
+def _fits(node: Any, spec: TensorSpec) -> bool:
+    """Whether the constant has the skeleton's shape, ones in front aside."""
+    shape = tuple(node.get_output_shape(0))
+    size = narrow(spec)
+    return shape[-len(size) :] == size and all(width == 1 for width in shape[: -len(size)])
+
+
+def _unexpected(spec: TensorSpec) -> PackError:
+    return bad_input(
+        f"The graph that openvino-genai wrote does not have {spec.name!r} exactly once.", "Install the tested version: constraints.txt."
+    )
+
+
+def _replace(node: Any, spec: TensorSpec, checkpoint: Checkpoint) -> None:
+    # Late: it loads the engine.
+    import openvino
+
+    info = checkpoint.tensors[spec.name]
+    check_finite(checkpoint, spec.name)
+    shape = [1] * (len(node.get_output_shape(0)) - len(spec.shape)) + list(spec.shape)
+    if info.dtype == "F32":
+        # A 16-bit artifact is what the recipes promise, and bfloat16 has the range that float16 lacks.
+        values = checkpoint.array(spec.name).astype(_bfloat16()).view(np.uint16)
+        kind = openvino.Type.bf16
+    else:
+        values = np.frombuffer(checkpoint.raw(spec.name), np.uint16)
+        kind = openvino.Type.bf16 if info.dtype == "BF16" else openvino.Type.f16
+    # Over the mapped file: nothing is copied.
+    tensor = openvino.Tensor(values.reshape(-1), openvino.Shape(shape), kind)
+    constant = openvino.op.Constant(tensor, shared_memory=True)
+    constant.set_friendly_name(spec.name)
+    node.output(0).replace(constant.output(0))
+
+
+def _bfloat16() -> Any:
+    import ml_dtypes
+
+    return ml_dtypes.bfloat16
+
+
+def check_finite(checkpoint: Checkpoint, name: str) -> None:
+    """Raise PackError (bad input) naming a tensor that holds NaN or infinity."""
+    info = checkpoint.tensors[name]
+    bits: Any = np.frombuffer(checkpoint.raw(name), np.uint32 if info.dtype == "F32" else np.uint16)
+    full = bits.dtype.type(_EXPONENT[info.dtype])
+    for start in range(0, bits.size, _CHUNK):
+        if ((bits[start : start + _CHUNK] & full) == full).any():
+            raise bad_input(
+                f"The tensor {name!r} in {info.file.name} holds NaN or infinity.",
+                "The checkpoint is damaged or was trained into overflow: fetch it again or take another revision.",
+            )
+    checkpoint.release(name)
