@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
+from packager.errors import usage
+
 _STEPS = (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3))
 
 
@@ -35,3 +39,21 @@ def human_count(count: float) -> str:
     if count >= 0.9995e6:
         return f"{count / 1e6:.0f}M"
     return f"{count:.0f}"
+
+
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*(?:([kKmMgGtT])(i?))?[bB]?")
+_POWERS = {"k": 1, "m": 2, "g": 3, "t": 4}
+
+
+def parse_bytes(text: str) -> int:
+    """A size as people type it: "2G" and "2GB" are 2 * 10^9, "1.5GiB" is 1.5 * 2^30, "1500" is bytes.
+
+    Raises PackError (usage) for anything else, and for a size that is not above zero.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if match:
+        number, letter, binary = match.groups()
+        size = int(float(number) * (1024 if binary else 1000) ** _POWERS[letter.lower()] if letter else float(number))
+        if size > 0:
+            return size
+    raise usage(f"{text!r} is no size.", "Write it like 2G, 1500M or 1.5GiB.")

@@ -25,7 +25,7 @@ _GEOMETRY = ("hidden", "layers", "heads", "kv_heads", "head_dim", "intermediate"
 def read_all(folder: Path = FOLDER) -> tuple[Variant, ...]:
     """Every variant of the files in `folder`, in the files' order; PackError names file and key of the first mistake."""
     shapes = _read_shapes(folder / "shapes.toml")
-    licenses = _read_licenses(folder / "licenses.toml")
+    licenses = read_licenses(folder / "licenses.toml")
     variants = [variant for name in VARIANT_FILES for variant in _read_variants(folder / f"{name}.toml", shapes, licenses)]
     by_id: dict[str, Variant] = {}
     for variant in variants:
@@ -53,10 +53,11 @@ def _read_shapes(path: Path) -> dict[str, dict[str, Any]]:
     return shapes
 
 
-def _read_licenses(path: Path) -> dict[str, dict[str, Any]]:
+def read_licenses(path: Path = FOLDER / "licenses.toml") -> dict[str, dict[str, Any]]:
+    """Every licence by its id; PackError names file and key of the first mistake."""
     document = check(schema.read(path), {"licenses": dict}, ("licenses",), str(path))
     for name, table in document["licenses"].items():
-        check(table, schema.LICENSE, ("name", "research_only", "source"), f"{path}: licenses.{name}")
+        check(table, schema.LICENSE, ("name", "research_only", "spdx", "source"), f"{path}: licenses.{name}")
     licenses: dict[str, dict[str, Any]] = document["licenses"]
     return licenses
 

@@ -24,6 +24,8 @@ COMMANDS = {
     "bench": "Measure a package again, beside its manifest.",
     "run": "Answer one prompt with a package.",
     "verify": "Check a package against its manifest, byte by byte.",
+    "export": "A package in the form that a store, a registry or a device takes.",
+    "unpack": "An exported archive back into a package, every byte compared.",
     "tui": "The walkthrough from a device to a package, in the terminal.",
     "doctor": "Which engines are installed, and the line that adds one.",
     "cache": "What the build cache holds; --clear empties it.",

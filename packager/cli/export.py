@@ -1,0 +1,40 @@
+"""`qwen-pack export`: a package in the form that a store, a registry or a device takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from packager.cli.output import emit_json, json_option
+from packager.errors import ExitCode
+
+
+@click.command("export")
+@click.argument("package", type=click.Path(path_type=Path))
+@click.option("--format", "name", required=True, metavar="FORMAT", help="What to write; see below.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="PATH", help="Where; the package's own name, here, by default.")
+@click.option("--max-file-size", metavar="SIZE", help="Cut larger files into pieces, for example 2G or 1500M.")
+@click.option("--accept-license", "accepted", multiple=True, metavar="NAME", help="Say that you have agreed to a licence that asks for it.")
+@click.option("--allow-dummy", is_flag=True, help="Export a package of random weights all the same.")
+@json_option
+def command(package: Path, name: str, out: Path | None, max_file_size: str | None, accepted: tuple[str, ...], allow_dummy: bool, as_json: bool) -> int:
+    """Write PACKAGE in another form; the package itself stays as it is.
+
+    \b
+    dir       a plain folder
+    tar.zst   one reproducible file; qwen-pack unpack, or tar and zstd
+    zip       one reproducible file that any system opens
+    oci       an OCI image layout after CNCF ModelPack
+    """
+    from packager.cli.progress import follow
+    from packager.shipping.export import export
+    from packager.units import human_bytes, parse_bytes
+
+    limit = parse_bytes(max_file_size) if max_file_size else None
+    done = follow(export(package, name, out, limit=limit, allow_dummy=allow_dummy, accepted=accepted))
+    if as_json:
+        emit_json("export", {"package": str(package), "format": name, "path": str(done.path), "files": done.files, "bytes": done.bytes})
+    else:
+        click.echo(f"{done.path}: {done.files} file{'s' if done.files > 1 else ''}, {human_bytes(done.bytes)}")
+    return ExitCode.DONE

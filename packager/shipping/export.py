@@ -1,0 +1,138 @@
+"""`export` and its formats: a name, what it is for, and the function that writes it from a Shipment."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Generator
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, TypeVar
+
+from packager.errors import no_room, usage
+from packager.events import Event, StageFinished, StageProgress, StageStarted
+from packager.files import free_bytes
+from packager.names import did_you_mean
+from packager.shipping.shipment import Shipment, free_place, prepare
+from packager.units import human_bytes
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One way in which a package leaves: `write` is `module:function` of (shipment, out, limit) -> generator of byte counts.
+
+    `suffix` ends the name of what is written, empty for a folder; `cuts` says whether files can be kept below a size.
+    """
+
+    name: str
+    summary: str
+    write: str
+    suffix: str = ""
+    cuts: bool = False
+
+
+FORMATS: dict[str, Format] = {
+    row.name: row
+    for row in (
+        Format("dir", "a plain folder, large files in pieces where asked", "packager.shipping.formats:folder", "-dir", True),
+        Format("tar.zst", "one reproducible file, to be unpacked with qwen-pack, or tar and zstd", "packager.shipping.formats:tar_zst", ".tar.zst", True),
+        Format("zip", "one reproducible file that any system opens", "packager.shipping.formats:zip_file", ".zip", True),
+        Format("oci", "an OCI image layout after CNCF ModelPack, for registries", "packager.shipping.oci:write_layout", "-oci"),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What an export left: the place (the first piece of several), its files and their bytes."""
+
+    path: Path
+    format: str
+    files: int
+    bytes: int
+
+
+def export(
+    package: Path, name: str, out: Path | None = None, *, limit: int | None = None, allow_dummy: bool = False, accepted: Collection[str] = ()
+) -> Generator[Event, None, Exported]:
+    """Write the package in the format `name` to `out` (its own name, here, by default), with events; the package stays as it is.
+
+    Raises PackError: 2 for an unknown format, a place that is taken, random weights, a licence not accepted; 6 for a
+    package that is not what its manifest says; 7 when the disk is too small.
+    """
+    found = format_named(name)
+    if limit is not None and not found.cuts:
+        raise usage(
+            f"{name} cannot keep its files below a size.", "Formats that can: " + ", ".join(row.name for row in FORMATS.values() if row.cuts)
+        )
+    shipment = prepare(package, allow_dummy=allow_dummy, accepted=accepted)
+    place = (out or Path(f"{shipment.name}{found.suffix}")).absolute()
+    _outside(place, package)
+    free_place(place)
+    free = free_bytes(place.parent)
+    if free < shipment.total:
+        raise no_room(
+            f"{place.parent} has {human_bytes(free)} free; the export takes {human_bytes(shipment.total)}.", "Choose another disk with --out."
+        )
+    module, _, function = found.write.partition(":")
+    work: Generator[int, None, Path | None] = getattr(import_module(module), function)(shipment, place, limit)
+    first = yield from staged(_counted(work, shipment.total), "export", f"Export as {name}")
+    written = _written(first or place)
+    return Exported(first or place, name, len(written), sum(path.stat().st_size for path in written))
+
+
+def format_named(name: str) -> Format:
+    """The format of that name. Raises PackError (usage) for an unknown one."""
+    if name not in FORMATS:
+        raise usage(f"There is no format {name!r}.{did_you_mean(name, FORMATS)}", f"Known: {', '.join(FORMATS)}.")
+    return FORMATS[name]
+
+
+def staged(work: Generator[tuple[int, int], None, Result], stage: str, title: str) -> Generator[Event, None, Result]:
+    """Work that yields (bytes done, bytes in all) as the events of a build of one stage, for who shows builds."""
+    yield StageStarted(stage, title, 1, 1)
+    started = time.monotonic()
+    try:
+        while True:
+            try:
+                done, total = next(work)
+            except StopIteration as stop:
+                result: Result = stop.value
+                break
+            yield StageProgress(stage, done, total)
+    finally:
+        work.close()
+    yield StageFinished(stage, time.monotonic() - started, False, "", {})
+    return result
+
+
+def _counted(sizes: Generator[int, None, Result], total: int) -> Generator[tuple[int, int], None, Result]:
+    done = 0
+    try:
+        while True:
+            try:
+                done += next(sizes)
+            except StopIteration as stop:
+                result: Result = stop.value
+                return result
+            yield min(done, total), total
+    finally:
+        sizes.close()
+
+
+def _outside(place: Path, package: Path) -> None:
+    inner, outer = place.resolve(), package.resolve()
+    if inner == outer or outer in inner.parents:
+        raise usage(f"{place} lies inside the package, which an export never changes.", "Choose another place with --out.")
+
+
+def _written(place: Path) -> list[Path]:
+    from packager.files import regular_files
+    from packager.shipping import pieces
+
+    return regular_files(place) if place.is_dir() else pieces.found(place)
+
+
+Writer = Callable[[Shipment, Path, "int | None"], Generator[int, None, Any]]

@@ -1,0 +1,131 @@
+"""A package on its way out: checked before anything is written, every byte compared with the manifest as it is read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from packager import manifest
+from packager.errors import PackError, bad_input, usage
+from packager.manifest import FileEntry, Manifest
+from packager.shipping.licences import refusal
+from packager.verify import verify_names
+
+CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Shipment:
+    """A package whose names are right; its bytes are compared as they are read. `files` starts with the manifest itself."""
+
+    path: Path
+    manifest: Manifest
+    files: tuple[FileEntry, ...]
+
+    @property
+    def name(self) -> str:
+        """The package's own name."""
+        return self.manifest.name
+
+    @property
+    def total(self) -> int:
+        """Bytes of all files."""
+        return sum(entry.size for entry in self.files)
+
+    def model_files(self) -> list[FileEntry]:
+        """The files that the engine loads, the first shard first."""
+        return [entry for entry in self.files if entry.path.startswith("model/")]
+
+    def chunks(self, entry: FileEntry) -> Iterator[bytes]:
+        """The bytes of one file in pieces. Raises PackError (exit code 6) at the end when they are not what the manifest says."""
+        digest = hashlib.sha256()
+        left = entry.size
+        with (self.path / entry.path).open("rb", buffering=0) as file:
+            while left and (chunk := file.read(min(CHUNK, left))):
+                digest.update(chunk)
+                left -= len(chunk)
+                yield chunk
+            longer = file.read(1)
+        if left or longer or digest.hexdigest() != entry.sha256:
+            raise bad_input(
+                f"{self.path / entry.path} is not what the manifest says: nothing was exported.",
+                "`qwen-pack verify` names every difference; build or get the package again.",
+            )
+
+    def read(self, path: str) -> bytes:
+        """One small file whole, compared with the manifest."""
+        return b"".join(self.chunks(self.entry(path)))
+
+    def entry(self, path: str) -> FileEntry:
+        """The row of a file. Raises KeyError for a path that the manifest does not name."""
+        for entry in self.files:
+            if entry.path == path:
+                return entry
+        raise KeyError(path)
+
+
+def prepare(package: Path, *, allow_dummy: bool = False, accepted: Collection[str] = ()) -> Shipment:
+    """The package at `package`, when it may leave the house.
+
+    Raises PackError: exit code 6 for a folder whose files are not those of its manifest; 2 for random weights, unless
+    allowed, and for a licence that asks for agreement and is not among `accepted`.
+    """
+    found = manifest.read(package)
+    findings = verify_names(package)
+    if findings:
+        more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
+        raise bad_input(
+            f"{package} is not what its manifest says: {findings[0].path} {findings[0].message}{more}.",
+            "`qwen-pack verify` names every difference; build or get the package again.",
+        )
+    problem = _dummy(found, allow_dummy) or refusal(found.data["variant"].get("license"), accepted)
+    if problem:
+        raise problem
+    own = (package / manifest.NAME).read_bytes()
+    # What was checked is what is shipped, also when somebody writes into the folder meanwhile.
+    if json.loads(own) != found.data:
+        raise bad_input(f"{package / manifest.NAME} changed while it was read.", "Try again when nobody writes there.")
+    first = FileEntry(manifest.NAME, len(own), hashlib.sha256(own).hexdigest())
+    return Shipment(package, found, (first, *sorted(found.files, key=lambda entry: entry.path)))
+
+
+def _dummy(found: Manifest, allowed: bool) -> PackError | None:
+    if found.data["source"].get("kind") != "dummy" or allowed:
+        return None
+    return usage(
+        f"{found.name} has random weights: its answers mean nothing.", "Build it with real weights, or export it all the same with --allow-dummy."
+    )
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path` that takes its place when the block ends well; refused where something stands there.
+
+    Raises PackError (usage) when `path` exists: an export replaces nothing.
+    """
+    free_place(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.rename(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def free_place(path: Path) -> None:
+    """Raise PackError (usage) where something stands at `path`."""
+    if path.exists() or path.is_symlink():
+        raise usage(f"{path} exists already, and an export replaces nothing.", "Choose another place with --out, or remove it.")

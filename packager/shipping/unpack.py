@@ -1,0 +1,157 @@
+"""From an archive back to a package: only the files that its manifest names, each compared before anything gets its name."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import stat
+import zipfile
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import IO, Any
+
+from packager import manifest
+from packager.errors import PackError, bad_input, usage
+from packager.files import folder_that_appears_whole
+from packager.manifest import FileEntry, Manifest
+from packager.package import Package
+from packager.shipping import pieces
+from packager.shipping.archive import reading, zstd
+from packager.shipping.shipment import free_place
+from packager.shipping.tar_reader import Member, members
+
+_LARGEST_MANIFEST = 64 << 20
+_CHUNK = 1 << 20
+
+_Members = Iterator[tuple[Member, IO[bytes]]]
+
+
+def unpack(archive: Path, out: Path) -> Generator[tuple[int, int], None, Package]:
+    """Unpack `archive` (tar.zst or zip, by its content) into the new folder `out`; yields (bytes done, bytes in all).
+
+    Nothing outside a temporary folder beside `out` is touched before all is read and right. Raises PackError: exit
+    code 6 for links, paths that lead outside, files twice, files that the manifest does not name or whose bytes it
+    does not name; 2 where `out` exists.
+    """
+    free_place(out)
+    parts = pieces.found(archive)
+    if not parts[0].is_file():
+        raise usage(f"There is no file {archive}.", "Name an archive that `qwen-pack export` wrote.")
+    with parts[0].open("rb") as file:
+        start = file.read(4)
+    where = str(archive)
+    if start == b"\x28\xb5\x2f\xfd":
+        source: Callable[[], Any] = lambda: _tar_members(pieces.joined(parts), where)  # noqa: E731
+    elif start[:2] == b"PK":
+        source = lambda: _zip_members(pieces.joined(parts), where)  # noqa: E731
+    else:
+        raise bad_input(f"{archive} is neither a tar.zst nor a zip.", "Name an archive that `qwen-pack export` wrote.")
+    with folder_that_appears_whole(out) as folder, closing(source()) as found:
+        known = _first(next(found, None), where)
+        (folder / manifest.NAME).write_bytes(known[1])
+        yield from _files(found, known[0], folder, where)
+        checked = manifest.read(folder)
+    return Package(out, checked)
+
+
+def default_name(archive: Path) -> str:
+    """The name of a package's folder after its archive: without the endings that an export gives."""
+    name = re.sub(r"\.\d{3}$", "", archive.name)
+    for ending in (".tar.zst", ".zip", "-dir"):
+        if name.endswith(ending) and name != ending:
+            return name.removesuffix(ending)
+    return f"{name}-unpacked"
+
+
+def _first(item: tuple[Member, IO[bytes]] | None, where: str) -> tuple[Manifest, bytes, str]:
+    """The manifest, which must come first: everything after it is compared with it."""
+    if item is None or _inner(item[0].name) != manifest.NAME:
+        raise bad_input(
+            f"{where} does not begin with the manifest of a package.", "Unpack it by other means, and let `qwen-pack verify` look at the folder."
+        )
+    member, body = item
+    if member.size > _LARGEST_MANIFEST:
+        raise bad_input(f"{where}: the manifest has {member.size} bytes, more than any manifest.", "Do not use it.")
+    text = b"".join(iter(lambda: body.read(_CHUNK), b""))
+    return manifest.parse(text, f"{where}: {manifest.NAME}"), text, member.name.split("/")[0]
+
+
+def _files(found: _Members, known: Manifest, folder: Path, where: str) -> Generator[tuple[int, int], None, None]:
+    rows = {entry.path: entry for entry in known.files}
+    total = sum(entry.size for entry in known.files)
+    done = 0
+    for member, body in found:
+        if member.folder:
+            continue
+        path = _inner(member.name)
+        entry = rows.pop(path, None) if path else None
+        if entry is None:
+            twice = path in {row.path for row in known.files} or path == manifest.NAME
+            what = "twice" if twice else "which its manifest does not name"
+            raise bad_input(f"{where} holds {member.name!r} {what}.", "Do not use it; get it again from where it comes from.")
+        if member.size != entry.size:
+            raise bad_input(f"{where}: {path} has {member.size} bytes instead of {entry.size}.", "Get it again from where it comes from.")
+        for size in _write(body, entry, folder / entry.path, where):
+            done += size
+            yield done, total
+    if rows:
+        raise bad_input(f"{where} lacks {sorted(rows)[0]}, which its manifest names.", "Get it again from where it comes from.")
+
+
+def _write(body: IO[bytes], entry: FileEntry, path: Path, where: str) -> Iterator[int]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256()
+    written = 0
+    with path.open("xb") as file:
+        while chunk := body.read(_CHUNK):
+            written += len(chunk)
+            if written > entry.size:
+                break
+            digest.update(chunk)
+            file.write(chunk)
+            yield len(chunk)
+    if written != entry.size or digest.hexdigest() != entry.sha256:
+        raise bad_input(f"{where}: {entry.path} is not what the manifest says.", "Get it again from where it comes from.")
+
+
+def _inner(name: str) -> str | None:
+    """The path below the one folder that an archive of ours holds; None for a path that no package can have.
+
+    Only what the manifest names is ever written, and the manifest holds safe paths alone: this is the second lock.
+    """
+    top, slash, rest = name.removeprefix("./").partition("/")
+    if not slash or top in ("", "..") or not (rest == manifest.NAME or manifest.safe_path(rest)):
+        return None
+    return rest
+
+
+def _tar_members(archive: IO[bytes], where: str) -> Generator[tuple[Member, IO[bytes]], None, None]:
+    with reading(archive) as stream:
+        try:
+            yield from members(stream, where)
+        except zstd().ZstdError as error:
+            raise bad_input(f"{where} is damaged: {error}.", "Get it again from where it comes from.") from None
+
+
+def _zip_members(archive: IO[bytes], where: str) -> Generator[tuple[Member, IO[bytes]], None, None]:
+    try:
+        with archive, zipfile.ZipFile(archive) as file:
+            for row in file.infolist():
+                _refuse_odd(row, where)
+                with file.open(row) as body:
+                    yield Member(row.filename, row.file_size, row.is_dir()), body
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+        if isinstance(error, PackError):
+            raise
+        raise bad_input(f"{where} is damaged: {error}.", "Get it again from where it comes from.") from None
+
+
+def _refuse_odd(row: zipfile.ZipInfo, where: str) -> None:
+    mode = row.external_attr >> 16
+    if mode and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or not stat.S_IFMT(mode)):
+        raise bad_input(f"{where} holds a link or a device ({row.filename!r}); a package holds files only.", "Do not use it.")
+    if row.flag_bits & 0x1:
+        raise bad_input(f"{where} holds an encrypted file ({row.filename!r}).", "Ask for one without a password.")
+    if row.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise bad_input(f"{where} holds {row.filename!r} in a compression that is neither stored nor deflated.", "Write it with another tool.")
