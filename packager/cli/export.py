@@ -18,7 +18,9 @@ from packager.errors import ExitCode
 @click.option("--accept-license", "accepted", multiple=True, metavar="NAME", help="Say that you have agreed to a licence that asks for it.")
 @click.option("--allow-dummy", is_flag=True, help="Export a package of random weights all the same.")
 @json_option
-def command(package: Path, name: str, out: Path | None, max_file_size: str | None, accepted: tuple[str, ...], allow_dummy: bool, as_json: bool) -> int:
+def command(
+    package: Path, name: str, out: Path | None, max_file_size: str | None, accepted: tuple[str, ...], allow_dummy: bool, as_json: bool
+) -> int:
     """Write PACKAGE in another form; the package itself stays as it is.
 
     \b

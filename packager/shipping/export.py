@@ -37,7 +37,13 @@ FORMATS: dict[str, Format] = {
     row.name: row
     for row in (
         Format("dir", "a plain folder, large files in pieces where asked", "packager.shipping.formats:folder", "-dir", True),
-        Format("tar.zst", "one reproducible file, to be unpacked with qwen-pack, or tar and zstd", "packager.shipping.formats:tar_zst", ".tar.zst", True),
+        Format(
+            "tar.zst",
+            "one reproducible file, to be unpacked with qwen-pack, or tar and zstd",
+            "packager.shipping.formats:tar_zst",
+            ".tar.zst",
+            True,
+        ),
         Format("zip", "one reproducible file that any system opens", "packager.shipping.formats:zip_file", ".zip", True),
         Format("oci", "an OCI image layout after CNCF ModelPack, for registries", "packager.shipping.oci:write_layout", "-oci"),
     )
@@ -55,7 +61,13 @@ class Exported:
 
 
 def export(
-    package: Path, name: str, out: Path | None = None, *, limit: int | None = None, allow_dummy: bool = False, accepted: Collection[str] = ()
+    package: Path,
+    name: str,
+    out: Path | None = None,
+    *,
+    limit: int | None = None,
+    allow_dummy: bool = False,
+    accepted: Collection[str] = (),
 ) -> Generator[Event, None, Exported]:
     """Write the package in the format `name` to `out` (its own name, here, by default), with events; the package stays as it is.
 
@@ -65,7 +77,8 @@ def export(
     found = format_named(name)
     if limit is not None and not found.cuts:
         raise usage(
-            f"{name} cannot keep its files below a size.", "Formats that can: " + ", ".join(row.name for row in FORMATS.values() if row.cuts)
+            f"{name} cannot keep its files below a size.",
+            "Formats that can: " + ", ".join(row.name for row in FORMATS.values() if row.cuts),
         )
     shipment = prepare(package, allow_dummy=allow_dummy, accepted=accepted)
     place = (out or Path(f"{shipment.name}{found.suffix}")).absolute()
@@ -74,7 +87,8 @@ def export(
     free = free_bytes(place.parent)
     if free < shipment.total:
         raise no_room(
-            f"{place.parent} has {human_bytes(free)} free; the export takes {human_bytes(shipment.total)}.", "Choose another disk with --out."
+            f"{place.parent} has {human_bytes(free)} free; the export takes {human_bytes(shipment.total)}.",
+            "Choose another disk with --out.",
         )
     module, _, function = found.write.partition(":")
     work: Generator[int, None, Path | None] = getattr(import_module(module), function)(shipment, place, limit)

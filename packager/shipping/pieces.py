@@ -109,7 +109,7 @@ class _Joined(io.RawIOBase):
         self._at = start + offset
         return self._at
 
-    def readinto(self, buffer) -> int:  # type: ignore[no-untyped-def, override]
+    def readinto(self, buffer) -> int:  # type: ignore[no-untyped-def]
         for file, start, end in zip(self._files, self._starts, self._starts[1:], strict=False):
             if start <= self._at < end:
                 file.seek(self._at - start)

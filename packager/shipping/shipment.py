@@ -99,7 +99,8 @@ def _dummy(found: Manifest, allowed: bool) -> PackError | None:
     if found.data["source"].get("kind") != "dummy" or allowed:
         return None
     return usage(
-        f"{found.name} has random weights: its answers mean nothing.", "Build it with real weights, or export it all the same with --allow-dummy."
+        f"{found.name} has random weights: its answers mean nothing.",
+        "Build it with real weights, or export it all the same with --allow-dummy.",
     )
 
 

@@ -6,13 +6,14 @@ import hashlib
 import re
 import stat
 import zipfile
-from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+import zlib
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from packager import manifest
-from packager.errors import PackError, bad_input, usage
+from packager.errors import bad_input, usage
 from packager.files import folder_that_appears_whole
 from packager.manifest import FileEntry, Manifest
 from packager.package import Package
@@ -42,12 +43,15 @@ def unpack(archive: Path, out: Path) -> Generator[tuple[int, int], None, Package
         start = file.read(4)
     where = str(archive)
     if start == b"\x28\xb5\x2f\xfd":
-        source: Callable[[], Any] = lambda: _tar_members(pieces.joined(parts), where)  # noqa: E731
+        found = _tar_members(pieces.joined(parts), where)
+        kinds: tuple[type[Exception], ...] = (zstd().ZstdError,)
     elif start[:2] == b"PK":
-        source = lambda: _zip_members(pieces.joined(parts), where)  # noqa: E731
+        found = _zip_members(pieces.joined(parts), where)
+        # RuntimeError and NotImplementedError: what zipfile says of encryption and of versions it does not know.
+        kinds = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, UnicodeDecodeError)
     else:
         raise bad_input(f"{archive} is neither a tar.zst nor a zip.", "Name an archive that `qwen-pack export` wrote.")
-    with folder_that_appears_whole(out) as folder, closing(source()) as found:
+    with _sentences(where, kinds), folder_that_appears_whole(out) as folder, closing(found):
         known = _first(next(found, None), where)
         (folder / manifest.NAME).write_bytes(known[1])
         yield from _files(found, known[0], folder, where)
@@ -68,7 +72,8 @@ def _first(item: tuple[Member, IO[bytes]] | None, where: str) -> tuple[Manifest,
     """The manifest, which must come first: everything after it is compared with it."""
     if item is None or _inner(item[0].name) != manifest.NAME:
         raise bad_input(
-            f"{where} does not begin with the manifest of a package.", "Unpack it by other means, and let `qwen-pack verify` look at the folder."
+            f"{where} does not begin with the manifest of a package.",
+            "Unpack it by other means, and let `qwen-pack verify` look at the folder.",
         )
     member, body = item
     if member.size > _LARGEST_MANIFEST:
@@ -128,22 +133,23 @@ def _inner(name: str) -> str | None:
 
 def _tar_members(archive: IO[bytes], where: str) -> Generator[tuple[Member, IO[bytes]], None, None]:
     with reading(archive) as stream:
-        try:
-            yield from members(stream, where)
-        except zstd().ZstdError as error:
-            raise bad_input(f"{where} is damaged: {error}.", "Get it again from where it comes from.") from None
+        yield from members(stream, where)
 
 
 def _zip_members(archive: IO[bytes], where: str) -> Generator[tuple[Member, IO[bytes]], None, None]:
+    with archive, zipfile.ZipFile(archive) as file:
+        for row in file.infolist():
+            _refuse_odd(row, where)
+            with file.open(row) as body:
+                yield Member(row.filename, row.file_size, row.is_dir()), body
+
+
+@contextmanager
+def _sentences(where: str, kinds: tuple[type[Exception], ...]) -> Iterator[None]:
+    """What the libraries raise over damaged archives, while they list members or read them, as one sentence."""
     try:
-        with archive, zipfile.ZipFile(archive) as file:
-            for row in file.infolist():
-                _refuse_odd(row, where)
-                with file.open(row) as body:
-                    yield Member(row.filename, row.file_size, row.is_dir()), body
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
-        if isinstance(error, PackError):
-            raise
+        yield
+    except kinds as error:
         raise bad_input(f"{where} is damaged: {error}.", "Get it again from where it comes from.") from None
 
 
@@ -154,4 +160,6 @@ def _refuse_odd(row: zipfile.ZipInfo, where: str) -> None:
     if row.flag_bits & 0x1:
         raise bad_input(f"{where} holds an encrypted file ({row.filename!r}).", "Ask for one without a password.")
     if row.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise bad_input(f"{where} holds {row.filename!r} in a compression that is neither stored nor deflated.", "Write it with another tool.")
+        raise bad_input(
+            f"{where} holds {row.filename!r} in a compression that is neither stored nor deflated.", "Write it with another tool."
+        )
