@@ -18,7 +18,10 @@ from packager.runtime import Runtime
 from packager.stages import benchmark
 from packager.verify import verify
 
-COMPARED = ("load_s", "ttft_ms", "prefill_tps", "decode_tps", "token_ms_median", "token_ms_p95", "peak_memory_bytes")
+COMPARED = (
+    *("load_s", "ttft_ms", "prefill_tps", "prefill_128_tps", "prefill_512_tps", "decode_tps", "decode_empty_tps", "decode_full_tps"),
+    *("token_ms_median", "token_ms_p95", "token_ms_p99", "peak_memory_bytes", "proportional_memory_bytes"),
+)
 
 
 def settings_of(found: Manifest) -> dict[str, Any]:
@@ -46,12 +49,15 @@ def whole(package: Path, runtime: Runtime) -> Manifest:
     return manifest.read(package)
 
 
-def run(package: Path, runtime: Runtime) -> Generator[Event, None, dict[str, Any]]:
-    """Yield the events of the measurement and return its figures; the package is not changed."""
+def run(package: Path, runtime: Runtime, sustained_s: float = 0) -> Generator[Event, None, dict[str, Any]]:
+    """Yield the events of the measurement and return its figures; the package is not changed.
+
+    With `sustained_s` it decodes for so many seconds more and shows whether the machine throttles.
+    """
     found = whole(package, runtime)
     settings = settings_of(found)
     prompt = found.data["workload"].get("prompt") or settings["context"] // 2
-    job = benchmark(runtime.session, package / MODEL, settings, prompt)
+    job = benchmark(runtime.session, package / MODEL, settings, prompt, sustained_s)
     result = yield from run_alone(job, BuildCache().log("bench"))
     return result.value
 

@@ -21,6 +21,16 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
+def usable_cores() -> int:
+    """Cores this process may use, two threads of one core counting once."""
+    # Late: only measurements need it.
+    import psutil
+
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    logical, physical = psutil.cpu_count() or 1, psutil.cpu_count(logical=False) or 1
+    return max(1, min(allowed, round(allowed * physical / logical)))
+
+
 def installation_id() -> str:
     """A hash that tells this machine from another of the same make. It stays in the cache and goes into no package."""
     name = platform.node()

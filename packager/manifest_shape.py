@@ -29,9 +29,29 @@ def flag(value: Any) -> bool:
     return isinstance(value, bool)
 
 
+_WINDOW: Kind = dict.fromkeys(("at_s", "decode_tps", "other_cpu_cores", "cpu_mhz", "temperature_c"), number)
+
 _MEASUREMENT: Kind = {
-    **dict.fromkeys(("load_s", "ttft_ms", "prefill_tps", "decode_tps", "token_ms_median", "token_ms_p95"), number),
-    **dict.fromkeys(("peak_memory_bytes", "steady_memory_bytes", "other_cpu_cores", "spread"), number),
+    **dict.fromkeys(("load_s", "load_cold_s", "ttft_ms", "ttft_ms_p95", "ttft_ms_p99"), number),
+    **dict.fromkeys(("prefill_tps", "prefill_128_tps", "prefill_512_tps", "prefill_full_tps"), number),
+    **dict.fromkeys(("decode_tps", "decode_empty_tps", "decode_full_tps", "full_context_tokens"), number),
+    **dict.fromkeys(("token_ms_median", "token_ms_p95", "token_ms_p99", "cpu_mhz"), number),
+    **dict.fromkeys(("peak_memory_bytes", "steady_memory_bytes", "proportional_memory_bytes"), number),
+    **dict.fromkeys(("other_cpu_cores", "spread", "ttft_spread", "threads"), number),
+    "energy": {"source": text, "joules_per_token": number, "joules_per_prompt": number},
+    "sustained": {
+        **dict.fromkeys(("seconds", "first_tps", "last_tps", "ratio", "temperature_c_max"), number),
+        **dict.fromkeys(("throttled", "noisy"), flag),
+        "windows": [_WINDOW],
+    },
+    "thread_search": {
+        **dict.fromkeys(("threads", "other_cpu_cores"), number),
+        "candidates": [dict.fromkeys(("threads", "prefill_tps", "token_ms", "answer_s"), number)],
+        "noisy": flag,
+    },
+    "attempts": dict.fromkeys(("answers", "rates", "full context"), number),
+    "noisy_because": [text],
+    "left_out": [text],
     "prompt_tokens": tokens,
     "token_ms": [[number]],
     "noisy": flag,
@@ -55,6 +75,7 @@ SHAPE: dict[str, Kind] = {
         "forecast": {"decode_tps": number, "prefill_tps": number, "ttft_ms": number},
         "artifact_bytes": number,
     },
+    "errors_percent": dict.fromkeys(("artifact_bytes", "peak_memory_bytes", "ttft_ms", "prefill_tps", "decode_tps"), number),
     "measured": _MEASUREMENT,
     "measurements": [_MEASUREMENT],
     "quality": {},

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from packager import __version__, manifest, verify
+from packager import __version__, figures, manifest, verify
 from packager.budgets import verdicts
 from packager.cache import Entry
 from packager.checkpoint import Checkpoint
@@ -126,7 +126,7 @@ def _describe(
     chosen, variant, versions = plan.chosen, plan.chosen.variant, plan.versions
     artifact_bytes = sum(entry.size for entry in entries if entry.path.startswith(f"{MODEL}/"))
     text = next((entry.sha256 for entry in entries if entry.path == "chat_template.jinja"), None)
-    return {
+    data = {
         "schema": manifest.SCHEMA,
         "name": plan.name,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -157,3 +157,4 @@ def _describe(
         "tools": {"qwen-pack": __version__, "python": platform.python_version(), **versions},
         "chat_template_sha256": text,
     }
+    return {**data, "errors_percent": figures.errors_percent(data)}

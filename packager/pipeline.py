@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from packager import package, shelf, stages
+from packager import harness, package, shelf, stages
 from packager.cache import BuildCache, Entry, key_of
 from packager.errors import PackError, from_foreign
 from packager.events import Event, StageFailed, StageFinished, StageMemory, StageNote, StageProgress, StageStarted
@@ -45,7 +45,7 @@ def run(plan: Plan, cache: BuildCache | None = None) -> Generator[Event, None, P
     yield from _announce("package")
     started = time.monotonic()
     with _failures("package") as failed:
-        build_key = stages.package_key(plan, convert, measure)
+        build_key = stages.package_key(plan, convert, measure, measured)
         finished = package.reuse(plan.out, build_key)
         cached = finished is not None
         if finished is None:
@@ -98,7 +98,11 @@ def _stage(cache: BuildCache, job: Job) -> _Events:
 
 
 def _child(job: Job, arguments: dict[str, Any], log: Path) -> Generator[Event, None, JobResult]:
-    work = run_job(job.job, arguments, log, job.env, watch=True, niceness=0 if job.stage == "measure" else _NICENESS)
+    # What is measured runs as it will run later; everything else leaves the machine to others.
+    if job.stage == "measure":
+        work = harness.run(job.job, arguments, log, job.env, watch=True)
+    else:
+        work = run_job(job.job, arguments, log, job.env, watch=True, niceness=_NICENESS)
     try:
         while True:
             try:

@@ -29,6 +29,7 @@ class Plan:
     """What will be built: the chosen candidate, everything that was rejected for it, where the weights come from.
 
     `enforced` names the budgets that fail the build when the measurement misses them; the others are reported.
+    `sustained_s` seconds of decoding without a pause show whether the machine throttles.
     """
 
     target: Target
@@ -39,6 +40,7 @@ class Plan:
     source: Source
     out: Path
     enforced: frozenset[str] = frozenset()
+    sustained_s: float = 0
 
     @cached_property
     def name(self) -> str:

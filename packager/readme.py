@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from packager.budgets import quantity, sentence, verdicts
+from packager import figures
+from packager.budgets import sentence, verdicts
 from packager.plan import Plan
 from packager.units import human_bytes
 
@@ -24,8 +25,15 @@ def package_readme(plan: Plan, artifact_bytes: int, measured: dict[str, Any]) ->
     )
     licence = chosen.variant.license or "not stated by the catalogue; see the model's own page"
     memory = f", {human_bytes(machine['memory_bytes'])} of memory" if machine["memory_bytes"] else ""
-    noisy = " (noisy: other programs used the processor, or the trials differ widely)" if measured["noisy"] else ""
-    ttft = quantity(measured["ttft_ms"], "ms"), quantity(chosen.forecast.ttft_ms, "ms")
+    noise = figures.noise(measured)
+    predicted = {
+        "footprint": chosen.footprint.as_dict(),
+        "forecast": chosen.forecast.as_dict(),
+        "artifact_bytes": chosen.artifact_bytes,
+    }
+    rows = figures.rows({"artifact_bytes": artifact_bytes, "predicted": predicted, "measured": measured})
+    lines = "\n".join(f"| {row.label} | {row.texts()[1]} | {row.texts()[0]} | {row.texts()[2]} |" for row in rows)
+    left_out = "".join(f"* left out: {text}\n" for text in measured["left_out"])
     return f"""# {plan.name}
 
 {_DUMMY if plan.source.kind == "dummy" else ""}{chosen.variant.repo_id} as `{chosen.recipe.id}` for {plan.target.name}, \
@@ -36,18 +44,13 @@ Licence of the weights: {licence}.
 
 ## Measured
 
-On {measured["measured_at"][:10]}, on {machine["processor"]}, {machine["cores"]} cores{memory}{noisy}:
+On {measured["measured_at"][:10]}, on {machine["processor"]}, {machine["cores"]} cores{memory}{", " + noise if noise else ""}:
 
-| | measured | predicted for {plan.target.name} |
-| --- | ---: | ---: |
-| model files | {human_bytes(artifact_bytes)} | {human_bytes(chosen.artifact_bytes)} |
-| peak memory | {human_bytes(measured["peak_memory_bytes"])} | {human_bytes(chosen.footprint.peak)} |
-| time to the first token, prompt of {measured["prompt_tokens"]} | {ttft[0]} | {ttft[1]} |
-| prefill | {quantity(measured["prefill_tps"], "tok/s")} | {quantity(chosen.forecast.prefill_tps, "tok/s")} |
-| decode | {quantity(measured["decode_tps"], "tok/s")} | {quantity(chosen.forecast.decode_tps, "tok/s")} |
-| token latency, median and P95 | {measured["token_ms_median"]:.1f} / {measured["token_ms_p95"]:.1f} ms | |
+| | measured | predicted for {plan.target.name} | error |
+| --- | ---: | ---: | ---: |
+{lines}
 
-{budget_rows}
+{left_out}{budget_rows}
 Every file with its size and sha256 stands in `manifest.json`; `qwen-pack verify` compares.
 
 ## Run

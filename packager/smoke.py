@@ -1,45 +1,47 @@
 """The smoke benchmark: one loaded model, fresh prompts, greedy decoding, every token's time kept.
 
-`measure` is a job for a child process; the session class of the runtime reaches it by its dotted name.
+`measure` is a job for a child process; the session class of the runtime reaches it by its dotted name. A whole measurement,
+with the threads found first, is `packager.harness.run`.
 """
 
 from __future__ import annotations
 
-import itertools
-import os
-import random
 import statistics
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from packager.errors import ExitCode, PackError, bad_input
+from packager import noise, sustained
+from packager.errors import ExitCode, PackError
+from packager.gauges import clock, energy
+from packager.gauges.memory import proportional_bytes
 from packager.machine import describe_machine
+from packager.noise import Attempt, calm
 from packager.process import peak_resident_bytes, resident_bytes, resolve
 from packager.runtime import Report, Session
+from packager.trials import Trial, answer, prompt_ids, quartile_spread, summary
 
-VERSION = 3
+__all__ = ["NEW_TOKENS", "REPEATS", "VERSION", "Trial", "measure", "prompt_ids", "summary"]
+
+VERSION = 4
 """Raised when the same artifact would give other figures: cached measurements of older versions are not used."""
 
 NEW_TOKENS = 64
-REPEATS = 3
+REPEATS = 5
+_LEAST_REPEATS, _LEAST_TOKENS = 3, 16
 
-_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+PROMPTS = (128, 512)
+"""Prompt lengths whose prefill every measurement tells, so that packages for different workloads can be compared."""
 
-# Half a core taken by others, or a fifth between the fastest and the slowest trial, moves a median further than
-# the figures are meant to be read: beyond either the measurement is marked noisy.
-_BUSY_CORES = 0.5
-_WIDE_SPREAD = 0.2
+_RATE_REPEATS = 3
+_EMPTY_PROMPT, _EMPTY_TOKENS = 8, 32
+_FULL_TOKENS = 24
+_CHECK_PROMPT, _CHECK_TOKENS = 128, 16
 
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """One answer: seconds to the first token, and seconds between the tokens after it."""
-
-    ttft_s: float
-    gaps_s: tuple[float, ...]
-    tokens: tuple[int, ...]
+# A measurement is worth a minute of anybody's time, not an hour: what would take longer is shortened, and said.
+_ANSWERS_S = 60.0
+_FILL_S = 15.0
 
 
 def measure(
@@ -52,134 +54,146 @@ def measure(
     new_tokens: int,
     repeats: int,
     seed: int = 1,
+    thorough: bool = False,
+    attempts: int = 1,
+    sustained_s: float = 0,
 ) -> dict[str, Any]:
-    """Measure a model; see `summary` for the fields.
+    """Measure a model; see `packager.trials.summary` for the figures of its answers.
 
-    The first prompt is answered twice to see that greedy decoding repeats itself; every other prompt is new,
-    so no prefix cache can shorten the time to the first token. Times hold the engine's own work only.
+    An answer is the workload's prompt and `new_tokens` tokens, so `decode_tps` is the rate behind that prompt. With
+    `thorough` come the rates of other lengths: prefill of 128 and 512 tokens, decoding in an empty and in a full context.
+    What is noisy is measured again, `attempts` times at most. Every prompt is new, so no prefix cache can shorten the time
+    to the first token; one alone is answered twice, at the beginning and at the end, to see that greedy decoding repeats itself.
     """
     make = resolve(session)  # which imports the engine: no part of loading a model
-    busy_before = _other_cpu_seconds()
-    started = time.monotonic()
     loading = time.perf_counter()
     model: Session = make(artifact, settings)
     load_s = time.perf_counter() - loading
     report.note(f"loaded in {load_s:.1f} s")
-    total = repeats + 2
+    # After the engine: a GPU has a counter of its own.
+    meter = energy.meter(gpu=getattr(model, "runs_on", "cpu") != "cpu")
+    run = _Run(report, model, int(settings["context"]), prompt_tokens, seed, meter)
     try:
-        prompts = [prompt_ids(model, prompt_tokens, seed + number) for number in range(repeats + 1)]
-        _trial(model, prompts[0][: max(1, prompt_tokens // 8)], 4)
-        report.progress(1, total, "answers")
-        trials = []
-        for number, prompt in enumerate(prompts[1:], 1):
-            trials.append(_trial(model, prompt, new_tokens))
-            report.progress(number + 1, total, "answers")
-        again = _trial(model, prompts[1], new_tokens)
-        report.progress(total, total, "answers")
-        steady = resident_bytes()
+        check = run.prompt(min(_CHECK_PROMPT, prompt_tokens))
+        checked = answer(model, check, min(_CHECK_TOKENS, new_tokens))
+        new_tokens = run.shortened(new_tokens, repeats, statistics.median(checked.gaps_s) if checked.gaps_s else 0.0)
+        parts: dict[str, list[Attempt[Any]]] = {"answers": calm(lambda: run.answers(new_tokens, repeats), attempts, report.note)}
+        figures, trials = parts["answers"][0].figures
+        megahertz = clock.megahertz()
+        if thorough:
+            parts["rates"] = calm(run.rates, min(2, attempts), report.note)
+            parts["full context"] = calm(lambda: (run.full(figures["prefill_tps"]), 0.0), 1)
+        again = answer(model, check, min(_CHECK_TOKENS, new_tokens))
+        steady, proportional = resident_bytes(), proportional_bytes()
+        long_run = run.sustained(sustained_s) if sustained_s else None
     finally:
+        if meter:
+            meter.close()
         model.close()
-    if again.tokens != trials[0].tokens:
+    if again.tokens != checked.tokens[: len(again.tokens)]:
         raise PackError(
             "Greedy decoding gave two different answers to one prompt.", "The engine or the artifact is broken.", ExitCode.BUDGET
         )
-    elapsed = time.monotonic() - started
-    busy_after = _other_cpu_seconds()
-    others = None if busy_before is None or busy_after is None else max(0.0, busy_after - busy_before) / elapsed
-    figures = summary(trials, prompt_tokens, new_tokens)
+    decoded, decode_j, prompt_j = (sum(values) for values in zip(*((len(t.gaps_s), t.decode_j, t.prompt_j) for t in trials), strict=True))
     return {
         "load_s": load_s,
         **figures,
+        **(parts["rates"][0].figures if thorough else {}),
+        **(parts["full context"][0].figures if thorough else {}),
+        "sustained": long_run,
+        "energy": energy.spent(meter, decoded, len(trials), decode_j, prompt_j),
         "peak_memory_bytes": peak_resident_bytes(),
         "steady_memory_bytes": steady,
+        "proportional_memory_bytes": proportional,
         "deterministic": True,
-        "threads": getattr(model, "threads", settings.get("threads")),
+        "threads": getattr(model, "threads", None) or settings.get("threads"),
+        "cpu_mhz": megahertz,
         "machine": describe_machine(),
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "other_cpu_cores": others,
-        "noisy": figures["spread"] > _WIDE_SPREAD or (others or 0.0) > _BUSY_CORES,
+        **noise.verdict(parts),
+        "left_out": run.left_out,
     }
 
 
-def summary(trials: list[Trial], prompt_tokens: int, new_tokens: int) -> dict[str, Any]:
-    """What the trials say: medians over trials for rates, over all tokens for latencies.
+class _Run:
+    """The parts of a measurement of one loaded model; `left_out` says in words what they left out and why."""
 
-    `prefill_tps` divides the prompt by the whole time to the first token, so it holds one decoding step too.
-    `token_ms` keeps every time between two tokens, one list per trial.
-    `spread` is the distance between the fastest and the slowest trial's decode rate, as part of the median.
-    """
-    gaps = sorted(gap for trial in trials for gap in trial.gaps_s)
-    decode = [len(trial.gaps_s) / sum(trial.gaps_s) for trial in trials]
-    ttft = statistics.median(trial.ttft_s for trial in trials)
-    median = statistics.median(decode)
-    return {
-        "prompt_tokens": prompt_tokens,
-        "new_tokens": new_tokens,
-        "repeats": len(trials),
-        "ttft_ms": ttft * 1000,
-        "prefill_tps": prompt_tokens / ttft,
-        "decode_tps": median,
-        "token_ms_median": statistics.median(gaps) * 1000,
-        "token_ms_p95": percentile(gaps, 0.95) * 1000,
-        "token_ms": [[round(gap * 1000, 3) for gap in trial.gaps_s] for trial in trials],
-        "spread": (max(decode) - min(decode)) / median,
-    }
+    def __init__(self, report: Report, model: Session, context: int, prompt_tokens: int, seed: int, meter: energy.Meter | None) -> None:
+        self._report, self._model, self._context, self._prompt_tokens = report, model, context, prompt_tokens
+        self._seed, self._meter = seed, meter
+        self.left_out: list[str] = []
 
+    def prompt(self, count: int) -> list[int]:
+        """A prompt that no engine has seen in this measurement."""
+        self._seed += 1
+        return prompt_ids(self._model, count, self._seed - 1)
 
-def percentile(ordered: list[float], share: float) -> float:
-    """The value below which `share` of the sorted values lie, interpolated between neighbours."""
-    position = share * (len(ordered) - 1)
-    low = int(position)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (ordered[high] - ordered[low]) * (position - low)
+    def shortened(self, new_tokens: int, repeats: int, gap_s: float) -> int:
+        """Tokens of an answer that this machine can give `repeats` times in a bearable time."""
+        if new_tokens * repeats * gap_s <= _ANSWERS_S:
+            return new_tokens
+        fewer = min(new_tokens, max(_LEAST_TOKENS, int(_ANSWERS_S / repeats / gap_s)))
+        if fewer < new_tokens:
+            self.left_out.append(f"answers of {fewer} tokens instead of {new_tokens}: one takes {gap_s:.2g} s")
+        return fewer
 
+    def answers(self, new_tokens: int, repeats: int) -> tuple[tuple[dict[str, Any], list[Trial]], float]:
+        """Answers to the workload's prompt: figures and trials, and their spread."""
+        trials: list[Trial] = []
+        began = time.monotonic()
+        while len(trials) < repeats:
+            trials.append(answer(self._model, self.prompt(self._prompt_tokens), new_tokens, self._meter))
+            self._report.progress(len(trials), repeats, "answers")
+            spent = time.monotonic() - began
+            if _LEAST_REPEATS <= len(trials) < repeats and spent * repeats / len(trials) > 2 * _ANSWERS_S:
+                said = f"{len(trials)} answers instead of {repeats}: one takes {spent / len(trials):.0f} s"
+                self.left_out += [said] if said not in self.left_out else []
+                break
+        figures = summary(trials, self._prompt_tokens, new_tokens)
+        return (figures, trials), max(figures["spread"], figures["ttft_spread"])
 
-def prompt_ids(model: Session, count: int, seed: int) -> list[int]:
-    """Exactly `count` token ids of made-up words, another text for every seed from the first word on."""
-    words = random.Random(seed)
-    ids: list[int] = []
-    while len(ids) < count:
-        text = " ".join("".join(words.choices(_LETTERS, k=words.randint(2, 9))) for _ in range(count))
-        more = model.encode(text)
-        if not more:
-            raise bad_input(
-                "The tokenizer of the artifact makes no tokens of words.", "Build it again from a checkpoint with its own tokenizer."
-            )
-        ids += more
-    return ids[:count]
+    def rates(self) -> tuple[dict[str, Any], float]:
+        """Prefill of the standard lengths, and decoding in an empty context: figures, and the spread of the latter."""
+        figures: dict[str, Any] = {}
+        for length in PROMPTS:
+            name = f"prefill_{length}_tps"
+            figures[name] = None
+            if length + 1 > self._context:
+                self._leave_out(f"prefill of {length} tokens: the context has {self._context}")
+                continue
+            times = [answer(self._model, self.prompt(length), 1).ttft_s for _ in range(_RATE_REPEATS)]
+            figures[name] = length / statistics.median(times)
+            self._report.note(f"prefill of {length} tokens: {figures[name]:.0f} tok/s")
+        tokens = min(_EMPTY_TOKENS, max(2, self._context // 4))
+        start = min(_EMPTY_PROMPT, self._context - tokens)
+        trials = [answer(self._model, self.prompt(start), tokens) for _ in range(_RATE_REPEATS)]
+        decode = sorted(len(trial.gaps_s) / sum(trial.gaps_s) for trial in trials)
+        figures["decode_empty_tps"] = statistics.median(decode)
+        return figures, quartile_spread(decode)
 
+    def full(self, prefill_tps: float) -> dict[str, Any]:
+        """Decoding at the end of the workload's context, filled as far as it takes a bearable time."""
+        tokens = min(_FULL_TOKENS, max(2, self._context // 4))
+        wanted = self._context - tokens
+        filled = min(wanted, max(self._prompt_tokens, int(prefill_tps * _FILL_S)))
+        if filled < wanted:
+            text = f"decoding with {filled} tokens in the context of {self._context}"
+            self._leave_out(f"{text}: filling it takes more than {wanted / prefill_tps:.0f} s here")
+        self._report.note(f"filling the context with {filled} tokens")
+        trial = answer(self._model, self.prompt(filled), tokens)
+        return {
+            "decode_full_tps": 1 / statistics.median(trial.gaps_s),
+            "full_context_tokens": filled,
+            "prefill_full_tps": filled / trial.ttft_s,
+        }
 
-def _trial(model: Session, prompt: list[int], new_tokens: int) -> Trial:
-    stamps: list[float] = []
-    tokens: list[int] = []
+    def sustained(self, seconds: float) -> dict[str, Any]:
+        """See packager.sustained.run."""
+        start = min(_EMPTY_PROMPT, self._context // 2)
+        room = max(2, min(256, self._context - start))
+        progress: Callable[[int, int], None] = lambda done, total: self._report.progress(done, total, "windows")  # noqa: E731
+        return sustained.run(self._model, self.prompt(start), room, seconds, progress)
 
-    def on_token(token: int) -> None:
-        stamps.append(time.perf_counter())
-        tokens.append(token)
-
-    start = time.perf_counter()
-    model.generate(prompt, new_tokens, on_token, stop=False)
-    if len(tokens) != new_tokens:
-        raise bad_input(f"The engine returned {len(tokens)} tokens instead of {new_tokens}.", "The artifact is broken: build it again.")
-    return Trial(stamps[0] - start, tuple(b - a for a, b in itertools.pairwise(stamps)), tuple(tokens))
-
-
-def _other_cpu_seconds() -> float | None:
-    """Processor seconds that everybody but this process has used since the machine started; None where nobody tells."""
-    try:
-        with open("/proc/stat") as stat:
-            busy = busy_ticks(stat.readline())
-    except (OSError, ValueError, IndexError):
-        return None
-    own = os.times()
-    return busy / os.sysconf("SC_CLK_TCK") - own.user - own.system
-
-
-def busy_ticks(line: str) -> int:
-    """Ticks in which the cores of a `cpu` line of Linux's /proc/stat were not free for us.
-
-    user, nice, system, irq, softirq, and steal: the time in which the host of a virtual machine ran other guests on
-    them. Not idle and iowait; guest and guest_nice are counted in user and nice already. Source: proc_stat(5).
-    """
-    fields = [int(field) for field in line.split()[1:]]
-    return sum(fields[index] for index in (0, 1, 2, 5, 6, 7))
+    def _leave_out(self, text: str) -> None:
+        if text not in self.left_out:
+            self.left_out.append(text)

@@ -11,6 +11,7 @@ from packager import __version__, manifest, sources
 from packager.cache import BuildCache, Entry, key_of
 from packager.errors import PackError
 from packager.machine import describe_machine, installation_id
+from packager.noise import ATTEMPTS
 from packager.smoke import NEW_TOKENS, REPEATS
 from packager.smoke import VERSION as SMOKE_VERSION
 
@@ -61,13 +62,16 @@ def convert(plan: Plan, fetched: Entry) -> Job:
 def measure(plan: Plan, converted: Entry, artifact: Job) -> Job:
     """The smoke benchmark of what `artifact` left; its figures hold for this one machine."""
     settings = {"context": plan.workload.context, "kv": plan.chosen.recipe.kv, "threads": None}
-    job = benchmark(plan.runtime.session, converted.folder / "out", settings, plan.workload.prompt)
+    job = benchmark(plan.runtime.session, converted.folder / "out", settings, plan.workload.prompt, plan.sustained_s)
     here = {"machine": describe_machine(), "installation": installation_id()}
     return replace(job, key=key_of({**job.arguments, "artifact": artifact.key, "smoke": SMOKE_VERSION, **here}))
 
 
-def benchmark(session: str, artifact: Path, settings: dict[str, Any], prompt: int) -> Job:
-    """The smoke benchmark of an artifact: with the workload's own prompt length, as far as the context of the settings holds it."""
+def benchmark(session: str, artifact: Path, settings: dict[str, Any], prompt: int, sustained_s: float = 0) -> Job:
+    """The smoke benchmark of an artifact: with the workload's own prompt length, as far as the context of the settings holds it.
+
+    `sustained_s` seconds of decoding without a pause come behind it.
+    """
     context = settings["context"]
     new_tokens = min(NEW_TOKENS, max(2, context // 4))
     arguments = {
@@ -77,13 +81,17 @@ def benchmark(session: str, artifact: Path, settings: dict[str, Any], prompt: in
         "prompt_tokens": max(1, min(prompt, context - new_tokens)),
         "new_tokens": new_tokens,
         "repeats": REPEATS,
+        "thorough": True,
+        "attempts": ATTEMPTS,
+        "sustained_s": sustained_s,
     }
     return Job("measure", "packager.smoke:measure", arguments, needs_out=False)
 
 
-def package_key(plan: Plan, artifact: Job, measurement: Job) -> str:
-    """The key that a package keeps, by which the same build finds it again."""
-    return key_of({"convert": artifact.key, "measure": measurement.key, "plan": plan.as_dict()})
+def package_key(plan: Plan, artifact: Job, measurement: Job, measured: Entry) -> str:
+    """The key that a package keeps, by which the same build finds it again: with these figures, not with earlier ones."""
+    measured_at = measured.facts.get("measured_at")
+    return key_of({"convert": artifact.key, "measure": measurement.key, "measured_at": measured_at, "plan": plan.as_dict()})
 
 
 def checkpoint_of(fetched: Entry) -> Path:
@@ -92,9 +100,12 @@ def checkpoint_of(fetched: Entry) -> Path:
 
 
 def look_up(cache: BuildCache, job: Job) -> Entry | None:
-    """What the stage left when it ran before; None when it must run, also because its files lay outside our cache and are gone."""
+    """What the stage left when it ran before; None when it must run.
+
+    Also because its files lay outside our cache and are gone, or because it measured on a busy machine, which may be idle now.
+    """
     entry = cache.look_up(job.stage, job.key) if job.key else None
-    if entry is not None and "folder" in entry.facts and not checkpoint_of(entry).is_dir():
+    if entry is not None and (entry.facts.get("noisy") or ("folder" in entry.facts and not checkpoint_of(entry).is_dir())):
         cache.drop(entry)
         return None
     return entry
@@ -115,6 +126,7 @@ def cached(plan: Plan, cache: BuildCache) -> frozenset[str]:
             if converted is not None:
                 found.append("convert")
                 measurement = measure(plan, converted, artifact)
-                if manifest.read(plan.out).data.get("build_key") == package_key(plan, artifact, measurement):
+                measured = look_up(cache, measurement)
+                if measured and manifest.read(plan.out).data.get("build_key") == package_key(plan, artifact, measurement, measured):
                     found.append("package")
     return frozenset(found)

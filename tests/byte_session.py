@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 
 class ByteSession:
@@ -41,5 +42,72 @@ class FickleSession(ByteSession):
     """Never answers the same twice."""
 
     def generate(self, prompt: Sequence[int], max_new_tokens: int, on_token: Callable[[int], None], *, stop: bool = True) -> list[int]:
-        self._answer = self._answer[::-1]
+        self._answer = bytes([self._answer[0] + 1]) + self._answer[1:]
         return super().generate(prompt, max_new_tokens, on_token, stop=stop)
+
+
+class Recorder(ByteSession):
+    """Keeps itself where a test finds it."""
+
+    latest: ClassVar[ByteSession]
+
+    def __init__(self, artifact: str, settings: dict[str, Any]) -> None:
+        super().__init__(artifact, settings)
+        Recorder.latest = self
+
+
+class Clock:
+    """A clock that a test turns: `time` as packager.trials and packager.smoke see it."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    monotonic = perf_counter
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+CLOCK = Clock()
+
+
+class Sluggish(ByteSession):
+    """A machine that takes 10 ms for a token of a prompt and a second for one of an answer, by a clock of its own."""
+
+    def generate(self, prompt: Sequence[int], max_new_tokens: int, on_token: Callable[[int], None], *, stop: bool = True) -> list[int]:
+        CLOCK.sleep(0.01 * len(prompt) - 1)
+
+        def later(token: int) -> None:
+            CLOCK.sleep(1)
+            on_token(token)
+
+        return super().generate(prompt, max_new_tokens, later, stop=stop)
+
+
+class Steady(ByteSession):
+    """A token every two milliseconds."""
+
+    def generate(self, prompt: Sequence[int], max_new_tokens: int, on_token: Callable[[int], None], *, stop: bool = True) -> list[int]:
+        def later(token: int) -> None:
+            time.sleep(0.002)
+            on_token(token)
+
+        return super().generate(prompt, max_new_tokens, later, stop=stop)
+
+
+class Threaded(ByteSession):
+    """Faster with one thread than with more; its artifact may be any file."""
+
+    def __init__(self, artifact: str, settings: dict[str, Any]) -> None:
+        super().__init__("abc", settings)
+        self.threads = settings["threads"]
+
+    def generate(self, prompt: Sequence[int], max_new_tokens: int, on_token: Callable[[int], None], *, stop: bool = True) -> list[int]:
+        def later(token: int) -> None:
+            time.sleep(0.001 if self.threads == 1 else 0.004)
+            on_token(token)
+
+        return super().generate(prompt, max_new_tokens, later, stop=stop)

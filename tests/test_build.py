@@ -20,6 +20,7 @@ import pytest
 from packager.cli import main
 from packager.errors import ExitCode
 from packager.verify import verify
+from tests.calm import calm
 from tests.conftest import REPOSITORY
 from tests.make_checkpoint import write_tiny
 
@@ -39,6 +40,7 @@ def built(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     folder = tmp_path_factory.mktemp("built")
     run = command("build", *FLAGS, "--weights", str(checkpoint), "--out", str(folder / "package"), cache=folder / "cache")
     assert run.returncode == 0, run.stderr
+    calm(folder / "cache")
     return folder / "package", folder / "cache"
 
 
@@ -86,6 +88,14 @@ def test_a_package_holds_the_model_its_papers_and_a_whole_manifest(built: tuple[
     assert len(manifest["chat_template_sha256"]) == 64
     for key in ("load_s", "ttft_ms", "prefill_tps", "decode_tps", "token_ms_median", "token_ms_p95", "peak_memory_bytes"):
         assert manifest["measured"][key] > 0, key
+    for key in ("ttft_ms_p99", "token_ms_p99", "prefill_128_tps", "decode_empty_tps", "decode_full_tps", "steady_memory_bytes"):
+        assert manifest["measured"][key] > 0, key
+    assert manifest["measured"]["repeats"] == 5
+    assert manifest["measured"]["full_context_tokens"] == 256 - 24
+    search = manifest["measured"]["thread_search"]
+    assert manifest["measured"]["threads"] == search["threads"] in [row["threads"] for row in search["candidates"]]
+    for key, error in manifest["errors_percent"].items():
+        assert error is not None, key
     assert manifest["measured"]["deterministic"] is True
     assert manifest["predicted"]["footprint"]["total"] > 0
     assert all({"rule", "limit", "measured", "passed", "enforced"} <= row.keys() for row in manifest["verdicts"])
@@ -107,6 +117,19 @@ def test_the_same_build_again_is_cached_in_every_stage(built: tuple[Path, Path],
     assert run.returncode == 0
     assert run.stderr.count("cached") == 4
     assert (package / "manifest.json").read_bytes() == before
+
+
+def test_a_measurement_that_was_noisy_is_made_again_by_the_same_build_and_goes_into_the_package(
+    built: tuple[Path, Path], package: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    cache = Path(shutil.copytree(built[1], tmp_path / "cache"))
+    calm(cache, noisy=True)
+    before = json.loads((package / "manifest.json").read_text())["measured"]["measured_at"]
+    run = command("build", *FLAGS, "--weights", str(checkpoint), "--out", str(package), cache=cache)
+    assert run.returncode == 0, run.stderr
+    assert run.stderr.count("cached") == 2
+    assert json.loads((package / "manifest.json").read_text())["measured"]["measured_at"] > before
+    assert verify(package) == []
 
 
 def test_json_is_one_object_on_stdout_and_narration_stays_on_stderr(built: tuple[Path, Path], checkpoint: Path) -> None:
@@ -294,8 +317,13 @@ def test_a_piped_build_says_one_line_per_fact(built: tuple[Path, Path], checkpoi
 
 
 def test_the_documentation_names_every_field_of_the_manifest(built: tuple[Path, Path]) -> None:
-    page = (REPOSITORY / "docs" / "manifest.md").read_text().split("## Commands")[0]
-    named = {
-        name for row in page.splitlines() if row.startswith("| `") for name in re.findall(r"`([a-z0-9_]+)(?:\[\])?`", row.split("|")[1])
-    }
-    assert named == json.loads((built[0] / "manifest.json").read_text()).keys()
+    page, measurement = (REPOSITORY / "docs" / "manifest.md").read_text().split("## Commands")[0].split("## A measurement")
+
+    def named(text: str) -> set[str]:
+        rows = (row.split("|")[1] for row in text.splitlines() if row.startswith("| `"))
+        return {name for row in rows for name in re.findall(r"`([a-z0-9_]+)(?:\[\])?`", row)}
+
+    manifest = json.loads((built[0] / "manifest.json").read_text())
+    assert named(page) == manifest.keys()
+    told = set(re.findall(r"`([a-z0-9_]+)(?:\[\])?`", measurement))
+    assert manifest["measured"].keys() - {"seconds", "peak_bytes"} <= told

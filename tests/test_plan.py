@@ -9,10 +9,12 @@ import pytest
 
 from packager import pipeline, plan
 from packager.errors import ExitCode, PackError
+from packager.paths import cache_dir
 from packager.plan import Plan, check, problems
 from packager.planner import make_plan
 from packager.workload import merge
 from targets import registry
+from tests.calm import calm
 from tests.make_checkpoint import write_tiny
 from tests.make_package import write_package
 
@@ -103,6 +105,7 @@ def test_what_cache_and_package_need_of_one_disk_adds_up(usable: Plan, monkeypat
 def test_what_is_in_the_cache_needs_neither_disk_nor_memory_again(usable: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in pipeline.run(usable):
         pass
+    calm(cache_dir())
     monkeypatch.setattr(plan, "free_bytes", lambda path: 0)
     assert problems(usable, available_memory=1) == []
     elsewhere = replace(usable, out=tmp_path / "elsewhere")
@@ -121,6 +124,7 @@ def test_a_measurement_of_another_machine_of_the_same_make_is_not_taken_over(
         return {event.stage: event.cached for event in events if isinstance(event, pipeline.StageFinished)}
 
     assert set(cached().values()) == {False}
+    calm(cache_dir())
     assert set(cached().values()) == {True}
     monkeypatch.setattr(pipeline.stages, "installation_id", lambda: "another")
     assert cached() == {"fetch": True, "convert": True, "measure": False, "package": False}

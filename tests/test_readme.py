@@ -118,5 +118,5 @@ def test_a_command_of_the_readme_works(
     assert done.returncode == 0, done.stderr
     assert done.stdout
     if line.startswith("qwen-pack build"):
-        # The same bytes from wherever: what was converted and measured once is not done again.
-        assert done.stderr.count("cached") >= 2
+        # The same bytes from wherever: what was converted once is not done again.
+        assert done.stderr.count("cached") >= 1

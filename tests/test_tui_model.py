@@ -186,7 +186,7 @@ def test_points_of_candidates_are_those_that_fit_with_the_limits_they_were_held_
 
 def test_figures_stand_beside_their_prediction_with_the_distance() -> None:
     by_label = {row.label: row for row in figures.figures(data.package().manifest.data)}
-    assert by_label["decode"].off == "-4 %"
+    assert by_label["decode"].off == "+5 %"
     assert by_label["load"].predicted == "" and by_label["load"].measured == "1.4 s"
     assert len(figures.token_times(data.package().manifest.data)) == 3
     assert figures.token_times(data.package(tokens=False).manifest.data) == []

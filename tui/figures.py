@@ -5,47 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from packager.budgets import quantity, sentence
+from packager import figures as core
+from packager.budgets import sentence
 from packager.manifest import Manifest
 from packager.units import human_bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One line: predicted and measured as text (empty where there is none), and the ratio measured / predicted."""
+    """One line as text, empty where there is none: predicted, measured, and how far the prediction lies above it (`+12 %`)."""
 
     label: str
     predicted: str
     measured: str
-    ratio: float | None = None
-
-    @property
-    def off(self) -> str:
-        """How far the measurement lies from the prediction: `+12 %`."""
-        return "" if self.ratio is None else f"{(self.ratio - 1) * 100:+.0f} %"
+    off: str = ""
 
 
 def figures(data: dict[str, Any]) -> list[Figure]:
     """The rows of a package's manifest; what is not there is left out."""
-    predicted, measured = data.get("predicted") or {}, data.get("measured") or {}
-    footprint, forecast = predicted.get("footprint") or {}, predicted.get("forecast") or {}
-    prompt = measured.get("prompt_tokens")
-    rows = [
-        ("model files", predicted.get("artifact_bytes"), data.get("artifact_bytes"), "B"),
-        ("peak memory", footprint.get("peak"), measured.get("peak_memory_bytes"), "B"),
-        ("decode", forecast.get("decode_tps"), measured.get("decode_tps"), "tok/s"),
-        ("prefill", forecast.get("prefill_tps"), measured.get("prefill_tps"), "tok/s"),
-        (f"first token, {prompt} tokens" if prompt else "first token", forecast.get("ttft_ms"), measured.get("ttft_ms"), "ms"),
-        ("token, median", None, measured.get("token_ms_median"), "ms"),
-        ("token, P95", None, measured.get("token_ms_p95"), "ms"),
-        ("load", None, measured.get("load_s"), "s"),
-    ]
-    return [_figure(label, before, after, unit) for label, before, after, unit in rows if before is not None or after is not None]
-
-
-def _figure(label: str, before: float | None, after: float | None, unit: str) -> Figure:
-    ratio = after / before if before and after is not None else None
-    return Figure(label, "" if before is None else quantity(before, unit), "" if after is None else quantity(after, unit), ratio)
+    return [Figure(row.label, *row.texts()) for row in core.rows(data) if row.main]
 
 
 def verdicts(data: dict[str, Any]) -> list[tuple[bool, str]]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from packager.cli.options import workload_from, workload_options
+from packager.cli.options import sustained_option, workload_from, workload_options
 from packager.cli.output import emit_json, emit_table, json_option, narrate
 from packager.errors import ExitCode, PackError
 
@@ -26,6 +27,7 @@ _ENFORCED = {"min_decode_tps": "decode", "max_ttft_ms": "ttft"}
 @click.option(
     "--out", type=click.Path(path_type=Path), metavar="DIR", help="The folder that becomes the package; its own name, here, by default."
 )
+@sustained_option
 @click.option("--offline", is_flag=True, help="Use what the hub's cache holds; never ask the network.")
 @workload_options
 @json_option
@@ -37,6 +39,7 @@ def command(
     revision: str | None,
     out: Path | None,
     offline: bool,
+    sustained: float,
     as_json: bool,
     **flags: Any,
 ) -> int:
@@ -66,6 +69,7 @@ def command(
         out=out,
         enforced=frozenset(rule for flag, rule in _ENFORCED.items() if flags.get(flag) is not None),
     )
+    plan = replace(plan, sustained_s=sustained)
     check(plan, machine.memory().available)
     narrate(f"{plan.name}: {plan.why()}")
     try:
@@ -88,27 +92,22 @@ def command(
 
 def show(package: Package) -> None:
     """The result table: predicted beside measured, then the budgets."""
-    from packager.budgets import quantity, sentence
+    from packager import figures
+    from packager.budgets import sentence
+    from packager.cli.bench import narrate_long_run
 
     data = package.manifest.data
-    measured, footprint, forecast = data["measured"], data["predicted"]["footprint"], data["predicted"]["forecast"]
-    rows = [
-        ("model files", quantity(data["predicted"]["artifact_bytes"], "B"), quantity(data["artifact_bytes"], "B")),
-        ("peak memory", quantity(footprint["peak"], "B"), quantity(measured["peak_memory_bytes"], "B")),
-        (f"first token, prompt {measured['prompt_tokens']}", quantity(forecast["ttft_ms"], "ms"), quantity(measured["ttft_ms"], "ms")),
-        ("prefill", quantity(forecast["prefill_tps"], "tok/s"), quantity(measured["prefill_tps"], "tok/s")),
-        ("decode", quantity(forecast["decode_tps"], "tok/s"), quantity(measured["decode_tps"], "tok/s")),
-        ("token latency, median", "", quantity(measured["token_ms_median"], "ms")),
-        ("token latency, P95", "", quantity(measured["token_ms_p95"], "ms")),
-        ("load", "", quantity(measured["load_s"], "s")),
-    ]
-    columns = ("", f"predicted for {data['target']}", "measured here")
-    emit_table(data["name"], columns, rows, right=columns[1:])
+    measured = data["measured"]
+    columns = ("", f"predicted for {data['target']}", "measured here", "error")
+    emit_table(data["name"], columns, [(row.label, *row.texts()) for row in figures.rows(data)], right=columns[1:])
     for row in data["verdicts"]:
         mark = "passed" if row["passed"] else "missed" if row["enforced"] else "missed on this machine"
         click.echo(f"{mark}: {sentence(row)}")
     machine = measured["machine"]
     click.echo(f"Measured on {measured['measured_at'][:10]}, on {machine['processor']}, {machine['cores']} cores.")
+    narrate_long_run(measured)
+    for text in measured["left_out"]:
+        narrate(f"Left out: {text}.")
     if measured["noisy"]:
-        narrate("Noisy: other programs used the processor, or the trials differ widely; `qwen-pack bench` measures again.")
+        narrate(f"This measurement is {figures.noise(measured)}; the same build, or `qwen-pack bench`, measures again.")
     click.echo(f"Package: {package.path}")

@@ -48,6 +48,14 @@ class Number(_ParamType):
         return number
 
 
+def sustained_option(command: _Command) -> _Command:
+    """`--sustained SECONDS`, for what measures."""
+    help_text = "Decode without a pause for so many seconds more, and show whether the machine throttles."
+    option = click.option("--sustained", type=Number(0, 86400), default=0, metavar="SECONDS", help=help_text)
+    decorated: _Command = option(command)
+    return decorated
+
+
 class Score(_ParamType):
     """`BENCHMARK=SCORE`, the benchmark under its published name, case aside."""
 

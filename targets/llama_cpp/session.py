@@ -42,8 +42,7 @@ class Session:
         self._context = self._open_context(kv)
         self._memory = lib.llama_get_memory(self._context)
         self._cores = physical_cores()
-        self.threads = int(settings.get("threads") or 0) or self._fastest()
-        self._use(self.threads)
+        self.use_threads(int(settings.get("threads") or 0) or self._fastest())
 
     def _open_context(self, kv: str) -> Any:
         lib = self._lib
@@ -127,14 +126,16 @@ class Session:
         count = self._lib.llama_vocab_n_tokens(self._vocab)
         return int(np.ctypeslib.as_array(self._lib.llama_get_logits_ith(self._context, -1), (count,)).argmax())
 
-    def _use(self, threads: int) -> None:
+    def use_threads(self, threads: int) -> None:
+        """Decode with so many threads from now on; a prompt takes all cores in any case."""
+        self.threads = threads
         self._lib.llama_set_n_threads(self._context, threads, max(threads, self._cores))
 
     def _fastest(self) -> int:
         """The number of threads that decodes fastest now. More than there are idle cores make each other wait."""
         best, best_s = 1, float("inf")
         for threads in candidates(self._cores):
-            self._use(threads)
+            self.use_threads(threads)
             self._lib.llama_memory_clear(self._memory, False)
             self._feed([0])
             self._best()

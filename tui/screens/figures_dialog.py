@@ -17,14 +17,21 @@ from packager.budgets import quantity
 if TYPE_CHECKING:
     from packager.package import Package
 
-_UNITS = {"load_s": "s", "ttft_ms": "ms", "token_ms_median": "ms", "token_ms_p95": "ms", "peak_memory_bytes": "B"}
+_UNITS = {"load_s": "s", "ttft_ms": "ms"} | dict.fromkeys(("token_ms_median", "token_ms_p95", "token_ms_p99"), "ms")
+_UNITS |= dict.fromkeys(("peak_memory_bytes", "proportional_memory_bytes"), "B")
 _LABELS = {
     "load_s": "load",
     "ttft_ms": "first token",
     "prefill_tps": "prefill",
+    "prefill_128_tps": "prefill, 128",
+    "prefill_512_tps": "prefill, 512",
     "decode_tps": "decode",
+    "decode_empty_tps": "decode, empty",
+    "decode_full_tps": "decode, full",
     "token_ms_median": "token, median",
     "token_ms_p95": "token, P95",
+    "token_ms_p99": "token, P99",
+    "proportional_memory_bytes": "proportional",
     "peak_memory_bytes": "peak memory",
 }
 
@@ -47,6 +54,8 @@ class FiguresScreen(ModalScreen[None]):
 
         parts: list[tuple[str, str]] = [(f"{'':<16}{'manifest':>14}{'now':>14}{'ratio':>8}\n", "bold")]
         for row in beside(self._package.manifest.data.get("measured") or {}, self._figures):
+            if row["manifest"] is None and row["now"] is None:
+                continue
             unit = _UNITS.get(row["figure"], "tok/s")
             old, new = ("–" if row[key] is None else quantity(row[key], unit) for key in ("manifest", "now"))
             parts += [(f"{_LABELS[row['figure']]:<16}", "$foreground-muted"), (f"{old:>14}{new:>14}{row['ratio'] or 0:>8.2f}\n", "")]

@@ -88,7 +88,7 @@ class ResultScreen(PackageScreen):
 
     def _rows(self) -> None:
         rows = figures.figures(self._package.manifest.data)
-        parts: list[tuple[str, str]] = [(f"{'':<24}{'predicted':>15}{'measured':>15}\n", "bold")]
+        parts: list[tuple[str, str]] = [(f"{'':<24}{'predicted':>15}{'measured':>15}  error\n", "bold")]
         for row in rows:
             parts += [
                 (f"{row.label:<24}", "$foreground-muted"),
