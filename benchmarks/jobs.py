@@ -42,3 +42,31 @@ def log_probabilities(report: Report, *, artifact: str, tokens: int, out: str) -
     logits -= logits.max(axis=-1, keepdims=True)
     np.save(out, logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True)))
     return {}
+
+
+def openvino_metrics(
+    report: Report, *, artifact: str, kv: str, threads: int, context: int, prompt_tokens: int, new_tokens: int, repeats: int
+) -> dict[str, Any]:
+    """What OpenVINO GenAI says of its own speed (perf_metrics), with the pipeline's settings of our session; medians over the repeats."""
+    # Here, since only this job needs the engine.
+    import statistics
+
+    import numpy as np
+    import openvino
+    import openvino_genai
+
+    session: Session = resolve("targets.openvino.session:OpenVinoSession")(artifact, {"context": context, "kv": kv, "threads": threads})
+    prompts = [prompt_ids(session, prompt_tokens, seed) for seed in range(repeats + 1)]
+    config = openvino_genai.GenerationConfig()
+    config.max_new_tokens = new_tokens
+    config.do_sample = False
+    config.ignore_eos = True
+    first, each = [], []
+    for prompt in prompts:
+        ids = openvino.Tensor(np.asarray([prompt], dtype=np.int64))
+        metrics = session._pipeline.generate(ids, config).perf_metrics  # type: ignore[attr-defined]
+        first.append(metrics.get_ttft().mean)
+        each.append(metrics.get_tpot().mean)
+    session.close()
+    # The first answer warms it up.
+    return {"prefill_tps": 1000 * prompt_tokens / statistics.median(first[1:]), "decode_tps": 1000 / statistics.median(each[1:])}

@@ -57,6 +57,15 @@ def test_a_saved_measurement_stands_beside_those_that_are_there(tmp_path: Path) 
     assert [row["decode_tps"] for row in manifest.read(folder).data["measurements"]] == [10.0, 20.0]
 
 
+def test_a_package_from_another_machine_keeps_both_measurements_each_with_its_machine(tmp_path: Path) -> None:
+    there, here = {"processor": "a laptop's", "cores": 8}, {"processor": "a board's", "cores": 4}
+    folder = package(tmp_path / "p", measured={"decode_tps": 10.0, "machine": there}, measurements=[])
+    bench.save(folder, {"decode_tps": 4.0, "machine": here, "noisy": False})
+    found = manifest.read(folder).data
+    assert (found["measured"]["machine"], found["measured"]["decode_tps"]) == (there, 10.0)
+    assert [(row["machine"], row["decode_tps"]) for row in found["measurements"]] == [(here, 4.0)]
+
+
 def test_figures_stand_beside_each_other_with_their_ratio_where_there_are_both() -> None:
     rows = {row["figure"]: row for row in bench.beside({"decode_tps": 20.0, "ttft_ms": 0}, {"decode_tps": 30.0, "ttft_ms": 5.0})}
     assert rows["decode_tps"] == {"figure": "decode_tps", "manifest": 20.0, "now": 30.0, "ratio": 1.5}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle
 from typing import Any
 
 from textual.widget import Widget
@@ -27,7 +28,7 @@ class TokenPlot(Static):
     def _draw(self) -> None:
         def lines(plot: Any) -> None:
             # Marker and colour both tell the lines apart: a terminal may have no colours.
-            styles = zip(self._trials, ("hd", "dot", "braille"), colours(self), strict=False)
+            styles = zip(self._trials, cycle(("hd", "dot", "braille")), cycle(colours(self)), strict=False)
             for number, (trial, marker, colour) in enumerate(styles, 1):
                 name = f"answer {number}" if len(self._trials) > 1 else None
                 plot.plot(list(range(2, len(trial) + 2)), list(trial), marker=marker, color=colour, label=name)
