@@ -161,7 +161,7 @@ def _totals(shape: Shape, settings: tuple[tuple[str, Any], ...] | None) -> Total
             if how.ggml:
                 middles.add((how.bits, how.scales(*part.spec.shape)))
             scales += count
-            zero_points += count if how.zero_points else 0
+            zero_points += count if how.zero_points or how.ggml else 0
             modes[how.mode] = modes.get(how.mode, 0) + part.constants
     stored += sum(bits * count // 8 for bits, count in middles)
     return Totals(stored, ceil(read), scales, zero_points, modes)

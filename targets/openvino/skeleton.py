@@ -8,6 +8,7 @@ put in afterwards. What is read, copied and compiled here is next to nothing, wh
 from __future__ import annotations
 
 import contextlib
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,7 @@ def write_skeleton(folder: Path, config: dict[str, Any], specs: Iterable[TensorS
     if not (folder / GRAPH).is_file():
         raise bad_input("openvino-genai wrote no graph for what config.json describes.", "Install the tested versions: constraints.txt.")
     path.unlink()
+    mark_widenings(folder / GRAPH)
     return marks
 
 
@@ -76,6 +78,24 @@ def narrow(spec: TensorSpec) -> tuple[int, ...]:
     if part == "o_proj":
         return (NARROW, spec.shape[1])
     return (NARROW,) * len(spec.shape)
+
+
+def mark_widenings(graph: Path) -> None:
+    """Say of every widening of a 16-bit constant that it is one: without it the plug-in keeps the weights as float32, too.
+
+    The reader leaves it unsaid, and openvino's Python cannot say it of a node; its file format can.
+    """
+    tree = ElementTree.parse(graph)
+    layers = {layer.get("id"): layer for layer in tree.iter("layer")}
+    for edge in tree.iter("edge"):
+        source, layer = layers[edge.get("from-layer")], layers[edge.get("to-layer")]
+        if source.get("type") == "Const" and layer.get("type") == "Convert" and layer.find("rt_info") is None:
+            data = source.find("data")
+            if data is not None and data.get("element_type") == "f16":
+                said = ElementTree.Element("rt_info")
+                ElementTree.SubElement(said, "attribute", name="decompression", version="0")
+                layer.insert(1, said)
+    tree.write(graph)
 
 
 def marked(mark: int, size: tuple[int, ...]) -> npt.NDArray[Any]:
