@@ -26,6 +26,8 @@ def _shape(model_type: str, *, tied: bool = False, bias: bool = False, norm: boo
     return Shape(model_type, 256, 2, 4, 2, 64, intermediate, 1024, tied, bias, norm, 2048, **more)
 
 
+FIRST = Shape("qwen", 256, 2, 4, 4, 64, 512, 1024, False, True, False, 2048, 10_000.0)
+
 SHAPES = {
     "qwen2": tiny_shape("qwen2", hidden=256, heads=4, kv_heads=2, intermediate=512, tied=False),
     "qwen2-tied": tiny_shape("qwen2", hidden=256, heads=4, kv_heads=2, intermediate=512),
@@ -37,6 +39,13 @@ SHAPES = {
     "qwen3_5_moe_text": _shape("qwen3_5_moe_text", norm=True, experts=_SHARED, hybrid=_HYBRID),
 }
 """Rows of 256 and 512 elements, which every block type divides."""
+
+OTHERS = {
+    "qwen": FIRST,
+    "qwen3_5": _shape("qwen3_5", norm=True, hybrid=_HYBRID),
+    "qwen3_5_moe": _shape("qwen3_5_moe", norm=True, experts=_SHARED, hybrid=_HYBRID),
+}
+"""Checkpoints that transformers does not load as they are: with Python of their own, or with more than a text decoder."""
 
 AWKWARD = tiny_shape("qwen2", hidden=96, heads=2, kv_heads=1, intermediate=160)
 """Rows that only blocks of 32 divide: the K types fall back, as in the 0.5B models."""

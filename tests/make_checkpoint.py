@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from packager.shape import Shape
-from packager.sources.control_tokens import QWEN2_5, QWEN3
+from packager.sources.control_tokens import QWEN, QWEN2_5, QWEN3
 from packager.sources.dummy import write_checkpoint
 
 
@@ -78,6 +78,6 @@ def write_tiny(
     folder.mkdir(parents=True, exist_ok=True)
     item = 4 if dtype == "F32" else 2
     limit = 1 << 60 if shards == 1 else shape.parameters() * item // shards
-    control = QWEN3 if shape.model_type == "qwen3" else QWEN2_5
+    control = {"qwen": QWEN, "qwen3": QWEN3}.get(shape.model_type, QWEN2_5)
     write_checkpoint(Silent(), folder, repo_id="tests/tiny", shape=shape, control=control, seed=seed, dtype=dtype, max_shard_bytes=limit)
     return folder

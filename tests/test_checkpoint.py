@@ -10,9 +10,16 @@ import pytest
 from safetensors import safe_open
 
 from packager.checkpoint import Checkpoint
-from packager.shape import tensors
+from packager.shape import Experts, Hybrid, Shape, tensors
 from tests.damage import WEIGHTS, add_tensor, edit_json, hub_snapshot, refused
 from tests.make_checkpoint import tiny_shape, write_tiny
+
+_DELTA = Hybrid(interval=2, key_heads=2, value_heads=4, key_head_dim=16, value_head_dim=16, conv_kernel=4)
+_EXPERTS = Experts(count=4, active=2, intermediate=32, shared_intermediate=48, norm_topk=True)
+HYBRIDS = {
+    "qwen3_5": Shape("qwen3_5", 64, 2, 2, 1, 32, 96, 1024, True, False, True, 2048, hybrid=_DELTA),
+    "qwen3_5_moe": Shape("qwen3_5_moe", 64, 2, 2, 1, 32, 0, 1024, False, False, True, 2048, experts=_EXPERTS, hybrid=_DELTA),
+}
 
 
 @pytest.fixture
@@ -129,3 +136,29 @@ def test_genuine_configs_are_read(shared: Path, tmp_path: Path, name: str) -> No
     (folder / "config.json").write_text(json.dumps(genuine))
     # The weights are tiny, so the first tensor is what gives way: the config has passed by then.
     refused(folder, "model.embed_tokens.weight", str([genuine["vocab_size"], genuine["hidden_size"]]))
+
+
+@pytest.mark.parametrize("model_type", ["qwen3_5", "qwen3_5_moe"])
+def test_of_a_model_with_an_image_encoder_the_text_decoder_is_opened(model_type: str, tmp_path: Path) -> None:
+    folder = write_tiny(tmp_path, shape=HYBRIDS[model_type])
+    text = Checkpoint.open(folder)
+    assert text.shape == HYBRIDS[model_type] and text.dropped == ()
+    assert set(json.loads((folder / "config.json").read_text())) >= {"text_config", "model_type"}
+    beside = ("model.visual.blocks.0.attn.qkv.weight", "model.visual.merger.norm.bias", "mtp.fc.weight")
+    for name in beside:
+        add_tensor(folder / WEIGHTS, name, [2, 3])
+    whole = Checkpoint.open(folder)
+    assert set(whole.dropped) == set(beside) and set(whole.tensors) == set(text.tensors)
+
+
+@pytest.mark.parametrize("name", ["model.audio.conv.weight", "visual.blocks.0.weight", "model.language_model.visual.weight"])
+def test_only_the_encoder_that_is_known_by_name_is_left_out(name: str, tmp_path: Path) -> None:
+    folder = write_tiny(tmp_path, shape=HYBRIDS["qwen3_5"])
+    add_tensor(folder / WEIGHTS, name, [2, 3])
+    refused(folder, name)
+
+
+def test_a_text_checkpoint_has_no_encoder_to_leave_out(tmp_path: Path) -> None:
+    folder = write_tiny(tmp_path)
+    add_tensor(folder / WEIGHTS, "model.visual.blocks.0.attn.qkv.weight", [2, 3])
+    refused(folder, "model.visual.blocks.0.attn.qkv.weight")

@@ -129,7 +129,7 @@ class TestWhatIsRefused:
 
     @pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
     def test_a_checkpoint_that_needs_python_of_its_own(self, folder: Path, name: str) -> None:
-        edit_json(folder / name, auto_map={"AutoModelForCausalLM": "modeling_qwen.QWenLMHeadModel"}, model_type="qwen")
+        edit_json(folder / name, auto_map={"AutoModelForCausalLM": "modeling_qwen.QWenLMHeadModel"}, model_type="qwen3")
         refused(folder, name, "auto_map", "never run")
 
     @pytest.mark.parametrize("method", ["gptq", "awq", "fp8"])
@@ -137,7 +137,7 @@ class TestWhatIsRefused:
         edit_json(folder / "config.json", quantization_config={"quant_method": method})
         refused(folder, "config.json", method, "unquantized")
 
-    @pytest.mark.parametrize("model_type", ["llama", "qwen", "qwen2_vl", None, 7], ids=repr)
+    @pytest.mark.parametrize("model_type", ["llama", "qwen2_vl", "qwen3_vl", None, 7], ids=repr)
     def test_an_unsupported_architecture(self, folder: Path, model_type: Any) -> None:
         edit_json(folder / "config.json", model_type=model_type)
         refused(folder, "config.json", f"model_type {model_type!r}", "qwen3_moe")

@@ -51,7 +51,10 @@ class TestTheFolder:
 
     @pytest.mark.parametrize("model_type", TEXT_TYPES)
     def test_every_text_architecture_can_be_made(self, tmp_path: Path, model_type: str) -> None:
-        shape = replace(tiny_shape("qwen2" if model_type.startswith("qwen2") else "qwen3", layers=4), model_type=model_type)
+        generation = "qwen2" if model_type.startswith("qwen2") or model_type == "qwen" else "qwen3"
+        shape = replace(tiny_shape(generation, layers=4), model_type=model_type)
+        if model_type == "qwen":
+            shape = replace(shape, kv_heads=shape.heads, tied=False)
         if "moe" in model_type or "next" in model_type:
             shared = None if model_type == "qwen3_moe" else 64
             shape = replace(shape, experts=Experts(count=4, active=2, intermediate=64, shared_intermediate=shared, norm_topk=True))
@@ -217,6 +220,7 @@ class TestTheTokenizer:
         ("repo_id", "model_type", "count"),
         [
             ("Qwen/Qwen1.5-0.5B", "qwen2", 3),
+            ("Qwen/Qwen-1_8B-Chat", "qwen", 208),
             ("Qwen/Qwen2-0.5B-Instruct", "qwen2", 3),
             ("Qwen/Qwen2.5-Coder-7B", "qwen2", 22),
             ("Qwen/QwQ-32B", "qwen2", 26),

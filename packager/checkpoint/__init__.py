@@ -12,7 +12,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from packager.checkpoint.agreement import match, refuse_foreign_code, refuse_quantized, refuse_unsupported
+from packager.checkpoint import first_generation
+from packager.checkpoint.agreement import match, refuse_foreign_code, refuse_other_inputs, refuse_quantized, refuse_unsupported
 from packager.checkpoint.folder import checkpoint_files, is_license, read_json
 from packager.checkpoint.header import TensorInfo
 from packager.checkpoint.shards import read_tensors
@@ -28,10 +29,11 @@ __all__ = ["Checkpoint", "TensorInfo"]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One text checkpoint in a folder, of any generation from Qwen1.5 on.
+    """The text decoder of a checkpoint in a folder, of any generation.
 
     `files` are all that belong to it, by name. `tensors` are in stored order and exactly those that follow from `shape`;
-    `dropped` names redundant ones that the files store besides. `chat_template` is None for a base model.
+    `dropped` names those that the files store besides: redundant ones, draft modules, the image encoder of Qwen3.5.
+    `chat_template` is None for a base model.
     """
 
     folder: Path
@@ -59,11 +61,14 @@ class Checkpoint:
             raise bad_input(f"{folder} has no config.json.", way_on)
         config = read_json(files["config.json"])
         tokenizer_config = read_json(files["tokenizer_config.json"]) if "tokenizer_config.json" in files else {}
-        refuse_foreign_code(files["config.json"], config)
+        first = first_generation.text_only(config)
+        refuse_foreign_code(files["config.json"], config, first=first)
         if tokenizer_config:
-            refuse_foreign_code(files["tokenizer_config.json"], tokenizer_config)
+            refuse_foreign_code(files["tokenizer_config.json"], tokenizer_config, first=first)
         refuse_quantized(files["config.json"], config)
         refuse_unsupported(str(files["config.json"]), config.get("model_type"))
+        refuse_other_inputs(str(files["config.json"]), config)
+        generation_config = read_json(files["generation_config.json"]) if "generation_config.json" in files else {}
         shape = Shape.from_config(config, str(files["config.json"]))
         stored = read_tensors(folder, files)
         kept = match(files["config.json"], shape, stored)
@@ -76,13 +81,23 @@ class Checkpoint:
             tensors=MappingProxyType(kept),
             dropped=tuple(name for name in stored if name not in kept),
             tokenizer_config=tokenizer_config,
-            generation_config=read_json(files["generation_config.json"]) if "generation_config.json" in files else {},
-            chat_template=chat_template(files, tokenizer_config),
+            generation_config=generation_config,
+            chat_template=chat_template(files, tokenizer_config) or (first_generation.chat_template(generation_config) if first else None),
         )
 
     @property
+    def ignores_python(self) -> bool:
+        """Whether its files point at Python of their own, which is left alone, unread."""
+        return bool(self.config.get("auto_map") or self.tokenizer_config.get("auto_map"))
+
+    @property
+    def tiktoken(self) -> Path | None:
+        """qwen.tiktoken of the first generation."""
+        return self.files.get("qwen.tiktoken")
+
+    @property
     def tokenizer_json(self) -> Path | None:
-        """tokenizer.json; None where only `vocab_json` and `merges_txt` are there."""
+        """tokenizer.json; None where only `vocab_json` and `merges_txt`, or `tiktoken`, are there."""
         return self.files.get("tokenizer.json")
 
     @property

@@ -21,6 +21,7 @@ _TEXTS = {
     "tokenizer_config.json",
     "vocab.json",
     "merges.txt",
+    "qwen.tiktoken",
     "special_tokens_map.json",
     "added_tokens.json",
     "chat_template.jinja",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from packager.checkpoint import tiktoken
 from packager.checkpoint.folder import read_json, read_text
 from packager.errors import bad_input
 
@@ -27,9 +28,12 @@ def check_tokenizer(folder: Path, files: dict[str, Path], vocab: int) -> None:
         all_ids = [*read_json(path).values(), *_added_ids(files)]
         if not any(line and not line.startswith("#version") for line in read_text(files["merges.txt"]).splitlines()):
             raise bad_input(f"{files['merges.txt']} holds no merges.", _GET_AGAIN)
+    elif tiktoken.FILE in files:
+        tiktoken.read_ranks_for(files[tiktoken.FILE], vocab)
+        return
     else:
         raise bad_input(
-            f"{folder} has no tokenizer: neither tokenizer.json nor vocab.json with merges.txt.",
+            f"{folder} has no tokenizer: neither tokenizer.json nor vocab.json with merges.txt nor {tiktoken.FILE}.",
             "Get it from where the weights were published.",
         )
     if not all(type(token) is int and token >= 0 for token in all_ids):

@@ -70,10 +70,12 @@ def licence(variant: Variant, workload: Workload) -> Iterator[Reason]:
 
 
 def modality(variant: Variant, workload: Workload) -> Iterator[Reason]:
-    """Every kind of input that the workload has must be one that the variant takes."""
+    """Every kind of input that the workload has must be one that the variant takes, and whose encoder is built."""
     missing = [kind for kind in workload.modality if kind not in variant.modality_in]
     if missing:
         yield Reason("modality", " and ".join(workload.modality), " and ".join(variant.modality_in))
+    elif any(kind != "text" for kind in workload.modality):
+        yield Reason("modality", " and ".join(workload.modality), "the text decoder alone, which is all that is built of it")
 
 
 def context(variant: Variant, workload: Workload) -> Iterator[Reason]:

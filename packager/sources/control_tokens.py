@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from packager.checkpoint import tiktoken
+from packager.shape import FIRST_GENERATION
+
 _BASE_VOCABS = {248_320: 248_044, 151_936: 151_643}
 
 
@@ -43,6 +46,7 @@ def _tokens(special: tuple[str, ...], plain: tuple[str, ...] = ()) -> tuple[Cont
     return tuple(ControlToken(text, True) for text in special) + tuple(ControlToken(text, False) for text in plain)
 
 
+QWEN = _tokens(tiktoken.SPECIAL)
 QWEN2 = _tokens(_CHAT)
 QWEN2_5 = _tokens(_CHAT + _VISION, _TOOLS_AND_CODE)
 QWEN3 = _tokens(_CHAT + _VISION, _TOOLS_AND_CODE + _THINKING)
@@ -50,6 +54,8 @@ QWEN3 = _tokens(_CHAT + _VISION, _TOOLS_AND_CODE + _THINKING)
 
 def control_tokens(repo_id: str, model_type: str) -> tuple[ControlToken, ...]:
     """The control tokens of a text variant. Qwen2 and Qwen2.5 share a model_type, so the name decides between them."""
+    if model_type == FIRST_GENERATION:
+        return QWEN
     if model_type.startswith("qwen3") or ("QwQ-32B" in repo_id and "Preview" not in repo_id):
         return QWEN3
     return QWEN2_5 if "Qwen2.5" in repo_id or "QwQ" in repo_id else QWEN2

@@ -9,16 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from packager.checkpoint import Checkpoint
+from packager.checkpoint import Checkpoint, tiktoken
 from packager.checkpoint.agreement import refuse_unsupported
 from packager.checkpoint.header import ITEM_BYTES
 from packager.errors import no_room
 from packager.files import folder_that_appears_whole, free_bytes, write_atomically, write_json
 from packager.runtime import Report
-from packager.shape import Shape, tensors
+from packager.shape import FIRST_GENERATION, Shape, tensors
 from packager.sources.control_tokens import ControlToken, base_vocab, control_tokens
 from packager.sources.facts import source_facts
-from packager.sources.synthetic_tokenizer import tokenizer_config, tokenizer_json
+from packager.sources.synthetic_tokenizer import tiktoken_ranks, tokenizer_config, tokenizer_json
 from packager.units import human_bytes
 
 SEED = 0
@@ -92,17 +92,24 @@ def write_checkpoint(
             "torch_dtype": {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}[dtype],
         },
     )
+    first = shape.model_type == FIRST_GENERATION
     write_json(
         folder / "generation_config.json",
         {
+            # The first generation has no chat template: this key says that it answers in ChatML.
+            **({"chat_format": "chatml"} if first else {}),
             "bos_token_id": ids["<|endoftext|>"],
             "do_sample": False,
             "eos_token_id": [ids["<|im_end|>"], ids["<|endoftext|>"]],
             "pad_token_id": ids["<|endoftext|>"],
         },
     )
-    write_atomically(folder / "tokenizer.json", tokenizer_json(base, control))
-    write_json(folder / "tokenizer_config.json", tokenizer_config(base, control, shape.context))
+    if first:
+        write_atomically(folder / tiktoken.FILE, tiktoken_ranks(base))
+        write_json(folder / "tokenizer_config.json", {"model_max_length": shape.context, "tokenizer_class": "QWenTokenizer"})
+    else:
+        write_atomically(folder / "tokenizer.json", tokenizer_json(base, control))
+        write_json(folder / "tokenizer_config.json", tokenizer_config(base, control, shape.context))
     write_atomically(folder / "LICENSE", _NOTE.format(repo_id=repo_id).encode())
     total = shape.parameters() * ITEM_BYTES[dtype]
     for done in write_weights(folder, tensors(shape), seed=seed, **writing):

@@ -16,6 +16,8 @@ _SAME = ("model_type", "hidden", "layers", "heads", "kv_heads", "head_dim", "int
 
 def source_facts(report: Report, checkpoint: Checkpoint, **origin: str | None) -> dict[str, Any]:
     """JSON with the path, every file's size and sha256, and the `origin`: kind, repo_id, revision and license."""
+    if checkpoint.ignores_python:
+        report.note("It names Python of its own, which is left alone, unread: the first generation is known here without it.")
     sizes = {name: path.stat().st_size for name, path in checkpoint.files.items()}
     total = sum(sizes.values())
     done = 0

@@ -10,6 +10,7 @@ from typing import Any
 
 from packager.checkpoint import Checkpoint
 from packager.checkpoint.agreement import refuse_foreign_code, refuse_quantized
+from packager.checkpoint.first_generation import text_only
 from packager.checkpoint.folder import is_weights, read_json
 from packager.errors import bad_input, no_room
 from packager.files import free_bytes
@@ -89,10 +90,12 @@ def _download(report: Report, repo_id: str, revision: str | None) -> tuple[Path,
 
 
 def _refuse_early(folder: Path) -> None:
+    first = False
     for name in ("config.json", "tokenizer_config.json"):
         if (folder / name).exists():
             config = read_json(folder / name)
-            refuse_foreign_code(folder / name, config)
+            first = first or text_only(config)
+            refuse_foreign_code(folder / name, config, first=first)
             refuse_quantized(folder / name, config)
 
 

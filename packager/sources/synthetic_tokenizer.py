@@ -6,11 +6,13 @@ another, so every token of the vocabulary is what its own text is encoded to, an
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator, Sequence
 from itertools import islice, product
 from typing import Any
 
+from packager.checkpoint.tiktoken import byte_letters
 from packager.errors import usage
 from packager.sources.control_tokens import ControlToken
 
@@ -48,13 +50,30 @@ def _merges() -> Iterator[tuple[str, str]]:
     yield from ((space + first + second, third) for first, second, third in product(syllables, syllables, syllables))
 
 
-def tokenizer_json(base_vocab: int, control: Sequence[ControlToken]) -> bytes:
-    """tokenizer.json with `base_vocab` byte-level tokens and the control tokens at the ids behind them."""
+def _first_merges(base_vocab: int) -> list[tuple[str, str]]:
     merges = list(islice(_merges(), max(0, base_vocab - 256)))
     if len(merges) + 256 != base_vocab:
         raise usage(f"A synthetic vocabulary of {base_vocab} tokens cannot be made.", "256 to 1.1 million are possible.")
-    words = byte_alphabet() + [left + right for left, right in merges]
-    added = [{"id": base_vocab + index, **_flags(token)} for index, token in enumerate(control)]
+    return merges
+
+
+def tiktoken_ranks(base_vocab: int) -> bytes:
+    """qwen.tiktoken with the same `base_vocab` byte-level tokens, for the first generation."""
+    bytes_of = {letter: bytes([byte]) for byte, letter in byte_letters().items()}
+    words = byte_alphabet() + [left + right for left, right in _first_merges(base_vocab)]
+    lines = (base64.b64encode(b"".join(bytes_of[letter] for letter in word)) + b" %d\n" % rank for rank, word in enumerate(words))
+    return b"".join(lines)
+
+
+def tokenizer_json(base_vocab: int, control: Sequence[ControlToken]) -> bytes:
+    """tokenizer.json with `base_vocab` byte-level tokens and the control tokens at the ids behind them."""
+    merges = _first_merges(base_vocab)
+    return byte_level_bpe(byte_alphabet() + [left + right for left, right in merges], merges, control)
+
+
+def byte_level_bpe(words: Sequence[str], merges: Sequence[tuple[str, str]], control: Sequence[ControlToken]) -> bytes:
+    """tokenizer.json with `words` by id, Qwen's pre-tokenizer, and the control tokens at the ids behind them."""
+    added = [{"id": len(words) + index, **_flags(token)} for index, token in enumerate(control)]
     tokenizer = {
         "version": "1.0",
         "truncation": None,

@@ -47,7 +47,7 @@ class LlamaCpp:
     def obstacle(self, shape: Shape, recipe: Recipe) -> str | None:
         """Why this shape cannot be built that way, as a sentence; None when it can."""
         if shape.model_type not in TEXT_TYPES:
-            return f"The llama.cpp adapter builds text checkpoints from Qwen1.5 on; this one is {shape.model_type!r}."
+            return f"The llama.cpp adapter builds text decoders of these types: {', '.join(TEXT_TYPES)}; this one is {shape.model_type!r}."
         preset = preset_of(recipe.weights)
         if preset.imatrix:
             return f"{preset.name} needs an importance matrix."

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from packager.checkpoint import TensorInfo
-from packager.checkpoint.agreement import TEXT_TYPES, match, refuse_foreign_code, refuse_quantized
+from packager.checkpoint import TensorInfo, first_generation
+from packager.checkpoint.agreement import TEXT_TYPES, match, refuse_foreign_code, refuse_other_inputs, refuse_quantized
 from packager.checkpoint.folder import checkpoint_files, read_json
 from packager.checkpoint.shards import read_tensors
 from packager.checkpoint.tokenizer import chat_template
@@ -40,9 +40,7 @@ class Source:
 def open_source(folder: Path) -> Source:
     """Read a checkpoint's descriptions. Raises PackError (bad input) naming the file.
 
-    As Checkpoint.open, but for the tokenizer, which is read once, by `read_vocabulary`. Text checkpoints from Qwen1.5 on have
-    every tensor compared with the configuration. The first generation, whose own Python stays unused, and the decoders
-    of multimodal checkpoints are compared by the converter, which finds what is missing or has no place.
+    As Checkpoint.open, but for the tokenizer, which is read once, by `read_vocabulary`.
     """
     files = checkpoint_files(folder)
     if "config.json" not in files:
@@ -51,8 +49,11 @@ def open_source(folder: Path) -> Source:
     tokenizer_config = read_json(files["tokenizer_config.json"]) if "tokenizer_config.json" in files else {}
     refuse_quantized(files["config.json"], config)
     tensors: Mapping[str, TensorInfo] = read_tensors(folder, files)
+    first = first_generation.text_only(config)
+    refuse_other_inputs(str(files["config.json"]), config)
     if config.get("model_type") in TEXT_TYPES:
-        refuse_foreign_code(files["config.json"], config)
+        refuse_foreign_code(files["config.json"], config, first=first)
         tensors = match(files["config.json"], Shape.from_config(config, str(files["config.json"])), tensors)
     generation = read_json(files["generation_config.json"]) if "generation_config.json" in files else {}
-    return Source(folder, config, tensors, tokenizer_config, generation, chat_template(files, tokenizer_config))
+    template = chat_template(files, tokenizer_config) or (first_generation.chat_template(generation) if first else None)
+    return Source(folder, config, tensors, tokenizer_config, generation, template)

@@ -1,80 +1,27 @@
-"""The first generation's vocabulary: a tiktoken file of ranks, from which merges follow, and special tokens by number.
-
-The checkpoint's own Python is never run; what it would add is fixed for the whole generation.
-"""
+"""The first generation's vocabulary: a tiktoken file of ranks, from which merges follow, and special tokens by number."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-from itertools import pairwise
 from pathlib import Path
 
-from packager.errors import bad_input
+from packager.checkpoint.tiktoken import FILE, SPECIAL, byte_letters, halves, merges, read_ranks, read_ranks_for
 from targets.llama_cpp.tokenizer import CONTROL, NORMAL, UNUSED, Vocabulary
 
-FILE = "qwen.tiktoken"
-
-SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", *(f"<|extra_{number}|>" for number in range(205)))
-"""Tokens behind the ranks. Source: SPECIAL_TOKENS in tokenization_qwen.py of Qwen/Qwen-7B."""
-
-
-def read_ranks(path: Path) -> dict[bytes, int]:
-    """Token bytes -> rank. Raises PackError (bad input) naming the line."""
-    ranks: dict[bytes, int] = {}
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
-        try:
-            token, rank = line.split()
-            ranks[base64.b64decode(token, validate=True)] = int(rank)
-        except (ValueError, binascii.Error):
-            raise bad_input(f"{path}, line {number} is not a token and its rank.", "Fetch it again.") from None
-    if sorted(ranks.values()) != list(range(len(ranks))):
-        raise bad_input(f"{path} has ranks that do not count from 0.", "Fetch it again.")
-    return ranks
+__all__ = ["FILE", "SPECIAL", "byte_letters", "halves", "read_ranks", "read_tiktoken"]
 
 
 def read_tiktoken(path: Path, rows: int) -> Vocabulary:
     """The vocabulary for an embedding of `rows` rows. Raises PackError (bad input)."""
-    ranks = read_ranks(path)
+    ranks = read_ranks_for(path, rows)
     letters = byte_letters()
     tokens = [""] * len(ranks)
     for token, rank in ranks.items():
         tokens[rank] = "".join(letters[byte] for byte in token)
-    merges = []
-    for token, rank in ranks.items():
-        if len(token) > 1:
-            left, right = halves(ranks, token, rank)
-            merges.append(f"{''.join(letters[byte] for byte in left)} {''.join(letters[byte] for byte in right)}")
     end = len(tokens)
-    if end + len(SPECIAL) > rows:
-        raise bad_input(f"{path} has {end + len(SPECIAL)} tokens, but the embedding has only {rows} rows.", "Take both from one revision.")
     types = [NORMAL] * end + [CONTROL] * len(SPECIAL)
     tokens += SPECIAL
     padding = range(len(tokens), rows)
     tokens += [f"[PAD{number}]" for number in padding]
     types += [UNUSED] * len(padding)
-    return Vocabulary(tokens, types, merges, "qwen2", {"bos": end, "eos": end, "unk": end}, {}, end + 2)
-
-
-def halves(ranks: dict[bytes, int], token: bytes, rank: int) -> tuple[bytes, bytes]:
-    """The two tokens that byte-pair encoding joins last to make this one."""
-    parts = [token[place : place + 1] for place in range(len(token))]
-    while len(parts) > 2:
-        pairs = [(ranks.get(left + right, rank), place) for place, (left, right) in enumerate(pairwise(parts))]
-        best, place = min(pairs)
-        if best >= rank:
-            break
-        parts[place : place + 2] = [parts[place] + parts[place + 1]]
-    if len(parts) != 2:
-        raise bad_input(f"The token of rank {rank} cannot be made of two earlier ones.", "Fetch qwen.tiktoken again.")
-    return parts[0], parts[1]
-
-
-def byte_letters() -> dict[int, str]:
-    """The letter that stands for each byte in byte-level BPE: itself where it prints, one from 256 up where it does not (GPT-2)."""
-    printing = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    letters = {byte: chr(byte) for byte in printing}
-    for byte in range(256):
-        if byte not in letters:
-            letters[byte] = chr(256 + len(letters) - len(printing))
-    return letters
+    joined = [f"{left} {right}" for left, right in merges(ranks)]
+    return Vocabulary(tokens, types, joined, "qwen2", {"bos": end, "eos": end, "unk": end}, {}, end + 2)
