@@ -129,6 +129,7 @@ def _describe(
     data = {
         "schema": manifest.SCHEMA,
         "name": plan.name,
+        "version": plan.version,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "build_key": build_key,
         "target": plan.target.name,

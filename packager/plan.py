@@ -40,6 +40,7 @@ class Plan:
     source: Source
     out: Path
     enforced: frozenset[str] = frozenset()
+    version: str | None = None
     sustained_s: float = 0
 
     @cached_property

@@ -29,6 +29,7 @@ def make_plan(
     offline: bool = False,
     out: Path | None = None,
     enforced: frozenset[str] = frozenset(),
+    version: str | None = None,
 ) -> Plan:
     """Choose among the catalogue, or take the variant that was named or lies in a folder.
 
@@ -50,6 +51,7 @@ def make_plan(
         source=source,
         out=Path(os.path.normpath((out or Path(package_name(chosen, source))).absolute())),
         enforced=enforced,
+        version=version,
     )
 
 

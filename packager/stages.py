@@ -91,7 +91,9 @@ def benchmark(session: str, artifact: Path, settings: dict[str, Any], prompt: in
 def package_key(plan: Plan, artifact: Job, measurement: Job, measured: Entry) -> str:
     """The key that a package keeps, by which the same build finds it again: with these figures, not with earlier ones."""
     measured_at = measured.facts.get("measured_at")
-    return key_of({"convert": artifact.key, "measure": measurement.key, "measured_at": measured_at, "plan": plan.as_dict()})
+    return key_of(
+        {"convert": artifact.key, "measure": measurement.key, "measured_at": measured_at, "plan": plan.as_dict(), "version": plan.version}
+    )
 
 
 def checkpoint_of(fetched: Entry) -> Path:

@@ -13,7 +13,7 @@ from packager import manifest
 from packager.errors import PackError
 from packager.files import sha256
 
-Kind = Literal["changed", "missing", "additional", "renamed", "link", "special"]
+Kind = Literal["changed", "missing", "additional", "renamed", "link", "special", "mode", "signature", "version"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ COMMANDS = {
     "run": "Answer one prompt with a package.",
     "verify": "Check a package against its manifest, byte by byte.",
     "export": "A package in the form that a store, a registry or a device takes.",
+    "keys": "Key pairs for signatures.",
     "push": "A package into an OCI registry, after CNCF ModelPack.",
     "pull": "A package out of an OCI registry, every byte compared.",
     "unpack": "An exported archive back into a package, every byte compared.",

@@ -29,6 +29,9 @@ _ENFORCED = {"min_decode_tps": "decode", "max_ttft_ms": "ttft"}
 )
 @sustained_option
 @click.option("--offline", is_flag=True, help="Use what the hub's cache holds; never ask the network.")
+@click.option(
+    "--package-version", "version", metavar="V", help="The package's own version, like 1.4.0; `verify --min-version` refuses older ones."
+)
 @workload_options
 @json_option
 def command(
@@ -40,6 +43,7 @@ def command(
     out: Path | None,
     offline: bool,
     sustained: float,
+    version: str | None,
     as_json: bool,
     **flags: Any,
 ) -> int:
@@ -54,8 +58,11 @@ def command(
     from packager.pipeline import run
     from packager.plan import check
     from packager.planner import make_plan
+    from packager.shipping.versions import ordered
     from targets import machine, registry
 
+    if version is not None:
+        ordered(version)
     found = registry.target(target)
     plan = make_plan(
         found,
@@ -67,6 +74,7 @@ def command(
         revision=revision,
         offline=offline,
         out=out,
+        version=version,
         enforced=frozenset(rule for flag, rule in _ENFORCED.items() if flags.get(flag) is not None),
     )
     plan = replace(plan, sustained_s=sustained)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from packager.cli.output import emit_json, json_option
-from packager.errors import ExitCode
+from packager.errors import ExitCode, usage
 
 
 @click.command("export")
@@ -17,9 +17,30 @@ from packager.errors import ExitCode
 @click.option("--max-file-size", metavar="SIZE", help="Cut larger files into pieces, for example 2G or 1500M.")
 @click.option("--accept-license", "accepted", multiple=True, metavar="NAME", help="Say that you have agreed to a licence that asks for it.")
 @click.option("--allow-dummy", is_flag=True, help="Export a package of random weights all the same.")
+@click.option(
+    "--sign", "key", type=click.Path(path_type=Path), metavar="KEY", help="Sign the package; the signature goes beside the export."
+)
+@click.option("--certificate", type=click.Path(path_type=Path), metavar="CERT", help="With --sign: the certificate of that key.")
+@click.option(
+    "--certificate-chain",
+    "chain",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="CERT",
+    help="With --certificate: who issued it.",
+)
 @json_option
 def command(
-    package: Path, name: str, out: Path | None, max_file_size: str | None, accepted: tuple[str, ...], allow_dummy: bool, as_json: bool
+    package: Path,
+    name: str,
+    out: Path | None,
+    max_file_size: str | None,
+    accepted: tuple[str, ...],
+    allow_dummy: bool,
+    key: Path | None,
+    certificate: Path | None,
+    chain: tuple[Path, ...],
+    as_json: bool,
 ) -> int:
     """Write PACKAGE in another form; the package itself stays as it is.
 
@@ -31,12 +52,28 @@ def command(
     """
     from packager.cli.progress import follow
     from packager.shipping.export import export
+    from packager.shipping.signature import Signer
     from packager.units import human_bytes, parse_bytes
 
+    if key is None and (certificate or chain):
+        raise usage("A certificate says whose key it is; there is no key.", "Name the key with --sign.")
+    signer = Signer(key, certificate, chain) if key else None
     limit = parse_bytes(max_file_size) if max_file_size else None
-    done = follow(export(package, name, out, limit=limit, allow_dummy=allow_dummy, accepted=accepted))
+    done = follow(export(package, name, out, limit=limit, allow_dummy=allow_dummy, accepted=accepted, signer=signer))
     if as_json:
-        emit_json("export", {"package": str(package), "format": name, "path": str(done.path), "files": done.files, "bytes": done.bytes})
+        emit_json(
+            "export",
+            {
+                "package": str(package),
+                "format": name,
+                "path": str(done.path),
+                "files": done.files,
+                "bytes": done.bytes,
+                "signature": done.signature and str(done.signature),
+            },
+        )
     else:
         click.echo(f"{done.path}: {done.files} file{'s' if done.files > 1 else ''}, {human_bytes(done.bytes)}")
+        if done.signature:
+            click.echo(f"{done.signature}: the signature; `qwen-pack verify DIR --key {key}.pub --signature {done.signature.name}`")
     return ExitCode.DONE

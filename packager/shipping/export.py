@@ -14,6 +14,7 @@ from packager.events import Event, StageFinished, StageProgress, StageStarted
 from packager.files import free_bytes
 from packager.names import did_you_mean
 from packager.shipping.shipment import Shipment, free_place, prepare
+from packager.shipping.signature import ENDING, Signer, sign
 from packager.units import human_bytes
 
 Result = TypeVar("Result")
@@ -58,6 +59,7 @@ class Exported:
     format: str
     files: int
     bytes: int
+    signature: Path | None = None
 
 
 def export(
@@ -68,6 +70,7 @@ def export(
     limit: int | None = None,
     allow_dummy: bool = False,
     accepted: Collection[str] = (),
+    signer: Signer | None = None,
 ) -> Generator[Event, None, Exported]:
     """Write the package in the format `name` to `out` (its own name, here, by default), with events; the package stays as it is.
 
@@ -90,11 +93,20 @@ def export(
             f"{place.parent} has {human_bytes(free)} free; the export takes {human_bytes(shipment.total)}.",
             "Choose another disk with --out.",
         )
+    signature = None
+    if signer is not None:
+        # First: a key that cannot sign must not be found out behind an hour of copying.
+        signature = sign(package, signer, place.with_name(f"{place.name}{ENDING}"))
     module, _, function = found.write.partition(":")
     work: Generator[int, None, Path | None] = getattr(import_module(module), function)(shipment, place, limit)
-    first = yield from staged(_counted(work, shipment.total), "export", f"Export as {name}")
+    try:
+        first = yield from staged(_counted(work, shipment.total), "export", f"Export as {name}")
+    except BaseException:
+        if signature is not None:
+            signature.unlink(missing_ok=True)
+        raise
     written = _written(first or place)
-    return Exported(first or place, name, len(written), sum(path.stat().st_size for path in written))
+    return Exported(first or place, name, len(written), sum(path.stat().st_size for path in written), signature)
 
 
 def format_named(name: str) -> Format:

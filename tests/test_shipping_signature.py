@@ -1,0 +1,227 @@
+"""Signatures: what was signed passes, everything else is found, and others verify what we sign."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from packager import manifest
+from packager.cli import main
+from packager.errors import ExitCode, PackError
+from packager.shipping import keys
+from packager.shipping.signature import Signer, Trust, check, sign
+from packager.shipping.versions import ordered
+from tests.make_package import body, write_package
+
+
+@pytest.fixture(autouse=True)
+def no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("QWEN_PACK_KEY_PASSWORD", raising=False)
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    (tmp_path / "tiny").mkdir(mode=0o755)
+    folder = write_package(tmp_path / "tiny")
+    manifest.write(folder, {**body(folder), "version": "1.4.0"})
+    return folder
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> keys.KeyPair:
+    return keys.new(tmp_path / "team.key")
+
+
+def signed(package: Path, pair: keys.KeyPair) -> Path:
+    return sign(package, Signer(pair.private), package.with_name("tiny.sig"))
+
+
+def test_a_signed_package_passes_and_stays_as_it_was(package: Path, pair: keys.KeyPair) -> None:
+    before = {path: path.read_bytes() for path in package.rglob("*") if path.is_file()}
+    signature = signed(package, pair)
+    assert check(package, signature, Trust(pair.public), "1.4") == []
+    assert before == {path: path.read_bytes() for path in package.rglob("*") if path.is_file()}
+
+
+def test_the_private_half_is_its_owners_alone_and_no_key_is_replaced(tmp_path: Path, pair: keys.KeyPair) -> None:
+    assert pair.private.stat().st_mode & 0o777 == 0o600
+    with pytest.raises(PackError, match="exists already"):
+        keys.new(pair.private)
+
+
+def test_another_verifier_believes_our_signature(package: Path, pair: keys.KeyPair) -> None:
+    signature = signed(package, pair)
+    command = [
+        sys.executable,
+        "-m",
+        "model_signing",
+        "verify",
+        "key",
+        str(package),
+        "--signature",
+        str(signature),
+        "--public_key",
+        str(pair.public),
+    ]
+    done = subprocess.run([*command, "--no-ignore-git-paths"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def flip(folder: Path) -> None:
+    data = bytearray((folder / "model/model.bin").read_bytes())
+    data[5] ^= 1
+    (folder / "model/model.bin").write_bytes(data)
+
+
+def reseal(folder: Path) -> None:
+    """What an attacker without the key does: other weights, and a manifest that says so."""
+    flip(folder)
+    manifest.write(folder, {**body(folder), "version": "1.4.0"})
+
+
+def link(folder: Path) -> None:
+    (folder / "README.md").unlink()
+    (folder / "README.md").symlink_to("/etc/hostname")
+
+
+def git(folder: Path) -> None:
+    (folder / ".git").mkdir()
+    (folder / ".git" / "config").write_text("[core]\n")
+
+
+TAMPERED: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "a flipped bit": (flip, "changed"),
+    "a forged manifest": (reseal, "signature"),
+    "a renamed file": (lambda f: (f / "README.md").rename(f / "readme.txt"), "renamed"),
+    "a missing file": (lambda f: (f / "README.md").unlink(), "missing"),
+    "an additional file": (lambda f: (f / "model/extra").write_text("x"), "additional"),
+    "an empty folder": (lambda f: (f / "empty").mkdir(), "additional"),
+    "a file that can be run": (lambda f: (f / "model/model.bin").chmod(0o755), "mode"),
+    "a file that all can write": (lambda f: (f / "model/model.bin").chmod(0o666), "mode"),
+    "a link": (link, "link"),
+    "content of .git": (git, "additional"),
+    "a pipe": (lambda f: os.mkfifo(f / "pipe"), "special"),
+}
+
+
+@pytest.mark.parametrize("what", TAMPERED)
+def test_tampering_is_found(package: Path, pair: keys.KeyPair, what: str) -> None:
+    signature = signed(package, pair)
+    tamper, kind = TAMPERED[what]
+    tamper(package)
+    assert kind in {finding.kind for finding in check(package, signature, Trust(pair.public))}
+
+
+def test_the_signature_of_somebody_else_is_none(package: Path, pair: keys.KeyPair, tmp_path: Path) -> None:
+    signature = signed(package, pair)
+    other = keys.new(tmp_path / "other.key")
+    assert [finding.kind for finding in check(package, signature, Trust(other.public))] == ["signature"]
+    signature.write_bytes(signature.read_bytes().replace(b"a", b"b"))
+    assert [finding.kind for finding in check(package, signature, Trust(pair.public))] == ["signature"]
+
+
+@pytest.mark.parametrize("text", [b"", b"{}", b"null", b'{"dsseEnvelope": 1}', b"\xff\xfe", b"[" * 5000])
+def test_what_is_no_signature_proves_nothing(package: Path, pair: keys.KeyPair, text: bytes) -> None:
+    (package.parent / "tiny.sig").write_bytes(text)
+    assert [finding.kind for finding in check(package, package.parent / "tiny.sig", Trust(pair.public))] == ["signature"]
+
+
+def test_an_old_package_is_refused_however_well_it_is_signed(package: Path, pair: keys.KeyPair) -> None:
+    signature = signed(package, pair)
+    assert [finding.kind for finding in check(package, signature, Trust(pair.public), "1.10")] == ["version"]
+    assert check(package, signature, Trust(pair.public), "1.3.9") == []
+    assert ordered("1.10") > ordered("1.9.9") and ordered("1") == ordered("1.0.0")
+    for wrong in ("", "v1", "1.2.3.4.5", "1..2", "-1", "1.x", "9" * 20):
+        with pytest.raises(PackError, match="no version"):
+            ordered(wrong)
+
+
+def test_a_locked_key_takes_its_password_from_the_environment(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = keys.new(tmp_path / "locked.key", "open sesame")
+    with pytest.raises(PackError, match="QWEN_PACK_KEY_PASSWORD"):
+        signed(package, pair)
+    monkeypatch.setenv("QWEN_PACK_KEY_PASSWORD", "wrong")
+    with pytest.raises(PackError, match="another"):
+        signed(package, pair)
+    monkeypatch.setenv("QWEN_PACK_KEY_PASSWORD", "open sesame")
+    assert check(package, signed(package, pair), Trust(pair.public)) == []
+
+
+def test_what_is_no_key_is_named(package: Path, pair: keys.KeyPair, tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("hello")
+    odd = rsa.generate_private_key(65537, 2048)
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (tmp_path / "rsa").write_bytes(odd.private_bytes(*form))
+    for name, code in (("text", ExitCode.INPUT), ("rsa", ExitCode.INPUT), ("absent", ExitCode.USAGE)):
+        with pytest.raises(PackError) as caught:
+            sign(package, Signer(tmp_path / name), tmp_path / "out.sig")
+        assert caught.value.exit_code == code
+        with pytest.raises(PackError) as caught:
+            check(package, signed_once(package, pair), Trust(tmp_path / name))
+        assert caught.value.exit_code == code
+    assert not (tmp_path / "out.sig").exists()
+
+
+def signed_once(package: Path, pair: keys.KeyPair) -> Path:
+    place = package.with_name("tiny.sig")
+    return place if place.exists() else signed(package, pair)
+
+
+def certificates(folder: Path) -> tuple[Path, Path, Path]:
+    """Key and certificate of a signer, and the certificate of the authority that vouches for it."""
+    now = datetime.datetime.now(datetime.UTC)
+
+    def made(name: str, key: Any, issuer: str, by: Any, authority: bool) -> x509.Certificate:
+        names = [x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)]) for text in (name, issuer)]
+        builder = x509.CertificateBuilder().subject_name(names[0]).issuer_name(names[1]).public_key(key.public_key())
+        builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now).not_valid_after(now + datetime.timedelta(days=1))
+        usage = x509.KeyUsage(not authority, False, False, False, False, authority, authority, False, False)
+        builder = builder.add_extension(x509.BasicConstraints(authority, None), True).add_extension(usage, True)
+        if not authority:
+            builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING]), False)
+        return builder.sign(by, hashes.SHA256())
+
+    root, leaf = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    authority, own = made("Authority", root, "Authority", root, True), made("Signer", leaf, "Authority", root, False)
+    (folder / "root.pem").write_bytes(authority.public_bytes(serialization.Encoding.PEM))
+    (folder / "leaf.pem").write_bytes(own.public_bytes(serialization.Encoding.PEM))
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / "leaf.key").write_bytes(leaf.private_bytes(*form))
+    return folder / "leaf.key", folder / "leaf.pem", folder / "root.pem"
+
+
+def test_a_certificate_signs_and_its_authority_is_asked(package: Path, tmp_path: Path) -> None:
+    key, own, root = certificates(tmp_path)
+    signature = sign(package, Signer(key, own, (root,)), tmp_path / "tiny.sig")
+    assert check(package, signature, Trust(chain=(root,))) == []
+    (tmp_path / "foreign").mkdir()
+    _, _, foreign = certificates(tmp_path / "foreign")
+    assert [finding.kind for finding in check(package, signature, Trust(chain=(foreign,)))] == ["signature"]
+    with pytest.raises(PackError, match="cannot sign"):
+        sign(package, Signer(keys.new(tmp_path / "k").private, own, (root,)), tmp_path / "other.sig")
+
+
+def test_from_a_new_key_to_a_verified_copy_by_the_command_line(package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    agreed = ["--allow-dummy", "--accept-license", "unstated"]
+    assert main(["keys", "new", str(tmp_path / "k")]) == 0
+    assert main(["export", str(package), "--format", "zip", "--out", str(tmp_path / "m.zip"), "--sign", str(tmp_path / "k"), *agreed]) == 0
+    assert main(["unpack", str(tmp_path / "m.zip"), "--out", str(tmp_path / "copy")]) == 0
+    asked = ["verify", str(tmp_path / "copy"), "--key", str(tmp_path / "k.pub"), "--signature", str(tmp_path / "m.zip.sig")]
+    capsys.readouterr()
+    assert main([*asked, "--min-version", "1.4", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["signed"] is True
+    assert main([*asked, "--min-version", "2"]) == ExitCode.INPUT
+    assert main(["verify", str(tmp_path / "copy"), "--key", str(tmp_path / "k.pub")]) == ExitCode.USAGE
+    assert main(["verify", str(tmp_path / "copy"), "--min-version", "1"]) == ExitCode.USAGE
