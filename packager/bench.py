@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from packager import manifest
+from packager.budgets import verdicts
 from packager.cache import BuildCache
-from packager.errors import bad_input
+from packager.errors import NotHere, bad_input
 from packager.events import Event
+from packager.evidence import on_device
 from packager.manifest import Manifest
 from packager.package import MODEL
 from packager.pipeline import run_alone
+from packager.place import CLAIMED, UNKNOWN, Here, Identity, Place, of_figures, place
 from packager.plan import missing_engine
 from packager.runtime import Runtime
 from packager.stages import benchmark
@@ -49,22 +52,46 @@ def whole(package: Path, runtime: Runtime) -> Manifest:
     return manifest.read(package)
 
 
-def run(package: Path, runtime: Runtime, sustained_s: float = 0) -> Generator[Event, None, dict[str, Any]]:
-    """Yield the events of the measurement and return its figures; the package is not changed.
+def run(
+    package: Path, runtime: Runtime, here: Here | None = None, claimed: bool = False, sustained_s: float = 0
+) -> Generator[Event, None, dict[str, Any]]:
+    """Yield the events of the measurement and return its figures with their place; the package is not changed.
 
+    `here` is this machine, compared with the device in the manifest; `claimed` says that it is the device, whatever it calls itself.
     With `sustained_s` it decodes for so many seconds more and shows whether the machine throttles.
+    Raises NotHere where the package is made for what this machine does not have.
     """
     found = whole(package, runtime)
     settings = settings_of(found)
     prompt = found.data["workload"].get("prompt") or settings["context"] // 2
     job = benchmark(runtime.session, package / MODEL, settings, prompt, sustained_s)
     result = yield from run_alone(job, BuildCache().log("bench"))
-    return result.value
+    if "not_measured" in result.value:
+        raise NotHere(result.value["not_measured"], result.value.get("hint", ""))
+    return {**result.value, "place": _place(found.data, here, claimed, result.value.get("runs_on", "cpu")).as_dict()}
+
+
+def _place(data: dict[str, Any], here: Here | None, claimed: bool, runs_on: str) -> Place:
+    if claimed:
+        return CLAIMED
+    try:
+        device = Identity.from_dict(data["device"])
+    except (KeyError, TypeError):
+        return Place(False, "the manifest does not say what the device is")
+    return UNKNOWN if here is None else of_figures(place(device, here), device, runs_on)
+
+
+def judged(data: dict[str, Any], figures: dict[str, Any]) -> list[dict[str, Any]]:
+    """The manifest's budgets against new figures; as they are in the manifest where those are not of the device."""
+    rows = data.get("verdicts") or []
+    return verdicts(rows, data.get("artifact_bytes") or 0, figures) if on_device(figures) else rows
 
 
 def save(package: Path, figures: dict[str, Any]) -> None:
-    """Add a measurement to the package's manifest, beside the ones that are there."""
+    """Add a measurement to the package's manifest, beside the ones that are there; one of the device judges the budgets."""
     data = dict(manifest.read(package).data)
+    if data.get("verdicts"):
+        data["verdicts"] = judged(data, figures)
     data["measurements"] = [*(data.get("measurements") or []), figures]
     manifest.write(package, data)
 

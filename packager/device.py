@@ -22,7 +22,8 @@ class Device:
     where there is no such cap. `gpu_memory_bytes` is memory of the GPU's own, None where it shares the system's;
     `gpu_reserve_bytes` of it stays with the desktop and the driver. `host_bandwidth` and `host_compute` serve the
     layers that do not fit on the GPU; `link_bandwidth` is the way between the two. `npu_ops` are int8 operations
-    per second as the data sheet gives them.
+    per second as the data sheet gives them. `known_by` is what the processor, board or GPU of a product calls itself; empty
+    for a class of machines.
     """
 
     memory_bytes: int
@@ -46,6 +47,7 @@ class Device:
     link_bandwidth: float | None = None
     storage_bandwidth: float | None = None
     npu_ops: float | None = None
+    known_by: tuple[str, ...] = ()
 
     @property
     def available_bytes(self) -> int:
@@ -73,6 +75,7 @@ class Target:
     recipes: tuple[str, ...]
     workload: Workload
     path: str
+    aliases: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The fields of the contract; `memory_bytes` stands at the top for scripts that sort by it."""
@@ -80,6 +83,7 @@ class Target:
         sources = device.pop("sources")
         return {
             "name": self.name,
+            "aliases": list(self.aliases),
             "summary": self.summary,
             "kind": self.kind,
             "runtimes": list(self.runtimes),

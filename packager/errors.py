@@ -33,6 +33,10 @@ class PackError(Exception):
         return f"{self.message} {self.hint}".strip()
 
 
+class NotHere(PackError):
+    """What an artifact is made for (a GPU, its driver, the engine for it) is not on this machine. It is as good as it was."""
+
+
 def usage(message: str, hint: str = "") -> PackError:
     """The caller asked for something that does not exist or cannot be (exit code 2)."""
     return PackError(message, hint, ExitCode.USAGE)

@@ -55,12 +55,42 @@ class StageFinished:
 
 @dataclass(frozen=True, slots=True)
 class StageFailed:
-    """The stage did not finish; the pipeline raises the same error next."""
+    """The stage did not finish; the pipeline raises the same error next, unless what it belongs to is one of several (not `fatal`)."""
 
     stage: str
     message: str
     hint: str
     exit_code: int
+    fatal: bool = True
 
 
-Event = StageStarted | StageProgress | StageMemory | StageNote | StageFinished | StageFailed
+@dataclass(frozen=True, slots=True)
+class AlternativeStarted:
+    """Of several recipes that are compared, number `index` (from 1) of `count` begins; the stages that follow are its own."""
+
+    runtime: str
+    recipe: str
+    index: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class AlternativeFinished:
+    """Its row of the comparison, as in the manifest's `alternatives[]`; `summary` says what was found, or why it ended."""
+
+    runtime: str
+    recipe: str
+    summary: str
+    row: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """All were tried; the one with `recipe` is kept, for `why`."""
+
+    recipe: str
+    why: str
+
+
+_OfStage = StageStarted | StageProgress | StageMemory | StageNote | StageFinished | StageFailed
+Event = _OfStage | AlternativeStarted | AlternativeFinished | Compared

@@ -56,13 +56,23 @@ _MEASUREMENT: Kind = {
     "token_ms": [[number]],
     "noisy": flag,
     "measured_at": text,
+    "gpu_memory_bytes": number,
+    "runs_on": text,
+    "place": {"on_device": flag, "why": text},
     "machine": {"processor": text, "architecture": text, "cores": number, "memory_bytes": number, "system": text},
 }
+
+_VERDICTS: Kind = [{"rule": text, "limit": number, "measured": number, "unit": text, "passed": flag, "enforced": flag}]
 
 SHAPE: dict[str, Kind] = {
     "name": text,
     "created": text,
     "target": text,
+    "device": {
+        **dict.fromkeys(("kind", "isa", "runs_on", "gpu", "npu"), text),
+        **dict.fromkeys(("cores", "memory_bytes", "gpu_memory_bytes"), number),
+        "known_by": [text],
+    },
     "workload": {"context": tokens, "prompt": tokens, "use_case": text},
     "variant": {"repo_id": text, "revision": text, "license": text},
     "source": {"kind": text, "location": text},
@@ -77,9 +87,21 @@ SHAPE: dict[str, Kind] = {
     },
     "errors_percent": dict.fromkeys(("artifact_bytes", "peak_memory_bytes", "ttft_ms", "prefill_tps", "decode_tps"), number),
     "measured": _MEASUREMENT,
+    "not_measured": text,
     "measurements": [_MEASUREMENT],
     "quality": {},
-    "verdicts": [{"rule": text, "limit": number, "measured": number, "unit": text, "passed": flag, "enforced": flag}],
+    "verdicts": _VERDICTS,
+    "alternatives": [
+        {
+            "runtime": {"name": text, "version": text},
+            **dict.fromkeys(("recipe", "not_measured", "reason"), text),
+            "artifact_bytes": number,
+            "predicted": {"artifact_bytes": number},
+            "measured": _MEASUREMENT,
+            "quality": {},
+            "verdicts": _VERDICTS,
+        }
+    ],
     "why": {"sentence": text},
     "build_key": text,
     "tools": {},
@@ -88,6 +110,8 @@ SHAPE: dict[str, Kind] = {
 REQUIRED = ("name", "files", "runtime", "recipe", "variant", "source", "runtime.name")
 _WHOLE = ("verdicts",)
 """Lists whose rows have every field."""
+_OPEN = ("measured", "passed")
+"""Fields of such a row that are null while nobody knows."""
 
 
 def misfit(data: dict[str, Any]) -> str | None:
@@ -108,8 +132,10 @@ def _misfit(value: Any, kind: Kind, where: str = "", whole: bool = False) -> str
             return where
         for key, part in kind.items():
             inner = f"{where}.{key}" if where else key
-            absent = value.get(key) is None
-            found = _misfit(value[key], part, inner, key in _WHOLE) if not absent else inner if whole else None
+            if value.get(key) is None:
+                found = inner if whole and not (key in _OPEN and key in value) else None
+            else:
+                found = _misfit(value[key], part, inner, key in _WHOLE)
             if found:
                 return found
         return None

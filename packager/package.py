@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from packager import __version__, figures, manifest, verify
-from packager.budgets import verdicts
-from packager.cache import Entry
+from packager.budgets import limits, verdicts
 from packager.checkpoint import Checkpoint
 from packager.errors import PackError, usage
 from packager.files import copy_hashed, regular_files, replace_folder, scratch_folder, sha256, write_atomically
 from packager.manifest import FileEntry, Manifest
 from packager.plan import Plan
 from packager.readme import package_readme
-from packager.stages import checkpoint_of
+from packager.stages import Made, checkpoint_of
 from packager.verify import strangers
 
 MODEL = "model"
@@ -36,7 +35,7 @@ class Package:
     @property
     def failed(self) -> list[dict[str, Any]]:
         """Verdicts of enforced budgets that the measurement missed."""
-        return [row for row in self.manifest.data.get("verdicts") or [] if row["enforced"] and not row["passed"]]
+        return [row for row in self.manifest.data.get("verdicts") or [] if row["enforced"] and row["passed"] is False]
 
 
 def reuse(path: Path, build_key: str) -> Package | None:
@@ -52,14 +51,14 @@ def reuse(path: Path, build_key: str) -> Package | None:
     return None
 
 
-def write(plan: Plan, build_key: str, fetched: Entry, converted: Entry, measured: Entry) -> Generator[tuple[int, int], None, Package]:
+def write(plan: Plan, build_key: str, made: Made, losers: Sequence[dict[str, Any]] = ()) -> Generator[tuple[int, int], None, Package]:
     """Copy, hash and describe; yields (bytes done, bytes in all) and returns the Package.
 
     A package of ours that stands in the way is replaced only once the new one is whole. Raises PackError (usage) where
     somebody has put something of his own there since the build was planned.
     """
-    artifact = converted.folder / "out"
-    checkpoint = checkpoint_of(fetched)
+    artifact = made.converted.folder / "out"
+    checkpoint = checkpoint_of(made.fetched)
     model_files = regular_files(artifact)
     total = sum(path.stat().st_size for path in model_files)
     done = 0
@@ -79,8 +78,8 @@ def write(plan: Plan, build_key: str, fetched: Entry, converted: Entry, measured
                 yield done + size, total
             done += size
         artifact_bytes = sum(entry.size for entry in entries)
-        entries += _papers(plan, checkpoint, folder, artifact_bytes, measured.facts)
-        manifest.write(folder, _describe(plan, build_key, fetched, converted, measured, tuple(entries)))
+        entries += _papers(plan, checkpoint, folder, artifact_bytes, made)
+        manifest.write(folder, _describe(plan, build_key, made, tuple(entries), losers))
         # Read as anybody will read it, while there is still the old package to keep.
         found = manifest.read(folder)
     return Package(plan.out, found)
@@ -98,7 +97,7 @@ def _replacing(final: Path) -> Iterator[Path]:
         replace_folder(new, final, holder / "old")
 
 
-def _papers(plan: Plan, checkpoint: Path, folder: Path, artifact_bytes: int, measured: dict[str, Any]) -> list[FileEntry]:
+def _papers(plan: Plan, checkpoint: Path, folder: Path, artifact_bytes: int, made: Made) -> list[FileEntry]:
     """Licence, chat template and the README that stand beside the model."""
     written = []
     papers = {path.name.casefold(): path for path in sorted(checkpoint.iterdir()) if path.name.upper().startswith(_KEPT_FROM_CHECKPOINT)}
@@ -110,7 +109,7 @@ def _papers(plan: Plan, checkpoint: Path, folder: Path, artifact_bytes: int, mea
     if text is not None:
         write_atomically(folder / "chat_template.jinja", text.encode())
         written.append("chat_template.jinja")
-    write_atomically(folder / "README.md", package_readme(plan, artifact_bytes, measured).encode())
+    write_atomically(folder / "README.md", package_readme(plan, artifact_bytes, made.figures(plan), made.not_measured).encode())
     written.append("README.md")
     return [FileEntry(name, (folder / name).stat().st_size, sha256(folder / name)) for name in written]
 
@@ -118,12 +117,12 @@ def _papers(plan: Plan, checkpoint: Path, folder: Path, artifact_bytes: int, mea
 def _describe(
     plan: Plan,
     build_key: str,
-    fetched: Entry,
-    converted: Entry,
-    measured: Entry,
+    made: Made,
     entries: tuple[FileEntry, ...],
+    losers: Sequence[dict[str, Any]],
 ) -> dict[str, Any]:
     chosen, variant, versions = plan.chosen, plan.chosen.variant, plan.versions
+    fetched, converted, measured = made.fetched, made.converted, made.figures(plan)
     artifact_bytes = sum(entry.size for entry in entries if entry.path.startswith(f"{MODEL}/"))
     text = next((entry.sha256 for entry in entries if entry.path == "chat_template.jinja"), None)
     data = {
@@ -133,6 +132,7 @@ def _describe(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "build_key": build_key,
         "target": plan.target.name,
+        "device": plan.device.as_dict(),
         "workload": plan.workload.as_dict(),
         "variant": {"repo_id": variant.repo_id, "revision": fetched.facts.get("revision"), "license": variant.license},
         "source": {
@@ -149,10 +149,12 @@ def _describe(
             "forecast": chosen.forecast.as_dict(),
             "artifact_bytes": chosen.artifact_bytes,
         },
-        "measured": measured.facts,
+        "measured": measured,
+        "not_measured": made.not_measured,
         "measurements": [],
-        "quality": None,
-        "verdicts": verdicts(plan, artifact_bytes, measured.facts),
+        "quality": made.quality,
+        "verdicts": verdicts(limits(plan), artifact_bytes, measured),
+        "alternatives": list(losers),
         "why": {"sentence": plan.why(), "smaller": plan.smaller()},
         "build": {"convert_seconds": converted.facts["seconds"], "convert_peak_bytes": converted.facts["peak_bytes"]},
         "tools": {"qwen-pack": __version__, "python": platform.python_version(), **versions},

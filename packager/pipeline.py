@@ -7,7 +7,7 @@ processes; closing the generator at any point ends them and leaves the finished 
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,10 @@ from packager.events import Event, StageFailed, StageFinished, StageMemory, Stag
 from packager.package import Package
 from packager.plan import Plan
 from packager.process import JobResult, Note, Progress, Resident, run_job
-from packager.stages import STAGES, Job
+from packager.stages import STAGES, Job, Made
 from packager.units import human_bytes
 
-__all__ = ["STAGES", "run", "run_alone"]
+__all__ = ["STAGES", "deliver", "make", "run", "run_alone"]
 
 # Whoever waits for a build goes on using the machine; only what is measured must run as it will run later.
 _NICENESS = 10
@@ -35,21 +35,30 @@ def run(plan: Plan, cache: BuildCache | None = None) -> Generator[Event, None, P
 
     Raises PackError as soon as a stage fails, after the StageFailed that says the same.
     """
-    cache = cache or BuildCache()
+    made = yield from make(plan, cache or BuildCache())
+    return (yield from deliver(plan, made))
+
+
+def make(plan: Plan, cache: BuildCache) -> Generator[Event, None, Made]:
+    """Everything before the package: the weights, the artifact, its figures."""
     fetched = yield from _stage(cache, stages.fetch(plan))
     convert = stages.convert(plan, fetched)
     converted = yield from _stage(cache, convert)
     measure = stages.measure(plan, converted, convert)
     measured = yield from _stage(cache, measure)
+    return Made(fetched, converted, measured, stages.keys_of(convert, measure, measured))
 
+
+def deliver(plan: Plan, made: Made, losers: Sequence[dict[str, Any]] = ()) -> Generator[Event, None, Package]:
+    """The package of what was made; `losers` are what was built and measured beside it, for its manifest."""
     yield from _announce("package")
     started = time.monotonic()
     with _failures("package") as failed:
-        build_key = stages.package_key(plan, convert, measure, measured)
+        build_key = stages.package_key(plan, made.keys, losers)
         finished = package.reuse(plan.out, build_key)
         cached = finished is not None
         if finished is None:
-            finished = yield from _copying(package.write(plan, build_key, fetched, converted, measured))
+            finished = yield from _copying(package.write(plan, build_key, made, losers))
     if failed:
         yield failed[0][0]
         raise failed[0][1]
@@ -88,7 +97,9 @@ def _stage(cache: BuildCache, job: Job) -> _Events:
         log = cache.log(job.stage)
         result = yield from _child(job, arguments, log)
         facts = {**_relative(result.value, work), "seconds": result.seconds, "peak_bytes": result.peak_bytes}
-        entry = cache.keep(job.stage, job.key or key_of(facts.get("files")), work, facts)
+        # What could not be run may be run tomorrow, with no input changed that we know: that is asked again each time.
+        asked_again = "not_measured" in facts
+        entry = Entry(work, facts) if asked_again else cache.keep(job.stage, job.key or key_of(facts.get("files")), work, facts)
     if failed:
         yield failed[0][0]
         raise failed[0][1]
@@ -160,6 +171,8 @@ def _relative(facts: dict[str, Any], work: Path) -> dict[str, Any]:
 
 def _summary(facts: dict[str, Any]) -> str:
     """What the stage's row says behind its time."""
+    if "not_measured" in facts:
+        return f"not measured: {facts['not_measured']}"
     if "decode_tps" in facts:
         found = f"{facts['decode_tps']:.1f} tok/s, first token after {facts['ttft_ms']:.0f} ms"
         return f"{found}, noisy" if facts["noisy"] else found

@@ -16,6 +16,7 @@ from packager.device import Target
 from packager.errors import PackError, from_foreign, no_room, usage
 from packager.files import free_bytes, nearest_existing
 from packager.paths import cache_dir
+from packager.place import UNKNOWN, Identity, Place
 from packager.runtime import Runtime, Tools
 from packager.select import Candidate
 from packager.shape import Shape
@@ -30,6 +31,7 @@ class Plan:
 
     `enforced` names the budgets that fail the build when the measurement misses them; the others are reported.
     `sustained_s` seconds of decoding without a pause show whether the machine throttles.
+    `place` says whether this machine is the device, so that its figures may judge those budgets.
     """
 
     target: Target
@@ -42,6 +44,7 @@ class Plan:
     enforced: frozenset[str] = frozenset()
     version: str | None = None
     sustained_s: float = 0
+    place: Place = UNKNOWN
 
     @cached_property
     def name(self) -> str:
@@ -57,6 +60,11 @@ class Plan:
     def tools(self) -> Tools:
         """What must be installed for this build."""
         return self.runtime.tools(self.shape, self.chosen.recipe)
+
+    @property
+    def device(self) -> Identity:
+        """What tells the device from other machines."""
+        return Identity.of(self.target)
 
     @property
     def shape(self) -> Shape:
@@ -102,6 +110,7 @@ class Plan:
             "chosen": self.chosen.as_dict(),
             "source": self.source.as_dict(),
             "out": str(self.out),
+            "place": self.place.as_dict(),
         }
 
 

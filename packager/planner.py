@@ -11,6 +11,7 @@ from packager import catalog, sources
 from packager.catalog import Variant
 from packager.device import Target
 from packager.errors import ExitCode, PackError
+from packager.place import UNKNOWN, Here, Identity, place
 from packager.plan import Plan, package_name
 from packager.runtime import Runtime
 from packager.select import Candidate, candidates, choose, nearest_misses
@@ -30,9 +31,11 @@ def make_plan(
     out: Path | None = None,
     enforced: frozenset[str] = frozenset(),
     version: str | None = None,
+    here: Here | None = None,
 ) -> Plan:
     """Choose among the catalogue, or take the variant that was named or lies in a folder.
 
+    `here` is this machine, so that what is measured on it is known as the device's figures or somebody else's.
     Raises PackError: exit code 3 when nothing fits, with the nearest misses; 2 for an unknown name; 6 for a folder
     that holds no usable checkpoint.
     """
@@ -52,6 +55,7 @@ def make_plan(
         out=Path(os.path.normpath((out or Path(package_name(chosen, source))).absolute())),
         enforced=enforced,
         version=version,
+        place=UNKNOWN if here is None else place(Identity.of(target), here),
     )
 
 

@@ -13,11 +13,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from packager import noise, sustained
-from packager.errors import ExitCode, PackError
+from packager.errors import ExitCode, NotHere, PackError
 from packager.gauges import clock, energy
 from packager.gauges.memory import proportional_bytes
 from packager.machine import describe_machine
 from packager.noise import Attempt, calm
+from packager.nvml import process_bytes
 from packager.process import peak_resident_bytes, resident_bytes, resolve
 from packager.runtime import Report, Session
 from packager.trials import Trial, answer, prompt_ids, quartile_spread, summary
@@ -58,7 +59,8 @@ def measure(
     attempts: int = 1,
     sustained_s: float = 0,
 ) -> dict[str, Any]:
-    """Measure a model; see `packager.trials.summary` for the figures of its answers.
+    """Measure a model; see `packager.trials.summary` for the figures of its answers. What cannot run on this machine gives
+    `not_measured`, a sentence, and `hint`.
 
     An answer is the workload's prompt and `new_tokens` tokens, so `decode_tps` is the rate behind that prompt. With
     `thorough` come the rates of other lengths: prefill of 128 and 512 tokens, decoding in an empty and in a full context.
@@ -67,7 +69,10 @@ def measure(
     """
     make = resolve(session)  # which imports the engine: no part of loading a model
     loading = time.perf_counter()
-    model: Session = make(artifact, settings)
+    try:
+        model: Session = make(artifact, settings)
+    except NotHere as error:
+        return {"not_measured": error.message, "hint": error.hint}
     load_s = time.perf_counter() - loading
     report.note(f"loaded in {load_s:.1f} s")
     # After the engine: a GPU has a counter of its own.
@@ -85,6 +90,8 @@ def measure(
             parts["full context"] = calm(lambda: (run.full(figures["prefill_tps"]), 0.0), 1)
         again = answer(model, check, min(_CHECK_TOKENS, new_tokens))
         steady, proportional = resident_bytes(), proportional_bytes()
+        # Engines keep what they took on a GPU until the model is closed: now is the peak.
+        on_gpu = process_bytes()
         long_run = run.sustained(sustained_s) if sustained_s else None
     finally:
         if meter:
@@ -105,7 +112,9 @@ def measure(
         "peak_memory_bytes": peak_resident_bytes(),
         "steady_memory_bytes": steady,
         "proportional_memory_bytes": proportional,
+        "gpu_memory_bytes": on_gpu,
         "deterministic": True,
+        "runs_on": getattr(model, "runs_on", "cpu"),
         "threads": getattr(model, "threads", None) or settings.get("threads"),
         "cpu_mhz": megahertz,
         "machine": describe_machine(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from packager.cache import BuildCache, Entry, key_of
 from packager.errors import PackError
 from packager.machine import describe_machine, installation_id
 from packager.noise import ATTEMPTS
+from packager.place import of_figures
 from packager.smoke import NEW_TOKENS, REPEATS
 from packager.smoke import VERSION as SMOKE_VERSION
 
@@ -34,6 +36,29 @@ class Job:
     key: str | None = None
     needs_out: bool = True
     env: dict[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What the stages before the packaging left, the key of each stage's inputs, and what the quality gate found."""
+
+    fetched: Entry
+    converted: Entry
+    measured: Entry
+    keys: dict[str, str | None]
+    quality: dict[str, Any] | None = None
+
+    @property
+    def not_measured(self) -> str | None:
+        """Why the artifact could not be run here; None where it was."""
+        return self.measured.facts.get("not_measured")
+
+    def figures(self, plan: Plan) -> dict[str, Any] | None:
+        """The measurement with the place where it was taken; None where there is none."""
+        facts = self.measured.facts
+        if self.not_measured is not None:
+            return None
+        return {**facts, "place": of_figures(plan.place, plan.device, facts.get("runs_on", "cpu")).as_dict()}
 
 
 def fetch(plan: Plan) -> Job:
@@ -88,12 +113,14 @@ def benchmark(session: str, artifact: Path, settings: dict[str, Any], prompt: in
     return Job("measure", "packager.smoke:measure", arguments, needs_out=False)
 
 
-def package_key(plan: Plan, artifact: Job, measurement: Job, measured: Entry) -> str:
-    """The key that a package keeps, by which the same build finds it again: with these figures, not with earlier ones."""
-    measured_at = measured.facts.get("measured_at")
-    return key_of(
-        {"convert": artifact.key, "measure": measurement.key, "measured_at": measured_at, "plan": plan.as_dict(), "version": plan.version}
-    )
+def keys_of(artifact: Job, measurement: Job, measured: Entry) -> dict[str, str | None]:
+    """What the package depends on of its stages: with these figures, not with earlier ones."""
+    return {"convert": artifact.key, "measure": measurement.key, "measured_at": measured.facts.get("measured_at")}
+
+
+def package_key(plan: Plan, keys: dict[str, str | None], losers: Sequence[dict[str, Any]] = ()) -> str:
+    """The key that a package keeps, by which the same build finds it again; `losers` are what it was compared with."""
+    return key_of({**keys, "plan": plan.as_dict(), "version": plan.version, **({"alternatives": list(losers)} if losers else {})})
 
 
 def checkpoint_of(fetched: Entry) -> Path:
@@ -129,6 +156,7 @@ def cached(plan: Plan, cache: BuildCache) -> frozenset[str]:
                 found.append("convert")
                 measurement = measure(plan, converted, artifact)
                 measured = look_up(cache, measurement)
-                if measured and manifest.read(plan.out).data.get("build_key") == package_key(plan, artifact, measurement, measured):
+                keys = keys_of(artifact, measurement, measured) if measured else {}
+                if measured and manifest.read(plan.out).data.get("build_key") == package_key(plan, keys):
                     found.append("package")
     return frozenset(found)

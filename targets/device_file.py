@@ -190,6 +190,7 @@ def _target(data: dict[str, Any], path: str) -> Target:
     """The checked data as objects."""
     facts = dict(data["device"])
     facts["isa"] = " ".join(facts["isa"])
+    facts["known_by"] = tuple(facts.get("known_by", ()))
     for key in ("memory_bytes", "reserve_bytes", "process_cap_bytes", "cores", "storage_bytes", "gpu_memory_bytes", "gpu_reserve_bytes"):
         if key in facts:
             facts[key] = int(facts[key])
@@ -215,4 +216,5 @@ def _target(data: dict[str, Any], path: str) -> Target:
         recipes=tuple(target.get("recipes", ())),
         workload=workload,
         path=path,
+        aliases=tuple(data.get("aliases", ())),
     )

@@ -56,7 +56,7 @@ _MEMORY = Number(2**26, 64 * _TB, "bytes")
 _RATE = Number(1e8, 1e14, "bytes per second", whole=False)
 _FLOPS = Number(1e9, 1e17, "operations per second", whole=False)
 
-TOP: dict[str, Rule] = {"name": Word(required=True), "summary": Word(required=True), "kind": Word(KINDS, required=True)}
+TOP: dict[str, Rule] = {"name": Word(required=True), "summary": Word(required=True), "kind": Word(KINDS, required=True), "aliases": Words()}
 DEVICE: dict[str, Rule] = {
     "memory_bytes": Number(2**26, 64 * _TB, "bytes", required=True),
     "reserve_bytes": Number(0, 64 * _TB, "bytes", required=True),
@@ -78,6 +78,7 @@ DEVICE: dict[str, Rule] = {
     "link_bandwidth": _RATE,
     "npu": Word(),
     "npu_ops": _FLOPS,
+    "known_by": Words(),
 }
 TARGET: dict[str, Rule] = {"runtimes": Words(required=True), "recipes": Words()}
 WORKLOAD: dict[str, Rule] = {

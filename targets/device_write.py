@@ -24,7 +24,7 @@ def device_text(target: Target) -> str:
     rows = {
         key: value
         for key, value in facts.items()
-        if isinstance(value, list) or (value not in empty and (key, value) != ("gpu_reserve_bytes", 0))
+        if isinstance(value, list) or (value not in empty and (key, value) not in (("gpu_reserve_bytes", 0), ("known_by", ())))
     }
     default = workload_for(target.workload.use_case)
     wish = {
@@ -32,8 +32,9 @@ def device_text(target: Target) -> str:
         for field in fields(Workload)
         if field.name in WORKLOAD and (field.name == "use_case" or getattr(target.workload, field.name) != getattr(default, field.name))
     }
+    aliases = {"aliases": list(target.aliases)} if target.aliases else {}
     sections = [
-        ("", {"name": target.name, "summary": target.summary, "kind": target.kind}),
+        ("", {"name": target.name, "summary": target.summary, "kind": target.kind, **aliases}),
         ("device", rows),
         ("source", {key: text for key, text in device.sources.items() if key in rows}),
         ("target", {"runtimes": list(target.runtimes), **({"recipes": list(target.recipes)} if target.recipes else {})}),

@@ -234,6 +234,7 @@ def as_target(machine: Machine, measurement: Measurement, name: str) -> Target:
         sources={key: text for key, text in sources.items() if first or key != "gpu_memory_bytes"},
         cpu=machine.cpu,
         gpu=first.name if first else "",
+        known_by=(machine.cpu,) if machine.cpu else (),
     )
     x86 = machine.isa[0] == "x86_64"
     return Target(

@@ -86,6 +86,9 @@ def target(name_or_path: str) -> Target:
         return read_target(DEVICES / f"{name_or_path}.toml", nameable_runtimes())
     if name_or_path == HERE:
         return _this_machine()
+    also = next((target for target in targets() if name_or_path in target.aliases), None)
+    if also is not None:
+        return also
     raise usage(
         f"There is no target {name_or_path!r}.{did_you_mean(name_or_path, (*target_names(), HERE))}",
         "`qwen-pack targets` lists all; a device file of your own ends in .toml.",

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -15,10 +16,11 @@ from hypothesis import strategies as st
 
 from packager.cli import main
 from packager.errors import ExitCode, PackError
+from packager.nvml import process_bytes, used_by
 from packager.process import JobResult, run_job
 from targets.device_file import parse_target
 from targets.device_write import device_text
-from targets.gpus import gpus
+from targets.gpus import Gpu, gpus, seen_by
 from targets.isa import processor, riscv_extensions
 from targets.machine import Memory
 from targets.measure import Kernel, headline, thread_candidates
@@ -207,6 +209,72 @@ def test_without_an_nvidia_driver_there_is_no_gpu() -> None:
     if Path("/proc/driver/nvidia").exists():
         pytest.skip("this machine has an NVIDIA driver")
     assert gpus() == ()
+
+
+class Library:
+    """An NVML whose answers are written down: two GPUs, of which the second one does not tell its clocks, nor who uses it."""
+
+    NVML_CLOCK_MEM = 2
+
+    class NVMLError(Exception):
+        pass
+
+    def __init__(self, falls_off_after: int = 2) -> None:
+        self._left = falls_off_after
+
+    def nvmlSystemGetDriverVersion(self) -> str:
+        return "580.65.06"
+
+    def nvmlDeviceGetCount(self) -> int:
+        return 2
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
+        if index >= self._left:
+            raise self.NVMLError("GPU is lost")
+        return index
+
+    def nvmlDeviceGetName(self, handle: int) -> str | bytes:
+        return ("NVIDIA GeForce RTX 3060", b"Orin (nvgpu)")[handle]
+
+    def nvmlDeviceGetMemoryInfo(self, handle: int) -> SimpleNamespace:
+        return SimpleNamespace(total=12_884_901_888, free=12_000_000_000, used=884_901_888)
+
+    def nvmlDeviceGetMaxClockInfo(self, handle: int, which: int) -> int:
+        assert which == self.NVML_CLOCK_MEM
+        if handle == 1:
+            raise self.NVMLError("Not Supported")
+        return 7501
+
+    def nvmlDeviceGetMemoryBusWidth(self, handle: int) -> int:
+        return 192
+
+    def nvmlDeviceGetComputeRunningProcesses(self, handle: int) -> list[SimpleNamespace]:
+        if handle == 1:
+            raise self.NVMLError("Not Supported")
+        rows = [(7, 500), (7, 300), (8, 100), (9, None)]
+        return [SimpleNamespace(pid=pid, usedGpuMemory=used) for pid, used in rows]
+
+
+def test_a_gpu_is_seen_with_memory_driver_and_the_bandwidth_of_its_data_sheet() -> None:
+    first, second = seen_by(Library())
+    assert first == Gpu("NVIDIA GeForce RTX 3060", 12_884_901_888, 12_000_000_000, 360.048e9, "580.65.06")
+    assert (second.name, second.bandwidth) == ("Orin (nvgpu)", None)
+
+
+def test_a_gpu_that_falls_off_the_bus_hides_no_other() -> None:
+    assert [gpu.name for gpu in seen_by(Library(falls_off_after=1))] == ["NVIDIA GeForce RTX 3060"]
+
+
+def test_gpu_memory_of_a_process_is_the_sum_over_gpus_and_unknown_where_it_holds_none() -> None:
+    assert used_by(Library(), 7) == 800
+    assert used_by(Library(), 9) is None
+    assert used_by(Library(), 4711) is None
+
+
+def test_without_the_library_nothing_is_said_and_nothing_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert gpus() == ()
+    assert process_bytes() is None
 
 
 X86 = """processor\t: 0

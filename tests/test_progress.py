@@ -5,7 +5,18 @@ from __future__ import annotations
 import pytest
 
 from packager.cli.progress import LiveRows, PlainLines, amount
-from packager.events import Event, StageFailed, StageFinished, StageMemory, StageNote, StageProgress, StageStarted
+from packager.events import (
+    AlternativeFinished,
+    AlternativeStarted,
+    Compared,
+    Event,
+    StageFailed,
+    StageFinished,
+    StageMemory,
+    StageNote,
+    StageProgress,
+    StageStarted,
+)
 
 BUILD: tuple[Event, ...] = (
     StageStarted("fetch", "Get the weights", 1, 4),
@@ -67,6 +78,45 @@ def test_a_pipe_gets_one_line_per_fact_and_no_word_about_memory(capsys: pytest.C
         "      a note that is much longer than what eighty columns leave of a row [with brackets] behind its bar",
         "      cached: 397 MB",
     ]
+
+
+COMPARISON: tuple[Event, ...] = (
+    AlternativeStarted("llama.cpp", "gguf:Q8_0", 1, 2),
+    *BUILD[:3],
+    AlternativeFinished("llama.cpp", "gguf:Q8_0", "397 MB, 28.1 tok/s"),
+    AlternativeStarted("openvino", "openvino:int8_asym", 2, 2),
+    StageStarted("fetch", "Get the weights", 1, 4),
+    StageFailed("fetch", "The disk is full.", "Free some space.", 7, fatal=False),
+    AlternativeFinished("openvino", "openvino:int8_asym", "not built: The disk is full."),
+    Compared("gguf:Q8_0", "the only one that was built"),
+    *BUILD[9:10],
+    StageFinished("package", 1.0, False, "6 files"),
+)
+
+
+def test_of_several_recipes_each_has_its_heading_and_a_line_when_it_is_done(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    headings = [
+        "gguf:Q8_0 with llama.cpp (1 of 2)",
+        "gguf:Q8_0: 397 MB, 28.1 tok/s",
+        "openvino:int8_asym with openvino (2 of 2)",
+        "openvino:int8_asym: not built: The disk is full.",
+        "Kept: gguf:Q8_0, the only one that was built.",
+    ]
+    with PlainLines() as lines:
+        for event in COMPARISON:
+            lines.show(event)
+    piped = capsys.readouterr().err.splitlines()
+    assert [line for line in piped if line in headings] == headings
+    assert "      failed: The disk is full." in piped
+    monkeypatch.setenv("COLUMNS", "80")
+    with LiveRows() as rows:
+        for event in COMPARISON:
+            rows.show(event)
+    live = [line.rstrip() for line in capsys.readouterr().err.splitlines() if line.strip()]
+    assert [line for line in live if line in headings] == headings
+    assert live[-1] == "✓ 4/4 Hash and package 0:00:00 6 files"
 
 
 def test_an_amount_is_bytes_with_a_share_or_a_count() -> None:

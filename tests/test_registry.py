@@ -109,3 +109,22 @@ def test_asking_for_names_loads_no_adapter_and_no_engine() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+def test_a_target_answers_to_its_other_names_and_none_of_them_is_another_targets() -> None:
+    assert registry.target("rtx-3060") == registry.target("rtx-3060-12gb")
+    assert registry.target("jetson-agx-orin").name == "jetson-agx-orin-64gb"
+    aliases = [alias for target in registry.targets() for alias in target.aliases]
+    assert not {*aliases} & {*registry.target_names()} and len(aliases) == len({*aliases})
+
+
+@pytest.mark.parametrize("name", ["edge-gpu", "jetson-orin-nano", "jetson-agx-orin", "rtx-3060", "android-onnx", "windows-dml"])
+def test_every_edge_target_names_recipes_that_exist_for_runtimes_in_order_of_preference(name: str) -> None:
+    target = registry.target(name)
+    by_prefix = {runtime.prefix: runtime for runtime in registry.runtimes()}
+    served = []
+    for recipe in target.recipes:
+        prefix, weights = recipe.split(":")
+        assert by_prefix[prefix].recipe(weights).id == recipe
+        served.append(by_prefix[prefix].name)
+    assert tuple(dict.fromkeys(served)) == target.runtimes

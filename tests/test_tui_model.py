@@ -15,7 +15,17 @@ from packager import shelf
 from packager.cli import app as command_line
 from packager.cli.options import workload_from
 from packager.errors import PackError
-from packager.events import StageFailed, StageFinished, StageMemory, StageNote, StageProgress, StageStarted
+from packager.events import (
+    AlternativeFinished,
+    AlternativeStarted,
+    Compared,
+    StageFailed,
+    StageFinished,
+    StageMemory,
+    StageNote,
+    StageProgress,
+    StageStarted,
+)
 from packager.manifest import read as read_manifest
 from packager.select import candidates
 from packager.select.cache_type import with_cache_type
@@ -156,6 +166,31 @@ def test_a_build_is_read_from_its_events_alone() -> None:
     build = advance(build, StageFailed("convert", "It broke.", "Mend it.", 6), 9.0)
     assert build.state == "failed" and build.failure is not None and build.failure.hint == "Mend it."
     assert build.lines == ("[1/2] Get the weights", "cached: 1 kB", "hm", "failed: It broke.")
+
+
+def test_of_several_recipes_each_begins_with_waiting_rows_and_a_failed_one_ends_nothing() -> None:
+    build = advance(before(STAGES), AlternativeStarted("llama.cpp", "gguf:Q8_0", 1, 2), 0.0)
+    build = advance(build, StageStarted("fetch", "Get the weights", 1, 2), 5.0)
+    build = advance(build, StageFailed("fetch", "It broke.", "Mend it.", 6, fatal=False), 9.0)
+    assert build.state == "running" and build.failure is None and build.stages[0].status == "failed"
+    build = advance(build, AlternativeFinished("llama.cpp", "gguf:Q8_0", "not built: It broke."), 9.0)
+    build = advance(build, AlternativeStarted("openvino", "openvino:int8_asym", 2, 2), 9.0)
+    assert [stage.status for stage in build.stages] == ["waiting", "waiting"]
+    build = advance(build, Compared("openvino:int8_asym", "the only one that was built"), 9.5)
+    assert build.lines[-1] == "kept: openvino:int8_asym, the only one that was built"
+
+
+def test_what_the_device_has_not_judged_is_open_and_what_was_not_measured_says_why(tmp_path: Path) -> None:
+    row = {"rule": "decode", "limit": 6.0, "unit": "tok/s", "enforced": True, "measured": None, "passed": None}
+    data = {"verdicts": [row], "measured": None, "not_measured": "There is no CUDA."}
+    assert figures.verdicts(data) == [(None, "decode: at least 6.0 tok/s, not yet measured on the device")]
+    assert figures.budgets(data) == "○ 1 open"
+    assert figures.provenance(data) == "not yet measured on the device: There is no CUDA."
+    there = {"decode_tps": 9.0, "place": {"on_device": True, "why": "it is"}, "measured_at": "2026-11-21", "machine": {"processor": "A76"}}
+    elsewhere = {**there, "decode_tps": 90.0, "place": {"on_device": False, "why": "it is not"}}
+    assert "not yet measured on the device" in figures.provenance({"measured": elsewhere})
+    shown = figures.figures({"measured": elsewhere, "measurements": [elsewhere, there]})
+    assert [one.measured for one in shown if one.label == "decode"] == ["9.0 tok/s"]
 
 
 def test_a_cancelled_build_marks_the_stage_that_ran() -> None:

@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from packager.budgets import quantity
+from packager.evidence import telling
 
 _ROWS: tuple[tuple[str, tuple[str, ...], str, int], ...] = (
     ("model files", ("artifact_bytes",), "B", -1),
-    ("peak memory", ("measured", "peak_memory_bytes"), "B", -1),
-    ("steady memory", ("measured", "steady_memory_bytes"), "B", -1),
-    ("decode", ("measured", "decode_tps"), "tok/s", 1),
-    ("prefill", ("measured", "prefill_tps"), "tok/s", 1),
-    ("first token", ("measured", "ttft_ms"), "ms", -1),
-    ("token, median", ("measured", "token_ms_median"), "ms", -1),
-    ("token, P95", ("measured", "token_ms_p95"), "ms", -1),
-    ("load", ("measured", "load_s"), "s", -1),
+    ("peak memory", ("telling", "peak_memory_bytes"), "B", -1),
+    ("steady memory", ("telling", "steady_memory_bytes"), "B", -1),
+    ("decode", ("telling", "decode_tps"), "tok/s", 1),
+    ("prefill", ("telling", "prefill_tps"), "tok/s", 1),
+    ("first token", ("telling", "ttft_ms"), "ms", -1),
+    ("token, median", ("telling", "token_ms_median"), "ms", -1),
+    ("token, P95", ("telling", "token_ms_p95"), "ms", -1),
+    ("load", ("telling", "load_s"), "s", -1),
 )
 _WORDS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("variant", ("variant", "repo_id")),
@@ -41,8 +42,9 @@ class Row:
 
 def rows(manifests: Sequence[dict[str, Any]]) -> list[Row]:
     """What they are, then what was measured; figures of different machines are not ranked."""
+    manifests = [{**data, "telling": telling(data)} for data in manifests]
     found = [Row(label, tuple(_word(_at(data, path)) for data in manifests)) for label, path in _WORDS]
-    machines = [_at(data, ("measured", "machine")) for data in manifests]
+    machines = [_at(data, ("telling", "machine")) for data in manifests]
     found.append(Row("measured on", tuple(_machine(machine) for machine in machines)))
     same = all(machine == machines[0] for machine in machines)
     for label, path, unit, better in _ROWS:

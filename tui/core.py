@@ -75,6 +75,7 @@ def plan(services: Services, ask: Ask, candidate: Candidate, out: Path | None) -
         weights=ask.weights,
         out=out or services.folder / default_name(ask, candidate),
         enforced=ask.wish.enforced(),
+        here=services.here(),
     )
 
 
@@ -108,7 +109,7 @@ def bench(services: Services, package: Path) -> Generator[Event, None, dict[str,
     name = str(manifest.read(package).data["runtime"].get("name"))
     for runtime in services.runtimes():
         if runtime.name == name:
-            return core.run(package, runtime)
+            return core.run(package, runtime, services.here())
     raise usage(f"The package runs on {name}, and no adapter of that name is installed.", "`qwen-pack doctor` says what is missing.")
 
 

@@ -7,7 +7,9 @@ from typing import Any
 
 from packager import figures as core
 from packager.budgets import sentence
+from packager.evidence import on_device, telling
 from packager.manifest import Manifest
+from packager.place import NOT_YET
 from packager.units import human_bytes
 
 
@@ -23,16 +25,31 @@ class Figure:
 
 def figures(data: dict[str, Any]) -> list[Figure]:
     """The rows of a package's manifest; what is not there is left out."""
-    return [Figure(row.label, *row.texts()) for row in core.rows(data) if row.main]
+    return [Figure(row.label, *row.texts()) for row in core.rows({**data, "measured": telling(data)}) if row.main]
 
 
-def verdicts(data: dict[str, Any]) -> list[tuple[bool, str]]:
-    """The budgets: passed or not, and the sentence; one that only reports says so."""
+def verdicts(data: dict[str, Any]) -> list[tuple[bool | None, str]]:
+    """The budgets: passed, missed or open (None), and the sentence; one that only reports says so."""
     rows = []
     for row in data.get("verdicts") or []:
-        note = "" if row["passed"] or row["enforced"] else " (on this machine; not enforced)"
-        rows.append((bool(row["passed"]), sentence(row) + note))
+        note = " (on this machine; not enforced)" if row["passed"] is False and not row["enforced"] else ""
+        rows.append((row["passed"], sentence(row) + note))
     return rows
+
+
+MARKS: dict[bool | None, tuple[str, str, str]] = {
+    True: ("✓", "passed", "$text-success"),
+    False: ("✗", "missed", "bold $text-error"),
+    None: ("○", "open", "$foreground-muted"),
+}
+"""Of a verdict: its sign, its word, its style."""
+
+
+def budgets(data: dict[str, Any]) -> str:
+    """All verdicts in two words."""
+    found = [passed for passed, _ in verdicts(data)]
+    missed, unknown = found.count(False), found.count(None)
+    return "–" if not found else f"✗ {missed} missed" if missed else f"○ {unknown} open" if unknown else "✓ all"
 
 
 def files(manifest: Manifest) -> list[tuple[str, str, str]]:
@@ -43,7 +60,7 @@ def files(manifest: Manifest) -> list[tuple[str, str, str]]:
 
 def token_times(data: dict[str, Any]) -> list[list[float]]:
     """Milliseconds between tokens per trial of the smoke benchmark; empty where the package keeps none."""
-    rows = (data.get("measured") or {}).get("token_ms")
+    rows = (telling(data) or {}).get("token_ms")
     if not isinstance(rows, list):
         return []
     return [row for row in rows if isinstance(row, list) and row and all(isinstance(value, int | float) for value in row)]
@@ -59,13 +76,14 @@ def heading(data: dict[str, Any]) -> str:
 
 def provenance(data: dict[str, Any]) -> str:
     """Where the measurement comes from, in one line."""
-    measured = data.get("measured") or {}
-    if not measured:
-        return "not measured"
+    measured = telling(data)
+    if measured is None:
+        return f"{NOT_YET}: {data['not_measured']}" if data.get("not_measured") else "not measured"
     machine = measured.get("machine")
     name = machine.get("processor") if isinstance(machine, dict) else machine
+    elsewhere = "" if on_device(measured) else f" · {NOT_YET}"
     noisy = " · NOISY: other programs used the processor" if measured.get("noisy") else ""
-    return f"measured {str(measured.get('measured_at', ''))[:10]} on {name}{noisy}"
+    return f"measured {str(measured.get('measured_at', ''))[:10]} on {name}{noisy}{elsewhere}"
 
 
 def quality(data: dict[str, Any]) -> str:

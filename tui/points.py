@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from packager.evidence import telling
+
 if TYPE_CHECKING:
     from packager.package import Package
     from packager.select import Candidate
@@ -79,7 +81,7 @@ def of_packages(packages: Sequence[Package]) -> Scatter:
     floors: list[float] = []
     for package in packages:
         data = package.manifest.data
-        measured = data.get("measured") or {}
+        measured = telling(data) or {}
         memory, speed = measured.get("peak_memory_bytes"), measured.get("decode_tps")
         if memory is None or speed is None:
             continue

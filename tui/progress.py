@@ -5,7 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from packager.events import Event, StageFailed, StageFinished, StageMemory, StageNote, StageProgress, StageStarted
+from packager.events import (
+    AlternativeFinished,
+    AlternativeStarted,
+    Compared,
+    Event,
+    StageFailed,
+    StageFinished,
+    StageMemory,
+    StageNote,
+    StageProgress,
+    StageStarted,
+)
 from packager.units import human_bytes, human_seconds
 
 Status = Literal["waiting", "running", "done", "cached", "failed", "cancelled"]
@@ -108,7 +119,17 @@ def advance(progress: Progress, event: Event, now: float) -> Progress:
             return _with(progress, event.stage, said, status=status, seconds=event.seconds, says=event.summary)
         case StageFailed():
             failed = _with(progress, event.stage, f"failed: {event.message}", status="failed", says=event.message)
+            if not event.fatal:
+                return failed
             return replace(failed, failure=Failure(event.stage, event.message, event.hint), state="failed")
+        case AlternativeStarted():
+            said = f"{event.recipe} with {event.runtime} ({event.index} of {event.count})"
+            fresh = tuple(Stage(stage.name, stage.title) for stage in progress.stages)
+            return replace(progress, stages=fresh, memory=(), lines=(*progress.lines, said))
+        case AlternativeFinished():
+            return replace(progress, lines=(*progress.lines, f"{event.recipe}: {event.summary}"))
+        case Compared():
+            return replace(progress, lines=(*progress.lines, f"kept: {event.recipe}, {event.why}"))
 
 
 def stopped(progress: Progress, failure: Failure | None, now: float) -> Progress:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from packager.errors import PackError
     from packager.events import Event
     from packager.package import Package
+    from packager.place import Here
     from packager.plan import Plan
     from packager.runtime import Runtime
     from packager.select import Candidate
@@ -26,7 +27,8 @@ class Services:
     """Callables only; each may take its time, so screens call them from worker threads.
 
     `memory` gives (total, available) bytes of this machine. `known_machine` is this machine as a target where it was
-    measured before, `measure_machine` measures it: it yields sentences and returns the target.
+    measured before, `measure_machine` measures it: it yields sentences and returns the target. `here` is what tells this
+    machine from the device a package is for.
     """
 
     targets: Callable[[], tuple[Target, ...]]
@@ -35,6 +37,7 @@ class Services:
     known_machine: Callable[[], Target | None]
     measure_machine: Callable[[], Generator[str, None, Target]]
     read_target: Callable[[str], Target]
+    here: Callable[[], Here | None] = lambda: None
     find: Callable[[Services, Ask], core.Found] = core.find
     plan: Callable[[Services, Ask, Candidate, Path | None], Plan] = core.plan
     problems: Callable[[Services, Plan], list[PackError]] = core.problems

@@ -21,7 +21,10 @@ _ENFORCED = {"min_decode_tps": "decode", "max_ttft_ms": "ttft"}
 @click.command("build")
 @click.option("--target", required=True, metavar="NAME|FILE.toml", help="The device it is for; `qwen-pack targets` lists them.")
 @click.option("--model", metavar="ID", help="Take this variant instead of choosing one.")
-@click.option("--recipe", metavar="R", help="Take this recipe, for example openvino:int8_asym.")
+@click.option(
+    "--runtime", "runtimes", multiple=True, metavar="NAME|all", help="Take this runtime; with several, or all, the best measured is kept."
+)
+@click.option("--recipe", "recipes", multiple=True, metavar="R", help="Take this recipe, for example openvino:int8_asym.")
 @click.option("--weights", default="hub", show_default=True, metavar="hub|dummy|PATH", help="Where the weights come from.")
 @click.option("--revision", metavar="SHA", help="Commit, tag or branch of the hub's repository.")
 @click.option(
@@ -37,7 +40,8 @@ _ENFORCED = {"min_decode_tps": "decode", "max_ttft_ms": "ttft"}
 def command(
     target: str,
     model: str | None,
-    recipe: str | None,
+    runtimes: tuple[str, ...],
+    recipes: tuple[str, ...],
     weights: str,
     revision: str | None,
     out: Path | None,
@@ -53,35 +57,48 @@ def command(
     qwen-pack build --target laptop-cpu
     qwen-pack build --target laptop-cpu --model Qwen3-1.7B --weights ./my-finetune
     qwen-pack build --target laptop-cpu --weights dummy     random weights of the true shape
+    qwen-pack build --target laptop-cpu --runtime all       with every runtime that fits; the best is kept
     """
+    from packager import comparison
     from packager.cli.progress import follow
     from packager.pipeline import run
     from packager.plan import check
     from packager.planner import make_plan
     from packager.shipping.versions import ordered
     from targets import machine, registry
+    from targets.here import here
 
     if version is not None:
         ordered(version)
     found = registry.target(target)
+    adapters = comparison.served(found, registry.runtimes(), runtimes) if runtimes else registry.runtimes()
+    several = len(runtimes) > 1 or comparison.ALL in runtimes or len(recipes) > 1
     plan = make_plan(
         found,
         workload_from(flags, found),
-        registry.runtimes(),
+        adapters,
         model=model,
-        recipe=recipe,
+        recipe=recipes[0] if len(recipes) == 1 and not several else None,
         weights=weights,
         revision=revision,
         offline=offline,
         out=out,
         version=version,
+        here=here(),
         enforced=frozenset(rule for flag, rule in _ENFORCED.items() if flags.get(flag) is not None),
     )
     plan = replace(plan, sustained_s=sustained)
-    check(plan, machine.memory().available)
-    narrate(f"{plan.name}: {plan.why()}")
+    available = machine.memory().available
+    if several:
+        ways = comparison.check(comparison.compare(plan, found, adapters, runtimes, recipes), available)
+        narrate(f"{plan.chosen.variant.name} as {', '.join(one.chosen.recipe.id for one in ways.plans)}: {plan.why()}")
+        events = comparison.run(ways)
+    else:
+        check(plan, available)
+        narrate(f"{plan.name}: {plan.why()}")
+        events = run(plan)
     try:
-        package = follow(run(plan))
+        package = follow(events)
     except KeyboardInterrupt:
         raise PackError(
             "Interrupted: what was finished is in the cache.", "The same command goes on from there.", ExitCode.INTERRUPTED
@@ -89,6 +106,10 @@ def command(
     if as_json:
         emit_json("build", {"package": str(package.path), "manifest": package.manifest.data})
     else:
+        if package.manifest.data["alternatives"]:
+            from packager.cli.comparison_table import show_comparison
+
+            show_comparison(package.manifest.data)
         show(package)
     failed = package.failed
     if failed:
@@ -99,23 +120,38 @@ def command(
 
 
 def show(package: Package) -> None:
-    """The result table: predicted beside measured, then the budgets."""
+    """The result table: predicted beside measured, then the budgets, and where the figures come from."""
     from packager import figures
     from packager.budgets import sentence
-    from packager.cli.bench import narrate_long_run
 
     data = package.manifest.data
-    measured = data["measured"]
     columns = ("", f"predicted for {data['target']}", "measured here", "error")
     emit_table(data["name"], columns, [(row.label, *row.texts()) for row in figures.rows(data)], right=columns[1:])
     for row in data["verdicts"]:
-        mark = "passed" if row["passed"] else "missed" if row["enforced"] else "missed on this machine"
+        mark = "open" if row["passed"] is None else "passed" if row["passed"] else "missed" if row["enforced"] else "missed on this machine"
         click.echo(f"{mark}: {sentence(row)}")
-    machine = measured["machine"]
-    click.echo(f"Measured on {measured['measured_at'][:10]}, on {machine['processor']}, {machine['cores']} cores.")
-    narrate_long_run(measured)
-    for text in measured["left_out"]:
-        narrate(f"Left out: {text}.")
-    if measured["noisy"]:
-        narrate(f"This measurement is {figures.noise(measured)}; the same build, or `qwen-pack bench`, measures again.")
+    _where(data)
     click.echo(f"Package: {package.path}")
+
+
+def _where(data: dict[str, Any]) -> None:
+    """On which machine the figures were taken, and whether that is the device."""
+    from packager import figures
+    from packager.cli.bench import narrate_long_run
+    from packager.place import NOT_YET
+
+    measured = data["measured"]
+    if measured is None:
+        click.echo(f"{NOT_YET.capitalize()}: {data['not_measured']}")
+    else:
+        machine = measured["machine"]
+        click.echo(f"Measured on {measured['measured_at'][:10]}, on {machine['processor']}, {machine['cores']} cores.")
+        narrate_long_run(measured)
+        for text in measured["left_out"]:
+            narrate(f"Left out: {text}.")
+        if measured["noisy"]:
+            narrate(f"This measurement is {figures.noise(measured)}; the same build, or `qwen-pack bench`, measures again.")
+        if measured["place"]["on_device"]:
+            return
+        click.echo(f"{NOT_YET.capitalize()}: {measured['place']['why']}. What was measured here is a check.")
+    narrate(f"`qwen-pack bench` on {data['target']} adds its figures and judges the budgets there.")

@@ -11,6 +11,7 @@ from packager.cli.output import emit_json, json_option
 
 if TYPE_CHECKING:
     from packager.device import Target
+    from targets.gpus import Gpu
     from targets.probe import Machine, Measurement
 
 
@@ -82,7 +83,7 @@ def _print(machine: Machine, measurement: Measurement, target: Target) -> None:
         ("cores", f"{machine.physical_cores} physical, {machine.usable_cores} processors usable"),
         ("memory", f"{human_bytes(machine.memory.available)} available of {human_bytes(machine.memory.total)}{limited}"),
         ("disk", f"{human_bytes(machine.storage_free)} free"),
-        *(("gpu", f"{gpu.name}, {human_bytes(gpu.free_bytes)} free of {human_bytes(gpu.memory_bytes)}") for gpu in machine.gpus),
+        *(("gpu", _gpu(gpu)) for gpu in machine.gpus),
         ("bandwidth", f"{human_bytes(target.device.bandwidth)}/s with {measurement.engine}, {_threads(measurement.threads)}"),
         ("compute", f"{target.device.compute / 1e9:.0f} GFLOP/s with {measurement.engine}, {_threads(measurement.threads_batch)}"),
         *((f"  {k.engine}", f"{k.weights}: {human_bytes(k.bandwidth)}/s, {k.compute / 1e9:.0f} GFLOP/s") for k in measurement.kernels),
@@ -96,6 +97,14 @@ def _print(machine: Machine, measurement: Measurement, target: Target) -> None:
         click.echo(
             "NOISY: other programs kept the processors busy, so the true figures are higher. Measure again when they rest.", err=True
         )
+
+
+def _gpu(gpu: Gpu) -> str:
+    from packager.units import human_bytes
+
+    rate = f", {human_bytes(gpu.bandwidth)}/s by its data sheet" if gpu.bandwidth else ""
+    driver = f", driver {gpu.driver}" if gpu.driver else ""
+    return f"{gpu.name}, {human_bytes(gpu.free_bytes)} free of {human_bytes(gpu.memory_bytes)}{rate}{driver}"
 
 
 def _threads(count: int) -> str:

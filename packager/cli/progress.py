@@ -9,7 +9,17 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from packager.cli.output import narrate
-from packager.events import Event, StageFailed, StageFinished, StageNote, StageProgress, StageStarted
+from packager.events import (
+    AlternativeFinished,
+    AlternativeStarted,
+    Compared,
+    Event,
+    StageFailed,
+    StageFinished,
+    StageNote,
+    StageProgress,
+    StageStarted,
+)
 from packager.units import human_bytes, human_seconds
 
 Result = TypeVar("Result")
@@ -36,6 +46,17 @@ def amount(event: StageProgress) -> str:
         done, total = human_bytes(event.done), human_bytes(event.total or 0)
         return f"{done} of {total} ({event.done * 100 // event.total} %)" if event.total else done
     return f"{event.done} of {event.total} {event.unit}" if event.total else f"{event.done} {event.unit}"
+
+
+def heading(event: AlternativeStarted | AlternativeFinished | Compared) -> str:
+    """A line between the rows of stages, where several recipes are compared."""
+    match event:
+        case AlternativeStarted():
+            return f"{event.recipe} with {event.runtime} ({event.index} of {event.count})"
+        case AlternativeFinished():
+            return f"{event.recipe}: {event.summary}"
+        case Compared():
+            return f"Kept: {event.recipe}, {event.why}."
 
 
 class PlainLines:
@@ -67,7 +88,9 @@ class PlainLines:
                 how = "cached" if event.cached else f"done in {human_seconds(event.seconds)}"
                 narrate(f"      {how}{': ' + event.summary if event.summary else ''}")
             case StageFailed():
-                narrate("      failed")
+                narrate("      failed" if event.fatal else f"      failed: {event.message}")
+            case AlternativeStarted() | AlternativeFinished() | Compared():
+                narrate(heading(event))
 
 
 class LiveRows:
@@ -114,6 +137,11 @@ class LiveRows:
 
     def show(self, event: Event) -> None:
         """Bring the stage's row up to date; the mark is a sign and not a colour alone."""
+        if isinstance(event, AlternativeStarted | AlternativeFinished | Compared):
+            self._progress.console.print(heading(event), markup=False, highlight=False)
+            for left in self._progress.task_ids if isinstance(event, AlternativeFinished) else ():
+                self._progress.remove_task(left)  # its line above says how it went
+            return
         if isinstance(event, StageStarted):
             title = f"{event.index}/{event.count} {event.title}"
             self._tasks[event.stage] = self._progress.add_task(title, total=None, mark="•", says="")

@@ -14,6 +14,7 @@ from packager.errors import usage
 
 if TYPE_CHECKING:
     from packager.device import Target
+    from packager.place import Here
     from packager.runtime import Runtime
     from targets.probe import Machine, Measurement
     from tui.services import Services
@@ -100,6 +101,7 @@ def services() -> Services:
         known_machine=_known_machine,
         measure_machine=_measure_machine,
         read_target=_read_target,
+        here=_here,
     )
 
 
@@ -119,6 +121,12 @@ def _read_target(name: str) -> Target:
     from targets import registry
 
     return registry.target(name)
+
+
+def _here() -> Here:
+    from targets.here import here
+
+    return here()
 
 
 def _memory() -> tuple[int, int]:

@@ -24,7 +24,7 @@ from typing import Any
 from packager.select.candidate import Candidate
 from packager.workload import Preference
 
-_LOSSLESS_BITS = 8.0
+LOSSLESS_BITS = 8.0
 
 
 def tie(candidate: Candidate) -> tuple[Any, ...]:
@@ -46,7 +46,7 @@ def _by_quality(candidate: Candidate) -> tuple[Any, ...]:
     # Without a score a variant cannot be compared: it stands behind all that can, the larger first.
     unknown = candidate.quality is None
     size = -(candidate.variant.params_total or 0) if unknown else 0
-    bits = min(candidate.bits_per_weight, _LOSSLESS_BITS)
+    bits = min(candidate.bits_per_weight, LOSSLESS_BITS)
     return (candidate.coarse, unknown, -(candidate.quality or 0), size, -bits, candidate.rank[0], tie(candidate))
 
 
@@ -82,16 +82,13 @@ def _balanced(passing: Sequence[Candidate]) -> list[Candidate]:
     front = pareto_front([axes[id(candidate)] for candidate in pool])
     if not front:
         return []
-    low = [min(column) for column in zip(*front, strict=True)]
-    high = [max(column) for column in zip(*front, strict=True)]
     on_front = set(front)
+    distances = dict(zip(axes, knee(list(axes.values()), front), strict=True))
     members = {id(candidate) for candidate in pool if axes[id(candidate)] in on_front}
 
     def key(candidate: Candidate) -> tuple[Any, ...]:
-        # The distance to the best of every axis; a candidate off the front may lie beyond the ends of a scale.
-        point = zip(axes[id(candidate)], low, high, strict=True)
-        distance = sqrt(sum(((top - value) / (top - bottom)) ** 2 for value, bottom, top in point if top > bottom))
-        return (id(candidate) not in members, candidate.coarse, candidate.quality is None, round(distance, 9), tie(candidate))
+        distance = round(distances[id(candidate)], 9)
+        return (id(candidate) not in members, candidate.coarse, candidate.quality is None, distance, tie(candidate))
 
     return sorted(passing, key=key)
 
@@ -99,6 +96,17 @@ def _balanced(passing: Sequence[Candidate]) -> list[Candidate]:
 def _axes(candidate: Candidate) -> tuple[float, float, float]:
     """Quality, decode rate and saving of memory, each the more the better."""
     return (candidate.quality or 0.0, log(max(candidate.forecast.decode_tps, 1e-9)), -log(max(candidate.footprint.peak, 1)))
+
+
+def knee(points: Sequence[tuple[float, float, float]], front: Sequence[tuple[float, float, float]]) -> list[float]:
+    """Of each point the distance to the best of every axis, each axis stretched to 0..1 over the front."""
+    low = [min(column) for column in zip(*front, strict=True)]
+    high = [max(column) for column in zip(*front, strict=True)]
+    # A point off the front may lie beyond the ends of a scale.
+    return [
+        sqrt(sum(((top - value) / (top - bottom)) ** 2 for value, bottom, top in zip(point, low, high, strict=True) if top > bottom))
+        for point in points
+    ]
 
 
 def pareto_front(points: Sequence[tuple[float, float, float]]) -> list[tuple[float, float, float]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from packager.errors import usage
+from packager.errors import NotHere
 
 _NAMES = {"cuda": "CUDA", "dml": "DirectML", "webgpu": "WebGPU"}
 _WAY_ON = {
@@ -22,12 +22,12 @@ def of(config: dict[str, Any]) -> str:
 
 
 def require(provider: str, engine: Any) -> None:
-    """Raise PackError (usage) unless `engine`, the module onnxruntime_genai, can run that provider on this machine."""
+    """Raise NotHere (usage) unless `engine`, the module onnxruntime_genai, can run that provider on this machine."""
     if provider == "cpu":
         return
     available = getattr(engine, f"is_{provider}_available", None)
     if available is None or not available():
-        raise usage(
+        raise NotHere(
             f"This package is made for {_NAMES.get(provider, provider)}, which ONNX Runtime does not have on this machine.",
             _WAY_ON.get(provider, "Build it for the CPU instead."),
         )

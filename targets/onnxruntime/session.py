@@ -21,7 +21,9 @@ class OnnxRuntimeSession:
         og.disable_telemetry_events()
         folder = Path(artifact)
         config = _read(folder / "genai_config.json")
-        providers.require(providers.of(config), og)
+        provider = providers.of(config)
+        providers.require(provider, og)
+        self.runs_on = "cpu" if provider == "cpu" else "gpu"
         self._context = int(settings["context"])
         self._vocabulary = int(config["model"]["vocab_size"])
         ends = config["model"]["eos_token_id"]

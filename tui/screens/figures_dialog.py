@@ -51,9 +51,10 @@ class FiguresScreen(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         """A small table and two buttons."""
         from packager.bench import beside
+        from packager.evidence import telling
 
         parts: list[tuple[str, str]] = [(f"{'':<16}{'manifest':>14}{'now':>14}{'ratio':>8}\n", "bold")]
-        for row in beside(self._package.manifest.data.get("measured") or {}, self._figures):
+        for row in beside(telling(self._package.manifest.data) or {}, self._figures):
             if row["manifest"] is None and row["now"] is None:
                 continue
             unit = _UNITS.get(row["figure"], "tok/s")

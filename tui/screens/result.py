@@ -73,7 +73,8 @@ class ResultScreen(PackageScreen):
         self._rows()
         parts: list[tuple[str, str]] = []
         for passed, text in figures.verdicts(data):
-            parts += [("✓ passed  " if passed else "✗ missed  ", "$text-success" if passed else "bold $text-error"), (f"{text}\n", "")]
+            sign, word, style = figures.MARKS[passed]
+            parts += [(f"{sign} {word:<8}", style), (f"{text}\n", "")]
         parts += [("quality   ", "$foreground-muted"), (f"{figures.quality(data)}\n", "")]
         parts += [(f"{figures.provenance(data)}\n", "$foreground-muted"), (str(self._package.path), "")]
         self.query_one("#result-verdicts", Static).update(Content.assemble(*parts))

@@ -16,6 +16,7 @@ from textual.widgets import DataTable, Static
 
 from packager.budgets import quantity
 from packager.errors import PackError, from_foreign
+from packager.evidence import telling
 from tui import figures
 from tui.screens.base import BACK, COPY, Problem
 from tui.screens.package_base import Busy, PackageScreen
@@ -140,14 +141,11 @@ class ShelfScreen(PackageScreen):
 
     def _cells(self, package: Package) -> list[Text]:
         data = package.manifest.data
-        measured = data.get("measured") or {}
+        measured = telling(data) or {}
 
         def cell(value: float | None, unit: str) -> Text:
             return Text("–" if value is None else quantity(value, unit), justify="right")
 
-        verdicts = figures.verdicts(data)
-        missed = sum(not passed for passed, _ in verdicts)
-        budgets = "–" if not verdicts else f"✗ {missed} missed" if missed else "✓ all"
         return [
             Text("■" if package.path in self._marked else ""),
             Text(package.manifest.name),
@@ -156,7 +154,7 @@ class ShelfScreen(PackageScreen):
             cell(measured.get("peak_memory_bytes"), "B"),
             cell(measured.get("decode_tps"), "tok/s"),
             *([cell(measured.get("ttft_ms"), "ms")] if self._wide else []),
-            Text(budgets),
+            Text(figures.budgets(data)),
         ]
 
     @on(DataTable.RowHighlighted)
@@ -171,7 +169,8 @@ class ShelfScreen(PackageScreen):
             (f"{figures.heading(data)}\n", "$foreground-muted"),
         ]
         for passed, text in figures.verdicts(data):
-            parts += [("✓ " if passed else "✗ ", "$text-success" if passed else "bold $text-error"), (f"{text}\n", "")]
+            sign, _, style = figures.MARKS[passed]
+            parts += [(f"{sign} ", style), (f"{text}\n", "")]
         parts += [(f"{figures.provenance(data)}\n", "$foreground-muted"), (str(package.path), "")]
         self.query_one("#shelf-text", Static).update(Content.assemble(*parts))
 
