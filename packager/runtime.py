@@ -110,6 +110,12 @@ class Session(Protocol):
     def decode(self, ids: Sequence[int]) -> str:
         """The text of token ids."""
 
+    def ends(self) -> frozenset[int]:
+        """Ids at which the artifact ends a turn."""
+
+    def chat_template(self) -> str | None:
+        """The chat template in the artifact, as the engine reads it; None where there is none."""
+
     def generate(self, prompt: Sequence[int], max_new_tokens: int, on_token: Callable[[int], None], *, stop: bool = True) -> list[int]:
         """Decode greedily from a cold cache, calling `on_token` as each token is there; `stop=False` runs past end-of-turn.
 

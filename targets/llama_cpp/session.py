@@ -81,6 +81,16 @@ class Session:
                 return buffer.raw[:size].decode("utf-8", "replace")
             room = -size
 
+    def ends(self) -> frozenset[int]:
+        """See packager.runtime.Session."""
+        lib, vocab = self._lib, self._vocab
+        return frozenset(number for number in range(lib.llama_vocab_n_tokens(vocab)) if lib.llama_vocab_is_eog(vocab, number))
+
+    def chat_template(self) -> str | None:
+        """See packager.runtime.Session."""
+        found = self._lib.llama_model_chat_template(self._model, None)
+        return None if found is None else str(found.decode("utf-8", "replace"))
+
     def generate(self, prompt: Sequence[int], max_new_tokens: int, on_token: Callable[[int], None], *, stop: bool = True) -> list[int]:
         """See packager.runtime.Session. Raises PackError (usage) when prompt and answer exceed the context."""
         if not prompt or len(prompt) + max_new_tokens > self.context:

@@ -10,6 +10,8 @@ from unicodedata import normalize
 
 import onnxruntime_genai as og
 
+from packager.checkpoint.folder import read_json
+from packager.checkpoint.tokenizer import chat_template
 from packager.errors import bad_input, usage
 from targets.onnxruntime import providers
 
@@ -19,7 +21,7 @@ class OnnxRuntimeSession:
 
     def __init__(self, artifact: str, settings: dict[str, Any]) -> None:
         og.disable_telemetry_events()
-        folder = Path(artifact)
+        self._folder = folder = Path(artifact)
         config = _read(folder / "genai_config.json")
         provider = providers.of(config)
         providers.require(provider, og)
@@ -49,6 +51,16 @@ class OnnxRuntimeSession:
     def decode(self, ids: Sequence[int]) -> str:
         """The text of token ids, control tokens included."""
         return str(self._tokenizer.decode(list(ids))) if ids else ""
+
+    def ends(self) -> frozenset[int]:
+        """See packager.runtime.Session."""
+        return self._ends
+
+    def chat_template(self) -> str | None:
+        """See packager.runtime.Session. The engine reads chat_template.jinja first, as transformers does."""
+        files = {path.name: path for path in self._folder.iterdir()}
+        config = files.get("tokenizer_config.json")
+        return chat_template(files, read_json(config) if config else {})
 
     def generate(self, prompt: Sequence[int], max_new_tokens: int, on_token: Callable[[int], None], *, stop: bool = True) -> list[int]:
         """Decode greedily from a cold cache; the end-of-turn token that stops it is not part of the answer.

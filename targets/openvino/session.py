@@ -43,6 +43,14 @@ class OpenVinoSession:
         """The text of token ids, control tokens included."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=False)) if ids else ""
 
+    def ends(self) -> frozenset[int]:
+        """See packager.runtime.Session."""
+        return frozenset(self._ends)
+
+    def chat_template(self) -> str | None:
+        """See packager.runtime.Session. The text in the artifact, not the engine's own rewriting of it."""
+        return str(self._tokenizer.get_original_chat_template()) or None
+
     def generate(self, prompt: Sequence[int], max_new_tokens: int, on_token: Callable[[int], None], *, stop: bool = True) -> list[int]:
         """Decode greedily from a cold cache; the end-of-turn token that stops it is not part of the answer.
 
