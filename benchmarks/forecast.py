@@ -24,10 +24,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.artifacts import built, finish, found, scratch_folder, shape_of, versions
-from packager.forecast import predict
+from packager.forecast import Extra, predict
 from packager.machine import describe_machine
 from packager.smoke import NEW_TOKENS
 from targets import probe
+from targets.isa import processor
 
 SHAPES = ("Qwen2.5-0.5B-Instruct", "Qwen3-0.6B", "Qwen2.5-1.5B-Instruct")
 RECIPES = ("gguf:Q4_K_M", "gguf:Q8_0", "openvino:int4_sym_g128", "openvino:int8_asym", "onnx:int4_asym_b32")
@@ -35,7 +36,7 @@ PROMPT = 512
 CONTEXT = 1024
 REPEATS = 2
 BARS_PERCENT = {"decode_tps": 15.0, "ttft_ms": 25.0}
-PROBED = ("engine", "bandwidth", "compute", "threads", "threads_batch", "noisy", "other_load")
+PROBED = ("engine", "bandwidth", "compute", "operation_s", "threads", "threads_batch", "noisy", "other_load")
 SEEN = ("decode_tps", "ttft_ms", "threads", "spread", "noisy", "other_cpu_cores")
 
 
@@ -77,8 +78,10 @@ def row(name: str, recipe_id: str, probes: list[dict[str, Any]], runs: list[dict
     """Predicted beside measured for one artifact, errors in percent above what was measured."""
     runtime, recipe = found(recipe_id)
     shape = shape_of(name)
-    bandwidth, compute = (statistics.median(one[rate] for one in probes) for rate in ("bandwidth", "compute"))
-    forecast = predict(shape, runtime.decode_bytes(shape, recipe, PROMPT), PROMPT, bandwidth, compute, "measured")
+    bandwidth, compute, step = (statistics.median(one[rate] for one in probes) for rate in ("bandwidth", "compute", "operation_s"))
+    speed = runtime.speed(shape, recipe, " ".join(processor()[1]))
+    extra = Extra(token=speed.operations * step)
+    forecast = predict(shape, runtime.decode_bytes(shape, recipe, PROMPT), PROMPT, bandwidth, compute, "measured", speed, extra)
     result: dict[str, Any] = {"shape": name, "recipe": recipe_id, "noisy": any(one["noisy"] for one in runs), "runs": runs}
     for figure in BARS_PERCENT:
         predicted, actual = getattr(forecast, figure), statistics.median(one[figure] for one in runs)

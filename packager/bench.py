@@ -32,7 +32,8 @@ def settings_of(found: Manifest) -> dict[str, Any]:
     context, kv = (found.data.get("workload") or {}).get("context"), found.data["recipe"].get("kv")
     if context is None or kv is None:
         raise bad_input("The manifest has no usable workload context or cache type.", "Build the package again.")
-    return {"context": context, "kv": kv, "threads": None}
+    layers = (found.data.get("offload") or {}).get("gpu_layers", 0)
+    return {"context": context, "kv": kv, "threads": None, "gpu_layers": layers}
 
 
 def whole(package: Path, runtime: Runtime) -> Manifest:

@@ -17,13 +17,14 @@ class Device:
 
     `runs_on` says which unit carries the model; a machine whose processor and graphics both serve is two devices.
     `bandwidth` and `compute` are effective figures of that unit, as an engine's kernels reach them (floating-point
-    operations count a multiply-add as two), not the data sheet's. `reserve_bytes` stays with the system and other
-    programs; `process_cap_bytes` is what the system lets one process take (phones, shared graphics memory), None
-    where there is no such cap. `gpu_memory_bytes` is memory of the GPU's own, None where it shares the system's;
-    `gpu_reserve_bytes` of it stays with the desktop and the driver. `host_bandwidth` and `host_compute` serve the
-    layers that do not fit on the GPU; `link_bandwidth` is the way between the two. `npu_ops` are int8 operations
-    per second as the data sheet gives them. `known_by` is what the processor, board or GPU of a product calls itself; empty
-    for a class of machines.
+    operations count a multiply-add as two), not the data sheet's. `operation_seconds` is what each small operation of a
+    model takes beside reading its weights; None where the bandwidth was taken from whole models, which holds it already.
+    `reserve_bytes` stays with the system and other programs; `process_cap_bytes` is what the system lets one process take
+    (phones, shared graphics memory), None where there is no such cap. `gpu_memory_bytes` is memory of the GPU's own, None
+    where it shares the system's; `gpu_reserve_bytes` of it stays with the desktop and the driver. `host_bandwidth` and
+    `host_compute` serve the layers that do not fit on the GPU; `link_bandwidth` is the way between the two. `npu_ops` are
+    int8 operations per second as the data sheet gives them. `known_by` is what the processor, board or GPU of a product calls itself;
+    empty for a class of machines.
     """
 
     memory_bytes: int
@@ -48,6 +49,7 @@ class Device:
     storage_bandwidth: float | None = None
     npu_ops: float | None = None
     known_by: tuple[str, ...] = ()
+    operation_seconds: float | None = None
 
     @property
     def available_bytes(self) -> int:

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import ceil
 from types import MappingProxyType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from packager.errors import usage
 from packager.shape import Shape
+
+if TYPE_CHECKING:
+    from packager.device import Device
 
 Confidence = Literal["measured", "same-class", "estimated"]
 
@@ -33,6 +37,37 @@ SPREADS: Mapping[Confidence, Spread] = MappingProxyType(
         "estimated": Spread(0.60, "a data sheet's bandwidth times a share that kernels reach, which lies between 0.4 and 0.9"),
     }
 )
+
+
+BATCH = 512
+"""Tokens of a prompt that an engine computes at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """How an engine runs one shape in one recipe, against the rates of a device, which are those of llama.cpp with Q4_K weights.
+
+    `bandwidth` and `compute` are factors on the device's; `operations` counts the small operations of a decoding step in units
+    of the device's `operation_seconds`: norms, rotations, the starts of threads.
+    """
+
+    bandwidth: float = 1.0
+    compute: float = 1.0
+    operations: float = 0.0
+
+
+AS_RATED = Speed()
+
+
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """Seconds beside the kernels: per token decoded, and per batch of a prompt."""
+
+    token: float = 0.0
+    batch: float = 0.0
+
+
+NO_EXTRA = Extra()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +114,16 @@ def prefill_operations(shape: Shape, prompt: int) -> float:
     return 2.0 * prompt_parameters(shape) + attention
 
 
-def predict(shape: Shape, decode_bytes: int, prompt: int, bandwidth: float, compute: float, confidence: Confidence) -> Forecast:
+def predict(
+    shape: Shape,
+    decode_bytes: int,
+    prompt: int,
+    bandwidth: float,
+    compute: float,
+    confidence: Confidence,
+    speed: Speed = AS_RATED,
+    extra: Extra = NO_EXTRA,
+) -> Forecast:
     """The forecast for one shape, one recipe's `decode_bytes` per token and a prompt of `prompt` tokens.
 
     `bandwidth` in bytes per second, `compute` in operations per second, both as kernels reach them. The time to
@@ -90,14 +134,29 @@ def predict(shape: Shape, decode_bytes: int, prompt: int, bandwidth: float, comp
             f"No speed follows from a bandwidth of {bandwidth:g} bytes/s and {compute:g} operations/s.",
             "Give the device's effective bandwidth and compute, both above zero.",
         )
-    decode = bandwidth / max(1, decode_bytes)
-    prefill = compute / max(1.0, prefill_operations(shape, prompt))
-    spread = SPREADS[confidence].fraction
+    token_s = max(1, decode_bytes) / (bandwidth * speed.bandwidth) + extra.token
+    prompt_s = prompt * max(1.0, prefill_operations(shape, prompt)) / (compute * speed.compute) + extra.batch * ceil(prompt / BATCH)
+    decode, spread = 1 / token_s, SPREADS[confidence].fraction
     return Forecast(
-        prefill_tps=round(prefill, 3),
+        prefill_tps=round(prompt / prompt_s, 3),
         decode_tps=round(decode, 3),
-        ttft_ms=round(1000 * (prompt / prefill + 1 / decode), 3),
+        ttft_ms=round(1000 * (prompt_s + token_s), 3),
         low=round(decode * (1 - spread), 3),
         high=round(decode * (1 + spread), 3),
         confidence=confidence,
     )
+
+
+def predict_on(
+    shape: Shape,
+    decode_bytes: int,
+    prompt: int,
+    device: Device,
+    speed: Speed,
+    extra: Extra = NO_EXTRA,
+    confidence: Confidence | None = None,
+) -> Forecast:
+    """`predict` with a device's rates; the small operations of a step are added where the device says what one takes."""
+    step = speed.operations * (device.operation_seconds or 0.0)
+    beside = Extra(extra.token + step, extra.batch)
+    return predict(shape, decode_bytes, prompt, device.bandwidth, device.compute, confidence or device.confidence, speed, beside)

@@ -80,6 +80,7 @@ SHAPE: dict[str, Kind] = {
     "runtime": {"name": text, "version": text},
     "files": [],
     "artifact_bytes": number,
+    "offload": {"gpu_layers": tokens, "all_layers": tokens},
     "predicted": {
         "footprint": {"total": number, "peak": number},
         "forecast": {"decode_tps": number, "prefill_tps": number, "ttft_ms": number},

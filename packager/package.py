@@ -144,6 +144,7 @@ def _describe(
         "runtime": {"name": plan.runtime.name, "version": versions.get(plan.runtime.distributions[0])},
         "files": [asdict(entry) for entry in entries],
         "artifact_bytes": artifact_bytes,
+        "offload": chosen.split.as_dict() if chosen.split else None,
         "predicted": {
             "footprint": chosen.footprint.as_dict(),
             "forecast": chosen.forecast.as_dict(),

@@ -72,6 +72,11 @@ class Plan:
         assert self.chosen.variant.shape is not None
         return self.chosen.variant.shape
 
+    @property
+    def gpu_layers(self) -> int:
+        """Layers that run on a GPU with memory of its own, as the engine's option counts them; 0 where the target has none."""
+        return self.chosen.split.gpu_layers if self.chosen.split else 0
+
     def why(self) -> str:
         """The choice in one sentence."""
         peers = len({candidate.variant.repo_id for candidate in (self.chosen, *self.others)})

@@ -39,7 +39,7 @@ Every file with its size and sha256 stands in `manifest.json`; `qwen-pack verify
 
 ## Run
 
-{plan.runtime.how_to_run(chosen.recipe, plan.workload.as_dict())}
+{plan.runtime.how_to_run(chosen.recipe, {**plan.workload.as_dict(), "gpu_layers": plan.gpu_layers})}
 """
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+from packager.forecast import Speed
 from packager.memory import Footprint
 from packager.recipe import Recipe
 from packager.shape import Shape
@@ -91,18 +92,24 @@ class Runtime(Protocol):
     def decode_bytes(self, shape: Shape, recipe: Recipe, context: int) -> int:
         """Bytes read from memory for one token with `context` tokens in the cache."""
 
+    def speed(self, shape: Shape, recipe: Recipe, isa: str) -> Speed:
+        """How it runs that shape against a device's rates; `isa` are the device's instruction sets, the architecture first."""
+
     def build_needs(self, shape: Shape, recipe: Recipe) -> BuildNeeds:
         """What the conversion takes on the machine that runs it."""
 
     def how_to_run(self, recipe: Recipe, workload: dict[str, Any]) -> str:
-        """Markdown for the package's README: exact commands that run the artifact in `model/` without qwen-pack."""
+        """Markdown for the package's README: exact commands that run the artifact in `model/` without qwen-pack.
+
+        `workload` has its own fields, and `gpu_layers`: how many layers the target's GPU takes, 0 without one.
+        """
 
 
 class Session(Protocol):
     """One loaded model, in a child process. Greedy decoding only: the same prompt gives the same tokens."""
 
     def __init__(self, artifact: str, settings: dict[str, Any]) -> None:
-        """Load the artifact. `settings`: context (int), kv (str), threads (int or None)."""
+        """Load the artifact. `settings`: context (int), kv (str), threads (int or None), gpu_layers (int, may be absent)."""
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, control tokens recognised, none added."""

@@ -86,7 +86,7 @@ def convert(plan: Plan, fetched: Entry) -> Job:
 
 def measure(plan: Plan, converted: Entry, artifact: Job) -> Job:
     """The smoke benchmark of what `artifact` left; its figures hold for this one machine."""
-    settings = {"context": plan.workload.context, "kv": plan.chosen.recipe.kv, "threads": None}
+    settings = {"context": plan.workload.context, "kv": plan.chosen.recipe.kv, "threads": None, "gpu_layers": plan.gpu_layers}
     job = benchmark(plan.runtime.session, converted.folder / "out", settings, plan.workload.prompt, plan.sustained_s)
     here = {"machine": describe_machine(), "installation": installation_id()}
     return replace(job, key=key_of({**job.arguments, "artifact": artifact.key, "smoke": SMOKE_VERSION, **here}))

@@ -194,7 +194,16 @@ def _target(data: dict[str, Any], path: str) -> Target:
     for key in ("memory_bytes", "reserve_bytes", "process_cap_bytes", "cores", "storage_bytes", "gpu_memory_bytes", "gpu_reserve_bytes"):
         if key in facts:
             facts[key] = int(facts[key])
-    for key in ("bandwidth", "compute", "host_bandwidth", "host_compute", "link_bandwidth", "storage_bandwidth", "npu_ops"):
+    for key in (
+        "bandwidth",
+        "compute",
+        "host_bandwidth",
+        "host_compute",
+        "link_bandwidth",
+        "storage_bandwidth",
+        "npu_ops",
+        "operation_seconds",
+    ):
         if key in facts:
             facts[key] = float(facts[key])
     wish: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in data.get("workload", {}).items()}

@@ -67,6 +67,7 @@ DEVICE: dict[str, Rule] = {
     "runs_on": Word(("cpu", "gpu", "npu")),
     "bandwidth": Number(1e8, 1e14, "bytes per second", whole=False, required=True),
     "compute": Number(1e9, 1e17, "operations per second", whole=False, required=True),
+    "operation_seconds": Number(1e-9, 0.1, "seconds", whole=False),
     "confidence": Word(("measured", "same-class", "estimated"), required=True),
     "storage_bytes": Number(0, 10_000 * _TB, "bytes"),
     "storage_bandwidth": Number(1e6, 1e12, "bytes per second", whole=False),

@@ -10,17 +10,22 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from math import exp, log
 from pathlib import Path
 from typing import Any, Protocol
 
 from packager.runtime import Report
 
 _WARM_S, _THREADS_S, _RATE_S = 0.05, 0.15, 0.35
+_SMALL_COLUMNS, _SMALL_ROWS, _SMALL_BYTES = 1024, 256, 32 << 20
 _CLOSE = 0.05
 """A thread more must bring more than this fraction, or fewer are chosen: the others stay free for the person."""
 _BUSY = 0.10
 """Share of the processors' time that other programs may take before a measurement counts as noisy."""
+
+SHARES = {"llama.cpp": (0.78, 0.75), "openvino": (0.92, 0.38), "numpy": (0.78, 0.75)}
+"""What llama.cpp reaches over a whole model with Q4_K weights, as parts of the rates that an engine's large products have alone:
+bandwidth while decoding, compute in a prompt. A device's rates are those of whole models. Source: docs/measurements/forecast.md;
+that of numpy, which stands in where no engine is installed, is an assumption."""
 
 _ORDER = (("llama.cpp", "q4_k"), ("openvino", "int4_sym_g128"), ("llama.cpp", "q4_0"), ("llama.cpp", "q8_0"), ("numpy", "float32"))
 """Engines and kinds of weights, those of the default recipes first."""
@@ -41,7 +46,11 @@ class Work(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """Rates of one engine on one kind of weights: bytes per second, operations per second, and the threads that reach them."""
+    """Rates of one engine on one kind of weights: bytes per second, operations per second, and the threads that reach them.
+
+    `operation_s` is what an operation of a graph takes beside reading its weights, in seconds: threads that start and wait for
+    one another. 0 where it was not measured.
+    """
 
     engine: str
     weights: str
@@ -49,6 +58,7 @@ class Kernel:
     compute: float
     threads: int
     threads_batch: int
+    operation_s: float = 0.0
 
 
 def measure_job(report: Report, *, engines: list[str], cores: int, bytes_total: int, budget_s: float) -> dict[str, Any]:
@@ -93,7 +103,22 @@ def _kernel(engine: str, weights: str, cores: int, bytes_total: int, known: list
             threads = batch = cores
         else:
             threads, batch = _best_threads(work.decode, cores), _best_threads(work.prefill, cores)
-        return Kernel(engine, weights, _rate(work.decode, threads, _RATE_S), _rate(work.prefill, batch, _RATE_S), threads, batch)
+        bandwidth, compute = _rate(work.decode, threads, _RATE_S), _rate(work.prefill, batch, _RATE_S)
+        operation_s = 0.0 if known else _operation_s(engine, weights, threads, bandwidth)
+        return Kernel(engine, weights, bandwidth, compute, threads, batch, operation_s)
+    finally:
+        work.close()
+
+
+def _operation_s(engine: str, weights: str, threads: int, bandwidth: float) -> float:
+    """Seconds that a small product takes beyond reading its weights; 0 for an engine whose small products are not measured."""
+    if engine != "llama.cpp":
+        return 0.0
+    from targets.measure_ggml import Ggml, GgmlWork, library_folder
+
+    work = GgmlWork(Ggml(library_folder() or Path()), weights, _SMALL_BYTES, _SMALL_COLUMNS, _SMALL_ROWS)
+    try:
+        return max(0.0, float(work.bytes) / work.count * (1 / _rate(work.decode, threads, _THREADS_S) - 1 / bandwidth))
     finally:
         work.close()
 
@@ -146,8 +171,9 @@ def _rate(work: Callable[[int], float], threads: int, seconds: float) -> float:
 
 
 def headline(kernels: list[Kernel]) -> tuple[float, float]:
-    """(bandwidth, compute) that stand for several kinds of weights: the geometric mean of each."""
-    return (exp(sum(log(k.bandwidth) for k in kernels) / len(kernels)), exp(sum(log(k.compute) for k in kernels) / len(kernels)))
+    """(bandwidth, compute) of whole models with the weights of the engine's default recipe, which is measured first."""
+    bandwidth, compute = SHARES[kernels[0].engine]
+    return kernels[0].bandwidth * bandwidth, kernels[0].compute * compute
 
 
 def _busy_seconds() -> float:

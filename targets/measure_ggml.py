@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-_COLUMNS, _ROWS, _TILE = 2048, 8192, 256
+COLUMNS, ROWS, _TILE = 2048, 8192, 256
 _TYPES = {"q4_0": 2, "q8_0": 8, "q4_k": 12}
 _F32 = 0
 _BATCH = 128
@@ -103,22 +103,25 @@ class Ggml:
 
 
 class GgmlWork:
-    """A stack of weight matrices of one kind, `bytes_total` large, ready to be multiplied with one or many tokens."""
+    """A stack of weight matrices of one kind, `bytes_total` large, ready to be multiplied with one or many tokens.
 
-    def __init__(self, ggml: Ggml, kind: str, bytes_total: int) -> None:
-        self._ggml, self._type = ggml, _TYPES[kind]
-        row = ggml.ggml_row_size(self._type, _COLUMNS)
-        self._count = max(2, bytes_total // (row * _ROWS))
-        self.bytes = self._count * row * _ROWS
+    `rows` is a multiple of 256.
+    """
+
+    def __init__(self, ggml: Ggml, kind: str, bytes_total: int, columns: int = COLUMNS, rows: int = ROWS) -> None:
+        self._ggml, self._type, self._columns, self._rows = ggml, _TYPES[kind], columns, rows
+        row = ggml.ggml_row_size(self._type, columns)
+        self.count = max(2, bytes_total // (row * rows))
+        self.bytes = self.count * row * self._rows
         self._backend = ggml.ggml_backend_cpu_init()
         self._weights_context = self._context()
-        self._weights = [ggml.ggml_new_tensor_2d(self._weights_context, self._type, _COLUMNS, _ROWS) for _ in range(self._count)]
+        self._weights = [ggml.ggml_new_tensor_2d(self._weights_context, self._type, self._columns, self._rows) for _ in range(self.count)]
         self._weights_buffer = ggml.ggml_backend_alloc_ctx_tensors_from_buft(self._weights_context, ggml.weight_buffer_type(kind))
         if not self._weights_buffer:
             raise MemoryError
         data = self._quantized(row)
         for tensor in self._weights:
-            ggml.ggml_backend_tensor_set(tensor, data, 0, row * _ROWS)
+            ggml.ggml_backend_tensor_set(tensor, data, 0, row * self._rows)
         self._graphs = {tokens: self._graph(tokens) for tokens in (1, _BATCH)}
 
     def decode(self, threads: int) -> float:
@@ -129,7 +132,7 @@ class GgmlWork:
     def prefill(self, threads: int) -> float:
         """Multiply a batch of tokens with all matrices of the smaller graph; return the operations done."""
         self._run(_BATCH, threads)
-        return 2.0 * _COLUMNS * _ROWS * self._used(_BATCH) * _BATCH
+        return 2.0 * self._columns * self._rows * self._used(_BATCH) * _BATCH
 
     def close(self) -> None:
         """Free the memory."""
@@ -142,7 +145,7 @@ class GgmlWork:
 
     def _used(self, tokens: int) -> int:
         """A batch takes the first two matrices: arithmetic bounds it, and more would only take longer."""
-        return self._count if tokens == 1 else 2
+        return self.count if tokens == 1 else 2
 
     def _context(self) -> int:
         context = self._ggml.ggml_init(_Params(4 << 20, None, True))
@@ -154,14 +157,14 @@ class GgmlWork:
         """(context, buffer, graph) of all products with `tokens` columns."""
         ggml, context = self._ggml, self._context()
         graph = ggml.ggml_new_graph_custom(context, 2048, False)
-        inputs = ggml.ggml_new_tensor_2d(context, _F32, _COLUMNS, tokens)
+        inputs = ggml.ggml_new_tensor_2d(context, _F32, self._columns, tokens)
         for weights in self._weights[: self._used(tokens)]:
             ggml.ggml_build_forward_expand(graph, ggml.ggml_mul_mat(context, weights, inputs))
         device = ggml.ggml_backend_reg_dev_get(ggml.ggml_backend_cpu_reg(), 0)
         buffer = ggml.ggml_backend_alloc_ctx_tensors_from_buft(context, ggml.ggml_backend_dev_buffer_type(device))
         if not buffer:
             raise MemoryError
-        values = (ctypes.c_float * (_COLUMNS * tokens))(*(((i * 7919) % 2001 - 1000) / 1000 for i in range(_COLUMNS * tokens)))
+        values = (ctypes.c_float * (self._columns * tokens))(*(((i * 7919) % 2001 - 1000) / 1000 for i in range(self._columns * tokens)))
         ggml.ggml_backend_tensor_set(inputs, values, 0, ctypes.sizeof(values))
         return context, buffer, graph
 
@@ -169,13 +172,13 @@ class GgmlWork:
         """One matrix: `_TILE` quantized rows, repeated. Their values do not matter for the speed, but must be finite."""
         import random
 
-        floats = (ctypes.c_float * (_COLUMNS * _TILE))(*(random.Random(0).gauss(0, 0.02) for _ in range(_COLUMNS * 4)))
-        step = ctypes.sizeof(ctypes.c_float) * _COLUMNS * 4
+        floats = (ctypes.c_float * (self._columns * _TILE))(*(random.Random(0).gauss(0, 0.02) for _ in range(self._columns * 4)))
+        step = ctypes.sizeof(ctypes.c_float) * self._columns * 4
         for start in range(step, ctypes.sizeof(floats), step):
             ctypes.memmove(ctypes.addressof(floats) + start, floats, step)
         tile = ctypes.create_string_buffer(row * _TILE)
-        self._ggml.ggml_quantize_chunk(self._type, floats, tile, 0, _TILE, _COLUMNS, None)
-        return ctypes.create_string_buffer(tile.raw * (_ROWS // _TILE), row * _ROWS)
+        self._ggml.ggml_quantize_chunk(self._type, floats, tile, 0, _TILE, self._columns, None)
+        return ctypes.create_string_buffer(tile.raw * (self._rows // _TILE), row * self._rows)
 
     def _run(self, tokens: int, threads: int) -> None:
         self._ggml.ggml_backend_cpu_set_n_threads(self._backend, threads)

@@ -18,10 +18,13 @@ from packager.process import JobResult, Note, run_job
 from packager.workload import workload_for
 from targets.gpus import Gpu, gpus
 from targets.isa import processor
+from targets.llama_cpp.library import SPIN
 from targets.machine import ROOT, Memory, memory, physical_cores, usable_cores
-from targets.measure import Kernel, headline
+from targets.measure import SHARES, Kernel, headline
 
 _BUDGET_S = 5.0
+_RATES = "whole models"
+"""What the kept rates are; earlier ones were those of large products alone."""
 _CACHES = 4
 """Weights as large as this many last-level caches: fewer would be read from the cache, not from memory."""
 _LEAST, _MOST = 128 << 20, 512 << 20
@@ -59,6 +62,7 @@ class Measurement:
     failed: dict[str, str]
     seconds: float
     measured_at: str
+    operation_s: float = 0.0
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Measurement:
@@ -112,8 +116,10 @@ def _measure_with(machine: Machine, engines: list[str]) -> Generator[Note, None,
         "bytes_total": stack_bytes(machine.memory.available),
         "budget_s": _BUDGET_S,
     }
-    # Threads that wait passively give way to other programs instead of spinning against them.
-    job = run_job("targets.measure:measure_job", arguments, cache_dir() / "probe.log", {"OMP_WAIT_POLICY": "passive"})
+    # As the sessions run: threads that wait give way to other programs soon, but not after every operation.
+    job = run_job(
+        "targets.measure:measure_job", arguments, cache_dir() / "probe.log", {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": SPIN}
+    )
     try:
         while True:
             message = next(job)
@@ -141,6 +147,7 @@ def _measurement(result: JobResult) -> Measurement:
         failed=result.value["failed"],
         seconds=round(result.seconds, 2),
         measured_at=datetime.now().astimezone().isoformat(timespec="seconds"),
+        operation_s=float(f"{kernels[0].operation_s:.3g}"),
     )
 
 
@@ -199,26 +206,29 @@ def _kept_path() -> Path:
 
 def _key(machine: Machine) -> dict[str, Any]:
     """What a measurement depends on."""
-    return {"cpu": machine.cpu, "isa": list(machine.isa), "cores": machine.usable_cores, "engines": installed_engines()}
+    return {"rates": _RATES, "cpu": machine.cpu, "isa": list(machine.isa), "cores": machine.usable_cores, "engines": installed_engines()}
 
 
 def as_target(machine: Machine, measurement: Measurement, name: str) -> Target:
     """This machine as a target on its processor, every number with its source."""
     here = f"measured on this machine, {measurement.measured_at[:10]}, by qwen-pack probe"
     taken = min(max(0, machine.memory.total - machine.memory.available), machine.memory.total - 1)
-    rates = [kernel for kernel in measurement.kernels if kernel.engine == measurement.engine]
-    how = f"{here}: {measurement.engine}, weights {', '.join(kernel.weights for kernel in rates)}"
+    how = f"{here}: {measurement.engine}, {measurement.kernels[0].weights} weights"
+    share = SHARES[measurement.engine]
     noise = f"; other programs took {measurement.other_load:.0%} of the processors" if measurement.noisy else ""
     sources = {
         "memory_bytes": f"{here}: what the {machine.memory.limited_by} lets a process have",
         "reserve_bytes": f"{here}: what other programs held at that time",
         "cores": f"{here}: processors this process may use",
-        "bandwidth": f"{how}, {measurement.threads} threads{noise}",
-        "compute": f"{how}, {measurement.threads_batch} threads{noise}",
+        "bandwidth": f"{how}, {measurement.threads} threads{noise}; x {share[0]:g}, what a whole model reaches of it",
+        "compute": f"{how}, {measurement.threads_batch} threads{noise}; x {share[1]:g}, what a whole model reaches of it",
+        "operation_seconds": f"{how}, {measurement.threads} threads{noise}: small products, less the time to read them",
         "storage_bytes": f"{here}: free where the cache is",
         "gpu_memory_bytes": f"{here}: NVML",
     }
     first = machine.gpus[0] if machine.gpus else None
+    absent = [] if first else ["gpu_memory_bytes"]
+    absent += [] if measurement.operation_s else ["operation_seconds"]
     device = Device(
         memory_bytes=machine.memory.total,
         reserve_bytes=taken,
@@ -231,7 +241,8 @@ def as_target(machine: Machine, measurement: Measurement, name: str) -> Target:
         # A disturbed measurement says no more than one of a similar machine would.
         confidence="same-class" if measurement.noisy else "measured",
         gpu_memory_bytes=first.memory_bytes if first else None,
-        sources={key: text for key, text in sources.items() if first or key != "gpu_memory_bytes"},
+        operation_seconds=measurement.operation_s or None,
+        sources={key: text for key, text in sources.items() if key not in absent},
         cpu=machine.cpu,
         gpu=first.name if first else "",
         known_by=(machine.cpu,) if machine.cpu else (),

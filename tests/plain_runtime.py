@@ -13,6 +13,7 @@ from packager import catalog
 from packager.catalog import Variant
 from packager.device import Device, Target
 from packager.errors import usage
+from packager.forecast import AS_RATED, Speed
 from packager.memory import Footprint, kv_bits, kv_cache_bytes
 from packager.recipe import Recipe
 from packager.runtime import BuildNeeds, Tools
@@ -59,6 +60,9 @@ class PlainRuntime:
 
     def decode_bytes(self, shape: Shape, recipe: Recipe, context: int) -> int:
         return shape.active_parameters() * int(recipe.settings["bits"]) // 8 + kv_cache_bytes(shape, context, recipe.kv_bits)
+
+    def speed(self, shape: Shape, recipe: Recipe, isa: str) -> Speed:
+        return AS_RATED
 
     def build_needs(self, shape: Shape, recipe: Recipe) -> BuildNeeds:
         return BuildNeeds(0, self.artifact_bytes(shape, recipe))

@@ -140,9 +140,27 @@ def test_thread_counts_to_try_begin_with_one_end_with_all_and_stay_few(cores: in
     assert len(counts) <= 8
 
 
-def test_the_headline_is_the_geometric_mean_of_the_kinds() -> None:
-    bandwidth, compute = headline([replace(KERNEL, bandwidth=10e9, compute=100e9), replace(KERNEL, bandwidth=40e9, compute=400e9)])
-    assert (bandwidth, compute) == (pytest.approx(20e9), pytest.approx(200e9))
+def test_the_headline_is_what_a_whole_model_reaches_of_the_kernels_measured_first() -> None:
+    other = replace(KERNEL, weights="q4_0", bandwidth=40e9, compute=400e9)
+    assert headline([KERNEL, other]) == (pytest.approx(0.78 * 20e9), pytest.approx(0.75 * 150e9))
+
+
+def test_one_machine_has_the_same_rates_whichever_engine_measured_it() -> None:
+    # What both engines' large products reached on one machine, one after the other (docs/measurements/forecast.md).
+    by_ggml = headline([replace(KERNEL, bandwidth=27e9, compute=255e9)])
+    by_openvino = headline([replace(KERNEL, engine="openvino", weights="int4_sym_g128", bandwidth=23e9, compute=500e9)])
+    assert by_openvino == (pytest.approx(by_ggml[0], rel=0.05), pytest.approx(by_ggml[1], rel=0.05))
+
+
+@pytest.mark.engine
+@pytest.mark.skipif(library_folder() is None, reason="llama-cpp-python is not installed")
+def test_what_a_small_operation_takes_is_measured_once_and_goes_into_the_device(tmp_path: Path) -> None:
+    (kernel,) = measured(tmp_path, "llama.cpp").value["kernels"]
+    assert 0 <= kernel["operation_s"] < 0.01
+    one = as_target(MACHINE, replace(QUIET, operation_s=6.5e-6), "mine")
+    assert one.device.operation_seconds == 6.5e-6
+    assert parse_target(device_text(one), "", RUNTIMES) == one
+    assert as_target(MACHINE, QUIET, "mine").device.operation_seconds is None
 
 
 def test_the_weights_are_larger_than_the_cache_and_never_more_than_a_quarter_of_free_memory(tmp_path: Path) -> None:

@@ -48,7 +48,10 @@ def find(services: Services, ask: Ask) -> Found:
         runtimes = with_cache_type(runtimes, ask.kv)
     own = named_variants(None, ask.weights)
     found = candidates(ask.target, workload, own or catalog.load(), runtimes, named=bool(own), every=True)
-    misses = () if choose(found) else nearest_misses(ask.target, workload, found, runtimes, named=bool(own))
+    if choose(found):
+        return Found(ask, found, (), time.perf_counter() - started)
+    larger = [other for other in services.targets() if other.device.available_bytes > ask.target.device.available_bytes]
+    misses = nearest_misses(ask.target, workload, found, runtimes, larger=larger, named=bool(own))
     return Found(ask, found, misses, time.perf_counter() - started)
 
 

@@ -92,10 +92,20 @@ def _sentence(answer: Answer) -> str:
         why = "it passes every rule" if len(variants) == 1 else f"of {len(variants)} variants it alone passes every rule"
     return (
         f"{best.label} for {answer.target.name}: {why} ({case}). "
-        f"It takes {human_bytes(best.footprint.peak)} of {human_bytes(answer.target.device.available_bytes)}, answers at "
+        f"It takes {_takes(answer, best)}, answers at "
         f"{speed.decode_tps:.3g} tok/s ({speed.low:.3g} to {speed.high:.3g}, {_KINDS[speed.confidence]}), "
         f"first token after {_milliseconds(speed.ttft_ms)}."
     )
+
+
+def _takes(answer: Answer, best: Candidate) -> str:
+    """The memory: of the device, or of its GPU and of the system's, with the layers that each holds."""
+    device, split = answer.target.device, best.split
+    of = f"{human_bytes(best.footprint.peak)} of {human_bytes(device.available_bytes)}"
+    if split is None:
+        return of
+    layers = "the whole model" if split.whole else f"{split.gpu_layers} of {split.all_layers} layers"
+    return f"{of} on the GPU ({layers}) and {human_bytes(split.host.peak)} of {human_bytes(device.host_available_bytes)} beside it"
 
 
 def _best(found: Sequence[Candidate]) -> list[Candidate]:
@@ -160,8 +170,14 @@ def _misses(answer: Answer) -> None:
             click.echo(f"  {miss.candidate.label}: {_lacks(miss.candidate)}.")
             click.echo(f"      With {miss.change} it fits: {miss.flag}")
         return
+    unbuilt = {one.variant.repo_id: one for one in reversed(answer.found) if {reason.rule for reason in one.reasons} == {"runtime"}}
+    if unbuilt:
+        case = answer.workload.use_case
+        click.echo(f"{len(unbuilt)} variants meet every other rule for {case}, but no runtime of {answer.target.name} builds them yet.")
     click.echo("No single change makes a variant fit. The nearest:")
-    nearest = {candidate.variant.repo_id: candidate for candidate in reversed(answer.found)}
+    # A variant that does not take the input at all is near to nothing.
+    serving = [one for one in answer.found if "modality" not in {reason.rule for reason in one.reasons}] or answer.found
+    nearest = {candidate.variant.repo_id: candidate for candidate in reversed(serving)}
     for candidate in list(reversed(nearest.values()))[:_FEW]:
         click.echo(f"  {candidate.label}: {_lacks(candidate)}")
 

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from packager.errors import PackError, usage
+from packager.forecast import Speed
 from packager.memory import Footprint
+from packager.offload import Offloads, Split
 from packager.recipe import Recipe
 from packager.runtime import BuildNeeds, Runtime, Tools
 from packager.shape import Shape
@@ -14,7 +16,9 @@ from packager.shape import Shape
 
 def with_cache_type(runtimes: Sequence[Runtime], kv: str) -> tuple[Runtime, ...]:
     """The runtimes that know the cache type, each offering its recipes in it. Raises PackError (usage) where none does."""
-    able = tuple(_WithCacheType(runtime, kv) for runtime in runtimes if _knows(runtime, kv))
+    able = tuple(
+        (_Splitting if isinstance(runtime, Offloads) else _WithCacheType)(runtime, kv) for runtime in runtimes if _knows(runtime, kv)
+    )
     if not able:
         raise usage(f"None of the runtimes keeps its cache as {kv}.", "Take another type, or the runtime's own.")
     return able
@@ -64,6 +68,10 @@ class _WithCacheType:
         """As the runtime says."""
         return self._runtime.decode_bytes(shape, recipe, context)
 
+    def speed(self, shape: Shape, recipe: Recipe, isa: str) -> Speed:
+        """As the runtime says."""
+        return self._runtime.speed(shape, recipe, isa)
+
     def build_needs(self, shape: Shape, recipe: Recipe) -> BuildNeeds:
         """As the runtime says."""
         return self._runtime.build_needs(shape, recipe)
@@ -71,3 +79,12 @@ class _WithCacheType:
     def how_to_run(self, recipe: Recipe, workload: Mapping[str, Any]) -> str:
         """As the runtime says."""
         return self._runtime.how_to_run(recipe, dict(workload))
+
+
+class _Splitting(_WithCacheType):
+    """The same of a runtime that can keep a part of a model on a GPU."""
+
+    def split(self, shape: Shape, recipe: Recipe, context: int, filled: int, gpu_layers: int) -> Split:
+        """As the runtime says."""
+        assert isinstance(self._runtime, Offloads)
+        return self._runtime.split(shape, recipe, context, filled, gpu_layers)

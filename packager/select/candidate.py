@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from packager.forecast import Forecast
 from packager.memory import Footprint
+from packager.offload import Split
 from packager.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -59,7 +60,8 @@ class Candidate:
 
     `sized` is False where no runtime builds the variant so: bytes and rates are then zero here and null in JSON.
     `coarse` marks a recipe that leaves less than 4 bits to a weight; `notes` are worth knowing but reject nothing;
-    `rank` is the place of its runtime and recipe in the target's preference.
+    `rank` is the place of its runtime and recipe in the target's preference. On a GPU with memory of its own `footprint` is what
+    lies there, and `split` says how many layers that are and what the system's memory holds beside them.
     """
 
     variant: Variant
@@ -78,6 +80,7 @@ class Candidate:
     sized: bool = True
     notes: tuple[str, ...] = ()
     rank: tuple[int, int] = field(default=(0, 0))
+    split: Split | None = None
 
     @property
     def passes(self) -> bool:
@@ -104,5 +107,7 @@ class Candidate:
             "scores": self.scores,
             "quality": self.quality,
             "bits_per_weight": round(self.bits_per_weight, 2) if self.sized else None,
+            "gpu_layers": self.split.gpu_layers if self.split else None,
+            "offload": self.split.as_dict() if self.split else None,
             "notes": list(self.notes),
         }

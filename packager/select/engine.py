@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from packager.catalog import find
 from packager.device import Target
 from packager.errors import PackError, usage
-from packager.forecast import Forecast, predict
+from packager.forecast import AS_RATED, NO_EXTRA, Forecast, Speed, predict_on
 from packager.memory import Footprint
 from packager.names import did_you_mean
+from packager.offload import Offloads, Split, best_split, host_seconds, splits
 from packager.recipe import Recipe, split_id
 from packager.runtime import Runtime
 from packager.select import rules
@@ -49,6 +50,8 @@ class _Size:
     artifact: int = 0
     footprint: Footprint = _NOTHING
     decode_bytes: int = 0
+    speed: Speed = AS_RATED
+    split: Split | None = None
 
 
 def candidates(
@@ -217,16 +220,24 @@ class _Judge:
         context, prompt = self._workload.context, self._workload.prompt
         # The rate is that at the beginning of an answer: the typical prompt is in the cache, as the benchmark measures it.
         filled = min(prompt, context)
+        device, artifact = self._target.device, runtime.artifact_bytes(shape, recipe)
+        # How engines compare is known of processors; the rates of a GPU or NPU are taken as its file has them.
+        speed = runtime.speed(shape, recipe, device.isa) if device.runs_on == "cpu" else AS_RATED
+        if splits(device) and isinstance(runtime, Offloads):
+            split = best_split(runtime, shape, recipe, context, filled, device, rules.room(self._workload, self._available))
+            return _Size(None, artifact, split.device, split.device_read, speed, split)
         footprint = runtime.footprint(shape, recipe, context)
-        return _Size(None, runtime.artifact_bytes(shape, recipe), footprint, runtime.decode_bytes(shape, recipe, filled))
+        return _Size(None, artifact, footprint, runtime.decode_bytes(shape, recipe, filled), speed)
 
     def _forecast(self, shape: Shape, size: _Size, way: _Way) -> Forecast:
         device = self._target.device
         key = (shape, way.recipe.id)
         if key not in self._forecasts:
-            self._forecasts[key] = predict(
-                shape, size.decode_bytes, self._workload.prompt, device.bandwidth, device.compute, device.confidence
-            )
+            partial = size.split is not None and not size.split.whole
+            extra = host_seconds(size.split, device) if size.split else NO_EXTRA
+            # Two memories, two processors and the way between them: no figure of whole models says how well they work together.
+            confidence = "estimated" if partial else device.confidence
+            self._forecasts[key] = predict_on(shape, size.decode_bytes, self._workload.prompt, device, size.speed, extra, confidence)
         return self._forecasts[key]
 
     def _one(
@@ -251,7 +262,7 @@ class _Judge:
             bits = 8 * size.artifact / shape.parameters()
             reasons = (
                 *reasons,
-                *rules.of_size(size.footprint, size.artifact, self._target.device, self._workload, self._available),
+                *rules.of_size(size.footprint, size.artifact, self._target.device, self._workload, self._available, size.split),
                 *rules.of_speed(forecast, self._workload),
             )
         return Candidate(
@@ -271,4 +282,5 @@ class _Judge:
             sized=size.obstacle is None,
             notes=notes,
             rank=way.rank,
+            split=size.split,
         )

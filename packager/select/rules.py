@@ -9,6 +9,7 @@ from packager.catalog import score_of
 from packager.device import Device
 from packager.forecast import Forecast
 from packager.memory import Footprint
+from packager.offload import Split
 from packager.recipe import Recipe
 from packager.select.candidate import Reason
 from packager.units import human_bytes
@@ -34,9 +35,14 @@ def of_variant(variant: Variant, workload: Workload, case: UseCase) -> Iterator[
         yield from score(variant, floor, case.modes)
 
 
-def of_size(footprint: Footprint, artifact: int, device: Device, workload: Workload, available: int) -> Iterator[Reason]:
-    """Rules about bytes: memory, storage, the artifact's own limit."""
-    yield from memory(footprint, workload, available)
+def of_size(
+    footprint: Footprint, artifact: int, device: Device, workload: Workload, available: int, split: Split | None = None
+) -> Iterator[Reason]:
+    """Rules about bytes: memory, storage, the artifact's own limit. `split` where a GPU with memory of its own takes the model."""
+    if split is not None and device.host_bandwidth is not None:
+        yield from memories(split, device, workload, available)
+    else:
+        yield from memory(footprint, workload, available)
     yield from storage(artifact, device)
     yield from artifact_size(artifact, workload)
 
@@ -135,11 +141,27 @@ def providers(device: Device) -> tuple[str, ...]:
     return (*(("cuda",) if nvidia else ()), *(("dml",) if windows else ()), "webgpu")
 
 
+def room(workload: Workload, available: int) -> int:
+    """Bytes that a model may take where it runs: what there is, or the limit that was asked for."""
+    return available if workload.max_memory_bytes is None else min(available, workload.max_memory_bytes)
+
+
 def memory(footprint: Footprint, workload: Workload, available: int) -> Iterator[Reason]:
     """The peak, while loading or answering a full context, must fit into what one model may take."""
-    limit = available if workload.max_memory_bytes is None else min(available, workload.max_memory_bytes)
+    limit = room(workload, available)
     if footprint.peak > limit:
         yield Reason("memory", human_bytes(footprint.peak), human_bytes(limit), footprint.peak, limit)
+
+
+def memories(split: Split, device: Device, workload: Workload, available: int) -> Iterator[Reason]:
+    """What lies on the GPU must fit there, and what stays behind into the system's memory: both peaks, against both."""
+    limit, beside = room(workload, available), device.host_available_bytes
+    if split.device.peak > limit:
+        # Not even in parts: together they would have to hold it.
+        has = f"{human_bytes(limit)} on the GPU and {human_bytes(beside)} beside it"
+        yield Reason("memory", human_bytes(split.device.peak + split.host.peak), has, split.device.peak + split.host.peak, limit + beside)
+    elif split.host.peak > beside:
+        yield Reason("memory", f"{human_bytes(split.host.peak)} beside the GPU", human_bytes(beside), split.host.peak, beside)
 
 
 def storage(artifact: int, device: Device) -> Iterator[Reason]:

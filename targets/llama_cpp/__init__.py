@@ -7,12 +7,14 @@ from typing import Any
 
 from packager.checkpoint.agreement import TEXT_TYPES
 from packager.errors import usage
+from packager.forecast import Speed
 from packager.memory import Footprint, kv_cache_bytes
 from packager.names import did_you_mean
+from packager.offload import Split
 from packager.recipe import Recipe
 from packager.runtime import BuildNeeds, Tools
 from packager.shape import Shape
-from targets.llama_cpp import how_to_run, memory, sizes
+from targets.llama_cpp import how_to_run, layers, memory, offload, sizes, speed
 from targets.llama_cpp.presets import DEFAULT_KV, KV_BITS, PRESETS, Preset, preset_of
 
 _BLOCK = 32
@@ -74,6 +76,18 @@ class LlamaCpp:
         """Weights of one token, and the cache once."""
         weights = sizes.of(shape, preset_of(recipe.weights)).read_per_token(shape)
         return weights + kv_cache_bytes(shape, context, recipe.kv_bits)
+
+    def speed(self, shape: Shape, recipe: Recipe, isa: str) -> Speed:
+        """By the types of the tensors that a token reads."""
+        return speed.speed(shape, self._layers(shape, recipe))
+
+    def split(self, shape: Shape, recipe: Recipe, context: int, filled: int, gpu_layers: int) -> Split:
+        """See packager.offload.Offloads."""
+        return offload.split(shape, recipe, self._layers(shape, recipe), context, filled, gpu_layers)
+
+    def _layers(self, shape: Shape, recipe: Recipe) -> layers.Layers:
+        preset = preset_of(recipe.weights)
+        return layers.of(shape, preset, sizes.of(shape, preset))
 
     def build_needs(self, shape: Shape, recipe: Recipe) -> BuildNeeds:
         """A streaming pass: a few megabytes per thread, and the result itself."""

@@ -16,8 +16,12 @@ def how_to_run(recipe: Recipe, workload: dict[str, Any]) -> str:
     quantized = recipe.kv != DEFAULT_KV
     cache = f" --cache-type-k {recipe.kv} --cache-type-v {recipe.kv}" if quantized else ""
     # Flash attention is what a quantized cache of values needs; without mmap repacked tensors are in memory once.
-    common = f"--ctx-size {context} --flash-attn on{cache} --no-mmap"
+    layers = int(workload.get("gpu_layers") or 0)
+    offload = f" --n-gpu-layers {layers}" if layers else ""
+    common = f"--ctx-size {context} --flash-attn on{cache}{offload} --no-mmap"
     constants = f", type_k=llama_cpp.GGML_TYPE_{recipe.kv.upper()}, type_v=llama_cpp.GGML_TYPE_{recipe.kv.upper()}" if quantized else ""
+    parameter = f"PARAMETER num_gpu {layers}\\n" if layers else ""
+    in_python = f", n_gpu_layers={layers}" if layers else ""
     environment = f"OLLAMA_FLASH_ATTENTION=1 OLLAMA_KV_CACHE_TYPE={recipe.kv} " if quantized else ""
     return f"""With [llama.cpp](https://github.com/ggml-org/llama.cpp), in a terminal:
 
@@ -38,7 +42,7 @@ With [Ollama](https://ollama.com), which reads the chat template from the file (
 variables in front):
 
 ```
-printf 'FROM ./{MODEL}\\nPARAMETER num_ctx {context}\\n' > Modelfile
+printf 'FROM ./{MODEL}\\nPARAMETER num_ctx {context}\\n{parameter}' > Modelfile
 {environment}ollama create qwen-packed --file Modelfile
 {environment}ollama run qwen-packed
 ```
@@ -48,7 +52,7 @@ With Python, `pip install llama-cpp-python`:
 ```python
 import llama_cpp
 
-model = llama_cpp.Llama("{MODEL}", n_ctx={context}, n_batch=512, flash_attn=True, verbose=False{constants})
+model = llama_cpp.Llama("{MODEL}", n_ctx={context}, n_batch=512, flash_attn=True{in_python}, verbose=False{constants})
 answer = model.create_chat_completion([{{"role": "user", "content": "What is the capital of France?"}}], max_tokens=200)
 print(answer["choices"][0]["message"]["content"])
 ```

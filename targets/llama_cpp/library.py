@@ -14,6 +14,10 @@ from typing import Any
 
 from packager.errors import PackError, usage
 
+SPIN = "20000"
+"""Rounds that a waiting thread of GNU's OpenMP spins before it sleeps: as fast as spinning for ever on an idle machine
+(docs/measurements/forecast.md), and over in some microseconds on a busy one."""
+
 _LINE_LIMIT = 4000
 
 
@@ -84,8 +88,10 @@ def silence() -> None:
 @functools.cache
 def llama() -> Any:
     """The low-level API of llama-cpp-python, its backend started. Raises PackError when it is not installed."""
-    # OpenMP reads this once, when the library loads: spinning threads starve one another on a machine that others use.
+    # OpenMP reads these once, when the library loads. Threads that spin for long starve one another on a machine that others use,
+    # and threads that never spin wait for the scheduler after each of a token's several hundred operations.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("GOMP_SPINCOUNT", SPIN)
     try:
         # Late: it loads the engine.
         from llama_cpp import llama_cpp

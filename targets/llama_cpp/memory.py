@@ -28,12 +28,22 @@ def footprint(shape: Shape, recipe: Recipe, sizes: Sizes, context: int) -> Footp
     The model is loaded without mapping the file: tensors that the CPU kernels repack then exist once, and the size does not
     depend on which instructions the processor has. Mapping would keep the file's pages beside the repacked copies.
     """
+    compute = activations(shape, context) + _FLOAT * shape.vocab
+    return Footprint(sizes.data, kv_cache_bytes(shape, padded_context(context), recipe.kv_bits), compute, overhead(shape))
+
+
+def activations(shape: Shape, context: int) -> int:
+    """What stands between the layers while a batch of a prompt is computed, and the attention mask."""
     known = constants()
-    batch = min(known["batch"], context)
-    per_token = known["compute"]["vectors_of_hidden"] * shape.hidden + known["compute"]["vectors_of_feed_forward"] * feed_forward(shape)
-    compute = _FLOAT * batch * per_token + known["compute"]["mask_bytes"] * batch * context + _FLOAT * shape.vocab
-    overhead = known["overhead"]["engine_bytes"] + known["overhead"]["bytes_per_token_of_vocabulary"] * shape.vocab
-    return Footprint(sizes.data, kv_cache_bytes(shape, padded_context(context), recipe.kv_bits), int(compute), overhead)
+    batch, compute = min(known["batch"], context), known["compute"]
+    per_token = compute["vectors_of_hidden"] * shape.hidden + compute["vectors_of_feed_forward"] * feed_forward(shape)
+    return int(_FLOAT * batch * per_token + compute["mask_bytes"] * batch * context)
+
+
+def overhead(shape: Shape) -> int:
+    """The process itself, and the vocabulary in it."""
+    known = constants()["overhead"]
+    return int(known["engine_bytes"] + known["bytes_per_token_of_vocabulary"] * shape.vocab)
 
 
 def feed_forward(shape: Shape) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +17,8 @@ from targets.llama_cpp.presets import KV_BITS
 BATCH = 512
 """Tokens of a prompt computed at once (n_batch and n_ubatch): llama.cpp's own default micro batch."""
 
-_TRIAL_TOKENS = 4
+_TRIAL_ROUNDS, _TRIAL_TOKENS = 3, 3
+_CLOSE = 1.05
 
 
 class Session:
@@ -30,7 +32,8 @@ class Session:
         library.silence()
         path = model_file(Path(artifact))
         params = lib.llama_model_default_params()
-        params.n_gpu_layers = 0
+        # Without a GPU that the library was built for, nothing is offloaded whatever is asked.
+        params.n_gpu_layers = int(settings.get("gpu_layers") or 0)
         # Mapping the file would keep its pages resident beside the copies that the CPU kernels repack.
         params.load_mode = lib.LLAMA_LOAD_MODE_NONE
         with library.captured_log() as said:
@@ -142,21 +145,26 @@ class Session:
         self._lib.llama_set_n_threads(self._context, threads, max(threads, self._cores))
 
     def _fastest(self) -> int:
-        """The number of threads that decodes fastest now. More than there are idle cores make each other wait."""
-        best, best_s = 1, float("inf")
-        for threads in candidates(self._cores):
-            self.use_threads(threads)
-            self._lib.llama_memory_clear(self._memory, False)
-            self._feed([0])
-            self._best()
-            started = time.perf_counter()
-            for _ in range(min(_TRIAL_TOKENS, self.context - 1)):
-                self._feed([0])
-                self._best()
-            took = time.perf_counter() - started
-            if took < best_s:
-                best, best_s = threads, took
-        return best
+        """The number of threads that decodes fastest now. More than there are idle cores make each other wait.
+
+        The counts take turns, so that a busy moment hits all of them; of two that are close the larger one is taken, which idles less.
+        """
+        counts = candidates(self._cores)
+        times: dict[int, list[float]] = {threads: [] for threads in counts}
+        for _ in range(_TRIAL_ROUNDS if len(counts) > 1 else 0):
+            for threads in counts:
+                self.use_threads(threads)
+                self._lib.llama_memory_clear(self._memory, False)
+                for number in range(min(1 + _TRIAL_TOKENS, self.context)):
+                    started = time.perf_counter()
+                    self._feed([0])
+                    self._best()
+                    if number:
+                        # The first token after a change also starts the threads.
+                        times[threads].append(time.perf_counter() - started)
+        typical = {threads: statistics.median(found) for threads, found in times.items() if found}
+        best = min(typical.values(), default=0.0)
+        return next((threads for threads in counts if threads in typical and typical[threads] <= best * _CLOSE), counts[0])
 
 
 def candidates(cores: int) -> list[int]:

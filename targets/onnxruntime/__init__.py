@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from packager.errors import usage
+from packager.forecast import Speed
 from packager.memory import Footprint
 from packager.names import did_you_mean
 from packager.recipe import Recipe
 from packager.runtime import BuildNeeds, Tools
 from packager.shape import Shape
-from targets.onnxruntime import data, obstacles, sizes
+from targets.onnxruntime import data, obstacles, sizes, speed
 from targets.onnxruntime.how_to_run import how_to_run
 
 
@@ -61,6 +62,10 @@ class OnnxRuntime:
     def decode_bytes(self, shape: Shape, recipe: Recipe, context: int) -> int:
         """Weights once and the cache once."""
         return sizes.weights_read(shape, data.settings_of(recipe)) + data.cache_bytes(shape, recipe, context)
+
+    def speed(self, shape: Shape, recipe: Recipe, isa: str) -> Speed:
+        """By the width of the weights."""
+        return speed.speed(shape, recipe, isa)
 
     def build_needs(self, shape: Shape, recipe: Recipe) -> BuildNeeds:
         """The builder holds the checkpoint, the graph in full precision and the graph it writes at the same time."""

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from packager.errors import usage
+from packager.forecast import Speed
 from packager.memory import Footprint
 from packager.names import did_you_mean
 from packager.recipe import Recipe
 from packager.runtime import BuildNeeds, Tools
 from packager.shape import Shape
-from targets.openvino import data, sizes
+from targets.openvino import data, sizes, speed
 
 # What optimum-intel 2.1 exports with the transformers versions that qwen-pack installs with it; its other Qwen exporters
 # want older ones. Source: MIN/MAX_TRANSFORMERS_VERSION in optimum/exporters/openvino/model_configs.py.
@@ -83,6 +84,10 @@ class OpenVino:
         """Weights once and the cache once."""
         cache = sizes.cache_bytes(shape, recipe.kv, context)
         return sizes.totals(shape, recipe.settings["compression"]).read + cache
+
+    def speed(self, shape: Shape, recipe: Recipe, isa: str) -> Speed:
+        """By the width of the weights."""
+        return speed.speed(shape, recipe, isa)
 
     def build_needs(self, shape: Shape, recipe: Recipe) -> BuildNeeds:
         """What stands in between: nothing, a GGUF and the graph made of it, or optimum-intel's graph in 16 bits."""

@@ -1,0 +1,21 @@
+"""How fast OpenVINO is against a device's rates, by the width of the weights. The figures are in speed.toml."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from packager.forecast import Speed
+from packager.recipe import Recipe
+from packager.shape import Shape
+from targets.speed_table import rows
+
+FILE = Path(__file__).with_name("speed.toml")
+_DOT_PRODUCTS = ("avx_vnni", "avx512_vnni", "amx_int8")
+
+
+def speed(shape: Shape, recipe: Recipe, isa: str) -> Speed:
+    """By the width of the weights; on a processor without instructions for sums of 8-bit products, as llama.cpp."""
+    compression = recipe.settings["compression"]
+    row = rows(FILE)["16 bits" if compression is None else f"{compression['bits']} bits"]
+    compute = row.compute if any(word in isa for word in _DOT_PRODUCTS) else min(1.0, row.compute)
+    return Speed(row.bandwidth, compute, row.operations_per_layer * shape.layers)
