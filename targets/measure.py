@@ -118,7 +118,7 @@ def _operation_s(engine: str, weights: str, threads: int, bandwidth: float) -> f
 
     work = GgmlWork(Ggml(library_folder() or Path()), weights, _SMALL_BYTES, _SMALL_COLUMNS, _SMALL_ROWS)
     try:
-        return max(0.0, float(work.bytes) / work.count * (1 / _rate(work.decode, threads, _THREADS_S) - 1 / bandwidth))
+        return max(0.0, work.bytes / work.count * (1 / _rate(work.decode, threads, _THREADS_S) - 1 / bandwidth))
     finally:
         work.close()
 

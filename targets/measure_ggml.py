@@ -111,8 +111,8 @@ class GgmlWork:
     def __init__(self, ggml: Ggml, kind: str, bytes_total: int, columns: int = COLUMNS, rows: int = ROWS) -> None:
         self._ggml, self._type, self._columns, self._rows = ggml, _TYPES[kind], columns, rows
         row = ggml.ggml_row_size(self._type, columns)
-        self.count = max(2, bytes_total // (row * rows))
-        self.bytes = self.count * row * self._rows
+        self.count: int = max(2, bytes_total // (row * rows))
+        self.bytes: int = self.count * row * self._rows
         self._backend = ggml.ggml_backend_cpu_init()
         self._weights_context = self._context()
         self._weights = [ggml.ggml_new_tensor_2d(self._weights_context, self._type, self._columns, self._rows) for _ in range(self.count)]

@@ -10,12 +10,14 @@ from packager.shape import Shape
 from targets.speed_table import rows
 
 FILE = Path(__file__).with_name("speed.toml")
+_BLOCKS = {"Q4_0": 4, "Q8_0": 8}
 _DOT_PRODUCTS = ("avx_vnni", "avx512_vnni", "amx_int8")
 
 
 def speed(shape: Shape, recipe: Recipe, isa: str) -> Speed:
     """By the width of the weights; on a processor without instructions for sums of 8-bit products, as llama.cpp."""
     compression = recipe.settings["compression"]
-    row = rows(FILE)["16 bits" if compression is None else f"{compression['bits']} bits"]
+    bits = 16 if compression is None else compression["bits"] if "bits" in compression else _BLOCKS[compression["blocks"]]
+    row = rows(FILE)[f"{bits} bits"]
     compute = row.compute if any(word in isa for word in _DOT_PRODUCTS) else min(1.0, row.compute)
     return Speed(row.bandwidth, compute, row.operations_per_layer * shape.layers)
