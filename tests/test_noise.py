@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from packager import noise, sustained, threads
+from packager.errors import ExitCode, PackError
 from packager.harness import run
-from packager.noise import BUSY_CORES, WIDE_SPREAD, Attempt, calm, verdict
+from packager.noise import BUSY_CORES, WIDE_SPREAD, Attempt, allowed_attempts, calm, verdict
 from packager.process import Note
 from packager.smoke import measure
 from tests.conftest import REPOSITORY
@@ -149,3 +150,18 @@ def test_throttling_is_a_rate_that_falls_while_nobody_else_works() -> None:
 def test_a_sparkline_has_one_character_per_window(values: list[float]) -> None:
     assert len(sustained.sparkline(values)) in (len(values), 0)
     assert sustained.sparkline([1.0, 8.0]) == "▂█"
+
+
+def test_a_setting_says_how_often_a_noisy_part_is_measured_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("QWEN_PACK_ATTEMPTS")
+    assert allowed_attempts() == 3
+    monkeypatch.setenv("QWEN_PACK_ATTEMPTS", " 1 ")
+    assert allowed_attempts() == 1
+
+
+@pytest.mark.parametrize("text", ["0", "11", "-1", "1.5", "many", "9" * 5000, "²"])
+def test_a_setting_that_is_no_number_of_attempts_is_named(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("QWEN_PACK_ATTEMPTS", text)
+    with pytest.raises(PackError, match="QWEN_PACK_ATTEMPTS") as caught:
+        allowed_attempts()
+    assert caught.value.exit_code == ExitCode.USAGE
