@@ -105,6 +105,7 @@ SHAPE: dict[str, Kind] = {
     ],
     "why": {"sentence": text},
     "build_key": text,
+    "content_sha256": text,
     "tools": {},
 }
 

@@ -18,6 +18,7 @@ from packager.files import copy_hashed, regular_files, replace_folder, scratch_f
 from packager.manifest import FileEntry, Manifest
 from packager.plan import Plan
 from packager.readme import package_readme
+from packager.reproducible import content_sha256
 from packager.stages import Made, checkpoint_of
 from packager.verify import strangers
 
@@ -161,4 +162,4 @@ def _describe(
         "tools": {"qwen-pack": __version__, "python": platform.python_version(), **versions},
         "chat_template_sha256": text,
     }
-    return {**data, "errors_percent": figures.errors_percent(data)}
+    return {**data, "content_sha256": content_sha256(data), "errors_percent": figures.errors_percent(data)}

@@ -119,6 +119,23 @@ def test_the_same_build_again_is_cached_in_every_stage(built: tuple[Path, Path],
     assert (package / "manifest.json").read_bytes() == before
 
 
+def test_a_build_elsewhere_with_another_mask_zone_language_and_on_one_core_gives_the_same_digests(
+    built: tuple[Path, Path], checkpoint: Path, tmp_path: Path
+) -> None:
+    source = shutil.copytree(checkpoint, tmp_path / "over there" / "tiny")
+    core = sorted(os.sched_getaffinity(0))[:1]
+    start = f"import os, sys; os.umask(0o077); os.sched_setaffinity(0, {core}); from packager.cli import main; sys.exit(main())"
+    names = {"TZ": "Asia/Kathmandu", "LC_ALL": "C", "PYTHONHASHSEED": "77"}
+    surroundings = {key: value for key, value in environment(tmp_path / "cache").items() if key != "SOURCE_DATE_EPOCH"}
+    line = [sys.executable, "-c", start, "build", *FLAGS, "--weights", str(source), "--out", str(tmp_path / "other")]
+    run = subprocess.run(line, capture_output=True, text=True, env={**surroundings, **names}, check=False)
+    assert run.returncode == 0, run.stderr
+    one, other = (json.loads((place / "manifest.json").read_text()) for place in (built[0], tmp_path / "other"))
+    model = [[row for row in data["files"] if row["path"].startswith("model/")] for data in (one, other)]
+    assert len(model[0]) > 5 and model[0] == model[1]
+    assert one["content_sha256"] == other["content_sha256"]
+
+
 def test_a_measurement_that_was_noisy_is_made_again_by_the_same_build_and_goes_into_the_package(
     built: tuple[Path, Path], package: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
