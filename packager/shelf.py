@@ -49,14 +49,23 @@ def remember(package: Path) -> None:
 
 
 def delete(package: Path) -> None:
-    """Remove a package and all its files. Raises PackError where the folder holds anything that its manifest does not name."""
+    """Remove a package and all its files. Raises PackError where that is none, or holds anything that its manifest does not name."""
+    removable(package)
+    # The manifest goes first: what is left after an interruption is no package any more.
+    (package / manifest.NAME).unlink()
+    shutil.rmtree(package)
+
+
+def removable(package: Path) -> manifest.Manifest:
+    """The manifest of a folder in which everything was made by qwen-pack. Raises PackError where that is not so."""
+    if package.is_symlink():
+        raise usage(f"{package} is a link, not a package.", "Name the folder that it leads to; nothing was deleted.")
+    found = manifest.read(package)
     strangers = verify.strangers(package)
     if strangers:
         more = f" and {len(strangers) - 1} more" if len(strangers) > 1 else ""
         raise usage(f"{package} holds what qwen-pack did not make: {strangers[0]}{more}.", "Move that away first; nothing was deleted.")
-    # The manifest goes first: what is left after an interruption is no package any more.
-    (package / manifest.NAME).unlink()
-    shutil.rmtree(package)
+    return found
 
 
 def _subfolders(folder: Path) -> list[Path]:

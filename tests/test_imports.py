@@ -44,6 +44,7 @@ def loaded_after(code: str) -> set[str]:
         ["models", "--json"],
         ["doctor", "--json"],
         ["cache", "--json"],
+        ["shelf", "--json"],
         ["build", "--help"],
     ],
     ids=lambda arguments: arguments[0],

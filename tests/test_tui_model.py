@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from packager import shelf
 from packager.cli import app as command_line
 from packager.cli.options import workload_from
+from packager.compare import rows as compared
 from packager.errors import PackError
 from packager.events import (
     AlternativeFinished,
@@ -37,7 +38,6 @@ from tui import describe, figures
 from tui.ask import Ask, Wish, build_command
 from tui.bars import bar, span, split
 from tui.bindings import all_ids
-from tui.compare import rows as compared
 from tui.points import Point, Scatter, of_candidates
 from tui.progress import advance, before, stopped
 from tui.settings import Settings

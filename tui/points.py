@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from packager.evidence import telling
+from packager.standing import machine_of, published_quality, same
 
 if TYPE_CHECKING:
     from packager.package import Package
@@ -91,23 +92,5 @@ def of_packages(packages: Sequence[Package]) -> Scatter:
                 limits.append(row["limit"])
             elif row["rule"] == "decode":
                 floors.append(row["limit"])
-    return Scatter("packages on the shelf", "measured", tuple(points), min(limits, default=None), max(floors, default=None))
-
-
-def published_quality(data: dict[str, object]) -> float | None:
-    """The mean of the use case's published scores of the packaged variant; None for random weights and unknown variants."""
-    from packager import catalog
-    from packager.errors import PackError
-    from packager.select.rules import published
-    from packager.usecases import use_case
-
-    source, variant, workload = data.get("source"), data.get("variant"), data.get("workload")
-    if not (isinstance(source, dict) and isinstance(variant, dict) and isinstance(workload, dict)) or source.get("kind") == "dummy":
-        return None
-    try:
-        found, case = catalog.find(str(variant.get("repo_id"))), use_case(str(workload.get("use_case")))
-    except PackError:
-        return None
-    scores = [published(found, name, case.modes) for name in case.quality]
-    known = [score for score in scores if score is not None]
-    return sum(known) / len(known) if known and len(known) == len(scores) else None
+    kind = "measured" if same([package.manifest.data for package in packages], machine_of) else "measured on different machines"
+    return Scatter("packages on the shelf", kind, tuple(points), min(limits, default=None), max(floors, default=None))

@@ -24,6 +24,8 @@ COMMANDS = {
     "bench": "Measure a package again, beside its manifest.",
     "run": "Answer one prompt with a package.",
     "verify": "Check a package against its manifest, byte by byte.",
+    "compare": "Packages side by side: figures, Pareto front, cost.",
+    "shelf": "The packages that were built; --remove deletes one.",
     "export": "A package in the form that a store, a registry or a device takes.",
     "keys": "Key pairs for signatures.",
     "push": "A package into an OCI registry, after CNCF ModelPack.",

@@ -11,9 +11,10 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.widgets import Static
 
-from tui.compare import Row, rows
+from packager.compare import Row, notes, rows, titles
 from tui.screens.base import BACK, COPY, StepScreen
 from tui.widgets.lists import VimTable
+from tui.widgets.pane import Pane
 
 if TYPE_CHECKING:
     from packager.package import Package
@@ -33,22 +34,27 @@ class CompareScreen(StepScreen):
     def __init__(self, packages: Sequence[Package]) -> None:
         super().__init__()
         self._packages = tuple(packages)
-        self._rows: list[Row] = rows([package.manifest.data for package in packages])
+        data = [package.manifest.data for package in packages]
+        self._titles = titles([package.manifest.name for package in packages], [str(package.path) for package in packages])
+        self._rows: list[Row] = rows(data)
+        self._notes = notes(self._titles, data)
 
     def body(self) -> ComposeResult:
         """The table and its legend."""
         with Vertical(id="compare"):
             yield VimTable(id="compare-table", cursor_type="row")
-            yield Static("★ best of the row, where all were measured on the same machine", id="compare-legend")
+            with Pane(id="compare-notes"):
+                yield Static("\n".join(["★ best of the row, where all were measured on the same machine", *self._notes]), markup=False)
 
     def on_mount(self) -> None:
         """The manifests are read already."""
         table = self.query_one(VimTable)
         table.border_title = "Side by side"
+        self.query_one("#compare-notes").border_title = "What to know"
         table.add_column("", width=14)
         width = max(18, min(40, (self.app.size.width - 22) // len(self._packages) - 2))
-        for package in self._packages:
-            table.add_column(Text(package.manifest.name, overflow="ellipsis"), width=width)
+        for title in self._titles:
+            table.add_column(Text(title, overflow="ellipsis"), width=width)
         for row in self._rows:
             cells = [
                 Text(f"{text} ★" if index == row.best else text, style="bold" if index == row.best else "")
@@ -65,6 +71,6 @@ class CompareScreen(StepScreen):
 
     def copied(self) -> tuple[str, str] | None:
         """The table, tab-separated."""
-        lines = ["\t".join(["", *(package.manifest.name for package in self._packages)])]
+        lines = ["\t".join(["", *self._titles])]
         lines += ["\t".join([row.label, *row.texts]) for row in self._rows]
-        return "\n".join(lines), "the comparison, tab-separated"
+        return "\n".join([*lines, *self._notes]), "the comparison, tab-separated"

@@ -1,0 +1,78 @@
+"""`qwen-pack shelf`: the packages that were built, and the one way to delete one."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from packager.cli.output import emit_json, emit_table, json_option, narrate, printable
+
+
+@click.command("shelf")
+@click.argument("folder", type=click.Path(path_type=Path), default=Path())
+@click.option("--remove", "doomed", type=click.Path(path_type=Path), metavar="PACKAGE", help="Delete this package; asks first.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+def command(folder: Path, doomed: Path | None, yes: bool, as_json: bool) -> None:
+    """The packages in FOLDER (here, by default) and those that were built elsewhere, newest first.
+
+    --remove deletes a package whole, and only where qwen-pack made every file in it.
+    """
+    if doomed is None:
+        _list(folder, as_json)
+    else:
+        _remove(doomed, yes, as_json)
+
+
+def _list(folder: Path, as_json: bool) -> None:
+    from packager import shelf
+    from packager.budgets import quantity
+    from packager.evidence import telling
+
+    rows, table = [], []
+    for package in shelf.find(folder):
+        data = package.manifest.data
+        measured = telling(data) or {}
+        row = {
+            "name": package.manifest.name,
+            "package": str(package.path),
+            "created": data.get("created"),
+            "target": data.get("target"),
+            "recipe": data["recipe"].get("id"),
+            "artifact_bytes": data.get("artifact_bytes"),
+            "peak_memory_bytes": measured.get("peak_memory_bytes"),
+            "decode_tps": measured.get("decode_tps"),
+        }
+        rows.append(row)
+        figures = (("artifact_bytes", "B"), ("peak_memory_bytes", "B"), ("decode_tps", "tok/s"))
+        cells = ["–" if row[name] is None else quantity(row[name], unit) for name, unit in figures]
+        table.append([row["name"], row["target"] or "–", row["recipe"] or "–", *cells, printable(row["package"])])
+    if as_json:
+        emit_json("shelf", {"folder": str(folder), "packages": rows})
+    elif rows:
+        emit_table("", ("package", "target", "recipe", "files", "memory", "decode", "folder"), table, right=("files", "memory", "decode"))
+    else:
+        narrate(f"No package lies in {printable(str(folder.absolute()))}, and none was built elsewhere.")
+
+
+def _remove(package: Path, yes: bool, as_json: bool) -> None:
+    from packager import shelf
+    from packager.errors import usage
+    from packager.units import human_bytes
+
+    found = shelf.removable(package)
+    size = sum(entry.size for entry in found.files)
+    what = f"{found.name} ({printable(str(package))}: {len(found.files)} files, {human_bytes(size)})"
+    if not yes:
+        if not sys.stdin.isatty():
+            raise usage(f"Deleting {what} cannot be undone, and there is nobody to ask.", "Say --yes.")
+        if not click.confirm(f"Delete {what}? This cannot be undone.", err=True):
+            narrate("Nothing was deleted.")
+            raise click.Abort
+    shelf.delete(package)
+    if as_json:
+        emit_json("shelf", {"removed": str(package), "name": found.name, "freed_bytes": size})
+    else:
+        click.echo(f"Deleted {what}.")
