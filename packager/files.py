@@ -98,6 +98,16 @@ def nearest_existing(path: Path) -> Path:
     return path
 
 
+def flush_folder(folder: Path) -> None:
+    """Make the names in a folder durable, where folders can be flushed."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 @contextlib.contextmanager
 def folder_that_appears_whole(final: Path) -> Iterator[Path]:
     """A temporary folder beside `final`, renamed to it when the block ends well and removed when it does not."""

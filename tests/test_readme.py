@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from packager import manifest
 from packager.cli import COMMANDS
 from packager.errors import ExitCode
 from tests.conftest import REPOSITORY
@@ -51,6 +53,15 @@ def checkpoint(package: Path, folder: Path) -> Path:
     (kept,) = (folder / "cache" / "stages").glob("fetch-*/out")
     (folder / "checkpoint").symlink_to(kept)
     return kept
+
+
+@pytest.fixture(scope="module")
+def newer(package: Path, folder: Path) -> Path:
+    """The next version of that package."""
+    copy = Path(shutil.copytree(package, folder / "newer", copy_function=os.link))
+    (copy / manifest.NAME).unlink()
+    manifest.write(copy, {**json.loads((package / manifest.NAME).read_text()), "version": "2"})
+    return copy
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +112,9 @@ def test_a_command_of_the_readme_works(
     line: str, package: Path, checkpoint: Path, hub: Hub, folder: Path, request: pytest.FixtureRequest
 ) -> None:
     line = line.replace("PACKAGE", shlex.quote(str(package))).replace("./checkpoint", str(checkpoint))
-    if line.startswith(("qwen-pack export", "qwen-pack push")):
+    if "NEWER" in line:
+        line = line.replace("NEWER", shlex.quote(str(request.getfixturevalue("newer"))))
+    if line.startswith(("qwen-pack export", "qwen-pack push", "qwen-pack delta")):
         # The package of this test has random weights, which nobody ships by accident.
         line += " --allow-dummy"
     if "localhost:5000" in line:

@@ -31,6 +31,8 @@ COMMANDS = {
     "push": "A package into an OCI registry, after CNCF ModelPack.",
     "pull": "A package out of an OCI registry, every byte compared.",
     "unpack": "An exported archive back into a package, every byte compared.",
+    "delta": "What is new in a package, as a patch for those who have the old one.",
+    "patch": "An old package and a patch into exactly the new package, or nothing.",
     "tui": "The walkthrough from a device to a package, in the terminal.",
     "doctor": "Which engines are installed, and the line that adds one.",
     "cache": "What the build cache holds; --clear empties it.",

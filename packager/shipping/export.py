@@ -13,7 +13,7 @@ from packager.errors import no_room, usage
 from packager.events import Event, StageFinished, StageProgress, StageStarted
 from packager.files import free_bytes
 from packager.names import did_you_mean
-from packager.shipping.shipment import Shipment, free_place, prepare
+from packager.shipping.shipment import Shipment, free_place, outside, prepare
 from packager.shipping.signature import ENDING, Signer, sign
 from packager.units import human_bytes
 
@@ -85,7 +85,7 @@ def export(
         )
     shipment = prepare(package, allow_dummy=allow_dummy, accepted=accepted)
     place = (out or Path(f"{shipment.name}{found.suffix}")).absolute()
-    _outside(place, package)
+    outside(place, package)
     free_place(place)
     free = free_bytes(place.parent)
     if free < shipment.total:
@@ -146,12 +146,6 @@ def _counted(sizes: Generator[int, None, Result], total: int) -> Generator[tuple
             yield min(done, total), total
     finally:
         sizes.close()
-
-
-def _outside(place: Path, package: Path) -> None:
-    inner, outer = place.resolve(), package.resolve()
-    if inner == outer or outer in inner.parents:
-        raise usage(f"{place} lies inside the package, which an export never changes.", "Choose another place with --out.")
 
 
 def _written(place: Path) -> list[Path]:

@@ -130,3 +130,17 @@ def free_place(path: Path) -> None:
     """Raise PackError (usage) where something stands at `path`."""
     if path.exists() or path.is_symlink():
         raise usage(f"{path} exists already, and an export replaces nothing.", "Choose another place with --out, or remove it.")
+
+
+def outside(place: Path, package: Path) -> None:
+    """Raise PackError (usage) where `place` lies inside a package, which nothing that leaves it changes."""
+    inner, outer = place.resolve(), package.resolve()
+    if inner == outer or outer in inner.parents:
+        raise usage(f"{place} lies inside the package, which an export never changes.", "Choose another place with --out.")
+
+
+def place_named(name: str, ending: str = "") -> Path:
+    """A place in the current folder, by the name that a package gives itself. Raises PackError (usage) for one that leads elsewhere."""
+    if "/" in name or not manifest.safe_path(name):
+        raise usage(f"It calls itself {name!r}, which is no name for a file.", "Name the place with --out.")
+    return Path(f"{name}{ending}").absolute()
