@@ -89,7 +89,8 @@ def measure(plan: Plan, converted: Entry, artifact: Job) -> Job:
     settings = {"context": plan.workload.context, "kv": plan.chosen.recipe.kv, "threads": None, "gpu_layers": plan.gpu_layers}
     job = benchmark(plan.runtime.session, converted.folder / "out", settings, plan.workload.prompt, plan.sustained_s)
     here = {"machine": describe_machine(), "installation": installation_id()}
-    return replace(job, key=key_of({**job.arguments, "artifact": artifact.key, "smoke": SMOKE_VERSION, **here}))
+    asked = {name: value for name, value in job.arguments.items() if name != "attempts"}
+    return replace(job, key=key_of({**asked, "artifact": artifact.key, "smoke": SMOKE_VERSION, **here}))
 
 
 def benchmark(session: str, artifact: Path, settings: dict[str, Any], prompt: int, sustained_s: float = 0) -> Job:
@@ -131,10 +132,12 @@ def checkpoint_of(fetched: Entry) -> Path:
 def look_up(cache: BuildCache, job: Job) -> Entry | None:
     """What the stage left when it ran before; None when it must run.
 
-    Also because its files lay outside our cache and are gone, or because it measured on a busy machine, which may be idle now.
+    Also because its files lay outside our cache and are gone, or because it measured on a busy machine, which may be idle
+    now (unless a single attempt is all that is wanted).
     """
     entry = cache.look_up(job.stage, job.key) if job.key else None
-    if entry is not None and (entry.facts.get("noisy") or ("folder" in entry.facts and not checkpoint_of(entry).is_dir())):
+    again = entry is not None and bool(entry.facts.get("noisy")) and allowed_attempts() > 1
+    if entry is not None and (again or ("folder" in entry.facts and not checkpoint_of(entry).is_dir())):
         cache.drop(entry)
         return None
     return entry

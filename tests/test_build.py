@@ -137,11 +137,15 @@ def test_a_build_elsewhere_with_another_mask_zone_language_and_on_one_core_gives
 
 
 def test_a_measurement_that_was_noisy_is_made_again_by_the_same_build_and_goes_into_the_package(
-    built: tuple[Path, Path], package: Path, checkpoint: Path, tmp_path: Path
+    built: tuple[Path, Path], package: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = Path(shutil.copytree(built[1], tmp_path / "cache"))
     calm(cache, noisy=True)
     before = json.loads((package / "manifest.json").read_text())["measured"]["measured_at"]
+    run = command("build", *FLAGS, "--weights", str(checkpoint), "--out", str(package), cache=cache)
+    assert run.stderr.count("cached") >= 3, "one attempt is all that the tests want"
+    assert json.loads((package / "manifest.json").read_text())["measured"]["measured_at"] == before
+    monkeypatch.setenv("QWEN_PACK_ATTEMPTS", "2")
     run = command("build", *FLAGS, "--weights", str(checkpoint), "--out", str(package), cache=cache)
     assert run.returncode == 0, run.stderr
     assert run.stderr.count("cached") == 2
