@@ -236,6 +236,6 @@ def _kept(built: Sequence[Row]) -> tuple[Row, str]:
 
 def _seen(row: Row, figures: dict[str, Any]) -> Seen:
     assert row.plan is not None and row.made is not None
-    divergence = (row.made.quality or {}).get("kl_mean")
+    divergence = row.made.quality.get("kl_mean")
     memory = figures.get("gpu_memory_bytes") or figures["peak_memory_bytes"]
     return Seen(memory, figures["decode_tps"], row.plan.chosen.bits_per_weight, divergence, row.missed())

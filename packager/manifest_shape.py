@@ -63,6 +63,17 @@ _MEASUREMENT: Kind = {
 }
 
 _VERDICTS: Kind = [{"rule": text, "limit": number, "measured": number, "unit": text, "passed": flag, "enforced": flag}]
+_FIGURES = ("kl_mean", "kl_p95", "kl_max", "top1", "perplexity", "reference_perplexity", "perplexity_ratio")
+QUALITY: Kind = {
+    "skipped": text,
+    **dict.fromkeys((*_FIGURES, "broken", "seconds"), number),
+    "tokens": tokens,
+    "parts": [{"name": text, "tokens": tokens, **dict.fromkeys(_FIGURES, number)}],
+    "text": {"name": text, "sha256": text},
+    "limits": {"grade": text},
+    "verdicts": [{"rule": text, "limit": number, "measured": number, "at_least": flag, "passed": flag}],
+    **dict.fromkeys(("passed", "loss_allowed"), flag),
+}
 
 SHAPE: dict[str, Kind] = {
     "name": text,
@@ -90,7 +101,7 @@ SHAPE: dict[str, Kind] = {
     "measured": _MEASUREMENT,
     "not_measured": text,
     "measurements": [_MEASUREMENT],
-    "quality": {},
+    "quality": QUALITY,
     "verdicts": _VERDICTS,
     "alternatives": [
         {
@@ -99,7 +110,7 @@ SHAPE: dict[str, Kind] = {
             "artifact_bytes": number,
             "predicted": {"artifact_bytes": number},
             "measured": _MEASUREMENT,
-            "quality": {},
+            "quality": QUALITY,
             "verdicts": _VERDICTS,
         }
     ],

@@ -110,7 +110,7 @@ def _papers(plan: Plan, checkpoint: Path, folder: Path, artifact_bytes: int, mad
     if text is not None:
         write_atomically(folder / "chat_template.jinja", text.encode())
         written.append("chat_template.jinja")
-    write_atomically(folder / "README.md", package_readme(plan, artifact_bytes, made.figures(plan), made.not_measured).encode())
+    write_atomically(folder / "README.md", package_readme(plan, artifact_bytes, made).encode())
     written.append("README.md")
     return [FileEntry(name, (folder / name).stat().st_size, sha256(folder / name)) for name in written]
 

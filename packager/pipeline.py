@@ -1,4 +1,4 @@
-"""A build, read from top to bottom: fetch, convert, measure, package.
+"""A build, read from top to bottom: fetch, convert, measure, quality, package.
 
 `run(plan)` is a generator of frozen events that prints nothing and returns the Package. Work happens in child
 processes; closing the generator at any point ends them and leaves the finished stages in the cache, never a package.
@@ -14,11 +14,13 @@ from typing import Any
 
 from packager import harness, package, shelf, stages
 from packager.cache import BuildCache, Entry, key_of
-from packager.errors import PackError, from_foreign
+from packager.errors import ExitCode, PackError, from_foreign
 from packager.events import Event, StageFailed, StageFinished, StageMemory, StageNote, StageProgress, StageStarted
 from packager.package import Package
 from packager.plan import Plan
 from packager.process import JobResult, Note, Progress, Resident, run_job
+from packager.quality import stage as gate
+from packager.quality import verdict
 from packager.stages import STAGES, Job, Made
 from packager.units import human_bytes
 
@@ -40,13 +42,14 @@ def run(plan: Plan, cache: BuildCache | None = None) -> Generator[Event, None, P
 
 
 def make(plan: Plan, cache: BuildCache) -> Generator[Event, None, Made]:
-    """Everything before the package: the weights, the artifact, its figures."""
+    """Everything before the package: the weights, the artifact, its figures, what it lost."""
     fetched = yield from _stage(cache, stages.fetch(plan))
     convert = stages.convert(plan, fetched)
     converted = yield from _stage(cache, convert)
     measure = stages.measure(plan, converted, convert)
     measured = yield from _stage(cache, measure)
-    return Made(fetched, converted, measured, stages.keys_of(convert, measure, measured))
+    quality = yield from _quality(cache, plan, fetched, converted, convert, measured)
+    return Made(fetched, converted, measured, stages.keys_of(convert, measure, measured), quality)
 
 
 def deliver(plan: Plan, made: Made, losers: Sequence[dict[str, Any]] = ()) -> Generator[Event, None, Package]:
@@ -92,20 +95,64 @@ def _stage(cache: BuildCache, job: Job) -> _Events:
     if entry is not None:
         yield StageFinished(job.stage, time.monotonic() - started, True, _age(entry.facts) + _summary(entry.facts), entry.facts)
         return entry
-    with _failures(job.stage) as failed, cache.work_folder() as work:
-        arguments = {**job.arguments, "out": str(work / "out")} if job.needs_out else job.arguments
-        log = cache.log(job.stage)
-        result = yield from _child(job, arguments, log)
-        facts = {**_relative(result.value, work), "seconds": result.seconds, "peak_bytes": result.peak_bytes}
-        # What could not be run may be run tomorrow, with no input changed that we know: that is asked again each time.
-        asked_again = "not_measured" in facts
-        entry = Entry(work, facts) if asked_again else cache.keep(job.stage, job.key or key_of(facts.get("files")), work, facts)
+    with _failures(job.stage) as failed:
+        entry = yield from _work(cache, job)
     if failed:
         yield failed[0][0]
         raise failed[0][1]
     assert entry is not None
     yield StageFinished(job.stage, time.monotonic() - started, False, _summary(entry.facts), entry.facts)
     return entry
+
+
+def _quality(
+    cache: BuildCache, plan: Plan, fetched: Entry, converted: Entry, convert: Job, measured: Entry
+) -> Generator[Event, None, dict[str, Any]]:
+    """The artifact against the unquantized checkpoint. What was compared is kept, also where it stops the build."""
+    yield from _announce("quality")
+    started = time.monotonic()
+    cached, quality = False, gate.not_here(measured)
+    with _failures("quality") as failed:
+        if quality is None:
+            why_not = gate.why_not(plan)
+            job = gate.compare(plan, fetched, converted, convert, why_not is None)
+            found = stages.look_up(cache, job)
+            cached = found is not None
+            if found is None and why_not is None:
+                kept, why_not = yield from _reference(cache, gate.reference(plan, fetched))
+                job = gate.compare(plan, fetched, converted, convert, why_not is None, kept)
+            found = found or stages.look_up(cache, job) or (yield from _work(cache, job))
+            quality = gate.result(plan, found.facts, why_not)
+            verdict.check(quality)
+    if failed:
+        yield failed[0][0]
+        raise failed[0][1]
+    assert quality is not None
+    yield StageFinished("quality", time.monotonic() - started, cached, verdict.summary(quality), quality)
+    return quality
+
+
+def _reference(cache: BuildCache, job: Job) -> Generator[Event, None, tuple[Entry | None, str | None]]:
+    """What the unquantized checkpoint says; else the reason why that cannot be had on this machine, which stops no build."""
+    try:
+        kept = stages.look_up(cache, job) or (yield from _work(cache, job))
+    except PackError as error:
+        if error.exit_code is not ExitCode.RESOURCE:
+            raise
+        return None, error.message
+    return (None, kept.facts["not_possible"]) if "not_possible" in kept.facts else (kept, None)
+
+
+def _work(cache: BuildCache, job: Job) -> _Events:
+    """A job in a child process, and what it left into the cache."""
+    with cache.work_folder() as work:
+        arguments = {**job.arguments, "out": str(work / "out")} if job.needs_out else job.arguments
+        result = yield from _child(job, arguments, cache.log(job.shown))
+        facts = {**_relative(result.value, work), "seconds": result.seconds, "peak_bytes": result.peak_bytes}
+        # What could not be run may be run tomorrow, with no input changed that we know: that is asked again each time.
+        if "not_measured" in facts or "not_possible" in facts:
+            return Entry(work, facts)
+        return cache.keep(job.stage, job.key or key_of(facts.get("files")), work, facts)
 
 
 def _child(job: Job, arguments: dict[str, Any], log: Path) -> Generator[Event, None, JobResult]:
@@ -122,11 +169,11 @@ def _child(job: Job, arguments: dict[str, Any], log: Path) -> Generator[Event, N
                 result: JobResult = stop.value
                 return result
             if isinstance(message, Progress):
-                yield StageProgress(job.stage, message.done, message.total, message.unit)
+                yield StageProgress(job.shown, message.done, message.total, message.unit)
             elif isinstance(message, Note):
-                yield StageNote(job.stage, message.text)
+                yield StageNote(job.shown, message.text)
             elif isinstance(message, Resident):
-                yield StageMemory(job.stage, message.bytes)
+                yield StageMemory(job.shown, message.bytes)
     finally:
         work.close()
 

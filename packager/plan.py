@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
@@ -17,6 +17,7 @@ from packager.errors import PackError, from_foreign, no_room, usage
 from packager.files import free_bytes, nearest_existing
 from packager.paths import cache_dir
 from packager.place import UNKNOWN, Identity, Place
+from packager.quality.gate import Gate
 from packager.runtime import Runtime, Tools
 from packager.select import Candidate
 from packager.shape import Shape
@@ -32,6 +33,7 @@ class Plan:
     `enforced` names the budgets that fail the build when the measurement misses them; the others are reported.
     `sustained_s` seconds of decoding without a pause show whether the machine throttles.
     `place` says whether this machine is the device, so that its figures may judge those budgets.
+    `gate` says how the quality gate is to be held.
     """
 
     target: Target
@@ -45,6 +47,7 @@ class Plan:
     version: str | None = None
     sustained_s: float = 0
     place: Place = UNKNOWN
+    gate: Gate = field(default_factory=Gate)
 
     @cached_property
     def name(self) -> str:
@@ -116,6 +119,7 @@ class Plan:
             "source": self.source.as_dict(),
             "out": str(self.out),
             "place": self.place.as_dict(),
+            "gate": self.gate.as_dict(),
         }
 
 
@@ -138,6 +142,7 @@ def problems(plan: Plan, available_memory: int | None = None, cache: BuildCache 
     done = stages.cached(plan, cache or BuildCache())
     found = [
         missing_engine(plan.runtime, plan.tools),
+        _unreadable(plan),
         _misplaced(plan),
         _occupied(plan),
         *_not_writable(plan),
@@ -167,6 +172,15 @@ def missing_engine(runtime: Runtime, tools: Tools | None = None) -> PackError | 
         f"{runtime.name} is not installed here ({', '.join(missing)} missing).",
         f"Install it with: pip install 'qwen-pack[{tools.extra}]'",
     )
+
+
+def _unreadable(plan: Plan) -> PackError | None:
+    """The quality text that the user named must be one."""
+    try:
+        plan.gate.text  # noqa: B018
+    except PackError as error:
+        return error
+    return None
 
 
 def _misplaced(plan: Plan) -> PackError | None:

@@ -13,6 +13,7 @@ from packager.device import Target
 from packager.errors import ExitCode, PackError
 from packager.place import UNKNOWN, Here, Identity, place
 from packager.plan import Plan, package_name
+from packager.quality.gate import Gate
 from packager.runtime import Runtime
 from packager.select import Candidate, candidates, choose, nearest_misses
 from packager.workload import Workload
@@ -32,6 +33,7 @@ def make_plan(
     enforced: frozenset[str] = frozenset(),
     version: str | None = None,
     here: Here | None = None,
+    gate: Gate | None = None,
 ) -> Plan:
     """Choose among the catalogue, or take the variant that was named or lies in a folder.
 
@@ -56,6 +58,7 @@ def make_plan(
         enforced=enforced,
         version=version,
         place=UNKNOWN if here is None else place(Identity.of(target), here),
+        gate=gate or Gate(),
     )
 
 

@@ -8,6 +8,8 @@ from packager import figures
 from packager.budgets import limits, sentence, verdicts
 from packager.place import NOT_YET
 from packager.plan import Plan
+from packager.quality import paper
+from packager.stages import Made
 from packager.units import human_bytes
 
 _DUMMY = """> **Random weights.** This package was built to measure: size, speed and memory are those of the real model,
@@ -17,8 +19,9 @@ _DUMMY = """> **Random weights.** This package was built to measure: size, speed
 _MARKS = {True: "passed", False: "MISSED", None: "open"}
 
 
-def package_readme(plan: Plan, artifact_bytes: int, measured: dict[str, Any] | None, not_measured: str | None = None) -> str:
-    """Markdown for the package's own README; `not_measured` says why there are no figures where there are none."""
+def package_readme(plan: Plan, artifact_bytes: int, made: Made) -> str:
+    """Markdown for the package's own README."""
+    measured, not_measured = made.figures(plan), made.not_measured
     chosen = plan.chosen
     licence = chosen.variant.license or "not stated by the catalogue; see the model's own page"
     provider = f" Made for the execution provider {chosen.recipe.provider}." if chosen.recipe.provider else ""
@@ -35,7 +38,7 @@ Licence of the weights: {licence}.
 {_where(plan, measured, not_measured)}
 {_table(plan, artifact_bytes, measured)}
 {_budgets(plan, artifact_bytes, measured)}
-Every file with its size and sha256 stands in `manifest.json`; `qwen-pack verify` compares.
+{paper.markdown(made.quality)}Every file with its size and sha256 stands in `manifest.json`; `qwen-pack verify` compares.
 
 ## Run
 

@@ -15,6 +15,7 @@ class Recipe:
     `runtime` is the name the registry knows; `prefix` the short word of the recipe id, e.g.
     `gguf` for llama.cpp. `kv_bits` counts the scales of a quantized cache too (q8_0: 8.5).
     `settings` hold what the runtime needs to build it, in full: they go into the manifest.
+    `grade` is the class whose losses the quality gate allows it, e.g. `4-bit`; None enforces nothing.
     `provider` is the execution provider it is built for, where the runtime has several (cpu, cuda, dml, webgpu).
     """
 
@@ -27,6 +28,7 @@ class Recipe:
     default_kv: bool = True
     settings: dict[str, Any] = field(default_factory=dict)
     provider: str | None = None
+    grade: str | None = None
 
     @property
     def id(self) -> str:

@@ -6,14 +6,21 @@ find it by the dotted names in `build_job` and `session`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from packager.forecast import Speed
 from packager.memory import Footprint
 from packager.recipe import Recipe
 from packager.shape import Shape
+
+if TYPE_CHECKING:
+    import numpy
+    import numpy.typing
+
+LOGITS_BLOCK = 128
+"""Tokens of one block of a session's logits at most: 78 MB of them for a vocabulary of 151,936."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +134,13 @@ class Session(Protocol):
         """Decode greedily from a cold cache, calling `on_token` as each token is there; `stop=False` runs past end-of-turn.
 
         The token that ends the turn and so stops the answer is no part of it.
+        """
+
+    def logits(self, ids: Sequence[int]) -> Iterator[numpy.typing.NDArray[numpy.float32]]:
+        """What the model says behind every one of `ids`, as read from a cold cache: blocks (tokens, vocabulary) of float32, in order.
+
+        At most LOGITS_BLOCK tokens a block; the array may be the engine's own and hold until the next block is asked for.
+        Columns beyond the vocabulary are padding of the engine's. Raises PackError (usage) when the ids exceed the context.
         """
 
     def close(self) -> None:

@@ -14,13 +14,15 @@ from packager.errors import PackError
 from packager.machine import describe_machine, installation_id
 from packager.noise import allowed_attempts
 from packager.place import of_figures
+from packager.quality import VERSION as QUALITY_VERSION
 from packager.smoke import NEW_TOKENS, REPEATS
 from packager.smoke import VERSION as SMOKE_VERSION
 
 if TYPE_CHECKING:
     from packager.plan import Plan
 
-STAGES = {"fetch": "Get the weights", "convert": "Convert and quantize", "measure": "Smoke benchmark", "package": "Hash and package"}
+STAGES = {"fetch": "Get the weights", "convert": "Convert and quantize", "measure": "Smoke benchmark"}
+STAGES |= {"quality": "Quality gate", "package": "Hash and package"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,7 @@ class Job:
     """A stage that a child process does: the job's dotted name and its arguments, in which `out` is added.
 
     A key of None means that only the work itself can tell what its inputs are: it runs every time.
+    `row` is the stage that it is shown under, where that is not its own.
     """
 
     stage: str
@@ -36,6 +39,12 @@ class Job:
     key: str | None = None
     needs_out: bool = True
     env: dict[str, str] | None = None
+    row: str | None = None
+
+    @property
+    def shown(self) -> str:
+        """The stage that its events belong to."""
+        return self.row or self.stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +54,8 @@ class Made:
     fetched: Entry
     converted: Entry
     measured: Entry
-    keys: dict[str, str | None]
-    quality: dict[str, Any] | None = None
+    keys: dict[str, Any]
+    quality: dict[str, Any]
 
     @property
     def not_measured(self) -> str | None:
@@ -114,12 +123,13 @@ def benchmark(session: str, artifact: Path, settings: dict[str, Any], prompt: in
     return Job("measure", "packager.smoke:measure", arguments, needs_out=False)
 
 
-def keys_of(artifact: Job, measurement: Job, measured: Entry) -> dict[str, str | None]:
+def keys_of(artifact: Job, measurement: Job, measured: Entry) -> dict[str, Any]:
     """What the package depends on of its stages: with these figures, not with earlier ones."""
-    return {"convert": artifact.key, "measure": measurement.key, "measured_at": measured.facts.get("measured_at")}
+    measured_at = measured.facts.get("measured_at")
+    return {"convert": artifact.key, "measure": measurement.key, "measured_at": measured_at, "quality": QUALITY_VERSION}
 
 
-def package_key(plan: Plan, keys: dict[str, str | None], losers: Sequence[dict[str, Any]] = ()) -> str:
+def package_key(plan: Plan, keys: dict[str, Any], losers: Sequence[dict[str, Any]] = ()) -> str:
     """The key that a package keeps, by which the same build finds it again; `losers` are what it was compared with."""
     return key_of({**keys, "plan": plan.as_dict(), "version": plan.version, **({"alternatives": list(losers)} if losers else {})})
 

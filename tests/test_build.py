@@ -115,7 +115,7 @@ def test_the_same_build_again_is_cached_in_every_stage(built: tuple[Path, Path],
     before = (package / "manifest.json").read_bytes()
     run = command("build", *FLAGS, "--weights", str(checkpoint), "--out", str(package), cache=cache)
     assert run.returncode == 0
-    assert run.stderr.count("cached") == 4
+    assert run.stderr.count("cached") == 5
     assert (package / "manifest.json").read_bytes() == before
 
 
@@ -148,7 +148,7 @@ def test_a_measurement_that_was_noisy_is_made_again_by_the_same_build_and_goes_i
     monkeypatch.setenv("QWEN_PACK_ATTEMPTS", "2")
     run = command("build", *FLAGS, "--weights", str(checkpoint), "--out", str(package), cache=cache)
     assert run.returncode == 0, run.stderr
-    assert run.stderr.count("cached") == 2
+    assert run.stderr.count("cached") == 3
     assert json.loads((package / "manifest.json").read_text())["measured"]["measured_at"] > before
     assert verify(package) == []
 
@@ -166,7 +166,7 @@ def test_a_damaged_package_is_built_again_from_the_cache(built: tuple[Path, Path
     (package / "model" / "openvino_model.bin").write_bytes(b"damaged")
     run = command("build", *FLAGS, "--weights", str(checkpoint), "--out", str(package), cache=built[1])
     assert run.returncode == 0, run.stderr
-    assert run.stderr.count("cached") == 3
+    assert run.stderr.count("cached") == 4
     assert verify(package) == []
 
 
@@ -325,10 +325,11 @@ def progress_of(text: str) -> list[str]:
 def test_a_piped_build_says_one_line_per_fact(built: tuple[Path, Path], checkpoint: Path, tmp_path: Path) -> None:
     run = command("build", *FLAGS, "--weights", str(checkpoint), "--out", str(tmp_path / "p"), cache=built[1])
     assert progress_of(run.stderr) == [
-        "[1/4] Get the weights",
-        "[2/4] Convert and quantize",
-        "[3/4] Smoke benchmark",
-        "[4/4] Hash and package",
+        "[1/5] Get the weights",
+        "[2/5] Convert and quantize",
+        "[3/5] Smoke benchmark",
+        "[4/5] Quality gate",
+        "[5/5] Hash and package",
     ]
     assert [line for line in run.stderr.splitlines() if "cached" in line and re.search(r"\d [kM]B$", line)] != []
     assert re.search(r"cached: on 20\d\d-\d\d-\d\d: .* tok/s", run.stderr)

@@ -127,4 +127,4 @@ def test_a_measurement_of_another_machine_of_the_same_make_is_not_taken_over(
     calm(cache_dir())
     assert set(cached().values()) == {True}
     monkeypatch.setattr(pipeline.stages, "installation_id", lambda: "another")
-    assert cached() == {"fetch": True, "convert": True, "measure": False, "package": False}
+    assert cached() == {"fetch": True, "convert": True, "measure": False, "quality": True, "package": False}

@@ -138,7 +138,7 @@ def test_the_whole_way_from_a_device_to_a_package_and_its_deletion_by_keys_alone
         build = await screen(pilot, BuildScreen)
         await until(pilot, lambda: not build.progress.busy, "the end of the build")
         assert build.progress.failure is None, build.progress.lines
-        assert [stage.status for stage in build.progress.stages] == ["done"] * 4
+        assert [stage.status for stage in build.progress.stages] == ["done"] * 5
         assert all(size > 0 for size in build.progress.memory)
 
         await screen(pilot, ResultScreen)
@@ -189,7 +189,7 @@ def test_cancelling_a_stage_ends_its_process_and_leaves_no_package(stage: int, c
             held.go_on()
             await until(pilot, lambda: build.progress.state == "cancelled", "the end")
         assert engine_processes() == []
-        assert [one.status for one in build.progress.stages] == ["done"] * stage + ["cancelled"] + ["waiting"] * (3 - stage)
+        assert [one.status for one in build.progress.stages] == ["done"] * stage + ["cancelled"] + ["waiting"] * (4 - stage)
         assert "no package was written" in text_of(pilot)
 
     drive(walk, real_services(folder))

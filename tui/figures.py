@@ -10,6 +10,7 @@ from packager.budgets import sentence
 from packager.evidence import on_device, telling
 from packager.manifest import Manifest
 from packager.place import NOT_YET
+from packager.quality.verdict import summary
 from packager.units import human_bytes
 
 
@@ -89,6 +90,4 @@ def provenance(data: dict[str, Any]) -> str:
 def quality(data: dict[str, Any]) -> str:
     """The quality figures of the package in one line, or why there are none."""
     found = data.get("quality")
-    if isinstance(found, dict) and found:
-        return ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in found.items() if isinstance(value, int | float))
-    return "none: the weights are random" if (data.get("source") or {}).get("kind") == "dummy" else "not measured"
+    return summary(found) if isinstance(found, dict) and found else "not measured"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from packager.cli.options import sustained_option, workload_from, workload_options
+from packager.cli.options import Number, sustained_option, workload_from, workload_options
 from packager.cli.output import emit_json, emit_table, json_option, narrate
 from packager.errors import ExitCode, PackError
 
@@ -31,6 +31,9 @@ _ENFORCED = {"min_decode_tps": "decode", "max_ttft_ms": "ttft"}
     "--out", type=click.Path(path_type=Path), metavar="DIR", help="The folder that becomes the package; its own name, here, by default."
 )
 @sustained_option
+@click.option("--quality-text", type=click.Path(path_type=Path), metavar="FILE", help="The quality gate reads this text instead of ours.")
+@click.option("--quality-tokens", type=Number(2, 10**6, whole=True), help="Tokens that it reads; by the model's size unless given.")
+@click.option("--allow-quality-loss", is_flag=True, help="Write the package even where it lost too much; its manifest says so.")
 @click.option("--offline", is_flag=True, help="Use what the hub's cache holds; never ask the network.")
 @click.option(
     "--package-version", "version", metavar="V", help="The package's own version, like 1.4.0; `verify --min-version` refuses older ones."
@@ -48,6 +51,9 @@ def command(
     offline: bool,
     sustained: float,
     version: str | None,
+    quality_text: Path | None,
+    quality_tokens: int | None,
+    allow_quality_loss: bool,
     as_json: bool,
     **flags: Any,
 ) -> int:
@@ -64,12 +70,14 @@ def command(
     from packager.pipeline import run
     from packager.plan import check
     from packager.planner import make_plan
+    from packager.quality.gate import Gate
     from packager.shipping.versions import ordered
     from targets import machine, registry
     from targets.here import here
 
     if version is not None:
         ordered(version)
+    gate = Gate(quality_text, quality_tokens, allow_quality_loss)
     found = registry.target(target)
     adapters = comparison.served(found, registry.runtimes(), runtimes) if runtimes else registry.runtimes()
     several = len(runtimes) > 1 or comparison.ALL in runtimes or len(recipes) > 1
@@ -85,6 +93,7 @@ def command(
         out=out,
         version=version,
         here=here(),
+        gate=gate,
         enforced=frozenset(rule for flag, rule in _ENFORCED.items() if flags.get(flag) is not None),
     )
     plan = replace(plan, sustained_s=sustained)
@@ -119,6 +128,20 @@ def command(
     return ExitCode.BUDGET if failed else ExitCode.DONE
 
 
+def show_quality(quality: dict[str, Any]) -> None:
+    """What it lost against the unquantized model, part by part."""
+    from packager.quality import paper
+    from packager.quality.verdict import sentence
+
+    table = paper.table(quality)
+    if table:
+        emit_table("Against the unquantized model, divergence in nats", paper.COLUMNS, table, right=paper.COLUMNS[1:])
+    elif quality["skipped"]:
+        click.echo(f"Quality: not compared, {quality['skipped']}.")
+    for row in quality.get("verdicts") or []:
+        click.echo(f"{'passed' if row['passed'] else 'missed, and let through'}: {sentence(row)}")
+
+
 def show(package: Package) -> None:
     """The result table: predicted beside measured, then the budgets, and where the figures come from."""
     from packager import figures
@@ -127,6 +150,7 @@ def show(package: Package) -> None:
     data = package.manifest.data
     columns = ("", f"predicted for {data['target']}", "measured here", "error")
     emit_table(data["name"], columns, [(row.label, *row.texts()) for row in figures.rows(data)], right=columns[1:])
+    show_quality(data["quality"])
     for row in data["verdicts"]:
         mark = "open" if row["passed"] is None else "passed" if row["passed"] else "missed" if row["enforced"] else "missed on this machine"
         click.echo(f"{mark}: {sentence(row)}")

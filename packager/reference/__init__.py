@@ -4,6 +4,7 @@ It is the yardstick of every quantized artifact, so it is plain rather than fast
 sequences, weights read as they are needed, no cache of keys and values. What it keeps is the state behind the last norm,
 300 times smaller than the log-probabilities, which are made from it block by block.
 
+memory_bytes(shape, lengths)                         the most that it takes
 Reference.compute(checkpoint, sequences, report)     run it
 Reference.save(path, key), Reference.load(...)       keep it
 Reference.blocks()                                   log-probabilities over the vocabulary, a few hundred tokens at a time
@@ -12,6 +13,7 @@ Reference.blocks()                                   log-probabilities over the 
 from __future__ import annotations
 
 from packager.reference.forward import hidden_states
+from packager.reference.room import memory_bytes
 from packager.reference.states import Block, Reference
 
-__all__ = ["Block", "Reference", "hidden_states"]
+__all__ = ["Block", "Reference", "hidden_states", "memory_bytes"]

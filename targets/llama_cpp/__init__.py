@@ -99,6 +99,5 @@ class LlamaCpp:
 
 
 def _recipe(preset: Preset) -> Recipe:
-    return Recipe(
-        "llama.cpp", "gguf", preset.name, DEFAULT_KV, KV_BITS[DEFAULT_KV], preset.summary, settings={"file_type": preset.file_type}
-    )
+    more: dict[str, Any] = {"settings": {"file_type": preset.file_type}, "grade": preset.grade}
+    return Recipe("llama.cpp", "gguf", preset.name, DEFAULT_KV, KV_BITS[DEFAULT_KV], preset.summary, **more)

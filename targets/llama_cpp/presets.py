@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from packager.errors import usage
@@ -20,6 +21,11 @@ class Preset:
     def file_type(self) -> str:
         """The name of llama.cpp's file type, as the gguf package spells it."""
         return f"MOSTLY_{self.name}"
+
+    @property
+    def grade(self) -> str:
+        """The class of its losses, by the bits in its name; see packager/quality/thresholds.toml."""
+        return f"{re.findall('[0-9]+', self.name)[0]}-bit"
 
 
 PRESETS: dict[str, Preset] = {

@@ -6,13 +6,18 @@ import ctypes
 import os
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from packager.errors import bad_input, no_room, usage
+from packager.runtime import LOGITS_BLOCK
 from targets.llama_cpp import library
 from targets.llama_cpp.presets import KV_BITS
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 BATCH = 512
 """Tokens of a prompt computed at once (n_batch and n_ubatch): llama.cpp's own default micro batch."""
@@ -114,6 +119,29 @@ class Session:
                 self._feed([token])
         return answer
 
+    def logits(self, ids: Sequence[int]) -> Iterator[NDArray[np.float32]]:
+        """See packager.runtime.Session. The arrays are llama.cpp's own output buffer."""
+        # Late: numpy comes with the engine.
+        import numpy as np
+
+        if not ids or len(ids) > self.context:
+            raise usage(f"{len(ids)} tokens do not fit a context of {self.context}.", "Shorten the text or take a longer context.")
+        self._lib.llama_memory_clear(self._memory, False)
+        width = self._lib.llama_vocab_n_tokens(self._vocab)
+        step = min(LOGITS_BLOCK, BATCH, self.context)
+        batch = self._lib.llama_batch_init(step, 0, 1)
+        try:
+            for start in range(0, len(ids), step):
+                piece = ids[start : start + step]
+                batch.n_tokens = len(piece)
+                for row, token in enumerate(piece):
+                    batch.token[row], batch.pos[row] = token, start + row
+                    batch.n_seq_id[row], batch.seq_id[row][0], batch.logits[row] = 1, 0, 1
+                self._compute(batch, len(piece))
+                yield np.ctypeslib.as_array(self._lib.llama_get_logits(self._context), (len(piece), width))
+        finally:
+            self._lib.llama_batch_free(batch)
+
     def close(self) -> None:
         """See packager.runtime.Session."""
         if self._context:
@@ -125,12 +153,15 @@ class Session:
         for start in range(0, len(tokens), BATCH):
             piece = tokens[start : start + BATCH]
             held = (ctypes.c_int32 * len(piece))(*piece)  # the batch only points at it
-            code = self._lib.llama_decode(self._context, self._lib.llama_batch_get_one(held, len(piece)))
-            if code:
-                raise no_room(
-                    f"llama.cpp could not compute a batch of {len(piece)} tokens (code {code}).",
-                    "Take a shorter context or a smaller variant.",
-                )
+            self._compute(self._lib.llama_batch_get_one(held, len(piece)), len(piece))
+
+    def _compute(self, batch: Any, count: int) -> None:
+        code = self._lib.llama_decode(self._context, batch)
+        if code:
+            raise no_room(
+                f"llama.cpp could not compute a batch of {count} tokens (code {code}).",
+                "Take a shorter context or a smaller variant.",
+            )
 
     def _best(self) -> int:
         # Late: numpy comes with the engine.

@@ -35,9 +35,10 @@ def recipes() -> tuple[Recipe, ...]:
         if not isinstance(summary, str):
             raise bad_input(f"{path}: weights.{name} has no summary.")
         settings = parse(row, f"{path}: weights.{name}")
-        found.append(
-            Recipe(NAME, PREFIX, name, settings.kv, kv_bits(settings.kv), summary, settings=settings.as_dict(), provider=settings.provider)
-        )
+        # What is not quantized is held to what 16 bits lose, also in 32.
+        grade = f"{settings.quantization.bits if settings.quantization else 16}-bit"
+        ways: dict[str, Any] = {"settings": settings.as_dict(), "provider": settings.provider, "grade": grade}
+        found.append(Recipe(NAME, PREFIX, name, settings.kv, kv_bits(settings.kv), summary, **ways))
     return tuple(found)
 
 

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unicodedata import normalize
 
 import onnxruntime_genai as og
 
 from packager.checkpoint.folder import read_json
 from packager.checkpoint.tokenizer import chat_template
-from packager.errors import bad_input, usage
+from packager.errors import PackError, bad_input, usage
 from targets.onnxruntime import providers
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from targets.onnxruntime.scorer import Scorer
 
 
 class OnnxRuntimeSession:
@@ -22,7 +28,7 @@ class OnnxRuntimeSession:
     def __init__(self, artifact: str, settings: dict[str, Any]) -> None:
         og.disable_telemetry_events()
         self._folder = folder = Path(artifact)
-        config = _read(folder / "genai_config.json")
+        self._config = config = _read(folder / "genai_config.json")
         provider = providers.of(config)
         providers.require(provider, og)
         self.runs_on = "cpu" if provider == "cpu" else "gpu"
@@ -30,16 +36,13 @@ class OnnxRuntimeSession:
         self._vocabulary = int(config["model"]["vocab_size"])
         ends = config["model"]["eos_token_id"]
         self._ends = frozenset(ends if isinstance(ends, list) else [ends])
-        loading = og.Config(str(folder))
-        if settings.get("threads"):
-            loading.overlay(json.dumps({"model": {"decoder": {"session_options": {"intra_op_num_threads": int(settings["threads"])}}}}))
+        self._settings = settings
+        self._scorer: Scorer | None = None
+        self._model: Any = self._open()
         try:
-            self._model = og.Model(loading)
             self._tokenizer = og.Tokenizer(self._model)
         except RuntimeError as error:
-            raise bad_input(
-                f"ONNX Runtime cannot load {folder}: {_first_line(error)}", "`qwen-pack verify` says which file is damaged."
-            ) from error
+            raise self._unloadable(error) from error
         self._tokenizer.update_options(skip_special_tokens="false")
         self._normalizes = _normalizes(folder / "tokenizer.json")
 
@@ -72,9 +75,7 @@ class OnnxRuntimeSession:
                 f"A prompt of {len(prompt)} tokens and an answer of {max_new_tokens} exceed the context of {self._context}.",
                 "Shorten the prompt or build the package with a larger --context.",
             )
-        options = og.GeneratorParams(self._model)
-        options.set_search_options(max_length=self._context, do_sample=False, num_beams=1, repetition_penalty=1.0)
-        generator = og.Generator(self._model, options)
+        generator = self._generator()
         generator.append_tokens(list(prompt))
         tokens: list[int] = []
         while len(tokens) < max_new_tokens:
@@ -88,8 +89,46 @@ class OnnxRuntimeSession:
                 generator.append_tokens([token])
         return tokens
 
+    def logits(self, ids: Sequence[int]) -> Iterator[NDArray[np.float32]]:
+        """What the model says behind every token, in blocks; see packager.runtime.Session.
+
+        The graph is loaded once more for it, and the engine's model closed until the next answer: one copy of the weights at a time.
+        """
+        if not ids or len(ids) > self._context:
+            raise usage(f"{len(ids)} tokens do not fit a context of {self._context}.", "Shorten the text or take a longer context.")
+        self._model = None
+        if self._scorer is None:
+            # Late: onnxruntime and onnx beside onnxruntime-genai, for whoever asks for logits alone.
+            from targets.onnxruntime.scorer import Scorer
+
+            self._scorer = Scorer(self._folder, self._settings, self._config)
+        yield from self._scorer.logits(ids)
+
+    def _open(self) -> Any:
+        loading = og.Config(str(self._folder))
+        threads = self._settings.get("threads")
+        if threads:
+            loading.overlay(json.dumps({"model": {"decoder": {"session_options": {"intra_op_num_threads": int(threads)}}}}))
+        try:
+            return og.Model(loading)
+        except RuntimeError as error:
+            raise self._unloadable(error) from error
+
+    def _unloadable(self, error: RuntimeError) -> PackError:
+        line = _first_line(error)
+        return bad_input(f"ONNX Runtime cannot load {self._folder}: {line}", "`qwen-pack verify` says which file is damaged.")
+
+    def _generator(self) -> Any:
+        if self._model is None:
+            self._scorer = None
+            self._model = self._open()
+        options = og.GeneratorParams(self._model)
+        options.set_search_options(max_length=self._context, do_sample=False, num_beams=1, repetition_penalty=1.0)
+        return og.Generator(self._model, options)
+
     def close(self) -> None:
         """Free the model."""
+        self._scorer = None
         del self._tokenizer, self._model
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import dataclass
 from functools import cache
@@ -31,7 +32,11 @@ def recipes() -> tuple[Recipe, ...]:
     table = _read("recipes.toml")
     kv, kv_row = next(iter(table["kv"].items()))
     return tuple(
-        Recipe("openvino", "openvino", name, kv, kv_row["bits"], row["summary"], settings={"compression": row.get("compression")})
+        Recipe(
+            *("openvino", "openvino", name, kv, kv_row["bits"], row["summary"]),
+            settings={"compression": row.get("compression")},
+            grade=f"{re.findall('[0-9]+', name)[0]}-bit",
+        )
         for name, row in table["weights"].items()
     )
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import openvino
 import openvino_genai
+from numpy.typing import NDArray
 
 from packager.errors import bad_input, usage
+from targets.openvino.scorer import Scorer
 from targets.openvino.sizes import cache_blocks
 
 
@@ -19,6 +21,14 @@ class OpenVinoSession:
 
     def __init__(self, artifact: str, settings: dict[str, Any]) -> None:
         self._context = int(settings["context"])
+        self._artifact, self._settings = Path(artifact), settings
+        self._scorer: Scorer | None = None
+        self._pipeline: Any = self._open()
+        self._tokenizer = self._pipeline.get_tokenizer()
+        self._ends = _end_tokens(self._pipeline.get_generation_config())
+
+    def _open(self) -> Any:
+        settings = self._settings
         scheduler = openvino_genai.SchedulerConfig()
         # With it the second answer to a prompt skips the prefill, and its time to the first token says nothing.
         scheduler.enable_prefix_caching = False
@@ -30,9 +40,7 @@ class OpenVinoSession:
         properties: dict[str, Any] = {"KV_CACHE_PRECISION": settings["kv"], "ATTENTION_BACKEND": "PA"}
         if settings.get("threads"):
             properties["INFERENCE_NUM_THREADS"] = int(settings["threads"])
-        self._pipeline = _load(Path(artifact), scheduler, properties)
-        self._tokenizer = self._pipeline.get_tokenizer()
-        self._ends = _end_tokens(self._pipeline.get_generation_config())
+        return _load(self._artifact, scheduler, properties)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, control tokens recognised, none added."""
@@ -67,6 +75,9 @@ class OpenVinoSession:
         config.ignore_eos = not stop
         if stop:
             config.stop_token_ids = self._ends
+        if self._pipeline is None:
+            self._scorer = None
+            self._pipeline = self._open()
         streamer = _Streamer(on_token, self._ends if stop else set())
         ids = np.asarray([list(prompt)], dtype=np.int64)
         self._pipeline.generate(openvino.Tensor(ids), config, streamer)
@@ -74,8 +85,22 @@ class OpenVinoSession:
             raise streamer.error
         return streamer.tokens
 
+    def logits(self, ids: Sequence[int]) -> Iterator[NDArray[np.float32]]:
+        """What the model says behind every token, in blocks; see packager.runtime.Session.
+
+        The pipeline gives no logits, so the graph is compiled once more, and the pipeline is closed until the next answer:
+        one copy of the weights at a time.
+        """
+        if not ids or len(ids) > self._context:
+            raise usage(f"{len(ids)} tokens do not fit a context of {self._context}.", "Shorten the text or take a longer context.")
+        self._pipeline = None
+        if self._scorer is None:
+            self._scorer = Scorer(self._artifact, self._settings)
+        yield from self._scorer.logits(ids)
+
     def close(self) -> None:
         """Free the model."""
+        self._scorer = None
         del self._pipeline, self._tokenizer
 
 

@@ -1,0 +1,135 @@
+"""The two jobs of the stage: what the unquantized checkpoint says, kept; and the artifact against it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from packager.checkpoint import Checkpoint
+from packager.errors import PackError, bad_input
+from packager.process import resolve
+from packager.quality import text as texts
+from packager.quality.metrics import Comparison
+from packager.quality.text import Piece
+from packager.runtime import Report, Session
+from packager.units import human_bytes
+
+if TYPE_CHECKING:
+    from packager.reference import Reference
+
+KEPT = "reference.safetensors"
+
+_CONTEXT = 1024
+"""Tokens of the sessions that are compared: more than a piece of text and than any prompt of the parity check."""
+
+
+def reference(report: Report, *, checkpoint: str, text: str | None, tokens: int, out: str) -> dict[str, Any]:
+    """Run the unquantized checkpoint over the text and keep the states behind its last norm: exact, 4 bytes per token and channel.
+
+    Returns `tokens` and `pieces`; `not_possible`, a sentence, where this machine's memory or our arithmetic does not reach.
+    """
+    # Late: numpy, for the child that computes.
+    import psutil
+
+    from packager.reference import Reference, memory_bytes
+
+    source = Checkpoint.open(Path(checkpoint))
+    pieces = _pieces(source, text, tokens)
+    needed, free = memory_bytes(source.shape, [len(piece.ids) for piece in pieces]), psutil.virtual_memory().available
+    if needed > free:
+        sizes = f"{human_bytes(needed)} of memory and {human_bytes(free)} are free"
+        return {"not_possible": f"the unquantized model needs {sizes}"}
+    report.note(f"the unquantized model reads {sum(len(piece.ids) for piece in pieces)} tokens")
+    try:
+        found = Reference.compute(source, [piece.ids for piece in pieces], report)
+    except PackError as error:
+        return {"not_possible": f"there is no reference: {error.message.rstrip('.')}"}
+    found.save(Path(out) / KEPT, KEPT)
+    return {"tokens": sum(len(piece.ids) for piece in pieces), "pieces": len(pieces)}
+
+
+def compare(
+    report: Report,
+    *,
+    session: str,
+    artifact: str,
+    settings: dict[str, Any],
+    checkpoint: str,
+    text: str | None,
+    tokens: int,
+    reference: str | None,
+) -> dict[str, Any]:
+    """Parity of tokenizer and template, and with a `reference` (the folder that the other job left) the divergence.
+
+    Returns `figures` over all parts, `parts[]` with the name of each, `parity`, and `seconds`.
+    """
+    source = Checkpoint.open(Path(checkpoint))
+    make = resolve(session)
+    started = time.monotonic()
+    model: Session = make(artifact, {**settings, "context": min(_CONTEXT, source.shape.context)})
+    try:
+        found: dict[str, Any] = {"parity": None, "figures": None, "parts": []}
+        if reference is not None:
+            found |= _divergence(report, model, source, _pieces(source, text, tokens), Path(reference) / KEPT)
+    finally:
+        model.close()
+    return {**found, "compare_seconds": time.monotonic() - started}
+
+
+def _divergence(report: Report, model: Session, source: Checkpoint, pieces: list[Piece], kept: Path) -> dict[str, Any]:
+    from packager.reference import Reference
+
+    wanted = Reference.load(kept, source, [piece.ids for piece in pieces], KEPT)
+    if wanted is None:
+        raise bad_input(f"{kept} is the reference of another checkpoint or text.", "`qwen-pack cache --clear` empties the cache.")
+    by_part: dict[str, Comparison] = {}
+    done, total = 0, sum(len(piece.ids) for piece in pieces)
+    for number, piece in enumerate(pieces):
+        part = by_part.setdefault(piece.part, Comparison())
+        for start, logits in _blocks(model, piece.ids):
+            # Behind the last token of a piece nothing is known to follow.
+            end = min(start + len(logits), len(piece.ids) - 1)
+            if end > start:
+                part.add(_of(wanted, number, start, end), logits[: end - start], piece.ids[start + 1 : end + 1])
+            done += len(logits)
+            report.progress(done, total, "tokens")
+    whole = Comparison()
+    for part in by_part.values():
+        whole.extend(part)
+    return {
+        "vocabulary": source.shape.vocab,
+        "figures": whole.figures().as_dict(),
+        "parts": [{"name": name, **part.figures().as_dict()} for name, part in by_part.items()],
+    }
+
+
+def _blocks(model: Session, ids: Sequence[int]) -> Iterator[tuple[int, Any]]:
+    """Every block of logits with the number of its first token. Raises PackError where the engine gives more or fewer rows."""
+    at = 0
+    for block in model.logits(ids):
+        yield at, block
+        at += len(block)
+    if at != len(ids):
+        raise bad_input(f"The engine returned logits of {at} tokens instead of {len(ids)}.", "The artifact is broken: build it again.")
+
+
+def _of(wanted: Reference, number: int, start: int, end: int) -> Any:
+    return wanted.logits(number, start, end)
+
+
+def _pieces(source: Checkpoint, text: str | None, tokens: int) -> list[Piece]:
+    found = texts.shipped() if text is None else texts.of_file(Path(text))
+    return texts.pieces(found, encoder(source), tokens, min(texts.WINDOW, source.shape.context))
+
+
+def encoder(source: Checkpoint) -> Any:
+    """A function from text to token ids, by the checkpoint's own tokenizer."""
+    # Late: only children encode.
+    from tokenizers import Tokenizer
+
+    if source.tokenizer_json is None:
+        raise bad_input(f"{source.folder} has no tokenizer.json.")
+    tokenizer = Tokenizer.from_file(str(source.tokenizer_json))
+    return lambda text: tokenizer.encode(text, add_special_tokens=False).ids

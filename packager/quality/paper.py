@@ -1,0 +1,35 @@
+"""The quality figures as people read them: rows of a table, and the paragraph of a package's README."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from packager.quality.verdict import sentence, shown
+
+COLUMNS = ("text", "tokens", "divergence, mean", "P95", "max", "same top token", "perplexity", "unquantized")
+
+
+def table(quality: dict[str, Any]) -> list[tuple[str, ...]]:
+    """One row per part and one over all, under COLUMNS; empty where nothing was compared."""
+    if quality.get("skipped") or quality.get("kl_mean") is None:
+        return []
+    rows = [({"name": "all"} | quality), *quality["parts"]]
+    return [_row(row) for row in (rows if len(rows) > 2 else rows[:1])]
+
+
+def _row(row: dict[str, Any]) -> tuple[str, ...]:
+    figures = (f"{row[name]:.4f}" if row[name] is not None else "" for name in ("kl_mean", "kl_p95", "kl_max"))
+    perplexities = (shown(name, row[name]) for name in ("perplexity", "reference_perplexity"))
+    return (row["name"], str(row["tokens"]), *figures, shown("top1", row["top1"]), *perplexities)
+
+
+def markdown(quality: dict[str, Any]) -> str:
+    """The section of a package's README."""
+    if quality.get("skipped"):
+        return f"## Quality\n\nNot compared with the unquantized model: {quality['skipped']}.\n"
+    head = f"| {' | '.join(COLUMNS)} |\n| --- |{' ---: |' * (len(COLUMNS) - 1)}\n"
+    body = "".join(f"| {' | '.join(row)} |\n" for row in table(quality))
+    limits = "".join(f"* {'passed' if row['passed'] else 'MISSED'}: {sentence(row)}\n" for row in quality["verdicts"])
+    allowed = "\n**It lost more than its recipe may; whoever built it let that through.**\n" if quality["loss_allowed"] else ""
+    read = f"On {quality['tokens']} tokens of the text `{quality['text']['name']}`, against the unquantized model; divergence in nats.\n"
+    return f"## Quality\n\n{read}{allowed}\n{head}{body}\n{limits}"

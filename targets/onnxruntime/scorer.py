@@ -1,0 +1,88 @@
+"""The logits of an ONNX artifact behind every token: its graph run by onnxruntime itself, without the cut to the last token.
+
+The model builder lets the output matrix see the last token of a run only. The graph is changed in memory, its weights stay in
+their file, and onnxruntime-genai's own cache is replaced by feeding every run what the one before left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, NotImplemented, RuntimeException
+
+from packager.errors import bad_input
+from packager.runtime import LOGITS_BLOCK
+
+_WEIGHTS = "session.model_external_initializers_file_folder_path"
+_CUT = "/lm_head/prune/"
+_ENGINE_ERRORS = (Fail, InvalidArgument, InvalidGraph, NotImplemented, RuntimeException)
+
+
+class Scorer:
+    """One loaded graph, on the CPU whatever provider it is made for: what the weights have lost shows there as well.
+
+    `config` is the artifact's genai_config.json. Raises PackError (bad input) for a graph that is not the model builder's.
+    """
+
+    def __init__(self, artifact: Path, settings: dict[str, Any], config: dict[str, Any]) -> None:
+        graph = uncut(artifact / "model.onnx")
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.add_session_config_entry(_WEIGHTS, str(artifact.resolve()))
+        if settings.get("threads"):
+            options.intra_op_num_threads = int(settings["threads"])
+        try:
+            self._session = onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        except _ENGINE_ERRORS as error:
+            line = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+            raise bad_input(f"ONNX Runtime cannot load {artifact}: {line}", "`qwen-pack verify` says which file is damaged.") from error
+        self._vocabulary = int(config["model"]["vocab_size"])
+        decoder = config["model"]["decoder"]
+        self._cache_shape = (1, int(decoder["num_key_value_heads"]), 0, int(decoder["head_size"]))
+        self._inputs = {entry.name: entry for entry in self._session.get_inputs()}
+        self._past = [name for name in self._inputs if name.startswith("past_key_values.")]
+        self._outputs = ["logits", *(name.replace("past_key_values.", "present.") for name in self._past)]
+
+    def logits(self, ids: Sequence[int]) -> Iterator[NDArray[np.float32]]:
+        """Blocks (tokens, vocabulary)."""
+        past = {name: self._empty(name) for name in self._past}
+        for start in range(0, len(ids), LOGITS_BLOCK):
+            piece = np.asarray([list(ids[start : start + LOGITS_BLOCK])], dtype=np.int64)
+            end = start + piece.shape[1]
+            given = {
+                "input_ids": piece,
+                "attention_mask": np.ones((1, end), dtype=np.int64),
+                "position_ids": np.arange(start, end, dtype=np.int64)[None],
+            }
+            found, *present = self._session.run(self._outputs, {name: given[name] for name in given if name in self._inputs} | past)
+            past = dict(zip(self._past, present, strict=True))
+            yield found[0, :, : self._vocabulary].astype(np.float32, copy=False)
+
+    def _empty(self, name: str) -> NDArray[Any]:
+        return np.zeros(self._cache_shape, dtype=np.float16 if "float16" in self._inputs[name].type else np.float32)
+
+
+def uncut(path: Path) -> onnx.ModelProto:
+    """The graph of an artifact, without weights, whose logits belong to every token of a run and not to the last alone."""
+    model = onnx.load(str(path), load_external_data=False)
+    cut = [node for node in model.graph.node if node.name.startswith(_CUT)]
+    gather = next((node for node in cut if node.op_type == "Gather"), None)
+    if gather is not None:
+        ends = {name for node in cut for name in node.output}
+        for node in model.graph.node:
+            if node not in cut:
+                node.input[:] = [gather.input[0] if name in ends else name for name in node.input]
+        for node in cut:
+            model.graph.node.remove(node)
+    logits = next((output for output in model.graph.output if output.name == "logits"), None)
+    if logits is None:
+        raise bad_input(f"{path} has no output of logits.", "Build the package again.")
+    logits.type.tensor_type.shape.dim[1].Clear()
+    logits.type.tensor_type.shape.dim[1].dim_param = "sequence_length"
+    return model
