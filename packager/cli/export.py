@@ -29,6 +29,8 @@ from packager.errors import ExitCode, usage
     metavar="CERT",
     help="With --certificate: who issued it.",
 )
+@click.option("--base-image", metavar="IMAGE", help="docker: the image that has the engine, best as NAME@sha256:...")
+@click.option("--device-type", metavar="NAME", help="embedded: what the fleet calls its devices; the target's name by default.")
 @json_option
 def command(
     package: Path,
@@ -40,6 +42,8 @@ def command(
     key: Path | None,
     certificate: Path | None,
     chain: tuple[Path, ...],
+    base_image: str | None,
+    device_type: str | None,
     as_json: bool,
 ) -> int:
     """Write PACKAGE in another form; the package itself stays as it is.
@@ -49,6 +53,11 @@ def command(
     tar.zst   one reproducible file; qwen-pack unpack, or tar and zstd
     zip       one reproducible file that any system opens
     oci       an OCI image layout after CNCF ModelPack
+    ollama    a Modelfile beside the GGUF
+    docker    a Dockerfile around an image that has the engine, which you name
+    android   AI packs for Play, app assets, and Kotlin that verifies
+    ios       a Background Assets pack, and Swift that verifies
+    embedded  input of RAUC and Mender, and C that verifies
     """
     from packager.cli.progress import follow
     from packager.shipping.export import export
@@ -59,7 +68,9 @@ def command(
         raise usage("A certificate says whose key it is; there is no key.", "Name the key with --sign.")
     signer = Signer(key, certificate, chain) if key else None
     limit = parse_bytes(max_file_size) if max_file_size else None
-    done = follow(export(package, name, out, limit=limit, allow_dummy=allow_dummy, accepted=accepted, signer=signer))
+    settings = {key: value for key, value in {"base_image": base_image, "device_type": device_type}.items() if value is not None}
+    work = export(package, name, out, limit=limit, allow_dummy=allow_dummy, accepted=accepted, signer=signer, settings=settings)
+    done = follow(work)
     if as_json:
         emit_json(
             "export",

@@ -11,7 +11,7 @@ import tarfile
 import zipfile
 from collections.abc import Generator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from packager.errors import usage
 from packager.shipping.shipment import Shipment, new_file
@@ -29,12 +29,20 @@ def write_tar_zst(shipment: Shipment, out: Path) -> Generator[int, None, None]:
     with new_file(out) as temporary, temporary.open("wb") as raw:
         compressor = library.ZstdCompressor(level=_LEVEL, write_checksum=True, threads=0)
         with compressor.stream_writer(raw, closefd=False) as sink:
-            yield from _tar(shipment, sink)
+            yield from write_tar(shipment, sink, shipment.name)
 
 
-def _tar(shipment: Shipment, sink: IO[bytes]) -> Generator[int, None, None]:
+class Sink(Protocol):
+    """Where bytes go."""
+
+    def write(self, data: bytes, /) -> int:
+        """Take all of them."""
+
+
+def write_tar(shipment: Shipment, sink: Sink, folder: str) -> Generator[int, None, None]:
+    """The package as a plain tar in which it stands below `folder`; yields the sizes of the pieces as they are written."""
     for entry in shipment.files:
-        row = tarfile.TarInfo(f"{shipment.name}/{entry.path}")
+        row = tarfile.TarInfo(f"{folder}/{entry.path}")
         row.size, row.mtime, row.mode = entry.size, EPOCH, 0o644
         sink.write(row.tobuf(tarfile.GNU_FORMAT))
         for chunk in shipment.chunks(entry):

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Generator
+from collections.abc import Collection, Generator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from packager.errors import no_room, usage
+from packager.errors import PackError, no_room, usage
 from packager.events import Event, StageFinished, StageProgress, StageStarted
 from packager.files import free_bytes
+from packager.manifest import Manifest
 from packager.names import did_you_mean
-from packager.shipping.shipment import Shipment, free_place, outside, prepare
+from packager.shipping.shipment import free_place, outside, prepare
 from packager.shipping.signature import ENDING, Signer, sign
 from packager.units import human_bytes
 
@@ -24,7 +25,9 @@ Result = TypeVar("Result")
 class Format:
     """One way in which a package leaves: `write` is `module:function` of (shipment, out, limit) -> generator of byte counts.
 
-    `suffix` ends the name of what is written, empty for a folder; `cuts` says whether files can be kept below a size.
+    `suffix` ends the name of what is written; `cuts` says whether files can be kept below a size; `takes` names the
+    settings that the function has besides; `runtimes` are those whose packages make sense in it, with the reason why
+    others do not, all of them where it is empty.
     """
 
     name: str
@@ -32,6 +35,19 @@ class Format:
     write: str
     suffix: str = ""
     cuts: bool = False
+    takes: tuple[str, ...] = ()
+    runtimes: tuple[str, ...] = ()
+    why_not: str = ""
+
+    def misfit(self, manifest: Manifest) -> PackError | None:
+        """Why a package cannot leave in this format (exit code 2); None when it can."""
+        engine = manifest.data["runtime"]["name"]
+        if self.runtimes and engine not in self.runtimes:
+            return usage(
+                f"{self.name} makes no sense of a package for {engine}: {self.why_not}.",
+                f"Build one with {' or '.join(self.runtimes)}, or take another format.",
+            )
+        return None
 
 
 FORMATS: dict[str, Format] = {
@@ -47,6 +63,44 @@ FORMATS: dict[str, Format] = {
         ),
         Format("zip", "one reproducible file that any system opens", "packager.shipping.formats:zip_file", ".zip", True),
         Format("oci", "an OCI image layout after CNCF ModelPack, for registries", "packager.shipping.oci:write_layout", "-oci"),
+        Format(
+            "ollama",
+            "a Modelfile beside the GGUF, for ollama create",
+            "packager.shipping.apps.ollama:write",
+            "-ollama",
+            runtimes=("llama.cpp",),
+            why_not="Ollama reads GGUF alone",
+        ),
+        Format(
+            "docker",
+            "a Dockerfile around an image that has the engine, which you name",
+            "packager.shipping.apps.docker:write",
+            "-docker",
+            takes=("base_image",),
+            runtimes=("llama.cpp", "openvino", "onnxruntime"),
+            why_not="there is no runner for that engine",
+        ),
+        Format(
+            "android",
+            "AI packs for Play, app assets, and Kotlin that verifies before it loads",
+            "packager.shipping.apps.android:write",
+            "-android",
+        ),
+        Format(
+            "ios",
+            "a Background Assets pack, and Swift that verifies before it loads",
+            "packager.shipping.apps.ios:write",
+            "-ios",
+            runtimes=("llama.cpp", "onnxruntime"),
+            why_not="that engine does not run on iOS",
+        ),
+        Format(
+            "embedded",
+            "a tar as input of RAUC and Mender, and C that verifies before it loads",
+            "packager.shipping.apps.embedded:write",
+            "-embedded",
+            takes=("device_type",),
+        ),
     )
 }
 
@@ -71,11 +125,13 @@ def export(
     allow_dummy: bool = False,
     accepted: Collection[str] = (),
     signer: Signer | None = None,
+    settings: Mapping[str, str] | None = None,
 ) -> Generator[Event, None, Exported]:
     """Write the package in the format `name` to `out` (its own name, here, by default), with events; the package stays as it is.
 
-    Raises PackError: 2 for an unknown format, a place that is taken, random weights, a licence not accepted; 6 for a
-    package that is not what its manifest says; 7 when the disk is too small.
+    `settings` are what the format takes besides, by the names of its `takes`. Raises PackError: 2 for an unknown format, a
+    setting that it does not take, an engine of which it makes no sense, a place that is taken, random weights, a licence
+    not accepted; 6 for a package that is not what its manifest says; 7 when the disk is too small.
     """
     found = format_named(name)
     if limit is not None and not found.cuts:
@@ -83,7 +139,15 @@ def export(
             f"{name} cannot keep its files below a size.",
             "Formats that can: " + ", ".join(row.name for row in FORMATS.values() if row.cuts),
         )
+    given = dict(settings or {})
+    for key in given:
+        if key not in found.takes:
+            takers = ", ".join(row.name for row in FORMATS.values() if key in row.takes)
+            raise usage(f"{name} has no use for --{key.replace('_', '-')}.", f"It is for: {takers or 'no format'}.")
     shipment = prepare(package, allow_dummy=allow_dummy, accepted=accepted)
+    misfit = found.misfit(shipment.manifest)
+    if misfit:
+        raise misfit
     place = (out or Path(f"{shipment.name}{found.suffix}")).absolute()
     outside(place, package)
     free_place(place)
@@ -98,7 +162,7 @@ def export(
         # First: a key that cannot sign must not be found out behind an hour of copying.
         signature = sign(package, signer, place.with_name(f"{place.name}{ENDING}"))
     module, _, function = found.write.partition(":")
-    work: Generator[int, None, Path | None] = getattr(import_module(module), function)(shipment, place, limit)
+    work: Generator[int, None, Path | None] = getattr(import_module(module), function)(shipment, place, limit, **given)
     try:
         first = yield from staged(_counted(work, shipment.total), "export", f"Export as {name}")
     except BaseException:
@@ -153,6 +217,3 @@ def _written(place: Path) -> list[Path]:
     from packager.shipping import pieces
 
     return regular_files(place) if place.is_dir() else pieces.found(place)
-
-
-Writer = Callable[[Shipment, Path, "int | None"], Generator[int, None, Any]]

@@ -16,6 +16,7 @@ from typing import Any
 
 from packager.files import folder_that_appears_whole
 from packager.manifest import FileEntry
+from packager.shipping.apps import ollama
 from packager.shipping.licences import spdx
 from packager.shipping.shipment import Shipment, free_place
 
@@ -33,11 +34,6 @@ _WEIGHT_CONFIG = "application/vnd.cncf.model.weight.config.v1.raw"
 _DOC = "application/vnd.cncf.model.doc.v1.raw"
 _WEIGHT_ENDINGS = (".gguf", ".bin", ".onnx", ".data", ".safetensors")
 _FORMATS = {"llama.cpp": "gguf", "openvino": "openvino", "onnxruntime": "onnx"}
-
-_CHATML = (
-    "{{- if .System }}<|im_start|>system\n{{ .System }}<|im_end|>\n{{ end }}"
-    "{{- range .Messages }}<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n{{ end }}<|im_start|>assistant\n"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,12 +176,10 @@ def _ollama(shipment: Shipment, gguf: FileEntry) -> Image:
     """Ollama's layers. Source: github.com/ollama/ollama, server/images.go and manifest/."""
     data = shipment.manifest.data
     layers = [_file(gguf, "application/vnd.ollama.image.model")]
-    names = {entry.path for entry in shipment.files}
-    stop: list[str] = []
-    if "chat_template.jinja" in names and b"<|im_start|>" in shipment.read("chat_template.jinja"):
-        layers.append(_own_bytes("application/vnd.ollama.image.template", _CHATML.encode()))
-        stop = ["<|im_end|>"]
-    if "LICENSE" in names:
+    template, stop = ollama.chat(shipment) or ("", [])
+    if template:
+        layers.append(_own_bytes("application/vnd.ollama.image.template", template.encode()))
+    if "LICENSE" in {entry.path for entry in shipment.files}:
         layers.append(_file(shipment.entry("LICENSE"), "application/vnd.ollama.image.license"))
     layers.append(_own("application/vnd.ollama.image.params", {"num_ctx": data["workload"]["context"], **({"stop": stop} if stop else {})}))
     config = {

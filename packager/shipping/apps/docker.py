@@ -1,0 +1,64 @@
+"""The package as the build context of a container image. The engine comes from an image that its user names; nothing is fetched."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+from packager.errors import usage
+from packager.files import folder_that_appears_whole, write_atomically
+from packager.shipping.apps import snippets
+from packager.shipping.apps.escapes import Safe
+from packager.shipping.apps.layout import copy_package, write_sums
+from packager.shipping.shipment import Shipment, free_place
+
+_IMAGE = re.compile(r"[a-z0-9][a-zA-Z0-9._:/-]{0,254}(@sha256:[0-9a-f]{64})?")
+_ENGINES = {
+    "llama.cpp": "llama-server, on the PATH or in /app",
+    "openvino": "Python and openvino-genai",
+    "onnxruntime": "Python and onnxruntime-genai",
+}
+_DISTRIBUTIONS = {
+    "openvino": "openvino-genai",
+    "cuda": "onnxruntime-genai-cuda",
+    "dml": "onnxruntime-genai-directml",
+    "onnxruntime": "onnxruntime-genai",
+}
+
+
+def write(shipment: Shipment, out: Path, limit: int | None = None, *, base_image: str | None = None) -> Generator[int, None, None]:
+    """Write the folder `out`; yields sizes. Without `base_image` the image is named when it is built."""
+    free_place(out)
+    if base_image is not None and not _IMAGE.fullmatch(base_image):
+        raise usage(f"{base_image!r} is no name of an image.", "Name it like ghcr.io/ggml-org/llama.cpp@sha256:... or registry/name:tag.")
+    values = facts(shipment, base_image)
+    with folder_that_appears_whole(out) as folder:
+        snippets.write(folder, "Dockerfile", "Dockerfile", values)
+        snippets.write(folder, "README.md", "docker.md", values)
+        write_atomically(folder / ".dockerignore", b"*\n!SHA256SUMS\n!serve.py\n!package\n")
+        write_sums(shipment, folder)
+        if values["runtime"] != "llama.cpp":
+            snippets.write(folder, "serve.py", "serve.py", values)
+        yield from copy_package(shipment, folder)
+
+
+def facts(shipment: Shipment, base_image: str | None) -> dict[str, Any]:
+    """What the Dockerfile says."""
+    values = snippets.facts(shipment)
+    data = shipment.manifest.data
+    engine = values["runtime"]
+    provider = data["recipe"].get("provider") or "cpu"
+    distribution = _DISTRIBUTIONS.get(provider) or _DISTRIBUTIONS.get(engine) or ""
+    return {
+        **values,
+        "engine": Safe(_ENGINES[engine]),
+        "distribution": Safe(distribution),
+        "engine_version": data["runtime"].get("version") or "",
+        "base_image": Safe(base_image or ""),
+        "pinned": "@sha256:" in (base_image or ""),
+        "kv": data["recipe"].get("kv") or "f16",
+        "gpu_layers": int((data.get("offload") or {}).get("gpu_layers") or 0),
+        "unit": {"gpu": Safe("GPU"), "npu": Safe("NPU")}.get((data.get("device") or {}).get("runs_on") or "cpu", Safe("CPU")),
+    }

@@ -1,0 +1,105 @@
+"""A text from outside as a literal of another language. What comes in may hold anything; what goes out cannot end early.
+
+A template may print nothing else: see snippets.py.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import unicodedata
+from collections.abc import Callable, Iterable
+
+
+class Safe(str):
+    """A text that went through one of the functions below."""
+
+
+def plain(text: str) -> Safe:
+    """For comments and prose of any language: letters, digits, spaces and `.,:;+()@/-_`; anything else becomes `_`.
+
+    No quote, backslash, star, line break or control character passes, so it ends no comment and starts no markup.
+    """
+    known = unicodedata.normalize("NFC", text)
+    return Safe("".join(char if char.isalnum() or char in " .,:;+()@/-_" else "_" for char in known) or "_")
+
+
+def slug(text: str) -> Safe:
+    """A name that every store and shell takes: small letters of ASCII, digits and single hyphens; starts with a letter, 1 to 60 long."""
+    found = re.sub(r"[^a-z0-9]+", "-", unicodedata.normalize("NFKD", text).casefold()).strip("-")
+    return Safe((found if found[:1].isalpha() else f"model-{found}").strip("-")[:60].strip("-"))
+
+
+def c(text: str) -> Safe:
+    """A string of C in UTF-8: what is no plain ASCII as three octal digits, which cannot swallow what follows."""
+    # The question mark as well: two of them and a slash are a backslash to a compiler that knows trigraphs.
+    return _quoted(text.encode(errors="surrogatepass"), lambda byte: f"\\{byte:03o}", '"\\?')
+
+
+def kotlin(text: str) -> Safe:
+    """A string of Kotlin; the dollar sign, which would start a template, is escaped as well."""
+    return _quoted(_utf16(text), lambda unit: f"\\u{unit:04x}", '"\\$')
+
+
+def swift(text: str) -> Safe:
+    """A string of Swift."""
+    return _quoted((ord(char) for char in text), lambda point: f"\\u{{{point if not 0xD800 <= point < 0xE000 else 0xFFFD:x}}}", '"\\')
+
+
+def json_text(text: str) -> Safe:
+    """A string of JSON, in ASCII: also an argument in the exec form of a Dockerfile."""
+    return Safe(json.dumps(text))
+
+
+def python(text: str) -> Safe:
+    """A string of Python, in ASCII. Not that of JSON, which writes what lies outside 16 bits as two characters."""
+    return Safe(ascii(text))
+
+
+def sh(text: str) -> Safe:
+    """A word of the POSIX shell."""
+    return Safe(shlex.quote(text.replace("\0", "")))
+
+
+def ini(text: str) -> Safe:
+    """The value of a key file as GLib reads it, which RAUC uses: `\\n`, `\\t`, `\\\\`, and `\\s` for a space in front."""
+    escaped = text.replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r").replace("\0", "")
+    escaped = "".join(char for char in escaped if char.isprintable())
+    return Safe("\\s" + escaped[1:] if escaped.startswith(" ") else escaped)
+
+
+def hexadecimal(text: str) -> Safe:
+    """A digest. Raises ValueError for what is none."""
+    if not re.fullmatch(r"[0-9a-f]{64}", text):
+        raise ValueError(f"{text!r} is no sha256")
+    return Safe(text)
+
+
+def c_bytes(text: str) -> Safe:
+    """A digest as the 32 bytes of an array of C."""
+    return Safe(", ".join(f"0x{byte:02x}" for byte in bytes.fromhex(hexadecimal(text))))
+
+
+FILTERS: dict[str, Callable[[str], Safe]] = {
+    "plain": plain,
+    "slug": slug,
+    "c": c,
+    "kotlin": kotlin,
+    "swift": swift,
+    "json": json_text,
+    "python": python,
+    "sh": sh,
+    "ini": ini,
+    "hex": hexadecimal,
+    "c_bytes": c_bytes,
+}
+
+
+def _quoted(units: Iterable[int], escaped: Callable[[int], str], special: str) -> Safe:
+    return Safe('"' + "".join(chr(unit) if 32 <= unit < 127 and chr(unit) not in special else escaped(unit) for unit in units) + '"')
+
+
+def _utf16(text: str) -> list[int]:
+    data = text.encode("utf-16-be", errors="surrogatepass")
+    return [data[at] << 8 | data[at + 1] for at in range(0, len(data), 2)]

@@ -1,0 +1,66 @@
+"""The package for Ollama: the GGUF as it is, and a Modelfile with template, stops and context."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+from packager.errors import PackError, usage
+from packager.files import folder_that_appears_whole
+from packager.shipping.apps import snippets
+from packager.shipping.apps.escapes import Safe
+from packager.shipping.apps.layout import copy_package, write_sums
+from packager.shipping.shipment import Shipment, free_place
+
+TEMPLATE = (
+    "{{- if .System }}<|im_start|>system\n{{ .System }}<|im_end|>\n{{ end }}"
+    "{{- range .Messages }}<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n{{ end }}<|im_start|>assistant\n"
+)
+"""ChatML, which every Qwen chat model was trained on, in Ollama's own language; tools and thinking switches are left out."""
+
+_PATH = re.compile(r"[A-Za-z0-9._/-]+")
+
+
+def write(shipment: Shipment, out: Path, limit: int | None = None) -> Generator[int, None, None]:
+    """Write the folder `out`; yields sizes."""
+    free_place(out)
+    values = facts(shipment)
+    with folder_that_appears_whole(out) as folder:
+        snippets.write(folder, "Modelfile", "Modelfile", values)
+        snippets.write(folder, "README.md", "ollama.md", values)
+        write_sums(shipment, folder)
+        yield from copy_package(shipment, folder)
+
+
+def chat(shipment: Shipment) -> tuple[str, list[str]] | None:
+    """Template and stops where the package's own chat template is ChatML; None where it is another, or there is none."""
+    names = {entry.path for entry in shipment.files}
+    if "chat_template.jinja" not in names or b"<|im_start|>" not in shipment.read("chat_template.jinja"):
+        return None
+    return TEMPLATE, ["<|im_end|>"]
+
+
+def facts(shipment: Shipment) -> dict[str, Any]:
+    """What the Modelfile says. Raises PackError (usage) for a GGUF whose name a Modelfile cannot hold."""
+    values = snippets.facts(shipment)
+    if not _PATH.fullmatch(values["model"]):
+        raise _unnamed(values["model"])
+    template, stops = chat(shipment) or ("", [])
+    licence = shipment.read("LICENSE") if any(entry.path == "LICENSE" for entry in shipment.files) else b""
+    recipe, offload = shipment.manifest.data["recipe"], shipment.manifest.data.get("offload") or {}
+    return {
+        **values,
+        "gguf": Safe(values["model"]),
+        "template": Safe(template),
+        # Three quotes would end the text of a Modelfile: the file itself stands in the package in any case.
+        "licence_text": Safe("" if b'"""' in licence else licence.decode(errors="replace")),
+        "stops": [Safe(f'"{stop}"') for stop in stops],
+        "layers": int(offload.get("gpu_layers") or 0),
+        "kv": Safe(recipe["kv"]) if recipe.get("kv") in ("q8_0", "q4_0") else Safe(""),
+    }
+
+
+def _unnamed(path: str) -> PackError:
+    return usage(f"A Modelfile cannot name {path!r}.", "Take the format oci: Ollama pulls that from a registry.")

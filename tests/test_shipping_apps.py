@@ -1,0 +1,255 @@
+"""The formats for apps: whole, the same twice, with the package's own hashes in them, and refused where they make no sense."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree as xml
+from pathlib import Path
+
+import pytest
+
+from packager.errors import ExitCode, PackError
+from packager.files import sha256
+from packager.shipping.apps import android
+from packager.shipping.export import FORMATS, export
+from packager.shipping.shipment import prepare
+from packager.verify import verify
+from tests.make_package import write_package
+from tests.shipping_packages import AGREED, EVIL_FILE, FORMATS_FOR_APPS, evil_package, exported, finish, gguf_package, tree
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return gguf_package(tmp_path_factory.mktemp("made") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def openvino(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made") / "tiny"
+    folder.mkdir()
+    return write_package(folder)
+
+
+def refused(package: Path, name: str, out: Path, *words: str, **more: object) -> None:
+    with pytest.raises(PackError) as caught:
+        finish(export(package, name, out, **{**AGREED, **more}))  # type: ignore[arg-type]
+    assert caught.value.exit_code == ExitCode.USAGE, str(caught.value)
+    assert caught.value.hint
+    for word in words:
+        assert word in str(caught.value)
+    assert not out.exists()
+
+
+def unpacked(folder: Path, name: str, into: Path) -> Path:
+    """Where the package stands in an export for apps, as a folder that `verify` takes."""
+    if name == "embedded":
+        subprocess.run(["tar", "-xf", folder / "rauc/update.tar", "-C", into], check=True)
+        return into / "package"
+    return folder / "assets/package" if name == "android" else folder / "package"
+
+
+@pytest.mark.parametrize("name", FORMATS_FOR_APPS)
+def test_the_package_stands_in_it_whole_and_is_left_as_it_was(package: Path, tmp_path: Path, name: str) -> None:
+    before = tree(package)
+    folder = exported(package, name, tmp_path / "out")
+    inside = unpacked(folder, name, tmp_path)
+    assert tree(inside) == before == tree(package)
+    assert verify(inside) == []
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name not in ("cache", "package")) == ["out"]
+
+
+@pytest.mark.parametrize("name", FORMATS_FOR_APPS)
+def test_it_is_the_same_bytes_at_another_time_place_mask_zone_and_language(package: Path, tmp_path: Path, name: str) -> None:
+    one = exported(package, name, tmp_path / "one")
+    elsewhere = tmp_path / "else where" / "other"
+    shutil.copytree(package, elsewhere)
+    code = (
+        "import os; os.umask(0o077); from pathlib import Path; from packager.shipping.export import export; "
+        f"list(export(Path({str(elsewhere)!r}), {name!r}, Path({str(tmp_path / 'two')!r}), allow_dummy=True))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "TZ": "Asia/Tokyo", "LC_ALL": "C", "PYTHONHASHSEED": "7"})
+    assert tree(one) == tree(tmp_path / "two")
+    modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "two").rglob("*") if path.is_file()}
+    assert modes == {0o644}
+
+
+@pytest.mark.parametrize("name", FORMATS_FOR_APPS)
+def test_a_damaged_package_is_not_exported_and_leaves_nothing(tmp_path: Path, name: str) -> None:
+    package = gguf_package(tmp_path / "tiny")
+    data = bytearray((package / "model/model.gguf").read_bytes())
+    data[1000] ^= 1
+    (package / "model/model.gguf").write_bytes(data)
+    with pytest.raises(PackError, match=r"model\.gguf is not what the manifest says"):
+        exported(package, name, tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny"]
+
+
+def test_formats_that_make_no_sense_of_an_engine_are_refused(openvino: Path, tmp_path: Path) -> None:
+    refused(openvino, "ollama", tmp_path / "out", "ollama", "openvino", "GGUF")
+    refused(openvino, "ios", tmp_path / "out", "does not run on iOS")
+    assert FORMATS["docker"].misfit(prepare(openvino, **AGREED).manifest) is None
+
+
+def test_a_setting_that_a_format_does_not_take_is_refused(package: Path, tmp_path: Path) -> None:
+    refused(package, "zip", tmp_path / "out", "--base-image", settings={"base_image": "a"})
+    refused(package, "docker", tmp_path / "out", "--device-type", settings={"device_type": "a"})
+    for image in ("", "two words", "a\nRUN evil", "x@sha256:12", "-flag", "$(id)"):
+        refused(package, "docker", tmp_path / "out", "no name of an image", settings={"base_image": image})
+    for device in ("", "a\nb", " a", "x" * 101):
+        refused(package, "embedded", tmp_path / "out", "no type of devices", settings={"device_type": device})
+    refused(package, "android", tmp_path / "out", "below a size", limit=1 << 20)
+
+
+def test_the_modelfile_names_the_gguf_the_context_the_template_and_its_stop(package: Path, tmp_path: Path) -> None:
+    folder = exported(package, "ollama", tmp_path / "out")
+    text = (folder / "Modelfile").read_text()
+    (source,) = re.findall(r"^FROM (.*)$", text, re.MULTILINE)
+    assert sha256(folder / source) == sha256(package / "model/model.gguf")
+    assert "\nPARAMETER num_ctx 4096\n" in text and '\nPARAMETER stop "<|im_end|>"\n' in text
+    assert re.search(r'^TEMPLATE """.*<\|im_start\|>assistant\n"""$', text, re.DOTALL | re.MULTILINE)
+    assert 'LICENSE """Apache License\n"""' in text
+    assert "OLLAMA_KV_CACHE_TYPE=q8_0" in (folder / "README.md").read_text()
+    subprocess.run(["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"], cwd=folder, check=True)
+
+
+def test_a_modelfile_leaves_the_template_to_a_gguf_whose_model_speaks_another_form(tmp_path: Path) -> None:
+    package = gguf_package(tmp_path / "tiny", files={"chat_template.jinja": b"[INST]", "LICENSE": b'a """ b'})
+    text = (exported(package, "ollama", tmp_path / "out") / "Modelfile").read_text()
+    assert "TEMPLATE" not in text and "stop" not in text and "LICENSE" not in text
+
+
+def test_a_gguf_whose_name_a_modelfile_cannot_hold_is_refused(tmp_path: Path) -> None:
+    refused(evil_package(tmp_path / "evil"), "ollama", tmp_path / "out", "Modelfile cannot name")
+
+
+def instructions(text: str) -> list[tuple[str, str]]:
+    """A Dockerfile's instructions, continued lines joined."""
+    lines = re.sub(r"\\\n", " ", "".join(line for line in text.splitlines(keepends=True) if not line.startswith("#"))).splitlines()
+    return [(line.split(None, 1)[0], line.split(None, 1)[1]) for line in lines if line.strip()]
+
+
+def test_the_dockerfile_serves_the_model_and_downloads_nothing(package: Path, tmp_path: Path) -> None:
+    image = "ghcr.io/ggml-org/llama.cpp@sha256:" + "0" * 64
+    folder = exported(package, "docker", tmp_path / "out", settings={"base_image": image})
+    found = instructions((folder / "Dockerfile").read_text())
+    assert found[:2] == [("ARG", f"BASE_IMAGE={image}"), ("FROM", "${BASE_IMAGE}")]
+    assert [rest for name, rest in found if name == "RUN"] == ["sha256sum -c SHA256SUMS > /dev/null"]
+    assert not any(name == "ADD" for name, _ in found)
+    words = json.loads(dict(found)["ENTRYPOINT"])
+    assert words[0] == "llama-server" and words[words.index("--model") + 1] == "/opt/qwen-pack/package/model/model.gguf"
+    assert words[words.index("--ctx-size") + 1] == "4096" and words[words.index("--cache-type-v") + 1] == "q8_0"
+    for name, rest in found:
+        if name == "COPY":
+            assert (folder / rest.split()[0]).exists()
+    subprocess.run(["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"], cwd=folder, check=True)
+    bare = (exported(package, "docker", tmp_path / "bare") / "Dockerfile").read_text()
+    assert instructions(bare)[0] == ("ARG", "BASE_IMAGE") and "--build-arg" in bare
+
+
+def test_ai_packs_stay_below_a_size_and_hold_every_byte_once(package: Path, tmp_path: Path) -> None:
+    limit = 1 << 16
+    finish(android.write(prepare(package, **AGREED), tmp_path / "out", None, pack_bytes=limit))
+    packs = sorted(path for path in (tmp_path / "out/play").iterdir() if path.is_dir())
+    assert len(packs) >= 3
+    held: dict[str, bytes] = {}
+    for pack in packs:
+        inside = tree(pack / "src/main/assets/package#group_enough_memory")
+        assert 0 < sum(map(len, inside.values())) <= limit
+        assert not held.keys() & inside.keys()
+        held |= inside
+        assert f'packName = "{pack.name}"' in (pack / "build.gradle.kts").read_text()
+    assert held == tree(tmp_path / "out/assets/package")
+    assert held["model/model.gguf.001"] + held["model/model.gguf.002"] == (package / "model/model.gguf").read_bytes()
+
+
+def test_devices_get_the_model_from_the_memory_on_that_it_was_planned_for(package: Path, tmp_path: Path) -> None:
+    space = "{http://schemas.android.com/apk/config}"
+    root = xml.parse(exported(package, "android", tmp_path / "out") / "play/device_targeting_config.xml").getroot()
+    (group,) = root.findall(f"{space}device-group")
+    (selector,) = group.findall(f"{space}device-selector")
+    assert (group.attrib, selector.attrib) == ({"name": "enough_memory"}, {"ram-min-bytes": "2000000000"})
+    phone = {"device": {"kind": "phone", "memory_bytes": 8 << 30}, "predicted": {"footprint": {"peak": 10**9}}}
+    assert android.least_memory(phone) == 8 * 10**9
+    assert android.least_memory({"device": {"kind": "laptop", "memory_bytes": 8 << 30}}) == 0
+
+
+def test_what_play_does_not_deliver_has_app_assets_alone(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(android, "PLAY_BYTES", 1000)
+    folder = exported(package, "android", tmp_path / "out")
+    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "assets", "kotlin"]
+    assert "there are no packs here" in (folder / "README.md").read_text()
+
+
+def test_the_asset_pack_of_ios_is_fetched_on_demand_and_named_alike_in_swift(package: Path, tmp_path: Path) -> None:
+    folder = exported(package, "ios", tmp_path / "out")
+    rows = json.loads((folder / "Manifest.json").read_text())
+    assert rows == {
+        "assetPackID": "tiny",
+        "downloadPolicy": {"onDemand": {}},
+        "fileSelectors": [{"directory": "package"}],
+        "platforms": ["iOS"],
+    }
+    assert 'assetPackID = "tiny"' in (folder / "swift/ModelFiles.swift").read_text()
+    assert (folder / rows["fileSelectors"][0]["directory"]).is_dir()
+
+
+@pytest.mark.parametrize(("name", "source"), [("android", "kotlin/ModelFiles.kt"), ("ios", "swift/ModelFiles.swift")])
+def test_sources_hold_path_size_and_hash_of_every_file(package: Path, tmp_path: Path, name: str, source: str) -> None:
+    text = (exported(package, name, tmp_path / "out") / source).read_text()
+    for path in [entry.path for entry in prepare(package, **AGREED).files]:
+        size, digest = (package / path).stat().st_size, sha256(package / path)
+        assert re.search(rf'"{re.escape(path)}", (size: )?{size}L?, (sha256: )?"{digest}"', text), path
+
+
+STRING = re.compile(r'"(?:[^"\\\n]|\\(?:u\{[0-9a-f]{1,6}\}|u[0-9a-f]{4}|[\\"$]|\(String\(|[nrt0]))*"')
+COMMENT = re.compile(r"//[^\n]*|/\*(?:(?!\*/|/\*).)*\*/", re.DOTALL)
+
+
+def skeleton(text: str) -> str:
+    """A source without its comments and strings, whichever starts first."""
+    found = []
+    at = 0
+    for match in re.finditer(rf"{STRING.pattern}|{COMMENT.pattern}", text, re.DOTALL):
+        found.append(text[at : match.start()])
+        at = match.end()
+    return "".join([*found, text[at:]])
+
+
+@pytest.mark.parametrize(("name", "source"), [("android", "kotlin/ModelFiles.kt"), ("ios", "swift/ModelFiles.swift")])
+def test_hostile_names_change_nothing_but_strings_and_comments(package: Path, tmp_path: Path, name: str, source: str) -> None:
+    plain = skeleton((exported(package, name, tmp_path / "plain") / source).read_text())
+    evil = (exported(evil_package(tmp_path / "evil"), name, tmp_path / "out") / source).read_text()
+    numbers = re.compile(r"\d+L?")
+    known = set(map(str.strip, numbers.sub("0", plain).splitlines()))
+    assert set(map(str.strip, numbers.sub("0", skeleton(evil)).splitlines())) <= known
+    stack = []
+    for char in skeleton(evil):
+        if char in "([{":
+            stack.append(char)
+        elif char in ")]}":
+            assert stack.pop() + char in ("()", "[]", "{}")
+    assert not stack
+
+
+@pytest.mark.parametrize("name", FORMATS_FOR_APPS)
+def test_hostile_names_add_no_line_and_no_markup_to_any_file(tmp_path: Path, name: str) -> None:
+    folder = exported(evil_package(tmp_path / "evil", ".bin" if name == "ollama" else ".gguf"), name, tmp_path / "out")
+    plain = gguf_package(tmp_path / "plain", files={"model/a.gguf": b"weights", "model/b": b"more"}, recipe={"id": "x", "kv": "f16"})
+    twin = tree(exported(plain, name, tmp_path / "twin"))
+    written = {
+        path: data.decode() for path, data in tree(folder).items() if not path.startswith(("package/", "assets/", "play/", "rauc/u"))
+    }
+    for path, text in written.items():
+        assert len(text.splitlines()) == len(twin[path].decode().splitlines()), path
+        if path.endswith((".md", "Modelfile", "Dockerfile")):
+            assert not re.search(r"<b>|`id`|\$\(id\)|\*/", re.sub(STRING, "", text)), path
+    if name == "docker":
+        found = dict(instructions((folder / "Dockerfile").read_text()))
+        words = json.loads(found["ENTRYPOINT"])
+        assert words[words.index("--model") + 1] == f"/opt/qwen-pack/package/{EVIL_FILE}.gguf"
+        assert set(found) == {"ARG", "FROM", "LABEL", "WORKDIR", "COPY", "RUN", "ENV", "USER", "EXPOSE", "ENTRYPOINT"}
