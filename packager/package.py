@@ -78,8 +78,7 @@ def write(plan: Plan, build_key: str, made: Made, losers: Sequence[dict[str, Any
                     break
                 yield done + size, total
             done += size
-        artifact_bytes = sum(entry.size for entry in entries)
-        entries += _papers(plan, checkpoint, folder, artifact_bytes, made)
+        entries += _papers(plan, checkpoint, folder, tuple(entries), made)
         manifest.write(folder, _describe(plan, build_key, made, tuple(entries), losers))
         # Read as anybody will read it, while there is still the old package to keep.
         found = manifest.read(folder)
@@ -98,7 +97,7 @@ def _replacing(final: Path) -> Iterator[Path]:
         replace_folder(new, final, holder / "old")
 
 
-def _papers(plan: Plan, checkpoint: Path, folder: Path, artifact_bytes: int, made: Made) -> list[FileEntry]:
+def _papers(plan: Plan, checkpoint: Path, folder: Path, model: tuple[FileEntry, ...], made: Made) -> list[FileEntry]:
     """Licence, chat template and the README that stand beside the model."""
     written = []
     papers = {path.name.casefold(): path for path in sorted(checkpoint.iterdir()) if path.name.upper().startswith(_KEPT_FROM_CHECKPOINT)}
@@ -110,7 +109,8 @@ def _papers(plan: Plan, checkpoint: Path, folder: Path, artifact_bytes: int, mad
     if text is not None:
         write_atomically(folder / "chat_template.jinja", text.encode())
         written.append("chat_template.jinja")
-    write_atomically(folder / "README.md", package_readme(plan, artifact_bytes, made).encode())
+    size, names = sum(entry.size for entry in model), [entry.path for entry in model]
+    write_atomically(folder / "README.md", package_readme(plan, size, made, names).encode())
     written.append("README.md")
     return [FileEntry(name, (folder / name).stat().st_size, sha256(folder / name)) for name in written]
 
@@ -158,7 +158,11 @@ def _describe(
         "verdicts": verdicts(limits(plan), artifact_bytes, measured),
         "alternatives": list(losers),
         "why": {"sentence": plan.why(), "smaller": plan.smaller()},
-        "build": {"convert_seconds": converted.facts["seconds"], "convert_peak_bytes": converted.facts["peak_bytes"]},
+        "build": {
+            "convert_seconds": converted.facts["seconds"],
+            "convert_peak_bytes": converted.facts["peak_bytes"],
+            "importance": converted.facts.get("importance"),
+        },
         "tools": {"qwen-pack": __version__, "python": platform.python_version(), **versions},
         "chat_template_sha256": text,
     }

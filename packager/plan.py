@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from packager import sources, stages, verify
+from packager.additions import Additions
 from packager.cache import BuildCache
 from packager.device import Target
 from packager.errors import PackError, from_foreign, no_room, usage
@@ -48,6 +49,7 @@ class Plan:
     sustained_s: float = 0
     place: Place = UNKNOWN
     gate: Gate = field(default_factory=Gate)
+    additions: Additions = field(default_factory=Additions)
 
     @cached_property
     def name(self) -> str:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from packager import catalog, sources
+from packager.additions import Additions, applied
 from packager.catalog import Variant
 from packager.device import Target
 from packager.errors import ExitCode, PackError
@@ -34,13 +35,15 @@ def make_plan(
     version: str | None = None,
     here: Here | None = None,
     gate: Gate | None = None,
+    additions: Additions | None = None,
 ) -> Plan:
     """Choose among the catalogue, or take the variant that was named or lies in a folder.
 
     `here` is this machine, so that what is measured on it is known as the device's figures or somebody else's.
     Raises PackError: exit code 3 when nothing fits, with the nearest misses; 2 for an unknown name; 6 for a folder
-    that holds no usable checkpoint.
+    that holds no usable checkpoint. With `additions` only runtimes that know them take part.
     """
+    runtimes = applied(runtimes, additions or Additions(), recipe)
     variants = named_variants(model, weights)
     found = candidates(target, workload, variants or catalog.load(), runtimes, recipe=recipe, named=bool(variants))
     chosen = choose(found)
@@ -59,6 +62,7 @@ def make_plan(
         version=version,
         place=UNKNOWN if here is None else place(Identity.of(target), here),
         gate=gate or Gate(),
+        additions=additions or Additions(),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from packager import figures
@@ -19,8 +20,8 @@ _DUMMY = """> **Random weights.** This package was built to measure: size, speed
 _MARKS = {True: "passed", False: "MISSED", None: "open"}
 
 
-def package_readme(plan: Plan, artifact_bytes: int, made: Made) -> str:
-    """Markdown for the package's own README."""
+def package_readme(plan: Plan, artifact_bytes: int, made: Made, files: Sequence[str] = ()) -> str:
+    """Markdown for the package's own README; `files` are the model's, below the package."""
     measured, not_measured = made.figures(plan), made.not_measured
     chosen = plan.chosen
     licence = chosen.variant.license or "not stated by the catalogue; see the model's own page"
@@ -42,7 +43,7 @@ Licence of the weights: {licence}.
 
 ## Run
 
-{plan.runtime.how_to_run(chosen.recipe, {**plan.workload.as_dict(), "gpu_layers": plan.gpu_layers})}
+{plan.runtime.how_to_run(chosen.recipe, {**plan.workload.as_dict(), "gpu_layers": plan.gpu_layers, "files": files})}
 """
 
 

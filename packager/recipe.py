@@ -7,6 +7,11 @@ from typing import Any
 
 from packager.errors import usage
 
+IMATRIX = "imatrix"
+"""The mark of a recipe with an importance matrix."""
+TYPES = "types_"
+"""Beginning of the mark of a recipe with types of single tensors; a digest of them follows."""
+
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
@@ -17,6 +22,7 @@ class Recipe:
     `settings` hold what the runtime needs to build it, in full: they go into the manifest.
     `grade` is the class whose losses the quality gate allows it, e.g. `4-bit`; None enforces nothing.
     `provider` is the execution provider it is built for, where the runtime has several (cpu, cuda, dml, webgpu).
+    `marks` stand behind the id for what the user added to the recipe (an importance matrix, types of single tensors).
     """
 
     runtime: str
@@ -29,12 +35,17 @@ class Recipe:
     settings: dict[str, Any] = field(default_factory=dict)
     provider: str | None = None
     grade: str | None = None
+    marks: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
         """The name people type, e.g. `gguf:Q4_K_M` or `gguf:Q4_K_M/kv_q8_0`."""
         base = f"{self.prefix}:{self.weights}"
-        return base if self.default_kv else f"{base}/kv_{self.kv}"
+        return "/".join((base, *(() if self.default_kv else (f"kv_{self.kv}",)), *self.marks))
+
+    def added(self, mark: str, **settings: Any) -> Recipe:
+        """The same with something of the user's in it."""
+        return replace(self, marks=(*self.marks, mark), settings={**self.settings, **settings})
 
     def with_kv(self, kv: str, bits: float) -> Recipe:
         """The same weights with another cache type."""
@@ -42,9 +53,18 @@ class Recipe:
 
 
 def split_id(text: str) -> tuple[str, str, str | None]:
-    """`gguf:Q4_K_M/kv_q8_0` -> ("gguf", "Q4_K_M", "q8_0"). Raises PackError for anything else."""
-    head, _, kv = text.partition("/")
+    """`gguf:Q4_K_M/kv_q8_0` -> ("gguf", "Q4_K_M", "q8_0"). Raises PackError for anything else.
+
+    Marks behind it are passed over: they stand for files and patterns that an id does not hold; see packager.additions.
+    """
+    head, *more = text.split("/")
     prefix, colon, weights = head.partition(":")
-    if not (colon and prefix and weights) or ("/" in text and not (kv.startswith("kv_") and len(kv) > 3)):
+    kv = [part for part in more if part.startswith("kv_") and len(part) > 3]
+    if not (colon and prefix and weights) or len(kv) > 1 or len(kv) + len(marks_of(text)) != len(more):
         raise usage(f"{text!r} is not a recipe.", "Write RUNTIME:WEIGHTS, for example gguf:Q4_K_M or openvino:int4_sym_g128.")
-    return prefix, weights, kv.removeprefix("kv_") or None
+    return prefix, weights, kv[0].removeprefix("kv_") if kv else None
+
+
+def marks_of(text: str) -> list[str]:
+    """The marks of a recipe's id."""
+    return [part for part in text.split("/")[1:] if part == IMATRIX or part.startswith(TYPES)]

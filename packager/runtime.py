@@ -71,7 +71,9 @@ class Runtime(Protocol):
     build_job: str
     """`module:function`, a job: (report, *, checkpoint, recipe, workload, out) -> facts, `artifact_bytes` among them.
 
-    Paths are strings, the other arguments JSON objects.
+    Paths are strings, the other arguments JSON objects. `recipe` holds the Recipe's fields, and as `inputs` what the build
+    knows beside: `origin` (kind, repo_id, revision, license, license_name of the weights), the digest of the checkpoint as
+    `checkpoint_key`, and the paths of files that the user added, by name.
     """
     session: str
     """`module:class` of its Session."""
@@ -105,10 +107,14 @@ class Runtime(Protocol):
     def build_needs(self, shape: Shape, recipe: Recipe) -> BuildNeeds:
         """What the conversion takes on the machine that runs it."""
 
+    def least_file_bytes(self, shape: Shape, recipe: Recipe) -> int:
+        """The smallest limit on one file that it can be built below, about: what it splits no further, or the whole artifact."""
+
     def how_to_run(self, recipe: Recipe, workload: dict[str, Any]) -> str:
         """Markdown for the package's README: exact commands that run the artifact in `model/` without qwen-pack.
 
-        `workload` has its own fields, and `gpu_layers`: how many layers the target's GPU takes, 0 without one.
+        `workload` has its own fields, and `gpu_layers`: how many layers the target's GPU takes, 0 without one, and
+        `files`: the model's files in the package.
         """
 
 

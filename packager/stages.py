@@ -79,18 +79,37 @@ def fetch(plan: Plan) -> Job:
 
 def convert(plan: Plan, fetched: Entry) -> Job:
     """The artifact of the plan's recipe. The bytes decide, not where they came from: the hub's copy of a folder is converted once."""
-    recipe = asdict(plan.chosen.recipe)
+    recipe, origin = asdict(plan.chosen.recipe), _origin(plan, fetched)
+    # Some runtimes write what they know of the origin into the model, and split it: nothing else may convert again for that.
+    more = {"origin": origin, "max_file_bytes": plan.workload.max_file_bytes} if hasattr(plan.runtime, "with_additions") else {}
     key = key_of(
         {
             "files": fetched.facts["files"],
             "recipe": recipe,
             "context": plan.workload.context,
+            **more,
             "tools": {"qwen-pack": __version__, **plan.versions},
             "job": plan.runtime.build_job,
         }
     )
+    added = {"imatrix": plan.additions.imatrix, "calibration": plan.additions.calibration}
+    inputs = {"origin": origin, "checkpoint_key": key_of(fetched.facts["files"])}
+    inputs |= {name: str(path.absolute()) for name, path in added.items() if path is not None}
+    recipe["inputs"] = inputs
     arguments = {"checkpoint": str(checkpoint_of(fetched)), "recipe": recipe, "workload": plan.workload.as_dict()}
     return Job("convert", plan.runtime.build_job, arguments, key)
+
+
+def _origin(plan: Plan, fetched: Entry) -> dict[str, Any]:
+    """Where the weights come from, for the model's own metadata; no path of this machine."""
+    variant = plan.chosen.variant
+    return {
+        "kind": plan.source.kind,
+        "repo_id": variant.repo_id,
+        "revision": fetched.facts.get("revision"),
+        "license": variant.license,
+        "license_name": variant.license_name,
+    }
 
 
 def measure(plan: Plan, converted: Entry, artifact: Job) -> Job:

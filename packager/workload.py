@@ -29,6 +29,7 @@ class Workload:
     min_decode_tps: float | None = None
     max_ttft_ms: float | None = None
     max_artifact_bytes: int | None = None
+    max_file_bytes: int | None = None
     max_memory_bytes: int | None = None
     min_scores: dict[str, float] = field(default_factory=dict)
     modality: tuple[str, ...] = ("text",)
@@ -64,7 +65,7 @@ def merge(flags: Mapping[str, Any], default: Workload | None) -> Workload:
     name = given.get("use_case") or (default.use_case if default else "chat")
     workload = workload_for(name)
     if default is not None:
-        kept = ["max_artifact_bytes", "max_memory_bytes", "licenses", "prefer"]
+        kept = ["max_artifact_bytes", "max_file_bytes", "max_memory_bytes", "licenses", "prefer"]
         if default.use_case == name:
             kept += ["context", "prompt", "min_decode_tps", "max_ttft_ms", "min_scores", "modality"]
         workload = replace(workload, **{key: value for key in kept if (value := getattr(default, key)) is not None})

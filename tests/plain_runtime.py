@@ -67,6 +67,9 @@ class PlainRuntime:
     def build_needs(self, shape: Shape, recipe: Recipe) -> BuildNeeds:
         return BuildNeeds(0, self.artifact_bytes(shape, recipe))
 
+    def least_file_bytes(self, shape: Shape, recipe: Recipe) -> int:
+        return self.artifact_bytes(shape, recipe)
+
     def how_to_run(self, recipe: Recipe, workload: dict[str, Any]) -> str:
         return ""
 

@@ -166,3 +166,59 @@ def test_a_snapshot_of_a_hub_cache_gives_repository_and_revision(tmp_path: Path)
     assert found["general.organization"] == "Qwen"
     assert found["general.source.repo_url"] == "https://huggingface.co/Qwen/Qwen3-0.6B"
     assert found["general.source.url"] == f"https://huggingface.co/Qwen/Qwen3-0.6B/tree/{revision}"
+
+
+REVISION = "c1899de289a04d12100db370d81485cdf75e47ca"
+
+
+@pytest.mark.parametrize(
+    ("origin", "expected", "absent"),
+    [
+        (
+            {"kind": "hub", "repo_id": "Qwen/Qwen3-0.6B", "revision": REVISION, "license": "apache-2.0"},
+            {
+                "general.name": "Qwen3 0.6B",
+                "general.author": "Qwen",
+                "general.license": "apache-2.0",
+                "general.source.url": f"https://huggingface.co/Qwen/Qwen3-0.6B/tree/{REVISION}",
+                "general.source.repo_url": "https://huggingface.co/Qwen/Qwen3-0.6B",
+            },
+            ["general.base_model.count"],
+        ),
+        (
+            {"kind": "local", "repo_id": "Qwen/Qwen3-0.6B", "revision": None, "license": "apache-2.0"},
+            {
+                "general.name": "My Tune",
+                "general.license": "apache-2.0",
+                "general.base_model.0.name": "Qwen3 0.6B",
+                "general.base_model.0.organization": "Qwen",
+                "general.base_model.0.repo_url": "https://huggingface.co/Qwen/Qwen3-0.6B",
+            },
+            ["general.source.url", "general.source.repo_url"],
+        ),
+        (
+            {"kind": "local", "repo_id": "local/my-tune", "revision": None, "license": None},
+            {"general.name": "My Tune"},
+            ["general.license", "general.base_model.count", "general.source.repo_url"],
+        ),
+        (
+            {"kind": "dummy", "repo_id": "Qwen/Qwen3-0.6B", "revision": None, "license": "apache-2.0"},
+            {"general.name": "Qwen3 0.6B (random weights)", "general.license": "apache-2.0"},
+            ["general.source.url", "general.source.repo_url"],
+        ),
+    ],
+)
+def test_the_file_says_where_its_weights_come_from_and_nothing_of_this_machine(
+    origin: dict[str, object], expected: dict[str, str], absent: list[str], tmp_path: Path
+) -> None:
+    import json
+
+    source = checkpoint(tmp_path / "my-tune", SHAPES["qwen3"])
+    config = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps({**config, "_name_or_path": f"{tmp_path}/run/last"}))
+    path = build(source, tmp_path / "out.gguf", "Q8_0", origin=origin)
+    found = keys(path)
+    assert {key: found.get(key) for key in expected} == expected
+    assert not set(absent) & set(found)
+    assert str(tmp_path).encode() not in path.read_bytes()
+    assert build(source, tmp_path / "again.gguf", "Q8_0", origin=origin).read_bytes() == path.read_bytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -69,13 +70,13 @@ def test_weighted_by_importance_the_file_is_llama_cpps_own(name: str, preset: st
     plain = build(source, tmp_path / "plain.gguf", "BF16")
     file = write_imatrix(tmp_path / "imatrix.gguf", entries_for(plain))
     ours = build(source, tmp_path / "ours.gguf", preset, imatrix=file)
-    theirs = quantized_by_the_library(plain, tmp_path / "theirs.gguf", preset, read_imatrix(file))
+    theirs = quantized_by_the_library(plain, tmp_path / "theirs.gguf", preset, dict(read_imatrix(file).weights))
     assert ours.read_bytes() == theirs.read_bytes()
 
 
 def test_importance_is_the_mean_and_one_for_an_expert_never_chosen(tmp_path: Path) -> None:
     file = write_imatrix(tmp_path / "i.gguf", {"blk.0.ffn_up_exps.weight": (np.array([[2.0, 4.0], [7.0, 7.0]]), np.array([[2], [0]]))})
-    assert read_imatrix(file)["blk.0.ffn_up_exps.weight"].tolist() == [[1.0, 2.0], [1.0, 1.0]]
+    assert read_imatrix(file).weights["blk.0.ffn_up_exps.weight"].tolist() == [[1.0, 2.0], [1.0, 1.0]]
 
 
 def test_a_tensor_that_needs_an_entry_and_has_none_is_named(tmp_path: Path) -> None:
@@ -102,3 +103,41 @@ def test_a_file_that_is_no_importance_matrix_is_refused(data: bytes, tmp_path: P
     with pytest.raises(PackError, match=r"i\.gguf") as caught:
         read_imatrix(tmp_path / "i.gguf")
     assert caught.value.exit_code == ExitCode.INPUT
+
+
+def test_the_older_form_gives_the_same_means(tmp_path: Path) -> None:
+    sums = np.array([[2.0, 4.0, 8.0]], np.float32)
+    new = write_imatrix(tmp_path / "i.gguf", {"blk.0.ffn_up.weight": (sums, np.array([[2]]))})
+    old = tmp_path / "i.dat"
+    name, dataset = b"blk.0.ffn_up.weight", b"/home/someone/wiki.txt"
+    entry = struct.pack("<i", len(name)) + name + struct.pack("<ii", 4, 3) + (sums / 2 * 4).astype("<f4").tobytes()
+    old.write_bytes(struct.pack("<i", 1) + entry + struct.pack("<ii", 7, len(dataset)) + dataset)
+    found = read_imatrix(old)
+    assert np.array_equal(found.weights["blk.0.ffn_up.weight"], read_imatrix(new).weights["blk.0.ffn_up.weight"])
+    assert (found.chunks, found.dataset) == (7, "wiki.txt")
+    for size in range(len(old.read_bytes()) - 8 - len(dataset)):
+        old.with_suffix(".cut").write_bytes(old.read_bytes()[:size])
+        with pytest.raises(PackError, match=r"i\.cut"):
+            read_imatrix(old.with_suffix(".cut"))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1.0])
+def test_values_that_are_no_mean_squares_are_refused_with_their_entry(value: float, tmp_path: Path) -> None:
+    file = write_imatrix(tmp_path / "i.gguf", {"blk.0.ffn_up.weight": (np.array([[1.0, value]]), np.array([[4]]))})
+    with pytest.raises(PackError, match=r"'blk\.0\.ffn_up\.weight' has values") as caught:
+        read_imatrix(file)
+    assert caught.value.exit_code == ExitCode.INPUT
+
+
+def test_a_file_that_ends_early_is_refused(tmp_path: Path) -> None:
+    file = write_imatrix(tmp_path / "i.gguf", {"blk.0.ffn_up.weight": (np.ones((1, 512)), np.array([[4]]))})
+    file.write_bytes(file.read_bytes()[:-600])
+    with pytest.raises(PackError, match="only a part"):
+        read_imatrix(file)
+
+
+def test_a_matrix_of_another_model_is_told_by_its_layers(tmp_path: Path) -> None:
+    source = checkpoint(tmp_path / "ck", SHAPES["qwen2"])
+    file = write_imatrix(tmp_path / "i.gguf", {"blk.7.ffn_up.weight": (np.ones((1, 256)), np.array([[4]]))})
+    with pytest.raises(PackError, match=r"another model: it names 'blk\.7\.ffn_up\.weight'"):
+        build(source, tmp_path / "out.gguf", "Q4_K_M", imatrix=file)

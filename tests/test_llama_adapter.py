@@ -36,9 +36,11 @@ def test_asking_for_sizes_imports_no_engine_and_no_numpy() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_recipes_stand_best_first_and_need_nothing_that_is_not_there() -> None:
+def test_recipes_stand_best_first_and_those_that_need_importances_say_so() -> None:
     names = [recipe.weights for recipe in RUNTIME.recipes()]
-    assert names == [preset.name for preset in PRESETS.values() if not preset.imatrix]
+    assert names == list(PRESETS)
+    refused = [recipe.weights for recipe in RUNTIME.recipes() if RUNTIME.obstacle(SHAPES["qwen2"], recipe) is not None]
+    assert refused == [preset.name for preset in PRESETS.values() if preset.imatrix]
     assert {"F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "IQ4_XS", "Q3_K_S", "Q2_K"} <= set(names)
 
 
@@ -90,7 +92,7 @@ def test_what_cannot_be_built_is_said_in_a_sentence(shape: object, recipe: str, 
 
 def test_the_table_holds_every_text_variant_of_the_catalogue_in_every_preset() -> None:
     stored = json.loads(sizes.TABLE.read_text())
-    assert stored["presets"] == list(PRESETS)
+    assert stored["presets"] == sizes.COLUMNS
     for variant in catalog.load():
         if variant.shape and RUNTIME.obstacle(variant.shape, RUNTIME.recipe("Q4_K_M")) is None:
             assert sizes.key(variant.shape) in stored["shapes"], variant.repo_id

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from packager.cli.additions import addition_options, additions_from
 from packager.cli.options import Number, sustained_option, workload_from, workload_options
 from packager.cli.output import emit_json, emit_table, json_option, narrate
 from packager.errors import ExitCode, PackError
@@ -38,6 +39,7 @@ _ENFORCED = {"min_decode_tps": "decode", "max_ttft_ms": "ttft"}
 @click.option(
     "--package-version", "version", metavar="V", help="The package's own version, like 1.4.0; `verify --min-version` refuses older ones."
 )
+@addition_options
 @workload_options
 @json_option
 def command(
@@ -94,6 +96,7 @@ def command(
         version=version,
         here=here(),
         gate=gate,
+        additions=additions_from(flags),
         enforced=frozenset(rule for flag, rule in _ENFORCED.items() if flags.get(flag) is not None),
     )
     plan = replace(plan, sustained_s=sustained)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from packager.cli.additions import addition_options, additions_from
 from packager.cli.options import workload_from, workload_options
 from packager.cli.output import emit_json, json_option
 from packager.errors import ExitCode, usage
@@ -14,6 +15,7 @@ from packager.recipe import split_id
 if TYPE_CHECKING:
     from packager.cli.fit_tables import Answer
     from packager.device import Target
+    from packager.runtime import Runtime
     from packager.select import Miss
 
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 @click.option("--target", "targets", multiple=True, metavar="NAME|FILE.toml", help="The device; several give a matrix.")
 @click.option("--model", metavar="ID", help="Only this variant; without --target, on which targets it runs.")
 @click.option("--recipe", metavar="R", help="Only this recipe, for example gguf:Q4_K_M or gguf:Q4_K_M/kv_q8_0.")
+@addition_options
 @workload_options
 @click.option("--all", "show_all", is_flag=True, help="List every candidate, the rejected ones too.")
 @click.option("--steps", "show_steps", is_flag=True, help="The next variant down and up, and what each costs and gains.")
@@ -46,6 +49,7 @@ def command(
     """
     if not targets and model is None:
         raise usage("Neither a device nor a model is given.", "Write --target NAME (`qwen-pack targets` lists them) or --model ID.")
+    from packager.additions import applied
     from packager.cli import fit_tables
     from targets import registry
 
@@ -54,7 +58,7 @@ def command(
         split_id(recipe)
     single = len(targets) == 1
     found = [registry.target(name) for name in targets] or list(registry.targets())
-    wish = _Wish(flags, model, recipe, show_all, show_steps)
+    wish = _Wish(flags, model, recipe, show_all, show_steps, applied(registry.runtimes(), additions_from(flags), recipe))
     if single:
         answers = [_answer(found[0], wish)]
     else:
@@ -78,6 +82,7 @@ class _Wish(NamedTuple):
     recipe: str | None
     show_all: bool
     show_steps: bool
+    runtimes: tuple[Runtime, ...]
 
 
 def _answer(target: Target, wish: _Wish, with_misses: bool = True) -> Answer:
@@ -87,7 +92,7 @@ def _answer(target: Target, wish: _Wish, with_misses: bool = True) -> Answer:
     from packager.select import candidates, choose, nearest_misses, steps
     from targets import registry
 
-    workload, runtimes, named = workload_from(wish.flags, target), registry.runtimes(), wish.model is not None
+    workload, runtimes, named = workload_from(wish.flags, target), wish.runtimes, wish.model is not None
     variants = (catalog.find(wish.model),) if wish.model else catalog.load()
     found = candidates(target, workload, variants, runtimes, recipe=wish.recipe, named=named, every=wish.show_all or named)
     chosen = choose(found)

@@ -22,7 +22,7 @@ MOST_TOKENS = 2**24
 _MB = 10**6
 _MOST_MB = 64 * 10**6
 _FLAGS = (
-    *("use_case", "context", "prompt", "min_decode_tps", "max_ttft_ms", "max_artifact_mb", "max_memory_mb"),
+    *("use_case", "context", "prompt", "min_decode_tps", "max_ttft_ms", "max_artifact_mb", "max_file_size", "max_memory_mb"),
     *("min_score", "modality", "license", "prefer"),
 )
 
@@ -54,6 +54,22 @@ def sustained_option(command: _Command) -> _Command:
     option = click.option("--sustained", type=Number(0, 86400), default=0, metavar="SECONDS", help=help_text)
     decorated: _Command = option(command)
     return decorated
+
+
+class Size(_ParamType):
+    """A number of bytes as people write it."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The bytes; refused with a sentence otherwise (exit code 2)."""
+        from packager.errors import PackError
+        from packager.units import parse_bytes
+
+        try:
+            return value if isinstance(value, int) else parse_bytes(str(value))
+        except PackError as error:
+            self.fail(str(error), param, ctx)
 
 
 class Score(_ParamType):
@@ -123,6 +139,7 @@ _OPTIONS = (
     click.option("--min-decode-tps", type=Number(0, 1e6), help="Least tokens per second of an answer; 0 asks for none."),
     click.option("--max-ttft-ms", type=Number(1, 1e9), help="Longest wait for the first token, in milliseconds."),
     click.option("--max-artifact-mb", type=Number(1, _MOST_MB), help="Largest size of the model files, in MB (10^6 bytes)."),
+    click.option("--max-file-size", type=Size(), help="Largest single file of the model, e.g. 2G or 1500M; GGUF is split to stay below."),
     click.option("--max-memory-mb", type=Number(1, _MOST_MB), help="Most memory one model may take, in MB, below what the device has."),
     click.option("--min-score", type=Score(), multiple=True, help="BENCHMARK=SCORE, in place of the use case's floor; repeatable."),
     click.option(
@@ -154,6 +171,7 @@ def workload_from(flags: dict[str, Any], target: Target | None) -> Workload:
     given = {name: flags.get(name) for name in _FLAGS}
     fields: dict[str, Any] = {name: given[name] for name in ("use_case", "context", "prompt", "min_decode_tps", "max_ttft_ms", "prefer")}
     fields["max_artifact_bytes"] = None if given["max_artifact_mb"] is None else round(given["max_artifact_mb"] * _MB)
+    fields["max_file_bytes"] = given["max_file_size"]
     fields["max_memory_bytes"] = None if given["max_memory_mb"] is None else round(given["max_memory_mb"] * _MB)
     fields["min_scores"] = dict(given["min_score"]) if given["min_score"] else None
     fields["modality"] = tuple(given["modality"]) or None if given["modality"] else None

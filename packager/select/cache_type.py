@@ -76,6 +76,10 @@ class _WithCacheType:
         """As the runtime says."""
         return self._runtime.build_needs(shape, recipe)
 
+    def least_file_bytes(self, shape: Shape, recipe: Recipe) -> int:
+        """As the runtime says."""
+        return self._runtime.least_file_bytes(shape, recipe)
+
     def how_to_run(self, recipe: Recipe, workload: Mapping[str, Any]) -> str:
         """As the runtime says."""
         return self._runtime.how_to_run(recipe, dict(workload))

@@ -52,6 +52,7 @@ class _Size:
     decode_bytes: int = 0
     speed: Speed = AS_RATED
     split: Split | None = None
+    least_file: int = 0
 
 
 def candidates(
@@ -221,13 +222,14 @@ class _Judge:
         # The rate is that at the beginning of an answer: the typical prompt is in the cache, as the benchmark measures it.
         filled = min(prompt, context)
         device, artifact = self._target.device, runtime.artifact_bytes(shape, recipe)
+        least_file = 0 if self._workload.max_file_bytes is None else runtime.least_file_bytes(shape, recipe)
         # How engines compare is known of processors; the rates of a GPU or NPU are taken as its file has them.
         speed = runtime.speed(shape, recipe, device.isa) if device.runs_on == "cpu" else AS_RATED
         if splits(device) and isinstance(runtime, Offloads):
             split = best_split(runtime, shape, recipe, context, filled, device, rules.room(self._workload, self._available))
-            return _Size(None, artifact, split.device, split.device_read, speed, split)
+            return _Size(None, artifact, split.device, split.device_read, speed, split, least_file)
         footprint = runtime.footprint(shape, recipe, context)
-        return _Size(None, artifact, footprint, runtime.decode_bytes(shape, recipe, filled), speed)
+        return _Size(None, artifact, footprint, runtime.decode_bytes(shape, recipe, filled), speed, None, least_file)
 
     def _forecast(self, shape: Shape, size: _Size, way: _Way) -> Forecast:
         device = self._target.device
@@ -263,6 +265,7 @@ class _Judge:
             reasons = (
                 *reasons,
                 *rules.of_size(size.footprint, size.artifact, self._target.device, self._workload, self._available, size.split),
+                *rules.file_size(size.least_file, self._workload, way.runtime.name),
                 *rules.of_speed(forecast, self._workload),
             )
         return Candidate(

@@ -177,6 +177,13 @@ def artifact_size(artifact: int, workload: Workload) -> Iterator[Reason]:
         yield Reason("artifact", human_bytes(artifact), f"a limit of {human_bytes(limit)}", artifact, limit)
 
 
+def file_size(least: int, workload: Workload, runtime: str) -> Iterator[Reason]:
+    """The largest file must stay below the limit; what a runtime does not split counts as a whole."""
+    limit = workload.max_file_bytes
+    if limit is not None and least > limit:
+        yield Reason("file", f"one file of {human_bytes(least)}, as {runtime} writes it", f"a limit of {human_bytes(limit)}", least, limit)
+
+
 def decode(forecast: Forecast, workload: Workload) -> Iterator[Reason]:
     """Answers must come at the rate asked for."""
     floor = workload.min_decode_tps

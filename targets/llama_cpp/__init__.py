@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from packager.additions import Additions
 from packager.checkpoint.agreement import TEXT_TYPES
-from packager.errors import usage
+from packager.errors import PackError, usage
 from packager.forecast import Speed
 from packager.memory import Footprint, kv_cache_bytes
 from packager.names import did_you_mean
@@ -14,7 +15,7 @@ from packager.offload import Split
 from packager.recipe import Recipe
 from packager.runtime import BuildNeeds, Tools
 from packager.shape import Shape
-from targets.llama_cpp import how_to_run, layers, memory, offload, sizes, speed
+from targets.llama_cpp import how_to_run, importance, layers, memory, offload, sizes, speed
 from targets.llama_cpp.presets import DEFAULT_KV, KV_BITS, PRESETS, Preset, preset_of
 
 _BLOCK = 32
@@ -33,13 +34,20 @@ class LlamaCpp:
     session = "targets.llama_cpp.session:Session"
     context_in_artifact = False
 
+    def __init__(self, additions: Additions | None = None) -> None:
+        self.additions = additions or Additions()
+
+    def with_additions(self, additions: Additions) -> LlamaCpp:
+        """An adapter whose recipes carry them. Raises PackError: usage for a pattern or type that cannot be, bad input for a bad file."""
+        return LlamaCpp(importance.checked(additions))
+
     def recipes(self) -> Sequence[Recipe]:
-        """Every recipe with the default cache type, best quality first; those that need an importance matrix are left out."""
-        return [_recipe(preset) for preset in PRESETS.values() if not preset.imatrix]
+        """Every recipe with the default cache type, best quality first; those that need an importance matrix say so as an obstacle."""
+        return [self._recipe(preset) for preset in PRESETS.values()]
 
     def recipe(self, weights: str, kv: str | None = None) -> Recipe:
         """The recipe of that name. Raises PackError (usage) for an unknown one, naming the nearest."""
-        found = _recipe(preset_of(weights))
+        found = self._recipe(preset_of(weights))
         if kv is None or kv == DEFAULT_KV:
             return found
         if kv not in KV_BITS:
@@ -51,12 +59,17 @@ class LlamaCpp:
         if shape.model_type not in TEXT_TYPES:
             return f"The llama.cpp adapter builds text decoders of these types: {', '.join(TEXT_TYPES)}; this one is {shape.model_type!r}."
         preset = preset_of(recipe.weights)
-        if preset.imatrix:
-            return f"{preset.name} needs an importance matrix."
+        if preset.imatrix and not _weighed(recipe):
+            return "This recipe needs an importance matrix: give one with --imatrix, or a text to collect it from with --calibration."
         if preset.name not in ("F16", "BF16") and (shape.hidden % _BLOCK or shape.intermediate % _BLOCK):
             return f"{preset.name} keeps blocks of {_BLOCK}, which do not divide the rows of this shape."
         if recipe.kv != DEFAULT_KV and shape.head_dim % _BLOCK:
             return f"A {recipe.kv} cache keeps blocks of {_BLOCK}, which do not divide the head width {shape.head_dim}."
+        if recipe.settings.get("tensor_types"):
+            try:
+                _sizes(shape, recipe)
+            except PackError as error:
+                return error.message
         return None
 
     def tools(self, shape: Shape, recipe: Recipe) -> Tools:
@@ -65,16 +78,16 @@ class LlamaCpp:
 
     def artifact_bytes(self, shape: Shape, recipe: Recipe) -> int:
         """The weights to the byte; the header within the length of names and chat template."""
-        found = sizes.of(shape, preset_of(recipe.weights))
+        found = _sizes(shape, recipe)
         return found.data + found.table + sizes.vocabulary_bytes(shape)
 
     def footprint(self, shape: Shape, recipe: Recipe, context: int) -> Footprint:
         """Resident bytes with the whole context answered."""
-        return memory.footprint(shape, recipe, sizes.of(shape, preset_of(recipe.weights)), context)
+        return memory.footprint(shape, recipe, _sizes(shape, recipe), context)
 
     def decode_bytes(self, shape: Shape, recipe: Recipe, context: int) -> int:
         """Weights of one token, and the cache once."""
-        weights = sizes.of(shape, preset_of(recipe.weights)).read_per_token(shape)
+        weights = _sizes(shape, recipe).read_per_token(shape)
         return weights + kv_cache_bytes(shape, context, recipe.kv_bits)
 
     def speed(self, shape: Shape, recipe: Recipe, isa: str) -> Speed:
@@ -86,18 +99,35 @@ class LlamaCpp:
         return offload.split(shape, recipe, self._layers(shape, recipe), context, filled, gpu_layers)
 
     def _layers(self, shape: Shape, recipe: Recipe) -> layers.Layers:
-        preset = preset_of(recipe.weights)
-        return layers.of(shape, preset, sizes.of(shape, preset))
+        return layers.of(shape, preset_of(recipe.weights), _sizes(shape, recipe))
 
     def build_needs(self, shape: Shape, recipe: Recipe) -> BuildNeeds:
-        """A streaming pass: a few megabytes per thread, and the result itself."""
-        return BuildNeeds(memory.constants()["build"]["memory_bytes"], self.artifact_bytes(shape, recipe))
+        """A streaming pass: a few megabytes per thread, and the result itself; to collect importances, the model in 8 bits before that."""
+        needs = BuildNeeds(memory.constants()["build"]["memory_bytes"], self.artifact_bytes(shape, recipe))
+        if "calibration" not in recipe.settings:
+            return needs
+        model = LlamaCpp().recipe(importance.CALIBRATED_AS)
+        running = self.footprint(shape, model, importance.CHUNK_TOKENS).total
+        return BuildNeeds(max(needs.memory, running), needs.disk + self.artifact_bytes(shape, model))
+
+    def least_file_bytes(self, shape: Shape, recipe: Recipe) -> int:
+        """The smallest limit that files can be kept below, about: a tensor is never split, and the first file has the vocabulary."""
+        return sizes.largest_tensor(shape, _sizes(shape, recipe)) + sizes.vocabulary_bytes(shape)
 
     def how_to_run(self, recipe: Recipe, workload: dict[str, Any]) -> str:
         """Markdown with commands that need llama.cpp, Ollama or llama-cpp-python alone."""
         return how_to_run.how_to_run(recipe, workload)
 
+    def _recipe(self, preset: Preset) -> Recipe:
+        more: dict[str, Any] = {"settings": {"file_type": preset.file_type}, "grade": preset.grade}
+        found = Recipe("llama.cpp", "gguf", preset.name, DEFAULT_KV, KV_BITS[DEFAULT_KV], preset.summary, **more)
+        return importance.carried(found, self.additions) if self.additions else found
 
-def _recipe(preset: Preset) -> Recipe:
-    more: dict[str, Any] = {"settings": {"file_type": preset.file_type}, "grade": preset.grade}
-    return Recipe("llama.cpp", "gguf", preset.name, DEFAULT_KV, KV_BITS[DEFAULT_KV], preset.summary, **more)
+
+def _weighed(recipe: Recipe) -> bool:
+    """Whether the recipe carries an importance matrix, or the text for one."""
+    return "imatrix" in recipe.settings or "calibration" in recipe.settings
+
+
+def _sizes(shape: Shape, recipe: Recipe) -> sizes.Sizes:
+    return sizes.of(shape, preset_of(recipe.weights), _weighed(recipe), tuple(recipe.settings.get("tensor_types", {}).items()))

@@ -37,13 +37,20 @@ def encode(kv: Mapping[str, gguf.GGUFValue], tensors: Sequence[TypedTensor]) -> 
     for key, value in kv.items():
         out.append(_string(key) + struct.pack("<I", value.type))
         out.append(_value(value.value, value.type, value.sub_type))
-    for typed in tensors:
-        shape = typed.tensor.shape
-        out.append(_string(typed.tensor.name))
-        out.append(struct.pack(f"<I{len(shape)}Q", len(shape), *reversed(shape)))
-        out.append(struct.pack("<IQ", gguf.GGMLQuantizationType[typed.type], typed.offset))
+    out += map(_line, tensors)
     header = b"".join(out)
     return header.ljust(padded(len(header)), b"\0")
+
+
+def line_bytes(typed: TypedTensor) -> int:
+    """What a tensor takes in the header."""
+    return len(_line(typed))
+
+
+def _line(typed: TypedTensor) -> bytes:
+    shape = typed.tensor.shape
+    sizes = struct.pack(f"<I{len(shape)}Q", len(shape), *reversed(shape))
+    return _string(typed.tensor.name) + sizes + struct.pack("<IQ", gguf.GGMLQuantizationType[typed.type], typed.offset)
 
 
 def _value(value: Any, kind: gguf.GGUFValueType, sub: gguf.GGUFValueType | None) -> bytes:

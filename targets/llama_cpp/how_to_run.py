@@ -8,11 +8,19 @@ from packager.recipe import Recipe
 from targets.llama_cpp.presets import DEFAULT_KV
 
 MODEL = "model/model.gguf"
+MERGED = "merged.gguf"
 
 
 def how_to_run(recipe: Recipe, workload: dict[str, Any]) -> str:
     """Markdown with commands for llama-cli, llama-server, Ollama and Python."""
     context = int(workload["context"])
+    files = workload.get("files") or [MODEL]
+    # The engine finds the other parts by the name of the first.
+    model = next((file for file in files if file.endswith(".gguf")), MODEL)
+    parts = len([file for file in files if file.endswith(".gguf")]) > 1
+    merge = f"llama-gguf-split --merge {model} {MERGED}\n" if parts else ""
+    whole = MERGED if parts else model
+    reads = "which takes one file and reads" if parts else "which reads"
     quantized = recipe.kv != DEFAULT_KV
     cache = f" --cache-type-k {recipe.kv} --cache-type-v {recipe.kv}" if quantized else ""
     # Flash attention is what a quantized cache of values needs; without mmap repacked tensors are in memory once.
@@ -26,23 +34,23 @@ def how_to_run(recipe: Recipe, workload: dict[str, Any]) -> str:
     return f"""With [llama.cpp](https://github.com/ggml-org/llama.cpp), in a terminal:
 
 ```
-llama-cli --model {MODEL} {common}
+llama-cli --model {model} {common}
 ```
 
 as a server that speaks OpenAI's protocol, at http://127.0.0.1:8080/v1:
 
 ```
-llama-server --model {MODEL} {common} --jinja --port 8080
+llama-server --model {model} {common} --jinja --port 8080
 ```
 
 Threads: as many as the machine has physical cores, or fewer (`--threads N`): decoding is bound by memory. On a machine that others use,
 set `OMP_WAIT_POLICY=passive`.
 
-With [Ollama](https://ollama.com), which reads the chat template from the file (a server that runs already has to be started with the
+With [Ollama](https://ollama.com), {reads} the chat template from the file (a server that runs already has to be started with the
 variables in front):
 
 ```
-printf 'FROM ./{MODEL}\\nPARAMETER num_ctx {context}\\n{parameter}' > Modelfile
+{merge}printf 'FROM ./{whole}\\nPARAMETER num_ctx {context}\\n{parameter}' > Modelfile
 {environment}ollama create qwen-packed --file Modelfile
 {environment}ollama run qwen-packed
 ```
@@ -52,7 +60,7 @@ With Python, `pip install llama-cpp-python`:
 ```python
 import llama_cpp
 
-model = llama_cpp.Llama("{MODEL}", n_ctx={context}, n_batch=512, flash_attn=True{in_python}, verbose=False{constants})
+model = llama_cpp.Llama("{model}", n_ctx={context}, n_batch=512, flash_attn=True{in_python}, verbose=False{constants})
 answer = model.create_chat_completion([{{"role": "user", "content": "What is the capital of France?"}}], max_tokens=200)
 print(answer["choices"][0]["message"]["content"])
 ```

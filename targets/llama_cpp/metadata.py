@@ -7,6 +7,7 @@ converter but for the few in docs/measurements/gguf-build.md.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ _HUB = "https://huggingface.co"
 _SNAPSHOT = re.compile(r"models--(?P<owner>[^/]+?)--(?P<name>[^/]+)/snapshots/(?P<revision>[0-9a-f]{40})$")
 # Folders whose names say nothing: those of a build cache, and hashes.
 _MADE_UP = re.compile(r"out|checkpoint|snapshot|model|[0-9a-f]{12,}", re.IGNORECASE)
+_REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _SAMPLING = {
     "top_k": "sampling_top_k",
     "top_p": "sampling_top_p",
@@ -33,11 +35,22 @@ _SAMPLING = {
 """Key of generation_config.json -> field of gguf.Metadata."""
 
 
-def collect(source: Source, converter: Architecture, tensors: list[OutTensor], vocabulary: Vocabulary, file_type: str) -> KeyValues:
-    """Every key of the file. `file_type` is a member of gguf.LlamaFileType."""
+def collect(
+    source: Source,
+    converter: Architecture,
+    tensors: list[OutTensor],
+    vocabulary: Vocabulary,
+    file_type: str,
+    origin: Mapping[str, Any] | None = None,
+) -> KeyValues:
+    """Every key of the file. `file_type` is a member of gguf.LlamaFileType.
+
+    `origin` knows what a folder may not: `kind` (hub, local, dummy), `repo_id`, `revision` (a full commit), `license`, `license_name`.
+    What the model card says stands before it.
+    """
     writer = gguf.GGUFWriter(None, converter.gguf_name)
     writer.add_type(gguf.GGUFType.MODEL)
-    _origin(writer, source, tensors)
+    _origin(writer, source, tensors, origin or {})
     converter.describe(writer)
     _tokenizer(writer, vocabulary, source.chat_template)
     return close(writer, file_type)
@@ -57,28 +70,45 @@ def close(writer: gguf.GGUFWriter, file_type: str) -> KeyValues:
     return dict(writer.kv_data[0])
 
 
-def _origin(writer: gguf.GGUFWriter, source: Source, tensors: list[OutTensor]) -> None:
-    """`general.*`: name, size, licence and base model from the model card, the configuration and the folder's name."""
+def _origin(writer: gguf.GGUFWriter, source: Source, tensors: list[OutTensor], origin: Mapping[str, Any]) -> None:
+    """`general.*`: name, size, licence and base model from the model card, the configuration, the origin, and the folder's name."""
     total, shared, expert, count = _counts(tensors)
     config, folder = dict(source.config), source.folder
-    repository, revision = _repository(folder)
+    kind, planned = origin.get("kind"), origin.get("repo_id")
+    repository, revision = (planned, origin.get("revision")) if kind == "hub" else _repository(folder)
+    # A path that training left there is no repository, and nobody's business.
+    if not _REPOSITORY.fullmatch(str(config.get("_name_or_path", ""))):
+        config.pop("_name_or_path", None)
     name: Path | None = folder
-    if repository is not None:
-        config["_name_or_path"], name = repository, None
+    if repository is not None or kind == "dummy":
+        config["_name_or_path"], name = repository or planned, None
     elif _MADE_UP.fullmatch(folder.name):
         name = None
+    # The heuristic reads no more of the folder than its last name.
     meta: Any = gguf.Metadata.apply_metadata_heuristic(gguf.Metadata(), gguf.Metadata.load_model_card(folder), config, name, total)
     for key, field in _SAMPLING.items():
         if (value := source.generation_config.get(key)) is not None:
             setattr(meta, field, value)
     if meta.name is None:
         meta.name = f"{source.config.get('model_type')} {gguf.size_label(total, shared, expert, count)}"
+    if kind == "dummy":
+        meta.name, meta.description = (
+            f"{meta.name} (random weights)",
+            "Random weights in the true shape: it measures, its answers mean nothing.",
+        )
+    if meta.license is None and origin.get("license"):
+        meta.license, meta.license_name = origin["license"], origin.get("license_name")
+    if meta.author is None and repository is not None:
+        meta.author = repository.partition("/")[0]
+    if kind == "local" and repository is None and not meta.base_models and planned and not planned.startswith("local/"):
+        owner, _, base = planned.partition("/")
+        meta.base_models = [{"name": base.replace("-", " "), "organization": owner, "repo_url": f"{_HUB}/{planned}"}]
     if revision is not None:
         meta.source_url = f"{_HUB}/{repository}/tree/{revision}"
     if meta.size_label is None and total > 0:
         meta.size_label = gguf.size_label(total, shared, expert, count)
     repo_id = config.get("_name_or_path")
-    if meta.source_repo_url is None and isinstance(repo_id, str) and repo_id.count("/") == 1 and not Path(repo_id).is_absolute():
+    if meta.source_repo_url is None and repo_id and kind != "dummy":
         meta.source_repo_url = f"{_HUB}/{repo_id}"
     meta.set_gguf_meta_model(writer)
 

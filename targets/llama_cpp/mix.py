@@ -16,9 +16,11 @@ from typing import Any
 import gguf
 
 from packager.errors import bad_input, usage
+from packager.names import did_you_mean
 from targets.llama_cpp import header, kernels, library
+from targets.llama_cpp.imatrix import needs_imatrix
 from targets.llama_cpp.metadata import KeyValues
-from targets.llama_cpp.presets import PURE, Preset
+from targets.llama_cpp.presets import PURE, TENSOR_TYPES, Preset
 from targets.llama_cpp.tensors import OutTensor, padded, place
 
 Overrides = Mapping[str, str]
@@ -56,10 +58,13 @@ def tensor_types(
     if preset.imatrix and not imatrix:
         raise usage(
             f"{preset.name} needs an importance matrix.",
-            "Give one with the setting imatrix, or take Q2_K, Q3_K_S or IQ3_S, which work without.",
+            "Give one with --imatrix, a text with --calibration, or take Q2_K, Q3_K_S or IQ3_S, which work without.",
         )
     types = {tensor.name: stored_type(tensor, preset, dtype) for tensor in tensors}
     chosen = overridden(tensors, overrides or {})
+    for name, kind in chosen.items():
+        if not imatrix and needs_imatrix(name, kind):
+            raise usage(f"{name!r} needs an importance matrix to become {kind}.", "Give one with --imatrix, or a text with --calibration.")
     if preset.name not in PURE:
         if library.installed():
             types |= dry_run(network, tensors, types, preset, imatrix)
@@ -76,7 +81,8 @@ def overridden(tensors: Sequence[OutTensor], overrides: Overrides) -> dict[str, 
     chosen: dict[str, str] = {}
     for pattern, name in overrides.items():
         kind = name.upper()
-        kernels.type_id(kind)
+        if kind not in TENSOR_TYPES:
+            raise usage(f"A tensor cannot become {kind!r}.{did_you_mean(kind, TENSOR_TYPES)}", f"Known: {', '.join(TENSOR_TYPES)}.")
         try:
             expression = re.compile(pattern)
         except re.error as error:

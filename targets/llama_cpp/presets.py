@@ -61,6 +61,15 @@ PRESETS: dict[str, Preset] = {
 PURE = ("BF16", "F16", "Q8_0")
 """Presets that give every quantizable tensor the same type: no mix to ask the library for."""
 
+IMATRIX_DECIDES = ("IQ4_NL", "IQ4_XS", "Q4_0")
+"""Presets whose mix differs when there is an importance matrix, and that work without one too."""
+
+TENSOR_TYPES = (
+    *("F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K", "Q5_1", "Q5_0", "Q4_K", "Q4_1", "Q4_0", "IQ4_NL", "IQ4_XS"),
+    *("Q3_K", "IQ3_S", "IQ3_XXS", "Q2_K", "IQ2_S", "IQ2_XS", "IQ2_XXS"),
+)
+"""Types that a single tensor can be given: those that llama.cpp both quantizes to and computes with on every device."""
+
 KV_BITS: dict[str, float] = {"f16": 16.0, "q8_0": 8.5, "q4_0": 4.5}
 """Bits per element of the cache types; a block of 32 carries one half-precision scale."""
 

@@ -15,8 +15,11 @@ from typing import NamedTuple
 from packager.errors import usage
 from packager.files import write_atomically
 from packager.shape import Shape
-from targets.llama_cpp.presets import PRESETS, Preset
+from targets.llama_cpp.presets import IMATRIX_DECIDES, PRESETS, Preset
 
+WITH_IMATRIX = "+imatrix"
+COLUMNS = [*PRESETS, *(f"{name}{WITH_IMATRIX}" for name in IMATRIX_DECIDES)]
+"""What the table holds of every shape."""
 TABLE = Path(__file__).with_name("sizes.json")
 
 
@@ -69,10 +72,21 @@ def vocabulary_bytes(shape: Shape) -> int:
     return round(shape.vocab * _QWEN_BYTES / _QWEN_ROWS)
 
 
-def of(shape: Shape, preset: Preset) -> Sizes:
-    """The sizes of a shape. Raises PackError (usage) for one that only the missing library could tell."""
-    found = _table().get(key(shape), {}).get(preset.name)
-    return found if found is not None else _asked(shape, preset.name)
+def largest_tensor(shape: Shape, sizes: Sizes) -> int:
+    """Bytes of the largest tensor, about: a matrix of a vocabulary, or one of the three stacks of a layer's experts."""
+    # Of the three stacks of a layer the second projection may be in a higher type: up to half as much again.
+    stack = sizes.experts // (2 * shape.layers) if shape.experts else 0
+    return max(sizes.embedding, sizes.output, stack)
+
+
+def of(shape: Shape, preset: Preset, imatrix: bool = False, overrides: tuple[tuple[str, str], ...] = ()) -> Sizes:
+    """The sizes of a shape, with an importance matrix or types of single tensors where there are any.
+
+    Raises PackError (usage) for one that only the missing library could tell, and for an override that cannot be.
+    """
+    column = f"{preset.name}{WITH_IMATRIX}" if imatrix and preset.name in IMATRIX_DECIDES else preset.name
+    found = None if overrides else _table().get(key(shape), {}).get(column)
+    return found if found is not None else _asked(shape, preset.name, imatrix, overrides)
 
 
 @cache
@@ -85,7 +99,7 @@ def _table() -> dict[str, dict[str, Sizes]]:
 
 
 @cache
-def _asked(shape: Shape, name: str) -> Sizes:
+def _asked(shape: Shape, name: str, imatrix: bool, overrides: tuple[tuple[str, str], ...]) -> Sizes:
     # Late: the gguf package brings numpy, and the dry run the engine.
     from targets.llama_cpp import library
     from targets.llama_cpp.presets import PURE
@@ -95,10 +109,10 @@ def _asked(shape: Shape, name: str) -> Sizes:
             f"How large {name} gets for a shape that is not in the catalogue, only llama.cpp knows.",
             "Install it: pip install 'qwen-pack[llama-cpp]'.",
         )
-    return ask(shape, PRESETS[name])
+    return ask(shape, PRESETS[name], imatrix, overrides)
 
 
-def ask(shape: Shape, preset: Preset) -> Sizes:
+def ask(shape: Shape, preset: Preset, imatrix: bool = False, overrides: tuple[tuple[str, str], ...] = ()) -> Sizes:
     """The library's answer, by a dry run on a header made from the shape alone."""
     from packager.shape import tensors
     from targets.llama_cpp import header, kernels, metadata, mix
@@ -108,7 +122,7 @@ def ask(shape: Shape, preset: Preset) -> Sizes:
     converter = architecture(shape.to_config())
     planned = converter.tensors({spec.name: spec.shape for spec in tensors(shape)})
     network = metadata.network(converter, preset.file_type)
-    types = mix.tensor_types(network, planned, preset, "BF16", imatrix=preset.imatrix)
+    types = mix.tensor_types(network, planned, preset, "BF16", dict(overrides), imatrix=imatrix or preset.imatrix)
     sums = {"embedding": 0, "output": 0, "experts": 0, "rest": 0}
     typed = list(place(planned, types, kernels.row_bytes))
     for entry in typed:
@@ -129,12 +143,12 @@ def main() -> int:
         shape = variant.shape
         if shape is None or shape.model_type not in MODEL_TYPES or key(shape) in shapes:
             continue
-        found = [ask(shape, preset) for preset in PRESETS.values()]
+        found = [ask(shape, PRESETS[name.removesuffix(WITH_IMATRIX)], name.endswith(WITH_IMATRIX)) for name in COLUMNS]
         shapes[key(shape)] = {"table": found[0].table, "sizes": [list(sizes[:4]) for sizes in found]}
         print(f"{variant.repo_id}: {found[0].data / 1e9:.2f} GB to {found[-1].data / 1e9:.2f} GB", file=sys.stderr)
     rows = ",\n".join(f"{json.dumps(name)}: {json.dumps(entry, separators=(',', ':'))}" for name, entry in shapes.items())
     source = f"dry run of llama_model_quantize, llama-cpp-python {library.version()}; written by python -m targets.llama_cpp.sizes"
-    text = f'{{"source": {json.dumps(source)},\n"presets": {json.dumps(list(PRESETS))},\n"shapes": {{\n{rows}\n}}}}\n'
+    text = f'{{"source": {json.dumps(source)},\n"presets": {json.dumps(COLUMNS)},\n"shapes": {{\n{rows}\n}}}}\n'
     write_atomically(TABLE, text.encode())
     return 0
 

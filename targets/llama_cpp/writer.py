@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from packager.checkpoint import TensorInfo
 from packager.errors import PackError, bad_input
 from packager.runtime import Report
 from targets.llama_cpp.kernels import ITEM, Bytes, Floats, Kernels
-from targets.llama_cpp.tensors import TypedTensor, padded
+from targets.llama_cpp.shards import Shard
+from targets.llama_cpp.tensors import TypedTensor
 
 BLOCK_ELEMENTS = 1 << 18
 """Elements converted at once: 1 MiB as float32, which stays in a core's second-level cache."""
@@ -32,52 +34,56 @@ Imatrix = Mapping[str, Floats]
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """`rows` rows of one tensor, found at `read_at` of the source and put to `write_at` of the file."""
+    """`rows` rows of one tensor, found at `read_at` of the source and put to `write_at` of the file with that descriptor."""
 
     typed: TypedTensor
     source: TensorInfo
     read_at: int
     rows: int
+    file: int
     write_at: int
     matrix: int
 
 
 def write_gguf(
-    path: Path,
-    head: bytes,
-    typed: Sequence[TypedTensor],
+    shards: Sequence[Shard],
     sources: Mapping[str, TensorInfo],
     kernels: Kernels,
     threads: int,
     report: Report,
     imatrix: Imatrix | None = None,
 ) -> None:
-    """Write the GGUF under a temporary name, flush it to the disk, then give it its name; on failure nothing stays.
+    """Write every file under a temporary name, flush it to the disk, then give it its name; on failure nothing stays.
 
     Raises PackError (bad input) naming a tensor that holds NaN or infinity.
     """
-    temporary = path.with_name(f".{path.name}.part")
-    size = len(head) + (padded(typed[-1].offset + typed[-1].nbytes) if typed else 0)
+    temporary = [shard.path.with_name(f".{shard.path.name}.part") for shard in shards]
+    finished: list[Path] = []
     try:
-        with temporary.open("wb", buffering=0) as file, _Readers() as readers:
-            os.pwrite(file.fileno(), head, 0)
-            file.truncate(size)
-            total = sum(entry.nbytes for entry in typed)
-            blocks = _blocks(typed, sources, len(head))
-            _Pass(blocks, file.fileno(), readers, kernels, report, total, imatrix or {}).run(threads)
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _flush_folder(path.parent)
+        with contextlib.ExitStack() as files, _Readers() as readers:
+            opened = [files.enter_context(path.open("wb", buffering=0)) for path in temporary]
+            for file, shard in zip(opened, shards, strict=True):
+                os.pwrite(file.fileno(), shard.head, 0)
+                file.truncate(shard.size)
+            total = sum(entry.nbytes for shard in shards for entry in shard.typed)
+            blocks = chain.from_iterable(_blocks(shard, file.fileno(), sources) for file, shard in zip(opened, shards, strict=True))
+            _Pass(blocks, readers, kernels, report, total, imatrix or {}).run(threads)
+            for file in opened:
+                os.fsync(file.fileno())
+        for path, shard in zip(temporary, shards, strict=True):
+            finished.append(path.replace(shard.path))
+        _flush_folder(shards[0].path.parent)
     except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
+        for path in (*temporary, *finished):
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()
         raise
 
 
-def _blocks(typed: Sequence[TypedTensor], sources: Mapping[str, TensorInfo], start: int) -> Iterator[_Block]:
-    """The work in file order. A block never spans two parts or two matrices."""
-    for entry in typed:
-        tensor = entry.tensor
+def _blocks(shard: Shard, file: int, sources: Mapping[str, TensorInfo]) -> Iterator[_Block]:
+    """The work of one file in its order. A block never spans two parts or two matrices."""
+    for entry in shard.typed:
+        tensor, start = entry.tensor, len(shard.head) + entry.offset
         row = 0
         limit = max(1, BLOCK_ELEMENTS // tensor.columns)
         for part in tensor.parts:
@@ -88,7 +94,7 @@ def _blocks(typed: Sequence[TypedTensor], sources: Mapping[str, TensorInfo], sta
                 matrix, inside = divmod(row, tensor.matrix_rows)
                 rows = min(limit, part.rows - done, tensor.matrix_rows - inside)
                 read_at = source.offset + (part.first + done) * row_size
-                yield _Block(entry, source, read_at, rows, start + entry.offset + row * entry.row_bytes, matrix)
+                yield _Block(entry, source, read_at, rows, file, start + row * entry.row_bytes, matrix)
                 done += rows
                 row += rows
 
@@ -124,10 +130,8 @@ class _Readers:
 class _Pass:
     """The threads and what they share."""
 
-    def __init__(
-        self, blocks: Iterator[_Block], file: int, readers: _Readers, kernels: Kernels, report: Report, total: int, imatrix: Imatrix
-    ) -> None:
-        self._blocks, self._file, self._readers, self._kernels = blocks, file, readers, kernels
+    def __init__(self, blocks: Iterator[_Block], readers: _Readers, kernels: Kernels, report: Report, total: int, imatrix: Imatrix) -> None:
+        self._blocks, self._readers, self._kernels = blocks, readers, kernels
         self._report, self._total, self._imatrix = report, total, imatrix
         self._lock = threading.Lock()
         self._done = 0
@@ -181,7 +185,7 @@ class _Pass:
                     f"The tensor {block.source.name!r} holds values above 65504, which half precision cannot.",
                     "Take BF16 or Q8_0 instead of F16.",
                 )
-        _write(self._file, out, block.write_at)
+        _write(block.file, out, block.write_at)
         return out.nbytes
 
     def _weights(self, block: _Block) -> Floats | None:

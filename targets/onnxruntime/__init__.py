@@ -73,6 +73,10 @@ class OnnxRuntime:
         disk = self.artifact_bytes(shape, recipe) + 2 * shape.parameters()
         return BuildNeeds(data.costs().build_memory(shape, data.settings_of(recipe)), disk)
 
+    def least_file_bytes(self, shape: Shape, recipe: Recipe) -> int:
+        """All weights are one file."""
+        return self.artifact_bytes(shape, recipe)
+
     def how_to_run(self, recipe: Recipe, workload: Mapping[str, Any]) -> str:
         """Markdown with commands that need onnxruntime-genai alone."""
         return how_to_run(data.settings_of(recipe).provider, workload)

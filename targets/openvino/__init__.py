@@ -96,6 +96,10 @@ class OpenVino:
         between = checkpoint if shape.model_type not in data.LIGHT else 2 * artifact if data.blocks(recipe) else 0
         return BuildNeeds(data.costs().build_memory(shape, recipe, artifact), artifact + between)
 
+    def least_file_bytes(self, shape: Shape, recipe: Recipe) -> int:
+        """All weights are one file."""
+        return self.artifact_bytes(shape, recipe)
+
     def how_to_run(self, recipe: Recipe, workload: Mapping[str, Any]) -> str:
         """Markdown with commands that need openvino-genai alone."""
         return f"""With Python, `pip install openvino-genai`:
