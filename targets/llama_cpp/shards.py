@@ -73,11 +73,12 @@ def shards(path: Path, keys: KeyValues, typed: Sequence[TypedTensor], limit: int
 
 def _keys(keys: KeyValues, number: int, count: int, tensors: int) -> KeyValues:
     kind = gguf.GGUFValueType
+    # In the order in which llama-gguf-split leaves them, so that files split at the same tensors are the same.
     return {
         **keys,
         gguf.Keys.Split.LLM_KV_SPLIT_NO: gguf.GGUFValue(number, kind.UINT16),
-        gguf.Keys.Split.LLM_KV_SPLIT_COUNT: gguf.GGUFValue(count, kind.UINT16),
         gguf.Keys.Split.LLM_KV_SPLIT_TENSORS_COUNT: gguf.GGUFValue(tensors, kind.INT32),
+        gguf.Keys.Split.LLM_KV_SPLIT_COUNT: gguf.GGUFValue(count, kind.UINT16),
     }
 
 
