@@ -12,13 +12,14 @@ from collections.abc import Mapping
 from typing import Any
 
 _INPUTS = ("version", "target", "workload", "variant", "source", "recipe", "runtime")
-_TEMPLATE = "chat_template.jinja"
+MODEL_FOLDER = "model/"
+TEMPLATE = "chat_template.jinja"
 _LICENCES = ("LICENSE", "NOTICE")
 
 
 def content(path: str) -> bool:
     """Whether a file of a package follows from its inputs alone."""
-    return path.startswith("model/") or path == _TEMPLATE or ("/" not in path and path.upper().startswith(_LICENCES))
+    return path.startswith(MODEL_FOLDER) or path == TEMPLATE or ("/" not in path and path.upper().startswith(_LICENCES))
 
 
 def content_sha256(data: Mapping[str, Any]) -> str:

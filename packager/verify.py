@@ -13,7 +13,9 @@ from packager import manifest
 from packager.errors import PackError
 from packager.files import sha256
 
-Kind = Literal["changed", "missing", "additional", "renamed", "link", "special", "mode", "signature", "version"]
+Found = Literal["changed", "missing", "additional", "renamed", "link", "special", "mode", "signature", "version"]
+Kind = Found | Literal["source", "recipe", "rebuilt"]
+"""What a comparison with the manifest finds, and what a rebuild does."""
 
 
 @dataclass(frozen=True, slots=True)

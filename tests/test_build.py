@@ -136,6 +136,14 @@ def test_a_build_elsewhere_with_another_mask_zone_language_and_on_one_core_gives
     assert one["content_sha256"] == other["content_sha256"]
 
 
+def test_a_rebuild_of_the_package_gives_its_files_again(built: tuple[Path, Path], checkpoint: Path, tmp_path: Path) -> None:
+    source = shutil.copytree(checkpoint, tmp_path / "another name")
+    run = command("verify", str(built[0]), "--rebuild", "--weights", str(source), cache=tmp_path / "cache")
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "a rebuild gives the same" in run.stdout
+    assert not list((tmp_path / "cache").glob("work/*")) and not (tmp_path / "cache" / "stages").exists()
+
+
 def test_a_measurement_that_was_noisy_is_made_again_by_the_same_build_and_goes_into_the_package(
     built: tuple[Path, Path], package: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from packager.cli.output import emit_json, json_option, narrate, printable
 from packager.errors import ExitCode, usage
+
+if TYPE_CHECKING:
+    from packager.rebuild import Rebuilt
 
 
 @click.command("verify")
@@ -23,14 +27,26 @@ from packager.errors import ExitCode, usage
 )
 @click.option("--signature", type=click.Path(path_type=Path), metavar="FILE", help="The detached signature; PACKAGE.sig by default.")
 @click.option("--min-version", metavar="V", help="Refuse an older package, however well it is signed.")
+@click.option("--rebuild", "again", is_flag=True, help="Build the artifact again from the recorded source and recipe, and compare.")
+@click.option("--weights", type=click.Path(path_type=Path), metavar="DIR", help="With --rebuild: the folder of the checkpoint.")
 @json_option
 def command(
-    package: Path, key: Path | None, chain: tuple[Path, ...], signature: Path | None, min_version: str | None, as_json: bool
+    package: Path,
+    key: Path | None,
+    chain: tuple[Path, ...],
+    signature: Path | None,
+    min_version: str | None,
+    again: bool,
+    weights: Path | None,
+    as_json: bool,
 ) -> int:
     """Check PACKAGE against its manifest, byte by byte.
 
     Finds a flipped byte, a missing, renamed or additional file, a link. With --key or --certificate-chain also whatever
     was not signed, and files that can be run or written by all. Exit code 6 when there is any.
+
+    --rebuild fetches the weights again from where they came from (or takes --weights), converts them in a temporary folder, and
+    compares every file of the model. The package is only read.
     """
     from packager import manifest
     from packager.shipping.signature import ENDING, check, trusted
@@ -44,6 +60,11 @@ def command(
         findings = verify(package)
     else:
         findings = check(package, signature or package.with_name(f"{package.name}{ENDING}"), trust, min_version)
+    if weights is not None and not again:
+        raise usage("--weights is for a rebuild.", "Add --rebuild, or leave it out.")
+    rebuilt = _rebuild(package, weights) if again and not findings else None
+    if rebuilt is not None:
+        findings = list(rebuilt.findings)
     known = manifest.read(package)
     size = sum(entry.size for entry in known.files)
     if as_json:
@@ -58,12 +79,26 @@ def command(
                 "bytes": size,
                 "findings": rows,
                 "signed": trust is not None and not findings,
+                "content_sha256": known.data.get("content_sha256"),
+                "rebuilt": None if rebuilt is None else rebuilt.as_dict(),
             },
         )
     elif findings:
         for finding in findings:
             click.echo(printable(f"{finding.kind}: {finding.path} {finding.message}"))
-        narrate(f"{package} is not what its manifest says: {len(findings)} finding{'s' if len(findings) > 1 else ''}.")
+        count = f"{len(findings)} finding{'s' if len(findings) > 1 else ''}"
+        narrate(f"{package} is not what {'a rebuild gives' if rebuilt else 'its manifest says'}: {count}.")
+        for name, (then, now) in (rebuilt.tools if rebuilt else {}).items():
+            narrate(printable(f"It was built with {name} {then or 'unknown'}; here it is {now or 'missing'}."))
     else:
-        click.echo(f"{known.name}: {len(known.files)} files, {human_bytes(size)}, all as the manifest says{', signed' if trust else ''}.")
+        ending = f"{', signed' if trust else ''}{'; a rebuild gives the same' if rebuilt else ''}"
+        click.echo(f"{known.name}: {len(known.files)} files, {human_bytes(size)}, all as the manifest says{ending}.")
     return ExitCode.INPUT if findings else ExitCode.DONE
+
+
+def _rebuild(package: Path, weights: Path | None) -> Rebuilt:
+    from packager.cli.progress import follow
+    from packager.rebuild import rebuild
+    from targets import registry
+
+    return follow(rebuild(package, registry.runtimes(), weights))

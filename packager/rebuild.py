@@ -1,0 +1,200 @@
+"""Build the artifact of a package again, from what its manifest says of source and recipe, and compare.
+
+Nothing is taken from the build cache and nothing put there. The package is only read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from packager import __version__, catalog, manifest, sources
+from packager.cache import BuildCache, key_of
+from packager.checkpoint import Checkpoint
+from packager.errors import no_room, usage
+from packager.events import Event
+from packager.files import free_bytes, regular_files, sha256
+from packager.manifest import FileEntry, Manifest
+from packager.pipeline import run_alone
+from packager.plan import installed, missing_engine
+from packager.reproducible import MODEL_FOLDER, TEMPLATE
+from packager.runtime import Runtime
+from packager.shape import Shape
+from packager.sources import Source
+from packager.stages import Job
+from packager.units import human_bytes
+from packager.verify import Finding
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """Every difference between a package and what its inputs give here, and the tools that are another version here."""
+
+    findings: tuple[Finding, ...]
+    tools: dict[str, tuple[str | None, str | None]]
+    """Distribution -> version in the manifest, version here."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON form."""
+        return {
+            "findings": [finding.as_dict() for finding in self.findings],
+            "tools": {name: {"manifest": then, "here": now} for name, (then, now) in self.tools.items()},
+        }
+
+
+def rebuild(
+    package: Path, runtimes: Sequence[Runtime], weights: Path | None = None, cache: BuildCache | None = None
+) -> Generator[Event, None, Rebuilt]:
+    """Fetch and convert again in a temporary folder; yield events, return what differs.
+
+    `weights` is the checkpoint's folder; without it the weights come from where they came from. Raises PackError: 2 where the
+    runtime, its engine or the weights are not here; 5 where the hub does not answer; 7 where disk does not suffice.
+    """
+    known = manifest.read(package)
+    runtime = _runtime(known, runtimes)
+    source, shape = _source(known, weights)
+    recorded = known.data["recipe"]
+    recipe = runtime.recipe(recorded["id"].split("/")[0].partition(":")[2], None if recorded.get("default_kv", True) else recorded["kv"])
+    problem = missing_engine(runtime, runtime.tools(shape, recipe))
+    if problem:
+        raise problem
+    tools = _tools(known)
+    fields = json.loads(json.dumps(asdict(recipe)))
+    other = sorted(key for key, value in fields.items() if key != "summary" and recorded.get(key) != value)
+    if other:
+        return Rebuilt((Finding(recipe.id, "recipe", f"has other {other[0]} in this version of qwen-pack"),), tools)
+    with _folder(cache or BuildCache(), source, shape, runtime.build_needs(shape, recipe).disk) as work:
+        fetch, arguments = sources.job(source, shape)
+        log = work / "log"
+        fetched = (yield from run_alone(Job("fetch", fetch, {**arguments, "out": str(work / "checkpoint")}), log)).value
+        different = _sources(known.data["source"].get("files") or [], fetched["files"])
+        if different:
+            return Rebuilt(tuple(different), tools)
+        checkpoint = _called(Path(fetched["folder"]), known, work)
+        inputs = {"origin": _origin(known), "checkpoint_key": key_of(fetched["files"])}
+        job = Job(
+            "convert",
+            runtime.build_job,
+            {
+                "checkpoint": str(checkpoint),
+                "recipe": {**fields, "inputs": inputs},
+                "workload": known.data.get("workload") or {},
+                "out": str(work / "out"),
+            },
+        )
+        yield from run_alone(job, log)
+        return Rebuilt(tuple(_differences(known, checkpoint, work / "out")), tools)
+
+
+def _runtime(known: Manifest, runtimes: Sequence[Runtime]) -> Runtime:
+    name = known.data["runtime"]["name"]
+    for runtime in runtimes:
+        if runtime.name == name:
+            return runtime
+    raise usage(f"{known.name} was built with the runtime {name!r}, which is not known here.", "Install the plug-in that brings it.")
+
+
+def _source(known: Manifest, weights: Path | None) -> tuple[Source, Shape]:
+    """Where the weights come from this time, and the shape they should have."""
+    repo_id, kind = known.data["variant"]["repo_id"], known.data["source"]["kind"]
+    if weights is not None:
+        source = sources.parse(str(weights), repo_id)
+        return source, Checkpoint.open(Path(source.location)).shape
+    if kind == "local":
+        folder = known.data["source"].get("location")
+        raise usage(f"The weights came from a folder called {folder!r}.", "Name that folder with --weights.")
+    shape = catalog.find(repo_id).shape
+    if shape is None:
+        raise usage(f"The shape of {repo_id} is not known here.", "Name a folder with the checkpoint with --weights.")
+    if kind == "dummy":
+        return sources.parse("dummy", repo_id), shape
+    return sources.parse("hub", repo_id, known.data["variant"].get("revision")), shape
+
+
+def _origin(known: Manifest) -> dict[str, Any]:
+    """What the build knew of the origin, see stages.convert; the catalogue has what the manifest has not."""
+    variant = known.data["variant"]
+    found = next((row for row in catalog.load() if row.repo_id == variant["repo_id"]), None)
+    return {
+        "kind": known.data["source"]["kind"],
+        "repo_id": variant["repo_id"],
+        "revision": variant.get("revision"),
+        "license": variant.get("license"),
+        "license_name": found.license_name if found else None,
+    }
+
+
+@contextmanager
+def _folder(cache: BuildCache, source: Source, shape: Shape, artifact: int) -> Iterator[Path]:
+    """A temporary folder with room for weights and artifact."""
+    needed = sources.bytes_needed(source, shape) + artifact
+    free = free_bytes(cache.root)
+    if free < needed:
+        raise no_room(
+            f"The rebuild needs {human_bytes(needed)} of disk below {cache.root} and {human_bytes(free)} are free.",
+            "Free some space, or choose another place with QWEN_PACK_CACHE.",
+        )
+    with cache.work_folder() as work:
+        yield work
+
+
+def _called(checkpoint: Path, known: Manifest, work: Path) -> Path:
+    """The checkpoint under the name that its folder had: where nothing else names a model, that does."""
+    name = str(known.data["source"].get("location") or "")
+    if known.data["source"]["kind"] != "local" or "/" in name or not manifest.safe_path(name) or name == checkpoint.name:
+        return checkpoint
+    link = work / "named" / name
+    link.parent.mkdir()
+    link.symlink_to(checkpoint.absolute(), target_is_directory=True)
+    return link
+
+
+def _tools(known: Manifest) -> dict[str, tuple[str | None, str | None]]:
+    """Distributions of the manifest that are not the same version here."""
+    here = {"qwen-pack": __version__, "python": platform.python_version()}
+    recorded = {name: version for name, version in (known.data.get("tools") or {}).items() if name}
+    rows = {name: (version, here[name] if name in here else installed(name)) for name, version in recorded.items()}
+    return {name: pair for name, pair in rows.items() if pair[0] != pair[1]}
+
+
+def _sources(recorded: list[dict[str, Any]], found: list[dict[str, Any]]) -> list[Finding]:
+    """Files of the checkpoint that are not those that the package was built from."""
+    before = {row["path"]: (row["size"], row["sha256"]) for row in recorded}
+    now = {row["path"]: (row["size"], row["sha256"]) for row in found}
+    rows = []
+    for path in sorted(before.keys() | now.keys()):
+        if path not in now:
+            rows.append(Finding(path, "source", "is missing among the weights"))
+        elif path not in before:
+            rows.append(Finding(path, "source", "stands among the weights and did not when the package was built"))
+        elif before[path] != now[path]:
+            rows.append(Finding(path, "source", "is another file among the weights than when the package was built"))
+    return rows
+
+
+def _differences(known: Manifest, checkpoint: Path, out: Path) -> Iterator[Finding]:
+    """The package's files that follow from its inputs, beside what these gave now."""
+    recorded = {entry.path: entry for entry in known.files if entry.path.startswith(MODEL_FOLDER) or entry.path == TEMPLATE}
+    made: dict[str, FileEntry] = {}
+    for path in regular_files(out):
+        name = f"{MODEL_FOLDER}{path.relative_to(out).as_posix()}"
+        made[name] = FileEntry(name, path.stat().st_size, sha256(path))
+    text = Checkpoint.open(checkpoint).chat_template
+    if text is not None:
+        data = text.encode()
+        made[TEMPLATE] = FileEntry(TEMPLATE, len(data), hashlib.sha256(data).hexdigest())
+    for name in sorted(recorded.keys() | made.keys()):
+        if name not in made:
+            yield Finding(name, "rebuilt", "does not come out of a rebuild")
+        elif name not in recorded:
+            yield Finding(name, "rebuilt", "comes out of a rebuild and is not in the package")
+        elif made[name].size != recorded[name].size:
+            yield Finding(name, "rebuilt", f"comes out of a rebuild with {made[name].size} bytes instead of {recorded[name].size}")
+        elif made[name] != recorded[name]:
+            yield Finding(name, "rebuilt", "comes out of a rebuild with another sha256")

@@ -1,0 +1,167 @@
+"""`verify --rebuild`: the artifact is built again from what the manifest says, and every file of the model compared."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from packager import manifest
+from packager.cli import main
+from packager.errors import ExitCode
+from packager.process import run_job
+from tests.make_checkpoint import write_tiny
+from tests.test_shipping_archive import finish, tree
+
+pytestmark = pytest.mark.engine
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny(tmp_path_factory.mktemp("rebuild") / "Tiny-0.1B")
+
+
+@pytest.fixture(scope="module")
+def built(checkpoint: Path) -> Path:
+    """A package with what the build puts into one, but for the benchmark."""
+    from targets.llama_cpp import LlamaCpp
+
+    folder = checkpoint.parent / "package"
+    recipe = LlamaCpp().recipe("Q4_K_M")
+    fields = json.loads(json.dumps({**asdict(recipe), "id": recipe.id}))
+    origin = {"kind": "local", "repo_id": "local/Tiny-0.1B", "revision": None, "license": None, "license_name": None}
+    arguments = {
+        "checkpoint": str(checkpoint),
+        "recipe": {**fields, "inputs": {"origin": origin}},
+        "workload": {"context": 256},
+        "out": str(folder / "model"),
+    }
+    finish(run_job(LlamaCpp.build_job, arguments, checkpoint.parent / "log"))
+    (folder / "chat_template.jinja").write_text(json.loads((checkpoint / "tokenizer_config.json").read_text())["chat_template"])
+    (folder / "README.md").write_text("# figures\n")
+    describe(folder, fields, [entry(path, checkpoint) for path in sorted(checkpoint.iterdir())])
+    return folder
+
+
+def entry(path: Path, below: Path) -> dict[str, Any]:
+    data = path.read_bytes()
+    return {"path": path.relative_to(below).as_posix(), "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def describe(folder: Path, recipe: dict[str, Any], sources: list[dict[str, Any]], **more: Any) -> None:
+    files = [entry(path, folder) for path in sorted(folder.rglob("*")) if path.is_file() and path.name != manifest.NAME]
+    data = {
+        "schema": manifest.SCHEMA,
+        "name": "tiny",
+        "files": files,
+        "runtime": {"name": "llama.cpp", "version": "1"},
+        "recipe": recipe,
+        "variant": {"repo_id": "local/Tiny-0.1B"},
+        "source": {"kind": "local", "location": "Tiny-0.1B", "files": sources},
+        "workload": {"context": 256},
+        "tools": {"gguf": "0.0.1"},
+    }
+    manifest.write(folder, {**data, **more})
+
+
+@pytest.fixture
+def package(built: Path, tmp_path: Path) -> Path:
+    """A copy that a test may change."""
+    return Path(shutil.copytree(built, tmp_path / "package"))
+
+
+def changed(package: Path, **fields: Any) -> None:
+    """Another manifest, sealed again."""
+    data = json.loads((package / manifest.NAME).read_text())
+    manifest.write(package, {**data, **fields})
+
+
+def verify(package: Path, capsys: pytest.CaptureFixture[str], *flags: str) -> tuple[int, dict[str, Any], str]:
+    capsys.readouterr()
+    code = main(["verify", str(package), "--rebuild", "--json", *flags])
+    said = capsys.readouterr()
+    return code, json.loads(said.out) if said.out else {}, said.err
+
+
+def test_the_same_weights_give_the_same_files_from_a_folder_of_any_name(
+    package: Path, checkpoint: Path, tmp_path: Path, own_cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = tree(package)
+    moved = shutil.copytree(checkpoint, tmp_path / "weights")
+    code, answer, _ = verify(package, capsys, "--weights", str(moved))
+    assert (code, answer["ok"], answer["rebuilt"]["findings"]) == (ExitCode.DONE, True, [])
+    assert tree(package) == before
+    assert not list(own_cache.rglob("*.gguf"))
+    assert main(["verify", str(package), "--rebuild", "--weights", str(moved)]) == ExitCode.DONE
+    assert "a rebuild gives the same" in capsys.readouterr().out
+
+
+def test_a_model_that_does_not_come_out_of_its_source_is_found_and_the_tools_that_differ_are_named(
+    package: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = bytearray((package / "model/model.gguf").read_bytes())
+    data[-40] ^= 1
+    (package / "model/model.gguf").write_bytes(data)
+    (package / "model/more.bin").write_bytes(b"")
+    (package / "chat_template.jinja").write_text("short")
+    described = json.loads((package / manifest.NAME).read_text())
+    describe(package, described["recipe"], described["source"]["files"])
+    code, answer, _ = verify(package, capsys, "--weights", str(checkpoint))
+    assert (code, answer["ok"]) == (ExitCode.INPUT, False)
+    found = {row["path"]: (row["kind"], row["message"]) for row in answer["findings"]}
+    assert found["model/model.gguf"] == ("rebuilt", "comes out of a rebuild with another sha256")
+    assert found["model/more.bin"] == ("rebuilt", "does not come out of a rebuild")
+    assert found["chat_template.jinja"][1].endswith(f"bytes instead of {len('short')}")
+    assert answer["rebuilt"]["tools"]["gguf"]["manifest"] == "0.0.1"
+    assert main(["verify", str(package), "--rebuild", "--weights", str(checkpoint)]) == ExitCode.INPUT
+    said = capsys.readouterr()
+    assert len(said.out.splitlines()) == 3
+    assert "not what a rebuild gives: 3 findings" in said.err and "built with gguf 0.0.1" in said.err
+
+
+def test_other_weights_are_named_and_not_built(package: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = Path(shutil.copytree(checkpoint, tmp_path / "Tiny-0.1B"))
+    (other / "generation_config.json").unlink()
+    (other / "config.json").write_text((other / "config.json").read_text() + " ")
+    (other / "merges.txt").write_text("")
+    code, answer, said = verify(package, capsys, "--weights", str(other))
+    assert code == ExitCode.INPUT
+    assert {(row["path"], row["kind"]) for row in answer["findings"]} >= {("config.json", "source"), ("generation_config.json", "source")}
+    assert "Convert" not in said
+
+
+def test_a_package_that_is_damaged_is_not_built_again(package: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (package / "README.md").write_text("other")
+    code, answer, said = verify(package, capsys, "--weights", str(checkpoint))
+    assert code == ExitCode.INPUT
+    assert [row["path"] for row in answer["findings"]] == ["README.md"] and answer["rebuilt"] is None
+    assert "Get the weights" not in said
+
+
+def test_what_cannot_be_built_again_here_is_said_in_a_sentence(package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, said = verify(package, capsys)
+    assert code == ExitCode.USAGE and "a folder called 'Tiny-0.1B'" in said and "--weights" in said
+    code, _, said = verify(package, capsys, "--weights", str(tmp_path / "nowhere"))
+    assert code == ExitCode.USAGE and "does not exist" in said
+    changed(package, variant={"repo_id": "Qwen/Qwen3-0.6B", "revision": "c" * 40}, source={"kind": "hub", "location": "Qwen/Qwen3-0.6B"})
+    code, _, said = verify(package, capsys)
+    assert code == ExitCode.SOURCE and "Qwen/Qwen3-0.6B" in said
+    changed(package, runtime={"name": "another", "version": "1"})
+    code, _, said = verify(package, capsys, "--weights", str(tmp_path))
+    assert code == ExitCode.USAGE and "the runtime 'another'" in said
+    assert main(["verify", str(package), "--weights", str(tmp_path)]) == ExitCode.USAGE
+
+
+def test_a_recipe_with_other_settings_in_this_version_is_a_finding(
+    package: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = json.loads((package / manifest.NAME).read_text())["recipe"]
+    changed(package, recipe={**recipe, "settings": {"file_type": "MOSTLY_Q2_K"}})
+    code, answer, _ = verify(package, capsys, "--weights", str(checkpoint))
+    assert code == ExitCode.INPUT
+    assert [(row["kind"], row["message"]) for row in answer["findings"]] == [("recipe", "has other settings in this version of qwen-pack")]
