@@ -22,7 +22,7 @@ from packager.checkpoint.header import TensorInfo
 from packager.errors import usage
 from packager.files import folder_that_appears_whole, write_atomically, write_json
 from packager.runtime import Report
-from packager.shape import FIRST_GENERATION, Shape
+from packager.shape import FIRST_GENERATION, as_qwen2
 
 _CHUNK = 1 << 24
 _NAMES = {
@@ -48,9 +48,12 @@ class _Piece:
     nbytes: int
 
 
-def as_qwen2(shape: Shape) -> Shape:
-    """The shape of the rewritten checkpoint; any other shape as it is."""
-    return replace(shape, model_type="qwen2") if shape.model_type == FIRST_GENERATION else shape
+def for_every_engine(report: Report, source: Checkpoint, folder: Path) -> Checkpoint:
+    """A first-generation checkpoint rewritten into `folder`; any other as it is, and nothing written."""
+    if source.shape.model_type != FIRST_GENERATION:
+        return source
+    report.note("rewriting the checkpoint into Qwen2 form")
+    return rewrite(report, source, folder)
 
 
 def rewrite(report: Report, source: Checkpoint, folder: Path) -> Checkpoint:

@@ -154,7 +154,6 @@ def test_the_dense_generations_are_built_in_every_recipe(shape: Shape, name: str
         ("qwen2_moe", "does not know Qwen2-MoE"),
         ("qwen3_moe", "does not know Qwen3-MoE"),
         ("qwen3_next", "does not know Qwen3-Next"),
-        ("qwen", "does not know first-generation Qwen"),
         ("qwen3_vl", "this one is 'qwen3_vl'"),
     ],
 )

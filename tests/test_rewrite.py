@@ -13,13 +13,14 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer
 
-from packager import template
+from packager import catalog, template
 from packager.checkpoint import Checkpoint
 from packager.checkpoint.tiktoken import SPECIAL, read_ranks
 from packager.errors import ExitCode, PackError
 from packager.reference import Reference
-from packager.rewrite import as_qwen2, rewrite
-from packager.shape import Shape
+from packager.rewrite import rewrite
+from packager.shape import Shape, as_qwen2
+from targets import registry
 from tests.make_checkpoint import Silent, write_tiny
 
 SHAPE = Shape("qwen", 64, 2, 2, 2, 32, 128, 1024, False, True, False, 2048, 10_000.0)
@@ -131,6 +132,30 @@ def test_nothing_but_the_first_generation_is_rewritten(tmp_path: Path) -> None:
     with pytest.raises(PackError) as failure:
         rewrite(Silent(), Checkpoint.open(write_tiny(tmp_path / "qwen3")), tmp_path / "new")
     assert failure.value.exit_code == ExitCode.USAGE and not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+def test_the_engines_that_know_only_the_new_form_plan_it_as_that(name: str) -> None:
+    runtime, new = registry.runtime(name), as_qwen2(SHAPE)
+    for recipe in runtime.recipes():
+        assert runtime.obstacle(SHAPE, recipe) == runtime.obstacle(new, recipe)
+        assert runtime.tools(SHAPE, recipe) == runtime.tools(new, recipe)
+        assert runtime.artifact_bytes(SHAPE, recipe) == runtime.artifact_bytes(new, recipe)
+        assert runtime.decode_bytes(SHAPE, recipe, 100) == runtime.decode_bytes(new, recipe, 100)
+        assert runtime.footprint(SHAPE, recipe, 100) == runtime.footprint(new, recipe, 100)
+        before, after = runtime.build_needs(SHAPE, recipe), runtime.build_needs(new, recipe)
+        # ONNX Runtime's disk holds a copy of any checkpoint, which is then this one.
+        assert before.memory == after.memory and before.disk - after.disk == (2 * SHAPE.parameters() if name == "openvino" else 0)
+
+
+def test_every_published_text_model_of_the_generation_is_built_by_every_engine() -> None:
+    published = [
+        variant for variant in catalog.load() if variant.shape and variant.shape.model_type == "qwen" and variant.unbuildable is None
+    ]
+    assert {"Qwen/Qwen-1_8B-Chat", "Qwen/Qwen-72B"} <= {variant.repo_id for variant in published}
+    for shape in {variant.shape for variant in published if variant.shape}:
+        for runtime in registry.runtimes():
+            assert any(runtime.obstacle(shape, recipe) is None for recipe in runtime.recipes()), (shape, runtime.name)
 
 
 def test_two_rewritings_are_the_same_to_the_byte(original: Checkpoint, tmp_path: Path) -> None:

@@ -6,8 +6,9 @@ tensors(shape)                               every tensor of the text decoder, b
 
 from __future__ import annotations
 
+from packager.shape.first_generation import as_qwen2
 from packager.shape.model import Experts, Hybrid, Shape
 from packager.shape.names import FIRST_GENERATION, KNOWN_TYPES
 from packager.shape.tensors import TensorSpec, tensors
 
-__all__ = ["FIRST_GENERATION", "KNOWN_TYPES", "Experts", "Hybrid", "Shape", "TensorSpec", "tensors"]
+__all__ = ["FIRST_GENERATION", "KNOWN_TYPES", "Experts", "Hybrid", "Shape", "TensorSpec", "as_qwen2", "tensors"]

@@ -1,10 +1,17 @@
-"""One layer of the first generation (Qwen-7B and its like): fused attention input, w1 and w2 instead of up and gate."""
+"""The first generation (Qwen-7B and its like): fused attention input, w1 and w2 instead of up and gate; else the network of Qwen2."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from packager.shape.model import Shape
+from packager.shape.names import FIRST_GENERATION
+
+
+def as_qwen2(shape: Shape) -> Shape:
+    """The shape of the checkpoint in Qwen2 form, as packager.rewrite writes it; any other shape as it is."""
+    return replace(shape, model_type="qwen2") if shape.model_type == FIRST_GENERATION else shape
 
 
 def layer(shape: Shape) -> Iterator[tuple[str, tuple[int, ...]]]:

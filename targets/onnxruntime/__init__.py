@@ -11,7 +11,7 @@ from packager.memory import Footprint
 from packager.names import did_you_mean
 from packager.recipe import Recipe
 from packager.runtime import BuildNeeds, Tools
-from packager.shape import Shape
+from packager.shape import Shape, as_qwen2
 from targets.onnxruntime import data, obstacles, sizes, speed
 from targets.onnxruntime.how_to_run import how_to_run
 
@@ -52,12 +52,12 @@ class OnnxRuntime:
 
     def artifact_bytes(self, shape: Shape, recipe: Recipe) -> int:
         """Weights to the byte, the graph and the tokenizer within a few kilobytes."""
-        settings, costs = data.settings_of(recipe), data.costs()
+        shape, settings, costs = as_qwen2(shape), data.settings_of(recipe), data.costs()
         return sizes.weight_bytes(shape, settings) + costs.graph_bytes(shape, settings) + costs.tokenizer_bytes(shape)
 
     def footprint(self, shape: Shape, recipe: Recipe, context: int) -> Footprint:
         """Resident bytes with the whole context answered; the cache is allocated for all of it at once."""
-        return data.costs().footprint(shape, data.settings_of(recipe), context)
+        return data.costs().footprint(as_qwen2(shape), data.settings_of(recipe), context)
 
     def decode_bytes(self, shape: Shape, recipe: Recipe, context: int) -> int:
         """Weights once and the cache once."""
@@ -69,7 +69,7 @@ class OnnxRuntime:
 
     def build_needs(self, shape: Shape, recipe: Recipe) -> BuildNeeds:
         """The builder holds the checkpoint, the graph in full precision and the graph it writes at the same time."""
-        # The checkpoint is linked into the work folder, or copied where the cache is another disk.
+        # The checkpoint is linked into the work folder, copied where the cache is another disk, or rewritten.
         disk = self.artifact_bytes(shape, recipe) + 2 * shape.parameters()
         return BuildNeeds(data.costs().build_memory(shape, data.settings_of(recipe)), disk)
 

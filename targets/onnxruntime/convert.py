@@ -14,6 +14,7 @@ from packager.checkpoint import Checkpoint
 from packager.checkpoint.folder import is_weights
 from packager.errors import PackError, bad_input, from_foreign
 from packager.files import folder_that_appears_whole, tree_bytes
+from packager.rewrite import for_every_engine
 from packager.runtime import Report
 from targets.onnxruntime import finish, model_builder, obstacles
 from targets.onnxruntime.quantization import parse
@@ -34,9 +35,11 @@ def convert(report: Report, *, checkpoint: str, recipe: dict[str, Any], workload
         final.rmdir()
     with _work_folder(final) as work, folder_that_appears_whole(final) as built:
         with _speaking_plainly():
-            model_builder.run(report, staged(source, work / "checkpoint"), source.shape, settings, built, work)
+            plain = for_every_engine(report, source, work / "qwen2")
+            folder = plain.folder if plain is not source else staged(source, work / "checkpoint")
+            model_builder.run(report, folder, plain.shape, settings, built, work)
         report.note("writing the configuration and the tokenizer")
-        finish.finish(built, source, int(workload["context"]))
+        finish.finish(built, plain, int(workload["context"]))
     return {"artifact_bytes": tree_bytes(final), "provider": settings.provider, "settings": settings.as_dict()}
 
 

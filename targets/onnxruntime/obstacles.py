@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from packager.shape import Shape
+from packager.shape import Shape, as_qwen2
 from targets.onnxruntime import sizes
 from targets.onnxruntime.quantization import Settings
 
 _BUILDABLE = ("qwen2", "qwen3")
 _KINDS = {
-    "qwen": "first-generation Qwen",
     "qwen2_moe": "Qwen2-MoE",
     "qwen3_moe": "Qwen3-MoE",
     "qwen3_next": "Qwen3-Next",
@@ -20,8 +19,8 @@ def of_shape(shape: Shape) -> str | None:
     kind = _KINDS.get(shape.model_type)
     if kind is not None:
         return f"The model builder of ONNX Runtime GenAI does not know {kind}."
-    if shape.model_type not in _BUILDABLE or not shape.dense:
-        return f"The ONNX Runtime adapter builds dense Qwen2, Qwen2.5 and Qwen3 text models; this one is {shape.model_type!r}."
+    if as_qwen2(shape).model_type not in _BUILDABLE or not shape.dense:
+        return f"The ONNX Runtime adapter builds dense text models of the generations up to Qwen3; this one is {shape.model_type!r}."
     return None
 
 

@@ -11,7 +11,7 @@ from packager.memory import Footprint
 from packager.names import did_you_mean
 from packager.recipe import Recipe
 from packager.runtime import BuildNeeds, Tools
-from packager.shape import Shape
+from packager.shape import FIRST_GENERATION, Shape, as_qwen2
 from targets.openvino import data, sizes, speed
 
 # What optimum-intel 2.1 exports with the transformers versions that qwen-pack installs with it; its other Qwen exporters
@@ -57,10 +57,11 @@ class OpenVino:
 
     def obstacle(self, shape: Shape, recipe: Recipe) -> str | None:
         """Why this shape cannot be built that way, as a sentence; None when it can."""
-        if shape.model_type not in _BUILDABLE:
-            return f"OpenVINO builds {', '.join(_BUILDABLE)} with the versions qwen-pack installs; this one is {shape.model_type}."
+        if as_qwen2(shape).model_type not in _BUILDABLE:
+            known = ", ".join((FIRST_GENERATION, *_BUILDABLE))
+            return f"OpenVINO builds {known} with the versions qwen-pack installs; this one is {shape.model_type}."
         if data.blocks(recipe):
-            if shape.model_type not in data.LIGHT:
+            if as_qwen2(shape).model_type not in data.LIGHT:
                 return f"openvino-genai reads ggml's blocks of {' and '.join(data.LIGHT)} alone; this one is {shape.model_type}."
             if shape.hidden % sizes.GGML_BLOCK or shape.intermediate % sizes.GGML_BLOCK:
                 return f"{recipe.weights} keeps blocks of {sizes.GGML_BLOCK}, which do not divide the rows of this shape."
@@ -68,33 +69,34 @@ class OpenVino:
 
     def tools(self, shape: Shape, recipe: Recipe) -> Tools:
         """Dense models need no torch; the others are exported by optimum-intel."""
-        return _TOOLS if shape.model_type in data.LIGHT else _EXPORTER
+        return _TOOLS if as_qwen2(shape).model_type in data.LIGHT else _EXPORTER
 
     def artifact_bytes(self, shape: Shape, recipe: Recipe) -> int:
         """Weights to the byte, the graph and the tokenizers within a few kilobytes."""
-        compression = recipe.settings["compression"]
-        costs = data.costs()
+        shape, compression, costs = as_qwen2(shape), recipe.settings["compression"], data.costs()
         return sizes.totals(shape, compression).stored + costs.graph_bytes(shape, compression) + costs.tokenizer_bytes(shape.vocab)
 
     def footprint(self, shape: Shape, recipe: Recipe, context: int) -> Footprint:
         """Resident bytes with the whole context answered: weights mapped from the file and repacked beside, blocks of cache."""
-        return data.costs().footprint(shape, recipe, context)
+        return data.costs().footprint(as_qwen2(shape), recipe, context)
 
     def decode_bytes(self, shape: Shape, recipe: Recipe, context: int) -> int:
         """Weights once and the cache once."""
         cache = sizes.cache_bytes(shape, recipe.kv, context)
-        return sizes.totals(shape, recipe.settings["compression"]).read + cache
+        return sizes.totals(as_qwen2(shape), recipe.settings["compression"]).read + cache
 
     def speed(self, shape: Shape, recipe: Recipe, isa: str) -> Speed:
         """By the width of the weights."""
         return speed.speed(shape, recipe, isa)
 
     def build_needs(self, shape: Shape, recipe: Recipe) -> BuildNeeds:
-        """What stands in between: nothing, a GGUF and the graph made of it, or optimum-intel's graph in 16 bits."""
+        """What stands in between: nothing, a GGUF and the graph made of it, or optimum-intel's graph in 16 bits; a rewritten checkpoint."""
         artifact = self.artifact_bytes(shape, recipe)
         checkpoint = 2 * shape.parameters()
+        rewritten = checkpoint if shape.model_type == FIRST_GENERATION else 0
+        shape = as_qwen2(shape)
         between = checkpoint if shape.model_type not in data.LIGHT else 2 * artifact if data.blocks(recipe) else 0
-        return BuildNeeds(data.costs().build_memory(shape, recipe, artifact), artifact + between)
+        return BuildNeeds(data.costs().build_memory(shape, recipe, artifact), artifact + between + rewritten)
 
     def least_file_bytes(self, shape: Shape, recipe: Recipe) -> int:
         """All weights are one file."""

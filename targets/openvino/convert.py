@@ -19,6 +19,7 @@ from packager.checkpoint.folder import checkpoint_files, read_json
 from packager.errors import bad_input, from_foreign, no_room
 from packager.files import free_bytes, tree_bytes
 from packager.runtime import Report
+from packager.shape import FIRST_GENERATION
 from targets.openvino import light, optimum
 from targets.openvino.data import LIGHT
 
@@ -51,7 +52,7 @@ def convert(report: Report, *, checkpoint: str, recipe: dict[str, Any], workload
 def _way(checkpoint: Path) -> ModuleType:
     """Every model type has one way, so that a recipe means one artifact."""
     files = checkpoint_files(checkpoint)
-    dense = "config.json" not in files or read_json(files["config.json"]).get("model_type") in LIGHT
+    dense = "config.json" not in files or read_json(files["config.json"]).get("model_type") in (*LIGHT, FIRST_GENERATION)
     return light if dense else optimum
 
 

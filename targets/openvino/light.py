@@ -1,4 +1,7 @@
-"""Dense Qwen2 and Qwen3 without torch: the graph from openvino-genai, the weights from the checkpoint, NNCF where a recipe compresses."""
+"""Dense models without torch: the graph from openvino-genai, the weights from the checkpoint, NNCF where a recipe compresses.
+
+The first generation is a dense Qwen2 under other names, and is given them first.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from packager.checkpoint import Checkpoint
+from packager.rewrite import for_every_engine
 from packager.runtime import Report
 from packager.shape import tensors
 from targets.openvino.rope import put_positions
@@ -29,7 +33,7 @@ def export(report: Report, checkpoint: Path, compression: Compression | None, ou
     report.note("loading the engine")
     import openvino
 
-    opened = Checkpoint.open(checkpoint)
+    opened = for_every_engine(report, Checkpoint.open(checkpoint), out.with_name("qwen2"))
     scratch = out.with_name("graph")
     scratch.mkdir()
     out.mkdir()
