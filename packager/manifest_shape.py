@@ -85,7 +85,7 @@ SHAPE: dict[str, Kind] = {
         "known_by": [text],
     },
     "workload": {"context": tokens, "prompt": tokens, "use_case": text},
-    "variant": {"repo_id": text, "revision": text, "license": text},
+    "variant": {"repo_id": text, "revision": text, "license": text, "spdx": text},
     "source": {"kind": text, "location": text},
     "recipe": {"id": text, "kv": text},
     "runtime": {"name": text, "version": text},

@@ -10,20 +10,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from packager import __version__, figures, manifest, verify
+from packager import __version__, figures, manifest, papers, verify
 from packager.budgets import limits, verdicts
 from packager.checkpoint import Checkpoint
 from packager.errors import PackError, usage
 from packager.files import copy_hashed, regular_files, replace_folder, scratch_folder, sha256, write_atomically
 from packager.manifest import FileEntry, Manifest
+from packager.papers import licence
 from packager.plan import Plan
 from packager.readme import package_readme
 from packager.reproducible import content_sha256
+from packager.shipping.licences import spdx
 from packager.stages import Made, checkpoint_of
 from packager.verify import strangers
 
 MODEL = "model"
-_KEPT_FROM_CHECKPOINT = ("LICENSE", "NOTICE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ def write(plan: Plan, build_key: str, made: Made, losers: Sequence[dict[str, Any
                 yield done + size, total
             done += size
         entries += _papers(plan, checkpoint, folder, tuple(entries), made)
-        manifest.write(folder, _describe(plan, build_key, made, tuple(entries), losers))
+        manifest.write(folder, papers.added(folder, _describe(plan, build_key, made, tuple(entries), losers)))
         # Read as anybody will read it, while there is still the old package to keep.
         found = manifest.read(folder)
     return Package(plan.out, found)
@@ -99,12 +100,8 @@ def _replacing(final: Path) -> Iterator[Path]:
 
 def _papers(plan: Plan, checkpoint: Path, folder: Path, model: tuple[FileEntry, ...], made: Made) -> list[FileEntry]:
     """Licence, chat template and the README that stand beside the model."""
-    written = []
-    papers = {path.name.casefold(): path for path in sorted(checkpoint.iterdir()) if path.name.upper().startswith(_KEPT_FROM_CHECKPOINT)}
-    for path in papers.values():  # one of LICENSE and License: they are the same file on half of the world's disks
-        if path.is_file() and manifest.safe_path(path.name):
-            write_atomically(folder / path.name, path.read_bytes())
-            written.append(path.name)
+    chosen = plan.chosen
+    written = licence.write(folder, checkpoint, asdict(chosen.variant), chosen.recipe.id, dummy=plan.source.kind == "dummy")
     text = Checkpoint.open(checkpoint).chat_template
     if text is not None:
         write_atomically(folder / "chat_template.jinja", text.encode())
@@ -135,7 +132,12 @@ def _describe(
         "target": plan.target.name,
         "device": plan.device.as_dict(),
         "workload": plan.workload.as_dict(),
-        "variant": {"repo_id": variant.repo_id, "revision": fetched.facts.get("revision"), "license": variant.license},
+        "variant": {
+            "repo_id": variant.repo_id,
+            "revision": fetched.facts.get("revision"),
+            "license": variant.license,
+            "spdx": spdx(variant.license),
+        },
         "source": {
             "kind": plan.source.kind,
             "location": Path(plan.source.location).name if plan.source.kind == "local" else plan.source.location,

@@ -14,7 +14,7 @@ from typing import Any
 _INPUTS = ("version", "target", "workload", "variant", "source", "recipe", "runtime")
 MODEL_FOLDER = "model/"
 TEMPLATE = "chat_template.jinja"
-_LICENCES = ("LICENSE", "NOTICE")
+_LICENCES = ("LICENSE", "LICENCE", "NOTICE", "COPYING")
 
 
 def content(path: str) -> bool:

@@ -40,10 +40,10 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def gguf_package(folder: Path, **more: Any) -> Path:
+def gguf_package(folder: Path, model: str = "model/model.gguf", **more: Any) -> Path:
     """A package for llama.cpp of bytes that no engine is shown, with files of every size that matters to a digest."""
     files = {
-        "model/model.gguf": bytes(range(256)) * 300,
+        model: bytes(range(256)) * 300,
         "LICENSE": b"Apache License\n",
         "chat_template.jinja": b"{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}",
         **{f"papers/{size}.txt": (b"%d bytes of paper " % size * 5000)[:size] for size in SIZES},
@@ -54,9 +54,11 @@ def gguf_package(folder: Path, **more: Any) -> Path:
 
 def evil_package(folder: Path, ending: str = ".gguf") -> Path:
     """Texts and names of files that end early what they are written into; the model is `EVIL_FILE` with that ending."""
+    one = f"{EVIL_FILE}{ending}"
     return gguf_package(
         folder,
-        files={f"{EVIL_FILE}{ending}": b"weights", f"{EVIL_FILE}.two": b"more"},
+        one if ending == ".gguf" else "model/model.gguf",
+        files={f"{EVIL_FILE}.two": b"more", **({} if ending == ".gguf" else {one: b"weights"})},
         name=EVIL,
         version=EVIL,
         target=EVIL,

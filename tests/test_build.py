@@ -84,7 +84,8 @@ def test_a_package_holds_the_model_its_papers_and_a_whole_manifest(built: tuple[
     assert manifest["tools"]["openvino"] == manifest["runtime"]["version"]
     paths = {row["path"] for row in manifest["files"]}
     assert {"model/openvino_model.xml", "model/openvino_model.bin", "model/openvino_tokenizer.xml"} <= paths
-    assert {"README.md", "LICENSE", "chat_template.jinja"} <= paths
+    assert {"README.md", "LICENSE", "NOTICE", "chat_template.jinja"} <= paths
+    assert {"MODEL_CARD.md", "sbom.cdx.json", "provenance.intoto.json", "benchmark.intoto.json"} <= paths
     assert len(manifest["chat_template_sha256"]) == 64
     for key in ("load_s", "ttft_ms", "prefill_tps", "decode_tps", "token_ms_median", "token_ms_p95", "peak_memory_bytes"):
         assert manifest["measured"][key] > 0, key

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from packager import manifest
+from packager.papers import PROVENANCE, SBOM
 from packager.reproducible import content, content_sha256
 from packager.verify import verify
 from tests.make_checkpoint import write_tiny
@@ -52,6 +53,8 @@ def test_two_builds_of_one_checkpoint_are_one_package(tmp_path: Path) -> None:
     one, other = (json.loads((place / "manifest.json").read_text()) for place in (here / "package", there / "other name"))
     assert {"model/model.gguf", "chat_template.jinja", "LICENSE"} <= digests(one).keys()
     assert digests(one) == digests(other)
+    for paper in (SBOM, PROVENANCE):
+        assert (here / "package" / paper).read_bytes() == (there / "other name" / paper).read_bytes()
     assert one["content_sha256"] == other["content_sha256"] == content_sha256(other)
     assert one["measured"]["measured_at"] and one["measured"] != other["measured"]
     assert one["predicted"] == other["predicted"] and one["why"] == other["why"]

@@ -124,6 +124,8 @@ def test_a_modelfile_leaves_the_template_to_a_gguf_whose_model_speaks_another_fo
 
 
 def test_a_gguf_whose_name_a_modelfile_cannot_hold_is_refused(tmp_path: Path) -> None:
+    shards = {f"model/model-0000{number}-of-00002.gguf": b"x" for number in (1, 2)}
+    refused(gguf_package(tmp_path / "shards", files=shards), "ollama", tmp_path / "out", "names one GGUF")
     refused(evil_package(tmp_path / "evil"), "ollama", tmp_path / "out", "Modelfile cannot name")
 
 
@@ -239,7 +241,9 @@ def test_hostile_names_change_nothing_but_strings_and_comments(package: Path, tm
 @pytest.mark.parametrize("name", FORMATS_FOR_APPS)
 def test_hostile_names_add_no_line_and_no_markup_to_any_file(tmp_path: Path, name: str) -> None:
     folder = exported(evil_package(tmp_path / "evil", ".bin" if name == "ollama" else ".gguf"), name, tmp_path / "out")
-    plain = gguf_package(tmp_path / "plain", files={"model/a.gguf": b"weights", "model/b": b"more"}, recipe={"id": "x", "kv": "f16"})
+    plain = gguf_package(
+        tmp_path / "plain", files={"model/b": b"more", **({"model/a": b"w"} if name == "ollama" else {})}, recipe={"id": "x", "kv": "f16"}
+    )
     twin = tree(exported(plain, name, tmp_path / "twin"))
     written = {
         path: data.decode() for path, data in tree(folder).items() if not path.startswith(("package/", "assets/", "play/", "rauc/u"))

@@ -189,7 +189,7 @@ def test_the_kotlin_compiles_and_hands_out_only_what_is_right(tmp_path: Path) ->
     good, bad = out / "assets/package", Path(shutil.copytree(out / "assets/package", tmp_path / "bad"))
     flip(bad / model)
     short, missing = (Path(shutil.copytree(good, tmp_path / name)) for name in ("short", "missing"))
-    (short / model).write_bytes(b"weight")
+    (short / model).write_bytes(b"weights")
     (missing / model).unlink()
     code, said = run("java", "-cp", jar, "MainKt", tmp_path, good, bad, short, missing)
     lines = said.splitlines()

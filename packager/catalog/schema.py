@@ -32,7 +32,7 @@ SHAPE: Types = {
     "hybrid": dict,
     "source": str,
 }
-LICENSE: Types = {"name": str, "research_only": bool, "spdx": str, "agreement": str, "source": str}
+LICENSE: Types = {"name": str, "research_only": bool, "spdx": str, "agreement": str, "notice": str, "source": str}
 VARIANT: Types = {
     "repo_id": str,
     "family": str,

@@ -1,0 +1,41 @@
+"""The papers of a package: licence and notice, model card, bill of materials, provenance, and the statement of its figures.
+
+Licence and notice follow from the inputs and are part of the content; the others are made of the manifest's own fields, so
+they say what it says. None of them holds a time: the same manifest gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from packager.files import sha256, write_atomically
+from packager.manifest import FileEntry
+
+CARD = "MODEL_CARD.md"
+SBOM = "sbom.cdx.json"
+PROVENANCE = "provenance.intoto.json"
+BENCHMARK = "benchmark.intoto.json"
+
+
+def added(folder: Path, data: dict[str, Any]) -> dict[str, Any]:
+    """Write the papers that speak of the manifest `data` into `folder`, and return it with their rows among its files."""
+    from packager.papers import benchmark, card, provenance, sbom
+
+    written = {
+        CARD: card.text(data).encode(),
+        SBOM: _json(sbom.document(data)),
+        PROVENANCE: _json(provenance.statement(data)),
+        BENCHMARK: _json(benchmark.statement(data)),
+    }
+    rows = []
+    for name, content in written.items():
+        write_atomically(folder / name, content)
+        rows.append(asdict(FileEntry(name, len(content), sha256(folder / name))))
+    return {**data, "files": [*data["files"], *rows]}
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()

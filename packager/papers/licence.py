@@ -1,0 +1,78 @@
+"""Licence and notice of the weights: the checkpoint's own files, and what it lacks of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from packager.checkpoint.folder import is_license
+from packager.files import write_atomically
+from packager.manifest import safe_path
+from packager.shipping.licences import agreement, known, spdx
+
+LICENSE = "LICENSE"
+NOTICE = "NOTICE"
+_TEXTS = Path(__file__).parent / "texts"
+
+
+def write(folder: Path, checkpoint: Path, variant: Mapping[str, Any], recipe: str, *, dummy: bool) -> list[str]:
+    """Write the licence papers of a package into `folder`, and return their names.
+
+    What the checkpoint brings goes along as it is. Where it brings no text, the standard one stands in, or name and
+    address of a licence whose text we do not have; a notice says what the licence wants said, and what was changed.
+    """
+    written = _brought(folder, checkpoint)
+    have = {name.upper() for name in written}
+    if not any(name.startswith(("LICEN", "COPYING")) for name in have):
+        write_atomically(folder / LICENSE, text(variant).encode())
+        written.append(LICENSE)
+    if not any(name.startswith("NOTICE") for name in have):
+        write_atomically(folder / NOTICE, notice(variant, recipe, dummy=dummy).encode())
+        written.append(NOTICE)
+    return written
+
+
+def _brought(folder: Path, checkpoint: Path) -> list[str]:
+    papers = {path.name.casefold(): path for path in sorted(checkpoint.iterdir()) if is_license(path.name)}
+    written = []
+    for path in papers.values():  # one of LICENSE and License: they are the same file on half of the world's disks
+        if path.is_file() and safe_path(path.name):
+            write_atomically(folder / path.name, path.read_bytes())
+            written.append(path.name)
+    return written
+
+
+def text(variant: Mapping[str, Any]) -> str:
+    """The text of the licence, or name and address of one whose text we do not have."""
+    shipped = _TEXTS / f"{spdx(variant.get('license'))}.txt"
+    if shipped.is_file():
+        return shipped.read_text(encoding="utf-8")
+    licence, place = variant.get("license"), address(variant)
+    if licence is None:
+        return (
+            f"No source that we know states a licence for the weights of {variant['repo_id']}.\n"
+            f"Ask their publisher before you use or pass them on{f': {place}' if place else '.'}\n"
+        )
+    row = known().get(licence.casefold()) or {}
+    reason = agreement(licence)
+    return (
+        f"The weights of {variant['repo_id']} are under the licence {row.get('name', licence)} ({spdx(licence)}).\n"
+        f"{f'It {reason}.' if row and reason else 'Read it before you use them.'}\n"
+        f"The checkpoint from which this package was built came without its text{f', which stands at {place}' if place else '.'}\n"
+    )
+
+
+def notice(variant: Mapping[str, Any], recipe: str, *, dummy: bool) -> str:
+    """What the licence wants said in all copies, and that the files were changed, which every one of them wants said."""
+    row = known().get((variant.get("license") or "").casefold()) or {}
+    said = f"{row['notice']}\n\n" if row.get("notice") else ""
+    if dummy:
+        return f"{said}The weights are random numbers in the shape of {variant['repo_id']}, made by qwen-pack; they are not that model's.\n"
+    return f"{said}Changed: the weights of {variant['repo_id']} were converted to {recipe} by qwen-pack. manifest.json has the details.\n"
+
+
+def address(variant: Mapping[str, Any]) -> str | None:
+    """Where the publisher keeps this model and its licence; None for a folder of somebody's own."""
+    owner = str(variant["repo_id"]).partition("/")[0]
+    return None if owner == "local" else f"https://huggingface.co/{variant['repo_id']}"

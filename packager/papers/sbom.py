@@ -1,0 +1,161 @@
+"""sbom.cdx.json: a bill of materials after CycloneDX 1.6 with a machine-learning model in it. Source: cyclonedx.org/docs/1.6/json.
+
+No time and no figure of a measurement stands in it, and its number follows from its content: the same inputs and the same
+versions of the tools give the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Any
+from urllib.parse import quote
+
+from packager.papers import words
+from packager.papers.licence import address
+from packager.reproducible import content
+from packager.shipping.licences import known, spdx
+
+_MODEL, _BASE, _ENGINE = "model", "base", "engine"
+_MEDIA = {".gguf": "application/octet-stream", ".jinja": "text/plain", ".json": "application/json", ".xml": "application/xml"}
+
+
+def document(data: dict[str, Any]) -> dict[str, Any]:
+    """The whole document."""
+    body = {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "version": 1,
+        "metadata": {
+            "lifecycles": [{"phase": "build"}],
+            "tools": {"components": _tools(data.get("tools") or {})},
+            "component": _model(data),
+        },
+        "components": [_base(data), _engine(data), *(_file(row) for row in _content(data))],
+        "dependencies": [
+            {"ref": _MODEL, "dependsOn": [_BASE, _ENGINE, *(_ref(row) for row in _content(data))]},
+            *({"ref": ref} for ref in (_BASE, _ENGINE)),
+        ],
+    }
+    number = uuid.uuid5(uuid.NAMESPACE_URL, json.dumps(body, sort_keys=True, ensure_ascii=False))
+    return {"$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json", "serialNumber": f"urn:uuid:{number}", **body}
+
+
+def _model(data: dict[str, Any]) -> dict[str, Any]:
+    """The package's model with its card."""
+    recipe = data["recipe"]
+    return {
+        "type": "machine-learning-model",
+        "bom-ref": _MODEL,
+        "name": data["name"],
+        "version": data.get("version") or data.get("content_sha256") or "0",
+        "description": words.summary(data),
+        "licenses": _licences(data["variant"]),
+        "pedigree": {"ancestors": [_identity(data)], "notes": f"Converted and quantized: {recipe['id']}."},
+        "modelCard": {
+            "modelParameters": {
+                "task": "text-generation",
+                "architectureFamily": "transformer",
+                "modelArchitecture": data["variant"]["repo_id"].rpartition("/")[2],
+                "inputs": [{"format": "text"}],
+                "outputs": [{"format": "text"}],
+            },
+            "considerations": {
+                "users": [words.users(data)],
+                "useCases": words.uses(data),
+                "technicalLimitations": words.limits(data),
+            },
+        },
+        "properties": [
+            {"name": f"qwen-pack:{name}", "value": str(value)}
+            for name, value in {
+                "recipe": recipe["id"],
+                "target": data.get("target"),
+                "context": (data.get("workload") or {}).get("context"),
+                "source": data["source"].get("kind"),
+                "predicted_peak_bytes": ((data.get("predicted") or {}).get("footprint") or {}).get("peak"),
+                "content_sha256": data.get("content_sha256"),
+                "chat_template_sha256": data.get("chat_template_sha256"),
+            }.items()
+            if value is not None
+        ],
+    }
+
+
+def _identity(data: dict[str, Any]) -> dict[str, Any]:
+    """The model that was converted, by the name and the commit under which its publisher keeps it."""
+    variant = data["variant"]
+    group, _, name = variant["repo_id"].rpartition("/")
+    row = {"type": "machine-learning-model", "name": name, **({"group": group} if group else {})}
+    revision = variant.get("revision")
+    if words.dummy(data):
+        return {**row, "description": "Random weights in its shape; none of its own."}
+    if revision:
+        row |= {"version": revision, "purl": f"pkg:huggingface/{quote(group, safe='')}/{quote(name, safe='')}@{revision}"}
+    return row
+
+
+def _base(data: dict[str, Any]) -> dict[str, Any]:
+    """The checkpoint, file by file."""
+    files = [
+        {"type": "file", "name": row["path"], "hashes": [{"alg": "SHA-256", "content": row["sha256"]}]}
+        for row in data["source"].get("files") or []
+    ]
+    place = None if words.dummy(data) else address(data["variant"])
+    return {
+        **_identity(data),
+        "bom-ref": _BASE,
+        "licenses": _licences(data["variant"]),
+        **({"externalReferences": [{"type": "distribution", "url": place}]} if place else {}),
+        **({"components": files} if files else {}),
+    }
+
+
+def _engine(data: dict[str, Any]) -> dict[str, Any]:
+    """What runs the model; it is no part of the package."""
+    runtime = data["runtime"]
+    version = {"version": runtime["version"]} if runtime.get("version") else {}
+    return {"type": "framework", "bom-ref": _ENGINE, "name": runtime["name"], "scope": "excluded", **version}
+
+
+def _file(row: dict[str, Any]) -> dict[str, Any]:
+    ending = "." + row["path"].rpartition(".")[2]
+    media = {"mime-type": _MEDIA[ending]} if ending in _MEDIA else {}
+    return {
+        "type": "file",
+        "bom-ref": _ref(row),
+        "name": row["path"],
+        **media,
+        "hashes": [{"alg": "SHA-256", "content": row["sha256"]}],
+        "properties": [{"name": "qwen-pack:size", "value": str(row["size"])}],
+    }
+
+
+def _content(data: dict[str, Any]) -> list[dict[str, Any]]:
+    """The files that follow from the inputs; the others are papers like this one."""
+    return [row for row in data["files"] if content(row["path"])]
+
+
+def _ref(row: dict[str, Any]) -> str:
+    return f"file:{row['path']}"
+
+
+def _tools(versions: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {"type": "application" if name == "qwen-pack" else "library", "name": name, "version": str(version)}
+        for name, version in sorted(versions.items())
+        if version
+    ]
+
+
+def _licences(variant: dict[str, Any]) -> list[dict[str, Any]]:
+    """The SPDX id, or name and address of a licence that SPDX does not list."""
+    licence = variant.get("license")
+    row = known().get((licence or "").casefold())
+    if row and not str(row["spdx"]).startswith("LicenseRef"):
+        return [{"license": {"id": spdx(licence), "acknowledgement": "declared"}}]
+    if licence is None:
+        return [{"license": {"name": "not stated by any known source"}}]
+    place = address(variant)
+    named = {"name": row["name"] if row else licence, "acknowledgement": "declared"}
+    return [{"license": {**named, "url": place} if place else named}]
