@@ -28,6 +28,7 @@ from tui.screens.build import BuildScreen
 from tui.screens.candidates import CandidatesScreen
 from tui.screens.compare import CompareScreen
 from tui.screens.device import DeviceScreen
+from tui.screens.export import ExportScreen
 from tui.screens.help import HelpScreen
 from tui.screens.jump import JumpScreen
 from tui.screens.need import NeedScreen
@@ -46,6 +47,7 @@ SCREENS = {
     "plan": lambda: PlanScreen(data.FOUND, data.CHOSEN),
     "build": lambda: BuildScreen(data.PLAN, "", data_progress()),
     "result": lambda: ResultScreen(data.package()),
+    "export": lambda: ExportScreen(data.package()),
     "shelf": ShelfScreen,
     "compare": lambda: CompareScreen(data.SHELF),
     "pareto": lambda: ParetoScreen(of_packages(data.SHELF)),
@@ -73,9 +75,12 @@ def test_help_lists_every_key_of_a_screen_and_the_palette_runs_the_same_actions(
         own = {one.id for base in type(shown).__mro__ for one in base.__dict__.get("BINDINGS", ()) if getattr(one, "id", None)}
         active = {row.binding.id for row in rows}
         # What the state forbids, and what the focused list does itself.
-        disabled = {"build": {"build.retry", "build.result", "build.cancel"}, "need": {"need.down", "need.up", "need.enter"}}.get(
-            name, set()
-        )
+        states = {
+            "build": {"build.retry", "build.result", "build.cancel"},
+            "need": {"need.down", "need.up", "need.enter"},
+            "export": {"export.cancel", "export.open", "export.path"},
+        }
+        disabled = states.get(name, set())
         assert own - disabled <= active | disabled
         assert {"app.help", "app.quit", "app.jump", "app.theme"} <= active
         assert all(row.binding.description and row.binding.tooltip for row in rows)

@@ -18,13 +18,14 @@ from textual.widgets import Input
 from packager.events import StageFailed, StageFinished, StageMemory, StageNote, StageProgress, StageStarted
 from packager.pipeline import STAGES
 from tests import tui_data as data
-from tests.tui_helpers import until
+from tests.tui_helpers import text_of, until
 from tui.app import PackApp
 from tui.progress import Progress, advance, before, stopped
 from tui.screens.build import BuildScreen
 from tui.screens.candidates import CandidatesScreen
 from tui.screens.compare import CompareScreen
 from tui.screens.device import DeviceScreen
+from tui.screens.export import ExportScreen
 from tui.screens.figures_dialog import FiguresScreen
 from tui.screens.need import NeedScreen
 from tui.screens.pareto import ParetoScreen, of_candidates, of_packages
@@ -73,7 +74,12 @@ def is_on(kind: type[Screen[Any]], attribute: str) -> Callable[[Pilot[Any]], Any
 LISTED = is_on(DeviceScreen, "_targets")
 ANSWERED = is_on(CandidatesScreen, "found")
 CHECKED = is_on(PlanScreen, "checked")
+EXPORTED = is_on(ExportScreen, "exported")
 FILLED = is_on(ShelfScreen, "_packages")
+
+
+def writing(pilot: Pilot[Any]) -> Any:
+    return isinstance(pilot.app.screen, ExportScreen) and "240 MB" in text_of(pilot)
 
 
 def problem(pilot: Pilot[Any]) -> Any:
@@ -107,6 +113,11 @@ PICTURES = {
     "build_quit": replace(shown(building(*CONVERTING)), keys=("q",), ready=on_top("ConfirmScreen")),
     "result": Picture(lambda: ResultScreen(data.package())),
     "result_missed": Picture(lambda: ResultScreen(data.SHELF[2])),
+    "export": Picture(lambda: ExportScreen(data.package()), ("j", "tab", "tab", "l", "l")),
+    "export_agreement": Picture(lambda: ExportScreen(data.package(license="qwen-research", source="dummy")), ("j", "j", "j")),
+    "export_running": Picture(lambda: ExportScreen(data.package()), ("w",), writing, {"export": data.exporting}),
+    "export_done": Picture(lambda: ExportScreen(data.package()), ("w",), EXPORTED, {"export": data.exported}),
+    "export_error": Picture(lambda: ExportScreen(data.package()), ("w",), problem, {"export": data.refuse}),
     "shelf": Picture(ShelfScreen, ("space", "space"), FILLED),
     "shelf_empty": Picture(ShelfScreen, (), lambda pilot: pilot.app.screen.query_one("#shelf-empty").display, {"packages": lambda _: ()}),
     "shelf_delete": Picture(ShelfScreen, ("d",), FILLED),
@@ -137,12 +148,16 @@ def take(picture: Picture, snap_compare: Any, size: tuple[int, int]) -> bool:
         first = (lambda: LISTED(pilot) or problem(pilot)) if picture.screen is None else (lambda: ready_for_keys(picture, pilot))
         await until(pilot, first, "the screen")
         await pilot.press(*picture.keys)
-        await until(pilot, lambda: picture.keys or picture.ready(pilot), "the state")
+        await until(pilot, lambda: (picture.keys and picture.ready not in AFTER_KEYS) or picture.ready(pilot), "the state")
         for field_ in app.screen.query(Input):
             field_.cursor_blink = False
         await pilot.pause()
 
     return bool(snap_compare(app, terminal_size=size, run_before=come_there))
+
+
+AFTER_KEYS = (writing, EXPORTED)
+"""States that a key starts and a worker reaches."""
 
 
 def ready_for_keys(picture: Picture, pilot: Pilot[Any]) -> Any:

@@ -14,6 +14,7 @@ from typing import Any
 from packager.catalog import Variant
 from packager.device import Device, Target
 from packager.errors import PackError, no_room, usage
+from packager.events import Event, StageProgress
 from packager.forecast import Forecast
 from packager.manifest import FileEntry, Manifest
 from packager.memory import Footprint
@@ -21,11 +22,13 @@ from packager.package import Package
 from packager.plan import Plan
 from packager.recipe import Recipe
 from packager.select import Candidate, Miss, Reason
+from packager.shipping.export import Exported
 from packager.sources import Source
 from packager.workload import Workload
 from targets.openvino import OpenVino
 from tui.ask import Ask
 from tui.core import Found
+from tui.leaving import Order
 from tui.services import Services
 
 HOME = Path("/home/me/packages")
@@ -165,7 +168,13 @@ PROBLEMS = [
 
 
 def package(
-    name: str = "qwen3-0.6b-openvino-int4_sym_g128", *, recipe: str = "openvino:int4_sym_g128", scale: float = 1.0, tokens: bool = True
+    name: str = "qwen3-0.6b-openvino-int4_sym_g128",
+    *,
+    recipe: str = "openvino:int4_sym_g128",
+    scale: float = 1.0,
+    tokens: bool = True,
+    license: str = "apache-2.0",
+    source: str = "local",
 ) -> Package:
     """A finished package; `scale` makes it larger and slower."""
     limit = {"rule": "decode", "limit": 6.0, "measured": 91.2 / scale, "unit": "tok/s", "passed": 91.2 / scale >= 6, "enforced": False}
@@ -174,9 +183,10 @@ def package(
         "created": "2026-01-02T03:04:05+00:00",
         "target": "laptop-cpu",
         "workload": {"use_case": "chat", "context": 4096},
-        "variant": {"repo_id": "local/qwen", "license": "apache-2.0"},
-        "source": {"kind": "local"},
+        "variant": {"repo_id": "local/qwen", "license": license},
+        "source": {"kind": source},
         "recipe": {"id": recipe, "kv": "u8"},
+        "runtime": {"name": "openvino" if recipe.startswith("openvino") else "llama.cpp", "version": "1.0"},
         "artifact_bytes": round(392 * _MB * scale),
         "predicted": {
             "artifact_bytes": round(394 * _MB * scale),
@@ -190,6 +200,9 @@ def package(
             "ttft_ms": 1272.0 * scale,
             "token_ms_median": 10.9 * scale,
             "token_ms_p95": 12.4 * scale,
+            "token_ms_p99": 13.7 * scale,
+            "decode_full_tps": 84.6 / scale,
+            "full_context_tokens": 3968,
             "load_s": 1.4 * scale,
             "peak_memory_bytes": round(1.27 * _GB * scale),
             "steady_memory_bytes": round(1.1 * _GB * scale),
@@ -222,6 +235,21 @@ def never(*_: object) -> Generator[str, None, Target]:
     waiting = threading.Event()
     while not waiting.wait(0.01):
         yield "openvino: matrix of 128 MB, 4 threads"
+
+
+def exporting(order: Order) -> Generator[Event, None, Exported]:
+    """An export that takes for ever after its first bytes; it ends when the screen closes it."""
+    yield StageProgress("export", 240 * _MB, 393 * _MB)
+    waiting = threading.Event()
+    while not waiting.wait(0.01):
+        yield StageProgress("export", 240 * _MB, 393 * _MB)
+    raise AssertionError
+
+
+def exported(order: Order) -> Generator[Event, None, Exported]:
+    """An export that is done at once."""
+    yield StageProgress("export", 393 * _MB, 393 * _MB)
+    return Exported(order.out, order.format, 5, 393 * _MB)
 
 
 def refuse(*_: object) -> Any:

@@ -34,7 +34,7 @@ class PackApp(App[int]):
         Binding("s,f2", "shelf", "Shelf", id="app.shelf", tooltip="The packages built so far", show=False),
         Binding("ctrl+o", "jump", "Jump", id="app.jump", tooltip="Go to a part of the screen by a letter", show=False),
         Binding("f3", "other_theme", "Light or dark", id="app.theme", tooltip="Switch between a light and a dark theme", show=False),
-        Binding("q", "leave", "Quit", id="app.quit", tooltip="Leave; asks while a build runs"),
+        Binding("q", "leave", "Quit", id="app.quit", tooltip="Leave; asks while a build or an export runs"),
     ]
 
     def __init__(self, services: Services, settings: Settings | None = None) -> None:
@@ -99,10 +99,10 @@ class PackApp(App[int]):
         self.theme = pairs.get(self.theme, "textual-light" if self.current_theme.dark else "textual-dark")
 
     def action_leave(self) -> None:
-        """Quit at once, or ask where a build is at work."""
-        from tui.screens.build import BuildScreen
+        """Quit at once, or ask where a build or an export is at work."""
+        from tui.screens.base import StepScreen
 
-        running = next((screen for screen in self.screen_stack if isinstance(screen, BuildScreen) and screen.progress.busy), None)
+        running = next((screen for screen in self.screen_stack if isinstance(screen, StepScreen) and screen.busy), None)
         if running is None:
             self.exit(0)
             return

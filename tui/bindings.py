@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 _MODULES = (
     *("tui.app", "tui.widgets.slider", "tui.widgets.lists", "tui.widgets.candidates"),
-    *(f"tui.screens.{name}" for name in ("base", "device", "need", "candidates", "plan", "build", "result", "shelf", "compare", "pareto")),
+    *(f"tui.screens.{name}" for name in ("base", "device", "need", "candidates", "plan", "build", "result")),
+    *(f"tui.screens.{name}" for name in ("export", "shelf", "compare", "pareto")),
 )
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from packager.plan import Plan
     from packager.runtime import Runtime
     from packager.select import Candidate, Miss
+    from packager.shipping.export import Exported
+    from tui.leaving import Order
     from tui.services import Services
 
 
@@ -114,6 +116,24 @@ def bench(services: Services, package: Path) -> Generator[Event, None, dict[str,
         if runtime.name == name:
             return core.run(package, runtime, services.here())
     raise usage(f"The package runs on {name}, and no adapter of that name is installed.", "`qwen-pack doctor` says what is missing.")
+
+
+def export(order: Order) -> Generator[Event, None, Exported]:
+    """Write a package in another form."""
+    from packager.shipping.export import export as core
+    from packager.shipping.signature import Signer
+    from packager.units import parse_bytes
+
+    return core(
+        order.package,
+        order.format,
+        order.out,
+        limit=parse_bytes(order.size) if order.size else None,
+        allow_dummy=order.allow_dummy,
+        accepted=(order.accepted,) if order.accepted else (),
+        signer=Signer(order.key) if order.key else None,
+        settings=order.settings,
+    )
 
 
 def engine_log(stage: str) -> str:

@@ -29,6 +29,13 @@ def figures(data: dict[str, Any]) -> list[Figure]:
     return [Figure(row.label, *row.texts()) for row in core.rows({**data, "measured": telling(data)}) if row.main]
 
 
+def beyond(data: dict[str, Any]) -> str:
+    """The slowest tokens and the full context in one line, for where the table has no room; empty where they were not measured."""
+    table = {row.label: row for row in core.rows({**data, "measured": telling(data)}) if not row.main and row.measured is not None}
+    chosen = [row for label, row in table.items() if label == "token, P99" or (label.startswith("decode, ") and "empty" not in label)]
+    return " · ".join(f"{row.label} {row.texts()[1]}" for row in reversed(chosen))
+
+
 def verdicts(data: dict[str, Any]) -> list[tuple[bool | None, str]]:
     """The budgets: passed, missed or open (None), and the sentence; one that only reports says so."""
     rows = []

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from packager.plan import Plan
     from packager.runtime import Runtime
     from packager.select import Candidate
+    from packager.shipping.export import Exported
     from tui.ask import Ask
+    from tui.leaving import Order
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,7 @@ class Services:
     problems: Callable[[Services, Plan], list[PackError]] = core.problems
     build: Callable[[Plan], Generator[Event, None, Package]] = core.build
     bench: Callable[[Services, Path], Generator[Event, None, dict[str, Any]]] = core.bench
+    export: Callable[[Order], Generator[Event, None, Exported]] = core.export
     engine_log: Callable[[str], str] = core.engine_log
     packages: Callable[[Path], tuple[Package, ...]] = core.packages
     clock: Callable[[], float] = time.monotonic

@@ -98,6 +98,15 @@ class StepScreen(Screen[None]):
         """What the composition root handed over."""
         return self.pack.services
 
+    @property
+    def busy(self) -> bool:
+        """Whether work goes on here that leaving would end: then `q` asks first."""
+        return False
+
+    def ask_to_leave(self) -> None:
+        """The person wants to quit while this screen is busy."""
+        raise NotImplementedError
+
     def home(self) -> None:
         """Where Esc leads from a text field."""
         self.focus_next()

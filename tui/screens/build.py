@@ -287,6 +287,11 @@ class BuildScreen(StepScreen):
         else:
             super().action_back()
 
+    @property
+    def busy(self) -> bool:
+        """Whether the build runs."""
+        return self.progress.busy
+
     def ask_to_leave(self) -> None:
         """The person wants to quit while this build runs."""
 

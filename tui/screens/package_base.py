@@ -1,4 +1,4 @@
-"""What can be done with a finished package, for the result and the shelf: verify, measure again, open its folder."""
+"""What can be done with a finished package, for the result and the shelf: verify, measure again, export, open its folder."""
 
 from __future__ import annotations
 
@@ -127,6 +127,13 @@ class PackageScreen(StepScreen):
     @on(Failed)
     def _work_failed(self, message: Failed) -> None:
         self.query_one(Problem).show(message.error.message, message.error.hint)
+
+    def action_export(self) -> None:
+        """To the last step of the walkthrough."""
+        from tui.screens.export import ExportScreen
+
+        if self.package is not None:
+            self.app.push_screen(ExportScreen(self.package))
 
     def action_open(self) -> None:
         """Show the folder in the file manager of the desktop; where there is none the path is copied."""

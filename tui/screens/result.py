@@ -28,8 +28,9 @@ class ResultScreen(PackageScreen):
     STEP = 6
     CSS_PATH = "result.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("e", "export", "Export", id="package.export", tooltip="As an archive, an OCI layout, or in pieces"),
         Binding("v", "verify", "Verify", id="package.verify", tooltip="Hash every file and compare with the manifest"),
-        Binding("m", "bench", "Measure again", id="package.bench", tooltip="The smoke benchmark once more, beside the manifest's figures"),
+        Binding("m", "bench", "Measure", id="package.bench", tooltip="The smoke benchmark once more, beside the manifest's figures"),
         Binding("o", "open", "Open folder", id="package.open", tooltip="Show the folder in the file manager"),
         Binding("y", "copy", "Copy path", id="screen.copy", tooltip="Copy the path of the package"),
         Binding("H", "copy_hash", "Copy hash", id="result.hash", tooltip="Copy the sha256 of the highlighted file", show=False),
@@ -76,6 +77,8 @@ class ResultScreen(PackageScreen):
             sign, word, style = figures.MARKS[passed]
             parts += [(f"{sign} {word:<8}", style), (f"{text}\n", "")]
         parts += [("quality   ", "$foreground-muted"), (f"{figures.quality(data)}\n", "")]
+        beyond = figures.beyond(data)
+        parts += [(f"{beyond}\n", "")] if beyond else []
         parts += [(f"{figures.provenance(data)}\n", "$foreground-muted"), (str(self._package.path), "")]
         self.query_one("#result-verdicts", Static).update(Content.assemble(*parts))
         for plot in self.query(TokenPlot):

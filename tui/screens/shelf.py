@@ -55,7 +55,10 @@ class ShelfScreen(PackageScreen):
         Binding("c", "compare", "Compare", id="shelf.compare", tooltip="The marked ones side by side"),
         Binding("p", "plot", "Plot", id="shelf.plot", tooltip="Memory against speed against quality", show=False),
         Binding("v", "verify", "Verify", id="package.verify", tooltip="Hash every file and compare with the manifest"),
-        Binding("m", "bench", "Measure", id="package.bench", tooltip="The smoke benchmark once more, beside the manifest's figures"),
+        Binding(
+            "m", "bench", "Measure again", id="package.bench", tooltip="The smoke benchmark once more, beside the manifest's", show=False
+        ),
+        Binding("e", "export", "Export", id="package.export", tooltip="As an archive, an OCI layout, or in pieces"),
         Binding("o", "open", "Open", id="package.open", tooltip="Show the folder in the file manager", show=False),
         Binding("d", "delete", "Delete", id="shelf.delete", tooltip="Remove the package from the disk; asks first"),
         Binding("r", "reload", "Reload", id="shelf.reload", tooltip="Look again", show=False),

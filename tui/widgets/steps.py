@@ -5,7 +5,7 @@ from __future__ import annotations
 from textual.content import Content
 from textual.widgets import Static
 
-NAMES = ("Device", "Need", "Candidates", "Plan", "Build", "Result")
+NAMES = ("Device", "Need", "Candidates", "Plan", "Build", "Result", "Export")
 
 
 class Steps(Static):
@@ -26,7 +26,8 @@ class Steps(Static):
 
     def _draw(self) -> None:
         parts: list[tuple[str, str]] = [(" qwen-pack ", "bold $text-primary"), (" ", "")]
-        narrow = self.size.width < 76
+        # With names the line takes 87 cells, without the spaces between them 75.
+        narrow, arrow = self.size.width < 76, " › " if self.size.width >= 88 else "›"
         for number, name in enumerate(NAMES, 1):
             if number == self._current:
                 parts.append((f"[{number} {name}]", "bold $text-accent"))
@@ -35,7 +36,7 @@ class Steps(Static):
             else:
                 parts.append((f"{number}" if narrow else f"{number} {name}", "$foreground-muted"))
             if number < len(NAMES):
-                parts.append((" › ", "$foreground-muted"))
+                parts.append((" › " if narrow else arrow, "$foreground-muted"))
         if not self._current:
             parts = [*parts[:2], (self._title, "bold $text-accent")]
         self.update(Content.assemble(*parts))

@@ -1,0 +1,355 @@
+"""Step 7: a package in the form that a store, a registry or a device takes; the package itself stays as it is."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, VerticalScroll
+from textual.content import Content
+from textual.events import Resize
+from textual.message import Message
+from textual.widget import Widget
+from textual.widgets import Input, OptionList, Static
+from textual.widgets.option_list import Option
+
+from packager.errors import from_foreign
+from packager.events import StageProgress
+from packager.units import human_bytes
+from tui import leaving
+from tui.bars import bar
+from tui.screens.base import BACK, Failed, Problem, StepScreen
+from tui.screens.package_base import open_folder
+from tui.widgets.lists import VimList
+from tui.widgets.pane import Pane
+from tui.widgets.slider import Slider
+
+if TYPE_CHECKING:
+    from packager.package import Package
+    from packager.shipping.export import Exported, Format
+
+_ROOM = (13, 24)
+_REDRAW_S = 0.1
+
+
+class Written(Message):
+    """How many bytes of how many went out; of several that wait only the newest is drawn."""
+
+    def __init__(self, done: int, total: int) -> None:
+        super().__init__()
+        self.done, self.total = done, total
+
+    def can_replace(self, message: Message) -> bool:
+        """Only the newest counts."""
+        return isinstance(message, Written)
+
+
+class Ended(Message):
+    """The export is over; `exported` is None where it was cancelled."""
+
+    def __init__(self, exported: Exported | None) -> None:
+        super().__init__()
+        self.exported = exported
+
+
+class ExportScreen(StepScreen):
+    """Format, place, pieces, signature, what the format takes besides; what it does as a command; how far it is."""
+
+    STEP = 7
+    CSS_PATH = "export.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("w", "write", "Write it", id="export.write", tooltip="Write the package in this format; every byte is compared"),
+        Binding("c", "cancel", "Cancel", id="export.cancel", tooltip="Stop writing; nothing half-written stays"),
+        Binding("y", "copy", "Copy command", id="screen.copy", tooltip="Copy the command line that does the same"),
+        Binding("Y", "copy_path", "Copy path", id="export.path", tooltip="Copy where the export lies", show=False),
+        Binding("o", "open", "Open folder", id="export.open", tooltip="Show the export in the file manager"),
+        Binding("down", "app.focus_next", "Next", show=False),
+        Binding("up", "app.focus_previous", "Previous", show=False),
+        BACK,
+    ]
+
+    def __init__(self, package: Package) -> None:
+        from packager.shipping.export import FORMATS
+
+        super().__init__()
+        self.package = package
+        self._formats: tuple[Format, ...] = tuple(FORMATS.values())
+        self._format = self._formats[0]
+        self._settings = tuple(dict.fromkeys(name for one in self._formats for name in one.takes))
+        self._licence = leaving.licence(package)
+        self._stop = threading.Event()
+        self._busy = self._leave = False
+        self._at: tuple[int, int] | None = None
+        self.exported: Exported | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether an export runs."""
+        return self._busy
+
+    def body(self) -> ComposeResult:
+        """Formats on the left, what there is to say on the right, command and progress below."""
+        with Horizontal(id="export"):
+            yield VimList(*(Option(self._sign(one) + one.name, id=one.name) for one in self._formats), id="formats")
+            with VerticalScroll(id="export-form", can_focus=False):
+                yield from self._line("To", Input(id="export-to", compact=True))
+                yield Slider("Pieces", leaving.SIZES, leaving.WHOLE, room=_ROOM, id="export-pieces")
+                yield from self._line("Size", Input(placeholder="such as 1500M or 1.9GiB", id="export-size", compact=True))
+                yield from self._line("Sign with", Input(placeholder="a private key's file; empty for none", id="export-key", compact=True))
+                for name in self._settings:
+                    yield from self._line(name.replace("_", " ").capitalize(), Input(id=f"export-{name}", compact=True))
+                if self._licence:
+                    steps = [(None, "not agreed to"), (self._licence[0], f"I agreed to {self._licence[0]}")]
+                    yield Slider("Licence", steps, None, room=_ROOM, id="export-licence")
+                if leaving.is_dummy(self.package):
+                    steps = [(None, "random: keep here"), ("yes", "random: ship anyway")]
+                    yield Slider("Weights", steps, None, room=_ROOM, id="export-dummy")
+        with Pane(id="export-what"):
+            yield Static(id="export-text")
+            yield Problem(id="export-problem")
+
+    def _sign(self, one: Format) -> str:
+        """A format that makes no sense of this package is marked, as a rejected candidate is; its reason stands below."""
+        return "✗ " if one.misfit(self.package.manifest) else "  "
+
+    @staticmethod
+    def _line(label: str, field: Input) -> Iterator[Widget]:
+        with Horizontal(classes="export-line", id=f"{field.id}-line"):
+            yield Static(label)
+            yield field
+
+    def on_mount(self) -> None:
+        """Stand on the formats."""
+        formats = self.query_one("#formats", VimList)
+        formats.border_title = "Format"
+        self.query_one("#export-form").border_title = self.package.manifest.name
+        self.query_one("#export-what").border_title = "What is written"
+        formats.highlighted = 0
+        self.set_focus(formats)
+        self._choose(self._formats[0])
+
+    def on_unmount(self) -> None:
+        """An export does not outlive its screen."""
+        self._stop.set()
+
+    @property
+    def order(self) -> leaving.Order:
+        """What is asked for now."""
+        written = self.query_one("#export-to", Input).value.strip()
+        out = Path(written).expanduser().absolute() if written else self._default
+        key = self.query_one("#export-key", Input).value.strip()
+        return leaving.Order(
+            self.package.path,
+            self._format.name,
+            out,
+            self._limit() if self._format.cuts else leaving.WHOLE,
+            Path(key).expanduser() if key else None,
+            *(self._said("#export-licence"), self._said("#export-dummy") is not None),
+            {name: text for name in self._format.takes if (text := self.query_one(f"#export-{name}", Input).value.strip())},
+        )
+
+    @property
+    def _default(self) -> Path:
+        return leaving.place(self.package, self._format, self.services.folder)
+
+    def _limit(self) -> str:
+        chosen = str(self.query_one("#export-pieces", Slider).value)
+        return self.query_one("#export-size", Input).value.strip() if chosen == leaving.OTHER else chosen
+
+    def _said(self, selector: str) -> str | None:
+        return next((slider.value for slider in self.query(selector).results(Slider)), None)
+
+    @on(OptionList.OptionHighlighted, "#formats")
+    def _moved(self, event: OptionList.OptionHighlighted) -> None:
+        self._choose(next(one for one in self._formats if one.name == event.option.id))
+
+    @on(OptionList.OptionSelected, "#formats")
+    def _chosen(self) -> None:
+        self.set_focus(self.query_one("#export-to", Input))
+
+    def _choose(self, chosen: Format) -> None:
+        """Another format: the place keeps a name that a person wrote, and follows where it was our own."""
+        to = self.query_one("#export-to", Input)
+        ours = to.value in ("", str(self._default))
+        self._format = chosen
+        if ours:
+            with to.prevent(Input.Changed):
+                to.value = str(self._default)
+        self.query_one("#export-pieces").display = chosen.cuts
+        for name in self._settings:
+            self.query_one(f"#export-{name}-line").display = name in chosen.takes
+        self._forget()
+
+    @on(Input.Changed)
+    @on(Slider.Moved)
+    def _forget(self) -> None:
+        """What was said of another order does not hold for this one."""
+        other = self._format.cuts and self.query_one("#export-pieces", Slider).value == leaving.OTHER
+        self.query_one("#export-size-line").display = other
+        self.exported = None
+        self.query_one(Problem).clear()
+        self._draw()
+        self.refresh_bindings()
+
+    def on_resize(self, event: Resize) -> None:
+        """The bar is drawn for the width there is."""
+        super().on_resize(event)
+        self.call_after_refresh(self._draw)
+
+    def _draw(self) -> None:
+        parts: list[tuple[str, str]] = [(f"{self._format.name}: ", "bold"), (f"{self._format.summary}\n", "")]
+        misfit = self._format.misfit(self.package.manifest)
+        parts += [(f"✗ {misfit.message}\n", "$text-error")] if misfit else []
+        if self._licence and self._said("#export-licence") is None:
+            parts.append((f"! The licence of the weights ({self._licence[0]}) {self._licence[1]}.\n", "$text-warning"))
+        if leaving.is_dummy(self.package):
+            parts.append(("! The weights are random: answers will mean nothing.\n", "$text-warning"))
+        parts += [("\n$ ", "$foreground-muted"), (f"{self.order.command()}\n\n", "bold $text-accent")]
+        if self._at is not None:
+            done, total = self._at
+            width = max(10, min(40, self.query_one("#export-text").content_size.width - 34))
+            parts += [
+                (bar(done / total if total else 0.0, width), "$primary"),
+                (f" {done / total if total else 0:4.0%}  {human_bytes(done)} of {human_bytes(total)}", ""),
+                ("  stopping …" if self._stop.is_set() else "", "$text-warning"),
+            ]
+        elif self.exported is not None:
+            one = self.exported
+            parts += [("✓ ", "bold $text-success"), (str(one.path), "bold")]
+            parts += [(f": {one.files} file{'s' if one.files > 1 else ''}, {human_bytes(one.bytes)}", "")]
+            parts += [(f"\n✓ {one.signature}: the signature", "")] if one.signature else []
+        self.query_one("#export-text", Static).update(Content.assemble(*parts))
+
+    @on(Input.Submitted)
+    def action_write(self) -> None:
+        """Write what the command says."""
+        if self._busy:
+            return
+        self.query_one(Problem).clear()
+        self.exported = None
+        self._stop.clear()
+        self._busy, self._at = True, (0, sum(entry.size for entry in self.package.manifest.files))
+        order = self.order
+        # What runs is what the command says until it has ended.
+        self.query_one("#export").disabled = True
+        self.set_focus(self.query_one("#export-what"))
+        self._draw()
+        self.refresh_bindings()
+        self._write(order)
+
+    @work(thread=True, exclusive=True, group="export")
+    def _write(self, order: leaving.Order) -> None:
+        clock, last, exported = self.services.clock, 0.0, None
+        try:
+            events = self.services.export(order)
+            try:
+                while not self._stop.is_set():
+                    event = next(events)
+                    if isinstance(event, StageProgress) and clock() - last >= _REDRAW_S:
+                        last = clock()
+                        self.post_message(Written(event.done, event.total or 0))
+            except StopIteration as stop:
+                exported = stop.value
+            finally:
+                events.close()
+        except Exception as error:
+            known = from_foreign(error)
+            if known is None:
+                raise
+            self.post_message(Failed(known))
+            return
+        self.post_message(Ended(exported))
+
+    @on(Written)
+    def _written(self, message: Written) -> None:
+        if self._busy:
+            self._at = (message.done, message.total)
+            self._draw()
+
+    @on(Failed)
+    def _failed(self, message: Failed) -> None:
+        self._over()
+        problem = self.query_one(Problem)
+        problem.show(message.error.message, message.error.hint)
+        problem.scroll_visible()
+
+    @on(Ended)
+    def _ended(self, message: Ended) -> None:
+        self.exported = message.exported
+        self._over()
+        if self.exported is None:
+            self.notify("Nothing half-written was left behind.", title="The export was cancelled", severity="warning")
+        elif self.app.screen is not self:
+            self.notify(str(self.exported.path), title=f"{self.package.manifest.name} is exported")
+
+    def _over(self) -> None:
+        self._busy, self._at = False, None
+        self.query_one("#export").disabled = False
+        self._draw()
+        self.refresh_bindings()
+        if self._leave:
+            self.app.exit(0)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Write while nothing runs, cancel while something does, the folder once there is one."""
+        if action == "write":
+            return not self._busy
+        if action == "cancel":
+            return self._busy
+        return self.exported is not None if action in ("open", "copy_path") else True
+
+    def action_cancel(self) -> None:
+        """The worker stops at the next chunk; its generator closes, which removes what was begun."""
+        self._stop.set()
+        self._draw()
+
+    def action_back(self) -> None:
+        """A running export is not left behind unseen: ask."""
+        if self._busy:
+            self._ask("Cancel this export?", False)
+        else:
+            super().action_back()
+
+    def ask_to_leave(self) -> None:
+        """The person wants to quit while this export runs."""
+        self._ask("Quit while an export runs?", True)
+
+    def _ask(self, question: str, leave: bool) -> None:
+        from tui.screens.confirm import ConfirmScreen
+
+        def answered(yes: bool | None) -> None:
+            if not yes:
+                return
+            self._leave = leave
+            if self._busy:
+                self.action_cancel()
+            elif leave:
+                self.app.exit(0)
+
+        detail = f"{self.package.manifest.name} is being written. What was begun is removed; the package stays as it is."
+        self.app.push_screen(ConfirmScreen(question, detail, "Cancel the export", "Go on writing"), answered)
+
+    def action_open(self) -> None:
+        """The folder in which the export lies; the path is copied where there is no desktop."""
+        if self.exported is not None:
+            folder = self.exported.path if self.exported.path.is_dir() else self.exported.path.parent
+            if not open_folder(folder):
+                self.pack.copy(str(folder), "the path, as no file manager was found")
+
+    def action_copy_path(self) -> None:
+        """Where it lies."""
+        if self.exported is not None:
+            self.pack.copy(str(self.exported.path), "the path of the export")
+
+    def home(self) -> None:
+        """The formats."""
+        self.set_focus(self.query_one("#formats", VimList))
+
+    def copied(self) -> tuple[str, str] | None:
+        """The command line."""
+        return self.order.command(), "the command"
