@@ -1,6 +1,6 @@
 """Build the artifact of a package again, from what its manifest says of source and recipe, and compare.
 
-Nothing is taken from the build cache and nothing put there. The package is only read.
+Nothing is taken from the build cache and nothing put there, but importances that are collected. The package is only read.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from packager import __version__, catalog, manifest, sources
+from packager.additions import Additions, applied
 from packager.cache import BuildCache, key_of
 from packager.checkpoint import Checkpoint
 from packager.errors import no_room, usage
@@ -23,6 +24,7 @@ from packager.files import free_bytes, regular_files, sha256
 from packager.manifest import FileEntry, Manifest
 from packager.pipeline import run_alone
 from packager.plan import installed, missing_engine
+from packager.recipe import split_id
 from packager.reproducible import MODEL_FOLDER, TEMPLATE
 from packager.runtime import Runtime
 from packager.shape import Shape
@@ -49,18 +51,25 @@ class Rebuilt:
 
 
 def rebuild(
-    package: Path, runtimes: Sequence[Runtime], weights: Path | None = None, cache: BuildCache | None = None
+    package: Path,
+    runtimes: Sequence[Runtime],
+    weights: Path | None = None,
+    additions: Additions | None = None,
+    cache: BuildCache | None = None,
 ) -> Generator[Event, None, Rebuilt]:
     """Fetch and convert again in a temporary folder; yield events, return what differs.
 
-    `weights` is the checkpoint's folder; without it the weights come from where they came from. Raises PackError: 2 where the
-    runtime, its engine or the weights are not here; 5 where the hub does not answer; 7 where disk does not suffice.
+    `weights` is the checkpoint's folder; without it the weights come from where they came from. `additions` are the files that
+    the build was given; types of single tensors stand in the manifest. Raises PackError: 2 where the runtime, its engine, the
+    weights or such a file are not here; 5 where the hub does not answer; 7 where disk does not suffice.
     """
     known = manifest.read(package)
-    runtime = _runtime(known, runtimes)
-    source, shape = _source(known, weights)
     recorded = known.data["recipe"]
-    recipe = runtime.recipe(recorded["id"].split("/")[0].partition(":")[2], None if recorded.get("default_kv", True) else recorded["kv"])
+    added = _additions(recorded, additions or Additions())
+    runtime = _runtime(known, runtimes, added)
+    source, shape = _source(known, weights)
+    _, name, kv = split_id(recorded["id"])
+    recipe = runtime.recipe(name, kv)
     problem = missing_engine(runtime, runtime.tools(shape, recipe))
     if problem:
         raise problem
@@ -78,6 +87,8 @@ def rebuild(
             return Rebuilt(tuple(different), tools)
         checkpoint = _called(Path(fetched["folder"]), known, work)
         inputs = {"origin": _origin(known), "checkpoint_key": key_of(fetched["files"])}
+        files = {"imatrix": added.imatrix, "calibration": added.calibration}
+        inputs |= {name: str(path.absolute()) for name, path in files.items() if path is not None}
         job = Job(
             "convert",
             runtime.build_job,
@@ -92,11 +103,23 @@ def rebuild(
         return Rebuilt(tuple(_differences(known, checkpoint, work / "out")), tools)
 
 
-def _runtime(known: Manifest, runtimes: Sequence[Runtime]) -> Runtime:
+def _additions(recorded: dict[str, Any], given: Additions) -> Additions:
+    """What the build was given beside the recipe. Raises PackError (usage) where a file is missing, or too many."""
+    settings = recorded.get("settings") or {}
+    for name in ("imatrix", "calibration"):
+        facts, file = settings.get(name), getattr(given, name)
+        if facts and file is None:
+            raise usage(f"The build was given --{name} {str(facts.get('file'))!r}.", f"Name that file with --{name}.")
+        if file is not None and not facts:
+            raise usage(f"The build was given no --{name}.", "Leave it out.")
+    return Additions(given.imatrix, given.calibration, settings.get("tensor_types") or {})
+
+
+def _runtime(known: Manifest, runtimes: Sequence[Runtime], additions: Additions) -> Runtime:
     name = known.data["runtime"]["name"]
     for runtime in runtimes:
         if runtime.name == name:
-            return runtime
+            return applied([runtime], additions, f"{runtime.prefix}:any")[0]
     raise usage(f"{known.name} was built with the runtime {name!r}, which is not known here.", "Install the plug-in that brings it.")
 
 

@@ -81,7 +81,11 @@ def convert(plan: Plan, fetched: Entry) -> Job:
     """The artifact of the plan's recipe. The bytes decide, not where they came from: the hub's copy of a folder is converted once."""
     recipe, origin = asdict(plan.chosen.recipe), _origin(plan, fetched)
     # Some runtimes write what they know of the origin into the model, and split it: nothing else may convert again for that.
-    more = {"origin": origin, "max_file_bytes": plan.workload.max_file_bytes} if hasattr(plan.runtime, "with_additions") else {}
+    more: dict[str, Any] = {}
+    if hasattr(plan.runtime, "with_additions"):
+        # The folder's name becomes the model's where nothing else says one.
+        folder = Path(plan.source.location).name if plan.source.kind == "local" else None
+        more = {"origin": origin, "max_file_bytes": plan.workload.max_file_bytes, "folder": folder}
     key = key_of(
         {
             "files": fetched.facts["files"],

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from packager import pipeline, plan
+from packager import pipeline, plan, stages
+from packager.cache import Entry
 from packager.errors import ExitCode, PackError
 from packager.paths import cache_dir
 from packager.plan import Plan, check, problems
@@ -128,3 +129,12 @@ def test_a_measurement_of_another_machine_of_the_same_make_is_not_taken_over(
     assert set(cached().values()) == {True}
     monkeypatch.setattr(pipeline.stages, "installation_id", lambda: "another")
     assert cached() == {"fetch": True, "convert": True, "measure": False, "quality": True, "package": False}
+
+
+def test_the_name_of_a_folder_is_part_of_what_its_gguf_is_cached_under_and_its_place_is_not(usable: Plan, tmp_path: Path) -> None:
+    facts = {"files": [{"path": "config.json", "size": 1, "sha256": "0" * 64}], "folder": "out"}
+    keys = []
+    for place in ("here/Tiny-A", "there/Tiny-A", "here/Tiny-B"):
+        plan = replace(usable, source=replace(usable.source, location=str(tmp_path / place)))
+        keys.append(stages.convert(plan, Entry(tmp_path, facts)).key)
+    assert keys[0] == keys[1] != keys[2]

@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 
 from packager import manifest
+from packager.additions import Additions
 from packager.cli import main
 from packager.errors import ExitCode
 from packager.process import run_job
+from targets.llama_cpp import LlamaCpp
 from tests.make_checkpoint import write_tiny
 from tests.test_shipping_archive import finish, tree
 
@@ -28,11 +30,12 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def built(checkpoint: Path) -> Path:
-    """A package with what the build puts into one, but for the benchmark."""
-    from targets.llama_cpp import LlamaCpp
+    return build(checkpoint, checkpoint.parent / "package", LlamaCpp())
 
-    folder = checkpoint.parent / "package"
-    recipe = LlamaCpp().recipe("Q4_K_M")
+
+def build(checkpoint: Path, folder: Path, runtime: LlamaCpp) -> Path:
+    """A package with what a build puts into one, but for the benchmark."""
+    recipe = runtime.recipe("Q4_K_M")
     fields = json.loads(json.dumps({**asdict(recipe), "id": recipe.id}))
     origin = {"kind": "local", "repo_id": "local/Tiny-0.1B", "revision": None, "license": None, "license_name": None}
     arguments = {
@@ -41,7 +44,7 @@ def built(checkpoint: Path) -> Path:
         "workload": {"context": 256},
         "out": str(folder / "model"),
     }
-    finish(run_job(LlamaCpp.build_job, arguments, checkpoint.parent / "log"))
+    finish(run_job(runtime.build_job, arguments, folder.with_name("log")))
     (folder / "chat_template.jinja").write_text(json.loads((checkpoint / "tokenizer_config.json").read_text())["chat_template"])
     (folder / "README.md").write_text("# figures\n")
     describe(folder, fields, [entry(path, checkpoint) for path in sorted(checkpoint.iterdir())])
@@ -165,3 +168,27 @@ def test_a_recipe_with_other_settings_in_this_version_is_a_finding(
     code, answer, _ = verify(package, capsys, "--weights", str(checkpoint))
     assert code == ExitCode.INPUT
     assert [(row["kind"], row["message"]) for row in answer["findings"]] == [("recipe", "has other settings in this version of qwen-pack")]
+
+
+def test_types_of_single_tensors_are_taken_from_the_manifest(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runtime = LlamaCpp().with_additions(Additions(tensor_types={"attn_v": "Q8_0"}))
+    package = build(checkpoint, tmp_path / "package", runtime)
+    code, answer, said = verify(package, capsys, "--weights", str(checkpoint))
+    assert (code, answer["rebuilt"]["findings"]) == (ExitCode.DONE, []), said
+
+
+def test_a_file_that_the_build_was_given_is_asked_for_by_name(
+    package: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = tmp_path / "text"
+    text.write_text("words")
+    weights = ("--weights", str(checkpoint))
+    code, _, said = verify(package, capsys, *weights, "--calibration", str(text))
+    assert code == ExitCode.USAGE and "was given no --calibration" in said
+    recipe = json.loads((package / manifest.NAME).read_text())["recipe"]
+    facts = {"file": "words.txt", "sha256": "0" * 64, "chunk_tokens": 512}
+    changed(package, recipe={**recipe, "id": f"{recipe['id']}/imatrix", "settings": {**recipe["settings"], "calibration": facts}})
+    code, _, said = verify(package, capsys, *weights)
+    assert code == ExitCode.USAGE and "'words.txt'" in said and "Name that file with --calibration" in said
+    code, answer, said = verify(package, capsys, *weights, "--calibration", str(text))
+    assert (code, answer["findings"][0]["kind"]) == (ExitCode.INPUT, "recipe")

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 @click.option("--min-version", metavar="V", help="Refuse an older package, however well it is signed.")
 @click.option("--rebuild", "again", is_flag=True, help="Build the artifact again from the recorded source and recipe, and compare.")
 @click.option("--weights", type=click.Path(path_type=Path), metavar="DIR", help="With --rebuild: the folder of the checkpoint.")
+@click.option("--imatrix", type=click.Path(path_type=Path), metavar="FILE", help="With --rebuild: the importance matrix of the build.")
+@click.option("--calibration", type=click.Path(path_type=Path), metavar="TEXT", help="With --rebuild: the calibration text of the build.")
 @json_option
 def command(
     package: Path,
@@ -38,6 +40,8 @@ def command(
     min_version: str | None,
     again: bool,
     weights: Path | None,
+    imatrix: Path | None,
+    calibration: Path | None,
     as_json: bool,
 ) -> int:
     """Check PACKAGE against its manifest, byte by byte.
@@ -60,9 +64,9 @@ def command(
         findings = verify(package)
     else:
         findings = check(package, signature or package.with_name(f"{package.name}{ENDING}"), trust, min_version)
-    if weights is not None and not again:
-        raise usage("--weights is for a rebuild.", "Add --rebuild, or leave it out.")
-    rebuilt = _rebuild(package, weights) if again and not findings else None
+    if (weights or imatrix or calibration) and not again:
+        raise usage("--weights, --imatrix and --calibration are for a rebuild.", "Add --rebuild, or leave them out.")
+    rebuilt = _rebuild(package, weights, imatrix, calibration) if again and not findings else None
     if rebuilt is not None:
         findings = list(rebuilt.findings)
     known = manifest.read(package)
@@ -96,9 +100,10 @@ def command(
     return ExitCode.INPUT if findings else ExitCode.DONE
 
 
-def _rebuild(package: Path, weights: Path | None) -> Rebuilt:
+def _rebuild(package: Path, weights: Path | None, imatrix: Path | None, calibration: Path | None) -> Rebuilt:
+    from packager.additions import parse
     from packager.cli.progress import follow
     from packager.rebuild import rebuild
     from targets import registry
 
-    return follow(rebuild(package, registry.runtimes(), weights))
+    return follow(rebuild(package, registry.runtimes(), weights, parse(imatrix, calibration, ())))

@@ -77,9 +77,9 @@ class LlamaCpp:
         return Tools(self.extra, self.distributions)
 
     def artifact_bytes(self, shape: Shape, recipe: Recipe) -> int:
-        """The weights to the byte; the header within the length of names and chat template."""
+        """The weights and the keys to the byte; the vocabulary as dense as Qwen's."""
         found = _sizes(shape, recipe)
-        return found.data + found.table + sizes.vocabulary_bytes(shape)
+        return found.data + found.table + sizes.vocabulary_bytes(shape) + sizes.ROOM
 
     def footprint(self, shape: Shape, recipe: Recipe, context: int) -> Footprint:
         """Resident bytes with the whole context answered."""
@@ -112,7 +112,7 @@ class LlamaCpp:
 
     def least_file_bytes(self, shape: Shape, recipe: Recipe) -> int:
         """The smallest limit that files can be kept below, about: a tensor is never split, and the first file has the vocabulary."""
-        return sizes.largest_tensor(shape, _sizes(shape, recipe)) + sizes.vocabulary_bytes(shape)
+        return sizes.largest_tensor(shape, _sizes(shape, recipe)) + sizes.vocabulary_bytes(shape) + sizes.ROOM
 
     def how_to_run(self, recipe: Recipe, workload: dict[str, Any]) -> str:
         """Markdown with commands that need llama.cpp, Ollama or llama-cpp-python alone."""

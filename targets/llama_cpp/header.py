@@ -34,12 +34,15 @@ _LENGTH = struct.Struct("<Q")
 def encode(kv: Mapping[str, gguf.GGUFValue], tensors: Sequence[TypedTensor]) -> bytes:
     """The whole header, padded so that the data section starts aligned."""
     out = [struct.pack("<IIQQ", gguf.GGUF_MAGIC, gguf.GGUF_VERSION, len(tensors), len(kv))]
-    for key, value in kv.items():
-        out.append(_string(key) + struct.pack("<I", value.type))
-        out.append(_value(value.value, value.type, value.sub_type))
+    out += [pair(key, value) for key, value in kv.items()]
     out += map(_line, tensors)
     header = b"".join(out)
     return header.ljust(padded(len(header)), b"\0")
+
+
+def pair(key: str, value: gguf.GGUFValue) -> bytes:
+    """One key with its value."""
+    return _string(key) + struct.pack("<I", value.type) + _value(value.value, value.type, value.sub_type)
 
 
 def line_bytes(typed: TypedTensor) -> int:

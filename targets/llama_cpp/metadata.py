@@ -13,6 +13,7 @@ from typing import Any
 
 import gguf
 
+from targets.llama_cpp import padding
 from targets.llama_cpp.arch.base import Architecture
 from targets.llama_cpp.source import Source
 from targets.llama_cpp.tensors import OutTensor
@@ -53,6 +54,7 @@ def collect(
     _origin(writer, source, tensors, origin or {})
     converter.describe(writer)
     _tokenizer(writer, vocabulary, source.chat_template)
+    writer.add_string(padding.KEY, padding.text(writer.kv_data[0]))
     return close(writer, file_type)
 
 

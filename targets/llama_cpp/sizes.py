@@ -23,6 +23,9 @@ COLUMNS = [*PRESETS, *(f"{name}{WITH_IMATRIX}" for name in IMATRIX_DECIDES)]
 TABLE = Path(__file__).with_name("sizes.json")
 
 
+ROOM = 1 << 15
+"""Bytes that all keys but the vocabulary fill up, see targets.llama_cpp.padding. Qwen3's template takes 4 KB of it."""
+
 _QWEN_ROWS, _QWEN_BYTES = 151_936, 5_926_500
 _PADDING_LIMIT = 4096
 _PADDING_BYTES = len("[PAD151936]") + 8 + 4
@@ -62,7 +65,7 @@ def key(shape: Shape) -> str:
 
 
 def vocabulary_bytes(shape: Shape) -> int:
-    """Bytes of the keys in front of the tensors: nearly all of them are tokens, their types and the merges.
+    """Bytes of tokens, their types and the merges in front of the tensors; all other keys fill ROOM.
 
     Measured on Qwen2.5's own vocabulary (151,643 tokens, 151,387 merges): 5.92 MB for 151,936 rows. Rows beyond that are
     padding tokens in the second and third generation; other vocabularies are taken to be as dense.
