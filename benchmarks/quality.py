@@ -52,7 +52,13 @@ def measure(checkpoint: Path, wanted: list[str], tokens: int | None, scratch: Pa
             finish(runtime.build_job, log, checkpoint=str(checkpoint), recipe=asdict(recipe), workload=workload, out=str(out))
             started = time.monotonic()
             settings = {"kv": recipe.kv, "threads": None}
-            ways = {"session": runtime.session, "artifact": str(out), "settings": settings, "reference": str(scratch / "reference")}
+            ways = {
+                "session": runtime.session,
+                "artifact": str(out),
+                "settings": settings,
+                "reference": str(scratch / "reference"),
+                "stops": True,
+            }
             facts = finish("packager.quality.job:compare", log, **ways, **read).value
         except PackError as error:
             print(f"{recipe_id:<34} {error.message}", flush=True)

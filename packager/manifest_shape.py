@@ -72,6 +72,12 @@ QUALITY: Kind = {
     "text": {"name": text, "sha256": text},
     "limits": {"grade": text},
     "verdicts": [{"rule": text, "limit": number, "measured": number, "at_least": flag, "passed": flag}],
+    "parity": {
+        **dict.fromkeys(("texts", "tokens", "control_tokens", "conversations", "stopped_after"), number),
+        "ends": [number],
+        "notes": [text],
+        "findings": [text],
+    },
     **dict.fromkeys(("passed", "loss_allowed"), flag),
 }
 

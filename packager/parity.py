@@ -14,10 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from packager.checkpoint import Checkpoint
-from packager.errors import ExitCode, PackError
 from packager.parity_corpus import CONVERSATIONS, DECOMPOSED, TEXTS, shipped_texts
-from packager.process import resolve
-from packager.runtime import Report, Session
+from packager.runtime import Session
 from packager.template import render_both_apart
 
 if TYPE_CHECKING:
@@ -61,18 +59,8 @@ class ParityResult:
 
     def as_dict(self) -> dict[str, Any]:
         """As the manifest keeps it."""
-        return {**asdict(self), "ends": list(self.ends), "notes": list(self.notes), "findings": list(self.findings)}
-
-    def require(self) -> None:
-        """Raise PackError (exit code 4) naming the first difference."""
-        if self.findings:
-            more = len(self.findings) - 1
-            others = f" ({more} more {'difference' if more == 1 else 'differences'})" if more else ""
-            raise PackError(
-                f"{self.findings[0]}{others}.",
-                "The artifact would not understand its prompts as the checkpoint does: build it again from a consistent checkpoint.",
-                ExitCode.BUDGET,
-            )
+        shown = {name: [_printable(text) for text in getattr(self, name)] for name in ("notes", "findings")}
+        return {**asdict(self), "ends": list(self.ends), **shown}
 
 
 def check(session: Session, checkpoint: Checkpoint, log: Path, *, stops: bool) -> ParityResult:
@@ -108,27 +96,18 @@ def check(session: Session, checkpoint: Checkpoint, log: Path, *, stops: bool) -
     )
 
 
-def check_job(
-    report: Report, *, session: str, artifact: str, checkpoint: str, settings: dict[str, Any], log: str, stops: bool
-) -> dict[str, Any]:
-    """`check` as a job of its own; returns the result's fields."""
-    opened = Checkpoint.open(Path(checkpoint))
-    model: Session = resolve(session)(artifact, settings)
-    try:
-        return check(model, opened, Path(log), stops=stops).as_dict()
-    finally:
-        model.close()
-
-
 def reference_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
     """The tokenizers library's own reading of the checkpoint's files."""
     # Late: only a build that measures needs it.
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
+    from packager.rewrite import bpe_of
     from packager.sources.synthetic_tokenizer import QWEN_PATTERN
 
     if checkpoint.tokenizer_json is not None:
         return Tokenizer.from_file(str(checkpoint.tokenizer_json))
+    if checkpoint.tiktoken is not None:
+        return Tokenizer.from_str(bpe_of(checkpoint.tiktoken).decode())
     # What Qwen2Tokenizer makes of the two files.
     found = Tokenizer(models.BPE.from_file(str(checkpoint.vocab_json), str(checkpoint.merges_txt)))
     found.normalizer = normalizers.NFC()
@@ -239,6 +218,11 @@ def _name(reference: Tokenizer, number: int | None) -> str:
         return "missing"
     token = reference.id_to_token(number)
     return f"{number} ({reference.decode([number], skip_special_tokens=False)!r})" if token is not None else f"{number} (unknown)"
+
+
+def _printable(text: str) -> str:
+    """What a terminal cannot show, a zero-width space for example, by its number."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
 def _around(reference: Tokenizer, ids: list[int], place: int) -> str:

@@ -116,20 +116,29 @@ def _header(pieces: list[_Piece]) -> bytes:
     return len(text).to_bytes(8, "little") + text
 
 
-def _write_texts(source: Checkpoint, folder: Path) -> None:
+def bpe_of(path: Path) -> bytes:
+    """tokenizer.json of a qwen.tiktoken: the same tokens with the merges that make them, and the generation's special tokens."""
     from packager.sources.control_tokens import QWEN
-    from packager.sources.synthetic_tokenizer import byte_level_bpe, tokenizer_config
+    from packager.sources.synthetic_tokenizer import byte_level_bpe
 
-    assert source.tiktoken is not None
-    ranks = tiktoken.read_ranks(source.tiktoken)
+    ranks = tiktoken.read_ranks(path)
     letters = tiktoken.byte_letters()
     words = ["".join(letters[byte] for byte in token) for token in sorted(ranks, key=ranks.__getitem__)]
-    write_atomically(folder / "tokenizer.json", byte_level_bpe(words, tiktoken.merges(ranks), QWEN))
+    return byte_level_bpe(words, tiktoken.merges(ranks), QWEN)
+
+
+def _write_texts(source: Checkpoint, folder: Path) -> None:
+    from packager.sources.control_tokens import QWEN
+    from packager.sources.synthetic_tokenizer import tokenizer_config
+
+    assert source.tiktoken is not None
+    write_atomically(folder / "tokenizer.json", bpe_of(source.tiktoken))
+    words = len(tiktoken.read_ranks(source.tiktoken))
     shape = as_qwen2(source.shape)
     context = min(shape.context, source.config.get("seq_length") or shape.context)
     chats = source.chat_template is not None
-    end_of_text, end_of_turn = len(words), len(words) + 2
-    settings = tokenizer_config(len(words), QWEN, context)
+    end_of_text, end_of_turn = words, words + 2
+    settings = tokenizer_config(words, QWEN, context)
     settings |= {"chat_template": source.chat_template, "eos_token": "<|im_end|>" if chats else "<|endoftext|>"}
     write_json(folder / "tokenizer_config.json", {key: value for key, value in settings.items() if key != "chat_template" or chats})
     config = replace(shape, context=context).to_config()

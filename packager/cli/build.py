@@ -140,7 +140,9 @@ def show_quality(quality: dict[str, Any]) -> None:
     if table:
         emit_table("Against the unquantized model, divergence in nats", paper.COLUMNS, table, right=paper.COLUMNS[1:])
     elif quality["skipped"]:
-        click.echo(f"Quality: not compared, {quality['skipped']}.")
+        click.echo(f"No divergence from the unquantized model: {quality['skipped']}.")
+    for line in paper.parity(quality):
+        click.echo(line)
     for row in quality.get("verdicts") or []:
         click.echo(f"{'passed' if row['passed'] else 'missed, and let through'}: {sentence(row)}")
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from packager import parity
 from packager.checkpoint import Checkpoint
 from packager.errors import PackError, bad_input
 from packager.process import resolve
@@ -60,17 +62,22 @@ def compare(
     text: str | None,
     tokens: int,
     reference: str | None,
+    stops: bool,
 ) -> dict[str, Any]:
-    """Parity of tokenizer and template, and with a `reference` (the folder that the other job left) the divergence.
+    """Parity of tokenizer, template and end of turn, and with a `reference` (the folder that the other job left) the divergence.
 
-    Returns `figures` over all parts, `parts[]` with the name of each, `parity`, and `seconds`.
+    `stops` says that the weights are real, so that an answer can be expected to end. Returns `parity`, `figures` over all parts,
+    `parts[]` with the name of each, and `compare_seconds`.
     """
     source = Checkpoint.open(Path(checkpoint))
     make = resolve(session)
     started = time.monotonic()
     model: Session = make(artifact, {**settings, "context": min(_CONTEXT, source.shape.context)})
     try:
-        found: dict[str, Any] = {"parity": None, "figures": None, "parts": []}
+        report.note("tokens, template and end of turn beside the checkpoint's own")
+        with tempfile.TemporaryDirectory() as folder:
+            same = parity.check(model, source, Path(folder) / "templates.log", stops=stops)
+        found: dict[str, Any] = {"parity": same.as_dict(), "figures": None, "parts": []}
         if reference is not None:
             found |= _divergence(report, model, source, _pieces(source, text, tokens), Path(reference) / KEPT)
     finally:
@@ -126,10 +133,5 @@ def _pieces(source: Checkpoint, text: str | None, tokens: int) -> list[Piece]:
 
 def encoder(source: Checkpoint) -> Any:
     """A function from text to token ids, by the checkpoint's own tokenizer."""
-    # Late: only children encode.
-    from tokenizers import Tokenizer
-
-    if source.tokenizer_json is None:
-        raise bad_input(f"{source.folder} has no tokenizer.json.")
-    tokenizer = Tokenizer.from_file(str(source.tokenizer_json))
+    tokenizer = parity.reference_tokenizer(source)
     return lambda text: tokenizer.encode(text, add_special_tokens=False).ids

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from packager.quality.verdict import sentence, shown
+from packager.quality.verdict import differences, sentence, shown
 
 COLUMNS = ("text", "tokens", "divergence, mean", "P95", "max", "same top token", "perplexity", "unquantized")
 
@@ -23,13 +23,26 @@ def _row(row: dict[str, Any]) -> tuple[str, ...]:
     return (row["name"], str(row["tokens"]), *figures, shown("top1", row["top1"]), *perplexities)
 
 
+def parity(quality: dict[str, Any]) -> list[str]:
+    """What was found of tokens, template and end of turn, a sentence a line; empty where nobody looked."""
+    found = quality.get("parity")
+    if found is None:
+        return []
+    different = differences(found)
+    rendered = f", {found['conversations']} conversations rendered" if found.get("conversations") else ""
+    same = f"passed: tokens, chat template and end of turn are the checkpoint's, {found.get('texts', 0)} texts encoded{rendered}."
+    said = [f"MISSED: {text}." for text in different] or [same]
+    return said + [f"{text}." for text in found.get("notes") or []]
+
+
 def markdown(quality: dict[str, Any]) -> str:
     """The section of a package's README."""
+    allowed = "\n**It lost more than it may; whoever built it let that through.**\n" if quality.get("loss_allowed") else ""
+    language = "".join(f"* {line}\n" for line in parity(quality))
     if quality.get("skipped"):
-        return f"## Quality\n\nNot compared with the unquantized model: {quality['skipped']}.\n"
+        return f"## Quality\n\nNot compared with the unquantized model: {quality['skipped']}.\n{allowed}\n{language}"
     head = f"| {' | '.join(COLUMNS)} |\n| --- |{' ---: |' * (len(COLUMNS) - 1)}\n"
     body = "".join(f"| {' | '.join(row)} |\n" for row in table(quality))
     limits = "".join(f"* {'passed' if row['passed'] else 'MISSED'}: {sentence(row)}\n" for row in quality["verdicts"])
-    allowed = "\n**It lost more than its recipe may; whoever built it let that through.**\n" if quality["loss_allowed"] else ""
     read = f"On {quality['tokens']} tokens of the text `{quality['text']['name']}`, against the unquantized model; divergence in nats.\n"
-    return f"## Quality\n\n{read}{allowed}\n{head}{body}\n{limits}"
+    return f"## Quality\n\n{read}{allowed}\n{head}{body}\n{limits}{language}"

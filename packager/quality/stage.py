@@ -46,6 +46,7 @@ def compare(plan: Plan, fetched: Entry, converted: Entry, artifact: Job, diverge
         "artifact": str(converted.folder / "out"),
         "settings": settings,
         "reference": None if kept is None else str(kept.folder / "out"),
+        "stops": plan.source.kind != "dummy",
     }
     # The reference follows from what the artifact was made of and from the text.
     key = key_of({"artifact": artifact.key, "settings": settings, "text": _text(plan), "divergence": divergence, "version": VERSION})

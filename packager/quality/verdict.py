@@ -9,8 +9,8 @@ from typing import Any
 from packager.errors import ExitCode, PackError
 from packager.quality.thresholds import Limits
 
-_CHANCE = 0.5
-"""A perplexity of this share of the vocabulary: such a model has learnt nothing, or nothing of this text."""
+_CHANCE = 0.8
+"""A perplexity of this share of the vocabulary: such a model has learnt nothing of this text. Random weights give 1 and more."""
 
 RULES = {"kl_mean": "mean divergence", "top1": "same top token", "perplexity_ratio": "perplexity ratio"}
 
@@ -28,17 +28,18 @@ def rows(figures: dict[str, Any], limits: Limits) -> list[dict[str, Any]]:
 
 
 def judged(facts: dict[str, Any], limits: Limits | None, why_not: str | None, allow_loss: bool) -> dict[str, Any]:
-    """The manifest's `quality`: figures, parts, limits and verdicts, and whether a loss beyond them was let through.
+    """The manifest's `quality`: parity, figures, parts, limits and verdicts, and whether a loss beyond them was let through.
 
     `why_not` says why there are no figures, where that is so.
     """
-    figures = facts.get("figures")
+    figures, parity = facts.get("figures"), facts.get("parity")
     if figures is not None and not figures["broken"] and figures["reference_perplexity"] > _CHANCE * facts["vocabulary"]:
         figures, why_not = None, "the unquantized model predicts the text hardly better than chance, so that what is lost says nothing"
+    differs = bool(differences(parity))
     if figures is None:
-        return skipped(why_not or "nothing was compared", facts.get("parity"))
+        return {**skipped(why_not or "nothing was compared", parity), "passed": not differs, "loss_allowed": differs and allow_loss}
     verdicts = rows(figures, limits) if limits else []
-    lost = any(not row["passed"] for row in verdicts)
+    lost = differs or any(not row["passed"] for row in verdicts)
     return {
         "skipped": None,
         **figures,
@@ -46,30 +47,45 @@ def judged(facts: dict[str, Any], limits: Limits | None, why_not: str | None, al
         "text": facts["text"],
         "limits": asdict(limits) if limits else None,
         "verdicts": verdicts,
+        "parity": parity,
         "passed": not lost and not figures["broken"],
         "loss_allowed": lost and allow_loss,
-        "parity": facts.get("parity"),
         "seconds": facts["compare_seconds"],
     }
 
 
 def skipped(why_not: str, parity: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The manifest's `quality` where there is no divergence."""
-    return {"skipped": why_not, "parity": parity}
+    """The manifest's `quality` where there is no divergence; `passed` is None where nothing was looked at."""
+    return {"skipped": why_not, "parity": parity, "passed": None, "loss_allowed": False}
+
+
+def differences(parity: dict[str, Any] | None) -> list[str]:
+    """In what the artifact speaks another language than its checkpoint, as sentences."""
+    return list((parity or {}).get("findings") or [])
 
 
 def check(quality: dict[str, Any]) -> None:
-    """Raise PackError (exit code 4) with the figures unless the build may go on."""
-    if quality["skipped"]:
-        return
-    if quality["broken"]:
+    """Raise PackError (exit code 4) with what differs or with the figures, unless the build may go on."""
+    if quality.get("broken"):
         raise PackError(
             f"{quality['broken']} of {quality['tokens']} predictions of the artifact are no numbers (NaN or infinite).",
             "The conversion or the engine is broken for this model: choose another recipe with --recipe.",
             ExitCode.BUDGET,
         )
-    missed = [row for row in quality["verdicts"] if not row["passed"]]
-    if missed and not quality["loss_allowed"]:
+    if quality["loss_allowed"]:
+        return
+    different = differences(quality["parity"])
+    if different:
+        more = len(different) - 1
+        others = f" ({more} more {'difference' if more == 1 else 'differences'})" if more else ""
+        raise PackError(
+            f"{different[0]}{others}.",
+            "The artifact would not understand its prompts as the checkpoint does: build it again from a consistent checkpoint, "
+            "or let it through with --allow-quality-loss, which the manifest records.",
+            ExitCode.BUDGET,
+        )
+    missed = [row for row in quality.get("verdicts") or [] if not row["passed"]]
+    if missed:
         raise PackError(
             f"The artifact lost more than {quality['limits']['grade']} weights may: {'; '.join(map(sentence, missed))}.",
             "Choose a recipe of more bits with --recipe, or let it through with --allow-quality-loss, which the manifest records.",
@@ -99,7 +115,9 @@ def _limit(row: dict[str, Any]) -> str:
 
 def summary(quality: dict[str, Any]) -> str:
     """One line for the stage's row."""
-    if quality["skipped"]:
-        return str(quality["skipped"])
-    figures = f"divergence {shown('kl_mean', quality['kl_mean'])}, same top token {shown('top1', quality['top1'])}"
-    return f"{figures}, loss allowed" if quality["loss_allowed"] else figures
+    same = "" if quality.get("parity") is None or differences(quality["parity"]) else "same tokens, template and end of turn; "
+    if quality.get("kl_mean") is None:
+        said = f"{same}no divergence: {quality.get('skipped') or 'nobody compared'}"
+    else:
+        said = f"{same}divergence {shown('kl_mean', quality['kl_mean'])}, same top token {shown('top1', quality.get('top1'))}"
+    return f"{said}; loss allowed" if quality.get("loss_allowed") else said
