@@ -40,6 +40,7 @@ Licence of the weights: {licence}.
 {_table(plan, artifact_bytes, measured)}
 {_budgets(plan, artifact_bytes, measured)}
 {paper.markdown(made.quality)}Every file with its size and sha256 stands in `manifest.json`; `qwen-pack verify` compares.
+`MODEL_CARD.md` says for whom it is and where its limits are.
 
 ## Run
 

@@ -10,8 +10,12 @@ import subprocess
 import sys
 import xml.etree.ElementTree as xml
 from pathlib import Path
+from typing import Any
 
 import pytest
+import tree_sitter
+import tree_sitter_kotlin
+import tree_sitter_swift
 
 from packager.errors import ExitCode, PackError
 from packager.files import sha256
@@ -41,7 +45,7 @@ def refused(package: Path, name: str, out: Path, *words: str, **more: object) ->
     assert caught.value.exit_code == ExitCode.USAGE, str(caught.value)
     assert caught.value.hint
     for word in words:
-        assert word in str(caught.value)
+        assert word in f"{caught.value} {caught.value.hint}"
     assert not out.exists()
 
 
@@ -95,6 +99,14 @@ def test_formats_that_make_no_sense_of_an_engine_are_refused(openvino: Path, tmp
     assert FORMATS["docker"].misfit(prepare(openvino, **AGREED).manifest) is None
 
 
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_licence_that_asks_for_an_agreement_stops_every_format_until_it_is_accepted_by_name(tmp_path: Path, name: str) -> None:
+    package = gguf_package(tmp_path / "tiny", variant={"repo_id": "Qwen/Qwen2.5-3B", "license": "qwen-research"})
+    for accepted in ((), ("unstated", "apache-2.0")):
+        refused(package, name, tmp_path / "out", "qwen-research", "--accept-license qwen-research", accepted=accepted)
+    assert exported(package, name, tmp_path / "out", accepted=("qwen-research",)).exists()
+
+
 def test_a_setting_that_a_format_does_not_take_is_refused(package: Path, tmp_path: Path) -> None:
     refused(package, "zip", tmp_path / "out", "--base-image", settings={"base_image": "a"})
     refused(package, "docker", tmp_path / "out", "--device-type", settings={"device_type": "a"})
@@ -127,6 +139,9 @@ def test_a_gguf_whose_name_a_modelfile_cannot_hold_is_refused(tmp_path: Path) ->
     shards = {f"model/model-0000{number}-of-00002.gguf": b"x" for number in (1, 2)}
     refused(gguf_package(tmp_path / "shards", files=shards), "ollama", tmp_path / "out", "names one GGUF")
     refused(evil_package(tmp_path / "evil"), "ollama", tmp_path / "out", "Modelfile cannot name")
+
+
+QUOTED = re.compile(r'"(?:[^"\\\n]|\\.)*"')
 
 
 def instructions(text: str) -> list[tuple[str, str]]:
@@ -208,34 +223,30 @@ def test_sources_hold_path_size_and_hash_of_every_file(package: Path, tmp_path: 
         assert re.search(rf'"{re.escape(path)}", (size: )?{size}L?, (sha256: )?"{digest}"', text), path
 
 
-STRING = re.compile(r'"(?:[^"\\\n]|\\(?:u\{[0-9a-f]{1,6}\}|u[0-9a-f]{4}|[\\"$]|\(String\(|[nrt0]))*"')
-COMMENT = re.compile(r"//[^\n]*|/\*(?:(?!\*/|/\*).)*\*/", re.DOTALL)
+LANGUAGES = {"android": ("kotlin/ModelFiles.kt", tree_sitter_kotlin), "ios": ("swift/ModelFiles.swift", tree_sitter_swift)}
+TEXTS = ("line_comment", "comment", "multiline_comment", "block_comment", "string_literal", "line_string_literal")
 
 
-def skeleton(text: str) -> str:
-    """A source without its comments and strings, whichever starts first."""
-    found = []
-    at = 0
-    for match in re.finditer(rf"{STRING.pattern}|{COMMENT.pattern}", text, re.DOTALL):
-        found.append(text[at : match.start()])
-        at = match.end()
-    return "".join([*found, text[at:]])
+def parts(source: Path, grammar: Any) -> list[str]:
+    """The kinds of all nodes of a source in their order, without what strings and comments hold."""
+    tree = tree_sitter.Parser(tree_sitter.Language(grammar.language())).parse(source.read_bytes())
+    assert not tree.root_node.has_error, source
+    found, waiting = [], [tree.root_node]
+    while waiting:
+        node = waiting.pop()
+        found.append(node.type)
+        if node.type not in TEXTS:
+            waiting += reversed(node.children)
+    return found
 
 
-@pytest.mark.parametrize(("name", "source"), [("android", "kotlin/ModelFiles.kt"), ("ios", "swift/ModelFiles.swift")])
-def test_hostile_names_change_nothing_but_strings_and_comments(package: Path, tmp_path: Path, name: str, source: str) -> None:
-    plain = skeleton((exported(package, name, tmp_path / "plain") / source).read_text())
-    evil = (exported(evil_package(tmp_path / "evil"), name, tmp_path / "out") / source).read_text()
-    numbers = re.compile(r"\d+L?")
-    known = set(map(str.strip, numbers.sub("0", plain).splitlines()))
-    assert set(map(str.strip, numbers.sub("0", skeleton(evil)).splitlines())) <= known
-    stack = []
-    for char in skeleton(evil):
-        if char in "([{":
-            stack.append(char)
-        elif char in ")]}":
-            assert stack.pop() + char in ("()", "[]", "{}")
-    assert not stack
+@pytest.mark.parametrize("name", LANGUAGES)
+def test_hostile_names_change_nothing_but_what_strings_and_comments_hold(tmp_path: Path, name: str) -> None:
+    source, grammar = LANGUAGES[name]
+    plain = gguf_package(tmp_path / "plain", files={"model/b": b"more"})
+    one, other = exported(plain, name, tmp_path / "one"), exported(evil_package(tmp_path / "evil"), name, tmp_path / "other")
+    before = parts(one / source, grammar)
+    assert len(before) > 500 and set(before) & set(TEXTS) and parts(other / source, grammar) == before
 
 
 @pytest.mark.parametrize("name", FORMATS_FOR_APPS)
@@ -251,7 +262,7 @@ def test_hostile_names_add_no_line_and_no_markup_to_any_file(tmp_path: Path, nam
     for path, text in written.items():
         assert len(text.splitlines()) == len(twin[path].decode().splitlines()), path
         if path.endswith((".md", "Modelfile", "Dockerfile")):
-            assert not re.search(r"<b>|`id`|\$\(id\)|\*/", re.sub(STRING, "", text)), path
+            assert not re.search(r"<b>|`id`|\$\(id\)|\*/", re.sub(QUOTED, "", text)), path
     if name == "docker":
         found = dict(instructions((folder / "Dockerfile").read_text()))
         words = json.loads(found["ENTRYPOINT"])

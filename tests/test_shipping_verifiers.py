@@ -170,8 +170,8 @@ fun main(words: Array<String>) {
         println(error.message)
     }
     install(words[2])
-    install(words[1])
     println(target.walk().count { it.name.endsWith(".part") })
+    install(words[1])
 }
 """
 
@@ -200,8 +200,8 @@ def test_the_kotlin_compiles_and_hands_out_only_what_is_right(tmp_path: Path) ->
         f"{model} has another size",
         f"{model} is not there",
         f"{model} has other content",
-        f"{tmp_path}/installed/{model}",
         "0",
+        f"{tmp_path}/installed/{model}",
     ]
     assert {path.read_bytes() for path in (tmp_path / "installed/model").iterdir()} == {
         path.read_bytes() for path in (package / "model").iterdir()

@@ -20,6 +20,7 @@ TEMPLATE = (
 )
 """ChatML, which every Qwen chat model was trained on, in Ollama's own language; tools and thinking switches are left out."""
 
+_LARGEST = 1 << 20
 _PATH = re.compile(r"[A-Za-z0-9._/-]+")
 
 
@@ -36,10 +37,12 @@ def write(shipment: Shipment, out: Path, limit: int | None = None) -> Generator[
 
 def chat(shipment: Shipment) -> tuple[str, list[str]] | None:
     """Template and stops where the package's own chat template is ChatML; None where it is another, or there is none."""
-    names = {entry.path for entry in shipment.files}
-    if "chat_template.jinja" not in names or b"<|im_start|>" not in shipment.read("chat_template.jinja"):
-        return None
-    return TEMPLATE, ["<|im_end|>"]
+    return (TEMPLATE, ["<|im_end|>"]) if b"<|im_start|>" in _small(shipment, "chat_template.jinja") else None
+
+
+def _small(shipment: Shipment, path: str) -> bytes:
+    """A text of the package; empty where there is none, or more than any such text has."""
+    return next((shipment.read(path) for entry in shipment.files if entry.path == path and entry.size <= _LARGEST), b"")
 
 
 def facts(shipment: Shipment) -> dict[str, Any]:
@@ -50,7 +53,7 @@ def facts(shipment: Shipment) -> dict[str, Any]:
     if not _PATH.fullmatch(values["model"]):
         raise _unnamed(values["model"])
     template, stops = chat(shipment) or ("", [])
-    licence = shipment.read("LICENSE") if any(entry.path == "LICENSE" for entry in shipment.files) else b""
+    licence = _small(shipment, "LICENSE")
     recipe, offload = shipment.manifest.data["recipe"], shipment.manifest.data.get("offload") or {}
     return {
         **values,
