@@ -81,6 +81,21 @@ QUALITY: Kind = {
     **dict.fromkeys(("passed", "loss_allowed"), flag),
 }
 
+_TRIED: dict[str, Kind] = {
+    **dict.fromkeys(("passed", "total"), number),
+    "passes": {name: dict.fromkeys(("passed", "total"), number) for name in ("baseline", "stress")},
+    "failures": dict.fromkeys(("wrong_answer", "lost_fact", "format", "tool_misuse", "wrong_stop"), number),
+}
+
+_BEHAVIOUR: Kind = {
+    **_TRIED,
+    **dict.fromkeys(("set", "set_sha256", "tried_at"), text),
+    **dict.fromkeys(("seconds", "new_tokens", "prompt_tokens"), number),
+    "tasks": [{"id": text, "pass": text, "passed": flag, "failures": [{"turn": number, "kind": text, "why": text}]}],
+    "left_out": [{"id": text, "why": text}],
+    "neighbours": {name: {**_TRIED, "name": text} for name in ("smaller", "larger")},
+}
+
 SHAPE: dict[str, Kind] = {
     "name": text,
     "created": text,
@@ -108,6 +123,7 @@ SHAPE: dict[str, Kind] = {
     "not_measured": text,
     "measurements": [_MEASUREMENT],
     "quality": QUALITY,
+    "behaviour": _BEHAVIOUR,
     "verdicts": _VERDICTS,
     "alternatives": [
         {

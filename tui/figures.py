@@ -94,6 +94,15 @@ def provenance(data: dict[str, Any]) -> str:
     return f"measured {str(measured.get('measured_at', ''))[:10]} on {name}{noisy}{elsewhere}"
 
 
+def behaviour(data: dict[str, Any]) -> str:
+    """How many tasks it passed, in one line; empty where it was not tried."""
+    found = data.get("behaviour")
+    if not isinstance(found, dict) or found.get("total") is None:
+        return ""
+    failed = ", ".join(f"{kind.replace('_', ' ')} {count}" for kind, count in (found.get("failures") or {}).items() if count)
+    return f"{found.get('passed')} of {found['total']} tasks passed{f' ({failed})' if failed else ''}"
+
+
 def quality(data: dict[str, Any]) -> str:
     """The quality figures of the package in one line, or why there are none."""
     found = data.get("quality")

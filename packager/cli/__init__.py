@@ -24,6 +24,7 @@ COMMANDS = {
     "bench": "Measure a package again, beside its manifest.",
     "run": "Answer one prompt with a package.",
     "verify": "Check a package against its manifest, byte by byte.",
+    "behave": "Does it answer as it should? Failures by kind.",
     "compare": "Packages side by side: figures, Pareto front, cost.",
     "shelf": "The packages that were built; --remove deletes one.",
     "export": "A package in the form that a store, a registry or a device takes.",

@@ -77,6 +77,8 @@ class ResultScreen(PackageScreen):
             sign, word, style = figures.MARKS[passed]
             parts += [(f"{sign} {word:<8}", style), (f"{text}\n", "")]
         parts += [("quality   ", "$foreground-muted"), (f"{figures.quality(data)}\n", "")]
+        tried = figures.behaviour(data)
+        parts += [("behaviour ", "$foreground-muted"), (f"{tried}\n", "")] if tried else []
         beyond = figures.beyond(data)
         parts += [(f"{beyond}\n", "")] if beyond else []
         parts += [(f"{figures.provenance(data)}\n", "$foreground-muted"), (str(self._package.path), "")]

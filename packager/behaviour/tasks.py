@@ -1,0 +1,173 @@
+"""The prompts and what is right about their answers: one JSON object per line, ours or a user's own, checked before any is asked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, NoReturn
+
+from packager.behaviour.checks import misfit
+from packager.errors import bad_input, usage
+from packager.names import did_you_mean
+
+SHIPPED = Path(__file__).with_name("tasks.jsonl")
+PASSES = ("baseline", "stress")
+"""What a model must be able to do, and what breaks one: noise, length, ambiguity, several turns."""
+
+_MOST_BYTES = 16 << 20
+_MOST_TASKS = 10_000
+_ANSWER_TOKENS = 160
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One question, or what a tool gave back, and what must hold of the answer. `max_tokens` is how long that may get."""
+
+    role: str
+    text: str
+    checks: list[dict[str, Any]]
+    max_tokens: int = _ANSWER_TOKENS
+    may_be_cut: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A conversation. `fact` stands somewhere in a long text, at `depth` of it (0 to 1), where the first turn says `{text}`."""
+
+    id: str
+    stage: str
+    turns: tuple[Turn, ...]
+    system: str | None = None
+    tools: tuple[dict[str, Any], ...] = ()
+    fact: str | None = None
+    depth: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSet:
+    """What is tried: its name and digest tell whether two packages were asked the same."""
+
+    name: str
+    sha256: str
+    tasks: tuple[Task, ...]
+
+
+def shipped() -> TaskSet:
+    """The set that ships with qwen-pack."""
+    return parse("qwen-pack", SHIPPED.read_bytes(), str(SHIPPED))
+
+
+def read(path: Path) -> TaskSet:
+    """A user's own set. Raises PackError (exit code 6) naming the file, the line and the key."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MOST_BYTES + 1)
+    except OSError as error:
+        raise usage(f"{path} cannot be read: {error.strerror}.", "Name a file with one JSON object per line.") from None
+    if len(data) > _MOST_BYTES:
+        raise bad_input(f"{path} has more than {_MOST_BYTES} bytes.", "Take fewer prompts.")
+    return parse(path.name, data, str(path))
+
+
+def parse(name: str, data: bytes, where: str) -> TaskSet:
+    """The set in the bytes of a JSONL file; `where` names it in errors."""
+    found: list[Task] = []
+    seen: set[str] = set()
+    for number, line in enumerate(data.split(b"\n"), 1):
+        if not line.strip():
+            continue
+        place = f"{where}, line {number}"
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise bad_input(f"{place} is no JSON: {error}.", "Every line is one object.") from None
+        task = _task(row, place, number)
+        if task.id in seen:
+            raise bad_input(f"{place}: there are two tasks {task.id!r}.", "Give each an id of its own.")
+        seen.add(task.id)
+        found.append(task)
+    if not found or len(found) > _MOST_TASKS:
+        raise bad_input(f"{where} holds {len(found)} tasks.", f"Write 1 to {_MOST_TASKS}, one JSON object per line.")
+    return TaskSet(name, hashlib.sha256(data).hexdigest(), tuple(found))
+
+
+@cache
+def schemas() -> dict[str, dict[str, Any]]:
+    """JSON schemas of a `task`, a `turn`, and of every kind of check by its name."""
+    found: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("tasks_schema.json").read_bytes())
+    return found
+
+
+def _task(row: Any, place: str, number: int) -> Task:
+    _valid(row, "task", place)
+    if ("turns" in row) == ("prompt" in row) or ("turns" in row and "checks" in row):
+        _refuse(place, "a task has either 'prompt' and 'checks', or 'turns'")
+    turns = row.get("turns") or [{key: row[key] for key in ("prompt", "checks", "max_tokens", "may_be_cut") if key in row}]
+    text = row.get("fact") is not None
+    made = tuple(_turn(turn, f"{place}: turns[{index}]" if "turns" in row else place) for index, turn in enumerate(turns))
+    if text != ("{text}" in made[0].text):
+        _refuse(place, "a 'fact' goes into the long text, which stands in the first prompt as {text}, and nowhere else")
+    if made[0].role != "user":
+        _refuse(place, "the first turn is a prompt")
+    return Task(
+        row.get("id", f"line-{number}"),
+        row.get("pass", PASSES[0]),
+        made,
+        row.get("system"),
+        tuple(row.get("tools", ())),
+        row.get("fact"),
+        row.get("depth", 0.5),
+    )
+
+
+def _turn(row: Any, place: str) -> Turn:
+    _valid(row, "turn", place)
+    if ("tool_result" in row) == ("prompt" in row):
+        _refuse(place, "a turn has either 'prompt' or 'tool_result'")
+    role = "tool" if "tool_result" in row else "user"
+    for index, check in enumerate(row["checks"]):
+        there = f"{place}: checks[{index}]"
+        kind = check.get("kind") if isinstance(check, dict) else None
+        known = [name for name in schemas() if name not in ("task", "turn")]
+        if kind not in known:
+            _refuse(there, f"there is no kind {kind!r}.{did_you_mean(str(kind), known)} Known: {', '.join(known)}")
+        _valid(check, kind, there)
+        _usable(check, there)
+    text = row["tool_result"] if role == "tool" else row["prompt"]
+    return Turn(role, text, row["checks"], row.get("max_tokens", _ANSWER_TOKENS), row.get("may_be_cut", False))
+
+
+def _valid(value: Any, name: str, place: str) -> None:
+    schema = schemas()[name]
+    if isinstance(value, dict):
+        for key in value:
+            if key not in schema["properties"]:
+                _refuse(place, f"there is no {key!r}.{did_you_mean(key, schema['properties'])}")
+    wrong = misfit(value, schema)
+    if wrong:
+        _refuse(place, wrong)
+
+
+def _usable(check: dict[str, Any], place: str) -> None:
+    """What a schema cannot say: patterns that compile, schemas that are schemas."""
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import SchemaError
+
+    if "pattern" in check:
+        try:
+            re.compile(check["pattern"])
+        except re.error as error:
+            _refuse(place, f"the pattern is none: {error}")
+    if "schema" in check:
+        try:
+            Draft202012Validator.check_schema(check["schema"])
+        except SchemaError as error:
+            _refuse(place, f"the schema is none: {error.message[:120]}")
+
+
+def _refuse(place: str, why: str) -> NoReturn:
+    raise bad_input(f"{place}: {why}.", "docs/behaviour.md says what a task may hold.")

@@ -1,0 +1,113 @@
+"""Try a package with a set of tasks, sum up what came out, and keep it in the manifest beside the measurements."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Generator
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from packager import bench, manifest, template
+from packager.behaviour.checks import FAILURES
+from packager.behaviour.tasks import PASSES, TaskSet
+from packager.cache import BuildCache
+from packager.errors import usage
+from packager.events import Event, StageFinished, StageProgress, StageStarted
+from packager.machine import describe_machine
+from packager.package import MODEL
+from packager.process import Progress, run_job
+from packager.runtime import Runtime
+
+_STAGE = "behave"
+
+
+def run(
+    package: Path, runtime: Runtime, tasks: TaskSet, prompts: Path | None = None, think: bool = False
+) -> Generator[Event, None, dict[str, Any]]:
+    """Yield the events of the trial and return its result; the package is not changed. `prompts` is where `tasks` were read from.
+
+    Raises PackError (usage) for random weights, whose answers mean nothing.
+    """
+    found = bench.whole(package, runtime)
+    if found.data["source"].get("kind") == "dummy":
+        raise usage(f"{found.name} has random weights: its answers mean nothing.", "Build it with real weights.")
+    chat, logs = package / "chat_template.jinja", BuildCache()
+    arguments = {
+        "session": runtime.session,
+        "artifact": str(package / MODEL),
+        "settings": bench.settings_of(found),
+        "template": template.read(chat) if chat.is_file() else None,
+        "prompts": None if prompts is None else str(prompts.absolute()),
+        "think": think,
+        "log": str(logs.log("template")),
+    }
+    yield StageStarted(_STAGE, f"Ask {len(tasks.tasks)} tasks", 1, 1)
+    with closing(run_job("packager.behaviour.job:ask_all", arguments, logs.log(_STAGE))) as work:
+        while True:
+            try:
+                message = next(work)
+            except StopIteration as stop:
+                job = stop.value
+                break
+            if isinstance(message, Progress):
+                yield StageProgress(_STAGE, message.done, message.total, message.unit)
+    result = summed(tasks, job.value, think)
+    yield StageFinished(_STAGE, job.seconds, False, f"{result['passed']} of {result['total']} passed", {})
+    return result
+
+
+def summed(tasks: TaskSet, found: dict[str, Any], think: bool) -> dict[str, Any]:
+    """What was found, counted: per pass, and failed tasks per kind of failure (a task may fail in several ways)."""
+    rows = found["tasks"]
+    kinds = Counter(kind for row in rows for kind in {one["kind"] for one in row["failures"]})
+    return {
+        "set": tasks.name,
+        "set_sha256": tasks.sha256,
+        "tried_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": describe_machine(),
+        "think": think,
+        "passed": sum(row["passed"] for row in rows),
+        "total": len(rows),
+        "passes": {
+            name: {"passed": sum(row["passed"] for row in part), "total": len(part)}
+            for name in PASSES
+            if (part := [row for row in rows if row["pass"] == name])
+        },
+        "failures": {kind: kinds[kind] for kind in FAILURES},
+        **{key: found[key] for key in ("seconds", "new_tokens", "prompt_tokens", "left_out", "tasks")},
+    }
+
+
+def neighbours(own: dict[str, Any], others: dict[str, tuple[str, dict[str, Any]]]) -> dict[str, Any]:
+    """A result with those of its neighbours: `smaller` and `larger`, each a package's name and its own result, of the same tasks."""
+    rows = {}
+    for place, (name, other) in others.items():
+        mine = {row["id"] for row in own["tasks"] if row["passed"]}
+        theirs = {row["id"] for row in other["tasks"] if row["passed"]}
+        asked = {row["id"] for row in own["tasks"]} & {row["id"] for row in other["tasks"]}
+        rows[place] = {
+            "name": name,
+            **{key: other[key] for key in ("passed", "total", "passes", "failures")},
+            "only_it_passed": sorted((theirs - mine) & asked),
+            "only_this_passed": sorted((mine - theirs) & asked),
+        }
+    return {**own, "neighbours": rows}
+
+
+def kept(result: dict[str, Any]) -> dict[str, Any]:
+    """What goes into a manifest: everything but the answers themselves."""
+    rows = [{key: value for key, value in row.items() if key != "answers"} for row in result["tasks"]]
+    return {**result, "tasks": [{**row, "failures": [_shown(one) for one in row["failures"]]} for row in rows]}
+
+
+def _shown(failure: dict[str, Any]) -> dict[str, Any]:
+    """A reason may quote the model, and a manifest's text does nothing to a terminal but show itself."""
+    return {**failure, "why": "".join(char if char.isprintable() else " " for char in failure["why"])}
+
+
+def save(package: Path, result: dict[str, Any]) -> None:
+    """Put the result into the package's manifest, in place of an earlier one."""
+    data = dict(manifest.read(package).data)
+    manifest.write(package, {**data, "behaviour": kept(result)})

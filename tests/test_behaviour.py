@@ -1,0 +1,271 @@
+"""Tasks with checkable answers: what each check lets pass, what a reply is taken apart into, which sets are refused, what is counted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from packager.behaviour import tasks
+from packager.behaviour.answer import Answer, parse
+from packager.behaviour.checks import FAILURES, failures
+from packager.behaviour.job import ask_all
+from packager.behaviour.long_text import long_text
+from packager.behaviour.trial import kept, neighbours, save, summed
+from packager.cli import main
+from packager.errors import ExitCode, PackError
+from packager.manifest import read
+from packager.verify import verify
+from tests.behaviour_answers import RIGHT, WRONG, call
+from tests.byte_session import ByteSession
+from tests.make_checkpoint import Silent
+from tests.make_package import write_package
+
+SHIPPED = {task.id: task for task in tasks.shipped().tasks}
+
+
+def kinds(reply: str, *checks: dict[str, Any], stopped: bool = True, **options: Any) -> list[str]:
+    return [one.kind for one in failures(parse(reply, stopped), list(checks), **options)]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_task_lets_a_right_answer_pass_and_stops_a_wrong_one(name: str) -> None:
+    task = SHIPPED[name]
+    assert [kinds(reply, *turn.checks) for turn, reply in zip(task.turns, RIGHT[name], strict=True)] == [[]] * len(task.turns)
+    reply, kind = WRONG[name]
+    assert kind in kinds(reply, *task.turns[-1].checks)
+    assert kinds("", *task.turns[0].checks), "nothing at all passes"
+    assert kinds(RIGHT[name][0], *task.turns[0].checks, stopped=False) == ["wrong_stop"]
+
+
+def test_the_set_has_every_kind_of_task_that_it_promises() -> None:
+    assert {task.stage for task in SHIPPED.values()} == set(tasks.PASSES)
+    used = {check["kind"] for task in SHIPPED.values() for turn in task.turns for check in turn.checks}
+    assert used >= set(tasks.schemas()) - {"task", "turn", "stops"}
+    assert [SHIPPED[f"long-{place}"].depth for place in ("early", "middle", "late")] == [0.1, 0.5, 0.9]
+    assert sum(len(task.turns) > 1 for task in SHIPPED.values()) >= 4
+    assert all(json.loads(line)["why"] for line in tasks.SHIPPED.read_text("utf-8").splitlines())
+
+
+@pytest.mark.parametrize(
+    ("check", "right", "wrong", "kind"),
+    [
+        ({"kind": "equals", "any": ["yes"]}, " Yes. ", "yes, it is", "wrong_answer"),
+        ({"kind": "contains", "all": ["a", "b"]}, "B and A", "only a", "wrong_answer"),
+        ({"kind": "contains", "any": ["x", "y"], "fails_as": "lost_fact"}, "Y", "z", "lost_fact"),
+        ({"kind": "lacks", "any": ["secret"]}, "nothing", "a Secret", "wrong_answer"),
+        ({"kind": "regex", "pattern": "^b"}, "a\nb", "ab", "wrong_answer"),
+        ({"kind": "number", "value": 1234.5}, "from 3 to 1,234.5", "1234.5, not 7", "wrong_answer"),
+        ({"kind": "number", "value": -3, "within": 0.5}, "-2.8 degrees", "-2 degrees", "wrong_answer"),
+        ({"kind": "number", "value": 3}, "3", "three", "wrong_answer"),
+        ({"kind": "length", "most_words": 2}, "one two", "one two three", "format"),
+        ({"kind": "length", "least_lines": 2}, "a\n\nb", "a", "format"),
+        ({"kind": "json"}, "```\n[1]\n```", "Here it is: [1]", "format"),
+        ({"kind": "json", "fence": False}, "[1]", "```json\n[1]\n```", "format"),
+        ({"kind": "json", "schema": {"type": "array"}}, "[]", "{}", "format"),
+        ({"kind": "json", "values": {"a.0.b": "Yes"}}, '{"a": [{"b": "yes"}]}', '{"a": []}', "wrong_answer"),
+        ({"kind": "json", "values": {"a": True}}, '{"a": true}', '{"a": 1}', "wrong_answer"),
+        ({"kind": "tool_call", "name": "f"}, call("f"), call("g"), "tool_misuse"),
+        ({"kind": "tool_call", "name": "f", "values": {"n": 2}}, call("f", n=2), call("f", n=3), "tool_misuse"),
+        ({"kind": "tool_call", "name": "f"}, call("f"), call("f") + call("f"), "tool_misuse"),
+        ({"kind": "tool_call", "name": "f"}, call("f"), '<tool_call>{"name": "f"}</tool_call>', "tool_misuse"),
+        ({"kind": "tool_call", "name": "f"}, call("f"), call("f").removesuffix("</tool_call>"), "tool_misuse"),
+        ({"kind": "no_tool_call"}, "hello", "<tool_call>what", "tool_misuse"),
+    ],
+)
+def test_a_check_tells_right_from_wrong_and_names_the_kind(check: dict[str, Any], right: str, wrong: str, kind: str) -> None:
+    assert kinds(right, check) == []
+    assert kinds(wrong, check) == [kind]
+
+
+def test_an_answer_that_does_not_end_fails_whatever_it_says_unless_it_may_be_cut() -> None:
+    right = {"kind": "contains", "any": ["yes"]}
+    assert kinds("yes", right, stopped=False) == ["wrong_stop"]
+    assert kinds("yes", right, stopped=False, may_be_cut=True) == []
+    assert kinds("yes<|im_end|>\n<|im_start|>user", right) == ["wrong_stop"], "it ran past its end"
+
+
+def test_a_thought_is_no_part_of_an_answer_and_one_without_end_is_none() -> None:
+    assert parse("<think>\nParis? No.\n</think>\n\nRome", True) == Answer("Rome")
+    assert parse("Paris? No.</think>Rome", True) == Answer("Rome")
+    assert parse("<think>Paris? No, or", True) == Answer("", False)
+
+
+def test_calls_are_read_in_both_forms_that_the_models_write() -> None:
+    found = parse('I look.\n<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>', True)
+    assert (found.text, [(one.name, one.arguments) for one in found.calls]) == ("I look.", [("f", {"a": 1})])
+    written = "<tool_call>\n<function=f>\n<parameter=a>\n1\n</parameter>\n<parameter=b>\nOslo\n</parameter>\n</function>\n</tool_call>"
+    assert parse(written, True).calls[0].arguments == {"a": 1, "b": "Oslo"}
+    assert found.message()["tool_calls"][0]["function"] == {"name": "f", "arguments": {"a": 1}}
+
+
+@given(st.text(alphabet="<>/|_{}\"' \ntool_callfunction=parameterthinkim_end", max_size=200), st.booleans())
+def test_no_reply_whatsoever_ends_in_anything_but_an_answer(reply: str, stopped: bool) -> None:
+    found = parse(reply, stopped)
+    everything = [{"kind": "json", "schema": {"type": "object"}}, {"kind": "tool_call", "name": "f"}, {"kind": "number", "value": 1}]
+    assert {one.kind for one in failures(found, everything)} <= set(FAILURES)
+
+
+def test_a_schema_that_refers_elsewhere_fails_and_fetches_nothing() -> None:
+    check = {"kind": "json", "schema": {"properties": {"a": {"$ref": "http://127.0.0.1:9/schema"}}}}
+    (wrong,) = failures(Answer('{"a": 1}'), [check])
+    assert wrong.kind == "format" and "refers to" in wrong.why
+
+
+@given(st.floats(0, 1), st.integers(160, 3000))
+def test_a_long_text_keeps_to_its_room_and_holds_its_fact_where_it_should(depth: float, tokens: int) -> None:
+    def length(text: str) -> int:
+        return len(text.split())
+
+    fact = "The key is 42."
+    text = long_text(fact, depth, tokens, length)
+    assert text is not None and tokens * 0.6 < length(text) <= tokens and text.count(fact) == 1
+    assert abs(length(text.partition(fact)[0]) / length(text) - depth) < 0.35
+    assert long_text(fact, depth, 100, length) is None
+
+
+LINE = {"prompt": "Say yes.", "checks": [{"kind": "contains", "any": ["yes"]}]}
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ("{", "line 1 is no JSON|line 1.*no JSON"),
+        ([], "is not of type 'object'"),
+        ({**LINE, "promt": "x"}, "no 'promt'.*Did you mean 'prompt'"),
+        ({"prompt": "x"}, "'checks' is a required property"),
+        ({**LINE, "turns": [LINE]}, "either 'prompt' and 'checks', or 'turns'"),
+        ({**LINE, "checks": [{"kind": "contain"}]}, r"checks\[0\].*'contain'.*Did you mean 'contains'"),
+        ({**LINE, "checks": [{"kind": "regex", "pattern": "("}]}, "pattern is none"),
+        ({**LINE, "checks": [{"kind": "json", "schema": {"type": "text"}}]}, "schema is none"),
+        ({**LINE, "checks": [{"kind": "number", "value": "3"}]}, "value"),
+        ({**LINE, "max_tokens": 0}, "max_tokens"),
+        ({**LINE, "fact": "x"}, "stands in the first prompt as"),
+        ({**LINE, "prompt": "{text} ?"}, "stands in the first prompt as"),
+        ({"turns": [{"tool_result": "x", "checks": LINE["checks"]}]}, "first turn is a prompt"),
+        ({"turns": [{**LINE, "tool_result": "x"}]}, "either 'prompt' or 'tool_result'"),
+        ({**LINE, "pass": "warmup"}, "warmup"),
+        ({**LINE, "id": "../x"}, "id"),
+    ],
+)
+def test_a_mistake_in_a_set_is_told_with_file_and_line(row: Any, words: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.jsonl"
+    file.write_text(row if isinstance(row, str) else json.dumps(row))
+    with pytest.raises(PackError, match=words) as caught:
+        tasks.read(file)
+    assert caught.value.exit_code == ExitCode.INPUT and "mine.jsonl, line 1" in caught.value.message
+
+
+def test_sets_without_tasks_with_two_of_a_name_or_nowhere_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "mine.jsonl"
+    file.write_text("\n\n")
+    with pytest.raises(PackError, match="0 tasks"):
+        tasks.read(file)
+    file.write_text(f"{json.dumps({**LINE, 'id': 'a'})}\n{json.dumps({**LINE, 'id': 'a'})}\n")
+    with pytest.raises(PackError, match=r"line 2.*two tasks 'a'"):
+        tasks.read(file)
+    with pytest.raises(PackError, match="cannot be read"):
+        tasks.read(tmp_path / "none")
+
+
+@given(st.binary(max_size=300))
+def test_no_bytes_whatsoever_end_in_anything_but_a_sentence(data: bytes) -> None:
+    with pytest.raises(PackError):
+        tasks.parse("x", data, "x")
+
+
+class Says(ByteSession):
+    """Answers with the lines of its artifact in turn, again from the first when they end; ends each unless it is `endless`."""
+
+    asked = 0
+
+    def generate(self, prompt: Any, max_new_tokens: int, on_token: Any, *, stop: bool = True) -> list[int]:
+        lines = self._answer.decode().split("\n")
+        line = lines[self.asked % len(lines)]
+        self.asked += 1
+        self.prompts.append(list(prompt))
+        return list((line.replace("|", "\n") * (1000 if line == "endless" else 1)).encode())[:max_new_tokens]
+
+
+def asked(tmp_path: Path, says: str, *rows: dict[str, Any], context: int = 4000, template: str | None = None) -> dict[str, Any]:
+    file = tmp_path / "mine.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return ask_all(
+        Silent(),
+        session=f"{Says.__module__}:Says",
+        artifact=says,
+        settings={"context": context, "kv": "f16", "threads": None},
+        template=template,
+        prompts=str(file),
+        think=False,
+        log=str(tmp_path / "log"),
+    )
+
+
+def test_a_set_is_asked_and_counted_by_pass_and_kind(tmp_path: Path) -> None:
+    rows = [LINE, {**LINE, "pass": "stress"}, {**LINE, "pass": "stress"}]
+    found = summed(tasks.TaskSet("mine", "0" * 64, ()), asked(tmp_path, "yes\nno\nendless", *rows), think=False)
+    assert (found["passed"], found["total"]) == (1, 3)
+    assert found["passes"] == {"baseline": {"passed": 1, "total": 1}, "stress": {"passed": 0, "total": 2}}
+    assert found["failures"] == {"wrong_answer": 2, "lost_fact": 0, "format": 0, "tool_misuse": 0, "wrong_stop": 1}
+    assert [row["id"] for row in found["tasks"]] == ["line-1", "line-2", "line-3"]
+    assert found["new_tokens"] == 3 + 2 + 160 and found["prompt_tokens"] == 24
+
+
+PLAIN = (
+    "{% for m in messages %}[{{ m.role }}] {{ m.content }}"
+    "{% if m.tool_calls %} {{ m.tool_calls[0].function.name }}{% endif %}\n{% endfor %}"
+)
+
+
+def test_turns_carry_what_was_said_and_end_with_the_first_that_fails(tmp_path: Path) -> None:
+    tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
+    turns = [
+        {"prompt": "Call it.", "checks": [{"kind": "tool_call", "name": "f"}]},
+        {"tool_result": "7", "checks": [{"kind": "number", "value": 7}]},
+        {"prompt": "Bye.", "checks": [{"kind": "stops"}]},
+    ]
+    row = {"system": "Be brief.", "tools": [tool], "turns": turns}
+    says = call("f").replace("\n", "|")
+    (found,) = asked(tmp_path, f"{says}\nit is 7\nbye", row, template=PLAIN)["tasks"]
+    assert found["passed"] and found["answers"][1:] == ["it is 7", "bye"]
+    (found,) = asked(tmp_path, f"{says}\nit is 8\nbye", row, template=PLAIN)["tasks"]
+    assert [one["turn"] for one in found["failures"]] == [2] and len(found["answers"]) == 2
+
+
+def test_what_a_package_cannot_be_asked_is_left_out_and_not_counted(tmp_path: Path) -> None:
+    long = {"prompt": "{text} Where?", "fact": "It is here.", "checks": LINE["checks"], "max_tokens": 50}
+    found = asked(tmp_path, "yes", LINE, {**LINE, "system": "x"}, long, {**LINE, "prompt": "x" * 5000}, context=600)
+    assert [row["id"] for row in found["tasks"]] == ["line-1", "line-3"]
+    assert [row["id"] for row in found["left_out"]] == ["line-2", "line-4"]
+    assert [row["id"] for row in asked(tmp_path, "yes", long, context=200)["left_out"]] == ["line-1"]
+
+
+def test_neighbours_name_what_only_one_of_the_two_passes(tmp_path: Path) -> None:
+    mine = tasks.TaskSet("mine", "0" * 64, ())
+    own, other = (summed(mine, asked(tmp_path, says, LINE, LINE), think=False) for says in ("yes\nno", "no\nyes"))
+    found = neighbours(own, {"smaller": ("tiny", other)})["neighbours"]["smaller"]
+    assert (found["name"], found["passed"], found["only_it_passed"], found["only_this_passed"]) == ("tiny", 1, ["line-2"], ["line-1"])
+
+
+def test_a_saved_result_leaves_the_package_whole_and_keeps_no_answers(tmp_path: Path) -> None:
+    package = write_package(tmp_path / "p")
+    tried = asked(tmp_path, "a\x1b[31m\nno", LINE, {**LINE, "checks": [{"kind": "tool_call", "name": "f"}]})
+    save(package, summed(tasks.TaskSet("mine", "0" * 64, ()), tried, think=False))
+    assert verify(package) == []
+    data = read(package).data["behaviour"]
+    assert data["total"] == 2 and "answers" not in json.dumps(data) and "\\u001b" not in json.dumps(kept(data))
+
+
+def test_random_weights_are_not_asked_and_neighbours_must_be_neighbours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    package = str(write_package(tmp_path / "p"))
+    assert main(["behave", package]) == ExitCode.USAGE
+    out, err = capsys.readouterr()
+    assert "random weights" in err and out == ""
+    assert main(["behave", package, "--smaller", package]) == ExitCode.USAGE
+    assert "is not smaller than" in capsys.readouterr().err
+    assert main(["behave", package, "--prompts", str(tmp_path / "none")]) == ExitCode.USAGE
