@@ -55,6 +55,8 @@ def test_two_builds_of_one_checkpoint_are_one_package(tmp_path: Path) -> None:
     assert digests(one) == digests(other)
     for paper in (SBOM, PROVENANCE):
         assert (here / "package" / paper).read_bytes() == (there / "other name" / paper).read_bytes()
+    for paper in ("sbom.cdx.json", "provenance.intoto.json"):
+        assert (here / "package" / paper).read_bytes() == (there / "other name" / paper).read_bytes()
     assert one["content_sha256"] == other["content_sha256"] == content_sha256(other)
     assert one["measured"]["measured_at"] and one["measured"] != other["measured"]
     assert one["predicted"] == other["predicted"] and one["why"] == other["why"]
