@@ -18,7 +18,6 @@ import shutil
 import statistics
 import subprocess
 import sys
-import tarfile
 import threading
 import time
 from contextlib import suppress
@@ -26,8 +25,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.peer import source
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
 
 OURS = """
 import sys
@@ -117,18 +119,12 @@ def main() -> int:
 
 
 def peer_source(scratch: Path) -> Path:
-    """llama.cpp's own sources, out of the archive of the installed llama-cpp-python; what its converter imports lies beside."""
-    wanted = version("llama-cpp-python")
-    folder = scratch / f"llama_cpp_python-{wanted}"
-    if not folder.is_dir():
-        pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:", "-d", str(scratch)]
-        subprocess.run([*pip, f"llama-cpp-python=={wanted}"], check=True)
-        with tarfile.open(scratch / f"{folder.name}.tar.gz") as archive:
-            archive.extractall(scratch, filter="data")
+    """llama.cpp's own sources; what its converter imports lies beside."""
+    folder = source(scratch)
     if not (scratch / "site" / "sentencepiece").is_dir():
         command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(scratch / "site"), "sentencepiece"]
         subprocess.run(command, check=True)
-    return folder / "vendor" / "llama.cpp"
+    return folder
 
 
 def checkpoint(scratch: Path, name: str) -> Path:

@@ -17,16 +17,15 @@ import os
 import statistics
 import subprocess
 import sys
-import tarfile
 from collections.abc import Callable
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.artifacts import built, finish, found, versions
+from benchmarks.peer import source
 from packager.gauges.load import Mark
 from packager.machine import describe_machine, usable_cores
 from packager.noise import BUSY_CORES
@@ -41,19 +40,9 @@ PASSIVE = {"OMP_WAIT_POLICY": "passive"}
 def llama_bench(scratch: Path) -> Path:
     """llama.cpp's own benchmark, built from the archive of the version that is installed here."""
     program = scratch / "peer-build" / "bin" / "llama-bench"
-    source = scratch / "peer-source"
-    if not source.exists():
-        name = f"llama-cpp-python=={version('llama-cpp-python')}"
-        fetch = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:", "-d", str(scratch), name]
-        subprocess.run(fetch, check=True)
-        half = scratch / ".peer-source"
-        with tarfile.open(next(scratch.glob("llama_cpp_python-*.tar.gz"))) as archive:
-            archive.extractall(half, filter="data")
-        next(half.iterdir()).rename(source)
-        half.rmdir()
     if not program.exists():
         off = [f"-DLLAMA_BUILD_{part}=OFF" for part in ("TESTS", "EXAMPLES", "SERVER", "APP")]
-        place = ["-S", str(source / "vendor" / "llama.cpp"), "-B", str(scratch / "peer-build")]
+        place = ["-S", str(source(scratch)), "-B", str(scratch / "peer-build")]
         subprocess.run(["cmake", *place, "-DCMAKE_BUILD_TYPE=Release", *off], check=True, stdout=subprocess.DEVNULL)
         jobs = str(os.cpu_count() or 1)
         subprocess.run(["cmake", "--build", str(scratch / "peer-build"), "--target", "llama-bench", "-j", jobs], check=True)
