@@ -48,12 +48,14 @@ class Speed:
     """How an engine runs one shape in one recipe, against the rates of a device, which are those of llama.cpp with Q4_K weights.
 
     `bandwidth` and `compute` are factors on the device's; `operations` counts the small operations of a decoding step in units
-    of the device's `operation_seconds`: norms, rotations, the starts of threads.
+    of the device's `operation_seconds`: norms, rotations, the starts of threads. `attention` is the share of the device's
+    compute that the attention of a single token reaches; 0 where reading the cache takes longer than computing with it.
     """
 
     bandwidth: float = 1.0
     compute: float = 1.0
     operations: float = 0.0
+    attention: float = 0.0
 
 
 AS_RATED = Speed()
@@ -114,6 +116,11 @@ def prefill_operations(shape: Shape, prompt: int) -> float:
     return 2.0 * prompt_parameters(shape) + attention
 
 
+def attention_operations(shape: Shape, cached: int) -> float:
+    """Operations of one token's attention to `cached` tokens: queries with keys, weights with values; a multiply-add counts as two."""
+    return 4.0 * shape.attention_layers * shape.heads * shape.head_dim * cached
+
+
 def predict(
     shape: Shape,
     decode_bytes: int,
@@ -124,7 +131,7 @@ def predict(
     speed: Speed = AS_RATED,
     extra: Extra = NO_EXTRA,
 ) -> Forecast:
-    """The forecast for one shape, one recipe's `decode_bytes` per token and a prompt of `prompt` tokens.
+    """The forecast for one shape, one recipe's `decode_bytes` per token and a prompt of `prompt` tokens, which the answer attends to.
 
     `bandwidth` in bytes per second, `compute` in operations per second, both as kernels reach them. The time to
     first token is the prefill plus one decode step. Raises PackError (usage) where a rate is not positive.
@@ -135,6 +142,8 @@ def predict(
             "Give the device's effective bandwidth and compute, both above zero.",
         )
     token_s = max(1, decode_bytes) / (bandwidth * speed.bandwidth) + extra.token
+    if speed.attention:
+        token_s += attention_operations(shape, prompt) / (compute * speed.attention)
     prompt_s = prompt * max(1.0, prefill_operations(shape, prompt)) / (compute * speed.compute) + extra.batch * ceil(prompt / BATCH)
     decode, spread = 1 / token_s, SPREADS[confidence].fraction
     return Forecast(

@@ -14,7 +14,7 @@ from packager import catalog
 from packager.cli import main
 from packager.device import Device
 from packager.errors import ExitCode
-from packager.forecast import predict_on
+from packager.forecast import AS_RATED, predict_on
 from packager.memory import kv_cache_bytes
 from packager.offload import Offloads, Split, best_split, host_seconds, splits
 from packager.select import Candidate, candidates
@@ -165,7 +165,7 @@ def test_only_a_gpu_with_memory_of_its_own_splits() -> None:
 def test_a_token_reads_both_memories_one_after_the_other() -> None:
     one = best("Qwen3-32B")
     device = GPU
-    seen = predict_on(shape_of("Qwen3-32B"), one.device_read, 512, device, LLAMA.speed(shape_of("Qwen3-0.6B"), LLAMA.recipe("Q4_K_M"), ""))
+    seen = predict_on(shape_of("Qwen3-32B"), one.device_read, 512, device, AS_RATED)
     assert device.host_bandwidth is not None and device.link_bandwidth is not None
     seconds = one.device_read / device.bandwidth + one.host_read / device.host_bandwidth
     extra = host_seconds(one, device)

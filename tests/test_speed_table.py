@@ -9,12 +9,12 @@ import pytest
 from packager import catalog
 from packager.device import Device
 from packager.errors import ExitCode, PackError
-from packager.forecast import AS_RATED, predict_on
+from packager.forecast import AS_RATED, Speed, predict_on
 from packager.shape import Shape
 from targets import registry
 from targets.speed_table import Row, rows
 
-GOOD = '["4 bits"]\nbandwidth = 0.9\ncompute = 2\noperations_per_layer = 80\nsource = "docs/measurements/forecast.md"\n'
+GOOD = '["4 bits"]\nbandwidth = 0.9\ncompute = 2\noperations_per_layer = 80\nattention = 0.06\nsource = "docs/measurements/forecast.md"\n'
 VNNI, PLAIN = "x86_64 avx2 avx512_vnni", "x86_64 avx2"
 
 
@@ -30,7 +30,7 @@ def device(operation_seconds: float | None = None) -> Device:
 
 def test_a_table_is_read(tmp_path: Path) -> None:
     (tmp_path / "speed.toml").write_text(GOOD)
-    assert rows(tmp_path / "speed.toml") == {"4 bits": Row(0.9, 2.0, 80.0)}
+    assert rows(tmp_path / "speed.toml") == {"4 bits": Row(0.9, 2.0, 80.0, 0.06)}
 
 
 @pytest.mark.parametrize(
@@ -45,11 +45,15 @@ def test_a_table_is_read(tmp_path: Path) -> None:
         ("compute = 2", "compute = '2'"),
         ("operations_per_layer = 80", "operations_per_layer = 1e30"),
         ('source = "docs/measurements/forecast.md"', 'source = ""'),
+        ("attention = 0.06\n", ""),
+        ("attention = 0.06", "attention = 1.1"),
+        ("attention = 0.06", "attention = -0.1"),
+        ("attention = 0.06", "attention = false"),
     ],
 )
 def test_a_slip_is_refused_with_file_and_table(old: str, new: str, tmp_path: Path) -> None:
     (tmp_path / "speed.toml").write_text(GOOD.replace(old, new))
-    with pytest.raises(PackError, match=r"speed\.toml: 4 bits must have") as caught:
+    with pytest.raises(PackError, match=r"speed\.toml: 4 bits") as caught:
         rows(tmp_path / "speed.toml")
     assert caught.value.exit_code == ExitCode.INPUT
 
@@ -90,6 +94,15 @@ def test_small_operations_are_added_where_the_device_says_what_one_takes() -> No
     speed = runtime.speed(shape, recipe, VNNI)
     without = predict_on(shape, 10**9, 512, device(), speed)
     with_them = predict_on(shape, 10**9, 512, device(6e-6), speed)
-    assert without.decode_tps == 20
+    attention = 4 * 28 * 16 * 128 * 512 / (200e9 * speed.attention)
+    assert without.decode_tps == pytest.approx(1 / (1 / 20 + attention), rel=1e-4)
     assert 1 / with_them.decode_tps - 1 / without.decode_tps == pytest.approx(speed.operations * 6e-6, rel=1e-3)
     assert predict_on(shape, 10**9, 512, device(6e-6), AS_RATED).decode_tps == 20
+
+
+def test_the_attention_of_a_token_grows_with_what_it_looks_back_on_where_an_engine_computes_it_slowly() -> None:
+    shape = shape_of("Qwen3-0.6B")
+    slow, bound_by_bytes = Speed(attention=0.05), Speed()
+    short, long = (1 / predict_on(shape, 10**9, prompt, device(), slow).decode_tps for prompt in (1024, 8192))
+    assert long - short == pytest.approx(4 * 28 * 16 * 128 * 7168 / (200e9 * 0.05), rel=1e-3)
+    assert predict_on(shape, 10**9, 8192, device(), bound_by_bytes).decode_tps == 20

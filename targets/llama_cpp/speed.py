@@ -29,4 +29,5 @@ def _speed(shape: Shape, read: tuple[tuple[str, int], ...]) -> Speed:
         bandwidth=total / max(1e-9, sum(size / row.bandwidth for size, row in parts)),
         compute=total / max(1e-9, sum(size / row.compute for size, row in parts)),
         operations=default.operations_per_layer * shape.layers,
+        attention=default.attention,
     )

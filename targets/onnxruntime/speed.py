@@ -17,4 +17,4 @@ def speed(shape: Shape, recipe: Recipe, isa: str) -> Speed:
     """By the width of the weights."""
     quantization = data.settings_of(recipe).quantization
     row = rows(FILE)["float" if quantization is None else f"{quantization.bits} bits"]
-    return Speed(row.bandwidth, row.compute, row.operations_per_layer * shape.layers)
+    return Speed(row.bandwidth, row.compute, row.operations_per_layer * shape.layers, row.attention)

@@ -20,4 +20,4 @@ def speed(shape: Shape, recipe: Recipe, isa: str) -> Speed:
     bits = 16 if compression is None else compression["bits"] if "bits" in compression else _BLOCKS[compression["blocks"]]
     row = rows(FILE)[f"{bits} bits"]
     compute = row.compute if any(word in isa for word in _DOT_PRODUCTS) else min(1.0, row.compute)
-    return Speed(row.bandwidth, compute, row.operations_per_layer * shape.layers)
+    return Speed(row.bandwidth, compute, row.operations_per_layer * shape.layers, row.attention)
