@@ -101,7 +101,8 @@ def _replacing(final: Path) -> Iterator[Path]:
 def _papers(plan: Plan, checkpoint: Path, folder: Path, model: tuple[FileEntry, ...], made: Made) -> list[FileEntry]:
     """Licence, chat template and the README that stand beside the model."""
     chosen = plan.chosen
-    written = licence.write(folder, checkpoint, asdict(chosen.variant), chosen.recipe.id, dummy=plan.source.kind == "dummy")
+    variant = {"repo_id": chosen.variant.repo_id, "license": _licence(plan, made)}
+    written = licence.write(folder, checkpoint, variant, chosen.recipe.id, dummy=plan.source.kind == "dummy")
     text = Checkpoint.open(checkpoint).chat_template
     if text is not None:
         write_atomically(folder / "chat_template.jinja", text.encode())
@@ -110,6 +111,10 @@ def _papers(plan: Plan, checkpoint: Path, folder: Path, model: tuple[FileEntry, 
     write_atomically(folder / "README.md", package_readme(plan, size, made, names).encode())
     written.append("README.md")
     return [FileEntry(name, (folder / name).stat().st_size, sha256(folder / name)) for name in written]
+
+
+def _licence(plan: Plan, made: Made) -> str | None:
+    return licence.stated(plan.chosen.variant.license, plan.source.kind, made.fetched.facts)
 
 
 def _describe(
@@ -135,8 +140,8 @@ def _describe(
         "variant": {
             "repo_id": variant.repo_id,
             "revision": fetched.facts.get("revision"),
-            "license": variant.license,
-            "spdx": spdx(variant.license),
+            "license": _licence(plan, made),
+            "spdx": spdx(_licence(plan, made)),
         },
         "source": {
             "kind": plan.source.kind,

@@ -7,6 +7,7 @@ from typing import Any
 
 from packager import figures
 from packager.budgets import limits, sentence, verdicts
+from packager.papers.licence import stated
 from packager.place import NOT_YET
 from packager.plan import Plan
 from packager.quality import paper
@@ -24,7 +25,9 @@ def package_readme(plan: Plan, artifact_bytes: int, made: Made, files: Sequence[
     """Markdown for the package's own README; `files` are the model's, below the package."""
     measured, not_measured = made.figures(plan), made.not_measured
     chosen = plan.chosen
-    licence = chosen.variant.license or "not stated by the catalogue; see the model's own page"
+    licence = (
+        stated(chosen.variant.license, plan.source.kind, made.fetched.facts) or "stated by no source that we know; see the model's own page"
+    )
     provider = f" Made for the execution provider {chosen.recipe.provider}." if chosen.recipe.provider else ""
     return f"""# {plan.name}
 

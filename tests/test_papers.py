@@ -253,6 +253,15 @@ def test_weights_that_nobody_states_a_licence_for_say_that(tmp_path: Path) -> No
     assert "No source that we know states a licence" in text and "http" not in text
 
 
+def test_the_licence_is_what_the_repository_declares_at_that_commit_else_what_the_catalogue_lists() -> None:
+    assert licence.stated(None, "hub", {"license": "qwen-research"}) == "qwen-research"
+    assert licence.stated("apache-2.0", "hub", {"license": "qwen-research"}) == "qwen-research"
+    for odd in (None, "", "other", "Other", "a\nb", "[x](y)", "x" * 101, ["mit"]):
+        assert licence.stated("apache-2.0", "hub", {"license": odd}) == "apache-2.0"
+    for kind in ("local", "dummy"):
+        assert licence.stated(None, kind, {"license": "cc0-1.0"}) is None
+
+
 def test_every_licence_of_the_catalogue_has_a_text_or_a_notice_and_an_spdx_id() -> None:
     used = {variant.license for variant in load() if variant.license}
     assert used

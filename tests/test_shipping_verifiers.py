@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import REPOSITORY
+from tests.gguf_checkpoints import build
 from tests.shipping_packages import EVIL_FILE, SIZES, evil_package, exported, gguf_package
 
 needs_gcc = pytest.mark.skipif(not shutil.which("gcc"), reason="needs gcc")
@@ -105,6 +111,25 @@ def test_the_c_refuses_a_path_that_is_too_long_and_a_folder_that_is_none(check: 
 
 
 @needs_gcc
+@pytest.mark.engine
+def test_the_c_starts_llama_cpp_with_a_model_that_answers_and_not_with_a_damaged_one(tmp_path: Path) -> None:
+    gguf = build(REPOSITORY / "tests/models/tiny-qwen3", tmp_path / "tiny.gguf", "Q8_0")
+    package = gguf_package(tmp_path / "made", files={"model/model.gguf": gguf.read_bytes()})
+    check = compiled(exported(package, "embedded", tmp_path / "out") / "c", tmp_path / "check")
+    # On the device as RAUC leaves it there.
+    subprocess.run(["tar", "-xf", tmp_path / "out/rauc/update.tar", "-C", tmp_path], check=True)
+    engine = (
+        "import sys, llama_cpp; model = llama_cpp.Llama(sys.argv[1], n_ctx=256, n_threads=1, verbose=False); "
+        "question = [{'role': 'user', 'content': 'What is 2 + 3?'}]; "
+        "print(repr(model.create_chat_completion(question, max_tokens=60, temperature=0)['choices'][0]['message']['content']))"
+    )
+    code, said = run(check, tmp_path / "package", sys.executable, "-c", engine)
+    assert code == 0 and re.search(r"\d", said), said
+    flip(tmp_path / "package/model/model.gguf")
+    assert run(check, tmp_path / "package", sys.executable, "-c", engine) == (1, "model/model.gguf has other content\n")
+
+
+@needs_gcc
 def test_the_c_of_hostile_names_compiles_and_checks_as_any_other(tmp_path: Path) -> None:
     package = evil_package(tmp_path / "evil")
     check = compiled(exported(package, "embedded", tmp_path / "out") / "c", tmp_path / "check")
@@ -142,9 +167,6 @@ def test_rauc_takes_the_bundle_and_says_device_version_and_checksum(tmp_path: Pa
     subprocess.run(["rauc", "bundle", f"--cert={certificate}", f"--key={key}", out / "rauc", bundle], check=True, capture_output=True)
     told = ["rauc", "info", f"--keyring={certificate}", "--output-format=json", bundle]
     said = subprocess.run(told, check=True, capture_output=True, text=True).stdout
-    import hashlib
-    import json
-
     rows = json.loads(said)
     (image,) = [row["model"] for row in rows["images"]]
     assert image["checksum"] == hashlib.sha256((out / "rauc/update.tar").read_bytes()).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,15 @@ from packager.shipping.licences import agreement, known, spdx
 
 LICENSE = "LICENSE"
 NOTICE = "NOTICE"
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,99}")
 _TEXTS = Path(__file__).parent / "texts"
+
+
+def stated(listed: str | None, kind: str, facts: Mapping[str, Any]) -> str | None:
+    """The licence of the weights: what their repository declares at the commit that was fetched, else what the catalogue lists."""
+    declared = facts.get("license") if kind == "hub" else None
+    plain = isinstance(declared, str) and _ID.fullmatch(declared) and declared.casefold() != "other"
+    return str(declared) if plain else listed
 
 
 def write(folder: Path, checkpoint: Path, variant: Mapping[str, Any], recipe: str, *, dummy: bool) -> list[str]:
