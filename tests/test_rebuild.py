@@ -5,19 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from packager import manifest
+from packager import catalog, manifest, sources
 from packager.additions import Additions
+from packager.checkpoint import Checkpoint
 from packager.cli import main
 from packager.errors import ExitCode
 from packager.process import run_job
 from targets.llama_cpp import LlamaCpp
-from tests.make_checkpoint import write_tiny
+from tests.hub_server import COMMIT, Hub, repository, serve
+from tests.make_checkpoint import tiny_shape, write_tiny
 from tests.test_shipping_archive import finish, tree
 
 pytestmark = pytest.mark.engine
@@ -33,21 +35,23 @@ def built(checkpoint: Path) -> Path:
     return build(checkpoint, checkpoint.parent / "package", LlamaCpp())
 
 
-def build(checkpoint: Path, folder: Path, runtime: LlamaCpp) -> Path:
+def build(checkpoint: Path, folder: Path, runtime: LlamaCpp, kind: str = "local", **variant: str) -> Path:
     """A package with what a build puts into one, but for the benchmark."""
     recipe = runtime.recipe("Q4_K_M")
     fields = json.loads(json.dumps({**asdict(recipe), "id": recipe.id}))
-    origin = {"kind": "local", "repo_id": "local/Tiny-0.1B", "revision": None, "license": None, "license_name": None}
+    named = {"repo_id": "local/Tiny-0.1B", "revision": None, "license": None, **variant}
     arguments = {
         "checkpoint": str(checkpoint),
-        "recipe": {**fields, "inputs": {"origin": origin}},
+        "recipe": {**fields, "inputs": {"origin": {"kind": kind, **named, "license_name": None}}},
         "workload": {"context": 256},
         "out": str(folder / "model"),
     }
     finish(run_job(runtime.build_job, arguments, folder.with_name("log")))
     (folder / "chat_template.jinja").write_text(json.loads((checkpoint / "tokenizer_config.json").read_text())["chat_template"])
     (folder / "README.md").write_text("# figures\n")
-    describe(folder, fields, [entry(path, checkpoint) for path in sorted(checkpoint.iterdir())])
+    files = [entry(path, checkpoint) for path in sorted(checkpoint.iterdir())]
+    source = {"kind": kind, "location": checkpoint.name if kind == "local" else named["repo_id"], "files": files}
+    describe(folder, fields, files, variant=named, source=source)
     return folder
 
 
@@ -192,3 +196,32 @@ def test_a_file_that_the_build_was_given_is_asked_for_by_name(
     assert code == ExitCode.USAGE and "'words.txt'" in said and "Name that file with --calibration" in said
     code, answer, said = verify(package, capsys, *weights, "--calibration", str(text))
     assert (code, answer["findings"][0]["kind"]) == (ExitCode.INPUT, "recipe")
+
+
+def test_weights_of_the_hub_are_fetched_again_at_the_recorded_commit(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repo_id = "Qwen/Qwen3-0.6B"
+    package = build(checkpoint, tmp_path / "package", LlamaCpp(), kind="hub", repo_id=repo_id, revision=COMMIT)
+    known = catalog.find(repo_id)
+    # The tiny checkpoint is published under the name of a variant, whose row of the catalogue is given its shape.
+    monkeypatch.setattr(catalog, "find", lambda name: replace(known, shape=Checkpoint.open(checkpoint).shape))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
+    with serve(Hub(repo_id, repository(checkpoint), branches={"main": "d" * 40, "then": COMMIT})) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        code, answer, said = verify(package, capsys)
+        assert any(COMMIT in request.path for request in hub.requests)
+    assert (code, answer.get("rebuilt", {}).get("findings")) == (ExitCode.DONE, []), said
+
+
+def test_random_weights_are_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    repo_id, shape = "Qwen/Qwen3-0.6B", tiny_shape()
+    known = catalog.find(repo_id)
+    monkeypatch.setattr(catalog, "find", lambda name: replace(known, shape=shape))
+    job, arguments = sources.job(sources.parse("dummy", repo_id), shape)
+    finish(run_job(job, {**arguments, "out": str(tmp_path / "random")}, tmp_path / "log"))
+    package = build(tmp_path / "random", tmp_path / "package", LlamaCpp(), kind="dummy", repo_id=repo_id)
+    code, answer, said = verify(package, capsys)
+    assert (code, answer.get("rebuilt", {}).get("findings")) == (ExitCode.DONE, []), said

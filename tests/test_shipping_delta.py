@@ -28,7 +28,7 @@ from packager.shipping import patch as patching
 from packager.shipping.chunks import content_chunks
 from packager.shipping.delta import Made, write_patch
 from packager.shipping.patch import apply
-from packager.shipping.patch_format import Data, Header, Stretch, encode
+from packager.shipping.patch_format import Data, Header, Stretch, encode, files_sha256
 from packager.verify import verify
 from tests.test_shipping_archive import finish, tree
 
@@ -104,7 +104,7 @@ def test_an_old_package_and_a_patch_are_the_new_package(old: Path, new: Path, pa
 
 def test_a_patch_names_the_digests_of_both_packages(old: Path, new: Path, tmp_path: Path) -> None:
     header = delta(old, new, tmp_path / "p").header
-    assert header.old_sha256 == sha256(old / manifest.NAME)
+    assert header.old_sha256 == files_sha256(manifest.read(old).files)
     assert header.new_sha256 == sha256(new / manifest.NAME)
     assert header.new_bytes == sum(path.stat().st_size for path in new.rglob("*") if path.is_file())
 
@@ -190,6 +190,11 @@ def test_an_old_package_that_was_changed_is_found_and_nothing_written(old: Path,
     nothing(lambda: apply(patch, old, tmp_path / "got"), tmp_path, ExitCode.INPUT, "not what its manifest says")
 
 
+def test_figures_that_were_added_to_the_old_package_do_not_matter(old: Path, new: Path, patch: Path, tmp_path: Path) -> None:
+    (old / manifest.NAME).write_bytes(described(OLD, measurements=[{"decode_tps": 7.0}]))
+    assert tree(finish(apply(patch, old, tmp_path / "got")).path) == tree(new)
+
+
 def test_an_old_package_that_is_not_whole_is_refused(old: Path, patch: Path, tmp_path: Path) -> None:
     (old / "LICENSE").unlink()
     nothing(lambda: apply(patch, old, tmp_path / "got"), tmp_path, ExitCode.INPUT, "LICENSE")
@@ -221,7 +226,7 @@ def forged(old: Path, path: Path, text: bytes, *steps: Stretch | Data | None, en
     """A patch with a right digest, whatever it says."""
     fields = {
         "old_name": "tiny",
-        "old_sha256": sha256(old / manifest.NAME),
+        "old_sha256": files_sha256(manifest.read(old).files),
         "new_name": "tiny",
         "new_sha256": hashlib.sha256(text).hexdigest(),
         "new_bytes": len(text) + sum(row["size"] for row in json.loads(text)["files"]),
@@ -240,19 +245,19 @@ def fresh(data: bytes, **lies: Any) -> Data:
 BOMB = zstandard.ZstdCompressor().compress(bytes(1 << 28))
 HOSTILE: dict[str, tuple[Stretch | Data | None, ...]] = {
     "no such file": (Stretch(9, 0, 4), None),
-    "behind the end": (Stretch(1, 0, 5), None),
-    "far behind the end": (Stretch(1, (1 << 64) - 1, 4), None),
-    "longer than it says": (Stretch(1, 0, 4), Stretch(1, 0, 4), None),
-    "shorter than it says": (Stretch(1, 0, 3), None),
+    "behind the end": (Stretch(0, 0, 5), None),
+    "far behind the end": (Stretch(0, (1 << 64) - 1, 4), None),
+    "longer than it says": (Stretch(0, 0, 4), Stretch(0, 0, 4), None),
+    "shorter than it says": (Stretch(0, 0, 3), None),
     "a bomb": (fresh(b"", size=4, packed=BOMB), None),
     "an honest bomb": (fresh(b"", size=1 << 28, packed=BOMB), None),
     "no compression at all": (fresh(b"", size=4, packed=b"free"), None),
     "another size inside": (fresh(b"freedom", size=4), None),
-    "a reference outside": (fresh(b"free", reference=Stretch(1, 3, 9)), None),
-    "a reference to everything": (fresh(b"free", reference=Stretch(1, 0, (1 << 32) - 1)), None),
-    "no end": (Stretch(1, 0, 4),),
+    "a reference outside": (fresh(b"free", reference=Stretch(0, 3, 9)), None),
+    "a reference to everything": (fresh(b"free", reference=Stretch(0, 0, (1 << 32) - 1)), None),
+    "no end": (Stretch(0, 0, 4),),
     "other bytes": (fresh(b"evil"), None),
-    "more behind the end": (Stretch(1, 0, 4), None, None),
+    "more behind the end": (Stretch(0, 0, 4), None, None),
 }
 
 
@@ -263,13 +268,13 @@ def test_a_forged_patch_writes_nothing(old: Path, tmp_path: Path, case: str) -> 
 
 
 def test_a_forged_patch_without_a_lie_is_applied(old: Path, tmp_path: Path) -> None:
-    path = forged(old, tmp_path / "p", described({"LICENSE": b"free"}), Stretch(1, 0, 4), None)
+    path = forged(old, tmp_path / "p", described({"LICENSE": b"free"}), Stretch(0, 0, 4), None)
     assert (finish(apply(path, old, tmp_path / "got")).path / "LICENSE").read_bytes() == b"free"
 
 
 @pytest.mark.parametrize("name", ["../outside", "/tmp/outside", "a/../../outside", "manifest.json", "c:\\x", "a\0b"])
 def test_a_patch_writes_no_path_outside_the_package(old: Path, tmp_path: Path, name: str) -> None:
-    path = forged(old, tmp_path / "p", described({name: b"free"}), Stretch(1, 0, 4), None)
+    path = forged(old, tmp_path / "p", described({name: b"free"}), Stretch(0, 0, 4), None)
     nothing(lambda: apply(path, old, tmp_path / "got"), tmp_path, ExitCode.INPUT, "unsafe path")
 
 
@@ -285,14 +290,14 @@ def test_a_patch_writes_no_path_outside_the_package(old: Path, tmp_path: Path, n
     ],
 )
 def test_a_header_that_lies_is_refused(old: Path, tmp_path: Path, lie: dict[str, Any]) -> None:
-    path = forged(old, tmp_path / "p", described({"LICENSE": b"free"}), Stretch(1, 0, 4), None, **lie)
+    path = forged(old, tmp_path / "p", described({"LICENSE": b"free"}), Stretch(0, 0, 4), None, **lie)
     nothing(lambda: apply(path, old, tmp_path / "got"), tmp_path, ExitCode.INPUT)
 
 
 def test_a_patch_that_names_its_package_like_a_path_needs_a_place(
     old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = forged(old, tmp_path / "p", described({"LICENSE": b"free"}), Stretch(1, 0, 4), None, new_name="../evil")
+    path = forged(old, tmp_path / "p", described({"LICENSE": b"free"}), Stretch(0, 0, 4), None, new_name="../evil")
     monkeypatch.chdir(old)
     assert main(["patch", str(path), str(old)]) == ExitCode.USAGE
     assert "Name the place with --out" in capsys.readouterr().err
@@ -376,7 +381,8 @@ def test_the_commands_make_and_apply_a_patch(
     said = json.loads(capsys.readouterr().out)
     assert said["schema"] == "qwen-pack/delta/1"
     assert said["path"] == str(tmp_path / "tiny.patch") and said["bytes"] == (tmp_path / "tiny.patch").stat().st_size
-    assert said["old"]["manifest_sha256"] == sha256(old / manifest.NAME)
+    assert said["old"]["files_sha256"] == files_sha256(manifest.read(old).files)
+    assert said["new"]["manifest_sha256"] == sha256(new / manifest.NAME)
     assert main(["patch", "tiny.patch", "old", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["package"] == str(tmp_path / "tiny")
     assert tree(tmp_path / "tiny") == tree(new)

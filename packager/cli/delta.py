@@ -41,7 +41,7 @@ def command(old: Path, new: Path, out: Path | None, accepted: tuple[str, ...], a
                 "path": str(made.path),
                 "bytes": made.bytes,
                 "copied_bytes": made.copied,
-                "old": {"name": header.old_name, "manifest_sha256": header.old_sha256},
+                "old": {"name": header.old_name, "files_sha256": header.old_sha256},
                 "new": {"name": header.new_name, "manifest_sha256": header.new_sha256, "bytes": header.new_bytes},
             },
         )

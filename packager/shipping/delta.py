@@ -17,7 +17,7 @@ from packager.errors import bad_input, usage
 from packager.manifest import FileEntry
 from packager.shipping.archive import zstd
 from packager.shipping.chunks import content_chunks
-from packager.shipping.patch_format import MOST_DATA, MOST_REFERENCE, Data, Header, Stretch, encode
+from packager.shipping.patch_format import MOST_DATA, MOST_REFERENCE, Data, Header, Stretch, encode, files_sha256
 from packager.shipping.shipment import Shipment, new_file, outside, prepare
 from packager.verify import verify_names
 
@@ -50,9 +50,9 @@ def write_patch(
     base = _old(old)
     for package in (old, new):
         outside(out, package)
-    if base.files[0].sha256 == shipment.files[0].sha256:
+    if base.manifest.data == shipment.manifest.data:
         raise usage(f"{old} and {new} are the same package.", "There is nothing to update.")
-    header = Header(base.name, base.files[0].sha256, shipment.name, shipment.files[0].sha256, shipment.total, shipment.files[0].size)
+    header = Header(base.name, files_sha256(base.files), shipment.name, shipment.files[0].sha256, shipment.total, shipment.files[0].size)
     same = {(entry.size, entry.sha256): number for number, entry in enumerate(base.files)}
     changed = {entry.path for entry in shipment.files if (entry.size, entry.sha256) not in same}
     kept = {(entry.size, entry.sha256) for entry in shipment.files}
@@ -82,7 +82,7 @@ def write_patch(
 
 
 def _old(package: Path) -> Shipment:
-    """The old package; no licence stops it, as none of it leaves."""
+    """The old package without its manifest; no licence stops it, as none of it leaves."""
     known = manifest.read(package)
     findings = verify_names(package)
     if findings:
@@ -90,9 +90,7 @@ def _old(package: Path) -> Shipment:
             f"{package} is not what its manifest says: {findings[0].path} {findings[0].message}.",
             "`qwen-pack verify` names every difference; get the package again.",
         )
-    own = (package / manifest.NAME).read_bytes()
-    first = FileEntry(manifest.NAME, len(own), hashlib.sha256(own).hexdigest())
-    return Shipment(package, known, (first, *sorted(known.files, key=lambda entry: entry.path)))
+    return Shipment(package, known, tuple(sorted(known.files, key=lambda entry: entry.path)))
 
 
 class _Sink:

@@ -14,7 +14,7 @@ from packager.files import flush_folder, free_bytes, scratch_folder
 from packager.manifest import FileEntry
 from packager.package import Package
 from packager.shipping.delta import unpacked
-from packager.shipping.patch_format import Data, Header, Reader, Stretch, opened
+from packager.shipping.patch_format import Data, Header, Reader, Stretch, files_sha256, opened
 from packager.shipping.shipment import free_place, outside
 from packager.units import human_bytes
 from packager.verify import verify_names
@@ -65,17 +65,16 @@ def apply(patch: Path, old: Path, out: Path) -> Generator[tuple[int, int], None,
 def _old(old: Path, header: Header, patch: Path) -> list[FileEntry]:
     """The files of the old package in the patch's order, when it is the one that the patch starts from."""
     known = manifest.read(old)
-    own = (old / manifest.NAME).read_bytes()
-    found = hashlib.sha256(own).hexdigest()
+    found = files_sha256(known.files)
     if found != header.old_sha256:
         raise bad_input(
-            f"{patch} starts from {header.old_name} with the manifest {header.old_sha256[:16]}, {old} is {known.name} with {found[:16]}.",
+            f"{patch} starts from {header.old_name} with the files {header.old_sha256[:16]}, {old} is {known.name} with {found[:16]}.",
             "Take the patch that starts from this package, or the whole new one.",
         )
     findings = verify_names(old)
     if findings:
         raise _changed(old, findings[0].path)
-    return [FileEntry(manifest.NAME, len(own), found), *sorted(known.files, key=lambda entry: entry.path)]
+    return sorted(known.files, key=lambda entry: entry.path)
 
 
 class _Old:

@@ -4,7 +4,8 @@
     first and the others by path, steps that make it one after the other, and last the sha256 of everything before.
 
 A step begins with one byte. C copies a stretch of an old file. D holds bytes under zstd, which may refer to a stretch of
-an old file. A full stop ends the file. Numbers are little-endian; old files are counted in the same order, the manifest 0.
+an old file. A full stop ends the file. Numbers are little-endian; the old files are those of the old manifest by path, from 0 on.
+The old manifest itself is none of them: `qwen-pack bench` adds figures to it on the device.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import hashlib
 import json
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from packager.errors import PackError, bad_input, usage
+from packager.manifest import FileEntry
 
 MAGIC = b"qwen-pack patch 1\n"
 SCHEMA = "qwen-pack/patch/1"
@@ -57,7 +59,7 @@ class Data:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a patch is for: the manifests' own digests stand for the packages, of which they name every file.
+    """What a patch is for. `old_sha256` stands for the old package's files, see `files_sha256`, `new_sha256` is that of the new manifest.
 
     Bytes are those of all files of the new package, and of its manifest.
     """
@@ -74,7 +76,7 @@ class Header:
         text = json.dumps(
             {
                 "schema": SCHEMA,
-                "old": {"name": self.old_name, "manifest_sha256": self.old_sha256},
+                "old": {"name": self.old_name, "files_sha256": self.old_sha256},
                 "new": {
                     "name": self.new_name,
                     "manifest_sha256": self.new_sha256,
@@ -84,6 +86,12 @@ class Header:
             }
         ).encode()
         return MAGIC + _LENGTH.pack(len(text)) + text
+
+
+def files_sha256(files: Sequence[FileEntry]) -> str:
+    """One digest of a package's files, whatever its manifest says beside them: of path, size and sha256 of each, by path."""
+    rows = [[entry.path, entry.size, entry.sha256] for entry in sorted(files, key=lambda entry: entry.path)]
+    return hashlib.sha256(json.dumps(rows, separators=(",", ":"), ensure_ascii=False).encode()).hexdigest()
 
 
 def encode(step: Stretch | Data | None) -> bytes:
@@ -157,7 +165,7 @@ class Reader:
             data: Any = json.loads(text)
             old, new = data["old"], data["new"]
             names = (old["name"], new["name"])
-            digests = (old["manifest_sha256"], new["manifest_sha256"])
+            digests = (old["files_sha256"], new["manifest_sha256"])
             sizes = (new["bytes"], new["manifest_bytes"])
             whole = all(isinstance(size, int) and not isinstance(size, bool) and 0 <= size < _MOST_BYTES for size in sizes)
             if data["schema"] != SCHEMA or not whole or not all(isinstance(name, str) and name.isprintable() for name in names):
