@@ -49,7 +49,7 @@ def test_termination_and_a_closed_terminal_are_interruptions(number: int, checkp
     run = subprocess.Popen([sys.executable, "-m", "packager.cli", *build(checkpoint, tmp_path / "p")], stderr=subprocess.PIPE, text=True)
     assert run.stderr is not None
     for line in run.stderr:
-        if line.startswith("[2/4]"):
+        if line.startswith("[2/"):
             run.send_signal(number)
             break
     rest = run.stderr.read()
@@ -70,7 +70,7 @@ def test_a_hangup_that_the_caller_ignores_stays_ignored(checkpoint: Path, tmp_pa
     )
     assert run.stderr is not None
     for line in run.stderr:
-        if line.startswith("[2/4]"):
+        if line.startswith("[2/"):
             run.send_signal(signal.SIGHUP)
             break
     rest = run.stderr.read()
@@ -122,7 +122,7 @@ def test_what_somebody_puts_into_the_folder_while_it_is_built_again_is_kept(chec
     run = subprocess.Popen([sys.executable, "-m", "packager.cli", *words], stderr=subprocess.PIPE, text=True)
     assert run.stderr is not None
     for line in run.stderr:
-        if line.startswith("[2/4]"):
+        if line.startswith("[2/"):
             (tmp_path / "p" / "notes.txt").write_text("mine")
     assert run.wait() == ExitCode.USAGE
     assert (tmp_path / "p" / "notes.txt").read_text() == "mine"
