@@ -79,13 +79,14 @@ def compare(
             same = parity.check(model, source, Path(folder) / "templates.log", stops=stops)
         found: dict[str, Any] = {"parity": same.as_dict(), "figures": None, "parts": []}
         if reference is not None:
-            found |= _divergence(report, model, source, _pieces(source, text, tokens), Path(reference) / KEPT)
+            found |= divergence(report, model, source, _pieces(source, text, tokens), Path(reference) / KEPT)
     finally:
         model.close()
     return {**found, "compare_seconds": time.monotonic() - started}
 
 
-def _divergence(report: Report, model: Session, source: Checkpoint, pieces: list[Piece], kept: Path) -> dict[str, Any]:
+def divergence(report: Report, model: Session, source: Checkpoint, pieces: list[Piece], kept: Path) -> dict[str, Any]:
+    """What a loaded artifact lost against the reference in the file `kept`. Raises PackError (bad input) for one of other pieces."""
     from packager.reference import Reference
 
     wanted = Reference.load(kept, source, [piece.ids for piece in pieces], KEPT)

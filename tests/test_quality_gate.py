@@ -1,0 +1,360 @@
+"""The quality gate: on real weights good recipes pass and what is broken is stopped, with every engine's own logits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from packager.checkpoint import Checkpoint
+from packager.cli import main
+from packager.errors import ExitCode, PackError
+from packager.events import StageFailed, StageFinished
+from packager.manifest_shape import misfit
+from packager.pipeline import run
+from packager.planner import make_plan
+from packager.process import run_job
+from packager.quality import job, paper
+from packager.quality.gate import Gate
+from packager.quality.text import Part, Text, of_file, pieces, shipped
+from packager.quality.thresholds import grades, limits, tokens_for
+from packager.quality.verdict import check, judged, skipped, summary
+from packager.workload import merge
+from targets import registry
+from tests.conftest import REPOSITORY
+from tests.make_checkpoint import Silent, write_tiny
+from tests.make_package import body, write_package
+
+TINY = REPOSITORY / "tests" / "models" / "tiny-qwen3"
+TOKENS = 512
+TEXT = {"name": "a text", "sha256": "0" * 64}
+GGUF_IN_OPENVINO = "gguf:Q4_K_M"
+DAMAGED = "scales of the neighbours"
+ENGINES = {
+    "llama.cpp": (["gguf:Q8_0", "gguf:Q6_K", "gguf:Q4_K_M", "gguf:Q2_K"], []),
+    "openvino": (["openvino:int8_asym", GGUF_IN_OPENVINO, "openvino:int4_sym_g128"], [DAMAGED]),
+    "onnxruntime": (["onnx:int8_sym_b32", "onnx:int4_k_quant_b32"], []),
+}
+
+
+def finished(name: str, log: Path, **arguments: Any) -> dict[str, Any]:
+    work = run_job(name, arguments, log)
+    while True:
+        try:
+            next(work)
+        except StopIteration as stop:
+            value: dict[str, Any] = stop.value.value
+            return value
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the unquantized model says."""
+    home = tmp_path_factory.mktemp("gate")
+    finished("packager.quality.job:reference", home / "log", checkpoint=str(TINY), text=None, tokens=TOKENS, out=str(home / "reference"))
+    return home
+
+
+@pytest.fixture(scope="module")
+def facts(home: Path) -> Iterator[Any]:
+    """A function from an engine to what was found of each of its artifacts; every engine starts once."""
+    found: dict[str, dict[str, Any]] = {}
+
+    def of(engine: str) -> dict[str, Any]:
+        if engine not in found:
+            recipes, damaged = ENGINES[engine]
+            read = {"checkpoint": str(TINY), "text": None, "tokens": TOKENS}
+            ways = {"read": read, "reference": str(home / "reference"), "out": str(home / engine)}
+            found[engine] = finished(
+                "tests.quality_jobs:build_and_compare", home / f"{engine}.log", runtime=engine, recipes=recipes, damaged=damaged, **ways
+            )
+        return found[engine]
+
+    yield of
+
+
+def verdict_of(facts: dict[str, Any], grade: str, allow: bool = False) -> dict[str, Any]:
+    return judged({**facts, "text": TEXT}, limits(grade), None, allow)
+
+
+def refusal_of(quality: dict[str, Any]) -> str:
+    with pytest.raises(PackError) as caught:
+        check(quality)
+    assert caught.value.exit_code is ExitCode.BUDGET
+    assert "--allow-quality-loss" in caught.value.hint
+    return caught.value.message
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize(
+    ("engine", "recipe"),
+    [
+        ("llama.cpp", "gguf:Q8_0"),
+        ("llama.cpp", "gguf:Q6_K"),
+        ("llama.cpp", "gguf:Q4_K_M"),
+        ("openvino", "openvino:int8_asym"),
+        ("openvino", "openvino:int4_sym_g128"),
+        ("onnxruntime", "onnx:int8_sym_b32"),
+        ("onnxruntime", "onnx:int4_k_quant_b32"),
+    ],
+)
+def test_a_sound_recipe_passes_with_room(engine: str, recipe: str, facts: Any) -> None:
+    grade = registry.runtime(engine).recipe(recipe.partition(":")[2]).grade
+    quality = verdict_of(facts(engine)[recipe], grade)
+    check(quality)
+    assert quality["passed"] and quality["parity"]["findings"] == []
+    assert 0 < quality["kl_mean"] < limits(grade).kl_mean / 2
+    assert quality["top1"] > limits(grade).top1 + 0.03
+    assert {part["name"] for part in quality["parts"]} == {part.name for part in shipped().parts}
+    assert sum(part["tokens"] for part in quality["parts"]) == quality["tokens"] > 0.95 * TOKENS
+
+
+@pytest.mark.engine
+def test_fewer_bits_lose_more(facts: Any) -> None:
+    found = facts("llama.cpp")
+    lost = [found[recipe]["figures"]["kl_mean"] for recipe in ENGINES["llama.cpp"][0]]
+    assert lost == sorted(lost)
+    agreed = [found[recipe]["figures"]["top1"] for recipe in ENGINES["llama.cpp"][0]]
+    assert agreed == sorted(agreed, reverse=True)
+
+
+@pytest.mark.engine
+def test_two_bits_without_an_importance_matrix_are_stopped_with_room(facts: Any) -> None:
+    quality = verdict_of(facts("llama.cpp")["gguf:Q2_K"], "2-bit")
+    assert "The artifact lost more than 2-bit weights may: same top token" in refusal_of(quality)
+    assert quality["top1"] < limits("2-bit").top1 - 0.04
+
+
+@pytest.mark.engine
+def test_an_int4_whose_scales_stand_one_group_off_is_stopped(facts: Any) -> None:
+    quality = verdict_of(facts("openvino")[DAMAGED], "4-bit")
+    assert "mean divergence" in refusal_of(quality)
+    assert quality["kl_mean"] > 2 * limits("4-bit").kl_mean
+    assert quality["parity"]["findings"] == [], "its language is untouched: only the logits tell"
+
+
+@pytest.mark.engine
+def test_a_gguf_read_by_openvino_has_its_minima_rounded_and_is_stopped_as_it_forgot_an_end_of_turn(facts: Any) -> None:
+    by_openvino, by_llama = facts("openvino")[GGUF_IN_OPENVINO], facts("llama.cpp")["gguf:Q4_K_M"]
+    assert by_openvino["figures"]["kl_mean"] > 1.5 * by_llama["figures"]["kl_mean"], "the same file"
+    assert "does not stop at 2022 ('<|endoftext|>')" in refusal_of(verdict_of(by_openvino, "4-bit"))
+
+
+@pytest.mark.engine
+def test_the_unquantized_model_in_its_own_engine_would_be_held_to_the_strictest_limits(facts: Any) -> None:
+    assert "perplexity ratio" not in refusal_of(verdict_of(facts("llama.cpp")["gguf:Q4_K_M"], "16-bit")), "by divergence and agreement"
+
+
+def planned(recipe: str, out: Path, runtimes: Any = None, gate: Gate | None = None) -> Any:
+    target = registry.target("cpu-gguf")
+    workload = merge({"context": 256}, target.workload)
+    return make_plan(target, workload, runtimes or registry.runtimes(), recipe=recipe, weights=str(TINY), out=out, gate=gate)
+
+
+@pytest.mark.engine
+def test_a_build_that_lost_too_much_leaves_no_package_unless_the_loss_is_allowed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    package = tmp_path / "p"
+    flags = ["build", "--target", "cpu-gguf", "--context", "256", "--recipe", "gguf:Q2_K", "--weights", str(TINY), "--out", str(package)]
+    assert main(flags) == ExitCode.BUDGET
+    said = capsys.readouterr().err
+    assert "Error: Quality gate: The artifact lost more than 2-bit weights may: same top token" in said
+    assert "--allow-quality-loss" in said
+    assert not package.exists()
+
+    assert main([*flags, "--allow-quality-loss"]) == ExitCode.DONE
+    said = capsys.readouterr().out
+    assert "missed, and let through: same top token" in said
+    quality = json.loads((package / "manifest.json").read_text())["quality"]
+    assert (quality["passed"], quality["loss_allowed"], quality["skipped"]) == (False, True, None)
+    assert quality["limits"]["grade"] == "2-bit" and "Q2_K" in quality["limits"]["source"]
+    assert quality["text"] == {"name": "qwen-pack", "sha256": shipped().sha256}
+    readme = (package / "README.md").read_text()
+    assert "whoever built it let that through" in readme
+    assert "| english | " in readme and "* MISSED: same top token" in readme
+
+    # The user's own text and fewer tokens: what was built and measured is taken from the cache, the comparison is made anew.
+    text = tmp_path / "mine.txt"
+    text.write_text("The package holds one model. " * 40)
+    assert main([*flags, "--quality-text", str(text), "--quality-tokens", "64", "--allow-quality-loss", "--json"]) == ExitCode.DONE
+    quality = json.loads(capsys.readouterr().out)["manifest"]["quality"]
+    assert quality["text"]["name"] == "mine.txt" and quality["tokens"] == 63
+    assert [part["name"] for part in quality["parts"]] == ["text"]
+
+
+@pytest.mark.engine
+def test_a_build_whose_template_was_swapped_on_the_way_is_stopped(tmp_path: Path) -> None:
+    # The adapter itself with another build job: the engine and all stages are the real ones.
+    class Swapping(type(registry.runtime("llama.cpp"))):  # type: ignore[misc]
+        build_job = "tests.quality_jobs:gguf_with_another_template"
+
+    events: list[Any] = []
+    plan = planned("gguf:Q4_0", tmp_path / "p", [Swapping()])
+    with pytest.raises(PackError, match=r"Quality gate: The chat template writes '\[INST\]") as caught:
+        events.extend(run(plan))
+    assert caught.value.exit_code is ExitCode.BUDGET
+    assert [event.stage for event in events if isinstance(event, StageFailed)] == ["quality"]
+    assert [event.stage for event in events if isinstance(event, StageFinished)] == ["fetch", "convert", "measure"]
+    assert not plan.out.exists()
+
+
+def facts_with(**figures: float) -> dict[str, Any]:
+    found = {"tokens": 100, "broken": 0, "kl_mean": 0.01, "kl_p95": 0.05, "kl_max": 0.2, "top1": 0.95, "perplexity": 9.9}
+    found |= {"reference_perplexity": 9.8, "perplexity_ratio": 1.01, **figures}
+    same = {"texts": 1, "tokens": 2, "control_tokens": 3, "conversations": 1, "ends": [1], "stopped_after": 4, "notes": [], "findings": []}
+    return {"figures": found, "parts": [], "text": TEXT, "vocabulary": 1000, "compare_seconds": 1.0, "parity": same}
+
+
+@pytest.mark.parametrize(("rule", "value"), [("kl_mean", 0.151), ("top1", 0.799), ("perplexity_ratio", 1.151), ("kl_mean", None)])
+def test_one_limit_missed_is_enough(rule: str, value: float | None) -> None:
+    check(verdict_of(facts_with(), "4-bit"))
+    quality = verdict_of(facts_with(**{rule: value}), "4-bit")
+    assert [row["rule"] for row in quality["verdicts"] if not row["passed"]] == [rule]
+    assert refusal_of(quality).count(" of at ") == 1
+    check(verdict_of(facts_with(**{rule: value}), "4-bit", allow=True))
+
+
+def test_what_no_class_has_limits_for_is_reported_and_passes() -> None:
+    quality = verdict_of(facts_with(kl_mean=3.0), "0-bit")
+    check(quality)
+    assert (quality["limits"], quality["verdicts"], quality["passed"]) == (None, [], True)
+
+
+def test_predictions_that_are_no_numbers_are_never_let_through() -> None:
+    with pytest.raises(PackError, match="7 of 100 predictions of the artifact are no numbers") as caught:
+        check(verdict_of(facts_with(broken=7), "4-bit", allow=True))
+    assert caught.value.exit_code is ExitCode.BUDGET
+
+
+def test_another_language_is_a_loss_that_can_only_be_let_through_by_name() -> None:
+    facts = facts_with()
+    facts["parity"]["findings"] = ["The control token <x> is [1, 2] in the artifact", "second"]
+    assert refusal_of(verdict_of(facts, "4-bit")) == "The control token <x> is [1, 2] in the artifact (1 more difference)."
+    allowed = verdict_of(facts, "4-bit", allow=True)
+    check(allowed)
+    assert (allowed["passed"], allowed["loss_allowed"]) == (False, True)
+    random = judged({**facts, "figures": None}, limits("4-bit"), "the weights are random", False)
+    assert refusal_of(random).startswith("The control token"), "also where divergence says nothing"
+
+
+def test_a_model_that_knows_nothing_of_the_text_can_lose_nothing() -> None:
+    quality = verdict_of(facts_with(reference_perplexity=990.0, kl_mean=9.0), "8-bit")
+    check(quality)
+    assert "hardly better than chance" in quality["skipped"]
+    assert "same tokens, template and end of turn; no divergence" in summary(quality)
+
+
+def test_what_the_gate_says_can_be_read_again_from_a_manifest(tmp_path: Path) -> None:
+    data = body(write_package(tmp_path / "p"))
+    for quality in (verdict_of(facts_with(), "4-bit"), skipped("the weights are random"), verdict_of(facts_with(), "no class")):
+        assert misfit(json.loads(json.dumps({**data, "quality": quality}))) is None
+        assert paper.markdown(quality).startswith("## Quality\n\n")
+    assert misfit({**data, "quality": {**verdict_of(facts_with(), "4-bit"), "kl_mean": "small"}}) == "quality.kl_mean"
+
+
+def test_every_recipe_has_a_class_with_limits_and_more_bits_never_have_looser_ones() -> None:
+    assert {recipe.grade for runtime in registry.runtimes() for recipe in runtime.recipes()} <= set(grades())
+    ordered = [limits(grade) for grade in grades()]
+    for strict, loose in pairwise(ordered):
+        assert strict.kl_mean <= loose.kl_mean and strict.top1 >= loose.top1 and strict.perplexity_ratio <= loose.perplexity_ratio
+    assert all(one.source for one in ordered)
+
+
+def test_a_larger_model_reads_fewer_tokens() -> None:
+    counts = [tokens_for(parameters) for parameters in (3_000_000, 600_000_000, 4_000_000_000, 32_000_000_000)]
+    assert counts == sorted(counts, reverse=True) and counts[-1] >= 256
+    assert Gate(tokens=77).tokens_for(32_000_000_000) == 77
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("classes = 3", "classes and tokens are both needed"),
+        ("[classes.x]\nkl_mean = 1\ntop1 = 0.5\nsource = 's'\n[[tokens]]\ncount = 1", r"t\.toml: classes\.x needs exactly"),
+        (
+            "[classes.x]\nkl_mean = 0\ntop1 = 0.5\nperplexity_ratio = 1\nsource = 's'\n[[tokens]]\ncount = 1",
+            r"classes\.x\.kl_mean is no positive",
+        ),
+        ("[classes.x]\nkl_mean = 1\ntop1 = 5\nperplexity_ratio = 1\nsource = 's'\n[[tokens]]\ncount = 1", r"classes\.x\.top1 is a share"),
+        (
+            "[classes.x]\nkl_mean = 1\ntop1 = 1\nperplexity_ratio = 1\nsource = ' '\n[[tokens]]\ncount = 1",
+            r"classes\.x\.source names no source",
+        ),
+        (
+            "[classes.x]\nkl_mean = 1\ntop1 = 1\nperplexity_ratio = 1\nsource = 's'\n[[tokens]]\nbelow = 1\ncount = 1",
+            r"tokens\[0\] needs exactly",
+        ),
+        ("classes = [", r"t\.toml: "),
+    ],
+)
+def test_a_mistake_in_the_table_of_limits_names_file_and_key(table: str, said: str, tmp_path: Path) -> None:
+    file = tmp_path / "t.toml"
+    file.write_text(table)
+    with pytest.raises(PackError, match=said):
+        limits("x", file)
+
+
+def test_every_part_gives_an_equal_share_in_pieces_that_fit_the_window() -> None:
+    text = Text("t", (Part("long", "abcdef" * 50), Part("short", "xyz"), Part("one", "q")))
+    found = pieces(text, lambda words: [ord(letter) for letter in words], 60, window=8)
+    assert [(piece.part, len(piece.ids)) for piece in found] == [("long", 8), ("long", 8), ("long", 4), ("short", 3)]
+    with pytest.raises(PackError, match="shorter than two tokens"):
+        pieces(Text("t", (Part("one", "q"),)), lambda words: [1], 60)
+
+
+def test_a_text_that_cannot_be_read_is_refused_before_the_build_starts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty.txt").write_text(" \n")
+    (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\x00")
+    for name, code, said in (
+        ("missing.txt", ExitCode.USAGE, "There is no file"),
+        (".", ExitCode.USAGE, "is no file"),
+        ("empty.txt", ExitCode.INPUT, "holds no text"),
+        ("binary.txt", ExitCode.INPUT, "is not text in UTF-8"),
+    ):
+        with pytest.raises(PackError, match=said) as caught:
+            of_file(tmp_path / name)
+        assert caught.value.exit_code is code
+    flags = ["--target", "cpu-gguf", "--context", "256", "--recipe", "gguf:Q8_0", "--weights", str(TINY), "--out", str(tmp_path / "p")]
+    assert main(["build", *flags, "--quality-text", str(tmp_path / "empty.txt")]) == ExitCode.INPUT
+    assert "holds no text" in capsys.readouterr().err
+
+
+def test_a_reference_that_this_machine_cannot_compute_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import psutil
+
+    arguments: dict[str, Any] = {"checkpoint": str(TINY), "text": None, "tokens": 64}
+    with monkeypatch.context() as small:
+        small.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1_000_000))
+        found = job.reference(Silent(), **arguments, out=str(tmp_path / "a"))
+    assert "of memory and 1.00 MB are free" in found["not_possible"]
+    folder = write_tiny(tmp_path / "tiny")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "rope_scaling": {"rope_type": "spiral", "factor": 2.0}}))
+    found = job.reference(Silent(), **{**arguments, "checkpoint": str(folder)}, out=str(tmp_path / "b"))
+    assert "the rope type 'spiral' is not known" in found["not_possible"]
+    assert not (tmp_path / "a").exists() and not (tmp_path / "b").exists()
+
+
+def test_a_kept_reference_of_another_text_is_not_taken(tmp_path: Path) -> None:
+    arguments: dict[str, Any] = {"checkpoint": str(TINY), "text": None, "tokens": 64}
+    job.reference(Silent(), **arguments, out=str(tmp_path / "kept"))
+    source = Checkpoint.open(TINY)
+    other = pieces(shipped(), job.encoder(source), 32)
+    with pytest.raises(PackError, match="is the reference of another checkpoint or text"):
+        job.divergence(Silent(), SimpleNamespace(), source, other, tmp_path / "kept" / job.KEPT)  # type: ignore[arg-type]
+
+
+def test_the_gate_is_part_of_what_a_package_depends_on(tmp_path: Path) -> None:
+    one = planned("gguf:Q8_0", tmp_path / "p")
+    assert one.as_dict() == planned("gguf:Q8_0", tmp_path / "p").as_dict()
+    text = tmp_path / "mine.txt"
+    text.write_text("Other words.")
+    for other in (Gate(tokens=64), Gate(allow_loss=True), Gate(file=text)):
+        assert replace(one, gate=other).as_dict() != one.as_dict()
