@@ -13,6 +13,7 @@ from packager.cache import BuildCache, Entry, key_of
 from packager.errors import PackError
 from packager.machine import describe_machine, installation_id
 from packager.noise import allowed_attempts
+from packager.papers.licence import stated
 from packager.place import of_figures
 from packager.quality import VERSION as QUALITY_VERSION
 from packager.smoke import NEW_TOKENS, REPEATS
@@ -111,7 +112,7 @@ def _origin(plan: Plan, fetched: Entry) -> dict[str, Any]:
         "kind": plan.source.kind,
         "repo_id": variant.repo_id,
         "revision": fetched.facts.get("revision"),
-        "license": variant.license,
+        "license": stated(variant.license, plan.source.kind, fetched.facts),
         "license_name": variant.license_name,
     }
 

@@ -138,3 +138,10 @@ def test_the_name_of_a_folder_is_part_of_what_its_gguf_is_cached_under_and_its_p
         plan = replace(usable, source=replace(usable.source, location=str(tmp_path / place)))
         keys.append(stages.convert(plan, Entry(tmp_path, facts)).key)
     assert keys[0] == keys[1] != keys[2]
+
+
+def test_a_model_says_of_its_licence_what_its_repository_declares(usable: Plan, tmp_path: Path) -> None:
+    for kind, licence in (("hub", "mit"), ("local", None)):
+        plan = replace(usable, source=replace(usable.source, kind=kind))
+        facts = {"files": [], "folder": "out", "license": "mit"}
+        assert stages.convert(plan, Entry(tmp_path, facts)).arguments["recipe"]["inputs"]["origin"]["license"] == licence
