@@ -34,12 +34,15 @@ from tui.screens.plan import PlanScreen
 SIZE = (120, 34)
 
 
-async def walk(app: PackApp, weights: Path, out: Path) -> list[str]:
-    """Device, need, candidates and plan of the catalogue; build and result of the checkpoint."""
+async def walk(app: PackApp, weights: Path, out: Path, scratch: Path) -> list[str]:
+    """Device, need, candidates and plan of the catalogue; build, result and export of the checkpoint."""
     taken: list[str] = []
 
     def take(name: str) -> None:
-        (out / f"{name}.svg").write_text(app.export_screenshot(title="qwen-pack tui"), encoding="utf-8")
+        # Of the same length, as every text in the picture has its width beside it.
+        stand_in = "/home/me/qwen-pack-work".ljust(len(str(scratch)), "-")[: len(str(scratch))]
+        drawn = app.export_screenshot(title="qwen-pack tui").replace(str(scratch), stand_in)
+        (out / f"{name}.svg").write_text(drawn, encoding="utf-8")
         taken.append(name)
 
     async with app.run_test(size=SIZE) as pilot:
@@ -97,6 +100,13 @@ async def walk(app: PackApp, weights: Path, out: Path) -> list[str]:
             raise SystemExit(f"the build failed: {build.progress.failure}")
         await pilot.pause(0.2)
         take("result")
+        await pilot.press("e")
+        await until(lambda: type(app.screen).__name__ == "ExportScreen")
+        await pilot.press("j")
+        app.screen.query_one("#export-licence").focus()
+        await pilot.press("l", "w")
+        await until(lambda: getattr(app.screen, "exported", None) or list(app.screen.query(".problem.-shown")))
+        take("export")
     return taken
 
 
@@ -112,7 +122,7 @@ def main() -> None:
             Path(folder) / "qwen3-small", layers=8, hidden=512, heads=8, kv_heads=4, head_dim=64, intermediate=1536, vocab=151936
         )
         app = PackApp(replace(services(), folder=Path(folder) / "packages"))
-        taken = asyncio.run(walk(app, weights, given.out))
+        taken = asyncio.run(walk(app, weights, given.out, Path(folder)))
     print(json.dumps({"pictures": [f"{name}.svg" for name in taken], "out": str(given.out)}))
 
 

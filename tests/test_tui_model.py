@@ -34,7 +34,7 @@ from packager.workload import PREFERENCES
 from targets import registry
 from tests import tui_data as data
 from tests.make_package import write_package
-from tui import describe, figures
+from tui import describe, explain, figures
 from tui.ask import Ask, Wish, build_command
 from tui.bars import bar, span, split
 from tui.bindings import all_ids
@@ -300,3 +300,9 @@ def test_settings_are_read_and_mistakes_in_them_are_named(tmp_path: Path) -> Non
     assert len(read_settings(path, (), ("nord",)).problems) == 2
     path.write_text("theme = ")
     assert "cannot be read" in read_settings(path, (), ()).problems[0]
+
+
+def test_a_split_model_says_how_much_of_it_the_gpu_takes_and_what_is_left_beside_it() -> None:
+    text = "".join(part for part, _ in explain.candidate(data.PARTLY))
+    assert "gpu     26 of 41 layers there, 4.05 GB in the system's memory" in text
+    assert "gpu     " not in "".join(part for part, _ in explain.candidate(data.CHOSEN))

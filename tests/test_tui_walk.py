@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Generator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,14 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input
 
+from packager.events import Event, StageMemory, StageNote, StageProgress
+from packager.package import Package
 from packager.pipeline import STAGES
+from packager.plan import Plan
 from packager.verify import verify
 from tests.make_checkpoint import write_tiny
 from tests.tui_helpers import drive, real_services, screen, text_of, until
+from tui import core
 from tui.ask import Ask
 from tui.screens.build import BuildScreen
 from tui.screens.candidates import CandidatesScreen
@@ -193,6 +199,52 @@ def test_cancelling_a_stage_ends_its_process_and_leaves_no_package(stage: int, c
         assert "no package was written" in text_of(pilot)
 
     drive(walk, real_services(folder))
+    assert list(folder.iterdir()) == []
+
+
+class Paused:
+    """The real build, which waits at the first sign of work in one stage until it is let go."""
+
+    def __init__(self, stage: str) -> None:
+        self._stage = stage
+        self.there, self.go = threading.Event(), threading.Event()
+
+    def __call__(self, plan: Plan) -> Generator[Event, None, Package]:
+        events = core.build(plan)
+        try:
+            while True:
+                try:
+                    event = next(events)
+                except StopIteration as stop:
+                    return stop.value  # type: ignore[no-any-return]
+                yield event
+                if isinstance(event, StageProgress | StageMemory | StageNote) and event.stage == self._stage:
+                    self.there.set()
+                    self.go.wait(60)
+        finally:
+            events.close()
+
+
+@pytest.mark.parametrize("stage", list(STAGES)[3:])
+def test_cancelling_a_late_stage_leaves_no_package_either(stage: str, checkpoint: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    paused = Paused(stage)
+
+    async def walk(pilot: Pilot[Any]) -> None:
+        await to_plan(pilot, checkpoint)
+        build = await to_build(pilot)
+        await until(pilot, lambda: paused.there.is_set() or not build.progress.busy, f"the work of {stage}")
+        await pilot.press("c")
+        assert build.progress.state == "stopping"
+        paused.go.set()
+        await until(pilot, lambda: build.progress.state == "cancelled", "the end")
+        assert engine_processes() == []
+        done = list(STAGES).index(stage)
+        assert [one.status for one in build.progress.stages][done] == "cancelled"
+        assert "no package was written" in text_of(pilot)
+
+    drive(walk, replace(real_services(folder), build=paused))
     assert list(folder.iterdir()) == []
 
 

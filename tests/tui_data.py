@@ -18,6 +18,7 @@ from packager.events import Event, StageProgress
 from packager.forecast import Forecast
 from packager.manifest import FileEntry, Manifest
 from packager.memory import Footprint
+from packager.offload import Split
 from packager.package import Package
 from packager.plan import Plan
 from packager.recipe import Recipe
@@ -57,6 +58,9 @@ HERE = replace(
     _target("this-machine", "laptop", "This machine: a processor, 8 cores", _device(16 * _GB, 3 * _GB, None, 38e9, 300e9, "a processor")),
     path="/home/me/.cache/qwen-pack/this-machine.toml",
 )
+
+
+GPU_DEVICE = replace(LAPTOP.device, runs_on="gpu", gpu_memory_bytes=8 * _GB, gpu="a graphics card")
 
 
 def _variant(name: str, params: float, license: str | None = "apache-2.0") -> Variant:
@@ -161,6 +165,15 @@ PLAN = Plan(
     Source("hub", "Qwen/Qwen3-0.6B", None, "Qwen/Qwen3-0.6B"),
     HOME / "qwen3-0.6b-openvino-int4_sym_g128",
 )
+PARTLY = replace(
+    next(one for one in FOUND.candidates if one.variant.name == "Qwen3-14B" and one.recipe.id == "gguf:Q4_K_M"),
+    split=Split(
+        26, 41, Footprint(6_300 * _MB, 190 * _MB, 40 * _MB, 300 * _MB), Footprint(3_700 * _MB, 110 * _MB, 40 * _MB, 200 * _MB), 0, 0, 0
+    ),
+    footprint=Footprint(6_300 * _MB, 190 * _MB, 40 * _MB, 300 * _MB),
+)
+"""A model that a GPU of 8 GB takes 26 of 41 layers of."""
+WITH_GPU = replace(FOUND, ask=replace(FOUND.ask, target=replace(LAPTOP, name="gaming-laptop", device=GPU_DEVICE)))
 PROBLEMS = [
     usage("openvino is not installed here (openvino, nncf missing).", "Install it with: pip install 'qwen-pack[openvino]'"),
     no_room("The conversion needs 4.10 GB of memory and 2.00 GB are available.", "Close other programs, or choose another recipe."),
@@ -227,6 +240,15 @@ SHELF = (
     package("qwen3-1.7b-gguf-q4_k_m", recipe="gguf:Q4_K_M", scale=2.6),
     package("qwen3-14b-gguf-q4_k_m", recipe="gguf:Q4_K_M", scale=18.0, tokens=False),
 )
+
+
+def tried() -> Package:
+    """A package with all the evidence there can be."""
+    one = package()
+    failures = {"wrong_answer": 3, "lost_fact": 2, "format": 1, "tool_misuse": 0, "wrong_stop": 0}
+    found = {"passed": 32, "total": 38, "failures": failures}
+    measured = {**one.manifest.data["measured"], "noisy": True, "place": {"on_device": False, "why": "this is no laptop"}}
+    return replace(one, manifest=replace(one.manifest, data={**one.manifest.data, "behaviour": found, "measured": measured}))
 
 
 def never(*_: object) -> Generator[str, None, Target]:

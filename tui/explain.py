@@ -13,6 +13,7 @@ from tui.table import rate, wait
 if TYPE_CHECKING:
     from packager.forecast import Forecast
     from packager.memory import Footprint
+    from packager.offload import Split
     from packager.select import Candidate, Miss, Step
 
 Parts = list[tuple[str, str]]
@@ -47,6 +48,7 @@ def candidate(one: Candidate, misses: Sequence[Miss] = ()) -> Parts:
         parts += [
             ("memory  ", "$foreground-muted"),
             (f"{human_bytes(prints.peak)} peak = {_sum(prints)}\n", ""),
+            *_split(one),
             ("speed   ", "$foreground-muted"),
             (f"{rate(one.forecast.decode_tps)} tok/s ({rate(one.forecast.low)}–{rate(one.forecast.high)}), ", ""),
             (f"first token {wait(one.forecast.ttft_ms)}, {CONFIDENCE[one.forecast.confidence]}\n", ""),
@@ -59,6 +61,20 @@ def candidate(one: Candidate, misses: Sequence[Miss] = ()) -> Parts:
     if one.sized:
         parts.append((f", {one.bits_per_weight:.2f} bits per weight", ""))
     return parts
+
+
+def layers(split: Split) -> str:
+    """How much of a model a GPU's own memory takes."""
+    return "the whole model" if split.whole else f"{split.gpu_layers} of {split.all_layers} layers"
+
+
+def _split(one: Candidate) -> Parts:
+    if one.split is None:
+        return []
+    return [
+        ("gpu     ", "$foreground-muted"),
+        (f"{layers(one.split)} there, {human_bytes(one.split.host.peak)} in the system's memory\n", ""),
+    ]
 
 
 def _sum(prints: Footprint) -> str:

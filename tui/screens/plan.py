@@ -25,6 +25,7 @@ from tui.widgets.stacked import Part, Stacked
 
 if TYPE_CHECKING:
     from packager.errors import PackError
+    from packager.memory import Footprint
     from packager.plan import Plan
     from packager.select import Candidate
     from tui.core import Found
@@ -67,10 +68,13 @@ class PlanScreen(StepScreen):
     def body(self) -> ComposeResult:
         """Footprint and forecast beside each other, then why, then command and folder."""
         with Pane(id="plan"):
-            with Horizontal(id="plan-top"):
+            with Horizontal(id="plan-top", classes="" if self.candidate.split is None else "-split"):
                 with Vertical(id="plan-memory"):
                     yield Static(id="plan-peak")
                     yield Stacked(id="plan-footprint")
+                    if self.candidate.split is not None:
+                        yield Static(id="plan-host-peak")
+                        yield Stacked(id="plan-host")
                 with Vertical(id="plan-speed"):
                     yield Static(id="plan-forecast")
             with Vertical(id="plan-why"):
@@ -92,14 +96,17 @@ class PlanScreen(StepScreen):
             ("command", "The same from the command line"),
         ):
             self.query_one(f"#plan-{name}").border_title = title
-        limit = self.ask.target.device.available_bytes
+        device, split = self.ask.target.device, one.split
+        has = "has for one model" if split is None else "has on its GPU"
+        where = f" of {human_bytes(device.available_bytes)} that {self.ask.target.name} {has}"
+        which = f" ({explain.layers(split)})" if split else ""
+        files = f"; {human_bytes(one.artifact_bytes)} of model files"
         self.query_one("#plan-peak", Static).update(
-            Content.assemble(
-                (human_bytes(one.footprint.peak), "bold"),
-                f" at its peak, of {human_bytes(limit)} that {self.ask.target.name} has for one model; ",
-                f"{human_bytes(one.artifact_bytes)} of model files",
-            )
+            Content.assemble((human_bytes(one.footprint.peak), "bold"), f" at its peak,{where}{which}{files}")
         )
+        if split is not None:
+            beside = f" of {human_bytes(device.host_available_bytes)} of the system's memory beside it"
+            self.query_one("#plan-host-peak", Static).update(Content.assemble((human_bytes(split.host.peak), "bold"), beside))
         self.set_focus(self.query_one("#plan"))
         self._footprint()
         self._draw_forecast()
@@ -113,12 +120,17 @@ class PlanScreen(StepScreen):
         self.call_after_refresh(self._draw_forecast)
 
     def _footprint(self) -> None:
-        prints, limit = self.candidate.footprint, self.ask.target.device.available_bytes
+        one, device = self.candidate, self.ask.target.device
+        self._stack("#plan-footprint", one.footprint, device.available_bytes)
+        if one.split is not None:
+            self._stack("#plan-host", one.split.host, device.host_available_bytes)
+
+    def _stack(self, selector: str, prints: Footprint, limit: int) -> None:
         parts = [Part(name.replace("_", " "), getattr(prints, name), sign, style) for name, sign, style in explain.FOOTPRINT]
         if prints.peak > prints.total:
             parts.append(Part("only while loading", prints.peak - prints.total, "▚", "$secondary"))
         parts.append(Part("left", max(0, limit - prints.peak), "·", "$foreground-muted"))
-        self.query_one(Stacked).show(parts)
+        self.query_one(selector, Stacked).show(parts)
 
     def _draw_forecast(self) -> None:
         workload = self.ask.workload()

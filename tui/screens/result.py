@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical
+from textual.containers import Grid, Horizontal, Vertical
 from textual.content import Content
 from textual.widgets import Static
 
@@ -52,7 +52,7 @@ class ResultScreen(PackageScreen):
         trials = figures.token_times(data)
         with Pane(id="result"):
             yield Static(id="result-title")
-            with Horizontal(id="result-top"):
+            with Grid(id="result-top"):
                 with Vertical(id="result-figures"):
                     yield Static(id="result-rows")
                 with Vertical(id="result-budgets"):
@@ -90,18 +90,20 @@ class ResultScreen(PackageScreen):
         table.add_columns("file", "size", "sha256")
         for path, size, digest in figures.files(self._package.manifest):
             table.add_row(Text(path), Text(size, justify="right"), digest)
-        self.set_focus(table)
+        # The eye begins at the top, also where the table lies below the edge.
+        self.set_focus(table, scroll_visible=False)
 
     def _rows(self) -> None:
         rows = figures.figures(self._package.manifest.data)
-        parts: list[tuple[str, str]] = [(f"{'':<24}{'predicted':>15}{'measured':>15}  error\n", "bold")]
+        parts: list[tuple[str, str]] = [(f"{'':<24}{'predicted':>13}{'measured':>13}  error\n", "bold")]
         for row in rows:
             parts += [
                 (f"{row.label:<24}", "$foreground-muted"),
-                (f"{row.predicted or '–':>15}", ""),
-                (f"{row.measured or '–':>15}", "bold"),
+                (f"{row.predicted or '–':>13}", ""),
+                (f"{row.measured or '–':>13}", "bold"),
                 (f"  {row.off}\n", "$foreground-muted"),
             ]
+        parts[-1] = (parts[-1][0].rstrip("\n"), parts[-1][1])
         self.query_one("#result-rows", Static).update(Content.assemble(*parts))
 
     def action_copy_hash(self) -> None:
