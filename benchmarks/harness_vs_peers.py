@@ -29,11 +29,12 @@ from benchmarks.peer import source
 from packager.gauges.load import Mark
 from packager.machine import describe_machine, usable_cores
 from packager.noise import BUSY_CORES
+from targets.llama_cpp.library import SPIN
 
 RECIPES = ("gguf:Q4_K_M", "openvino:int4_sym_g128")
 PROMPT, NEW_TOKENS, CONTEXT, REPEATS = 512, 64, 1024, 5
 BAR_PERCENT = 5.0
-PASSIVE = {"OMP_WAIT_POLICY": "passive"}
+WAITING = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": SPIN}
 """How our llama.cpp waits for its threads; its peer gets the same."""
 
 
@@ -75,7 +76,7 @@ def by_llama_bench(program: Path, artifact: Path, kv: str, threads: int) -> dict
     def rates(prompt: int, depth: int) -> dict[str, float]:
         same = ["-t", str(threads), "-ctk", kv, "-ctv", kv, "-fa", "1", "-b", "512", "-ub", "512", "-r", str(REPEATS), "-o", "json"]
         order = [str(program), "-m", str(model), "-p", str(prompt), "-n", str(NEW_TOKENS), "-d", str(depth), *same]
-        done = subprocess.run(order, check=True, capture_output=True, text=True, env={**os.environ, **PASSIVE})
+        done = subprocess.run(order, check=True, capture_output=True, text=True, env={**os.environ, **WAITING})
         rows = json.loads(done.stdout)
         return {"prefill" if row["n_prompt"] else "decode": statistics.median(row["samples_ts"]) for row in rows}
 
