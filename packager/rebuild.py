@@ -5,7 +5,6 @@ Nothing is taken from the build cache and nothing put there, but importances tha
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 from collections.abc import Generator, Iterator, Sequence
@@ -22,10 +21,11 @@ from packager.errors import no_room, usage
 from packager.events import Event
 from packager.files import free_bytes, regular_files, sha256
 from packager.manifest import FileEntry, Manifest
+from packager.papers import licence
 from packager.pipeline import run_alone
 from packager.plan import installed, missing_engine
 from packager.recipe import split_id
-from packager.reproducible import MODEL_FOLDER, TEMPLATE
+from packager.reproducible import MODEL_FOLDER, TEMPLATE, content
 from packager.runtime import Runtime
 from packager.shape import Shape
 from packager.sources import Source
@@ -100,7 +100,7 @@ def rebuild(
             },
         )
         yield from run_alone(job, log)
-        return Rebuilt(tuple(_differences(known, checkpoint, work / "out")), tools)
+        return Rebuilt(tuple(_differences(known, _made(known, checkpoint, work))), tools)
 
 
 def _additions(recorded: dict[str, Any], given: Additions) -> Additions:
@@ -201,17 +201,23 @@ def _sources(recorded: list[dict[str, Any]], found: list[dict[str, Any]]) -> lis
     return rows
 
 
-def _differences(known: Manifest, checkpoint: Path, out: Path) -> Iterator[Finding]:
-    """The package's files that follow from its inputs, beside what these gave now."""
-    recorded = {entry.path: entry for entry in known.files if entry.path.startswith(MODEL_FOLDER) or entry.path == TEMPLATE}
-    made: dict[str, FileEntry] = {}
-    for path in regular_files(out):
-        name = f"{MODEL_FOLDER}{path.relative_to(out).as_posix()}"
-        made[name] = FileEntry(name, path.stat().st_size, sha256(path))
+def _made(known: Manifest, checkpoint: Path, work: Path) -> dict[str, FileEntry]:
+    """The files that the inputs give now: model, chat template, licence and notice."""
+    made = {f"{MODEL_FOLDER}{path.relative_to(work / 'out').as_posix()}": path for path in regular_files(work / "out")}
+    papers = work / "papers"
+    papers.mkdir()
+    variant = {"repo_id": known.data["variant"]["repo_id"], "license": known.data["variant"].get("license")}
+    licence.write(papers, checkpoint, variant, known.data["recipe"]["id"], dummy=known.data["source"]["kind"] == "dummy")
     text = Checkpoint.open(checkpoint).chat_template
     if text is not None:
-        data = text.encode()
-        made[TEMPLATE] = FileEntry(TEMPLATE, len(data), hashlib.sha256(data).hexdigest())
+        (papers / TEMPLATE).write_bytes(text.encode())
+    made |= {path.name: path for path in regular_files(papers)}
+    return {name: FileEntry(name, path.stat().st_size, sha256(path)) for name, path in made.items()}
+
+
+def _differences(known: Manifest, made: dict[str, FileEntry]) -> Iterator[Finding]:
+    """The package's files that follow from its inputs, beside what these gave now."""
+    recorded = {entry.path: entry for entry in known.files if content(entry.path)}
     for name in sorted(recorded.keys() | made.keys()):
         if name not in made:
             yield Finding(name, "rebuilt", "does not come out of a rebuild")

@@ -16,6 +16,7 @@ from packager.additions import Additions
 from packager.checkpoint import Checkpoint
 from packager.cli import main
 from packager.errors import ExitCode
+from packager.papers import licence
 from packager.process import run_job
 from targets.llama_cpp import LlamaCpp
 from tests.hub_server import COMMIT, Hub, repository, serve
@@ -48,6 +49,7 @@ def build(checkpoint: Path, folder: Path, runtime: LlamaCpp, kind: str = "local"
     }
     finish(run_job(runtime.build_job, arguments, folder.with_name("log")))
     (folder / "chat_template.jinja").write_text(json.loads((checkpoint / "tokenizer_config.json").read_text())["chat_template"])
+    licence.write(folder, checkpoint, named, recipe.id, dummy=kind == "dummy")
     (folder / "README.md").write_text("# figures\n")
     files = [entry(path, checkpoint) for path in sorted(checkpoint.iterdir())]
     source = {"kind": kind, "location": checkpoint.name if kind == "local" else named["repo_id"], "files": files}
@@ -116,6 +118,7 @@ def test_a_model_that_does_not_come_out_of_its_source_is_found_and_the_tools_tha
     (package / "model/model.gguf").write_bytes(data)
     (package / "model/more.bin").write_bytes(b"")
     (package / "chat_template.jinja").write_text("short")
+    (package / "NOTICE").unlink()
     described = json.loads((package / manifest.NAME).read_text())
     describe(package, described["recipe"], described["source"]["files"])
     code, answer, _ = verify(package, capsys, "--weights", str(checkpoint))
@@ -124,11 +127,12 @@ def test_a_model_that_does_not_come_out_of_its_source_is_found_and_the_tools_tha
     assert found["model/model.gguf"] == ("rebuilt", "comes out of a rebuild with another sha256")
     assert found["model/more.bin"] == ("rebuilt", "does not come out of a rebuild")
     assert found["chat_template.jinja"][1].endswith(f"bytes instead of {len('short')}")
+    assert found["NOTICE"] == ("rebuilt", "comes out of a rebuild and is not in the package")
     assert answer["rebuilt"]["tools"]["gguf"]["manifest"] == "0.0.1"
     assert main(["verify", str(package), "--rebuild", "--weights", str(checkpoint)]) == ExitCode.INPUT
     said = capsys.readouterr()
-    assert len(said.out.splitlines()) == 3
-    assert "not what a rebuild gives: 3 findings" in said.err and "built with gguf 0.0.1" in said.err
+    assert len(said.out.splitlines()) == 4
+    assert "not what a rebuild gives: 4 findings" in said.err and "built with gguf 0.0.1" in said.err
 
 
 def test_other_weights_are_named_and_not_built(package: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
