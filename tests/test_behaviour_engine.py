@@ -55,6 +55,9 @@ def test_a_users_own_tasks_are_asked_of_two_sizes_and_the_results_stay_with_the_
     package, smaller = packages
     prompts = tmp_path / "mine.jsonl"
     prompts.write_text("".join(json.dumps(row) + "\n" for row in TASKS))
+    for percent, code in (("50", ExitCode.DONE), ("51", ExitCode.BUDGET)):
+        assert main(["behave", str(package), "--prompts", str(prompts), "--no-save", "--fail-under", percent]) == code
+        capsys.readouterr()
     assert main(["behave", str(package), "--smaller", str(smaller), "--prompts", str(prompts), "--json"]) == ExitCode.DONE
     out = json.loads(capsys.readouterr().out)
     assert out["schema"] == "qwen-pack/behave/1" and out["saved"] and out["set"] == "mine.jsonl"

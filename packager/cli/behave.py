@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from packager.cli.output import emit_json, emit_table, json_option, narrate, printable
+from packager.errors import ExitCode
 
 if TYPE_CHECKING:
     from packager.behaviour.tasks import TaskSet
@@ -29,15 +30,24 @@ _PATH = click.Path(path_type=Path)
 @click.option("--smaller", type=_PATH, metavar="PACKAGE", help="One size down, asked the same: would it do?")
 @click.option("--larger", type=_PATH, metavar="PACKAGE", help="One size up, asked the same: would it be worth it?")
 @click.option("--think", is_flag=True, help="Let a model that can think do so before it answers.")
+@click.option("--fail-under", "least", type=click.FloatRange(0, 100), metavar="PERCENT", help="End with exit code 4 where fewer pass.")
 @click.option("--no-save", is_flag=True, help="Leave the manifests as they are.")
 @json_option
 def command(
-    package: Path, prompts: Path | None, smaller: Path | None, larger: Path | None, think: bool, no_save: bool, as_json: bool
-) -> None:
+    package: Path,
+    prompts: Path | None,
+    smaller: Path | None,
+    larger: Path | None,
+    think: bool,
+    least: float | None,
+    no_save: bool,
+    as_json: bool,
+) -> int:
     """Ask PACKAGE tasks whose answers can be checked, and count what fails, by kind.
 
     The baseline is what a model of use must be able to do; the stress pass adds noise, length, ambiguity and several turns.
-    Each result goes into its package's manifest, where `compare` finds it; the exit code is 0 however many fail.
+    Each result goes into its package's manifest, where `compare` finds it. However many fail the exit code is 0,
+    unless --fail-under says how many may.
     """
     from packager.behaviour import tasks, trial
 
@@ -56,6 +66,8 @@ def command(
         emit_json("behave", {"package": str(package), "name": _name(package), **result, "saved": saved})
     else:
         _show(_name(package), result)
+    few = least is not None and 100 * result["passed"] < least * result["total"]
+    return ExitCode.BUDGET if few else ExitCode.DONE
 
 
 def _saved(package: Path, result: dict[str, Any]) -> bool:
