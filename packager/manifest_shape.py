@@ -140,6 +140,7 @@ SHAPE: dict[str, Kind] = {
     "build_key": text,
     "content_sha256": text,
     "tools": {},
+    "sampling": dict.fromkeys(("temperature", "top_k", "top_p", "min_p", "repetition_penalty"), number),
 }
 
 REQUIRED = ("name", "files", "runtime", "recipe", "variant", "source", "runtime.name")

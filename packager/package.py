@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from packager import __version__, figures, manifest, papers, verify
+from packager import __version__, figures, manifest, papers, sampling, verify
 from packager.budgets import limits, verdicts
 from packager.checkpoint import Checkpoint
 from packager.errors import PackError, usage
@@ -172,5 +172,6 @@ def _describe(
         },
         "tools": {"qwen-pack": __version__, "python": platform.python_version(), **versions},
         "chat_template_sha256": text,
+        "sampling": sampling.of(Checkpoint.open(checkpoint_of(fetched)).generation_config),
     }
     return {**data, "content_sha256": content_sha256(data), "errors_percent": figures.errors_percent(data)}

@@ -83,6 +83,7 @@ def write(folder: Path, files: dict[str, bytes], more: dict[str, Any]) -> Path:
         "variant": {"repo_id": "Qwen/Qwen3-0.6B", "license": "apache-2.0"},
         "source": {"kind": "dummy"},
         "workload": {"context": 4096},
+        "sampling": {"temperature": 0.6, "top_k": 20, "top_p": 0.95, "repetition_penalty": 1.05},
         "predicted": {"footprint": {"total": 900_000_000, "peak": 1_100_000_000}},
     }
     manifest.write(folder, {**body, **more})

@@ -15,7 +15,7 @@ from in_toto_attestation.predicates.provenance.v1 import provenance_pb2
 from in_toto_attestation.v1 import statement_pb2
 from in_toto_attestation.v1.statement import Statement
 
-from packager import manifest, papers
+from packager import manifest, papers, sampling
 from packager.catalog import load
 from packager.files import sha256
 from packager.papers import licence
@@ -71,6 +71,7 @@ def described(folder: Path, **more: Any) -> dict[str, Any]:
         "measured": MEASURED,
         "verdicts": [{"rule": "decode", "limit": 6.0, "unit": "tok/s", "measured": 12.5, "passed": True, "enforced": True}],
         "why": {"sentence": "It is the smallest that passes."},
+        "sampling": {"temperature": 0.6, "top_k": 20},
         "tools": {"qwen-pack": "0.1.0", "python": "3.12.1", "llama-cpp-python": "0.3.36", "absent": None},
         "content_sha256": "c" * 64,
     }
@@ -197,6 +198,7 @@ def test_the_card_says_what_it_is_for_whom_what_was_measured_and_where_the_limit
         assert f"\n## {heading}\n" in body, heading
     assert "| decode | 12.5 tok/s | 14.0 tok/s | +12 % |" in body
     assert "passed: decode: 12.5 tok/s of at least 6.0 tok/s" in body
+    assert "| sampling | temperature 0.6, top_k 20 |" in body
     assert "Apache License 2.0 (`Apache-2.0`)." in body and "Not compared with the unquantized model." in body
 
 
@@ -213,6 +215,14 @@ def test_the_card_of_what_was_not_measured_or_is_random_or_not_free_says_so(tmp_
     assert "there is no GPU here" in text and "Its weights are random" in text and "Not compared with the unquantized model: its" in text
     assert 'license: "other"\nlicense_name: "qwen-research"' in text
     assert "which allows research and evaluation only" in text
+
+
+def test_sampling_is_what_the_checkpoint_says_in_numbers() -> None:
+    said = {"do_sample": True, "top_p": 0.95, "temperature": 0.6, "top_k": 20, "eos_token_id": [1], "min_p": None}
+    assert sampling.of(said) == {"temperature": 0.6, "top_k": 20, "top_p": 0.95}
+    assert sampling.of({"do_sample": False, "temperature": 0.6}) == {"temperature": 0}
+    odd = {"temperature": float("nan"), "top_k": "20", "top_p": True, "min_p": -1, "repetition_penalty": [1.0]}
+    assert sampling.of({}) is None and sampling.of(odd) is None
 
 
 def licences(tmp_path: Path, brought: dict[str, bytes], **variant: Any) -> dict[str, bytes]:

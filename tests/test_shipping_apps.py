@@ -122,7 +122,9 @@ def test_the_modelfile_names_the_gguf_the_context_the_template_and_its_stop(pack
     text = (folder / "Modelfile").read_text()
     (source,) = re.findall(r"^FROM (.*)$", text, re.MULTILINE)
     assert sha256(folder / source) == sha256(package / "model/model.gguf")
-    assert "\nPARAMETER num_ctx 4096\n" in text and '\nPARAMETER stop "<|im_end|>"\n' in text
+    said = ("num_ctx 4096", "temperature 0.6", "top_k 20", "top_p 0.95", "repeat_penalty 1.05")
+    assert "".join(f"\nPARAMETER {words}" for words in said) + "\n" in text
+    assert '\nPARAMETER stop "<|im_end|>"\n' in text
     assert re.search(r'^TEMPLATE """.*<\|im_start\|>assistant\n"""$', text, re.DOTALL | re.MULTILINE)
     assert 'LICENSE """Apache License\n"""' in text
     assert "OLLAMA_KV_CACHE_TYPE=q8_0" in (folder / "README.md").read_text()

@@ -281,7 +281,10 @@ def test_whatever_happens_to_an_archive_it_is_refused_or_comes_back_whole(
         assert error.exit_code == ExitCode.INPUT
         assert not (folder / "back").exists()
     else:
-        assert tree(back.path) == tree(package)
+        # White space of the manifest alone is covered by no digest in it: its content is.
+        assert back.manifest == manifest.read(package)
+        one, other = tree(back.path), tree(package)
+        assert {**one, manifest.NAME: b""} == {**other, manifest.NAME: b""}
 
 
 ZIPS: dict[str, tuple[Callable[[zipfile.ZipFile], None], str]] = {

@@ -33,6 +33,7 @@ def text(data: dict[str, Any]) -> str:
 | recipe | `{recipe["id"]}`{f": {recipe['summary']}" if recipe.get("summary") else ""} |
 | engine | {data["runtime"]["name"]} {data["runtime"].get("version") or ""} |
 | context | {(data.get("workload") or {}).get("context")} tokens, cache `{recipe.get("kv")}` |
+| sampling | {_sampling(data.get("sampling"))} |
 | licence of the weights | {spdx(variant.get("license"))} |
 | content | sha256 `{data.get("content_sha256") or "not stated"}` |
 
@@ -80,6 +81,10 @@ def _front(data: dict[str, Any]) -> str:
 
 def _at(revision: str | None) -> str:
     return f", commit `{revision}`" if revision else ""
+
+
+def _sampling(sampling: dict[str, float] | None) -> str:
+    return ", ".join(f"{key} {value:g}" for key, value in (sampling or {}).items()) or "not stated by the checkpoint"
 
 
 def _list(rows: list[str]) -> str:

@@ -181,7 +181,7 @@ def _ollama(shipment: Shipment, gguf: FileEntry) -> Image:
         layers.append(_own_bytes("application/vnd.ollama.image.template", template.encode()))
     if "LICENSE" in {entry.path for entry in shipment.files}:
         layers.append(_file(shipment.entry("LICENSE"), "application/vnd.ollama.image.license"))
-    layers.append(_own("application/vnd.ollama.image.params", {"num_ctx": data["workload"]["context"], **({"stop": stop} if stop else {})}))
+    layers.append(_own("application/vnd.ollama.image.params", {**ollama.parameters(shipment), **({"stop": stop} if stop else {})}))
     config = {
         "model_format": "gguf",
         "file_type": data["recipe"]["id"].partition(":")[2],

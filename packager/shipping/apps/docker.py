@@ -10,7 +10,7 @@ from typing import Any
 from packager.errors import usage
 from packager.files import folder_that_appears_whole, write_atomically
 from packager.shipping.apps import snippets
-from packager.shipping.apps.escapes import Safe
+from packager.shipping.apps.escapes import Safe, plain
 from packager.shipping.apps.layout import copy_package, write_sums
 from packager.shipping.shipment import Shipment, free_place
 
@@ -21,6 +21,7 @@ _ENGINES = {
     "onnxruntime": "Python and onnxruntime-genai",
 }
 _DISTRIBUTIONS = {
+    "llama.cpp": "llama-cpp-python",
     "openvino": "openvino-genai",
     "cuda": "onnxruntime-genai-cuda",
     "dml": "onnxruntime-genai-directml",
@@ -50,12 +51,12 @@ def facts(shipment: Shipment, base_image: str | None) -> dict[str, Any]:
     data = shipment.manifest.data
     engine = values["runtime"]
     provider = data["recipe"].get("provider") or "cpu"
-    distribution = _DISTRIBUTIONS.get(provider) or _DISTRIBUTIONS.get(engine) or ""
+    distribution = _DISTRIBUTIONS.get(provider) or _DISTRIBUTIONS[engine]
+    version = (data.get("tools") or {}).get(distribution)
     return {
         **values,
         "engine": Safe(_ENGINES[engine]),
-        "distribution": Safe(distribution),
-        "engine_version": data["runtime"].get("version") or "",
+        "tested": Safe(f"{distribution}=={plain(version)}" if isinstance(version, str) else distribution),
         "base_image": Safe(base_image or ""),
         "pinned": "@sha256:" in (base_image or ""),
         "kv": data["recipe"].get("kv") or "f16",

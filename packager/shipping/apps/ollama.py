@@ -9,6 +9,7 @@ from typing import Any
 
 from packager.errors import PackError, usage
 from packager.files import folder_that_appears_whole
+from packager.sampling import KEYS
 from packager.shipping.apps import snippets
 from packager.shipping.apps.escapes import Safe
 from packager.shipping.apps.layout import copy_package, write_sums
@@ -21,6 +22,7 @@ TEMPLATE = (
 """ChatML, which every Qwen chat model was trained on, in Ollama's own language; tools and thinking switches are left out."""
 
 _LARGEST = 1 << 20
+_PARAMETERS = {"repetition_penalty": "repeat_penalty"}
 _PATH = re.compile(r"[A-Za-z0-9._/-]+")
 
 
@@ -38,6 +40,16 @@ def write(shipment: Shipment, out: Path, limit: int | None = None) -> Generator[
 def chat(shipment: Shipment) -> tuple[str, list[str]] | None:
     """Template and stops where the package's own chat template is ChatML; None where it is another, or there is none."""
     return (TEMPLATE, ["<|im_end|>"]) if b"<|im_start|>" in _small(shipment, "chat_template.jinja") else None
+
+
+def parameters(shipment: Shipment) -> dict[str, Any]:
+    """What Ollama is told of context and sampling, by its own names."""
+    data = shipment.manifest.data
+    context, sampling = (data.get("workload") or {}).get("context"), data.get("sampling") or {}
+    return {
+        **({"num_ctx": context} if context else {}),
+        **{_PARAMETERS.get(key, key): value for key, value in sampling.items() if key in KEYS and value is not None},
+    }
 
 
 def _small(shipment: Shipment, path: str) -> bytes:
@@ -62,6 +74,7 @@ def facts(shipment: Shipment) -> dict[str, Any]:
         # Three quotes would end the text of a Modelfile: the file itself stands in the package in any case.
         "licence_text": Safe("" if b'"""' in licence else licence.decode(errors="replace")),
         "stops": [Safe(f'"{stop}"') for stop in stops],
+        "parameters": [(Safe(key), Safe(f"{value:g}")) for key, value in parameters(shipment).items()],
         "layers": int(offload.get("gpu_layers") or 0),
         "kv": Safe(recipe["kv"]) if recipe.get("kv") in ("q8_0", "q4_0") else Safe(""),
     }

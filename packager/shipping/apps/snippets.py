@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -45,6 +46,8 @@ def facts(shipment: Shipment) -> dict[str, Any]:
         "spdx": spdx(data["variant"].get("license")),
         "device": data.get("target") or "any",
         "context": int((data.get("workload") or {}).get("context") or 0),
+        # As JSON, which every app can read; empty where the checkpoint does not say.
+        "sampling": json.dumps(data.get("sampling") or {}),
         "memory": int(peak),
         "memory_words": Safe(human_bytes(int(peak)) if peak else "not predicted"),
         "total_words": Safe(human_bytes(shipment.total)),
