@@ -87,6 +87,8 @@ def test_a_package_holds_the_model_its_papers_and_a_whole_manifest(built: tuple[
     assert {"README.md", "LICENSE", "NOTICE", "chat_template.jinja"} <= paths
     assert {"MODEL_CARD.md", "sbom.cdx.json", "provenance.intoto.json", "benchmark.intoto.json"} <= paths
     assert len(manifest["chat_template_sha256"]) == 64
+    assert "hardly better than chance" in manifest["quality"]["skipped"], "the weights are random"
+    assert manifest["quality"]["parity"]["findings"] == [] and manifest["quality"]["passed"] is True
     for key in ("load_s", "ttft_ms", "prefill_tps", "decode_tps", "token_ms_median", "token_ms_p95", "peak_memory_bytes"):
         assert manifest["measured"][key] > 0, key
     for key in ("ttft_ms_p99", "token_ms_p99", "prefill_128_tps", "decode_empty_tps", "decode_full_tps", "steady_memory_bytes"):

@@ -75,6 +75,8 @@ def test_a_package_for_a_provider_that_is_not_here_is_built_and_says_why_it_was_
     assert found["measured"] is None
     assert "CUDA, which ONNX Runtime does not have on this machine" in found["not_measured"]
     assert {row["passed"] for row in found["verdicts"]} == {None}
+    assert found["quality"]["skipped"] == "the artifact cannot be run on this machine"
+    assert found["quality"]["passed"] is None and found["quality"]["parity"] is None
     assert found["recipe"]["provider"] == "cuda"
     readme = (package / "README.md").read_text()
     assert "execution provider cuda" in readme

@@ -12,19 +12,21 @@ from typing import Any
 
 import pytest
 
+from packager.cache import BuildCache
 from packager.checkpoint import Checkpoint
 from packager.cli import main
 from packager.errors import ExitCode, PackError
 from packager.events import StageFailed, StageFinished
 from packager.manifest_shape import misfit
-from packager.pipeline import run
+from packager.pipeline import _reference, run
 from packager.planner import make_plan
 from packager.process import run_job
-from packager.quality import job, paper
+from packager.quality import job, paper, stage
 from packager.quality.gate import Gate
 from packager.quality.text import Part, Text, of_file, pieces, shipped
 from packager.quality.thresholds import grades, limits, tokens_for
 from packager.quality.verdict import check, judged, skipped, summary
+from packager.stages import Job
 from packager.workload import merge
 from targets import registry
 from tests.conftest import REPOSITORY
@@ -340,6 +342,29 @@ def test_a_reference_that_this_machine_cannot_compute_says_why(tmp_path: Path, m
     found = job.reference(Silent(), **{**arguments, "checkpoint": str(folder)}, out=str(tmp_path / "b"))
     assert "the rope type 'spiral' is not known" in found["not_possible"]
     assert not (tmp_path / "a").exists() and not (tmp_path / "b").exists()
+
+
+def test_a_reference_that_is_killed_for_its_memory_stops_no_build_and_one_that_is_broken_does(tmp_path: Path) -> None:
+    cache = BuildCache(tmp_path / "cache")
+
+    def ended(name: str, **arguments: Any) -> tuple[Any, str | None]:
+        work = _reference(cache, Job("reference", f"tests.jobs:{name}", arguments, "k", needs_out=False, row="quality"))
+        while True:
+            try:
+                assert next(work).stage == "quality"
+            except StopIteration as stop:
+                return stop.value  # type: ignore[no-any-return]
+
+    kept, why_not = ended("vanish", number=9)
+    assert kept is None and why_not is not None and "most likely because memory ran out" in why_not
+    with pytest.raises(PackError, match=r"model\.safetensors is damaged"):
+        ended("refuse")
+
+
+def test_random_weights_are_not_compared_and_say_why(tmp_path: Path) -> None:
+    plan = planned("gguf:Q8_0", tmp_path / "p")
+    assert stage.why_not(plan) is None
+    assert stage.why_not(replace(plan, source=replace(plan.source, kind="dummy"))) == stage.RANDOM
 
 
 def test_a_kept_reference_of_another_text_is_not_taken(tmp_path: Path) -> None:

@@ -306,3 +306,12 @@ def test_a_split_model_says_how_much_of_it_the_gpu_takes_and_what_is_left_beside
     text = "".join(part for part, _ in explain.candidate(data.PARTLY))
     assert "gpu     26 of 41 layers there, 4.05 GB in the system's memory" in text
     assert "gpu     " not in "".join(part for part, _ in explain.candidate(data.CHOSEN))
+
+
+def test_the_quality_of_a_package_is_one_line_or_the_reason_why_there_is_none() -> None:
+    same = {"findings": []}
+    measured = {"skipped": None, "kl_mean": 0.0207, "top1": 0.896, "loss_allowed": False, "parity": same}
+    assert figures.quality({"quality": measured}) == "same tokens, template and end of turn; divergence 0.0207 nats, same top token 89.6%"
+    assert figures.quality({"quality": {**measured, "loss_allowed": True}}).endswith("; loss allowed")
+    assert figures.quality({"quality": {"skipped": "the weights are random", "parity": None}}) == "no divergence: the weights are random"
+    assert figures.quality({"quality": None}) == figures.quality({}) == "not measured"
