@@ -117,11 +117,12 @@ def _quality(
             why_not = gate.why_not(plan)
             job = gate.compare(plan, fetched, converted, convert, why_not is None)
             found = stages.look_up(cache, job)
-            cached = found is not None
             if found is None and why_not is None:
                 kept, why_not = yield from _reference(cache, gate.reference(plan, fetched))
                 job = gate.compare(plan, fetched, converted, convert, why_not is None, kept)
-            found = found or stages.look_up(cache, job) or (yield from _work(cache, job))
+                found = stages.look_up(cache, job)
+            cached = found is not None
+            found = found or (yield from _work(cache, job))
             quality = gate.result(plan, found.facts, why_not)
             verdict.check(quality)
     if failed:
@@ -140,7 +141,8 @@ def _reference(cache: BuildCache, job: Job) -> Generator[Event, None, tuple[Entr
         if error.exit_code is not ExitCode.RESOURCE:
             raise
         return None, error.message
-    return (None, kept.facts["not_possible"]) if "not_possible" in kept.facts else (kept, None)
+    why_not = kept.facts.get("not_possible") or kept.facts.get("says_nothing")
+    return (None, str(why_not)) if why_not else (kept, None)
 
 
 def _work(cache: BuildCache, job: Job) -> _Events:

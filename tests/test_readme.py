@@ -26,6 +26,8 @@ BLOCKS = re.findall(r"^```sh\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 LINES = [line.split("#")[0].strip() for block in BLOCKS for line in block.splitlines()]
 TYPED = [line for line in LINES if line.startswith("qwen-pack ")]
 DUMMY = "qwen-pack build --target laptop-cpu --weights dummy"
+SHORT = "--context 512"
+"""A short context spares minutes of measuring and nothing else."""
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,7 @@ def run(line: str, folder: Path, **environment: str) -> subprocess.CompletedProc
 @pytest.fixture(scope="module")
 def package(folder: Path) -> Path:
     """The package that the README's build from random weights leaves."""
-    done = run(f"{DUMMY} --json", folder)
+    done = run(f"{DUMMY} {SHORT} --json", folder)
     assert done.returncode == 0, done.stderr
     return Path(json.loads(done.stdout)["package"])
 
@@ -121,7 +123,7 @@ def test_a_command_of_the_readme_works(
         line = line.replace("localhost:5000", request.getfixturevalue("registry"))
     if line.startswith("qwen-pack build"):
         # The three builds differ in their source alone and would all be called the same but for the dummy one.
-        line += f" --out out-{len(line)}"
+        line += f" {SHORT} --out out-{len(line)}"
     done = run(line, folder, HF_HUB_OFFLINE="0", HF_ENDPOINT=hub.endpoint, HF_HUB_DISABLE_XET="1")
     if line == "qwen-pack tui":
         # Its own tests walk through it; here there is no terminal, and it says so.

@@ -15,6 +15,7 @@ from packager.process import resolve
 from packager.quality import text as texts
 from packager.quality.metrics import Comparison
 from packager.quality.text import Piece
+from packager.quality.verdict import CHANCE, hardly_better_than_chance
 from packager.runtime import Report, Session
 from packager.units import human_bytes
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 KEPT = "reference.safetensors"
 
+_FIRST = 32
+"""Tokens of every part by which a model that has learnt nothing is known before the whole text is read."""
+
 _CONTEXT = 1024
 """Tokens of the sessions that are compared: more than a piece of text and than any prompt of the parity check."""
 
@@ -30,7 +34,8 @@ _CONTEXT = 1024
 def reference(report: Report, *, checkpoint: str, text: str | None, tokens: int, out: str) -> dict[str, Any]:
     """Run the unquantized checkpoint over the text and keep the states behind its last norm: exact, 4 bytes per token and channel.
 
-    Returns `tokens` and `pieces`; `not_possible`, a sentence, where this machine's memory or our arithmetic does not reach.
+    Returns `tokens` and `pieces`; `not_possible`, a sentence, where this machine's memory or our arithmetic does not reach;
+    `says_nothing`, a sentence, for a model that has learnt nothing of the text.
     """
     # Late: numpy, for the child that computes.
     import psutil
@@ -45,11 +50,27 @@ def reference(report: Report, *, checkpoint: str, text: str | None, tokens: int,
         return {"not_possible": f"the unquantized model needs {sizes}"}
     report.note(f"the unquantized model reads {sum(len(piece.ids) for piece in pieces)} tokens")
     try:
+        first = list({piece.part: piece.ids[:_FIRST] for piece in reversed(pieces) if len(piece.ids) > 1}.values())
+        if first and _learnt_nothing(Reference.compute(source, first, report), first, source.shape.vocab):
+            return {"says_nothing": CHANCE}
         found = Reference.compute(source, [piece.ids for piece in pieces], report)
     except PackError as error:
         return {"not_possible": f"there is no reference: {error.message.rstrip('.')}"}
     found.save(Path(out) / KEPT, KEPT)
     return {"tokens": sum(len(piece.ids) for piece in pieces), "pieces": len(pieces)}
+
+
+def _learnt_nothing(found: Reference, pieces: Sequence[Sequence[int]], vocabulary: int) -> bool:
+    """Whether the model predicts the beginning of no part better than chance: then the rest need not be computed."""
+    import numpy as np
+
+    for number, ids in enumerate(pieces):
+        logits = np.asarray(found.logits(number, 0, len(ids) - 1), np.float64)
+        top = logits.max(axis=1)
+        lost = np.log(np.exp(logits - top[:, None]).sum(axis=1)) + top - logits[np.arange(len(ids) - 1), list(ids[1:])]
+        if not hardly_better_than_chance(float(np.exp(lost.mean())), vocabulary):
+            return False
+    return True
 
 
 def compare(

@@ -12,6 +12,8 @@ from packager.quality.thresholds import Limits
 _CHANCE = 0.8
 """A perplexity of this share of the vocabulary: such a model has learnt nothing of this text. Random weights give 1 and more."""
 
+CHANCE = "the unquantized model predicts the text hardly better than chance, so that what is lost says nothing"
+
 RULES = {"kl_mean": "mean divergence", "top1": "same top token", "perplexity_ratio": "perplexity ratio"}
 
 
@@ -27,14 +29,19 @@ def rows(figures: dict[str, Any], limits: Limits) -> list[dict[str, Any]]:
     return found
 
 
+def hardly_better_than_chance(perplexity: float, vocabulary: int) -> bool:
+    """Whether the unquantized model has learnt so little of the text that a loss against it means nothing."""
+    return perplexity > _CHANCE * vocabulary
+
+
 def judged(facts: dict[str, Any], limits: Limits | None, why_not: str | None, allow_loss: bool) -> dict[str, Any]:
     """The manifest's `quality`: parity, figures, parts, limits and verdicts, and whether a loss beyond them was let through.
 
     `why_not` says why there are no figures, where that is so.
     """
     figures, parity = facts.get("figures"), facts.get("parity")
-    if figures is not None and not figures["broken"] and figures["reference_perplexity"] > _CHANCE * facts["vocabulary"]:
-        figures, why_not = None, "the unquantized model predicts the text hardly better than chance, so that what is lost says nothing"
+    if figures is not None and not figures["broken"] and hardly_better_than_chance(figures["reference_perplexity"], facts["vocabulary"]):
+        figures, why_not = None, CHANCE
     differs = bool(differences(parity))
     if figures is None:
         return {**skipped(why_not or "nothing was compared", parity), "passed": not differs, "loss_allowed": differs and allow_loss}
