@@ -2,11 +2,10 @@
 
     python benchmarks/chat_templates.py --scratch FOLDER [TEMPLATE ...]
 
-Without names: the templates in the folder qwen/templates of QWEN_PACK_SHARED (or of `shared` beside the repository), and that of
-the small model of the tests. Each is rendered for every conversation that builds are checked with
-(tools, a tool's answer, thinking on and off, several turns), by transformers, by qwen-pack's sandbox, and by llama.cpp's engine,
-compiled with c++ from the source archive of the installed llama-cpp-python. Exit code 0 when all three agree everywhere. The last
-line is one JSON object.
+Without names: the templates in the folder qwen/templates of QWEN_PACK_SHARED (or of `shared` beside the repository). Each is rendered
+for every conversation that builds are checked with (tools, a tool's answer, thinking on and off, several turns), by transformers,
+by qwen-pack's sandbox, and by llama.cpp's engine, compiled with c++ from the source archive of the installed llama-cpp-python.
+Exit code 0 when all three agree everywhere. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -48,12 +47,9 @@ def main() -> int:
 
 
 def known_templates() -> list[Path]:
-    """The genuine ones as far as they are at hand, and the small model's."""
+    """The genuine ones, as far as they are at hand."""
     shared = Path(os.environ.get("QWEN_PACK_SHARED", HERE.parent.parent / "shared"))
-    return [
-        *sorted((shared / "qwen" / "templates").glob("*.jinja")),
-        *sorted((HERE.parent / "tests" / "models").glob("*/chat_template.jinja")),
-    ]
+    return sorted((shared / "qwen" / "templates").glob("*.jinja"))
 
 
 def engine(scratch: Path) -> Path:
