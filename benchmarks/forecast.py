@@ -2,8 +2,9 @@
 
     python benchmarks/forecast.py [--shapes NAME,...] [--recipes ID,...] [--rounds N] [--scratch FOLDER]
 
-In every round the machine is probed afresh, then each artifact is measured (packager.smoke, prompt of 512 tokens): runtimes take
-turns, so that a busy spell hits all of them. Predictions take the median of the probes, measurements are medians over the rounds.
+In every round the machine is probed before and after each artifact is measured (packager.smoke, prompt of 512 tokens): the rates of a
+virtual machine change within minutes, and a forecast is about the machine that is measured. A prediction takes the mean of the probes
+on both sides; figures are medians over the rounds, and so is the error.
 Only an idle machine gives an answer: when a probe or a measurement says that others were at work, the result is not clean, and
 `passed` is null whatever the errors are. Artifacts have random weights in the true shape; with --scratch they are kept, and taken
 as they are the next time. Exit code 0 only for a clean result within the bars. The last line is one JSON object.
@@ -25,7 +26,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.artifacts import built, finish, found, scratch_folder, shape_of, versions
-from packager.forecast import Extra, predict
+from packager.forecast import Extra, Forecast, predict
 from packager.machine import describe_machine
 from packager.noise import allowed_attempts
 from packager.smoke import NEW_TOKENS
@@ -71,7 +72,7 @@ def measured(recipe_id: str, artifact: Path) -> dict[str, Any]:
 
 
 def one_shape(name: str, recipes: Sequence[str], rounds: int, scratch: Path, kept: bool) -> tuple[list[Any], dict[str, list[Any]]]:
-    """The probes, and the measurements by recipe, one of each per round."""
+    """The probes, and the measurements by recipe, one per round, each with the probes `around` it."""
     artifacts, _ = built(name, recipes, scratch)
     probes: list[dict[str, Any]] = []
     runs: dict[str, list[dict[str, Any]]] = {recipe: [] for recipe in artifacts}
@@ -79,27 +80,37 @@ def one_shape(name: str, recipes: Sequence[str], rounds: int, scratch: Path, kep
         probes.append(probed())
         print(f"{name} round {number}: {_rates(probes[-1])}", flush=True)
         for recipe in artifacts:
-            runs[recipe].append(measured(recipe, artifacts[recipe]))
-            print(f"    {recipe}: {_figures(runs[recipe][-1])}", flush=True)
+            figures = measured(recipe, artifacts[recipe])
+            probes.append(probed())
+            runs[recipe].append({**figures, "around": probes[-2:]})
+            print(f"    {recipe}: {_figures(figures)}; {_rates(probes[-1])}", flush=True)
     if not kept:
         shutil.rmtree(scratch / name, ignore_errors=True)
     return probes, runs
 
 
-def row(name: str, recipe_id: str, probes: list[dict[str, Any]], runs: list[dict[str, Any]]) -> dict[str, Any]:
+def row(name: str, recipe_id: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Predicted beside measured for one artifact, errors in percent above what was measured."""
+    predictions = [predicted(name, recipe_id, one["around"]) for one in runs]
+    noisy = any(one["noisy"] or any(probe["noisy"] for probe in one["around"]) for one in runs)
+    result: dict[str, Any] = {"shape": name, "recipe": recipe_id, "noisy": noisy, "runs": runs}
+    for figure, bar in BARS_PERCENT.items():
+        pairs = [(getattr(forecast, figure), one[figure]) for forecast, one in zip(predictions, runs, strict=True)]
+        error = 100 * (statistics.median(said / seen for said, seen in pairs) - 1)
+        said, seen = (round(statistics.median(values), 3) for values in zip(*pairs, strict=True))
+        result[figure] = {"predicted": said, "measured": seen, "error_percent": round(error, 2), "within": abs(error) <= bar}
+    result["within"] = all(result[figure]["within"] for figure in BARS_PERCENT)
+    return result
+
+
+def predicted(name: str, recipe_id: str, around: list[dict[str, Any]]) -> Forecast:
+    """The forecast of one artifact on a machine with the mean rates of the probes."""
     runtime, recipe = found(recipe_id)
     shape = shape_of(name)
-    bandwidth, compute, step = (statistics.median(one[rate] for one in probes) for rate in ("bandwidth", "compute", "operation_s"))
+    bandwidth, compute, step = (statistics.mean(one[rate] for one in around) for rate in ("bandwidth", "compute", "operation_s"))
     speed = runtime.speed(shape, recipe, " ".join(processor()[1]))
     extra = Extra(token=speed.operations * step)
-    forecast = predict(shape, runtime.decode_bytes(shape, recipe, PROMPT), PROMPT, bandwidth, compute, "measured", speed, extra)
-    result: dict[str, Any] = {"shape": name, "recipe": recipe_id, "noisy": any(one["noisy"] for one in runs), "runs": runs}
-    for figure in BARS_PERCENT:
-        predicted, actual = getattr(forecast, figure), statistics.median(one[figure] for one in runs)
-        result[figure] = {"predicted": predicted, "measured": round(actual, 3), "error_percent": round(100 * (predicted / actual - 1), 2)}
-    result["within"] = all(abs(result[figure]["error_percent"]) <= bar for figure, bar in BARS_PERCENT.items())
-    return result
+    return predict(shape, runtime.decode_bytes(shape, recipe, PROMPT), PROMPT, bandwidth, compute, "measured", speed, extra)
 
 
 def _rates(seen: dict[str, Any]) -> str:
@@ -140,7 +151,7 @@ def main() -> int:
             seen, by_recipe = one_shape(name, options.recipes, options.rounds, scratch, options.scratch is not None)
             probes += seen
             runs |= {(name, recipe): figures for recipe, figures in by_recipe.items()}
-    rows = [row(name, recipe, probes, figures) for (name, recipe), figures in runs.items()]
+    rows = [row(name, recipe, figures) for (name, recipe), figures in runs.items()]
     print_table(rows)
     clean = not any(one["noisy"] for one in (*probes, *rows))
     # What could not be built or was left out has passed nothing.

@@ -17,8 +17,8 @@ class Device:
 
     `runs_on` says which unit carries the model; a machine whose processor and graphics both serve is two devices.
     `bandwidth` and `compute` are effective figures of that unit, as an engine's kernels reach them (floating-point
-    operations count a multiply-add as two), not the data sheet's. `operation_seconds` is what each small operation of a
-    model takes beside reading its weights; None where the bandwidth was taken from whole models, which holds it already.
+    operations count a multiply-add as two), not the data sheet's. `operation_seconds` is what a small operation of a
+    model takes (a product of 256 x 256 weights in the cache); None where the bandwidth was taken from whole models, which holds it already.
     `reserve_bytes` stays with the system and other programs; `process_cap_bytes` is what the system lets one process take
     (phones, shared graphics memory), None where there is no such cap. `gpu_memory_bytes` is memory of the GPU's own, None
     where it shares the system's; `gpu_reserve_bytes` of it stays with the desktop and the driver. `host_bandwidth` and

@@ -21,6 +21,7 @@ from packager.place import UNKNOWN, Identity, Place
 from packager.quality.gate import Gate
 from packager.runtime import Runtime, Tools
 from packager.select import Candidate
+from packager.select.preference import undercut
 from packager.shape import Shape
 from packager.sources import Source
 from packager.units import human_bytes
@@ -93,8 +94,9 @@ class Plan:
             "speed": "the fastest",
             "balanced": "the best balanced",
         }
+        within = undercut(self.chosen, self.others) if self.workload.prefer == "smallest" else ""
         return (
-            f"Of {peers} variants {self.chosen.variant.name} is {reached[self.workload.prefer]} that passes every rule "
+            f"Of {peers} variants {self.chosen.variant.name} is {reached[self.workload.prefer]}{within} that passes every rule "
             f"of the use case {self.workload.use_case!r} on {self.target.name}."
         )
 

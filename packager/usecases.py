@@ -78,8 +78,10 @@ def use_case_names() -> tuple[str, ...]:
 
 
 def benchmarks() -> Mapping[str, str]:
-    """The benchmarks that floors may name, each with what it measures."""
-    return _data()[1]
+    """The benchmarks that floors may name, those of single languages among them, each with what it measures."""
+    from packager import languages
+
+    return {**_data()[1], **languages.benchmarks()}
 
 
 def benchmark(name: str) -> str:

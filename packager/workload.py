@@ -20,7 +20,8 @@ class Workload:
     `context` counts prompt and answer together, `prompt` the tokens of a typical prompt (for TTFT).
     `min_scores` maps a benchmark's name to the least published score, in place of the use case's own
     floor on it. `licenses` lists the licence ids that are acceptable ("any" for all); empty means any
-    that permits commercial use or says nothing.
+    that permits commercial use or says nothing. `languages` are codes of ISO 639 in which answers are needed;
+    English goes without saying.
     """
 
     use_case: str = "chat"
@@ -34,6 +35,7 @@ class Workload:
     min_scores: dict[str, float] = field(default_factory=dict)
     modality: tuple[str, ...] = ("text",)
     licenses: tuple[str, ...] = ()
+    languages: tuple[str, ...] = ()
     prefer: Preference = "smallest"
 
     def as_dict(self) -> dict[str, Any]:
@@ -58,14 +60,14 @@ def merge(flags: Mapping[str, Any], default: Workload | None) -> Workload:
     """The workload of explicit `flags` (fields of Workload; None where not given) over a target's over the use case's.
 
     A target's default speaks for its own use case. With another one, context, prompt, rates, scores and modality
-    come from that, and only what belongs to the device stays: limits of size and memory, licences, preference.
+    come from that, and only what belongs to the device stays: limits of size and memory, licences, languages, preference.
     Raises PackError (usage) where the prompt would not fit into the context.
     """
     given = {key: value for key, value in flags.items() if value is not None}
     name = given.get("use_case") or (default.use_case if default else "chat")
     workload = workload_for(name)
     if default is not None:
-        kept = ["max_artifact_bytes", "max_file_bytes", "max_memory_bytes", "licenses", "prefer"]
+        kept = ["max_artifact_bytes", "max_file_bytes", "max_memory_bytes", "licenses", "languages", "prefer"]
         if default.use_case == name:
             kept += ["context", "prompt", "min_decode_tps", "max_ttft_ms", "min_scores", "modality"]
         workload = replace(workload, **{key: value for key in kept if (value := getattr(default, key)) is not None})

@@ -10,6 +10,7 @@ from typing import Any
 
 from packager.device import Device, Target
 from packager.errors import PackError, usage
+from packager.languages import codes
 from packager.names import did_you_mean
 from packager.usecases import use_case
 from packager.workload import workload_for
@@ -184,6 +185,10 @@ def _check_sense(device: dict[str, Any], workload: dict[str, Any], problems: _Pr
             use_case(workload["use_case"])
         except PackError as error:
             problems.add("workload.use_case", f"is unknown: {error.message}")
+    try:
+        codes(workload.get("languages", ()))
+    except PackError as error:
+        problems.add("workload.languages", f"has an unknown one: {error.message}")
 
 
 def _target(data: dict[str, Any], path: str) -> Target:
@@ -210,6 +215,8 @@ def _target(data: dict[str, Any], path: str) -> Target:
     for key in ("context", "prompt", "max_artifact_bytes", "max_memory_bytes"):
         if key in wish:
             wish[key] = int(wish[key])
+    if "languages" in wish:
+        wish["languages"] = codes(wish["languages"])
     # What the file does not say comes from its use case.
     workload = replace(workload_for(wish.get("use_case", "chat")), **wish)
     if "prompt" not in wish and workload.prompt >= workload.context:

@@ -93,6 +93,7 @@ WORKLOAD: dict[str, Rule] = {
     "min_scores": Table(float),
     "modality": Words(),
     "licenses": Words(),
+    "languages": Words(),
     "prefer": Word(("smallest", "quality", "speed", "balanced")),
 }
 SECTIONS: dict[str, dict[str, Rule]] = {"device": DEVICE, "target": TARGET, "workload": WORKLOAD}

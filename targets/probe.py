@@ -23,8 +23,8 @@ from targets.machine import ROOT, Memory, memory, physical_cores, usable_cores
 from targets.measure import SHARES, Kernel, headline
 
 _BUDGET_S = 5.0
-_RATES = "whole models"
-"""What the kept rates are; earlier ones were those of large products alone."""
+_RATES = "whole models, operations in the cache"
+"""What the kept rates are; those of another definition are measured again."""
 _CACHES = 4
 """Weights as large as this many last-level caches: fewer would be read from the cache, not from memory."""
 _LEAST, _MOST = 128 << 20, 512 << 20
@@ -222,7 +222,7 @@ def as_target(machine: Machine, measurement: Measurement, name: str) -> Target:
         "cores": f"{here}: processors this process may use",
         "bandwidth": f"{how}, {measurement.threads} threads{noise}; x {share[0]:g}, what a whole model reaches of it",
         "compute": f"{how}, {measurement.threads_batch} threads{noise}; x {share[1]:g}, what a whole model reaches of it",
-        "operation_seconds": f"{how}, {measurement.threads} threads{noise}: small products, less the time to read them",
+        "operation_seconds": f"{how}, {measurement.threads} threads{noise}: products of 256 x 256 weights in the cache",
         "storage_bytes": f"{here}: free where the cache is",
         "gpu_memory_bytes": f"{here}: NVML",
     }

@@ -25,6 +25,7 @@ from tests.tui_helpers import drive, real_services, screen, text_of, until
 from tui.ask import Ask
 from tui.bindings import all_ids, described
 from tui.screens.build import BuildScreen
+from tui.screens.base import Problem
 from tui.screens.candidates import CandidatesScreen
 from tui.screens.compare import CompareScreen
 from tui.screens.device import DeviceScreen
@@ -288,5 +289,41 @@ def test_a_wish_survives_the_way_back_to_it() -> None:
         assert shown.query_one("#limit-context", Slider).value == 8192
         await pilot.press("r")
         assert shown.ask == replace(data.ASK, wish=replace(data.ASK.wish))
+
+    drive(walk, data.services())
+
+
+def test_languages_are_typed_completed_and_end_in_the_command() -> None:
+    async def walk(pilot: Pilot[Any]) -> None:
+        shown = await opened(pilot, "need")
+        shown.query_one("#languages", Input).focus()
+        await pilot.press(*"de, swah")
+        # The completion comes from a task of its own.
+        await until(pilot, lambda: shown.query_one("#languages", Input)._suggestion, "a completion")
+        await pilot.press("right", "enter")
+        table = await screen(pilot, CandidatesScreen)
+        assert table.ask.wish.languages == ("de", "sw")
+        assert table.ask.wish.flags() == ["--language", "de,sw"]
+        assert table.ask.workload().languages == ("de", "sw")
+        await pilot.press("escape")
+        field = shown.query_one("#languages", Input)
+        assert field.value == "de, swahili"
+        await pilot.press("escape", "r")
+        assert field.value == "" and shown.ask.wish.languages is None
+
+    drive(walk, data.services())
+
+
+def test_a_language_that_nobody_knows_is_said_on_the_way_on_and_not_while_it_is_typed() -> None:
+    async def walk(pilot: Pilot[Any]) -> None:
+        shown = await opened(pilot, "need")
+        shown.query_one("#languages", Input).focus()
+        await pilot.press(*"klingon")
+        problem = shown.query_one("#need-problem", Problem)
+        assert problem.text == ""
+        await pilot.press("enter")
+        await until(pilot, lambda: problem.text, "the problem")
+        assert "There is no language 'klingon'" in problem.text
+        assert pilot.app.screen is shown
 
     drive(walk, data.services())

@@ -31,6 +31,7 @@ class Wish:
     max_ttft_ms: float | None = None
     max_artifact_bytes: int | None = None
     max_memory_bytes: int | None = None
+    languages: tuple[str, ...] | None = None
     prefer: Preference | None = None
 
     def flags(self) -> list[str]:
@@ -38,6 +39,9 @@ class Wish:
         words: list[str] = []
         for name, value in asdict(self).items():
             if value is None:
+                continue
+            if name == "languages":
+                words += ["--language", ",".join(value)] if value else []
                 continue
             if name.endswith("_bytes"):
                 name, value = name.replace("_bytes", "_mb"), value / _MB

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from packager.languages import ENGLISH, language
+from packager.languages import floor as language_floor
 from packager.units import human_bytes
 from packager.usecases import UseCase, use_case
 
@@ -82,6 +84,24 @@ def floors(case: UseCase) -> list[str]:
         wanted = " or ".join(f"{name} ≥ {least:g}" for name, least in floor.any_of)
         rows.append(f"{wanted}: {floor.reason} ({floor.source}).")
     return rows or ["No published score is asked for."]
+
+
+def spoken(wanted: Sequence[str]) -> list[str]:
+    """What each language asks of a model, one sentence each; without any, what can be said here."""
+    rows = []
+    for code in wanted:
+        name, floor = language(code).name, language_floor(code)
+        if code == ENGLISH:
+            rows.append(f"{name}: every use case's scores are measured in it.")
+        elif floor is None:
+            rows.append(f"{name}: the publisher must name it; no benchmark is about it.")
+        else:
+            least = f"{floor.any_of[0][1]:g}"
+            tests = ", else ".join(test for test, _ in floor.any_of)
+            rows.append(f"{name}: the publisher must name it, and the first of these that is published reach {least}: {tests}.")
+    if not rows:
+        rows.append("Languages that answers are needed in, beside English: names or codes of ISO 639 behind commas, → completes one.")
+    return rows
 
 
 def device_rows(target: Target) -> list[tuple[str, str]]:

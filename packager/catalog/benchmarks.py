@@ -1,4 +1,4 @@
-"""Published benchmark scores, read from `scores.toml` only when somebody asks for one."""
+"""Published benchmark scores, read from `scores.toml` and `language_scores.toml` only when somebody asks for one."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from packager.catalog.variant import Variant
 
 FILE = Path(__file__).with_name("scores.toml")
+BY_LANGUAGE = Path(__file__).with_name("language_scores.toml")
 _CHOICES = {"kind": ("base", "instruct"), "mode": ("thinking", "non-thinking")}
 
 
@@ -84,7 +85,10 @@ def read_scores(path: Path) -> dict[str, tuple[Score, ...]]:
 
 @cache
 def _published() -> dict[str, tuple[Score, ...]]:
-    return read_scores(FILE)
+    found = read_scores(FILE)
+    for repo_id, rows in read_scores(BY_LANGUAGE).items():
+        found[repo_id] = (*found.get(repo_id, ()), *rows)
+    return found
 
 
 def _refuse_stray(protocols: Mapping[str, Any], values: Mapping[str, Any], where: str) -> None:

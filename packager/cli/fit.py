@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from packager.cli.additions import addition_options, additions_from
-from packager.cli.options import workload_from, workload_options
+from packager.cli.options import words_of, workload_from, workload_options
 from packager.cli.output import emit_json, json_option
 from packager.errors import ExitCode, usage
 from packager.recipe import split_id
@@ -68,7 +68,9 @@ def command(
     if as_json:
         emit_json("fit", _payload(answers[0]) if single else {"results": [_payload(answer) for answer in answers]})
     elif single:
-        fit_tables.show_one(answers[0], show_all)
+        chosen = {"--model": model, "--recipe": recipe}
+        words = [targets[0], *(word for flag, value in chosen.items() if value for word in (flag, value)), *words_of(flags)]
+        fit_tables.show_one(answers[0], show_all, words)
     else:
         fit_tables.show_matrix(answers, model)
     return ExitCode.DONE if any(answer.chosen for answer in answers) else ExitCode.NOTHING_FITS

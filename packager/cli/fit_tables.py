@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import click
 from packager.cli.output import emit_table
 from packager.device import Target
 from packager.select import Candidate, Miss, Step
+from packager.select.preference import undercut
 from packager.units import human_bytes
 from packager.workload import Workload
 
@@ -42,8 +44,8 @@ class Answer:
     problem: str = ""
 
 
-def show_one(answer: Answer, show_all: bool) -> None:
-    """One target: sentence, table, and what follows from the verdict."""
+def show_one(answer: Answer, show_all: bool, words: Sequence[str]) -> None:
+    """One target: sentence, table, and what follows from the verdict; `words` are what `build --target` is told for the same answer."""
     click.echo(_sentence(answer))
     if answer.chosen is not None:
         for note in answer.chosen.notes:
@@ -60,7 +62,7 @@ def show_one(answer: Answer, show_all: bool) -> None:
     if answer.chosen is None:
         click.echo()
         _misses(answer)
-    click.echo(_hint(answer, whole), err=True)
+    click.echo(_hint(answer, whole, words), err=True)
 
 
 def show_matrix(answers: Sequence[Answer], model: str | None) -> None:
@@ -87,7 +89,8 @@ def _sentence(answer: Answer) -> str:
         return f"{what} {answer.target.name} for {case}."
     passing = {candidate.variant.repo_id for candidate in answer.found if candidate.passes}
     speed = best.forecast
-    why = f"of {len(passing)} variants that pass every rule it {_WHY[workload.prefer]}"
+    within = undercut(best, answer.found) if workload.prefer == "smallest" else ""
+    why = f"of {len(passing)} variants that pass every rule it {_WHY[workload.prefer]}{within}"
     if len(passing) == 1:
         why = "it passes every rule" if len(variants) == 1 else f"of {len(variants)} variants it alone passes every rule"
     return (
@@ -196,10 +199,10 @@ def _steps(steps: Sequence[Step]) -> None:
         click.echo("      It passes every rule." if step.candidate.passes else f"      Rejected: {_lacks(step.candidate)}.")
 
 
-def _hint(answer: Answer, whole: bool) -> str:
+def _hint(answer: Answer, whole: bool, words: Sequence[str]) -> str:
     if answer.chosen is None:
         return f"{len(answer.found)} candidates were rejected{'' if whole else '; --all lists them with their reasons'}."
     rejected = sum(not candidate.passes for candidate in answer.found)
     more = "" if whole else "; --all lists them"
     fits = f"{len(answer.found) - rejected} candidates fit, {rejected} were rejected{more}."
-    return f"{fits} Build it: qwen-pack build --target {answer.target.name}"
+    return f"{fits} Build it: {shlex.join(('qwen-pack', 'build', '--target', *words))}"

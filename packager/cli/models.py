@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from packager.cli.options import Languages
 from packager.cli.output import emit_json, emit_table, json_option
 
 if TYPE_CHECKING:
@@ -20,16 +21,20 @@ UNSTATED = "not stated"
 @click.option("--family", metavar="F", help="Only this family, e.g. Qwen3.")
 @click.option("--license", "license_id", metavar="L", help="Only this licence, e.g. apache-2.0; 'unstated' where no source says.")
 @click.option("--modality", metavar="M", help="Only what reads or writes this: text, image, video or audio.")
+@click.option("--language", type=Languages(), metavar="LANG", help="Only what its publisher names this language for: German, de, ...")
 @json_option
-def command(name: str | None, family: str | None, license_id: str | None, modality: str | None, as_json: bool) -> None:
+def command(
+    name: str | None, family: str | None, license_id: str | None, modality: str | None, language: tuple[str, ...] | None, as_json: bool
+) -> None:
     """The Qwen variants that are known, or NAME in full.
 
     NAME is a repository id or its last part, in any case: Qwen/Qwen3-0.6B or qwen3-0.6b.
     """
     from packager import catalog
+    from packager.languages import named
 
     if name is not None:
-        if family or license_id or modality:
+        if family or license_id or modality or language:
             raise click.UsageError("NAME and filters do not go together: NAME is one variant already.")
         variant = catalog.find(name)
         if as_json:
@@ -38,6 +43,8 @@ def command(name: str | None, family: str | None, license_id: str | None, modali
             _show(variant)
         return
     variants = catalog.select(family, license_id, modality)
+    if language:
+        variants = tuple(variant for variant in variants if (known := named(variant.family)) and known.languages.issuperset(language))
     if as_json:
         emit_json("models", {"variants": [variant.as_dict() for variant in variants]})
         return
@@ -60,10 +67,12 @@ def _show(variant: Variant) -> None:
 
 def _in_full(variant: Variant) -> dict[str, object]:
     from packager.catalog.counts import parameter_counts
+    from packager.languages import named
 
     return {
         **variant.as_dict(),
         "published_parameters": [count.as_dict() for count in parameter_counts(variant.repo_id)],
+        "languages": sorted(known.languages) if (known := named(variant.family)) else None,
         "scores": [score.as_dict() for score in variant.scores],
     }
 
@@ -93,6 +102,7 @@ def _rows(variant: Variant) -> Iterator[tuple[str, str, str]]:
     extended = f", extended {_tokens(variant.context_extended)}" if variant.context_extended else ""
     yield "context", _tokens(variant.context_native) + extended, sources.get("context", "")
     yield from _shape(variant)
+    yield from _languages(variant)
     yield "published as", " ".join(variant.published_precisions), ""
     if variant.unbuildable:
         yield "cannot be built", f"{variant.unbuildable}; nearest: {variant.nearest}", ""
@@ -101,6 +111,17 @@ def _rows(variant: Variant) -> Iterator[tuple[str, str, str]]:
     for score in variant.scores:
         how = ", ".join(part for part in (score.mode, score.protocol) if part)
         yield score.benchmark, f"{score.value:g}{f' ({how})' if how else ''}", score.source
+
+
+def _languages(variant: Variant) -> Iterator[tuple[str, str, str]]:
+    from packager.languages import language, named
+
+    known = named(variant.family)
+    if known is None:
+        yield "languages", UNSTATED, ""
+    else:
+        names = ", ".join(sorted(language(code).name for code in known.languages))
+        yield "languages", f"{len(known.languages)}, named by its publisher: {names}", known.source
 
 
 def _parts(variant: Variant) -> Iterator[tuple[str, str, str]]:

@@ -23,7 +23,7 @@ _MB = 10**6
 _MOST_MB = 64 * 10**6
 _FLAGS = (
     *("use_case", "context", "prompt", "min_decode_tps", "max_ttft_ms", "max_artifact_mb", "max_file_size", "max_memory_mb"),
-    *("min_score", "modality", "license", "prefer"),
+    *("min_score", "modality", "license", "language", "prefer"),
 )
 
 
@@ -89,6 +89,18 @@ class Score(_ParamType):
         return benchmark(name.strip()), float(Number(0, 100).convert(score.strip(), param, ctx))
 
 
+class Languages(_ParamType):
+    """A language by its code or English name, or several behind commas."""
+
+    name = "language"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """The codes. Raises PackError (usage) for an unknown one."""
+        from packager.languages import codes
+
+        return value if isinstance(value, tuple) else codes(str(value).split(","))
+
+
 class Names(_ParamType):
     """One of names that are only read when they are needed, with "did you mean"."""
 
@@ -146,6 +158,7 @@ _OPTIONS = (
         "--modality", type=Names(_modalities, "modality"), multiple=True, help="An input it must take: text, image, ...; repeatable."
     ),
     click.option("--license", type=Names(_licences, "licence"), multiple=True, help="A licence id to accept, or `any`; repeatable."),
+    click.option("--language", type=Languages(), multiple=True, help="A language of the answers, e.g. German or de; repeatable."),
     click.option(
         "--prefer",
         type=click.Choice(["smallest", "quality", "speed", "balanced"]),
@@ -159,6 +172,18 @@ def workload_options(command: _Command) -> _Command:
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
+
+
+def words_of(flags: dict[str, Any]) -> list[str]:
+    """The flags of workload and additions that were given, as words of a command line again; others in `flags` are ignored."""
+    words: list[str] = []
+    for name in (*_FLAGS, "imatrix", "calibration", "tensor_type"):
+        value = flags.get(name)
+        for one in value if isinstance(value, tuple) else () if value is None else (value,):
+            if isinstance(one, tuple):
+                one = f"{one[0]}={one[1]:g}" if name == "min_score" else ",".join(one)
+            words += [f"--{name.replace('_', '-')}", f"{one:.15g}" if isinstance(one, float) else str(one)]
+    return words
 
 
 def workload_from(flags: dict[str, Any], target: Target | None) -> Workload:
@@ -176,4 +201,5 @@ def workload_from(flags: dict[str, Any], target: Target | None) -> Workload:
     fields["min_scores"] = dict(given["min_score"]) if given["min_score"] else None
     fields["modality"] = tuple(given["modality"]) or None if given["modality"] else None
     fields["licenses"] = tuple(given["license"]) if given["license"] else None
+    fields["languages"] = tuple(dict.fromkeys(code for some in given["language"] for code in some)) if given["language"] else None
     return merge(fields, target.workload if target else None)

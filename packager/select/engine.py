@@ -192,7 +192,7 @@ class _Judge:
         return found
 
     def _shown_scores(self) -> list[str]:
-        named = [name for floor in self._case.floors for name, _ in floor.any_of]
+        named = [name for floor in rules.floors(self._workload, self._case) for name, _ in floor.any_of]
         return list(dict.fromkeys((*named, *self._case.quality, *self._workload.min_scores)))
 
     def _quality(self, scores: dict[str, float]) -> float | None:

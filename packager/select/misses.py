@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from packager.catalog import Variant
 
 _MB = 10**6
-_HARD = frozenset({"tuning", "modality", "runtime"})
+_HARD = frozenset({"tuning", "modality", "language", "runtime"})
 """Rules that no change of a number mends."""
 _LOOK_AT = 24
 """Variants whose changes are tried, nearest first, and as many of the smallest: each try measures a candidate again."""

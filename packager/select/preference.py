@@ -54,6 +54,14 @@ def _by_speed(candidate: Candidate) -> tuple[Any, ...]:
     return (candidate.coarse, -round(candidate.forecast.decode_tps, 1), tie(candidate))
 
 
+def undercut(best: Candidate, found: Sequence[Candidate]) -> str:
+    """What the least memory is the least of, where another variant passes with less: " with openvino, ..."; else an empty text."""
+    less = [one for one in found if one.passes and one.variant != best.variant and one.footprint.peak < best.footprint.peak]
+    if any(one.runtime != best.runtime for one in less):
+        return f" with {best.runtime}, the first runtime of the target that serves"
+    return " with 4 bits per weight or more" if less else ""
+
+
 def recipe_order(candidate: Candidate) -> tuple[Any, ...]:
     """The order in which the recipes of one variant are tried: the target's own, small ones, coarse ones (largest first)."""
     _, place = candidate.rank

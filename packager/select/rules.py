@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from packager import languages
 from packager.catalog import score_of
 from packager.device import Device
 from packager.forecast import Forecast
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 _PROVIDERS = {"cpu": "a processor", "cuda": "an NVIDIA GPU", "dml": "a GPU under Windows", "webgpu": "a GPU"}
 
-FORGIVEN_WHEN_NAMED = ("tuning", "score")
+FORGIVEN_WHEN_NAMED = ("tuning", "score", "language")
 """Who names a variant knows what it is for and how good it is; what the device cannot do stays impossible."""
 
 
@@ -31,8 +32,9 @@ def of_variant(variant: Variant, workload: Workload, case: UseCase) -> Iterator[
     yield from licence(variant, workload)
     yield from modality(variant, workload)
     yield from context(variant, workload)
-    for floor in floors(workload, case):
-        yield from score(variant, floor, case.modes)
+    yield from trained_on(variant, workload)
+    # Languages of one family share their tests: what fails for both is said once.
+    yield from dict.fromkeys(reason for floor in floors(workload, case) for reason in score(variant, floor, case.modes))
 
 
 def of_size(
@@ -91,9 +93,20 @@ def context(variant: Variant, workload: Workload) -> Iterator[Reason]:
         yield Reason("context", f"{workload.context} tokens", f"{limit} tokens", workload.context, limit)
 
 
+def trained_on(variant: Variant, workload: Workload) -> Iterator[Reason]:
+    """Every language must be one that the publisher names; where no source lists any, the published scores alone decide."""
+    known = languages.named(variant.family) if workload.languages else None
+    for code in workload.languages if known else ():
+        if known and code not in known.languages:
+            name = languages.language(code).name
+            yield Reason("language", f"a model trained on {name}", f"{len(known.languages)} languages named by its publisher, not {name}")
+
+
 def floors(workload: Workload, case: UseCase) -> tuple[Floor, ...]:
-    """The use case's floors, except where the user set one on the same benchmark; a floor of 0 asks nothing."""
-    kept = tuple(floor for floor in case.floors if not any(name in workload.min_scores for name, _ in floor.any_of))
+    """The floors of use case and languages, except where the user set one on the same benchmark; a floor of 0 asks nothing."""
+    spoken = (languages.floor(code) for code in workload.languages)
+    asked = (*case.floors, *(floor for floor in spoken if floor is not None))
+    kept = tuple(floor for floor in asked if not any(name in workload.min_scores for name, _ in floor.any_of))
     own = (Floor(((name, least),), "asked for", "--min-score") for name, least in workload.min_scores.items() if least > 0)
     return (*kept, *own)
 
@@ -210,3 +223,6 @@ def notes(variant: Variant, workload: Workload) -> Iterator[str]:
         yield "No source states its licence: read the model's own page."
     elif variant.research_only:
         yield f"Its licence ({variant.license}) forbids commercial use."
+    for code in workload.languages:
+        if code != languages.ENGLISH and languages.floor(code) is None:
+            yield f"No benchmark is about {languages.language(code).name}: only the publisher's word stands for it."

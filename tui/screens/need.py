@@ -20,6 +20,7 @@ from packager.usecases import use_case, use_case_names
 from packager.workload import merge
 from tui import describe
 from tui.screens.base import BACK, COPY, Problem, StepScreen
+from tui.widgets.languages import LanguageLine
 from tui.widgets.lists import VimList
 from tui.widgets.pane import Pane
 from tui.widgets.slider import Slider
@@ -82,6 +83,7 @@ class NeedScreen(StepScreen):
                         value = getattr(self.ask.wish, field)
                         shown = getattr(base, field) if value is None else value
                         yield Slider(label, self._steps(field), shown, id=f"limit-{field}")
+                    yield LanguageLine(self._languages, id="language-line")
                     kind = self.ask.weights if self.ask.weights in ("hub", "dummy") else "folder"
                     yield Slider("Weights", [(key, text) for key, text, _ in _SOURCES], kind, id="weights")
                     yield Input(
@@ -93,6 +95,11 @@ class NeedScreen(StepScreen):
                 with Pane(id="why"):
                     yield Static(id="why-text")
                     yield Problem(id="need-problem")
+
+    @property
+    def _languages(self) -> tuple[str, ...]:
+        """Those of the person, else the target's."""
+        return self.base.languages if self.ask.wish.languages is None else self.ask.wish.languages
 
     def on_mount(self) -> None:
         """Stand on the use case."""
@@ -135,6 +142,19 @@ class NeedScreen(StepScreen):
             self.ask = self.ask.wishing(**{field: None if event.value == getattr(self.base, field) else event.value})
         self._explain()
 
+    @on(Input.Changed, "#languages")
+    def _spoken(self) -> None:
+        # A word that is still being typed is no mistake: what is wrong is said on the way on.
+        try:
+            self._take_languages()
+        except PackError:
+            return
+        self._explain()
+
+    def _take_languages(self) -> None:
+        wanted = self.query_one(LanguageLine).codes
+        self.ask = self.ask.wishing(languages=None if wanted == self.base.languages else wanted)
+
     def on_descendant_focus(self) -> None:
         """Explain the line that was come to."""
         self._explain()
@@ -145,6 +165,8 @@ class NeedScreen(StepScreen):
         parts: list[tuple[str, str]] = []
         if isinstance(focused, Slider) and focused.id == "weights":
             parts = [(next(text for key, _, text in _SOURCES if key == focused.value), "")]
+        elif isinstance(focused, Input) and focused.id == "languages":
+            parts = [(f"{sentence}\n", "") for sentence in describe.spoken(self._languages)]
         elif isinstance(focused, Slider):
             field = str(focused.id).removeprefix("limit-")
             if getattr(self.ask.wish, field) is not None:
@@ -157,7 +179,7 @@ class NeedScreen(StepScreen):
                 parts.append((f"{self.ask.target.name} is meant for it by default.", "$foreground-muted"))
         self.query_one("#why-text", Static).update(Content.assemble(*parts))
 
-    @on(Input.Submitted, "#weights-folder")
+    @on(Input.Submitted)
     def _folder(self) -> None:
         self.action_go_on()
 
@@ -168,6 +190,7 @@ class NeedScreen(StepScreen):
         problem = self.query_one("#need-problem", Problem)
         problem.clear()
         try:
+            self._take_languages()
             self.ask = self._with_weights()
             self.ask.workload()
         except PackError as error:
@@ -188,7 +211,8 @@ class NeedScreen(StepScreen):
 
     def action_reset(self) -> None:
         """Every limit as the use case has it."""
-        self.ask = self.ask.wishing(**{field: None for field, _ in _FIELDS})
+        self.ask = self.ask.wishing(languages=None, **{field: None for field, _ in _FIELDS})
+        self.query_one(LanguageLine).show(self.base.languages)
         for field, _ in _FIELDS:
             self.query_one(f"#limit-{field}", Slider).show(self._steps(field), getattr(self.base, field))
         self._explain()

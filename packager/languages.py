@@ -1,0 +1,119 @@
+"""Languages: which a model's publisher names, and what published score a need for one asks; as data with sources."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from packager.catalog.schema import check, read, wrong
+from packager.errors import usage
+from packager.names import did_you_mean
+from packager.usecases import Floor
+
+FILE = Path(__file__).with_name("languages.toml")
+ENGLISH = "en"
+
+
+@dataclass(frozen=True, slots=True)
+class Language:
+    """A language by its code of ISO 639-1, or of ISO 639-3 where there is none; `tests` are benchmarks, nearest to it first."""
+
+    code: str
+    name: str
+    tests: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """The languages that the publisher names for some families of the catalogue."""
+
+    languages: frozenset[str]
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Languages:
+    """The whole file: languages by code, what is named by family, and the floor that every test shares."""
+
+    by_code: Mapping[str, Language]
+    by_family: Mapping[str, Named]
+    benchmarks: Mapping[str, str]
+    score: float
+    reason: str
+    source: str
+
+
+@cache
+def _data() -> Languages:
+    return parse(FILE)
+
+
+def languages() -> tuple[Language, ...]:
+    """Every language that is known, by code."""
+    return tuple(_data().by_code.values())
+
+
+def language(text: str) -> Language:
+    """The language of a code or an English name, case aside. Raises PackError (usage) for an unknown one, naming the nearest."""
+    wanted = text.strip().casefold()
+    for known in languages():
+        if wanted in (known.code, known.name.casefold()):
+            return known
+    near = did_you_mean(text.strip(), [known.name for known in languages()])
+    raise usage(
+        f"There is no language {text.strip()!r}.{near}",
+        "Give an English name or a code of ISO 639, such as German or de; those of a model: qwen-pack models NAME.",
+    )
+
+
+def codes(texts: Iterable[str]) -> tuple[str, ...]:
+    """The codes of codes or names, each once, in the order given. Raises PackError (usage) for an unknown one."""
+    return tuple(dict.fromkeys(language(text).code for text in texts))
+
+
+def named(family: str) -> Named | None:
+    """What the publisher names for a family of the catalogue; None where no source lists it."""
+    return _data().by_family.get(family)
+
+
+def floor(code: str) -> Floor | None:
+    """The published score that a language asks for; None where no benchmark is about it, and for English, which all are about."""
+    data = _data()
+    tests = data.by_code[code].tests
+    return Floor(tuple((name, data.score) for name in tests), data.reason, data.source) if tests else None
+
+
+def benchmarks() -> Mapping[str, str]:
+    """The benchmarks of single languages, each with what it measures."""
+    return _data().benchmarks
+
+
+def parse(path: Path) -> Languages:
+    """The languages of a TOML file. Raises PackError that names file and key of the first mistake."""
+    tables = {"floor": dict, "benchmark": dict, "named": dict, "languages": dict}
+    document = check(read(path), tables, tuple(tables), str(path))
+    least = check(document["floor"], {"score": float, "reason": str, "source": str}, ("score", "reason", "source"), f"{path}: floor")
+    by_code = {code: _language(code, table, f"{path}: languages.{code}") for code, table in document["languages"].items()}
+    by_family: dict[str, Named] = {}
+    types = {"families": list, "languages": list, "source": str}
+    for key, table in document["named"].items():
+        where = f"{path}: named.{key}"
+        check(table, types, tuple(types), where)
+        for code in table["languages"]:
+            if code not in by_code:
+                raise wrong(f"{where}.languages", f"has {code!r}, which [languages] does not define.{did_you_mean(str(code), by_code)}")
+        by_family |= dict.fromkeys(table["families"], Named(frozenset(table["languages"]), table["source"]))
+    for name, what in document["benchmark"].items():
+        if not isinstance(what, str) or not what:
+            raise wrong(f"{path}: benchmark.{name}", "must say what it measures.")
+    return Languages(by_code, by_family, document["benchmark"], **least)
+
+
+def _language(code: str, table: Any, where: str) -> Language:
+    check(table, {"name": str, "tests": list}, ("name", "tests"), where)
+    if not all(isinstance(name, str) for name in table["tests"]):
+        raise wrong(f"{where}.tests", "must be a list of benchmarks.")
+    return Language(code, table["name"], tuple(table["tests"]))
