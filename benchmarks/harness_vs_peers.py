@@ -1,12 +1,14 @@
 """Our figures beside the engines' own instruments on the same files: llama.cpp's llama-bench, and OpenVINO GenAI's perf_metrics.
 
-    python benchmarks/harness_vs_peers.py --scratch FOLDER [--build-only] [--model NAME] [--rounds N] [--threads N]
+    python benchmarks/harness_vs_peers.py --scratch FOLDER [--build-only] [--model NAME] [--recipes ID...] [--rounds N] [--threads N]
 
 llama-bench is built in the scratch folder from the source archive of the installed llama-cpp-python, which pip downloads (several
 minutes, once); artifacts have random weights in the true shape and are kept there too, so `--build-only` first leaves an idle
 machine to the measurement. Both take the same file, threads, cache type, prompt and answer, and take turns, each first in every
-other round. Compared are medians over the rounds: prefill of the prompt, decoding behind it, and for llama.cpp decoding from an
-empty context. Exit code 0 only where all agree within five per cent on an idle machine. The last line is one JSON object.
+other round; OpenVINO's are two ways of timing one loaded pipeline. Compared are the ratios of a round's two figures, which lie next
+to each other in time, as their median and quartiles: prefill of the prompt, decoding behind it, and for llama.cpp decoding
+from an empty context. Exit code 0 only where all medians lie within five per cent and no other program was at work. The last
+line is one JSON object.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from packager.noise import BUSY_CORES
 from targets.llama_cpp.library import SPIN
 
 RECIPES = ("gguf:Q4_K_M", "openvino:int4_sym_g128")
-PROMPT, NEW_TOKENS, CONTEXT, REPEATS = 512, 64, 1024, 5
+PROMPT, NEW_TOKENS, CONTEXT, REPEATS = 512, 64, 1024, 2
 BAR_PERCENT = 5.0
 WAITING = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": SPIN}
 """How our llama.cpp waits for its threads; its peer gets the same."""
@@ -50,24 +52,28 @@ def llama_bench(scratch: Path) -> Path:
     return program
 
 
-def ours(recipe_id: str, artifact: Path, threads: int) -> dict[str, Any]:
-    runtime, recipe = found(recipe_id)
-    settings = {"context": CONTEXT, "kv": recipe.kv, "threads": threads}
-    how: dict[str, Any] = {"settings": settings, "prompt_tokens": PROMPT, "new_tokens": NEW_TOKENS, "repeats": REPEATS, "thorough": True}
-    log = artifact.parent / "run.log"
-    figures = finish("packager.smoke:measure", log, session=runtime.session, artifact=str(artifact), **how).value
-    return {name: figures[name] for name in ("prefill_tps", "decode_tps", "decode_empty_tps", "noisy", "noisy_because")}
+Pair = dict[str, dict[str, Any]]
+"""The figures of `ours` and of the `peer`, taken one behind the other."""
 
 
 def watched(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The peer's figures, noisy where others had more of the cores than ours are allowed to."""
+    """What is measured, and the cores that other programs had meanwhile."""
     mark, before = Mark.now(), os.times()
     figures = measure()
     after, now = os.times(), Mark.now()
-    # What its process took counts as ours once that has ended.
+    # What a child process took counts as ours once that has ended.
     own = after.children_user + after.children_system - before.children_user - before.children_system
     others = None if mark.others is None or now.others is None else (now.others - mark.others - own) / (now.at - mark.at)
-    return {**figures, "other_cpu_cores": others, "noisy": (others or 0.0) > BUSY_CORES}
+    return {**figures, "other_cpu_cores": others}
+
+
+def ours(recipe_id: str, artifact: Path, threads: int) -> dict[str, Any]:
+    runtime, recipe = found(recipe_id)
+    settings = {"context": CONTEXT, "kv": recipe.kv, "threads": threads}
+    # One attempt: the peer repeats nothing either.
+    how: dict[str, Any] = {"settings": settings, "prompt_tokens": PROMPT, "new_tokens": NEW_TOKENS, "repeats": REPEATS, "thorough": True}
+    figures = finish("packager.smoke:measure", artifact.parent / "run.log", session=runtime.session, artifact=str(artifact), **how).value
+    return {name: figures[name] for name in ("prefill_tps", "decode_tps", "decode_empty_tps")}
 
 
 def by_llama_bench(program: Path, artifact: Path, kv: str, threads: int) -> dict[str, Any]:
@@ -84,18 +90,43 @@ def by_llama_bench(program: Path, artifact: Path, kv: str, threads: int) -> dict
     return {"prefill_tps": empty["prefill"], "decode_empty_tps": empty["decode"], "decode_tps": behind["decode"]}
 
 
-def by_openvino(artifact: Path, kv: str, threads: int) -> dict[str, Any]:
-    how = {"kv": kv, "threads": threads, "context": CONTEXT, "prompt_tokens": PROMPT, "new_tokens": NEW_TOKENS, "repeats": REPEATS}
-    return finish("benchmarks.jobs:openvino_metrics", artifact.parent / "peer.log", artifact=str(artifact), **how).value
+def beside_llama_bench(program: Path, recipe_id: str, artifact: Path, threads: int, rounds: int) -> list[Pair]:
+    """One pair per round, each figure by a process of its own."""
+    kv = found(recipe_id)[1].kv
+    ways: dict[str, Callable[[], dict[str, Any]]] = {
+        "ours": lambda: ours(recipe_id, artifact, threads),
+        "peer": lambda: by_llama_bench(program, artifact, kv, threads),
+    }
+    pairs = []
+    for number in range(rounds):
+        order = ("ours", "peer") if number % 2 == 0 else ("peer", "ours")
+        pairs.append({who: watched(ways[who]) for who in order})
+        print(f"round {number + 1} {recipe_id}: {json.dumps(pairs[-1])}", flush=True)
+    return pairs
 
 
-def compare(runs: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """One row per figure that both tell: medians over the rounds, and how far ours lies above the peer's."""
+def beside_perf_metrics(recipe_id: str, artifact: Path, threads: int, rounds: int) -> list[Pair]:
+    """One pair per round, all of one loaded pipeline; several answers take the time of one round of the other engine."""
+    how: dict[str, Any] = {"threads": threads, "context": CONTEXT, "prompt_tokens": PROMPT, "new_tokens": NEW_TOKENS, "rounds": 4 * rounds}
+    log, kv = artifact.parent / "peer.log", found(recipe_id)[1].kv
+
+    def job() -> dict[str, Any]:
+        return finish("benchmarks.jobs:openvino_in_turns", log, artifact=str(artifact), kv=kv, **how).value
+
+    seen = watched(job)
+    return [{who: {**figures, "other_cpu_cores": seen["other_cpu_cores"]} for who, figures in pair.items()} for pair in seen["pairs"]]
+
+
+def compare(pairs: list[Pair]) -> list[dict[str, Any]]:
+    """One row per figure that both tell: medians, and how far ours lies above the peer's in the same round (median, quartiles)."""
     rows = []
     for figure in ("prefill_tps", "decode_tps", "decode_empty_tps"):
-        if figure in runs["peer"][0]:
-            mine, theirs = (statistics.median(run[figure] for run in runs[who]) for who in ("ours", "peer"))
-            rows.append({"figure": figure, "ours": mine, "peer": theirs, "difference_percent": 100 * (mine / theirs - 1)})
+        if figure in pairs[0]["peer"]:
+            mine, theirs = (statistics.median(pair[who][figure] for pair in pairs) for who in ("ours", "peer"))
+            ratios = sorted(100 * (pair["ours"][figure] / pair["peer"][figure] - 1) for pair in pairs)
+            quartiles = [ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]]
+            difference = {"difference_percent": statistics.median(ratios), "quartiles_percent": quartiles}
+            rows.append({"figure": figure, "ours": mine, "peer": theirs, **difference})
     return rows
 
 
@@ -105,7 +136,7 @@ def main() -> int:
     parser.add_argument("--build-only", action="store_true")
     parser.add_argument("--model", default="Qwen3-0.6B")
     parser.add_argument("--recipes", nargs="+", default=list(RECIPES), choices=RECIPES)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--threads", type=int, default=usable_cores())
     options = parser.parse_args()
     options.scratch.mkdir(parents=True, exist_ok=True)
@@ -114,26 +145,22 @@ def main() -> int:
     if failed or options.build_only:
         print(json.dumps({"built": sorted(artifacts), "failed": failed}))
         return 1 if failed else 0
-    runs: dict[str, dict[str, list[dict[str, Any]]]] = {recipe: {"ours": [], "peer": []} for recipe in artifacts}
-    for number in range(options.rounds):
-        for recipe, artifact in artifacts.items():
-            kv = found(recipe)[1].kv
-
-            def peer(recipe: str = recipe, artifact: Path = artifact, kv: str = kv) -> dict[str, Any]:
-                if recipe.startswith("gguf"):
-                    assert program is not None
-                    return by_llama_bench(program, artifact, kv, options.threads)
-                return by_openvino(artifact, kv, options.threads)
-
-            for who in ("ours", "peer") if number % 2 == 0 else ("peer", "ours"):
-                seen = ours(recipe, artifact, options.threads) if who == "ours" else watched(peer)
-                runs[recipe][who].append(seen)
-                print(f"round {number + 1} {recipe} {who}: {json.dumps(seen)}", flush=True)
-    rows = [{"recipe": recipe, **row} for recipe, both in runs.items() for row in compare(both)]
-    clean = not any(run["noisy"] for both in runs.values() for seen in both.values() for run in seen)
-    print("\n| recipe | figure | ours | the engine's own | difference |\n| --- | --- | ---: | ---: | ---: |")
+    runs: dict[str, list[Pair]] = {}
+    for recipe, artifact in artifacts.items():
+        if recipe.startswith("gguf"):
+            assert program is not None
+            runs[recipe] = beside_llama_bench(program, recipe, artifact, options.threads, options.rounds)
+        else:
+            runs[recipe] = beside_perf_metrics(recipe, artifact, options.threads, options.rounds)
+    rows = [{"recipe": recipe, **row} for recipe, pairs in runs.items() for row in compare(pairs)]
+    clean = all((seen["other_cpu_cores"] or 0.0) <= BUSY_CORES for pairs in runs.values() for pair in pairs for seen in pair.values())
+    print("\n| recipe | figure | ours | the engine's own | difference | quartiles |\n| --- | --- | ---: | ---: | ---: | ---: |")
     for row in rows:
-        print(f"| {row['recipe']} | {row['figure']} | {row['ours']:.1f} | {row['peer']:.1f} | {row['difference_percent']:+.1f} % |")
+        low, high = row["quartiles_percent"]
+        print(
+            f"| {row['recipe']} | {row['figure']} | {row['ours']:.1f} | {row['peer']:.1f} | {row['difference_percent']:+.1f} % "
+            f"| {low:+.1f} to {high:+.1f} % |"
+        )
     if not clean:
         print("\nOthers were at work on this machine: these figures say nothing. Run it again when the machine is idle.")
     within = all(abs(row["difference_percent"]) <= BAR_PERCENT for row in rows)

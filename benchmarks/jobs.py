@@ -44,29 +44,45 @@ def log_probabilities(report: Report, *, artifact: str, tokens: int, out: str) -
     return {}
 
 
-def openvino_metrics(
-    report: Report, *, artifact: str, kv: str, threads: int, context: int, prompt_tokens: int, new_tokens: int, repeats: int
+def openvino_in_turns(
+    report: Report, *, artifact: str, kv: str, threads: int, context: int, prompt_tokens: int, new_tokens: int, rounds: int
 ) -> dict[str, Any]:
-    """What OpenVINO GenAI says of its own speed (perf_metrics), with the pipeline's settings of our session; medians over the repeats."""
-    # Here, since only this job needs the engine.
-    import statistics
+    """One loaded pipeline answers fresh prompts, timed by our harness and, without our streamer, by GenAI's own perf_metrics in turns.
 
+    Returns `pairs`, one per round: `ours` and `peer`, each with `prefill_tps` and `decode_tps`; who goes first alternates.
+    """
+    # Here, since only this job needs the engine.
     import numpy as np
     import openvino
     import openvino_genai
 
+    from packager.trials import answer
+
     session: Session = resolve("targets.openvino.session:OpenVinoSession")(artifact, {"context": context, "kv": kv, "threads": threads})
-    prompts = [prompt_ids(session, prompt_tokens, seed) for seed in range(repeats + 1)]
     config = openvino_genai.GenerationConfig()
     config.max_new_tokens = new_tokens
     config.do_sample = False
     config.ignore_eos = True
-    first, each = [], []
-    for prompt in prompts:
-        ids = openvino.Tensor(np.asarray([prompt], dtype=np.int64))
+    seeds = iter(range(2 * rounds + 2))
+
+    def ours() -> dict[str, float]:
+        trial = answer(session, prompt_ids(session, prompt_tokens, next(seeds)), new_tokens)
+        return {"prefill_tps": prompt_tokens / trial.ttft_s, "decode_tps": len(trial.gaps_s) / sum(trial.gaps_s)}
+
+    def peer() -> dict[str, float]:
+        ids = openvino.Tensor(np.asarray([prompt_ids(session, prompt_tokens, next(seeds))], dtype=np.int64))
         metrics = session._pipeline.generate(ids, config).perf_metrics  # type: ignore[attr-defined]
-        first.append(metrics.get_ttft().mean)
-        each.append(metrics.get_tpot().mean)
-    session.close()
-    # The first answer warms it up.
-    return {"prefill_tps": 1000 * prompt_tokens / statistics.median(first[1:]), "decode_tps": 1000 / statistics.median(each[1:])}
+        return {"prefill_tps": 1000 * prompt_tokens / metrics.get_ttft().mean, "decode_tps": 1000 / metrics.get_tpot().mean}
+
+    try:
+        # The first answers of both warm it up.
+        ours(), peer()
+        pairs = []
+        for number in range(rounds):
+            first, second = (ours, peer) if number % 2 == 0 else (peer, ours)
+            seen = {first.__name__: first(), second.__name__: second()}
+            pairs.append(seen)
+            report.progress(number + 1, rounds, "rounds")
+    finally:
+        session.close()
+    return {"pairs": pairs}

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any, Protocol
 
 from packager.runtime import Report
@@ -105,13 +104,13 @@ def _kernel(engine: str, weights: str, cores: int, bytes_total: int, known: list
             threads = batch = cores
         else:
             threads, batch = _best_threads(work.decode, cores), _best_threads(work.prefill, cores)
-        # A virtual machine's processors change their pace for tenths of a second: the small operation is timed at three moments.
+        # A virtual machine's processors lose their pace for tenths of a second: the small operation is timed at three moments.
         small = [] if known else [_operation_s(engine, weights, threads)]
         bandwidth = _rate(work.decode, threads, _RATE_S)
         small += [] if known else [_operation_s(engine, weights, threads)]
         compute = _rate(work.prefill, batch, _RATE_S)
         small += [] if known else [_operation_s(engine, weights, threads)]
-        return Kernel(engine, weights, bandwidth, compute, threads, batch, median(small) if small else 0.0)
+        return Kernel(engine, weights, bandwidth, compute, threads, batch, min(small, default=0.0))
     finally:
         work.close()
 

@@ -87,21 +87,19 @@ def floors(case: UseCase) -> list[str]:
 
 
 def spoken(wanted: Sequence[str]) -> list[str]:
-    """What each language asks of a model, one sentence each; without any, what can be said here."""
+    """What languages ask of a model, line by line; without any, what can be said here."""
     rows = []
     for code in wanted:
-        name, floor = language(code).name, language_floor(code)
-        if code == ENGLISH:
-            rows.append(f"{name}: every use case's scores are measured in it.")
-        elif floor is None:
-            rows.append(f"{name}: the publisher must name it; no benchmark is about it.")
-        else:
-            least = f"{floor.any_of[0][1]:g}"
-            tests = ", else ".join(test for test, _ in floor.any_of)
-            rows.append(f"{name}: the publisher must name it, and the first of these that is published reach {least}: {tests}.")
-    if not rows:
-        rows.append("Languages that answers are needed in, beside English: names or codes of ISO 639 behind commas, → completes one.")
-    return rows
+        floor, name = language_floor(code), language(code).name
+        if floor is not None:
+            if not rows:
+                least = f"{floor.any_of[0][1]:g}, {floor.reason}"
+                rows.append(f"The publisher must name each, and the first of its scores that is published must reach {least}.")
+            rows.append(f"• {name}: {', else '.join(test for test, _ in floor.any_of)}")
+    bare = [language(code).name for code in wanted if code != ENGLISH and language_floor(code) is None]
+    if bare:
+        rows.append(f"No benchmark is about {' and '.join(bare)}: only the publisher's word stands for it.")
+    return rows or ["Languages that answers are needed in, beside English: names or codes of ISO 639 behind commas, → completes one."]
 
 
 def device_rows(target: Target) -> list[tuple[str, str]]:
