@@ -4,7 +4,8 @@
 
 In every round the machine is probed before and after each artifact is measured (packager.smoke, prompt of 512 tokens): the rates of a
 virtual machine change within minutes, and a forecast is about the machine that is measured. A prediction takes the mean of the probes
-on both sides; figures are medians over the rounds, and so is the error.
+on both sides; where they lie more than 12 % apart, or what they enclose is noisy, both are done again, four times at most. Figures
+are medians over the rounds, and so is the error.
 Only an idle machine gives an answer: when a probe or a measurement says that others were at work, the result is not clean, and
 `passed` is null whatever the errors are. Artifacts have random weights in the true shape; with --scratch they are kept, and taken
 as they are the next time. Exit code 0 only for a clean result within the bars. The last line is one JSON object.
@@ -39,6 +40,8 @@ PROMPT = 512
 CONTEXT = 1024
 REPEATS = 2
 CALM_S = 10.0
+STEADY = 0.12
+ATTEMPTS = 4
 BARS_PERCENT = {"decode_tps": 15.0, "ttft_ms": 25.0}
 PROBED = ("engine", "bandwidth", "compute", "operation_s", "threads", "threads_batch", "noisy", "other_load")
 SEEN = ("decode_tps", "ttft_ms", "threads", "spread", "noisy", "other_cpu_cores")
@@ -80,19 +83,30 @@ def one_shape(name: str, recipes: Sequence[str], rounds: int, scratch: Path, kep
         probes.append(probed())
         print(f"{name} round {number}: {_rates(probes[-1])}", flush=True)
         for recipe in artifacts:
-            figures = measured(recipe, artifacts[recipe])
-            probes.append(probed())
-            runs[recipe].append({**figures, "around": probes[-2:]})
-            print(f"    {recipe}: {_figures(figures)}; {_rates(probes[-1])}", flush=True)
+            for _ in range(ATTEMPTS):
+                figures = measured(recipe, artifacts[recipe])
+                probes.append(probed())
+                seen = {**figures, "around": probes[-2:], "steady": steady(probes[-2:])}
+                print(f"    {recipe}: {_figures(seen)}; {_rates(probes[-1])}", flush=True)
+                if seen["steady"] and not seen["noisy"]:
+                    break
+                time.sleep(CALM_S)
+            runs[recipe].append(seen)
     if not kept:
         shutil.rmtree(scratch / name, ignore_errors=True)
     return probes, runs
 
 
+def steady(around: list[dict[str, Any]]) -> bool:
+    """Whether the machine was the same before and after: rates of both probes within the bar."""
+    before, after = around
+    return all(abs(before[rate] / after[rate] - 1) <= STEADY for rate in ("bandwidth", "compute"))
+
+
 def row(name: str, recipe_id: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Predicted beside measured for one artifact, errors in percent above what was measured."""
     predictions = [predicted(name, recipe_id, one["around"]) for one in runs]
-    noisy = any(one["noisy"] or any(probe["noisy"] for probe in one["around"]) for one in runs)
+    noisy = any(one["noisy"] or not one["steady"] or any(probe["noisy"] for probe in one["around"]) for one in runs)
     result: dict[str, Any] = {"shape": name, "recipe": recipe_id, "noisy": noisy, "runs": runs}
     for figure, bar in BARS_PERCENT.items():
         pairs = [(getattr(forecast, figure), one[figure]) for forecast, one in zip(predictions, runs, strict=True)]
@@ -120,7 +134,7 @@ def _rates(seen: dict[str, Any]) -> str:
 
 def _figures(seen: dict[str, Any]) -> str:
     text = f"{seen['decode_tps']:.1f} tok/s, first token after {seen['ttft_ms']:.0f} ms"
-    return f"{text}, noisy" if seen["noisy"] else text
+    return f"{text}{', noisy' if seen['noisy'] else ''}{'' if seen['steady'] else ', the machine changed meanwhile'}"
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:
@@ -157,7 +171,7 @@ def main() -> int:
     # What could not be built or was left out has passed nothing.
     within = len(rows) == len(options.shapes) * len(options.recipes) and all(one["within"] for one in rows)
     if not clean:
-        print("\nOthers were at work on this machine: these figures say nothing. Run it again when the machine is idle.")
+        print("\nOthers were at work on this machine, or its host: these figures say nothing. Run it again when the machine is idle.")
     report = {
         "benchmark": "forecast",
         "date": datetime.now(UTC).date().isoformat(),
