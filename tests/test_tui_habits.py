@@ -24,8 +24,8 @@ from tests import tui_data as data
 from tests.tui_helpers import drive, real_services, screen, text_of, until
 from tui.ask import Ask
 from tui.bindings import all_ids, described
-from tui.screens.build import BuildScreen
 from tui.screens.base import Problem
+from tui.screens.build import BuildScreen
 from tui.screens.candidates import CandidatesScreen
 from tui.screens.compare import CompareScreen
 from tui.screens.device import DeviceScreen
