@@ -75,30 +75,32 @@ def scratch_folder(kept: Path | None) -> Iterator[Path]:
         yield Path(folder)
 
 
-def built(name: str, recipes: Iterable[str], scratch: Path) -> tuple[dict[str, Path], dict[str, str]]:
+def built(
+    name: str, recipes: Iterable[str], scratch: Path, checkpoint: Path | None = None, context: int = LONGEST
+) -> tuple[dict[str, Path], dict[str, str]]:
     """The artifacts of one variant by recipe id, and why others could not be built; those in `scratch` are taken as they are.
 
     Recipes that differ in the cache type share an artifact. The checkpoint is written only where something is to be
-    built from it, and removed afterwards.
+    built from it, and removed afterwards; one that is given is built from as it is, and `name` only names the folder.
     """
     folder = scratch / name
     folder.mkdir(parents=True, exist_ok=True)
     places = {recipe: folder / recipe.partition("/")[0].replace(":", "-") for recipe in recipes}
     missing = {place: recipe for recipe, place in places.items() if not place.exists()}
     failed: dict[Path, str] = {}
-    checkpoint, log = folder / "checkpoint", folder / "build.log"
-    if missing:
-        shutil.rmtree(checkpoint, ignore_errors=True)
-        finish("packager.sources.dummy:fetch", log, repo_id=catalog.find(name).repo_id, shape=asdict(shape_of(name)), out=str(checkpoint))
+    own, log = folder / "checkpoint", folder / "build.log"
+    if missing and checkpoint is None:
+        shutil.rmtree(own, ignore_errors=True)
+        finish("packager.sources.dummy:fetch", log, repo_id=catalog.find(name).repo_id, shape=asdict(shape_of(name)), out=str(own))
     for place, recipe_id in missing.items():
         runtime, recipe = found(recipe_id)
         # Only whole artifacts bear the final name: an interrupted build is not taken for one the next time.
         half = folder / f".{place.name}"
         shutil.rmtree(half, ignore_errors=True)
         order: dict[str, Any] = {
-            "checkpoint": str(checkpoint),
+            "checkpoint": str(checkpoint or own),
             "recipe": asdict(recipe),
-            "workload": {"context": LONGEST},
+            "workload": {"context": context},
             "out": str(half),
         }
         try:
@@ -111,6 +113,6 @@ def built(name: str, recipes: Iterable[str], scratch: Path) -> tuple[dict[str, P
             continue
         half.replace(place)
         print(f"{folder.name} {place.name}: built in {result.seconds:.0f} s with {human_bytes(result.peak_bytes)}", flush=True)
-    shutil.rmtree(checkpoint, ignore_errors=True)
+    shutil.rmtree(own, ignore_errors=True)
     whole = {recipe: place for recipe, place in places.items() if place not in failed}
     return whole, {recipe: failed[place] for recipe, place in places.items() if place in failed}

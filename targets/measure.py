@@ -23,7 +23,7 @@ _CLOSE = 0.05
 _BUSY = 0.10
 """Share of the processors' time that other programs may take before a measurement counts as noisy."""
 
-SHARES = {"llama.cpp": (0.78, 0.75), "openvino": (0.92, 0.38), "numpy": (0.78, 0.75)}
+SHARES = {"llama.cpp": (0.84, 0.80), "openvino": (0.99, 0.41), "numpy": (0.84, 0.80)}
 """What llama.cpp reaches over a whole model with Q4_K weights, as parts of the rates that an engine's large products have alone:
 bandwidth while decoding, compute in a prompt. A device's rates are those of whole models. Source: docs/measurements/forecast.md;
 that of numpy, which stands in where no engine is installed, is an assumption."""
