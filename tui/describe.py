@@ -88,7 +88,7 @@ def floors(case: UseCase) -> list[str]:
 
 def spoken(wanted: Sequence[str]) -> list[str]:
     """What languages ask of a model, line by line; without any, what can be said here."""
-    rows = []
+    rows: list[str] = []
     for code in wanted:
         floor, name = language_floor(code), language(code).name
         if floor is not None:
