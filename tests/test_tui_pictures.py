@@ -49,13 +49,13 @@ class Picture:
 
 def building(*events: Any) -> Progress:
     progress = before(STAGES)
-    for event in (StageStarted("fetch", STAGES["fetch"], 1, 4), StageFinished("fetch", 0.4, True, "1.50 GB"), *events):
+    for event in (StageStarted("fetch", STAGES["fetch"], 1, len(STAGES)), StageFinished("fetch", 0.4, True, "1.50 GB"), *events):
         progress = advance(progress, event, 990.0)
     return progress
 
 
 CONVERTING = (
-    StageStarted("convert", STAGES["convert"], 2, 4),
+    StageStarted("convert", STAGES["convert"], 2, len(STAGES)),
     StageNote("convert", "loading the exporter"),
     *(StageMemory("convert", 10**8 * (step % 13 + step // 4)) for step in range(60)),
     StageProgress("convert", 620_000_000, 1_500_000_000),

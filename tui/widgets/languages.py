@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-_NOTHING_SAID = "English; others by name or code: German, fr"
+_NOTHING_SAID = "English; others: German, fr, ..."
 
 
 class _Completed(Suggester):
