@@ -62,9 +62,10 @@ def language(text: str) -> Language:
     for known in languages():
         if wanted in (known.code, known.name.casefold()):
             return known
-    near = did_you_mean(text.strip(), [known.name for known in languages()])
+    shown = text.strip()
+    near = did_you_mean(shown, [known.name for known in languages()])
     raise usage(
-        f"There is no language {text.strip()!r}.{near}",
+        f"There is no language {shown if len(shown) <= 40 else shown[:37] + '...'!r}.{near}" if shown else "No language is named.",
         "Give an English name or a code of ISO 639, such as German or de; those of a model: qwen-pack models NAME.",
     )
 

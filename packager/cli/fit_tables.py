@@ -90,7 +90,7 @@ def _sentence(answer: Answer) -> str:
     passing = {candidate.variant.repo_id for candidate in answer.found if candidate.passes}
     speed = best.forecast
     within = undercut(best, answer.found) if workload.prefer == "smallest" else ""
-    why = f"of {len(passing)} variants that pass every rule it {_WHY[workload.prefer]}{within}"
+    why = f"of {len(passing)} variants that pass every rule it {_WHY[workload.prefer]}{within.rstrip(',')}"
     if len(passing) == 1:
         why = "it passes every rule" if len(variants) == 1 else f"of {len(variants)} variants it alone passes every rule"
     return (

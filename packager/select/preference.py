@@ -55,10 +55,10 @@ def _by_speed(candidate: Candidate) -> tuple[Any, ...]:
 
 
 def undercut(best: Candidate, found: Sequence[Candidate]) -> str:
-    """What the least memory is the least of, where another variant passes with less: " with openvino, ..."; else an empty text."""
+    """What the least memory is the least of, where another variant passes with less: " with openvino, which ..."; else an empty text."""
     less = [one for one in found if one.passes and one.variant != best.variant and one.footprint.peak < best.footprint.peak]
     if any(one.runtime != best.runtime for one in less):
-        return f" with {best.runtime}, the first runtime of the target that serves"
+        return f" with {best.runtime}, which the target prefers,"
     return " with 4 bits per weight or more" if less else ""
 
 
