@@ -75,6 +75,13 @@ def codes(texts: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(language(text).code for text in texts))
 
 
+def in_words(wanted: Iterable[object]) -> str:
+    """` in German and Swahili`, behind what somebody wants to do; codes that are not known, as a manifest may have, are left out."""
+    by_code = _data().by_code if wanted else {}
+    names = [by_code[code].name for code in wanted if isinstance(code, str) and code in by_code]
+    return f" in {', '.join(names[:-1])}{' and ' if names[1:] else ''}{names[-1]}" if names else ""
+
+
 def named(family: str) -> Named | None:
     """What the publisher names for a family of the catalogue; None where no source lists it."""
     return _data().by_family.get(family)

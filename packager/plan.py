@@ -16,6 +16,7 @@ from packager.cache import BuildCache
 from packager.device import Target
 from packager.errors import PackError, from_foreign, no_room, usage
 from packager.files import free_bytes, nearest_existing
+from packager.languages import in_words
 from packager.paths import cache_dir
 from packager.place import UNKNOWN, Identity, Place
 from packager.quality.gate import Gate
@@ -97,7 +98,7 @@ class Plan:
         within = undercut(self.chosen, self.others) if self.workload.prefer == "smallest" else ""
         return (
             f"Of {peers} variants {self.chosen.variant.name} is {reached[self.workload.prefer]}{within} that passes every rule "
-            f"of the use case {self.workload.use_case!r} on {self.target.name}."
+            f"of the use case {self.workload.use_case!r}{in_words(self.workload.languages)} on {self.target.name}."
         )
 
     def smaller(self) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from packager.catalog import score_of
 from packager.catalog.benchmarks import BY_LANGUAGE, FILE, read_scores
 from packager.cli import main
 from packager.errors import ExitCode, PackError
-from packager.languages import codes, floor, language, languages, named, parse
+from packager.languages import codes, floor, in_words, language, languages, named, parse
 from packager.select import Candidate, candidates, choose
 from packager.usecases import benchmark, benchmarks
 from packager.workload import Workload, merge
@@ -119,6 +119,13 @@ def test_a_mistake_in_the_file_is_named_with_its_key(tmp_path: Path, old: str, n
     with pytest.raises(PackError) as caught:
         parse(path)
     assert says in str(caught.value) and path.name in str(caught.value)
+
+
+def test_languages_are_written_in_a_sentence_and_what_is_not_known_is_left_out() -> None:
+    assert in_words(()) == ""
+    assert in_words(["de"]) == " in German"
+    assert in_words(["de", "sw", "fr"]) == " in German, Swahili and French"
+    assert in_words(["de", "tlh", 3, None]) == " in German"
 
 
 # What a language asks

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from packager.languages import ENGLISH, language
+from packager.languages import ENGLISH, in_words, language
 from packager.languages import floor as language_floor
 from packager.units import human_bytes
 from packager.usecases import UseCase, use_case
@@ -84,6 +84,11 @@ def floors(case: UseCase) -> list[str]:
         wanted = " or ".join(f"{name} ≥ {least:g}" for name, least in floor.any_of)
         rows.append(f"{wanted}: {floor.reason} ({floor.source}).")
     return rows or ["No published score is asked for."]
+
+
+def purpose(workload: Workload) -> str:
+    """What it is for, and in which languages."""
+    return f"{workload.use_case}{in_words(workload.languages)}"
 
 
 def spoken(wanted: Sequence[str]) -> list[str]:

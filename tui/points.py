@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from packager.evidence import telling
 from packager.standing import machine_of, published_quality, same
+from tui.describe import purpose
 
 if TYPE_CHECKING:
     from packager.package import Package
@@ -68,7 +69,7 @@ def of_candidates(found: Found) -> Scatter:
     fitting = [one for one in found.candidates if one.passes] or [one for one in found.candidates if one.sized]
     limits = [found.ask.target.device.available_bytes, *([workload.max_memory_bytes] if workload.max_memory_bytes else [])]
     points = tuple(Point(_label(one), one.footprint.peak, one.forecast.decode_tps, one.quality) for one in fitting)
-    return Scatter(f"{workload.use_case} on {found.ask.target.name}", "predicted", points, min(limits), workload.min_decode_tps)
+    return Scatter(f"{purpose(workload)} on {found.ask.target.name}", "predicted", points, min(limits), workload.min_decode_tps)
 
 
 def _label(one: Candidate) -> str:

@@ -12,6 +12,7 @@ import click
 
 from packager.cli.output import emit_table
 from packager.device import Target
+from packager.languages import in_words
 from packager.select import Candidate, Miss, Step
 from packager.select.preference import undercut
 from packager.units import human_bytes
@@ -83,7 +84,7 @@ def show_matrix(answers: Sequence[Answer], model: str | None) -> None:
 def _sentence(answer: Answer) -> str:
     best, workload = answer.chosen, answer.workload
     variants = {candidate.variant.repo_id for candidate in answer.found}
-    case = f"{workload.use_case} at a context of {workload.context}"
+    case = f"{workload.use_case}{in_words(workload.languages)} at a context of {workload.context}"
     if best is None:
         what = f"None of {len(variants)} variants fits" if len(variants) > 1 else f"{answer.found[0].variant.name} does not fit"
         return f"{what} {answer.target.name} for {case}."

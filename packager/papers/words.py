@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from packager.languages import in_words
 from packager.shipping.licences import known
 
 
@@ -23,7 +24,9 @@ def uses(data: dict[str, Any]) -> list[str]:
     """What it was planned for."""
     workload = data.get("workload") or {}
     context = workload.get("context")
-    return [f"{workload.get('use_case') or 'general'}: text in, text out, up to {context} tokens of prompt and answer together."]
+    spoken = workload.get("languages")
+    purpose = f"{workload.get('use_case') or 'general'}{in_words(spoken if isinstance(spoken, list | tuple) else ())}"
+    return [f"{purpose}: text in, text out, up to {context} tokens of prompt and answer together."]
 
 
 def limits(data: dict[str, Any]) -> list[str]:

@@ -86,7 +86,7 @@ class CandidatesScreen(StepScreen):
         """Ask at once; the frame stands before the answer."""
         self.query_one("#candidates-left").loading = True
         self.query_one("#reasons").border_title = "Why"
-        self.query_one("#candidates-left").border_title = f"{self.ask.workload().use_case} on {self.ask.target.name}"
+        self.query_one("#candidates-left").border_title = f"{describe.purpose(self.ask.workload())} on {self.ask.target.name}"
         self._find(self.ask)
 
     def on_unmount(self) -> None:
