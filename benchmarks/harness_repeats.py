@@ -90,10 +90,10 @@ def main() -> int:
                 program.kill()
                 program.wait()
     apart = {}
-    for name in FIGURES:
-        values = [run[name] for run in runs if run[name] is not None]
-        apart[name] = 100 * (max(values) - min(values)) / statistics.median(values) if values else None
-        print(f"{name:18} {', '.join(f'{value:.1f}' for value in values)}: {apart[name] or 0:.1f} % apart")
+    for figure in FIGURES:
+        values = [run[figure] for run in runs if run[figure] is not None]
+        apart[figure] = 100 * (max(values) - min(values)) / statistics.median(values) if values else None
+        print(f"{figure:18} {', '.join(f'{value:.1f}' for value in values)}: {apart[figure] or 0:.1f} % apart")
     clean = not any(run["noisy"] for run in runs)
     within = all(value is None or value <= BAR_PERCENT for value in apart.values())
     told = beside is None or beside["noisy"]

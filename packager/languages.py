@@ -19,10 +19,14 @@ ENGLISH = "en"
 
 @dataclass(frozen=True, slots=True)
 class Language:
-    """A language by its code of ISO 639-1, or of ISO 639-3 where there is none; `tests` are benchmarks, nearest to it first."""
+    """A language by its code of ISO 639-1, or of ISO 639-3 where there is none.
+
+    `also` are other names and codes of it, `tests` benchmarks, nearest to the language first.
+    """
 
     code: str
     name: str
+    also: tuple[str, ...]
     tests: tuple[str, ...]
 
 
@@ -57,17 +61,25 @@ def languages() -> tuple[Language, ...]:
 
 
 def language(text: str) -> Language:
-    """The language of a code or an English name, case aside. Raises PackError (usage) for an unknown one, naming the nearest."""
-    wanted = text.strip().casefold()
-    for known in languages():
-        if wanted in (known.code, known.name.casefold()):
-            return known
+    """The language of a code or an English name, case and region aside: `German`, `de`, `deu`, `de-AT`.
+
+    Raises PackError (usage) for an unknown one, naming the nearest.
+    """
     shown = text.strip()
+    wanted = shown.casefold()
+    found = _by_word().get(wanted) or _by_word().get(wanted.replace("_", "-").partition("-")[0])
+    if found is not None:
+        return found
     near = did_you_mean(shown, [known.name for known in languages()])
     raise usage(
         f"There is no language {shown if len(shown) <= 40 else shown[:37] + '...'!r}.{near}" if shown else "No language is named.",
         "Give an English name or a code of ISO 639, such as German or de; those of a model: qwen-pack models NAME.",
     )
+
+
+@cache
+def _by_word() -> dict[str, Language]:
+    return {word.casefold(): known for known in languages() for word in (known.code, known.name, *known.also)}
 
 
 def codes(texts: Iterable[str]) -> tuple[str, ...]:
@@ -94,6 +106,16 @@ def floor(code: str) -> Floor | None:
     return Floor(tuple((name, data.score) for name in tests), data.reason, data.source) if tests else None
 
 
+def unproven(code: str) -> bool:
+    """Whether no benchmark is about a language."""
+    return code != ENGLISH and floor(code) is None
+
+
+def bare_word(unproven: Iterable[str]) -> str:
+    """What is to be said of such languages."""
+    return f"No benchmark is about answers{in_words(unproven)}: only the publisher's word stands for them."
+
+
 def benchmarks() -> Mapping[str, str]:
     """The benchmarks of single languages, each with what it measures."""
     return _data().benchmarks
@@ -113,7 +135,10 @@ def parse(path: Path) -> Languages:
         for code in table["languages"]:
             if code not in by_code:
                 raise wrong(f"{where}.languages", f"has {code!r}, which [languages] does not define.{did_you_mean(str(code), by_code)}")
-        by_family |= dict.fromkeys(table["families"], Named(frozenset(table["languages"]), table["source"]))
+        for family in table["families"]:
+            if family in by_family:
+                raise wrong(f"{where}.families", f"has {family!r}, which another table has as well.")
+            by_family[family] = Named(frozenset(table["languages"]), table["source"])
     for name, what in document["benchmark"].items():
         if not isinstance(what, str) or not what:
             raise wrong(f"{path}: benchmark.{name}", "must say what it measures.")
@@ -121,7 +146,8 @@ def parse(path: Path) -> Languages:
 
 
 def _language(code: str, table: Any, where: str) -> Language:
-    check(table, {"name": str, "tests": list}, ("name", "tests"), where)
-    if not all(isinstance(name, str) for name in table["tests"]):
-        raise wrong(f"{where}.tests", "must be a list of benchmarks.")
-    return Language(code, table["name"], tuple(table["tests"]))
+    check(table, {"name": str, "also": list, "tests": list}, ("name", "tests"), where)
+    for key in ("also", "tests"):
+        if not all(isinstance(name, str) for name in table.get(key, ())):
+            raise wrong(f"{where}.{key}", "must be a list of texts.")
+    return Language(code, table["name"], tuple(table.get("also", ())), tuple(table["tests"]))

@@ -46,7 +46,7 @@ _MEASUREMENT: Kind = {
     },
     "thread_search": {
         **dict.fromkeys(("threads", "other_cpu_cores"), number),
-        "candidates": [dict.fromkeys(("threads", "prefill_tps", "token_ms", "answer_s"), number)],
+        "candidates": [dict.fromkeys(("threads", "prefill_tps", "token_ms", "answer_s", "trials"), number)],
         "noisy": flag,
     },
     "attempts": dict.fromkeys(("answers", "rates", "full context"), number),
@@ -105,7 +105,7 @@ SHAPE: dict[str, Kind] = {
         **dict.fromkeys(("cores", "memory_bytes", "gpu_memory_bytes"), number),
         "known_by": [text],
     },
-    "workload": {"context": tokens, "prompt": tokens, "use_case": text},
+    "workload": {"context": tokens, "prompt": tokens, "use_case": text, "languages": [text]},
     "variant": {"repo_id": text, "revision": text, "license": text, "spdx": text},
     "source": {"kind": text, "location": text},
     "recipe": {"id": text, "kv": text},

@@ -79,6 +79,7 @@ def use_case_names() -> tuple[str, ...]:
 
 def benchmarks() -> Mapping[str, str]:
     """The benchmarks that floors may name, those of single languages among them, each with what it measures."""
+    # Late: floors of languages are made of this module's own.
     from packager import languages
 
     return {**_data()[1], **languages.benchmarks()}

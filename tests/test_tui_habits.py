@@ -327,3 +327,18 @@ def test_a_language_that_nobody_knows_is_said_on_the_way_on_and_not_while_it_is_
         assert pilot.app.screen is shown
 
     drive(walk, data.services())
+
+
+def test_languages_of_the_device_can_be_taken_away_and_the_command_says_so() -> None:
+    async def walk(pilot: Pilot[Any]) -> None:
+        target = replace(data.ASK.target, workload=replace(data.ASK.target.workload, languages=("de",)))
+        pilot.app.push_screen(NeedScreen(replace(data.ASK, target=target)))
+        shown = await screen(pilot, NeedScreen)
+        field = shown.query_one("#languages", Input)
+        assert field.value == "German" and shown.ask.wish.flags() == []
+        field.focus()
+        await pilot.press("end", *["backspace"] * 6)
+        await until(pilot, lambda: shown.ask.wish.languages == (), "no languages")
+        assert shown.ask.wish.flags() == ["--language", "en"]
+
+    drive(walk, data.services())

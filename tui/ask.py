@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from packager.languages import ENGLISH
 from packager.workload import Preference, Workload, merge
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ class Wish:
             if value is None:
                 continue
             if name == "languages":
-                words += ["--language", ",".join(value)] if value else []
+                # None at all, where the device's file asks for some, is said by the one that goes without saying.
+                words += ["--language", ",".join(value or (ENGLISH,))]
                 continue
             if name.endswith("_bytes"):
                 name, value = name.replace("_bytes", "_mb"), value / _MB

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from packager.languages import ENGLISH, in_words, language
+from packager.languages import bare_word, in_words, language, unproven
 from packager.languages import floor as language_floor
 from packager.units import human_bytes
 from packager.usecases import UseCase, use_case
@@ -98,12 +98,11 @@ def spoken(wanted: Sequence[str]) -> list[str]:
         floor, name = language_floor(code), language(code).name
         if floor is not None:
             if not rows:
-                least = f"{floor.any_of[0][1]:g}, {floor.reason}"
-                rows.append(f"The publisher must name each, and the first of its scores that is published must reach {least}.")
+                bar = f"the first of its scores that is published must reach {floor.any_of[0][1]:g}, {floor.reason}"
+                rows.append(f"The publisher must name each (where it lists any), and {bar}.")
             rows.append(f"• {name}: {', else '.join(test for test, _ in floor.any_of)}")
-    bare = [language(code).name for code in wanted if code != ENGLISH and language_floor(code) is None]
-    if bare:
-        rows.append(f"No benchmark is about {' and '.join(bare)}: only the publisher's word stands for it.")
+    if bare := [code for code in wanted if unproven(code)]:
+        rows.append(bare_word(bare))
     return rows or ["Languages that answers are needed in, beside English: names or codes of ISO 639 behind commas, → completes one."]
 
 

@@ -93,7 +93,9 @@ def _sentence(answer: Answer) -> str:
     within = undercut(best, answer.found) if workload.prefer == "smallest" else ""
     why = f"of {len(passing)} variants that pass every rule it {_WHY[workload.prefer]}{within.rstrip(',')}"
     if len(passing) == 1:
-        why = "it passes every rule" if len(variants) == 1 else f"of {len(variants)} variants it alone passes every rule"
+        forgiven = any(note.startswith("Accepted because") for note in best.notes)
+        named = "you named it, and it passes every rule that remains" if forgiven else "it passes every rule"
+        why = named if len(variants) == 1 else f"of {len(variants)} variants it alone passes every rule"
     return (
         f"{best.label} for {answer.target.name}: {why} ({case}). "
         f"It takes {_takes(answer, best)}, answers at "
@@ -205,5 +207,6 @@ def _hint(answer: Answer, whole: bool, words: Sequence[str]) -> str:
         return f"{len(answer.found)} candidates were rejected{'' if whole else '; --all lists them with their reasons'}."
     rejected = sum(not candidate.passes for candidate in answer.found)
     more = "" if whole else "; --all lists them"
-    fits = f"{len(answer.found) - rejected} candidates fit, {rejected} were rejected{more}."
+    fitting = len(answer.found) - rejected
+    fits = f"{fitting} candidate{' fits' if fitting == 1 else 's fit'}, {rejected} {'was' if rejected == 1 else 'were'} rejected{more}."
     return f"{fits} Build it: {shlex.join(('qwen-pack', 'build', '--target', *words))}"

@@ -21,10 +21,12 @@ UNSTATED = "not stated"
 @click.option("--family", metavar="F", help="Only this family, e.g. Qwen3.")
 @click.option("--license", "license_id", metavar="L", help="Only this licence, e.g. apache-2.0; 'unstated' where no source says.")
 @click.option("--modality", metavar="M", help="Only what reads or writes this: text, image, video or audio.")
-@click.option("--language", type=Languages(), metavar="LANG", help="Only what its publisher names this language for: German, de, ...")
+@click.option(
+    "--language", type=Languages(), multiple=True, help="Only what speaks it by its publisher's word: German, de, ...; repeatable."
+)
 @json_option
 def command(
-    name: str | None, family: str | None, license_id: str | None, modality: str | None, language: tuple[str, ...] | None, as_json: bool
+    name: str | None, family: str | None, license_id: str | None, modality: str | None, language: tuple[tuple[str, ...], ...], as_json: bool
 ) -> None:
     """The Qwen variants that are known, or NAME in full.
 
@@ -43,8 +45,8 @@ def command(
             _show(variant)
         return
     variants = catalog.select(family, license_id, modality)
-    if language:
-        variants = tuple(variant for variant in variants if (known := named(variant.family)) and known.languages.issuperset(language))
+    if wanted := {code for some in language for code in some}:
+        variants = tuple(variant for variant in variants if (known := named(variant.family)) and known.languages.issuperset(wanted))
     if as_json:
         emit_json("models", {"variants": [variant.as_dict() for variant in variants]})
         return
@@ -121,7 +123,7 @@ def _languages(variant: Variant) -> Iterator[tuple[str, str, str]]:
         yield "languages", UNSTATED, ""
     else:
         names = ", ".join(sorted(language(code).name for code in known.languages))
-        yield "languages", f"{len(known.languages)}, named by its publisher: {names}", known.source
+        yield "languages", f"{len(known.languages)} (dialects of one counted once): {names}", known.source
 
 
 def _parts(variant: Variant) -> Iterator[tuple[str, str, str]]:

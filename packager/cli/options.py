@@ -98,7 +98,9 @@ class Languages(_ParamType):
         """The codes. Raises PackError (usage) for an unknown one."""
         from packager.languages import codes
 
-        return value if isinstance(value, tuple) else codes(str(value).split(","))
+        if isinstance(value, tuple):
+            return value
+        return codes([word for word in str(value).split(",") if word.strip()] or [""])
 
 
 class Names(_ParamType):

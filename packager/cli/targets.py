@@ -120,6 +120,7 @@ def _list(found: tuple[Target, ...]) -> None:
 
 def _in_full(one: Target) -> None:
     """Every fact with its source; numbers as people read them."""
+    from packager.languages import in_words
     from packager.units import human_bytes
 
     click.echo(f"{one.name}: {one.summary}\n")
@@ -140,7 +141,7 @@ def _in_full(one: Target) -> None:
     click.echo(f"  {'runtimes':18} {', '.join(one.runtimes)}")
     if one.recipes:
         click.echo(f"  {'preferred recipes':18} {', '.join(one.recipes)}")
-    click.echo(f"  {'asked by default':18} {one.workload.use_case}, {one.workload.context} tokens")
+    click.echo(f"  {'asked by default':18} {one.workload.use_case}{in_words(one.workload.languages)}, {one.workload.context} tokens")
 
 
 def _flops(rate: float) -> str:

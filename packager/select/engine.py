@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from packager import languages
 from packager.catalog import find
 from packager.device import Target
 from packager.errors import PackError, usage
@@ -172,7 +173,8 @@ class _Judge:
                 notes.append(f"Accepted because it was named: {reason}.")
             else:
                 reasons.append(reason)
-        scores = {name: value for name in self._shown_scores() if (value := rules.published(variant, name, self._case.modes)) is not None}
+        shown = {name: rules.published(variant, name, self._case.modes) for name in self._shown_scores(variant)}
+        scores = {name: value for name, value in shown.items() if value is not None}
         quality = self._quality(scores)
         if reasons:
             every = [way for group in groups for way in group]
@@ -191,8 +193,11 @@ class _Judge:
                 break
         return found
 
-    def _shown_scores(self) -> list[str]:
-        named = [name for floor in rules.floors(self._workload, self._case) for name, _ in floor.any_of]
+    def _shown_scores(self, variant: Variant) -> list[str]:
+        named = [name for floor in self._case.floors for name, _ in floor.any_of]
+        # Of the tests of a language only the one that decides: the others say the same in other words.
+        for floor in filter(None, map(languages.floor, self._workload.languages)):
+            named += [name for name, _ in floor.any_of if rules.published(variant, name, self._case.modes) is not None][:1]
         return list(dict.fromkeys((*named, *self._case.quality, *self._workload.min_scores)))
 
     def _quality(self, scores: dict[str, float]) -> float | None:

@@ -57,7 +57,7 @@ def _by_speed(candidate: Candidate) -> tuple[Any, ...]:
 def undercut(best: Candidate, found: Sequence[Candidate]) -> str:
     """What the least memory is the least of, where another variant passes with less: " with openvino, which ..."; else an empty text."""
     less = [one for one in found if one.passes and one.variant != best.variant and one.footprint.peak < best.footprint.peak]
-    if any(one.runtime != best.runtime for one in less):
+    if any(one.rank[0] > best.rank[0] for one in less):
         return f" with {best.runtime}, which the target prefers,"
     return " with 4 bits per weight or more" if less else ""
 

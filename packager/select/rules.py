@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from packager import languages
@@ -95,20 +96,28 @@ def context(variant: Variant, workload: Workload) -> Iterator[Reason]:
 
 def trained_on(variant: Variant, workload: Workload) -> Iterator[Reason]:
     """Every language must be one that the publisher names; where no source lists any, the published scores alone decide."""
-    known = languages.named(variant.family) if workload.languages else None
-    for code in workload.languages if known else ():
-        if known and code not in known.languages:
-            name = languages.language(code).name
-            yield Reason("language", f"a model trained on {name}", f"{len(known.languages)} languages named by its publisher, not {name}")
+    for code in workload.languages:
+        known = languages.named(variant.family)
+        wanted = f"a model whose publisher names {languages.language(code).name}"
+        if known is not None and code not in known.languages:
+            yield Reason("language", wanted, f"{len(known.languages)} other languages")
+        elif known is None and languages.unproven(code):
+            yield Reason("language", wanted, "no list by its publisher, and no benchmark is about it")
 
 
 def floors(workload: Workload, case: UseCase) -> tuple[Floor, ...]:
-    """The floors of use case and languages, except where the user set one on the same benchmark; a floor of 0 asks nothing."""
-    spoken = (languages.floor(code) for code in workload.languages)
-    asked = (*case.floors, *(floor for floor in spoken if floor is not None))
-    kept = tuple(floor for floor in asked if not any(name in workload.min_scores for name, _ in floor.any_of))
+    """The floors of use case and languages, except where the user set one on the same benchmark; a floor of 0 asks nothing.
+
+    Of a language's tests only the one that the user named has another bar: the others may decide for other variants.
+    """
+    kept = tuple(floor for floor in case.floors if not any(name in workload.min_scores for name, _ in floor.any_of))
+    kept += tuple(_lowered(floor, workload) for floor in map(languages.floor, workload.languages) if floor is not None)
     own = (Floor(((name, least),), "asked for", "--min-score") for name, least in workload.min_scores.items() if least > 0)
     return (*kept, *own)
+
+
+def _lowered(floor: Floor, workload: Workload) -> Floor:
+    return replace(floor, any_of=tuple((name, workload.min_scores.get(name, least)) for name, least in floor.any_of))
 
 
 def score(variant: Variant, floor: Floor, modes: tuple[str, ...]) -> Iterator[Reason]:
@@ -119,8 +128,11 @@ def score(variant: Variant, floor: Floor, modes: tuple[str, ...]) -> Iterator[Re
             if value < least:
                 yield Reason("score", f"{name} of {least:g} or more", f"{value:g}", least, value)
             return
-    wanted = " or ".join(f"{name} of {least:g}" for name, least in floor.any_of)
-    yield Reason("score", f"{wanted} or more", "no published score")
+    names, bars = [name for name, _ in floor.any_of], {least for _, least in floor.any_of}
+    wanted = " or ".join(f"{name} of {least:g}" for name, least in floor.any_of) + " or more"
+    if len(names) > 1 and len(bars) == 1:
+        wanted = f"{bars.pop():g} or more in {', else '.join(names)}"
+    yield Reason("score", wanted, "no published score")
 
 
 def published(variant: Variant, benchmark: str, modes: tuple[str, ...]) -> float | None:
@@ -223,6 +235,7 @@ def notes(variant: Variant, workload: Workload) -> Iterator[str]:
         yield "No source states its licence: read the model's own page."
     elif variant.research_only:
         yield f"Its licence ({variant.license}) forbids commercial use."
-    for code in workload.languages:
-        if code != languages.ENGLISH and languages.floor(code) is None:
-            yield f"No benchmark is about {languages.language(code).name}: only the publisher's word stands for it."
+    known = languages.named(variant.family)
+    bare = [code for code in workload.languages if known and code in known.languages and languages.unproven(code)]
+    if bare:
+        yield languages.bare_word(bare)
