@@ -3,9 +3,8 @@
     python benchmarks/forecast.py [--shapes NAME,...] [--recipes ID,...] [--rounds N] [--scratch FOLDER]
 
 In every round the machine is probed before and after each artifact is measured (packager.smoke, prompt of 512 tokens): the rates of a
-virtual machine change within minutes, and a forecast is about the machine that is measured. A prediction takes the mean of the probes
-on both sides; where they lie more than 12 % apart, or what they enclose is noisy, both are done again, four times at most. Figures
-are medians over the rounds, and so is the error.
+virtual machine change within seconds, and a forecast is about the machine that is measured. A prediction takes the mean of the probes
+on both sides; the error is the median over the rounds of each round's own, and its quartiles say how far one round may lie off.
 Only an idle machine gives an answer: when a probe or a measurement says that others were at work, the result is not clean, and
 `passed` is null whatever the errors are. Artifacts have random weights in the true shape; with --scratch they are kept, and taken
 as they are the next time. Exit code 0 only for a clean result within the bars. The last line is one JSON object.
@@ -29,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.artifacts import built, finish, found, scratch_folder, shape_of, versions
 from packager.forecast import Extra, Forecast, predict
 from packager.machine import describe_machine
-from packager.noise import allowed_attempts
+from packager.noise import BUSY_CORES, allowed_attempts
 from packager.smoke import NEW_TOKENS
 from targets import probe
 from targets.isa import processor
@@ -40,8 +39,6 @@ PROMPT = 512
 CONTEXT = 1024
 REPEATS = 2
 CALM_S = 10.0
-STEADY = 0.12
-ATTEMPTS = 4
 BARS_PERCENT = {"decode_tps": 15.0, "ttft_ms": 25.0}
 PROBED = ("engine", "bandwidth", "compute", "operation_s", "threads", "threads_batch", "noisy", "other_load")
 SEEN = ("decode_tps", "ttft_ms", "threads", "spread", "noisy", "other_cpu_cores")
@@ -83,36 +80,28 @@ def one_shape(name: str, recipes: Sequence[str], rounds: int, scratch: Path, kep
         probes.append(probed())
         print(f"{name} round {number}: {_rates(probes[-1])}", flush=True)
         for recipe in artifacts:
-            for _ in range(ATTEMPTS):
-                figures = measured(recipe, artifacts[recipe])
-                probes.append(probed())
-                seen = {**figures, "around": probes[-2:], "steady": steady(probes[-2:])}
-                print(f"    {recipe}: {_figures(seen)}; {_rates(probes[-1])}", flush=True)
-                if seen["steady"] and not seen["noisy"]:
-                    break
-                time.sleep(CALM_S)
-            runs[recipe].append(seen)
+            figures = measured(recipe, artifacts[recipe])
+            probes.append(probed())
+            runs[recipe].append({**figures, "around": probes[-2:]})
+            print(f"    {recipe}: {_figures(figures)}; {_rates(probes[-1])}", flush=True)
     if not kept:
         shutil.rmtree(scratch / name, ignore_errors=True)
     return probes, runs
 
 
-def steady(around: list[dict[str, Any]]) -> bool:
-    """Whether the machine was the same before and after: rates of both probes within the bar."""
-    before, after = around
-    return all(abs(before[rate] / after[rate] - 1) <= STEADY for rate in ("bandwidth", "compute"))
-
-
 def row(name: str, recipe_id: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Predicted beside measured for one artifact, errors in percent above what was measured."""
     predictions = [predicted(name, recipe_id, one["around"]) for one in runs]
-    noisy = any(one["noisy"] or not one["steady"] or any(probe["noisy"] for probe in one["around"]) for one in runs)
-    result: dict[str, Any] = {"shape": name, "recipe": recipe_id, "noisy": noisy, "runs": runs}
+    busy = any((one["other_cpu_cores"] or 0.0) > BUSY_CORES or any(probe["noisy"] for probe in one["around"]) for one in runs)
+    result: dict[str, Any] = {"shape": name, "recipe": recipe_id, "busy": busy, "runs": runs}
     for figure, bar in BARS_PERCENT.items():
         pairs = [(getattr(forecast, figure), one[figure]) for forecast, one in zip(predictions, runs, strict=True)]
-        error = 100 * (statistics.median(said / seen for said, seen in pairs) - 1)
+        errors = sorted(100 * (said / seen - 1) for said, seen in pairs)
         said, seen = (round(statistics.median(values), 3) for values in zip(*pairs, strict=True))
-        result[figure] = {"predicted": said, "measured": seen, "error_percent": round(error, 2), "within": abs(error) <= bar}
+        quartiles = [round(errors[len(errors) // 4], 2), round(errors[-1 - len(errors) // 4], 2)]
+        error = round(statistics.median(errors), 2)
+        result[figure] = {"predicted": said, "measured": seen, "error_percent": error, "quartiles_percent": quartiles}
+        result[figure]["within"] = abs(error) <= bar
     result["within"] = all(result[figure]["within"] for figure in BARS_PERCENT)
     return result
 
@@ -134,26 +123,31 @@ def _rates(seen: dict[str, Any]) -> str:
 
 def _figures(seen: dict[str, Any]) -> str:
     text = f"{seen['decode_tps']:.1f} tok/s, first token after {seen['ttft_ms']:.0f} ms"
-    return f"{text}{', noisy' if seen['noisy'] else ''}{'' if seen['steady'] else ', the machine changed meanwhile'}"
+    return f"{text}, noisy" if seen["noisy"] else text
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:
-    print("\n| shape | recipe | decode tok/s predicted | measured | error | first token predicted | measured | error |")
-    print("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    print(
+        "\n| shape | recipe | decode tok/s predicted | measured | error | quartiles | first token predicted | measured | error | quartiles |"
+    )
+    print("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     for one in rows:
         decode, first = one["decode_tps"], one["ttft_ms"]
-        print(
-            f"| {one['shape']} | {one['recipe']} | {decode['predicted']:.1f} | {decode['measured']:.1f} | {decode['error_percent']:+.0f} % "
-            f"| {first['predicted']:.0f} ms | {first['measured']:.0f} ms | {first['error_percent']:+.0f} % |",
-            "noisy" if one["noisy"] else "",
-        )
+        cells = [one["shape"], one["recipe"], f"{decode['predicted']:.1f}", f"{decode['measured']:.1f}", *_error(decode)]
+        cells += [f"{first['predicted']:.0f} ms", f"{first['measured']:.0f} ms", *_error(first)]
+        print(f"| {' | '.join(cells)} |{' others were at work' if one['busy'] else ''}")
+
+
+def _error(figure: dict[str, Any]) -> list[str]:
+    low, high = figure["quartiles_percent"]
+    return [f"{figure['error_percent']:+.0f} %", f"{low:+.0f} to {high:+.0f} %"]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", type=lambda text: text.split(","), default=list(SHAPES))
     parser.add_argument("--recipes", type=lambda text: text.split(","), default=list(RECIPES))
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--scratch", type=Path)
     options = parser.parse_args()
     if options.rounds < 1:
@@ -167,11 +161,11 @@ def main() -> int:
             runs |= {(name, recipe): figures for recipe, figures in by_recipe.items()}
     rows = [row(name, recipe, figures) for (name, recipe), figures in runs.items()]
     print_table(rows)
-    clean = not any(one["noisy"] for one in (*probes, *rows))
+    clean = not any(one["busy"] for one in rows)
     # What could not be built or was left out has passed nothing.
     within = len(rows) == len(options.shapes) * len(options.recipes) and all(one["within"] for one in rows)
     if not clean:
-        print("\nOthers were at work on this machine, or its host: these figures say nothing. Run it again when the machine is idle.")
+        print("\nOthers were at work on this machine: these figures say nothing. Run it again when the machine is idle.")
     report = {
         "benchmark": "forecast",
         "date": datetime.now(UTC).date().isoformat(),

@@ -25,7 +25,7 @@ from packager.trials import Trial, answer, prompt_ids, quartile_spread, summary
 
 __all__ = ["NEW_TOKENS", "REPEATS", "VERSION", "Trial", "measure", "prompt_ids", "summary"]
 
-VERSION = 4
+VERSION = 5
 """Raised when the same artifact would give other figures: cached measurements of older versions are not used."""
 
 NEW_TOKENS = 64
@@ -35,10 +35,13 @@ _LEAST_REPEATS, _LEAST_TOKENS = 3, 16
 PROMPTS = (128, 512)
 """Prompt lengths whose prefill every measurement tells, so that packages for different workloads can be compared."""
 
-_RATE_REPEATS = 3
+_RATE_REPEATS = 5
 _EMPTY_PROMPT, _EMPTY_TOKENS = 8, 32
-_FULL_TOKENS = 24
+_FULL_TOKENS = 48
 _CHECK_PROMPT, _CHECK_TOKENS = 128, 16
+
+# A few answers of some milliseconds take chance for speed: a quick model gives as many as last so long.
+_QUICK_S, _MOST_REPEATS = 0.5, 40
 
 # A measurement is worth a minute of anybody's time, not an hour: what would take longer is shortened, and said.
 _ANSWERS_S = 60.0
@@ -64,7 +67,8 @@ def measure(
 
     An answer is the workload's prompt and `new_tokens` tokens, so `decode_tps` is the rate behind that prompt. With
     `thorough` come the rates of other lengths: prefill of 128 and 512 tokens, decoding in an empty and in a full context.
-    What is noisy is measured again, `attempts` times at most. Every prompt is new, so no prefix cache can shorten the time
+    What is noisy is measured again, `attempts` times at most; with more than one, a model whose `repeats` answers take less than
+    half a second gives more of them, 40 at most. Every prompt is new, so no prefix cache can shorten the time
     to the first token; one alone is answered twice, at the beginning and at the end, to see that greedy decoding repeats itself.
     """
     make = resolve(session)  # which imports the engine: no part of loading a model
@@ -77,7 +81,7 @@ def measure(
     report.note(f"loaded in {load_s:.1f} s")
     # After the engine: a GPU has a counter of its own.
     meter = energy.meter(gpu=getattr(model, "runs_on", "cpu") != "cpu")
-    run = _Run(report, model, int(settings["context"]), prompt_tokens, seed, meter)
+    run = _Run(report, model, int(settings["context"]), prompt_tokens, seed, meter, _QUICK_S if attempts > 1 else 0.0)
     try:
         check = run.prompt(min(_CHECK_PROMPT, prompt_tokens))
         checked = answer(model, check, min(_CHECK_TOKENS, new_tokens))
@@ -127,9 +131,11 @@ def measure(
 class _Run:
     """The parts of a measurement of one loaded model; `left_out` says in words what they left out and why."""
 
-    def __init__(self, report: Report, model: Session, context: int, prompt_tokens: int, seed: int, meter: energy.Meter | None) -> None:
+    def __init__(
+        self, report: Report, model: Session, context: int, prompt_tokens: int, seed: int, meter: energy.Meter | None, quick_s: float = 0.0
+    ) -> None:
         self._report, self._model, self._context, self._prompt_tokens = report, model, context, prompt_tokens
-        self._seed, self._meter = seed, meter
+        self._seed, self._meter, self._quick_s = seed, meter, quick_s
         self.left_out: list[str] = []
 
     def prompt(self, count: int) -> list[int]:
@@ -150,9 +156,9 @@ class _Run:
         """Answers to the workload's prompt: figures and trials, and their spread."""
         trials: list[Trial] = []
         began = time.monotonic()
-        while len(trials) < repeats:
+        while not self._enough(len(trials), repeats, began):
             trials.append(answer(self._model, self.prompt(self._prompt_tokens), new_tokens, self._meter))
-            self._report.progress(len(trials), repeats, "answers")
+            self._report.progress(min(len(trials), repeats), repeats, "answers")
             spent = time.monotonic() - began
             if _LEAST_REPEATS <= len(trials) < repeats and spent * repeats / len(trials) > 2 * _ANSWERS_S:
                 said = f"{len(trials)} answers instead of {repeats}: one takes {spent / len(trials):.0f} s"
@@ -160,6 +166,18 @@ class _Run:
                 break
         figures = summary(trials, self._prompt_tokens, new_tokens)
         return (figures, trials), max(figures["spread"], figures["ttft_spread"])
+
+    def _enough(self, done: int, repeats: int, began: float) -> bool:
+        """Whether so many answers since `began` are as many as were asked for, and a quick model's as long as can be believed."""
+        return done >= repeats and (done >= _MOST_REPEATS or time.monotonic() - began >= self._quick_s)
+
+    def _answers(self, length: int, tokens: int, repeats: int) -> list[Trial]:
+        """Answers of `tokens` tokens to prompts of `length` tokens."""
+        trials: list[Trial] = []
+        began = time.monotonic()
+        while not self._enough(len(trials), repeats, began):
+            trials.append(answer(self._model, self.prompt(length), tokens))
+        return trials
 
     def rates(self) -> tuple[dict[str, Any], float]:
         """Prefill of the standard lengths, and decoding in an empty context: figures, and the spread of the latter."""
@@ -170,12 +188,11 @@ class _Run:
             if length + 1 > self._context:
                 self._leave_out(f"prefill of {length} tokens: the context has {self._context}")
                 continue
-            times = [answer(self._model, self.prompt(length), 1).ttft_s for _ in range(_RATE_REPEATS)]
-            figures[name] = length / statistics.median(times)
+            figures[name] = length / statistics.median(trial.ttft_s for trial in self._answers(length, 1, _RATE_REPEATS))
             self._report.note(f"prefill of {length} tokens: {figures[name]:.0f} tok/s")
         tokens = min(_EMPTY_TOKENS, max(2, self._context // 4))
         start = min(_EMPTY_PROMPT, self._context - tokens)
-        trials = [answer(self._model, self.prompt(start), tokens) for _ in range(_RATE_REPEATS)]
+        trials = self._answers(start, tokens, _RATE_REPEATS)
         decode = sorted(len(trial.gaps_s) / sum(trial.gaps_s) for trial in trials)
         figures["decode_empty_tps"] = statistics.median(decode)
         return figures, quartile_spread(decode)
@@ -189,11 +206,11 @@ class _Run:
             text = f"decoding with {filled} tokens in the context of {self._context}"
             self._leave_out(f"{text}: filling it takes more than {wanted / prefill_tps:.0f} s here")
         self._report.note(f"filling the context with {filled} tokens")
-        trial = answer(self._model, self.prompt(filled), tokens)
+        trials = self._answers(filled, tokens, 1)
         return {
-            "decode_full_tps": 1 / statistics.median(trial.gaps_s),
+            "decode_full_tps": 1 / statistics.median(gap for trial in trials for gap in trial.gaps_s),
             "full_context_tokens": filled,
-            "prefill_full_tps": filled / trial.ttft_s,
+            "prefill_full_tps": filled / statistics.median(trial.ttft_s for trial in trials),
         }
 
     def sustained(self, seconds: float) -> dict[str, Any]:

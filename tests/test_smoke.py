@@ -73,15 +73,21 @@ def test_a_thorough_measurement_tells_the_rates_of_other_lengths_and_what_does_n
     assert figures["prefill_512_tps"] is None
     assert figures["decode_empty_tps"] > 0
     assert figures["decode_full_tps"] > 0
-    assert figures["full_context_tokens"] == 256 - 24
+    assert figures["full_context_tokens"] == 256 - 48
     assert figures["left_out"] == ["prefill of 512 tokens: the context has 256"]
     assert all(1 <= number <= 2 for number in figures["attempts"].values())
+
+
+def test_a_quick_model_answers_until_chance_is_no_part_of_its_figures_and_never_without_end() -> None:
+    figures = run("ByteSession", attempts=2)
+    assert figures["repeats"] == len(figures["token_ms"]) == 40
+    assert run("ByteSession")["repeats"] == 3
 
 
 def test_no_answer_is_longer_than_the_context_and_no_prompt_is_used_twice_but_the_one_that_is_checked() -> None:
     run("Recorder", context=600, thorough=True)
     prompts = Recorder.latest.prompts
-    assert max(map(len, prompts)) == 600 - 24
+    assert max(map(len, prompts)) == 600 - 48
     assert prompts[0] == prompts[-1]
     assert len({bytes(prompt) for prompt in prompts}) == len(prompts) - 1
 
@@ -91,7 +97,7 @@ def test_a_machine_that_would_take_an_hour_measures_less_and_says_so(monkeypatch
     monkeypatch.setattr("packager.smoke.time", CLOCK)
     figures = run("Sluggish", new_tokens=64, context=4096, thorough=True, repeats=5)
     assert figures["new_tokens"] == 16
-    assert figures["full_context_tokens"] < 4096 - 24
+    assert figures["full_context_tokens"] < 4096 - 48
     assert [text.split(":")[0] for text in figures["left_out"]] == [
         "answers of 16 tokens instead of 64",
         f"decoding with {figures['full_context_tokens']} tokens in the context of 4096",
