@@ -127,10 +127,10 @@ def _figures(seen: dict[str, Any]) -> str:
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:
-    print(
-        "\n| shape | recipe | decode tok/s predicted | measured | error | quartiles | first token predicted | measured | error | quartiles |"
-    )
-    print("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    columns = ["shape", "recipe"]
+    for figure in ("decode tok/s", "first token"):
+        columns += [f"{figure} predicted", "measured", "error", "quartiles"]
+    print(f"\n| {' | '.join(columns)} |\n| --- | --- |{' ---: |' * (len(columns) - 2)}")
     for one in rows:
         decode, first = one["decode_tps"], one["ttft_ms"]
         cells = [one["shape"], one["recipe"], f"{decode['predicted']:.1f}", f"{decode['measured']:.1f}", *_error(decode)]

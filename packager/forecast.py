@@ -117,8 +117,11 @@ def prefill_operations(shape: Shape, prompt: int) -> float:
 
 
 def attention_operations(shape: Shape, cached: int) -> float:
-    """Operations of one token's attention to `cached` tokens: queries with keys, weights with values; a multiply-add counts as two."""
-    return 4.0 * shape.attention_layers * shape.heads * shape.head_dim * cached
+    """Operations of one token's attention to `cached` tokens, once for all queries that share a key head; a multiply-add counts as two.
+
+    What takes the time is the keys and values: engines work through them once for a group of queries.
+    """
+    return 4.0 * shape.attention_layers * shape.kv_heads * shape.head_dim * cached
 
 
 def predict(

@@ -94,15 +94,15 @@ def test_small_operations_are_added_where_the_device_says_what_one_takes() -> No
     speed = runtime.speed(shape, recipe, VNNI)
     without = predict_on(shape, 10**9, 512, device(), speed)
     with_them = predict_on(shape, 10**9, 512, device(6e-6), speed)
-    attention = 4 * 28 * 16 * 128 * 512 / (200e9 * speed.attention)
-    assert without.decode_tps == pytest.approx(1 / (1 / 20 + attention), rel=1e-4)
+    attention = 4 * 28 * 8 * 128 * 512 / (200e9 * speed.attention)
+    assert without.decode_tps == pytest.approx(1 / (10**9 / (20e9 * speed.bandwidth) + attention), rel=1e-4)
     assert 1 / with_them.decode_tps - 1 / without.decode_tps == pytest.approx(speed.operations * 6e-6, rel=1e-3)
     assert predict_on(shape, 10**9, 512, device(6e-6), AS_RATED).decode_tps == 20
 
 
-def test_the_attention_of_a_token_grows_with_what_it_looks_back_on_where_an_engine_computes_it_slowly() -> None:
+def test_the_attention_of_a_token_grows_with_the_keys_it_looks_back_on_where_an_engine_computes_it_slowly() -> None:
     shape = shape_of("Qwen3-0.6B")
     slow, bound_by_bytes = Speed(attention=0.05), Speed()
     short, long = (1 / predict_on(shape, 10**9, prompt, device(), slow).decode_tps for prompt in (1024, 8192))
-    assert long - short == pytest.approx(4 * 28 * 16 * 128 * 7168 / (200e9 * 0.05), rel=1e-3)
+    assert long - short == pytest.approx(4 * 28 * 8 * 128 * 7168 / (200e9 * 0.05), rel=1e-3)
     assert predict_on(shape, 10**9, 8192, device(), bound_by_bytes).decode_tps == 20
