@@ -22,6 +22,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from packager.cli.tui import services
+from packager.device import Target
 from tests.make_checkpoint import write_tiny
 from tui.app import PackApp
 from tui.ask import Ask
@@ -30,6 +31,7 @@ from tui.screens.candidates import CandidatesScreen
 from tui.screens.device import DeviceScreen
 from tui.screens.need import NeedScreen
 from tui.screens.plan import PlanScreen
+from tui.services import Services
 
 SIZE = (120, 34)
 
@@ -78,7 +80,8 @@ async def walk(app: PackApp, weights: Path, out: Path, scratch: Path) -> list[st
         await until(lambda: plan.checked or list(plan.query(".problem.-shown")))
         take("plan")
 
-        own = CandidatesScreen(Ask(target, weights=str(weights)).wishing(context=512))
+        # What is built is measured here, so it is predicted for this machine.
+        own = CandidatesScreen(Ask(this_machine(app.services), weights=str(weights)).wishing(context=512))
         app.push_screen(own)
         found = await until(lambda: own.found)
         candidate = next(one for one in found.candidates if one.recipe.id == "gguf:Q4_K_M")
@@ -108,6 +111,17 @@ async def walk(app: PackApp, weights: Path, out: Path, scratch: Path) -> list[st
         await until(lambda: getattr(app.screen, "exported", None) or list(app.screen.query(".problem.-shown")))
         take("export")
     return taken
+
+
+def this_machine(known: Services) -> Target:
+    """This machine as a target, measured."""
+    work = known.measure_machine()
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            target: Target = end.value
+            return target
 
 
 def main() -> None:

@@ -130,7 +130,7 @@ def test_a_browser_drives_one_build_from_the_first_key_to_the_package(served: Se
             ):
                 await page.press(keys)
                 await page.see(seen)
-            await page.press("Tab", "hhhh", *["Tab"] * 7, "End")
+            await page.press("Tab", "hhhh", *["Tab"] * 8, "End")
             await page.see("ath of the checkpoint's folder")
             for keys, seen in (
                 (str(checkpoint), "tiny"),

@@ -126,7 +126,7 @@ def test_the_whole_way_from_a_device_to_a_package_and_its_deletion_by_keys_alone
 
         await screen(pilot, NeedScreen)
         await pilot.press("tab", "h", "h", "h", "h")
-        await pilot.press(*["tab"] * 7, "end")
+        await pilot.press(*["tab"] * 8, "end")
         await until(pilot, lambda: isinstance(pilot.app.focused, Input), "the field for the folder")
         await pilot.press(*str(checkpoint), "enter")
 
