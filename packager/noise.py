@@ -14,7 +14,7 @@ from packager.gauges.load import Mark
 Figures = TypeVar("Figures")
 
 # What others may have of the cores, and how far the middle half of the trials may lie apart, before a median moves further
-# than five per cent, by which two runs of an idle machine agree (docs/measurements/harness.md).
+# than five per cent, by which the runs of an idle machine should agree; docs/measurements/harness.md has what was seen.
 BUSY_CORES = 0.15
 WIDE_SPREAD = 0.08
 
