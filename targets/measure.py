@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -70,6 +70,7 @@ def measure_job(report: Report, *, engines: list[str], cores: int, bytes_total: 
     Returns `kernels` (of the engines that could be driven), `failed` (engine -> why), `other_load` (0 to 1) and `noisy`.
     """
     kernels: list[Kernel] = []
+    small: list[float] = []
     failed: dict[str, str] = {}
     started, before, own = time.monotonic(), _busy_seconds(), _own_seconds()
     for engine, weights in (pair for pair in _ORDER if pair[0] in engines):
@@ -79,9 +80,13 @@ def measure_job(report: Report, *, engines: list[str], cores: int, bytes_total: 
         report.note(f"Measuring {engine} with {weights} weights")
         try:
             kernels.append(_kernel(engine, weights, cores, bytes_total, kernels))
+            # A virtual machine's processors lose their pace for up to some seconds: the small operation is timed at moments apart.
+            small += [kernels[0].operation_s, _operation_s(kernels[0].engine, kernels[0].weights, kernels[0].threads)]
         except (ImportError, OSError, AttributeError, RuntimeError, MemoryError) as error:
             # A library of another build: its rates are not to be had, those of the next engine are.
             failed[engine] = f"{type(error).__name__}: {error}"
+    if kernels:
+        kernels[0] = replace(kernels[0], operation_s=min(small, default=kernels[0].operation_s))
     seconds = time.monotonic() - started
     others = max(0.0, _busy_seconds() - before - (_own_seconds() - own)) / max(seconds, 1e-9) / (os.cpu_count() or 1)
     return {
@@ -104,13 +109,10 @@ def _kernel(engine: str, weights: str, cores: int, bytes_total: int, known: list
             threads = batch = cores
         else:
             threads, batch = _best_threads(work.decode, cores), _best_threads(work.prefill, cores)
-        # A virtual machine's processors lose their pace for tenths of a second: the small operation is timed at three moments.
-        small = [] if known else [_operation_s(engine, weights, threads)]
+        small = 0.0 if known else _operation_s(engine, weights, threads)
         bandwidth = _rate(work.decode, threads, _RATE_S)
-        small += [] if known else [_operation_s(engine, weights, threads)]
         compute = _rate(work.prefill, batch, _RATE_S)
-        small += [] if known else [_operation_s(engine, weights, threads)]
-        return Kernel(engine, weights, bandwidth, compute, threads, batch, min(small, default=0.0))
+        return Kernel(engine, weights, bandwidth, compute, threads, batch, small)
     finally:
         work.close()
 
