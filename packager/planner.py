@@ -19,6 +19,9 @@ from packager.runtime import Runtime
 from packager.select import Candidate, candidates, choose, nearest_misses
 from packager.workload import Workload
 
+_NAMED = ("hub", "dummy", "modelscope")
+"""What `--weights` may say besides a folder."""
+
 
 def make_plan(
     target: Target,
@@ -48,7 +51,7 @@ def make_plan(
     found = candidates(target, workload, variants or catalog.load(), runtimes, recipe=recipe, named=bool(variants))
     chosen = choose(found)
     if chosen is None:
-        raise _nothing_fits(target, workload, found, runtimes)
+        raise _nothing_fits(target, workload, found, runtimes, variants, local=weights not in _NAMED)
     source = sources.parse(weights, chosen.variant.repo_id, revision, offline)
     return Plan(
         target=target,
@@ -69,7 +72,7 @@ def make_plan(
 def named_variants(model: str | None, weights: str) -> tuple[Variant, ...]:
     """The variant that the user named, by the catalogue's name or by a folder; empty when qwen-pack is to choose."""
     variant = catalog.find(model) if model else None
-    if weights in ("hub", "dummy", "modelscope"):
+    if weights in _NAMED:
         return (variant,) if variant else ()
     source = sources.parse(weights, variant.repo_id if variant else f"local/{Path(weights).resolve().name}")
     return (variant_in(Path(source.location), source.repo_id, variant),)
@@ -120,11 +123,17 @@ def variant_in(folder: Path, repo_id: str, variant: Variant | None) -> Variant:
     )
 
 
-def _nothing_fits(target: Target, workload: Workload, found: Sequence[Candidate], runtimes: Sequence[Runtime]) -> PackError:
-    misses = nearest_misses(target, workload, found, runtimes, limit=3)
+def _nothing_fits(
+    target: Target, workload: Workload, found: Sequence[Candidate], runtimes: Sequence[Runtime], variants: Sequence[Variant], local: bool
+) -> PackError:
+    misses = nearest_misses(target, workload, found, runtimes, named=bool(variants), limit=3)
     ways = "".join(f" {miss.candidate.label} would, with {miss.change} ({miss.flag})." for miss in misses)
+    if found and variants and not misses:
+        ways = f" {found[0].label}: {'; '.join(map(str, found[0].reasons))}."
     return PackError(
         f"Nothing fits {target.name} for {workload.use_case} at a context of {workload.context}.{ways}",
-        "`qwen-pack fit --all` with the same flags shows every candidate and what it lacks.",
+        "Ask for less, or name another recipe or target."
+        if local
+        else "`qwen-pack fit --all` shows every candidate and what it lacks; it takes the same flags, but for --runtime and --weights.",
         ExitCode.NOTHING_FITS,
     )

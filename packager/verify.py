@@ -87,7 +87,9 @@ def _names(package: Path, files: tuple[manifest.FileEntry, ...]) -> list[Finding
         elif path == manifest.NAME:
             continue
         elif stat.S_ISDIR(status.st_mode):
-            if path not in folders:
+            if path in known:
+                findings.append(Finding(path, "special", "is a folder, where the manifest has a file"))
+            elif path not in folders:
                 findings.append(Finding(path, "additional", "is a folder that no file of the manifest needs"))
         elif not stat.S_ISREG(status.st_mode):
             findings.append(Finding(path, "special", "is neither a file nor a folder"))

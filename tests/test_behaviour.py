@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from packager import manifest
 from packager.behaviour import tasks
 from packager.behaviour.answer import Answer, parse
 from packager.behaviour.checks import FAILURES, failures
@@ -23,7 +24,7 @@ from packager.verify import verify
 from tests.behaviour_answers import RIGHT, WRONG, call
 from tests.byte_session import ByteSession
 from tests.make_checkpoint import Silent
-from tests.make_package import write_package
+from tests.make_package import body, write_package
 
 SHIPPED = {task.id: task for task in tasks.shipped().tasks}
 
@@ -259,6 +260,14 @@ def test_a_saved_result_leaves_the_package_whole_and_keeps_no_answers(tmp_path: 
     assert verify(package) == []
     data = read(package).data["behaviour"]
     assert data["total"] == 2 and "answers" not in json.dumps(data) and "\\u001b" not in json.dumps(kept(data))
+
+
+def test_the_same_weights_in_more_files_are_no_size_down(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, shards = write_package(tmp_path / "one"), write_package(tmp_path / "shards")
+    for folder, size in ((one, 1000), (shards, 1416)):
+        manifest.write(folder, {**body(folder), "artifact_bytes": size})
+    assert main(["behave", str(shards), "--smaller", str(one)]) == ExitCode.USAGE
+    assert "is not smaller than" in capsys.readouterr().err
 
 
 def test_random_weights_are_not_asked_and_neighbours_must_be_neighbours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,6 +27,7 @@ from tests.make_checkpoint import write_tiny
 pytestmark = pytest.mark.engine
 
 FLAGS = ["--target", "laptop-cpu", "--recipe", "openvino:int8_asym", "--context", "256"]
+TINY = ["--recipe", "gguf:Q8_0", "--context", "256", "--weights", str(REPOSITORY / "tests" / "models" / "tiny-qwen3")]
 
 
 @pytest.fixture(scope="module")
@@ -233,6 +234,9 @@ def test_what_qwen_pack_did_not_make_is_never_replaced(
         (["--target", "laptop-cpu", "--recipe", "openvino:int5"], "int5", ExitCode.USAGE),
         (["--target", "laptop-cpu", "--weights", "./nowhere"], "nowhere", ExitCode.USAGE),
         (["--target", "laptop-cpu", "--max-memory-mb", "10"], "Nothing fits", ExitCode.NOTHING_FITS),
+        (["--target", "laptop-cpu", *TINY, "--max-file-size", "600k"], "--max-file-size 1M", ExitCode.NOTHING_FITS),
+        (["--target", "laptop-cpu", *TINY, "--max-memory-mb", "20"], "--max-memory-mb 5", ExitCode.NOTHING_FITS),
+        (["--target", "laptop-cpu", *TINY, "--max-memory-mb", "1", "--max-artifact-mb", "1"], "a limit of 1.00 MB", ExitCode.NOTHING_FITS),
         (["--target", "laptop-cpu", "--context", "-5"], "context", ExitCode.USAGE),
         (["--target", "laptop-cpu", "--model", "Qwen3-0.6B"], "--weights dummy", ExitCode.SOURCE),
     ],

@@ -72,6 +72,7 @@ def test_there_are_no_steps_where_nothing_is_chosen() -> None:
     ("limits", "flag"),
     [
         ({"max_artifact_bytes": 200_000_000}, "--max-artifact-mb 299"),
+        ({"max_file_bytes": 200_000_000}, "--max-file-size 299M"),
         ({"max_memory_bytes": 700_000_000}, "--max-memory-mb 768"),
         ({"max_ttft_ms": 1200.0}, "--max-ttft-ms 1212"),
         ({"max_ttft_ms": 600.0}, "--prompt 256"),

@@ -17,6 +17,7 @@ import tree_sitter
 import tree_sitter_kotlin
 import tree_sitter_swift
 
+from packager import manifest
 from packager.errors import ExitCode, PackError
 from packager.files import sha256
 from packager.shipping.apps import android
@@ -139,7 +140,8 @@ def test_a_modelfile_leaves_the_template_to_a_gguf_whose_model_speaks_another_fo
 
 def test_a_gguf_whose_name_a_modelfile_cannot_hold_is_refused(tmp_path: Path) -> None:
     shards = {f"model/model-0000{number}-of-00002.gguf": b"x" for number in (1, 2)}
-    refused(gguf_package(tmp_path / "shards", files=shards), "ollama", tmp_path / "out", "names one GGUF")
+    refused(gguf_package(tmp_path / "shards", files=shards), "ollama", tmp_path / "out", "takes one GGUF")
+    assert FORMATS["ollama"].misfit(manifest.read(tmp_path / "shards"))
     refused(evil_package(tmp_path / "evil"), "ollama", tmp_path / "out", "Modelfile cannot name")
 
 

@@ -313,6 +313,21 @@ def test_a_hostile_zip_leaves_nothing_and_ends_in_one_sentence(package: Path, tm
     assert sorted(path.name for path in tmp_path.iterdir()) == ["evil.zip", "made"]
 
 
+@pytest.mark.parametrize("name", ARCHIVES)
+def test_the_first_piece_is_asked_for_and_the_last_one_missed(tmp_path: Path, name: str) -> None:
+    first = exported(big_package(tmp_path / "tiny"), name, tmp_path / "out", limit=1 << 16)
+    refused(lambda: unpack(tmp_path / "out.002", tmp_path / "back"), ExitCode.INPUT, f"name the first, {first}")
+    max(tmp_path.glob("out.*")).unlink()
+    refused(lambda: unpack(first, tmp_path / "back"), ExitCode.INPUT, "out.001")
+
+
+def test_pieces_without_their_list_are_no_whole_folder(package: Path, tmp_path: Path) -> None:
+    cut = exported(big_package(tmp_path / "large" / "tiny"), "dir", tmp_path / "cut", limit=1 << 16)
+    (cut / "pieces.json").unlink()
+    refused(lambda: join(cut, tmp_path / "back"), ExitCode.INPUT, "pieces.json along with the pieces")
+    refused(lambda: join(package, tmp_path / "back"), ExitCode.USAGE, "its files are whole")
+
+
 def test_what_is_no_archive_is_named(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("hello")
     refused(lambda: unpack(tmp_path / "text", tmp_path / "back"), ExitCode.INPUT, "neither")

@@ -108,6 +108,13 @@ def test_a_package_goes_to_a_registry_and_comes_back(registry: str, gguf: Path, 
     assert finish(push(gguf, f"{registry}/team/tiny:v1", **AGREED)) == tags
 
 
+def test_a_damaged_package_gets_no_tag_where_the_registry_has_the_true_bytes(registry: str, gguf: Path, tmp_path: Path) -> None:
+    finish(push(gguf, f"{registry}/team/same:v1", **AGREED))
+    (gguf / "model" / "tiny.gguf").write_bytes(b"GGUG" * 99)
+    refused(lambda: push(gguf, f"{registry}/team/same:v2", **AGREED), ExitCode.INPUT, "not what the manifest says")
+    refused(lambda: pull(f"{registry}/team/same:v2", tmp_path / "back"), ExitCode.SOURCE, "has no team/same:v2")
+
+
 @pytest.mark.skipif(not shutil.which("skopeo"), reason="needs skopeo")
 def test_skopeo_reads_all_three_manifests_from_the_registry(registry: str, gguf: Path) -> None:
     tags = finish(push(gguf, f"{registry}/team/three:v1", **AGREED))
@@ -220,6 +227,7 @@ LIES: dict[str, tuple[Any, ExitCode, str]] = {
         "circles",
     ),
     "a demand for a log-in": (lambda f, r: {**r, blob_path(f, BIN): (401, {}, b"")}, ExitCode.SOURCE, "log-in"),
+    "a blob that is gone": (lambda f, r: {**r, blob_path(f, BIN): (404, {}, b"")}, ExitCode.SOURCE, f"not its {BIN}"),
     "an error": (lambda f, r: {**r, blob_path(f, BIN): (500, {}, b"")}, ExitCode.SOURCE, "500"),
 }
 

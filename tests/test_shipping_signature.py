@@ -124,6 +124,13 @@ def test_tampering_is_found(package: Path, pair: keys.KeyPair, what: str) -> Non
     assert kind in {finding.kind for finding in check(package, signature, Trust(pair.public))}
 
 
+def test_files_that_were_not_signed_are_said_to_be_so_in_words(package: Path, pair: keys.KeyPair) -> None:
+    signature = signed(package, pair)
+    reseal(package)
+    (finding,) = [one for one in check(package, signature, Trust(pair.public)) if one.kind == "signature"]
+    assert finding.message.endswith("the files are not those that were signed")
+
+
 def test_the_signature_of_somebody_else_is_none(package: Path, pair: keys.KeyPair, tmp_path: Path) -> None:
     signature = signed(package, pair)
     other = keys.new(tmp_path / "other.key")

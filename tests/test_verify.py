@@ -67,6 +67,12 @@ def test_an_additional_empty_folder_is_found(package: Path) -> None:
     assert found(package) == [("additional", "empty")]
 
 
+def test_a_folder_in_the_place_of_a_file_is_named_as_one(package: Path) -> None:
+    (package / "model" / "model.bin").unlink()
+    (package / "model" / "model.bin").mkdir()
+    assert found(package) == [("special", "model/model.bin")]
+
+
 def test_a_link_is_found_even_when_its_bytes_are_right(package: Path, tmp_path: Path) -> None:
     (package / "README.md").rename(tmp_path / "README.md")
     (package / "README.md").symlink_to(tmp_path / "README.md")

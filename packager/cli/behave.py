@@ -92,12 +92,16 @@ def _ordered(package: Path, others: dict[str, Path | None]) -> None:
     from packager import manifest
     from packager.errors import usage
 
-    def size(path: Path) -> int:
-        return int(manifest.read(path).data.get("artifact_bytes") or 0)
+    def what(data: dict[str, Any]) -> tuple[Any, Any, int]:
+        return data["variant"]["repo_id"], data["recipe"]["id"], int(data.get("artifact_bytes") or 0)
 
-    own = size(package)
+    variant, recipe, own = what(manifest.read(package).data)
     for place, path in others.items():
-        if path is not None and (size(path) >= own if place == "smaller" else size(path) <= own):
+        if path is None:
+            continue
+        its_variant, its_recipe, size = what(manifest.read(path).data)
+        # The same weights in more or fewer files differ by their headers; that is no other size.
+        if (its_variant, its_recipe) == (variant, recipe) or (size >= own if place == "smaller" else size <= own):
             raise usage(f"{path} is not {place} than {package}.", f"--{place} takes a package of another size, by the bytes of its model.")
 
 

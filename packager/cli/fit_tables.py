@@ -204,7 +204,8 @@ def _steps(steps: Sequence[Step]) -> None:
 
 def _hint(answer: Answer, whole: bool, words: Sequence[str]) -> str:
     if answer.chosen is None:
-        return f"{len(answer.found)} candidates were rejected{'' if whole else '; --all lists them with their reasons'}."
+        count = len(answer.found)
+        return f"{count} candidate{' was' if count == 1 else 's were'} rejected{'' if whole else '; --all lists them with their reasons'}."
     rejected = sum(not candidate.passes for candidate in answer.found)
     more = "" if whole else "; --all lists them"
     fitting = len(answer.found) - rejected

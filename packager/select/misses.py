@@ -135,7 +135,7 @@ def _changes(
         yield from _shorter(same, "prompt", least=16)
     if rules == {"memory"}:
         yield from _smaller_cache(candidate, same)
-    if rules <= {"memory", "storage", "artifact", "decode", "ttft"}:
+    if rules <= {"memory", "storage", "artifact", "file", "decode", "ttft"}:
         yield from _smaller_recipe(candidate, same, runtimes)
     if len(rules) == 1 and len(candidate.reasons) == 1:
         yield from _other_limit(candidate, same)
@@ -200,6 +200,10 @@ def _other_limit(candidate: Candidate, same: _Change) -> Iterator[_Change]:
             size = ceil(candidate.artifact_bytes / _MB)
             limit = replace(wish, max_artifact_bytes=size * _MB)
             yield replace(same, text=f"an artifact of {size} MB", flag=f"--max-artifact-mb {size}", workload=limit)
+        case "file" if reason.needs_value is not None:
+            size = ceil(reason.needs_value / _MB)
+            limit = replace(wish, max_file_bytes=size * _MB)
+            yield replace(same, text=f"files of up to {size} MB", flag=f"--max-file-size {size}M", workload=limit)
         case "memory" if wish.max_memory_bytes is not None:
             size = ceil(candidate.footprint.peak / _MB)
             limit = replace(wish, max_memory_bytes=size * _MB)

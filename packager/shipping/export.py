@@ -27,7 +27,7 @@ class Format:
 
     `suffix` ends the name of what is written; `cuts` says whether files can be kept below a size; `takes` names the
     settings that the function has besides; `runtimes` are those whose packages make sense in it, with the reason why
-    others do not, all of them where it is empty.
+    others do not, all of them where it is empty; `one_gguf` says that it takes no shards.
     """
 
     name: str
@@ -38,6 +38,7 @@ class Format:
     takes: tuple[str, ...] = ()
     runtimes: tuple[str, ...] = ()
     why_not: str = ""
+    one_gguf: bool = False
 
     def misfit(self, manifest: Manifest) -> PackError | None:
         """Why a package cannot leave in this format (exit code 2); None when it can."""
@@ -46,6 +47,11 @@ class Format:
             return usage(
                 f"{self.name} makes no sense of a package for {engine}: {self.why_not}.",
                 f"Build one with {' or '.join(self.runtimes)}, or take another format.",
+            )
+        if self.one_gguf and sum(entry.path.startswith("model/") and entry.path.endswith(".gguf") for entry in manifest.files) > 1:
+            return usage(
+                f"{self.name} takes one GGUF, and this package has several.",
+                "Build it without a limit on the size of its files, or join them with llama-gguf-split --merge.",
             )
         return None
 
@@ -70,6 +76,7 @@ FORMATS: dict[str, Format] = {
             "-ollama",
             runtimes=("llama.cpp",),
             why_not="Ollama reads GGUF alone",
+            one_gguf=True,
         ),
         Format(
             "docker",

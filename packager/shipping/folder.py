@@ -16,6 +16,7 @@ from packager.manifest import FileEntry
 from packager.package import Package
 from packager.shipping import pieces
 from packager.shipping.shipment import Shipment, free_place
+from packager.verify import verify_names
 
 PIECES = "pieces.json"
 SCHEMA = "qwen-pack/pieces/1"
@@ -96,6 +97,8 @@ def _rows(folder: Path) -> dict[str, list[str]]:
     """Per file that is in pieces, their names, which must be plain ones."""
     path = folder / PIECES
     if not path.is_file() or path.is_symlink():
+        if any(finding.kind == "missing" for finding in verify_names(folder)):
+            raise bad_input(f"{folder} holds no {PIECES}, and not all files of its manifest.", f"Bring {PIECES} along with the pieces.")
         raise usage(f"{folder} holds no {PIECES}: its files are whole.", "Use the folder as it is.")
     try:
         if path.stat().st_size > _LARGEST:

@@ -91,6 +91,10 @@ class Repository:
         with self._sentences():
             answer = self._ask("GET", f"{self._base}/blobs/{digest}", stream=True)
             with answer:
+                if answer.status_code == 404:
+                    raise unreachable(
+                        f"{self.host} has {self.reference}, but not its {what}.", "Pull another tag, or have it pushed again."
+                    )
                 self._expect(answer, 200)
                 for piece in _bounded(answer, size, what, self.reference):
                     seen.update(piece)

@@ -7,6 +7,7 @@ modes, links) `verify` looks at as well. Source: github.com/sigstore/model-trans
 from __future__ import annotations
 
 import stat
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +105,9 @@ def _signed_otherwise(library: Any, package: Path, signature: Path, trust: Trust
         raise
     except Exception as error:  # the library raises whatever its parsers raise; all of it means that nothing was proved
         reason = " ".join(str(error).split()) or type(error).__name__
-        return Finding(signature.name, "signature", f"does not hold for this package and this key: {reason[:200]}")
+        if reason.startswith("Signature mismatch"):
+            reason = "the files are not those that were signed"
+        return Finding(signature.name, "signature", f"does not hold for this package and this key: {textwrap.shorten(reason, 200)}")
     return None
 
 

@@ -50,7 +50,10 @@ def unpack(archive: Path, out: Path) -> Generator[tuple[int, int], None, Package
         # RuntimeError and NotImplementedError: what zipfile says of encryption and of versions it does not know.
         kinds = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, UnicodeDecodeError)
     else:
-        raise bad_input(f"{archive} is neither a tar.zst nor a zip.", "Name an archive that `qwen-pack export` wrote.")
+        piece = re.fullmatch(r"(.+)\.\d{3}", archive.name)
+        first = archive.with_name(f"{piece[1]}.001") if piece else archive
+        way = "Name an archive that `qwen-pack export` wrote." if first == archive else f"Of an archive in pieces name the first, {first}."
+        raise bad_input(f"{archive} is neither a tar.zst nor a zip.", way)
     with _sentences(where, kinds), folder_that_appears_whole(out) as folder, closing(found):
         known = _first(next(found, None), where)
         (folder / manifest.NAME).write_bytes(known[1])
@@ -150,7 +153,10 @@ def _sentences(where: str, kinds: tuple[type[Exception], ...]) -> Iterator[None]
     try:
         yield
     except kinds as error:
-        raise bad_input(f"{where} is damaged: {error}.", "Get it again from where it comes from.") from None
+        way = "Get it again from where it comes from"
+        # A zip's list of files is its end, so without its last piece it looks like no zip.
+        way += ", with all of its pieces." if where.endswith(".001") else "."
+        raise bad_input(f"{where} is damaged: {str(error).rstrip('.')}.", way) from None
 
 
 def _refuse_odd(row: zipfile.ZipInfo, where: str) -> None:

@@ -60,8 +60,6 @@ def _small(shipment: Shipment, path: str) -> bytes:
 def facts(shipment: Shipment) -> dict[str, Any]:
     """What the Modelfile says. Raises PackError (usage) for a GGUF whose name a Modelfile cannot hold."""
     values = snippets.facts(shipment)
-    if sum(entry.path.endswith(".gguf") for entry in shipment.model_files()) > 1:
-        raise usage("A Modelfile names one GGUF, and this package has several.", "Build it without a limit on the size of its files.")
     if not _PATH.fullmatch(values["model"]):
         raise _unnamed(values["model"])
     template, stops = chat(shipment) or ("", [])
