@@ -6,12 +6,13 @@ adapter whose recipes carry them: in their id, their settings and so in the cach
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from packager.errors import PackError, usage
+from packager.errors import PackError, bad_input, usage
 from packager.files import sha256
 from packager.recipe import marks_of, split_id
 from packager.runtime import Runtime
@@ -41,6 +42,8 @@ def parse(imatrix: Path | None, calibration: Path | None, tensor_types: Sequence
     for flag, path in (("--imatrix", imatrix), ("--calibration", calibration)):
         if path is not None and not path.is_file():
             raise usage(f"{flag} names {str(path)!r}, which is no file.", "Check the path.")
+    if imatrix is not None and not _is_matrix(imatrix):
+        raise bad_input(f"{imatrix} is no importance matrix.", "Name a .gguf or .dat that llama-imatrix wrote.")
     types: dict[str, str] = {}
     for text in tensor_types:
         pattern, equals, kind = text.rpartition("=")
@@ -48,6 +51,16 @@ def parse(imatrix: Path | None, calibration: Path | None, tensor_types: Sequence
             raise usage(f"{text!r} is not PATTERN=TYPE.", "Write for example --tensor-type 'attn_v=Q8_0'.")
         types.setdefault(pattern, kind.upper())
     return Additions(imatrix, calibration, types)
+
+
+def _is_matrix(path: Path) -> bool:
+    """Whether a file begins as one of llama-imatrix does, in GGUF or in the older form: counts of entries and of a name's letters."""
+    with path.open("rb") as file:
+        head = file.read(8)
+    if head.startswith(b"GGUF"):
+        return True
+    entries, letters = struct.unpack("<ii", head) if len(head) == 8 else (0, 0)
+    return bool(0 < entries <= 1 << 16 and 0 < letters <= 256)
 
 
 def applied(runtimes: Sequence[Runtime], additions: Additions, recipe: str | None = None) -> tuple[Runtime, ...]:

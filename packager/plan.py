@@ -95,7 +95,7 @@ class Plan:
             "speed": "the fastest",
             "balanced": "the best balanced",
         }
-        within = undercut(self.chosen, self.others) if self.workload.prefer == "smallest" else ""
+        within = undercut(self.chosen, self.others, self.workload.prefer)
         return (
             f"Of {peers} variants {self.chosen.variant.name} is {reached[self.workload.prefer]}{within} that passes every rule "
             f"of the use case {self.workload.use_case!r}{in_words(self.workload.languages)} on {self.target.name}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import stat
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from packager.device import Device, Target
 from packager.errors import PackError, usage
 from packager.languages import codes
 from packager.names import did_you_mean
-from packager.usecases import use_case
+from packager.usecases import MODALITIES, benchmark, use_case
 from packager.workload import workload_for
 from targets.device_schema import ARCHITECTURES, EXTENSIONS, SECTIONS, SOURCED, TOP, complaint, other_unit
 from targets.toml_lines import lines_of_keys
@@ -27,9 +28,13 @@ def read_target(path: Path, runtimes: tuple[str, ...]) -> Target:
     Raises PackError (usage) that names file, line and key of every problem.
     """
     try:
-        if path.stat().st_size > _MAX_BYTES:
+        status = path.stat()
+        if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+            raise usage(f"{path} is a pipe or a device of the system, not a device file.", "Is it the right file?")
+        if status.st_size > _MAX_BYTES:
             raise usage(f"{path} is larger than a device file can be (1 MB).", "Is it the right file?")
-        text = path.read_text(encoding="utf-8")
+        # Some editors begin a file with the mark of the encoding.
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise usage(f"{path} is no text in UTF-8.", "Is it the right file?") from None
     except IsADirectoryError:
@@ -185,10 +190,32 @@ def _check_sense(device: dict[str, Any], workload: dict[str, Any], problems: _Pr
             use_case(workload["use_case"])
         except PackError as error:
             problems.add("workload.use_case", f"is unknown: {error.message}")
+    for name, least in workload.get("min_scores", {}).items():
+        try:
+            benchmark(name)
+        except PackError as error:
+            problems.add("workload.min_scores", f"has an unknown one: {error.message}")
+        if not 0 <= least <= 100:
+            problems.add("workload.min_scores", f"asks for {least:g} in {name}, but scores go from 0 to 100.")
+    for word in [] if "modality" not in workload else workload["modality"] or [""]:
+        if word not in MODALITIES:
+            problems.add("workload.modality", f"has {word!r}, but must be of {', '.join(MODALITIES)}.{did_you_mean(word, MODALITIES)}")
+    if workload.get("licenses"):
+        _check_licences(workload["licenses"], problems)
     try:
         codes(workload.get("languages", ()))
     except PackError as error:
         problems.add("workload.languages", f"has an unknown one: {error.message}")
+
+
+def _check_licences(words: list[str], problems: _Problems) -> None:
+    from packager.catalog import licence_ids
+
+    known = ("any", *licence_ids())
+    by_fold = {name.casefold() for name in known}
+    for word in words:
+        if word.casefold() not in by_fold:
+            problems.add("workload.licenses", f"has {word!r}, which no variant has.{did_you_mean(word, known)}")
 
 
 def _target(data: dict[str, Any], path: str) -> Target:

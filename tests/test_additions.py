@@ -25,12 +25,20 @@ def text(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def matrix(tmp_path: Path) -> Path:
+    """What a matrix in the older form begins with: one entry, whose name has one letter."""
+    path = tmp_path / "matrix.dat"
+    path.write_bytes(b"\1\0\0\0\1\0\0\0a")
+    return path
+
+
 def test_without_additions_every_runtime_takes_part_as_it_is() -> None:
     assert applied(BOTH, parse(None, None, [])) == BOTH
 
 
-def test_with_additions_only_a_runtime_that_knows_them_does(text: Path) -> None:
-    (only,) = applied(BOTH, parse(text, None, []))
+def test_with_additions_only_a_runtime_that_knows_them_does(matrix: Path) -> None:
+    (only,) = applied(BOTH, parse(matrix, None, []))
     assert only.name == "llama.cpp"
     assert only.recipe("IQ2_M").id == "gguf:IQ2_M/imatrix"
     shape = catalog.find("Qwen3-0.6B").shape
@@ -108,9 +116,17 @@ def test_what_is_no_text_is_refused_before_anything_is_built(data: bytes, tmp_pa
     assert caught.value.exit_code == ExitCode.INPUT
 
 
-def test_a_recipe_of_a_runtime_that_takes_none_is_refused(text: Path) -> None:
+@pytest.mark.parametrize("data", [b"", b"some words", b"\0" * 12, b"PK\3\4zipzip"])
+def test_what_is_no_importance_matrix_is_refused_before_anything_is_chosen(data: bytes, tmp_path: Path) -> None:
+    (tmp_path / "matrix.gguf").write_bytes(data)
+    with pytest.raises(PackError, match="no importance matrix") as caught:
+        parse(tmp_path / "matrix.gguf", None, [])
+    assert caught.value.exit_code == ExitCode.INPUT
+
+
+def test_a_recipe_of_a_runtime_that_takes_none_is_refused(matrix: Path, text: Path) -> None:
     with pytest.raises(PackError, match="cannot be added to openvino"):
-        applied(BOTH, parse(text, None, []), "openvino:int8_asym")
+        applied(BOTH, parse(matrix, None, []), "openvino:int8_asym")
     with pytest.raises(PackError, match="No runtime"):
         applied((PLAIN,), Additions(calibration=text))
 

@@ -218,3 +218,26 @@ def test_a_device_file_that_lies_ends_in_a_sentence(capsys: pytest.CaptureFixtur
     path.write_text(TINY.format(memory=memory))
     assert main(["fit", "--target", str(path)]) == ExitCode.USAGE
     assert "memory_bytes" in capsys.readouterr().err
+
+
+def test_the_best_scores_are_the_best_of_all_but_coarse_recipes_where_one_of_those_has_better(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--target", "laptop-cpu", "--prefer", "quality"]) == ExitCode.DONE
+    assert "it has the best published scores, coarse recipes aside (" in capsys.readouterr().out
+    found = fit_json(capsys, "--target", "laptop-cpu", "--prefer", "quality")
+    best = max(row["scores"]["IFEval"] for row in found["candidates"] if row["verdict"] == "fits")
+    assert best > found["chosen"]["scores"]["IFEval"]
+
+
+def test_an_empty_model_is_no_model_and_not_all_of_them(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--target", "laptop-cpu", "--model", ""]) == ExitCode.USAGE
+    assert "no variant ''" in capsys.readouterr().err
+
+
+def test_a_score_is_repeated_in_the_command_with_every_digit(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["fit", "--target", "laptop-cpu", "--min-score", "IFEval=54.50000001"])
+    assert "--min-score IFEval=54.50000001" in capsys.readouterr().err
+
+
+def test_what_a_runtime_builds_is_not_said_to_be_built_by_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--target", "laptop-cpu", "--recipe", "gguf:IQ2_M", "--model", "Qwen3-0.6B"]) == ExitCode.NOTHING_FITS
+    assert "builds" not in capsys.readouterr().out

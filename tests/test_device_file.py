@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from packager.cli import main
 from packager.device import Target
 from packager.errors import ExitCode, PackError
 from packager.workload import workload_for
@@ -273,3 +276,35 @@ def test_an_existing_file_is_never_replaced(tmp_path: Path) -> None:
 def test_lines_are_found_below_tables_in_quotes_and_behind_long_texts() -> None:
     text = 'a = 1\n"b c" = 2\n[t]\nx = """\ny = 3\n"""\nz = 4\nu.v = 5\n# w = 6\n[[list]]\nk = 7\n'
     assert lines_of_keys(text) == {"a": 1, "b c": 2, "t": 3, "t.x": 4, "t.z": 7, "t.u.v": 8, "list": 10, "list.k": 11}
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ('min_scores = {"IFEval" = nan}', "asks for nan in IFEval"),
+        ('min_scores = {"IFEval" = 5000}', "from 0 to 100"),
+        ('min_scores = {"Foo" = 50}', "no benchmark 'Foo'"),
+        ('modality = ["smell"]', "'smell'"),
+        ("modality = []", "must be of text"),
+        ('licenses = ["Apache"]', "'Apache', which no variant has"),
+    ],
+)
+def test_a_wish_that_means_nothing_is_refused_at_its_line(line: str, says: str) -> None:
+    text = GOOD.rstrip() + f"\n{line}\n"
+    ((place, problem),) = problems(text)
+    assert place == len(text.splitlines()) and says in problem
+
+
+def test_a_check_for_scripts_is_json_whatever_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "binary.toml").write_bytes(bytes(range(256)))
+    for name in ("binary.toml", "absent.toml"):
+        assert main(["targets", "check", str(tmp_path / name), "--json"]) == ExitCode.USAGE
+        assert json.loads(capsys.readouterr().out)["problems"][0]["line"] == 1
+
+
+def test_a_pipe_is_not_waited_for_and_a_mark_of_the_encoding_is_no_mistake(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.toml")
+    with pytest.raises(PackError, match="is a pipe"):
+        read_target(tmp_path / "pipe.toml", RUNTIMES)
+    (tmp_path / "mine.toml").write_bytes(b"\xef\xbb\xbf" + GOOD.encode())
+    assert read_target(tmp_path / "mine.toml", RUNTIMES).name

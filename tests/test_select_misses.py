@@ -41,8 +41,24 @@ def test_a_rate_that_is_missed_is_proposed_as_it_is() -> None:
 def test_a_larger_device_is_proposed_where_nothing_else_helps() -> None:
     small, large, huge = target(0.1 * GB, name="small"), target(2 * GB, name="large"), target(99 * GB, name="huge")
     found = fit(small, chat(), "Qwen3-0.6B")
-    (miss,) = nearest_misses(small, chat(), found, (PLAIN,), larger=(huge, large))
+    (miss,) = nearest_misses(small, chat(), found, (PLAIN,), larger=((huge, chat()), (large, chat())))
     assert (miss.flag, miss.then.passes) == ("--target large", True)
+
+
+def test_a_larger_device_is_proposed_for_what_would_be_asked_of_it() -> None:
+    small, large, huge = target(0.1 * GB, name="small"), target(0.6 * GB, name="large"), target(99 * GB, name="huge")
+    found = fit(small, chat(), "Qwen3-0.6B", recipe="plain:b4")
+    # At 4096 tokens the large one would do; it is asked for 8192, as its own file has it.
+    larger = ((large, chat(context=8192)), (huge, chat(context=8192)))
+    (miss,) = nearest_misses(small, chat(context=512), found, (PLAIN,), larger=larger)
+    assert (miss.flag, miss.then.context) == ("--target huge", 8192)
+
+
+def test_a_licence_that_nobody_states_is_accepted_with_any() -> None:
+    wish = replace(chat(), licenses=("apache-2.0",))
+    found = fit(target(), wish, "Qwen1.5-1.8B-Chat", named=True)
+    (miss,) = nearest_misses(target(), wish, found, (PLAIN,), named=True)
+    assert (miss.flag, miss.then.passes) == ("--license any", True)
 
 
 def test_each_proposed_change_is_one_after_which_everything_passes() -> None:

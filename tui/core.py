@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +13,14 @@ from packager.errors import PackError, usage
 from tui.ask import Ask, named
 
 if TYPE_CHECKING:
+    from packager.device import Target
     from packager.events import Event
     from packager.package import Package
     from packager.plan import Plan
     from packager.runtime import Runtime
     from packager.select import Candidate, Miss
     from packager.shipping.export import Exported
+    from packager.workload import Workload
     from tui.leaving import Order
     from tui.services import Services
 
@@ -52,9 +55,17 @@ def find(services: Services, ask: Ask) -> Found:
     found = candidates(ask.target, workload, own or catalog.load(), runtimes, named=bool(own), every=True)
     if choose(found):
         return Found(ask, found, (), time.perf_counter() - started)
-    larger = [other for other in services.targets() if other.device.available_bytes > ask.target.device.available_bytes]
+    larger = tuple(_larger(services, ask))
     misses = nearest_misses(ask.target, workload, found, runtimes, larger=larger, named=bool(own))
     return Found(ask, found, misses, time.perf_counter() - started)
+
+
+def _larger(services: Services, ask: Ask) -> Iterator[tuple[Target, Workload]]:
+    """The targets with more memory, each with what the same wishes ask of it; those that they contradict are left out."""
+    for other in services.targets():
+        if other.device.available_bytes > ask.target.device.available_bytes:
+            with suppress(PackError):
+                yield other, replace(ask, target=other).workload()
 
 
 def served(services: Services, ask: Ask) -> tuple[Runtime, ...]:

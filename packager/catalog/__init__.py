@@ -14,7 +14,7 @@ from packager.catalog.variant import Variant
 from packager.errors import usage
 from packager.names import did_you_mean
 
-__all__ = ["Score", "Variant", "families", "find", "load", "score_of", "scores", "select"]
+__all__ = ["Score", "Variant", "families", "find", "licence_ids", "load", "score_of", "scores", "select"]
 
 UNSTATED = "unstated"
 
@@ -30,6 +30,11 @@ def load() -> tuple[Variant, ...]:
 def families() -> tuple[str, ...]:
     """The names of the families, in the catalogue's order."""
     return tuple(dict.fromkeys(variant.family for variant in load()))
+
+
+def licence_ids() -> tuple[str, ...]:
+    """The licences of all variants, as far as anybody states them."""
+    return tuple(sorted({variant.license for variant in load() if variant.license}))
 
 
 def find(name: str) -> Variant:

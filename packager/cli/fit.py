@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from packager.device import Target
     from packager.runtime import Runtime
     from packager.select import Miss
+    from packager.workload import Workload
 
 
 @click.command("fit")
@@ -69,7 +72,7 @@ def command(
         emit_json("fit", _payload(answers[0]) if single else {"results": [_payload(answer) for answer in answers]})
     elif single:
         chosen = {"--model": model, "--recipe": recipe}
-        words = [targets[0], *(word for flag, value in chosen.items() if value for word in (flag, value)), *words_of(flags)]
+        words = [targets[0], *(word for flag, value in chosen.items() if value is not None for word in (flag, value)), *words_of(flags)]
         fit_tables.show_one(answers[0], show_all, words)
     else:
         fit_tables.show_matrix(answers, model)
@@ -92,18 +95,27 @@ def _answer(target: Target, wish: _Wish, with_misses: bool = True) -> Answer:
     from packager import catalog
     from packager.cli.fit_tables import Answer
     from packager.select import candidates, choose, nearest_misses, steps
-    from targets import registry
 
     workload, runtimes, named = workload_from(wish.flags, target), wish.runtimes, wish.model is not None
-    variants = (catalog.find(wish.model),) if wish.model else catalog.load()
+    variants = (catalog.find(wish.model),) if wish.model is not None else catalog.load()
     found = candidates(target, workload, variants, runtimes, recipe=wish.recipe, named=named, every=wish.show_all or named)
     chosen = choose(found)
     misses: tuple[Miss, ...] = ()
     if chosen is None and with_misses:
-        room = target.device.available_bytes
-        larger = [other for other in registry.targets() if other.device.available_bytes > room]
+        larger = tuple(_larger(target, wish))
         misses = nearest_misses(target, workload, found, runtimes, larger=larger, named=named)
     return Answer(target, workload, found, chosen, misses, steps(found) if wish.show_steps else None)
+
+
+def _larger(target: Target, wish: _Wish) -> Iterator[tuple[Target, Workload]]:
+    """The targets with more memory, each with what the same flags ask of it; those that they contradict are left out."""
+    from packager.errors import PackError
+    from targets import registry
+
+    for other in registry.targets():
+        if other.device.available_bytes > target.device.available_bytes:
+            with suppress(PackError):
+                yield other, workload_from(wish.flags, other)
 
 
 def _answer_or_problem(target: Target, wish: _Wish) -> Answer:

@@ -13,6 +13,7 @@ import click
 from packager.cli.output import emit_table
 from packager.device import Target
 from packager.languages import in_words
+from packager.recipe import marks_of
 from packager.select import Candidate, Miss, Step
 from packager.select.preference import undercut
 from packager.units import human_bytes
@@ -90,7 +91,7 @@ def _sentence(answer: Answer) -> str:
         return f"{what} {answer.target.name} for {case}."
     passing = {candidate.variant.repo_id for candidate in answer.found if candidate.passes}
     speed = best.forecast
-    within = undercut(best, answer.found) if workload.prefer == "smallest" else ""
+    within = undercut(best, answer.found, workload.prefer)
     why = f"of {len(passing)} variants that pass every rule it {_WHY[workload.prefer]}{within.rstrip(',')}"
     if len(passing) == 1:
         forgiven = any(note.startswith("Accepted because") for note in best.notes)
@@ -176,16 +177,26 @@ def _misses(answer: Answer) -> None:
             click.echo(f"  {miss.candidate.label}: {_lacks(miss.candidate)}.")
             click.echo(f"      With {miss.change} it fits: {miss.flag}")
         return
-    unbuilt = {one.variant.repo_id: one for one in reversed(answer.found) if {reason.rule for reason in one.reasons} == {"runtime"}}
+    unbuilt = _unbuilt(answer.found)
     if unbuilt:
+        meet = "1 variant meets" if unbuilt == 1 else f"{unbuilt} variants meet"
+        them = "it" if unbuilt == 1 else "them"
         case = answer.workload.use_case
-        click.echo(f"{len(unbuilt)} variants meet every other rule for {case}, but no runtime of {answer.target.name} builds them yet.")
+        click.echo(f"{meet} every other rule for {case}, but no runtime of {answer.target.name} builds {them} yet.")
     click.echo("No single change makes a variant fit. The nearest:")
     # A variant that does not take the input at all is near to nothing.
     serving = [one for one in answer.found if "modality" not in {reason.rule for reason in one.reasons}] or answer.found
     nearest = {candidate.variant.repo_id: candidate for candidate in reversed(serving)}
     for candidate in list(reversed(nearest.values()))[:_FEW]:
         click.echo(f"  {candidate.label}: {_lacks(candidate)}")
+
+
+def _unbuilt(found: Sequence[Candidate]) -> int:
+    """Variants that only wait for a runtime; none where the recipe was named, as it may be what cannot be built."""
+    if len({one.recipe.id for one in found}) == 1 or any(marks_of(one.recipe.id) for one in found):
+        return 0
+    built = {one.variant.repo_id for one in found if one.sized}
+    return len({one.variant.repo_id for one in found if {reason.rule for reason in one.reasons} == {"runtime"}} - built)
 
 
 def _lacks(candidate: Candidate) -> str:
@@ -207,7 +218,8 @@ def _hint(answer: Answer, whole: bool, words: Sequence[str]) -> str:
         count = len(answer.found)
         return f"{count} candidate{' was' if count == 1 else 's were'} rejected{'' if whole else '; --all lists them with their reasons'}."
     rejected = sum(not candidate.passes for candidate in answer.found)
-    more = "" if whole else "; --all lists them"
+    lazy = answer.workload.prefer == "smallest" and len({one.variant.repo_id for one in answer.found}) > 1
+    more = "" if whole else "; --all lists them, and the recipes that were not looked at" if lazy else "; --all lists them"
     fitting = len(answer.found) - rejected
     fits = f"{fitting} candidate{' fits' if fitting == 1 else 's fit'}, {rejected} {'was' if rejected == 1 else 'were'} rejected{more}."
     return f"{fits} Build it: {shlex.join(('qwen-pack', 'build', '--target', *words))}"

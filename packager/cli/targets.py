@@ -57,16 +57,18 @@ def check(file: str, as_json: bool) -> int:
     """Check a device file: unknown keys, wrong units, missing sources, each with its line."""
     from pathlib import Path
 
-    from packager.errors import ExitCode
+    from packager.errors import ExitCode, PackError
     from targets.device_file import BadDeviceFile, read_target
     from targets.registry import nameable_runtimes
 
     try:
         read_target(Path(file), nameable_runtimes())
-    except BadDeviceFile as error:
+    except PackError as error:
         if not as_json:
             raise
-        emit_json("targets-check", {"file": file, "problems": [{"line": line, "text": text} for line, text in error.problems]})
+        # What is no text at all is wrong from its first line.
+        found = error.problems if isinstance(error, BadDeviceFile) else [(1, error.message)]
+        emit_json("targets-check", {"file": file, "problems": [{"line": line, "text": text} for line, text in found]})
         return ExitCode.USAGE
     if as_json:
         emit_json("targets-check", {"file": file, "problems": []})
@@ -126,7 +128,7 @@ def _in_full(one: Target) -> None:
     click.echo(f"{one.name}: {one.summary}\n")
     device = one.as_dict()["device"]
     for key, value in device.items():
-        if value in (None, "", 0):
+        if value in (None, "", 0, ()):
             continue
         if key.endswith("_bytes"):
             value = human_bytes(value)
@@ -134,6 +136,8 @@ def _in_full(one: Target) -> None:
             value = f"{human_bytes(value)}/s"
         elif key in ("compute", "host_compute", "npu_ops"):
             value = _flops(value)
+        elif isinstance(value, tuple):
+            value = ", ".join(value)
         click.echo(f"  {key:18} {value}")
         if key in one.device.sources:
             click.echo(f"  {'':18}   {one.device.sources[key]}")

@@ -96,8 +96,9 @@ def choose(found: Sequence[Candidate]) -> Candidate | None:
 
 
 def _nearness(candidate: Candidate) -> tuple[object, ...]:
-    """Rejected ones: those with the fewest failed rules first, then the smaller variant."""
+    """Rejected ones: those that can be built first, of them those with the fewest failed rules, then the smaller variant."""
     return (
+        not candidate.sized,
         len(candidate.reasons),
         candidate.variant.params_total or 0,
         candidate.rank[0],

@@ -75,7 +75,7 @@ def nearest_misses(
     found: Sequence[Candidate],
     runtimes: Sequence[Runtime],
     *,
-    larger: Sequence[Target] = (),
+    larger: Sequence[tuple[Target, Workload]] = (),
     available_bytes: int | None = None,
     named: bool = False,
     limit: int = 5,
@@ -83,7 +83,7 @@ def nearest_misses(
     """For the nearest rejected variants the single change that gives up least and after which every rule is met, least first.
 
     Tried are a shorter context or prompt, a quantized cache, a smaller recipe, the limit that fails set to what there is
-    (scores and licences last), and the devices in `larger`.
+    (scores and licences last), and the devices in `larger`, each with what would be asked of it.
     """
     rejected = [one for one in found if one.reasons and not _HARD & {reason.rule for reason in one.reasons}]
     by_variant: dict[str, list[Candidate]] = {}
@@ -125,7 +125,7 @@ def _again(variant: Variant, change: _Change, runtimes: Sequence[Runtime], avail
 
 
 def _changes(
-    candidate: Candidate, target: Target, workload: Workload, runtimes: Sequence[Runtime], larger: Sequence[Target]
+    candidate: Candidate, target: Target, workload: Workload, runtimes: Sequence[Runtime], larger: Sequence[tuple[Target, Workload]]
 ) -> Iterator[_Change]:
     rules = {reason.rule for reason in candidate.reasons}
     same = _Change("", "", workload, candidate.recipe.id, target)
@@ -141,9 +141,10 @@ def _changes(
         yield from _other_limit(candidate, same)
     if rules <= {"memory", "storage", "decode", "ttft"}:
         room = max(1, target.device.available_bytes)
-        for device in larger:
+        for device, asked in larger:
             cost = 1 + log2(max(1.0, device.device.available_bytes / room))
-            yield replace(same, text=f"the device {device.name}", flag=f"--target {device.name}", target=device, cost=cost)
+            flag = f"--target {device.name}"
+            yield replace(same, text=f"the device {device.name}", flag=flag, target=device, workload=asked, cost=cost)
 
 
 def _shorter(same: _Change, what: Literal["context", "prompt"], least: int) -> Iterator[_Change]:
@@ -208,9 +209,10 @@ def _other_limit(candidate: Candidate, same: _Change) -> Iterator[_Change]:
             size = ceil(candidate.footprint.peak / _MB)
             limit = replace(wish, max_memory_bytes=size * _MB)
             yield replace(same, text=f"a memory limit of {size} MB", flag=f"--max-memory-mb {size}", workload=limit)
-        case "licence" if (licence := candidate.variant.license) is not None:
+        case "licence":
+            licence = candidate.variant.license or "any"
             allowed = replace(wish, licenses=(licence,))
-            text = f"accepting the licence {licence}"
+            text = "accepting a licence that nobody states" if candidate.variant.license is None else f"accepting the licence {licence}"
             yield replace(same, text=text, flag=f"--license {licence}", workload=allowed, cost=_WISH_PENALTY)
         case "score" if reason.has_value is not None:
             name, has = reason.needs.partition(" of ")[0], reason.has_value

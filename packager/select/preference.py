@@ -51,15 +51,28 @@ def _by_quality(candidate: Candidate) -> tuple[Any, ...]:
 
 
 def _by_speed(candidate: Candidate) -> tuple[Any, ...]:
-    return (candidate.coarse, -round(candidate.forecast.decode_tps, 1), tie(candidate))
+    return (candidate.coarse, -_rate(candidate), tie(candidate))
 
 
-def undercut(best: Candidate, found: Sequence[Candidate]) -> str:
-    """What the least memory is the least of, where another variant passes with less: " with openvino, which ..."; else an empty text."""
-    less = [one for one in found if one.passes and one.variant != best.variant and one.footprint.peak < best.footprint.peak]
-    if any(one.rank[0] > best.rank[0] for one in less):
-        return f" with {best.runtime}, which the target prefers,"
-    return " with 4 bits per weight or more" if less else ""
+def _rate(candidate: Candidate) -> float:
+    """Tokens per second as far as they tell two candidates apart."""
+    return round(candidate.forecast.decode_tps, 1)
+
+
+def undercut(best: Candidate, found: Sequence[Candidate], prefer: Preference) -> str:
+    """What the chosen one is the best of, where another that passes goes further: ", coarse recipes aside,"; else an empty text."""
+    others = [one for one in found if one.passes and one is not best]
+    if prefer == "smallest":
+        less = [one for one in others if one.variant != best.variant and one.footprint.peak < best.footprint.peak]
+        if any(one.rank[0] > best.rank[0] for one in less):
+            return f" with {best.runtime}, which the target prefers,"
+        return ", each in the first of its recipes that passes," if less else ""
+    coarse = [one for one in others if one.coarse and not best.coarse]
+    if prefer == "quality":
+        beaten = any((one.quality or 0) > (best.quality or 0) for one in coarse)
+    else:
+        beaten = prefer == "speed" and any(_rate(one) > _rate(best) for one in coarse)
+    return ", coarse recipes aside," if beaten else ""
 
 
 def recipe_order(candidate: Candidate) -> tuple[Any, ...]:
