@@ -197,7 +197,7 @@ def _check_sense(device: dict[str, Any], workload: dict[str, Any], problems: _Pr
             problems.add("workload.min_scores", f"has an unknown one: {error.message}")
         if not 0 <= least <= 100:
             problems.add("workload.min_scores", f"asks for {least:g} in {name}, but scores go from 0 to 100.")
-    for word in [] if "modality" not in workload else workload["modality"] or [""]:
+    for word in workload.get("modality", MODALITIES) or [""]:
         if word not in MODALITIES:
             problems.add("workload.modality", f"has {word!r}, but must be of {', '.join(MODALITIES)}.{did_you_mean(word, MODALITIES)}")
     if workload.get("licenses"):

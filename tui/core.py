@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator
-from contextlib import suppress
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,14 +12,12 @@ from packager.errors import PackError, usage
 from tui.ask import Ask, named
 
 if TYPE_CHECKING:
-    from packager.device import Target
     from packager.events import Event
     from packager.package import Package
     from packager.plan import Plan
     from packager.runtime import Runtime
     from packager.select import Candidate, Miss
     from packager.shipping.export import Exported
-    from packager.workload import Workload
     from tui.leaving import Order
     from tui.services import Services
 
@@ -44,7 +41,7 @@ def find(services: Services, ask: Ask) -> Found:
     """Measure the catalogue, or the checkpoint in the folder that was named, against the ask."""
     from packager import catalog
     from packager.planner import named_variants
-    from packager.select import candidates, choose, nearest_misses
+    from packager.select import candidates, choose, larger_than, nearest_misses
     from packager.select.cache_type import with_cache_type
 
     started = time.perf_counter()
@@ -55,17 +52,9 @@ def find(services: Services, ask: Ask) -> Found:
     found = candidates(ask.target, workload, own or catalog.load(), runtimes, named=bool(own), every=True)
     if choose(found):
         return Found(ask, found, (), time.perf_counter() - started)
-    larger = tuple(_larger(services, ask))
+    larger = tuple(larger_than(ask.target, services.targets(), lambda other: replace(ask, target=other).workload()))
     misses = nearest_misses(ask.target, workload, found, runtimes, larger=larger, named=bool(own))
     return Found(ask, found, misses, time.perf_counter() - started)
-
-
-def _larger(services: Services, ask: Ask) -> Iterator[tuple[Target, Workload]]:
-    """The targets with more memory, each with what the same wishes ask of it; those that they contradict are left out."""
-    for other in services.targets():
-        if other.device.available_bytes > ask.target.device.available_bytes:
-            with suppress(PackError):
-                yield other, replace(ask, target=other).workload()
 
 
 def served(services: Services, ask: Ask) -> tuple[Runtime, ...]:

@@ -100,8 +100,10 @@ def _ordered(package: Path, others: dict[str, Path | None]) -> None:
         if path is None:
             continue
         its_variant, its_recipe, size = what(manifest.read(path).data)
-        # The same weights in more or fewer files differ by their headers; that is no other size.
-        if (its_variant, its_recipe) == (variant, recipe) or (size >= own if place == "smaller" else size <= own):
+        if (its_variant, its_recipe) == (variant, recipe):
+            # In more or fewer files they differ by the headers; that is no other size.
+            raise usage(f"{path} holds the same weights as {package}.", f"--{place} takes a package of another variant or recipe.")
+        if size >= own if place == "smaller" else size <= own:
             raise usage(f"{path} is not {place} than {package}.", f"--{place} takes a package of another size, by the bytes of its model.")
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from packager.device import Target
     from packager.runtime import Runtime
     from packager.select import Miss
-    from packager.workload import Workload
 
 
 @click.command("fit")
@@ -94,7 +92,8 @@ def _answer(target: Target, wish: _Wish, with_misses: bool = True) -> Answer:
     """What one target says. Raises PackError (usage) where it is not served at all."""
     from packager import catalog
     from packager.cli.fit_tables import Answer
-    from packager.select import candidates, choose, nearest_misses, steps
+    from packager.select import candidates, choose, larger_than, nearest_misses, steps
+    from targets import registry
 
     workload, runtimes, named = workload_from(wish.flags, target), wish.runtimes, wish.model is not None
     variants = (catalog.find(wish.model),) if wish.model is not None else catalog.load()
@@ -102,20 +101,9 @@ def _answer(target: Target, wish: _Wish, with_misses: bool = True) -> Answer:
     chosen = choose(found)
     misses: tuple[Miss, ...] = ()
     if chosen is None and with_misses:
-        larger = tuple(_larger(target, wish))
+        larger = tuple(larger_than(target, registry.targets(), partial(workload_from, wish.flags)))
         misses = nearest_misses(target, workload, found, runtimes, larger=larger, named=named)
     return Answer(target, workload, found, chosen, misses, steps(found) if wish.show_steps else None)
-
-
-def _larger(target: Target, wish: _Wish) -> Iterator[tuple[Target, Workload]]:
-    """The targets with more memory, each with what the same flags ask of it; those that they contradict are left out."""
-    from packager.errors import PackError
-    from targets import registry
-
-    for other in registry.targets():
-        if other.device.available_bytes > target.device.available_bytes:
-            with suppress(PackError):
-                yield other, workload_from(wish.flags, other)
 
 
 def _answer_or_problem(target: Target, wish: _Wish) -> Answer:

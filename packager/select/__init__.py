@@ -8,7 +8,7 @@ steps(found)             the next variant down and up, what each costs and gains
 
 from packager.select.candidate import Candidate, Reason
 from packager.select.engine import candidates, choose
-from packager.select.misses import Miss, nearest_misses
+from packager.select.misses import Miss, larger_than, nearest_misses
 from packager.select.steps import Step, steps
 
-__all__ = ["Candidate", "Miss", "Reason", "Step", "candidates", "choose", "nearest_misses", "steps"]
+__all__ = ["Candidate", "Miss", "Reason", "Step", "candidates", "choose", "larger_than", "nearest_misses", "steps"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import ceil, floor, isfinite, log2
 from typing import TYPE_CHECKING, Any, Literal
@@ -105,6 +106,14 @@ def nearest_misses(
         best += sorted(ways, key=lambda pair: pair[0])[:1]
     best.sort(key=lambda pair: pair[0])
     return tuple(miss for (cost, *_), miss in best[:limit] if cost <= best[0][0][0] + _FAR)
+
+
+def larger_than(target: Target, known: Iterable[Target], asked: Callable[[Target], Workload]) -> Iterator[tuple[Target, Workload]]:
+    """Those of the known targets with more memory, each with what would be asked of it; where that contradicts itself it is left out."""
+    for other in known:
+        if other.device.available_bytes > target.device.available_bytes:
+            with suppress(PackError):
+                yield other, asked(other)
 
 
 def _distance(candidate: Candidate) -> tuple[Any, ...]:

@@ -37,8 +37,8 @@ def push(
     done = 0
     for blob in blobs.values():
         # What the registry has is not sent again, but read all the same: a package that is not what it claims gets no tag.
-        here = place.has(blob)
-        for size in map(len, _chunks(shipment, blob)) if here else place.upload(blob, _chunks(shipment, blob)):
+        chunks = _chunks(shipment, blob)
+        for size in map(len, chunks) if place.has(blob) else place.upload(blob, chunks):
             done += size
             yield done, total
     tags: dict[str, str] = {}
