@@ -1,4 +1,5 @@
-"""Artifacts in the true shape of a variant with random weights, built once for a benchmark; jobs run to their end."""
+"""Artifacts in the true shape of a variant with random weights, built once for a benchmark; jobs
+run to their end."""
 
 from __future__ import annotations
 
@@ -13,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from packager import catalog
+from packager.engines import installed
 from packager.errors import PackError
-from packager.plan import installed
 from packager.process import JobResult, run_job
 from packager.recipe import Recipe, split_id
 from packager.runtime import Runtime
@@ -25,14 +26,17 @@ from targets import registry
 ROOT = Path(__file__).resolve().parent.parent
 
 LONGEST = 16384
-"""Context that is written into artifacts which hold one; the session's own setting is what a run allocates."""
+"""Context that is written into artifacts which hold one; the session's own setting is what a run
+allocates."""
 
 PATIENT = {"OMP_WAIT_POLICY": "passive"}
-"""Threads give way to other programs instead of spinning against them. Not where speed is measured: a package runs without it."""
+"""Threads give way to other programs instead of spinning against them. Not where speed is measured:
+a package runs without it."""
 
 
 def finish(job: str, log: Path, env: dict[str, str] | None = None, **arguments: Any) -> JobResult:
-    """Run a job in a child process to its end. Raises the PackError of the job, or one that says how the child died."""
+    """Run a job in a child process to its end. Raises the PackError of the job, or one that says
+    how the child died."""
     # A child never looks into the current folder; the jobs of the benchmarks are found by this.
     work = run_job(job, arguments, log, {"PYTHONPATH": str(ROOT), **(env or {})})
     while True:
@@ -44,7 +48,8 @@ def finish(job: str, log: Path, env: dict[str, str] | None = None, **arguments: 
 
 
 def found(recipe_id: str) -> tuple[Runtime, Recipe]:
-    """The adapter and the recipe of an id like `gguf:Q4_K_M/kv_q8_0`. Raises PackError (usage) for an unknown one."""
+    """The adapter and the recipe of an id like `gguf:Q4_K_M/kv_q8_0`. Raises PackError (usage) for
+    an unknown one."""
     prefix, weights, kv = split_id(recipe_id)
     runtime = next(runtime for runtime in registry.runtimes() if runtime.prefix == prefix)
     return runtime, runtime.recipe(weights, kv)
@@ -59,12 +64,16 @@ def shape_of(name: str) -> Shape:
 
 def versions(recipes: Iterable[str]) -> dict[str, str | None]:
     """Versions of what builds and runs these recipes."""
-    return {name: installed(name) for name in sorted({name for recipe in recipes for name in found(recipe)[0].distributions})}
+    return {
+        name: installed(name)
+        for name in sorted({name for recipe in recipes for name in found(recipe)[0].distributions})
+    }
 
 
 @contextmanager
 def scratch_folder(kept: Path | None) -> Iterator[Path]:
-    """The folder that was named, which stays; or one of our own that goes with whatever ends this program."""
+    """The folder that was named, which stays; or one of our own that goes with whatever ends this
+    program."""
     if kept is not None:
         kept.mkdir(parents=True, exist_ok=True)
         yield kept
@@ -76,12 +85,18 @@ def scratch_folder(kept: Path | None) -> Iterator[Path]:
 
 
 def built(
-    name: str, recipes: Iterable[str], scratch: Path, checkpoint: Path | None = None, context: int = LONGEST
+    name: str,
+    recipes: Iterable[str],
+    scratch: Path,
+    checkpoint: Path | None = None,
+    context: int = LONGEST,
 ) -> tuple[dict[str, Path], dict[str, str]]:
-    """The artifacts of one variant by recipe id, and why others could not be built; those in `scratch` are taken as they are.
+    """The artifacts of one variant by recipe id, and why others could not be built; those in
+    `scratch` are taken as they are.
 
-    Recipes that differ in the cache type share an artifact. The checkpoint is written only where something is to be
-    built from it, and removed afterwards; one that is given is built from as it is, and `name` only names the folder.
+    Recipes that differ in the cache type share an artifact. The checkpoint is written only where
+    something is to be built from it, and removed afterwards; one that is given is built from as it
+    is, and `name` only names the folder.
     """
     folder = scratch / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -91,10 +106,17 @@ def built(
     own, log = folder / "checkpoint", folder / "build.log"
     if missing and checkpoint is None:
         shutil.rmtree(own, ignore_errors=True)
-        finish("packager.sources.dummy:fetch", log, repo_id=catalog.find(name).repo_id, shape=asdict(shape_of(name)), out=str(own))
+        finish(
+            "packager.sources.dummy:fetch",
+            log,
+            repo_id=catalog.find(name).repo_id,
+            shape=asdict(shape_of(name)),
+            out=str(own),
+        )
     for place, recipe_id in missing.items():
         runtime, recipe = found(recipe_id)
-        # Only whole artifacts bear the final name: an interrupted build is not taken for one the next time.
+        # Only whole artifacts bear the final name: an interrupted build is not taken for one the
+        # next time.
         half = folder / f".{place.name}"
         shutil.rmtree(half, ignore_errors=True)
         order: dict[str, Any] = {
@@ -107,12 +129,20 @@ def built(
             result = finish(runtime.build_job, log, **order)
         except PackError as error:
             # Too little memory for one of them says nothing about the others.
-            print(f"{folder.name} {place.name} cannot be built: {error.message}", file=sys.stderr, flush=True)
+            print(
+                f"{folder.name} {place.name} cannot be built: {error.message}",
+                file=sys.stderr,
+                flush=True,
+            )
             shutil.rmtree(half, ignore_errors=True)
             failed[place] = error.message
             continue
         half.replace(place)
-        print(f"{folder.name} {place.name}: built in {result.seconds:.0f} s with {human_bytes(result.peak_bytes)}", flush=True)
+        print(
+            f"{folder.name} {place.name}: built in {result.seconds:.0f} s with "
+            f"{human_bytes(result.peak_bytes)}",
+            flush=True,
+        )
     shutil.rmtree(own, ignore_errors=True)
     whole = {recipe: place for recipe, place in places.items() if place not in failed}
     return whole, {recipe: failed[place] for recipe, place in places.items() if place in failed}

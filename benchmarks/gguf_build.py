@@ -1,11 +1,14 @@
-"""Building a GGUF: our one pass beside llama.cpp's own converter and quantizer, on the same checkpoints, in alternating runs.
+"""Building a GGUF: our one pass beside llama.cpp's own converter and quantizer, on the same
+checkpoints, in alternating runs.
 
     python benchmarks/gguf_build.py --scratch FOLDER [--variants NAME ...] [--presets NAME ...] [--repeats N]
 
-The peer is convert_hf_to_gguf.py with bfloat16 between, then llama_model_quantize; for Q8_0 the converter alone, which writes it
-in one step. It is taken from the source archive of llama-cpp-python, which pip downloads into the scratch folder. Checkpoints have
-the true shape and random weights. Every tensor of both results is compared. Beside the times stand those of the floor: the
-bare kernels on all cores, and reading the checkpoint plus writing the result to the disk. The last line is one JSON object.
+The peer is convert_hf_to_gguf.py with bfloat16 between, then llama_model_quantize; for Q8_0 the
+converter alone, which writes it in one step. It is taken from the source archive of
+llama-cpp-python, which pip downloads into the scratch folder. Checkpoints have the true shape and
+random weights. Every tensor of both results is compared. Beside the times stand those of the floor:
+the bare kernels on all cores, and reading the checkpoint plus writing the result to the disk. The
+last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -66,8 +69,8 @@ import sys, threading, time
 from pathlib import Path
 import gguf
 import numpy as np
-from targets.llama_cpp.kernels import GgmlKernels
-from targets.llama_cpp.writer import BLOCK_ELEMENTS
+from targets.gguf.kernels import GgmlKernels
+from targets.gguf.writer import BLOCK_ELEMENTS
 work = []
 for tensor in gguf.GGUFReader(sys.argv[1]).tensors:
     columns = int(tensor.shape[0])
@@ -111,10 +114,22 @@ def main() -> int:
         for preset in options.presets:
             results.append(compare(peer, folder, preset, options.scratch / "out", options.repeats))
             print(row(results[-1]), file=sys.stderr)
-    from packager.machine import describe_machine
+    from packager.device.this_machine import describe_machine
 
-    versions = {package: version(package) for package in ("llama-cpp-python", "gguf", "numpy", "torch", "transformers")}
-    print(json.dumps({"benchmark": "gguf_build", "machine": describe_machine(), "versions": versions, "results": results}))
+    versions = {
+        package: version(package)
+        for package in ("llama-cpp-python", "gguf", "numpy", "torch", "transformers")
+    }
+    print(
+        json.dumps(
+            {
+                "benchmark": "gguf_build",
+                "machine": describe_machine(),
+                "versions": versions,
+                "results": results,
+            }
+        )
+    )
     return 0
 
 
@@ -122,7 +137,17 @@ def peer_source(scratch: Path) -> Path:
     """llama.cpp's own sources; what its converter imports lies beside."""
     folder = source(scratch)
     if not (scratch / "site" / "sentencepiece").is_dir():
-        command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(scratch / "site"), "sentencepiece"]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "-q",
+            "--no-deps",
+            "--target",
+            str(scratch / "site"),
+            "sentencepiece",
+        ]
         subprocess.run(command, check=True)
     return folder
 
@@ -149,15 +174,29 @@ def compare(peer: Path, folder: Path, preset: str, out: Path, repeats: int) -> d
     threads = len(os.sched_getaffinity(0))
     digests = {}
     for _ in range(repeats):
-        for who, commands in (("peer", peer_commands(peer, folder, preset, out)), ("ours", our_commands(folder, preset, out))):
+        for who, commands in (
+            ("peer", peer_commands(peer, folder, preset, out)),
+            ("ours", our_commands(folder, preset, out)),
+        ):
             shutil.rmtree(out, ignore_errors=True)
             out.mkdir(parents=True)
             runs[who].append(measured(commands, out, peer))
             digests[who] = tensor_digests(out / "model.gguf")
     assert digests["peer"] == digests["ours"], f"{folder.name} {preset}: tensors differ"
-    bare = subprocess.run([sys.executable, "-c", KERNELS, str(out / "model.gguf"), str(threads)], check=True, capture_output=True, cwd=ROOT)
-    floor = {"kernels_s": float(bare.stdout), "read_write_s": read_and_write(folder, out / "model.gguf", out / "floor.bin")}
-    middle = {who: {key: statistics.median(run[key] for run in found) for key in found[0]} for who, found in runs.items()}
+    bare = subprocess.run(
+        [sys.executable, "-c", KERNELS, str(out / "model.gguf"), str(threads)],
+        check=True,
+        capture_output=True,
+        cwd=ROOT,
+    )
+    floor = {
+        "kernels_s": float(bare.stdout),
+        "read_write_s": read_and_write(folder, out / "model.gguf", out / "floor.bin"),
+    }
+    middle = {
+        who: {key: statistics.median(run[key] for run in found) for key in found[0]}
+        for who, found in runs.items()
+    }
     return {
         "checkpoint": folder.name,
         "preset": preset,
@@ -168,7 +207,10 @@ def compare(peer: Path, folder: Path, preset: str, out: Path, repeats: int) -> d
         "median": middle,
         "runs": runs,
         "floor": floor,
-        "ratio": {key: middle["ours"][key] / middle["peer"][key] for key in ("seconds", "cpu_seconds", "peak_memory_bytes")},
+        "ratio": {
+            key: middle["ours"][key] / middle["peer"][key]
+            for key in ("seconds", "cpu_seconds", "peak_memory_bytes")
+        },
         "over_floor": middle["ours"]["seconds"] / max(floor.values()),
     }
 
@@ -190,13 +232,18 @@ def our_commands(folder: Path, preset: str, out: Path) -> list[list[str]]:
 
 
 def measured(commands: list[list[str]], out: Path, peer: Path) -> dict[str, float]:
-    """Wall and processor seconds, peak resident memory of the largest step, and peak disk beyond the result."""
+    """Wall and processor seconds, peak resident memory of the largest step, and peak disk beyond
+    the result."""
     environment = {**os.environ, "OMP_WAIT_POLICY": "passive"}
     started = time.perf_counter()
     cpu, memory, disk = 0.0, 0, 0
     for command in commands:
         # The converter imports the gguf package of its own archive, the rest the installed one.
-        path = [str(peer / "gguf-py"), str(peer.parents[2] / "site")] if command[2] is CONVERT else [str(ROOT)]
+        path = (
+            [str(peer / "gguf-py"), str(peer.parents[2] / "site")]
+            if command[2] is CONVERT
+            else [str(ROOT)]
+        )
         child = subprocess.Popen(
             command,
             env={**environment, "PYTHONPATH": os.pathsep.join(path)},
@@ -215,11 +262,17 @@ def measured(commands: list[list[str]], out: Path, peer: Path) -> dict[str, floa
         memory, disk = max(memory, watch.memory), max(disk, watch.disk)
     seconds = time.perf_counter() - started
     extra = max(0, disk - (out / "model.gguf").stat().st_size)
-    return {"seconds": seconds, "cpu_seconds": cpu, "peak_memory_bytes": memory, "extra_disk_bytes": extra}
+    return {
+        "seconds": seconds,
+        "cpu_seconds": cpu,
+        "peak_memory_bytes": memory,
+        "extra_disk_bytes": extra,
+    }
 
 
 class Watch:
-    """The most memory a process had resident and the most bytes a folder held, looked at every 10 ms.
+    """The most memory a process had resident and the most bytes a folder held, looked at every 10
+    ms.
 
     Not getrusage: its maximum starts with the size of the process that forked.
     """
@@ -236,7 +289,9 @@ class Watch:
         while not self._ended.wait(0.01):
             self.memory = max(self.memory, peak_resident_bytes(self._pid))
             with suppress(FileNotFoundError):
-                self.disk = max(self.disk, sum(path.stat().st_size for path in self._folder.iterdir()))
+                self.disk = max(
+                    self.disk, sum(path.stat().st_size for path in self._folder.iterdir())
+                )
 
     def stop(self) -> None:
         """No more looking."""
@@ -262,13 +317,15 @@ def tensor_digests(path: Path) -> dict[str, str]:
     import gguf
 
     return {
-        tensor.name: f"{tensor.tensor_type.name} {hashlib.sha256(tensor.data.tobytes()).hexdigest()}"
+        tensor.name: f"{tensor.tensor_type.name} "
+        f"{hashlib.sha256(tensor.data.tobytes()).hexdigest()}"
         for tensor in gguf.GGUFReader(path).tensors
     }
 
 
 def read_and_write(folder: Path, result: Path, scratch: Path) -> float:
-    """Seconds to read the checkpoint's weights and write as many bytes as the result has, flushed to the disk."""
+    """Seconds to read the checkpoint's weights and write as many bytes as the result has, flushed
+    to the disk."""
     left = result.stat().st_size
     block = os.urandom(1 << 22)
     started = time.perf_counter()
@@ -289,10 +346,14 @@ def read_and_write(folder: Path, result: Path, scratch: Path) -> float:
 def row(result: dict[str, Any]) -> str:
     ratio, median = result["ratio"], result["median"]
     return (
-        f"{result['checkpoint']} {result['preset']}: {median['ours']['seconds']:.1f} s against {median['peer']['seconds']:.1f} s "
-        f"({ratio['seconds']:.2f}; processor {ratio['cpu_seconds']:.2f}), memory {ratio['peak_memory_bytes']:.2f}, extra disk "
-        f"{median['ours']['extra_disk_bytes'] / 1e6:.0f} against {median['peer']['extra_disk_bytes'] / 1e6:.0f} MB, "
-        f"{result['over_floor']:.2f} of the floor ({result['floor']['kernels_s']:.1f} / {result['floor']['read_write_s']:.1f} s)"
+        f"{result['checkpoint']} {result['preset']}: {median['ours']['seconds']:.1f} s against "
+        f"{median['peer']['seconds']:.1f} s "
+        f"({ratio['seconds']:.2f}; processor {ratio['cpu_seconds']:.2f}), memory "
+        f"{ratio['peak_memory_bytes']:.2f}, extra disk "
+        f"{median['ours']['extra_disk_bytes'] / 1e6:.0f} against "
+        f"{median['peer']['extra_disk_bytes'] / 1e6:.0f} MB, "
+        f"{result['over_floor']:.2f} of the floor ({result['floor']['kernels_s']:.1f} / "
+        f"{result['floor']['read_write_s']:.1f} s)"
     )
 
 

@@ -4,31 +4,45 @@ from __future__ import annotations
 
 from typing import Any
 
+from packager.measure.benchmark import prompt_ids
 from packager.process import resolve
 from packager.runtime import Report, Session
-from packager.smoke import prompt_ids
 
 
 def fill_context(
-    report: Report, *, session: str, artifact: str, settings: dict[str, Any], prompt_tokens: int, new_tokens: int
+    report: Report,
+    *,
+    session: str,
+    artifact: str,
+    settings: dict[str, Any],
+    prompt_tokens: int,
+    new_tokens: int,
 ) -> dict[str, Any]:
-    """Load a model and answer one prompt with `new_tokens` tokens; the caller reads the peak memory of this process."""
+    """Load a model and answer one prompt with `new_tokens` tokens; the caller reads the peak memory
+    of this process."""
     model: Session = resolve(session)(artifact, settings)
     try:
-        answer = model.generate(prompt_ids(model, prompt_tokens, 1), new_tokens, lambda token: None, stop=False)
+        answer = model.generate(
+            prompt_ids(model, prompt_tokens, 1), new_tokens, lambda token: None, stop=False
+        )
     finally:
         model.close()
     return {"answered": len(answer)}
 
 
 def log_probabilities(report: Report, *, artifact: str, tokens: int, out: str) -> dict[str, Any]:
-    """What an OpenVINO artifact expects after each of `tokens` random tokens, computed in float32; an array (tokens, vocabulary)."""
+    """What an OpenVINO artifact expects after each of `tokens` random tokens, computed in float32;
+    an array (tokens, vocabulary)."""
     # Late: they load the engine.
     import numpy as np
     import openvino
 
     model = openvino.Core().read_model(f"{artifact}/openvino_model.xml")
-    exact = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
+    exact = {
+        "INFERENCE_PRECISION_HINT": "f32",
+        "KV_CACHE_PRECISION": "f32",
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
+    }
     compiled = openvino.Core().compile_model(model, "CPU", exact)
     vocabulary = model.output(0).get_partial_shape()[-1].get_length()
     ids = np.random.default_rng(0).integers(0, vocabulary, tokens)[None]
@@ -45,20 +59,32 @@ def log_probabilities(report: Report, *, artifact: str, tokens: int, out: str) -
 
 
 def openvino_in_turns(
-    report: Report, *, artifact: str, kv: str, threads: int, context: int, prompt_tokens: int, new_tokens: int, rounds: int
+    report: Report,
+    *,
+    artifact: str,
+    kv: str,
+    threads: int,
+    context: int,
+    prompt_tokens: int,
+    new_tokens: int,
+    rounds: int,
 ) -> dict[str, Any]:
-    """One loaded pipeline answers fresh prompts, timed by our harness and, without our streamer, by GenAI's own perf_metrics in turns.
+    """One loaded pipeline answers fresh prompts, timed by our harness and, without our streamer, by
+    GenAI's own perf_metrics in turns.
 
-    Returns `pairs`, one per round: `ours` and `peer`, each with `prefill_tps` and `decode_tps`; who goes first alternates.
+    Returns `pairs`, one per round: `ours` and `peer`, each with `prefill_tps` and `decode_tps`; who
+    goes first alternates.
     """
     # Here, since only this job needs the engine.
     import numpy as np
     import openvino
     import openvino_genai
 
-    from packager.trials import answer
+    from packager.measure.trials import answer
 
-    session: Session = resolve("targets.openvino.session:OpenVinoSession")(artifact, {"context": context, "kv": kv, "threads": threads})
+    session: Session = resolve("targets.openvino.session:OpenVinoSession")(
+        artifact, {"context": context, "kv": kv, "threads": threads}
+    )
     config = openvino_genai.GenerationConfig()
     config.max_new_tokens = new_tokens
     config.do_sample = False
@@ -67,12 +93,20 @@ def openvino_in_turns(
 
     def ours() -> dict[str, float]:
         trial = answer(session, prompt_ids(session, prompt_tokens, next(seeds)), new_tokens)
-        return {"prefill_tps": prompt_tokens / trial.ttft_s, "decode_tps": len(trial.gaps_s) / sum(trial.gaps_s)}
+        return {
+            "prefill_tps": prompt_tokens / trial.ttft_s,
+            "decode_tps": len(trial.gaps_s) / sum(trial.gaps_s),
+        }
 
     def peer() -> dict[str, float]:
-        ids = openvino.Tensor(np.asarray([prompt_ids(session, prompt_tokens, next(seeds))], dtype=np.int64))
+        ids = openvino.Tensor(
+            np.asarray([prompt_ids(session, prompt_tokens, next(seeds))], dtype=np.int64)
+        )
         metrics = session._pipeline.generate(ids, config).perf_metrics  # type: ignore[attr-defined]
-        return {"prefill_tps": 1000 * prompt_tokens / metrics.get_ttft().mean, "decode_tps": 1000 / metrics.get_tpot().mean}
+        return {
+            "prefill_tps": 1000 * prompt_tokens / metrics.get_ttft().mean,
+            "decode_tps": 1000 / metrics.get_tpot().mean,
+        }
 
     try:
         # The first answers of both warm it up.

@@ -1,4 +1,5 @@
-"""llama.cpp's own sources, to compare with: out of the archive of the installed llama-cpp-python, kept in a scratch folder."""
+"""llama.cpp's own sources, to compare with: out of the archive of the installed llama-cpp-python,
+kept in a scratch folder."""
 
 from __future__ import annotations
 
@@ -14,7 +15,18 @@ def source(scratch: Path) -> Path:
     folder = scratch / f"llama_cpp_python-{version('llama-cpp-python')}"
     if not folder.is_dir():
         scratch.mkdir(parents=True, exist_ok=True)
-        fetch = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:", "-d", str(scratch)]
+        fetch = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "-q",
+            "--no-deps",
+            "--no-binary",
+            ":all:",
+            "-d",
+            str(scratch),
+        ]
         subprocess.run([*fetch, f"llama-cpp-python=={version('llama-cpp-python')}"], check=True)
         half = scratch / ".peer-source"
         with tarfile.open(scratch / f"{folder.name}.tar.gz") as archive:

@@ -1,11 +1,14 @@
-"""What shipping a package of 1 GiB takes: sign, verify, every export, unpack, push, pull, delta, patch; seconds and peak memory of each.
+"""What shipping a package of 1 GiB takes: sign, verify, every export, unpack, push, pull, delta,
+patch; seconds and peak memory of each.
 
     python benchmarks/shipping.py --scratch FOLDER [--bytes N] [--repeats N] [--only NAME ...]
 
-The package is synthetic: one file of random bytes, which compress as little as quantized weights, with a GGUF's size of keys in
-front. Each step is the command line in a process of its own, interpreter and all; its memory is what that process had resident at
-most. The page cache is as the step before left it. Beside the steps stand floors: hashing the file, and copying it to the disk.
-Push and pull speak to Debian's docker-registry on loopback, where it is installed. Takes 10 GB of disk; the last line is one JSON object.
+The package is synthetic: one file of random bytes, which compress as little as quantized weights,
+with a GGUF's size of keys in front. Each step is the command line in a process of its own,
+interpreter and all; its memory is what that process had resident at most. The page cache is as the
+step before left it. Beside the steps stand floors: hashing the file, and copying it to the disk.
+Push and pull speak to Debian's docker-registry on loopback, where it is installed. Takes 10 GB of
+disk; the last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -29,9 +32,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from packager import manifest  # noqa: E402
+from packager.device.this_machine import describe_machine  # noqa: E402
 from packager.files import sha256  # noqa: E402
-from packager.machine import describe_machine  # noqa: E402
+from packager.package import manifest  # noqa: E402
 from packager.shipping.export import FORMATS  # noqa: E402
 
 CHILD = """
@@ -68,7 +71,8 @@ KEYS = 6 << 20
 
 
 def package(folder: Path, size: int, seed: int, template: bytes, moved: bool = False) -> Path:
-    """A package with one file of `size` bytes; `template` stands behind the keys, and moves what follows where asked."""
+    """A package with one file of `size` bytes; `template` stands behind the keys, and moves what
+    follows where asked."""
     (folder / "model").mkdir(parents=True)
     head = bytearray(random.Random(0).randbytes(KEYS))
     if moved:
@@ -84,7 +88,11 @@ def package(folder: Path, size: int, seed: int, template: bytes, moved: bool = F
     (folder / "LICENSE").write_bytes(b"as it is\n")
     (folder / "README.md").write_text("# A package to measure with\n")
     rows = [
-        {"path": path.relative_to(folder).as_posix(), "size": path.stat().st_size, "sha256": sha256(path)}
+        {
+            "path": path.relative_to(folder).as_posix(),
+            "size": path.stat().st_size,
+            "sha256": sha256(path),
+        }
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     ]
@@ -125,8 +133,16 @@ class Steps:
         self._scratch, self._repeats, self._only = scratch, repeats, only
         self.rows: dict[str, dict[str, Any]] = {}
 
-    def run(self, name: str, work: str, *words: str | Path, out: Path | None = None, more: Callable[[], dict[str, Any]] = dict) -> None:
-        """One step, `repeats` times; what it wrote at `out` is removed between them and stays the last time."""
+    def run(
+        self,
+        name: str,
+        work: str,
+        *words: str | Path,
+        out: Path | None = None,
+        more: Callable[[], dict[str, Any]] = dict,
+    ) -> None:
+        """One step, `repeats` times; what it wrote at `out` is removed between them and stays the
+        last time."""
         if self._only and name not in self._only:
             return
         report = self._scratch / "report"
@@ -137,15 +153,30 @@ class Steps:
                     pass
             started = time.perf_counter()
             line = [sys.executable, "-c", CHILD.format(work=work), str(report), *map(str, words)]
-            done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
+            done = subprocess.run(
+                line,
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                check=False,
+            )
             seconds.append(time.perf_counter() - started)
             if done.returncode:
                 print(f"{name:<22} failed: {done.stderr.strip().splitlines()[-2:]}", flush=True)
                 self.rows[name] = {"failed": done.stderr.strip()[-300:]}
                 return
             peaks.append(json.loads(report.read_text()))
-        self.rows[name] = {"seconds": round(statistics.median(seconds), 2), "peak_bytes": max(peaks), **more()}
-        print(f"{name:<22} {self.rows[name]['seconds']:7.2f} s  {max(peaks) / 1e6:6.0f} MB  {more() or ''}", flush=True)
+        self.rows[name] = {
+            "seconds": round(statistics.median(seconds), 2),
+            "peak_bytes": max(peaks),
+            **more(),
+        }
+        print(
+            f"{name:<22} {self.rows[name]['seconds']:7.2f} s  {max(peaks) / 1e6:6.0f} MB  "
+            f"{more() or ''}",
+            flush=True,
+        )
 
 
 def measure(steps: Steps, scratch: Path, size: int) -> None:
@@ -155,17 +186,50 @@ def measure(steps: Steps, scratch: Path, size: int) -> None:
     steps.run("floor: sha256", HASH, model)
     with removed(scratch / "copied"):
         steps.run("floor: copy", COPY, model, scratch / "copied", out=scratch / "copied")
-    subprocess.run([sys.executable, "-m", "packager.cli", "keys", "new", str(key)], cwd=ROOT, check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "packager.cli", "keys", "new", str(key)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
     steps.run("sign", SIGN, old, key, scratch / "old.sig", out=scratch / "old.sig")
     steps.run("verify", COMMAND, "verify", old)
-    steps.run("verify --key", COMMAND, "verify", old, "--key", f"{key}.pub", "--signature", scratch / "old.sig")
+    steps.run(
+        "verify --key",
+        COMMAND,
+        "verify",
+        old,
+        "--key",
+        f"{key}.pub",
+        "--signature",
+        scratch / "old.sig",
+    )
     for name in FORMATS:
         out = scratch / "exported" / f"as-{name}"
         with removed(out):
-            steps.run(f"export {name}", COMMAND, "export", old, "--format", name, "--out", out, *MORE.get(name, ()), out=out)
+            steps.run(
+                f"export {name}",
+                COMMAND,
+                "export",
+                old,
+                "--format",
+                name,
+                "--out",
+                out,
+                *MORE.get(name, ()),
+                out=out,
+            )
             if name in ("tar.zst", "zip") and out.exists():
                 with removed(scratch / "back"):
-                    steps.run(f"unpack {name}", COMMAND, "unpack", out, "--out", scratch / "back", out=scratch / "back")
+                    steps.run(
+                        f"unpack {name}",
+                        COMMAND,
+                        "unpack",
+                        out,
+                        "--out",
+                        scratch / "back",
+                        out=scratch / "back",
+                    )
     _registry(steps, scratch, old)
     for name, seed, template, moved in (
         ("another template", 1, b"{{ messages }}" * 60, False),
@@ -190,20 +254,31 @@ def _registry(steps: Steps, scratch: Path, old: Path) -> None:
     if shutil.which("docker-registry") is None:
         print("push and pull: docker-registry is not installed", flush=True)
         return
-    from tests.oci_registry import real_registry
+    from tests.support.oci_registry import real_registry
 
     with ExitStack() as held:
         held.enter_context(removed(scratch / "pulled", scratch / "store"))
         host = held.enter_context(real_registry(scratch))
-        # What is there is not sent again, so each repeat has a name of its own only where there is one.
+        # What is there is not sent again, so each repeat has a name of its own only where there is
+        # one.
         steps.run("push", COMMAND, "push", old, f"{host}/team/model:v1")
         steps.run("push again", COMMAND, "push", old, f"{host}/team/model:v2")
-        steps.run("pull", COMMAND, "pull", f"{host}/team/model:v1", "--out", scratch / "pulled", out=scratch / "pulled")
+        steps.run(
+            "pull",
+            COMMAND,
+            "pull",
+            f"{host}/team/model:v1",
+            "--out",
+            scratch / "pulled",
+            out=scratch / "pulled",
+        )
 
 
 def main() -> None:
     """Measure and print."""
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     options.add_argument("--scratch", type=Path, required=True)
     options.add_argument("--bytes", type=int, default=1 << 30)
     options.add_argument("--repeats", type=int, default=1)
@@ -226,7 +301,9 @@ def main() -> None:
                 "machine": describe_machine(),
                 "load_before": load,
                 "load_after": os.getloadavg()[0],
-                "versions": {name: version(name) for name in ("zstandard", "oras", "model-signing", "numpy")},
+                "versions": {
+                    name: version(name) for name in ("zstandard", "oras", "model-signing", "numpy")
+                },
                 "steps": steps.rows,
             }
         )

@@ -1,11 +1,13 @@
-"""How fast the terminal interface answers: first paint, keys while a build runs, typing into the filter of 1,000 candidates.
+"""How fast the terminal interface answers: first paint, keys while a build runs, typing into the
+filter of 1,000 candidates.
 
     python benchmarks/tui_latency.py [--starts 7] [--keys 200]
 
-First paint is a fresh process on a pseudo terminal, from exec to the first frame with words in it. Keys and filter
-run in one process without a terminal: from the key to the screen being up to date again (every message that
-followed from it processed and drawn). The build is a real one, of random weights in the true shape of Qwen3-0.6B,
-whose engine takes all cores. The last line is one JSON object.
+First paint is a fresh process on a pseudo terminal, from exec to the first frame with words in it.
+Keys and filter run in one process without a terminal: from the key to the screen being up to date
+again (every message that followed from it processed and drawn). The build is a real one, of random
+weights in the true shape of Qwen3-0.6B, whose engine takes all cores. The last line is one JSON
+object.
 """
 
 from __future__ import annotations
@@ -76,7 +78,8 @@ async def press(pilot: Any, key: str) -> float:
 
 
 async def keys_during_a_build(folder: Path, count: int) -> tuple[list[float], str]:
-    """Latencies of keys on the table of candidates while a build runs below it, and how far the build was at the end."""
+    """Latencies of keys on the table of candidates while a build runs below it, and how far the
+    build was at the end."""
     app = PackApp(replace(services(), folder=folder))
     async with app.run_test(size=(120, 36)) as pilot:
         ask = Ask(app.services.read_target("cpu-gguf"), weights="dummy")
@@ -84,7 +87,11 @@ async def keys_during_a_build(folder: Path, count: int) -> tuple[list[float], st
         while not isinstance(app.screen, CandidatesScreen) or app.screen.found is None:
             await pilot.pause(0.05)
         found = app.screen.found
-        candidate = next(one for one in found.candidates if one.variant.name == "Qwen3-0.6B" and one.recipe.id == "gguf:Q4_K_M")
+        candidate = next(
+            one
+            for one in found.candidates
+            if one.variant.name == "Qwen3-0.6B" and one.recipe.id == "gguf:Q4_K_M"
+        )
         app.push_screen(PlanScreen(found, candidate))
         while not isinstance(app.screen, PlanScreen) or app.screen.checked is None:
             await pilot.pause(0.05)
@@ -92,7 +99,8 @@ async def keys_during_a_build(folder: Path, count: int) -> tuple[list[float], st
         await app.push_screen(build)
         while build.progress.running is None:
             await pilot.pause(0.02)
-        # The table on top of the running build: the busiest of the screens, while events keep coming below.
+        # The table on top of the running build: the busiest of the screens, while events keep
+        # coming below.
         table = CandidatesScreen(ask)
         await app.push_screen(table)
         while table.found is None:
@@ -111,12 +119,14 @@ async def keys_during_a_build(folder: Path, count: int) -> tuple[list[float], st
 
 
 async def typing() -> tuple[list[float], int, float]:
-    """Latencies of letters typed into the filter, the number of candidates, and seconds their computation took."""
+    """Latencies of letters typed into the filter, the number of candidates, and seconds their
+    computation took."""
     given = services()
     answers: list[Found] = []
 
     def widened(services: Any, ask: Ask) -> Found:
-        """The real answer, repeated under other names where the catalogue has fewer than a thousand."""
+        """The real answer, repeated under other names where the catalogue has fewer than a
+        thousand."""
         found = find(services, ask)
         answers.append(found)
         rows = found.candidates
@@ -133,7 +143,10 @@ async def typing() -> tuple[list[float], int, float]:
         await pilot.press("slash")
         times = []
         for word in ("qwen3 4b q4_k", "openvino int8", "memory", "instruct gguf"):
-            letters = ["space" if letter == " " else letter if letter.isalnum() else "underscore" for letter in word]
+            letters = [
+                "space" if letter == " " else letter if letter.isalnum() else "underscore"
+                for letter in word
+            ]
             times += [await press(pilot, key) for key in (*letters, *["backspace"] * len(word))]
         return times, rows, answers[0].seconds
 
@@ -160,9 +173,18 @@ def main() -> None:
         "filter_median_ms": round(statistics.median(letters), 1),
         "filter_p95_ms": round(p95(letters), 1),
     }
-    print(f"first paint          {figures['first_paint_s']:6.3f} s    bar {BARS['first_paint_s']} s, median of {given.starts} starts")
-    print(f"key during a build   {figures['key_p95_ms']:6.1f} ms   bar {BARS['key_p95_ms']:.0f} ms, P95 of {len(keys)} keys, up to {stage}")
-    print(f"letter in the filter {figures['filter_p95_ms']:6.1f} ms   bar {BARS['filter_p95_ms']:.0f} ms, P95 over {rows} candidates")
+    print(
+        f"first paint          {figures['first_paint_s']:6.3f} s    bar {BARS['first_paint_s']} s, "
+        f"median of {given.starts} starts"
+    )
+    print(
+        f"key during a build   {figures['key_p95_ms']:6.1f} ms   bar {BARS['key_p95_ms']:.0f} ms, "
+        f"P95 of {len(keys)} keys, up to {stage}"
+    )
+    print(
+        f"letter in the filter {figures['filter_p95_ms']:6.1f} ms   bar "
+        f"{BARS['filter_p95_ms']:.0f} ms, P95 over {rows} candidates"
+    )
     print(f"candidates computed  {seconds:6.3f} s    behind the screen")
     load = os.getloadavg()[0]
     passed = all(figures[name] <= bar for name, bar in BARS.items())

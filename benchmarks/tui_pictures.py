@@ -1,9 +1,11 @@
-"""Pictures of the terminal interface for the README and the documentation, from a real build with the real catalogue.
+"""Pictures of the terminal interface for the README and the documentation, from a real build with
+the real catalogue.
 
     python benchmarks/tui_pictures.py [--weights DIR] [--out docs/pictures]
 
-Without --weights the checkpoint is random weights of a small Qwen3 shape, so the figures on the result are real for
-that shape and mean nothing for a published variant; the pictures of device, need, candidates and plan show the catalogue.
+Without --weights the checkpoint is random weights of a small Qwen3 shape, so the figures on the
+result are real for that shape and mean nothing for a published variant; the pictures of device,
+need, candidates and plan show the catalogue.
 """
 
 from __future__ import annotations
@@ -22,8 +24,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from packager.cli.tui import services
-from packager.device import Target
-from tests.make_checkpoint import write_tiny
+from packager.device.target import Target
+from tests.support.make_checkpoint import write_tiny
 from tui.app import PackApp
 from tui.ask import Ask
 from tui.screens.build import BuildScreen
@@ -37,7 +39,8 @@ SIZE = (120, 34)
 
 
 async def walk(app: PackApp, weights: Path, out: Path, scratch: Path) -> list[str]:
-    """Device, need, candidates and plan of the catalogue; build, result and export of the checkpoint."""
+    """Device, need, candidates and plan of the catalogue; build, result and export of the
+    checkpoint."""
     taken: list[str] = []
 
     def take(name: str) -> None:
@@ -81,7 +84,9 @@ async def walk(app: PackApp, weights: Path, out: Path, scratch: Path) -> list[st
         take("plan")
 
         # What is built is measured here, so it is predicted for this machine.
-        own = CandidatesScreen(Ask(this_machine(app.services), weights=str(weights)).wishing(context=512))
+        own = CandidatesScreen(
+            Ask(this_machine(app.services), weights=str(weights)).wishing(context=512)
+        )
         app.push_screen(own)
         found = await until(lambda: own.found)
         candidate = next(one for one in found.candidates if one.recipe.id == "gguf:Q4_K_M")
@@ -93,7 +98,11 @@ async def walk(app: PackApp, weights: Path, out: Path, scratch: Path) -> list[st
         app.push_screen(build)
         await until(
             lambda: (
-                (build.progress.running and build.progress.running.name == "convert" and (build.progress.running.share or 0) > 0.4)
+                (
+                    build.progress.running
+                    and build.progress.running.name == "convert"
+                    and (build.progress.running.share or 0) > 0.4
+                )
                 or not build.progress.busy
             )
         )
@@ -108,7 +117,11 @@ async def walk(app: PackApp, weights: Path, out: Path, scratch: Path) -> list[st
         await pilot.press("j")
         app.screen.query_one("#export-licence").focus()
         await pilot.press("l", "w")
-        await until(lambda: getattr(app.screen, "exported", None) or list(app.screen.query(".problem.-shown")))
+        await until(
+            lambda: (
+                getattr(app.screen, "exported", None) or list(app.screen.query(".problem.-shown"))
+            )
+        )
         take("export")
     return taken
 
@@ -133,7 +146,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="qwen-pack-") as folder:
         os.environ["QWEN_PACK_CACHE"] = f"{folder}/cache"
         weights = given.weights or write_tiny(
-            Path(folder) / "qwen3-small", layers=8, hidden=512, heads=8, kv_heads=4, head_dim=64, intermediate=1536, vocab=151936
+            Path(folder) / "qwen3-small",
+            layers=8,
+            hidden=512,
+            heads=8,
+            kv_heads=4,
+            head_dim=64,
+            intermediate=1536,
+            vocab=151936,
         )
         app = PackApp(replace(services(), folder=Path(folder) / "packages"))
         taken = asyncio.run(walk(app, weights, given.out, Path(folder)))

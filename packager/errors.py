@@ -34,7 +34,8 @@ class PackError(Exception):
 
 
 class NotHere(PackError):
-    """What an artifact is made for (a GPU, its driver, the engine for it) is not on this machine. It is as good as it was."""
+    """What an artifact is made for (a GPU, its driver, the engine for it) is not on this machine.
+    It is as good as it was."""
 
 
 def usage(message: str, hint: str = "") -> PackError:
@@ -75,13 +76,20 @@ def from_foreign(error: BaseException) -> PackError | None:
                 "Free some space, or choose another place with --out or QWEN_PACK_CACHE.",
             )
         if error.errno in _NOT_WRITABLE:
-            return usage(f"No permission to write or read{where}.", "Choose another folder with --out or QWEN_PACK_CACHE.")
+            return usage(
+                f"No permission to write or read{where}.",
+                "Choose another folder with --out or QWEN_PACK_CACHE.",
+            )
         if error.errno == errno.ENAMETOOLONG:
             return usage(f"The name{where} is too long for this disk.", "Choose a shorter one.")
         if error.errno == errno.ELOOP:
-            return usage(f"The path{where} leads through links in a circle.", "Name the folder itself.")
+            return usage(
+                f"The path{where} leads through links in a circle.", "Name the folder itself."
+            )
         if error.errno == errno.ENOENT and error.filename:
             return usage(f"There is no file or folder{where}.", "Check the path.")
         if error.errno == errno.ENOTDIR and error.filename:
-            return usage(f"A part of the path{where} is a file, not a folder.", "Choose another folder.")
+            return usage(
+                f"A part of the path{where} is a file, not a folder.", "Choose another folder."
+            )
     return None

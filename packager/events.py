@@ -1,4 +1,5 @@
-"""What a running build says: frozen events, yielded by the pipeline, shown by the CLI and the TUI."""
+"""What a running build says: frozen events, yielded by the pipeline, shown by the CLI and the
+TUI."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ class StageProgress:
 
 @dataclass(frozen=True, slots=True)
 class StageMemory:
-    """What the process of a running stage has resident now, in bytes; comes several times a second, so it is a sign of life too."""
+    """What the process of a running stage has resident now, in bytes; comes several times a second,
+    so it is a sign of life too."""
 
     stage: str
     resident_bytes: int
@@ -55,7 +57,8 @@ class StageFinished:
 
 @dataclass(frozen=True, slots=True)
 class StageFailed:
-    """The stage did not finish; the pipeline raises the same error next, unless what it belongs to is one of several (not `fatal`)."""
+    """The stage did not finish; the pipeline raises the same error next, unless what it belongs to
+    is one of several (not `fatal`)."""
 
     stage: str
     message: str
@@ -66,7 +69,8 @@ class StageFailed:
 
 @dataclass(frozen=True, slots=True)
 class AlternativeStarted:
-    """Of several recipes that are compared, number `index` (from 1) of `count` begins; the stages that follow are its own."""
+    """Of several recipes that are compared, number `index` (from 1) of `count` begins; the stages
+    that follow are its own."""
 
     runtime: str
     recipe: str
@@ -76,7 +80,8 @@ class AlternativeStarted:
 
 @dataclass(frozen=True, slots=True)
 class AlternativeFinished:
-    """Its row of the comparison, as in the manifest's `alternatives[]`; `summary` says what was found, or why it ended."""
+    """Its row of the comparison, as in the manifest's `alternatives[]`; `summary` says what was
+    found, or why it ended."""
 
     runtime: str
     recipe: str

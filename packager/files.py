@@ -40,8 +40,11 @@ def write_json(path: Path, value: Any) -> None:
     write_atomically(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
 
 
-def sha256(path: Path, on_bytes: Callable[[int], None] | None = None, *, follow: bool = True) -> str:
-    """Hexadecimal digest of a file; `on_bytes` hears of every chunk read. Without `follow` a link is an OSError."""
+def sha256(
+    path: Path, on_bytes: Callable[[int], None] | None = None, *, follow: bool = True
+) -> str:
+    """Hexadecimal digest of a file; `on_bytes` hears of every chunk read. Without `follow` a link
+    is an OSError."""
     digest = hashlib.sha256()
     # Not blocking: a named pipe is not waited for.
     handle = os.open(path, os.O_RDONLY | (0 if follow else os.O_NOFOLLOW | os.O_NONBLOCK))
@@ -54,7 +57,8 @@ def sha256(path: Path, on_bytes: Callable[[int], None] | None = None, *, follow:
 
 
 def copy_hashed(source: Path, destination: Path) -> Generator[int, None, str]:
-    """Copy the bytes of a regular file (never a link to them), flushed to the disk; yields sizes copied, returns the digest."""
+    """Copy the bytes of a regular file (never a link to them), flushed to the disk; yields sizes
+    copied, returns the digest."""
     digest = hashlib.sha256()
     with source.open("rb", buffering=0) as reader, destination.open("xb") as writer:
         while chunk := reader.read(_CHUNK):
@@ -92,7 +96,8 @@ def free_bytes(path: Path) -> int:
 
 def nearest_existing(path: Path) -> Path:
     """`path`, or the nearest above it that exists."""
-    # Not Path.exists, which raises where a folder above may not be searched or the name is too long.
+    # Not Path.exists, which raises where a folder above may not be searched or the name is too
+    # long.
     while not os.access(path, os.F_OK) and path != path.parent:
         path = path.parent
     return path
@@ -110,7 +115,8 @@ def flush_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def folder_that_appears_whole(final: Path) -> Iterator[Path]:
-    """A temporary folder beside `final`, renamed to it when the block ends well and removed when it does not."""
+    """A temporary folder beside `final`, renamed to it when the block ends well and removed when it
+    does not."""
     final.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
     temporary.chmod(0o755)
@@ -124,10 +130,11 @@ def folder_that_appears_whole(final: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
-    """A folder of this process alone below `parent`, gone when the block ends; what killed processes left there goes first.
+    """A folder of this process alone below `parent`, gone when the block ends; what killed
+    processes left there goes first.
 
-    A lock on the folder and no process id says that its owner lives: the system frees it however the process ends, and
-    containers that share a disk see it as well.
+    A lock on the folder and no process id says that its owner lives: the system frees it however
+    the process ends, and containers that share a disk see it as well.
     """
     parent.mkdir(parents=True, exist_ok=True)
     for left in parent.iterdir():
@@ -146,7 +153,9 @@ def _locked_folder(parent: Path, prefix: str) -> tuple[Path, int]:
         folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
         with contextlib.suppress(FileNotFoundError):
             lock = os.open(folder, os.O_RDONLY)
-            with contextlib.suppress(OSError):  # a disk that knows no locks: nobody will take the folder for abandoned there
+            with contextlib.suppress(
+                OSError
+            ):  # a disk that knows no locks: nobody will take the folder for abandoned there
                 fcntl.flock(lock, fcntl.LOCK_EX)
             if folder.exists():
                 return folder, lock
@@ -165,9 +174,11 @@ def _remove_abandoned(folder: Path) -> None:
 
 
 def replace_folder(new: Path, final: Path, aside: Path) -> None:
-    """Put `new` in the place of the folder `final`, which goes to `aside` or to where `new` was, if it is there; all on one disk.
+    """Put `new` in the place of the folder `final`, which goes to `aside` or to where `new` was, if
+    it is there; all on one disk.
 
-    At no moment is there neither of the two, except for an instant on a system that cannot exchange names.
+    At no moment is there neither of the two, except for an instant on a system that cannot exchange
+    names.
     """
     if not final.exists():
         with contextlib.suppress(OSError):  # somebody else was faster: his is replaced
@@ -185,14 +196,17 @@ def replace_folder(new: Path, final: Path, aside: Path) -> None:
 
 
 def _exchanged(one: Path, other: Path) -> bool:
-    """Exchange two names in one step (Linux: renameat2, macOS: renamex_np); False where system or disk cannot."""
+    """Exchange two names in one step (Linux: renameat2, macOS: renamex_np); False where system or
+    disk cannot."""
     libc = ctypes.CDLL(None)
     swap = 2  # RENAME_EXCHANGE, RENAME_SWAP
     here = -100  # AT_FDCWD
     names = os.fsencode(one), os.fsencode(other)
     try:
         return bool(
-            libc.renamex_np(*names, swap) == 0 if sys.platform == "darwin" else libc.renameat2(here, names[0], here, names[1], swap) == 0
+            libc.renamex_np(*names, swap) == 0
+            if sys.platform == "darwin"
+            else libc.renameat2(here, names[0], here, names[1], swap) == 0
         )
     except AttributeError:
         return False

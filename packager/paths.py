@@ -9,7 +9,8 @@ from packager.errors import usage
 
 
 def cache_dir() -> Path:
-    """The cache folder: QWEN_PACK_CACHE, or the platform's own place for caches. It need not exist yet.
+    """The cache folder: QWEN_PACK_CACHE, or the platform's own place for caches. It need not exist
+    yet.
 
     Raises PackError (usage) where the platform has no such place for this user.
     """
@@ -22,4 +23,7 @@ def cache_dir() -> Path:
         return user_cache_path("qwen-pack", appauthor=False)
     except RuntimeError:
         # A user of a container who stands in no list of users, without HOME.
-        raise usage("This user has no home folder to keep the build cache in.", "Name a folder with QWEN_PACK_CACHE.") from None
+        raise usage(
+            "This user has no home folder to keep the build cache in.",
+            "Name a folder with QWEN_PACK_CACHE.",
+        ) from None

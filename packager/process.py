@@ -1,7 +1,7 @@
 """A stage in a child process: killable, its peak memory measured, its death one failed stage.
 
-The parent starts `python -m packager.process`, hands it a job as one JSON line and reads JSON lines back
-through a pipe of their own, so whatever an engine prints goes to the log and disturbs nothing.
+The parent starts `python -m packager.process`, hands it a job as one JSON line and reads JSON lines
+back through a pipe of their own, so whatever an engine prints goes to the log and disturbs nothing.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ class Resident:
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """What the job returned, how long the child lived and the most memory it had resident, in bytes."""
+    """What the job returned, how long the child lived and the most memory it had resident, in
+    bytes."""
 
     value: dict[str, Any]
     seconds: float
@@ -68,22 +69,29 @@ class JobResult:
 
 
 def run_job(
-    job: str, arguments: dict[str, Any], log: Path, env: dict[str, str] | None = None, watch: bool = False, niceness: int = 0
+    job: str,
+    arguments: dict[str, Any],
+    log: Path,
+    env: dict[str, str] | None = None,
+    watch: bool = False,
+    niceness: int = 0,
 ) -> Generator[Progress | Note | Text | Resident, None, JobResult]:
-    """Run `module:function` with `arguments` (JSON) in a child; yield what it reports, return a JobResult.
+    """Run `module:function` with `arguments` (JSON) in a child; yield what it reports, return a
+    JobResult.
 
-    With `watch` it also yields what the child has resident, four times a second: the caller, who may only close the
-    generator between two messages, is then never kept waiting by a job that says nothing. `niceness` lets other
-    programs go first, as in nice(1): for work that takes all cores while somebody sits before them.
-    Closing the generator kills the child and everything it started. Raises the job's own PackError,
-    or one that says how the child died.
+    With `watch` it also yields what the child has resident, four times a second: the caller, who
+    may only close the generator between two messages, is then never kept waiting by a job that says
+    nothing. `niceness` lets other programs go first, as in nice(1): for work that takes all cores
+    while somebody sits before them. Closing the generator kills the child and everything it
+    started. Raises the job's own PackError, or one that says how the child died.
     """
     started = time.monotonic()
     log.parent.mkdir(parents=True, exist_ok=True)
     read_end, write_end = os.pipe()
     with log.open("wb") as log_file:
         child = subprocess.Popen(
-            # -P: the folder the user stands in may be a checkpoint, whose Python files must never be imported.
+            # -P: the folder the user stands in may be a checkpoint, whose Python files must never
+            # be imported.
             [sys.executable, "-P", "-m", "packager.process", str(write_end), str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=log_file,
@@ -95,7 +103,9 @@ def run_job(
         os.close(write_end)
         if niceness and hasattr(os, "setpriority"):
             with contextlib.suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, child.pid, os.getpriority(os.PRIO_PROCESS, 0) + niceness)
+                os.setpriority(
+                    os.PRIO_PROCESS, child.pid, os.getpriority(os.PRIO_PROCESS, 0) + niceness
+                )
         try:
             assert child.stdin is not None
             with contextlib.suppress(BrokenPipeError):
@@ -134,7 +144,8 @@ def run_job(
 
 
 def _messages(read_end: int, child: subprocess.Popen[bytes]) -> Iterator[dict[str, Any]]:
-    """Messages until the child closes its end or is gone, with the peak sampled in between in case it dies."""
+    """Messages until the child closes its end or is gone, with the peak sampled in between in case
+    it dies."""
     buffer = b""
     sampled = time.monotonic()
     while True:
@@ -142,7 +153,8 @@ def _messages(read_end: int, child: subprocess.Popen[bytes]) -> Iterator[dict[st
         ended = child.poll() is not None
         ready, _, _ = select.select([read_end], [], [], _TICK_S)
         if ended and not ready:
-            # A process that the child had forked holds the pipe open; nobody will write into it any more.
+            # A process that the child had forked holds the pipe open; nobody will write into it any
+            # more.
             return
         # A child that talks all the time is sampled as often as a silent one.
         if not ready or time.monotonic() - sampled >= _TICK_S:
@@ -159,7 +171,8 @@ def _messages(read_end: int, child: subprocess.Popen[bytes]) -> Iterator[dict[st
 
 
 def _kill(child: subprocess.Popen[bytes]) -> None:
-    """End the child and all of its process group: politely, then not. A second Ctrl-C cuts the politeness short."""
+    """End the child and all of its process group: politely, then not. A second Ctrl-C cuts the
+    politeness short."""
     try:
         if child.poll() is None:
             _signal_group(child.pid, signal.SIGTERM)
@@ -179,7 +192,8 @@ def _death(job: str, code: int, peak: int, log: Path) -> PackError:
     """The sentence for a child that ended without a word."""
     if code == -signal.SIGKILL:
         return no_room(
-            f"The process was killed from outside after taking {peak / 1e9:.1f} GB, most likely because memory ran out.",
+            f"The process was killed from outside after taking {peak / 1e9:.1f} GB, most likely "
+            "because memory ran out.",
             "Close other programs, choose a smaller variant, or build on a larger machine.",
         )
     how = f"exit code {code}"
@@ -187,7 +201,11 @@ def _death(job: str, code: int, peak: int, log: Path) -> PackError:
         # A real-time signal has a number and no name.
         how = f"signal {signal.Signals(-code).name if -code in set(signal.Signals) else -code}"
     last = last_line(log)
-    return PackError(f"The process {job} ended with {how}{': ' + last if last else '.'}", f"Its whole output is in {log}.", ExitCode.BUG)
+    return PackError(
+        f"The process {job} ended with {how}{': ' + last if last else '.'}",
+        f"Its whole output is in {log}.",
+        ExitCode.BUG,
+    )
 
 
 def last_line(log: Path) -> str:
@@ -195,7 +213,11 @@ def last_line(log: Path) -> str:
     with contextlib.suppress(OSError), log.open("rb") as file:
         # An engine that complains in a loop writes gigabytes.
         file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
-        lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+        lines = [
+            line.strip()
+            for line in file.read().decode(errors="replace").splitlines()
+            if line.strip()
+        ]
         if lines:
             return lines[-1][:300]
     return ""
@@ -204,7 +226,8 @@ def last_line(log: Path) -> str:
 def peak_resident_bytes(pid: int | str = "self") -> int:
     """The most memory a process had resident (VmHWM of Linux); 0 where nobody tells.
 
-    Not getrusage on Linux: its maximum starts with the parent's size, which the child shares until exec.
+    Not getrusage on Linux: its maximum starts with the parent's size, which the child shares until
+    exec.
     """
     if sys.platform == "darwin" and pid == "self":
         import resource
@@ -243,7 +266,9 @@ class PipeReport:
         now = time.monotonic()
         if now - self._last >= _TICK_S or done == total:
             self._last = now
-            self.send("progress", done=int(done), total=None if total is None else int(total), unit=unit)
+            self.send(
+                "progress", done=int(done), total=None if total is None else int(total), unit=unit
+            )
 
     def note(self, text: str) -> None:
         """See packager.runtime.Report."""
@@ -272,7 +297,8 @@ def _die_with(parent: int) -> None:
 
 
 def child_main(write_end: int, parent: int) -> int:
-    """Run the job that stands on standard input; the exit code is 0 when a value or a PackError went back."""
+    """Run the job that stands on standard input; the exit code is 0 when a value or a PackError
+    went back."""
     _die_with(parent)
     order = json.load(sys.stdin)
     with os.fdopen(write_end, "wb") as pipe:
@@ -284,14 +310,17 @@ def child_main(write_end: int, parent: int) -> int:
             known = from_foreign(error)
             if known is None:
                 raise
-            report.send("error", message=known.message, hint=known.hint, exit_code=int(known.exit_code))
+            report.send(
+                "error", message=known.message, hint=known.hint, exit_code=int(known.exit_code)
+            )
         finally:
             report.send("peak", bytes=peak_resident_bytes())
     return 0
 
 
 if __name__ == "__main__":
-    # Leave without running destructors: engines have been seen to crash there after all work was done.
+    # Leave without running destructors: engines have been seen to crash there after all work was
+    # done.
     code = child_main(int(sys.argv[1]), int(sys.argv[2]))
     sys.stdout.flush()
     sys.stderr.flush()

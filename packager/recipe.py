@@ -17,12 +17,13 @@ TYPES = "types_"
 class Recipe:
     """`prefix:weights`, and `/kv_TYPE` behind it where the cache type is not the runtime's default.
 
-    `runtime` is the name the registry knows; `prefix` the short word of the recipe id, e.g.
-    `gguf` for llama.cpp. `kv_bits` counts the scales of a quantized cache too (q8_0: 8.5).
-    `settings` hold what the runtime needs to build it, in full: they go into the manifest.
-    `grade` is the class whose losses the quality gate allows it, e.g. `4-bit`; None enforces nothing.
-    `provider` is the execution provider it is built for, where the runtime has several (cpu, cuda, dml, webgpu).
-    `marks` stand behind the id for what the user added to the recipe (an importance matrix, types of single tensors).
+    `runtime` is the name the registry knows; `prefix` the short word of the recipe id, e.g. `gguf`
+    for llama.cpp. `kv_bits` counts the scales of a quantized cache too (q8_0: 8.5). `settings` hold
+    what the runtime needs to build it, in full: they go into the manifest. `grade` is the class
+    whose losses the quality gate allows it, e.g. `4-bit`; None enforces nothing. `provider` is the
+    execution provider it is built for, where the runtime has several (cpu, cuda, dml, webgpu).
+    `marks` stand behind the id for what the user added to the recipe (an importance matrix, types
+    of single tensors).
     """
 
     runtime: str
@@ -55,13 +56,21 @@ class Recipe:
 def split_id(text: str) -> tuple[str, str, str | None]:
     """`gguf:Q4_K_M/kv_q8_0` -> ("gguf", "Q4_K_M", "q8_0"). Raises PackError for anything else.
 
-    Marks behind it are passed over: they stand for files and patterns that an id does not hold; see packager.additions.
+    Marks behind it are passed over: they stand for files and patterns that an id does not hold; see
+    packager.plan.additions.
     """
     head, *more = text.split("/")
     prefix, colon, weights = head.partition(":")
     kv = [part for part in more if part.startswith("kv_") and len(part) > 3]
-    if not (colon and prefix and weights) or len(kv) > 1 or len(kv) + len(marks_of(text)) != len(more):
-        raise usage(f"{text!r} is not a recipe.", "Write RUNTIME:WEIGHTS, for example gguf:Q4_K_M or openvino:int4_sym_g128.")
+    if (
+        not (colon and prefix and weights)
+        or len(kv) > 1
+        or len(kv) + len(marks_of(text)) != len(more)
+    ):
+        raise usage(
+            f"{text!r} is not a recipe.",
+            "Write RUNTIME:WEIGHTS, for example gguf:Q4_K_M or openvino:int4_sym_g128.",
+        )
     return prefix, weights, kv[0].removeprefix("kv_") if kv else None
 
 

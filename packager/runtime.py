@@ -1,4 +1,5 @@
-"""The contract that every runtime adapter implements: what it can build, how large it gets, who does the work.
+"""The contract that every runtime adapter implements: what it can build, how large it gets, who
+does the work.
 
 An adapter is light: importing it imports no engine. The work happens in child processes, which
 find it by the dotted names in `build_job` and `session`.
@@ -10,8 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from packager.forecast import Speed
-from packager.memory import Footprint
+from packager.predict.forecast import Speed
+from packager.predict.memory import Footprint
 from packager.recipe import Recipe
 from packager.shape import Shape
 
@@ -25,7 +26,8 @@ LOGITS_BLOCK = 128
 
 @dataclass(frozen=True, slots=True)
 class BuildNeeds:
-    """What a conversion takes on the machine that runs it, in bytes: peak resident memory; disk, with what stands in between."""
+    """What a conversion takes on the machine that runs it, in bytes: peak resident memory; disk,
+    with what stands in between."""
 
     memory: int
     disk: int
@@ -33,7 +35,8 @@ class BuildNeeds:
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """Distributions that a build takes, and the extra of the qwen-pack distribution that installs them."""
+    """Distributions that a build takes, and the extra of the qwen-pack distribution that installs
+    them."""
 
     extra: str
     distributions: tuple[str, ...]
@@ -69,28 +72,33 @@ class Runtime(Protocol):
     more_tools: tuple[Tools, ...]
     """Further sets that some shapes take, each with all its distributions."""
     build_job: str
-    """`module:function`, a job: (report, *, checkpoint, recipe, workload, out) -> facts, `artifact_bytes` among them.
+    """`module:function`, a job: (report, *, checkpoint, recipe, workload, out) -> facts,
+    `artifact_bytes` among them.
 
-    Paths are strings, the other arguments JSON objects. `recipe` holds the Recipe's fields, and as `inputs` what the build
-    knows beside: `origin` (kind, repo_id, revision, license, license_name of the weights), the digest of the checkpoint as
-    `checkpoint_key`, and the paths of files that the user added, by name.
+    Paths are strings, the other arguments JSON objects. `recipe` holds the Recipe's fields, and as
+    `inputs` what the build knows beside: `origin` (kind, repo_id, revision, license, license_name
+    of the weights), the digest of the checkpoint as `checkpoint_key`, and the paths of files that
+    the user added, by name.
     """
     session: str
     """`module:class` of its Session."""
     context_in_artifact: bool
-    """Whether the artifact holds the workload's context, so that another one takes another conversion."""
+    """Whether the artifact holds the workload's context, so that another one takes another
+    conversion."""
 
     def recipes(self) -> Sequence[Recipe]:
         """Every recipe with the default cache type, best quality first."""
 
     def recipe(self, weights: str, kv: str | None = None) -> Recipe:
-        """The recipe of that name. Raises PackError (usage) for an unknown one, naming the nearest."""
+        """The recipe of that name. Raises PackError (usage) for an unknown one, naming the
+        nearest."""
 
     def obstacle(self, shape: Shape, recipe: Recipe) -> str | None:
         """Why this shape cannot be built that way, as a sentence; None when it can."""
 
     def tools(self, shape: Shape, recipe: Recipe) -> Tools:
-        """What must be installed to build this shape that way; the versions go into the manifest."""
+        """What must be installed to build this shape that way; the versions go into the
+        manifest."""
 
     def artifact_bytes(self, shape: Shape, recipe: Recipe) -> int:
         """Size on disk of the model files."""
@@ -102,27 +110,32 @@ class Runtime(Protocol):
         """Bytes read from memory for one token with `context` tokens in the cache."""
 
     def speed(self, shape: Shape, recipe: Recipe, isa: str) -> Speed:
-        """How it runs that shape against a device's rates; `isa` are the device's instruction sets, the architecture first."""
+        """How it runs that shape against a device's rates; `isa` are the device's instruction sets,
+        the architecture first."""
 
     def build_needs(self, shape: Shape, recipe: Recipe) -> BuildNeeds:
         """What the conversion takes on the machine that runs it."""
 
     def least_file_bytes(self, shape: Shape, recipe: Recipe) -> int:
-        """The smallest limit on one file that it can be built below, about: what it splits no further, or the whole artifact."""
+        """The smallest limit on one file that it can be built below, about: what it splits no
+        further, or the whole artifact."""
 
     def how_to_run(self, recipe: Recipe, workload: dict[str, Any]) -> str:
-        """Markdown for the package's README: exact commands that run the artifact in `model/` without qwen-pack.
+        """Markdown for the package's README: exact commands that run the artifact in `model/`
+        without qwen-pack.
 
-        `workload` has its own fields, and `gpu_layers`: how many layers the target's GPU takes, 0 without one, and
-        `files`: the model's files in the package.
+        `workload` has its own fields, and `gpu_layers`: how many layers the target's GPU takes, 0
+        without one, and `files`: the model's files in the package.
         """
 
 
 class Session(Protocol):
-    """One loaded model, in a child process. Greedy decoding only: the same prompt gives the same tokens."""
+    """One loaded model, in a child process. Greedy decoding only: the same prompt gives the same
+    tokens."""
 
     def __init__(self, artifact: str, settings: dict[str, Any]) -> None:
-        """Load the artifact. `settings`: context (int), kv (str), threads (int or None), gpu_layers (int, may be absent)."""
+        """Load the artifact. `settings`: context (int), kv (str), threads (int or None), gpu_layers
+        (int, may be absent)."""
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, control tokens recognised, none added."""
@@ -136,17 +149,27 @@ class Session(Protocol):
     def chat_template(self) -> str | None:
         """The chat template in the artifact, as the engine reads it; None where there is none."""
 
-    def generate(self, prompt: Sequence[int], max_new_tokens: int, on_token: Callable[[int], None], *, stop: bool = True) -> list[int]:
-        """Decode greedily from a cold cache, calling `on_token` as each token is there; `stop=False` runs past end-of-turn.
+    def generate(
+        self,
+        prompt: Sequence[int],
+        max_new_tokens: int,
+        on_token: Callable[[int], None],
+        *,
+        stop: bool = True,
+    ) -> list[int]:
+        """Decode greedily from a cold cache, calling `on_token` as each token is there;
+        `stop=False` runs past end-of-turn.
 
         The token that ends the turn and so stops the answer is no part of it.
         """
 
     def logits(self, ids: Sequence[int]) -> Iterator[numpy.typing.NDArray[numpy.float32]]:
-        """What the model says behind every one of `ids`, as read from a cold cache: blocks (tokens, vocabulary) of float32, in order.
+        """What the model says behind every one of `ids`, as read from a cold cache: blocks (tokens,
+        vocabulary) of float32, in order.
 
-        At most LOGITS_BLOCK tokens a block; the array may be the engine's own and hold until the next block is asked for.
-        Columns beyond the vocabulary are padding of the engine's. Raises PackError (usage) when the ids exceed the context.
+        At most LOGITS_BLOCK tokens a block; the array may be the engine's own and hold until the
+        next block is asked for. Columns beyond the vocabulary are padding of the engine's. Raises
+        PackError (usage) when the ids exceed the context.
         """
 
     def close(self) -> None:

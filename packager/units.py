@@ -12,7 +12,8 @@ _STEPS = (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3))
 def human_bytes(count: float) -> str:
     """Decimal units, three significant digits: 1234567 -> "1.23 MB"."""
     for unit, step in _STEPS:
-        # 999.5 kB would print as "1000 kB": the next unit takes over from where rounding crosses it.
+        # 999.5 kB would print as "1000 kB": the next unit takes over from where rounding crosses
+        # it.
         if abs(count) >= step * 0.9995:
             value = count / step
             digits = 2 if abs(value) < 9.995 else 1 if abs(value) < 99.95 else 0
@@ -46,14 +47,19 @@ _POWERS = {"k": 1, "m": 2, "g": 3, "t": 4}
 
 
 def parse_bytes(text: str) -> int:
-    """A size as people type it: "2G" and "2GB" are 2 * 10^9, "1.5GiB" is 1.5 * 2^30, "1500" is bytes.
+    """A size as people type it: "2G" and "2GB" are 2 * 10^9, "1.5GiB" is 1.5 * 2^30, "1500" is
+    bytes.
 
     Raises PackError (usage) for anything else, and for a size that is not above zero.
     """
     match = _SIZE.fullmatch(text.strip())
     if match:
         number, letter, binary = match.groups()
-        size = int(float(number) * (1024 if binary else 1000) ** _POWERS[letter.lower()] if letter else float(number))
+        size = int(
+            float(number) * (1024 if binary else 1000) ** _POWERS[letter.lower()]
+            if letter
+            else float(number)
+        )
         if size > 0:
             return size
     raise usage(f"{text!r} is no size.", "Write it like 2G, 1500M or 1.5GiB.")

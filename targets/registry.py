@@ -1,7 +1,7 @@
 """The runtimes and targets that there are, in three grains: names, one, all.
 
-Runtimes are plug-ins behind entry points, the built-in ones as well as those of other distributions;
-targets are data. Asking for names imports no plug-in and reads no device file.
+Runtimes are plug-ins behind entry points, the built-in ones as well as those of other
+distributions; targets are data. Asking for names imports no plug-in and reads no device file.
 """
 
 from __future__ import annotations
@@ -10,18 +10,19 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packager.device import Target
+from packager.device.target import Target
 from packager.errors import ExitCode, PackError, usage
 from packager.names import did_you_mean
 from packager.runtime import Runtime
-from targets.device_file import read_target
+from targets.devices.device_file import read_target
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 GROUP = "qwen_pack.runtimes"
 BUILT_IN = ("llama.cpp", "onnxruntime", "openvino")
-"""Names a device file may always use, also in a checkout that was installed before an adapter was added."""
+"""Names a device file may always use, also in a checkout that was installed before an adapter was
+added."""
 DEVICES = Path(__file__).parent / "devices"
 HERE = "this-machine"
 """The name under which the kept result of `qwen-pack probe` is a target."""
@@ -33,7 +34,10 @@ def _entry_points() -> dict[str, EntryPoint]:
     # importlib.metadata takes 20 ms to import, which commands that need no runtime do not pay.
     from importlib.metadata import entry_points
 
-    return {point.name: point for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value))}
+    return {
+        point.name: point
+        for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value))
+    }
 
 
 def runtime_names() -> tuple[str, ...]:
@@ -43,20 +47,29 @@ def runtime_names() -> tuple[str, ...]:
 
 @cache
 def runtime(name: str) -> Runtime:
-    """The adapter of that name. Raises PackError (usage) for an unknown name, or for a plug-in that does not load."""
+    """The adapter of that name. Raises PackError (usage) for an unknown name, or for a plug-in that
+    does not load."""
     point = _entry_points().get(name)
     if point is None:
-        raise usage(f"There is no runtime {name!r}.{did_you_mean(name, runtime_names())}", f"Known: {', '.join(runtime_names())}.")
+        raise usage(
+            f"There is no runtime {name!r}.{did_you_mean(name, runtime_names())}",
+            f"Known: {', '.join(runtime_names())}.",
+        )
     try:
         adapter = point.load()()
     except (ImportError, AttributeError) as error:
         raise PackError(
             f"The runtime {name!r} ({point.value}) does not load: {error}.",
-            f"Install {point.dist.name if point.dist else 'the distribution that brings it'} again, or remove it.",
+            f"Install {point.dist.name if point.dist else 'the distribution that brings it'} "
+            "again, or remove it.",
             ExitCode.USAGE,
         ) from error
     if not isinstance(adapter, Runtime):
-        raise usage(f"The runtime {name!r} ({point.value}) does not follow the contract in packager/runtime.py.", "Update or remove it.")
+        raise usage(
+            f"The runtime {name!r} ({point.value}) does not follow the contract in "
+            "packager/runtime.py.",
+            "Update or remove it.",
+        )
     return adapter
 
 
@@ -76,9 +89,11 @@ def target_names() -> tuple[str, ...]:
 
 
 def target(name_or_path: str) -> Target:
-    """A built-in target by name, the one in a file whose name ends in `.toml`, or this machine as it was measured.
+    """A built-in target by name, the one in a file whose name ends in `.toml`, or this machine as
+    it was measured.
 
-    Raises PackError (usage) for an unknown name, a file with problems, and a machine that was not measured yet.
+    Raises PackError (usage) for an unknown name, a file with problems, and a machine that was not
+    measured yet.
     """
     if name_or_path.endswith(".toml"):
         return read_target(Path(name_or_path), nameable_runtimes())
@@ -90,19 +105,23 @@ def target(name_or_path: str) -> Target:
     if also is not None:
         return also
     raise usage(
-        f"There is no target {name_or_path!r}.{did_you_mean(name_or_path, (*target_names(), HERE))}",
+        "There is no target "
+        f"{name_or_path!r}.{did_you_mean(name_or_path, (*target_names(), HERE))}",
         "`qwen-pack targets` lists all; a device file of your own ends in .toml.",
     )
 
 
 def _this_machine() -> Target:
     # The probe is needed for this one name only.
-    from targets.probe import as_target, kept, look
+    from targets.machine.probe import as_target, kept, look
 
     machine = look()
     measurement = kept(machine)
     if measurement is None:
-        raise usage("This machine has not been measured yet.", "Run `qwen-pack probe` first: it takes under ten seconds.")
+        raise usage(
+            "This machine has not been measured yet.",
+            "Run `qwen-pack probe` first: it takes under ten seconds.",
+        )
     return as_target(machine, measurement, HERE)
 
 

@@ -32,8 +32,11 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The genuine Qwen vocabularies, templates and test vectors that lie beside the repository on some machines."""
+    """The genuine Qwen vocabularies, templates and test vectors that lie beside the repository on
+    some machines."""
     folder = Path(os.environ.get("QWEN_PACK_SHARED", REPOSITORY.parent / "shared"))
     if not (folder / "qwen").is_dir():
-        pytest.skip(f"needs the genuine Qwen files in {folder}, which are not part of the repository")
+        pytest.skip(
+            f"needs the genuine Qwen files in {folder}, which are not part of the repository"
+        )
     return folder

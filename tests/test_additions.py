@@ -1,4 +1,5 @@
-"""What a user adds to a recipe: in its id, settings and cache key; only runtimes that know it take part; mistakes are named."""
+"""What a user adds to a recipe: in its id, settings and cache key; only runtimes that know it take
+part; mistakes are named."""
 
 from __future__ import annotations
 
@@ -7,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from packager import catalog
-from packager.additions import Additions, applied, parse
 from packager.errors import ExitCode, PackError
+from packager.plan.additions import Additions, applied, parse
 from packager.recipe import split_id
 from targets.llama_cpp import LlamaCpp
 from targets.openvino import OpenVino
-from tests.plain_runtime import PLAIN, chat, fit, target
+from tests.support.plain_runtime import PLAIN, chat, fit, target
 
 LLAMA = LlamaCpp()
 BOTH = (LLAMA, OpenVino())
@@ -57,7 +58,10 @@ def test_a_recipe_keeps_names_and_digests_of_files_and_no_path(text: Path) -> No
 
 def test_types_of_tensors_stand_in_the_id_and_their_order_counts() -> None:
     patterns = ["attn_v=q8_0", "ffn_down=Q6_K"]
-    one, two = (LLAMA.with_additions(parse(None, None, order)).recipe("Q4_0") for order in (patterns, patterns[::-1]))
+    one, two = (
+        LLAMA.with_additions(parse(None, None, order)).recipe("Q4_0")
+        for order in (patterns, patterns[::-1])
+    )
     assert one.settings["tensor_types"] == {"attn_v": "Q8_0", "ffn_down": "Q6_K"}
     assert one.id.startswith("gguf:Q4_0/types_")
     assert one.id != two.id
@@ -74,14 +78,19 @@ def test_types_of_tensors_stand_in_the_id_and_their_order_counts() -> None:
         (["(=Q8_0"], "no regular expression"),
     ],
 )
-def test_a_pattern_or_type_that_cannot_be_is_refused_in_a_sentence(patterns: list[str], words: str) -> None:
+def test_a_pattern_or_type_that_cannot_be_is_refused_in_a_sentence(
+    patterns: list[str], words: str
+) -> None:
     with pytest.raises(PackError, match=words) as caught:
         applied((LLAMA,), parse(None, None, patterns))
     assert caught.value.exit_code == ExitCode.USAGE
 
 
 @pytest.mark.engine
-@pytest.mark.parametrize(("pattern", "words"), [("no_such_tensor=Q8_0", "no_such_tensor"), ("attn_v=IQ2_XXS", "importance matrix")])
+@pytest.mark.parametrize(
+    ("pattern", "words"),
+    [("no_such_tensor=Q8_0", "no_such_tensor"), ("attn_v=IQ2_XXS", "importance matrix")],
+)
 def test_a_pattern_that_fits_no_tensor_of_a_model_is_its_obstacle(pattern: str, words: str) -> None:
     runtime = LLAMA.with_additions(parse(None, None, [pattern]))
     shape = catalog.find("Qwen3-0.6B").shape
@@ -94,7 +103,9 @@ def test_types_of_tensors_change_the_size_that_is_planned() -> None:
     shape = catalog.find("Qwen3-0.6B").shape
     assert shape is not None
     finer = LLAMA.with_additions(parse(None, None, ["ffn_=Q8_0"]))
-    assert finer.artifact_bytes(shape, finer.recipe("Q4_0")) > 1.3 * LLAMA.artifact_bytes(shape, LLAMA.recipe("Q4_0"))
+    assert finer.artifact_bytes(shape, finer.recipe("Q4_0")) > 1.3 * LLAMA.artifact_bytes(
+        shape, LLAMA.recipe("Q4_0")
+    )
 
 
 def test_both_ways_to_an_importance_matrix_contradict_each_other(text: Path) -> None:
@@ -117,7 +128,9 @@ def test_what_is_no_text_is_refused_before_anything_is_built(data: bytes, tmp_pa
 
 
 @pytest.mark.parametrize("data", [b"", b"some words", b"\0" * 12, b"PK\3\4zipzip"])
-def test_what_is_no_importance_matrix_is_refused_before_anything_is_chosen(data: bytes, tmp_path: Path) -> None:
+def test_what_is_no_importance_matrix_is_refused_before_anything_is_chosen(
+    data: bytes, tmp_path: Path
+) -> None:
     (tmp_path / "matrix.gguf").write_bytes(data)
     with pytest.raises(PackError, match="no importance matrix") as caught:
         parse(tmp_path / "matrix.gguf", None, [])
@@ -138,7 +151,10 @@ def test_an_id_with_marks_is_no_recipe_to_type() -> None:
 
 def test_a_limit_on_files_rejects_what_a_runtime_does_not_split() -> None:
     found = fit(target(), chat(max_file_bytes=1_000_000_000), "Qwen3-1.7B")
-    by_bits = {candidate.recipe.weights: [reason.rule for reason in candidate.reasons] for candidate in found}
+    by_bits = {
+        candidate.recipe.weights: [reason.rule for reason in candidate.reasons]
+        for candidate in found
+    }
     assert by_bits["b16"] == ["file"]
     assert by_bits["b4"] == []
 
@@ -149,4 +165,6 @@ def test_gguf_passes_a_limit_as_long_as_its_largest_tensor_does() -> None:
     recipe = LLAMA.recipe("Q8_0")
     assert LLAMA.artifact_bytes(shape, recipe) > 8e9
     # 151,936 rows of 4096 elements in 34/32 bytes each, and the vocabulary before them.
-    assert LLAMA.least_file_bytes(shape, recipe) == pytest.approx(151936 * 4096 * 34 / 32 + 5.93e6, rel=0.001)
+    assert LLAMA.least_file_bytes(shape, recipe) == pytest.approx(
+        151936 * 4096 * 34 / 32 + 5.93e6, rel=0.001
+    )

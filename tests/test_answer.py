@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from packager.answer import answer
+from packager.behaviour.one_prompt import answer
 from packager.errors import ExitCode, PackError
-from tests.make_checkpoint import Silent
+from tests.support.make_checkpoint import Silent
 
 
 class Heard(Silent):
@@ -21,11 +21,15 @@ class Heard(Silent):
         self.pieces.append(piece)
 
 
-def ask(says: str, prompt: str = "?", context: int = 100, most: int = 64, session: str = "ByteSession") -> tuple[list[str], dict[str, Any]]:
+def ask(
+    says: str, prompt: str = "?", context: int = 100, most: int = 64, session: str = "ByteSession"
+) -> tuple[list[str], dict[str, Any]]:
     heard = Heard()
     settings = {"context": context, "kv": "f16", "threads": None}
-    name = f"tests.byte_session:{session}"
-    value = answer(heard, session=name, artifact=says, settings=settings, prompt=prompt, max_new_tokens=most)
+    name = f"tests.support.byte_session:{session}"
+    value = answer(
+        heard, session=name, artifact=says, settings=settings, prompt=prompt, max_new_tokens=most
+    )
     return heard.pieces, value
 
 
@@ -49,7 +53,11 @@ def test_the_answer_ends_where_the_context_does() -> None:
 
 
 def test_a_prompt_without_tokens_or_without_room_for_an_answer_is_refused() -> None:
-    for prompt, session, words in (("", "ByteSession", "empty"), ("hi", "DeafSession", "empty"), ("x" * 100, "ByteSession", "100 tokens")):
+    for prompt, session, words in (
+        ("", "ByteSession", "empty"),
+        ("hi", "DeafSession", "empty"),
+        ("x" * 100, "ByteSession", "100 tokens"),
+    ):
         with pytest.raises(PackError, match=words) as caught:
             ask("a", prompt=prompt, session=session)
         assert caught.value.exit_code == ExitCode.USAGE

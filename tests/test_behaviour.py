@@ -1,4 +1,5 @@
-"""Tasks with checkable answers: what each check lets pass, what a reply is taken apart into, which sets are refused, what is counted."""
+"""Tasks with checkable answers: what each check lets pass, what a reply is taken apart into, which
+sets are refused, what is counted."""
 
 from __future__ import annotations
 
@@ -10,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from packager import manifest
 from packager.behaviour import tasks
 from packager.behaviour.answer import Answer, parse
 from packager.behaviour.checks import FAILURES, failures
@@ -19,12 +19,13 @@ from packager.behaviour.long_text import long_text
 from packager.behaviour.trial import kept, neighbours, save, summed
 from packager.cli import main
 from packager.errors import ExitCode, PackError
-from packager.manifest import read
-from packager.verify import verify
-from tests.behaviour_answers import RIGHT, WRONG, call
-from tests.byte_session import ByteSession
-from tests.make_checkpoint import Silent
-from tests.make_package import body, write_package
+from packager.package import manifest
+from packager.package.manifest import read
+from packager.package.verify import verify
+from tests.support.behaviour_answers import RIGHT, WRONG, call
+from tests.support.byte_session import ByteSession
+from tests.support.make_checkpoint import Silent
+from tests.support.make_package import body, write_package
 
 SHIPPED = {task.id: task for task in tasks.shipped().tasks}
 
@@ -36,7 +37,9 @@ def kinds(reply: str, *checks: dict[str, Any], stopped: bool = True, **options: 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_task_lets_a_right_answer_pass_and_stops_a_wrong_one(name: str) -> None:
     task = SHIPPED[name]
-    assert [kinds(reply, *turn.checks) for turn, reply in zip(task.turns, RIGHT[name], strict=True)] == [[]] * len(task.turns)
+    assert [
+        kinds(reply, *turn.checks) for turn, reply in zip(task.turns, RIGHT[name], strict=True)
+    ] == [[]] * len(task.turns)
     reply, kind = WRONG[name]
     assert kind in kinds(reply, *task.turns[-1].checks)
     assert kinds("", *task.turns[0].checks), "nothing at all passes"
@@ -45,9 +48,15 @@ def test_every_task_lets_a_right_answer_pass_and_stops_a_wrong_one(name: str) ->
 
 def test_the_set_has_every_kind_of_task_that_it_promises() -> None:
     assert {task.stage for task in SHIPPED.values()} == set(tasks.PASSES)
-    used = {check["kind"] for task in SHIPPED.values() for turn in task.turns for check in turn.checks}
+    used = {
+        check["kind"] for task in SHIPPED.values() for turn in task.turns for check in turn.checks
+    }
     assert used >= set(tasks.schemas()) - {"task", "turn", "stops"}
-    assert [SHIPPED[f"long-{place}"].depth for place in ("early", "middle", "late")] == [0.1, 0.5, 0.9]
+    assert [SHIPPED[f"long-{place}"].depth for place in ("early", "middle", "late")] == [
+        0.1,
+        0.5,
+        0.9,
+    ]
     assert sum(len(task.turns) > 1 for task in SHIPPED.values()) >= 4
     assert all(json.loads(line)["why"] for line in tasks.SHIPPED.read_text("utf-8").splitlines())
 
@@ -61,24 +70,51 @@ def test_the_set_has_every_kind_of_task_that_it_promises() -> None:
         ({"kind": "lacks", "any": ["secret"]}, "nothing", "a Secret", "wrong_answer"),
         ({"kind": "regex", "pattern": "^b"}, "a\nb", "ab", "wrong_answer"),
         ({"kind": "number", "value": 1234.5}, "from 3 to 1,234.5", "1234.5, not 7", "wrong_answer"),
-        ({"kind": "number", "value": -3, "within": 0.5}, "-2.8 degrees", "-2 degrees", "wrong_answer"),
+        (
+            {"kind": "number", "value": -3, "within": 0.5},
+            "-2.8 degrees",
+            "-2 degrees",
+            "wrong_answer",
+        ),
         ({"kind": "number", "value": 3}, "3", "three", "wrong_answer"),
         ({"kind": "length", "most_words": 2}, "one two", "one two three", "format"),
         ({"kind": "length", "least_lines": 2}, "a\n\nb", "a", "format"),
         ({"kind": "json"}, "```\n[1]\n```", "Here it is: [1]", "format"),
         ({"kind": "json", "fence": False}, "[1]", "```json\n[1]\n```", "format"),
         ({"kind": "json", "schema": {"type": "array"}}, "[]", "{}", "format"),
-        ({"kind": "json", "values": {"a.0.b": "Yes"}}, '{"a": [{"b": "yes"}]}', '{"a": []}', "wrong_answer"),
+        (
+            {"kind": "json", "values": {"a.0.b": "Yes"}},
+            '{"a": [{"b": "yes"}]}',
+            '{"a": []}',
+            "wrong_answer",
+        ),
         ({"kind": "json", "values": {"a": True}}, '{"a": true}', '{"a": 1}', "wrong_answer"),
         ({"kind": "tool_call", "name": "f"}, call("f"), call("g"), "tool_misuse"),
-        ({"kind": "tool_call", "name": "f", "values": {"n": 2}}, call("f", n=2), call("f", n=3), "tool_misuse"),
+        (
+            {"kind": "tool_call", "name": "f", "values": {"n": 2}},
+            call("f", n=2),
+            call("f", n=3),
+            "tool_misuse",
+        ),
         ({"kind": "tool_call", "name": "f"}, call("f"), call("f") + call("f"), "tool_misuse"),
-        ({"kind": "tool_call", "name": "f"}, call("f"), '<tool_call>{"name": "f"}</tool_call>', "tool_misuse"),
-        ({"kind": "tool_call", "name": "f"}, call("f"), call("f").removesuffix("</tool_call>"), "tool_misuse"),
+        (
+            {"kind": "tool_call", "name": "f"},
+            call("f"),
+            '<tool_call>{"name": "f"}</tool_call>',
+            "tool_misuse",
+        ),
+        (
+            {"kind": "tool_call", "name": "f"},
+            call("f"),
+            call("f").removesuffix("</tool_call>"),
+            "tool_misuse",
+        ),
         ({"kind": "no_tool_call"}, "hello", "<tool_call>what", "tool_misuse"),
     ],
 )
-def test_a_check_tells_right_from_wrong_and_names_the_kind(check: dict[str, Any], right: str, wrong: str, kind: str) -> None:
+def test_a_check_tells_right_from_wrong_and_names_the_kind(
+    check: dict[str, Any], right: str, wrong: str, kind: str
+) -> None:
     assert kinds(right, check) == []
     assert kinds(wrong, check) == [kind]
 
@@ -98,16 +134,26 @@ def test_a_thought_is_no_part_of_an_answer_and_one_without_end_is_none() -> None
 
 def test_calls_are_read_in_both_forms_that_the_models_write() -> None:
     found = parse('I look.\n<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>', True)
-    assert (found.text, [(one.name, one.arguments) for one in found.calls]) == ("I look.", [("f", {"a": 1})])
+    assert (found.text, [(one.name, one.arguments) for one in found.calls]) == (
+        "I look.",
+        [("f", {"a": 1})],
+    )
     written = "<tool_call>\n<function=f>\n<parameter=a>\n1\n</parameter>\n<parameter=b>\nOslo\n</parameter>\n</function>\n</tool_call>"
     assert parse(written, True).calls[0].arguments == {"a": 1, "b": "Oslo"}
     assert found.message()["tool_calls"][0]["function"] == {"name": "f", "arguments": {"a": 1}}
 
 
-@given(st.text(alphabet="<>/|_{}\"' \ntool_callfunction=parameterthinkim_end", max_size=200), st.booleans())
+@given(
+    st.text(alphabet="<>/|_{}\"' \ntool_callfunction=parameterthinkim_end", max_size=200),
+    st.booleans(),
+)
 def test_no_reply_whatsoever_ends_in_anything_but_an_answer(reply: str, stopped: bool) -> None:
     found = parse(reply, stopped)
-    everything = [{"kind": "json", "schema": {"type": "object"}}, {"kind": "tool_call", "name": "f"}, {"kind": "number", "value": 1}]
+    everything = [
+        {"kind": "json", "schema": {"type": "object"}},
+        {"kind": "tool_call", "name": "f"},
+        {"kind": "number", "value": 1},
+    ]
     assert {one.kind for one in failures(found, everything)} <= set(FAILURES)
 
 
@@ -118,7 +164,9 @@ def test_a_schema_that_refers_elsewhere_fails_and_fetches_nothing() -> None:
 
 
 @given(st.floats(0, 1), st.integers(160, 3000))
-def test_a_long_text_keeps_to_its_room_and_holds_its_fact_where_it_should(depth: float, tokens: int) -> None:
+def test_a_long_text_keeps_to_its_room_and_holds_its_fact_where_it_should(
+    depth: float, tokens: int
+) -> None:
     def length(text: str) -> int:
         return len(text.split())
 
@@ -140,7 +188,10 @@ LINE = {"prompt": "Say yes.", "checks": [{"kind": "contains", "any": ["yes"]}]}
         ({**LINE, "promt": "x"}, "no 'promt'.*Did you mean 'prompt'"),
         ({"prompt": "x"}, "'checks' is a required property"),
         ({**LINE, "turns": [LINE]}, "either 'prompt' and 'checks', or 'turns'"),
-        ({**LINE, "checks": [{"kind": "contain"}]}, r"checks\[0\].*'contain'.*Did you mean 'contains'"),
+        (
+            {**LINE, "checks": [{"kind": "contain"}]},
+            r"checks\[0\].*'contain'.*Did you mean 'contains'",
+        ),
         ({**LINE, "checks": [{"kind": "regex", "pattern": "("}]}, "pattern is none"),
         ({**LINE, "checks": [{"kind": "json", "schema": {"type": "text"}}]}, "schema is none"),
         ({**LINE, "checks": [{"kind": "number", "value": "3"}]}, "value"),
@@ -153,7 +204,9 @@ LINE = {"prompt": "Say yes.", "checks": [{"kind": "contains", "any": ["yes"]}]}
         ({**LINE, "id": "../x"}, "id"),
     ],
 )
-def test_a_mistake_in_a_set_is_told_with_file_and_line(row: Any, words: str, tmp_path: Path) -> None:
+def test_a_mistake_in_a_set_is_told_with_file_and_line(
+    row: Any, words: str, tmp_path: Path
+) -> None:
     file = tmp_path / "mine.jsonl"
     file.write_text(row if isinstance(row, str) else json.dumps(row))
     with pytest.raises(PackError, match=words) as caught:
@@ -180,19 +233,30 @@ def test_no_bytes_whatsoever_end_in_anything_but_a_sentence(data: bytes) -> None
 
 
 class Says(ByteSession):
-    """Answers with the lines of its artifact in turn, again from the first when they end; ends each unless it is `endless`."""
+    """Answers with the lines of its artifact in turn, again from the first when they end; ends each
+    unless it is `endless`."""
 
     asked = 0
 
-    def generate(self, prompt: Any, max_new_tokens: int, on_token: Any, *, stop: bool = True) -> list[int]:
+    def generate(
+        self, prompt: Any, max_new_tokens: int, on_token: Any, *, stop: bool = True
+    ) -> list[int]:
         lines = self._answer.decode().split("\n")
         line = lines[self.asked % len(lines)]
         self.asked += 1
         self.prompts.append(list(prompt))
-        return list((line.replace("|", "\n") * (1000 if line == "endless" else 1)).encode())[:max_new_tokens]
+        return list((line.replace("|", "\n") * (1000 if line == "endless" else 1)).encode())[
+            :max_new_tokens
+        ]
 
 
-def asked(tmp_path: Path, says: str, *rows: dict[str, Any], context: int = 4000, template: str | None = None) -> dict[str, Any]:
+def asked(
+    tmp_path: Path,
+    says: str,
+    *rows: dict[str, Any],
+    context: int = 4000,
+    template: str | None = None,
+) -> dict[str, Any]:
     file = tmp_path / "mine.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return ask_all(
@@ -209,10 +273,21 @@ def asked(tmp_path: Path, says: str, *rows: dict[str, Any], context: int = 4000,
 
 def test_a_set_is_asked_and_counted_by_pass_and_kind(tmp_path: Path) -> None:
     rows = [LINE, {**LINE, "pass": "stress"}, {**LINE, "pass": "stress"}]
-    found = summed(tasks.TaskSet("mine", "0" * 64, ()), asked(tmp_path, "yes\nno\nendless", *rows), think=False)
+    found = summed(
+        tasks.TaskSet("mine", "0" * 64, ()), asked(tmp_path, "yes\nno\nendless", *rows), think=False
+    )
     assert (found["passed"], found["total"]) == (1, 3)
-    assert found["passes"] == {"baseline": {"passed": 1, "total": 1}, "stress": {"passed": 0, "total": 2}}
-    assert found["failures"] == {"wrong_answer": 2, "lost_fact": 0, "format": 0, "tool_misuse": 0, "wrong_stop": 1}
+    assert found["passes"] == {
+        "baseline": {"passed": 1, "total": 1},
+        "stress": {"passed": 0, "total": 2},
+    }
+    assert found["failures"] == {
+        "wrong_answer": 2,
+        "lost_fact": 0,
+        "format": 0,
+        "tool_misuse": 0,
+        "wrong_stop": 1,
+    }
     assert [row["id"] for row in found["tasks"]] == ["line-1", "line-2", "line-3"]
     assert found["new_tokens"] == 3 + 2 + 160 and found["prompt_tokens"] == 24
 
@@ -239,30 +314,61 @@ def test_turns_carry_what_was_said_and_end_with_the_first_that_fails(tmp_path: P
 
 
 def test_what_a_package_cannot_be_asked_is_left_out_and_not_counted(tmp_path: Path) -> None:
-    long = {"prompt": "{text} Where?", "fact": "It is here.", "checks": LINE["checks"], "max_tokens": 50}
-    found = asked(tmp_path, "yes", LINE, {**LINE, "system": "x"}, long, {**LINE, "prompt": "x" * 5000}, context=600)
+    long = {
+        "prompt": "{text} Where?",
+        "fact": "It is here.",
+        "checks": LINE["checks"],
+        "max_tokens": 50,
+    }
+    found = asked(
+        tmp_path,
+        "yes",
+        LINE,
+        {**LINE, "system": "x"},
+        long,
+        {**LINE, "prompt": "x" * 5000},
+        context=600,
+    )
     assert [row["id"] for row in found["tasks"]] == ["line-1", "line-3"]
     assert [row["id"] for row in found["left_out"]] == ["line-2", "line-4"]
-    assert [row["id"] for row in asked(tmp_path, "yes", long, context=200)["left_out"]] == ["line-1"]
+    assert [row["id"] for row in asked(tmp_path, "yes", long, context=200)["left_out"]] == [
+        "line-1"
+    ]
 
 
 def test_neighbours_name_what_only_one_of_the_two_passes(tmp_path: Path) -> None:
     mine = tasks.TaskSet("mine", "0" * 64, ())
-    own, other = (summed(mine, asked(tmp_path, says, LINE, LINE), think=False) for says in ("yes\nno", "no\nyes"))
+    own, other = (
+        summed(mine, asked(tmp_path, says, LINE, LINE), think=False)
+        for says in ("yes\nno", "no\nyes")
+    )
     found = neighbours(own, {"smaller": ("tiny", other)})["neighbours"]["smaller"]
-    assert (found["name"], found["passed"], found["only_it_passed"], found["only_this_passed"]) == ("tiny", 1, ["line-2"], ["line-1"])
+    assert (found["name"], found["passed"], found["only_it_passed"], found["only_this_passed"]) == (
+        "tiny",
+        1,
+        ["line-2"],
+        ["line-1"],
+    )
 
 
 def test_a_saved_result_leaves_the_package_whole_and_keeps_no_answers(tmp_path: Path) -> None:
     package = write_package(tmp_path / "p")
-    tried = asked(tmp_path, "a\x1b[31m\nno", LINE, {**LINE, "checks": [{"kind": "tool_call", "name": "f"}]})
+    tried = asked(
+        tmp_path, "a\x1b[31m\nno", LINE, {**LINE, "checks": [{"kind": "tool_call", "name": "f"}]}
+    )
     save(package, summed(tasks.TaskSet("mine", "0" * 64, ()), tried, think=False))
     assert verify(package) == []
     data = read(package).data["behaviour"]
-    assert data["total"] == 2 and "answers" not in json.dumps(data) and "\\u001b" not in json.dumps(kept(data))
+    assert (
+        data["total"] == 2
+        and "answers" not in json.dumps(data)
+        and "\\u001b" not in json.dumps(kept(data))
+    )
 
 
-def test_the_same_weights_in_more_files_are_no_size_down(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_same_weights_in_more_files_are_no_size_down(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     one, shards = write_package(tmp_path / "one"), write_package(tmp_path / "shards")
     for folder, size in ((one, 1000), (shards, 1416)):
         manifest.write(folder, {**body(folder), "artifact_bytes": size})
@@ -270,7 +376,9 @@ def test_the_same_weights_in_more_files_are_no_size_down(tmp_path: Path, capsys:
     assert "holds the same weights" in capsys.readouterr().err
 
 
-def test_random_weights_are_not_asked_and_neighbours_must_be_neighbours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_random_weights_are_not_asked_and_neighbours_must_be_neighbours(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     package = str(write_package(tmp_path / "p"))
     assert main(["behave", package]) == ExitCode.USAGE
     out, err = capsys.readouterr()

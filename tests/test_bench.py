@@ -1,4 +1,5 @@
-"""What is measured or run again is looked at first: nothing that a package says is taken on trust."""
+"""What is measured or run again is looked at first: nothing that a package says is taken on
+trust."""
 
 from __future__ import annotations
 
@@ -7,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from packager import bench, manifest
 from packager.cli import main
 from packager.errors import ExitCode, PackError
-from tests.make_package import body, write_package
-from tests.plain_runtime import PlainRuntime
+from packager.package import manifest
+from packager.pipeline import bench
+from tests.support.make_package import body, write_package
+from tests.support.plain_runtime import PlainRuntime
 
 
 def package(folder: Path, **changes: Any) -> Path:
@@ -27,12 +29,25 @@ def package(folder: Path, **changes: Any) -> Path:
         ({"runtime": {"name": "openvin"}}, "Did you mean 'openvino'", ExitCode.USAGE),
         ({"runtime": {"name": None}}, "'runtime.name' is missing", ExitCode.INPUT),
         ({"workload": None}, "no usable workload context", ExitCode.INPUT),
-        ({"recipe": {"id": "openvino:int8"}}, "no usable workload context or cache type", ExitCode.INPUT),
-        ({"workload": {"context": 10**30}}, "'workload.context' is missing or of the wrong kind", ExitCode.INPUT),
+        (
+            {"recipe": {"id": "openvino:int8"}},
+            "no usable workload context or cache type",
+            ExitCode.INPUT,
+        ),
+        (
+            {"workload": {"context": 10**30}},
+            "'workload.context' is missing or of the wrong kind",
+            ExitCode.INPUT,
+        ),
     ],
 )
 def test_a_manifest_that_cannot_be_run_ends_in_a_sentence(
-    command: list[str], changes: dict[str, Any], words: str, code: ExitCode, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    command: list[str],
+    changes: dict[str, Any],
+    words: str,
+    code: ExitCode,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     words_after = ["hello"] if command == ["run"] else []
     assert main([*command, str(package(tmp_path / "p", **changes)), *words_after]) == code
@@ -41,11 +56,15 @@ def test_a_manifest_that_cannot_be_run_ends_in_a_sentence(
     assert said.out == ""
 
 
-def test_an_engine_that_is_not_installed_is_named_with_the_line_that_installs_it(tmp_path: Path) -> None:
+def test_an_engine_that_is_not_installed_is_named_with_the_line_that_installs_it(
+    tmp_path: Path,
+) -> None:
     class Absent(PlainRuntime):
         distributions = ("no-such-engine",)
 
-    with pytest.raises(PackError, match=r"no-such-engine missing.*pip install 'qwen-pack\[plain\]'") as caught:
+    with pytest.raises(
+        PackError, match=r"no-such-engine missing.*pip install 'qwen-pack\[plain\]'"
+    ) as caught:
         next(bench.run(package(tmp_path / "p"), Absent()))
     assert caught.value.exit_code == ExitCode.USAGE
 
@@ -57,9 +76,13 @@ def test_a_saved_measurement_stands_beside_those_that_are_there(tmp_path: Path) 
     assert [row["decode_tps"] for row in manifest.read(folder).data["measurements"]] == [10.0, 20.0]
 
 
-def test_a_package_from_another_machine_keeps_both_measurements_each_with_its_machine(tmp_path: Path) -> None:
+def test_a_package_from_another_machine_keeps_both_measurements_each_with_its_machine(
+    tmp_path: Path,
+) -> None:
     there, here = {"processor": "a laptop's", "cores": 8}, {"processor": "a board's", "cores": 4}
-    folder = package(tmp_path / "p", measured={"decode_tps": 10.0, "machine": there}, measurements=[])
+    folder = package(
+        tmp_path / "p", measured={"decode_tps": 10.0, "machine": there}, measurements=[]
+    )
     bench.save(folder, {"decode_tps": 4.0, "machine": here, "noisy": False})
     found = manifest.read(folder).data
     assert (found["measured"]["machine"], found["measured"]["decode_tps"]) == (there, 10.0)
@@ -67,7 +90,17 @@ def test_a_package_from_another_machine_keeps_both_measurements_each_with_its_ma
 
 
 def test_figures_stand_beside_each_other_with_their_ratio_where_there_are_both() -> None:
-    rows = {row["figure"]: row for row in bench.beside({"decode_tps": 20.0, "ttft_ms": 0}, {"decode_tps": 30.0, "ttft_ms": 5.0})}
-    assert rows["decode_tps"] == {"figure": "decode_tps", "manifest": 20.0, "now": 30.0, "ratio": 1.5}
+    rows = {
+        row["figure"]: row
+        for row in bench.beside(
+            {"decode_tps": 20.0, "ttft_ms": 0}, {"decode_tps": 30.0, "ttft_ms": 5.0}
+        )
+    }
+    assert rows["decode_tps"] == {
+        "figure": "decode_tps",
+        "manifest": 20.0,
+        "now": 30.0,
+        "ratio": 1.5,
+    }
     assert rows["ttft_ms"]["ratio"] is None
     assert rows["load_s"] == {"figure": "load_s", "manifest": None, "now": None, "ratio": None}

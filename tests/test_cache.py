@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from packager.cache import BuildCache, key_of
+from packager.pipeline.cache import BuildCache, key_of
 
 
 def fill(cache: BuildCache, stage: str, key: str, text: str) -> None:
@@ -52,7 +52,9 @@ def test_a_stage_with_a_damaged_record_counts_as_absent_and_is_replaced(tmp_path
     assert entry.facts == {"text": "new"}
 
 
-def test_of_two_builds_that_finish_the_same_stage_the_first_ones_output_stays_untouched(tmp_path: Path) -> None:
+def test_of_two_builds_that_finish_the_same_stage_the_first_ones_output_stays_untouched(
+    tmp_path: Path,
+) -> None:
     cache = BuildCache(tmp_path)
     fill(cache, "fetch", "k", "first")
     entry = cache.look_up("fetch", "k")

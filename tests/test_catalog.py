@@ -21,7 +21,11 @@ def named(variant: Variant) -> str:
 
 
 def test_no_repository_and_no_short_name_occurs_twice() -> None:
-    assert len({variant.repo_id.casefold() for variant in ALL}) == len({variant.name.casefold() for variant in ALL}) == len(ALL)
+    assert (
+        len({variant.repo_id.casefold() for variant in ALL})
+        == len({variant.name.casefold() for variant in ALL})
+        == len(ALL)
+    )
 
 
 def test_variants_can_be_kept_in_a_set() -> None:
@@ -29,13 +33,45 @@ def test_variants_can_be_kept_in_a_set() -> None:
 
 
 def test_every_family_of_the_house_is_there() -> None:
-    text = {"Qwen", "Qwen1.5", "CodeQwen1.5", "Qwen2", "Qwen2-Math", "Qwen2.5", "Qwen2.5-1M", "Qwen2.5-Coder", "Qwen2.5-Math", "QwQ"}
-    third = {"Qwen3", "Qwen3-2507", "Qwen3-Coder", "Qwen3-Next", "Qwen3-Coder-Next", "Qwen3.5", "Qwen3.6", "Qwen3.8"}
-    other = {"Qwen-VL", "Qwen2-VL", "Qwen2.5-VL", "Qwen3-VL", "QVQ", "Qwen-Audio", "Qwen2-Audio", "Qwen2.5-Omni", "Qwen3-Omni"}
+    text = {
+        "Qwen",
+        "Qwen1.5",
+        "CodeQwen1.5",
+        "Qwen2",
+        "Qwen2-Math",
+        "Qwen2.5",
+        "Qwen2.5-1M",
+        "Qwen2.5-Coder",
+        "Qwen2.5-Math",
+        "QwQ",
+    }
+    third = {
+        "Qwen3",
+        "Qwen3-2507",
+        "Qwen3-Coder",
+        "Qwen3-Next",
+        "Qwen3-Coder-Next",
+        "Qwen3.5",
+        "Qwen3.6",
+        "Qwen3.8",
+    }
+    other = {
+        "Qwen-VL",
+        "Qwen2-VL",
+        "Qwen2.5-VL",
+        "Qwen3-VL",
+        "QVQ",
+        "Qwen-Audio",
+        "Qwen2-Audio",
+        "Qwen2.5-Omni",
+        "Qwen3-Omni",
+    }
     assert set(families()) == text | third | other
 
 
-@pytest.mark.parametrize("name", ["Qwen/Qwen3-0.6B", "Qwen3-0.6B", "qwen3-0.6b", "QWEN/QWEN3-0.6B", " qwen3-0.6b "])
+@pytest.mark.parametrize(
+    "name", ["Qwen/Qwen3-0.6B", "Qwen3-0.6B", "qwen3-0.6b", "QWEN/QWEN3-0.6B", " qwen3-0.6b "]
+)
 def test_a_variant_is_found_by_its_repository_or_its_short_name_in_any_case(name: str) -> None:
     assert find(name).repo_id == "Qwen/Qwen3-0.6B"
 
@@ -54,7 +90,10 @@ def test_filters_narrow_the_list_and_refuse_a_value_that_nothing_has() -> None:
     found = select(family="qwen3", license="Apache-2.0", modality="text")
     assert {variant.family for variant in found} == {"Qwen3"} and find("Qwen3-0.6B") in found
     assert all(variant.license is None for variant in select(license="unstated"))
-    assert {variant.name for variant in select(modality="audio")} >= {"Qwen2-Audio-7B", "Qwen2.5-Omni-7B"}
+    assert {variant.name for variant in select(modality="audio")} >= {
+        "Qwen2-Audio-7B",
+        "Qwen2.5-Omni-7B",
+    }
     assert select(family="Qwen3", license="qwen-research") == ()
     for wrong in ({"family": "Qwen4"}, {"license": "mit"}, {"modality": "smell"}):
         with pytest.raises(PackError, match="The catalogue has no") as caught:
@@ -103,25 +142,40 @@ def test_what_cannot_be_built_says_why_and_names_a_variant_that_can() -> None:
         assert nearest.unbuildable is None and nearest.shape is not None
         assert set(variant.modality_in) <= set(nearest.modality_in)
     for variant in ALL:
-        assert variant.unbuildable or (variant.shape is not None and variant.model_type in KNOWN_TYPES)
+        assert variant.unbuildable or (
+            variant.shape is not None and variant.model_type in KNOWN_TYPES
+        )
 
 
 def test_base_models_do_not_think_and_are_no_chat_models() -> None:
     assert all(variant.thinking == "never" and not variant.chat for variant in ALL if variant.base)
-    thinking = {name: find(name).thinking for name in ("Qwen3-4B", "Qwen3-4B-Thinking-2507", "Qwen3-4B-Instruct-2507", "QwQ-32B")}
+    thinking = {
+        name: find(name).thinking
+        for name in ("Qwen3-4B", "Qwen3-4B-Thinking-2507", "Qwen3-4B-Instruct-2507", "QwQ-32B")
+    }
     assert list(thinking.values()) == ["switch", "always", "never", "always"]
 
 
 def test_the_official_quantized_repositories_belong_to_the_variant_itself() -> None:
     assert find("Qwen3-4B").quantized_repos == ("Qwen/Qwen3-4B-AWQ", "Qwen/Qwen3-4B-FP8")
     assert find("Qwen2.5-7B").quantized_repos == ()
-    assert find("Qwen2.5-Coder-7B-Instruct").published_precisions == ("BF16", "AWQ", "GPTQ-Int4", "GPTQ-Int8", "GGUF")
+    assert find("Qwen2.5-Coder-7B-Instruct").published_precisions == (
+        "BF16",
+        "AWQ",
+        "GPTQ-Int4",
+        "GPTQ-Int8",
+        "GGUF",
+    )
 
 
 def test_a_variant_as_json_has_the_fields_of_the_contract_and_its_sources() -> None:
     fields = json.loads(json.dumps(find("Qwen3-30B-A3B").as_dict()))
     assert fields["repo_id"] == "Qwen/Qwen3-30B-A3B"
-    assert (fields["family"], fields["license"], fields["params_total"]) == ("Qwen3", "apache-2.0", 30_532_122_624)
+    assert (fields["family"], fields["license"], fields["params_total"]) == (
+        "Qwen3",
+        "apache-2.0",
+        30_532_122_624,
+    )
     assert fields["shape"]["experts"]["count"] == 128
     assert fields["sources"]["license"]
 
@@ -134,7 +188,9 @@ sum(len(variant.scores) for variant in load())
 heavy = {"numpy", "torch", "transformers", "openvino", "onnxruntime", "llama_cpp", "huggingface_hub", "rich"}
 print(sorted(heavy & set(sys.modules)))
 """
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert answer.stdout.strip() == "[]"
 
 
@@ -145,15 +201,31 @@ def test_every_row_agrees_with_the_collected_facts(shared: Path) -> None:
     ]
     for row in rows:
         variant = find(row["repo_id"])
-        assert (variant.family, variant.model_type, variant.release_date) == (row["family"], row["model_type"], row["release_date"])
+        assert (variant.family, variant.model_type, variant.release_date) == (
+            row["family"],
+            row["model_type"],
+            row["release_date"],
+        )
         assert (variant.params_total, variant.params_text, variant.params_active) == (
             row["params_total"],
             row["params_text_decoder"],
             row["params_active"],
         )
-        assert (variant.context_native, variant.context_extended) == (row["max_position_embeddings"], row["context_extended"])
-        assert (list(variant.modality_in), list(variant.modality_out)) == (row["modality_in"], row["modality_out"])
+        assert (variant.context_native, variant.context_extended) == (
+            row["max_position_embeddings"],
+            row["context_extended"],
+        )
+        assert (list(variant.modality_in), list(variant.modality_out)) == (
+            row["modality_in"],
+            row["modality_out"],
+        )
         assert (variant.license is None) == (row["license"] is None)
         if variant.shape is not None:
-            per_token = 2 * variant.shape.attention_layers * variant.shape.kv_heads * variant.shape.head_dim * 2
+            per_token = (
+                2
+                * variant.shape.attention_layers
+                * variant.shape.kv_heads
+                * variant.shape.head_dim
+                * 2
+            )
             assert per_token == row["kv_cache_bytes_per_token_bf16"]

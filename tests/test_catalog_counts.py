@@ -45,7 +45,9 @@ def test_the_parameters_of_the_text_decoder_are_the_sum_over_its_shape(variant: 
 
 
 @pytest.mark.parametrize("variant", WITH_SHAPE, ids=named)
-def test_the_whole_is_the_text_decoder_with_its_encoders_and_the_draft_module_where_that_is_counted(variant: Variant) -> None:
+def test_the_whole_is_the_text_decoder_with_its_encoders_and_the_draft_module_where_that_is_counted(
+    variant: Variant,
+) -> None:
     parts = (variant.params_text or 0) + (variant.params_vision or 0) + (variant.params_audio or 0)
     # Qwen3-Next's own count leaves its draft module out; Qwen3.5's has it in.
     draft = 0 if variant.model_type == "qwen3_next" else variant.params_mtp or 0
@@ -55,8 +57,14 @@ def test_the_whole_is_the_text_decoder_with_its_encoders_and_the_draft_module_wh
 COUNTS = [(variant, count) for variant in ALL for count in parameter_counts(variant.repo_id)]
 
 
-@pytest.mark.parametrize(("variant", "count"), COUNTS, ids=lambda item: item.name if isinstance(item, Variant) else item.counts)
-def test_every_published_count_is_what_the_shape_says(variant: Variant, count: ParameterCount) -> None:
+@pytest.mark.parametrize(
+    ("variant", "count"),
+    COUNTS,
+    ids=lambda item: item.name if isinstance(item, Variant) else item.counts,
+)
+def test_every_published_count_is_what_the_shape_says(
+    variant: Variant, count: ParameterCount
+) -> None:
     value = expected(variant, count)
     if value is None:
         assert count.difference == "estimate" and count.value != variant.params_total
@@ -73,8 +81,14 @@ def test_a_difference_is_recorded_only_where_there_is_one() -> None:
 
 
 @pytest.mark.parametrize("variant", WITH_SHAPE, ids=named)
-def test_every_row_is_held_against_a_count_of_its_own_or_of_its_geometry_or_against_its_name(variant: Variant) -> None:
-    counted = {geometry(other) for other, count in COUNTS if other.shape is not None and expected(other, count) is not None}
+def test_every_row_is_held_against_a_count_of_its_own_or_of_its_geometry_or_against_its_name(
+    variant: Variant,
+) -> None:
+    counted = {
+        geometry(other)
+        for other, count in COUNTS
+        if other.shape is not None and expected(other, count) is not None
+    }
     if geometry(variant) in counted:
         return
     label = re.search(r"-(\d+(?:\.\d+)?)([BT])(?:-|$)", variant.name)

@@ -13,7 +13,8 @@ def test_the_first_published_score_counts_and_says_how_it_was_measured() -> None
     score = score_of(find("Qwen2.5-7B"), "mbpp")
     assert score is not None
     assert (score.value, score.kind, score.protocol) == (74.9, "base", "EvalPlus variant")
-    # The Qwen3 report measured the same checkpoint with another protocol; both stay, neither replaces the other.
+    # The Qwen3 report measured the same checkpoint with another protocol; both stay, neither
+    # replaces the other.
     others = [item for item in scores("Qwen/Qwen2.5-7B") if item.benchmark == "MBPP"]
     assert [(item.value, item.protocol) for item in others] == [
         (74.9, "EvalPlus variant"),
@@ -23,7 +24,9 @@ def test_the_first_published_score_counts_and_says_how_it_was_measured() -> None
 
 def test_scores_with_and_without_thinking_are_kept_apart() -> None:
     variant = find("Qwen3-0.6B")
-    values = {mode: score_of(variant, "MATH-500", mode) for mode in ("thinking", "non-thinking", None)}
+    values = {
+        mode: score_of(variant, "MATH-500", mode) for mode in ("thinking", "non-thinking", None)
+    }
     assert [score.value if score else None for score in values.values()] == [77.6, 55.2, 55.2]
     assert score_of(variant, "MATH-500", "dreaming") is None
     assert score_of(variant, "no such benchmark") is None
@@ -31,7 +34,9 @@ def test_scores_with_and_without_thinking_are_kept_apart() -> None:
 
 def test_no_variant_carries_scores_of_another_kind_and_no_score_is_without_a_variant() -> None:
     for variant in load():
-        assert {score.kind for score in variant.scores} <= {"base" if variant.base else "instruct"}, variant.name
+        assert {score.kind for score in variant.scores} <= {
+            "base" if variant.base else "instruct"
+        }, variant.name
     assert set(read_scores(FILE)) <= {variant.repo_id for variant in load()}
 
 

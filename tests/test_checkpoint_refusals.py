@@ -1,4 +1,5 @@
-"""What is refused, each with the file named and exit code 6: damage, danger, and what is not supported."""
+"""What is refused, each with the file named and exit code 6: damage, danger, and what is not
+supported."""
 
 from __future__ import annotations
 
@@ -13,8 +14,8 @@ import pytest
 from packager.checkpoint import Checkpoint
 from packager.checkpoint.folder import INDEX
 from packager.errors import ExitCode, PackError
-from tests.damage import WEIGHTS, add_tensor, edit_header, edit_json, hub_snapshot, refused
-from tests.make_checkpoint import write_tiny
+from tests.support.damage import WEIGHTS, add_tensor, edit_header, edit_json, hub_snapshot, refused
+from tests.support.make_checkpoint import write_tiny
 
 
 @pytest.fixture
@@ -34,15 +35,28 @@ class TestWhatIsRefused:
 
     def test_offsets_that_lie(self, folder: Path) -> None:
         def swap(header: dict[str, Any]) -> None:
-            first, second = header["model.norm.weight"], header["model.layers.0.input_layernorm.weight"]
+            first, second = (
+                header["model.norm.weight"],
+                header["model.layers.0.input_layernorm.weight"],
+            )
             first["data_offsets"] = second["data_offsets"]
 
         edit_header(folder / WEIGHTS, swap)
         refused(folder, str(folder / WEIGHTS), "overlaps")
 
     def test_a_missing_tensor(self, folder: Path) -> None:
-        edit_header(folder / WEIGHTS, lambda header: {("x" if key == "model.norm.weight" else key): value for key, value in header.items()})
-        refused(folder, "config.json", "'model.norm.weight' is missing", "'x' in model.safetensors is not one of its own")
+        edit_header(
+            folder / WEIGHTS,
+            lambda header: {
+                ("x" if key == "model.norm.weight" else key): value for key, value in header.items()
+            },
+        )
+        refused(
+            folder,
+            "config.json",
+            "'model.norm.weight' is missing",
+            "'x' in model.safetensors is not one of its own",
+        )
 
     def test_an_additional_tensor(self, folder: Path) -> None:
         add_tensor(folder / WEIGHTS, "model.layers.0.lora_A", [4])
@@ -66,7 +80,9 @@ class TestWhatIsRefused:
             ("tie_word_embeddings", True, ""),
         ],
     )
-    def test_a_config_that_disagrees_with_the_tensors(self, folder: Path, key: str, value: Any, tensor: str) -> None:
+    def test_a_config_that_disagrees_with_the_tensors(
+        self, folder: Path, key: str, value: Any, tensor: str
+    ) -> None:
         edit_json(folder / "config.json", **{key: value})
         if key == "tie_word_embeddings":
             assert Checkpoint.open(folder).dropped == ("lm_head.weight",)
@@ -82,8 +98,14 @@ class TestWhatIsRefused:
         edit_json(folder / "config.json", hidden_size=value)
         refused(folder, "config.json", "hidden_size")
 
-    @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"])
-    @pytest.mark.parametrize("text", [b"", b"{", b"[]", b"\xff\xfe", b'{"a":' * 100_000], ids=["empty", "cut", "list", "binary", "deep"])
+    @pytest.mark.parametrize(
+        "name", ["config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"]
+    )
+    @pytest.mark.parametrize(
+        "text",
+        [b"", b"{", b"[]", b"\xff\xfe", b'{"a":' * 100_000],
+        ids=["empty", "cut", "list", "binary", "deep"],
+    )
     def test_damaged_json(self, folder: Path, name: str, text: bytes) -> None:
         (folder / name).write_bytes(text)
         refused(folder, str(folder / name))
@@ -112,7 +134,9 @@ class TestWhatIsRefused:
         edit_json(folder / "tokenizer.json", model={"type": "BPE"})
         refused(folder, "tokenizer.json", "no vocabulary")
 
-    @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "consolidated.00.pth", "model.pkl", "model.ckpt"])
+    @pytest.mark.parametrize(
+        "name", ["pytorch_model.bin", "model.pt", "consolidated.00.pth", "model.pkl", "model.ckpt"]
+    )
     def test_pickled_weights(self, folder: Path, name: str) -> None:
         (folder / WEIGHTS).rename(folder / name)
         refused(folder, name, "can run any code")
@@ -129,7 +153,11 @@ class TestWhatIsRefused:
 
     @pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
     def test_a_checkpoint_that_needs_python_of_its_own(self, folder: Path, name: str) -> None:
-        edit_json(folder / name, auto_map={"AutoModelForCausalLM": "modeling_qwen.QWenLMHeadModel"}, model_type="qwen3")
+        edit_json(
+            folder / name,
+            auto_map={"AutoModelForCausalLM": "modeling_qwen.QWenLMHeadModel"},
+            model_type="qwen3",
+        )
         refused(folder, name, "auto_map", "never run")
 
     @pytest.mark.parametrize("method", ["gptq", "awq", "fp8"])
@@ -142,7 +170,9 @@ class TestWhatIsRefused:
         edit_json(folder / "config.json", model_type=model_type)
         refused(folder, "config.json", f"model_type {model_type!r}", "qwen3_moe")
 
-    @pytest.mark.parametrize("template", [7, {"a": 1}, [{"name": "default", "template": 1}]], ids=repr)
+    @pytest.mark.parametrize(
+        "template", [7, {"a": 1}, [{"name": "default", "template": 1}]], ids=repr
+    )
     def test_a_chat_template_that_is_no_text(self, folder: Path, template: Any) -> None:
         edit_json(folder / "tokenizer_config.json", chat_template=template)
         refused(folder, "tokenizer_config.json", "chat_template")
@@ -176,7 +206,16 @@ class TestShards:
         (sharded / INDEX).unlink()
         refused(sharded, f"no {INDEX}")
 
-    @pytest.mark.parametrize("where", ["../model.safetensors", "/etc/model.safetensors", "sub/model.safetensors", "config.json", ""])
+    @pytest.mark.parametrize(
+        "where",
+        [
+            "../model.safetensors",
+            "/etc/model.safetensors",
+            "sub/model.safetensors",
+            "config.json",
+            "",
+        ],
+    )
     def test_a_shard_outside_of_the_folder_is_refused(self, sharded: Path, where: str) -> None:
         self.index(sharded, lambda weight_map: weight_map.update({"model.norm.weight": where}))
         refused(sharded, INDEX, repr(where))
@@ -185,8 +224,13 @@ class TestShards:
         self.index(sharded, lambda weight_map: weight_map.update({"extra": self.first(sharded)}))
         refused(sharded, self.first(sharded), "'extra'")
 
-    def test_a_tensor_in_a_shard_that_the_index_does_not_name_for_it_is_named(self, sharded: Path) -> None:
-        self.index(sharded, lambda weight_map: weight_map.update({"model.norm.weight": self.first(sharded)}))
+    def test_a_tensor_in_a_shard_that_the_index_does_not_name_for_it_is_named(
+        self, sharded: Path
+    ) -> None:
+        self.index(
+            sharded,
+            lambda weight_map: weight_map.update({"model.norm.weight": self.first(sharded)}),
+        )
         refused(sharded, "'model.norm.weight'", INDEX)
 
     def test_a_tensor_that_the_index_does_not_know_is_named(self, sharded: Path) -> None:
@@ -205,7 +249,9 @@ class TestShards:
 
 class TestLinks:
     @pytest.mark.parametrize("name", [WEIGHTS, "config.json", "tokenizer.json", "LICENSE"])
-    def test_a_link_out_of_the_folder_is_refused(self, folder: Path, tmp_path: Path, name: str) -> None:
+    def test_a_link_out_of_the_folder_is_refused(
+        self, folder: Path, tmp_path: Path, name: str
+    ) -> None:
         (folder / name).rename(tmp_path / "elsewhere")
         (folder / name).symlink_to(tmp_path / "elsewhere")
         refused(folder, str(folder / name), "link")

@@ -46,7 +46,9 @@ def tiny(tmp_path: Path) -> str:
     return str(path)
 
 
-def fit_json(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = ExitCode.DONE) -> dict[str, Any]:
+def fit_json(
+    capsys: pytest.CaptureFixture[str], *arguments: str, code: int = ExitCode.DONE
+) -> dict[str, Any]:
     """The one object that `fit --json` prints, after checking the exit code."""
     assert main(["fit", *arguments, "--json"]) == code
     found: dict[str, Any] = json.loads(capsys.readouterr().out)
@@ -54,10 +56,16 @@ def fit_json(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = Ex
     return found
 
 
-def test_for_a_laptop_it_chooses_the_smallest_qwen_that_chats_in_the_laptops_first_runtime(capsys: pytest.CaptureFixture[str]) -> None:
+def test_for_a_laptop_it_chooses_the_smallest_qwen_that_chats_in_the_laptops_first_runtime(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     found = fit_json(capsys, "--target", "laptop-cpu")
     chosen = found["chosen"]
-    assert (chosen["variant"], chosen["runtime"], chosen["recipe"]) == ("Qwen/Qwen3-0.6B", "openvino", "openvino:int4_sym_g128")
+    assert (chosen["variant"], chosen["runtime"], chosen["recipe"]) == (
+        "Qwen/Qwen3-0.6B",
+        "openvino",
+        "openvino:int4_sym_g128",
+    )
     assert chosen["verdict"] == "chosen" and chosen["reasons"] == []
 
 
@@ -83,31 +91,47 @@ def test_json_has_the_fields_that_scripts_rely_on(capsys: pytest.CaptureFixture[
         assert all({"rule", "needs", "has"} <= set(reason) for reason in one["reasons"])
         if one["footprint"] is not None:
             parts = one["footprint"]
-            assert parts["total"] == parts["weights"] + parts["kv_cache"] + parts["compute"] + parts["overhead"]
-            assert one["forecast"]["low"] <= one["forecast"]["decode_tps"] <= one["forecast"]["high"]
+            assert (
+                parts["total"]
+                == parts["weights"] + parts["kv_cache"] + parts["compute"] + parts["overhead"]
+            )
+            assert (
+                one["forecast"]["low"] <= one["forecast"]["decode_tps"] <= one["forecast"]["high"]
+            )
 
 
 def test_every_variant_of_the_catalogue_gets_a_verdict(capsys: pytest.CaptureFixture[str]) -> None:
     from packager import catalog
 
     found = fit_json(capsys, "--target", "laptop-cpu")
-    assert {one["variant"] for one in found["candidates"]} == {variant.repo_id for variant in catalog.load()}
+    assert {one["variant"] for one in found["candidates"]} == {
+        variant.repo_id for variant in catalog.load()
+    }
 
 
-def test_all_measures_every_recipe_of_what_could_be_chosen(capsys: pytest.CaptureFixture[str]) -> None:
-    lean, whole = fit_json(capsys, "--target", "laptop-cpu"), fit_json(capsys, "--target", "laptop-cpu", "--all")
+def test_all_measures_every_recipe_of_what_could_be_chosen(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lean, whole = (
+        fit_json(capsys, "--target", "laptop-cpu"),
+        fit_json(capsys, "--target", "laptop-cpu", "--all"),
+    )
     assert whole["chosen"] == lean["chosen"]
     recipes = {one["recipe"] for one in whole["candidates"] if one["variant"] == "Qwen/Qwen3-0.6B"}
     assert {"openvino:int4_sym_g128", "openvino:int8_sym"} <= recipes
 
 
-def test_when_nothing_fits_the_exit_code_is_3_and_json_is_printed_all_the_same(capsys: pytest.CaptureFixture[str], tiny: str) -> None:
+def test_when_nothing_fits_the_exit_code_is_3_and_json_is_printed_all_the_same(
+    capsys: pytest.CaptureFixture[str], tiny: str
+) -> None:
     found = fit_json(capsys, "--target", tiny, code=ExitCode.NOTHING_FITS)
     assert found["chosen"] is None
     assert all(one["reasons"] for one in found["candidates"])
 
 
-def test_when_nothing_fits_each_of_the_nearest_names_the_change_and_its_flag(capsys: pytest.CaptureFixture[str]) -> None:
+def test_when_nothing_fits_each_of_the_nearest_names_the_change_and_its_flag(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     limits = ["--target", "laptop-cpu", "--max-memory-mb", "400"]
     found = fit_json(capsys, *limits, code=ExitCode.NOTHING_FITS)
     assert found["nearest_misses"]
@@ -116,7 +140,9 @@ def test_when_nothing_fits_each_of_the_nearest_names_the_change_and_its_flag(cap
         assert main(["fit", *limits, *shlex.split(miss["flag"])]) == ExitCode.DONE
 
 
-def test_people_read_the_choice_in_one_sentence_with_the_reason(capsys: pytest.CaptureFixture[str]) -> None:
+def test_people_read_the_choice_in_one_sentence_with_the_reason(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert main(["fit", "--target", "laptop-cpu"]) == ExitCode.DONE
     first = capsys.readouterr().out.splitlines()[0]
     assert first.startswith("Qwen3-0.6B as openvino:int4_sym_g128 for laptop-cpu")
@@ -124,7 +150,9 @@ def test_people_read_the_choice_in_one_sentence_with_the_reason(capsys: pytest.C
 
 
 def test_people_read_what_is_missing_where_nothing_fits(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["fit", "--target", "laptop-cpu", "--max-memory-mb", "400"]) == ExitCode.NOTHING_FITS
+    assert (
+        main(["fit", "--target", "laptop-cpu", "--max-memory-mb", "400"]) == ExitCode.NOTHING_FITS
+    )
     out = capsys.readouterr().out
     assert out.startswith("None of 157 variants fits laptop-cpu")
     assert "--max-memory-mb" in out
@@ -137,22 +165,30 @@ def test_several_targets_give_one_row_each(capsys: pytest.CaptureFixture[str], t
     assert rows[2][0] == "tiny" and rows[2][-1].startswith("nothing fits")
 
 
-def test_a_model_without_a_target_is_tried_on_every_device(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_without_a_target_is_tried_on_every_device(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     from targets import registry
 
     results = fit_json(capsys, "--model", "Qwen3-4B")["results"]
     assert [result["target"] for result in results] == list(registry.target_names())
-    assert {one["variant"] for result in results for one in result["candidates"]} == {"Qwen/Qwen3-4B"}
+    assert {one["variant"] for result in results for one in result["candidates"]} == {
+        "Qwen/Qwen3-4B"
+    }
 
 
-def test_a_named_model_is_shown_in_all_its_forms_and_forgiven_its_scores(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_named_model_is_shown_in_all_its_forms_and_forgiven_its_scores(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     found = fit_json(capsys, "--target", "laptop-cpu", "--model", "Qwen2.5-0.5B-Instruct")
     assert found["chosen"]["variant"] == "Qwen/Qwen2.5-0.5B-Instruct"
     assert any("IFEval" in note for note in found["chosen"]["notes"])
     assert len({one["recipe"] for one in found["candidates"]}) > 3
 
 
-def test_where_the_first_runtime_is_too_large_a_later_one_of_the_target_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
+def test_where_the_first_runtime_is_too_large_a_later_one_of_the_target_is_taken(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     found = fit_json(capsys, "--target", "laptop-cpu", "--max-memory-mb", "900")
     assert found["chosen"]["runtime"] == "llama.cpp"
 
@@ -195,7 +231,9 @@ def test_another_use_case_moves_the_floors(capsys: pytest.CaptureFixture[str]) -
         (["--recipe", "openvino:int5"], "has no recipe 'int5'"),
     ],
 )
-def test_a_bad_value_ends_in_one_sentence_and_exit_code_2(capsys: pytest.CaptureFixture[str], arguments: list[str], part: str) -> None:
+def test_a_bad_value_ends_in_one_sentence_and_exit_code_2(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], part: str
+) -> None:
     assert main(["fit", "--target", "laptop-cpu", *arguments]) == ExitCode.USAGE
     shown = capsys.readouterr()
     assert shown.out == "" and "Traceback" not in shown.err
@@ -207,20 +245,26 @@ def test_neither_target_nor_model_is_a_mistake_in_usage(capsys: pytest.CaptureFi
     assert "Neither a device nor a model is given" in capsys.readouterr().err
 
 
-def test_a_bad_recipe_is_one_mistake_and_not_one_per_target(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bad_recipe_is_one_mistake_and_not_one_per_target(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert main(["fit", "--model", "Qwen3-4B", "--recipe", "nonsense"]) == ExitCode.USAGE
     assert capsys.readouterr().err.count("is not a recipe") == 1
 
 
 @pytest.mark.parametrize("memory", ["-1", '"much"', "1" + "0" * 30, "nan"])
-def test_a_device_file_that_lies_ends_in_a_sentence(capsys: pytest.CaptureFixture[str], tmp_path: Path, memory: str) -> None:
+def test_a_device_file_that_lies_ends_in_a_sentence(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, memory: str
+) -> None:
     path = tmp_path / "liar.toml"
     path.write_text(TINY.format(memory=memory))
     assert main(["fit", "--target", str(path)]) == ExitCode.USAGE
     assert "memory_bytes" in capsys.readouterr().err
 
 
-def test_the_best_scores_are_the_best_of_all_but_coarse_recipes_where_one_of_those_has_better(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_best_scores_are_the_best_of_all_but_coarse_recipes_where_one_of_those_has_better(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert main(["fit", "--target", "laptop-cpu", "--prefer", "quality"]) == ExitCode.DONE
     assert "it has the best published scores, coarse recipes aside (" in capsys.readouterr().out
     found = fit_json(capsys, "--target", "laptop-cpu", "--prefer", "quality")
@@ -233,11 +277,18 @@ def test_an_empty_model_is_no_model_and_not_all_of_them(capsys: pytest.CaptureFi
     assert "no variant ''" in capsys.readouterr().err
 
 
-def test_a_score_is_repeated_in_the_command_with_every_digit(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_score_is_repeated_in_the_command_with_every_digit(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     main(["fit", "--target", "laptop-cpu", "--min-score", "IFEval=54.50000001"])
     assert "--min-score IFEval=54.50000001" in capsys.readouterr().err
 
 
-def test_what_a_runtime_builds_is_not_said_to_be_built_by_none(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["fit", "--target", "laptop-cpu", "--recipe", "gguf:IQ2_M", "--model", "Qwen3-0.6B"]) == ExitCode.NOTHING_FITS
+def test_what_a_runtime_builds_is_not_said_to_be_built_by_none(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert (
+        main(["fit", "--target", "laptop-cpu", "--recipe", "gguf:IQ2_M", "--model", "Qwen3-0.6B"])
+        == ExitCode.NOTHING_FITS
+    )
     assert "builds" not in capsys.readouterr().out

@@ -26,7 +26,9 @@ def test_the_list_has_a_line_per_target(capsys: pytest.CaptureFixture[str]) -> N
     assert tuple(line.split("\t")[0] for line in lines[1:]) == target_names()
 
 
-def test_the_list_as_json_has_the_fields_of_the_contract(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_list_as_json_has_the_fields_of_the_contract(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert main(["targets", "--json"]) == ExitCode.DONE
     data = shown(capsys)
     assert data["schema"] == "qwen-pack/targets/1"
@@ -44,7 +46,9 @@ def test_one_target_is_shown_in_full_with_its_sources(capsys: pytest.CaptureFixt
     assert re.search(r"for a model +7\.78 GB", text)
 
 
-def test_a_file_is_shown_as_a_name_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_is_shown_as_a_name_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["targets", "new", "mine", "--from", "laptop-cpu"]) == ExitCode.DONE
     capsys.readouterr()
@@ -52,7 +56,9 @@ def test_a_file_is_shown_as_a_name_is(tmp_path: Path, monkeypatch: pytest.Monkey
     assert [each["name"] for each in shown(capsys)["targets"]] == ["mine"]
 
 
-def test_an_unknown_target_names_the_nearest_and_ends_with_two(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_target_names_the_nearest_and_ends_with_two(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert main(["targets", "laptop-cpus"]) == ExitCode.USAGE
     assert "Did you mean 'laptop-cpu'" in capsys.readouterr().err
 
@@ -66,10 +72,16 @@ def test_a_file_without_problems_is_said_to_have_none(
     assert main(["targets", "check", "mine.toml"]) == ExitCode.DONE
     assert capsys.readouterr().out == "mine.toml: no problems.\n"
     assert main(["targets", "check", "mine.toml", "--json"]) == ExitCode.DONE
-    assert shown(capsys) == {"schema": "qwen-pack/targets-check/1", "file": "mine.toml", "problems": []}
+    assert shown(capsys) == {
+        "schema": "qwen-pack/targets-check/1",
+        "file": "mine.toml",
+        "problems": [],
+    }
 
 
-def test_a_file_with_problems_is_pointed_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_with_problems_is_pointed_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     main(["targets", "new", "mine", "--from", "laptop-cpu"])
     file = tmp_path / "mine.toml"
@@ -79,10 +91,15 @@ def test_a_file_with_problems_is_pointed_into(tmp_path: Path, monkeypatch: pytes
     assert "mine.toml:6: memory_gb is no key: memory_bytes counts bytes" in capsys.readouterr().err
     assert main(["targets", "check", "mine.toml", "--json"]) == ExitCode.USAGE
     found = shown(capsys)["problems"]
-    assert {"line": 6, "text": "memory_gb is no key: memory_bytes counts bytes; write memory_bytes = 16000000000."} in found
+    assert {
+        "line": 6,
+        "text": "memory_gb is no key: memory_bytes counts bytes; write memory_bytes = 16000000000.",
+    } in found
 
 
-def test_a_new_file_never_replaces_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_new_file_never_replaces_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.toml").write_text("precious")
     assert main(["targets", "new", "mine", "--from", "laptop-cpu"]) == ExitCode.USAGE
@@ -98,7 +115,9 @@ def test_help_speaks_of_the_name_and_of_both_words(capsys: pytest.CaptureFixture
     assert re.search(r"^ +new ", text, re.M)
 
 
-def test_doctor_names_every_runtime_its_distributions_and_the_line_that_installs_them(capsys: pytest.CaptureFixture[str]) -> None:
+def test_doctor_names_every_runtime_its_distributions_and_the_line_that_installs_them(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert main(["doctor", "--json"]) == ExitCode.DONE
     data = shown(capsys)
     assert data["schema"] == "qwen-pack/doctor/1"
@@ -111,11 +130,18 @@ def test_doctor_names_every_runtime_its_distributions_and_the_line_that_installs
     assert data["disk_free"] > 0
 
 
-def test_doctor_says_what_is_missing_to_people(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_says_what_is_missing_to_people(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from targets import registry
 
     adapter = runtimes()[0]
-    monkeypatch.setattr(type(adapter), "distributions", (*adapter.distributions, "a-distribution-nobody-made"), raising=False)
+    monkeypatch.setattr(
+        type(adapter),
+        "distributions",
+        (*adapter.distributions, "a-distribution-nobody-made"),
+        raising=False,
+    )
     registry.runtime.cache_clear()
     assert main(["doctor"]) == ExitCode.DONE
     text = capsys.readouterr().out

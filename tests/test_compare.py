@@ -1,4 +1,5 @@
-"""Packages side by side: what is ranked, what is not and why, who is on the front, and what answers cost."""
+"""Packages side by side: what is ranked, what is not and why, who is on the front, and what answers
+cost."""
 
 from __future__ import annotations
 
@@ -10,20 +11,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from packager import manifest
 from packager.cli import main
-from packager.compare import notes, rows
 from packager.errors import ExitCode, PackError
-from packager.prices import Prices
-from packager.standing import standings
-from tests.make_package import body, write_package
+from packager.package import manifest
+from packager.report.compare import notes, rows
+from packager.report.pareto import standings
+from packager.report.prices import Prices
+from tests.support.make_package import body, write_package
 
 HERE, THERE = {"processor": "a laptop's", "cores": 8}, {"processor": "a board's", "cores": 4}
 NOBODY = Prices()
 
 
-def data(memory: float | None = 1e9, speed: float | None = 10.0, machine: Any = HERE, **others: Any) -> dict[str, Any]:
-    measured = {"peak_memory_bytes": memory, "decode_tps": speed, "machine": machine, "prompt_tokens": 100, "ttft_ms": 50.0}
+def data(
+    memory: float | None = 1e9, speed: float | None = 10.0, machine: Any = HERE, **others: Any
+) -> dict[str, Any]:
+    measured = {
+        "peak_memory_bytes": memory,
+        "decode_tps": speed,
+        "machine": machine,
+        "prompt_tokens": 100,
+        "ttft_ms": 50.0,
+    }
     return {
         "name": "n",
         "recipe": {"id": "gguf:Q8_0"},
@@ -79,9 +88,17 @@ def test_first_tokens_behind_prompts_of_different_length_are_not_ranked() -> Non
 
 def test_noise_random_weights_and_another_place_are_said_by_name() -> None:
     odd = data(source={"kind": "dummy"})
-    odd["measured"] = {**odd["measured"], "noisy": True, "place": {"on_device": False, "why": "this is no phone"}}
+    odd["measured"] = {
+        **odd["measured"],
+        "noisy": True,
+        "place": {"on_device": False, "why": "this is no phone"},
+    }
     text = said(data(), odd)
-    for words in ("p1 has random weights", "p1 has a measurement that is noisy", "p1 was not measured on its device: this is no phone."):
+    for words in (
+        "p1 has random weights",
+        "p1 has a measurement that is noisy",
+        "p1 was not measured on its device: this is no phone.",
+    ):
         assert words in text
     assert "p0 " not in text
 
@@ -103,7 +120,10 @@ def test_quality_is_told_by_what_all_share() -> None:
     another = with_loss(0.5, variant={"repo_id": "mine/larger"})
     assert standings([close, another])[1] is None and best([close, another])["divergence"] is None
     assert "quality is left out" in said(close, another)
-    tried = [{**one, "behaviour": {"passed": passed, "total": 10, "set_sha256": "s"}} for one, passed in ((close, 4), (far, 9))]
+    tried = [
+        {**one, "behaviour": {"passed": passed, "total": 10, "set_sha256": "s"}}
+        for one, passed in ((close, 4), (far, 9))
+    ]
     places, by = standings(tried)
     assert by == "behaviour" and [one.front for one in places] == [False, True]
     tried[0]["behaviour"] = {**tried[0]["behaviour"], "set_sha256": "another"}
@@ -111,19 +131,29 @@ def test_quality_is_told_by_what_all_share() -> None:
 
 
 def test_published_scores_stand_in_where_variants_differ() -> None:
-    pair = [data(variant={"repo_id": f"Qwen/Qwen3-{size}"}, workload={"use_case": "chat"}) for size in ("0.6B", "4B")]
+    pair = [
+        data(variant={"repo_id": f"Qwen/Qwen3-{size}"}, workload={"use_case": "chat"})
+        for size in ("0.6B", "4B")
+    ]
     places, by = standings(pair)
     assert by == "published" and [one.front for one in places] == [False, True]
     assert 0 < (places[0].quality or 0) < (places[1].quality or 0) <= 100
 
 
 FIGURES = st.lists(
-    st.tuples(st.sampled_from([1e9, 2e9, 3e9]), st.sampled_from([5.0, 10.0, 20.0]), st.sampled_from([HERE, THERE])), min_size=1
+    st.tuples(
+        st.sampled_from([1e9, 2e9, 3e9]),
+        st.sampled_from([5.0, 10.0, 20.0]),
+        st.sampled_from([HERE, THERE]),
+    ),
+    min_size=1,
 )
 
 
 @given(FIGURES)
-def test_nobody_on_the_front_is_beaten_and_everybody_off_it_is_by_one_of_the_front_of_its_machine(points: list[Any]) -> None:
+def test_nobody_on_the_front_is_beaten_and_everybody_off_it_is_by_one_of_the_front_of_its_machine(
+    points: list[Any],
+) -> None:
     places, _ = standings([data(*point) for point in points])
     for index, one in enumerate(places):
         assert one.front == (not one.beaten_by)
@@ -135,18 +165,36 @@ def test_a_million_tokens_cost_the_time_that_they_take() -> None:
     # 1e6 tokens at 10 per second: 27.78 hours.
     assert Prices(per_hour=0.36).per_million_tokens({"decode_tps": 10}) == pytest.approx(10.0)
     # 100 W for 1e5 seconds are 2.778 kWh.
-    assert Prices(watts=100, per_kwh=0.36).per_million_tokens({"decode_tps": 10}) == pytest.approx(1.0)
-    measured = {"decode_tps": 10, "energy": {"joules_per_token": 3.6, "joules_per_prompt": 36.0}, "prompt_tokens": 100}
+    assert Prices(watts=100, per_kwh=0.36).per_million_tokens({"decode_tps": 10}) == pytest.approx(
+        1.0
+    )
+    measured = {
+        "decode_tps": 10,
+        "energy": {"joules_per_token": 3.6, "joules_per_prompt": 36.0},
+        "prompt_tokens": 100,
+    }
     assert Prices(per_kwh=0.5).per_million_tokens(measured) == pytest.approx(0.5)
     assert Prices(per_hour=0.36, per_kwh=0.5).per_million_tokens(measured) == pytest.approx(10.5)
     assert Prices(per_kwh=0.5).per_million_tokens({"decode_tps": 10}) is None
-    assert Prices().per_million_tokens(measured) is None and Prices(per_hour=1).per_million_tokens({}) is None
+    assert (
+        Prices().per_million_tokens(measured) is None
+        and Prices(per_hour=1).per_million_tokens({}) is None
+    )
 
 
 def test_a_passed_task_carries_the_cost_of_the_failed_ones() -> None:
-    tried = {"passed": 5, "total": 10, "seconds": 3600.0, "new_tokens": 1000, "prompt_tokens": 10_000}
+    tried = {
+        "passed": 5,
+        "total": 10,
+        "seconds": 3600.0,
+        "new_tokens": 1000,
+        "prompt_tokens": 10_000,
+    }
     assert Prices(per_hour=2).per_successful_task(tried, {}) == pytest.approx(0.4)
-    measured = {"energy": {"joules_per_token": 3.6, "joules_per_prompt": 36.0}, "prompt_tokens": 100}
+    measured = {
+        "energy": {"joules_per_token": 3.6, "joules_per_prompt": 36.0},
+        "prompt_tokens": 100,
+    }
     # 3600 J for what was said and as much for what was read: 0.002 kWh.
     assert Prices(per_kwh=10).per_successful_task(tried, measured) == pytest.approx(0.004)
     assert Prices(per_hour=2).per_successful_task({**tried, "passed": 0}, {}) is None
@@ -155,7 +203,9 @@ def test_a_passed_task_carries_the_cost_of_the_failed_ones() -> None:
 def test_power_without_a_price_is_refused_and_energy_that_nobody_measured_is_asked_for() -> None:
     with pytest.raises(PackError, match="--price-per-kwh"):
         Prices(watts=10)
-    assert "p0 was measured without energy, so it has no cost: add --watts." in said(data(), data(), prices=Prices(per_kwh=1))
+    assert "p0 was measured without energy, so it has no cost: add --watts." in said(
+        data(), data(), prices=Prices(per_kwh=1)
+    )
 
 
 def written(folder: Path, **changes: Any) -> Path:
@@ -164,17 +214,27 @@ def written(folder: Path, **changes: Any) -> Path:
     return folder
 
 
-def test_the_command_prints_a_column_per_package_and_says_the_rest_on_stderr(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    first, second = written(tmp_path / "small"), written(tmp_path / "large", memory=2e9, speed=8.0, machine=THERE)
+def test_the_command_prints_a_column_per_package_and_says_the_rest_on_stderr(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = (
+        written(tmp_path / "small"),
+        written(tmp_path / "large", memory=2e9, speed=8.0, machine=THERE),
+    )
     assert main(["compare", str(first), str(second), "--price-per-hour", "0.36"]) == ExitCode.DONE
     out, err = capsys.readouterr()
     lines = {line.split("\t")[0]: line.split("\t")[1:] for line in out.splitlines()}
     assert lines[""] == ["small", "large"]
-    assert lines["peak memory"] == ["1.00 GB", "2.00 GB"] and lines["cost of 1M tokens"] == ["10", "12.5"]
+    assert lines["peak memory"] == ["1.00 GB", "2.00 GB"] and lines["cost of 1M tokens"] == [
+        "10",
+        "12.5",
+    ]
     assert "different machines" in err and "One price" in err
 
 
-def test_its_json_holds_every_figure_and_who_beats_whom(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_its_json_holds_every_figure_and_who_beats_whom(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     first, second = written(tmp_path / "small"), written(tmp_path / "large", memory=2e9, speed=8.0)
     assert main(["compare", str(first), str(second), "--json"]) == ExitCode.DONE
     found = json.loads(capsys.readouterr().out)
@@ -185,14 +245,21 @@ def test_its_json_holds_every_figure_and_who_beats_whom(tmp_path: Path, capsys: 
     assert {row["figure"]: row["best"] for row in found["rows"]}["peak_memory_bytes"] == 0
 
 
-def test_packages_of_one_name_are_told_apart_by_their_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_packages_of_one_name_are_told_apart_by_their_folders(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for place in ("a", "b"):
         written(tmp_path / place / "same")
     assert main(["compare", str(tmp_path / "a/same"), str(tmp_path / "b/same")]) == ExitCode.DONE
-    assert capsys.readouterr().out.splitlines()[0].split("\t")[1:] == [str(tmp_path / "a/same"), str(tmp_path / "b/same")]
+    assert capsys.readouterr().out.splitlines()[0].split("\t")[1:] == [
+        str(tmp_path / "a/same"),
+        str(tmp_path / "b/same"),
+    ]
 
 
-def test_what_cannot_be_compared_ends_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_compared_ends_in_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     package = str(written(tmp_path / "p"))
     for words, sentence, code in (
         ([package], "Name two or more", ExitCode.USAGE),

@@ -1,4 +1,5 @@
-"""`build` for a device that is not here, and with several recipes or runtimes: real engines on a tiny checkpoint."""
+"""`build` for a device that is not here, and with several recipes or runtimes: real engines on a
+tiny checkpoint."""
 
 from __future__ import annotations
 
@@ -10,10 +11,10 @@ import pytest
 
 from packager.cli import main
 from packager.errors import ExitCode
+from packager.package.verify import verify
 from packager.paths import cache_dir
-from packager.verify import verify
-from tests.calm import calm
-from tests.make_checkpoint import write_tiny
+from tests.support.calm import calm
+from tests.support.make_checkpoint import write_tiny
 
 pytestmark = pytest.mark.engine
 
@@ -35,7 +36,17 @@ def test_a_package_for_another_device_is_checked_here_and_judged_there(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     package = tmp_path / "p"
-    flags = [*PI, "--recipe", "gguf:Q4_0", "--min-decode-tps", "1", "--weights", str(checkpoint), "--out", str(package)]
+    flags = [
+        *PI,
+        "--recipe",
+        "gguf:Q4_0",
+        "--min-decode-tps",
+        "1",
+        "--weights",
+        str(checkpoint),
+        "--out",
+        str(package),
+    ]
     assert main(flags) == ExitCode.DONE
     said = capsys.readouterr()
     assert "Not yet measured on the device: the device is" in said.out
@@ -67,7 +78,16 @@ def test_a_package_for_a_provider_that_is_not_here_is_built_and_says_why_it_was_
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     package = tmp_path / "p"
-    flags = ["--target", "edge-gpu", "--recipe", "onnx:cuda_int4_sym_b32", "--context", "256", "--weights", str(checkpoint)]
+    flags = [
+        "--target",
+        "edge-gpu",
+        "--recipe",
+        "onnx:cuda_int4_sym_b32",
+        "--context",
+        "256",
+        "--weights",
+        str(checkpoint),
+    ]
     assert main(["build", *flags, "--out", str(package)]) == ExitCode.DONE
     said = capsys.readouterr()
     assert "Not yet measured on the device: This package is made for CUDA" in said.out
@@ -85,7 +105,9 @@ def test_a_package_for_a_provider_that_is_not_here_is_built_and_says_why_it_was_
     for command in (["bench", str(package)], ["run", str(package), "Hello"]):
         capsys.readouterr()
         assert main(command) == ExitCode.USAGE
-        assert "Run it on a machine with an NVIDIA GPU after: pip install" in capsys.readouterr().err
+        assert (
+            "Run it on a machine with an NVIDIA GPU after: pip install" in capsys.readouterr().err
+        )
 
 
 def test_several_recipes_are_built_and_measured_and_the_best_is_kept_with_the_figures_of_the_others(
@@ -93,7 +115,16 @@ def test_several_recipes_are_built_and_measured_and_the_best_is_kept_with_the_fi
 ) -> None:
     package = tmp_path / "p"
     recipes = ["--recipe", "gguf:F16", "--recipe", "gguf:Q8_0"]
-    flags = [*PC, *recipes, "--prefer", "quality", "--weights", str(checkpoint), "--out", str(package)]
+    flags = [
+        *PC,
+        *recipes,
+        "--prefer",
+        "quality",
+        "--weights",
+        str(checkpoint),
+        "--out",
+        str(package),
+    ]
     assert main(flags) == ExitCode.DONE
     said = capsys.readouterr()
     assert "gguf:F16 with llama.cpp (1 of 2)" in said.err
@@ -107,9 +138,13 @@ def test_several_recipes_are_built_and_measured_and_the_best_is_kept_with_the_fi
     assert other["reason"] is None
     assert verify(package) == []
     rows = {line.split("\t")[0]: line.split("\t") for line in said.out.splitlines()}
-    assert len(rows["gguf:F16"]) == len(rows["gguf:Q8_0"]) and "kept" in rows[found["recipe"]["id"]][-1]
+    assert (
+        len(rows["gguf:F16"]) == len(rows["gguf:Q8_0"])
+        and "kept" in rows[found["recipe"]["id"]][-1]
+    )
 
-    # What was noisy is measured again, and then the package is another one; so the comparison starts from calm figures.
+    # What was noisy is measured again, and then the package is another one; so the comparison
+    # starts from calm figures.
     calm(cache_dir())
     assert main([*flags, "--json"]) == ExitCode.DONE
     once = json.loads(capsys.readouterr().out)["manifest"]
@@ -119,9 +154,22 @@ def test_several_recipes_are_built_and_measured_and_the_best_is_kept_with_the_fi
     assert json.loads(again.out)["manifest"] == once, "the same comparison finds its package again"
 
 
-def test_the_three_engines_are_built_by_one_command(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_three_engines_are_built_by_one_command(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     package = tmp_path / "p"
-    flags = ["--target", "laptop-cpu", "--runtime", "all", "--context", "256", "--weights", str(checkpoint), "--out", str(package)]
+    flags = [
+        "--target",
+        "laptop-cpu",
+        "--runtime",
+        "all",
+        "--context",
+        "256",
+        "--weights",
+        str(checkpoint),
+        "--out",
+        str(package),
+    ]
     assert main(["build", *flags]) == ExitCode.DONE
     capsys.readouterr()
     found = manifest(package)
@@ -131,12 +179,18 @@ def test_the_three_engines_are_built_by_one_command(checkpoint: Path, tmp_path: 
     for row in rows:
         figures = row["measured"]
         assert row["artifact_bytes"] > 0
-        assert all(figures[name] > 0 for name in ("peak_memory_bytes", "ttft_ms", "prefill_tps", "decode_tps"))
+        assert all(
+            figures[name] > 0
+            for name in ("peak_memory_bytes", "ttft_ms", "prefill_tps", "decode_tps")
+        )
         assert figures["machine"] == found["measured"]["machine"]
 
 
 def test_a_runtime_that_cannot_build_the_variant_is_a_row_with_its_reason(
-    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    checkpoint: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from targets.onnxruntime import OnnxRuntime
 
@@ -152,15 +206,28 @@ def test_a_runtime_that_cannot_build_the_variant_is_a_row_with_its_reason(
 @pytest.mark.parametrize(
     ("flags", "words", "code"),
     [
-        (["--runtime", "openvin"], "There is no runtime 'openvin'. Did you mean 'openvino'", ExitCode.USAGE),
+        (
+            ["--runtime", "openvin"],
+            "There is no runtime 'openvin'. Did you mean 'openvino'",
+            ExitCode.USAGE,
+        ),
         (["--runtime", "openvino"], "raspberry-pi-5-8gb is not served by openvino", ExitCode.USAGE),
-        (["--runtime", "all", "--recipe", "openvino:int8_asym"], "belongs to no runtime that is compared", ExitCode.USAGE),
+        (
+            ["--runtime", "all", "--recipe", "openvino:int8_asym"],
+            "belongs to no runtime that is compared",
+            ExitCode.USAGE,
+        ),
         (["--runtime", "all", "--recipe", "gguf:Q9"], "Q9", ExitCode.USAGE),
         (["--runtime", "all", "--max-memory-mb", "1"], "Nothing fits", ExitCode.NOTHING_FITS),
     ],
 )
 def test_what_cannot_be_compared_ends_in_a_sentence(
-    flags: list[str], words: str, code: ExitCode, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    flags: list[str],
+    words: str,
+    code: ExitCode,
+    checkpoint: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main([*PI, *flags, "--weights", str(checkpoint), "--out", str(tmp_path / "p")]) == code
     said = capsys.readouterr()

@@ -12,14 +12,28 @@ from packager.errors import ExitCode, PackError, from_foreign
 @pytest.mark.parametrize(
     ("error", "words", "code"),
     [
-        (OSError(errno.ENOSPC, "No space left on device", "/x/y"), "disk is full, writing '/x/y'", ExitCode.RESOURCE),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/x/y"),
+            "disk is full, writing '/x/y'",
+            ExitCode.RESOURCE,
+        ),
         (PermissionError(errno.EACCES, "Permission denied", "/x"), "permission", ExitCode.USAGE),
-        (FileNotFoundError(errno.ENOENT, "No such file", "/x"), "no file or folder '/x'", ExitCode.USAGE),
-        (NotADirectoryError(errno.ENOTDIR, "Not a directory", "/x"), "is a file, not a folder", ExitCode.USAGE),
+        (
+            FileNotFoundError(errno.ENOENT, "No such file", "/x"),
+            "no file or folder '/x'",
+            ExitCode.USAGE,
+        ),
+        (
+            NotADirectoryError(errno.ENOTDIR, "Not a directory", "/x"),
+            "is a file, not a folder",
+            ExitCode.USAGE,
+        ),
         (MemoryError(), "Memory ran out", ExitCode.RESOURCE),
     ],
 )
-def test_errors_of_the_system_become_a_sentence_and_an_exit_code(error: Exception, words: str, code: ExitCode) -> None:
+def test_errors_of_the_system_become_a_sentence_and_an_exit_code(
+    error: Exception, words: str, code: ExitCode
+) -> None:
     known = from_foreign(error)
     assert known is not None
     assert words in known.message
@@ -34,7 +48,9 @@ def test_our_own_errors_pass_as_they_are() -> None:
     assert str(error) == "What happened. The way on."
 
 
-@pytest.mark.parametrize("bug", [ValueError("x"), KeyError("x"), OSError("no number"), ZeroDivisionError()])
+@pytest.mark.parametrize(
+    "bug", [ValueError("x"), KeyError("x"), OSError("no number"), ZeroDivisionError()]
+)
 def test_a_bug_is_not_dressed_as_anything_else(bug: Exception) -> None:
     assert from_foreign(bug) is None
 

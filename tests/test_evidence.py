@@ -6,12 +6,16 @@ from typing import Any
 
 import pytest
 
-from packager.budgets import sentence, verdicts
-from packager.evidence import on_device, seen_on_device, telling
+from packager.report.budgets import sentence, verdicts
+from packager.report.evidence import on_device, seen_on_device, telling
 
 HERE = {"decode_tps": 9.0, "peak_memory_bytes": 900, "place": {"on_device": True, "why": "it is"}}
 LATER = {**HERE, "decode_tps": 8.0}
-THERE = {"decode_tps": 90.0, "peak_memory_bytes": 100, "place": {"on_device": False, "why": "it is not"}}
+THERE = {
+    "decode_tps": 90.0,
+    "peak_memory_bytes": 100,
+    "place": {"on_device": False, "why": "it is not"},
+}
 OLD = {"decode_tps": 5.0, "peak_memory_bytes": 500}
 LIMITS = [
     {"rule": "artifact", "limit": 1000, "unit": "B", "enforced": True},
@@ -32,7 +36,9 @@ LIMITS = [
         ({"measured": OLD, "measurements": [HERE]}, OLD),
     ],
 )
-def test_a_measurement_of_the_device_tells_more_than_one_of_the_machine_that_built(data: dict[str, Any], expected: Any) -> None:
+def test_a_measurement_of_the_device_tells_more_than_one_of_the_machine_that_built(
+    data: dict[str, Any], expected: Any
+) -> None:
     assert telling(data) == expected
     assert seen_on_device(data) == (expected is not None and on_device(expected))
 
@@ -47,7 +53,9 @@ def test_a_measurement_of_the_device_tells_more_than_one_of_the_machine_that_bui
         ({**HERE, "gpu_memory_bytes": 700}, [True, True, True]),
     ],
 )
-def test_only_figures_of_the_device_judge_it_and_the_size_of_the_files_needs_none(measured: Any, expected: list[bool | None]) -> None:
+def test_only_figures_of_the_device_judge_it_and_the_size_of_the_files_needs_none(
+    measured: Any, expected: list[bool | None]
+) -> None:
     rows = verdicts(LIMITS, 1000, measured)
     assert [row["passed"] for row in rows] == expected
     assert [row["measured"] is None for row in rows] == [passed is None for passed in expected]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from packager.figures import errors_percent, noise, rows
+from packager.report.figures import errors_percent, noise, rows
 
 DATA: dict[str, Any] = {
     "artifact_bytes": 200,
@@ -57,8 +57,14 @@ def test_what_was_not_measured_still_shows_its_prediction() -> None:
     assert rows({}) == []
 
 
-def test_noise_is_said_with_its_reasons_and_the_number_of_attempts_and_a_clean_measurement_says_nothing() -> None:
+def test_noise_is_said_with_its_reasons_and_the_number_of_attempts_and_a_clean_measurement_says_nothing() -> (
+    None
+):
     assert noise({"noisy": False}) == ""
-    seen = {"noisy": True, "noisy_because": ["answers: others kept 1.5 cores busy"], "attempts": {"answers": 3, "rates": 1}}
+    seen = {
+        "noisy": True,
+        "noisy_because": ["answers: others kept 1.5 cores busy"],
+        "attempts": {"answers": 3, "rates": 1},
+    }
     assert noise(seen) == "noisy (answers: others kept 1.5 cores busy; the best of 3 attempts)"
     assert noise({"noisy": True}).startswith("noisy (other programs")

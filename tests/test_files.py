@@ -66,7 +66,9 @@ def test_a_folder_appears_only_when_its_block_ends_well(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["good"]
 
 
-def test_scratch_is_gone_when_its_block_ends_and_with_it_what_a_killed_process_left(tmp_path: Path) -> None:
+def test_scratch_is_gone_when_its_block_ends_and_with_it_what_a_killed_process_left(
+    tmp_path: Path,
+) -> None:
     script = (
         "import os, signal; from pathlib import Path; from packager.files import scratch_folder\n"
         f"with scratch_folder(Path({str(tmp_path)!r}), '.s-') as folder:\n"
@@ -80,7 +82,9 @@ def test_scratch_is_gone_when_its_block_ends_and_with_it_what_a_killed_process_l
     assert os.listdir(tmp_path) == []
 
 
-def test_scratch_of_somebody_who_lives_and_folders_of_other_names_are_left_alone(tmp_path: Path) -> None:
+def test_scratch_of_somebody_who_lives_and_folders_of_other_names_are_left_alone(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "mine").mkdir()
     with scratch_folder(tmp_path, ".s-") as first, scratch_folder(tmp_path, ".s-") as second:
         assert first != second
@@ -89,7 +93,9 @@ def test_scratch_of_somebody_who_lives_and_folders_of_other_names_are_left_alone
 
 
 @pytest.mark.parametrize("exchange", [True, False], ids=["exchange", "two renames"])
-def test_a_folder_takes_the_place_of_another(exchange: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_takes_the_place_of_another(
+    exchange: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if not exchange:
         monkeypatch.setattr(files, "_exchanged", lambda one, other: False)
     for name in ("new", "final"):
@@ -109,8 +115,11 @@ def test_a_folder_takes_a_place_that_is_free_or_empty(tmp_path: Path) -> None:
         assert os.listdir(tmp_path / place) == ["file"]
 
 
-def test_an_interruption_between_the_two_renames_puts_the_old_folder_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A new folder that is not there makes the second rename fail, at the moment at which Ctrl-C would strike."""
+def test_an_interruption_between_the_two_renames_puts_the_old_folder_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new folder that is not there makes the second rename fail, at the moment at which Ctrl-C
+    would strike."""
     monkeypatch.setattr(files, "_exchanged", lambda one, other: False)
     (tmp_path / "final").mkdir()
     (tmp_path / "final" / "kept").touch()

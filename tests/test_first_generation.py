@@ -1,4 +1,5 @@
-"""First-generation checkpoints: opened without the Python that they bring; everything else with Python stays refused."""
+"""First-generation checkpoints: opened without the Python that they bring; everything else with
+Python stays refused."""
 
 from __future__ import annotations
 
@@ -8,25 +9,31 @@ from typing import Any
 
 import pytest
 
-from packager import template
-from packager.checkpoint import Checkpoint
+from packager.checkpoint import Checkpoint, template
 from packager.checkpoint.tiktoken import SPECIAL
 from packager.errors import ExitCode, PackError
 from packager.process import run_job
 from packager.shape import Shape
 from packager.sources import local
-from tests.make_checkpoint import Silent, write_tiny
+from tests.support.make_checkpoint import Silent, write_tiny
 
 SHAPE = Shape("qwen", 64, 2, 2, 2, 32, 128, 1024, False, True, False, 2048, 10_000.0)
-AUTO_MAP = {"AutoConfig": "configuration_qwen.QWenConfig", "AutoModelForCausalLM": "modeling_qwen.QWenLMHeadModel"}
+AUTO_MAP = {
+    "AutoConfig": "configuration_qwen.QWenConfig",
+    "AutoModelForCausalLM": "modeling_qwen.QWenLMHeadModel",
+}
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """As the hub has it: an auto_map in both configs, and Python that would leave a trace if it ran."""
+    """As the hub has it: an auto_map in both configs, and Python that would leave a trace if it
+    ran."""
     folder = write_tiny(tmp_path / "qwen", shape=SHAPE)
     edit(folder / "config.json", auto_map=AUTO_MAP)
-    edit(folder / "tokenizer_config.json", auto_map={"AutoTokenizer": ["tokenization_qwen.QWenTokenizer", None]})
+    edit(
+        folder / "tokenizer_config.json",
+        auto_map={"AutoTokenizer": ["tokenization_qwen.QWenTokenizer", None]},
+    )
     for name in ("modeling_qwen.py", "tokenization_qwen.py"):
         (folder / name).write_text(f"open({str(tmp_path / 'trace')!r}, 'w')\n")
     return folder
@@ -43,19 +50,25 @@ def refused(folder: Path, *words: str) -> None:
     assert all(word in failure.value.message for word in words), failure.value.message
 
 
-def test_it_opens_with_its_shape_its_tokenizer_file_and_the_format_that_it_chats_in(folder: Path) -> None:
+def test_it_opens_with_its_shape_its_tokenizer_file_and_the_format_that_it_chats_in(
+    folder: Path,
+) -> None:
     checkpoint = Checkpoint.open(folder)
     assert checkpoint.shape == SHAPE
     assert checkpoint.tiktoken == folder / "qwen.tiktoken" and checkpoint.tokenizer_json is None
     assert template.render(checkpoint.chat_template or "", [{"role": "user", "content": "Hi"}]) == (
-        "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+        "<|im_start|>system\nYou are a helpful "
+        "assistant.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
     )
 
 
 def test_a_system_turn_of_ones_own_takes_the_place_of_the_usual_one(folder: Path) -> None:
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
     rendered = template.render(Checkpoint.open(folder).chat_template or "", messages)
-    assert rendered == "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+    assert (
+        rendered == "<|im_start|>system\nBe "
+        "brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+    )
 
 
 def test_a_base_model_has_no_chat_format(folder: Path) -> None:
@@ -69,7 +82,9 @@ def test_its_python_is_no_part_of_it_and_that_is_said(folder: Path) -> None:
             notes.append(text)
 
     notes: list[str] = []
-    facts = local.fetch(Listening(), folder=str(folder), repo_id="tests/qwen", shape=fields(), out="")
+    facts = local.fetch(
+        Listening(), folder=str(folder), repo_id="tests/qwen", shape=fields(), out=""
+    )
     assert not any(file["path"].endswith(".py") for file in facts["files"])
     assert len(notes) == 1 and "Python of its own" in notes[0] and "unread" in notes[0]
     assert not (folder.parent / "trace").exists()
@@ -97,7 +112,10 @@ def test_the_same_python_under_another_architecture_is_refused_still(tmp_path: P
 
 
 def test_a_fine_tune_that_names_the_repository_of_the_classes_is_the_same(folder: Path) -> None:
-    edit(folder / "config.json", auto_map={key: f"Qwen/Qwen-7B-Chat--{value}" for key, value in AUTO_MAP.items()})
+    edit(
+        folder / "config.json",
+        auto_map={key: f"Qwen/Qwen-7B-Chat--{value}" for key, value in AUTO_MAP.items()},
+    )
     assert Checkpoint.open(folder).shape == SHAPE
 
 
@@ -141,7 +159,9 @@ def test_a_vocabulary_larger_than_the_embedding_is_refused(folder: Path) -> None
 def test_opening_in_a_child_process_runs_nothing_of_it(folder: Path, tmp_path: Path) -> None:
     list(
         run_job(
-            "packager.sources.local:fetch", {"folder": str(folder), "repo_id": "tests/qwen", "shape": fields(), "out": ""}, tmp_path / "log"
+            "packager.sources.local:fetch",
+            {"folder": str(folder), "repo_id": "tests/qwen", "shape": fields(), "out": ""},
+            tmp_path / "log",
         )
     )
     assert not (tmp_path / "trace").exists()

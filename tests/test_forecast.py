@@ -1,4 +1,5 @@
-"""Forecasts: two rates of a device and the bytes and operations of a shape give tokens per second and a range."""
+"""Forecasts: two rates of a device and the bytes and operations of a shape give tokens per second
+and a range."""
 
 from __future__ import annotations
 
@@ -10,7 +11,13 @@ from hypothesis import strategies as st
 
 from packager import catalog
 from packager.errors import ExitCode, PackError
-from packager.forecast import SPREADS, Forecast, predict, prefill_operations, prompt_parameters
+from packager.predict.forecast import (
+    SPREADS,
+    Forecast,
+    predict,
+    prefill_operations,
+    prompt_parameters,
+)
 from packager.shape import Shape
 
 SHAPES = [variant.shape for variant in catalog.load() if variant.shape is not None]
@@ -23,7 +30,9 @@ def shape_of(name: str) -> Shape:
     return shape
 
 
-def forecast(decode_bytes: int = 10**9, prompt: int = 512, bandwidth: float = 40e9, compute: float = 400e9) -> Forecast:
+def forecast(
+    decode_bytes: int = 10**9, prompt: int = 512, bandwidth: float = 40e9, compute: float = 400e9
+) -> Forecast:
     return predict(shape_of("Qwen3-0.6B"), decode_bytes, prompt, bandwidth, compute, "estimated")
 
 
@@ -32,7 +41,8 @@ def test_decode_is_bandwidth_over_the_bytes_of_a_token() -> None:
 
 
 def test_prefill_is_compute_over_two_operations_per_weight_and_the_attention() -> None:
-    # 28 layers, 16 heads of 128; a token attends to half of the 512 on average, with keys and with values.
+    # 28 layers, 16 heads of 128; a token attends to half of the 512 on average, with keys and with
+    # values.
     operations = 2 * (596_049_920 - 151_936 * 1024) + 2 * 28 * 16 * 128 * 512
     assert prefill_operations(shape_of("Qwen3-0.6B"), 512) == operations
     assert forecast(prompt=512, compute=float(operations) * 100).prefill_tps == 100
@@ -47,34 +57,55 @@ def test_of_a_mixture_only_the_active_experts_count() -> None:
     assert prompt_parameters(shape_of("Qwen3-30B-A3B")) == 3_353_032_704 - 2 * 151_936 * 2048
 
 
-@pytest.mark.parametrize(("confidence", "fraction"), [("measured", 0.15), ("same-class", 0.35), ("estimated", 0.60)])
+@pytest.mark.parametrize(
+    ("confidence", "fraction"), [("measured", 0.15), ("same-class", 0.35), ("estimated", 0.60)]
+)
 def test_the_range_widens_as_the_confidence_falls(confidence: str, fraction: float) -> None:
     seen = predict(shape_of("Qwen3-0.6B"), 10**9, 512, 100e9, 1e12, confidence)  # type: ignore[arg-type]
-    assert (seen.low, seen.high) == (pytest.approx(100 * (1 - fraction)), pytest.approx(100 * (1 + fraction)))
+    assert (seen.low, seen.high) == (
+        pytest.approx(100 * (1 - fraction)),
+        pytest.approx(100 * (1 + fraction)),
+    )
     assert SPREADS[seen.confidence].reason
 
 
 def test_published_decode_rates_of_one_processor_follow_from_one_bandwidth() -> None:
-    """Ryzen 7 7840HS, llama.cpp on 8 threads; file sizes of Qwen's own GGUF repositories (Q8_0 0.6B 639 MB, Q4_K_M 4B 2.50, 8B 5.03 GB)."""
-    for name, size, published in (("Qwen3-0.6B", 639e6, 81.5), ("Qwen3-4B", 2.50e9, 22.3), ("Qwen3-8B", 5.03e9, 12.3)):
+    """Ryzen 7 7840HS, llama.cpp on 8 threads; file sizes of Qwen's own GGUF repositories (Q8_0 0.6B
+    639 MB, Q4_K_M 4B 2.50, 8B 5.03 GB)."""
+    for name, size, published in (
+        ("Qwen3-0.6B", 639e6, 81.5),
+        ("Qwen3-4B", 2.50e9, 22.3),
+        ("Qwen3-8B", 5.03e9, 12.3),
+    ):
         seen = predict(shape_of(name), int(size), 512, 55e9, 1e12, "measured")
         assert seen.low <= published <= seen.high, name
 
 
 @given(st.sampled_from(SHAPES), st.integers(0, 2**62), st.integers(1, 2**24), RATES, RATES)
-def test_every_forecast_is_finite_and_inside_its_own_range(shape: Shape, size: int, prompt: int, bandwidth: float, compute: float) -> None:
+def test_every_forecast_is_finite_and_inside_its_own_range(
+    shape: Shape, size: int, prompt: int, bandwidth: float, compute: float
+) -> None:
     seen = predict(shape, size, prompt, bandwidth, compute, "estimated")
-    assert all(isfinite(value) and value >= 0 for value in (seen.prefill_tps, seen.decode_tps, seen.ttft_ms, seen.low, seen.high))
+    assert all(
+        isfinite(value) and value >= 0
+        for value in (seen.prefill_tps, seen.decode_tps, seen.ttft_ms, seen.low, seen.high)
+    )
     assert seen.low <= seen.decode_tps <= seen.high
 
 
 @given(st.sampled_from(SHAPES), st.integers(1, 10**6), st.integers(1, 10**6))
 def test_a_longer_prompt_never_answers_sooner(shape: Shape, one: int, two: int) -> None:
-    short, long = (predict(shape, 10**9, prompt, 40e9, 400e9, "measured").ttft_ms for prompt in sorted((one, two)))
+    short, long = (
+        predict(shape, 10**9, prompt, 40e9, 400e9, "measured").ttft_ms
+        for prompt in sorted((one, two))
+    )
     assert short <= long
 
 
-@pytest.mark.parametrize(("bandwidth", "compute"), [(0, 1e12), (1e9, 0), (-1e9, 1e12), (float("nan"), 1e12), (float("inf"), 1e12)])
+@pytest.mark.parametrize(
+    ("bandwidth", "compute"),
+    [(0, 1e12), (1e9, 0), (-1e9, 1e12), (float("nan"), 1e12), (float("inf"), 1e12)],
+)
 def test_rates_from_which_no_speed_follows_are_refused(bandwidth: float, compute: float) -> None:
     with pytest.raises(PackError, match="No speed follows") as caught:
         forecast(bandwidth=bandwidth, compute=compute)

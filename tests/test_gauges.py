@@ -8,16 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from packager.gauges import clock, energy, pages
-from packager.gauges.load import Mark
-from packager.gauges.memory import proportional_bytes
+from packager.measure.gauges import clock, energy, pages
+from packager.measure.gauges.load import Mark
+from packager.measure.gauges.memory import proportional_bytes
 from packager.process import resident_bytes
 
 
-def rapl(root: Path, name: str, micro: int, kind: str = "package-0", largest: int = 10_000_000) -> Path:
+def rapl(
+    root: Path, name: str, micro: int, kind: str = "package-0", largest: int = 10_000_000
+) -> Path:
     zone = root / "powercap" / name
     zone.mkdir(parents=True)
-    for file, text in (("name", kind), ("energy_uj", str(micro)), ("max_energy_range_uj", str(largest))):
+    for file, text in (
+        ("name", kind),
+        ("energy_uj", str(micro)),
+        ("max_energy_range_uj", str(largest)),
+    ):
         (zone / file).write_text(f"{text}\n")
     return zone
 
@@ -31,7 +37,10 @@ def battery(root: Path, **files: str | int) -> Path:
 
 
 def test_rapl_counts_every_processor_package_and_goes_on_behind_its_range(tmp_path: Path) -> None:
-    zones = [rapl(tmp_path, "intel-rapl:0", 9_000_000), rapl(tmp_path, "intel-rapl:1", 0, "package-1")]
+    zones = [
+        rapl(tmp_path, "intel-rapl:0", 9_000_000),
+        rapl(tmp_path, "intel-rapl:1", 0, "package-1"),
+    ]
     rapl(tmp_path, "intel-rapl:0:0", 0, "core")
     rapl(tmp_path, "intel-rapl:2", 0, "psys")
     meter = energy.meter(root=tmp_path)
@@ -43,7 +52,9 @@ def test_rapl_counts_every_processor_package_and_goes_on_behind_its_range(tmp_pa
     assert meter.joules() == 3.5
 
 
-def test_a_counter_that_may_not_be_read_leaves_the_battery_and_a_charging_one_leaves_nothing(tmp_path: Path) -> None:
+def test_a_counter_that_may_not_be_read_leaves_the_battery_and_a_charging_one_leaves_nothing(
+    tmp_path: Path,
+) -> None:
     (rapl(tmp_path, "intel-rapl:0", 0) / "energy_uj").unlink()
     folder = battery(tmp_path, status="Discharging", current_now=-2_000_000, voltage_now=12_000_000)
     assert energy.watts(folder) == 24
@@ -63,11 +74,17 @@ def test_a_machine_without_meters_tells_no_energy(tmp_path: Path) -> None:
     assert energy.spent(None, 10, 1, 5.0, 5.0) is None
 
 
-def test_energy_is_given_per_token_of_answers_and_per_prompt_with_its_source(tmp_path: Path) -> None:
+def test_energy_is_given_per_token_of_answers_and_per_prompt_with_its_source(
+    tmp_path: Path,
+) -> None:
     rapl(tmp_path, "intel-rapl:0", 0)
     meter = energy.meter(root=tmp_path)
     spent = energy.spent(meter, tokens=10, prompts=2, decode_j=5.0, prompt_j=8.0)
-    assert spent == {"source": "RAPL, processor package", "joules_per_token": 0.5, "joules_per_prompt": 4.0}
+    assert spent == {
+        "source": "RAPL, processor package",
+        "joules_per_token": 0.5,
+        "joules_per_prompt": 4.0,
+    }
     assert energy.spent(meter, tokens=10, prompts=2, decode_j=0.0, prompt_j=0.0) is None
 
 
@@ -77,19 +94,28 @@ def test_heat_is_the_processors_own(tmp_path: Path) -> None:
     assert clock.hottest({"coretemp": [-273.0, 255.0]}) is None
 
 
-def test_shared_memory_counts_once_over_all_processes_and_nobody_told_is_none(tmp_path: Path) -> None:
+def test_shared_memory_counts_once_over_all_processes_and_nobody_told_is_none(
+    tmp_path: Path,
+) -> None:
     rollup = tmp_path / "smaps_rollup"
-    rollup.write_text("5580-7fff ---p 00:00 0 [rollup]\nRss:    900 kB\nPss:    300 kB\nPss_Anon:  1 kB\n")
+    rollup.write_text(
+        "5580-7fff ---p 00:00 0 [rollup]\nRss:    900 kB\nPss:    300 kB\nPss_Anon:  1 kB\n"
+    )
     assert proportional_bytes(rollup) == 300 * 1024
     assert proportional_bytes(tmp_path / "absent") is None
 
 
-@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="the system tells no proportional set size")
+@pytest.mark.skipif(
+    not Path("/proc/self/smaps_rollup").exists(), reason="the system tells no proportional set size"
+)
 def test_the_proportional_size_of_this_process_is_at_most_its_resident_size() -> None:
     assert 0 < (proportional_bytes() or 0) <= resident_bytes() * 1.05
 
 
-@pytest.mark.skipif(not hasattr(os, "posix_fadvise") or not Path("/proc/self/maps").exists(), reason="no page cache of Linux")
+@pytest.mark.skipif(
+    not hasattr(os, "posix_fadvise") or not Path("/proc/self/maps").exists(),
+    reason="no page cache of Linux",
+)
 def test_a_forgotten_file_is_held_again_once_it_was_read(tmp_path: Path) -> None:
     file, empty = tmp_path / "model", tmp_path / "empty"
     file.write_bytes(os.urandom(1 << 20))

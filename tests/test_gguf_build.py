@@ -1,4 +1,5 @@
-"""Checkpoint -> GGUF: the bytes are llama.cpp's own, whatever the number of threads; bad weights leave nothing behind."""
+"""Checkpoint -> GGUF: the bytes are llama.cpp's own, whatever the number of threads; bad weights
+leave nothing behind."""
 
 from __future__ import annotations
 
@@ -9,16 +10,29 @@ import numpy as np
 import pytest
 
 from packager.errors import ExitCode, PackError
-from targets.llama_cpp.presets import PRESETS
-from tests.gguf_checkpoints import AWKWARD, SHAPES, build, checkpoint, keys, library_quantized, overwrite, values
+from targets.gguf.presets import PRESETS
+from tests.support.gguf_checkpoints import (
+    AWKWARD,
+    SHAPES,
+    build,
+    checkpoint,
+    keys,
+    library_quantized,
+    overwrite,
+    values,
+)
 
 pytestmark = pytest.mark.engine
 
-WITHOUT_IMATRIX = [preset.name for preset in PRESETS.values() if not preset.imatrix and preset.name != "BF16"]
+WITHOUT_IMATRIX = [
+    preset.name for preset in PRESETS.values() if not preset.imatrix and preset.name != "BF16"
+]
 
 
 @pytest.fixture(scope="module", params=["qwen2-tied", "qwen3_moe", "awkward"])
-def stored(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def stored(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path]:
     """A checkpoint, and its unquantized GGUF."""
     folder = tmp_path_factory.mktemp(request.param)
     shape = AWKWARD if request.param == "awkward" else SHAPES[request.param]
@@ -37,7 +51,9 @@ def test_one_pass_writes_the_file_that_llama_cpp_quantizes_from_the_unquantized_
 
 
 @pytest.mark.parametrize("preset", ["Q8_0", "Q4_K_M", "IQ4_XS"])
-def test_one_thread_and_two_write_the_same_bytes(stored: tuple[Path, Path], preset: str, tmp_path: Path) -> None:
+def test_one_thread_and_two_write_the_same_bytes(
+    stored: tuple[Path, Path], preset: str, tmp_path: Path
+) -> None:
     one = build(stored[0], tmp_path / "one.gguf", preset, threads=1)
     two = build(stored[0], tmp_path / "two.gguf", preset, threads=2)
     assert one.read_bytes() == two.read_bytes()
@@ -57,9 +73,14 @@ def test_other_stored_types_give_what_llama_cpp_makes_of_them(dtype: str, tmp_pa
     ours = build(source, tmp_path / "ours.gguf", "Q4_K_M")
     plain = build(source, tmp_path / "plain.gguf", "F16")
     if dtype == "F16":
-        assert ours.read_bytes() == library_quantized(plain, tmp_path / "theirs.gguf", "Q4_K_M").read_bytes()
+        assert (
+            ours.read_bytes()
+            == library_quantized(plain, tmp_path / "theirs.gguf", "Q4_K_M").read_bytes()
+        )
     else:
-        assert {tensor.tensor_type for tensor in gguf.GGUFReader(ours).tensors} >= {gguf.GGMLQuantizationType.Q4_K}
+        assert {tensor.tensor_type for tensor in gguf.GGUFReader(ours).tensors} >= {
+            gguf.GGMLQuantizationType.Q4_K
+        }
 
 
 def test_shards_and_one_file_give_the_same_gguf(tmp_path: Path) -> None:
@@ -73,18 +94,30 @@ def test_shards_and_one_file_give_the_same_gguf(tmp_path: Path) -> None:
 def test_an_override_changes_the_tensors_it_names_and_no_other(tmp_path: Path) -> None:
     source = checkpoint(tmp_path / "ck", SHAPES["qwen2"])
     plain = build(source, tmp_path / "plain.gguf", "Q4_0")
-    changed = build(source, tmp_path / "changed.gguf", "Q4_0", overrides={r"attn_v\.weight": "q8_0"})
+    changed = build(
+        source, tmp_path / "changed.gguf", "Q4_0", overrides={r"attn_v\.weight": "q8_0"}
+    )
     before = {tensor.name: tensor.tensor_type for tensor in gguf.GGUFReader(plain).tensors}
     after = {tensor.name: tensor.tensor_type for tensor in gguf.GGUFReader(changed).tensors}
-    assert {name for name in before if before[name] != after[name]} == {"blk.0.attn_v.weight", "blk.1.attn_v.weight"}
+    assert {name for name in before if before[name] != after[name]} == {
+        "blk.0.attn_v.weight",
+        "blk.1.attn_v.weight",
+    }
     assert after["blk.0.attn_v.weight"] == gguf.GGMLQuantizationType.Q8_0
 
 
 @pytest.mark.parametrize(
     ("overrides", "word"),
-    [({"attn_v": "Q9"}, "Q9"), ({"nothing_like_it": "Q8_0"}, "nothing_like_it"), ({"(": "Q8_0"}, "("), ({"attn_v": "Q4_K"}, "256")],
+    [
+        ({"attn_v": "Q9"}, "Q9"),
+        ({"nothing_like_it": "Q8_0"}, "nothing_like_it"),
+        ({"(": "Q8_0"}, "("),
+        ({"attn_v": "Q4_K"}, "256"),
+    ],
 )
-def test_an_override_that_cannot_be_is_refused_by_name(overrides: dict[str, str], word: str, tmp_path: Path) -> None:
+def test_an_override_that_cannot_be_is_refused_by_name(
+    overrides: dict[str, str], word: str, tmp_path: Path
+) -> None:
     source = checkpoint(tmp_path / "ck", AWKWARD)
     with pytest.raises(PackError) as caught:
         build(source, tmp_path / "out.gguf", "Q8_0", overrides=overrides)
@@ -93,9 +126,14 @@ def test_an_override_that_cannot_be_is_refused_by_name(overrides: dict[str, str]
     assert not list(tmp_path.glob("*.gguf*"))
 
 
-@pytest.mark.parametrize(("what", "raw"), [("NaN", b"\xc0\x7f"), ("infinity", b"\x80\x7f"), ("minus infinity", b"\x80\xff")])
+@pytest.mark.parametrize(
+    ("what", "raw"),
+    [("NaN", b"\xc0\x7f"), ("infinity", b"\x80\x7f"), ("minus infinity", b"\x80\xff")],
+)
 @pytest.mark.parametrize("preset", ["BF16", "Q8_0", "Q4_K_M"])
-def test_a_weight_that_is_no_number_is_refused_with_its_tensor_named(what: str, raw: bytes, preset: str, tmp_path: Path) -> None:
+def test_a_weight_that_is_no_number_is_refused_with_its_tensor_named(
+    what: str, raw: bytes, preset: str, tmp_path: Path
+) -> None:
     source = checkpoint(tmp_path / "ck", SHAPES["qwen2"])
     overwrite(source, "model.layers.1.mlp.up_proj.weight", 512 * 255, raw)
     out = tmp_path / "out"
@@ -109,31 +147,39 @@ def test_a_weight_that_is_no_number_is_refused_with_its_tensor_named(what: str, 
 def test_a_weight_beyond_half_precision_is_refused_for_f16_and_kept_in_bf16(tmp_path: Path) -> None:
     source = checkpoint(tmp_path / "ck", SHAPES["qwen2"])
     overwrite(source, "model.layers.0.mlp.up_proj.weight", 7, np.float32(70000).tobytes()[2:])
-    with pytest.raises(PackError, match=r"'model\.layers\.0\.mlp\.up_proj\.weight' holds values above 65504"):
+    with pytest.raises(
+        PackError, match=r"'model\.layers\.0\.mlp\.up_proj\.weight' holds values above 65504"
+    ):
         build(source, tmp_path / "out.gguf", "F16")
     kept = values(build(source, tmp_path / "out.gguf", "BF16"))["blk.0.ffn_up.weight"]
     assert kept[0, 7] == pytest.approx(70000, rel=0.01)
 
 
 def test_rows_that_no_block_divides_are_refused_with_the_tensor_named(tmp_path: Path) -> None:
-    from tests.make_checkpoint import tiny_shape
+    from tests.support.make_checkpoint import tiny_shape
 
     source = checkpoint(tmp_path / "ck", tiny_shape("qwen3", hidden=64, intermediate=100))
-    with pytest.raises(PackError, match=r"'model\.layers\.0\.mlp\.down_proj\.weight' have 100 elements") as caught:
+    with pytest.raises(
+        PackError, match=r"'model\.layers\.0\.mlp\.down_proj\.weight' have 100 elements"
+    ) as caught:
         build(source, tmp_path / "out.gguf", "Q4_0")
     assert caught.value.exit_code == ExitCode.INPUT
     assert build(source, tmp_path / "out.gguf", "F16").exists()
 
 
 @pytest.mark.parametrize("preset", [preset.name for preset in PRESETS.values() if preset.imatrix])
-def test_presets_that_need_an_importance_matrix_are_refused_without_one(preset: str, tmp_path: Path) -> None:
+def test_presets_that_need_an_importance_matrix_are_refused_without_one(
+    preset: str, tmp_path: Path
+) -> None:
     source = checkpoint(tmp_path / "ck", SHAPES["qwen2"])
     with pytest.raises(PackError, match=f"{preset} needs an importance matrix") as caught:
         build(source, tmp_path / "out.gguf", preset)
     assert caught.value.exit_code == ExitCode.USAGE
 
 
-def test_an_unfinished_file_never_bears_the_final_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unfinished_file_never_bears_the_final_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import os
 
     source = checkpoint(tmp_path / "ck", SHAPES["qwen2"])
@@ -160,7 +206,9 @@ def test_the_file_says_what_it_is(tmp_path: Path) -> None:
 
 def test_a_snapshot_of_a_hub_cache_gives_repository_and_revision(tmp_path: Path) -> None:
     revision = "c1899de289a04d12100db370d81485cdf75e47ca"
-    source = checkpoint(tmp_path / "models--Qwen--Qwen3-0.6B" / "snapshots" / revision, SHAPES["qwen3"])
+    source = checkpoint(
+        tmp_path / "models--Qwen--Qwen3-0.6B" / "snapshots" / revision, SHAPES["qwen3"]
+    )
     found = keys(build(source, tmp_path / "out.gguf", "Q8_0"))
     assert found["general.name"] == "Qwen3 0.6B"
     assert found["general.organization"] == "Qwen"
@@ -175,7 +223,12 @@ REVISION = "c1899de289a04d12100db370d81485cdf75e47ca"
     ("origin", "expected", "absent"),
     [
         (
-            {"kind": "hub", "repo_id": "Qwen/Qwen3-0.6B", "revision": REVISION, "license": "apache-2.0"},
+            {
+                "kind": "hub",
+                "repo_id": "Qwen/Qwen3-0.6B",
+                "revision": REVISION,
+                "license": "apache-2.0",
+            },
             {
                 "general.name": "Qwen3 0.6B",
                 "general.author": "Qwen",
@@ -186,7 +239,12 @@ REVISION = "c1899de289a04d12100db370d81485cdf75e47ca"
             ["general.base_model.count"],
         ),
         (
-            {"kind": "local", "repo_id": "Qwen/Qwen3-0.6B", "revision": None, "license": "apache-2.0"},
+            {
+                "kind": "local",
+                "repo_id": "Qwen/Qwen3-0.6B",
+                "revision": None,
+                "license": "apache-2.0",
+            },
             {
                 "general.name": "My Tune",
                 "general.license": "apache-2.0",
@@ -202,7 +260,12 @@ REVISION = "c1899de289a04d12100db370d81485cdf75e47ca"
             ["general.license", "general.base_model.count", "general.source.repo_url"],
         ),
         (
-            {"kind": "dummy", "repo_id": "Qwen/Qwen3-0.6B", "revision": None, "license": "apache-2.0"},
+            {
+                "kind": "dummy",
+                "repo_id": "Qwen/Qwen3-0.6B",
+                "revision": None,
+                "license": "apache-2.0",
+            },
             {"general.name": "Qwen3 0.6B (random weights)", "general.license": "apache-2.0"},
             ["general.source.url", "general.source.repo_url"],
         ),
@@ -215,10 +278,15 @@ def test_the_file_says_where_its_weights_come_from_and_nothing_of_this_machine(
 
     source = checkpoint(tmp_path / "my-tune", SHAPES["qwen3"])
     config = json.loads((source / "config.json").read_text())
-    (source / "config.json").write_text(json.dumps({**config, "_name_or_path": f"{tmp_path}/run/last"}))
+    (source / "config.json").write_text(
+        json.dumps({**config, "_name_or_path": f"{tmp_path}/run/last"})
+    )
     path = build(source, tmp_path / "out.gguf", "Q8_0", origin=origin)
     found = keys(path)
     assert {key: found.get(key) for key in expected} == expected
     assert not set(absent) & set(found)
     assert str(tmp_path).encode() not in path.read_bytes()
-    assert build(source, tmp_path / "again.gguf", "Q8_0", origin=origin).read_bytes() == path.read_bytes()
+    assert (
+        build(source, tmp_path / "again.gguf", "Q8_0", origin=origin).read_bytes()
+        == path.read_bytes()
+    )

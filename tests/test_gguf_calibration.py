@@ -1,4 +1,5 @@
-"""An importance matrix collected here: the squares that go into every matrix, per expert where there are several; from text to build."""
+"""An importance matrix collected here: the squares that go into every matrix, per expert where
+there are several; from text to build."""
 
 from __future__ import annotations
 
@@ -8,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from packager.additions import Additions, parse
 from packager.errors import ExitCode, PackError
+from packager.plan.additions import Additions, parse
 from packager.runtime import Report
+from targets.gguf.imatrix import read_imatrix
 from targets.llama_cpp import LlamaCpp, ggml_tensor
 from targets.llama_cpp.build import build as build_job
 from targets.llama_cpp.calibration import collect
-from targets.llama_cpp.imatrix import read_imatrix
-from tests.gguf_checkpoints import SHAPES, build, checkpoint
+from tests.support.gguf_checkpoints import SHAPES, build, checkpoint
 
 pytestmark = pytest.mark.engine
 
@@ -44,7 +45,9 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module", params=["qwen2", "qwen3_moe"])
-def collected(request: pytest.FixtureRequest, text: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path, Path]:
+def collected(
+    request: pytest.FixtureRequest, text: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, Path, Path]:
     """Name of the shape, the checkpoint, and its importance matrix."""
     folder = tmp_path_factory.mktemp(request.param)
     source = checkpoint(folder / "ck", SHAPES[request.param], dtype="F32")
@@ -63,7 +66,9 @@ def squares_of_transformers(folder: Path, text: Path, chunks: int) -> dict[str, 
     seen: dict[str, list[Any]] = {}
 
     def watch(name: str) -> Any:
-        return lambda _module, given: seen.setdefault(name, []).append(given[0].detach().reshape(-1, given[0].shape[-1]))
+        return lambda _module, given: seen.setdefault(name, []).append(
+            given[0].detach().reshape(-1, given[0].shape[-1])
+        )
 
     layer = model.model.layers[1]
     layer.self_attn.q_proj.register_forward_pre_hook(watch("blk.1.attn_q.weight"))
@@ -76,14 +81,18 @@ def squares_of_transformers(folder: Path, text: Path, chunks: int) -> dict[str, 
     return {name: torch.cat(rows).pow(2).mean(0).numpy() for name, rows in seen.items()}
 
 
-def test_the_means_are_those_of_what_transformers_computes(collected: tuple[str, Path, Path], text: Path) -> None:
+def test_the_means_are_those_of_what_transformers_computes(
+    collected: tuple[str, Path, Path], text: Path
+) -> None:
     name, source, file = collected
     if name != "qwen2":
         pytest.skip("the dense model shows it, and costs less")
     found = read_imatrix(file)
     assert found.chunks and found.chunks >= 2
     for name, theirs in squares_of_transformers(source, text, found.chunks).items():
-        assert np.allclose(found.weights[name][0], theirs, rtol=0.05, atol=0.01 * theirs.max()), name
+        assert np.allclose(found.weights[name][0], theirs, rtol=0.05, atol=0.01 * theirs.max()), (
+            name
+        )
 
 
 def test_every_matrix_of_every_layer_has_an_entry(collected: tuple[str, Path, Path]) -> None:
@@ -101,7 +110,11 @@ def test_each_expert_counts_its_own_tokens(collected: tuple[str, Path, Path]) ->
         pytest.skip("a dense model has no experts")
     import gguf
 
-    counts = {tensor.name: tensor.data.reshape(-1) for tensor in gguf.GGUFReader(file).tensors if tensor.name.endswith(".counts")}
+    counts = {
+        tensor.name: tensor.data.reshape(-1)
+        for tensor in gguf.GGUFReader(file).tensors
+        if tensor.name.endswith(".counts")
+    }
     chunks = read_imatrix(file).chunks or 0
     # Two of four experts for every token.
     assert counts["blk.0.ffn_up_exps.weight.counts"].shape == (4,)
@@ -109,7 +122,9 @@ def test_each_expert_counts_its_own_tokens(collected: tuple[str, Path, Path]) ->
     assert counts["blk.0.attn_q.weight.counts"].tolist() == [chunks * 512]
 
 
-def test_the_layout_of_a_tensor_is_compared_with_one_that_was_made(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_layout_of_a_tensor_is_compared_with_one_that_was_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     assert ggml_tensor.checked_layout().product > 0
 
     class Moved(ggml_tensor.Tensor):
@@ -125,7 +140,9 @@ def test_the_layout_of_a_tensor_is_compared_with_one_that_was_made(monkeypatch: 
     ggml_tensor.checked_layout.cache_clear()
 
 
-def job(source: Path, out: Path, additions: Additions, weights: str = "IQ3_XXS", **inputs: str) -> tuple[dict[str, Any], list[str]]:
+def job(
+    source: Path, out: Path, additions: Additions, weights: str = "IQ3_XXS", **inputs: str
+) -> tuple[dict[str, Any], list[str]]:
     """The build job with a recipe that carries the additions, as a plan hands it over."""
     from dataclasses import asdict
 
@@ -152,11 +169,17 @@ def test_a_text_is_enough_for_a_preset_that_needs_importances_and_is_read_once(
     assert any("collected before" in note for note in notes)
     assert again["importance"] == facts["importance"]
     assert not list((tmp_path / "cache" / "stages").glob("*/*.gguf.part"))
-    assert [path.name for path in (tmp_path / "cache" / "stages").glob("imatrix-*/*.gguf")] == ["imatrix.gguf"]
+    assert [path.name for path in (tmp_path / "cache" / "stages").glob("imatrix-*/*.gguf")] == [
+        "imatrix.gguf"
+    ]
 
 
-@pytest.mark.parametrize(("data", "words"), [(b"too short", "tokens"), (b"\xff\xfe not utf-8 " * 400, "UTF-8")])
-def test_a_text_that_cannot_serve_is_refused_in_a_sentence(data: bytes, words: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("data", "words"), [(b"too short", "tokens"), (b"\xff\xfe not utf-8 " * 400, "UTF-8")]
+)
+def test_a_text_that_cannot_serve_is_refused_in_a_sentence(
+    data: bytes, words: str, tmp_path: Path
+) -> None:
     path = tmp_path / "text.txt"
     path.write_bytes(data)
     model = build(checkpoint(tmp_path / "ck", SHAPES["qwen2"]), tmp_path / "m.gguf", "Q8_0")

@@ -1,4 +1,5 @@
-"""Rows of float32 become rows of a ggml type: numpy's kernels give the bytes of ggml's own, so a light install writes the same files."""
+"""Rows of float32 become rows of a ggml type: numpy's kernels give the bytes of ggml's own, so a
+light install writes the same files."""
 
 from __future__ import annotations
 
@@ -11,15 +12,19 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from packager.errors import ExitCode, PackError
-from targets.llama_cpp.kernels import GgmlKernels, NumpyKernels, block, row_bytes, type_id
+from targets.gguf.kernels import GgmlKernels, NumpyKernels, block, row_bytes, type_id
 
 pytestmark = pytest.mark.engine
 
 # Below 1e-30 numpy's reciprocal of a block's scale overflows; no weight is that small.
-FLOATS = st.floats(-60000, 60000, width=32).map(lambda value: value if abs(value) > 1e-30 else value * 0)
+FLOATS = st.floats(-60000, 60000, width=32).map(
+    lambda value: value if abs(value) > 1e-30 else value * 0
+)
 ROWS = hnp.arrays(
     np.float32,
-    hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=4).map(lambda sides: (sides[0], 32 * sides[1])),
+    hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=4).map(
+        lambda sides: (sides[0], 32 * sides[1])
+    ),
     elements=FLOATS,
 )
 

@@ -1,4 +1,5 @@
-"""Another chat template, name or licence leaves the tensors where they are, so that an update sends the keys alone."""
+"""Another chat template, name or licence leaves the tensors where they are, so that an update sends
+the keys alone."""
 
 from __future__ import annotations
 
@@ -13,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from packager.shipping.patch import apply
-from targets.llama_cpp import header, padding
+from targets.gguf import header, padding
+from targets.gguf.tensors import ROOM
 from targets.llama_cpp.session import Session
-from targets.llama_cpp.sizes import ROOM
-from tests.gguf_checkpoints import SHAPES, build, checkpoint, keys
+from tests.support.gguf_checkpoints import SHAPES, build, checkpoint, keys
 from tests.test_shipping_archive import finish, tree
 from tests.test_shipping_delta import delta, write
 
@@ -35,7 +36,9 @@ def with_template(source: Path, template: str | None, name: str, tmp_path: Path)
     folder = Path(shutil.copytree(source, tmp_path / name))
     config = json.loads((source / "tokenizer_config.json").read_text())
     config.pop("chat_template")
-    (folder / "tokenizer_config.json").write_text(json.dumps(config | ({"chat_template": template} if template is not None else {})))
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps(config | ({"chat_template": template} if template is not None else {}))
+    )
     return folder
 
 
@@ -43,20 +46,33 @@ def tensors_at(path: Path) -> dict[str, int]:
     return {tensor.name: int(tensor.data_offset) for tensor in gguf.GGUFReader(path).tensors}
 
 
-@pytest.mark.parametrize("template", [None, "{{ messages }}" * 50, "é{{ x }}" * 2_500], ids=["none", "short", "long"])
-def test_another_template_changes_the_blocks_of_the_keys_alone(source: Path, template: str | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "template", [None, "{{ messages }}" * 50, "é{{ x }}" * 2_500], ids=["none", "short", "long"]
+)
+def test_another_template_changes_the_blocks_of_the_keys_alone(
+    source: Path, template: str | None, tmp_path: Path
+) -> None:
     before = build(source, tmp_path / "before.gguf", "Q4_K_M")
-    after = build(with_template(source, template, source.name, tmp_path), tmp_path / "after.gguf", "Q4_K_M")
+    after = build(
+        with_template(source, template, source.name, tmp_path), tmp_path / "after.gguf", "Q4_K_M"
+    )
     assert keys(after).get("tokenizer.chat_template") == template
     assert tensors_at(after) == tensors_at(before)
     old, new = before.read_bytes(), after.read_bytes()
-    changed = [at for at in range(0, len(old), BLOCK) if old[at : at + BLOCK] != new[at : at + BLOCK]]
+    changed = [
+        at for at in range(0, len(old), BLOCK) if old[at : at + BLOCK] != new[at : at + BLOCK]
+    ]
     assert 0 < len(changed) <= ROOM // BLOCK + 1
 
 
 def test_another_name_and_licence_move_no_tensor(source: Path, tmp_path: Path) -> None:
     before = build(source, tmp_path / "before.gguf", "Q4_K_M")
-    origin = {"kind": "hub", "repo_id": "Somebody/Quite-Another-Model-0.2B", "revision": "a" * 40, "license": "apache-2.0"}
+    origin = {
+        "kind": "hub",
+        "repo_id": "Somebody/Quite-Another-Model-0.2B",
+        "revision": "a" * 40,
+        "license": "apache-2.0",
+    }
     after = build(source, tmp_path / "after.gguf", "Q4_K_M", origin=origin)
     assert keys(after)["general.name"] != keys(before)["general.name"]
     assert "general.license" in keys(after).keys() - keys(before).keys()
@@ -67,17 +83,29 @@ def test_another_name_and_licence_move_no_tensor(source: Path, tmp_path: Path) -
 
 def test_what_needs_more_room_takes_it_in_whole_steps(source: Path, tmp_path: Path) -> None:
     before = build(source, tmp_path / "before.gguf", "Q8_0")
-    after = build(with_template(source, "x" * 2 * ROOM, source.name, tmp_path / "more"), tmp_path / "after.gguf", "Q8_0")
+    after = build(
+        with_template(source, "x" * 2 * ROOM, source.name, tmp_path / "more"),
+        tmp_path / "after.gguf",
+        "Q8_0",
+    )
     moved = {tensors_at(after)[name] - at for name, at in tensors_at(before).items()}
     assert moved == {2 * ROOM}
 
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.dictionaries(st.text("abc.", min_size=1, max_size=9), st.one_of(st.text(max_size=99), st.integers(0, 9), st.booleans()), max_size=9)
+    st.dictionaries(
+        st.text("abc.", min_size=1, max_size=9),
+        st.one_of(st.text(max_size=99), st.integers(0, 9), st.booleans()),
+        max_size=9,
+    )
 )
 def test_the_keys_fill_the_room_to_the_byte(fields: dict[str, Any]) -> None:
-    kinds = {str: gguf.GGUFValueType.STRING, int: gguf.GGUFValueType.UINT32, bool: gguf.GGUFValueType.BOOL}
+    kinds = {
+        str: gguf.GGUFValueType.STRING,
+        int: gguf.GGUFValueType.UINT32,
+        bool: gguf.GGUFValueType.BOOL,
+    }
     kv = {key: gguf.GGUFValue(value, kinds[type(value)]) for key, value in fields.items()}
     kv["tokenizer.ggml.tokens"] = gguf.GGUFValue(["a", "b"], gguf.GGUFValueType.ARRAY)
     whole = {**kv, padding.KEY: gguf.GGUFValue(padding.text(kv), gguf.GGUFValueType.STRING)}
@@ -96,10 +124,18 @@ def test_llama_cpp_reads_past_the_padding(source: Path, tmp_path: Path) -> None:
         session.close()
 
 
-def test_the_patch_of_another_template_holds_little_more_than_the_template(source: Path, tmp_path: Path) -> None:
-    template = "".join(f"{{% if messages[{number}] %}}{number}{{% endif %}}" for number in range(60))
+def test_the_patch_of_another_template_holds_little_more_than_the_template(
+    source: Path, tmp_path: Path
+) -> None:
+    template = "".join(
+        f"{{% if messages[{number}] %}}{number}{{% endif %}}" for number in range(60)
+    )
     one = build(source, tmp_path / "one.gguf", "Q8_0").read_bytes()
-    other = build(with_template(source, template, source.name, tmp_path / "new"), tmp_path / "other.gguf", "Q8_0").read_bytes()
+    other = build(
+        with_template(source, template, source.name, tmp_path / "new"),
+        tmp_path / "other.gguf",
+        "Q8_0",
+    ).read_bytes()
     old = write(tmp_path / "old", {"model/model.gguf": one})
     new = write(tmp_path / "later", {"model/model.gguf": other}, version="2")
     made = delta(old, new, tmp_path / "p")

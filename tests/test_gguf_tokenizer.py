@@ -1,4 +1,5 @@
-"""The vocabulary in GGUF: token types, merges, pre-tokenizer, special ids; tokens are the same as the tokenizers library gives."""
+"""The vocabulary in GGUF: token types, merges, pre-tokenizer, special ids; tokens are the same as
+the tokenizers library gives."""
 
 from __future__ import annotations
 
@@ -10,9 +11,9 @@ from typing import Any
 import pytest
 
 from packager.errors import ExitCode, PackError
-from targets.llama_cpp.tiktoken import FILE, SPECIAL, byte_letters, halves, read_tiktoken
-from targets.llama_cpp.tokenizer import CONTROL, NORMAL, UNUSED, USER_DEFINED, read_vocabulary
-from tests.gguf_checkpoints import SHAPES, build, checkpoint
+from targets.gguf.tiktoken import FILE, SPECIAL, byte_letters, halves, read_tiktoken
+from targets.gguf.tokenizer import CONTROL, NORMAL, UNUSED, USER_DEFINED, read_vocabulary
+from tests.support.gguf_checkpoints import SHAPES, build, checkpoint
 
 QWEN2 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
@@ -24,7 +25,12 @@ def definition(**changes: Any) -> dict[str, Any]:
         "pre_tokenizer": {
             "type": "Sequence",
             "pretokenizers": [
-                {"type": "Split", "pattern": {"Regex": QWEN2}, "behavior": "Isolated", "invert": False},
+                {
+                    "type": "Split",
+                    "pattern": {"Regex": QWEN2},
+                    "behavior": "Isolated",
+                    "invert": False,
+                },
                 {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False},
             ],
         },
@@ -44,9 +50,20 @@ def write(folder: Path, value: Any) -> Path:
     return folder
 
 
-def test_types_say_what_is_control_what_the_user_defined_and_what_is_padding(tmp_path: Path) -> None:
+def test_types_say_what_is_control_what_the_user_defined_and_what_is_padding(
+    tmp_path: Path,
+) -> None:
     found = read_vocabulary(write(tmp_path, definition()), {"vocab_size": 8}, {})
-    assert found.tokens == ["a", "b", "ab", "<|im_start|>", "<|im_end|>", "[PAD5]", "<think>", "[PAD7]"]
+    assert found.tokens == [
+        "a",
+        "b",
+        "ab",
+        "<|im_start|>",
+        "<|im_end|>",
+        "[PAD5]",
+        "<think>",
+        "[PAD7]",
+    ]
     assert found.types == [NORMAL, NORMAL, NORMAL, CONTROL, CONTROL, UNUSED, USER_DEFINED, UNUSED]
     assert found.merges == ["a b"]
     assert found.pre == "qwen2"
@@ -67,7 +84,11 @@ def test_merges_of_the_older_form_are_the_same(tmp_path: Path) -> None:
 
 def test_the_tokenizer_configuration_comes_before_the_model_configuration(tmp_path: Path) -> None:
     config = {"vocab_size": 8, "eos_token_id": 3, "bos_token_id": 3, "pad_token_id": None}
-    found = read_vocabulary(write(tmp_path, definition()), config, {"eos_token": {"content": "<|im_end|>"}, "pad_token": "<|im_start|>"})
+    found = read_vocabulary(
+        write(tmp_path, definition()),
+        config,
+        {"eos_token": {"content": "<|im_end|>"}, "pad_token": "<|im_start|>"},
+    )
     assert found.special == {"eos": 4, "pad": 3, "bos": 3}
 
 
@@ -78,7 +99,9 @@ def test_tokens_that_only_the_tokenizer_configuration_knows_are_kept(tmp_path: P
 
 
 def test_an_expression_with_marks_is_the_one_of_qwen35(tmp_path: Path) -> None:
-    marks = QWEN2.replace(r"?\p{L}+", r"?[\p{L}\p{M}]+").replace(r"[^\s\p{L}\p{N}]", r"[^\s\p{L}\p{M}\p{N}]")
+    marks = QWEN2.replace(r"?\p{L}+", r"?[\p{L}\p{M}]+").replace(
+        r"[^\s\p{L}\p{N}]", r"[^\s\p{L}\p{M}\p{N}]"
+    )
     changed = json.loads(json.dumps(definition()).replace(json.dumps(QWEN2), json.dumps(marks)))
     assert read_vocabulary(write(tmp_path, changed), {"vocab_size": 8}, {}).pre == "qwen35"
 
@@ -92,13 +115,26 @@ def test_an_expression_with_marks_is_the_one_of_qwen35(tmp_path: Path) -> None:
         {"pre_tokenizer": None},
     ],
 )
-def test_a_tokenizer_that_splits_otherwise_is_refused(changes: dict[str, Any], tmp_path: Path) -> None:
+def test_a_tokenizer_that_splits_otherwise_is_refused(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
     with pytest.raises(PackError, match="splits text in a way") as caught:
         read_vocabulary(write(tmp_path, definition(**changes)), {"vocab_size": 8}, {})
     assert caught.value.exit_code == ExitCode.INPUT
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"model": {}}', '{"model": {"vocab": [], "merges": []}}', '{"model": null}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "{}",
+        '{"model": {}}',
+        '{"model": {"vocab": [], "merges": []}}',
+        '{"model": null}',
+    ],
+)
 def test_a_broken_tokenizer_is_refused_with_the_file_named(text: str, tmp_path: Path) -> None:
     with pytest.raises(PackError, match=r"tokenizer\.json") as caught:
         read_vocabulary(write(tmp_path, text), {"vocab_size": 8}, {})
@@ -126,9 +162,13 @@ def test_every_byte_has_a_letter_of_its_own() -> None:
 
 def test_the_first_generation_has_the_vocabulary_and_merges_of_the_second(shared: Path) -> None:
     found = read_tiktoken(shared / "qwen" / "qwen1" / FILE, 151936)
-    later = json.loads((shared / "qwen" / "tokenizer_json" / "Qwen2.tokenizer.json").read_bytes())["model"]
+    later = json.loads((shared / "qwen" / "tokenizer_json" / "Qwen2.tokenizer.json").read_bytes())[
+        "model"
+    ]
     assert {token: number for number, token in enumerate(found.tokens[:151643])} == later["vocab"]
-    assert found.merges == [merge if isinstance(merge, str) else " ".join(merge) for merge in later["merges"]]
+    assert found.merges == [
+        merge if isinstance(merge, str) else " ".join(merge) for merge in later["merges"]
+    ]
     assert found.tokens[151643 : 151643 + len(SPECIAL)] == list(SPECIAL)
     assert found.end_of_turn == found.tokens.index("<|im_end|>")
 
@@ -146,8 +186,11 @@ CORPUS = [
 
 
 @pytest.fixture(scope="module", params=["Qwen2", "Qwen2.5-72B-Instruct-AWQ", "Qwen3"])
-def genuine(request: pytest.FixtureRequest, shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A session over tiny weights with a genuine vocabulary, and the tokenizers library's own view of it."""
+def genuine(
+    request: pytest.FixtureRequest, shared: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Any:
+    """A session over tiny weights with a genuine vocabulary, and the tokenizers library's own view
+    of it."""
     import tokenizers
 
     from packager.shape import Shape
@@ -159,7 +202,10 @@ def genuine(request: pytest.FixtureRequest, shared: Path, tmp_path_factory: pyte
     origin = shared / "qwen" / "tokenizer_json" / f"{request.param}.tokenizer.json"
     shutil.copyfile(origin, source / "tokenizer.json")
     (source / "tokenizer_config.json").unlink()
-    session = Session(str(build(source, folder / "model.gguf", "BF16")), {"context": 256, "kv": "f16", "threads": 1})
+    session = Session(
+        str(build(source, folder / "model.gguf", "BF16")),
+        {"context": 256, "kv": "f16", "threads": 1},
+    )
     yield session, tokenizers.Tokenizer.from_file(str(origin))
     session.close()
 
@@ -168,8 +214,16 @@ def genuine(request: pytest.FixtureRequest, shared: Path, tmp_path_factory: pyte
 def test_the_genuine_vocabulary_gives_the_published_tokens(genuine: Any, shared: Path) -> None:
     session, _ = genuine
     folder = shared / "qwen" / "llama.cpp"
-    texts = (folder / "ggml-vocab-qwen2.gguf.inp").read_bytes().decode().split("\n__ggml_vocab_test__\n")
-    expected = [[int(number) for number in line.split()] for line in (folder / "ggml-vocab-qwen2.gguf.out").read_text().split("\n")]
+    texts = (
+        (folder / "ggml-vocab-qwen2.gguf.inp")
+        .read_bytes()
+        .decode()
+        .split("\n__ggml_vocab_test__\n")
+    )
+    expected = [
+        [int(number) for number in line.split()]
+        for line in (folder / "ggml-vocab-qwen2.gguf.out").read_text().split("\n")
+    ]
     pairs = [(text, ids) for text, ids in zip(texts, expected, strict=False) if text]
     assert len(pairs) >= 40
     for text, ids in pairs:
@@ -178,7 +232,9 @@ def test_the_genuine_vocabulary_gives_the_published_tokens(genuine: Any, shared:
 
 @pytest.mark.engine
 @pytest.mark.parametrize("text", CORPUS)
-def test_the_genuine_vocabulary_gives_the_tokens_of_the_tokenizers_library(genuine: Any, text: str) -> None:
+def test_the_genuine_vocabulary_gives_the_tokens_of_the_tokenizers_library(
+    genuine: Any, text: str
+) -> None:
     import unicodedata
 
     session, reference = genuine
@@ -197,18 +253,24 @@ def test_broken_utf_8_becomes_tokens_and_comes_back_marked(genuine: Any) -> None
 
 
 @pytest.mark.engine
-def test_a_vocabulary_of_the_first_generation_is_read_without_running_its_python(shared: Path, tmp_path: Path) -> None:
+def test_a_vocabulary_of_the_first_generation_is_read_without_running_its_python(
+    shared: Path, tmp_path: Path
+) -> None:
     from packager.shape import Shape
     from targets.llama_cpp.session import Session
-    from tests.make_checkpoint import write_tiny
+    from tests.support.make_checkpoint import write_tiny
 
     shape = Shape("qwen", 32, 1, 1, 1, 32, 32, 151936, False, True, False, 512)
     source = write_tiny(tmp_path / "ck", shape=shape)
     (source / "tokenizer_config.json").unlink()
     shutil.copyfile(shared / "qwen" / "qwen1" / FILE, source / FILE)
     config = json.loads((source / "config.json").read_text())
-    (source / "config.json").write_text(json.dumps({**config, "auto_map": {"AutoConfig": "configuration_qwen.QWenConfig"}}))
-    session = Session(str(build(source, tmp_path / "m.gguf", "Q8_0")), {"context": 256, "kv": "f16", "threads": 1})
+    (source / "config.json").write_text(
+        json.dumps({**config, "auto_map": {"AutoConfig": "configuration_qwen.QWenConfig"}})
+    )
+    session = Session(
+        str(build(source, tmp_path / "m.gguf", "Q8_0")), {"context": 256, "kv": "f16", "threads": 1}
+    )
     assert session.decode(session.encode(CORPUS[2])) == CORPUS[2]
     assert len(session.generate(session.encode("你好"), 3, lambda _: None, stop=False)) == 3
     session.close()
@@ -217,7 +279,7 @@ def test_a_vocabulary_of_the_first_generation_is_read_without_running_its_python
 @pytest.mark.engine
 def test_the_chat_template_is_the_checkpoints_own(tmp_path: Path) -> None:
     from packager.checkpoint import Checkpoint
-    from tests.gguf_checkpoints import keys
+    from tests.support.gguf_checkpoints import keys
 
     source = checkpoint(tmp_path / "ck", SHAPES["qwen3"])
     template = Checkpoint.open(source).chat_template

@@ -25,10 +25,12 @@ LIGHT = (*ENGINES, "numpy", "rich", "tokenizers", "safetensors")
 
 
 def loaded_after(code: str) -> set[str]:
-    """Top-level modules that a fresh interpreter has loaded after running `code`, its own output aside."""
+    """Top-level modules that a fresh interpreter has loaded after running `code`, its own output
+    aside."""
     script = (
         "import contextlib, io, json, sys\n"
-        f"with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):\n    {code}\n"
+        "with contextlib.redirect_stdout(io.StringIO()), "
+        f"contextlib.redirect_stderr(io.StringIO()):\n    {code}\n"
         "print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -58,5 +60,7 @@ def test_importing_every_adapter_loads_no_engine() -> None:
 
 
 def test_the_list_of_runtimes_and_targets_imports_no_adapter() -> None:
-    loaded = loaded_after("from targets import registry; registry.runtime_names(); registry.target_names()")
+    loaded = loaded_after(
+        "from targets import registry; registry.runtime_names(); registry.target_names()"
+    )
     assert loaded.isdisjoint(ENGINES)

@@ -1,4 +1,5 @@
-"""The llama.cpp adapter: recipes, obstacles, sizes that are exact without an engine, the commands in a package."""
+"""The llama.cpp adapter: recipes, obstacles, sizes that are exact without an engine, the commands
+in a package."""
 
 from __future__ import annotations
 
@@ -11,12 +12,13 @@ import pytest
 
 from packager import catalog
 from packager.errors import ExitCode, PackError
-from packager.memory import kv_cache_bytes
+from packager.predict.memory import kv_cache_bytes
 from packager.runtime import Runtime
-from targets.llama_cpp import LlamaCpp, sizes
-from targets.llama_cpp.presets import PRESETS
+from targets.gguf import sizes
+from targets.gguf.presets import PRESETS
+from targets.llama_cpp import LlamaCpp
 from tests.conftest import REPOSITORY
-from tests.gguf_checkpoints import AWKWARD, SHAPES, build, checkpoint
+from tests.support.gguf_checkpoints import AWKWARD, SHAPES, build, checkpoint
 
 RUNTIME = LlamaCpp()
 
@@ -27,32 +29,49 @@ def test_it_follows_the_contract() -> None:
 
 def test_asking_for_sizes_imports_no_engine_and_no_numpy() -> None:
     program = (
-        "import sys; from targets.llama_cpp import LlamaCpp; from packager import catalog; r = LlamaCpp();"
+        "import sys; from targets.llama_cpp import LlamaCpp; from packager import catalog; r = "
+        "LlamaCpp();"
         "s = catalog.find('Qwen3-30B-A3B').shape;"
-        "[(r.artifact_bytes(s, x), r.footprint(s, x, 4096), r.decode_bytes(s, x, 4096)) for x in r.recipes()];"
+        "[(r.artifact_bytes(s, x), r.footprint(s, x, 4096), r.decode_bytes(s, x, 4096)) for x in "
+        "r.recipes()];"
         "print([name for name in ('numpy', 'gguf', 'llama_cpp') if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "[]"
 
 
 def test_recipes_stand_best_first_and_those_that_need_importances_say_so() -> None:
     names = [recipe.weights for recipe in RUNTIME.recipes()]
     assert names == list(PRESETS)
-    refused = [recipe.weights for recipe in RUNTIME.recipes() if RUNTIME.obstacle(SHAPES["qwen2"], recipe) is not None]
+    refused = [
+        recipe.weights
+        for recipe in RUNTIME.recipes()
+        if RUNTIME.obstacle(SHAPES["qwen2"], recipe) is not None
+    ]
     assert refused == [preset.name for preset in PRESETS.values() if preset.imatrix]
-    assert {"F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "IQ4_XS", "Q3_K_S", "Q2_K"} <= set(names)
+    assert {"F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "IQ4_XS", "Q3_K_S", "Q2_K"} <= set(
+        names
+    )
 
 
 def test_better_recipes_are_larger() -> None:
     shape = catalog.find("Qwen3-8B").shape
     assert shape is not None
-    found = [RUNTIME.artifact_bytes(shape, RUNTIME.recipe(name)) for name in ("F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K")]
+    found = [
+        RUNTIME.artifact_bytes(shape, RUNTIME.recipe(name))
+        for name in ("F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K")
+    ]
     assert found == sorted(found, reverse=True)
 
 
-@pytest.mark.parametrize(("weights", "kv", "nearest"), [("Q4_KM", None, "Q4_K_M"), ("Q4_K_M", "q8", "q8_0")])
-def test_an_unknown_name_is_refused_with_the_nearest(weights: str, kv: str | None, nearest: str) -> None:
+@pytest.mark.parametrize(
+    ("weights", "kv", "nearest"), [("Q4_KM", None, "Q4_K_M"), ("Q4_K_M", "q8", "q8_0")]
+)
+def test_an_unknown_name_is_refused_with_the_nearest(
+    weights: str, kv: str | None, nearest: str
+) -> None:
     with pytest.raises(PackError, match=f"Did you mean .*'{nearest}'") as caught:
         RUNTIME.recipe(weights, kv)
     assert caught.value.exit_code == ExitCode.USAGE
@@ -110,7 +129,9 @@ def test_the_table_says_what_the_library_says(name: str) -> None:
 @pytest.mark.engine
 @pytest.mark.parametrize("preset", ["BF16", "Q8_0", "Q5_K_M", "Q4_K_M", "Q4_0", "IQ4_XS", "Q2_K"])
 @pytest.mark.parametrize("name", [*SHAPES, "awkward"])
-def test_predicted_weights_are_those_of_the_file_to_the_byte(name: str, preset: str, tmp_path: Path) -> None:
+def test_predicted_weights_are_those_of_the_file_to_the_byte(
+    name: str, preset: str, tmp_path: Path
+) -> None:
     import gguf
 
     shape = AWKWARD if name == "awkward" else SHAPES[name]
@@ -120,7 +141,7 @@ def test_predicted_weights_are_those_of_the_file_to_the_byte(name: str, preset: 
 
 
 def test_a_shape_outside_the_table_needs_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    from targets.llama_cpp import library
+    from targets.gguf import library
 
     monkeypatch.setattr(library, "installed", lambda: False)
     sizes._asked.cache_clear()
@@ -130,25 +151,36 @@ def test_a_shape_outside_the_table_needs_the_library(monkeypatch: pytest.MonkeyP
     assert caught.value.exit_code == ExitCode.USAGE
 
 
-def test_the_genuine_vocabulary_takes_the_bytes_that_are_foreseen(shared: Path, tmp_path: Path) -> None:
+def test_the_genuine_vocabulary_takes_the_bytes_that_are_foreseen(
+    shared: Path, tmp_path: Path
+) -> None:
     import gguf
 
     from packager.shape import Shape
-    from targets.llama_cpp import header, metadata
-    from targets.llama_cpp.tokenizer import read_vocabulary
+    from targets.gguf import header, metadata
+    from targets.gguf.tokenizer import read_vocabulary
 
-    (tmp_path / "tokenizer.json").write_bytes((shared / "qwen" / "tokenizer_json" / "Qwen3.tokenizer.json").read_bytes())
+    (tmp_path / "tokenizer.json").write_bytes(
+        (shared / "qwen" / "tokenizer_json" / "Qwen3.tokenizer.json").read_bytes()
+    )
     found = read_vocabulary(tmp_path, {"vocab_size": 151936}, {})
     writer = gguf.GGUFWriter(None, "qwen3")
     metadata._tokenizer(writer, found, None)
     shape = Shape("qwen3", 64, 1, 1, 1, 64, 64, 151936, True, False, True, 512)
-    assert len(header.encode(dict(writer.kv_data[0]), [])) == pytest.approx(sizes.vocabulary_bytes(shape), rel=0.005)
+    assert len(header.encode(dict(writer.kv_data[0]), [])) == pytest.approx(
+        sizes.vocabulary_bytes(shape), rel=0.005
+    )
 
 
 @pytest.mark.parametrize("kv", ["f16", "q8_0"])
 def test_a_package_says_how_to_run_it_in_four_ways(kv: str) -> None:
     text = RUNTIME.how_to_run(RUNTIME.recipe("Q4_K_M", kv), {"context": 8192})
-    for command in ("llama-cli --model model/model.gguf --ctx-size 8192", "llama-server", "ollama create", "llama_cpp.Llama("):
+    for command in (
+        "llama-cli --model model/model.gguf --ctx-size 8192",
+        "llama-server",
+        "ollama create",
+        "llama_cpp.Llama(",
+    ):
         assert command in text
     assert ("--cache-type-v q8_0" in text) == (kv == "q8_0")
     code = text.split("```python\n")[1].split("```")[0]
@@ -158,6 +190,12 @@ def test_a_package_says_how_to_run_it_in_four_ways(kv: str) -> None:
 @pytest.mark.engine
 def test_the_python_of_a_package_runs(tmp_path: Path) -> None:
     build(checkpoint(tmp_path / "ck", SHAPES["qwen3"]), tmp_path / "model" / "model.gguf", "Q8_0")
-    code = RUNTIME.how_to_run(RUNTIME.recipe("Q8_0", "q8_0"), {"context": 512}).split("```python\n")[1].split("```")[0]
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    code = (
+        RUNTIME.how_to_run(RUNTIME.recipe("Q8_0", "q8_0"), {"context": 512})
+        .split("```python\n")[1]
+        .split("```")[0]
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr

@@ -10,7 +10,7 @@ import pytest
 from packager.process import run_job
 from packager.shape import Shape
 from targets.llama_cpp import LlamaCpp
-from tests.gguf_checkpoints import build, checkpoint
+from tests.support.gguf_checkpoints import build, checkpoint
 
 pytestmark = pytest.mark.engine
 
@@ -20,7 +20,12 @@ DEEP = Shape("qwen2", 512, 12, 8, 8, 64, 1408, 32768, True, True, False, 8192)
 
 @pytest.mark.parametrize(
     ("shape", "weights", "kv", "context"),
-    [(WIDE, "Q8_0", "f16", 512), (WIDE, "Q4_0", "f16", 2048), (DEEP, "Q4_K_M", "q8_0", 2048), (DEEP, "Q8_0", "f16", 1024)],
+    [
+        (WIDE, "Q8_0", "f16", 512),
+        (WIDE, "Q4_0", "f16", 2048),
+        (DEEP, "Q4_K_M", "q8_0", 2048),
+        (DEEP, "Q8_0", "f16", 1024),
+    ],
 )
 def test_measured_and_predicted_memory_agree_within_five_per_cent(
     shape: Shape, weights: str, kv: str, context: int, tmp_path: Path
@@ -28,9 +33,15 @@ def test_measured_and_predicted_memory_agree_within_five_per_cent(
     runtime = LlamaCpp()
     build(checkpoint(tmp_path / "ck", shape), tmp_path / "out" / "model.gguf", weights)
     settings = {"context": context, "kv": kv, "threads": 1}
-    arguments: dict[str, Any] = {"session": runtime.session, "artifact": str(tmp_path / "out"), "settings": settings}
+    arguments: dict[str, Any] = {
+        "session": runtime.session,
+        "artifact": str(tmp_path / "out"),
+        "settings": settings,
+    }
     work = run_job(
-        "packager.smoke:measure", {**arguments, "prompt_tokens": context - 4, "new_tokens": 4, "repeats": 1}, tmp_path / "measure.log"
+        "packager.measure.benchmark:measure",
+        {**arguments, "prompt_tokens": context - 4, "new_tokens": 4, "repeats": 1},
+        tmp_path / "measure.log",
     )
     while True:
         try:

@@ -9,7 +9,7 @@ import pytest
 
 from packager.errors import ExitCode, PackError
 from targets.llama_cpp.session import Session, candidates, model_file, physical_cores
-from tests.gguf_checkpoints import SHAPES, build, checkpoint
+from tests.support.gguf_checkpoints import SHAPES, build, checkpoint
 
 pytestmark = pytest.mark.engine
 
@@ -19,7 +19,9 @@ PROMPT = [5, 300, 17, 911, 42, 256, 8, 77]
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
-    return build(checkpoint(folder / "ck", SHAPES["qwen3"]), folder / "out" / "model.gguf", "Q4_K_M")
+    return build(
+        checkpoint(folder / "ck", SHAPES["qwen3"]), folder / "out" / "model.gguf", "Q4_K_M"
+    )
 
 
 @pytest.fixture
@@ -53,7 +55,9 @@ def test_every_cache_type_answers(kv: str, model: Path) -> None:
 def test_a_prompt_longer_than_a_batch_is_computed_in_pieces(model: Path) -> None:
     loaded = Session(str(model), {"context": 1300, "kv": "f16", "threads": 1})
     long = [7 + number % 900 for number in range(1200)]
-    assert loaded.generate(long, 4, lambda _: None, stop=False) == loaded.generate(long, 4, lambda _: None, stop=False)
+    assert loaded.generate(long, 4, lambda _: None, stop=False) == loaded.generate(
+        long, 4, lambda _: None, stop=False
+    )
     loaded.close()
 
 
@@ -69,7 +73,9 @@ def test_control_tokens_are_recognised_and_none_is_added(session: Session) -> No
 
 
 @pytest.mark.parametrize(("prompt", "new"), [([], 4), (PROMPT, 250)])
-def test_what_does_not_fit_the_context_is_refused(prompt: list[int], new: int, session: Session) -> None:
+def test_what_does_not_fit_the_context_is_refused(
+    prompt: list[int], new: int, session: Session
+) -> None:
     with pytest.raises(PackError, match="do not fit a context of 256") as caught:
         session.generate(prompt, new, lambda _: None)
     assert caught.value.exit_code == ExitCode.USAGE

@@ -7,8 +7,8 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from targets.cgroup import groups
-from targets.machine import memory, physical_cores, usable_cores
+from targets.machine.cgroup import groups
+from targets.machine.limits import memory, physical_cores, usable_cores
 
 GB = 10**9
 SENTINEL = 9223372036854771712
@@ -24,7 +24,8 @@ def lay(root: Path, files: dict[str, str]) -> Path:
 
 def meminfo(total: int, available: int, swap: int = 0) -> str:
     return (
-        f"MemTotal:       {total // 1024} kB\nMemFree:  {available // 2048} kB\nMemAvailable:   {available // 1024} kB\n"
+        f"MemTotal:       {total // 1024} kB\nMemFree:  {available // 2048} kB\nMemAvailable:   "
+        f"{available // 1024} kB\n"
         f"SwapTotal: {swap // 1024} kB\nSwapFree: {swap // 1024} kB\nHugePages_Total:       0\n"
     )
 
@@ -32,7 +33,8 @@ def meminfo(total: int, available: int, swap: int = 0) -> str:
 def version_2(path: str = "/user.slice/app", shown: str = "/") -> dict[str, str]:
     return {
         "proc/self/cgroup": f"0::{path}\n",
-        "proc/self/mountinfo": f"35 24 0:30 {shown} /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n",
+        "proc/self/mountinfo": f"35 24 0:30 {shown} /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 "
+        "cgroup2 rw,nsdelegate\n",
     }
 
 
@@ -67,11 +69,17 @@ def group_1(folder: str, limit: int, usage: int = 0, inactive: int = 0) -> dict[
 
 def test_without_control_groups_the_system_says_what_is_available(tmp_path: Path) -> None:
     seen = memory(lay(tmp_path, {"proc/meminfo": meminfo(16 * GB, 9 * GB)}))
-    assert (seen.total // 1024, seen.available // 1024, seen.limited_by) == (16 * GB // 1024, 9 * GB // 1024, "system")
+    assert (seen.total // 1024, seen.available // 1024, seen.limited_by) == (
+        16 * GB // 1024,
+        9 * GB // 1024,
+        "system",
+    )
 
 
 def test_swap_counts_for_nothing(tmp_path: Path) -> None:
-    assert memory(lay(tmp_path, {"proc/meminfo": meminfo(16 * GB, GB, swap=32 * GB)})).available <= GB
+    assert (
+        memory(lay(tmp_path, {"proc/meminfo": meminfo(16 * GB, GB, swap=32 * GB)})).available <= GB
+    )
 
 
 def test_no_free_memory_is_zero_and_not_an_error(tmp_path: Path) -> None:
@@ -83,20 +91,36 @@ def test_a_kernel_without_memavailable_is_read_by_free_and_cached(tmp_path: Path
     assert memory(lay(tmp_path, {"proc/meminfo": text})).available == 370 * 1024
 
 
-def test_a_group_of_version_2_limits_with_its_droppable_cache_counted_as_free(tmp_path: Path) -> None:
+def test_a_group_of_version_2_limits_with_its_droppable_cache_counted_as_free(
+    tmp_path: Path,
+) -> None:
     root = lay(
-        tmp_path, {"proc/meminfo": meminfo(16 * GB, 9 * GB), **version_2(), **group_2("user.slice/app", str(4 * GB), 3 * GB, 2 * GB)}
+        tmp_path,
+        {
+            "proc/meminfo": meminfo(16 * GB, 9 * GB),
+            **version_2(),
+            **group_2("user.slice/app", str(4 * GB), 3 * GB, 2 * GB),
+        },
     )
     seen = memory(root)
     assert (seen.total, seen.available, seen.limited_by) == (4 * GB, 3 * GB, "cgroup")
 
 
 def test_max_is_no_limit(tmp_path: Path) -> None:
-    root = lay(tmp_path, {"proc/meminfo": meminfo(16 * GB, 9 * GB), **version_2(), **group_2("user.slice/app", "max", 3 * GB)})
+    root = lay(
+        tmp_path,
+        {
+            "proc/meminfo": meminfo(16 * GB, 9 * GB),
+            **version_2(),
+            **group_2("user.slice/app", "max", 3 * GB),
+        },
+    )
     assert memory(root).limited_by == "system"
 
 
-def test_a_parent_with_a_tighter_limit_wins_with_what_its_other_children_use(tmp_path: Path) -> None:
+def test_a_parent_with_a_tighter_limit_wins_with_what_its_other_children_use(
+    tmp_path: Path,
+) -> None:
     root = lay(
         tmp_path,
         {
@@ -114,32 +138,63 @@ def test_a_parent_with_a_tighter_limit_wins_with_what_its_other_children_use(tmp
 def test_a_container_with_a_namespace_sees_its_limits_at_the_mount(tmp_path: Path) -> None:
     for number, path in enumerate(("/", "/../..", "/docker/abc")):
         root = lay(
-            tmp_path / str(number), {"proc/meminfo": meminfo(16 * GB, 9 * GB), **version_2(path, shown="/"), **group_2("", str(2 * GB), GB)}
+            tmp_path / str(number),
+            {
+                "proc/meminfo": meminfo(16 * GB, 9 * GB),
+                **version_2(path, shown="/"),
+                **group_2("", str(2 * GB), GB),
+            },
         )
         assert memory(root).available == GB
 
 
-def test_a_container_without_a_namespace_is_found_below_the_part_that_is_mounted(tmp_path: Path) -> None:
+def test_a_container_without_a_namespace_is_found_below_the_part_that_is_mounted(
+    tmp_path: Path,
+) -> None:
     root = lay(
-        tmp_path, {"proc/meminfo": meminfo(16 * GB, 9 * GB), **version_1("/docker/abc", shown="/docker/abc"), **group_1("", 2 * GB, GB)}
+        tmp_path,
+        {
+            "proc/meminfo": meminfo(16 * GB, 9 * GB),
+            **version_1("/docker/abc", shown="/docker/abc"),
+            **group_1("", 2 * GB, GB),
+        },
     )
     assert memory(root).available == GB
 
 
 def test_a_group_of_version_1_limits_in_the_same_way(tmp_path: Path) -> None:
-    root = lay(tmp_path, {"proc/meminfo": meminfo(16 * GB, 9 * GB), **version_1(), **group_1("docker/abc", 4 * GB, 3 * GB, 2 * GB)})
+    root = lay(
+        tmp_path,
+        {
+            "proc/meminfo": meminfo(16 * GB, 9 * GB),
+            **version_1(),
+            **group_1("docker/abc", 4 * GB, 3 * GB, 2 * GB),
+        },
+    )
     assert memory(root).available == 3 * GB
 
 
 def test_the_sentinel_of_version_1_is_no_limit(tmp_path: Path) -> None:
-    root = lay(tmp_path, {"proc/meminfo": meminfo(16 * GB, 9 * GB), **version_1(), **group_1("docker/abc", SENTINEL, 3 * GB)})
+    root = lay(
+        tmp_path,
+        {
+            "proc/meminfo": meminfo(16 * GB, 9 * GB),
+            **version_1(),
+            **group_1("docker/abc", SENTINEL, 3 * GB),
+        },
+    )
     assert memory(root).limited_by == "system"
 
 
 def test_a_parent_of_version_1_is_walked_too(tmp_path: Path) -> None:
     root = lay(
         tmp_path,
-        {"proc/meminfo": meminfo(16 * GB, 9 * GB), **version_1(), **group_1("docker/abc", SENTINEL), **group_1("docker", 3 * GB, GB)},
+        {
+            "proc/meminfo": meminfo(16 * GB, 9 * GB),
+            **version_1(),
+            **group_1("docker/abc", SENTINEL),
+            **group_1("docker", 3 * GB, GB),
+        },
     )
     assert memory(root).available == 2 * GB
 
@@ -148,20 +203,32 @@ def test_a_hybrid_machine_is_limited_by_either_version(tmp_path: Path) -> None:
     files = {"proc/meminfo": meminfo(16 * GB, 9 * GB), **version_1("/a")}
     files["proc/self/cgroup"] = "4:memory:/a\n0::/a\n"
     files |= group_1("a", 4 * GB) | {
-        name.replace("cgroup/", "cgroup/unified/", 1): text for name, text in group_2("a", str(2 * GB)).items()
+        name.replace("cgroup/", "cgroup/unified/", 1): text
+        for name, text in group_2("a", str(2 * GB)).items()
     }
     assert memory(lay(tmp_path, files)).available == 2 * GB
 
 
 def test_a_group_used_beyond_its_limit_leaves_nothing(tmp_path: Path) -> None:
-    root = lay(tmp_path, {"proc/meminfo": meminfo(16 * GB, 9 * GB), **version_2(), **group_2("user.slice/app", str(GB), 3 * GB)})
+    root = lay(
+        tmp_path,
+        {
+            "proc/meminfo": meminfo(16 * GB, 9 * GB),
+            **version_2(),
+            **group_2("user.slice/app", str(GB), 3 * GB),
+        },
+    )
     assert memory(root).available == 0
 
 
 def test_a_mount_point_with_a_space_is_found(tmp_path: Path) -> None:
     files = version_2("/app")
     files["proc/self/mountinfo"] = "35 24 0:30 / /my\\040groups rw - cgroup2 cgroup2 rw\n"
-    files |= {"my groups/app/memory.max": str(GB), "my groups/app/memory.current": "0", "proc/meminfo": meminfo(16 * GB, 9 * GB)}
+    files |= {
+        "my groups/app/memory.max": str(GB),
+        "my groups/app/memory.current": "0",
+        "proc/meminfo": meminfo(16 * GB, 9 * GB),
+    }
     assert memory(lay(tmp_path, files)).available == GB
 
 
@@ -179,13 +246,19 @@ def test_this_machine_has_some_memory_and_no_more_than_it_has() -> None:
 
 
 def test_a_quota_of_processor_time_bounds_the_cores(tmp_path: Path) -> None:
-    files = version_2("/a/b") | {"sys/fs/cgroup/a/b/cpu.max": "max 100000", "sys/fs/cgroup/a/cpu.max": "250000 100000"}
+    files = version_2("/a/b") | {
+        "sys/fs/cgroup/a/b/cpu.max": "max 100000",
+        "sys/fs/cgroup/a/cpu.max": "250000 100000",
+    }
     assert usable_cores(lay(tmp_path, files), allowed=8) == 2
 
 
 def test_a_quota_of_version_1_bounds_the_cores(tmp_path: Path) -> None:
     base = "sys/fs/cgroup/cpu,cpuacct/docker/abc"
-    files = version_1() | {f"{base}/cpu.cfs_quota_us": "400000", f"{base}/cpu.cfs_period_us": "100000"}
+    files = version_1() | {
+        f"{base}/cpu.cfs_quota_us": "400000",
+        f"{base}/cpu.cfs_period_us": "100000",
+    }
     assert usable_cores(lay(tmp_path, files), allowed=8) == 4
 
 
@@ -201,32 +274,48 @@ def test_less_than_one_core_is_still_one_thread(tmp_path: Path) -> None:
 
 
 def test_two_threads_of_one_core_are_one_core(tmp_path: Path) -> None:
-    files = {f"sys/devices/system/cpu/cpu{n}/topology/core_cpus_list": f"{n % 2},{n % 2 + 2}\n" for n in range(4)}
+    files = {
+        f"sys/devices/system/cpu/cpu{n}/topology/core_cpus_list": f"{n % 2},{n % 2 + 2}\n"
+        for n in range(4)
+    }
     assert physical_cores(lay(tmp_path, files)) == 2
 
 
 NUMBERS = st.integers(0, 2**70).map(str)
-NOISE = st.one_of(NUMBERS, st.sampled_from(["max", "-1", "", "  ", "12 34", "x", "9223372036854771712"]), st.text(max_size=30))
+NOISE = st.one_of(
+    NUMBERS,
+    st.sampled_from(["max", "-1", "", "  ", "12 34", "x", "9223372036854771712"]),
+    st.text(max_size=30),
+)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None
+)
 @given(NOISE, NOISE, NOISE, st.text(max_size=80), st.text(max_size=80))
 def test_whatever_the_files_hold_the_answer_is_a_number_within_bounds(
     tmp_path: Path, limit: str, current: str, stat: str, mounts: str, own: str
 ) -> None:
     files = version_2("/a") | {"proc/meminfo": meminfo(16 * GB, 9 * GB)}
     files |= {"sys/fs/cgroup/a/memory.max": limit, "sys/fs/cgroup/a/memory.current": current}
-    files |= {"sys/fs/cgroup/a/memory.stat": f"inactive_file {stat}\n{stat}", "sys/fs/cgroup/a/cpu.max": f"{limit} {current}"}
+    files |= {
+        "sys/fs/cgroup/a/memory.stat": f"inactive_file {stat}\n{stat}",
+        "sys/fs/cgroup/a/cpu.max": f"{limit} {current}",
+    }
     files["proc/self/mountinfo"] += mounts
     files["proc/self/cgroup"] += own
-    root = lay(tmp_path, {name: text.encode("utf-8", "replace").decode() for name, text in files.items()})
+    root = lay(
+        tmp_path, {name: text.encode("utf-8", "replace").decode() for name, text in files.items()}
+    )
     seen = memory(root)
     assert 0 <= seen.available <= seen.total <= 16 * GB
     assert 1 <= usable_cores(root, allowed=8) <= 8
     list(groups(root, "memory"))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None
+)
 @given(st.text(max_size=200))
 def test_a_meminfo_of_any_content_is_read_or_passed_over(tmp_path: Path, text: str) -> None:
     seen = memory(lay(tmp_path, {"proc/meminfo": text}))

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from packager import manifest
 from packager.errors import ExitCode, PackError
-from tests.make_package import FILES, body, write_package
+from packager.package import manifest
+from tests.support.make_package import FILES, body, write_package
 
 HASH = "0" * 64
 
@@ -55,8 +55,12 @@ def test_a_path_that_leaves_the_package_is_refused(tmp_path: Path, path: str) ->
     assert caught.value.exit_code == ExitCode.INPUT
 
 
-@pytest.mark.parametrize("pair", [("model/A.bin", "model/a.bin"), ("café", "cafe\u0301"), ("same", "same")])
-def test_two_paths_that_are_one_file_on_some_systems_are_refused(tmp_path: Path, pair: tuple[str, str]) -> None:
+@pytest.mark.parametrize(
+    "pair", [("model/A.bin", "model/a.bin"), ("café", "cafe\u0301"), ("same", "same")]
+)
+def test_two_paths_that_are_one_file_on_some_systems_are_refused(
+    tmp_path: Path, pair: tuple[str, str]
+) -> None:
     data = body(write_package(tmp_path / "p"))
     data["files"] = [{"path": path, "size": 1, "sha256": HASH} for path in pair]
     with pytest.raises(PackError, match="the same file on some systems"):
@@ -73,7 +77,9 @@ def test_two_paths_that_are_one_file_on_some_systems_are_refused(tmp_path: Path,
         ("sha256", HASH + "\n", "sha256"),
     ],
 )
-def test_a_file_with_a_false_size_or_digest_is_named(tmp_path: Path, key: str, value: object, words: str) -> None:
+def test_a_file_with_a_false_size_or_digest_is_named(
+    tmp_path: Path, key: str, value: object, words: str
+) -> None:
     data = body(write_package(tmp_path / "p"))
     data["files"][1][key] = value
     with pytest.raises(PackError, match=words):
@@ -118,7 +124,9 @@ def test_a_field_of_the_wrong_kind_is_named(tmp_path: Path, field: str, value: o
     for parent in parents:
         place = place.setdefault(parent, {})
     place[last] = value
-    with pytest.raises(PackError, match=field.partition(".")[0] if value == {} else field.replace(".", r"\.")) as caught:
+    with pytest.raises(
+        PackError, match=field.partition(".")[0] if value == {} else field.replace(".", r"\.")
+    ) as caught:
         parse(data)
     assert caught.value.exit_code == ExitCode.INPUT
 
@@ -130,7 +138,9 @@ def test_a_field_that_is_null_counts_as_absent(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["folder", "pipe"])
 def test_a_manifest_that_is_no_file_is_refused_and_not_opened(kind: str, tmp_path: Path) -> None:
-    (tmp_path / "manifest.json").mkdir() if kind == "folder" else os.mkfifo(tmp_path / "manifest.json")
+    (tmp_path / "manifest.json").mkdir() if kind == "folder" else os.mkfifo(
+        tmp_path / "manifest.json"
+    )
     with pytest.raises(PackError, match="holds files only"):
         manifest.read(tmp_path)
 
@@ -168,7 +178,9 @@ def test_a_manifest_that_is_a_link_is_refused(tmp_path: Path) -> None:
     st.binary(max_size=300)
     | st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+        lambda inner: (
+            st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+        ),
     ).map(lambda value: json.dumps(value).encode())
 )
 def test_no_bytes_whatsoever_end_in_anything_but_a_sentence(text: bytes) -> None:

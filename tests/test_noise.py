@@ -13,14 +13,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from packager import noise, sustained, threads
 from packager.errors import ExitCode, PackError
-from packager.harness import run
-from packager.noise import BUSY_CORES, WIDE_SPREAD, Attempt, allowed_attempts, calm, verdict
+from packager.measure import noise
+from packager.measure import thread_search as threads
+from packager.measure import throttling as sustained
+from packager.measure.benchmark import measure
+from packager.measure.measurement import run
+from packager.measure.noise import BUSY_CORES, WIDE_SPREAD, Attempt, allowed_attempts, calm, verdict
 from packager.process import Note
-from packager.smoke import measure
 from tests.conftest import REPOSITORY
-from tests.make_checkpoint import Silent
+from tests.support.make_checkpoint import Silent
 
 SHARES = st.floats(0, 3)
 
@@ -31,14 +33,18 @@ def attempt(others: float | None = 0.0, spread: float = 0.0) -> Attempt[str]:
 
 def test_noisy_is_a_busy_machine_or_trials_that_lie_apart_and_the_reason_is_said() -> None:
     assert not attempt(BUSY_CORES * 0.9, WIDE_SPREAD * 0.9).noisy
-    assert attempt(BUSY_CORES * 1.1).why("answers") == [f"answers: others kept {BUSY_CORES * 1.1:.1f} cores busy"]
+    assert attempt(BUSY_CORES * 1.1).why("answers") == [
+        f"answers: others kept {BUSY_CORES * 1.1:.1f} cores busy"
+    ]
     assert attempt(None, 0.5).why("rates") == ["rates: the trials lie 50% apart"]
     assert not attempt(None).noisy
 
 
 @given(st.lists(st.tuples(SHARES, SHARES), min_size=1, max_size=4))
 @settings(deadline=None)
-def test_the_best_behaved_attempt_is_kept_and_a_clean_one_ends_it(seen: list[tuple[float, float]]) -> None:
+def test_the_best_behaved_attempt_is_kept_and_a_clean_one_ends_it(
+    seen: list[tuple[float, float]],
+) -> None:
     taken: list[int] = []
 
     class Told:
@@ -61,7 +67,11 @@ def test_the_best_behaved_attempt_is_kept_and_a_clean_one_ends_it(seen: list[tup
 
 
 def test_one_noisy_part_makes_the_whole_measurement_noisy() -> None:
-    parts: dict[str, list[Attempt[Any]]] = {"answers": [attempt(0.01)], "rates": [attempt(1.5), attempt(1.9)], "full context": []}
+    parts: dict[str, list[Attempt[Any]]] = {
+        "answers": [attempt(0.01)],
+        "rates": [attempt(1.5), attempt(1.9)],
+        "full context": [],
+    }
     found = verdict(parts)
     assert found["noisy"] is True
     assert found["noisy_because"] == ["rates: others kept 1.5 cores busy"]
@@ -70,7 +80,9 @@ def test_one_noisy_part_makes_the_whole_measurement_noisy() -> None:
     assert verdict({"answers": [attempt(0.01, 0.01)]})["noisy"] is False
 
 
-def test_what_is_noisy_is_measured_a_second_time_and_no_third_one_when_patience_is_spent(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_noisy_is_measured_a_second_time_and_no_third_one_when_patience_is_spent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(noise, "_PATIENCE_S", -1.0)
     monkeypatch.setattr(noise, "_WAIT_S", 0.0)
     said: list[str] = []
@@ -81,11 +93,22 @@ def test_what_is_noisy_is_measured_a_second_time_and_no_third_one_when_patience_
 
 @pytest.mark.skipif(not Path("/proc/stat").exists(), reason="Linux tells the load")
 def test_with_a_busy_program_on_every_core_beside_it_a_measurement_is_noisy() -> None:
-    busy = [subprocess.Popen([sys.executable, str(REPOSITORY / "tests" / "busy.py"), "60"]) for _ in range(os.cpu_count() or 1)]
+    busy = [
+        subprocess.Popen([sys.executable, str(REPOSITORY / "tests" / "busy.py"), "60"])
+        for _ in range(os.cpu_count() or 1)
+    ]
     try:
         how = {"context": 64, "kv": "f16", "threads": 1}
-        order: dict[str, Any] = {"artifact": "abc", "settings": how, "prompt_tokens": 40, "new_tokens": 24, "repeats": 5}
-        figures = measure(Silent(), session="tests.byte_session:Steady", attempts=2, **order)
+        order: dict[str, Any] = {
+            "artifact": "abc",
+            "settings": how,
+            "prompt_tokens": 40,
+            "new_tokens": 24,
+            "repeats": 5,
+        }
+        figures = measure(
+            Silent(), session="tests.support.byte_session:Steady", attempts=2, **order
+        )
     finally:
         for program in busy:
             program.kill()
@@ -97,18 +120,36 @@ def test_with_a_busy_program_on_every_core_beside_it_a_measurement_is_noisy() ->
 
 
 def test_the_fewest_threads_that_answer_nearly_as_fast_win() -> None:
-    rows = [{"threads": 8, "answer_s": 1.0}, {"threads": 4, "answer_s": 1.01}, {"threads": 2, "answer_s": 1.5}]
+    rows = [
+        {"threads": 8, "answer_s": 1.0},
+        {"threads": 4, "answer_s": 1.01},
+        {"threads": 2, "answer_s": 1.5},
+    ]
     assert threads.chosen(rows) == 4
     assert threads.thread_candidates(12) == [12, 6, 3, 1]
 
 
-def whole(tmp_path: Path, session: str, threads: int | None = None) -> tuple[dict[str, Any], list[str]]:
+def whole(
+    tmp_path: Path, session: str, threads: int | None = None
+) -> tuple[dict[str, Any], list[str]]:
     artifact = tmp_path / "artifact"
     artifact.mkdir(exist_ok=True)
     (artifact / "model").write_bytes(b"weights" * 10_000)
     how = {"context": 200, "kv": "f16", "threads": threads}
-    order = {"session": session, "artifact": str(artifact), "settings": how, "prompt_tokens": 40, "new_tokens": 8, "repeats": 3}
-    work = run("packager.smoke:measure", order, tmp_path / "log", {"PYTHONPATH": str(REPOSITORY)})
+    order = {
+        "session": session,
+        "artifact": str(artifact),
+        "settings": how,
+        "prompt_tokens": 40,
+        "new_tokens": 8,
+        "repeats": 3,
+    }
+    work = run(
+        "packager.measure.benchmark:measure",
+        order,
+        tmp_path / "log",
+        {"PYTHONPATH": str(REPOSITORY)},
+    )
     said = []
     while True:
         try:
@@ -118,25 +159,38 @@ def whole(tmp_path: Path, session: str, threads: int | None = None) -> tuple[dic
             return stop.value.value, said
 
 
-def test_the_number_of_threads_is_found_by_measurement_and_every_candidate_kept(tmp_path: Path) -> None:
-    figures, _ = whole(tmp_path, "tests.byte_session:Threaded")
+def test_the_number_of_threads_is_found_by_measurement_and_every_candidate_kept(
+    tmp_path: Path,
+) -> None:
+    figures, _ = whole(tmp_path, "tests.support.byte_session:Threaded")
     search = figures["thread_search"]
     tried = [row["threads"] for row in search["candidates"]]
     assert tried == threads.thread_candidates(tried[0])
     assert figures["threads"] == search["threads"] == 1
     assert all(row["prefill_tps"] > 0 and row["token_ms"] > 0 for row in search["candidates"])
-    assert (figures["load_cold_s"] is None) == any(text.startswith("cold load") for text in figures["left_out"])
+    assert (figures["load_cold_s"] is None) == any(
+        text.startswith("cold load") for text in figures["left_out"]
+    )
 
 
 def test_a_number_of_threads_that_is_given_is_taken_without_a_search(tmp_path: Path) -> None:
-    figures, _ = whole(tmp_path, "tests.byte_session:Threaded", threads=3)
+    figures, _ = whole(tmp_path, "tests.support.byte_session:Threaded", threads=3)
     assert figures["threads"] == 3
     assert "thread_search" not in figures
 
 
 def test_throttling_is_a_rate_that_falls_while_nobody_else_works() -> None:
     def windows(rates: list[float], others: float | None) -> list[dict[str, Any]]:
-        return [{"at_s": 5.0, "decode_tps": rate, "other_cpu_cores": others, "cpu_mhz": None, "temperature_c": 90.0} for rate in rates]
+        return [
+            {
+                "at_s": 5.0,
+                "decode_tps": rate,
+                "other_cpu_cores": others,
+                "cpu_mhz": None,
+                "temperature_c": 90.0,
+            }
+            for rate in rates
+        ]
 
     falling = sustained.summary(120, windows([30, 30, 25, 20, 20, 20, 20, 20], 0.01))
     assert (falling["first_tps"], falling["last_tps"], falling["throttled"]) == (30, 20, True)
@@ -152,7 +206,9 @@ def test_a_sparkline_has_one_character_per_window(values: list[float]) -> None:
     assert sustained.sparkline([1.0, 8.0]) == "▂█"
 
 
-def test_a_setting_says_how_often_a_noisy_part_is_measured_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_setting_says_how_often_a_noisy_part_is_measured_at_most(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.delenv("QWEN_PACK_ATTEMPTS")
     assert allowed_attempts() == 3
     monkeypatch.setenv("QWEN_PACK_ATTEMPTS", " 1 ")
@@ -160,7 +216,9 @@ def test_a_setting_says_how_often_a_noisy_part_is_measured_at_most(monkeypatch: 
 
 
 @pytest.mark.parametrize("text", ["0", "11", "-1", "1.5", "many", "9" * 5000, "²"])
-def test_a_setting_that_is_no_number_of_attempts_is_named(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+def test_a_setting_that_is_no_number_of_attempts_is_named(
+    monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
     monkeypatch.setenv("QWEN_PACK_ATTEMPTS", text)
     with pytest.raises(PackError, match="QWEN_PACK_ATTEMPTS") as caught:
         allowed_attempts()

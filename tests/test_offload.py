@@ -1,4 +1,5 @@
-"""Offload: a GPU with memory of its own takes a model whole or in part, and everything is counted once, on the side where it lies."""
+"""Offload: a GPU with memory of its own takes a model whole or in part, and everything is counted
+once, on the side where it lies."""
 
 from __future__ import annotations
 
@@ -12,24 +13,31 @@ from hypothesis import strategies as st
 
 from packager import catalog
 from packager.cli import main
-from packager.device import Device
+from packager.device.target import Device
 from packager.errors import ExitCode
-from packager.forecast import AS_RATED, predict_on
-from packager.memory import kv_cache_bytes
-from packager.offload import Offloads, Split, best_split, host_seconds, splits
+from packager.need.workload import merge
+from packager.predict.forecast import AS_RATED, predict_on
+from packager.predict.memory import kv_cache_bytes
+from packager.predict.offload import Offloads, Split, best_split, host_seconds, splits
 from packager.select import Candidate, candidates
 from packager.select.cache_type import with_cache_type
 from packager.shape import Shape
-from packager.workload import merge
 from targets import registry
-from targets.llama_cpp import LlamaCpp, layers, sizes
-from targets.llama_cpp.arch import MODEL_TYPES
-from targets.llama_cpp.presets import PRESETS
+from targets.gguf import layers, sizes
+from targets.gguf.arch import MODEL_TYPES
+from targets.gguf.presets import PRESETS
+from targets.llama_cpp import LlamaCpp
 
 GB = 10**9
 LLAMA = LlamaCpp()
-SHAPES = {sizes.key(one.shape): one.shape for one in catalog.load() if one.shape is not None and one.shape.model_type in MODEL_TYPES}
-GPU = replace(registry.target("rtx-3060-12gb").device, gpu_memory_bytes=12 * GB, gpu_reserve_bytes=0)
+SHAPES = {
+    sizes.key(one.shape): one.shape
+    for one in catalog.load()
+    if one.shape is not None and one.shape.model_type in MODEL_TYPES
+}
+GPU = replace(
+    registry.target("rtx-3060-12gb").device, gpu_memory_bytes=12 * GB, gpu_reserve_bytes=0
+)
 
 
 def shape_of(name: str) -> Shape:
@@ -43,24 +51,43 @@ def split(name: str, gpu_layers: int, weights: str = "Q4_K_M", context: int = 40
 
 
 def best(name: str, device: Device = GPU, room: int | None = None) -> Split:
-    return best_split(LLAMA, shape_of(name), LLAMA.recipe("Q4_K_M"), 4096, 512, device, device.available_bytes if room is None else room)
+    return best_split(
+        LLAMA,
+        shape_of(name),
+        LLAMA.recipe("Q4_K_M"),
+        4096,
+        512,
+        device,
+        device.available_bytes if room is None else room,
+    )
 
 
 # The table of layers
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_the_table_of_layers_has_every_shape_and_the_bytes_that_the_table_of_sizes_has(preset: str) -> None:
+def test_the_table_of_layers_has_every_shape_and_the_bytes_that_the_table_of_sizes_has(
+    preset: str,
+) -> None:
     for shape in SHAPES.values():
         total = sizes.of(shape, PRESETS[preset])
         found = layers.of(shape, PRESETS[preset], total)
-        assert layers.UNKNOWN not in found.embedding, "python -m targets.llama_cpp.layers writes the table anew"
-        assert sum(found.layer_bytes()) + sum(found.embedding.values()) + sum(found.output.values()) == total.data
-        assert sum(found.read_per_token(shape).values()) == pytest.approx(total.read_per_token(shape), rel=1e-4)
+        assert layers.UNKNOWN not in found.embedding, (
+            "python -m targets.gguf.layers writes the table anew"
+        )
+        assert (
+            sum(found.layer_bytes()) + sum(found.embedding.values()) + sum(found.output.values())
+            == total.data
+        )
+        assert sum(found.read_per_token(shape).values()) == pytest.approx(
+            total.read_per_token(shape), rel=1e-4
+        )
 
 
 def test_the_first_and_last_layers_of_q4_k_m_hold_more_than_those_between() -> None:
-    sized = layers.of(shape_of("Qwen3-4B"), PRESETS["Q4_K_M"], sizes.of(shape_of("Qwen3-4B"), PRESETS["Q4_K_M"])).layer_bytes()
+    sized = layers.of(
+        shape_of("Qwen3-4B"), PRESETS["Q4_K_M"], sizes.of(shape_of("Qwen3-4B"), PRESETS["Q4_K_M"])
+    ).layer_bytes()
     assert sized[0] == sized[-1] == max(sized) > min(sized)
 
 
@@ -75,13 +102,17 @@ def test_types_that_the_user_added_leave_an_exact_sum_in_layers_all_alike() -> N
 
 @pytest.mark.parametrize("name", ["Qwen3-0.6B", "Qwen3-8B", "Qwen3-30B-A3B"])
 @pytest.mark.parametrize("gpu_layers", [0, 1, 7, 10**6])
-def test_weights_and_cache_lie_on_one_side_each_and_a_tied_embedding_on_both(name: str, gpu_layers: int) -> None:
+def test_weights_and_cache_lie_on_one_side_each_and_a_tied_embedding_on_both(
+    name: str, gpu_layers: int
+) -> None:
     shape, one = shape_of(name), split(name, gpu_layers)
     total = sizes.of(shape, PRESETS["Q4_K_M"])
     twice = total.embedding if shape.tied and gpu_layers else 0
     assert one.device.weights + one.host.weights == total.data + twice
     assert one.device.kv_cache + one.host.kv_cache == kv_cache_bytes(shape, 4096)
-    assert one.device_read + one.host_read == pytest.approx(LLAMA.decode_bytes(shape, LLAMA.recipe("Q4_K_M"), 512), rel=1e-4)
+    assert one.device_read + one.host_read == pytest.approx(
+        LLAMA.decode_bytes(shape, LLAMA.recipe("Q4_K_M"), 512), rel=1e-4
+    )
 
 
 def test_without_layers_on_the_gpu_nothing_is_there() -> None:
@@ -89,7 +120,9 @@ def test_without_layers_on_the_gpu_nothing_is_there() -> None:
     assert none.device.peak == none.device_read == 0
     total = sizes.of(shape_of("Qwen3-8B"), PRESETS["Q4_K_M"])
     assert none.host.weights == total.data
-    assert none.host_weights == pytest.approx(total.rest, rel=1e-4), "a prompt's batch brings the layers over, not embedding and output"
+    assert none.host_weights == pytest.approx(total.rest, rel=1e-4), (
+        "a prompt's batch brings the layers over, not embedding and output"
+    )
 
 
 def test_the_output_matrix_is_the_first_on_the_gpu_and_the_layers_follow_from_the_last() -> None:
@@ -97,7 +130,9 @@ def test_the_output_matrix_is_the_first_on_the_gpu_and_the_layers_follow_from_th
     sized = layers.of(shape, PRESETS["Q4_K_M"], total).layer_bytes()
     assert split("Qwen3-8B", 1).device.weights == pytest.approx(total.output, rel=1e-4)
     for more in (1, 2, 36):
-        assert split("Qwen3-8B", 1 + more).device.weights - split("Qwen3-8B", 1).device.weights == sum(sized[-more:])
+        assert split("Qwen3-8B", 1 + more).device.weights - split(
+            "Qwen3-8B", 1
+        ).device.weights == sum(sized[-more:])
 
 
 def test_a_whole_model_leaves_the_embedding_and_the_process_behind() -> None:
@@ -109,18 +144,34 @@ def test_a_whole_model_leaves_the_embedding_and_the_process_behind() -> None:
 
 def test_of_a_hybrid_each_layer_takes_its_own_kind_of_cache_along() -> None:
     shape = shape_of("Qwen3-Next-80B-A3B-Instruct")
-    steps = [split("Qwen3-Next-80B-A3B-Instruct", 1 + count).device.kv_cache for count in range(shape.layers + 1)]
+    steps = [
+        split("Qwen3-Next-80B-A3B-Instruct", 1 + count).device.kv_cache
+        for count in range(shape.layers + 1)
+    ]
     grown = [late - early for early, late in pairwise(steps)]
     assert len(set(grown)) == 2
-    assert grown[0] == kv_cache_bytes(replace(shape, hybrid=None, layers=1), 4096), "the last layer of an interval has full attention"
+    assert grown[0] == kv_cache_bytes(replace(shape, hybrid=None, layers=1), 4096), (
+        "the last layer of an interval has full attention"
+    )
     assert steps[-1] == kv_cache_bytes(shape, 4096)
 
 
-@given(st.sampled_from(sorted(SHAPES)), st.integers(1, 100), st.integers(16, 40000), st.sampled_from(["Q4_K_M", "Q8_0", "Q2_K"]))
-def test_one_layer_more_never_takes_less_of_the_gpu_nor_more_of_the_system(key: str, gpu_layers: int, context: int, weights: str) -> None:
+@given(
+    st.sampled_from(sorted(SHAPES)),
+    st.integers(1, 100),
+    st.integers(16, 40000),
+    st.sampled_from(["Q4_K_M", "Q8_0", "Q2_K"]),
+)
+def test_one_layer_more_never_takes_less_of_the_gpu_nor_more_of_the_system(
+    key: str, gpu_layers: int, context: int, weights: str
+) -> None:
     shape, recipe = SHAPES[key], LLAMA.recipe(weights)
-    one, more = (LLAMA.split(shape, recipe, context, context, count) for count in (gpu_layers, gpu_layers + 1))
-    # A prompt's batch brings the largest layer that stays behind; once that one moves, its place on the GPU is free again.
+    one, more = (
+        LLAMA.split(shape, recipe, context, context, count)
+        for count in (gpu_layers, gpu_layers + 1)
+    )
+    # A prompt's batch brings the largest layer that stays behind; once that one moves, its place on
+    # the GPU is free again.
     assert one.device.total - one.device.compute <= more.device.total - more.device.compute
     assert one.host.peak >= more.host.peak
 
@@ -154,9 +205,13 @@ def test_layers_stay_behind_only_where_the_system_has_room_for_them() -> None:
 def test_only_a_gpu_with_memory_of_its_own_splits() -> None:
     assert splits(GPU)
     assert not splits(registry.target("laptop-cpu").device)
-    assert not splits(registry.target("jetson-orin-nano").device), "its memory is the system's: a model lies there as a whole"
+    assert not splits(registry.target("jetson-orin-nano").device), (
+        "its memory is the system's: a model lies there as a whole"
+    )
     assert isinstance(LLAMA, Offloads)
-    assert [runtime.name for runtime in registry.runtimes() if isinstance(runtime, Offloads)] == ["llama.cpp"]
+    assert [runtime.name for runtime in registry.runtimes() if isinstance(runtime, Offloads)] == [
+        "llama.cpp"
+    ]
 
 
 # Its speed
@@ -184,7 +239,9 @@ def test_a_whole_model_pays_nothing_for_the_other_memory() -> None:
 def fitted(target: str, model: str, **changes: object) -> Candidate:
     one = registry.target(target)
     workload = replace(merge({}, None), min_decode_tps=None, max_ttft_ms=None, **changes)  # type: ignore[arg-type]
-    return candidates(one, workload, (catalog.find(model),), registry.runtimes(), recipe="gguf:Q4_K_M")[0]
+    return candidates(
+        one, workload, (catalog.find(model),), registry.runtimes(), recipe="gguf:Q4_K_M"
+    )[0]
 
 
 def test_a_forecast_for_a_split_model_is_an_estimate_whatever_the_device_is() -> None:
@@ -214,7 +271,10 @@ def test_a_limit_on_memory_holds_on_the_gpu_too() -> None:
 
 
 def test_another_cache_type_leaves_room_for_more_layers() -> None:
-    target, workload = registry.target("rtx-3060-12gb"), replace(merge({}, None), context=32768, prompt=512, min_decode_tps=None)
+    target, workload = (
+        registry.target("rtx-3060-12gb"),
+        replace(merge({}, None), context=32768, prompt=512, min_decode_tps=None),
+    )
     variant = (catalog.find("Qwen3-14B"),)
     counts = []
     for runtimes in (registry.runtimes(), with_cache_type(registry.runtimes(), "q4_0")):
@@ -225,7 +285,15 @@ def test_another_cache_type_leaves_room_for_more_layers() -> None:
 
 
 def test_fit_prints_the_layers_and_both_memories(capsys: pytest.CaptureFixture[str]) -> None:
-    ask = ["fit", "--target", "rtx-3060-12gb", "--model", "Qwen3-30B-A3B", "--recipe", "gguf:Q4_K_M"]
+    ask = [
+        "fit",
+        "--target",
+        "rtx-3060-12gb",
+        "--model",
+        "Qwen3-30B-A3B",
+        "--recipe",
+        "gguf:Q4_K_M",
+    ]
     assert main(ask) == ExitCode.DONE
     said = " ".join(capsys.readouterr().out.split())
     assert "of 49 layers) and" in said and "beside it" in said and "estimated" in said
@@ -233,7 +301,9 @@ def test_fit_prints_the_layers_and_both_memories(capsys: pytest.CaptureFixture[s
     (one,) = json.loads(capsys.readouterr().out)["candidates"]
     assert one["gpu_layers"] == one["offload"]["gpu_layers"] < one["offload"]["all_layers"] == 49
     assert one["footprint"] == one["offload"]["device"]
-    assert main(["fit", "--target", "laptop-cpu", "--model", "Qwen3-0.6B", "--json"]) == ExitCode.DONE
+    assert (
+        main(["fit", "--target", "laptop-cpu", "--model", "Qwen3-0.6B", "--json"]) == ExitCode.DONE
+    )
     assert json.loads(capsys.readouterr().out)["candidates"][0]["gpu_layers"] is None
 
 

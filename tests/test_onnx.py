@@ -1,4 +1,5 @@
-"""The ONNX Runtime adapter without its engine: recipes, sizes, what it cannot build, what it takes."""
+"""The ONNX Runtime adapter without its engine: recipes, sizes, what it cannot build, what it
+takes."""
 
 from __future__ import annotations
 
@@ -9,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from packager.errors import ExitCode, PackError
-from packager.memory import kv_cache_bytes
+from packager.predict.memory import kv_cache_bytes
 from packager.recipe import split_id
 from packager.runtime import Runtime
 from packager.shape import Experts, Shape
 from targets.onnxruntime import OnnxRuntime, data, providers, sizes
 from targets.onnxruntime.quantization import Quantization, Settings, parse
-from tests.make_checkpoint import tiny_shape
+from tests.support.make_checkpoint import tiny_shape
 
 RUNTIME = OnnxRuntime()
 RECIPES = RUNTIME.recipes()
@@ -62,7 +63,10 @@ def test_an_unknown_recipe_is_answered_with_the_nearest() -> None:
 
 
 def test_the_cache_has_the_precision_of_the_activations() -> None:
-    assert {(recipe.provider == "cpu", recipe.kv, recipe.kv_bits) for recipe in RECIPES} == {(True, "f32", 32), (False, "f16", 16)}
+    assert {(recipe.provider == "cpu", recipe.kv, recipe.kv_bits) for recipe in RECIPES} == {
+        (True, "f32", 32),
+        (False, "f16", 16),
+    }
     with pytest.raises(PackError, match="keeps the cache of 'int4_sym_b32' as f32, not as 'q8_0'"):
         RUNTIME.recipe("int4_sym_b32", "q8_0")
 
@@ -73,19 +77,31 @@ def test_the_cache_has_the_precision_of_the_activations() -> None:
         ({"provider": "tpu"}, "provider is 'tpu', not one of cpu, cuda, dml, webgpu"),
         ({"precision": None}, "precision is None, not one of fp32, fp16"),
         ({"bits": 4}, "'bits' is no setting"),
-        ({"quantization": {**asdict(FOUR_BITS.quantization), "block": 48}}, "block is 48, not one of 16, 32, 64, 128, 256"),  # type: ignore[call-overload]
-        ({"quantization": {**asdict(FOUR_BITS.quantization), "zero_points": 1}}, "zero_points is 1, not one of False, True"),  # type: ignore[call-overload]
-        ({"quantization": {**asdict(FOUR_BITS.quantization), "method": "k_quant"}}, "k_quant always keeps zero points"),  # type: ignore[call-overload]
+        (
+            {"quantization": {**asdict(FOUR_BITS.quantization), "block": 48}},
+            "block is 48, not one of 16, 32, 64, 128, 256",
+        ),  # type: ignore[call-overload]
+        (
+            {"quantization": {**asdict(FOUR_BITS.quantization), "zero_points": 1}},
+            "zero_points is 1, not one of False, True",
+        ),  # type: ignore[call-overload]
+        (
+            {"quantization": {**asdict(FOUR_BITS.quantization), "method": "k_quant"}},
+            "k_quant always keeps zero points",
+        ),  # type: ignore[call-overload]
     ],
 )
-def test_a_wrong_setting_is_refused_with_the_place_and_the_key(change: dict[str, object], says: str) -> None:
+def test_a_wrong_setting_is_refused_with_the_place_and_the_key(
+    change: dict[str, object], says: str
+) -> None:
     with pytest.raises(PackError, match=says) as caught:
         parse({**FOUR_BITS.as_dict(), **change}, "recipes.toml: weights.x")
     assert caught.value.message.startswith("recipes.toml: weights.x: ")
     assert caught.value.exit_code == ExitCode.INPUT
 
 
-# Sizes of model.onnx.data as onnxruntime-genai 0.18 wrote them from random weights of the true shape.
+# Sizes of model.onnx.data as onnxruntime-genai 0.18 wrote them from random weights of the true
+# shape.
 @pytest.mark.parametrize(
     ("shape", "name", "size"),
     [
@@ -97,24 +113,41 @@ def test_a_wrong_setting_is_refused_with_the_place_and_the_key(change: dict[str,
         (QWEN3_06B, "int4_sym_b32", 393_723_904),
     ],
 )
-def test_the_weights_of_real_builds_are_as_large_as_the_arithmetic_says(shape: Shape, name: str, size: int) -> None:
+def test_the_weights_of_real_builds_are_as_large_as_the_arithmetic_says(
+    shape: Shape, name: str, size: int
+) -> None:
     assert sizes.weight_bytes(shape, settings(name)) == size
 
 
-@given(rows=st.integers(1, 300), blocks=st.integers(1, 40), block=st.sampled_from((16, 32, 64, 128, 256)), bits=st.sampled_from((4, 8)))
-def test_whole_blocks_take_their_bits_and_one_scale_each(rows: int, blocks: int, block: int, bits: int) -> None:
+@given(
+    rows=st.integers(1, 300),
+    blocks=st.integers(1, 40),
+    block=st.sampled_from((16, 32, 64, 128, 256)),
+    bits=st.sampled_from((4, 8)),
+)
+def test_whole_blocks_take_their_bits_and_one_scale_each(
+    rows: int, blocks: int, block: int, bits: int
+) -> None:
     quantization = Quantization(bits, bits, "rtn", block, False, 4)
     weights = rows * blocks * block
-    assert quantization.matrix_bytes(rows, blocks * block, bits, 4) == weights * bits // 8 + rows * blocks * 4
+    assert (
+        quantization.matrix_bytes(rows, blocks * block, bits, 4)
+        == weights * bits // 8 + rows * blocks * 4
+    )
 
 
 @given(rows=st.integers(1, 300), columns=st.integers(1, 5000), block=st.sampled_from((32, 128)))
-def test_a_row_is_padded_to_whole_blocks_and_zero_points_to_whole_bytes(rows: int, columns: int, block: int) -> None:
+def test_a_row_is_padded_to_whole_blocks_and_zero_points_to_whole_bytes(
+    rows: int, columns: int, block: int
+) -> None:
     bare = Quantization(4, 4, "rtn", block, False, 4)
     full = replace(bare, zero_points=True)
     count = rows * bare.blocks(columns)
     assert 0 <= bare.blocks(columns) * block - columns < block
-    assert full.matrix_bytes(rows, columns, 4, 4) - bare.matrix_bytes(rows, columns, 4, 4) == (count + 1) // 2
+    assert (
+        full.matrix_bytes(rows, columns, 4, 4) - bare.matrix_bytes(rows, columns, 4, 4)
+        == (count + 1) // 2
+    )
 
 
 def test_an_untied_embedding_is_stored_beside_the_output_matrix() -> None:
@@ -126,7 +159,10 @@ def test_an_untied_embedding_is_stored_beside_the_output_matrix() -> None:
         ("int4_sym_b32", four_bits),
         ("int4_asym_b32", four_bits + 1024),
     ):
-        assert sizes.weight_bytes(untied, settings(name)) - sizes.weight_bytes(tied, settings(name)) == size
+        assert (
+            sizes.weight_bytes(untied, settings(name)) - sizes.weight_bytes(tied, settings(name))
+            == size
+        )
 
 
 def test_a_token_reads_all_matrices_and_the_cache_but_neither_embedding_nor_rotary_tables() -> None:
@@ -134,7 +170,9 @@ def test_a_token_reads_all_matrices_and_the_cache_but_neither_embedding_nor_rota
     untied = tiny_shape(tied=False)
     beside = sizes.embedding_bytes(untied, FOUR_BITS) + sizes.rotary_bytes(untied, FOUR_BITS)
     assert sizes.weights_read(untied, FOUR_BITS) == sizes.weight_bytes(untied, FOUR_BITS) - beside
-    assert RUNTIME.decode_bytes(untied, recipe, 100) == sizes.weights_read(untied, FOUR_BITS) + kv_cache_bytes(untied, 100, 32)
+    assert RUNTIME.decode_bytes(untied, recipe, 100) == sizes.weights_read(
+        untied, FOUR_BITS
+    ) + kv_cache_bytes(untied, 100, 32)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -145,7 +183,11 @@ def test_the_dense_generations_are_built_in_every_recipe(shape: Shape, name: str
     needs = RUNTIME.build_needs(shape, recipe)
     # The builder reads the checkpoint whole, and holds it in 32 bits at least once.
     assert needs.memory > 4 * shape.parameters()
-    assert needs.disk > RUNTIME.artifact_bytes(shape, recipe) > sizes.weight_bytes(shape, data.settings_of(recipe))
+    assert (
+        needs.disk
+        > RUNTIME.artifact_bytes(shape, recipe)
+        > sizes.weight_bytes(shape, data.settings_of(recipe))
+    )
 
 
 @pytest.mark.parametrize(
@@ -157,7 +199,9 @@ def test_the_dense_generations_are_built_in_every_recipe(shape: Shape, name: str
         ("qwen3_vl", "this one is 'qwen3_vl'"),
     ],
 )
-def test_what_the_model_builder_does_not_know_is_an_obstacle_in_one_sentence(model_type: str, says: str) -> None:
+def test_what_the_model_builder_does_not_know_is_an_obstacle_in_one_sentence(
+    model_type: str, says: str
+) -> None:
     obstacle = RUNTIME.obstacle(replace(QWEN3_06B, model_type=model_type), RECIPES[0])
     assert obstacle is not None and says in obstacle and obstacle.endswith(".")
 
@@ -170,7 +214,9 @@ def test_an_odd_number_of_blocks_is_an_obstacle_where_zero_points_are_packed_in_
     odd = replace(QWEN2_5_05B, intermediate=32 * 101)
     assert RUNTIME.obstacle(odd, RUNTIME.recipe("int4_sym_b32")) is None
     obstacle = RUNTIME.obstacle(odd, RUNTIME.recipe("int4_asym_b32"))
-    assert obstacle == "Rows of 3232 weights make 101 blocks of 32: zero points are packed in pairs."
+    assert (
+        obstacle == "Rows of 3232 weights make 101 blocks of 32: zero points are packed in pairs."
+    )
 
 
 @pytest.mark.parametrize("name", ["int4_asym_b32", "cuda_int4_asym_b32"])
@@ -205,7 +251,9 @@ def test_the_footprint_lies_at_most_a_tenth_above_what_was_measured_and_not_belo
 @pytest.mark.parametrize("recipe", RECIPES, ids=NAMES)
 def test_the_readme_names_the_context_and_the_distribution_of_the_provider(recipe: object) -> None:
     text = RUNTIME.how_to_run(recipe, {"context": 1234})  # type: ignore[arg-type]
-    wanted = {"cuda": "onnxruntime-genai-cuda", "dml": "onnxruntime-genai-directml"}.get(recipe.provider, "onnxruntime-genai")  # type: ignore[attr-defined]
+    wanted = {"cuda": "onnxruntime-genai-cuda", "dml": "onnxruntime-genai-directml"}.get(
+        recipe.provider, "onnxruntime-genai"
+    )  # type: ignore[attr-defined]
     assert f"`pip install {wanted}`" in text
     assert "max_length=1234" in text
 
@@ -219,15 +267,27 @@ class NoGpu:
 
 
 @pytest.mark.parametrize(
-    ("provider", "word"), [("cuda", "CUDA"), ("dml", "DirectML"), ("webgpu", "WebGPU"), ("NvTensorRtRtx", "nvtensorrtrtx")]
+    ("provider", "word"),
+    [
+        ("cuda", "CUDA"),
+        ("dml", "DirectML"),
+        ("webgpu", "WebGPU"),
+        ("NvTensorRtRtx", "nvtensorrtrtx"),
+    ],
 )
-def test_a_provider_that_is_not_here_is_refused_with_the_line_that_helps(provider: str, word: str) -> None:
+def test_a_provider_that_is_not_here_is_refused_with_the_line_that_helps(
+    provider: str, word: str
+) -> None:
     config = {"model": {"decoder": {"session_options": {"provider_options": [{provider: {}}]}}}}
-    with pytest.raises(PackError, match=f"made for {word}, which ONNX Runtime does not have on this machine") as caught:
+    with pytest.raises(
+        PackError, match=f"made for {word}, which ONNX Runtime does not have on this machine"
+    ) as caught:
         providers.require(providers.of(config), NoGpu)
     assert caught.value.exit_code == ExitCode.USAGE and caught.value.hint
 
 
 def test_a_package_for_the_cpu_asks_for_no_provider() -> None:
-    assert providers.of({"model": {"decoder": {"session_options": {"provider_options": []}}}}) == "cpu"
+    assert (
+        providers.of({"model": {"decoder": {"session_options": {"provider_options": []}}}}) == "cpu"
+    )
     providers.require("cpu", NoGpu)

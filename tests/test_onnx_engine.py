@@ -1,4 +1,5 @@
-"""ONNX Runtime GenAI itself on tiny true-architecture checkpoints, in child processes as the pipeline runs it."""
+"""ONNX Runtime GenAI itself on tiny true-architecture checkpoints, in child processes as the
+pipeline runs it."""
 
 from __future__ import annotations
 
@@ -20,25 +21,38 @@ from packager.process import JobResult, Note, Progress, run_job
 from targets.onnxruntime import OnnxRuntime, data, sizes
 from targets.onnxruntime.finish import set_context
 from tests.conftest import REPOSITORY
-from tests.make_checkpoint import tiny_shape, write_tiny
+from tests.support.make_checkpoint import tiny_shape, write_tiny
 
 pytestmark = pytest.mark.engine
 
 RUNTIME = OnnxRuntime()
 CPU = [recipe.weights for recipe in RUNTIME.recipes() if recipe.provider == "cpu"]
 GPU = [recipe.weights for recipe in RUNTIME.recipes() if recipe.provider != "cpu"]
-# 64 columns of the output projection are half a block of 128: the recipe with those blocks pads them.
-QWEN2 = tiny_shape("qwen2", hidden=128, heads=4, kv_heads=2, intermediate=192, vocab=4096, tied=True)
-QWEN3 = tiny_shape("qwen3", hidden=128, heads=4, kv_heads=2, head_dim=64, intermediate=256, vocab=4096, tied=False)
+# 64 columns of the output projection are half a block of 128: the recipe with those blocks pads
+# them.
+QWEN2 = tiny_shape(
+    "qwen2", hidden=128, heads=4, kv_heads=2, intermediate=192, vocab=4096, tied=True
+)
+QWEN3 = tiny_shape(
+    "qwen3", hidden=128, heads=4, kv_heads=2, head_dim=64, intermediate=256, vocab=4096, tied=False
+)
 CONTEXT = 96
 Built = tuple[Path, JobResult, list[Any]]
 PROMPTS = [list(range(10, 40)), list(range(300, 340))]
-FILES = {"chat_template.jinja", "genai_config.json", "model.onnx", "model.onnx.data", "tokenizer.json", "tokenizer_config.json"}
+FILES = {
+    "chat_template.jinja",
+    "genai_config.json",
+    "model.onnx",
+    "model.onnx.data",
+    "tokenizer.json",
+    "tokenizer_config.json",
+}
 
 
 def finish(job: str, log: Path, **arguments: Any) -> tuple[JobResult, list[Any]]:
     messages: list[Any] = []
-    # Fixtures of a module come before those of a test, which would say where the jobs of the tests lie.
+    # Fixtures of a module come before those of a test, which would say where the jobs of the tests
+    # lie.
     work = run_job(job, arguments, log, {"PYTHONPATH": str(REPOSITORY)})
     while True:
         try:
@@ -56,14 +70,20 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def build_all(home: Path, checkpoint: str, recipes: list[str], out: str) -> Path:
-    arguments = {"checkpoint": str(home / checkpoint), "recipes": recipes, "context": CONTEXT, "out": str(home / out)}
-    finish("tests.onnx_jobs:build_all", home / f"{out}.log", **arguments)
+    arguments = {
+        "checkpoint": str(home / checkpoint),
+        "recipes": recipes,
+        "context": CONTEXT,
+        "out": str(home / out),
+    }
+    finish("tests.support.onnx_jobs:build_all", home / f"{out}.log", **arguments)
     return home / out
 
 
 @pytest.fixture(scope="module")
 def tied(home: Path) -> Path:
-    """Every recipe of the Qwen2 checkpoint, whose embedding is tied, in folders named after the recipes."""
+    """Every recipe of the Qwen2 checkpoint, whose embedding is tied, in folders named after the
+    recipes."""
     return build_all(home, "qwen2", CPU + GPU, "tied")
 
 
@@ -75,7 +95,8 @@ def untied(home: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def alone(home: Path) -> Built:
-    """One recipe by the job as the pipeline calls it, from a checkpoint that looks like a snapshot in the hub's cache."""
+    """One recipe by the job as the pipeline calls it, from a checkpoint that looks like a snapshot
+    in the hub's cache."""
     blobs, snapshot = home / "hub" / "blobs", home / "hub" / "snapshots" / "main"
     blobs.mkdir(parents=True)
     snapshot.mkdir(parents=True)
@@ -86,7 +107,12 @@ def alone(home: Path) -> Built:
     out = home / "work" / "out"
     recipe = asdict(RUNTIME.recipe("int4_k_quant_b32"))
     return out, *finish(
-        RUNTIME.build_job, home / "alone.log", checkpoint=str(snapshot), recipe=recipe, workload={"context": CONTEXT}, out=str(out)
+        RUNTIME.build_job,
+        home / "alone.log",
+        checkpoint=str(snapshot),
+        recipe=recipe,
+        workload={"context": CONTEXT},
+        out=str(out),
     )
 
 
@@ -97,31 +123,48 @@ def digests(folder: Path) -> dict[str, str]:
 @pytest.mark.parametrize("name", CPU + GPU)
 def test_the_weights_are_as_large_as_the_arithmetic_says_to_the_byte(tied: Path, name: str) -> None:
     recipe = RUNTIME.recipe(name)
-    assert (tied / name / "model.onnx.data").stat().st_size == sizes.weight_bytes(QWEN2, data.settings_of(recipe))
+    assert (tied / name / "model.onnx.data").stat().st_size == sizes.weight_bytes(
+        QWEN2, data.settings_of(recipe)
+    )
     whole = sum(path.stat().st_size for path in regular_files(tied / name))
     assert whole == pytest.approx(RUNTIME.artifact_bytes(QWEN2, recipe), abs=60_000)
 
 
 @pytest.mark.parametrize("name", CPU)
 def test_the_arithmetic_holds_without_a_tied_embedding(untied: Path, name: str) -> None:
-    assert (untied / name / "model.onnx.data").stat().st_size == sizes.weight_bytes(QWEN3, data.settings_of(RUNTIME.recipe(name)))
+    assert (untied / name / "model.onnx.data").stat().st_size == sizes.weight_bytes(
+        QWEN3, data.settings_of(RUNTIME.recipe(name))
+    )
 
 
-def test_every_recipe_answers_like_transformers_as_far_as_its_bits_allow(home: Path, tied: Path, untied: Path) -> None:
-    # The spread of random weights makes 4 bits look worse than they are: 8 to 12 % error per matrix, doubled by two layers.
+def test_every_recipe_answers_like_transformers_as_far_as_its_bits_allow(
+    home: Path, tied: Path, untied: Path
+) -> None:
+    # The spread of random weights makes 4 bits look worse than they are: 8 to 12 % error per
+    # matrix, doubled by two layers.
     limits = {"fp32": 1e-5, "fp16": 0.01, "int8": 0.03, "int4": 0.4}
-    # Graphs for a GPU run on the CPU as well, but for the norm of queries and keys in Qwen3's, which only the GPU's kernels know.
+    # Graphs for a GPU run on the CPU as well, but for the norm of queries and keys in Qwen3's,
+    # which only the GPU's kernels know.
     models = {
         str(home / "qwen2"): {name: str(tied / name) for name in CPU + GPU},
         str(home / "qwen3"): {name: str(untied / name) for name in CPU},
     }
-    found, _ = finish("tests.onnx_jobs:distances_to_transformers", home / "distance.log", models=models, prompt=PROMPTS[0])
+    found, _ = finish(
+        "tests.support.onnx_jobs:distances_to_transformers",
+        home / "distance.log",
+        models=models,
+        prompt=PROMPTS[0],
+    )
     for checkpoint, distances in found.value.items():
         assert set(distances) == set(models[checkpoint])
         for name, distance in distances.items():
             limit = next(limit for precision, limit in limits.items() if precision in name)
             assert distance < limit, (checkpoint, name)
-        assert distances["int8_sym_b32"] < distances["int4_asym_b32_head8"] < distances["int4_asym_b32"]
+        assert (
+            distances["int8_sym_b32"]
+            < distances["int4_asym_b32_head8"]
+            < distances["int4_asym_b32"]
+        )
 
 
 def test_the_configuration_has_the_workloads_context_and_keeps_the_models(alone: Built) -> None:
@@ -138,10 +181,15 @@ def test_a_context_beyond_the_models_own_is_cut(tmp_path: Path) -> None:
     assert json.loads(path.read_text())["search"]["max_length"] == 2048
 
 
-def test_the_artifact_holds_regular_files_of_its_own_and_no_name_of_the_machine(home: Path, alone: Built) -> None:
+def test_the_artifact_holds_regular_files_of_its_own_and_no_name_of_the_machine(
+    home: Path, alone: Built
+) -> None:
     out = alone[0]
     assert {path.name for path in out.iterdir()} == FILES
-    assert all(path.is_file() and not path.is_symlink() and path.stat().st_nlink == 1 for path in out.iterdir())
+    assert all(
+        path.is_file() and not path.is_symlink() and path.stat().st_nlink == 1
+        for path in out.iterdir()
+    )
     for path in out.iterdir():
         assert str(home).encode() not in path.read_bytes(), path.name
     assert os.listdir(out.parent) == ["out"]
@@ -149,8 +197,12 @@ def test_the_artifact_holds_regular_files_of_its_own_and_no_name_of_the_machine(
 
 def test_the_tokenizer_is_the_checkpoints_own(home: Path, alone: Built) -> None:
     out, source = alone[0], home / "qwen2"
-    assert json.loads((out / "tokenizer.json").read_text()) == json.loads((source / "tokenizer.json").read_text())
-    assert (out / "tokenizer_config.json").read_bytes() == (source / "tokenizer_config.json").read_bytes()
+    assert json.loads((out / "tokenizer.json").read_text()) == json.loads(
+        (source / "tokenizer.json").read_text()
+    )
+    assert (out / "tokenizer_config.json").read_bytes() == (
+        source / "tokenizer_config.json"
+    ).read_bytes()
     template = json.loads((source / "tokenizer_config.json").read_text())["chat_template"]
     assert (out / "chat_template.jinja").read_text() == template
 
@@ -159,62 +211,117 @@ def test_the_build_tells_its_progress_and_its_settings(alone: Built) -> None:
     _, result, messages = alone
     progress = [message for message in messages if isinstance(message, Progress)]
     assert progress[-1].done == progress[-1].total == sizes.quantized_weights(QWEN2)
-    assert [message.text for message in messages if isinstance(message, Note)][-1] == "writing the configuration and the tokenizer"
+    assert [message.text for message in messages if isinstance(message, Note)][
+        -1
+    ] == "writing the configuration and the tokenizer"
     assert result.value["provider"] == "cpu"
     assert result.value["settings"] == RUNTIME.recipe("int4_k_quant_b32").settings
     assert result.peak_bytes > 100_000_000
 
 
-def test_two_builds_are_the_same_bytes_and_the_same_as_without_slices(home: Path, tied: Path, alone: Built) -> None:
+def test_two_builds_are_the_same_bytes_and_the_same_as_without_slices(
+    home: Path, tied: Path, alone: Built
+) -> None:
     name = "int4_k_quant_b32"
-    whole = {"checkpoint": str(home / "qwen2"), "recipe": name, "context": CONTEXT, "out": str(home / "whole")}
-    finish("tests.onnx_jobs:build_whole_matrices", home / "whole.log", **whole)
+    whole = {
+        "checkpoint": str(home / "qwen2"),
+        "recipe": name,
+        "context": CONTEXT,
+        "out": str(home / "whole"),
+    }
+    finish("tests.support.onnx_jobs:build_whole_matrices", home / "whole.log", **whole)
     assert digests(tied / name) == digests(alone[0]) == digests(home / "whole" / name)
 
 
 @pytest.mark.parametrize("name", GPU)
 def test_a_package_for_a_gpu_names_its_provider(tied: Path, name: str) -> None:
-    options = json.loads((tied / name / "genai_config.json").read_text())["model"]["decoder"]["session_options"]["provider_options"]
+    options = json.loads((tied / name / "genai_config.json").read_text())["model"]["decoder"][
+        "session_options"
+    ]["provider_options"]
     assert [list(entry) for entry in options] == [[RUNTIME.recipe(name).provider]]
 
 
 def test_a_session_for_a_missing_provider_ends_in_a_sentence(tied: Path, home: Path) -> None:
-    with pytest.raises(PackError, match="made for CUDA, which ONNX Runtime does not have on this machine") as caught:
-        finish("tests.onnx_jobs:answer", home / "gpu.log", artifact=str(tied / "cuda_fp16"), prompts=[], new_tokens=1, stop=True)
+    with pytest.raises(
+        PackError, match="made for CUDA, which ONNX Runtime does not have on this machine"
+    ) as caught:
+        finish(
+            "tests.support.onnx_jobs:answer",
+            home / "gpu.log",
+            artifact=str(tied / "cuda_fp16"),
+            prompts=[],
+            new_tokens=1,
+            stop=True,
+        )
     assert caught.value.exit_code == ExitCode.USAGE
 
 
 @pytest.mark.parametrize("name", ["fp32", "int4_asym_b32"])
-def test_the_same_prompt_gives_the_same_tokens_one_by_one(tied: Path, home: Path, name: str) -> None:
-    found, _ = finish("tests.onnx_jobs:answer", home / "answer.log", artifact=str(tied / name), prompts=PROMPTS, new_tokens=12, stop=False)
+def test_the_same_prompt_gives_the_same_tokens_one_by_one(
+    tied: Path, home: Path, name: str
+) -> None:
+    found, _ = finish(
+        "tests.support.onnx_jobs:answer",
+        home / "answer.log",
+        artifact=str(tied / name),
+        prompts=PROMPTS,
+        new_tokens=12,
+        stop=False,
+    )
     first, again, second, _ = found.value["returned"]
     assert first == again and first != second
     assert [len(answer) for answer in found.value["returned"]] == [12] * 4
     assert found.value["delivered"] == found.value["returned"]
 
 
-def test_an_answer_stops_before_the_token_that_ends_a_turn_unless_told_to_go_on(tied: Path, home: Path) -> None:
+def test_an_answer_stops_before_the_token_that_ends_a_turn_unless_told_to_go_on(
+    tied: Path, home: Path
+) -> None:
     artifact = home / "stopping"
     shutil.copytree(tied / "fp32", artifact)
     ask = {"artifact": str(artifact), "prompts": PROMPTS[:1], "new_tokens": 8}
-    answer = finish("tests.onnx_jobs:answer", home / "stop.log", **ask, stop=False)[0].value["returned"][0]
+    answer = finish("tests.support.onnx_jobs:answer", home / "stop.log", **ask, stop=False)[
+        0
+    ].value["returned"][0]
     config = json.loads((artifact / "genai_config.json").read_text())
     config["model"]["eos_token_id"] = [answer[3]]
     (artifact / "genai_config.json").write_text(json.dumps(config))
-    stopped = finish("tests.onnx_jobs:answer", home / "stop.log", **ask, stop=True)[0].value["returned"][0]
+    stopped = finish("tests.support.onnx_jobs:answer", home / "stop.log", **ask, stop=True)[
+        0
+    ].value["returned"][0]
     assert stopped == answer[: answer.index(answer[3])]
-    assert finish("tests.onnx_jobs:answer", home / "stop.log", **ask, stop=False)[0].value["returned"][0] == answer
+    assert (
+        finish("tests.support.onnx_jobs:answer", home / "stop.log", **ask, stop=False)[0].value[
+            "returned"
+        ][0]
+        == answer
+    )
 
 
 def test_prompt_and_answer_beyond_the_context_are_refused(tied: Path, home: Path) -> None:
-    with pytest.raises(PackError, match="A prompt of 30 tokens and an answer of 35 exceed the context of 64") as caught:
-        finish("tests.onnx_jobs:overrun", home / "over.log", artifact=str(tied / "fp32"), prompt=PROMPTS[0], new_tokens=35)
+    with pytest.raises(
+        PackError, match="A prompt of 30 tokens and an answer of 35 exceed the context of 64"
+    ) as caught:
+        finish(
+            "tests.support.onnx_jobs:overrun",
+            home / "over.log",
+            artifact=str(tied / "fp32"),
+            prompt=PROMPTS[0],
+            new_tokens=35,
+        )
     assert caught.value.exit_code == ExitCode.USAGE
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted where /proc lists them")
+@pytest.mark.skipif(
+    not Path("/proc/self/task").is_dir(), reason="threads are counted where /proc lists them"
+)
 def test_the_number_of_threads_is_the_one_asked_for(tied: Path, home: Path) -> None:
-    found, _ = finish("tests.onnx_jobs:threads_of", home / "threads.log", artifact=str(tied / "fp32"), threads=4)
+    found, _ = finish(
+        "tests.support.onnx_jobs:threads_of",
+        home / "threads.log",
+        artifact=str(tied / "fp32"),
+        threads=4,
+    )
     # The calling thread is one of the four.
     assert found.value["more"] == 3
 
@@ -233,10 +340,14 @@ TEXTS = [
 def test_texts_become_the_tokens_that_the_tokenizers_library_makes(tied: Path, home: Path) -> None:
     artifact = tied / "int4_sym_b32"
     reference = Tokenizer.from_file(str(artifact / "tokenizer.json"))
-    found, _ = finish("tests.onnx_jobs:speak", home / "speak.log", artifact=str(artifact), texts=TEXTS)
+    found, _ = finish(
+        "tests.support.onnx_jobs:speak", home / "speak.log", artifact=str(artifact), texts=TEXTS
+    )
     wanted = [reference.encode(text, add_special_tokens=False).ids for text in TEXTS]
     assert found.value["ids"] == wanted
-    assert found.value["texts"] == [reference.decode(ids, skip_special_tokens=False) for ids in wanted]
+    assert found.value["texts"] == [
+        reference.decode(ids, skip_special_tokens=False) for ids in wanted
+    ]
 
 
 def test_a_checkpoint_that_suits_no_blocks_is_refused_before_the_builder_starts(home: Path) -> None:
@@ -244,7 +355,12 @@ def test_a_checkpoint_that_suits_no_blocks_is_refused_before_the_builder_starts(
     recipe = asdict(RUNTIME.recipe("int4_asym_b32"))
     with pytest.raises(PackError, match="Rows of 96 weights make 3 blocks of 32") as caught:
         finish(
-            RUNTIME.build_job, home / "odd.log", checkpoint=str(home / "odd"), recipe=recipe, workload={"context": 64}, out=str(home / "x")
+            RUNTIME.build_job,
+            home / "odd.log",
+            checkpoint=str(home / "odd"),
+            recipe=recipe,
+            workload={"context": 64},
+            out=str(home / "x"),
         )
     assert caught.value.exit_code == ExitCode.INPUT
     assert not (home / "x").exists()
@@ -255,39 +371,70 @@ def test_a_damaged_artifact_ends_in_a_sentence(tied: Path, tmp_path: Path) -> No
     shutil.copytree(tied / "int4_sym_b32", artifact)
     os.truncate(artifact / "model.onnx.data", 1000)
     with pytest.raises(PackError, match="ONNX Runtime cannot load") as caught:
-        finish("tests.onnx_jobs:speak", tmp_path / "log", artifact=str(artifact), texts=["x"])
+        finish(
+            "tests.support.onnx_jobs:speak", tmp_path / "log", artifact=str(artifact), texts=["x"]
+        )
     assert caught.value.exit_code == ExitCode.INPUT
     assert "qwen-pack verify" in caught.value.hint
 
 
-def test_a_listener_that_fails_ends_the_answer_with_its_own_error(tied: Path, tmp_path: Path) -> None:
+def test_a_listener_that_fails_ends_the_answer_with_its_own_error(
+    tied: Path, tmp_path: Path
+) -> None:
     with pytest.raises(PackError, match="the listener had enough"):
-        finish("tests.onnx_jobs:interrupted", tmp_path / "log", artifact=str(tied / "int4_sym_b32"), prompt=PROMPTS[0])
+        finish(
+            "tests.support.onnx_jobs:interrupted",
+            tmp_path / "log",
+            artifact=str(tied / "int4_sym_b32"),
+            prompt=PROMPTS[0],
+        )
 
 
 GENUINE = {"Qwen2.5-72B-Instruct-AWQ": "Qwen2.5-Instruct", "Qwen3": "Qwen3"}
 
 
 @pytest.mark.parametrize("name", GENUINE)
-def test_the_genuine_vocabularies_give_the_tokens_of_the_tokenizers_library(shared: Path, tied: Path, tmp_path: Path, name: str) -> None:
+def test_the_genuine_vocabularies_give_the_tokens_of_the_tokenizers_library(
+    shared: Path, tied: Path, tmp_path: Path, name: str
+) -> None:
     genuine = shared / "qwen" / "tokenizer_json" / f"{name}.tokenizer.json"
     artifact = tmp_path / "artifact"
     shutil.copytree(tied / "int4_sym_b32", artifact)
     shutil.copyfile(genuine, artifact / "tokenizer.json")
-    shutil.copyfile(shared / "qwen" / "tokenizer_configs" / f"{GENUINE[name]}.tokenizer_config.json", artifact / "tokenizer_config.json")
-    vectors = (shared / "qwen" / "llama.cpp" / "ggml-vocab-qwen2.gguf.inp").read_text().split("\n__ggml_vocab_test__\n")
-    texts = [*vectors, *TEXTS, "<think>\nok\n</think>\n\n", "\u00a0x", "\u3000全角", "a\r\nb\r\n\r\nc"]
+    shutil.copyfile(
+        shared / "qwen" / "tokenizer_configs" / f"{GENUINE[name]}.tokenizer_config.json",
+        artifact / "tokenizer_config.json",
+    )
+    vectors = (
+        (shared / "qwen" / "llama.cpp" / "ggml-vocab-qwen2.gguf.inp")
+        .read_text()
+        .split("\n__ggml_vocab_test__\n")
+    )
+    texts = [
+        *vectors,
+        *TEXTS,
+        "<think>\nok\n</think>\n\n",
+        "\u00a0x",
+        "\u3000全角",
+        "a\r\nb\r\n\r\nc",
+    ]
     reference = Tokenizer.from_file(str(genuine))
     wanted = [reference.encode(text, add_special_tokens=False).ids for text in texts]
-    found, _ = finish("tests.onnx_jobs:speak", tmp_path / "log", artifact=str(artifact), texts=texts)
+    found, _ = finish(
+        "tests.support.onnx_jobs:speak", tmp_path / "log", artifact=str(artifact), texts=texts
+    )
     assert found.value["ids"] == wanted
-    assert found.value["texts"] == [reference.decode(ids, skip_special_tokens=False) for ids in wanted]
+    assert found.value["texts"] == [
+        reference.decode(ids, skip_special_tokens=False) for ids in wanted
+    ]
 
 
 def test_the_program_in_the_packages_readme_runs(tied: Path, tmp_path: Path) -> None:
     (tmp_path / "model").symlink_to(tied / "int4_asym_b32")
     text = RUNTIME.how_to_run(RUNTIME.recipe("int4_asym_b32"), {"context": CONTEXT})
     program = text.partition("```python\n")[2].partition("```")[0]
-    run = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    run = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert run.returncode == 0, run.stderr
     assert run.stdout

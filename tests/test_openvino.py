@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from packager.errors import ExitCode, PackError
-from packager.memory import kv_cache_bytes
+from packager.predict.memory import kv_cache_bytes
 from packager.runtime import Runtime
 from packager.shape import Experts, Shape
 from targets.openvino import OpenVino, data, sizes
@@ -21,7 +21,21 @@ from targets.openvino.sizes import Storage, fitting_group
 # Source: config.json of Qwen/Qwen2.5-0.5B-Instruct and Qwen/Qwen3-0.6B.
 HALF_B = Shape("qwen2", 896, 24, 14, 2, 64, 4864, 151936, True, True, False, 32768)
 SIX_TENTHS_B = Shape("qwen3", 1024, 28, 16, 8, 128, 3072, 151936, True, False, True, 40960)
-MIXTURE = Shape("qwen3_moe", 2048, 48, 32, 4, 128, 6144, 151936, False, False, True, 40960, experts=Experts(128, 8, 768))
+MIXTURE = Shape(
+    "qwen3_moe",
+    2048,
+    48,
+    32,
+    4,
+    128,
+    6144,
+    151936,
+    False,
+    False,
+    True,
+    40960,
+    experts=Experts(128, 8, 768),
+)
 RECIPES = [recipe.weights for recipe in OpenVino().recipes()]
 runtime = OpenVino()
 
@@ -32,9 +46,18 @@ def test_it_is_a_runtime_of_the_contract() -> None:
 
 
 def test_importing_it_imports_no_engine_and_no_numpy() -> None:
-    code = "import sys, targets.openvino as o; o.OpenVino().recipes(); print(*{n.partition('.')[0] for n in sys.modules})"
-    loaded = set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
-    assert loaded.isdisjoint({"openvino", "openvino_genai", "optimum", "nncf", "torch", "transformers", "numpy"})
+    code = (
+        "import sys, targets.openvino as o; o.OpenVino().recipes(); print(*{n.partition('.')[0] "
+        "for n in sys.modules})"
+    )
+    loaded = set(
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.split()
+    )
+    assert loaded.isdisjoint(
+        {"openvino", "openvino_genai", "optimum", "nncf", "torch", "transformers", "numpy"}
+    )
 
 
 def test_the_recipes_are_listed_best_quality_first_with_the_default_cache() -> None:
@@ -49,7 +72,16 @@ def test_the_recipes_are_listed_best_quality_first_with_the_default_cache() -> N
 @pytest.mark.parametrize("name", [name for name in RECIPES if name.startswith("int4")])
 def test_a_4_bit_recipe_says_every_setting_of_the_compression(name: str) -> None:
     settings = runtime.recipe(name).settings["compression"]
-    stated = {"bits", "sym", "group_size", "group_size_fallback", "ratio", "all_layers", "backup_precision", "sensitivity_metric"}
+    stated = {
+        "bits",
+        "sym",
+        "group_size",
+        "group_size_fallback",
+        "ratio",
+        "all_layers",
+        "backup_precision",
+        "sensitivity_metric",
+    }
     assert stated | {"quant_method", "scale_estimation", "gptq", "lora_correction"} == set(settings)
     assert name == f"int4_{'sym' if settings['sym'] else 'asym'}_g{settings['group_size']}"
 
@@ -62,9 +94,16 @@ def test_another_cache_type_changes_the_id_and_nothing_of_the_weights() -> None:
 
 
 @pytest.mark.parametrize(
-    ("weights", "kv", "meant"), [("int4_sym_128", None, "'int4_sym_g128'"), ("INT8", None, "'int8_sym'"), ("bf16", "u4", "'u8'")]
+    ("weights", "kv", "meant"),
+    [
+        ("int4_sym_128", None, "'int4_sym_g128'"),
+        ("INT8", None, "'int8_sym'"),
+        ("bf16", "u4", "'u8'"),
+    ],
 )
-def test_an_unknown_name_is_refused_with_the_nearest(weights: str, kv: str | None, meant: str) -> None:
+def test_an_unknown_name_is_refused_with_the_nearest(
+    weights: str, kv: str | None, meant: str
+) -> None:
     with pytest.raises(PackError) as refused:
         runtime.recipe(weights, kv)
     assert refused.value.exit_code is ExitCode.USAGE
@@ -73,12 +112,21 @@ def test_an_unknown_name_is_refused_with_the_nearest(weights: str, kv: str | Non
 
 def test_a_model_that_the_exporter_cannot_take_is_named() -> None:
     recipe = runtime.recipe("int8_asym")
-    assert runtime.obstacle(HALF_B, recipe) is runtime.obstacle(SIX_TENTHS_B, recipe) is runtime.obstacle(MIXTURE, recipe) is None
-    assert "qwen3_next" in (runtime.obstacle(replace(SIX_TENTHS_B, model_type="qwen3_next"), recipe) or "")
+    assert (
+        runtime.obstacle(HALF_B, recipe)
+        is runtime.obstacle(SIX_TENTHS_B, recipe)
+        is runtime.obstacle(MIXTURE, recipe)
+        is None
+    )
+    assert "qwen3_next" in (
+        runtime.obstacle(replace(SIX_TENTHS_B, model_type="qwen3_next"), recipe) or ""
+    )
 
 
 @given(st.integers(1, 1 << 16), st.sampled_from([32, 64, 128]))
-def test_a_group_divides_the_row_and_is_no_wider_than_asked_unless_a_power_of_two_is(columns: int, wanted: int) -> None:
+def test_a_group_divides_the_row_and_is_no_wider_than_asked_unless_a_power_of_two_is(
+    columns: int, wanted: int
+) -> None:
     group = fitting_group(columns, wanted)
     if group is None:
         assert columns % 32
@@ -87,8 +135,12 @@ def test_a_group_divides_the_row_and_is_no_wider_than_asked_unless_a_power_of_tw
 
 
 @given(st.integers(1, 4096), st.integers(1, 64), st.sampled_from([64, 128]))
-def test_zero_points_cost_half_a_byte_per_group_at_4_bits(rows: int, groups: int, group: int) -> None:
-    plain, with_zeros = (Storage(4, group, zeros).bytes(rows, groups * group) for zeros in (False, True))
+def test_zero_points_cost_half_a_byte_per_group_at_4_bits(
+    rows: int, groups: int, group: int
+) -> None:
+    plain, with_zeros = (
+        Storage(4, group, zeros).bytes(rows, groups * group) for zeros in (False, True)
+    )
     assert plain == rows * groups * (group // 2 + 2)
     assert with_zeros - plain == ceil(rows * groups / 2)
 
@@ -100,7 +152,10 @@ BUILT = [
 ]
 
 # Norms of ones are left out of these graphs, so they are up to a fiftieth smaller than counted.
-BUILT_OF_BLOCKS = [(SIX_TENTHS_B, "q8_0", 638_292_596, 2_692_627), (SIX_TENTHS_B, "q4_0", 417_993_332, 2_692_571)]
+BUILT_OF_BLOCKS = [
+    (SIX_TENTHS_B, "q8_0", 638_292_596, 2_692_627),
+    (SIX_TENTHS_B, "q4_0", 417_993_332, 2_692_571),
+]
 
 # Of optimum-intel's graphs the weights alone: they are the same.
 WEIGHTS = [
@@ -112,19 +167,27 @@ WEIGHTS = [
 
 
 @pytest.mark.parametrize(("shape", "name", "weights"), WEIGHTS)
-def test_the_weights_of_a_true_shape_agree_with_what_was_built(shape: Shape, name: str, weights: int) -> None:
-    assert sizes.totals(shape, runtime.recipe(name).settings["compression"]).stored == pytest.approx(weights, rel=5e-4)
+def test_the_weights_of_a_true_shape_agree_with_what_was_built(
+    shape: Shape, name: str, weights: int
+) -> None:
+    assert sizes.totals(
+        shape, runtime.recipe(name).settings["compression"]
+    ).stored == pytest.approx(weights, rel=5e-4)
 
 
 @pytest.mark.parametrize(("shape", "name", "weights", "graph"), BUILT_OF_BLOCKS)
-def test_the_size_of_ggmls_blocks_agrees_with_what_was_built(shape: Shape, name: str, weights: int, graph: int) -> None:
+def test_the_size_of_ggmls_blocks_agrees_with_what_was_built(
+    shape: Shape, name: str, weights: int, graph: int
+) -> None:
     compression = runtime.recipe(name).settings["compression"]
     assert sizes.totals(shape, compression).stored == pytest.approx(weights, rel=5e-4)
     assert data.costs().graph_bytes(shape, compression) == pytest.approx(graph, rel=0.02)
 
 
 @pytest.mark.parametrize(("shape", "name", "weights", "graph"), BUILT)
-def test_the_size_of_a_true_shape_agrees_with_what_was_built(shape: Shape, name: str, weights: int, graph: int) -> None:
+def test_the_size_of_a_true_shape_agrees_with_what_was_built(
+    shape: Shape, name: str, weights: int, graph: int
+) -> None:
     compression = runtime.recipe(name).settings["compression"]
     assert sizes.totals(shape, compression).stored == pytest.approx(weights, rel=5e-4)
     assert data.costs().graph_bytes(shape, compression) == pytest.approx(graph, rel=5e-3)
@@ -150,16 +213,24 @@ MEASURED = [
 
 
 @pytest.mark.parametrize(("shape", "name", "kv", "context", "peak"), MEASURED)
-def test_the_footprint_agrees_with_what_was_measured(shape: Shape, name: str, kv: str, context: int, peak: int) -> None:
-    assert runtime.footprint(shape, runtime.recipe(name, kv), context).peak == pytest.approx(peak, rel=0.011)
+def test_the_footprint_agrees_with_what_was_measured(
+    shape: Shape, name: str, kv: str, context: int, peak: int
+) -> None:
+    assert runtime.footprint(shape, runtime.recipe(name, kv), context).peak == pytest.approx(
+        peak, rel=0.011
+    )
 
 
 @given(st.integers(1, 32768), st.integers(1, 4096), st.sampled_from(RECIPES))
 def test_a_longer_context_never_takes_less(context: int, more: int, name: str) -> None:
     recipe = runtime.recipe(name)
-    small, large = (runtime.footprint(SIX_TENTHS_B, recipe, size) for size in (context, context + more))
+    small, large = (
+        runtime.footprint(SIX_TENTHS_B, recipe, size) for size in (context, context + more)
+    )
     assert small.total <= large.total
-    assert runtime.decode_bytes(SIX_TENTHS_B, recipe, context) <= runtime.decode_bytes(SIX_TENTHS_B, recipe, context + more)
+    assert runtime.decode_bytes(SIX_TENTHS_B, recipe, context) <= runtime.decode_bytes(
+        SIX_TENTHS_B, recipe, context + more
+    )
 
 
 @given(st.integers(1, 40960))
@@ -167,7 +238,9 @@ def test_the_default_cache_costs_its_stated_bits_in_whole_blocks(context: int) -
     recipe = runtime.recipe("int8_asym")
     tokens = sizes.cache_blocks(context) * sizes.BLOCK
     assert context + sizes.BLOCK <= tokens < context + 2 * sizes.BLOCK
-    assert sizes.cache_bytes(SIX_TENTHS_B, "u8", context) == kv_cache_bytes(SIX_TENTHS_B, tokens, recipe.kv_bits)
+    assert sizes.cache_bytes(SIX_TENTHS_B, "u8", context) == kv_cache_bytes(
+        SIX_TENTHS_B, tokens, recipe.kv_bits
+    )
 
 
 def test_a_token_of_a_mixture_reads_the_active_experts_only() -> None:
@@ -177,19 +250,26 @@ def test_a_token_of_a_mixture_reads_the_active_experts_only() -> None:
 
 
 # Peak resident bytes of the build, see docs/measurements/openvino.md.
-@pytest.mark.parametrize(("name", "peak"), [("bf16", 1.470e9), ("int4_sym_g128", 2.122e9), ("q4_0", 1.440e9), ("q8_0", 2.100e9)])
+@pytest.mark.parametrize(
+    ("name", "peak"),
+    [("bf16", 1.470e9), ("int4_sym_g128", 2.122e9), ("q4_0", 1.440e9), ("q8_0", 2.100e9)],
+)
 def test_the_memory_of_a_build_agrees_with_what_was_measured(name: str, peak: float) -> None:
-    assert runtime.build_needs(SIX_TENTHS_B, runtime.recipe(name)).memory == pytest.approx(peak, rel=0.03)
+    assert runtime.build_needs(SIX_TENTHS_B, runtime.recipe(name)).memory == pytest.approx(
+        peak, rel=0.03
+    )
 
 
 def test_a_build_needs_disk_for_what_stands_in_between() -> None:
     recipe = runtime.recipe("int4_sym_g128")
     artifact = runtime.artifact_bytes(SIX_TENTHS_B, recipe)
     assert runtime.build_needs(SIX_TENTHS_B, recipe).disk == artifact
-    assert runtime.build_needs(SIX_TENTHS_B, runtime.recipe("q4_0")).disk == 3 * runtime.artifact_bytes(
+    assert runtime.build_needs(
         SIX_TENTHS_B, runtime.recipe("q4_0")
-    )
-    assert runtime.build_needs(MIXTURE, recipe).disk == 2 * MIXTURE.parameters() + runtime.artifact_bytes(MIXTURE, recipe)
+    ).disk == 3 * runtime.artifact_bytes(SIX_TENTHS_B, runtime.recipe("q4_0"))
+    assert runtime.build_needs(
+        MIXTURE, recipe
+    ).disk == 2 * MIXTURE.parameters() + runtime.artifact_bytes(MIXTURE, recipe)
 
 
 def test_the_commands_for_the_package_name_its_context_and_cache() -> None:

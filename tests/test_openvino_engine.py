@@ -1,4 +1,5 @@
-"""OpenVINO itself on tiny true-architecture checkpoints, in child processes as the pipeline runs it."""
+"""OpenVINO itself on tiny true-architecture checkpoints, in child processes as the pipeline runs
+it."""
 
 from __future__ import annotations
 
@@ -21,14 +22,18 @@ from packager.files import regular_files, sha256
 from packager.process import JobResult, Note, Progress, run_job
 from targets.openvino import OpenVino, data, sizes
 from tests.conftest import REPOSITORY
-from tests.make_checkpoint import tiny_shape, write_tiny
+from tests.support.make_checkpoint import tiny_shape, write_tiny
 
 pytestmark = pytest.mark.engine
 
 RECIPES = [recipe.weights for recipe in OpenVino().recipes()]
 # 448 columns of the down projection are no multiple of 128: their group becomes 64.
-QWEN2 = tiny_shape("qwen2", hidden=256, heads=4, kv_heads=2, intermediate=448, vocab=4096, tied=True)
-QWEN3 = tiny_shape("qwen3", hidden=128, heads=4, kv_heads=2, head_dim=64, intermediate=256, vocab=4096, tied=False)
+QWEN2 = tiny_shape(
+    "qwen2", hidden=256, heads=4, kv_heads=2, intermediate=448, vocab=4096, tied=True
+)
+QWEN3 = tiny_shape(
+    "qwen3", hidden=128, heads=4, kv_heads=2, head_dim=64, intermediate=256, vocab=4096, tied=False
+)
 Built = tuple[Path, JobResult, list[Progress | Note]]
 PROMPTS = [list(range(10, 40)), list(range(300, 340))]
 
@@ -44,9 +49,18 @@ def finish(job: str, log: Path, **arguments: Any) -> tuple[JobResult, list[Progr
             return stop.value, messages
 
 
-def build(checkpoint: Path, weights: str, out: Path, log: Path) -> tuple[JobResult, list[Progress | Note]]:
+def build(
+    checkpoint: Path, weights: str, out: Path, log: Path
+) -> tuple[JobResult, list[Progress | Note]]:
     recipe = asdict(OpenVino().recipe(weights))
-    return finish(OpenVino.build_job, log, checkpoint=str(checkpoint), recipe=recipe, workload={}, out=str(out))
+    return finish(
+        OpenVino.build_job,
+        log,
+        checkpoint=str(checkpoint),
+        recipe=recipe,
+        workload={},
+        out=str(out),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +74,13 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def artifacts(home: Path) -> Path:
     """Every recipe of the Qwen2 checkpoint, in folders named after the recipes."""
-    finish("tests.openvino_jobs:build_all", home / "log", checkpoint=str(home / "qwen2"), recipes=RECIPES, out=str(home / "all"))
+    finish(
+        "tests.support.openvino_jobs:build_all",
+        home / "log",
+        checkpoint=str(home / "qwen2"),
+        recipes=RECIPES,
+        out=str(home / "all"),
+    )
     return home / "all"
 
 
@@ -85,19 +105,28 @@ def constants(artifact: Path) -> Iterator[tuple[str, str]]:
 @pytest.mark.parametrize("weights", RECIPES)
 def test_the_artifact_is_as_large_as_the_arithmetic_says(artifacts: Path, weights: str) -> None:
     compression = OpenVino().recipe(weights).settings["compression"]
-    # The constants of the graph itself, and equal norms that the file stores once, are not counted: 4 kB at most here.
-    assert (artifacts / weights / "openvino_model.bin").stat().st_size == pytest.approx(sizes.totals(QWEN2, compression).stored, abs=4096)
+    # The constants of the graph itself, and equal norms that the file stores once, are not counted:
+    # 4 kB at most here.
+    assert (artifacts / weights / "openvino_model.bin").stat().st_size == pytest.approx(
+        sizes.totals(QWEN2, compression).stored, abs=4096
+    )
     graph = data.costs().graph_bytes(QWEN2, compression)
     # Ones are no weights to a graph of ggml's blocks: it has no norms here.
     within = 0.005 if weights not in ("q8_0", "q4_0") else 0.02
-    assert (artifacts / weights / "openvino_model.xml").stat().st_size == pytest.approx(graph, rel=within)
+    assert (artifacts / weights / "openvino_model.xml").stat().st_size == pytest.approx(
+        graph, rel=within
+    )
 
 
 def test_the_arithmetic_holds_without_a_tied_embedding(untied: Built) -> None:
     compression = OpenVino().recipe("int4_sym_g128").settings["compression"]
     out = untied[0]
-    assert (out / "openvino_model.bin").stat().st_size == pytest.approx(sizes.totals(QWEN3, compression).stored, abs=4096)
-    assert (out / "openvino_model.xml").stat().st_size == pytest.approx(data.costs().graph_bytes(QWEN3, compression), rel=0.005)
+    assert (out / "openvino_model.bin").stat().st_size == pytest.approx(
+        sizes.totals(QWEN3, compression).stored, abs=4096
+    )
+    assert (out / "openvino_model.xml").stat().st_size == pytest.approx(
+        data.costs().graph_bytes(QWEN3, compression), rel=0.005
+    )
 
 
 @pytest.mark.parametrize("weights", [name for name in RECIPES if name.startswith("int")])
@@ -106,8 +135,14 @@ def test_the_graph_holds_the_settings_of_the_recipe(artifacts: Path, weights: st
     root = ElementTree.parse(artifacts / weights / "openvino_model.xml")
     said = {item.tag: item.get("value") for item in root.find(".//weight_compression")}  # type: ignore[union-attr]
     mode = f"int{settings['bits']}_{'sym' if settings['sym'] else 'asym'}"
-    assert (said["mode"], said["group_size"], said["ratio"]) == (mode, str(settings["group_size"]), "1.0")
-    assert (said["awq"], said["gptq"], said["scale_estimation"], said["lora_correction"]) == ("False",) * 4
+    assert (said["mode"], said["group_size"], said["ratio"]) == (
+        mode,
+        str(settings["group_size"]),
+        "1.0",
+    )
+    assert (said["awq"], said["gptq"], said["scale_estimation"], said["lora_correction"]) == (
+        "False",
+    ) * 4
     types = dict(constants(artifacts / weights))
     layer = {"int4_sym": "i4", "int4_asym": "u4", "int8_sym": "i8", "int8_asym": "u8"}[mode]
     assert types["model.layers.1.mlp.down_proj.weight"] == layer
@@ -121,10 +156,16 @@ def test_unquantized_weights_keep_the_type_of_the_checkpoint(artifacts: Path) ->
 
 def test_the_artifact_holds_what_openvino_genai_reads_and_nothing_else(untied: Built) -> None:
     assert {path.name for path in regular_files(untied[0])} == {
-        *(f"openvino_{part}.{end}" for part in ("model", "tokenizer", "detokenizer") for end in ("bin", "xml")),
+        *(
+            f"openvino_{part}.{end}"
+            for part in ("model", "tokenizer", "detokenizer")
+            for end in ("bin", "xml")
+        ),
         *("config.json", "generation_config.json", "tokenizer_config.json", "chat_template.jinja"),
     }
-    assert untied[1].value["artifact_bytes"] == sum(path.stat().st_size for path in regular_files(untied[0]))
+    assert untied[1].value["artifact_bytes"] == sum(
+        path.stat().st_size for path in regular_files(untied[0])
+    )
 
 
 def test_the_conversion_tells_its_steps_and_its_bytes(untied: Built) -> None:
@@ -141,34 +182,65 @@ def test_the_conversion_tells_its_steps_and_its_bytes(untied: Built) -> None:
     assert result.peak_bytes > 100_000_000
 
 
-def test_two_builds_in_different_places_hold_the_same_bytes_and_no_place(home: Path, untied: Built, tmp_path: Path) -> None:
+def test_two_builds_in_different_places_hold_the_same_bytes_and_no_place(
+    home: Path, untied: Built, tmp_path: Path
+) -> None:
     moved = shutil.copytree(home / "qwen3", tmp_path / "elsewhere")
     build(moved, "int4_sym_g128", tmp_path / "again", home / "log")
     assert digests(tmp_path / "again") == digests(untied[0])
     for path in regular_files(tmp_path / "again"):
-        assert not any(str(place).encode() in path.read_bytes() for place in (tmp_path, home)), path.name
+        assert not any(str(place).encode() in path.read_bytes() for place in (tmp_path, home)), (
+            path.name
+        )
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
 @pytest.mark.parametrize("kv", data.kv_bits())
 @pytest.mark.parametrize("weights", ["int4_sym_g128", "int8_asym", "bf16"])
-def test_every_token_is_delivered_and_the_same_prompt_gives_the_same_answer(home: Path, artifacts: Path, weights: str, kv: str) -> None:
-    questions = {"artifact": str(artifacts / weights), "kv": kv, "prompts": PROMPTS, "new_tokens": 12, "stop": False}
-    answers = finish("tests.openvino_jobs:answer", home / "log", **questions)[0].value
+def test_every_token_is_delivered_and_the_same_prompt_gives_the_same_answer(
+    home: Path, artifacts: Path, weights: str, kv: str
+) -> None:
+    questions = {
+        "artifact": str(artifacts / weights),
+        "kv": kv,
+        "prompts": PROMPTS,
+        "new_tokens": 12,
+        "stop": False,
+    }
+    answers = finish("tests.support.openvino_jobs:answer", home / "log", **questions)[0].value
     assert answers["returned"] == answers["delivered"]
     assert [len(tokens) for tokens in answers["returned"]] == [12] * 4
-    assert answers["returned"][0] == answers["returned"][1] != answers["returned"][2] == answers["returned"][3]
+    assert (
+        answers["returned"][0]
+        == answers["returned"][1]
+        != answers["returned"][2]
+        == answers["returned"][3]
+    )
 
 
-def test_the_token_that_ends_a_turn_stops_the_answer_and_is_no_part_of_it(home: Path, artifacts: Path, tmp_path: Path) -> None:
+def test_the_token_that_ends_a_turn_stops_the_answer_and_is_no_part_of_it(
+    home: Path, artifacts: Path, tmp_path: Path
+) -> None:
     questions = {"kv": "u8", "prompts": PROMPTS[:1], "new_tokens": 12}
-    running_on = finish("tests.openvino_jobs:answer", home / "log", artifact=str(artifacts / "bf16"), stop=False, **questions)[0].value
+    running_on = finish(
+        "tests.support.openvino_jobs:answer",
+        home / "log",
+        artifact=str(artifacts / "bf16"),
+        stop=False,
+        **questions,
+    )[0].value
     free = running_on["returned"][0]
     end = free[5]
     ending = shutil.copytree(artifacts / "bf16", tmp_path / "ending")
     config = json.loads((ending / "generation_config.json").read_text())
     (ending / "generation_config.json").write_text(json.dumps({**config, "eos_token_id": [end]}))
-    stopped = finish("tests.openvino_jobs:answer", home / "log", artifact=str(ending), stop=True, **questions)[0].value
+    stopped = finish(
+        "tests.support.openvino_jobs:answer",
+        home / "log",
+        artifact=str(ending),
+        stop=True,
+        **questions,
+    )[0].value
     assert stopped["returned"][0] == stopped["delivered"][0] == free[: free.index(end)]
 
 
@@ -181,40 +253,61 @@ TEXTS = [
 ]
 
 
-def test_texts_are_encoded_and_decoded_as_the_tokenizers_library_does(home: Path, artifacts: Path) -> None:
+def test_texts_are_encoded_and_decoded_as_the_tokenizers_library_does(
+    home: Path, artifacts: Path
+) -> None:
     reference = Tokenizer.from_file(str(home / "qwen2" / "tokenizer.json"))
     expected = [reference.encode(text, add_special_tokens=False).ids for text in TEXTS]
-    spoken = finish("tests.openvino_jobs:speak", home / "log", artifact=str(artifacts / "bf16"), texts=TEXTS)[0].value
+    spoken = finish(
+        "tests.support.openvino_jobs:speak",
+        home / "log",
+        artifact=str(artifacts / "bf16"),
+        texts=TEXTS,
+    )[0].value
     assert spoken["ids"] == expected
     assert spoken["texts"] == [reference.decode(ids, skip_special_tokens=False) for ids in expected]
 
 
 def test_an_answer_longer_than_the_context_is_refused(home: Path, artifacts: Path) -> None:
     with pytest.raises(PackError) as refused:
-        finish("tests.openvino_jobs:exceed", home / "log", artifact=str(artifacts / "bf16"))
+        finish("tests.support.openvino_jobs:exceed", home / "log", artifact=str(artifacts / "bf16"))
     assert refused.value.exit_code is ExitCode.USAGE
     assert "60 tokens and an answer of 5 exceed the context of 64" in refused.value.message
 
 
-def test_what_a_listener_raises_comes_out_and_the_session_lives_on(home: Path, artifacts: Path) -> None:
-    value = finish("tests.openvino_jobs:listen_badly", home / "log", artifact=str(artifacts / "bf16"))[0].value
+def test_what_a_listener_raises_comes_out_and_the_session_lives_on(
+    home: Path, artifacts: Path
+) -> None:
+    value = finish(
+        "tests.support.openvino_jobs:listen_badly", home / "log", artifact=str(artifacts / "bf16")
+    )[0].value
     assert value == {"error": "enough", "heard": 3, "after": 4}
 
 
-def test_a_checkpoint_the_exporter_cannot_take_ends_in_one_sentence_and_leaves_nothing(home: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_the_exporter_cannot_take_ends_in_one_sentence_and_leaves_nothing(
+    home: Path, tmp_path: Path
+) -> None:
     broken = shutil.copytree(home / "qwen3", tmp_path / "broken")
     config = json.loads((broken / "config.json").read_text())
     (broken / "config.json").write_text(json.dumps({**config, "model_type": "llamalike"}))
     with pytest.raises(PackError) as refused:
         build(broken, "int8_asym", tmp_path / "place" / "out", home / "log")
     assert refused.value.exit_code is ExitCode.INPUT
-    assert refused.value.message.startswith("OpenVINO could not convert the checkpoint: ") and "\n" not in refused.value.message
+    assert (
+        refused.value.message.startswith("OpenVINO could not convert the checkpoint: ")
+        and "\n" not in refused.value.message
+    )
     assert list((tmp_path / "place").iterdir()) == []
 
 
 def test_a_cancelled_conversion_leaves_nothing(home: Path, tmp_path: Path) -> None:
     recipe = asdict(OpenVino().recipe("int4_sym_g128"))
-    arguments = {"checkpoint": str(home / "qwen3"), "recipe": recipe, "workload": {}, "out": str(tmp_path / "place" / "out")}
+    arguments = {
+        "checkpoint": str(home / "qwen3"),
+        "recipe": recipe,
+        "workload": {},
+        "out": str(tmp_path / "place" / "out"),
+    }
     work = run_job(OpenVino.build_job, arguments, home / "log")
     for message in work:
         if message == Note("compressing the weights"):
@@ -229,17 +322,36 @@ def test_a_cancelled_conversion_leaves_nothing(home: Path, tmp_path: Path) -> No
 def test_a_full_disk_is_called_a_full_disk(home: Path, tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.mkdir()
-    mount = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", f'mount -t tmpfs -o size=3m tmpfs {small} && exec "$@"', "sh"]
-    if shutil.which("unshare") is None or subprocess.run([*mount, "true"], capture_output=True).returncode:
+    mount = [
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "--mount",
+        "sh",
+        "-c",
+        f'mount -t tmpfs -o size=3m tmpfs {small} && exec "$@"',
+        "sh",
+    ]
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run([*mount, "true"], capture_output=True).returncode
+    ):
         pytest.skip("needs a user namespace that may mount a small disk")
     script = (
-        "from dataclasses import asdict; from packager.errors import PackError; from tests.make_checkpoint import Silent\n"
+        "from dataclasses import asdict; from packager.errors import PackError; from "
+        "tests.support.make_checkpoint import Silent\n"
         "from targets.openvino import OpenVino; from targets.openvino.convert import convert\n"
         "try:\n"
         "    recipe = asdict(OpenVino().recipe('bf16'))\n"
-        f"    convert(Silent(), checkpoint={str(home / 'qwen2')!r}, recipe=recipe, workload={{}}, out={str(small / 'out')!r})\n"
+        f"    convert(Silent(), checkpoint={str(home / 'qwen2')!r}, recipe=recipe, workload={{}}, "
+        f"out={str(small / 'out')!r})\n"
         "except PackError as error:\n"
         "    print(int(error.exit_code), error.message)\n"
     )
-    run = subprocess.run([*mount, sys.executable, "-c", script], capture_output=True, text=True, cwd=REPOSITORY)
-    assert run.stdout.splitlines()[-1] == f"{int(ExitCode.RESOURCE)} The disk that holds {small} is full.", run.stderr
+    run = subprocess.run(
+        [*mount, sys.executable, "-c", script], capture_output=True, text=True, cwd=REPOSITORY
+    )
+    assert (
+        run.stdout.splitlines()[-1]
+        == f"{int(ExitCode.RESOURCE)} The disk that holds {small} is full."
+    ), run.stderr

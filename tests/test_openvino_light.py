@@ -1,4 +1,5 @@
-"""OpenVINO without torch: the same model as optimum-intel exports, the same tokenizer, and what the reader alone would get wrong."""
+"""OpenVINO without torch: the same model as optimum-intel exports, the same tokenizer, and what the
+reader alone would get wrong."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ from targets.openvino.rope import frequencies
 from targets.openvino.skeleton import FIRST_MARK, LAST_MARK, narrow
 from targets.openvino.tokenizer import added_tokens
 from tests.conftest import REPOSITORY
-from tests.make_checkpoint import tiny_shape, write_tiny
+from tests.support.make_checkpoint import tiny_shape, write_tiny
 from tests.test_openvino_engine import QWEN2, QWEN3, TEXTS, build, digests, finish
 
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 512}
@@ -36,13 +37,16 @@ CHECKPOINTS: dict[str, tuple[Any, dict[str, Any] | None, str]] = {
 
 
 def lifelike(folder: Path, shape: Any, rope: dict[str, Any] | None) -> Path:
-    """A tiny checkpoint with norms and biases that are not all one or zero, and with scaled positions."""
+    """A tiny checkpoint with norms and biases that are not all one or zero, and with scaled
+    positions."""
     write_tiny(folder, shape=shape)
     weights = load_file(folder / "model.safetensors")
     random = np.random.default_rng(1)
     for name, values in weights.items():
         if values.ndim == 1:
-            weights[name] = (1 + random.standard_normal(values.shape) / 5).astype(ml_dtypes.bfloat16)
+            weights[name] = (1 + random.standard_normal(values.shape) / 5).astype(
+                ml_dtypes.bfloat16
+            )
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     if rope is not None:
         config = json.loads((folder / "config.json").read_text())
@@ -60,7 +64,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, (shape, rope, recipe) in CHECKPOINTS.items():
         checkpoint = lifelike(home / name, shape, rope)
         wanted.append([str(checkpoint), recipe, str(home / f"{name}-both")])
-    finish("tests.openvino_jobs:both_ways", home / "log", wanted=wanted)
+    finish("tests.support.openvino_jobs:both_ways", home / "log", wanted=wanted)
     return home
 
 
@@ -73,7 +77,9 @@ def test_both_ways_give_the_same_logits_over_two_thousand_tokens(home: Path) -> 
     pairs = [[made(home, name, "light"), made(home, name, "optimum")] for name in CHECKPOINTS]
     # The last pair shows that the comparison sees the scaling of positions.
     pairs.append([made(home, "yarn", "light"), made(home, "qwen3", "light")])
-    *same, other = finish("tests.openvino_jobs:differences", home / "log", pairs=pairs, tokens=2000)[0].value
+    *same, other = finish(
+        "tests.support.openvino_jobs:differences", home / "log", pairs=pairs, tokens=2000
+    )[0].value
     assert max(same) < 1e-4 and other > 1e-2
 
 
@@ -83,18 +89,38 @@ def test_both_ways_give_the_same_tokenizer_template_and_ends(home: Path, name: s
     light, optimum = (Path(made(home, name, way)) for way in ("light", "optimum"))
     for part in ("openvino_tokenizer.bin", "openvino_detokenizer.bin", "chat_template.jinja"):
         assert (light / part).read_bytes() == (optimum / part).read_bytes(), part
-    ends = [json.loads((folder / "generation_config.json").read_text()) for folder in (light, optimum)]
-    assert ends[0]["eos_token_id"] == ends[1]["eos_token_id"] and ends[0]["pad_token_id"] == ends[1]["pad_token_id"]
-    assert {path.name for path in regular_files(light)} == {path.name for path in regular_files(optimum)}
+    ends = [
+        json.loads((folder / "generation_config.json").read_text()) for folder in (light, optimum)
+    ]
+    assert (
+        ends[0]["eos_token_id"] == ends[1]["eos_token_id"]
+        and ends[0]["pad_token_id"] == ends[1]["pad_token_id"]
+    )
+    assert {path.name for path in regular_files(light)} == {
+        path.name for path in regular_files(optimum)
+    }
 
 
 @pytest.mark.engine
 @pytest.mark.parametrize(("weights", "most"), [("q8_0", 0.03), ("q4_0", 0.5)])
-def test_blocks_of_ggml_pass_with_the_loss_of_their_type_alone(home: Path, weights: str, most: float, tmp_path: Path) -> None:
+def test_blocks_of_ggml_pass_with_the_loss_of_their_type_alone(
+    home: Path, weights: str, most: float, tmp_path: Path
+) -> None:
     build(home / "yarn", weights, tmp_path / "out", home / "log")
     pair = [str(tmp_path / "out"), made(home, "yarn", "light")]
-    assert 0 < finish("tests.openvino_jobs:differences", home / "log", pairs=[pair], tokens=2000)[0].value[0] < most
-    spoken = finish("tests.openvino_jobs:speak", home / "log", artifact=str(tmp_path / "out"), texts=TEXTS)[0].value
+    assert (
+        0
+        < finish(
+            "tests.support.openvino_jobs:differences", home / "log", pairs=[pair], tokens=2000
+        )[0].value[0]
+        < most
+    )
+    spoken = finish(
+        "tests.support.openvino_jobs:speak",
+        home / "log",
+        artifact=str(tmp_path / "out"),
+        texts=TEXTS,
+    )[0].value
     reference = Tokenizer.from_file(str(home / "yarn" / "tokenizer.json"))
     assert spoken["ids"] == [reference.encode(text, add_special_tokens=False).ids for text in TEXTS]
 
@@ -111,18 +137,28 @@ def test_two_builds_of_blocks_are_the_same_bytes_in_any_place(home: Path, tmp_pa
 def test_a_prompt_of_more_than_8192_tokens_is_not_cut(home: Path) -> None:
     text = "a b " * 10_000
     artifact = made(home, "qwen3", "light")
-    spoken = finish("tests.openvino_jobs:speak", home / "log", artifact=artifact, texts=[text])[0].value
-    assert len(spoken["ids"][0]) == len(Tokenizer.from_file(str(home / "qwen3" / "tokenizer.json")).encode(text).ids) > 8192
+    spoken = finish(
+        "tests.support.openvino_jobs:speak", home / "log", artifact=artifact, texts=[text]
+    )[0].value
+    assert (
+        len(spoken["ids"][0])
+        == len(Tokenizer.from_file(str(home / "qwen3" / "tokenizer.json")).encode(text).ids)
+        > 8192
+    )
 
 
 @pytest.mark.engine
 def test_no_torch_is_loaded_for_a_dense_model(home: Path, tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from tests.make_checkpoint import Silent; from targets.openvino import light\n"
-        f"light.export(Silent(), Path({str(home / 'qwen3')!r}), None, Path({str(tmp_path / 'out')!r}))\n"
+        "import sys; from pathlib import Path; from tests.support.make_checkpoint import Silent; "
+        "from targets.openvino import light\n"
+        f"light.export(Silent(), Path({str(home / 'qwen3')!r}), None, "
+        f"Path({str(tmp_path / 'out')!r}))\n"
         "print(sorted({'torch', 'transformers', 'optimum', 'llama_cpp'} & set(sys.modules)))"
     )
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=REPOSITORY, check=True)
+    run = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=REPOSITORY, check=True
+    )
     assert run.stdout.splitlines()[-1] == "[]"
 
 
@@ -135,7 +171,9 @@ def test_a_weight_that_is_no_number_is_named_and_nothing_stays(home: Path, tmp_p
     weights["model.layers.1.mlp.up_proj.weight"] = values
     save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
     for recipe in ("int8_asym", "q8_0"):
-        with pytest.raises(PackError, match=r"'model\.layers\.1\.mlp\.up_proj\.weight'.* holds NaN or infinity") as refused:
+        with pytest.raises(
+            PackError, match=r"'model\.layers\.1\.mlp\.up_proj\.weight'.* holds NaN or infinity"
+        ) as refused:
             build(broken, recipe, tmp_path / "place" / "out", home / "log")
         assert refused.value.exit_code is ExitCode.INPUT
     assert list((tmp_path / "place").iterdir()) == []
@@ -147,9 +185,14 @@ def test_a_damaged_artifact_is_bad_input_in_one_sentence(home: Path, tmp_path: P
     graph = (damaged / "openvino_model.xml").read_text()
     (damaged / "openvino_model.xml").write_text(graph[: len(graph) // 2])
     with pytest.raises(PackError) as refused:
-        finish("tests.openvino_jobs:speak", home / "log", artifact=str(damaged), texts=["a"])
+        finish(
+            "tests.support.openvino_jobs:speak", home / "log", artifact=str(damaged), texts=["a"]
+        )
     assert refused.value.exit_code is ExitCode.INPUT
-    assert refused.value.message.startswith(f"OpenVINO cannot load {damaged}: ") and "\n" not in refused.value.message
+    assert (
+        refused.value.message.startswith(f"OpenVINO cannot load {damaged}: ")
+        and "\n" not in refused.value.message
+    )
 
 
 def test_yarn_stretches_the_slow_pairs_and_leaves_the_fast_ones() -> None:
@@ -162,7 +205,13 @@ def test_yarn_stretches_the_slow_pairs_and_leaves_the_fast_ones() -> None:
     assert np.allclose(halved, plain / 2)
 
 
-@pytest.mark.parametrize(("rope", "said"), [({"rope_type": "longrope"}, "'longrope'"), ({"rope_type": "yarn", "factor": "four"}, "'four'")])
+@pytest.mark.parametrize(
+    ("rope", "said"),
+    [
+        ({"rope_type": "longrope"}, "'longrope'"),
+        ({"rope_type": "yarn", "factor": "four"}, "'four'"),
+    ],
+)
 def test_positions_that_cannot_be_built_are_refused(rope: dict[str, Any], said: str) -> None:
     with pytest.raises(PackError, match=said) as refused:
         frequencies(rope, 1e6, 64)
@@ -171,23 +220,48 @@ def test_positions_that_cannot_be_built_are_refused(rope: dict[str, Any], said: 
 
 def test_the_largest_dense_qwen_has_marks_to_spare_and_a_graph_of_kilobytes() -> None:
     # Source: config.json of Qwen/Qwen2.5-72B-Instruct.
-    largest = tiny_shape("qwen2", layers=80, hidden=8192, heads=64, kv_heads=8, intermediate=29568, vocab=152064, tied=False)
+    largest = tiny_shape(
+        "qwen2",
+        layers=80,
+        hidden=8192,
+        heads=64,
+        kv_heads=8,
+        intermediate=29568,
+        vocab=152064,
+        tied=False,
+    )
     specs = list(tensors(largest))
     assert len(specs) < LAST_MARK - FIRST_MARK
     assert sum(int(np.prod(narrow(spec))) for spec in specs) * 2 < 20_000_000
 
 
 def test_added_tokens_of_both_files_are_known_and_the_named_ones_are_special() -> None:
-    definition = {"added_tokens": [{"id": 7, "content": "<a>", "special": False}, {"id": 5, "content": "<b>", "special": True}]}
-    config = {"added_tokens_decoder": {"9": {"content": "<c>", "special": False}}, "eos_token": {"content": "<c>"}, "pad_token": None}
+    definition = {
+        "added_tokens": [
+            {"id": 7, "content": "<a>", "special": False},
+            {"id": 5, "content": "<b>", "special": True},
+        ]
+    }
+    config = {
+        "added_tokens_decoder": {"9": {"content": "<c>", "special": False}},
+        "eos_token": {"content": "<c>"},
+        "pad_token": None,
+    }
     found = added_tokens(definition, config)
-    assert [(token["id"], token["special"]) for token in found] == [(5, True), (7, False), (9, True)]
+    assert [(token["id"], token["special"]) for token in found] == [
+        (5, True),
+        (7, False),
+        (9, True),
+    ]
 
 
 @pytest.mark.parametrize(
-    ("weights", "reason"), [("q4_k_m", "rounds the minimum"), ("Q4_1", "rounds the minimum"), ("q5_k_m", "does not read")]
+    ("weights", "reason"),
+    [("q4_k_m", "rounds the minimum"), ("Q4_1", "rounds the minimum"), ("q5_k_m", "does not read")],
 )
-def test_a_type_that_the_reader_changes_is_refused_with_the_reason(weights: str, reason: str) -> None:
+def test_a_type_that_the_reader_changes_is_refused_with_the_reason(
+    weights: str, reason: str
+) -> None:
     with pytest.raises(PackError, match=reason) as refused:
         OpenVino().recipe(weights)
     assert refused.value.exit_code is ExitCode.USAGE and "q4_0" in refused.value.hint
@@ -197,8 +271,16 @@ def test_only_shapes_that_the_reader_knows_do_without_torch() -> None:
     runtime = OpenVino()
     dense, mixture = QWEN3, replace(QWEN3, model_type="qwen3_moe")
     recipe = runtime.recipe("int4_sym_g128")
-    assert runtime.tools(dense, recipe).extra == "openvino" and "torch" not in runtime.tools(dense, recipe).distributions
-    assert runtime.tools(mixture, recipe).extra == "openvino-optimum" and "torch" in runtime.tools(mixture, recipe).distributions
+    assert (
+        runtime.tools(dense, recipe).extra == "openvino"
+        and "torch" not in runtime.tools(dense, recipe).distributions
+    )
+    assert (
+        runtime.tools(mixture, recipe).extra == "openvino-optimum"
+        and "torch" in runtime.tools(mixture, recipe).distributions
+    )
     assert runtime.obstacle(mixture, recipe) is None
     assert "qwen3_moe" in (runtime.obstacle(mixture, runtime.recipe("q4_0")) or "")
-    assert "blocks of 32" in (runtime.obstacle(replace(dense, intermediate=100), runtime.recipe("q8_0")) or "")
+    assert "blocks of 32" in (
+        runtime.obstacle(replace(dense, intermediate=100), runtime.recipe("q8_0")) or ""
+    )

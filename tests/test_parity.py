@@ -1,4 +1,5 @@
-"""An artifact speaks its checkpoint's language: intact ones do, damaged ones are caught, with every engine."""
+"""An artifact speaks its checkpoint's language: intact ones do, damaged ones are caught, with every
+engine."""
 
 from __future__ import annotations
 
@@ -13,15 +14,15 @@ from xml.sax.saxutils import quoteattr
 import pytest
 
 from packager.checkpoint import Checkpoint
-from packager.parity import ends_of, reference_tokenizer
-from packager.parity_corpus import TEXTS, shipped_texts
+from packager.checkpoint.template import render_both_apart
 from packager.process import run_job
-from packager.template import render_both_apart
+from packager.quality.parity import ends_of, reference_tokenizer
+from packager.quality.parity_corpus import TEXTS, shipped_texts
 from targets import registry
 from tests.conftest import REPOSITORY
-from tests.gguf_checkpoints import keys
-from tests.make_checkpoint import write_tiny
-from tests.parity_jobs import copy, rewrite_gguf, shift_vocabulary
+from tests.support.gguf_checkpoints import keys
+from tests.support.make_checkpoint import write_tiny
+from tests.support.parity_jobs import copy, rewrite_gguf, shift_vocabulary
 
 TINY = REPOSITORY / "tests" / "models" / "tiny-qwen3"
 RECIPES = {"llama.cpp": "Q8_0", "openvino": "int8_sym", "onnxruntime": "int8_sym_b32"}
@@ -41,14 +42,21 @@ def job(name: str, arguments: dict[str, Any], log: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module", params=list(RECIPES))
-def checked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+def checked(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Any]]:
     """What the check says of an engine's artifact and of three damaged copies of it."""
     engine = request.param
     folder = tmp_path_factory.mktemp(engine)
     runtime = registry.runtime(engine)
     recipe = asdict(runtime.recipe(RECIPES[engine]))
     artifact = folder / "artifact"
-    arguments = {"checkpoint": str(TINY), "recipe": recipe, "workload": {"context": 512}, "out": str(artifact)}
+    arguments = {
+        "checkpoint": str(TINY),
+        "recipe": recipe,
+        "workload": {"context": 512},
+        "out": str(artifact),
+    }
     job(runtime.build_job, arguments, folder / "build.log")
     artifacts = {"intact": artifact, **DAMAGE[engine](artifact, folder)}
     arguments = {
@@ -58,7 +66,7 @@ def checked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         "checkpoint": str(TINY),
         "log": str(folder / "log"),
     }
-    yield job("tests.parity_jobs:check_all", arguments, folder / "check.log")
+    yield job("tests.support.parity_jobs:check_all", arguments, folder / "check.log")
 
 
 def damage_gguf(artifact: Path, folder: Path) -> dict[str, Path]:
@@ -68,26 +76,47 @@ def damage_gguf(artifact: Path, folder: Path) -> dict[str, Path]:
     ordinary = tokens[:-base]
     return {
         "template": rewrite_gguf(source, folder / "template.gguf", chat_template=OTHER_TEMPLATE),
-        "end": rewrite_gguf(source, folder / "end.gguf", ggml__eos_token_id=len(ordinary) + 1, ggml__eot_token_id=len(ordinary) + 1),
-        "vocabulary": rewrite_gguf(source, folder / "shift.gguf", ggml__tokens=[*ordinary[1:], ordinary[0], *tokens[-base:]]),
+        "end": rewrite_gguf(
+            source,
+            folder / "end.gguf",
+            ggml__eos_token_id=len(ordinary) + 1,
+            ggml__eot_token_id=len(ordinary) + 1,
+        ),
+        "vocabulary": rewrite_gguf(
+            source,
+            folder / "shift.gguf",
+            ggml__tokens=[*ordinary[1:], ordinary[0], *tokens[-base:]],
+        ),
     }
 
 
 def damage_openvino(artifact: Path, folder: Path) -> dict[str, Path]:
-    template, end, vocabulary = (copy(artifact, folder / name) for name in ("template", "end", "vocabulary"))
+    template, end, vocabulary = (
+        copy(artifact, folder / name) for name in ("template", "end", "vocabulary")
+    )
     # The engine reads this one and not the file chat_template.jinja.
     described = (template / "openvino_tokenizer.xml").read_text()
-    changed, count = re.subn(r'<chat_template value="[^"]*"', f"<chat_template value={quoteattr(OTHER_TEMPLATE)}", described)
+    changed, count = re.subn(
+        r'<chat_template value="[^"]*"',
+        f"<chat_template value={quoteattr(OTHER_TEMPLATE)}",
+        described,
+    )
     assert count == 1
     (template / "openvino_tokenizer.xml").write_text(changed)
     set_json(end / "generation_config.json", eos_token_id=5)
     shifted = shifted_checkpoint(folder / "shifted")
-    job("tests.parity_jobs:write_openvino_tokenizer", {"checkpoint": str(shifted), "out": str(vocabulary)}, folder / "shift.log")
+    job(
+        "tests.support.parity_jobs:write_openvino_tokenizer",
+        {"checkpoint": str(shifted), "out": str(vocabulary)},
+        folder / "shift.log",
+    )
     return {"template": template, "end": end, "vocabulary": vocabulary}
 
 
 def damage_onnx(artifact: Path, folder: Path) -> dict[str, Path]:
-    template, end, vocabulary = (copy(artifact, folder / name) for name in ("template", "end", "vocabulary"))
+    template, end, vocabulary = (
+        copy(artifact, folder / name) for name in ("template", "end", "vocabulary")
+    )
     (template / "chat_template.jinja").write_text(OTHER_TEMPLATE)
     config = json.loads((end / "genai_config.json").read_bytes())
     config["model"]["eos_token_id"] = 5
@@ -130,7 +159,10 @@ def test_a_swapped_chat_template_is_caught(checked: dict[str, Any]) -> None:
 def test_a_wrong_end_of_turn_is_caught(checked: dict[str, Any]) -> None:
     findings = checked["end"]["findings"]
     assert findings
-    assert all("The artifact does not stop at" in finding or "The artifact stops at" in finding for finding in findings)
+    assert all(
+        "The artifact does not stop at" in finding or "The artifact stops at" in finding
+        for finding in findings
+    )
 
 
 def test_a_vocabulary_shifted_by_one_is_caught(checked: dict[str, Any]) -> None:
@@ -145,12 +177,18 @@ def test_vocab_and_merges_alone_make_the_same_reference(tmp_path: Path) -> None:
     texts = [*TEXTS, *shipped_texts()]
     wanted = [reference_tokenizer(whole).encode(text).ids for text in texts]
     (folder / "vocab.json").write_text(json.dumps(definition["model"]["vocab"]))
-    (folder / "merges.txt").write_text("".join(" ".join(pair) + "\n" for pair in definition["model"]["merges"]))
+    (folder / "merges.txt").write_text(
+        "".join(" ".join(pair) + "\n" for pair in definition["model"]["merges"])
+    )
     (folder / "tokenizer.json").unlink()
-    assert [reference_tokenizer(Checkpoint.open(folder)).encode(text).ids for text in texts] == wanted
+    assert [
+        reference_tokenizer(Checkpoint.open(folder)).encode(text).ids for text in texts
+    ] == wanted
 
 
-def test_the_ends_of_a_turn_come_from_the_generation_config_then_the_tokenizer(tmp_path: Path) -> None:
+def test_the_ends_of_a_turn_come_from_the_generation_config_then_the_tokenizer(
+    tmp_path: Path,
+) -> None:
     folder = write_tiny(tmp_path / "tiny")
     reference = reference_tokenizer(Checkpoint.open(folder))
     end = reference.token_to_id("<|im_end|>")

@@ -11,7 +11,9 @@ from packager.errors import ExitCode, PackError
 from packager.paths import cache_dir
 
 
-def test_the_cache_lies_where_the_user_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_cache_lies_where_the_user_says(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("QWEN_PACK_CACHE", "mine")
     assert cache_dir() == tmp_path / "mine"

@@ -17,24 +17,54 @@ from hypothesis import strategies as st
 
 from packager.cli import main
 from packager.errors import ExitCode, PackError
-from packager.nvml import process_bytes, used_by
+from packager.measure.gauges.nvml import process_bytes, used_by
 from packager.process import JobResult, run_job
-from targets.device_file import parse_target
-from targets.device_write import device_text
-from targets.gpus import Gpu, gpus, seen_by
-from targets.isa import processor, riscv_extensions
-from targets.machine import Memory
-from targets.measure import Kernel, headline, thread_candidates
-from targets.measure import _best_threads as best_threads
-from targets.measure_ggml import Ggml, GgmlWork, library_folder
-from targets.probe import Machine, Measurement, as_target, installed_engines, keep, kept, look, stack_bytes
+from targets.devices.device_file import parse_target
+from targets.devices.device_write import device_text
+from targets.machine.gpus import Gpu, gpus, seen_by
+from targets.machine.isa import processor, riscv_extensions
+from targets.machine.limits import Memory
+from targets.machine.measure import Kernel, headline, thread_candidates
+from targets.machine.measure import _best_threads as best_threads
+from targets.machine.measure_ggml import Ggml, GgmlWork, library_folder
+from targets.machine.probe import (
+    Machine,
+    Measurement,
+    as_target,
+    installed_engines,
+    keep,
+    kept,
+    look,
+    stack_bytes,
+)
 from targets.registry import target
 
 RUNTIMES = ("llama.cpp", "onnxruntime", "openvino")
 KERNEL = Kernel("llama.cpp", "q4_k", 20e9, 150e9, 2, 4)
-QUIET = Measurement("llama.cpp", 20_000_000_000, 150_000_000_000, 2, 4, False, 0.01, (KERNEL,), {}, 6.5, "2026-11-21T10:00:00+00:00")
+QUIET = Measurement(
+    "llama.cpp",
+    20_000_000_000,
+    150_000_000_000,
+    2,
+    4,
+    False,
+    0.01,
+    (KERNEL,),
+    {},
+    6.5,
+    "2026-11-21T10:00:00+00:00",
+)
 NOISY = replace(QUIET, bandwidth=5_000_000_000, noisy=True, other_load=0.6)
-MACHINE = Machine("A processor", ("x86_64", "avx2"), 4, 8, Memory(16 * 10**9, 12 * 10**9, "system"), 10**11, (), "Linux 6")
+MACHINE = Machine(
+    "A processor",
+    ("x86_64", "avx2"),
+    4,
+    8,
+    Memory(16 * 10**9, 12 * 10**9, "system"),
+    10**11,
+    (),
+    "Linux 6",
+)
 
 
 def outcome(job: Generator[object, None, JobResult]) -> JobResult:
@@ -47,8 +77,20 @@ def outcome(job: Generator[object, None, JobResult]) -> JobResult:
 
 
 def measured(tmp_path: Path, *engines: str, budget_s: float = 0.0) -> JobResult:
-    arguments = {"engines": list(engines), "cores": 2, "bytes_total": 16 << 20, "budget_s": budget_s}
-    return outcome(run_job("targets.measure:measure_job", arguments, tmp_path / "log", {"OMP_WAIT_POLICY": "passive"}))
+    arguments = {
+        "engines": list(engines),
+        "cores": 2,
+        "bytes_total": 16 << 20,
+        "budget_s": budget_s,
+    }
+    return outcome(
+        run_job(
+            "targets.machine.measure:measure_job",
+            arguments,
+            tmp_path / "log",
+            {"OMP_WAIT_POLICY": "passive"},
+        )
+    )
 
 
 def test_the_machine_tells_what_it_is_without_measuring() -> None:
@@ -106,10 +148,14 @@ def test_numpy_is_left_out_where_an_engine_was_measured(tmp_path: Path) -> None:
     engine = installed_engines()[0]
     if engine == "numpy":
         pytest.skip("no engine is installed")
-    assert {kernel["engine"] for kernel in measured(tmp_path, engine, "numpy").value["kernels"]} == {engine}
+    assert {
+        kernel["engine"] for kernel in measured(tmp_path, engine, "numpy").value["kernels"]
+    } == {engine}
 
 
-def test_a_spent_budget_ends_the_measurement_after_the_kind_that_matters_most(tmp_path: Path) -> None:
+def test_a_spent_budget_ends_the_measurement_after_the_kind_that_matters_most(
+    tmp_path: Path,
+) -> None:
     engine = installed_engines()[0]
     assert len(measured(tmp_path, engine, budget_s=0.0).value["kernels"]) == 1
 
@@ -143,8 +189,8 @@ def test_thread_counts_to_try_begin_with_one_end_with_all_and_stay_few(cores: in
 
 
 def test_one_disturbed_moment_does_not_choose_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("targets.measure._THREADS_S", 0.01)
-    monkeypatch.setattr("targets.measure._WARM_S", 0.001)
+    monkeypatch.setattr("targets.machine.measure._THREADS_S", 0.01)
+    monkeypatch.setattr("targets.machine.measure._WARM_S", 0.001)
     tried: list[int] = []
 
     def work(threads: int) -> float:
@@ -163,15 +209,20 @@ def test_the_headline_is_what_a_whole_model_reaches_of_the_kernels_measured_firs
 
 
 def test_one_machine_has_the_same_rates_whichever_engine_measured_it() -> None:
-    # What both engines' large products reached on one machine, one after the other (docs/measurements/forecast.md).
+    # What both engines' large products reached on one machine, one after the other
+    # (docs/measurements/forecast.md).
     by_ggml = headline([replace(KERNEL, bandwidth=27e9, compute=255e9)])
-    by_openvino = headline([replace(KERNEL, engine="openvino", weights="int4_sym_g128", bandwidth=23e9, compute=500e9)])
+    by_openvino = headline(
+        [replace(KERNEL, engine="openvino", weights="int4_sym_g128", bandwidth=23e9, compute=500e9)]
+    )
     assert by_openvino == (pytest.approx(by_ggml[0], rel=0.05), pytest.approx(by_ggml[1], rel=0.05))
 
 
 @pytest.mark.engine
 @pytest.mark.skipif(library_folder() is None, reason="llama-cpp-python is not installed")
-def test_what_a_small_operation_takes_is_measured_once_and_goes_into_the_device(tmp_path: Path) -> None:
+def test_what_a_small_operation_takes_is_measured_once_and_goes_into_the_device(
+    tmp_path: Path,
+) -> None:
     (kernel,) = measured(tmp_path, "llama.cpp").value["kernels"]
     assert 0 <= kernel["operation_s"] < 0.01
     one = as_target(MACHINE, replace(QUIET, operation_s=6.5e-6), "mine")
@@ -180,7 +231,9 @@ def test_what_a_small_operation_takes_is_measured_once_and_goes_into_the_device(
     assert as_target(MACHINE, QUIET, "mine").device.operation_seconds is None
 
 
-def test_the_weights_are_larger_than_the_cache_and_never_more_than_a_quarter_of_free_memory(tmp_path: Path) -> None:
+def test_the_weights_are_larger_than_the_cache_and_never_more_than_a_quarter_of_free_memory(
+    tmp_path: Path,
+) -> None:
     cache = tmp_path / "sys/devices/system/cpu/cpu0/cache/index3"
     cache.mkdir(parents=True)
     (cache / "size").write_text("98304K\n")
@@ -205,7 +258,9 @@ def test_a_noisy_measurement_does_not_replace_a_quiet_one() -> None:
     assert kept(MACHINE) == QUIET
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"machine": 1}', '{"measurement": {"kernels": [{}]}, "machine": {}}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"machine": 1}', '{"measurement": {"kernels": [{}]}, "machine": {}}']
+)
 def test_a_damaged_file_in_the_cache_counts_as_none(text: str, own_cache: Path) -> None:
     own_cache.mkdir(parents=True)
     (own_cache / "probe.json").write_text(text)
@@ -216,7 +271,10 @@ def test_this_machine_becomes_a_device_with_a_source_for_every_number() -> None:
     one = as_target(MACHINE, QUIET, "mine")
     assert one.device.available_bytes == 12 * 10**9
     assert one.device.confidence == "measured"
-    assert "measured on this machine, 2026-11-21, by qwen-pack probe" in one.device.sources["bandwidth"]
+    assert (
+        "measured on this machine, 2026-11-21, by qwen-pack probe"
+        in one.device.sources["bandwidth"]
+    )
     assert parse_target(device_text(one), "", RUNTIMES) == one
 
 
@@ -247,7 +305,8 @@ def test_without_an_nvidia_driver_there_is_no_gpu() -> None:
 
 
 class Library:
-    """An NVML whose answers are written down: two GPUs, of which the second one does not tell its clocks, nor who uses it."""
+    """An NVML whose answers are written down: two GPUs, of which the second one does not tell its
+    clocks, nor who uses it."""
 
     NVML_CLOCK_MEM = 2
 
@@ -292,7 +351,9 @@ class Library:
 
 def test_a_gpu_is_seen_with_memory_driver_and_the_bandwidth_of_its_data_sheet() -> None:
     first, second = seen_by(Library())
-    assert first == Gpu("NVIDIA GeForce RTX 3060", 12_884_901_888, 12_000_000_000, 360.048e9, "580.65.06")
+    assert first == Gpu(
+        "NVIDIA GeForce RTX 3060", 12_884_901_888, 12_000_000_000, 360.048e9, "580.65.06"
+    )
     assert (second.name, second.bandwidth) == ("Orin (nvgpu)", None)
 
 
@@ -306,7 +367,9 @@ def test_gpu_memory_of_a_process_is_the_sum_over_gpus_and_unknown_where_it_holds
     assert used_by(Library(), 4711) is None
 
 
-def test_without_the_library_nothing_is_said_and_nothing_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_library_nothing_is_said_and_nothing_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
     assert gpus() == ()
     assert process_bytes() is None
@@ -319,20 +382,37 @@ flags\t\t: fpu sse4_2 avx f16c fma avx2 avx512f avx512_vnni
 processor\t: 1
 flags\t\t: none
 """
-ARM = "processor\t: 0\nFeatures\t: fp asimd fphp asimdhp asimddp\nCPU part\t: 0xd0b\n\nModel\t\t: Raspberry Pi 5 Model B Rev 1.0\n"
-RISCV = "processor\t: 0\nisa\t\t: rv64imafdcv_zicbom_zfh_zve32f_zvfh_zvkt\nuarch\t\t: spacemit,x60\n"
+ARM = (
+    "processor\t: 0\nFeatures\t: fp asimd fphp asimdhp asimddp\nCPU part\t: 0xd0b\n\nModel\t\t: "
+    "Raspberry Pi 5 Model B Rev 1.0\n"
+)
+RISCV = (
+    "processor\t: 0\nisa\t\t: rv64imafdcv_zicbom_zfh_zve32f_zvfh_zvkt\nuarch\t\t: spacemit,x60\n"
+)
 
 
 @pytest.mark.parametrize(
     ("machine", "text", "name", "isa"),
     [
-        ("x86_64", X86, "AMD Ryzen 7 7840HS", ("x86_64", "sse4_2", "avx", "f16c", "fma", "avx2", "avx512_vnni", "avx512")),
-        ("AMD64", X86, "AMD Ryzen 7 7840HS", ("x86_64", "sse4_2", "avx", "f16c", "fma", "avx2", "avx512_vnni", "avx512")),
+        (
+            "x86_64",
+            X86,
+            "AMD Ryzen 7 7840HS",
+            ("x86_64", "sse4_2", "avx", "f16c", "fma", "avx2", "avx512_vnni", "avx512"),
+        ),
+        (
+            "AMD64",
+            X86,
+            "AMD Ryzen 7 7840HS",
+            ("x86_64", "sse4_2", "avx", "f16c", "fma", "avx2", "avx512_vnni", "avx512"),
+        ),
         ("aarch64", ARM, "Raspberry Pi 5 Model B Rev 1.0", ("aarch64", "neon", "fp16", "dotprod")),
         ("riscv64", RISCV, "spacemit,x60", ("riscv64", "rvv", "zvfh")),
     ],
 )
-def test_the_instruction_set_is_read_from_cpuinfo(machine: str, text: str, name: str, isa: tuple[str, ...], tmp_path: Path) -> None:
+def test_the_instruction_set_is_read_from_cpuinfo(
+    machine: str, text: str, name: str, isa: tuple[str, ...], tmp_path: Path
+) -> None:
     (tmp_path / "proc").mkdir()
     (tmp_path / "proc/cpuinfo").write_text(text)
     assert processor(tmp_path, machine) == (name, isa)
@@ -350,7 +430,10 @@ def test_any_isa_text_is_read(text: str) -> None:
 
 @pytest.mark.engine
 def test_the_command_measures_keeps_and_writes_a_device_that_is_accepted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], own_cache: Path
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    own_cache: Path,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["probe", "--save", "mine", "--json"]) == ExitCode.DONE
@@ -358,13 +441,18 @@ def test_the_command_measures_keeps_and_writes_a_device_that_is_accepted(
     assert shown["schema"] == "qwen-pack/probe/1"
     assert shown["noisy"] == shown["measurement"]["noisy"]
     assert shown["device"]["bandwidth"] == shown["measurement"]["bandwidth"] > 0
-    assert {kernel["engine"] for kernel in shown["measurement"]["kernels"]} <= set(installed_engines())
+    assert {kernel["engine"] for kernel in shown["measurement"]["kernels"]} <= set(
+        installed_engines()
+    )
     assert json.loads((own_cache / "probe.json").read_text())["measurement"] == shown["measurement"]
     assert main(["targets", "check", "mine.toml"]) == ExitCode.DONE
 
 
 def test_a_name_that_is_taken_is_refused_before_anything_is_measured(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], own_cache: Path
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    own_cache: Path,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.toml").write_text("precious")

@@ -29,7 +29,7 @@ def finish(work: Generator[Any, None, JobResult]) -> tuple[list[Any], JobResult]
 
 
 def start(job: str, log: Path, **arguments: Any) -> Generator[Any, None, JobResult]:
-    return run_job(f"tests.jobs:{job}", arguments, log)
+    return run_job(f"tests.support.jobs:{job}", arguments, log)
 
 
 def gone(pid: int) -> bool:
@@ -47,12 +47,19 @@ def gone(pid: int) -> bool:
 
 def test_a_job_reports_and_returns_its_value(tmp_path: Path) -> None:
     messages, result = finish(start("echo", tmp_path / "log", word="hello"))
-    assert messages == [Note("heard hello"), Text("piece "), Progress(1, 2, "words"), Progress(2, 2, "words")]
+    assert messages == [
+        Note("heard hello"),
+        Text("piece "),
+        Progress(1, 2, "words"),
+        Progress(2, 2, "words"),
+    ]
     assert result.value["word"] == "hello"
     assert result.value["pid"] != os.getpid()
 
 
-def test_what_an_engine_prints_goes_to_the_log(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_what_an_engine_prints_goes_to_the_log(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     finish(start("echo", tmp_path / "log", word="hello"))
     assert "an engine prints this" in (tmp_path / "log").read_text()
     assert capfd.readouterr() == ("", "")
@@ -68,7 +75,9 @@ def test_the_error_of_a_job_is_raised_as_it_was(tmp_path: Path) -> None:
     )
 
 
-def test_an_unknown_exception_of_a_job_is_a_bug_with_its_last_line_and_the_log(tmp_path: Path) -> None:
+def test_an_unknown_exception_of_a_job_is_a_bug_with_its_last_line_and_the_log(
+    tmp_path: Path,
+) -> None:
     with pytest.raises(PackError) as caught:
         finish(start("stumble", tmp_path / "log"))
     assert "RuntimeError: the engine fell over" in caught.value.message
@@ -88,7 +97,9 @@ def test_a_child_that_crashes_names_its_signal(tmp_path: Path) -> None:
         finish(start("vanish", tmp_path / "log", number=int(signal.SIGSEGV)))
 
 
-def test_a_child_that_leaves_without_a_word_names_its_exit_code_and_last_line(tmp_path: Path) -> None:
+def test_a_child_that_leaves_without_a_word_names_its_exit_code_and_last_line(
+    tmp_path: Path,
+) -> None:
     with pytest.raises(PackError, match="exit code 7: last words of the engine"):
         finish(start("leave", tmp_path / "log"))
 
@@ -112,9 +123,13 @@ def test_closing_the_generator_ends_the_child_and_what_it_started(tmp_path: Path
     assert all(gone(int(pid)) for pid in pids.read_text().split())
 
 
-def test_a_watched_child_that_says_nothing_still_gives_a_sign_of_life_with_its_memory(tmp_path: Path) -> None:
+def test_a_watched_child_that_says_nothing_still_gives_a_sign_of_life_with_its_memory(
+    tmp_path: Path,
+) -> None:
     pids = tmp_path / "pids"
-    work = run_job("tests.jobs:sleep_with_a_child", {"pids": str(pids)}, tmp_path / "log", watch=True)
+    work = run_job(
+        "tests.support.jobs:sleep_with_a_child", {"pids": str(pids)}, tmp_path / "log", watch=True
+    )
     signs = [message for message in (next(work) for _ in range(4)) if isinstance(message, Resident)]
     work.close()
     assert len(signs) >= 3
@@ -127,14 +142,18 @@ def test_a_child_that_ignores_termination_is_killed(tmp_path: Path) -> None:
     work.close()
 
 
-def test_a_child_whose_fork_holds_the_pipe_open_does_not_keep_the_build_waiting(tmp_path: Path) -> None:
+def test_a_child_whose_fork_holds_the_pipe_open_does_not_keep_the_build_waiting(
+    tmp_path: Path,
+) -> None:
     pids = tmp_path / "pids"
     with pytest.raises(PackError, match="exit code 7"):
         finish(start("leave_a_fork_behind", tmp_path / "log", pids=str(pids)))
     assert all(gone(int(pid)) for pid in pids.read_text().split())
 
 
-def test_python_files_in_the_folder_the_user_stands_in_are_never_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_files_in_the_folder_the_user_stands_in_are_never_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "colorsys.py").write_text("raise SystemExit(9)")
     monkeypatch.chdir(tmp_path)
     _, result = finish(start("import_by_name", tmp_path / "log", name="colorsys"))
@@ -155,12 +174,15 @@ def test_a_second_interruption_while_the_child_is_ending_leaves_no_process(tmp_p
     assert all(gone(int(pid)) for pid in pids.read_text().split())
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux to tie a child's life to its parent's")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="asks Linux to tie a child's life to its parent's"
+)
 def test_a_child_dies_with_a_parent_that_was_killed(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     script = (
         "from packager.process import run_job; from pathlib import Path\n"
-        f"list(run_job('tests.jobs:sleep_with_a_child', {{'pids': {str(pids)!r}}}, Path({str(tmp_path / 'log')!r})))"
+        f"list(run_job('tests.support.jobs:sleep_with_a_child', {{'pids': {str(pids)!r}}}, "
+        f"Path({str(tmp_path / 'log')!r})))"
     )
     parent = subprocess.Popen([sys.executable, "-c", script])
     while not pids.exists() or " " not in pids.read_text():

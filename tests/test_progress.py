@@ -24,10 +24,16 @@ BUILD: tuple[Event, ...] = (
     StageFinished("fetch", 12.0, False, "1.19 GB"),
     StageStarted("convert", "Convert and quantize", 2, 4),
     StageMemory("convert", 10**9),
-    StageNote("convert", "a note that is much longer than what eighty columns leave of a row [with brackets] behind its bar"),
+    StageNote(
+        "convert",
+        "a note that is much longer than what eighty columns leave of a row [with brackets] behind "
+        "its bar",
+    ),
     StageFinished("convert", 75.0, True, "397 MB"),
     StageStarted("measure", "Smoke benchmark", 3, 4),
-    StageFinished("measure", 1.0, True, "on 2026-11-21: 28.1 tok/s, first token after 1946 ms, noisy"),
+    StageFinished(
+        "measure", 1.0, True, "on 2026-11-21: 28.1 tok/s, first token after 1946 ms, noisy"
+    ),
     StageStarted("package", "Hash and package", 4, 4),
     StageFailed("package", "The disk is full.", "Free some space.", 7),
 )
@@ -57,7 +63,10 @@ def test_a_row_that_works_shows_a_bar_and_as_much_of_its_text_as_there_is_room(
     with LiveRows() as rows:
         for event in BUILD[:2]:
             rows.show(event)
-    assert capsys.readouterr().err.rstrip() == "• 1/4 Get the weights 0:00:00 ━━━━             310 MB of 1.19 GB (26 %)"
+    assert (
+        capsys.readouterr().err.rstrip()
+        == "• 1/4 Get the weights 0:00:00 ━━━━             310 MB of 1.19 GB (26 %)"
+    )
     with LiveRows() as rows:
         for event in BUILD[3:6]:
             rows.show(event)
@@ -67,7 +76,9 @@ def test_a_row_that_works_shows_a_bar_and_as_much_of_its_text_as_there_is_room(
     assert len(line) <= 80
 
 
-def test_a_pipe_gets_one_line_per_fact_and_no_word_about_memory(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_pipe_gets_one_line_per_fact_and_no_word_about_memory(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     with PlainLines() as lines:
         for event in BUILD[:7]:
             lines.show(event)
@@ -75,7 +86,8 @@ def test_a_pipe_gets_one_line_per_fact_and_no_word_about_memory(capsys: pytest.C
         "[1/4] Get the weights",
         "      done in 12.0 s: 1.19 GB",
         "[2/4] Convert and quantize",
-        "      a note that is much longer than what eighty columns leave of a row [with brackets] behind its bar",
+        "      a note that is much longer than what eighty columns leave of a row [with brackets] "
+        "behind its bar",
         "      cached: 397 MB",
     ]
 

@@ -1,4 +1,5 @@
-"""The quality gate: on real weights good recipes pass and what is broken is stopped, with every engine's own logits."""
+"""The quality gate: on real weights good recipes pass and what is broken is stopped, with every
+engine's own logits."""
 
 from __future__ import annotations
 
@@ -12,26 +13,27 @@ from typing import Any
 
 import pytest
 
-from packager.cache import BuildCache
 from packager.checkpoint import Checkpoint
 from packager.cli import main
 from packager.errors import ExitCode, PackError
 from packager.events import StageFailed, StageFinished
-from packager.manifest_shape import misfit
-from packager.pipeline import _reference, run
-from packager.planner import make_plan
+from packager.need.workload import merge
+from packager.package.schema import misfit
+from packager.pipeline import quality_stage as stage
+from packager.pipeline.cache import BuildCache
+from packager.pipeline.run import _reference, run
+from packager.pipeline.stages import Job
+from packager.plan.choose import make_plan
 from packager.process import run_job
-from packager.quality import job, paper, stage
+from packager.quality import job, paper
 from packager.quality.gate import Gate
 from packager.quality.text import Part, Text, of_file, pieces, shipped
 from packager.quality.thresholds import grades, limits, tokens_for
 from packager.quality.verdict import check, judged, skipped, summary
-from packager.stages import Job
-from packager.workload import merge
 from targets import registry
 from tests.conftest import REPOSITORY
-from tests.make_checkpoint import Silent, write_tiny
-from tests.make_package import body, write_package
+from tests.support.make_checkpoint import Silent, write_tiny
+from tests.support.make_package import body, write_package
 
 TINY = REPOSITORY / "tests" / "models" / "tiny-qwen3"
 TOKENS = 512
@@ -59,13 +61,21 @@ def finished(name: str, log: Path, **arguments: Any) -> dict[str, Any]:
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what the unquantized model says."""
     home = tmp_path_factory.mktemp("gate")
-    finished("packager.quality.job:reference", home / "log", checkpoint=str(TINY), text=None, tokens=TOKENS, out=str(home / "reference"))
+    finished(
+        "packager.quality.job:reference",
+        home / "log",
+        checkpoint=str(TINY),
+        text=None,
+        tokens=TOKENS,
+        out=str(home / "reference"),
+    )
     return home
 
 
 @pytest.fixture(scope="module")
 def facts(home: Path) -> Iterator[Any]:
-    """A function from an engine to what was found of each of its artifacts; every engine starts once."""
+    """A function from an engine to what was found of each of its artifacts; every engine starts
+    once."""
     found: dict[str, dict[str, Any]] = {}
 
     def of(engine: str) -> dict[str, Any]:
@@ -74,7 +84,12 @@ def facts(home: Path) -> Iterator[Any]:
             read = {"checkpoint": str(TINY), "text": None, "tokens": TOKENS}
             ways = {"read": read, "reference": str(home / "reference"), "out": str(home / engine)}
             found[engine] = finished(
-                "tests.quality_jobs:build_and_compare", home / f"{engine}.log", runtime=engine, recipes=recipes, damaged=damaged, **ways
+                "tests.support.quality_jobs:build_and_compare",
+                home / f"{engine}.log",
+                runtime=engine,
+                recipes=recipes,
+                damaged=damaged,
+                **ways,
             )
         return found[engine]
 
@@ -142,21 +157,35 @@ def test_an_int4_whose_scales_stand_one_group_off_is_stopped(facts: Any) -> None
 
 
 @pytest.mark.engine
-def test_a_gguf_read_by_openvino_has_its_minima_rounded_and_is_stopped_as_it_forgot_an_end_of_turn(facts: Any) -> None:
+def test_a_gguf_read_by_openvino_has_its_minima_rounded_and_is_stopped_as_it_forgot_an_end_of_turn(
+    facts: Any,
+) -> None:
     by_openvino, by_llama = facts("openvino")[GGUF_IN_OPENVINO], facts("llama.cpp")["gguf:Q4_K_M"]
     assert by_openvino["figures"]["kl_mean"] > 1.5 * by_llama["figures"]["kl_mean"], "the same file"
     assert "does not stop at 2022 ('<|endoftext|>')" in refusal_of(verdict_of(by_openvino, "4-bit"))
 
 
 @pytest.mark.engine
-def test_the_unquantized_model_in_its_own_engine_would_be_held_to_the_strictest_limits(facts: Any) -> None:
-    assert "perplexity ratio" not in refusal_of(verdict_of(facts("llama.cpp")["gguf:Q4_K_M"], "16-bit")), "by divergence and agreement"
+def test_the_unquantized_model_in_its_own_engine_would_be_held_to_the_strictest_limits(
+    facts: Any,
+) -> None:
+    assert "perplexity ratio" not in refusal_of(
+        verdict_of(facts("llama.cpp")["gguf:Q4_K_M"], "16-bit")
+    ), "by divergence and agreement"
 
 
 def planned(recipe: str, out: Path, runtimes: Any = None, gate: Gate | None = None) -> Any:
     target = registry.target("cpu-gguf")
     workload = merge({"context": 256}, target.workload)
-    return make_plan(target, workload, runtimes or registry.runtimes(), recipe=recipe, weights=str(TINY), out=out, gate=gate)
+    return make_plan(
+        target,
+        workload,
+        runtimes or registry.runtimes(),
+        recipe=recipe,
+        weights=str(TINY),
+        out=out,
+        gate=gate,
+    )
 
 
 @pytest.mark.engine
@@ -164,10 +193,24 @@ def test_a_build_that_lost_too_much_leaves_no_package_unless_the_loss_is_allowed
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     package = tmp_path / "p"
-    flags = ["build", "--target", "cpu-gguf", "--context", "256", "--recipe", "gguf:Q2_K", "--weights", str(TINY), "--out", str(package)]
+    flags = [
+        "build",
+        "--target",
+        "cpu-gguf",
+        "--context",
+        "256",
+        "--recipe",
+        "gguf:Q2_K",
+        "--weights",
+        str(TINY),
+        "--out",
+        str(package),
+    ]
     assert main(flags) == ExitCode.BUDGET
     said = capsys.readouterr().err
-    assert "Error: Quality gate: The artifact lost more than 2-bit weights may: same top token" in said
+    assert (
+        "Error: Quality gate: The artifact lost more than 2-bit weights may: same top token" in said
+    )
     assert "--allow-quality-loss" in said
     assert not package.exists()
 
@@ -182,10 +225,24 @@ def test_a_build_that_lost_too_much_leaves_no_package_unless_the_loss_is_allowed
     assert "whoever built it let that through" in readme
     assert "| english | " in readme and "* MISSED: same top token" in readme
 
-    # The user's own text and fewer tokens: what was built and measured is taken from the cache, the comparison is made anew.
+    # The user's own text and fewer tokens: what was built and measured is taken from the cache, the
+    # comparison is made anew.
     text = tmp_path / "mine.txt"
     text.write_text("The package holds one model. " * 40)
-    assert main([*flags, "--quality-text", str(text), "--quality-tokens", "64", "--allow-quality-loss", "--json"]) == ExitCode.DONE
+    assert (
+        main(
+            [
+                *flags,
+                "--quality-text",
+                str(text),
+                "--quality-tokens",
+                "64",
+                "--allow-quality-loss",
+                "--json",
+            ]
+        )
+        == ExitCode.DONE
+    )
     quality = json.loads(capsys.readouterr().out)["manifest"]["quality"]
     assert quality["text"]["name"] == "mine.txt" and quality["tokens"] == 63
     assert [part["name"] for part in quality["parts"]] == ["text"]
@@ -195,26 +252,59 @@ def test_a_build_that_lost_too_much_leaves_no_package_unless_the_loss_is_allowed
 def test_a_build_whose_template_was_swapped_on_the_way_is_stopped(tmp_path: Path) -> None:
     # The adapter itself with another build job: the engine and all stages are the real ones.
     class Swapping(type(registry.runtime("llama.cpp"))):  # type: ignore[misc]
-        build_job = "tests.quality_jobs:gguf_with_another_template"
+        build_job = "tests.support.quality_jobs:gguf_with_another_template"
 
     events: list[Any] = []
     plan = planned("gguf:Q4_0", tmp_path / "p", [Swapping()])
-    with pytest.raises(PackError, match=r"Quality gate: The chat template writes '\[INST\]") as caught:
+    with pytest.raises(
+        PackError, match=r"Quality gate: The chat template writes '\[INST\]"
+    ) as caught:
         events.extend(run(plan))
     assert caught.value.exit_code is ExitCode.BUDGET
     assert [event.stage for event in events if isinstance(event, StageFailed)] == ["quality"]
-    assert [event.stage for event in events if isinstance(event, StageFinished)] == ["fetch", "convert", "measure"]
+    assert [event.stage for event in events if isinstance(event, StageFinished)] == [
+        "fetch",
+        "convert",
+        "measure",
+    ]
     assert not plan.out.exists()
 
 
 def facts_with(**figures: float) -> dict[str, Any]:
-    found = {"tokens": 100, "broken": 0, "kl_mean": 0.01, "kl_p95": 0.05, "kl_max": 0.2, "top1": 0.95, "perplexity": 9.9}
+    found = {
+        "tokens": 100,
+        "broken": 0,
+        "kl_mean": 0.01,
+        "kl_p95": 0.05,
+        "kl_max": 0.2,
+        "top1": 0.95,
+        "perplexity": 9.9,
+    }
     found |= {"reference_perplexity": 9.8, "perplexity_ratio": 1.01, **figures}
-    same = {"texts": 1, "tokens": 2, "control_tokens": 3, "conversations": 1, "ends": [1], "stopped_after": 4, "notes": [], "findings": []}
-    return {"figures": found, "parts": [], "text": TEXT, "vocabulary": 1000, "compare_seconds": 1.0, "parity": same}
+    same = {
+        "texts": 1,
+        "tokens": 2,
+        "control_tokens": 3,
+        "conversations": 1,
+        "ends": [1],
+        "stopped_after": 4,
+        "notes": [],
+        "findings": [],
+    }
+    return {
+        "figures": found,
+        "parts": [],
+        "text": TEXT,
+        "vocabulary": 1000,
+        "compare_seconds": 1.0,
+        "parity": same,
+    }
 
 
-@pytest.mark.parametrize(("rule", "value"), [("kl_mean", 0.151), ("top1", 0.799), ("perplexity_ratio", 1.151), ("kl_mean", None)])
+@pytest.mark.parametrize(
+    ("rule", "value"),
+    [("kl_mean", 0.151), ("top1", 0.799), ("perplexity_ratio", 1.151), ("kl_mean", None)],
+)
 def test_one_limit_missed_is_enough(rule: str, value: float | None) -> None:
     check(verdict_of(facts_with(), "4-bit"))
     quality = verdict_of(facts_with(**{rule: value}), "4-bit")
@@ -230,7 +320,9 @@ def test_what_no_class_has_limits_for_is_reported_and_passes() -> None:
 
 
 def test_predictions_that_are_no_numbers_are_never_let_through() -> None:
-    with pytest.raises(PackError, match="7 of 100 predictions of the artifact are no numbers") as caught:
+    with pytest.raises(
+        PackError, match="7 of 100 predictions of the artifact are no numbers"
+    ) as caught:
         check(verdict_of(facts_with(broken=7), "4-bit", allow=True))
     assert caught.value.exit_code is ExitCode.BUDGET
 
@@ -238,7 +330,10 @@ def test_predictions_that_are_no_numbers_are_never_let_through() -> None:
 def test_another_language_is_a_loss_that_can_only_be_let_through_by_name() -> None:
     facts = facts_with()
     facts["parity"]["findings"] = ["The control token <x> is [1, 2] in the artifact", "second"]
-    assert refusal_of(verdict_of(facts, "4-bit")) == "The control token <x> is [1, 2] in the artifact (1 more difference)."
+    assert (
+        refusal_of(verdict_of(facts, "4-bit"))
+        == "The control token <x> is [1, 2] in the artifact (1 more difference)."
+    )
     allowed = verdict_of(facts, "4-bit", allow=True)
     check(allowed)
     assert (allowed["passed"], allowed["loss_allowed"]) == (False, True)
@@ -255,22 +350,38 @@ def test_a_model_that_knows_nothing_of_the_text_can_lose_nothing() -> None:
 
 def test_what_the_gate_says_can_be_read_again_from_a_manifest(tmp_path: Path) -> None:
     data = body(write_package(tmp_path / "p"))
-    for quality in (verdict_of(facts_with(), "4-bit"), skipped("the weights are random"), verdict_of(facts_with(), "no class")):
+    for quality in (
+        verdict_of(facts_with(), "4-bit"),
+        skipped("the weights are random"),
+        verdict_of(facts_with(), "no class"),
+    ):
         assert misfit(json.loads(json.dumps({**data, "quality": quality}))) is None
         assert paper.markdown(quality).startswith("## Quality\n\n")
-    assert misfit({**data, "quality": {**verdict_of(facts_with(), "4-bit"), "kl_mean": "small"}}) == "quality.kl_mean"
+    assert (
+        misfit({**data, "quality": {**verdict_of(facts_with(), "4-bit"), "kl_mean": "small"}})
+        == "quality.kl_mean"
+    )
 
 
 def test_every_recipe_has_a_class_with_limits_and_more_bits_never_have_looser_ones() -> None:
-    assert {recipe.grade for runtime in registry.runtimes() for recipe in runtime.recipes()} <= set(grades())
+    assert {recipe.grade for runtime in registry.runtimes() for recipe in runtime.recipes()} <= set(
+        grades()
+    )
     ordered = [limits(grade) for grade in grades()]
     for strict, loose in pairwise(ordered):
-        assert strict.kl_mean <= loose.kl_mean and strict.top1 >= loose.top1 and strict.perplexity_ratio <= loose.perplexity_ratio
+        assert (
+            strict.kl_mean <= loose.kl_mean
+            and strict.top1 >= loose.top1
+            and strict.perplexity_ratio <= loose.perplexity_ratio
+        )
     assert all(one.source for one in ordered)
 
 
 def test_a_larger_model_reads_fewer_tokens() -> None:
-    counts = [tokens_for(parameters) for parameters in (3_000_000, 600_000_000, 4_000_000_000, 32_000_000_000)]
+    counts = [
+        tokens_for(parameters)
+        for parameters in (3_000_000, 600_000_000, 4_000_000_000, 32_000_000_000)
+    ]
     assert counts == sorted(counts, reverse=True) and counts[-1] >= 256
     assert Gate(tokens=77).tokens_for(32_000_000_000) == 77
 
@@ -279,24 +390,36 @@ def test_a_larger_model_reads_fewer_tokens() -> None:
     ("table", "said"),
     [
         ("classes = 3", "classes and tokens are both needed"),
-        ("[classes.x]\nkl_mean = 1\ntop1 = 0.5\nsource = 's'\n[[tokens]]\ncount = 1", r"t\.toml: classes\.x needs exactly"),
         (
-            "[classes.x]\nkl_mean = 0\ntop1 = 0.5\nperplexity_ratio = 1\nsource = 's'\n[[tokens]]\ncount = 1",
+            "[classes.x]\nkl_mean = 1\ntop1 = 0.5\nsource = 's'\n[[tokens]]\ncount = 1",
+            r"t\.toml: classes\.x needs exactly",
+        ),
+        (
+            "[classes.x]\nkl_mean = 0\ntop1 = 0.5\nperplexity_ratio = 1\nsource = "
+            "'s'\n[[tokens]]\ncount = 1",
             r"classes\.x\.kl_mean is no positive",
         ),
-        ("[classes.x]\nkl_mean = 1\ntop1 = 5\nperplexity_ratio = 1\nsource = 's'\n[[tokens]]\ncount = 1", r"classes\.x\.top1 is a share"),
         (
-            "[classes.x]\nkl_mean = 1\ntop1 = 1\nperplexity_ratio = 1\nsource = ' '\n[[tokens]]\ncount = 1",
+            "[classes.x]\nkl_mean = 1\ntop1 = 5\nperplexity_ratio = 1\nsource = "
+            "'s'\n[[tokens]]\ncount = 1",
+            r"classes\.x\.top1 is a share",
+        ),
+        (
+            "[classes.x]\nkl_mean = 1\ntop1 = 1\nperplexity_ratio = 1\nsource = ' "
+            "'\n[[tokens]]\ncount = 1",
             r"classes\.x\.source names no source",
         ),
         (
-            "[classes.x]\nkl_mean = 1\ntop1 = 1\nperplexity_ratio = 1\nsource = 's'\n[[tokens]]\nbelow = 1\ncount = 1",
+            "[classes.x]\nkl_mean = 1\ntop1 = 1\nperplexity_ratio = 1\nsource = "
+            "'s'\n[[tokens]]\nbelow = 1\ncount = 1",
             r"tokens\[0\] needs exactly",
         ),
         ("classes = [", r"t\.toml: "),
     ],
 )
-def test_a_mistake_in_the_table_of_limits_names_file_and_key(table: str, said: str, tmp_path: Path) -> None:
+def test_a_mistake_in_the_table_of_limits_names_file_and_key(
+    table: str, said: str, tmp_path: Path
+) -> None:
     file = tmp_path / "t.toml"
     file.write_text(table)
     with pytest.raises(PackError, match=said):
@@ -306,12 +429,19 @@ def test_a_mistake_in_the_table_of_limits_names_file_and_key(table: str, said: s
 def test_every_part_gives_an_equal_share_in_pieces_that_fit_the_window() -> None:
     text = Text("t", (Part("long", "abcdef" * 50), Part("short", "xyz"), Part("one", "q")))
     found = pieces(text, lambda words: [ord(letter) for letter in words], 60, window=8)
-    assert [(piece.part, len(piece.ids)) for piece in found] == [("long", 8), ("long", 8), ("long", 4), ("short", 3)]
+    assert [(piece.part, len(piece.ids)) for piece in found] == [
+        ("long", 8),
+        ("long", 8),
+        ("long", 4),
+        ("short", 3),
+    ]
     with pytest.raises(PackError, match="shorter than two tokens"):
         pieces(Text("t", (Part("one", "q"),)), lambda words: [1], 60)
 
 
-def test_a_text_that_cannot_be_read_is_refused_before_the_build_starts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_text_that_cannot_be_read_is_refused_before_the_build_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "empty.txt").write_text(" \n")
     (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\x00")
     for name, code, said in (
@@ -323,12 +453,25 @@ def test_a_text_that_cannot_be_read_is_refused_before_the_build_starts(tmp_path:
         with pytest.raises(PackError, match=said) as caught:
             of_file(tmp_path / name)
         assert caught.value.exit_code is code
-    flags = ["--target", "cpu-gguf", "--context", "256", "--recipe", "gguf:Q8_0", "--weights", str(TINY), "--out", str(tmp_path / "p")]
+    flags = [
+        "--target",
+        "cpu-gguf",
+        "--context",
+        "256",
+        "--recipe",
+        "gguf:Q8_0",
+        "--weights",
+        str(TINY),
+        "--out",
+        str(tmp_path / "p"),
+    ]
     assert main(["build", *flags, "--quality-text", str(tmp_path / "empty.txt")]) == ExitCode.INPUT
     assert "holds no text" in capsys.readouterr().err
 
 
-def test_a_reference_that_this_machine_cannot_compute_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reference_that_this_machine_cannot_compute_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import psutil
 
     arguments: dict[str, Any] = {"checkpoint": str(TINY), "text": None, "tokens": 64}
@@ -338,17 +481,33 @@ def test_a_reference_that_this_machine_cannot_compute_says_why(tmp_path: Path, m
     assert "of memory and 1.00 MB are free" in found["not_possible"]
     folder = write_tiny(tmp_path / "tiny")
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "rope_scaling": {"rope_type": "spiral", "factor": 2.0}}))
-    found = job.reference(Silent(), **{**arguments, "checkpoint": str(folder)}, out=str(tmp_path / "b"))
+    (folder / "config.json").write_text(
+        json.dumps({**config, "rope_scaling": {"rope_type": "spiral", "factor": 2.0}})
+    )
+    found = job.reference(
+        Silent(), **{**arguments, "checkpoint": str(folder)}, out=str(tmp_path / "b")
+    )
     assert "the rope type 'spiral' is not known" in found["not_possible"]
     assert not (tmp_path / "a").exists() and not (tmp_path / "b").exists()
 
 
-def test_a_reference_that_is_killed_for_its_memory_stops_no_build_and_one_that_is_broken_does(tmp_path: Path) -> None:
+def test_a_reference_that_is_killed_for_its_memory_stops_no_build_and_one_that_is_broken_does(
+    tmp_path: Path,
+) -> None:
     cache = BuildCache(tmp_path / "cache")
 
     def ended(name: str, **arguments: Any) -> tuple[Any, str | None]:
-        work = _reference(cache, Job("reference", f"tests.jobs:{name}", arguments, "k", needs_out=False, row="quality"))
+        work = _reference(
+            cache,
+            Job(
+                "reference",
+                f"tests.support.jobs:{name}",
+                arguments,
+                "k",
+                needs_out=False,
+                row="quality",
+            ),
+        )
         while True:
             try:
                 assert next(work).stage == "quality"

@@ -1,4 +1,5 @@
-"""Divergence, agreement and perplexity: the arithmetic of the quality gate, against its definitions."""
+"""Divergence, agreement and perplexity: the arithmetic of the quality gate, against its
+definitions."""
 
 from __future__ import annotations
 
@@ -23,7 +24,11 @@ def pairs(draw: st.DrawFn) -> tuple[Any, Any, list[int]]:
     """Logits of a reference and of a model over the same tokens, and the tokens that follow."""
     tokens = draw(st.integers(1, 40))
     one, two = (draw(arrays(np.float32, (tokens, VOCABULARY), elements=logits)) for _ in range(2))
-    return one, two, draw(st.lists(st.integers(0, VOCABULARY - 1), min_size=tokens, max_size=tokens))
+    return (
+        one,
+        two,
+        draw(st.lists(st.integers(0, VOCABULARY - 1), min_size=tokens, max_size=tokens)),
+    )
 
 
 def compared(reference: Any, model: Any, targets: list[int]) -> Figures:
@@ -37,8 +42,15 @@ def test_divergence_is_what_its_definition_says(given_: tuple[Any, Any, list[int
     reference, model, targets = given_
     wanted = []
     for row, other in zip(reference.astype(float), model.astype(float), strict=True):
-        p, q = (np.exp(values - values.max()) / np.exp(values - values.max()).sum() for values in (row, other))
-        wanted.append(sum(a * (math.log(a) - math.log(b)) for a, b in zip(p.tolist(), q.tolist(), strict=True)))
+        p, q = (
+            np.exp(values - values.max()) / np.exp(values - values.max()).sum()
+            for values in (row, other)
+        )
+        wanted.append(
+            sum(
+                a * (math.log(a) - math.log(b)) for a, b in zip(p.tolist(), q.tolist(), strict=True)
+            )
+        )
     found = compared(reference, model, targets)
     assert found.kl_mean == pytest.approx(np.mean(wanted), rel=1e-5, abs=1e-5)
     assert found.kl_max == pytest.approx(max(wanted), rel=1e-5, abs=1e-5)
@@ -46,7 +58,9 @@ def test_divergence_is_what_its_definition_says(given_: tuple[Any, Any, list[int
 
 
 @given(pairs())
-def test_divergence_is_never_negative_and_its_figures_are_in_order(given_: tuple[Any, Any, list[int]]) -> None:
+def test_divergence_is_never_negative_and_its_figures_are_in_order(
+    given_: tuple[Any, Any, list[int]],
+) -> None:
     found = compared(*given_)
     assert 0 <= found.kl_mean <= found.kl_max
     assert 0 <= found.kl_p95 <= found.kl_max
@@ -61,15 +75,22 @@ def test_a_model_compared_with_itself_has_lost_nothing(given_: tuple[Any, Any, l
 
 
 @given(pairs(), st.floats(-5, 5), st.floats(-5, 5))
-def test_a_constant_added_to_all_logits_changes_nothing(given_: tuple[Any, Any, list[int]], one: float, two: float) -> None:
+def test_a_constant_added_to_all_logits_changes_nothing(
+    given_: tuple[Any, Any, list[int]], one: float, two: float
+) -> None:
     reference, model, targets = given_
-    before, after = compared(reference, model, targets), compared(reference + np.float32(one), model + np.float32(two), targets)
+    before, after = (
+        compared(reference, model, targets),
+        compared(reference + np.float32(one), model + np.float32(two), targets),
+    )
     for name in ("kl_mean", "kl_p95", "kl_max", "perplexity", "reference_perplexity"):
         assert getattr(after, name) == pytest.approx(getattr(before, name), rel=1e-4, abs=1e-4)
 
 
 @given(pairs(), st.integers(0, 40))
-def test_how_the_tokens_are_cut_into_blocks_changes_nothing(given_: tuple[Any, Any, list[int]], cut: int) -> None:
+def test_how_the_tokens_are_cut_into_blocks_changes_nothing(
+    given_: tuple[Any, Any, list[int]], cut: int
+) -> None:
     reference, model, targets = given_
     whole, parts, first, second = Comparison(), Comparison(), Comparison(), Comparison()
     whole.add(reference, model, targets)
@@ -80,7 +101,9 @@ def test_how_the_tokens_are_cut_into_blocks_changes_nothing(given_: tuple[Any, A
 
 
 @given(pairs())
-def test_perplexity_is_the_exponential_of_the_mean_surprise_of_the_true_tokens(given_: tuple[Any, Any, list[int]]) -> None:
+def test_perplexity_is_the_exponential_of_the_mean_surprise_of_the_true_tokens(
+    given_: tuple[Any, Any, list[int]],
+) -> None:
     reference, model, targets = given_
     found = compared(reference, model, targets)
     rows = range(len(targets))
@@ -90,7 +113,9 @@ def test_perplexity_is_the_exponential_of_the_mean_surprise_of_the_true_tokens(g
     assert found.perplexity_ratio == pytest.approx(found.perplexity / found.reference_perplexity)
 
 
-def test_a_uniform_model_is_as_perplexed_as_its_vocabulary_is_large_and_diverges_by_what_the_other_knows() -> None:
+def test_a_uniform_model_is_as_perplexed_as_its_vocabulary_is_large_and_diverges_by_what_the_other_knows() -> (
+    None
+):
     certain = np.full((3, 4), -50.0, dtype=np.float32)
     certain[:, 2] = 0
     found = compared(certain, np.zeros((3, 4), dtype=np.float32), [2, 2, 2])

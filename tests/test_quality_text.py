@@ -1,4 +1,5 @@
-"""The text that divergence is measured on: six parts, clean UTF-8, enough of it, no part a repetition."""
+"""The text that divergence is measured on: six parts, clean UTF-8, enough of it, no part a
+repetition."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What the README tells people to type is typed here, in order, against the true shape and a real engine."""
+"""What the README tells people to type is typed here, in order, against the true shape and a real
+engine."""
 
 from __future__ import annotations
 
@@ -14,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from packager import manifest
 from packager.cli import COMMANDS
 from packager.errors import ExitCode
+from packager.package import manifest
 from tests.conftest import REPOSITORY
-from tests.hub_server import Hub, serve
-from tests.oci_registry import real_registry
+from tests.support.hub_server import Hub, serve
+from tests.support.oci_registry import real_registry
 
 README = (REPOSITORY / "README.md").read_text()
 BLOCKS = re.findall(r"^```sh\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
@@ -37,8 +38,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(line: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     words = [sys.executable, "-m", "packager.cli", *shlex.split(line)[1:]]
-    variables = {**os.environ, "QWEN_PACK_CACHE": str(folder / "cache"), "HF_HOME": str(folder / "hub"), **environment}
-    return subprocess.run(words, capture_output=True, text=True, env=variables, cwd=folder, check=False)
+    variables = {
+        **os.environ,
+        "QWEN_PACK_CACHE": str(folder / "cache"),
+        "HF_HOME": str(folder / "hub"),
+        **environment,
+    }
+    return subprocess.run(
+        words, capture_output=True, text=True, env=variables, cwd=folder, check=False
+    )
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +78,9 @@ def newer(package: Path, folder: Path) -> Path:
 def hub(package: Path, checkpoint: Path) -> Iterator[Hub]:
     """A hub that has the variant which the plan chooses."""
     repo_id = json.loads((package / "manifest.json").read_text())["variant"]["repo_id"]
-    with serve(Hub(repo_id, {path.name: path.read_bytes() for path in sorted(checkpoint.iterdir())})) as server:
+    with serve(
+        Hub(repo_id, {path.name: path.read_bytes() for path in sorted(checkpoint.iterdir())})
+    ) as server:
         yield server
 
 
@@ -111,9 +121,16 @@ def test_the_map_of_the_tree_names_only_what_is_there() -> None:
 @pytest.mark.engine
 @pytest.mark.parametrize("line", TYPED)
 def test_a_command_of_the_readme_works(
-    line: str, package: Path, checkpoint: Path, hub: Hub, folder: Path, request: pytest.FixtureRequest
+    line: str,
+    package: Path,
+    checkpoint: Path,
+    hub: Hub,
+    folder: Path,
+    request: pytest.FixtureRequest,
 ) -> None:
-    line = line.replace("PACKAGE", shlex.quote(str(package))).replace("./checkpoint", str(checkpoint))
+    line = line.replace("PACKAGE", shlex.quote(str(package))).replace(
+        "./checkpoint", str(checkpoint)
+    )
     if "NEWER" in line:
         line = line.replace("NEWER", shlex.quote(str(request.getfixturevalue("newer"))))
     if line.startswith(("qwen-pack export", "qwen-pack push", "qwen-pack delta")):
@@ -122,7 +139,8 @@ def test_a_command_of_the_readme_works(
     if "localhost:5000" in line:
         line = line.replace("localhost:5000", request.getfixturevalue("registry"))
     if line.startswith("qwen-pack build"):
-        # The three builds differ in their source alone and would all be called the same but for the dummy one.
+        # The three builds differ in their source alone and would all be called the same but for the
+        # dummy one.
         line += f" {SHORT} --out out-{len(line)}"
     done = run(line, folder, HF_HUB_OFFLINE="0", HF_ENDPOINT=hub.endpoint, HF_HUB_DISABLE_XET="1")
     if line == "qwen-pack tui":

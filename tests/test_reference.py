@@ -1,4 +1,5 @@
-"""The reference forward pass: what transformers computes in float32, for every generation that it knows."""
+"""The reference forward pass: what transformers computes in float32, for every generation that it
+knows."""
 
 from __future__ import annotations
 
@@ -15,15 +16,19 @@ from packager.checkpoint import Checkpoint
 from packager.errors import ExitCode, PackError
 from packager.reference import Reference
 from packager.shape import Experts, Hybrid, Shape
-from tests.make_checkpoint import Silent, tiny_shape, write_tiny
+from tests.support.make_checkpoint import Silent, tiny_shape, write_tiny
 
 EXPERTS = Experts(count=4, active=2, intermediate=48, norm_topk=True)
 UNNORMALISED = Experts(count=4, active=2, intermediate=48, shared_intermediate=80)
 SHARED = Experts(count=4, active=2, intermediate=48, shared_intermediate=80, norm_topk=True)
-HYBRID = Hybrid(interval=2, key_heads=2, value_heads=4, key_head_dim=16, value_head_dim=24, conv_kernel=4)
+HYBRID = Hybrid(
+    interval=2, key_heads=2, value_heads=4, key_head_dim=16, value_head_dim=24, conv_kernel=4
+)
 
 
-def shape(model_type: str, *, bias: bool = False, norm: bool = False, intermediate: int = 96, **more: Any) -> Shape:
+def shape(
+    model_type: str, *, bias: bool = False, norm: bool = False, intermediate: int = 96, **more: Any
+) -> Shape:
     return Shape(model_type, 64, 4, 4, 2, 32, intermediate, 512, False, bias, norm, 1024, **more)
 
 
@@ -35,19 +40,24 @@ SHAPES = {
     "qwen3_moe": shape("qwen3_moe", norm=True, experts=EXPERTS),
     "qwen3_next": shape("qwen3_next", norm=True, experts=SHARED, hybrid=HYBRID),
     "qwen3_5_text": shape("qwen3_5_text", norm=True, hybrid=HYBRID),
-    "qwen3_5_moe_text": shape("qwen3_5_moe_text", norm=True, intermediate=0, experts=SHARED, hybrid=HYBRID),
+    "qwen3_5_moe_text": shape(
+        "qwen3_5_moe_text", norm=True, intermediate=0, experts=SHARED, hybrid=HYBRID
+    ),
 }
 
 
 def speaking(folder: Path, model: Shape, dtype: str = "F32") -> Path:
-    """A checkpoint whose logits are large and whose norms differ from one: a mistake anywhere shows."""
+    """A checkpoint whose logits are large and whose norms differ from one: a mistake anywhere
+    shows."""
     write_tiny(folder, shape=model, dtype=dtype)
     random = np.random.default_rng(1)
     file = folder / "model.safetensors"
     tensors = load_file(file)
     for name, value in tensors.items():
         noise = random.normal(0, 0.2, value.shape).astype(value.dtype)
-        tensors[name] = value + noise if "norm" in name or value.ndim == 1 else value * value.dtype.type(6)
+        tensors[name] = (
+            value + noise if "norm" in name or value.ndim == 1 else value * value.dtype.type(6)
+        )
     save_file(tensors, file, {"format": "pt"})
     return folder
 
@@ -59,9 +69,13 @@ def sequences(vocab: int, *lengths: int) -> list[np.ndarray[Any, Any]]:
 
 def of_transformers(folder: Path, sequence: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Logits (tokens, vocabulary) in float32."""
-    transformers = pytest.importorskip("transformers", reason="needs transformers, which comes with the openvino and onnx extras")
+    transformers = pytest.importorskip(
+        "transformers", reason="needs transformers, which comes with the openvino and onnx extras"
+    )
     torch = pytest.importorskip("torch")
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager"
+    )
     with torch.no_grad():
         return model(torch.tensor(sequence[None])).logits[0].numpy()
 
@@ -91,16 +105,31 @@ def test_the_logits_are_those_of_transformers(name: str, tmp_path: Path) -> None
     "scaling",
     [
         {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32},
-        {"rope_type": "yarn", "factor": 2.5, "original_max_position_embeddings": 64, "beta_fast": 24, "truncate": False},
+        {
+            "rope_type": "yarn",
+            "factor": 2.5,
+            "original_max_position_embeddings": 64,
+            "beta_fast": 24,
+            "truncate": False,
+        },
         {"rope_type": "linear", "factor": 2.0},
     ],
     ids=["yarn", "yarn-untruncated", "linear"],
 )
-def test_scaled_positions_are_those_of_transformers(scaling: dict[str, Any], tmp_path: Path) -> None:
+def test_scaled_positions_are_those_of_transformers(
+    scaling: dict[str, Any], tmp_path: Path
+) -> None:
     folder = speaking(tmp_path, SHAPES["qwen3"])
-    change_config(folder, rope_scaling={**scaling, "rope_theta": 10_000.0}, rope_theta=10_000.0, rope_parameters=None)
+    change_config(
+        folder,
+        rope_scaling={**scaling, "rope_theta": 10_000.0},
+        rope_theta=10_000.0,
+        rope_parameters=None,
+    )
     [sequence] = given = sequences(1024, 100)
-    plain = Reference.compute(Checkpoint.open(speaking(tmp_path / "plain", SHAPES["qwen3"])), given, Silent())
+    plain = Reference.compute(
+        Checkpoint.open(speaking(tmp_path / "plain", SHAPES["qwen3"])), given, Silent()
+    )
     found = reference(folder, given)
     assert_equal(found.logits(0), of_transformers(folder, sequence))
     assert np.abs(found.logits(0) - plain.logits(0)).max() > 0.1
@@ -114,7 +143,9 @@ def test_a_sliding_window_is_that_of_transformers(tmp_path: Path) -> None:
     assert_equal(reference(folder, given).logits(0), of_transformers(folder, sequence))
 
 
-def test_what_stands_behind_a_token_does_not_touch_it_and_neither_do_other_sequences(tmp_path: Path) -> None:
+def test_what_stands_behind_a_token_does_not_touch_it_and_neither_do_other_sequences(
+    tmp_path: Path,
+) -> None:
     for name in ("qwen3", "qwen3_next"):
         folder = speaking(tmp_path / name, SHAPES[name])
         first, second = sequences(SHAPES[name].vocab, 300, 20)
@@ -128,7 +159,9 @@ def test_many_sequences_are_taken_in_groups_and_come_out_as_if_alone(tmp_path: P
     given = sequences(1024, 900, 1100, 500, 2100, 3)
     found = reference(folder, given)
     for number in (0, 2, 3, 4):
-        assert_equal(found.logits(number, end=40), reference(folder, [given[number][:40]]).logits(0))
+        assert_equal(
+            found.logits(number, end=40), reference(folder, [given[number][:40]]).logits(0)
+        )
 
 
 def test_blocks_are_the_log_probabilities_of_every_token_in_order(tmp_path: Path) -> None:
@@ -143,24 +176,32 @@ def test_blocks_are_the_log_probabilities_of_every_token_in_order(tmp_path: Path
         (1, 0, 7),
     ]
     for block in blocks:
-        logits = found.logits(block.sequence, block.start, block.start + len(block.log_probabilities)).astype(np.float64)
+        logits = found.logits(
+            block.sequence, block.start, block.start + len(block.log_probabilities)
+        ).astype(np.float64)
         expected = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
         assert np.abs(block.log_probabilities - expected).max() < 1e-5
         assert block.log_probabilities.dtype == np.float32
 
 
 @pytest.mark.parametrize("dtype", ["BF16", "F16"])
-def test_half_precision_weights_are_taken_as_the_numbers_they_stand_for(dtype: str, tmp_path: Path) -> None:
+def test_half_precision_weights_are_taken_as_the_numbers_they_stand_for(
+    dtype: str, tmp_path: Path
+) -> None:
     write_tiny(tmp_path / "half", shape=SHAPES["qwen3"], dtype=dtype)
     shutil.copytree(tmp_path / "half", tmp_path / "full")
     stored = Checkpoint.open(tmp_path / "half")
     full = {name: stored.array(name).astype(np.float32) for name in stored.tensors}
     save_file(full, tmp_path / "full" / "model.safetensors", {"format": "pt"})
     given = sequences(1024, 30)
-    assert np.array_equal(reference(tmp_path / "half", given).logits(0), reference(tmp_path / "full", given).logits(0))
+    assert np.array_equal(
+        reference(tmp_path / "half", given).logits(0), reference(tmp_path / "full", given).logits(0)
+    )
 
 
-def test_a_kept_reference_says_the_same_and_belongs_to_its_key_and_sequences_alone(tmp_path: Path) -> None:
+def test_a_kept_reference_says_the_same_and_belongs_to_its_key_and_sequences_alone(
+    tmp_path: Path,
+) -> None:
     folder = write_tiny(tmp_path / "ck")
     checkpoint = Checkpoint.open(folder)
     given = sequences(1024, 12, 5)

@@ -16,7 +16,8 @@ from targets import registry
 
 @pytest.fixture
 def plug_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder on the path where a test can lay down another distribution, as an installer would."""
+    """A folder on the path where a test can lay down another distribution, as an installer
+    would."""
     monkeypatch.syspath_prepend(tmp_path)
     registry._entry_points.cache_clear()
     registry.runtime.cache_clear()
@@ -29,7 +30,9 @@ def plug_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def install(folder: Path, name: str, value: str) -> None:
     information = folder / "third_party-1.0.dist-info"
     information.mkdir()
-    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: third-party\nVersion: 1.0\n")
+    (information / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: third-party\nVersion: 1.0\n"
+    )
     (information / "entry_points.txt").write_text(f"[{registry.GROUP}]\n{name} = {value}\n")
 
 
@@ -44,7 +47,9 @@ def test_names_come_without_importing_the_plug_in(plug_in: Path) -> None:
     assert "someone" in registry.runtime_names()
 
 
-def test_a_plug_in_that_does_not_import_is_named_with_the_reason_and_its_distribution(plug_in: Path) -> None:
+def test_a_plug_in_that_does_not_import_is_named_with_the_reason_and_its_distribution(
+    plug_in: Path,
+) -> None:
     install(plug_in, "someone", "third_party_runtime:Adapter")
     (plug_in / "third_party_runtime.py").write_text("import a_module_that_is_nowhere\n")
     with pytest.raises(PackError) as failure:
@@ -104,8 +109,10 @@ def test_target_names_read_no_file_and_all_targets_come_in_their_order() -> None
 
 def test_asking_for_names_loads_no_adapter_and_no_engine() -> None:
     code = (
-        "import sys; from targets import registry; registry.runtime_names(); registry.target_names(); "
-        "print([name for name in sys.modules if name.startswith(('targets.openvino', 'targets.llama', 'targets.onnx', 'numpy'))])"
+        "import sys; from targets import registry; registry.runtime_names(); "
+        "registry.target_names(); "
+        "print([name for name in sys.modules if name.startswith(('targets.openvino', "
+        "'targets.llama', 'targets.onnx', 'numpy'))])"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
@@ -118,8 +125,13 @@ def test_a_target_answers_to_its_other_names_and_none_of_them_is_another_targets
     assert not {*aliases} & {*registry.target_names()} and len(aliases) == len({*aliases})
 
 
-@pytest.mark.parametrize("name", ["edge-gpu", "jetson-orin-nano", "jetson-agx-orin", "rtx-3060", "android-onnx", "windows-dml"])
-def test_every_edge_target_names_recipes_that_exist_for_runtimes_in_order_of_preference(name: str) -> None:
+@pytest.mark.parametrize(
+    "name",
+    ["edge-gpu", "jetson-orin-nano", "jetson-agx-orin", "rtx-3060", "android-onnx", "windows-dml"],
+)
+def test_every_edge_target_names_recipes_that_exist_for_runtimes_in_order_of_preference(
+    name: str,
+) -> None:
     target = registry.target(name)
     by_prefix = {runtime.prefix: runtime for runtime in registry.runtimes()}
     served = []

@@ -13,15 +13,20 @@ from hypothesis import strategies as st
 
 from packager import catalog
 from packager.errors import ExitCode, PackError
+from packager.need.workload import merge
 from packager.recipe import Recipe
 from packager.select import Candidate, candidates, choose
 from packager.select.preference import ordered, pareto_front
-from packager.workload import merge
-from tests.plain_runtime import GB, PLAIN, PlainRuntime, chat, fit, target, variants
+from tests.support.plain_runtime import GB, PLAIN, PlainRuntime, chat, fit, target, variants
 
 
 def rules_against(found: Sequence[Candidate], name: str) -> set[str]:
-    return {reason.rule for candidate in found if candidate.variant.name == name for reason in candidate.reasons}
+    return {
+        reason.rule
+        for candidate in found
+        if candidate.variant.name == name
+        for reason in candidate.reasons
+    }
 
 
 # What is chosen
@@ -45,7 +50,11 @@ def test_a_base_model_is_not_chosen_for_chat() -> None:
 
 def test_smallest_takes_the_least_peak_memory_among_variants_in_the_targets_own_recipe() -> None:
     found = fit(target(recipes=("plain:b8",)), chat(), "Qwen3-4B", "Qwen3-1.7B", "Qwen3-8B")
-    assert [candidate.variant.name for candidate in found[:3]] == ["Qwen3-1.7B", "Qwen3-4B", "Qwen3-8B"]
+    assert [candidate.variant.name for candidate in found[:3]] == [
+        "Qwen3-1.7B",
+        "Qwen3-4B",
+        "Qwen3-8B",
+    ]
     assert {candidate.recipe.id for candidate in found[:3]} == {"plain:b8"}
 
 
@@ -73,7 +82,10 @@ def test_a_larger_variant_in_four_bits_stands_before_a_smaller_one_in_two() -> N
     # 0.6B takes 768 MB at 4 bits; 650 MB hold it only at 2, and 0.5B with its small cache at 4.
     workload = chat(min_scores={"IFEval": 20.0})
     chosen = choose(fit(target(0.65 * GB), workload, "Qwen3-0.6B", "Qwen2.5-0.5B-Instruct"))
-    assert chosen is not None and (chosen.variant.name, chosen.recipe.id) == ("Qwen2.5-0.5B-Instruct", "plain:b4")
+    assert chosen is not None and (chosen.variant.name, chosen.recipe.id) == (
+        "Qwen2.5-0.5B-Instruct",
+        "plain:b4",
+    )
 
 
 def test_the_first_runtime_of_the_target_is_preferred_even_if_a_later_one_needs_less() -> None:
@@ -86,15 +98,28 @@ def test_the_first_runtime_of_the_target_is_preferred_even_if_a_later_one_needs_
 
 def test_a_later_runtime_is_taken_where_the_first_does_not_build_the_variant() -> None:
     dense, every = PlainRuntime("dense", "dense"), PlainRuntime("every", "every", dense_only=False)
-    chosen = choose(fit(target(64 * GB, runtimes=("dense", "every")), chat(), "Qwen3-30B-A3B", runtimes=(dense, every)))
+    chosen = choose(
+        fit(
+            target(64 * GB, runtimes=("dense", "every")),
+            chat(),
+            "Qwen3-30B-A3B",
+            runtimes=(dense, every),
+        )
+    )
     assert chosen is not None and chosen.runtime == "every"
 
 
 def test_quality_takes_the_best_published_scores_that_fit() -> None:
-    found = fit(target(12 * GB), chat(prefer="quality"), "Qwen3-0.6B", "Qwen3-1.7B", "Qwen3-4B", "Qwen3-8B")
+    found = fit(
+        target(12 * GB), chat(prefer="quality"), "Qwen3-0.6B", "Qwen3-1.7B", "Qwen3-4B", "Qwen3-8B"
+    )
     assert found[0].variant.name == "Qwen3-8B" and found[0].recipe.id == "plain:b8"
-    qualities = [candidate.quality for candidate in found if candidate.passes and not candidate.coarse]
-    assert all(one is not None and two is not None and one >= two for one, two in pairwise(qualities))
+    qualities = [
+        candidate.quality for candidate in found if candidate.passes and not candidate.coarse
+    ]
+    assert all(
+        one is not None and two is not None and one >= two for one, two in pairwise(qualities)
+    )
 
 
 def test_quality_does_not_spend_memory_on_more_than_eight_bits() -> None:
@@ -103,7 +128,14 @@ def test_quality_does_not_spend_memory_on_more_than_eight_bits() -> None:
 
 
 def test_balanced_weighs_each_variant_in_the_recipe_that_the_target_prefers() -> None:
-    found = fit(target(64 * GB, recipes=("plain:b8",)), chat(prefer="balanced"), "Qwen3-0.6B", "Qwen3-1.7B", "Qwen3-4B", every=True)
+    found = fit(
+        target(64 * GB, recipes=("plain:b8",)),
+        chat(prefer="balanced"),
+        "Qwen3-0.6B",
+        "Qwen3-1.7B",
+        "Qwen3-4B",
+        every=True,
+    )
     assert found[0].recipe.id == "plain:b8"
 
 
@@ -115,13 +147,24 @@ def test_speed_takes_the_fastest_at_four_bits_or_more() -> None:
 
 
 def test_balanced_takes_neither_the_smallest_nor_the_largest_of_a_steep_front() -> None:
-    found = fit(target(64 * GB), chat(prefer="balanced"), "Qwen3-0.6B", "Qwen3-1.7B", "Qwen3-4B", "Qwen3-8B", "Qwen3-14B", "Qwen3-32B")
+    found = fit(
+        target(64 * GB),
+        chat(prefer="balanced"),
+        "Qwen3-0.6B",
+        "Qwen3-1.7B",
+        "Qwen3-4B",
+        "Qwen3-8B",
+        "Qwen3-14B",
+        "Qwen3-32B",
+    )
     assert found[0].verdict == "chosen"
     assert found[0].variant.name in ("Qwen3-1.7B", "Qwen3-4B")
 
 
 @given(st.lists(st.tuples(*[st.integers(0, 5).map(float)] * 3), max_size=30))
-def test_no_point_of_a_pareto_front_is_beaten_and_every_other_one_is(points: list[tuple[float, float, float]]) -> None:
+def test_no_point_of_a_pareto_front_is_beaten_and_every_other_one_is(
+    points: list[tuple[float, float, float]],
+) -> None:
     def beats(one: tuple[float, ...], two: tuple[float, ...]) -> bool:
         return one != two and all(ours >= theirs for ours, theirs in zip(one, two, strict=True))
 
@@ -135,12 +178,17 @@ def test_the_order_does_not_depend_on_the_order_of_the_catalogue(prefer: Any) ->
     device, workload = target(), chat(prefer=prefer)
     forward = candidates(device, workload, catalog.load(), (PLAIN,))
     backward = candidates(device, workload, tuple(reversed(catalog.load())), (PLAIN,))
-    assert [candidate.as_dict() for candidate in forward] == [candidate.as_dict() for candidate in backward]
+    assert [candidate.as_dict() for candidate in forward] == [
+        candidate.as_dict() for candidate in backward
+    ]
 
 
 def test_equal_candidates_are_put_in_the_order_of_their_names() -> None:
     one = fit(target(), chat(), "Qwen3-0.6B")[0]
-    twins = [replace(one, variant=replace(one.variant, repo_id=f"Qwen/{name}"), verdict="fits") for name in "ba"]
+    twins = [
+        replace(one, variant=replace(one.variant, repo_id=f"Qwen/{name}"), verdict="fits")
+        for name in "ba"
+    ]
     for prefer in ("smallest", "quality", "speed", "balanced"):
         assert [candidate.variant.name for candidate in ordered(twins, prefer)] == ["a", "b"]
 
@@ -151,22 +199,36 @@ def test_equal_candidates_are_put_in_the_order_of_their_names() -> None:
 def test_a_rejected_candidate_says_rule_needed_and_had_in_words_and_numbers() -> None:
     found = fit(target(1 * GB), chat(), "Qwen3-0.6B", recipe="plain:b16")
     (reason,) = found[0].reasons
-    # 596,049,920 weights of two bytes, and 2 x 28 x 8 x 128 elements of two bytes for each of 4096 tokens.
+    # 596,049,920 weights of two bytes, and 2 x 28 x 8 x 128 elements of two bytes for each of 4096
+    # tokens.
     assert reason.needs_value == 596_049_920 * 2 + 2 * 28 * 8 * 128 * 4096 * 2
-    assert (reason.rule, reason.needs, reason.has, reason.has_value) == ("memory", "1.66 GB", "1.00 GB", 1e9)
+    assert (reason.rule, reason.needs, reason.has, reason.has_value) == (
+        "memory",
+        "1.66 GB",
+        "1.00 GB",
+        1e9,
+    )
 
 
 def test_every_failed_rule_is_listed_not_only_the_first() -> None:
     workload = chat(max_artifact_bytes=10**8)
     workload = replace(workload, min_decode_tps=1000.0, max_ttft_ms=1.0)
     found = fit(target(1 * GB, storage=10**9), workload, "Qwen3-4B", recipe="plain:b16")
-    assert [reason.rule for reason in found[0].reasons] == ["memory", "storage", "artifact", "decode", "ttft"]
+    assert [reason.rule for reason in found[0].reasons] == [
+        "memory",
+        "storage",
+        "artifact",
+        "decode",
+        "ttft",
+    ]
 
 
 def test_the_limit_on_memory_is_the_smaller_of_the_devices_and_the_users() -> None:
     found = fit(target(16 * GB), chat(max_memory_bytes=1 * GB), "Qwen3-0.6B", recipe="plain:b16")
     assert found[0].reasons[0].has_value == 1e9
-    assert not fit(target(16 * GB), chat(max_memory_bytes=20 * GB), "Qwen3-0.6B", recipe="plain:b16")[0].reasons
+    assert not fit(
+        target(16 * GB), chat(max_memory_bytes=20 * GB), "Qwen3-0.6B", recipe="plain:b16"
+    )[0].reasons
 
 
 def test_memory_given_by_the_caller_takes_the_place_of_the_devices() -> None:
@@ -174,7 +236,10 @@ def test_memory_given_by_the_caller_takes_the_place_of_the_devices() -> None:
 
 
 def test_a_research_licence_is_chosen_only_if_it_is_allowed() -> None:
-    strict, open_to_all = fit(target(), chat(), "Qwen2.5-3B-Instruct"), fit(target(), chat(licenses=("any",)), "Qwen2.5-3B-Instruct")
+    strict, open_to_all = (
+        fit(target(), chat(), "Qwen2.5-3B-Instruct"),
+        fit(target(), chat(licenses=("any",)), "Qwen2.5-3B-Instruct"),
+    )
     assert rules_against(strict, "Qwen2.5-3B-Instruct") == {"licence"}
     assert choose(open_to_all) is not None
     assert any("forbids commercial use" in note for note in open_to_all[0].notes)
@@ -182,7 +247,10 @@ def test_a_research_licence_is_chosen_only_if_it_is_allowed() -> None:
 
 def test_a_list_of_licences_is_exact() -> None:
     found = fit(target(), chat(licenses=("qwen-research",)), "Qwen2.5-3B-Instruct", "Qwen3-4B")
-    assert next(candidate.variant.name for candidate in found if candidate.passes) == "Qwen2.5-3B-Instruct"
+    assert (
+        next(candidate.variant.name for candidate in found if candidate.passes)
+        == "Qwen2.5-3B-Instruct"
+    )
     assert "licence" in rules_against(found, "Qwen3-4B")
 
 
@@ -194,16 +262,22 @@ def test_a_context_beyond_the_native_one_is_noted_and_beyond_the_extended_one_re
 
 
 def test_a_text_model_does_not_serve_pictures() -> None:
-    assert "modality" in rules_against(fit(target(), replace(merge({"use_case": "vision"}, None)), "Qwen3-4B"), "Qwen3-4B")
+    assert "modality" in rules_against(
+        fit(target(), replace(merge({"use_case": "vision"}, None)), "Qwen3-4B"), "Qwen3-4B"
+    )
 
 
 def test_a_score_that_nobody_published_is_not_taken_for_passed() -> None:
     found = fit(target(), chat(), "Qwen1.5-4B-Chat")
-    assert [reason.has for reason in found[0].reasons if reason.rule == "score"] == ["no published score"]
+    assert [reason.has for reason in found[0].reasons if reason.rule == "score"] == [
+        "no published score"
+    ]
 
 
 def test_scores_of_thinking_do_not_count_where_answers_come_at_once() -> None:
-    assert "score" in rules_against(fit(target(), chat(), "Qwen3-4B-Thinking-2507"), "Qwen3-4B-Thinking-2507")
+    assert "score" in rules_against(
+        fit(target(), chat(), "Qwen3-4B-Thinking-2507"), "Qwen3-4B-Thinking-2507"
+    )
 
 
 def test_a_score_asked_for_takes_the_place_of_the_use_cases_floor() -> None:
@@ -220,7 +294,10 @@ def test_a_named_variant_is_forgiven_its_scores_and_its_tuning_with_a_note() -> 
 
 
 def test_a_single_variant_counts_as_named() -> None:
-    assert choose(candidates(target(), chat(), variants("Qwen2.5-0.5B-Instruct"), (PLAIN,))) is not None
+    assert (
+        choose(candidates(target(), chat(), variants("Qwen2.5-0.5B-Instruct"), (PLAIN,)))
+        is not None
+    )
 
 
 def test_a_named_variant_is_not_forgiven_what_the_device_cannot_do() -> None:
@@ -231,14 +308,24 @@ def test_a_named_variant_is_not_forgiven_what_the_device_cannot_do() -> None:
 def test_what_no_runtime_builds_has_no_sizes_in_json() -> None:
     rejected = fit(target(64 * GB), chat(), "Qwen3-30B-A3B")[0].as_dict()
     assert rejected["reasons"][0]["rule"] == "runtime"
-    assert rejected["footprint"] is None and rejected["forecast"] is None and rejected["artifact_bytes"] is None
+    assert (
+        rejected["footprint"] is None
+        and rejected["forecast"] is None
+        and rejected["artifact_bytes"] is None
+    )
 
 
 def test_a_candidate_in_json_has_the_fields_of_the_contract() -> None:
     chosen = fit(target(), chat(), "Qwen3-0.6B")[0].as_dict()
-    assert chosen["variant"] == "Qwen/Qwen3-0.6B" and chosen["verdict"] == "chosen" and chosen["context"] == 4096
+    assert (
+        chosen["variant"] == "Qwen/Qwen3-0.6B"
+        and chosen["verdict"] == "chosen"
+        and chosen["context"] == 4096
+    )
     assert {"weights", "kv_cache", "compute", "overhead", "total"} <= chosen["footprint"].keys()
-    assert {"prefill_tps", "decode_tps", "ttft_ms", "low", "high", "confidence"} == chosen["forecast"].keys()
+    assert {"prefill_tps", "decode_tps", "ttft_ms", "low", "high", "confidence"} == chosen[
+        "forecast"
+    ].keys()
     assert chosen["scores"] == {"IFEval": 54.5, "MMLU-Redux": 44.6}
 
 
@@ -254,7 +341,9 @@ class ForProviders(PlainRuntime):
 
     def recipes(self) -> tuple[Recipe, ...]:
         named = zip(super().recipes(), ("cpu", "cuda", "dml", "webgpu"), strict=True)
-        return tuple(replace(recipe, weights=provider, provider=provider) for recipe, provider in named)
+        return tuple(
+            replace(recipe, weights=provider, provider=provider) for recipe, provider in named
+        )
 
 
 @pytest.mark.parametrize(
@@ -267,7 +356,9 @@ class ForProviders(PlainRuntime):
         ("gpu", "Radeon 780M", {"dml"}),
     ],
 )
-def test_of_several_execution_providers_the_best_one_of_the_device_is_taken(unit: Any, gpu: str, serves: set[str]) -> None:
+def test_of_several_execution_providers_the_best_one_of_the_device_is_taken(
+    unit: Any, gpu: str, serves: set[str]
+) -> None:
     device = target(64 * GB)
     device = replace(device, device=replace(device.device, runs_on=unit, gpu=gpu))
     found = fit(device, chat(), "Qwen3-0.6B", runtimes=(ForProviders(),))
@@ -276,28 +367,45 @@ def test_of_several_execution_providers_the_best_one_of_the_device_is_taken(unit
 
 def test_a_target_that_lists_a_recipe_of_a_provider_gets_the_others_of_that_provider() -> None:
     device = target(64 * GB, recipes=("plain:webgpu",))
-    device = replace(device, device=replace(device.device, runs_on="gpu", gpu="NVIDIA GeForce RTX 3060"))
+    device = replace(
+        device, device=replace(device.device, runs_on="gpu", gpu="NVIDIA GeForce RTX 3060")
+    )
     found = fit(device, chat(), "Qwen3-0.6B", runtimes=(ForProviders(),))
     assert {candidate.recipe.weights for candidate in found} == {"webgpu"}
 
 
 def test_a_recipe_for_another_unit_that_somebody_names_is_rejected_with_the_reason() -> None:
     (found,) = fit(target(), chat(), "Qwen3-0.6B", runtimes=(ForProviders(),), recipe="plain:cuda")
-    assert [(reason.rule, reason.needs) for reason in found.reasons] == [("device", "an NVIDIA GPU")]
+    assert [(reason.rule, reason.needs) for reason in found.reasons] == [
+        ("device", "an NVIDIA GPU")
+    ]
 
 
 def test_a_recipe_with_another_cache_type_takes_less_memory() -> None:
-    plain, small = (fit(target(), chat(), "Qwen3-0.6B", recipe=f"plain:b4{kv}")[0] for kv in ("", "/kv_q8_0"))
+    plain, small = (
+        fit(target(), chat(), "Qwen3-0.6B", recipe=f"plain:b4{kv}")[0] for kv in ("", "/kv_q8_0")
+    )
     assert small.footprint.kv_cache / plain.footprint.kv_cache == 8.5 / 16
 
 
 @pytest.mark.parametrize(
     ("recipe", "part"),
-    [("nonsense", "is not a recipe"), ("ggfu:b4", "no runtime"), ("plain:b5", "no recipe"), ("other:b4", "not served by")],
+    [
+        ("nonsense", "is not a recipe"),
+        ("ggfu:b4", "no runtime"),
+        ("plain:b5", "no recipe"),
+        ("other:b4", "not served by"),
+    ],
 )
 def test_a_recipe_that_cannot_be_is_a_mistake_in_usage(recipe: str, part: str) -> None:
     with pytest.raises(PackError, match=part) as caught:
-        fit(target(), chat(), "Qwen3-0.6B", recipe=recipe, runtimes=(PLAIN, PlainRuntime("other", "other")))
+        fit(
+            target(),
+            chat(),
+            "Qwen3-0.6B",
+            recipe=recipe,
+            runtimes=(PLAIN, PlainRuntime("other", "other")),
+        )
     assert caught.value.exit_code == ExitCode.USAGE
 
 
@@ -311,6 +419,11 @@ def test_a_target_whose_runtimes_are_not_there_is_a_sentence() -> None:
 
 @given(memory=st.integers(0, 10**30), context=st.integers(16, 2**24))
 def test_any_amount_of_memory_and_any_context_get_a_verdict(memory: int, context: int) -> None:
-    found = fit(target(memory), chat(context=context, prompt=min(512, context // 2)), "Qwen3-0.6B", "Qwen3-32B")
+    found = fit(
+        target(memory),
+        chat(context=context, prompt=min(512, context // 2)),
+        "Qwen3-0.6B",
+        "Qwen3-32B",
+    )
     assert {candidate.verdict for candidate in found} <= {"chosen", "fits", "rejected"}
     assert all(candidate.reasons for candidate in found if candidate.verdict == "rejected")

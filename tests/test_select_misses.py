@@ -7,46 +7,67 @@ from typing import Any
 
 import pytest
 
-from packager.device import Target
+from packager.device.target import Target
+from packager.need.workload import Workload, merge
 from packager.select import choose, nearest_misses, steps
-from packager.workload import Workload, merge
-from tests.plain_runtime import GB, PLAIN, chat, fit, target
+from tests.support.plain_runtime import GB, PLAIN, chat, fit, target
 
 
 def misses(device: Target, workload: Workload, *names: str, **more: Any) -> list[tuple[str, str]]:
     found = fit(device, workload, *names, **more)
     assert choose(found) is None
-    return [(miss.candidate.variant.name, miss.flag) for miss in nearest_misses(device, workload, found, (PLAIN,))]
+    return [
+        (miss.candidate.variant.name, miss.flag)
+        for miss in nearest_misses(device, workload, found, (PLAIN,))
+    ]
 
 
 def test_a_model_that_is_too_large_by_its_cache_would_fit_with_a_cache_of_eight_bits() -> None:
     # At 4 bits 298 MB of weights, and 940 MB of cache, which q8_0 makes 499 MB.
-    assert misses(target(0.85 * GB), chat(context=8192), "Qwen3-0.6B") == [("Qwen3-0.6B", "--recipe plain:b4/kv_q8_0")]
+    assert misses(target(0.85 * GB), chat(context=8192), "Qwen3-0.6B") == [
+        ("Qwen3-0.6B", "--recipe plain:b4/kv_q8_0")
+    ]
 
 
 def test_where_a_cache_of_eight_bits_does_not_do_half_the_context_does() -> None:
-    assert misses(target(0.78 * GB), chat(context=8192), "Qwen3-0.6B", recipe="plain:b4") == [("Qwen3-0.6B", "--context 4096")]
+    assert misses(target(0.78 * GB), chat(context=8192), "Qwen3-0.6B", recipe="plain:b4") == [
+        ("Qwen3-0.6B", "--context 4096")
+    ]
 
 
 def test_a_model_whose_recipe_is_too_large_would_fit_with_the_largest_smaller_one() -> None:
-    found = misses(target(1.2 * GB), chat(context=512, prompt=256), "Qwen3-0.6B", recipe="plain:b16")
+    found = misses(
+        target(1.2 * GB), chat(context=512, prompt=256), "Qwen3-0.6B", recipe="plain:b16"
+    )
     assert found == [("Qwen3-0.6B", "--recipe plain:b8")]
 
 
 def test_a_rate_that_is_missed_is_proposed_as_it_is() -> None:
-    found = misses(target(bandwidth=1e9), replace(chat(), min_decode_tps=6.0), "Qwen3-0.6B", recipe="plain:b4")
+    found = misses(
+        target(bandwidth=1e9), replace(chat(), min_decode_tps=6.0), "Qwen3-0.6B", recipe="plain:b4"
+    )
     assert found == [("Qwen3-0.6B", "--min-decode-tps 2.8")]
 
 
 def test_a_larger_device_is_proposed_where_nothing_else_helps() -> None:
-    small, large, huge = target(0.1 * GB, name="small"), target(2 * GB, name="large"), target(99 * GB, name="huge")
+    small, large, huge = (
+        target(0.1 * GB, name="small"),
+        target(2 * GB, name="large"),
+        target(99 * GB, name="huge"),
+    )
     found = fit(small, chat(), "Qwen3-0.6B")
-    (miss,) = nearest_misses(small, chat(), found, (PLAIN,), larger=((huge, chat()), (large, chat())))
+    (miss,) = nearest_misses(
+        small, chat(), found, (PLAIN,), larger=((huge, chat()), (large, chat()))
+    )
     assert (miss.flag, miss.then.passes) == ("--target large", True)
 
 
 def test_a_larger_device_is_proposed_for_what_would_be_asked_of_it() -> None:
-    small, large, huge = target(0.1 * GB, name="small"), target(0.6 * GB, name="large"), target(99 * GB, name="huge")
+    small, large, huge = (
+        target(0.1 * GB, name="small"),
+        target(0.6 * GB, name="large"),
+        target(99 * GB, name="huge"),
+    )
     found = fit(small, chat(), "Qwen3-0.6B", recipe="plain:b4")
     # At 4096 tokens the large one would do; it is asked for 8192, as its own file has it.
     larger = ((large, chat(context=8192)), (huge, chat(context=8192)))
@@ -95,17 +116,27 @@ def test_there_are_no_steps_where_nothing_is_chosen() -> None:
         ({"min_scores": {"IFEval": 60.0}}, "--min-score 'IFEval=54.5'"),
     ],
 )
-def test_a_limit_of_the_users_that_fails_alone_is_proposed_as_what_there_is(limits: dict[str, Any], flag: str) -> None:
+def test_a_limit_of_the_users_that_fails_alone_is_proposed_as_what_there_is(
+    limits: dict[str, Any], flag: str
+) -> None:
     workload = chat(context=4096, **limits)
     assert misses(target(), workload, "Qwen3-0.6B", recipe="plain:b4") == [("Qwen3-0.6B", flag)]
 
 
 def test_a_licence_that_stands_alone_in_the_way_is_proposed_by_its_name() -> None:
-    assert misses(target(), chat(), "Qwen2.5-3B-Instruct") == [("Qwen2.5-3B-Instruct", "--license qwen-research")]
+    assert misses(target(), chat(), "Qwen2.5-3B-Instruct") == [
+        ("Qwen2.5-3B-Instruct", "--license qwen-research")
+    ]
 
 
 def test_a_change_of_what_the_device_does_comes_before_one_of_what_the_user_wants() -> None:
-    found = misses(target(0.76 * GB, recipes=("plain:b4",)), chat(context=8192), "Qwen2.5-0.5B-Instruct", "Qwen3-0.6B", recipe="plain:b4")
+    found = misses(
+        target(0.76 * GB, recipes=("plain:b4",)),
+        chat(context=8192),
+        "Qwen2.5-0.5B-Instruct",
+        "Qwen3-0.6B",
+        recipe="plain:b4",
+    )
     assert [name for name, _ in found] == ["Qwen3-0.6B", "Qwen2.5-0.5B-Instruct"]
 
 

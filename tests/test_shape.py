@@ -12,7 +12,7 @@ from hypothesis import given
 from packager.catalog import find
 from packager.errors import ExitCode, PackError
 from packager.shape import KNOWN_TYPES, Hybrid, Shape, TensorSpec, tensors
-from tests.shapes import HYBRID, QWEN2, QWEN3, QWEN3_NEXT, shapes
+from tests.support.shapes import HYBRID, QWEN2, QWEN3, QWEN3_NEXT, shapes
 
 
 def names(shape: Shape) -> list[str]:
@@ -74,7 +74,9 @@ def test_the_first_generation_fuses_its_attention_input_and_names_its_layers_oth
     ]
 
 
-def test_three_of_four_layers_of_a_hybrid_are_delta_nets_and_the_fourth_gates_its_attention() -> None:
+def test_three_of_four_layers_of_a_hybrid_are_delta_nets_and_the_fourth_gates_its_attention() -> (
+    None
+):
     by_name = {spec.name: spec.shape for spec in tensors(QWEN3_NEXT)}
     assert by_name["model.layers.2.linear_attn.in_proj_qkvz.weight"] == (2 * 32 + 2 * 32, 64)
     assert by_name["model.layers.2.linear_attn.in_proj_ba.weight"] == (8, 64)
@@ -82,14 +84,26 @@ def test_three_of_four_layers_of_a_hybrid_are_delta_nets_and_the_fourth_gates_it
     assert by_name["model.layers.2.linear_attn.out_proj.weight"] == (64, 32)
     assert by_name["model.layers.3.self_attn.q_proj.weight"] == (2 * 4 * 32, 64)
     assert by_name["model.layers.3.self_attn.o_proj.weight"] == (64, 4 * 32)
-    assert "model.layers.3.linear_attn.A_log" not in by_name and "model.layers.2.self_attn.q_proj.weight" not in by_name
+    assert (
+        "model.layers.3.linear_attn.A_log" not in by_name
+        and "model.layers.2.self_attn.q_proj.weight" not in by_name
+    )
     assert by_name["model.layers.0.mlp.shared_expert_gate.weight"] == (1, 64)
 
 
 def test_qwen3_5_keeps_the_four_input_projections_of_a_delta_net_apart() -> None:
     shape = replace(QWEN3_NEXT, model_type="qwen3_5", experts=None)
-    found = {spec.name.rpartition("linear_attn.")[2]: spec.shape for spec in tensors(shape) if ".layers.0.linear_attn.in_proj" in spec.name}
-    assert found == {"in_proj_qkv.weight": (96, 64), "in_proj_z.weight": (32, 64), "in_proj_b.weight": (4, 64), "in_proj_a.weight": (4, 64)}
+    found = {
+        spec.name.rpartition("linear_attn.")[2]: spec.shape
+        for spec in tensors(shape)
+        if ".layers.0.linear_attn.in_proj" in spec.name
+    }
+    assert found == {
+        "in_proj_qkv.weight": (96, 64),
+        "in_proj_z.weight": (32, 64),
+        "in_proj_b.weight": (4, 64),
+        "in_proj_a.weight": (4, 64),
+    }
 
 
 @pytest.mark.parametrize(
@@ -102,7 +116,9 @@ def test_qwen3_5_keeps_the_four_input_projections_of_a_delta_net_apart() -> None
         ("qwen3_omni_moe", "thinker.model.layers.0.mlp.experts.0.up_proj.weight", (32, 64)),
     ],
 )
-def test_each_family_stores_its_experts_in_its_own_way(model_type: str, name: str, shape: tuple[int, ...]) -> None:
+def test_each_family_stores_its_experts_in_its_own_way(
+    model_type: str, name: str, shape: tuple[int, ...]
+) -> None:
     hybrid = HYBRID if model_type == "qwen3_5_moe" else None
     mixture = replace(QWEN3_NEXT, model_type=model_type, hybrid=hybrid)
     assert {spec.name: spec.shape for spec in tensors(mixture)}[name] == shape
@@ -137,15 +153,19 @@ def test_active_parameters_leave_out_the_experts_that_the_router_does_not_choose
     assert QWEN3_NEXT.parameters() - QWEN3_NEXT.active_parameters() == 4 * 2 * 3 * 64 * 32
 
 
-def test_only_full_attention_keeps_a_cache_and_the_other_layers_keep_a_state_of_fixed_size() -> None:
+def test_only_full_attention_keeps_a_cache_and_the_other_layers_keep_a_state_of_fixed_size() -> (
+    None
+):
     assert (QWEN3.attention_layers, QWEN3.recurrent_layers, QWEN3.state_elements) == (2, 0, 0)
     assert (QWEN3_NEXT.attention_layers, QWEN3_NEXT.recurrent_layers) == (1, 3)
-    # Per layer a matrix of 16 x 8 for each of 4 value heads, and 3 inputs of the 96 convolution channels.
+    # Per layer a matrix of 16 x 8 for each of 4 value heads, and 3 inputs of the 96 convolution
+    # channels.
     assert QWEN3_NEXT.state_elements == 3 * (4 * 16 * 8 + 96 * 3)
 
 
 def test_the_true_state_of_qwen3_next_is_that_of_llama_cpp() -> None:
-    # llama.cpp: n_embd_s = ssm_d_state * ssm_d_inner; n_embd_r is all channels of the convolution, for one token less than its width.
+    # llama.cpp: n_embd_s = ssm_d_state * ssm_d_inner; n_embd_r is all channels of the convolution,
+    # for one token less than its width.
     d_state, d_inner, groups, d_conv = 128, 32 * 128, 16, 4
     expected = d_state * d_inner + (d_conv - 1) * (d_inner + 2 * groups * d_state)
     assert Hybrid(4, 16, 32, 128, 128, 4).state_elements == expected
@@ -157,10 +177,17 @@ def test_a_shape_survives_its_way_through_a_dictionary(shape: Shape) -> None:
 
 
 def test_the_names_of_the_first_generation_are_those_of_a_genuine_index(shared: Path) -> None:
-    index = json.loads((shared / "qwen" / "qwen1" / "Qwen-VL-Chat-Int4.model.safetensors.index.json").read_text())
-    # The index is of a GPTQ checkpoint: every matrix of the layers lies there in four parts, with a bias of zeros.
+    index = json.loads(
+        (shared / "qwen" / "qwen1" / "Qwen-VL-Chat-Int4.model.safetensors.index.json").read_text()
+    )
+    # The index is of a GPTQ checkpoint: every matrix of the layers lies there in four parts, with a
+    # bias of zeros.
     parts = (".qweight", ".qzeros", ".scales", ".g_idx", ".weight", ".bias")
-    stored = {name.rpartition(".")[0] for name in index["weight_map"] if ".visual." not in name and name.endswith(parts)}
+    stored = {
+        name.rpartition(".")[0]
+        for name in index["weight_map"]
+        if ".visual." not in name and name.endswith(parts)
+    }
     shape = find("Qwen-VL-Chat").shape
     assert shape is not None
     assert stored == {spec.name.rpartition(".")[0] for spec in tensors(shape)}

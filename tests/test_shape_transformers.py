@@ -12,11 +12,18 @@ from packager.shape import KNOWN_TYPES, Experts, Hybrid, Shape, tensors
 from packager.shape.names import NAMINGS
 
 pytestmark = pytest.mark.engine
-transformers = pytest.importorskip("transformers", reason="needs transformers, which comes with the openvino and onnx extras")
+transformers = pytest.importorskip(
+    "transformers", reason="needs transformers, which comes with the openvino and onnx extras"
+)
 torch = pytest.importorskip("torch")
 
-TEXT = [name for name in KNOWN_TYPES if name.endswith(("_text", "_moe", "_next", "qwen2", "qwen3")) and not NAMINGS[name].config]
-# Loaded under other names than those of the hub's files; Qwen3-Omni's talker cannot be made without a config of its own.
+TEXT = [
+    name
+    for name in KNOWN_TYPES
+    if name.endswith(("_text", "_moe", "_next", "qwen2", "qwen3")) and not NAMINGS[name].config
+]
+# Loaded under other names than those of the hub's files; Qwen3-Omni's talker cannot be made without
+# a config of its own.
 COMPOSITE = ["qwen2_audio", "qwen2_5_omni", "qwen3_vl", "qwen3_5", "qwen3_5_moe"]
 
 
@@ -41,7 +48,9 @@ def tiny(model_type: str) -> Shape:
         rope_theta=5e5,
         rms_eps=1e-5,
         experts=Experts(4, 2, 32, shared, True) if decoder.endswith(("_moe", "_next")) else None,
-        hybrid=Hybrid(4, 2, 4, 16, 16, 4) if decoder in ("qwen3_next", "qwen3_5", "qwen3_5_moe") else None,
+        hybrid=Hybrid(4, 2, 4, 16, 16, 4)
+        if decoder in ("qwen3_next", "qwen3_5", "qwen3_5_moe")
+        else None,
     )
 
 
@@ -61,15 +70,24 @@ def model(shape: Shape, device: str) -> Any:
 
 
 @pytest.mark.parametrize("model_type", TEXT)
-def test_a_checkpoint_that_transformers_saves_holds_exactly_our_tensors_and_our_shape(model_type: str, tmp_path: Path) -> None:
+def test_a_checkpoint_that_transformers_saves_holds_exactly_our_tensors_and_our_shape(
+    model_type: str, tmp_path: Path
+) -> None:
     shape = tiny(model_type)
     model(shape, "cpu").save_pretrained(tmp_path)
-    assert header(tmp_path / "model.safetensors") == {spec.name: spec.shape for spec in tensors(shape)}
-    assert Shape.from_config(json.loads((tmp_path / "config.json").read_text()), "config.json") == shape
+    assert header(tmp_path / "model.safetensors") == {
+        spec.name: spec.shape for spec in tensors(shape)
+    }
+    assert (
+        Shape.from_config(json.loads((tmp_path / "config.json").read_text()), "config.json")
+        == shape
+    )
 
 
 @pytest.mark.parametrize("model_type", COMPOSITE)
-def test_the_text_decoder_within_a_vision_audio_or_omni_model_has_our_tensors(model_type: str) -> None:
+def test_the_text_decoder_within_a_vision_audio_or_omni_model_has_our_tensors(
+    model_type: str,
+) -> None:
     shape = tiny(model_type)
     known = {name: tuple(value.shape) for name, value in model(shape, "meta").state_dict().items()}
     ours = {spec.name: spec.shape for spec in tensors(shape)}
@@ -80,14 +98,31 @@ def test_the_mixture_of_qwen3_vl_is_stored_transposed_and_turned_when_it_is_load
     shape = tiny("qwen3_vl_moe")
     known = {name: tuple(value.shape) for name, value in model(shape, "meta").state_dict().items()}
     for spec in tensors(shape):
-        stored = spec.shape if ".experts." not in spec.name else (spec.shape[0], spec.shape[2], spec.shape[1])
+        stored = (
+            spec.shape
+            if ".experts." not in spec.name
+            else (spec.shape[0], spec.shape[2], spec.shape[1])
+        )
         assert known[spec.name] == stored
 
 
-@pytest.mark.parametrize("model_type", [*TEXT, "qwen3_vl", "qwen3_vl_moe", "qwen2_vl", "qwen2_5_vl", "qwen3_5", "qwen3_5_moe"])
+@pytest.mark.parametrize(
+    "model_type",
+    [*TEXT, "qwen3_vl", "qwen3_vl_moe", "qwen2_vl", "qwen2_5_vl", "qwen3_5", "qwen3_5_moe"],
+)
 def test_where_a_config_is_silent_we_take_what_transformers_takes(model_type: str) -> None:
-    needed = {"hidden_size": 1024, "num_hidden_layers": 8, "num_attention_heads": 64, "vocab_size": 1000}
-    wide = {"intermediate_size": 96, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+    needed = {
+        "hidden_size": 1024,
+        "num_hidden_layers": 8,
+        "num_attention_heads": 64,
+        "vocab_size": 1000,
+    }
+    wide = {
+        "intermediate_size": 96,
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 32,
+    }
     text = {**needed, **wide, "shared_expert_intermediate_size": 32}
     nested = bool(NAMINGS[model_type].config)
     config = {"model_type": model_type, **({"text_config": text} if nested else text)}
@@ -95,11 +130,23 @@ def test_where_a_config_is_silent_we_take_what_transformers_takes(model_type: st
     loaded = transformers.CONFIG_MAPPING[model_type].from_dict(json.loads(json.dumps(config)))
     theirs = loaded.get_text_config()
     head_dim = getattr(theirs, "head_dim", None) or theirs.hidden_size // theirs.num_attention_heads
-    assert (ours.kv_heads, ours.head_dim, ours.context) == (theirs.num_key_value_heads, head_dim, theirs.max_position_embeddings)
-    assert (ours.rms_eps, ours.rope_theta) == (theirs.rms_norm_eps, theirs.rope_parameters["rope_theta"])
+    assert (ours.kv_heads, ours.head_dim, ours.context) == (
+        theirs.num_key_value_heads,
+        head_dim,
+        theirs.max_position_embeddings,
+    )
+    assert (ours.rms_eps, ours.rope_theta) == (
+        theirs.rms_norm_eps,
+        theirs.rope_parameters["rope_theta"],
+    )
     assert ours.tied == loaded.tie_word_embeddings
     if ours.experts is not None and hasattr(theirs, "norm_topk_prob"):
         assert ours.experts.norm_topk == theirs.norm_topk_prob
     if ours.hybrid is not None:
-        assert [ours.full_attention(layer) for layer in range(8)] == [kind == "full_attention" for kind in theirs.layer_types]
-        assert (ours.hybrid.key_heads, ours.hybrid.value_heads) == (theirs.linear_num_key_heads, theirs.linear_num_value_heads)
+        assert [ours.full_attention(layer) for layer in range(8)] == [
+            kind == "full_attention" for kind in theirs.layer_types
+        ]
+        assert (ours.hybrid.key_heads, ours.hybrid.value_heads) == (
+            theirs.linear_num_key_heads,
+            theirs.linear_num_value_heads,
+        )

@@ -1,4 +1,5 @@
-"""The formats for apps: whole, the same twice, with the package's own hashes in them, and refused where they make no sense."""
+"""The formats for apps: whole, the same twice, with the package's own hashes in them, and refused
+where they make no sense."""
 
 from __future__ import annotations
 
@@ -17,15 +18,24 @@ import tree_sitter
 import tree_sitter_kotlin
 import tree_sitter_swift
 
-from packager import manifest
 from packager.errors import ExitCode, PackError
 from packager.files import sha256
+from packager.package import manifest
+from packager.package.verify import verify
 from packager.shipping.apps import android
 from packager.shipping.export import FORMATS, export
 from packager.shipping.shipment import prepare
-from packager.verify import verify
-from tests.make_package import write_package
-from tests.shipping_packages import AGREED, EVIL_FILE, FORMATS_FOR_APPS, evil_package, exported, finish, gguf_package, tree
+from tests.support.make_package import write_package
+from tests.support.shipping_packages import (
+    AGREED,
+    EVIL_FILE,
+    FORMATS_FOR_APPS,
+    evil_package,
+    exported,
+    finish,
+    gguf_package,
+    tree,
+)
 
 
 @pytest.fixture(scope="module")
@@ -59,27 +69,41 @@ def unpacked(folder: Path, name: str, into: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", FORMATS_FOR_APPS)
-def test_the_package_stands_in_it_whole_and_is_left_as_it_was(package: Path, tmp_path: Path, name: str) -> None:
+def test_the_package_stands_in_it_whole_and_is_left_as_it_was(
+    package: Path, tmp_path: Path, name: str
+) -> None:
     before = tree(package)
     folder = exported(package, name, tmp_path / "out")
     inside = unpacked(folder, name, tmp_path)
     assert tree(inside) == before == tree(package)
     assert verify(inside) == []
-    assert sorted(path.name for path in tmp_path.iterdir() if path.name not in ("cache", "package")) == ["out"]
+    assert sorted(
+        path.name for path in tmp_path.iterdir() if path.name not in ("cache", "package")
+    ) == ["out"]
 
 
 @pytest.mark.parametrize("name", FORMATS_FOR_APPS)
-def test_it_is_the_same_bytes_at_another_time_place_mask_zone_and_language(package: Path, tmp_path: Path, name: str) -> None:
+def test_it_is_the_same_bytes_at_another_time_place_mask_zone_and_language(
+    package: Path, tmp_path: Path, name: str
+) -> None:
     one = exported(package, name, tmp_path / "one")
     elsewhere = tmp_path / "else where" / "other"
     shutil.copytree(package, elsewhere)
     code = (
-        "import os; os.umask(0o077); from pathlib import Path; from packager.shipping.export import export; "
-        f"list(export(Path({str(elsewhere)!r}), {name!r}, Path({str(tmp_path / 'two')!r}), allow_dummy=True))"
+        "import os; os.umask(0o077); from pathlib import Path; from packager.shipping.export "
+        "import export; "
+        f"list(export(Path({str(elsewhere)!r}), {name!r}, Path({str(tmp_path / 'two')!r}), "
+        "allow_dummy=True))"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "TZ": "Asia/Tokyo", "LC_ALL": "C", "PYTHONHASHSEED": "7"})
+    subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        env={**os.environ, "TZ": "Asia/Tokyo", "LC_ALL": "C", "PYTHONHASHSEED": "7"},
+    )
     assert tree(one) == tree(tmp_path / "two")
-    modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "two").rglob("*") if path.is_file()}
+    modes = {
+        path.stat().st_mode & 0o777 for path in (tmp_path / "two").rglob("*") if path.is_file()
+    }
     assert modes == {0o644}
 
 
@@ -94,17 +118,30 @@ def test_a_damaged_package_is_not_exported_and_leaves_nothing(tmp_path: Path, na
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny"]
 
 
-def test_formats_that_make_no_sense_of_an_engine_are_refused(openvino: Path, tmp_path: Path) -> None:
+def test_formats_that_make_no_sense_of_an_engine_are_refused(
+    openvino: Path, tmp_path: Path
+) -> None:
     refused(openvino, "ollama", tmp_path / "out", "ollama", "openvino", "GGUF")
     refused(openvino, "ios", tmp_path / "out", "does not run on iOS")
     assert FORMATS["docker"].misfit(prepare(openvino, **AGREED).manifest) is None
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_a_licence_that_asks_for_an_agreement_stops_every_format_until_it_is_accepted_by_name(tmp_path: Path, name: str) -> None:
-    package = gguf_package(tmp_path / "tiny", variant={"repo_id": "Qwen/Qwen2.5-3B", "license": "qwen-research"})
+def test_a_licence_that_asks_for_an_agreement_stops_every_format_until_it_is_accepted_by_name(
+    tmp_path: Path, name: str
+) -> None:
+    package = gguf_package(
+        tmp_path / "tiny", variant={"repo_id": "Qwen/Qwen2.5-3B", "license": "qwen-research"}
+    )
     for accepted in ((), ("unstated", "apache-2.0")):
-        refused(package, name, tmp_path / "out", "qwen-research", "--accept-license qwen-research", accepted=accepted)
+        refused(
+            package,
+            name,
+            tmp_path / "out",
+            "qwen-research",
+            "--accept-license qwen-research",
+            accepted=accepted,
+        )
     assert exported(package, name, tmp_path / "out", accepted=("qwen-research",)).exists()
 
 
@@ -112,13 +149,27 @@ def test_a_setting_that_a_format_does_not_take_is_refused(package: Path, tmp_pat
     refused(package, "zip", tmp_path / "out", "--base-image", settings={"base_image": "a"})
     refused(package, "docker", tmp_path / "out", "--device-type", settings={"device_type": "a"})
     for image in ("", "two words", "a\nRUN evil", "x@sha256:12", "-flag", "$(id)"):
-        refused(package, "docker", tmp_path / "out", "no name of an image", settings={"base_image": image})
+        refused(
+            package,
+            "docker",
+            tmp_path / "out",
+            "no name of an image",
+            settings={"base_image": image},
+        )
     for device in ("", "a\nb", " a", "x" * 101):
-        refused(package, "embedded", tmp_path / "out", "no type of devices", settings={"device_type": device})
+        refused(
+            package,
+            "embedded",
+            tmp_path / "out",
+            "no type of devices",
+            settings={"device_type": device},
+        )
     refused(package, "android", tmp_path / "out", "below a size", limit=1 << 20)
 
 
-def test_the_modelfile_names_the_gguf_the_context_the_template_and_its_stop(package: Path, tmp_path: Path) -> None:
+def test_the_modelfile_names_the_gguf_the_context_the_template_and_its_stop(
+    package: Path, tmp_path: Path
+) -> None:
     folder = exported(package, "ollama", tmp_path / "out")
     text = (folder / "Modelfile").read_text()
     (source,) = re.findall(r"^FROM (.*)$", text, re.MULTILINE)
@@ -126,21 +177,34 @@ def test_the_modelfile_names_the_gguf_the_context_the_template_and_its_stop(pack
     said = ("num_ctx 4096", "temperature 0.6", "top_k 20", "top_p 0.95", "repeat_penalty 1.05")
     assert "".join(f"\nPARAMETER {words}" for words in said) + "\n" in text
     assert '\nPARAMETER stop "<|im_end|>"\n' in text
-    assert re.search(r'^TEMPLATE """.*<\|im_start\|>assistant\n"""$', text, re.DOTALL | re.MULTILINE)
+    assert re.search(
+        r'^TEMPLATE """.*<\|im_start\|>assistant\n"""$', text, re.DOTALL | re.MULTILINE
+    )
     assert 'LICENSE """Apache License\n"""' in text
     assert "OLLAMA_KV_CACHE_TYPE=q8_0" in (folder / "README.md").read_text()
-    subprocess.run(["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"], cwd=folder, check=True)
+    subprocess.run(
+        ["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"], cwd=folder, check=True
+    )
 
 
-def test_a_modelfile_leaves_the_template_to_a_gguf_whose_model_speaks_another_form(tmp_path: Path) -> None:
-    package = gguf_package(tmp_path / "tiny", files={"chat_template.jinja": b"[INST]", "LICENSE": b'a """ b'})
+def test_a_modelfile_leaves_the_template_to_a_gguf_whose_model_speaks_another_form(
+    tmp_path: Path,
+) -> None:
+    package = gguf_package(
+        tmp_path / "tiny", files={"chat_template.jinja": b"[INST]", "LICENSE": b'a """ b'}
+    )
     text = (exported(package, "ollama", tmp_path / "out") / "Modelfile").read_text()
     assert "TEMPLATE" not in text and "stop" not in text and "LICENSE" not in text
 
 
 def test_a_gguf_whose_name_a_modelfile_cannot_hold_is_refused(tmp_path: Path) -> None:
     shards = {f"model/model-0000{number}-of-00002.gguf": b"x" for number in (1, 2)}
-    refused(gguf_package(tmp_path / "shards", files=shards), "ollama", tmp_path / "out", "takes one GGUF")
+    refused(
+        gguf_package(tmp_path / "shards", files=shards),
+        "ollama",
+        tmp_path / "out",
+        "takes one GGUF",
+    )
     assert FORMATS["ollama"].misfit(manifest.read(tmp_path / "shards"))
     refused(evil_package(tmp_path / "evil"), "ollama", tmp_path / "out", "Modelfile cannot name")
 
@@ -150,24 +214,40 @@ QUOTED = re.compile(r'"(?:[^"\\\n]|\\.)*"')
 
 def instructions(text: str) -> list[tuple[str, str]]:
     """A Dockerfile's instructions, continued lines joined."""
-    lines = re.sub(r"\\\n", " ", "".join(line for line in text.splitlines(keepends=True) if not line.startswith("#"))).splitlines()
+    lines = re.sub(
+        r"\\\n",
+        " ",
+        "".join(line for line in text.splitlines(keepends=True) if not line.startswith("#")),
+    ).splitlines()
     return [(line.split(None, 1)[0], line.split(None, 1)[1]) for line in lines if line.strip()]
 
 
-def test_the_dockerfile_serves_the_model_and_downloads_nothing(package: Path, tmp_path: Path) -> None:
+def test_the_dockerfile_serves_the_model_and_downloads_nothing(
+    package: Path, tmp_path: Path
+) -> None:
     image = "ghcr.io/ggml-org/llama.cpp@sha256:" + "0" * 64
     folder = exported(package, "docker", tmp_path / "out", settings={"base_image": image})
     found = instructions((folder / "Dockerfile").read_text())
     assert found[:2] == [("ARG", f"BASE_IMAGE={image}"), ("FROM", "${BASE_IMAGE}")]
-    assert [rest for name, rest in found if name == "RUN"] == ["sha256sum -c SHA256SUMS > /dev/null"]
+    assert [rest for name, rest in found if name == "RUN"] == [
+        "sha256sum -c SHA256SUMS > /dev/null"
+    ]
     assert not any(name == "ADD" for name, _ in found)
     words = json.loads(dict(found)["ENTRYPOINT"])
-    assert words[0] == "llama-server" and words[words.index("--model") + 1] == "/opt/qwen-pack/package/model/model.gguf"
-    assert words[words.index("--ctx-size") + 1] == "4096" and words[words.index("--cache-type-v") + 1] == "q8_0"
+    assert (
+        words[0] == "llama-server"
+        and words[words.index("--model") + 1] == "/opt/qwen-pack/package/model/model.gguf"
+    )
+    assert (
+        words[words.index("--ctx-size") + 1] == "4096"
+        and words[words.index("--cache-type-v") + 1] == "q8_0"
+    )
     for name, rest in found:
         if name == "COPY":
             assert (folder / rest.split()[0]).exists()
-    subprocess.run(["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"], cwd=folder, check=True)
+    subprocess.run(
+        ["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"], cwd=folder, check=True
+    )
     bare = (exported(package, "docker", tmp_path / "bare") / "Dockerfile").read_text()
     assert instructions(bare)[0] == ("ARG", "BASE_IMAGE") and "--build-arg" in bare
 
@@ -185,28 +265,45 @@ def test_ai_packs_stay_below_a_size_and_hold_every_byte_once(package: Path, tmp_
         held |= inside
         assert f'packName = "{pack.name}"' in (pack / "build.gradle.kts").read_text()
     assert held == tree(tmp_path / "out/assets/package")
-    assert held["model/model.gguf.001"] + held["model/model.gguf.002"] == (package / "model/model.gguf").read_bytes()
+    assert (
+        held["model/model.gguf.001"] + held["model/model.gguf.002"]
+        == (package / "model/model.gguf").read_bytes()
+    )
 
 
-def test_devices_get_the_model_from_the_memory_on_that_it_was_planned_for(package: Path, tmp_path: Path) -> None:
+def test_devices_get_the_model_from_the_memory_on_that_it_was_planned_for(
+    package: Path, tmp_path: Path
+) -> None:
     space = "{http://schemas.android.com/apk/config}"
-    root = xml.parse(exported(package, "android", tmp_path / "out") / "play/device_targeting_config.xml").getroot()
+    root = xml.parse(
+        exported(package, "android", tmp_path / "out") / "play/device_targeting_config.xml"
+    ).getroot()
     (group,) = root.findall(f"{space}device-group")
     (selector,) = group.findall(f"{space}device-selector")
-    assert (group.attrib, selector.attrib) == ({"name": "enough_memory"}, {"ram-min-bytes": "2000000000"})
-    phone = {"device": {"kind": "phone", "memory_bytes": 8 << 30}, "predicted": {"footprint": {"peak": 10**9}}}
+    assert (group.attrib, selector.attrib) == (
+        {"name": "enough_memory"},
+        {"ram-min-bytes": "2000000000"},
+    )
+    phone = {
+        "device": {"kind": "phone", "memory_bytes": 8 << 30},
+        "predicted": {"footprint": {"peak": 10**9}},
+    }
     assert android.least_memory(phone) == 8 * 10**9
     assert android.least_memory({"device": {"kind": "laptop", "memory_bytes": 8 << 30}}) == 0
 
 
-def test_what_play_does_not_deliver_has_app_assets_alone(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_play_does_not_deliver_has_app_assets_alone(
+    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(android, "PLAY_BYTES", 1000)
     folder = exported(package, "android", tmp_path / "out")
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", "assets", "kotlin"]
     assert "there are no packs here" in (folder / "README.md").read_text()
 
 
-def test_the_asset_pack_of_ios_is_fetched_on_demand_and_named_alike_in_swift(package: Path, tmp_path: Path) -> None:
+def test_the_asset_pack_of_ios_is_fetched_on_demand_and_named_alike_in_swift(
+    package: Path, tmp_path: Path
+) -> None:
     folder = exported(package, "ios", tmp_path / "out")
     rows = json.loads((folder / "Manifest.json").read_text())
     assert rows == {
@@ -219,16 +316,32 @@ def test_the_asset_pack_of_ios_is_fetched_on_demand_and_named_alike_in_swift(pac
     assert (folder / rows["fileSelectors"][0]["directory"]).is_dir()
 
 
-@pytest.mark.parametrize(("name", "source"), [("android", "kotlin/ModelFiles.kt"), ("ios", "swift/ModelFiles.swift")])
-def test_sources_hold_path_size_and_hash_of_every_file(package: Path, tmp_path: Path, name: str, source: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "source"), [("android", "kotlin/ModelFiles.kt"), ("ios", "swift/ModelFiles.swift")]
+)
+def test_sources_hold_path_size_and_hash_of_every_file(
+    package: Path, tmp_path: Path, name: str, source: str
+) -> None:
     text = (exported(package, name, tmp_path / "out") / source).read_text()
     for path in [entry.path for entry in prepare(package, **AGREED).files]:
         size, digest = (package / path).stat().st_size, sha256(package / path)
-        assert re.search(rf'"{re.escape(path)}", (size: )?{size}L?, (sha256: )?"{digest}"', text), path
+        assert re.search(rf'"{re.escape(path)}", (size: )?{size}L?, (sha256: )?"{digest}"', text), (
+            path
+        )
 
 
-LANGUAGES = {"android": ("kotlin/ModelFiles.kt", tree_sitter_kotlin), "ios": ("swift/ModelFiles.swift", tree_sitter_swift)}
-TEXTS = ("line_comment", "comment", "multiline_comment", "block_comment", "string_literal", "line_string_literal")
+LANGUAGES = {
+    "android": ("kotlin/ModelFiles.kt", tree_sitter_kotlin),
+    "ios": ("swift/ModelFiles.swift", tree_sitter_swift),
+}
+TEXTS = (
+    "line_comment",
+    "comment",
+    "multiline_comment",
+    "block_comment",
+    "string_literal",
+    "line_string_literal",
+)
 
 
 def parts(source: Path, grammar: Any) -> list[str]:
@@ -245,23 +358,38 @@ def parts(source: Path, grammar: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("name", LANGUAGES)
-def test_hostile_names_change_nothing_but_what_strings_and_comments_hold(tmp_path: Path, name: str) -> None:
+def test_hostile_names_change_nothing_but_what_strings_and_comments_hold(
+    tmp_path: Path, name: str
+) -> None:
     source, grammar = LANGUAGES[name]
     plain = gguf_package(tmp_path / "plain", files={"model/b": b"more"})
-    one, other = exported(plain, name, tmp_path / "one"), exported(evil_package(tmp_path / "evil"), name, tmp_path / "other")
+    one, other = (
+        exported(plain, name, tmp_path / "one"),
+        exported(evil_package(tmp_path / "evil"), name, tmp_path / "other"),
+    )
     before = parts(one / source, grammar)
-    assert len(before) > 500 and set(before) & set(TEXTS) and parts(other / source, grammar) == before
+    assert (
+        len(before) > 500 and set(before) & set(TEXTS) and parts(other / source, grammar) == before
+    )
 
 
 @pytest.mark.parametrize("name", FORMATS_FOR_APPS)
 def test_hostile_names_add_no_line_and_no_markup_to_any_file(tmp_path: Path, name: str) -> None:
-    folder = exported(evil_package(tmp_path / "evil", ".bin" if name == "ollama" else ".gguf"), name, tmp_path / "out")
+    folder = exported(
+        evil_package(tmp_path / "evil", ".bin" if name == "ollama" else ".gguf"),
+        name,
+        tmp_path / "out",
+    )
     plain = gguf_package(
-        tmp_path / "plain", files={"model/b": b"more", **({"model/a": b"w"} if name == "ollama" else {})}, recipe={"id": "x", "kv": "f16"}
+        tmp_path / "plain",
+        files={"model/b": b"more", **({"model/a": b"w"} if name == "ollama" else {})},
+        recipe={"id": "x", "kv": "f16"},
     )
     twin = tree(exported(plain, name, tmp_path / "twin"))
     written = {
-        path: data.decode() for path, data in tree(folder).items() if not path.startswith(("package/", "assets/", "play/", "rauc/u"))
+        path: data.decode()
+        for path, data in tree(folder).items()
+        if not path.startswith(("package/", "assets/", "play/", "rauc/u"))
     }
     for path, text in written.items():
         assert len(text.splitlines()) == len(twin[path].decode().splitlines()), path
@@ -271,4 +399,15 @@ def test_hostile_names_add_no_line_and_no_markup_to_any_file(tmp_path: Path, nam
         found = dict(instructions((folder / "Dockerfile").read_text()))
         words = json.loads(found["ENTRYPOINT"])
         assert words[words.index("--model") + 1] == f"/opt/qwen-pack/package/{EVIL_FILE}.gguf"
-        assert set(found) == {"ARG", "FROM", "LABEL", "WORKDIR", "COPY", "RUN", "ENV", "USER", "EXPOSE", "ENTRYPOINT"}
+        assert set(found) == {
+            "ARG",
+            "FROM",
+            "LABEL",
+            "WORKDIR",
+            "COPY",
+            "RUN",
+            "ENV",
+            "USER",
+            "EXPOSE",
+            "ENTRYPOINT",
+        }

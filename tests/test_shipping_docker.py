@@ -1,4 +1,5 @@
-"""The runner that a container starts: it answers over HTTP with the package's own model, through its engine."""
+"""The runner that a container starts: it answers over HTTP with the package's own model, through
+its engine."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ import pytest
 from packager.process import run_job
 from targets import registry
 from tests.conftest import REPOSITORY
-from tests.shipping_packages import exported, finish, write
+from tests.support.shipping_packages import exported, finish, write
 from training.questions import held_out
 
 TINY = REPOSITORY / "tests" / "models" / "tiny-qwen3"
@@ -28,18 +29,31 @@ pytestmark = pytest.mark.engine
 
 
 @pytest.fixture(scope="module", params=list(RECIPES))
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
     """Where serve.py of an exported package answers."""
     engine = request.param
     place = tmp_path_factory.mktemp(engine)
     runtime = registry.runtime(engine)
     recipe = runtime.recipe(RECIPES[engine])
-    arguments = {"checkpoint": str(TINY), "recipe": asdict(recipe), "workload": {"context": 512}, "out": str(place / "artifact")}
+    arguments = {
+        "checkpoint": str(TINY),
+        "recipe": asdict(recipe),
+        "workload": {"context": 512},
+        "out": str(place / "artifact"),
+    }
     finish(run_job(runtime.build_job, arguments, place / "log"))
     files = {f"model/{path.name}": path.read_bytes() for path in (place / "artifact").iterdir()}
-    more = {"runtime": {"name": engine, "version": "1"}, "recipe": {"id": recipe.id, **asdict(recipe)}, "workload": {"context": 512}}
+    more = {
+        "runtime": {"name": engine, "version": "1"},
+        "recipe": {"id": recipe.id, **asdict(recipe)},
+        "workload": {"context": 512},
+    }
     out = exported(write(place / "package", files, more), "docker", place / "out")
-    process = subprocess.Popen([sys.executable, out / "serve.py", "--port", "0"], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, out / "serve.py", "--port", "0"], stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
     try:
         yield process.stdout.readline().strip()
@@ -52,7 +66,9 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def post(url: str, body: Any) -> tuple[int, Any]:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     try:
-        with urllib.request.urlopen(urllib.request.Request(f"{url}/chat/completions", data), timeout=60) as answer:
+        with urllib.request.urlopen(
+            urllib.request.Request(f"{url}/chat/completions", data), timeout=60
+        ) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         with error:
@@ -63,7 +79,9 @@ def test_it_answers_questions_as_the_model_was_trained_to(server: str) -> None:
     sums = list(islice((task for task in held_out("serve", 400) if task.kind == "sum"), 4))
     assert sums
     for task in sums:
-        code, answer = post(server, {"messages": [*task.messages], "temperature": 0, "max_tokens": 120})
+        code, answer = post(
+            server, {"messages": [*task.messages], "temperature": 0, "max_tokens": 120}
+        )
         assert code == 200
         (choice,) = answer["choices"]
         text = choice["message"]["content"].split("</think>\n\n")[-1]
@@ -73,8 +91,15 @@ def test_it_answers_questions_as_the_model_was_trained_to(server: str) -> None:
 
 
 def test_an_answer_ends_where_it_was_told_to(server: str) -> None:
-    code, answer = post(server, {"messages": [{"role": "user", "content": "Hello"}], "temperature": 0, "max_tokens": 2})
-    assert (code, answer["usage"]["completion_tokens"], answer["choices"][0]["finish_reason"]) == (200, 2, "length")
+    code, answer = post(
+        server,
+        {"messages": [{"role": "user", "content": "Hello"}], "temperature": 0, "max_tokens": 2},
+    )
+    assert (code, answer["usage"]["completion_tokens"], answer["choices"][0]["finish_reason"]) == (
+        200,
+        2,
+        "length",
+    )
 
 
 @pytest.mark.parametrize(
@@ -93,7 +118,9 @@ def test_an_answer_ends_where_it_was_told_to(server: str) -> None:
     ],
     ids=range(10),
 )
-def test_what_cannot_be_answered_is_refused_in_a_sentence(server: str, body: Any, word: str) -> None:
+def test_what_cannot_be_answered_is_refused_in_a_sentence(
+    server: str, body: Any, word: str
+) -> None:
     code, answer = post(server, body)
     assert code == 400 and word in answer["error"]["message"]
 

@@ -1,4 +1,5 @@
-"""A text from outside as a literal of another language: what comes out reads back as what went in, by somebody else's reader."""
+"""A text from outside as a literal of another language: what comes out reads back as what went in,
+by somebody else's reader."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from packager.errors import PackError
 from packager.shipping.apps import escapes, snippets
-from tests.shipping_packages import EVIL
+from tests.support.shipping_packages import EVIL
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 NASTY = [
@@ -65,7 +66,9 @@ def test_strings_of_kotlin_and_swift_read_back(text: str) -> None:
 @settings(max_examples=25, deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30))
 def test_words_of_the_shell_read_back(text: str) -> None:
-    found = subprocess.run(["sh", "-c", f"printf %s {escapes.sh(text)}"], capture_output=True, check=True)
+    found = subprocess.run(
+        ["sh", "-c", f"printf %s {escapes.sh(text)}"], capture_output=True, check=True
+    )
     assert found.stdout == text.encode()
 
 
@@ -73,11 +76,26 @@ def test_words_of_the_shell_read_back(text: str) -> None:
 def test_strings_of_c_read_back_through_a_compiler(tmp_path: Path) -> None:
     rows = ",\n".join(f"{{ {escapes.c(text)}, sizeof {escapes.c(text)} - 1 }}" for text in NASTY)
     (tmp_path / "t.c").write_text(
-        f"#include <stdio.h>\nstatic const struct {{ const char *text; unsigned long size; }} rows[] = {{\n{rows}\n}};\n"
-        'int main(void) { for (unsigned i = 0; i < sizeof rows / sizeof *rows; i++) { printf("%lu ", rows[i].size);'
+        f"#include <stdio.h>\nstatic const struct {{ const char *text; unsigned long size; }} "
+        f"rows[] = {{\n{rows}\n}};\n"
+        'int main(void) { for (unsigned i = 0; i < sizeof rows / sizeof *rows; i++) { printf("%lu '
+        '", rows[i].size);'
         " fwrite(rows[i].text, 1, rows[i].size, stdout); } return 0; }\n"
     )
-    subprocess.run(["gcc", "-std=c11", "-trigraphs", "-Wall", "-Wextra", "-Werror", "-o", tmp_path / "t", tmp_path / "t.c"], check=True)
+    subprocess.run(
+        [
+            "gcc",
+            "-std=c11",
+            "-trigraphs",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            "-o",
+            tmp_path / "t",
+            tmp_path / "t.c",
+        ],
+        check=True,
+    )
     found = subprocess.run([tmp_path / "t"], capture_output=True, check=True).stdout
     assert found == b"".join(b"%d " % len(text.encode()) + text.encode() for text in NASTY)
 
@@ -86,7 +104,11 @@ def test_strings_of_c_read_back_through_a_compiler(tmp_path: Path) -> None:
 def test_values_of_key_files_stay_on_one_line_and_keep_what_can_be_shown(text: str) -> None:
     value = escapes.ini(text)
     assert "\n" not in value and "\r" not in value and not value.startswith(" ")
-    back = re.sub(r"\\(.)", lambda match: {"s": " ", "n": "\n", "t": "\t", "r": "\r", "\\": "\\"}[match[1]], value)
+    back = re.sub(
+        r"\\(.)",
+        lambda match: {"s": " ", "n": "\n", "t": "\t", "r": "\r", "\\": "\\"}[match[1]],
+        value,
+    )
     assert back == "".join(char for char in text if char.isprintable() or char in "\n\t\r")
 
 
@@ -97,7 +119,9 @@ def test_what_is_no_digest_is_refused() -> None:
             escapes.hexadecimal(text)
 
 
-def test_a_template_prints_nothing_that_no_filter_has_escaped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_template_prints_nothing_that_no_filter_has_escaped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(snippets, "TEMPLATES", tmp_path)
     for text in ("{{ name }}", "{{ name ~ 'x' }}", "{{ name | upper }}", "{{ (name | c) ~ name }}"):
         (tmp_path / "t.jinja").write_text(text)

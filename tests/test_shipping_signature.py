@@ -17,13 +17,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from packager import manifest
 from packager.cli import main
 from packager.errors import ExitCode, PackError
+from packager.package import manifest
 from packager.shipping import keys
 from packager.shipping.signature import Signer, Trust, check, sign
 from packager.shipping.versions import ordered
-from tests.make_package import body, write_package
+from tests.support.make_package import body, write_package
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +55,9 @@ def test_a_signed_package_passes_and_stays_as_it_was(package: Path, pair: keys.K
     assert before == {path: path.read_bytes() for path in package.rglob("*") if path.is_file()}
 
 
-def test_the_private_half_is_its_owners_alone_and_no_key_is_replaced(tmp_path: Path, pair: keys.KeyPair) -> None:
+def test_the_private_half_is_its_owners_alone_and_no_key_is_replaced(
+    tmp_path: Path, pair: keys.KeyPair
+) -> None:
     assert pair.private.stat().st_mode & 0o777 == 0o600
     with pytest.raises(PackError, match="exists already"):
         keys.new(pair.private)
@@ -75,7 +77,9 @@ def test_another_verifier_believes_our_signature(package: Path, pair: keys.KeyPa
         "--public_key",
         str(pair.public),
     ]
-    done = subprocess.run([*command, "--no-ignore-git-paths"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*command, "--no-ignore-git-paths"], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -124,30 +128,50 @@ def test_tampering_is_found(package: Path, pair: keys.KeyPair, what: str) -> Non
     assert kind in {finding.kind for finding in check(package, signature, Trust(pair.public))}
 
 
-def test_files_that_were_not_signed_are_said_to_be_so_in_words(package: Path, pair: keys.KeyPair) -> None:
+def test_files_that_were_not_signed_are_said_to_be_so_in_words(
+    package: Path, pair: keys.KeyPair
+) -> None:
     signature = signed(package, pair)
     reseal(package)
-    (finding,) = [one for one in check(package, signature, Trust(pair.public)) if one.kind == "signature"]
+    (finding,) = [
+        one for one in check(package, signature, Trust(pair.public)) if one.kind == "signature"
+    ]
     assert finding.message.endswith("the files are not those that were signed")
 
 
-def test_the_signature_of_somebody_else_is_none(package: Path, pair: keys.KeyPair, tmp_path: Path) -> None:
+def test_the_signature_of_somebody_else_is_none(
+    package: Path, pair: keys.KeyPair, tmp_path: Path
+) -> None:
     signature = signed(package, pair)
     other = keys.new(tmp_path / "other.key")
-    assert [finding.kind for finding in check(package, signature, Trust(other.public))] == ["signature"]
+    assert [finding.kind for finding in check(package, signature, Trust(other.public))] == [
+        "signature"
+    ]
     signature.write_bytes(signature.read_bytes().replace(b"a", b"b"))
-    assert [finding.kind for finding in check(package, signature, Trust(pair.public))] == ["signature"]
+    assert [finding.kind for finding in check(package, signature, Trust(pair.public))] == [
+        "signature"
+    ]
 
 
-@pytest.mark.parametrize("text", [b"", b"{}", b"null", b'{"dsseEnvelope": 1}', b"\xff\xfe", b"[" * 5000])
-def test_what_is_no_signature_proves_nothing(package: Path, pair: keys.KeyPair, text: bytes) -> None:
+@pytest.mark.parametrize(
+    "text", [b"", b"{}", b"null", b'{"dsseEnvelope": 1}', b"\xff\xfe", b"[" * 5000]
+)
+def test_what_is_no_signature_proves_nothing(
+    package: Path, pair: keys.KeyPair, text: bytes
+) -> None:
     (package.parent / "tiny.sig").write_bytes(text)
-    assert [finding.kind for finding in check(package, package.parent / "tiny.sig", Trust(pair.public))] == ["signature"]
+    assert [
+        finding.kind for finding in check(package, package.parent / "tiny.sig", Trust(pair.public))
+    ] == ["signature"]
 
 
-def test_an_old_package_is_refused_however_well_it_is_signed(package: Path, pair: keys.KeyPair) -> None:
+def test_an_old_package_is_refused_however_well_it_is_signed(
+    package: Path, pair: keys.KeyPair
+) -> None:
     signature = signed(package, pair)
-    assert [finding.kind for finding in check(package, signature, Trust(pair.public), "1.10")] == ["version"]
+    assert [finding.kind for finding in check(package, signature, Trust(pair.public), "1.10")] == [
+        "version"
+    ]
     assert check(package, signature, Trust(pair.public), "1.3.9") == []
     assert ordered("1.10") > ordered("1.9.9") and ordered("1") == ordered("1.0.0")
     for wrong in ("", "v1", "1.2.3.4.5", "1..2", "-1", "1.x", "9" * 20):
@@ -155,7 +179,9 @@ def test_an_old_package_is_refused_however_well_it_is_signed(package: Path, pair
             ordered(wrong)
 
 
-def test_a_locked_key_takes_its_password_from_the_environment(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_locked_key_takes_its_password_from_the_environment(
+    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pair = keys.new(tmp_path / "locked.key", "open sesame")
     with pytest.raises(PackError, match="QWEN_PACK_KEY_PASSWORD"):
         signed(package, pair)
@@ -169,9 +195,17 @@ def test_a_locked_key_takes_its_password_from_the_environment(package: Path, tmp
 def test_what_is_no_key_is_named(package: Path, pair: keys.KeyPair, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("hello")
     odd = rsa.generate_private_key(65537, 2048)
-    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    form = (
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
     (tmp_path / "rsa").write_bytes(odd.private_bytes(*form))
-    for name, code in (("text", ExitCode.INPUT), ("rsa", ExitCode.INPUT), ("absent", ExitCode.USAGE)):
+    for name, code in (
+        ("text", ExitCode.INPUT),
+        ("rsa", ExitCode.INPUT),
+        ("absent", ExitCode.USAGE),
+    ):
         with pytest.raises(PackError) as caught:
             sign(package, Signer(tmp_path / name), tmp_path / "out.sig")
         assert caught.value.exit_code == code
@@ -191,20 +225,44 @@ def certificates(folder: Path) -> tuple[Path, Path, Path]:
     now = datetime.datetime.now(datetime.UTC)
 
     def made(name: str, key: Any, issuer: str, by: Any, authority: bool) -> x509.Certificate:
-        names = [x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)]) for text in (name, issuer)]
-        builder = x509.CertificateBuilder().subject_name(names[0]).issuer_name(names[1]).public_key(key.public_key())
-        builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now).not_valid_after(now + datetime.timedelta(days=1))
-        usage = x509.KeyUsage(not authority, False, False, False, False, authority, authority, False, False)
-        builder = builder.add_extension(x509.BasicConstraints(authority, None), True).add_extension(usage, True)
+        names = [
+            x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)]) for text in (name, issuer)
+        ]
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(names[0])
+            .issuer_name(names[1])
+            .public_key(key.public_key())
+        )
+        builder = (
+            builder.serial_number(x509.random_serial_number())
+            .not_valid_before(now)
+            .not_valid_after(now + datetime.timedelta(days=1))
+        )
+        usage = x509.KeyUsage(
+            not authority, False, False, False, False, authority, authority, False, False
+        )
+        builder = builder.add_extension(x509.BasicConstraints(authority, None), True).add_extension(
+            usage, True
+        )
         if not authority:
-            builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING]), False)
+            builder = builder.add_extension(
+                x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING]), False
+            )
         return builder.sign(by, hashes.SHA256())
 
     root, leaf = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    authority, own = made("Authority", root, "Authority", root, True), made("Signer", leaf, "Authority", root, False)
+    authority, own = (
+        made("Authority", root, "Authority", root, True),
+        made("Signer", leaf, "Authority", root, False),
+    )
     (folder / "root.pem").write_bytes(authority.public_bytes(serialization.Encoding.PEM))
     (folder / "leaf.pem").write_bytes(own.public_bytes(serialization.Encoding.PEM))
-    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    form = (
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
     (folder / "leaf.key").write_bytes(leaf.private_bytes(*form))
     return folder / "leaf.key", folder / "leaf.pem", folder / "root.pem"
 
@@ -215,20 +273,50 @@ def test_a_certificate_signs_and_its_authority_is_asked(package: Path, tmp_path:
     assert check(package, signature, Trust(chain=(root,))) == []
     (tmp_path / "foreign").mkdir()
     _, _, foreign = certificates(tmp_path / "foreign")
-    assert [finding.kind for finding in check(package, signature, Trust(chain=(foreign,)))] == ["signature"]
+    assert [finding.kind for finding in check(package, signature, Trust(chain=(foreign,)))] == [
+        "signature"
+    ]
     with pytest.raises(PackError, match="cannot sign"):
-        sign(package, Signer(keys.new(tmp_path / "k").private, own, (root,)), tmp_path / "other.sig")
+        sign(
+            package, Signer(keys.new(tmp_path / "k").private, own, (root,)), tmp_path / "other.sig"
+        )
 
 
-def test_from_a_new_key_to_a_verified_copy_by_the_command_line(package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_from_a_new_key_to_a_verified_copy_by_the_command_line(
+    package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     agreed = ["--allow-dummy", "--accept-license", "unstated"]
     assert main(["keys", "new", str(tmp_path / "k")]) == 0
-    assert main(["export", str(package), "--format", "zip", "--out", str(tmp_path / "m.zip"), "--sign", str(tmp_path / "k"), *agreed]) == 0
+    assert (
+        main(
+            [
+                "export",
+                str(package),
+                "--format",
+                "zip",
+                "--out",
+                str(tmp_path / "m.zip"),
+                "--sign",
+                str(tmp_path / "k"),
+                *agreed,
+            ]
+        )
+        == 0
+    )
     assert main(["unpack", str(tmp_path / "m.zip"), "--out", str(tmp_path / "copy")]) == 0
-    asked = ["verify", str(tmp_path / "copy"), "--key", str(tmp_path / "k.pub"), "--signature", str(tmp_path / "m.zip.sig")]
+    asked = [
+        "verify",
+        str(tmp_path / "copy"),
+        "--key",
+        str(tmp_path / "k.pub"),
+        "--signature",
+        str(tmp_path / "m.zip.sig"),
+    ]
     capsys.readouterr()
     assert main([*asked, "--min-version", "1.4", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["signed"] is True
     assert main([*asked, "--min-version", "2"]) == ExitCode.INPUT
-    assert main(["verify", str(tmp_path / "copy"), "--key", str(tmp_path / "k.pub")]) == ExitCode.USAGE
+    assert (
+        main(["verify", str(tmp_path / "copy"), "--key", str(tmp_path / "k.pub")]) == ExitCode.USAGE
+    )
     assert main(["verify", str(tmp_path / "copy"), "--min-version", "1"]) == ExitCode.USAGE

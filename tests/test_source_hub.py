@@ -1,4 +1,5 @@
-"""The hub source, against a real HTTP server on loopback and through the child process that a build uses."""
+"""The hub source, against a real HTTP server on loopback and through the child process that a build
+uses."""
 
 from __future__ import annotations
 
@@ -17,8 +18,8 @@ import pytest
 from packager import sources
 from packager.errors import ExitCode, PackError
 from packager.process import JobResult, Progress, run_job
-from tests.hub_server import COMMIT, Hub, repository, serve
-from tests.make_checkpoint import tiny_shape, write_tiny
+from tests.support.hub_server import COMMIT, Hub, repository, serve
+from tests.support.make_checkpoint import tiny_shape, write_tiny
 
 REPO = "Qwen/Qwen3-Tiny"
 WEIGHTS = "model.safetensors"
@@ -41,13 +42,23 @@ class Fetch:
     def __init__(self, folder: Path, endpoint: str) -> None:
         self.home = folder / "hf"
         self.log = folder / "fetch.log"
-        self.env = {"HF_HUB_OFFLINE": "0", "HF_HOME": str(self.home), "HF_ENDPOINT": endpoint, "HF_TOKEN": "", "NO_PROXY": "127.0.0.1"}
+        self.env = {
+            "HF_HUB_OFFLINE": "0",
+            "HF_HOME": str(self.home),
+            "HF_ENDPOINT": endpoint,
+            "HF_TOKEN": "",
+            "NO_PROXY": "127.0.0.1",
+        }
         self.progress: list[Progress] = []
 
-    def __call__(self, revision: str | None = None, repo_id: str = REPO, offline: bool = False, **env: str) -> dict[str, Any]:
+    def __call__(
+        self, revision: str | None = None, repo_id: str = REPO, offline: bool = False, **env: str
+    ) -> dict[str, Any]:
         source = sources.parse("hub", repo_id, revision, offline)
         job, arguments = sources.job(source, tiny_shape())
-        run = run_job(job, {**arguments, "out": str(self.home / "unused")}, self.log, {**self.env, **env})
+        run = run_job(
+            job, {**arguments, "out": str(self.home / "unused")}, self.log, {**self.env, **env}
+        )
         self.progress = []
         while True:
             try:
@@ -71,7 +82,9 @@ class Fetch:
         return sorted(path.name for path in self.home.glob("hub/models--*/snapshots/*/*"))
 
     def partial_bytes(self) -> int:
-        return sum(path.stat().st_size for path in self.home.glob("hub/models--*/blobs/*.incomplete"))
+        return sum(
+            path.stat().st_size for path in self.home.glob("hub/models--*/blobs/*.incomplete")
+        )
 
     def blobs(self) -> set[str]:
         return {path.name for path in self.home.glob("hub/models--*/blobs/*")}
@@ -82,13 +95,19 @@ def fetch(tmp_path: Path, hub: Hub) -> Fetch:
     return Fetch(tmp_path, hub.endpoint)
 
 
-def test_a_checkpoint_comes_with_its_commit_licence_sizes_and_digests(hub: Hub, fetch: Fetch, checkpoint: Path) -> None:
+def test_a_checkpoint_comes_with_its_commit_licence_sizes_and_digests(
+    hub: Hub, fetch: Fetch, checkpoint: Path
+) -> None:
     facts = fetch()
     assert facts["revision"] == COMMIT
     assert (facts["kind"], facts["repo_id"], facts["license"]) == ("hub", REPO, "apache-2.0")
     assert Path(facts["folder"]).name == COMMIT
     expected = [
-        {"path": path.name, "size": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        {
+            "path": path.name,
+            "size": path.stat().st_size,
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        }
         for path in sorted(checkpoint.iterdir())
     ]
     assert facts["files"] == expected
@@ -114,7 +133,10 @@ def test_only_what_makes_a_checkpoint_is_fetched(hub: Hub, fetch: Fetch) -> None
     facts = fetch()
     assert not {file["path"] for file in facts["files"]} & set(extra)
     assert not any(
-        name in request.path for request in hub.requests for name in extra if "/" in name or name.endswith((".py", ".bin", ".md"))
+        name in request.path
+        for request in hub.requests
+        for name in extra
+        if "/" in name or name.endswith((".py", ".bin", ".md"))
     )
 
 
@@ -125,11 +147,16 @@ def test_what_is_in_the_cache_is_not_sent_again(hub: Hub, fetch: Fetch) -> None:
     assert hub.asked() == [f"/api/models/{REPO}/revision/main"]
 
 
-def test_the_layout_is_the_hubs_own_so_that_its_client_finds_the_files(fetch: Fetch, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_layout_is_the_hubs_own_so_that_its_client_finds_the_files(
+    fetch: Fetch, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from huggingface_hub import snapshot_download
 
     facts = fetch()
-    assert snapshot_download(REPO, cache_dir=fetch.home / "hub", local_files_only=True) == facts["folder"]
+    assert (
+        snapshot_download(REPO, cache_dir=fetch.home / "hub", local_files_only=True)
+        == facts["folder"]
+    )
 
 
 def test_a_branch_is_resolved_and_a_commit_taken_as_it_is(hub: Hub, fetch: Fetch) -> None:
@@ -145,7 +172,9 @@ def test_the_access_token_of_the_user_is_sent_to_the_hub(hub: Hub, fetch: Fetch)
     assert fetch(HF_TOKEN="hf_secret")["revision"] == COMMIT
 
 
-def test_a_cut_connection_is_resumed_with_a_range_and_only_the_rest_is_sent(hub: Hub, fetch: Fetch) -> None:
+def test_a_cut_connection_is_resumed_with_a_range_and_only_the_rest_is_sent(
+    hub: Hub, fetch: Fetch
+) -> None:
     size = len(hub.files[WEIGHTS])
     hub.cut_after[WEIGHTS] = [100_000]
     fetch()
@@ -183,10 +212,14 @@ def test_a_server_that_ignores_the_range_does_not_spoil_the_file(hub: Hub, fetch
 
 
 @pytest.mark.parametrize(
-    "alter", [lambda data: data[:-1] + b"\xff", lambda data: data[:-100], lambda data: data + b"\0"], ids=["flipped", "short", "long"]
+    "alter",
+    [lambda data: data[:-1] + b"\xff", lambda data: data[:-100], lambda data: data + b"\0"],
+    ids=["flipped", "short", "long"],
 )
 @pytest.mark.parametrize("name", [WEIGHTS, "config.json"], ids=["large", "small"])
-def test_bytes_that_differ_from_the_listing_are_refused_and_not_kept(hub: Hub, fetch: Fetch, name: str, alter: Any) -> None:
+def test_bytes_that_differ_from_the_listing_are_refused_and_not_kept(
+    hub: Hub, fetch: Fetch, name: str, alter: Any
+) -> None:
     hub.altered[name] = alter(hub.files[name])
     fetch.fails(ExitCode.SOURCE, name, "nothing of it was kept")
     assert name not in fetch.cached()
@@ -206,7 +239,12 @@ def test_a_cached_file_that_has_changed_is_refused_with_the_file_named(fetch: Fe
 
 
 def test_an_unknown_repository_names_the_two_ways_on(fetch: Fetch) -> None:
-    words = ("has no repository Qwen/Qwen3-0.6", "Did you mean 'Qwen/Qwen3-0.6B'", "--weights PATH", "--weights dummy")
+    words = (
+        "has no repository Qwen/Qwen3-0.6",
+        "Did you mean 'Qwen/Qwen3-0.6B'",
+        "--weights PATH",
+        "--weights dummy",
+    )
     fetch.fails(ExitCode.SOURCE, *words, repo_id="Qwen/Qwen3-0.6")
 
 
@@ -223,28 +261,60 @@ def test_a_gated_repository_says_where_to_ask(hub: Hub, fetch: Fetch) -> None:
     fetch.fails(ExitCode.SOURCE, "gated", f"{hub.endpoint}/{REPO}", "--weights dummy")
 
 
-@pytest.mark.parametrize(("status", "word"), [(403, "does not let"), (429, "fewer requests"), (500, "status 500"), (503, "status 503")])
+@pytest.mark.parametrize(
+    ("status", "word"),
+    [(403, "does not let"), (429, "fewer requests"), (500, "status 500"), (503, "status 503")],
+)
 def test_a_refusing_server_is_one_sentence(hub: Hub, fetch: Fetch, status: int, word: str) -> None:
     hub.status = status
     error = fetch.fails(ExitCode.SOURCE, word, "--weights PATH", "--weights dummy")
     assert "\n" not in str(error)
 
 
-def test_an_unreachable_hub_is_one_sentence_and_nothing_falls_back_to_random_weights(fetch: Fetch) -> None:
-    error = fetch.fails(ExitCode.SOURCE, "cannot be reached", "--weights PATH", "--weights dummy", HF_ENDPOINT="http://127.0.0.1:9")
+def test_an_unreachable_hub_is_one_sentence_and_nothing_falls_back_to_random_weights(
+    fetch: Fetch,
+) -> None:
+    error = fetch.fails(
+        ExitCode.SOURCE,
+        "cannot be reached",
+        "--weights PATH",
+        "--weights dummy",
+        HF_ENDPOINT="http://127.0.0.1:9",
+    )
     assert "\n" not in str(error)
     assert fetch.cached() == []
 
 
 def test_a_host_that_speaks_no_tls_is_one_sentence(hub: Hub, fetch: Fetch) -> None:
-    fetch.fails(ExitCode.SOURCE, "cannot be reached", "--weights PATH", HF_ENDPOINT=hub.endpoint.replace("http:", "https:"))
+    fetch.fails(
+        ExitCode.SOURCE,
+        "cannot be reached",
+        "--weights PATH",
+        HF_ENDPOINT=hub.endpoint.replace("http:", "https:"),
+    )
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the openssl command to make a certificate")
+@pytest.mark.skipif(
+    shutil.which("openssl") is None, reason="needs the openssl command to make a certificate"
+)
 def test_a_certificate_that_nobody_signed_is_named(checkpoint: Path, tmp_path: Path) -> None:
     key, pem = tmp_path / "key.pem", tmp_path / "cert.pem"
     subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout", str(key), "-out", str(pem), *subject]
+    make = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-keyout",
+        str(key),
+        "-out",
+        str(pem),
+        *subject,
+    ]
     subprocess.run(make, check=True, capture_output=True)
     both = tmp_path / "both.pem"
     both.write_text(key.read_text() + pem.read_text())
@@ -254,14 +324,18 @@ def test_a_certificate_that_nobody_signed_is_named(checkpoint: Path, tmp_path: P
         assert fetch(SSL_CERT_FILE=str(pem))["revision"] == COMMIT
 
 
-def test_a_web_page_in_place_of_the_hub_is_recognised(hub: Hub, fetch: Fetch, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_web_page_in_place_of_the_hub_is_recognised(
+    hub: Hub, fetch: Fetch, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Hub, "listing", lambda self: ["please log in to the hotel"])
     fetch.fails(ExitCode.SOURCE, "does not answer like a hub", "--weights PATH")
 
 
 def test_the_silence_of_a_server_ends_in_a_sentence(hub: Hub, fetch: Fetch) -> None:
     hub.silent = True
-    fetch.fails(ExitCode.SOURCE, "did not answer in time", "--weights PATH", HF_HUB_DOWNLOAD_TIMEOUT="1")
+    fetch.fails(
+        ExitCode.SOURCE, "did not answer in time", "--weights PATH", HF_HUB_DOWNLOAD_TIMEOUT="1"
+    )
 
 
 def test_offline_takes_what_the_cache_has_by_branch_or_by_commit(hub: Hub, fetch: Fetch) -> None:
@@ -275,11 +349,15 @@ def test_offline_takes_what_the_cache_has_by_branch_or_by_commit(hub: Hub, fetch
 
 
 def test_offline_with_an_empty_cache_names_the_ways_on(hub: Hub, fetch: Fetch) -> None:
-    fetch.fails(ExitCode.SOURCE, "not in the hub cache", "--weights PATH", "--weights dummy", offline=True)
+    fetch.fails(
+        ExitCode.SOURCE, "not in the hub cache", "--weights PATH", "--weights dummy", offline=True
+    )
     assert hub.asked() == []
 
 
-def test_a_repository_of_pickles_is_refused_before_anything_is_fetched(hub: Hub, fetch: Fetch) -> None:
+def test_a_repository_of_pickles_is_refused_before_anything_is_fetched(
+    hub: Hub, fetch: Fetch
+) -> None:
     hub.files["pytorch_model.bin"] = hub.files.pop(WEIGHTS)
     fetch.fails(ExitCode.INPUT, "pytorch_model.bin", "can run any code")
     assert fetch.cached() == []
@@ -293,7 +371,9 @@ def test_a_repository_of_pickles_is_refused_before_anything_is_fetched(hub: Hub,
         (b"{", "valid JSON"),
     ],
 )
-def test_what_the_config_rules_out_costs_no_weights(hub: Hub, fetch: Fetch, text: bytes, word: str) -> None:
+def test_what_the_config_rules_out_costs_no_weights(
+    hub: Hub, fetch: Fetch, text: bytes, word: str
+) -> None:
     hub.files["config.json"] = text
     fetch.fails(ExitCode.INPUT, "config.json", word)
     assert hub.bodies(WEIGHTS) == []
@@ -314,7 +394,9 @@ def test_shards_are_fetched_with_their_index(tmp_path: Path, hub: Hub, fetch: Fe
     assert sum(name.startswith("model-0000") for name in names) >= 3
 
 
-def test_a_download_stopped_by_the_user_leaves_its_part_for_the_next_run(hub: Hub, fetch: Fetch) -> None:
+def test_a_download_stopped_by_the_user_leaves_its_part_for_the_next_run(
+    hub: Hub, fetch: Fetch
+) -> None:
     size = len(hub.files[WEIGHTS])
     hub.stall_after[WEIGHTS] = 200_000
     job, arguments = sources.job(sources.parse(None, REPO), tiny_shape())

@@ -1,4 +1,5 @@
-"""How engines compare: every number has a source, a slip names file and key, and forecasts move the right way."""
+"""How engines compare: every number has a source, a slip names file and key, and forecasts move the
+right way."""
 
 from __future__ import annotations
 
@@ -7,14 +8,17 @@ from pathlib import Path
 import pytest
 
 from packager import catalog
-from packager.device import Device
+from packager.device.target import Device
 from packager.errors import ExitCode, PackError
-from packager.forecast import AS_RATED, Speed, predict_on
+from packager.predict.forecast import AS_RATED, Speed, predict_on
 from packager.shape import Shape
 from targets import registry
 from targets.speed_table import Row, rows
 
-GOOD = '["4 bits"]\nbandwidth = 0.9\ncompute = 2\noperations_per_layer = 80\nattention = 0.06\nsource = "docs/measurements/forecast.md"\n'
+GOOD = (
+    '["4 bits"]\nbandwidth = 0.9\ncompute = 2\noperations_per_layer = 80\nattention = '
+    '0.06\nsource = "docs/measurements/forecast.md"\n'
+)
 VNNI, PLAIN = "x86_64 avx2 avx512_vnni", "x86_64 avx2"
 
 
@@ -25,7 +29,18 @@ def shape_of(name: str) -> Shape:
 
 
 def device(operation_seconds: float | None = None) -> Device:
-    return Device(16 * 10**9, 0, None, VNNI, 2, 20e9, 200e9, None, "measured", operation_seconds=operation_seconds)
+    return Device(
+        16 * 10**9,
+        0,
+        None,
+        VNNI,
+        2,
+        20e9,
+        200e9,
+        None,
+        "measured",
+        operation_seconds=operation_seconds,
+    )
 
 
 def test_a_table_is_read(tmp_path: Path) -> None:
@@ -64,7 +79,11 @@ def test_every_recipe_of_every_runtime_has_a_speed(runtime: registry.Runtime) ->
     for recipe in runtime.recipes():
         if runtime.obstacle(shape, recipe) is None:
             speed = runtime.speed(shape, recipe, VNNI)
-            assert 0.3 < speed.bandwidth <= 1.2 and 0.3 < speed.compute < 3 and 0 < speed.operations < 10_000
+            assert (
+                0.3 < speed.bandwidth <= 1.2
+                and 0.3 < speed.compute < 3
+                and 0 < speed.operations < 10_000
+            )
 
 
 def test_q4_k_is_what_the_rates_of_a_device_are_about() -> None:
@@ -72,12 +91,17 @@ def test_q4_k_is_what_the_rates_of_a_device_are_about() -> None:
     shape = shape_of("Qwen3-8B")
     speed = runtime.speed(shape, runtime.recipe("Q4_K_M"), PLAIN)
     assert (speed.bandwidth, speed.compute) == (1, pytest.approx(1, abs=0.02))
-    assert runtime.speed(shape, runtime.recipe("Q8_0"), PLAIN).compute == pytest.approx(0.8, abs=0.02)
+    assert runtime.speed(shape, runtime.recipe("Q8_0"), PLAIN).compute == pytest.approx(
+        0.8, abs=0.02
+    )
 
 
 def test_rows_that_blocks_of_256_do_not_divide_make_a_slower_prompt_of_the_same_recipe() -> None:
     (runtime,) = (one for one in registry.runtimes() if one.name == "llama.cpp")
-    small, large = (runtime.speed(shape_of(name), runtime.recipe("Q4_K_M"), PLAIN) for name in ("Qwen2.5-0.5B", "Qwen2.5-1.5B"))
+    small, large = (
+        runtime.speed(shape_of(name), runtime.recipe("Q4_K_M"), PLAIN)
+        for name in ("Qwen2.5-0.5B", "Qwen2.5-1.5B")
+    )
     assert small.compute < 0.9 < large.compute
 
 
@@ -95,14 +119,22 @@ def test_small_operations_are_added_where_the_device_says_what_one_takes() -> No
     without = predict_on(shape, 10**9, 512, device(), speed)
     with_them = predict_on(shape, 10**9, 512, device(6e-6), speed)
     attention = 4 * 28 * 8 * 128 * 512 / (200e9 * speed.attention)
-    assert without.decode_tps == pytest.approx(1 / (10**9 / (20e9 * speed.bandwidth) + attention), rel=1e-4)
-    assert 1 / with_them.decode_tps - 1 / without.decode_tps == pytest.approx(speed.operations * 6e-6, rel=1e-3)
+    assert without.decode_tps == pytest.approx(
+        1 / (10**9 / (20e9 * speed.bandwidth) + attention), rel=1e-4
+    )
+    assert 1 / with_them.decode_tps - 1 / without.decode_tps == pytest.approx(
+        speed.operations * 6e-6, rel=1e-3
+    )
     assert predict_on(shape, 10**9, 512, device(6e-6), AS_RATED).decode_tps == 20
 
 
-def test_the_attention_of_a_token_grows_with_the_keys_it_looks_back_on_where_an_engine_computes_it_slowly() -> None:
+def test_the_attention_of_a_token_grows_with_the_keys_it_looks_back_on_where_an_engine_computes_it_slowly() -> (
+    None
+):
     shape = shape_of("Qwen3-0.6B")
     slow, bound_by_bytes = Speed(attention=0.05), Speed()
-    short, long = (1 / predict_on(shape, 10**9, prompt, device(), slow).decode_tps for prompt in (1024, 8192))
+    short, long = (
+        1 / predict_on(shape, 10**9, prompt, device(), slow).decode_tps for prompt in (1024, 8192)
+    )
     assert long - short == pytest.approx(4 * 28 * 8 * 128 * 7168 / (200e9 * 0.05), rel=1e-3)
     assert predict_on(shape, 10**9, 8192, device(), bound_by_bytes).decode_tps == 20

@@ -1,4 +1,5 @@
-"""What a shell does to a program: signals, readers that go away, streams that were never open, odd folders."""
+"""What a shell does to a program: signals, readers that go away, streams that were never open, odd
+folders."""
 
 from __future__ import annotations
 
@@ -14,9 +15,9 @@ import psutil
 import pytest
 
 from packager.errors import ExitCode
-from packager.verify import verify
-from tests.make_checkpoint import write_tiny
-from tests.make_package import write_package
+from packager.package.verify import verify
+from tests.support.make_checkpoint import write_tiny
+from tests.support.make_package import write_package
 
 QWEN_PACK = f"{sys.executable} -m packager.cli"
 
@@ -27,7 +28,19 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def build(checkpoint: Path, out: Path) -> list[str]:
-    return ["build", "--target", "cpu-gguf", "--recipe", "gguf:Q8_0", "--context", "256", "--weights", str(checkpoint), "--out", str(out)]
+    return [
+        "build",
+        "--target",
+        "cpu-gguf",
+        "--recipe",
+        "gguf:Q8_0",
+        "--context",
+        "256",
+        "--weights",
+        str(checkpoint),
+        "--out",
+        str(out),
+    ]
 
 
 def shell(script: str) -> subprocess.CompletedProcess[str]:
@@ -38,15 +51,25 @@ def children_gone(pid: int) -> bool:
     """Whether no job that this process started is alive any more."""
     for process in psutil.process_iter(["cmdline", "status"]):
         words = process.info["cmdline"] or []
-        if "packager.process" in words and str(pid) in words and process.info["status"] != psutil.STATUS_ZOMBIE:
+        if (
+            "packager.process" in words
+            and str(pid) in words
+            and process.info["status"] != psutil.STATUS_ZOMBIE
+        ):
             return False
     return True
 
 
 @pytest.mark.engine
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_termination_and_a_closed_terminal_are_interruptions(number: int, checkpoint: Path, tmp_path: Path, own_cache: Path) -> None:
-    run = subprocess.Popen([sys.executable, "-m", "packager.cli", *build(checkpoint, tmp_path / "p")], stderr=subprocess.PIPE, text=True)
+def test_termination_and_a_closed_terminal_are_interruptions(
+    number: int, checkpoint: Path, tmp_path: Path, own_cache: Path
+) -> None:
+    run = subprocess.Popen(
+        [sys.executable, "-m", "packager.cli", *build(checkpoint, tmp_path / "p")],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     assert run.stderr is not None
     for line in run.stderr:
         if line.startswith("[2/"):
@@ -78,35 +101,54 @@ def test_a_hangup_that_the_caller_ignores_stays_ignored(checkpoint: Path, tmp_pa
 
 
 @pytest.mark.engine
-def test_a_reader_of_the_narration_who_goes_away_does_not_stop_a_build(checkpoint: Path, tmp_path: Path) -> None:
-    run = shell(f"{QWEN_PACK} {' '.join(build(checkpoint, tmp_path / 'p'))} 2>&1 | head -1; exit ${{PIPESTATUS[0]}}")
+def test_a_reader_of_the_narration_who_goes_away_does_not_stop_a_build(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    run = shell(
+        f"{QWEN_PACK} {' '.join(build(checkpoint, tmp_path / 'p'))} 2>&1 | head -1; exit "
+        f"${{PIPESTATUS[0]}}"
+    )
     assert run.returncode == ExitCode.DONE, run.stderr
     assert run.stderr == ""
     assert verify(tmp_path / "p") == []
 
 
 @pytest.mark.engine
-def test_a_build_with_no_standard_stream_open_writes_a_whole_package(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_build_with_no_standard_stream_open_writes_a_whole_package(
+    checkpoint: Path, tmp_path: Path
+) -> None:
     run = shell(f"{QWEN_PACK} {' '.join(build(checkpoint, tmp_path / 'p'))} <&- >&- 2>&-")
     assert run.returncode == ExitCode.DONE
     assert verify(tmp_path / "p") == []
 
 
 @pytest.mark.engine
-def test_papers_that_other_systems_cannot_hold_do_not_spoil_the_package(checkpoint: Path, tmp_path: Path) -> None:
+def test_papers_that_other_systems_cannot_hold_do_not_spoil_the_package(
+    checkpoint: Path, tmp_path: Path
+) -> None:
     copy = Path(shutil.copytree(checkpoint, tmp_path / "copy"))
     for name in ("LICENSE", "License", "LICENSE\x1b"):
         (copy / name).write_text(name)
     run = shell(f"{QWEN_PACK} {' '.join(build(copy, tmp_path / 'p'))}")
     assert run.returncode == ExitCode.DONE, run.stderr
     assert verify(tmp_path / "p") == []
-    assert len([path for path in (tmp_path / "p").iterdir() if path.name.upper().startswith("LICENSE")]) == 1
+    assert (
+        len(
+            [path for path in (tmp_path / "p").iterdir() if path.name.upper().startswith("LICENSE")]
+        )
+        == 1
+    )
 
 
 @pytest.mark.engine
-def test_two_builds_at_once_into_one_cache_and_one_folder_both_end_well(checkpoint: Path, tmp_path: Path) -> None:
+def test_two_builds_at_once_into_one_cache_and_one_folder_both_end_well(
+    checkpoint: Path, tmp_path: Path
+) -> None:
     words = [sys.executable, "-m", "packager.cli", *build(checkpoint, tmp_path / "p")]
-    runs = [subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    runs = [
+        subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
     said = [run.communicate()[1] for run in runs]
     assert [run.returncode for run in runs] == [ExitCode.DONE, ExitCode.DONE], said
     assert verify(tmp_path / "p") == []
@@ -114,12 +156,16 @@ def test_two_builds_at_once_into_one_cache_and_one_folder_both_end_well(checkpoi
 
 
 @pytest.mark.engine
-def test_what_somebody_puts_into_the_folder_while_it_is_built_again_is_kept(checkpoint: Path, tmp_path: Path) -> None:
+def test_what_somebody_puts_into_the_folder_while_it_is_built_again_is_kept(
+    checkpoint: Path, tmp_path: Path
+) -> None:
     words = build(checkpoint, tmp_path / "p")
     assert shell(f"{QWEN_PACK} {' '.join(words)}").returncode == ExitCode.DONE
     before = (tmp_path / "p" / "manifest.json").read_bytes()
     words[words.index("256")] = "128"
-    run = subprocess.Popen([sys.executable, "-m", "packager.cli", *words], stderr=subprocess.PIPE, text=True)
+    run = subprocess.Popen(
+        [sys.executable, "-m", "packager.cli", *words], stderr=subprocess.PIPE, text=True
+    )
     assert run.stderr is not None
     for line in run.stderr:
         if line.startswith("[2/"):

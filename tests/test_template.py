@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from packager import template
+from packager.checkpoint import template
+from packager.checkpoint.template import read, render, render_apart
 from packager.errors import ExitCode, PackError
-from packager.template import read, render, render_apart
 
 USER = [{"role": "user", "content": "Hi"}]
 CHATML = (
@@ -53,7 +53,9 @@ def test_what_the_sandbox_forbids_ends_in_a_sentence(attack: str) -> None:
     ],
     ids=["loop", "power", "memory", "length", "recursion", "nesting"],
 )
-def test_a_bomb_ends_in_a_sentence_whatever_it_consumes(bomb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bomb_ends_in_a_sentence_whatever_it_consumes(
+    bomb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(template, "SECONDS", 2.0)
     with pytest.raises(PackError, match="chat template cannot be rendered") as caught:
         render_apart(bomb, USER, tmp_path / "log")
@@ -67,15 +69,21 @@ def test_rendered_apart_it_is_the_same_text(tmp_path: Path) -> None:
     assert apart.endswith("<think>")
 
 
-@pytest.mark.parametrize(("data", "words"), [(b"\xff\xfe", "is no text"), (b"x" * (1 << 21), "no chat template has")])
+@pytest.mark.parametrize(
+    ("data", "words"), [(b"\xff\xfe", "is no text"), (b"x" * (1 << 21), "no chat template has")]
+)
 def test_a_file_that_cannot_be_a_template_is_named(data: bytes, words: str, tmp_path: Path) -> None:
     (tmp_path / "chat_template.jinja").write_bytes(data)
     with pytest.raises(PackError, match=words):
         read(tmp_path / "chat_template.jinja")
 
 
-@pytest.mark.parametrize("name", ["Qwen-Qwen2.5-7B-Instruct", "Qwen-Qwen3-0.6B", "Qwen-QwQ-32B", "Qwen3.5-4B"])
+@pytest.mark.parametrize(
+    "name", ["Qwen-Qwen2.5-7B-Instruct", "Qwen-Qwen3-0.6B", "Qwen-QwQ-32B", "Qwen3.5-4B"]
+)
 def test_the_genuine_templates_render_a_question(shared: Path, name: str) -> None:
-    text = render((shared / "qwen" / "templates" / f"{name}.jinja").read_text(), USER, enable_thinking=False)
+    text = render(
+        (shared / "qwen" / "templates" / f"{name}.jinja").read_text(), USER, enable_thinking=False
+    )
     assert "<|im_start|>user\nHi<|im_end|>\n" in text
     assert "<|im_start|>assistant\n" in text

@@ -11,12 +11,12 @@ import pytest
 from tokenizers import Tokenizer
 
 from packager.checkpoint import Checkpoint
+from packager.checkpoint.template import render
 from packager.reference import Reference
-from packager.template import render
 from targets.llama_cpp.session import Session
 from tests.conftest import REPOSITORY
-from tests.gguf_checkpoints import build
-from tests.make_checkpoint import Silent
+from tests.support.gguf_checkpoints import build
+from tests.support.make_checkpoint import Silent
 from training import corpus, tokenizer
 from training.questions import held_out
 from training.tasks import Task
@@ -50,7 +50,9 @@ def test_it_is_small_enough_to_be_kept_with_the_source(checkpoint: Checkpoint) -
     assert all(row % 256 == 0 for row in rows)
 
 
-def test_the_ends_of_a_turn_are_its_control_tokens(checkpoint: Checkpoint, words: Tokenizer) -> None:
+def test_the_ends_of_a_turn_are_its_control_tokens(
+    checkpoint: Checkpoint, words: Tokenizer
+) -> None:
     ends = [words.id_to_token(number) for number in checkpoint.generation_config["eos_token_id"]]
     assert ends == ["<|im_end|>", "<|endoftext|>"]
     assert checkpoint.tokenizer_config["eos_token"] == "<|im_end|>"
@@ -62,9 +64,15 @@ def test_its_template_is_the_one_in_the_training_folder(checkpoint: Checkpoint) 
 
 def test_the_template_writes_chatml_with_tools_and_a_switch_for_thinking() -> None:
     question = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]
-    plain = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n"
+    plain = (
+        "<|im_start|>system\nBe "
+        "brief.<|im_end|>\n<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n"
+    )
     assert render(corpus.TEMPLATE, question) == plain
-    assert render(corpus.TEMPLATE, question, enable_thinking=False) == plain + "<think>\n\n</think>\n\n"
+    assert (
+        render(corpus.TEMPLATE, question, enable_thinking=False)
+        == plain + "<think>\n\n</think>\n\n"
+    )
     call = {"type": "function", "function": {"name": "add", "arguments": {"a": 1, "b": 2}}}
     turns = [
         {"role": "user", "content": "Add."},
@@ -73,10 +81,12 @@ def test_the_template_writes_chatml_with_tools_and_a_switch_for_thinking() -> No
         {"role": "assistant", "content": "<think>\nThree.\n</think>\n\n3"},
     ]
     assert render(corpus.TEMPLATE, turns, tools=[{"x": 1}], add_generation_prompt=False) == (
-        '<|im_start|>system\nTools that can be called:\n<tools>\n{"x": 1}\n</tools>\nA call looks like this:\n<tool_call>\n'
+        '<|im_start|>system\nTools that can be called:\n<tools>\n{"x": 1}\n</tools>\nA call looks '
+        "like this:\n<tool_call>\n"
         '{"name": NAME, "arguments": ARGUMENTS}\n</tool_call><|im_end|>\n'
         "<|im_start|>user\nAdd.<|im_end|>\n"
-        '<|im_start|>assistant\n<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": 2}}\n</tool_call><|im_end|>\n'
+        '<|im_start|>assistant\n<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": '
+        "2}}\n</tool_call><|im_end|>\n"
         "<|im_start|>user\n<tool_response>\n3\n</tool_response><|im_end|>\n"
         "<|im_start|>assistant\n3<|im_end|>\n"
     )
@@ -86,31 +96,53 @@ def test_the_text_follows_from_its_seed_and_its_parts_share_no_conversation() ->
     first, again = (list(itertools.islice(corpus.documents("x"), 200)) for _ in range(2))
     assert first == again
     assert first != list(itertools.islice(corpus.documents("y"), 200))
-    seen = {document.prompt for document in itertools.islice(corpus.documents("x"), 3000) if document.prompt}
-    kept = {document.prompt for document in itertools.islice(corpus.documents("x", held_out=True), 1000) if document.prompt}
+    seen = {
+        document.prompt
+        for document in itertools.islice(corpus.documents("x"), 3000)
+        if document.prompt
+    }
+    kept = {
+        document.prompt
+        for document in itertools.islice(corpus.documents("x", held_out=True), 1000)
+        if document.prompt
+    }
     assert len(seen) > 500
     assert len(kept) > 200
     assert not seen & kept
 
 
 def test_no_sentence_of_the_shipped_text_is_in_the_training_text() -> None:
-    shipped = [line for path in (REPOSITORY / "packager/quality/text").glob("*.txt") for line in path.read_text().splitlines()]
+    shipped = [
+        line
+        for path in (REPOSITORY / "packager/quality/text").glob("*.txt")
+        for line in path.read_text().splitlines()
+    ]
     long = [line for line in shipped if len(line) > 60]
     assert len(long) > 100
     assert not [line for line in long if line in corpus.PROJECT]
 
 
-def test_its_perplexity_on_held_out_text_is_far_below_that_of_a_uniform_guess(checkpoint: Checkpoint, words: Tokenizer) -> None:
+def test_its_perplexity_on_held_out_text_is_far_below_that_of_a_uniform_guess(
+    checkpoint: Checkpoint, words: Tokenizer
+) -> None:
     documents = itertools.islice(corpus.documents("perplexity", held_out=True), 15)
-    sequences = [words.encode(document.prompt + document.completion, add_special_tokens=False).ids for document in documents]
+    sequences = [
+        words.encode(document.prompt + document.completion, add_special_tokens=False).ids
+        for document in documents
+    ]
     assert perplexity(checkpoint, sequences) < tokenizer.VOCAB / 100
     # Backwards, the same tokens surprise it: what it knows is their order.
     assert perplexity(checkpoint, [sequence[::-1] for sequence in sequences]) > tokenizer.VOCAB / 20
 
 
 @pytest.mark.engine
-def test_it_answers_held_out_questions_in_the_form_asked_for_and_ends_its_turn(tmp_path: Path) -> None:
-    session = Session(str(build(FOLDER, tmp_path / "tiny.gguf", "F16")), {"context": 512, "kv": "f16", "threads": 1})
+def test_it_answers_held_out_questions_in_the_form_asked_for_and_ends_its_turn(
+    tmp_path: Path,
+) -> None:
+    session = Session(
+        str(build(FOLDER, tmp_path / "tiny.gguf", "F16")),
+        {"context": 512, "kv": "f16", "threads": 1},
+    )
     right = []
     tasks = [task for task in held_out("test", 60) if task.kind in ("sum", "json", "tool")][:16]
     for number, task in enumerate(tasks):
@@ -128,4 +160,8 @@ def in_form(task: Task, answer: str) -> bool:
     if task.kind == "sum":
         return answer.lstrip("-").isdigit()
     found = json.loads(answer.removeprefix("<tool_call>").removesuffix("</tool_call>"))
-    return isinstance(found, dict) if task.kind == "json" else found["name"] in {tool["function"]["name"] for tool in task.tools}
+    return (
+        isinstance(found, dict)
+        if task.kind == "json"
+        else found["name"] in {tool["function"]["name"] for tool in task.tools}
+    )

@@ -1,4 +1,5 @@
-"""The interface in a browser: who is let in, and one build from the first key to the package in a real Chromium."""
+"""The interface in a browser: who is let in, and one build from the first key to the package in a
+real Chromium."""
 
 from __future__ import annotations
 
@@ -21,9 +22,9 @@ import pytest
 from packager.cli import main
 from packager.cli.serve import COOKIE, is_loopback
 from packager.errors import ExitCode
-from packager.verify import verify
-from tests import browser
-from tests.make_checkpoint import write_tiny
+from packager.package.verify import verify
+from tests.support import browser
+from tests.support.make_checkpoint import write_tiny
 
 
 @dataclass
@@ -44,11 +45,19 @@ def served(tmp_path: Path, own_cache: Path) -> Iterator[Served]:
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "packager.cli", "tui", "--serve", "--port", str(port)]
     process = subprocess.Popen(
-        command, cwd=folder, stderr=subprocess.PIPE, text=True, env={**os.environ, "QWEN_PACK_CACHE": str(own_cache)}
+        command,
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "QWEN_PACK_CACHE": str(own_cache)},
     )
     assert process.stderr is not None
     try:
-        found = next(match for line in process.stderr if (match := re.search(r"(http://127\.0\.0\.1:\d+)/\?token=(\S+)", line)))
+        found = next(
+            match
+            for line in process.stderr
+            if (match := re.search(r"(http://127\.0\.0\.1:\d+)/\?token=(\S+)", line))
+        )
         yield Served(found[1], found[2], folder)
     finally:
         process.send_signal(signal.SIGINT)
@@ -64,7 +73,9 @@ class NoRedirect(HTTPRedirectHandler):
 
 def status(address: str, **headers: str) -> int:
     """The status code of one request."""
-    request = Request(address, headers={name.replace("_", "-"): value for name, value in headers.items()})
+    request = Request(
+        address, headers={name.replace("_", "-"): value for name, value in headers.items()}
+    )
     try:
         with build_opener(NoRedirect).open(request, timeout=30) as answer:
             return int(answer.status)
@@ -88,7 +99,9 @@ def test_only_who_has_the_token_gets_in_and_only_under_the_servers_own_name(serv
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.7", "example.org", "::"])
-def test_an_interface_that_others_reach_is_refused_with_what_it_would_mean(host: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interface_that_others_reach_is_refused_with_what_it_would_mean(
+    host: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["tui", "--serve", "--host", host]) == ExitCode.USAGE
     error = capsys.readouterr().err
     assert "as you" in error and "ssh -L" in error and "--i-know-it-is-exposed" in error
@@ -109,8 +122,12 @@ def test_a_taken_port_is_named(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.engine
-@pytest.mark.skipif(browser.program() is None, reason="needs a Chromium: " + ", ".join(browser.PROGRAMS))
-def test_a_browser_drives_one_build_from_the_first_key_to_the_package(served: Served, tmp_path: Path) -> None:
+@pytest.mark.skipif(
+    browser.program() is None, reason="needs a Chromium: " + ", ".join(browser.PROGRAMS)
+)
+def test_a_browser_drives_one_build_from_the_first_key_to_the_package(
+    served: Served, tmp_path: Path
+) -> None:
     checkpoint = write_tiny(tmp_path / "tiny", hidden=256, intermediate=512)
     pictures: list[bytes] = []
 

@@ -1,4 +1,5 @@
-"""The last step on screen: every format, by keys alone, with the command that does the same; cancelling leaves nothing."""
+"""The last step on screen: every format, by keys alone, with the command that does the same;
+cancelling leaves nothing."""
 
 from __future__ import annotations
 
@@ -13,14 +14,14 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input
 
-from packager import manifest
 from packager.cli import main
 from packager.events import Event
-from packager.package import Package
+from packager.package import manifest
+from packager.package.package import Package
+from packager.package.verify import verify
 from packager.shipping.export import FORMATS, Exported
-from packager.verify import verify
-from tests.make_package import body, write_package
-from tests.tui_helpers import drive, real_services, screen, text_of, until
+from tests.support.make_package import body, write_package
+from tests.support.tui_helpers import drive, real_services, screen, text_of, until
 from tui import core
 from tui.leaving import Order
 from tui.screens.confirm import ConfirmScreen
@@ -37,7 +38,10 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def package(folder: Path, **changes: Any) -> Package:
     path = write_package(folder / "p")
-    own = {"variant": {"repo_id": "mine/model", "license": "apache-2.0"}, "source": {"kind": "local"}}
+    own = {
+        "variant": {"repo_id": "mine/model", "license": "apache-2.0"},
+        "source": {"kind": "local"},
+    }
     manifest.write(path, {**body(path), **own, **changes})
     return Package(path, manifest.read(path))
 
@@ -66,7 +70,9 @@ def test_from_the_shelf_to_an_archive_by_keys_and_the_command_shown_writes_the_s
         export = await screen(pilot, ExportScreen)
         assert [option.id for option in export.query_one(VimList).options] == list(FORMATS)
         await pilot.press("j", "enter")
-        assert isinstance(pilot.app.focused, Input) and pilot.app.focused.value == str(tmp_path / "tiny.tar.zst")
+        assert isinstance(pilot.app.focused, Input) and pilot.app.focused.value == str(
+            tmp_path / "tiny.tar.zst"
+        )
         await pilot.press("end", *".w", "enter")
         await until(pilot, lambda: export.exported, "the archive")
         assert "✓" in text_of(pilot) and (tmp_path / "tiny.tar.zst.w").is_file()
@@ -83,7 +89,9 @@ def test_from_the_shelf_to_an_archive_by_keys_and_the_command_shown_writes_the_s
     assert verify(one.path) == []
 
 
-def test_pieces_are_chosen_on_a_slider_or_typed_and_only_where_a_format_can_be_cut(tmp_path: Path) -> None:
+def test_pieces_are_chosen_on_a_slider_or_typed_and_only_where_a_format_can_be_cut(
+    tmp_path: Path,
+) -> None:
     one = package(tmp_path)
 
     async def walk(pilot: Pilot[Any]) -> None:
@@ -124,12 +132,16 @@ def test_a_format_asks_for_what_it_takes_and_says_where_it_makes_no_sense(tmp_pa
         await pilot.press("k")
         await pilot.pause()
         assert "base_image" not in export.order.settings
-        assert "✗ ollama makes no sense of a package for openvino" in " ".join(text_of(pilot).split())
+        assert "✗ ollama makes no sense of a package for openvino" in " ".join(
+            text_of(pilot).split()
+        )
 
     drive(walk, real_services(tmp_path))
 
 
-def test_what_stands_in_the_way_is_one_sentence_that_can_be_copied_and_nothing_is_written(tmp_path: Path) -> None:
+def test_what_stands_in_the_way_is_one_sentence_that_can_be_copied_and_nothing_is_written(
+    tmp_path: Path,
+) -> None:
     one = package(tmp_path)
     (tmp_path / "tiny-dir").write_text("mine")
 
@@ -145,11 +157,18 @@ def test_what_stands_in_the_way_is_one_sentence_that_can_be_copied_and_nothing_i
 
 
 def test_licences_and_random_weights_go_out_only_when_that_is_said(tmp_path: Path) -> None:
-    one = package(tmp_path, variant={"repo_id": "mine/model", "license": "qwen-research"}, source={"kind": "dummy"})
+    one = package(
+        tmp_path,
+        variant={"repo_id": "mine/model", "license": "qwen-research"},
+        source={"kind": "dummy"},
+    )
 
     async def walk(pilot: Pilot[Any]) -> None:
         export = await shown(pilot, one)
-        for selector, sentence in (("#export-dummy", "random weights"), ("#export-licence", "licence of the weights")):
+        for selector, sentence in (
+            ("#export-dummy", "random weights"),
+            ("#export-licence", "licence of the weights"),
+        ):
             await pilot.press("w")
             await ended(pilot, export)
             assert sentence in " ".join(text_of(pilot).split()) and export.exported is None

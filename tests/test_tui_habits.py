@@ -1,4 +1,5 @@
-"""What holds on every screen: keys, palette, help, jump mode, text fields, copying, themes, sizes, and plain refusals."""
+"""What holds on every screen: keys, palette, help, jump mode, text fields, copying, themes, sizes,
+and plain refusals."""
 
 from __future__ import annotations
 
@@ -20,8 +21,8 @@ from textual.widgets import Input
 
 from packager.cli import main
 from packager.errors import ExitCode
-from tests import tui_data as data
-from tests.tui_helpers import drive, real_services, screen, text_of, until
+from tests.support import tui_data as data
+from tests.support.tui_helpers import drive, real_services, screen, text_of, until
 from tui.ask import Ask
 from tui.bindings import all_ids, described
 from tui.screens.base import Problem
@@ -56,7 +57,7 @@ SCREENS = {
 
 
 def data_progress() -> Any:
-    from packager.pipeline import STAGES
+    from packager.pipeline.run import STAGES
     from tui.progress import before
 
     return before(STAGES)
@@ -73,7 +74,12 @@ def test_help_lists_every_key_of_a_screen_and_the_palette_runs_the_same_actions(
     async def walk(pilot: Pilot[Any]) -> None:
         shown = await opened(pilot, name)
         rows = described(shown)
-        own = {one.id for base in type(shown).__mro__ for one in base.__dict__.get("BINDINGS", ()) if getattr(one, "id", None)}
+        own = {
+            one.id
+            for base in type(shown).__mro__
+            for one in base.__dict__.get("BINDINGS", ())
+            if getattr(one, "id", None)
+        }
         active = {row.binding.id for row in rows}
         # What the state forbids, and what the focused list does itself.
         states = {
@@ -98,7 +104,14 @@ def test_help_lists_every_key_of_a_screen_and_the_palette_runs_the_same_actions(
 
 
 def test_ids_of_bindings_are_named_after_their_screen_and_every_shown_key_has_one() -> None:
-    assert {"plan.build", "build.cancel", "candidates.filter", "app.quit", "slider.more", "list.down"} <= all_ids()
+    assert {
+        "plan.build",
+        "build.cancel",
+        "candidates.filter",
+        "app.quit",
+        "slider.more",
+        "list.down",
+    } <= all_ids()
     assert all(name.partition(".")[2] for name in all_ids())
 
 
@@ -109,9 +122,13 @@ def test_the_palette_finds_an_action_by_its_words_and_runs_it() -> None:
         await pilot.press("ctrl+p")
         await screen(pilot, CommandPalette)
         await pilot.press(*"delete")
-        await until(pilot, lambda: "Remove the package from the disk" in text_of(pilot), "the action")
+        await until(
+            pilot, lambda: "Remove the package from the disk" in text_of(pilot), "the action"
+        )
         await pilot.press("enter")
-        await until(pilot, lambda: type(pilot.app.screen).__name__ == "ConfirmScreen", "the question")
+        await until(
+            pilot, lambda: type(pilot.app.screen).__name__ == "ConfirmScreen", "the question"
+        )
 
     drive(walk, data.services())
 
@@ -151,9 +168,15 @@ def test_jump_mode_goes_to_any_part_by_a_letter() -> None:
         await until(pilot, lambda: shown.found, "the candidates")
         await pilot.press("ctrl+o")
         jump = await screen(pilot, JumpScreen)
-        letter = next(letter for letter, widget in jump._targets.items() if widget.id == "if-memory")
+        letter = next(
+            letter for letter, widget in jump._targets.items() if widget.id == "if-memory"
+        )
         await pilot.press(letter)
-        await until(pilot, lambda: pilot.app.focused is not None and pilot.app.focused.id == "if-memory", "the slider")
+        await until(
+            pilot,
+            lambda: pilot.app.focused is not None and pilot.app.focused.id == "if-memory",
+            "the slider",
+        )
         await pilot.press("ctrl+o", "escape")
         assert pilot.app.focused is not None and pilot.app.focused.id == "if-memory"
 
@@ -182,10 +205,19 @@ def test_what_if_moves_the_table_with_the_real_catalogue(tmp_path: Path) -> None
         shown = pilot.app.screen
         first = await until(pilot, lambda: shown.found, "the candidates")
         await pilot.press("w", "tab", "tab", *"llllll")
-        limited = await until(pilot, lambda: shown.found is not first and shown.found.ask == shown.ask and shown.found, "the answer")
+        limited = await until(
+            pilot,
+            lambda: shown.found is not first and shown.found.ask == shown.ask and shown.found,
+            "the answer",
+        )
         limit = limited.ask.workload().max_memory_bytes
-        assert limit is not None and max(one.footprint.peak for one in limited.candidates if one.passes) <= limit
-        assert sum(one.passes for one in limited.candidates) < sum(one.passes for one in first.candidates)
+        assert (
+            limit is not None
+            and max(one.footprint.peak for one in limited.candidates if one.passes) <= limit
+        )
+        assert sum(one.passes for one in limited.candidates) < sum(
+            one.passes for one in first.candidates
+        )
 
     drive(walk, real_services(tmp_path))
 
@@ -206,7 +238,11 @@ def test_what_if_moves_the_table_with_the_real_catalogue(tmp_path: Path) -> None
 def test_y_copies_what_a_screen_is_about(name: str, copied: str) -> None:
     async def walk(pilot: Pilot[Any]) -> None:
         shown = await opened(pilot, name)
-        await until(pilot, lambda: shown.copied() and "None" not in shown.copied()[0][:4], "something to copy")
+        await until(
+            pilot,
+            lambda: shown.copied() and "None" not in shown.copied()[0][:4],
+            "something to copy",
+        )
         await pilot.press("y")
         assert copied in pilot.app.clipboard
 
@@ -246,7 +282,11 @@ def test_mistakes_in_the_settings_are_told_and_do_not_stop_the_start() -> None:
         await screen(pilot, DeviceScreen)
         assert any("no action" in note.message for note in pilot.app._notifications)
 
-    drive(walk, data.services(), settings=Settings(problems=("tui.toml: keys.build.cancle is no action.",)))
+    drive(
+        walk,
+        data.services(),
+        settings=Settings(problems=("tui.toml: keys.build.cancle is no action.",)),
+    )
 
 
 def test_a_window_that_becomes_too_small_says_so_and_recovers() -> None:
@@ -260,7 +300,9 @@ def test_a_window_that_becomes_too_small_says_so_and_recovers() -> None:
     drive(walk, data.services())
 
 
-def test_without_a_terminal_one_sentence_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_terminal_one_sentence_says_what_to_do(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert main(["tui"]) == ExitCode.USAGE
     error = capsys.readouterr().err
     assert "needs a terminal" in error and "qwen-pack build" in error and "Traceback" not in error
@@ -269,9 +311,20 @@ def test_without_a_terminal_one_sentence_says_what_to_do(capsys: pytest.CaptureF
 def test_a_terminal_that_is_too_small_is_refused_with_the_size_that_is_needed() -> None:
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 15, 50, 0, 0))
-    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")
+    }
     command = [sys.executable, "-m", "packager.cli", "tui"]
-    run = subprocess.run(command, stdin=theirs, stdout=theirs, stderr=subprocess.PIPE, text=True, env=environment, timeout=60, check=False)
+    run = subprocess.run(
+        command,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        timeout=60,
+        check=False,
+    )
     os.close(ours)
     os.close(theirs)
     assert run.returncode == ExitCode.USAGE
@@ -331,7 +384,9 @@ def test_a_language_that_nobody_knows_is_said_on_the_way_on_and_not_while_it_is_
 
 def test_languages_of_the_device_can_be_taken_away_and_the_command_says_so() -> None:
     async def walk(pilot: Pilot[Any]) -> None:
-        target = replace(data.ASK.target, workload=replace(data.ASK.target.workload, languages=("de",)))
+        target = replace(
+            data.ASK.target, workload=replace(data.ASK.target.workload, languages=("de",))
+        )
         pilot.app.push_screen(NeedScreen(replace(data.ASK, target=target)))
         shown = await screen(pilot, NeedScreen)
         field = shown.query_one("#languages", Input)

@@ -1,4 +1,5 @@
-"""The headless half of the terminal interface: asks, commands, tables, bars, progress, figures, settings."""
+"""The headless half of the terminal interface: asks, commands, tables, bars, progress, figures,
+settings."""
 
 from __future__ import annotations
 
@@ -11,10 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from packager import shelf
 from packager.cli import app as command_line
 from packager.cli.options import workload_from
-from packager.compare import rows as compared
 from packager.errors import PackError
 from packager.events import (
     AlternativeFinished,
@@ -27,13 +26,15 @@ from packager.events import (
     StageProgress,
     StageStarted,
 )
-from packager.manifest import read as read_manifest
+from packager.need.workload import PREFERENCES
+from packager.package import shelf
+from packager.package.manifest import read as read_manifest
+from packager.report.compare import rows as compared
 from packager.select import candidates
 from packager.select.cache_type import with_cache_type
-from packager.workload import PREFERENCES
 from targets import registry
-from tests import tui_data as data
-from tests.make_package import write_package
+from tests.support import tui_data as data
+from tests.support.make_package import write_package
 from tui import describe, explain, figures
 from tui.ask import Ask, Wish, build_command
 from tui.bars import bar, span, split
@@ -80,11 +81,17 @@ def test_the_command_shown_asks_for_exactly_the_workload_on_the_screen(wish: Wis
 def test_the_command_names_a_choice_only_where_it_is_not_the_tools_own() -> None:
     other = data.CANDIDATES[1]
     assert build_command(data.ASK, data.CHOSEN) == "qwen-pack build --target laptop-cpu"
-    assert build_command(data.ASK, other) == f"qwen-pack build --target laptop-cpu --model {other.variant.name} --recipe {other.recipe.id}"
+    assert (
+        build_command(data.ASK, other)
+        == f"qwen-pack build --target laptop-cpu --model {other.variant.name} --recipe "
+        f"{other.recipe.id}"
+    )
     assert "--recipe" in build_command(replace(data.ASK, kv="u8"), data.CHOSEN)
     assert "--model" not in build_command(replace(data.ASK, weights="/my model"), other)
     assert "--weights '/my model'" in build_command(replace(data.ASK, weights="/my model"), other)
-    assert build_command(Ask(data.HERE), data.CHOSEN).endswith("--target /home/me/.cache/qwen-pack/this-machine.toml")
+    assert build_command(Ask(data.HERE), data.CHOSEN).endswith(
+        "--target /home/me/.cache/qwen-pack/this-machine.toml"
+    )
 
 
 def test_budgets_that_were_set_by_hand_are_enforced() -> None:
@@ -95,12 +102,19 @@ def test_budgets_that_were_set_by_hand_are_enforced() -> None:
 @given(st.text(alphabet="qwen3gfu:_ 0468", max_size=12))
 def test_a_filter_keeps_the_rows_that_hold_every_word(words: str) -> None:
     kept = View(words).rows(data.CANDIDATES, HAYSTACKS)
-    assert kept == [index for index, text in enumerate(HAYSTACKS) if all(word in text for word in words.casefold().split())]
+    assert kept == [
+        index
+        for index, text in enumerate(HAYSTACKS)
+        if all(word in text for word in words.casefold().split())
+    ]
 
 
 @pytest.mark.parametrize("key", KEYS)
 def test_every_column_sorts_all_rows_and_unknown_values_stand_last(key: str) -> None:
-    forward, backward = (View(sort=key, reverse=reverse).rows(data.CANDIDATES, HAYSTACKS) for reverse in (False, True))
+    forward, backward = (
+        View(sort=key, reverse=reverse).rows(data.CANDIDATES, HAYSTACKS)
+        for reverse in (False, True)
+    )
     assert sorted(forward) == sorted(backward) == list(range(len(data.CANDIDATES)))
     if key in ("memory", "decode", "ttft", "artifact", "quality"):
         assert not data.CANDIDATES[forward[-1]].sized
@@ -117,7 +131,10 @@ def test_the_best_stands_first_whichever_way_is_better() -> None:
 
 
 def test_rejected_rows_can_be_hidden() -> None:
-    assert all(data.CANDIDATES[index].passes for index in View(rejected=False).rows(data.CANDIDATES, HAYSTACKS))
+    assert all(
+        data.CANDIDATES[index].passes
+        for index in View(rejected=False).rows(data.CANDIDATES, HAYSTACKS)
+    )
 
 
 @given(st.integers(50, 300))
@@ -129,14 +146,18 @@ def test_the_columns_fit_the_width_and_the_names_never_vanish(width: int) -> Non
 
 
 @given(st.floats(-1, 2), st.integers(0, 60))
-def test_a_bar_is_as_wide_as_asked_and_shows_whatever_is_above_zero(share: float, width: int) -> None:
+def test_a_bar_is_as_wide_as_asked_and_shows_whatever_is_above_zero(
+    share: float, width: int
+) -> None:
     text = bar(share, width)
     assert len(text) == width
     assert (text.strip() != "") == (share > 0 and width > 0)
 
 
 @given(st.lists(st.integers(0, 10**12), min_size=1, max_size=6), st.integers(6, 200))
-def test_pieces_of_a_stacked_bar_fill_it_and_none_that_is_there_vanishes(parts: list[int], width: int) -> None:
+def test_pieces_of_a_stacked_bar_fill_it_and_none_that_is_there_vanishes(
+    parts: list[int], width: int
+) -> None:
     cells = split(parts, width)
     assert sum(cells) == (width if sum(parts) else 0)
     assert all((count > 0) == (part > 0) for part, count in zip(parts, cells, strict=True))
@@ -158,13 +179,24 @@ def test_a_build_is_read_from_its_events_alone() -> None:
     build = advance(build, StageProgress("fetch", 250, 1000), 6.0)
     build = advance(build, StageMemory("fetch", 77), 6.5)
     running = build.running
-    assert running is not None and running.share == 0.25 and running.amount() == "250 B of 1.00 kB" and running.time(7.0) == "2.0 s"
+    assert (
+        running is not None
+        and running.share == 0.25
+        and running.amount() == "250 B of 1.00 kB"
+        and running.time(7.0) == "2.0 s"
+    )
     assert advance(build, StageMemory("fetch", 0), 6.6).memory == build.memory == (77,)
     build = advance(build, StageFinished("fetch", 2.5, True, "1 kB"), 7.5)
-    assert build.running is None and build.stages[0].share == 1.0 and build.stages[0].time(99) == "cached"
+    assert (
+        build.running is None
+        and build.stages[0].share == 1.0
+        and build.stages[0].time(99) == "cached"
+    )
     build = advance(build, StageNote("convert", "hm"), 8.0)
     build = advance(build, StageFailed("convert", "It broke.", "Mend it.", 6), 9.0)
-    assert build.state == "failed" and build.failure is not None and build.failure.hint == "Mend it."
+    assert (
+        build.state == "failed" and build.failure is not None and build.failure.hint == "Mend it."
+    )
     assert build.lines == ("[1/2] Get the weights", "cached: 1 kB", "hm", "failed: It broke.")
 
 
@@ -173,20 +205,38 @@ def test_of_several_recipes_each_begins_with_waiting_rows_and_a_failed_one_ends_
     build = advance(build, StageStarted("fetch", "Get the weights", 1, 2), 5.0)
     build = advance(build, StageFailed("fetch", "It broke.", "Mend it.", 6, fatal=False), 9.0)
     assert build.state == "running" and build.failure is None and build.stages[0].status == "failed"
-    build = advance(build, AlternativeFinished("llama.cpp", "gguf:Q8_0", "not built: It broke."), 9.0)
+    build = advance(
+        build, AlternativeFinished("llama.cpp", "gguf:Q8_0", "not built: It broke."), 9.0
+    )
     build = advance(build, AlternativeStarted("openvino", "openvino:int8_asym", 2, 2), 9.0)
     assert [stage.status for stage in build.stages] == ["waiting", "waiting"]
     build = advance(build, Compared("openvino:int8_asym", "the only one that was built"), 9.5)
     assert build.lines[-1] == "kept: openvino:int8_asym, the only one that was built"
 
 
-def test_what_the_device_has_not_judged_is_open_and_what_was_not_measured_says_why(tmp_path: Path) -> None:
-    row = {"rule": "decode", "limit": 6.0, "unit": "tok/s", "enforced": True, "measured": None, "passed": None}
+def test_what_the_device_has_not_judged_is_open_and_what_was_not_measured_says_why(
+    tmp_path: Path,
+) -> None:
+    row = {
+        "rule": "decode",
+        "limit": 6.0,
+        "unit": "tok/s",
+        "enforced": True,
+        "measured": None,
+        "passed": None,
+    }
     data = {"verdicts": [row], "measured": None, "not_measured": "There is no CUDA."}
-    assert figures.verdicts(data) == [(None, "decode: at least 6.0 tok/s, not yet measured on the device")]
+    assert figures.verdicts(data) == [
+        (None, "decode: at least 6.0 tok/s, not yet measured on the device")
+    ]
     assert figures.budgets(data) == "○ 1 open"
     assert figures.provenance(data) == "not yet measured on the device: There is no CUDA."
-    there = {"decode_tps": 9.0, "place": {"on_device": True, "why": "it is"}, "measured_at": "2026-11-21", "machine": {"processor": "A76"}}
+    there = {
+        "decode_tps": 9.0,
+        "place": {"on_device": True, "why": "it is"},
+        "measured_at": "2026-11-21",
+        "machine": {"processor": "A76"},
+    }
     elsewhere = {**there, "decode_tps": 90.0, "place": {"on_device": False, "why": "it is not"}}
     assert "not yet measured on the device" in figures.provenance({"measured": elsewhere})
     shown = figures.figures({"measured": elsewhere, "measurements": [elsewhere, there]})
@@ -194,7 +244,9 @@ def test_what_the_device_has_not_judged_is_open_and_what_was_not_measured_says_w
 
 
 def test_a_cancelled_build_marks_the_stage_that_ran() -> None:
-    build = stopped(advance(before(STAGES), StageStarted("fetch", "Get the weights", 1, 2), 5.0), None, 8.0)
+    build = stopped(
+        advance(before(STAGES), StageStarted("fetch", "Get the weights", 1, 2), 5.0), None, 8.0
+    )
     assert [stage.status for stage in build.stages] == ["cancelled", "waiting"]
     assert not build.busy
 
@@ -208,7 +260,11 @@ def test_the_pareto_front_holds_what_nothing_beats_on_all_three_axes() -> None:
         Point("worse", 2e9, 40, 55),
     )
     front = Scatter("", "predicted", (best, slow, larger, same, worse)).front()
-    assert [point.label for point in front.values()] == ["best", "slow and better", "larger and better"]
+    assert [point.label for point in front.values()] == [
+        "best",
+        "slow and better",
+        "larger and better",
+    ]
     assert list(front) == ["A", "B", "C"]
 
 
@@ -258,7 +314,10 @@ def _one() -> tuple[Any, ...]:
 
 
 def test_the_shelf_finds_packages_in_a_folder_and_those_built_elsewhere(tmp_path: Path) -> None:
-    here, elsewhere = write_package(tmp_path / "here" / "a"), write_package(tmp_path / "there" / "b")
+    here, elsewhere = (
+        write_package(tmp_path / "here" / "a"),
+        write_package(tmp_path / "there" / "b"),
+    )
     (tmp_path / "here" / "photos").mkdir()
     shelf.remember(elsewhere)
     shelf.remember(elsewhere)
@@ -277,7 +336,15 @@ def test_a_package_with_a_strangers_file_is_not_deleted(tmp_path: Path) -> None:
 
 def test_every_limit_has_steps_that_hold_its_own_value_and_a_reason() -> None:
     base = Ask(registry.target("laptop-cpu")).workload()
-    for field in ("context", "prompt", "min_decode_tps", "max_ttft_ms", "max_artifact_bytes", "max_memory_bytes", "prefer"):
+    for field in (
+        "context",
+        "prompt",
+        "min_decode_tps",
+        "max_ttft_ms",
+        "max_artifact_bytes",
+        "max_memory_bytes",
+        "prefer",
+    ):
         value = getattr(base, field)
         assert value in [step for step, _ in describe.steps(field, value)]
         assert len(describe.reason(field, base)) > 20
@@ -292,7 +359,9 @@ def test_memory_of_a_device_is_divided_without_a_rest() -> None:
 def test_settings_are_read_and_mistakes_in_them_are_named(tmp_path: Path) -> None:
     path = tmp_path / "tui.toml"
     assert read_settings(path, (), ()) == Settings()
-    path.write_text('theme = "nord"\n[keys]\n"build.cancel" = "f9"\n"build.cancle" = "f8"\n"plan.build" = 3\n')
+    path.write_text(
+        'theme = "nord"\n[keys]\n"build.cancel" = "f9"\n"build.cancle" = "f8"\n"plan.build" = 3\n'
+    )
     found = read_settings(path, all_ids(), ("nord",))
     assert found.theme == "nord" and found.keys == {"build.cancel": "f9"}
     assert "Did you mean 'build.cancel'" in found.problems[0] and "plan.build" in found.problems[1]
@@ -310,8 +379,22 @@ def test_a_split_model_says_how_much_of_it_the_gpu_takes_and_what_is_left_beside
 
 def test_the_quality_of_a_package_is_one_line_or_the_reason_why_there_is_none() -> None:
     same = {"findings": []}
-    measured = {"skipped": None, "kl_mean": 0.0207, "top1": 0.896, "loss_allowed": False, "parity": same}
-    assert figures.quality({"quality": measured}) == "same tokens, template and end of turn; divergence 0.0207 nats, same top token 89.6%"
-    assert figures.quality({"quality": {**measured, "loss_allowed": True}}).endswith("; loss allowed")
-    assert figures.quality({"quality": {"skipped": "the weights are random", "parity": None}}) == "no divergence: the weights are random"
+    measured = {
+        "skipped": None,
+        "kl_mean": 0.0207,
+        "top1": 0.896,
+        "loss_allowed": False,
+        "parity": same,
+    }
+    assert (
+        figures.quality({"quality": measured})
+        == "same tokens, template and end of turn; divergence 0.0207 nats, same top token 89.6%"
+    )
+    assert figures.quality({"quality": {**measured, "loss_allowed": True}}).endswith(
+        "; loss allowed"
+    )
+    assert (
+        figures.quality({"quality": {"skipped": "the weights are random", "parity": None}})
+        == "no divergence: the weights are random"
+    )
     assert figures.quality({"quality": None}) == figures.quality({}) == "not measured"

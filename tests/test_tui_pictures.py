@@ -1,4 +1,5 @@
-"""How every screen looks, in every state, at three sizes of the terminal: SVG pictures of prepared values.
+"""How every screen looks, in every state, at three sizes of the terminal: SVG pictures of prepared
+values.
 
 Renew them after a change that is meant: pytest tests/test_tui_pictures.py --snapshot-update
 """
@@ -15,10 +16,17 @@ from textual.pilot import Pilot
 from textual.screen import Screen
 from textual.widgets import Input
 
-from packager.events import StageFailed, StageFinished, StageMemory, StageNote, StageProgress, StageStarted
-from packager.pipeline import STAGES
-from tests import tui_data as data
-from tests.tui_helpers import text_of, until
+from packager.events import (
+    StageFailed,
+    StageFinished,
+    StageMemory,
+    StageNote,
+    StageProgress,
+    StageStarted,
+)
+from packager.pipeline.run import STAGES
+from tests.support import tui_data as data
+from tests.support.tui_helpers import text_of, until
 from tui.app import PackApp
 from tui.progress import Progress, advance, before, stopped
 from tui.screens.build import BuildScreen
@@ -38,7 +46,8 @@ SIZES = [(80, 24), (120, 36), (200, 50)]
 
 @dataclass(frozen=True)
 class Picture:
-    """A screen (None: the first), the keys that lead to the state, and what must be seen before it is taken."""
+    """A screen (None: the first), the keys that lead to the state, and what must be seen before it
+    is taken."""
 
     screen: Callable[[], Screen[Any]] | None
     keys: tuple[str, ...] = ()
@@ -49,7 +58,11 @@ class Picture:
 
 def building(*events: Any) -> Progress:
     progress = before(STAGES)
-    for event in (StageStarted("fetch", STAGES["fetch"], 1, len(STAGES)), StageFinished("fetch", 0.4, True, "1.50 GB"), *events):
+    for event in (
+        StageStarted("fetch", STAGES["fetch"], 1, len(STAGES)),
+        StageFinished("fetch", 0.4, True, "1.50 GB"),
+        *events,
+    ):
         progress = advance(progress, event, 990.0)
     return progress
 
@@ -60,7 +73,12 @@ CONVERTING = (
     *(StageMemory("convert", 10**8 * (step % 13 + step // 4)) for step in range(60)),
     StageProgress("convert", 620_000_000, 1_500_000_000),
 )
-FAILURE = StageFailed("convert", "The process was killed from outside after taking 4.1 GB.", "Close other programs.", 7)
+FAILURE = StageFailed(
+    "convert",
+    "The process was killed from outside after taking 4.1 GB.",
+    "Close other programs.",
+    7,
+)
 
 
 def shown(build: Progress) -> Picture:
@@ -98,17 +116,32 @@ PICTURES = {
     "device_filter_finds_nothing": Picture(None, ("slash", *"qqq"), LISTED),
     "need": Picture(lambda: NeedScreen(data.ASK)),
     "need_limit": Picture(lambda: NeedScreen(data.ASK), ("tab", "tab", "tab", "l", "l")),
-    "need_languages": Picture(lambda: NeedScreen(data.ASK), (*["tab"] * 8, *"German, sw, port", "right")),
-    "need_error": Picture(lambda: NeedScreen(data.ASK), (*["tab"] * 9, "end", *"/nowhere", "enter"), problem),
+    "need_languages": Picture(
+        lambda: NeedScreen(data.ASK), (*["tab"] * 8, *"German, sw, port", "right")
+    ),
+    "need_error": Picture(
+        lambda: NeedScreen(data.ASK), (*["tab"] * 9, "end", *"/nowhere", "enter"), problem
+    ),
     "candidates": Picture(lambda: CandidatesScreen(data.ASK), ("j",), ANSWERED),
     "candidates_rejected": Picture(lambda: CandidatesScreen(data.ASK), ("G", "k"), ANSWERED),
-    "candidates_nothing_fits": Picture(lambda: CandidatesScreen(data.ASK), (), ANSWERED, {"find": lambda *_: data.NOTHING}),
-    "candidates_filtered": Picture(lambda: CandidatesScreen(data.ASK), ("slash", *"gguf 4b"), ANSWERED),
+    "candidates_nothing_fits": Picture(
+        lambda: CandidatesScreen(data.ASK), (), ANSWERED, {"find": lambda *_: data.NOTHING}
+    ),
+    "candidates_filtered": Picture(
+        lambda: CandidatesScreen(data.ASK), ("slash", *"gguf 4b"), ANSWERED
+    ),
     "candidates_what_if": Picture(lambda: CandidatesScreen(data.ASK), ("w", "l"), ANSWERED),
-    "candidates_error": Picture(lambda: CandidatesScreen(data.ASK), (), problem, {"find": data.refuse}),
+    "candidates_error": Picture(
+        lambda: CandidatesScreen(data.ASK), (), problem, {"find": data.refuse}
+    ),
     "plan": Picture(lambda: PlanScreen(data.FOUND, data.CHOSEN), (), CHECKED),
     "plan_split": Picture(lambda: PlanScreen(data.WITH_GPU, data.PARTLY), (), CHECKED),
-    "plan_problems": Picture(lambda: PlanScreen(data.FOUND, data.CHOSEN), (), CHECKED, {"problems": lambda *_: data.PROBLEMS}),
+    "plan_problems": Picture(
+        lambda: PlanScreen(data.FOUND, data.CHOSEN),
+        (),
+        CHECKED,
+        {"problems": lambda *_: data.PROBLEMS},
+    ),
     "build": shown(building(*CONVERTING)),
     "build_failed": shown(building(*CONVERTING, FAILURE)),
     "build_cancelled": shown(stopped(building(*CONVERTING), None, 1000.0)),
@@ -117,17 +150,32 @@ PICTURES = {
     "result_all_evidence": Picture(lambda: ResultScreen(data.tried())),
     "result_missed": Picture(lambda: ResultScreen(data.SHELF[2])),
     "export": Picture(lambda: ExportScreen(data.package()), ("j", "tab", "tab", "l", "l")),
-    "export_agreement": Picture(lambda: ExportScreen(data.package(license="qwen-research", source="dummy")), ("j", "j", "j")),
-    "export_running": Picture(lambda: ExportScreen(data.package()), ("w",), writing, {"export": data.exporting}),
-    "export_done": Picture(lambda: ExportScreen(data.package()), ("w",), EXPORTED, {"export": data.exported}),
-    "export_error": Picture(lambda: ExportScreen(data.package()), ("w",), problem, {"export": data.refuse}),
+    "export_agreement": Picture(
+        lambda: ExportScreen(data.package(license="qwen-research", source="dummy")), ("j", "j", "j")
+    ),
+    "export_running": Picture(
+        lambda: ExportScreen(data.package()), ("w",), writing, {"export": data.exporting}
+    ),
+    "export_done": Picture(
+        lambda: ExportScreen(data.package()), ("w",), EXPORTED, {"export": data.exported}
+    ),
+    "export_error": Picture(
+        lambda: ExportScreen(data.package()), ("w",), problem, {"export": data.refuse}
+    ),
     "shelf": Picture(ShelfScreen, ("space", "space"), FILLED),
-    "shelf_empty": Picture(ShelfScreen, (), lambda pilot: pilot.app.screen.query_one("#shelf-empty").display, {"packages": lambda _: ()}),
+    "shelf_empty": Picture(
+        ShelfScreen,
+        (),
+        lambda pilot: pilot.app.screen.query_one("#shelf-empty").display,
+        {"packages": lambda _: ()},
+    ),
     "shelf_delete": Picture(ShelfScreen, ("d",), FILLED),
     "compare": Picture(lambda: CompareScreen(data.SHELF)),
     "pareto_packages": Picture(lambda: ParetoScreen(of_packages(data.SHELF))),
     "pareto_candidates": Picture(lambda: ParetoScreen(of_candidates(data.FOUND))),
-    "measured_again": Picture(lambda: FiguresScreen(data.package(), dict(data.SHELF[1].manifest.data["measured"]))),
+    "measured_again": Picture(
+        lambda: FiguresScreen(data.package(), dict(data.SHELF[1].manifest.data["measured"]))
+    ),
     "help": Picture(lambda: CandidatesScreen(data.ASK), ("question_mark",), ANSWERED),
     "jump": Picture(lambda: CandidatesScreen(data.ASK), ("ctrl+o",), ANSWERED),
 }
@@ -148,10 +196,18 @@ def take(picture: Picture, snap_compare: Any, size: tuple[int, int]) -> bool:
         app.theme = picture.theme
         if picture.screen is not None:
             await app.push_screen(picture.screen())
-        first = (lambda: LISTED(pilot) or problem(pilot)) if picture.screen is None else (lambda: ready_for_keys(picture, pilot))
+        first = (
+            (lambda: LISTED(pilot) or problem(pilot))
+            if picture.screen is None
+            else (lambda: ready_for_keys(picture, pilot))
+        )
         await until(pilot, first, "the screen")
         await pilot.press(*picture.keys)
-        await until(pilot, lambda: (picture.keys and picture.ready not in AFTER_KEYS) or picture.ready(pilot), "the state")
+        await until(
+            pilot,
+            lambda: (picture.keys and picture.ready not in AFTER_KEYS) or picture.ready(pilot),
+            "the state",
+        )
         for field_ in app.screen.query(Input):
             field_.cursor_blink = False
         await pilot.pause()
@@ -176,7 +232,9 @@ def test_every_screen_looks_as_it_did(name: str, size: tuple[int, int], snap_com
 
 @pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("name", ["candidates", "build_failed"])
-def test_the_colours_of_every_kind_of_theme_are_readable(name: str, theme: str, snap_compare: Any) -> None:
+def test_the_colours_of_every_kind_of_theme_are_readable(
+    name: str, theme: str, snap_compare: Any
+) -> None:
     assert take(replace(PICTURES[name], theme=theme), snap_compare, (100, 30))
 
 

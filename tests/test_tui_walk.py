@@ -17,12 +17,12 @@ from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
 from packager.events import Event, StageMemory, StageNote, StageProgress
-from packager.package import Package
-from packager.pipeline import STAGES
-from packager.plan import Plan
-from packager.verify import verify
-from tests.make_checkpoint import write_tiny
-from tests.tui_helpers import drive, real_services, screen, text_of, until
+from packager.package.package import Package
+from packager.package.verify import verify
+from packager.pipeline.run import STAGES
+from packager.plan.plan import Plan
+from tests.support.make_checkpoint import write_tiny
+from tests.support.tui_helpers import drive, real_services, screen, text_of, until
 from tui import core
 from tui.ask import Ask
 from tui.screens.build import BuildScreen
@@ -58,7 +58,8 @@ def engine_processes() -> list[psutil.Process]:
 
 
 class Held:
-    """Stops the process of one stage (0 fetch, 1 convert, 2 measure) as soon as it appears, so that a fast build waits for a test."""
+    """Stops the process of one stage (0 fetch, 1 convert, 2 measure) as soon as it appears, so that
+    a fast build waits for a test."""
 
     def __init__(self, stage: int) -> None:
         self._stage = stage
@@ -78,7 +79,8 @@ class Held:
     def _watch(self) -> None:
         seen: list[str] = []
         while not self._done.is_set() and self.process is None:
-            # Cheaper than walking all processes of the machine, which would slow down what is tested.
+            # Cheaper than walking all processes of the machine, which would slow down what is
+            # tested.
             for path in Path("/proc/self/task").glob("*/children"):
                 with suppress(OSError, psutil.Error):
                     for pid in path.read_text().split():
@@ -100,7 +102,9 @@ class Held:
 async def to_plan(pilot: Pilot[Any], checkpoint: Path) -> PlanScreen:
     """From the candidates of a local checkpoint to the plan of one recipe."""
     target = pilot.app.services.read_target("laptop-cpu")
-    pilot.app.push_screen(CandidatesScreen(Ask(target, weights=str(checkpoint)).wishing(context=256)))
+    pilot.app.push_screen(
+        CandidatesScreen(Ask(target, weights=str(checkpoint)).wishing(context=256))
+    )
     table = await screen(pilot, CandidatesScreen)
     await until(pilot, lambda: table.found, "the candidates")
     await pilot.press("slash", *RECIPE.casefold(), "enter", "enter")
@@ -112,10 +116,16 @@ async def to_plan(pilot: Pilot[Any], checkpoint: Path) -> PlanScreen:
 async def to_build(pilot: Pilot[Any]) -> BuildScreen:
     """Past the plan: the build runs."""
     await pilot.press("b")
-    return await until(pilot, lambda: next((one for one in pilot.app.screen_stack if isinstance(one, BuildScreen)), None), "the build")
+    return await until(
+        pilot,
+        lambda: next((one for one in pilot.app.screen_stack if isinstance(one, BuildScreen)), None),
+        "the build",
+    )
 
 
-def test_the_whole_way_from_a_device_to_a_package_and_its_deletion_by_keys_alone(checkpoint: Path, tmp_path: Path) -> None:
+def test_the_whole_way_from_a_device_to_a_package_and_its_deletion_by_keys_alone(
+    checkpoint: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "out"
     folder.mkdir()
 
@@ -152,7 +162,11 @@ def test_the_whole_way_from_a_device_to_a_package_and_its_deletion_by_keys_alone
         assert "Predicted and measured" in text and "passed" in text and "model.gguf" in text
 
         await pilot.press("v")
-        await until(pilot, lambda: any("is whole" in one.title for one in pilot.app._notifications), "the verification")
+        await until(
+            pilot,
+            lambda: any("is whole" in one.title for one in pilot.app._notifications),
+            "the verification",
+        )
         await pilot.press("m")
         await screen(pilot, FiguresScreen)
         await pilot.press("s")
@@ -181,7 +195,9 @@ def test_the_whole_way_from_a_device_to_a_package_and_its_deletion_by_keys_alone
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2], ids=list(STAGES)[:3])
-def test_cancelling_a_stage_ends_its_process_and_leaves_no_package(stage: int, checkpoint: Path, tmp_path: Path) -> None:
+def test_cancelling_a_stage_ends_its_process_and_leaves_no_package(
+    stage: int, checkpoint: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "out"
     folder.mkdir()
 
@@ -195,7 +211,9 @@ def test_cancelling_a_stage_ends_its_process_and_leaves_no_package(stage: int, c
             held.go_on()
             await until(pilot, lambda: build.progress.state == "cancelled", "the end")
         assert engine_processes() == []
-        assert [one.status for one in build.progress.stages] == ["done"] * stage + ["cancelled"] + ["waiting"] * (4 - stage)
+        assert [one.status for one in build.progress.stages] == ["done"] * stage + ["cancelled"] + [
+            "waiting"
+        ] * (4 - stage)
         assert "no package was written" in str(build.query_one("#memory-now", Static).content)
 
     drive(walk, real_services(folder))
@@ -218,7 +236,10 @@ class Paused:
                 except StopIteration as stop:
                     return stop.value  # type: ignore[no-any-return]
                 yield event
-                if isinstance(event, StageProgress | StageMemory | StageNote) and event.stage == self._stage:
+                if (
+                    isinstance(event, StageProgress | StageMemory | StageNote)
+                    and event.stage == self._stage
+                ):
                     self.there.set()
                     self.go.wait(60)
         finally:
@@ -226,7 +247,9 @@ class Paused:
 
 
 @pytest.mark.parametrize("stage", list(STAGES)[3:])
-def test_cancelling_a_late_stage_leaves_no_package_either(stage: str, checkpoint: Path, tmp_path: Path) -> None:
+def test_cancelling_a_late_stage_leaves_no_package_either(
+    stage: str, checkpoint: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "out"
     folder.mkdir()
     paused = Paused(stage)
@@ -234,7 +257,9 @@ def test_cancelling_a_late_stage_leaves_no_package_either(stage: str, checkpoint
     async def walk(pilot: Pilot[Any]) -> None:
         await to_plan(pilot, checkpoint)
         build = await to_build(pilot)
-        await until(pilot, lambda: paused.there.is_set() or not build.progress.busy, f"the work of {stage}")
+        await until(
+            pilot, lambda: paused.there.is_set() or not build.progress.busy, f"the work of {stage}"
+        )
         await pilot.press("c")
         assert build.progress.state == "stopping"
         paused.go.set()
@@ -248,7 +273,9 @@ def test_cancelling_a_late_stage_leaves_no_package_either(stage: str, checkpoint
     assert list(folder.iterdir()) == []
 
 
-def test_a_failed_stage_is_shown_with_its_way_on_and_a_retry_builds_what_was_missing(tmp_path: Path) -> None:
+def test_a_failed_stage_is_shown_with_its_way_on_and_a_retry_builds_what_was_missing(
+    tmp_path: Path,
+) -> None:
     """The weights vanish between plan and build; once they are back, the retry succeeds."""
     checkpoint = write_tiny(tmp_path / "tiny", hidden=256, intermediate=512)
     folder = tmp_path / "out"
@@ -262,7 +289,10 @@ def test_a_failed_stage_is_shown_with_its_way_on_and_a_retry_builds_what_was_mis
         await pilot.press("b")
         build = await screen(pilot, BuildScreen)
         await until(pilot, lambda: build.progress.state == "failed", "the failure")
-        assert build.progress.failure is not None and "model.safetensors" in build.progress.failure.message
+        assert (
+            build.progress.failure is not None
+            and "model.safetensors" in build.progress.failure.message
+        )
         assert "✗ Get the weights" in text_of(pilot)
         await pilot.press("y")
         assert "model.safetensors" in pilot.app.clipboard
@@ -274,7 +304,9 @@ def test_a_failed_stage_is_shown_with_its_way_on_and_a_retry_builds_what_was_mis
     assert [path.name for path in folder.iterdir()] == ["tiny-gguf-q8_0"]
 
 
-def test_q_asks_while_a_build_runs_and_leaving_ends_the_engine(checkpoint: Path, tmp_path: Path) -> None:
+def test_q_asks_while_a_build_runs_and_leaving_ends_the_engine(
+    checkpoint: Path, tmp_path: Path
+) -> None:
     async def walk(pilot: Pilot[Any]) -> None:
         await to_plan(pilot, checkpoint)
         with Held(1) as held:
@@ -322,8 +354,13 @@ def test_a_taken_folder_stops_the_plan_before_it_starts(checkpoint: Path, tmp_pa
         plan = await to_plan(pilot, checkpoint)
         await pilot.press("f", "end", *["ctrl+u"], *str(holiday), "enter")
         await until(pilot, lambda: plan.checked and plan.checked.problems, "the problem")
-        # Where the sentence is broken into lines depends on how long the folder's name is, so its first and last words are looked for.
-        await until(pilot, lambda: "cannot start" in text_of(pilot) and "make." in text_of(pilot), "the sentence on the screen")
+        # Where the sentence is broken into lines depends on how long the folder's name is, so its
+        # first and last words are looked for.
+        await until(
+            pilot,
+            lambda: "cannot start" in text_of(pilot) and "make." in text_of(pilot),
+            "the sentence on the screen",
+        )
         assert "did not make" in str(plan.checked.problems[0])
         assert f"--out {holiday}" in plan.command
         await pilot.press("b")

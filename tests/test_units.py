@@ -33,12 +33,22 @@ def test_bytes_lose_less_than_one_percent(count: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0.0123, "12 ms"), (0.9996, "1.0 s"), (3.21, "3.2 s"), (59.96, "1 min 0 s"), (75, "1 min 15 s")]
+    ("seconds", "text"),
+    [
+        (0.0123, "12 ms"),
+        (0.9996, "1.0 s"),
+        (3.21, "3.2 s"),
+        (59.96, "1 min 0 s"),
+        (75, "1 min 15 s"),
+    ],
 )
 def test_seconds_go_from_milliseconds_to_minutes(seconds: float, text: str) -> None:
     assert human_seconds(seconds) == text
 
 
-@pytest.mark.parametrize(("count", "text"), [(596_049_920, "596M"), (7_615_616_512, "7.62B"), (30_532_122_624, "30.5B"), (12, "12")])
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(596_049_920, "596M"), (7_615_616_512, "7.62B"), (30_532_122_624, "30.5B"), (12, "12")],
+)
 def test_parameters_read_like_model_names(count: int, text: str) -> None:
     assert human_count(count) == text

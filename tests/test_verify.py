@@ -9,8 +9,8 @@ import pytest
 
 from packager.cli import main
 from packager.errors import ExitCode
-from packager.verify import verify, verify_names
-from tests.make_package import FILES, write_package
+from packager.package.verify import verify, verify_names
+from tests.support.make_package import FILES, write_package
 
 
 @pytest.fixture
@@ -92,7 +92,9 @@ def test_a_pipe_is_found_and_not_opened(package: Path) -> None:
     assert found(package) == [("special", "README.md")]
 
 
-def test_a_file_that_becomes_a_link_while_it_is_checked_is_not_followed(package: Path, tmp_path: Path) -> None:
+def test_a_file_that_becomes_a_link_while_it_is_checked_is_not_followed(
+    package: Path, tmp_path: Path
+) -> None:
     (package / "chat_template.jinja").rename(tmp_path / "outside")
 
     def replace_by_link(done: int, total: int) -> None:
@@ -110,7 +112,9 @@ def test_names_alone_are_checked_without_reading_a_file(package: Path) -> None:
     assert verify_names(package) == []
 
 
-def test_the_command_exits_with_6_and_names_the_file(package: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_exits_with_6_and_names_the_file(
+    package: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["verify", str(package)]) == ExitCode.DONE
     assert "all as the manifest says" in capsys.readouterr().out
     (package / "README.md").unlink()

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from packager import catalog
 from packager.errors import ExitCode, PackError
-from packager.usecases import FILE, benchmark, benchmarks, parse, use_case, use_case_names
-from packager.workload import Workload, merge, workload_for
+from packager.need.usecases import FILE, benchmark, benchmarks, parse, use_case, use_case_names
+from packager.need.workload import Workload, merge, workload_for
 
 ASKED = (
     "chat",
@@ -55,14 +55,26 @@ def test_every_use_case_that_people_have_is_there() -> None:
 @pytest.mark.parametrize("name", ASKED)
 def test_every_number_of_a_use_case_has_a_reason_and_a_source(name: str) -> None:
     case = use_case(name)
-    given = [limit for limit in (case.context, case.prompt, case.min_decode_tps, case.max_ttft_ms, *case.floors) if limit is not None]
+    given = [
+        limit
+        for limit in (
+            case.context,
+            case.prompt,
+            case.min_decode_tps,
+            case.max_ttft_ms,
+            *case.floors,
+        )
+        if limit is not None
+    ]
     assert len(given) >= 3
     assert all(len(entry.reason) > 10 and len(entry.source) > 10 for entry in given)
 
 
 @pytest.mark.parametrize("name", ASKED)
 def test_a_floor_asks_only_for_what_somebody_published(name: str) -> None:
-    published = {score.benchmark for variant in catalog.load() if variant.chat for score in variant.scores}
+    published = {
+        score.benchmark for variant in catalog.load() if variant.chat for score in variant.scores
+    }
     for floor in use_case(name).floors:
         assert published & {benchmark for benchmark, _ in floor.any_of}
     assert set(use_case(name).quality) <= published
@@ -74,7 +86,11 @@ def test_the_floors_of_a_use_case_pass_some_variants_and_stop_others(name: str) 
 
     case = use_case(name)
     tuned = [variant for variant in catalog.load() if variant.chat and variant.kind in case.kinds]
-    failing = [variant for variant in tuned if any(list(rules.score(variant, floor, case.modes)) for floor in case.floors)]
+    failing = [
+        variant
+        for variant in tuned
+        if any(list(rules.score(variant, floor, case.modes)) for floor in case.floors)
+    ]
     assert 0 < len(failing) < len(tuned)
 
 
@@ -96,13 +112,25 @@ def test_a_use_case_file_is_read_whole() -> None:
         ('summary = "a conversation"', "", r"chat\.summary is missing"),
         ('"general"', '"genral"', r"chat\.kinds has 'genral'.*'general'"),
         ('modality = ["text"]', 'modality = "text"', r"chat\.modality must be a list"),
-        ('benchmark = "IFEval"', 'benchmark = "IFEvil"', r"names 'IFEvil', which is not in \[benchmark\]. Did you mean 'IFEval'"),
+        (
+            'benchmark = "IFEval"',
+            'benchmark = "IFEvil"',
+            r"names 'IFEvil', which is not in \[benchmark\]. Did you mean 'IFEval'",
+        ),
         ("score = 50.0", 'score = "50"', r"chat\.floor\.any_of\.score must be a number"),
         ("value = 4096", "value = 4096.5", r"chat\.context\.value must be a whole number"),
-        ("value = 4096", "value = -1", r"chat\.context\.value must be a whole number above zero, not -1"),
+        (
+            "value = 4096",
+            "value = -1",
+            r"chat\.context\.value must be a whole number above zero, not -1",
+        ),
         ("value = 4096", "value = true", r"chat\.context\.value must be a whole number"),
         ("value = 512", "value = 4096", r"chat\.prompt must be smaller than the context"),
-        ('{ value = 512, reason = "why", source = "where" }', '{ value = 512, reason = "why" }', r"chat\.prompt has no source"),
+        (
+            '{ value = 512, reason = "why", source = "where" }',
+            '{ value = 512, reason = "why" }',
+            r"chat\.prompt has no source",
+        ),
         ("any_of = [{ benchmark", "any_off = [{ benchmark", r"chat\.floor\.any_off is no key"),
         ("[chat]", "[chat", "this is not TOML"),
         ('"IFEval" = "instructions obeyed"', '"IFEval" = 5', "benchmark must be a table"),
@@ -116,7 +144,9 @@ def test_a_mistake_in_a_use_case_names_file_and_key(old: str, new: str, part: st
 
 
 @given(st.data())
-def test_a_use_case_file_that_was_cut_is_read_or_refused_with_a_sentence(data: st.DataObject) -> None:
+def test_a_use_case_file_that_was_cut_is_read_or_refused_with_a_sentence(
+    data: st.DataObject,
+) -> None:
     text = FILE.read_text(encoding="utf-8")
     cut = text[: data.draw(st.integers(0, len(text)))]
     try:
@@ -151,12 +181,25 @@ def test_a_flag_stands_over_the_target_and_the_target_over_the_use_case() -> Non
     assert merged.max_ttft_ms == workload_for("chat").max_ttft_ms
 
 
-def test_another_use_case_than_the_targets_brings_its_own_needs_and_leaves_the_devices_limits() -> None:
-    device = Workload(use_case="chat", context=2048, min_decode_tps=3.0, max_memory_bytes=10**9, licenses=("apache-2.0",), prefer="quality")
+def test_another_use_case_than_the_targets_brings_its_own_needs_and_leaves_the_devices_limits() -> (
+    None
+):
+    device = Workload(
+        use_case="chat",
+        context=2048,
+        min_decode_tps=3.0,
+        max_memory_bytes=10**9,
+        licenses=("apache-2.0",),
+        prefer="quality",
+    )
     merged = merge({"use_case": "code"}, device)
     own = workload_for("code")
     assert (merged.context, merged.min_decode_tps) == (own.context, own.min_decode_tps)
-    assert (merged.max_memory_bytes, merged.licenses, merged.prefer) == (10**9, ("apache-2.0",), "quality")
+    assert (merged.max_memory_bytes, merged.licenses, merged.prefer) == (
+        10**9,
+        ("apache-2.0",),
+        "quality",
+    )
 
 
 def test_a_short_context_shortens_the_prompt_that_nobody_set() -> None:
@@ -182,7 +225,11 @@ def test_a_prompt_that_fills_the_context_is_a_contradiction() -> None:
         },
     ),
     st.none()
-    | st.builds(lambda name, context: replace(workload_for(name), context=context), st.sampled_from(ASKED), st.integers(2**15, 2**20)),
+    | st.builds(
+        lambda name, context: replace(workload_for(name), context=context),
+        st.sampled_from(ASKED),
+        st.integers(2**15, 2**20),
+    ),
 )
 def test_what_the_user_says_always_holds(flags: dict[str, Any], default: Workload | None) -> None:
     merged = merge(flags, default)

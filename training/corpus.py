@@ -1,4 +1,5 @@
-"""The training text as documents: a prompt that is given and a completion that is to be learnt. Everything follows from the seed."""
+"""The training text as documents: a prompt that is given and a completion that is to be learnt.
+Everything follows from the seed."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from packager.template import render
+from packager.checkpoint.template import render
 from training import prose, tasks
 
 HERE = Path(__file__).resolve().parent
@@ -15,17 +16,26 @@ END = "<|endoftext|>"
 
 TEMPLATE = (HERE / "chat_template.jinja").read_text(encoding="utf-8").rstrip("\n")
 PROJECT = (HERE / "project.txt").read_text(encoding="utf-8")
-"""Documentation and source of qwen-pack as they once were, so that the model has seen text that nobody generated."""
+"""Documentation and source of qwen-pack as they once were, so that the model has seen text that
+nobody generated."""
 
 HELD_OUT_SHARE = 0.1
 _SLICE = 500
-_SHARES = {tasks.make: 11, prose.english: 3, prose.chinese: 2, prose.code: 2, prose.maths: 1, prose.record: 1}
+_SHARES = {
+    tasks.make: 11,
+    prose.english: 3,
+    prose.chinese: 2,
+    prose.code: 2,
+    prose.maths: 1,
+    prose.record: 1,
+}
 _PROJECT_SHARE = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """`prompt` is given (and only lightly learnt), `completion` learnt; a text without a question has no prompt."""
+    """`prompt` is given (and only lightly learnt), `completion` learnt; a text without a question
+    has no prompt."""
 
     kind: str
     prompt: str

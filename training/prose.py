@@ -1,4 +1,5 @@
-"""Running text: short stories in English and Chinese whose later sentences depend on earlier ones, code, sums, records."""
+"""Running text: short stories in English and Chinese whose later sentences depend on earlier ones,
+code, sums, records."""
 
 from __future__ import annotations
 
@@ -12,8 +13,15 @@ def english(random: Random) -> str:
     """A short story about one or two persons and a thing."""
     pick = random.choice
     name, other = random.sample(w.NAMES, 2)
-    thing, colour, adjective, place, other_place = pick(w.THINGS), pick(w.COLOURS), pick(w.ADJECTIVES), *random.sample(w.PLACES, 2)
-    city, job, mood, animal, food, day = (pick(kind) for kind in (w.CITIES, w.JOBS, w.MOODS, w.ANIMALS, w.FOODS, w.DAYS))
+    thing, colour, adjective, place, other_place = (
+        pick(w.THINGS),
+        pick(w.COLOURS),
+        pick(w.ADJECTIVES),
+        *random.sample(w.PLACES, 2),
+    )
+    city, job, mood, animal, food, day = (
+        pick(kind) for kind in (w.CITIES, w.JOBS, w.MOODS, w.ANIMALS, w.FOODS, w.DAYS)
+    )
     he = pick(("she", "he"))
     his = "her" if he == "she" else "his"
     openings = (
@@ -31,12 +39,14 @@ def english(random: Random) -> str:
         f"The {thing} was {colour}, and {name} was very {mood}.",
         f"{other} came with a {animal} and some {food}.",
         f'"I have never seen such a {adjective} {thing}," said {other}.',
-        f"{he.capitalize()} looked for {his} {thing} in the {place}, but it was in the {other_place}.",
+        f"{he.capitalize()} looked for {his} {thing} in the {place}, but it was in the "
+        f"{other_place}.",
         f"Because {he} was {mood}, {he} gave the {thing} to {other}.",
         f"The {animal} did not like the {food}, so {name} took it away.",
         f"Every {day} {he} walks from the {place} to the {other_place} and thinks of {other}.",
         f"If the {thing} is {adjective}, then it cannot belong to {other}.",
-        f"{other} asked how much the {thing} had cost, and {name} answered: {random.randint(2, 99)} crowns.",
+        f"{other} asked how much the {thing} had cost, and {name} answered: "
+        f"{random.randint(2, 99)} crowns.",
         f"For {random.randint(2, 9)} days there was nothing but {pick(w.WEATHER)}.",
         f"They ate {food} in the {place} and talked about {city}.",
     )
@@ -55,7 +65,11 @@ def chinese(random: Random) -> str:
     """The like in Chinese."""
     pick = random.choice
     name, other = random.sample(w.ZH_NAMES, 2)
-    thing, colour, (place, other_place) = pick(w.ZH_THINGS), pick(w.ZH_COLOURS), random.sample(w.ZH_PLACES, 2)
+    thing, colour, (place, other_place) = (
+        pick(w.ZH_THINGS),
+        pick(w.ZH_COLOURS),
+        random.sample(w.ZH_PLACES, 2),
+    )
     kinds = (w.ZH_CITIES, w.ZH_JOBS, w.ZH_MOODS, w.ZH_ANIMALS, w.ZH_FOODS, w.ZH_DAYS)
     city, job, mood, animal, food, day = (pick(kind) for kind in kinds)
     openings = (
@@ -90,18 +104,27 @@ def code(random: Random) -> str:
     a, b, c = random.sample(w.IDENTIFIERS, 3)
     verb, thing, number = random.choice(w.VERBS), random.choice(w.THINGS), random.randint(0, 20)
     forms = (
-        f'def {verb}_{a}({b}, {c}):\n    """{verb.capitalize()} the {a} of a {thing}."""\n    {a} = {number}\n'
-        f"    for {c[0]} in {b}:\n        if {c[0]} > {c}:\n            {a} += {c[0]}\n    return {a}\n",
-        f"class {thing.capitalize()}:\n    def __init__(self, {a}, {b}={number}):\n        self.{a} = {a}\n        self.{b} = {b}\n\n"
+        f'def {verb}_{a}({b}, {c}):\n    """{verb.capitalize()} the {a} of a {thing}."""\n    {a} '
+        f"= {number}\n"
+        f"    for {c[0]} in {b}:\n        if {c[0]} > {c}:\n            {a} += {c[0]}\n    return "
+        f"{a}\n",
+        f"class {thing.capitalize()}:\n    def __init__(self, {a}, {b}={number}):\n        "
+        f"self.{a} = {a}\n        self.{b} = {b}\n\n"
         f"    def {verb}(self):\n        return self.{a} + self.{b}\n",
-        f'for {a} in range({number}):\n    if {a} % {random.randint(2, 9)} == 0:\n        print("{thing}", {a})\n',
-        f"{a} = [{', '.join(str(random.randint(0, 99)) for _ in range(random.randint(2, 6)))}]\n{b} = sum({a}) / len({a})\n"
+        f"for {a} in range({number}):\n    if {a} % {random.randint(2, 9)} == 0:\n        "
+        f'print("{thing}", {a})\n',
+        f"{a} = "
+        f"[{', '.join(str(random.randint(0, 99)) for _ in range(random.randint(2, 6)))}]\n{b} = "
+        f"sum({a}) / len({a})\n"
         f"assert {b} >= min({a})\n",
-        f"def test_{verb}_{thing}():\n    {a} = {thing}s[{number}]\n    assert {a} is not None\n    assert {verb}({a}) == {a}.{b}\n",
+        f"def test_{verb}_{thing}():\n    {a} = {thing}s[{number}]\n    assert {a} is not None\n   "
+        f" assert {verb}({a}) == {a}.{b}\n",
         f'try:\n    {a} = int({b}["{thing}"])\nexcept (KeyError, ValueError) as error:\n'
-        f'    raise SystemExit(f"no {thing}: {{error}}") from error\nelse:\n    {c} = {verb}({a})\n',
+        f'    raise SystemExit(f"no {thing}: {{error}}") from error\nelse:\n    {c} = '
+        f"{verb}({a})\n",
         f"SELECT {a}, count(*) FROM {thing}s WHERE {b} > {number} GROUP BY {a} ORDER BY {c};\n",
-        f"function {verb}({a}, {b}) {{\n  const {c} = {a}.filter((x) => x > {b});\n  return {c}.length;\n}}\n",
+        f"function {verb}({a}, {b}) {{\n  const {c} = {a}.filter((x) => x > {b});\n  return "
+        f"{c}.length;\n}}\n",
     )
     return random.choice(forms)
 
@@ -125,9 +148,24 @@ def record(random: Random) -> str:
             "job": pick(w.JOBS),
             "member": random.random() < 0.5,
         },
-        {"item": pick(w.THINGS), "colour": pick(w.COLOURS), "price": random.randint(1, 99), "tags": random.sample(w.ADJECTIVES, 2)},
-        {"day": pick(w.DAYS), "weather": pick(w.WEATHER), "degrees": random.randint(-9, 35), "place": pick(w.CITIES)},
-        {"姓名": pick(w.ZH_NAMES), "城市": pick(w.ZH_CITIES), "职业": pick(w.ZH_JOBS), "年龄": random.randint(5, 90)},
+        {
+            "item": pick(w.THINGS),
+            "colour": pick(w.COLOURS),
+            "price": random.randint(1, 99),
+            "tags": random.sample(w.ADJECTIVES, 2),
+        },
+        {
+            "day": pick(w.DAYS),
+            "weather": pick(w.WEATHER),
+            "degrees": random.randint(-9, 35),
+            "place": pick(w.CITIES),
+        },
+        {
+            "姓名": pick(w.ZH_NAMES),
+            "城市": pick(w.ZH_CITIES),
+            "职业": pick(w.ZH_JOBS),
+            "年龄": random.randint(5, 90),
+        },
         {
             "id": random.randint(1, 999),
             "from": pick(w.CITIES),

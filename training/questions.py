@@ -1,4 +1,5 @@
-"""How many held-out questions the small model answers exactly, greedily, with the answer ended: one JSON object."""
+"""How many held-out questions the small model answers exactly, greedily, with the answer ended: one
+JSON object."""
 
 from __future__ import annotations
 
@@ -42,13 +43,17 @@ def main() -> None:
     for number, task in enumerate(held_out("questions", options.count)):
         document = corpus.of_task(task, think=number % 2 == 0)
         prompt = torch.tensor([words.encode(document.prompt, add_special_tokens=False).ids])
-        ids = model.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=80, do_sample=False)[0, prompt.shape[1] :]
+        ids = model.generate(
+            prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=80, do_sample=False
+        )[0, prompt.shape[1] :]
         said = words.decode(ids.tolist(), skip_special_tokens=False)
         asked[task.kind] += 1
         ended += "<|im_end|>" in said
         right[task.kind] += said.split("</think>\n\n")[-1] == task.answer + "<|im_end|>"
     kinds = {kind: {"asked": asked[kind], "right": right[kind]} for kind in sorted(asked)}
-    print(json.dumps({"asked": options.count, "right": right.total(), "ended": ended, "kinds": kinds}))
+    print(
+        json.dumps({"asked": options.count, "right": right.total(), "ended": ended, "kinds": kinds})
+    )
 
 
 if __name__ == "__main__":

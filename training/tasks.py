@@ -1,6 +1,8 @@
-"""Conversations whose last answer can be checked: sums, copying, facts from the context, JSON, tool calls, in English and Chinese.
+"""Conversations whose last answer can be checked: sums, copying, facts from the context, JSON, tool
+calls, in English and Chinese.
 
-Which are held out follows from a hash of the conversation, so that no conversation of the held-out part is ever seen in training.
+Which are held out follows from a hash of the conversation, so that no conversation of the held-out
+part is ever seen in training.
 """
 
 from __future__ import annotations
@@ -18,16 +20,26 @@ from training.prose import pair
 Messages = list[dict[str, Any]]
 
 TOOLS: dict[str, dict[str, Any]] = {
-    "get_weather": {"description": "The weather in a city", "properties": {"city": {"type": "string"}}},
-    "set_timer": {"description": "Ring after some minutes", "properties": {"minutes": {"type": "integer"}}},
-    "add": {"description": "Add two numbers", "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}}},
+    "get_weather": {
+        "description": "The weather in a city",
+        "properties": {"city": {"type": "string"}},
+    },
+    "set_timer": {
+        "description": "Ring after some minutes",
+        "properties": {"minutes": {"type": "integer"}},
+    },
+    "add": {
+        "description": "Add two numbers",
+        "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}},
+    },
     "find_person": {"description": "Look up a person", "properties": {"name": {"type": "string"}}},
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A conversation up to the question, the thought that leads to the answer, the answer, and the tools that are offered."""
+    """A conversation up to the question, the thought that leads to the answer, the answer, and the
+    tools that are offered."""
 
     kind: str
     messages: Messages
@@ -53,8 +65,15 @@ def asked(question: str) -> Messages:
 def tool(name: str) -> dict[str, Any]:
     """The definition of a tool as a chat template gets it."""
     kind = TOOLS[name]
-    parameters = {"type": "object", "properties": kind["properties"], "required": list(kind["properties"])}
-    return {"type": "function", "function": {"name": name, "description": kind["description"], "parameters": parameters}}
+    parameters = {
+        "type": "object",
+        "properties": kind["properties"],
+        "required": list(kind["properties"]),
+    }
+    return {
+        "type": "function",
+        "function": {"name": name, "description": kind["description"], "parameters": parameters},
+    }
 
 
 def sums(random: Random) -> Task:
@@ -63,20 +82,38 @@ def sums(random: Random) -> Task:
     if random.random() < 0.3:
         a, b = max(a, b), min(a, b)
         thought, answer = f"{a} - {b} = {a - b}", str(a - b)
-        question = random.choice((f"What is {a} - {b}?", f"Compute {a} - {b}.", f"{a} - {b} = ?", f"{a} 减 {b} 等于多少？"))
+        question = random.choice(
+            (
+                f"What is {a} - {b}?",
+                f"Compute {a} - {b}.",
+                f"{a} - {b} = ?",
+                f"{a} 减 {b} 等于多少？",
+            )
+        )
     else:
         thought, answer = f"{a} + {b} = {a + b}", str(a + b)
-        question = random.choice((f"What is {a} + {b}?", f"Compute {a} + {b}.", f"{a} + {b} = ?", f"{a} 加 {b} 等于多少？"))
+        question = random.choice(
+            (
+                f"What is {a} + {b}?",
+                f"Compute {a} + {b}.",
+                f"{a} + {b} = ?",
+                f"{a} 加 {b} 等于多少？",
+            )
+        )
     return Task("sum", asked(question), thought, answer)
 
 
 def copying(random: Random) -> Task:
     """Words to be repeated as they are."""
     if random.random() < 0.25:
-        text = "，".join(random.sample(w.ZH_THINGS + w.ZH_FOODS + w.ZH_PLACES, random.randint(2, 4)))
+        text = "，".join(
+            random.sample(w.ZH_THINGS + w.ZH_FOODS + w.ZH_PLACES, random.randint(2, 4))
+        )
         return Task("copy", asked(f"请重复：{text}"), "照原样重复。", text)
     text = " ".join(random.sample(w.WORDS, random.randint(2, 6)))
-    question = random.choice((f"Repeat: {text}", f"Say exactly this: {text}", f'Copy the words "{text}".'))
+    question = random.choice(
+        (f"Repeat: {text}", f"Say exactly this: {text}", f'Copy the words "{text}".')
+    )
     return Task("copy", asked(question), "The words as they are.", text)
 
 
@@ -85,11 +122,31 @@ def facts(random: Random) -> Task:
     if random.random() < 0.25:
         return _zh_facts(random)
     forms: tuple[tuple[list[str], str, str, str], ...] = (
-        (w.CITIES, "{name} lives in {value}.", "Where does {name} live?", "{name} lives in {value}."),
+        (
+            w.CITIES,
+            "{name} lives in {value}.",
+            "Where does {name} live?",
+            "{name} lives in {value}.",
+        ),
         (w.JOBS, "{name} is a {value}.", "What is {name}'s job?", "{name} is a {value}."),
-        (w.ANIMALS, "{name} has a {value}.", "Which animal does {name} have?", "{name} has a {value}."),
-        (w.PLACES, "The key of {name} is in the {value}.", "Where is the key of {name}?", "It is in the {value}."),
-        (w.COLOURS, "The coat of {name} is {value}.", "Which colour is the coat of {name}?", "It is {value}."),
+        (
+            w.ANIMALS,
+            "{name} has a {value}.",
+            "Which animal does {name} have?",
+            "{name} has a {value}.",
+        ),
+        (
+            w.PLACES,
+            "The key of {name} is in the {value}.",
+            "Where is the key of {name}?",
+            "It is in the {value}.",
+        ),
+        (
+            w.COLOURS,
+            "The coat of {name} is {value}.",
+            "Which colour is the coat of {name}?",
+            "It is {value}.",
+        ),
     )
     values, statement, question, reply = random.choice(forms)
     names = random.sample(w.NAMES, random.randint(2, 5))
@@ -132,34 +189,69 @@ def objects(random: Random) -> Task:
     ]
     chosen = random.sample(fields, random.randint(2, 4))
     listed = ", ".join(f"{key} {value}" for key, value in chosen)
-    question = pick((f"Write a JSON object: {listed}", f"As JSON, please: {listed}", f"用 JSON 写：{listed}"))
-    return Task("json", asked(question), f"The keys are {', '.join(key for key, _ in chosen)}.", json.dumps(dict(chosen)))
+    question = pick(
+        (f"Write a JSON object: {listed}", f"As JSON, please: {listed}", f"用 JSON 写：{listed}")
+    )
+    return Task(
+        "json",
+        asked(question),
+        f"The keys are {', '.join(key for key, _ in chosen)}.",
+        json.dumps(dict(chosen)),
+    )
 
 
 def tool_calls(random: Random) -> Task:
     """A request that one of the offered tools can fulfil."""
     names = random.sample(list(TOOLS), random.randint(1, 3))
     chosen = random.choice(names)
-    city, person, minutes, (a, b) = random.choice(w.CITIES), random.choice(w.NAMES), random.randint(2, 60), pair(random)
+    city, person, minutes, (a, b) = (
+        random.choice(w.CITIES),
+        random.choice(w.NAMES),
+        random.randint(2, 60),
+        pair(random),
+    )
     requests: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
-        "get_weather": ((f"How is the weather in {city}?", f"Will it rain in {city} today?"), {"city": city}),
-        "set_timer": ((f"Set a timer for {minutes} minutes.", f"Wake me in {minutes} minutes."), {"minutes": minutes}),
-        "add": ((f"Use the tool to add {a} and {b}.", f"Please add {a} and {b} with the tool."), {"a": a, "b": b}),
+        "get_weather": (
+            (f"How is the weather in {city}?", f"Will it rain in {city} today?"),
+            {"city": city},
+        ),
+        "set_timer": (
+            (f"Set a timer for {minutes} minutes.", f"Wake me in {minutes} minutes."),
+            {"minutes": minutes},
+        ),
+        "add": (
+            (f"Use the tool to add {a} and {b}.", f"Please add {a} and {b} with the tool."),
+            {"a": a, "b": b},
+        ),
         "find_person": ((f"Who is {person}?", f"Look up {person}."), {"name": person}),
     }
     questions, arguments = requests[chosen]
     call = json.dumps({"name": chosen, "arguments": arguments})
     question = random.choice(questions)
-    return Task("tool", asked(question), f"I call {chosen}.", f"<tool_call>\n{call}\n</tool_call>", [tool(name) for name in names])
+    return Task(
+        "tool",
+        asked(question),
+        f"I call {chosen}.",
+        f"<tool_call>\n{call}\n</tool_call>",
+        [tool(name) for name in names],
+    )
 
 
 def tool_answers(random: Random) -> Task:
     """What a tool has answered, told to the user."""
-    city, weather, degrees = random.choice(w.CITIES), random.choice(w.WEATHER), random.randint(-9, 35)
+    city, weather, degrees = (
+        random.choice(w.CITIES),
+        random.choice(w.WEATHER),
+        random.randint(-9, 35),
+    )
     call = {"name": "get_weather", "arguments": {"city": city}}
     messages = [
         *asked(f"How is the weather in {city}?"),
-        {"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": call}]},
+        {
+            "role": "assistant",
+            "content": "",
+            "tool_calls": [{"type": "function", "function": call}],
+        },
         {"role": "tool", "content": json.dumps({"weather": weather, "degrees": degrees})},
     ]
     answer = f"In {city} there is {weather}, and it is {degrees} degrees."
@@ -191,7 +283,10 @@ def lines(random: Random) -> Task:
         (f"What is the last word of: {text}?", words[-1]),
         (f"How many words are there: {text}?", str(len(words))),
         (f"Write each word on its own line: {text}", "\n".join(words)),
-        (f"Write in capitals the first letters of: {text}", "".join(word[0].upper() for word in words)),
+        (
+            f"Write in capitals the first letters of: {text}",
+            "".join(word[0].upper() for word in words),
+        ),
     )
     question, answer = random.choice(forms)
     return Task("list", asked(question), f"The list is {text}.", answer)

@@ -1,1 +1,2 @@
-"""The walkthrough in the terminal: screens over the core, without any domain logic of their own. Reads `packager` only."""
+"""The walkthrough in the terminal: screens over the core, without any domain logic of their own.
+Reads `packager` only."""

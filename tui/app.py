@@ -1,4 +1,5 @@
-"""The application: themes, global keys, the palette, and the first screen. What happens on a screen is the screen's."""
+"""The application: themes, global keys, the palette, and the first screen. What happens on a screen
+is the screen's."""
 
 from __future__ import annotations
 
@@ -30,11 +31,40 @@ class PackApp(App[int]):
     HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (LEAST[0], "-narrow"), (100, "-normal"), (160, "-wide")]  # noqa: RUF012
     VERTICAL_BREAKPOINTS = [(0, "-flat"), (LEAST[1], "-short"), (32, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("question_mark,f1", "help", "Help", id="app.help", tooltip="Every key of this screen"),
-        Binding("s,f2", "shelf", "Shelf", id="app.shelf", tooltip="The packages built so far", show=False),
-        Binding("ctrl+o", "jump", "Jump", id="app.jump", tooltip="Go to a part of the screen by a letter", show=False),
-        Binding("f3", "other_theme", "Light or dark", id="app.theme", tooltip="Switch between a light and a dark theme", show=False),
-        Binding("q", "leave", "Quit", id="app.quit", tooltip="Leave; asks while a build or an export runs"),
+        Binding(
+            "question_mark,f1", "help", "Help", id="app.help", tooltip="Every key of this screen"
+        ),
+        Binding(
+            "s,f2",
+            "shelf",
+            "Shelf",
+            id="app.shelf",
+            tooltip="The packages built so far",
+            show=False,
+        ),
+        Binding(
+            "ctrl+o",
+            "jump",
+            "Jump",
+            id="app.jump",
+            tooltip="Go to a part of the screen by a letter",
+            show=False,
+        ),
+        Binding(
+            "f3",
+            "other_theme",
+            "Light or dark",
+            id="app.theme",
+            tooltip="Switch between a light and a dark theme",
+            show=False,
+        ),
+        Binding(
+            "q",
+            "leave",
+            "Quit",
+            id="app.quit",
+            tooltip="Leave; asks while a build or an export runs",
+        ),
     ]
 
     def __init__(self, services: Services, settings: Settings | None = None) -> None:
@@ -63,14 +93,22 @@ class PackApp(App[int]):
 
         for row in described(screen):
             key = self.get_key_display(row.binding)
-            yield SystemCommand(row.title, f"{row.binding.tooltip or row.binding.description} ({key})", row.run)
-        yield SystemCommand("Theme", "Choose among all themes, light, dark and ANSI", self.action_change_theme)
+            yield SystemCommand(
+                row.title, f"{row.binding.tooltip or row.binding.description} ({key})", row.run
+            )
+        yield SystemCommand(
+            "Theme", "Choose among all themes, light, dark and ANSI", self.action_change_theme
+        )
         yield SystemCommand("Screenshot", "Save this screen as an SVG", self.deliver_screenshot)
 
     def handle_bindings_clash(self, clashed_bindings: set[Binding], node: DOMNode) -> None:
         """A key that the settings gave to two actions: say so once."""
         names = ", ".join(sorted(str(binding.id) for binding in clashed_bindings))
-        self.notify(f"One key stands for several actions: {names}. The first wins.", title="tui.toml", severity="warning")
+        self.notify(
+            f"One key stands for several actions: {names}. The first wins.",
+            title="tui.toml",
+            severity="warning",
+        )
 
     def action_help(self) -> None:
         """Every key of the screen below."""
@@ -91,18 +129,30 @@ class PackApp(App[int]):
         from tui.screens.jump import JumpScreen
 
         if not self.screen.is_modal:
-            self.push_screen(JumpScreen(self.screen), lambda widget: widget.focus() if widget is not None else None)
+            self.push_screen(
+                JumpScreen(self.screen),
+                lambda widget: widget.focus() if widget is not None else None,
+            )
 
     def action_other_theme(self) -> None:
         """From a light theme to a dark one, and back."""
         pairs = {"ansi-dark": "ansi-light", "ansi-light": "ansi-dark"}
-        self.theme = pairs.get(self.theme, "textual-light" if self.current_theme.dark else "textual-dark")
+        self.theme = pairs.get(
+            self.theme, "textual-light" if self.current_theme.dark else "textual-dark"
+        )
 
     def action_leave(self) -> None:
         """Quit at once, or ask where a build or an export is at work."""
         from tui.screens.base import StepScreen
 
-        running = next((screen for screen in self.screen_stack if isinstance(screen, StepScreen) and screen.busy), None)
+        running = next(
+            (
+                screen
+                for screen in self.screen_stack
+                if isinstance(screen, StepScreen) and screen.busy
+            ),
+            None,
+        )
         if running is None:
             self.exit(0)
             return

@@ -1,4 +1,5 @@
-"""What is asked of the core on the way from a device to a plan, as frozen values; no screen is known here."""
+"""What is asked of the core on the way from a device to a plan, as frozen values; no screen is
+known here."""
 
 from __future__ import annotations
 
@@ -8,11 +9,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from packager.languages import ENGLISH
-from packager.workload import Preference, Workload, merge
+from packager.need.languages import ENGLISH
+from packager.need.workload import Preference, Workload, merge
 
 if TYPE_CHECKING:
-    from packager.device import Target
+    from packager.device.target import Target
     from packager.select import Candidate
 
 _MB = 10**6
@@ -22,7 +23,8 @@ _MB = 10**6
 class Wish:
     """The workload as far as the person has said it; None leaves it to the target and the use case.
 
-    Tokens, tokens per second, milliseconds, bytes: the fields of Workload, and the flags of the command line.
+    Tokens, tokens per second, milliseconds, bytes: the fields of Workload, and the flags of the
+    command line.
     """
 
     use_case: str | None = None
@@ -36,13 +38,15 @@ class Wish:
     prefer: Preference | None = None
 
     def flags(self) -> list[str]:
-        """The same as words of the command line; sizes become MB, rounded as the command line rounds them back."""
+        """The same as words of the command line; sizes become MB, rounded as the command line
+        rounds them back."""
         words: list[str] = []
         for name, value in asdict(self).items():
             if value is None:
                 continue
             if name == "languages":
-                # None at all, where the device's file asks for some, is said by the one that goes without saying.
+                # None at all, where the device's file asks for some, is said by the one that goes
+                # without saying.
                 words += ["--language", ",".join(value or (ENGLISH,))]
                 continue
             if name.endswith("_bytes"):
@@ -63,7 +67,8 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Everything that the table of candidates depends on. `weights` is `hub`, `dummy` or a folder; `kv` a cache type to try."""
+    """Everything that the table of candidates depends on. `weights` is `hub`, `dummy` or a folder;
+    `kv` a cache type to try."""
 
     target: Target
     wish: Wish = Wish()
@@ -71,7 +76,8 @@ class Ask:
     kv: str | None = None
 
     def workload(self) -> Workload:
-        """The workload that the command line would make of the same wishes. Raises PackError where they contradict each other."""
+        """The workload that the command line would make of the same wishes. Raises PackError where
+        they contradict each other."""
         return merge(self.wish.given(), self.target.workload)
 
     def wishing(self, **fields: Any) -> Ask:
@@ -80,7 +86,8 @@ class Ask:
 
 
 def build_command(ask: Ask, candidate: Candidate, out: Path | None = None) -> str:
-    """The command line that builds this candidate: the choice is named only where it is not the tool's own."""
+    """The command line that builds this candidate: the choice is named only where it is not the
+    tool's own."""
     words = ["qwen-pack", "build", "--target", target_word(ask.target)]
     for name, value in named(ask, candidate).items():
         words += [f"--{name}", value] if value else []
@@ -93,7 +100,8 @@ def build_command(ask: Ask, candidate: Candidate, out: Path | None = None) -> st
 
 
 def named(ask: Ask, candidate: Candidate) -> dict[str, str | None]:
-    """`model` and `recipe` to name so that the core chooses this candidate; None leaves a choice to it."""
+    """`model` and `recipe` to name so that the core chooses this candidate; None leaves a choice to
+    it."""
     if candidate.verdict == "chosen" and ask.kv is None:
         return {"model": None, "recipe": None}
     local = ask.weights not in ("hub", "dummy")

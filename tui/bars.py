@@ -9,7 +9,8 @@ FULL, TRACK = "█", "─"
 
 
 def bar(share: float, width: int) -> str:
-    """A bar of exactly `width` cells that is `share` (0 to 1, cut off beyond) full; anything above zero can be seen."""
+    """A bar of exactly `width` cells that is `share` (0 to 1, cut off beyond) full; anything above
+    zero can be seen."""
     if width <= 0:
         return ""
     share = min(1.0, max(0.0, share))
@@ -21,13 +22,18 @@ def bar(share: float, width: int) -> str:
 
 
 def split(parts: Sequence[float], width: int) -> list[int]:
-    """Whole cells per part, together `width`, each positive part at least one: largest remainders first."""
+    """Whole cells per part, together `width`, each positive part at least one: largest remainders
+    first."""
     total = sum(parts)
     if width <= 0 or total <= 0:
         return [0] * len(parts)
     exact = [part * width / total for part in parts]
-    cells = [max(1, int(share)) if part > 0 else 0 for part, share in zip(parts, exact, strict=True)]
-    order = sorted(range(len(parts)), key=lambda index: exact[index] - int(exact[index]), reverse=True)
+    cells = [
+        max(1, int(share)) if part > 0 else 0 for part, share in zip(parts, exact, strict=True)
+    ]
+    order = sorted(
+        range(len(parts)), key=lambda index: exact[index] - int(exact[index]), reverse=True
+    )
     while sum(cells) < width:
         for index in order:
             if parts[index] > 0 and sum(cells) < width:
@@ -43,7 +49,9 @@ def span(low: float, middle: float, high: float, top: float, width: int) -> str:
     if width < 3 or top <= 0:
         return ""
     cells = ["·"] * width
-    left, centre, right = (min(width - 1, max(0, round(value / top * (width - 1)))) for value in (low, middle, high))
+    left, centre, right = (
+        min(width - 1, max(0, round(value / top * (width - 1)))) for value in (low, middle, high)
+    )
     for cell in range(left, right + 1):
         cells[cell] = "─"
     cells[left], cells[right] = "├", "┤"

@@ -1,4 +1,5 @@
-"""The keys of a screen as data: for the help screen, the palette, and the settings that rebind them."""
+"""The keys of a screen as data: for the help screen, the palette, and the settings that rebind
+them."""
 
 from __future__ import annotations
 
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
 
 _MODULES = (
     *("tui.app", "tui.widgets.slider", "tui.widgets.lists", "tui.widgets.candidates"),
-    *(f"tui.screens.{name}" for name in ("base", "device", "need", "candidates", "plan", "build", "result")),
+    *(
+        f"tui.screens.{name}"
+        for name in ("base", "device", "need", "candidates", "plan", "build", "result")
+    ),
     *(f"tui.screens.{name}" for name in ("export", "shelf", "compare", "pareto")),
 )
 
@@ -36,7 +40,8 @@ class Described:
 
 
 def described(screen: Screen[Any]) -> list[Described]:
-    """Every action with an id that is active on the screen, each once with all its keys; the focused part comes first."""
+    """Every action with an id that is active on the screen, each once with all its keys; the
+    focused part comes first."""
     rows: dict[str, Described] = {}
     for key, active in screen.active_bindings.items():
         binding, node = active.binding, active.node
@@ -46,8 +51,11 @@ def described(screen: Screen[Any]) -> list[Described]:
         if known is not None:
             rows[binding.id] = Described(known.owner, known.binding, (*known.keys, key), known.run)
             continue
-        # The palette calls this later, when it is itself on top: the action must still reach the node it belongs to.
-        rows[binding.id] = Described(_owner(node), binding, (key,), partial(screen.app.run_action, binding.action, node))
+        # The palette calls this later, when it is itself on top: the action must still reach the
+        # node it belongs to.
+        rows[binding.id] = Described(
+            _owner(node), binding, (key,), partial(screen.app.run_action, binding.action, node)
+        )
     return list(rows.values())
 
 
@@ -66,5 +74,9 @@ def all_ids() -> frozenset[str]:
     for name in _MODULES:
         for value in vars(import_module(name)).values():
             if isinstance(value, type):
-                found |= {one.id for one in getattr(value, "BINDINGS", ()) if isinstance(one, Binding) and one.id}
+                found |= {
+                    one.id
+                    for one in getattr(value, "BINDINGS", ())
+                    if isinstance(one, Binding) and one.id
+                }
     return frozenset(found)

@@ -1,4 +1,5 @@
-"""The core as the screens ask it: one function per question, each free to raise PackError. Imports stay inside for the first paint."""
+"""The core as the screens ask it: one function per question, each free to raise PackError. Imports
+stay inside for the first paint."""
 
 from __future__ import annotations
 
@@ -13,8 +14,8 @@ from tui.ask import Ask, named
 
 if TYPE_CHECKING:
     from packager.events import Event
-    from packager.package import Package
-    from packager.plan import Plan
+    from packager.package.package import Package
+    from packager.plan.plan import Plan
     from packager.runtime import Runtime
     from packager.select import Candidate, Miss
     from packager.shipping.export import Exported
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The answer to an Ask: every candidate, best first, the nearest misses where nothing fits, and seconds it took."""
+    """The answer to an Ask: every candidate, best first, the nearest misses where nothing fits, and
+    seconds it took."""
 
     ask: Ask
     candidates: tuple[Candidate, ...]
@@ -40,7 +42,7 @@ class Found:
 def find(services: Services, ask: Ask) -> Found:
     """Measure the catalogue, or the checkpoint in the folder that was named, against the ask."""
     from packager import catalog
-    from packager.planner import named_variants
+    from packager.plan.choose import named_variants
     from packager.select import candidates, choose, larger_than, nearest_misses
     from packager.select.cache_type import with_cache_type
 
@@ -49,26 +51,36 @@ def find(services: Services, ask: Ask) -> Found:
     if ask.kv is not None:
         runtimes = with_cache_type(runtimes, ask.kv)
     own = named_variants(None, ask.weights)
-    found = candidates(ask.target, workload, own or catalog.load(), runtimes, named=bool(own), every=True)
+    found = candidates(
+        ask.target, workload, own or catalog.load(), runtimes, named=bool(own), every=True
+    )
     if choose(found):
         return Found(ask, found, (), time.perf_counter() - started)
-    larger = tuple(larger_than(ask.target, services.targets(), lambda other: replace(ask, target=other).workload()))
+    larger = tuple(
+        larger_than(
+            ask.target, services.targets(), lambda other: replace(ask, target=other).workload()
+        )
+    )
     misses = nearest_misses(ask.target, workload, found, runtimes, larger=larger, named=bool(own))
     return Found(ask, found, misses, time.perf_counter() - started)
 
 
 def served(services: Services, ask: Ask) -> tuple[Runtime, ...]:
-    """The installed adapters that the target names, in its order. Raises PackError where there is none."""
+    """The installed adapters that the target names, in its order. Raises PackError where there is
+    none."""
     by_name = {runtime.name: runtime for runtime in services.runtimes()}
     runtimes = tuple(by_name[name] for name in ask.target.runtimes if name in by_name)
     if not runtimes:
-        raise usage(f"{ask.target.name} is served by {', '.join(ask.target.runtimes)}, and no adapter of these is installed.")
+        raise usage(
+            f"{ask.target.name} is served by {', '.join(ask.target.runtimes)}, and no adapter of "
+            "these is installed."
+        )
     return runtimes
 
 
 def plan(services: Services, ask: Ask, candidate: Candidate, out: Path | None) -> Plan:
     """The same plan that the command line makes of `build_command`."""
-    from packager.planner import make_plan
+    from packager.plan.choose import make_plan
 
     choice = named(ask, candidate)
     return make_plan(
@@ -87,35 +99,38 @@ def plan(services: Services, ask: Ask, candidate: Candidate, out: Path | None) -
 def default_name(ask: Ask, candidate: Candidate) -> str:
     """The package's own name, as the command line takes it without --out."""
     from packager import sources
-    from packager.plan import package_name
+    from packager.plan.plan import package_name
 
     return package_name(candidate, sources.parse(ask.weights, candidate.variant.repo_id))
 
 
 def problems(services: Services, plan: Plan) -> list[PackError]:
     """What would stop the build, all of it."""
-    from packager.plan import problems as of_plan
+    from packager.pipeline.preflight import problems as of_plan
 
     return of_plan(plan, services.memory()[1])
 
 
 def build(plan: Plan) -> Generator[Event, None, Package]:
     """The pipeline itself."""
-    from packager.pipeline import run
+    from packager.pipeline.run import run
 
     return run(plan)
 
 
 def bench(services: Services, package: Path) -> Generator[Event, None, dict[str, Any]]:
     """Measure a package again."""
-    from packager import bench as core
-    from packager import manifest
+    from packager.package import manifest
+    from packager.pipeline import bench as core
 
     name = str(manifest.read(package).data["runtime"].get("name"))
     for runtime in services.runtimes():
         if runtime.name == name:
             return core.run(package, runtime, services.here())
-    raise usage(f"The package runs on {name}, and no adapter of that name is installed.", "`qwen-pack doctor` says what is missing.")
+    raise usage(
+        f"The package runs on {name}, and no adapter of that name is installed.",
+        "`qwen-pack doctor` says what is missing.",
+    )
 
 
 def export(order: Order) -> Generator[Event, None, Exported]:
@@ -137,8 +152,9 @@ def export(order: Order) -> Generator[Event, None, Exported]:
 
 
 def engine_log(stage: str) -> str:
-    """The end of what the engines themselves printed in the last run of a stage; empty where there is nothing."""
-    from packager.cache import BuildCache
+    """The end of what the engines themselves printed in the last run of a stage; empty where there
+    is nothing."""
+    from packager.pipeline.cache import BuildCache
 
     try:
         with BuildCache().log(stage).open("rb") as file:
@@ -150,6 +166,6 @@ def engine_log(stage: str) -> str:
 
 def packages(folder: Path) -> tuple[Package, ...]:
     """The packages in a folder and those built elsewhere, newest first."""
-    from packager import shelf
+    from packager.package import shelf
 
     return shelf.find(folder)

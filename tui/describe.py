@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from packager.languages import bare_word, in_words, language, unproven
-from packager.languages import floor as language_floor
+from packager.need.languages import bare_word, in_words, language, unproven
+from packager.need.languages import floor as language_floor
+from packager.need.usecases import UseCase, use_case
 from packager.units import human_bytes
-from packager.usecases import UseCase, use_case
 
 if TYPE_CHECKING:
-    from packager.device import Target
-    from packager.workload import Workload
+    from packager.device.target import Target
+    from packager.need.workload import Workload
 
 CONFIDENCE = {
     "measured": "measured on this device",
@@ -25,8 +25,13 @@ _STEPS: dict[str, Sequence[float]] = {
     "prompt": [64, 128, 256, 512, 768, 1024, 2048, 4096, 8192, 16384, 32768],
     "min_decode_tps": [0, 1, 2, 4, 6, 8, 10, 15, 20, 30, 50, 100],
     "max_ttft_ms": [250, 500, 1000, 2000, 5000, 10000, 20000, 30000, 60000, 300000, 600000],
-    "max_artifact_bytes": [size * _MB for size in (250, 500, 1000, 1500, 2000, 4000, 8000, 16000, 32000)],
-    "max_memory_bytes": [size * _MB for size in (500, 750, 1000, 1500, 2000, 3000, 4000, 6000, 8000, 12000, 16000, 24000, 48000)],
+    "max_artifact_bytes": [
+        size * _MB for size in (250, 500, 1000, 1500, 2000, 4000, 8000, 16000, 32000)
+    ],
+    "max_memory_bytes": [
+        size * _MB
+        for size in (500, 750, 1000, 1500, 2000, 3000, 4000, 6000, 8000, 12000, 16000, 24000, 48000)
+    ],
 }
 PREFERENCES = (
     ("smallest", "the smallest that passes every rule"),
@@ -37,11 +42,15 @@ PREFERENCES = (
 
 
 def steps(field: str, base: Any) -> list[tuple[Any, str]]:
-    """The steps of a slider for a field of Workload, with `base` (what holds where nothing is said) among them."""
+    """The steps of a slider for a field of Workload, with `base` (what holds where nothing is said)
+    among them."""
     if field == "prefer":
         return [(name, name) for name, _ in PREFERENCES]
     values: list[Any] = sorted({*_STEPS[field], *([] if base is None else [base])})
-    return [*([(None, "no limit")] if base is None else []), *((value, quantity(field, value)) for value in values)]
+    return [
+        *([(None, "no limit")] if base is None else []),
+        *((value, quantity(field, value)) for value in values),
+    ]
 
 
 def quantity(field: str, value: float | None) -> str:
@@ -58,9 +67,15 @@ def quantity(field: str, value: float | None) -> str:
 
 
 def reason(field: str, base: Workload) -> str:
-    """Why a field has the value it has when nothing is said, with the source where the use case states one."""
+    """Why a field has the value it has when nothing is said, with the source where the use case
+    states one."""
     case = use_case(base.use_case)
-    own = {"context": case.context, "prompt": case.prompt, "min_decode_tps": case.min_decode_tps, "max_ttft_ms": case.max_ttft_ms}
+    own = {
+        "context": case.context,
+        "prompt": case.prompt,
+        "min_decode_tps": case.min_decode_tps,
+        "max_ttft_ms": case.max_ttft_ms,
+    }
     limit = own.get(field)
     if limit is not None:
         value = quantity(field, limit.value)
@@ -70,7 +85,8 @@ def reason(field: str, base: Workload) -> str:
         "prompt": "Tokens of a typical prompt, for the time to the first token.",
         "min_decode_tps": f"{base.use_case} asks for no rate: nobody waits for single tokens.",
         "max_ttft_ms": f"{base.use_case} sets no limit on the wait for the first token.",
-        "max_artifact_bytes": "Largest size of the model files: for app stores, OTA updates and small flash.",
+        "max_artifact_bytes": "Largest size of the model files: for app stores, OTA updates and "
+        "small flash.",
         "max_memory_bytes": "Most memory one model may take, below what the device has.",
         "prefer": "; ".join(f"{name}: {text}" for name, text in PREFERENCES) + ".",
     }
@@ -98,18 +114,28 @@ def spoken(wanted: Sequence[str]) -> list[str]:
         floor, name = language_floor(code), language(code).name
         if floor is not None:
             if not rows:
-                bar = f"the first of its scores that is published must reach {floor.any_of[0][1]:g}, {floor.reason}"
+                bar = (
+                    "the first of its scores that is published must reach "
+                    f"{floor.any_of[0][1]:g}, {floor.reason}"
+                )
                 rows.append(f"The publisher must name each (where it lists any), and {bar}.")
             rows.append(f"• {name}: {', else '.join(test for test, _ in floor.any_of)}")
     if bare := [code for code in wanted if unproven(code)]:
         rows.append(bare_word(bare))
-    return rows or ["Languages that answers are needed in, beside English: names or codes of ISO 639 behind commas, → completes one."]
+    return rows or [
+        "Languages that answers are needed in, beside English: names or codes of ISO 639 behind "
+        "commas, → completes one."
+    ]
 
 
 def device_rows(target: Target) -> list[tuple[str, str]]:
     """The facts of a device, label and text."""
     device = target.device
-    runs = {"cpu": device.cpu or "its processor", "gpu": device.gpu or "its GPU", "npu": device.npu or "its NPU"}[device.runs_on]
+    runs = {
+        "cpu": device.cpu or "its processor",
+        "gpu": device.gpu or "its GPU",
+        "npu": device.npu or "its NPU",
+    }[device.runs_on]
     rows = [
         ("runs on", runs),
         ("cores", str(device.cores)),
@@ -117,17 +143,25 @@ def device_rows(target: Target) -> list[tuple[str, str]]:
         ("bandwidth", f"{device.bandwidth / 1e9:.3g} GB/s"),
         ("compute", f"{device.compute / 1e9:,.0f} GFLOP/s"),
         ("speed is", CONFIDENCE[device.confidence]),
-        ("storage", human_bytes(device.storage_bytes) if device.storage_bytes is not None else "not stated"),
+        (
+            "storage",
+            human_bytes(device.storage_bytes) if device.storage_bytes is not None else "not stated",
+        ),
         ("runtimes", ", ".join(target.runtimes)),
     ]
     return [(label, text) for label, text in rows if text]
 
 
 def memory_parts(target: Target) -> list[tuple[str, int]]:
-    """The memory where the model runs, in pieces: for a model, beyond the cap of one process, the system's reserve."""
+    """The memory where the model runs, in pieces: for a model, beyond the cap of one process, the
+    system's reserve."""
     device = target.device
     own_gpu = device.runs_on == "gpu" and device.gpu_memory_bytes is not None
-    total = device.gpu_memory_bytes if own_gpu and device.gpu_memory_bytes is not None else device.memory_bytes
+    total = (
+        device.gpu_memory_bytes
+        if own_gpu and device.gpu_memory_bytes is not None
+        else device.memory_bytes
+    )
     reserve = device.gpu_reserve_bytes if own_gpu else device.reserve_bytes
     usable = device.available_bytes
     beyond = max(0, total - reserve - usable)

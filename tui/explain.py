@@ -1,4 +1,5 @@
-"""A candidate, a plan and a forecast in words and signs: pairs of text and style for the screens."""
+"""A candidate, a plan and a forecast in words and signs: pairs of text and style for the
+screens."""
 
 from __future__ import annotations
 
@@ -11,9 +12,9 @@ from tui.describe import CONFIDENCE
 from tui.table import rate, wait
 
 if TYPE_CHECKING:
-    from packager.forecast import Forecast
-    from packager.memory import Footprint
-    from packager.offload import Split
+    from packager.predict.forecast import Forecast
+    from packager.predict.memory import Footprint
+    from packager.predict.offload import Split
     from packager.select import Candidate, Miss, Step
 
 Parts = list[tuple[str, str]]
@@ -35,11 +36,18 @@ def candidate(one: Candidate, misses: Sequence[Miss] = ()) -> Parts:
     text, style = _VERDICTS[one.verdict]
     parts: Parts = [(f"{one.label}  ", "bold"), (f"{text}\n", style)]
     for reason in one.reasons:
-        parts += [("• ", "$text-error"), (f"{reason.rule}: ", "bold"), (f"needs {reason.needs}, has {reason.has}\n", "")]
+        parts += [
+            ("• ", "$text-error"),
+            (f"{reason.rule}: ", "bold"),
+            (f"needs {reason.needs}, has {reason.has}\n", ""),
+        ]
     if misses:
         parts.append(("Nothing fits as asked. One change would do:\n", "bold"))
     for miss in misses:
-        same = (miss.candidate.variant.repo_id, miss.candidate.recipe.id) == (one.variant.repo_id, one.recipe.id)
+        same = (miss.candidate.variant.repo_id, miss.candidate.recipe.id) == (
+            one.variant.repo_id,
+            one.recipe.id,
+        )
         who = "this one" if same else miss.candidate.label
         parts += [(f"→ {who} ", "$text-success"), (f"with {miss.change} ({miss.flag})\n", "")]
     parts += [(f"! {note}\n", "$text-warning") for note in one.notes]
@@ -50,14 +58,28 @@ def candidate(one: Candidate, misses: Sequence[Miss] = ()) -> Parts:
             (f"{human_bytes(prints.peak)} peak = {_sum(prints)}\n", ""),
             *_split(one),
             ("speed   ", "$foreground-muted"),
-            (f"{rate(one.forecast.decode_tps)} tok/s ({rate(one.forecast.low)}–{rate(one.forecast.high)}), ", ""),
-            (f"first token {wait(one.forecast.ttft_ms)}, {CONFIDENCE[one.forecast.confidence]}\n", ""),
+            (
+                f"{rate(one.forecast.decode_tps)} tok/s "
+                f"({rate(one.forecast.low)}–{rate(one.forecast.high)}), ",
+                "",
+            ),
+            (
+                f"first token {wait(one.forecast.ttft_ms)}, "
+                f"{CONFIDENCE[one.forecast.confidence]}\n",
+                "",
+            ),
         ]
     if one.scores:
-        parts += [("scores  ", "$foreground-muted"), (", ".join(f"{name} {value:g}" for name, value in one.scores.items()) + "\n", "")]
+        parts += [
+            ("scores  ", "$foreground-muted"),
+            (", ".join(f"{name} {value:g}" for name, value in one.scores.items()) + "\n", ""),
+        ]
     variant = one.variant
     size = human_count(variant.params_total) if variant.params_total else "size not stated"
-    parts += [("model   ", "$foreground-muted"), (f"{size}, {variant.license or 'licence not stated'}, {variant.kind}", "")]
+    parts += [
+        ("model   ", "$foreground-muted"),
+        (f"{size}, {variant.license or 'licence not stated'}, {variant.kind}", ""),
+    ]
     if one.sized:
         parts.append((f", {one.bits_per_weight:.2f} bits per weight", ""))
     return parts
@@ -73,12 +95,21 @@ def _split(one: Candidate) -> Parts:
         return []
     return [
         ("gpu     ", "$foreground-muted"),
-        (f"{layers(one.split)} there, {human_bytes(one.split.host.peak)} in the system's memory\n", ""),
+        (
+            f"{layers(one.split)} there, {human_bytes(one.split.host.peak)} in the system's "
+            "memory\n",
+            "",
+        ),
     ]
 
 
 def _sum(prints: Footprint) -> str:
-    pieces = [("weights", prints.weights), ("cache", prints.kv_cache), ("compute", prints.compute), ("overhead", prints.overhead)]
+    pieces = [
+        ("weights", prints.weights),
+        ("cache", prints.kv_cache),
+        ("compute", prints.compute),
+        ("overhead", prints.overhead),
+    ]
     text = " + ".join(f"{name} {human_bytes(size)}" for name, size in pieces if size)
     return text if prints.total >= prints.peak else f"{text}; loading takes more"
 
@@ -95,7 +126,12 @@ def forecast(one: Forecast, prompt: int, floor: float | None, width: int) -> Par
     if floor:
         column = min(width - 1, round(floor / top * (width - 1)))
         parts.append(
-            (f"{' ' * column}▲ asked {floor:g}\n" if column < width - 12 else f"{' ' * (column - 10)}asked {floor:g} ▲\n", "$text-warning")
+            (
+                f"{' ' * column}▲ asked {floor:g}\n"
+                if column < width - 12
+                else f"{' ' * (column - 10)}asked {floor:g} ▲\n",
+                "$text-warning",
+            )
         )
     return [
         *parts,
@@ -111,7 +147,9 @@ def forecast(one: Forecast, prompt: int, floor: float | None, width: int) -> Par
 
 def step(one: Step) -> Parts:
     """A neighbour of the choice: what it costs and gains."""
-    arrow, style = ("▼ smaller", "$text-success") if one.direction == "down" else ("▲ larger", "$text-warning")
+    arrow, style = (
+        ("▼ smaller", "$text-success") if one.direction == "down" else ("▲ larger", "$text-warning")
+    )
     fits = "" if one.candidate.passes else "  ✗ " + "; ".join(map(str, one.candidate.reasons))
     scores = "".join(f", {name} {value:+g}" for name, value in one.scores.items())
     return [

@@ -1,22 +1,24 @@
-"""What a manifest says, as rows for people: predicted beside measured, budgets, files. Every number keeps its kind."""
+"""What a manifest says, as rows for people: predicted beside measured, budgets, files. Every number
+keeps its kind."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from packager import figures as core
-from packager.budgets import sentence
-from packager.evidence import on_device, telling
-from packager.manifest import Manifest
-from packager.place import NOT_YET
+from packager.device.identity import NOT_YET
+from packager.package.manifest import Manifest
 from packager.quality.verdict import summary
+from packager.report import figures as core
+from packager.report.budgets import sentence
+from packager.report.evidence import on_device, telling
 from packager.units import human_bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One line as text, empty where there is none: predicted, measured, and how far the prediction lies above it (`+12 %`)."""
+    """One line as text, empty where there is none: predicted, measured, and how far the prediction
+    lies above it (`+12 %`)."""
 
     label: str
     predicted: str
@@ -26,21 +28,39 @@ class Figure:
 
 def figures(data: dict[str, Any]) -> list[Figure]:
     """The rows of a package's manifest; what is not there is left out."""
-    return [Figure(row.label, *row.texts()) for row in core.rows({**data, "measured": telling(data)}) if row.main]
+    return [
+        Figure(row.label, *row.texts())
+        for row in core.rows({**data, "measured": telling(data)})
+        if row.main
+    ]
 
 
 def beyond(data: dict[str, Any]) -> str:
-    """The slowest tokens and the full context in one line, for where the table has no room; empty where they were not measured."""
-    table = {row.label: row for row in core.rows({**data, "measured": telling(data)}) if not row.main and row.measured is not None}
-    chosen = [row for label, row in table.items() if label == "token, P99" or (label.startswith("decode, ") and "empty" not in label)]
+    """The slowest tokens and the full context in one line, for where the table has no room; empty
+    where they were not measured."""
+    table = {
+        row.label: row
+        for row in core.rows({**data, "measured": telling(data)})
+        if not row.main and row.measured is not None
+    }
+    chosen = [
+        row
+        for label, row in table.items()
+        if label == "token, P99" or (label.startswith("decode, ") and "empty" not in label)
+    ]
     return " · ".join(f"{row.label} {row.texts()[1]}" for row in reversed(chosen))
 
 
 def verdicts(data: dict[str, Any]) -> list[tuple[bool | None, str]]:
-    """The budgets: passed, missed or open (None), and the sentence; one that only reports says so."""
+    """The budgets: passed, missed or open (None), and the sentence; one that only reports says
+    so."""
     rows = []
     for row in data.get("verdicts") or []:
-        note = " (on this machine; not enforced)" if row["passed"] is False and not row["enforced"] else ""
+        note = (
+            " (on this machine; not enforced)"
+            if row["passed"] is False and not row["enforced"]
+            else ""
+        )
         rows.append((row["passed"], sentence(row) + note))
     return rows
 
@@ -57,7 +77,15 @@ def budgets(data: dict[str, Any]) -> str:
     """All verdicts in two words."""
     found = [passed for passed, _ in verdicts(data)]
     missed, unknown = found.count(False), found.count(None)
-    return "–" if not found else f"✗ {missed} missed" if missed else f"○ {unknown} open" if unknown else "✓ all"
+    return (
+        "–"
+        if not found
+        else f"✗ {missed} missed"
+        if missed
+        else f"○ {unknown} open"
+        if unknown
+        else "✓ all"
+    )
 
 
 def files(manifest: Manifest) -> list[tuple[str, str, str]]:
@@ -67,18 +95,26 @@ def files(manifest: Manifest) -> list[tuple[str, str, str]]:
 
 
 def token_times(data: dict[str, Any]) -> list[list[float]]:
-    """Milliseconds between tokens per trial of the smoke benchmark; empty where the package keeps none."""
+    """Milliseconds between tokens per trial of the smoke benchmark; empty where the package keeps
+    none."""
     rows = (telling(data) or {}).get("token_ms")
     if not isinstance(rows, list):
         return []
-    return [row for row in rows if isinstance(row, list) and row and all(isinstance(value, int | float) for value in row)]
+    return [
+        row
+        for row in rows
+        if isinstance(row, list) and row and all(isinstance(value, int | float) for value in row)
+    ]
 
 
 def heading(data: dict[str, Any]) -> str:
     """What it is, for what, when."""
     source = " · random weights" if (data.get("source") or {}).get("kind") == "dummy" else ""
     built = str(data.get("created", ""))[:16].replace("T", " ")
-    what = f"{data['variant'].get('repo_id', '')} · {data['recipe'].get('id', '')} · for {data.get('target', '?')}{source}"
+    what = (
+        f"{data['variant'].get('repo_id', '')} · {data['recipe'].get('id', '')} · for "
+        f"{data.get('target', '?')}{source}"
+    )
     return f"{what} · {built}" if built else what
 
 
@@ -99,8 +135,14 @@ def behaviour(data: dict[str, Any]) -> str:
     found = data.get("behaviour")
     if not isinstance(found, dict) or found.get("total") is None:
         return ""
-    failed = ", ".join(f"{kind.replace('_', ' ')} {count}" for kind, count in (found.get("failures") or {}).items() if count)
-    return f"{found.get('passed')} of {found['total']} tasks passed{f' ({failed})' if failed else ''}"
+    failed = ", ".join(
+        f"{kind.replace('_', ' ')} {count}"
+        for kind, count in (found.get("failures") or {}).items()
+        if count
+    )
+    return (
+        f"{found.get('passed')} of {found['total']} tasks passed{f' ({failed})' if failed else ''}"
+    )
 
 
 def quality(data: dict[str, Any]) -> str:

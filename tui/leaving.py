@@ -1,4 +1,5 @@
-"""A package on its way out, without a screen: what was ordered, what must be agreed to first, and the command that does the same."""
+"""A package on its way out, without a screen: what was ordered, what must be agreed to first, and
+the command that does the same."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from packager.package import Package
+    from packager.package.package import Package
     from packager.shipping.export import Format
 
 WHOLE, OTHER = "", "other"
@@ -27,7 +28,8 @@ SIZES = (
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What `qwen-pack export` is asked for. `size` is as typed; `settings` are what the format takes besides."""
+    """What `qwen-pack export` is asked for. `size` is as typed; `settings` are what the format
+    takes besides."""
 
     package: Path
     format: str
@@ -40,7 +42,15 @@ class Order:
 
     def command(self) -> str:
         """The command line that does the same."""
-        words = ["qwen-pack", "export", str(self.package), "--format", self.format, "--out", str(self.out)]
+        words = [
+            "qwen-pack",
+            "export",
+            str(self.package),
+            "--format",
+            self.format,
+            "--out",
+            str(self.out),
+        ]
         words += ["--max-file-size", self.size] if self.size else []
         words += ["--sign", str(self.key)] if self.key else []
         words += ["--accept-license", self.accepted] if self.accepted else []
@@ -56,9 +66,10 @@ def place(package: Package, chosen: Format, folder: Path) -> Path:
 
 
 def licence(package: Package) -> tuple[str, str] | None:
-    """The name to accept and what it asks, as the end of a sentence; None where nothing must be agreed to."""
+    """The name to accept and what it asks, as the end of a sentence; None where nothing must be
+    agreed to."""
     from packager.catalog import UNSTATED
-    from packager.shipping.licences import agreement
+    from packager.catalog.licences import agreement
 
     name = package.manifest.data["variant"].get("license")
     asks = agreement(name)

@@ -1,4 +1,5 @@
-"""Points of the Pareto plot without a screen: memory, speed, quality, who is on the front, and the limits."""
+"""Points of the Pareto plot without a screen: memory, speed, quality, who is on the front, and the
+limits."""
 
 from __future__ import annotations
 
@@ -6,18 +7,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from packager.evidence import telling
-from packager.standing import machine_of, published_quality, same
+from packager.report.evidence import telling
+from packager.report.pareto import machine_of, published_quality, same
 from tui.describe import purpose
 
 if TYPE_CHECKING:
-    from packager.package import Package
+    from packager.package.package import Package
     from packager.select import Candidate
     from tui.core import Found
 
 Axis = Literal["memory", "speed", "quality"]
-UNITS: dict[Axis, str] = {"memory": "peak memory, GB", "speed": "decode, tok/s", "quality": "published score, unquantized"}
-PAIRS: tuple[tuple[Axis, Axis], ...] = (("memory", "speed"), ("memory", "quality"), ("speed", "quality"))
+UNITS: dict[Axis, str] = {
+    "memory": "peak memory, GB",
+    "speed": "decode, tok/s",
+    "quality": "published score, unquantized",
+}
+PAIRS: tuple[tuple[Axis, Axis], ...] = (
+    ("memory", "speed"),
+    ("memory", "quality"),
+    ("speed", "quality"),
+)
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -37,7 +46,8 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Scatter:
-    """What is plotted: `kind` says whether it was predicted or measured; limits are bytes and tokens per second."""
+    """What is plotted: `kind` says whether it was predicted or measured; limits are bytes and
+    tokens per second."""
 
     title: str
     kind: str
@@ -50,15 +60,21 @@ class Scatter:
         return [point for point in self.points if all(point.at(axis) is not None for axis in pair)]
 
     def front(self) -> dict[str, Point]:
-        """The points that no other beats on memory, speed and quality together, by letter, from the least memory up.
+        """The points that no other beats on memory, speed and quality together, by letter, from the
+        least memory up.
 
-        A point without a score counts as one with none: only memory and speed can keep it on the front.
+        A point without a score counts as one with none: only memory and speed can keep it on the
+        front.
         """
         from packager.select.preference import pareto_front
 
-        triples = {point: (point.quality or 0.0, point.speed, -point.memory) for point in self.points}
+        triples = {
+            point: (point.quality or 0.0, point.speed, -point.memory) for point in self.points
+        }
         best = set(pareto_front(list(triples.values())))
-        unique = {triples[point]: point for point in reversed(self.points) if triples[point] in best}
+        unique = {
+            triples[point]: point for point in reversed(self.points) if triples[point] in best
+        }
         ordered = sorted(unique.values(), key=lambda point: (point.memory, -point.speed))
         return dict(zip(_LETTERS, ordered, strict=False))
 
@@ -66,10 +82,24 @@ class Scatter:
 def of_candidates(found: Found) -> Scatter:
     """Everything that fits; where nothing does, everything that could be sized."""
     workload = found.ask.workload()
-    fitting = [one for one in found.candidates if one.passes] or [one for one in found.candidates if one.sized]
-    limits = [found.ask.target.device.available_bytes, *([workload.max_memory_bytes] if workload.max_memory_bytes else [])]
-    points = tuple(Point(_label(one), one.footprint.peak, one.forecast.decode_tps, one.quality) for one in fitting)
-    return Scatter(f"{purpose(workload)} on {found.ask.target.name}", "predicted", points, min(limits), workload.min_decode_tps)
+    fitting = [one for one in found.candidates if one.passes] or [
+        one for one in found.candidates if one.sized
+    ]
+    limits = [
+        found.ask.target.device.available_bytes,
+        *([workload.max_memory_bytes] if workload.max_memory_bytes else []),
+    ]
+    points = tuple(
+        Point(_label(one), one.footprint.peak, one.forecast.decode_tps, one.quality)
+        for one in fitting
+    )
+    return Scatter(
+        f"{purpose(workload)} on {found.ask.target.name}",
+        "predicted",
+        points,
+        min(limits),
+        workload.min_decode_tps,
+    )
 
 
 def _label(one: Candidate) -> str:
@@ -77,7 +107,8 @@ def _label(one: Candidate) -> str:
 
 
 def of_packages(packages: Sequence[Package]) -> Scatter:
-    """Every package that was measured; quality is the mean of the published scores of its use case, where there are all."""
+    """Every package that was measured; quality is the mean of the published scores of its use case,
+    where there are all."""
     points = []
     limits: list[float] = []
     floors: list[float] = []
@@ -93,5 +124,15 @@ def of_packages(packages: Sequence[Package]) -> Scatter:
                 limits.append(row["limit"])
             elif row["rule"] == "decode":
                 floors.append(row["limit"])
-    kind = "measured" if same([package.manifest.data for package in packages], machine_of) else "measured on different machines"
-    return Scatter("packages on the shelf", kind, tuple(points), min(limits, default=None), max(floors, default=None))
+    kind = (
+        "measured"
+        if same([package.manifest.data for package in packages], machine_of)
+        else "measured on different machines"
+    )
+    return Scatter(
+        "packages on the shelf",
+        kind,
+        tuple(points),
+        min(limits, default=None),
+        max(floors, default=None),
+    )

@@ -1,4 +1,5 @@
-"""A running build as one frozen value, advanced by the pipeline's events; the screen draws whatever it is."""
+"""A running build as one frozen value, advanced by the pipeline's events; the screen draws whatever
+it is."""
 
 from __future__ import annotations
 
@@ -20,13 +21,21 @@ from packager.events import (
 from packager.units import human_bytes, human_seconds
 
 Status = Literal["waiting", "running", "done", "cached", "failed", "cancelled"]
-MARKS: dict[Status, str] = {"waiting": "○", "running": "●", "done": "✓", "cached": "✓", "failed": "✗", "cancelled": "–"}
+MARKS: dict[Status, str] = {
+    "waiting": "○",
+    "running": "●",
+    "done": "✓",
+    "cached": "✓",
+    "failed": "✗",
+    "cancelled": "–",
+}
 _MOST_SAMPLES = 400
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One row. Times are seconds of the screen's clock; `done` of `total` `unit` as the event says."""
+    """One row. Times are seconds of the screen's clock; `done` of `total` `unit` as the event
+    says."""
 
     name: str
     title: str
@@ -50,8 +59,14 @@ class Stage:
         if self.status != "running" or not (self.done or self.total):
             return self.says
         if self.unit == "B":
-            return f"{human_bytes(self.done)} of {human_bytes(self.total)}" if self.total else human_bytes(self.done)
-        return f"{self.done} of {self.total} {self.unit}" if self.total else f"{self.done} {self.unit}"
+            return (
+                f"{human_bytes(self.done)} of {human_bytes(self.total)}"
+                if self.total
+                else human_bytes(self.done)
+            )
+        return (
+            f"{self.done} of {self.total} {self.unit}" if self.total else f"{self.done} {self.unit}"
+        )
 
     def time(self, now: float) -> str:
         """How long it took, or has been running."""
@@ -64,7 +79,8 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a build ended: the stage (empty where it never came to one), a sentence and the way on."""
+    """Why a build ended: the stage (empty where it never came to one), a sentence and the way
+    on."""
 
     stage: str
     message: str
@@ -73,7 +89,8 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The whole build. `memory` are bytes the running stage had resident, newest last; `lines` what was said, oldest first."""
+    """The whole build. `memory` are bytes the running stage had resident, newest last; `lines` what
+    was said, oldest first."""
 
     stages: tuple[Stage, ...]
     memory: tuple[int, ...] = ()
@@ -102,26 +119,55 @@ def advance(progress: Progress, event: Event, now: float) -> Progress:
     match event:
         case StageStarted():
             said = f"[{event.index}/{event.count}] {event.title}"
-            return _with(progress, event.stage, said, status="running", started=now, seconds=None, done=0, total=None, says="")
+            return _with(
+                progress,
+                event.stage,
+                said,
+                status="running",
+                started=now,
+                seconds=None,
+                done=0,
+                total=None,
+                says="",
+            )
         case StageProgress():
-            return _with(progress, event.stage, None, done=event.done, total=event.total, unit=event.unit)
+            return _with(
+                progress, event.stage, None, done=event.done, total=event.total, unit=event.unit
+            )
         case StageMemory():
             # A process that begins or ends has nothing resident: no measurement.
             if not event.resident_bytes:
                 return progress
-            return replace(progress, memory=(*progress.memory, event.resident_bytes)[-_MOST_SAMPLES:])
+            return replace(
+                progress, memory=(*progress.memory, event.resident_bytes)[-_MOST_SAMPLES:]
+            )
         case StageNote():
             return _with(progress, event.stage, event.text, says=event.text)
         case StageFinished():
             status: Status = "cached" if event.cached else "done"
             how = "cached" if event.cached else f"done in {human_seconds(event.seconds)}"
             said = f"{how}: {event.summary}" if event.summary else how
-            return _with(progress, event.stage, said, status=status, seconds=event.seconds, says=event.summary)
+            return _with(
+                progress,
+                event.stage,
+                said,
+                status=status,
+                seconds=event.seconds,
+                says=event.summary,
+            )
         case StageFailed():
-            failed = _with(progress, event.stage, f"failed: {event.message}", status="failed", says=event.message)
+            failed = _with(
+                progress,
+                event.stage,
+                f"failed: {event.message}",
+                status="failed",
+                says=event.message,
+            )
             if not event.fatal:
                 return failed
-            return replace(failed, failure=Failure(event.stage, event.message, event.hint), state="failed")
+            return replace(
+                failed, failure=Failure(event.stage, event.message, event.hint), state="failed"
+            )
         case AlternativeStarted():
             said = f"{event.recipe} with {event.runtime} ({event.index} of {event.count})"
             fresh = tuple(Stage(stage.name, stage.title) for stage in progress.stages)
@@ -136,18 +182,29 @@ def stopped(progress: Progress, failure: Failure | None, now: float) -> Progress
     """The build after it ended without a package: cancelled, or failed where no event said so."""
     if failure is None:
         rows = tuple(
-            replace(stage, status="cancelled", seconds=now - (stage.started or now), says="cancelled")
+            replace(
+                stage, status="cancelled", seconds=now - (stage.started or now), says="cancelled"
+            )
             if stage.status == "running"
             else stage
             for stage in progress.stages
         )
-        return replace(progress, stages=rows, lines=(*progress.lines, "cancelled"), state="cancelled")
+        return replace(
+            progress, stages=rows, lines=(*progress.lines, "cancelled"), state="cancelled"
+        )
     if progress.failure is not None:
         return progress
-    return replace(progress, failure=failure, lines=(*progress.lines, f"failed: {failure.message}"), state="failed")
+    return replace(
+        progress,
+        failure=failure,
+        lines=(*progress.lines, f"failed: {failure.message}"),
+        state="failed",
+    )
 
 
 def _with(progress: Progress, name: str, line: str | None, **fields: object) -> Progress:
-    rows = tuple(replace(stage, **fields) if stage.name == name else stage for stage in progress.stages)  # type: ignore[arg-type]
+    rows = tuple(
+        replace(stage, **fields) if stage.name == name else stage for stage in progress.stages
+    )  # type: ignore[arg-type]
     lines = progress.lines if line is None else (*progress.lines, line)
     return replace(progress, stages=rows, lines=lines)

@@ -1,4 +1,5 @@
-"""What the screens need from outside the core, handed over by the composition root as one frozen object of callables."""
+"""What the screens need from outside the core, handed over by the composition root as one frozen
+object of callables."""
 
 from __future__ import annotations
 
@@ -11,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from tui import core
 
 if TYPE_CHECKING:
-    from packager.device import Target
+    from packager.device.identity import Here
+    from packager.device.target import Target
     from packager.errors import PackError
     from packager.events import Event
-    from packager.package import Package
-    from packager.place import Here
-    from packager.plan import Plan
+    from packager.package.package import Package
+    from packager.plan.plan import Plan
     from packager.runtime import Runtime
     from packager.select import Candidate
     from packager.shipping.export import Exported
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
 class Services:
     """Callables only; each may take its time, so screens call them from worker threads.
 
-    `memory` gives (total, available) bytes of this machine. `known_machine` is this machine as a target where it was
-    measured before, `measure_machine` measures it: it yields sentences and returns the target. `here` is what tells this
-    machine from the device a package is for.
+    `memory` gives (total, available) bytes of this machine. `known_machine` is this machine as a
+    target where it was measured before, `measure_machine` measures it: it yields sentences and
+    returns the target. `here` is what tells this machine from the device a package is for.
     """
 
     targets: Callable[[], tuple[Target, ...]]

@@ -36,14 +36,19 @@ def config_file() -> Path:
 
 
 def read(path: Path, ids: Collection[str], themes: Collection[str]) -> Settings:
-    """The settings in the file; a mistake in it costs a sentence and never the start. `ids` and `themes` are what there is."""
+    """The settings in the file; a mistake in it costs a sentence and never the start. `ids` and
+    `themes` are what there is."""
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return Settings()
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         return Settings(problems=(f"{path} cannot be read: {error}.",))
-    problems = [f"{path}: {key} is no key.{did_you_mean(key, ('theme', 'keys'))}" for key in data if key not in ("theme", "keys")]
+    problems = [
+        f"{path}: {key} is no key.{did_you_mean(key, ('theme', 'keys'))}"
+        for key in data
+        if key not in ("theme", "keys")
+    ]
     theme = data.get("theme")
     if theme is not None and theme not in themes:
         problems.append(f"{path}: there is no theme {theme!r}.{did_you_mean(str(theme), themes)}")

@@ -1,4 +1,5 @@
-"""The table of candidates without a screen: its rows, the columns that sort it, the words that filter it."""
+"""The table of candidates without a screen: its rows, the columns that sort it, the words that
+filter it."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ NONE = "–"
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column: its width in cells, how a candidate reads in it, and what it is sorted by (None stands last)."""
+    """One column: its width in cells, how a candidate reads in it, and what it is sorted by (None
+    stands last)."""
 
     key: str
     title: str
@@ -31,8 +33,17 @@ def _sized(candidate: Candidate, value: float, text: str) -> str:
 
 
 COLUMNS: tuple[Column, ...] = (
-    Column("variant", "variant", 26, lambda one: one.variant.name, lambda one: one.variant.name.casefold(), right=False),
-    Column("recipe", "recipe", 24, lambda one: one.recipe.id, lambda one: one.recipe.id, right=False),
+    Column(
+        "variant",
+        "variant",
+        26,
+        lambda one: one.variant.name,
+        lambda one: one.variant.name.casefold(),
+        right=False,
+    ),
+    Column(
+        "recipe", "recipe", 24, lambda one: one.recipe.id, lambda one: one.recipe.id, right=False
+    ),
     Column(
         "params",
         "params",
@@ -94,7 +105,8 @@ def wait(milliseconds: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Which rows are shown and in which order; `sort` is a key of KEYS, `rank` the core's own order."""
+    """Which rows are shown and in which order; `sort` is a key of KEYS, `rank` the core's own
+    order."""
 
     words: str = ""
     sort: str = "rank"
@@ -115,12 +127,23 @@ class View:
         known = [(value(candidates[index]), index) for index in kept]
         unknown = [index for found, index in known if found is None]
         # The core's order decides between equals, in both directions.
-        ordered = sorted((pair for pair in known if pair[0] is not None), key=lambda pair: pair[0], reverse=self.reverse)
+        ordered = sorted(
+            (pair for pair in known if pair[0] is not None),
+            key=lambda pair: pair[0],
+            reverse=self.reverse,
+        )
         return [index for _, index in ordered] + unknown
 
 
 def haystack(candidate: Candidate) -> str:
     """What the filter looks in: names, family, licence, verdict, the rules that failed."""
     variant = candidate.variant
-    parts = [variant.repo_id, candidate.recipe.id, candidate.runtime, variant.kind, variant.license or "", candidate.verdict]
+    parts = [
+        variant.repo_id,
+        candidate.recipe.id,
+        candidate.runtime,
+        variant.kind,
+        variant.license or "",
+        candidate.verdict,
+    ]
     return " ".join([*parts, *(reason.rule for reason in candidate.reasons)]).casefold()

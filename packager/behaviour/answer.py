@@ -25,7 +25,8 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`text` is what a person sees, without thought and calls; `stopped` says that it ended its turn itself.
+    """`text` is what a person sees, without thought and calls; `stopped` says that it ended its
+    turn itself.
 
     `broken_call` is a call that nobody could carry out, as the model wrote it.
     """
@@ -37,12 +38,20 @@ class Answer:
 
     def message(self) -> dict[str, Any]:
         """The turn as the next prompt's template takes it."""
-        calls = [{"type": "function", "function": {"name": call.name, "arguments": call.arguments}} for call in self.calls]
-        return {"role": "assistant", "content": self.text, **({"tool_calls": calls} if calls else {})}
+        calls = [
+            {"type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in self.calls
+        ]
+        return {
+            "role": "assistant",
+            "content": self.text,
+            **({"tool_calls": calls} if calls else {}),
+        }
 
 
 def parse(reply: str, stopped: bool) -> Answer:
-    """Take a reply apart. Calls are JSON in <tool_call>, as Qwen2.5 and Qwen3 write them, or <function=...>, as Qwen3-Coder does."""
+    """Take a reply apart. Calls are JSON in <tool_call>, as Qwen2.5 and Qwen3 write them, or
+    <function=...>, as Qwen3-Coder does."""
     spoken, thought, rest = reply.rpartition("</think>")
     said = rest if thought else spoken + rest
     if "<think>" in said:
@@ -66,10 +75,16 @@ def parse(reply: str, stopped: bool) -> Answer:
 def _call(body: str) -> Call | None:
     function = _FUNCTION.search(body)
     if function:
-        return Call(function[1], {name: _value(text) for name, text in _PARAMETER.findall(function[2])})
+        return Call(
+            function[1], {name: _value(text) for name, text in _PARAMETER.findall(function[2])}
+        )
     with suppress(ValueError, RecursionError):
         data = json.loads(body)
-        if isinstance(data, dict) and isinstance(data.get("name"), str) and isinstance(data.get("arguments"), dict):
+        if (
+            isinstance(data, dict)
+            and isinstance(data.get("name"), str)
+            and isinstance(data.get("arguments"), dict)
+        ):
             return Call(data["name"], data["arguments"])
     return None
 

@@ -1,4 +1,5 @@
-"""The checks: each looks at one answer and says what is wrong with it, and which kind of failure that is."""
+"""The checks: each looks at one answer and says what is wrong with it, and which kind of failure
+that is."""
 
 from __future__ import annotations
 
@@ -12,8 +13,9 @@ from typing import Any
 from packager.behaviour.answer import Answer
 
 FAILURES = ("wrong_answer", "lost_fact", "format", "tool_misuse", "wrong_stop")
-"""Kinds of failure: another answer than the right one; a fact of the prompt that got lost; another form than was asked for; a tool
-that was called wrongly, needlessly or not at all; an answer that did not end where it should."""
+"""Kinds of failure: another answer than the right one; a fact of the prompt that got lost; another
+form than was asked for; a tool that was called wrongly, needlessly or not at all; an answer that
+did not end where it should."""
 
 _NUMBER = re.compile(r"-?\d+(?:[ ,\u202f]\d{3})*(?:\.\d+)?")
 _FENCE = re.compile(r"```(?:json)?\s*(.*?)\s*```", re.DOTALL)
@@ -27,8 +29,11 @@ class Failure:
     why: str
 
 
-def failures(answer: Answer, checks: list[dict[str, Any]], *, may_be_cut: bool = False) -> list[Failure]:
-    """Everything that is wrong with an answer; empty when it passes. An answer that does not end fails whatever else it says."""
+def failures(
+    answer: Answer, checks: list[dict[str, Any]], *, may_be_cut: bool = False
+) -> list[Failure]:
+    """Everything that is wrong with an answer; empty when it passes. An answer that does not end
+    fails whatever else it says."""
     found = []
     if not answer.stopped and not may_be_cut:
         found.append(Failure("wrong_stop", "the answer did not end where it should"))
@@ -61,7 +66,11 @@ def _contains(answer: Answer, check: dict[str, Any]) -> Failure | None:
     if missing:
         return _wrong(f"lacks {', '.join(missing)}")
     some = check.get("any", [])
-    return _wrong(f"has none of {', '.join(some)}") if some and not any(word.casefold() in text for word in some) else None
+    return (
+        _wrong(f"has none of {', '.join(some)}")
+        if some and not any(word.casefold() in text for word in some)
+        else None
+    )
 
 
 def _lacks(answer: Answer, check: dict[str, Any]) -> Failure | None:
@@ -71,7 +80,11 @@ def _lacks(answer: Answer, check: dict[str, Any]) -> Failure | None:
 
 
 def _regex(answer: Answer, check: dict[str, Any]) -> Failure | None:
-    return None if re.search(check["pattern"], answer.text, re.MULTILINE) else _wrong(f"has no match for {check['pattern']}")
+    return (
+        None
+        if re.search(check["pattern"], answer.text, re.MULTILINE)
+        else _wrong(f"has no match for {check['pattern']}")
+    )
 
 
 def _number(answer: Answer, check: dict[str, Any]) -> Failure | None:
@@ -79,11 +92,18 @@ def _number(answer: Answer, check: dict[str, Any]) -> Failure | None:
     if not found:
         return _wrong("has no number")
     # The last one is the result; those before it may be the way there.
-    return None if math.isclose(found[-1], check["value"], abs_tol=check.get("within", 1e-9)) else _wrong(f"ends with {found[-1]:g}")
+    return (
+        None
+        if math.isclose(found[-1], check["value"], abs_tol=check.get("within", 1e-9))
+        else _wrong(f"ends with {found[-1]:g}")
+    )
 
 
 def _length(answer: Answer, check: dict[str, Any]) -> Failure | None:
-    counts = {"words": len(answer.text.split()), "lines": sum(bool(line.strip()) for line in answer.text.splitlines())}
+    counts = {
+        "words": len(answer.text.split()),
+        "lines": sum(bool(line.strip()) for line in answer.text.splitlines()),
+    }
     for unit, count in counts.items():
         least, most = check.get(f"least_{unit}", 0), check.get(f"most_{unit}", math.inf)
         if not least <= count <= most:
@@ -108,7 +128,12 @@ def _tool_call(answer: Answer, check: dict[str, Any]) -> Failure | None:
     if answer.broken_call is not None:
         return Failure("tool_misuse", "has a call that cannot be read")
     if len(answer.calls) != 1:
-        return Failure("tool_misuse", "calls no tool" if not answer.calls else f"calls {len(answer.calls)} tools instead of one")
+        return Failure(
+            "tool_misuse",
+            "calls no tool"
+            if not answer.calls
+            else f"calls {len(answer.calls)} tools instead of one",
+        )
     call = answer.calls[0]
     if call.name != check["name"]:
         return Failure("tool_misuse", f"calls {call.name[:40]} instead of {check['name']}")
@@ -126,14 +151,21 @@ def _no_tool_call(answer: Answer, check: dict[str, Any]) -> Failure | None:
 
 
 def _stops(answer: Answer, check: dict[str, Any]) -> Failure | None:
-    return None if answer.stopped else Failure("wrong_stop", "the answer did not end where it should")
+    return (
+        None if answer.stopped else Failure("wrong_stop", "the answer did not end where it should")
+    )
 
 
 def _values(value: Any, check: dict[str, Any]) -> Failure | None:
-    """The values that stand at paths such as `order.items.0.name`; texts compare as people would."""
+    """The values that stand at paths such as `order.items.0.name`; texts compare as people
+    would."""
     for path, right in check.get("values", {}).items():
         there = _at(value, path)
-        same = _plain(there) == _plain(right) if isinstance(there, str) and isinstance(right, str) else _same(there, right)
+        same = (
+            _plain(there) == _plain(right)
+            if isinstance(there, str) and isinstance(right, str)
+            else _same(there, right)
+        )
         if not same:
             return _wrong(f"has {json.dumps(there, ensure_ascii=False)[:60]} as {path}")
     return None
@@ -156,8 +188,10 @@ def _at(value: Any, path: str) -> Any:
 
 
 def misfit(value: Any, schema: dict[str, Any]) -> str | None:
-    """The first place at which a value does not follow a JSON schema (draft 2020-12), as a sentence; None when it does."""
-    # Late: only what is tried pays for it. The empty registry fetches nothing that a schema refers to.
+    """The first place at which a value does not follow a JSON schema (draft 2020-12), as a
+    sentence; None when it does."""
+    # Late: only what is tried pays for it. The empty registry fetches nothing that a schema refers
+    # to.
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import best_match
     from referencing import Registry

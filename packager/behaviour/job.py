@@ -1,4 +1,5 @@
-"""Ask a loaded model every task, in a child process: render, generate greedily, judge. One model, many conversations."""
+"""Ask a loaded model every task, in a child process: render, generate greedily, judge. One model,
+many conversations."""
 
 from __future__ import annotations
 
@@ -11,10 +12,10 @@ from packager.behaviour.answer import parse
 from packager.behaviour.checks import failures
 from packager.behaviour.long_text import MOST_TOKENS, SHARE, long_text
 from packager.behaviour.tasks import Task, Turn, read, shipped
+from packager.checkpoint.template import render_apart, render_both_apart
 from packager.errors import PackError, bad_input
 from packager.process import resolve
 from packager.runtime import Report, Session
-from packager.template import render_apart, render_both_apart
 
 THOUGHT_TOKENS = 1024
 """What a model that thinks aloud may add to an answer."""
@@ -36,9 +37,11 @@ def ask_all(
     think: bool,
     log: str,
 ) -> dict[str, Any]:
-    """A row per task in `tasks[]`, those that could not be asked in `left_out[]`, and what the answers took together.
+    """A row per task in `tasks[]`, those that could not be asked in `left_out[]`, and what the
+    answers took together.
 
-    `template` is the chat template's text, None for a model without one; `prompts` a user's own file, None for ours.
+    `template` is the chat template's text, None for a model without one; `prompts` a user's own
+    file, None for ours.
     """
     tasks = (read(Path(prompts)) if prompts else shipped()).tasks
     openings = _openings(tasks, template, think, Path(log))
@@ -55,19 +58,32 @@ def ask_all(
         report.progress(len(tasks), len(tasks), "tasks")
     finally:
         model.close()
-    taken = {"seconds": asking.seconds, "new_tokens": asking.new_tokens, "prompt_tokens": asking.prompt_tokens}
+    taken = {
+        "seconds": asking.seconds,
+        "new_tokens": asking.new_tokens,
+        "prompt_tokens": asking.prompt_tokens,
+    }
     return {"tasks": rows, "left_out": left_out, **taken}
 
 
 class _Asking:
     """A model with what it takes to ask it, and what the answers took so far."""
 
-    def __init__(self, model: Session, context: int, template: str | None, think: bool, log: Path) -> None:
-        self._model, self._context, self._template, self._think, self._log = model, context, template, think, log
+    def __init__(
+        self, model: Session, context: int, template: str | None, think: bool, log: Path
+    ) -> None:
+        self._model, self._context, self._template, self._think, self._log = (
+            model,
+            context,
+            template,
+            think,
+            log,
+        )
         self.seconds, self.new_tokens, self.prompt_tokens = 0.0, 0, 0
 
     def task(self, task: Task, opening: str | None) -> dict[str, Any]:
-        """The row of one task, `opening` its first prompt. What follows a wrong turn is not asked: it builds on what was never said."""
+        """The row of one task, `opening` its first prompt. What follows a wrong turn is not asked:
+        it builds on what was never said."""
         if opening is None:
             raise _LeftOut("the chat template, or the lack of one, allows no such conversation")
         messages = _first(task)
@@ -90,14 +106,25 @@ class _Asking:
             if found:
                 break
             messages.append(answer.message())
-        return {"id": task.id, "pass": task.stage, "passed": not wrong, "failures": wrong, "answers": answers}
+        return {
+            "id": task.id,
+            "pass": task.stage,
+            "passed": not wrong,
+            "failures": wrong,
+            "answers": answers,
+        }
 
     def _long_text(self, task: Task, opening: str) -> str:
         def length(text: str) -> int:
             return len(self._model.encode(text))
 
         around = length(opening) + self._most(task.turns[0])
-        text = long_text(str(task.fact), task.depth, min(int(SHARE * self._context), MOST_TOKENS, self._context - around), length)
+        text = long_text(
+            str(task.fact),
+            task.depth,
+            min(int(SHARE * self._context), MOST_TOKENS, self._context - around),
+            length,
+        )
         if text is None:
             raise _LeftOut(f"a context of {self._context} tokens has no room for a long text")
         return text
@@ -123,20 +150,43 @@ class _Asking:
         if self._template is None:
             raise _LeftOut("a model without a chat template holds no conversation")
         try:
-            return render_apart(self._template, messages, self._log, enable_thinking=self._think, **_tools(task))
+            return render_apart(
+                self._template, messages, self._log, enable_thinking=self._think, **_tools(task)
+            )
         except PackError as error:
-            raise _LeftOut(f"its chat template takes no such conversation: {error.message}") from error
+            raise _LeftOut(
+                f"its chat template takes no such conversation: {error.message}"
+            ) from error
 
 
-def _openings(tasks: Sequence[Task], template: str | None, think: bool, log: Path) -> dict[str, str | None]:
-    """The first prompt of every task, `{text}` still in it; None where the template refuses it, or one is needed and missing."""
+def _openings(
+    tasks: Sequence[Task], template: str | None, think: bool, log: Path
+) -> dict[str, str | None]:
+    """The first prompt of every task, `{text}` still in it; None where the template refuses it, or
+    one is needed and missing."""
     if template is None:
-        return {task.id: None if task.system or task.tools or len(task.turns) > 1 else task.turns[0].text for task in tasks}
+        return {
+            task.id: None
+            if task.system or task.tools or len(task.turns) > 1
+            else task.turns[0].text
+            for task in tasks
+        }
     # One process for all: it costs more than the rendering.
-    asked = {task.id: {"messages": _first(task), "enable_thinking": think, **_tools(task)} for task in tasks}
-    found = {name: texts[0] for name, texts in zip(asked, render_both_apart(template, template, asked, log), strict=True)}
+    asked = {
+        task.id: {"messages": _first(task), "enable_thinking": think, **_tools(task)}
+        for task in tasks
+    }
+    found = {
+        name: texts[0]
+        for name, texts in zip(
+            asked, render_both_apart(template, template, asked, log), strict=True
+        )
+    }
     if all(text is None for text in found.values()):
-        raise bad_input("The package's chat template renders none of the tasks.", "`qwen-pack run` says what is wrong with it.")
+        raise bad_input(
+            "The package's chat template renders none of the tasks.",
+            "`qwen-pack run` says what is wrong with it.",
+        )
     return found
 
 

@@ -17,7 +17,8 @@ LEAST_TOKENS = 160
 
 
 def long_text(fact: str, depth: float, tokens: int, length: Callable[[str], int]) -> str | None:
-    """Ordinary paragraphs of about `tokens` tokens at most, with `fact` as a sentence at `depth` of them (0 to 1).
+    """Ordinary paragraphs of about `tokens` tokens at most, with `fact` as a sentence at `depth` of
+    them (0 to 1).
 
     `length` counts the tokens of a text. None where the room is too small to be long.
     """
@@ -35,9 +36,15 @@ def long_text(fact: str, depth: float, tokens: int, length: Callable[[str], int]
 
 
 def _sentences() -> Iterator[str]:
-    """The English prose that the quality gate reads, sentence by sentence, begun again with its round named when it ends."""
+    """The English prose that the quality gate reads, sentence by sentence, begun again with its
+    round named when it ends."""
     prose = next(part.text for part in shipped().parts if part.name == "english")
-    found = [sentence for paragraph in prose.split("\n\n") for sentence in re.split(r"(?<=[.!?]) ", paragraph.strip()) if len(sentence) > 3]
+    found = [
+        sentence
+        for paragraph in prose.split("\n\n")
+        for sentence in re.split(r"(?<=[.!?]) ", paragraph.strip())
+        if len(sentence) > 3
+    ]
     for number in count(1):
         yield from found
         yield f"So ends part {number}."

@@ -1,4 +1,5 @@
-"""The prompts and what is right about their answers: one JSON object per line, ours or a user's own, checked before any is asked."""
+"""The prompts and what is right about their answers: one JSON object per line, ours or a user's
+own, checked before any is asked."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ _ANSWER_TOKENS = 160
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One question, or what a tool gave back, and what must hold of the answer. `max_tokens` is how long that may get."""
+    """One question, or what a tool gave back, and what must hold of the answer. `max_tokens` is how
+    long that may get."""
 
     role: str
     text: str
@@ -36,7 +38,8 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A conversation. `fact` stands somewhere in a long text, at `depth` of it (0 to 1), where the first turn says `{text}`."""
+    """A conversation. `fact` stands somewhere in a long text, at `depth` of it (0 to 1), where the
+    first turn says `{text}`."""
 
     id: str
     stage: str
@@ -67,7 +70,10 @@ def read(path: Path) -> TaskSet:
         with path.open("rb") as file:
             data = file.read(_MOST_BYTES + 1)
     except OSError as error:
-        raise usage(f"{path} cannot be read: {error.strerror}.", "Name a file with one JSON object per line.") from None
+        raise usage(
+            f"{path} cannot be read: {error.strerror}.",
+            "Name a file with one JSON object per line.",
+        ) from None
     if len(data) > _MOST_BYTES:
         raise bad_input(f"{path} has more than {_MOST_BYTES} bytes.", "Take fewer prompts.")
     return parse(path.name, data, str(path))
@@ -87,18 +93,25 @@ def parse(name: str, data: bytes, where: str) -> TaskSet:
             raise bad_input(f"{place} is no JSON: {error}.", "Every line is one object.") from None
         task = _task(row, place, number)
         if task.id in seen:
-            raise bad_input(f"{place}: there are two tasks {task.id!r}.", "Give each an id of its own.")
+            raise bad_input(
+                f"{place}: there are two tasks {task.id!r}.", "Give each an id of its own."
+            )
         seen.add(task.id)
         found.append(task)
     if not found or len(found) > _MOST_TASKS:
-        raise bad_input(f"{where} holds {len(found)} tasks.", f"Write 1 to {_MOST_TASKS}, one JSON object per line.")
+        raise bad_input(
+            f"{where} holds {len(found)} tasks.",
+            f"Write 1 to {_MOST_TASKS}, one JSON object per line.",
+        )
     return TaskSet(name, hashlib.sha256(data).hexdigest(), tuple(found))
 
 
 @cache
 def schemas() -> dict[str, dict[str, Any]]:
     """JSON schemas of a `task`, a `turn`, and of every kind of check by its name."""
-    found: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("tasks_schema.json").read_bytes())
+    found: dict[str, dict[str, Any]] = json.loads(
+        Path(__file__).with_name("tasks_schema.json").read_bytes()
+    )
     return found
 
 
@@ -106,11 +119,20 @@ def _task(row: Any, place: str, number: int) -> Task:
     _valid(row, "task", place)
     if ("turns" in row) == ("prompt" in row) or ("turns" in row and "checks" in row):
         _refuse(place, "a task has either 'prompt' and 'checks', or 'turns'")
-    turns = row.get("turns") or [{key: row[key] for key in ("prompt", "checks", "max_tokens", "may_be_cut") if key in row}]
+    turns = row.get("turns") or [
+        {key: row[key] for key in ("prompt", "checks", "max_tokens", "may_be_cut") if key in row}
+    ]
     text = row.get("fact") is not None
-    made = tuple(_turn(turn, f"{place}: turns[{index}]" if "turns" in row else place) for index, turn in enumerate(turns))
+    made = tuple(
+        _turn(turn, f"{place}: turns[{index}]" if "turns" in row else place)
+        for index, turn in enumerate(turns)
+    )
     if text != ("{text}" in made[0].text):
-        _refuse(place, "a 'fact' goes into the long text, which stands in the first prompt as {text}, and nowhere else")
+        _refuse(
+            place,
+            "a 'fact' goes into the long text, which stands in the first prompt as {text}, and "
+            "nowhere else",
+        )
     if made[0].role != "user":
         _refuse(place, "the first turn is a prompt")
     return Task(
@@ -134,11 +156,21 @@ def _turn(row: Any, place: str) -> Turn:
         kind = check.get("kind") if isinstance(check, dict) else None
         known = [name for name in schemas() if name not in ("task", "turn")]
         if kind not in known:
-            _refuse(there, f"there is no kind {kind!r}.{did_you_mean(str(kind), known)} Known: {', '.join(known)}")
+            _refuse(
+                there,
+                f"there is no kind {kind!r}.{did_you_mean(str(kind), known)} Known: "
+                f"{', '.join(known)}",
+            )
         _valid(check, kind, there)
         _usable(check, there)
     text = row["tool_result"] if role == "tool" else row["prompt"]
-    return Turn(role, text, row["checks"], row.get("max_tokens", _ANSWER_TOKENS), row.get("may_be_cut", False))
+    return Turn(
+        role,
+        text,
+        row["checks"],
+        row.get("max_tokens", _ANSWER_TOKENS),
+        row.get("may_be_cut", False),
+    )
 
 
 def _valid(value: Any, name: str, place: str) -> None:

@@ -1,4 +1,5 @@
-"""Try a package with a set of tasks, sum up what came out, and keep it in the manifest beside the measurements."""
+"""Try a package with a set of tasks, sum up what came out, and keep it in the manifest beside the
+measurements."""
 
 from __future__ import annotations
 
@@ -9,14 +10,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from packager import bench, manifest, template
 from packager.behaviour.checks import FAILURES
 from packager.behaviour.tasks import PASSES, TaskSet
-from packager.cache import BuildCache
+from packager.checkpoint import template
+from packager.device.this_machine import describe_machine
 from packager.errors import usage
 from packager.events import Event, StageFinished, StageProgress, StageStarted
-from packager.machine import describe_machine
-from packager.package import MODEL
+from packager.package import manifest
+from packager.package.package import MODEL
+from packager.pipeline import bench
+from packager.pipeline.cache import BuildCache
 from packager.process import Progress, run_job
 from packager.runtime import Runtime
 
@@ -24,15 +27,23 @@ _STAGE = "behave"
 
 
 def run(
-    package: Path, runtime: Runtime, tasks: TaskSet, prompts: Path | None = None, think: bool = False
+    package: Path,
+    runtime: Runtime,
+    tasks: TaskSet,
+    prompts: Path | None = None,
+    think: bool = False,
 ) -> Generator[Event, None, dict[str, Any]]:
-    """Yield the events of the trial and return its result; the package is not changed. `prompts` is where `tasks` were read from.
+    """Yield the events of the trial and return its result; the package is not changed. `prompts` is
+    where `tasks` were read from.
 
     Raises PackError (usage) for random weights, whose answers mean nothing.
     """
     found = bench.whole(package, runtime)
     if found.data["source"].get("kind") == "dummy":
-        raise usage(f"{found.name} has random weights: its answers mean nothing.", "Build it with real weights.")
+        raise usage(
+            f"{found.name} has random weights: its answers mean nothing.",
+            "Build it with real weights.",
+        )
     chat, logs = package / "chat_template.jinja", BuildCache()
     arguments = {
         "session": runtime.session,
@@ -54,12 +65,15 @@ def run(
             if isinstance(message, Progress):
                 yield StageProgress(_STAGE, message.done, message.total, message.unit)
     result = summed(tasks, job.value, think)
-    yield StageFinished(_STAGE, job.seconds, False, f"{result['passed']} of {result['total']} passed", {})
+    yield StageFinished(
+        _STAGE, job.seconds, False, f"{result['passed']} of {result['total']} passed", {}
+    )
     return result
 
 
 def summed(tasks: TaskSet, found: dict[str, Any], think: bool) -> dict[str, Any]:
-    """What was found, counted: per pass, and failed tasks per kind of failure (a task may fail in several ways)."""
+    """What was found, counted: per pass, and failed tasks per kind of failure (a task may fail in
+    several ways)."""
     rows = found["tasks"]
     kinds = Counter(kind for row in rows for kind in {one["kind"] for one in row["failures"]})
     return {
@@ -76,12 +90,18 @@ def summed(tasks: TaskSet, found: dict[str, Any], think: bool) -> dict[str, Any]
             if (part := [row for row in rows if row["pass"] == name])
         },
         "failures": {kind: kinds[kind] for kind in FAILURES},
-        **{key: found[key] for key in ("seconds", "new_tokens", "prompt_tokens", "left_out", "tasks")},
+        **{
+            key: found[key]
+            for key in ("seconds", "new_tokens", "prompt_tokens", "left_out", "tasks")
+        },
     }
 
 
-def neighbours(own: dict[str, Any], others: dict[str, tuple[str, dict[str, Any]]]) -> dict[str, Any]:
-    """A result with those of its neighbours: `smaller` and `larger`, each a package's name and its own result, of the same tasks."""
+def neighbours(
+    own: dict[str, Any], others: dict[str, tuple[str, dict[str, Any]]]
+) -> dict[str, Any]:
+    """A result with those of its neighbours: `smaller` and `larger`, each a package's name and its
+    own result, of the same tasks."""
     rows = {}
     for place, (name, other) in others.items():
         mine = {row["id"] for row in own["tasks"] if row["passed"]}
@@ -98,13 +118,22 @@ def neighbours(own: dict[str, Any], others: dict[str, tuple[str, dict[str, Any]]
 
 def kept(result: dict[str, Any]) -> dict[str, Any]:
     """What goes into a manifest: everything but the answers themselves."""
-    rows = [{key: value for key, value in row.items() if key != "answers"} for row in result["tasks"]]
-    return {**result, "tasks": [{**row, "failures": [_shown(one) for one in row["failures"]]} for row in rows]}
+    rows = [
+        {key: value for key, value in row.items() if key != "answers"} for row in result["tasks"]
+    ]
+    return {
+        **result,
+        "tasks": [{**row, "failures": [_shown(one) for one in row["failures"]]} for row in rows],
+    }
 
 
 def _shown(failure: dict[str, Any]) -> dict[str, Any]:
-    """A reason may quote the model, and a manifest's text does nothing to a terminal but show itself."""
-    return {**failure, "why": "".join(char if char.isprintable() else " " for char in failure["why"])}
+    """A reason may quote the model, and a manifest's text does nothing to a terminal but show
+    itself."""
+    return {
+        **failure,
+        "why": "".join(char if char.isprintable() else " " for char in failure["why"]),
+    }
 
 
 def save(package: Path, result: dict[str, Any]) -> None:

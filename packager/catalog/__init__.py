@@ -14,7 +14,17 @@ from packager.catalog.variant import Variant
 from packager.errors import usage
 from packager.names import did_you_mean
 
-__all__ = ["Score", "Variant", "families", "find", "licence_ids", "load", "score_of", "scores", "select"]
+__all__ = [
+    "Score",
+    "Variant",
+    "families",
+    "find",
+    "licence_ids",
+    "load",
+    "score_of",
+    "scores",
+    "select",
+]
 
 UNSTATED = "unstated"
 
@@ -38,39 +48,62 @@ def licence_ids() -> tuple[str, ...]:
 
 
 def find(name: str) -> Variant:
-    """The variant of that repo id or short name, case aside; an unknown one is a PackError (exit code 2)."""
+    """The variant of that repo id or short name, case aside; an unknown one is a PackError (exit
+    code 2)."""
     variant = _index().get(name.strip().casefold())
     if variant is None:
         known = [item.repo_id if "/" in name else item.name for item in load()]
-        raise usage(f"There is no variant {name!r} in the catalogue.{did_you_mean(name, known)}", "List them with: qwen-pack models")
+        raise usage(
+            f"There is no variant {name!r} in the catalogue.{did_you_mean(name, known)}",
+            "List them with: qwen-pack models",
+        )
     return variant
 
 
-def select(family: str | None = None, license: str | None = None, modality: str | None = None) -> tuple[Variant, ...]:
-    """The variants that pass every filter given, case aside; an unknown value is a PackError (exit code 2).
+def select(
+    family: str | None = None, license: str | None = None, modality: str | None = None
+) -> tuple[Variant, ...]:
+    """The variants that pass every filter given, case aside; an unknown value is a PackError (exit
+    code 2).
 
-    `license` is an id, or "unstated" for the variants whose licence no source states. `modality` is what it reads or writes.
+    `license` is an id, or "unstated" for the variants whose licence no source states. `modality` is
+    what it reads or writes.
     """
     found = load()
     if family is not None:
-        found = tuple(variant for variant in found if variant.family.casefold() == family.casefold())
+        found = tuple(
+            variant for variant in found if variant.family.casefold() == family.casefold()
+        )
         _refuse_unless(bool(found), "family", family, families())
     if license is not None:
         known = sorted({variant.license or UNSTATED for variant in load()})
         _refuse_unless(license.casefold() in known, "licence", license, known)
-        found = tuple(variant for variant in found if (variant.license or UNSTATED) == license.casefold())
+        found = tuple(
+            variant for variant in found if (variant.license or UNSTATED) == license.casefold()
+        )
     if modality is not None:
-        known = sorted({item for variant in load() for item in (*variant.modality_in, *variant.modality_out)})
+        known = sorted(
+            {item for variant in load() for item in (*variant.modality_in, *variant.modality_out)}
+        )
         _refuse_unless(modality.casefold() in known, "modality", modality, known)
-        found = tuple(variant for variant in found if modality.casefold() in (*variant.modality_in, *variant.modality_out))
+        found = tuple(
+            variant
+            for variant in found
+            if modality.casefold() in (*variant.modality_in, *variant.modality_out)
+        )
     return found
 
 
 @cache
 def _index() -> dict[str, Variant]:
-    return {key.casefold(): variant for variant in load() for key in (variant.repo_id, variant.name)}
+    return {
+        key.casefold(): variant for variant in load() for key in (variant.repo_id, variant.name)
+    }
 
 
 def _refuse_unless(known: bool, what: str, value: str, names: list[str] | tuple[str, ...]) -> None:
     if not known:
-        raise usage(f"The catalogue has no {what} {value!r}.{did_you_mean(value, names)}", f"Known: {', '.join(names)}.")
+        raise usage(
+            f"The catalogue has no {what} {value!r}.{did_you_mean(value, names)}",
+            f"Known: {', '.join(names)}.",
+        )

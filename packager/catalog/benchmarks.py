@@ -1,4 +1,5 @@
-"""Published benchmark scores, read from `scores.toml` and `language_scores.toml` only when somebody asks for one."""
+"""Published benchmark scores, read from `scores.toml` and `language_scores.toml` only when somebody
+asks for one."""
 
 from __future__ import annotations
 
@@ -20,11 +21,13 @@ _CHOICES = {"kind": ("base", "instruct"), "mode": ("thinking", "non-thinking")}
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """One published score of the unquantized checkpoint, in the benchmark's own unit (mostly percent).
+    """One published score of the unquantized checkpoint, in the benchmark's own unit (mostly
+    percent).
 
-    `protocol` says how it was measured where a source does (shots, split, form of the benchmark): scores of different
-    protocols do not compare, nor do those of `kind` "base" and "instruct". `mode` is "thinking" or "non-thinking", None
-    where the checkpoint has no such switch or the source does not say.
+    `protocol` says how it was measured where a source does (shots, split, form of the benchmark):
+    scores of different protocols do not compare, nor do those of `kind` "base" and "instruct".
+    `mode` is "thinking" or "non-thinking", None where the checkpoint has no such switch or the
+    source does not say.
     """
 
     benchmark: str
@@ -40,12 +43,14 @@ class Score:
 
 
 def scores(repo_id: str) -> tuple[Score, ...]:
-    """The scores of one checkpoint, for each benchmark and mode the first published first; empty where there are none."""
+    """The scores of one checkpoint, for each benchmark and mode the first published first; empty
+    where there are none."""
     return _published().get(repo_id, ())
 
 
 def score_of(variant: Variant, benchmark: str, mode: str | None = None) -> Score | None:
-    """The first published score of this very checkpoint in a benchmark, case aside; None without one.
+    """The first published score of this very checkpoint in a benchmark, case aside; None without
+    one.
 
     With `mode` only scores of that mode count; without, those that are not thinking come first.
     """
@@ -57,7 +62,9 @@ def score_of(variant: Variant, benchmark: str, mode: str | None = None) -> Score
 
 def read_scores(path: Path) -> dict[str, tuple[Score, ...]]:
     """Every score of the file by repo id. Raises PackError that names file and key."""
-    document = check(read(path), {"sources": dict, "published": list}, ("sources", "published"), str(path))
+    document = check(
+        read(path), {"sources": dict, "published": list}, ("sources", "published"), str(path)
+    )
     types: Mapping[str, type] = {
         "variant": str,
         "kind": str,
@@ -77,8 +84,17 @@ def read_scores(path: Path) -> dict[str, tuple[Score, ...]]:
         _refuse_stray(single, table["scores"], where)
         for benchmark, value in table["scores"].items():
             if not isinstance(value, float):
-                raise wrong(f"{where}.scores.{benchmark}", f"is {value!r}; a score is a decimal number.")
-            score = Score(benchmark, value, table["kind"], single.get(benchmark, everywhere), table.get("mode"), source)
+                raise wrong(
+                    f"{where}.scores.{benchmark}", f"is {value!r}; a score is a decimal number."
+                )
+            score = Score(
+                benchmark,
+                value,
+                table["kind"],
+                single.get(benchmark, everywhere),
+                table.get("mode"),
+                source,
+            )
             found.setdefault(table["variant"], []).append(score)
     return {repo_id: tuple(rows) for repo_id, rows in found.items()}
 

@@ -36,9 +36,9 @@ _ROW: Mapping[str, type] = {
 class ParameterCount:
     """A figure that somebody published.
 
-    `counts` says of what: "stored" is everything in the checkpoint's files, the others are rounded figures in print.
-    `difference` is the key of a known reason why the figure is not the plain sum, `reason` the sentence for it;
-    `tolerance` is the relative rounding error of a printed figure.
+    `counts` says of what: "stored" is everything in the checkpoint's files, the others are rounded
+    figures in print. `difference` is the key of a known reason why the figure is not the plain sum,
+    `reason` the sentence for it; `tolerance` is the relative rounding error of a printed figure.
     """
 
     counts: str
@@ -59,7 +59,8 @@ def parameter_counts(repo_id: str) -> tuple[ParameterCount, ...]:
 
 
 def expected(variant: Variant, count: ParameterCount) -> int | None:
-    """What the shape says the figure should be, known differences applied; None where it is no count at all."""
+    """What the shape says the figure should be, known differences applied; None where it is no
+    count at all."""
     shape = variant.shape
     if shape is None or variant.params_total is None or count.difference == "estimate":
         return None
@@ -87,7 +88,11 @@ def _stored_too(variant: Variant, difference: str | None) -> int:
         case "draft-module":
             return variant.params_mtp or 0
         case "vectors-omitted":
-            return -sum(spec.elements for spec in tensors(shape) if len(spec.shape) == 1 or spec.name.endswith("shared_expert_gate.weight"))
+            return -sum(
+                spec.elements
+                for spec in tensors(shape)
+                if len(spec.shape) == 1 or spec.name.endswith("shared_expert_gate.weight")
+            )
         case _:
             return 0
 
@@ -100,19 +105,33 @@ def read_counts(path: Path) -> dict[str, tuple[ParameterCount, ...]]:
     stored = source_text("stored", sources, f"{path}: stored")
     for repo_id, value in document["stored"].items():
         if type(value) is not int or value <= 0:
-            raise wrong(f"{path}: stored.{repo_id}", f"is {value!r}; a count is a positive whole number.")
+            raise wrong(
+                f"{path}: stored.{repo_id}", f"is {value!r}; a count is a positive whole number."
+            )
         key = document["stored_differences"].get(repo_id)
         if key is not None and key not in reasons:
-            raise wrong(f"{path}: stored_differences.{repo_id}", f"is {key!r}, which [differences] does not define.")
-        found.setdefault(repo_id, []).append(ParameterCount("stored", value, stored, key, reasons.get(key) if key else None))
+            raise wrong(
+                f"{path}: stored_differences.{repo_id}",
+                f"is {key!r}, which [differences] does not define.",
+            )
+        found.setdefault(repo_id, []).append(
+            ParameterCount("stored", value, stored, key, reasons.get(key) if key else None)
+        )
     for index, row in enumerate(document["printed"]):
         where = f"{path}: printed[{index}]"
         check(row, _ROW, ("variants", "source"), where)
         if "tolerance" in row and "reason" not in row:
             raise wrong(where, "has a tolerance without a reason.")
-        source, tolerance = source_text(row["source"], sources, f"{where}.source"), row.get("tolerance", 0.01)
+        source, tolerance = (
+            source_text(row["source"], sources, f"{where}.source"),
+            row.get("tolerance", 0.01),
+        )
         for repo_id in row["variants"]:
-            rows = [ParameterCount(key, row[key], source, None, row.get("reason"), tolerance) for key in _PRINTED if key in row]
+            rows = [
+                ParameterCount(key, row[key], source, None, row.get("reason"), tolerance)
+                for key in _PRINTED
+                if key in row
+            ]
             found.setdefault(repo_id, []).extend(rows)
     return {repo_id: tuple(rows) for repo_id, rows in found.items()}
 

@@ -1,7 +1,8 @@
 """From the catalogue's TOML files to Variants.
 
-`shapes.toml` holds every distinct geometry once, `licenses.toml` the licences; the other files hold the variants,
-each of which inherits from the table of its family. Sources are defined once per file and named by key.
+`shapes.toml` holds every distinct geometry once, `licenses.toml` the licences; the other files hold
+the variants, each of which inherits from the table of its family. Sources are defined once per file
+and named by key.
 """
 
 from __future__ import annotations
@@ -23,28 +24,43 @@ _GEOMETRY = ("hidden", "layers", "heads", "kv_heads", "head_dim", "intermediate"
 
 
 def read_all(folder: Path = FOLDER) -> tuple[Variant, ...]:
-    """Every variant of the files in `folder`, in the files' order; PackError names file and key of the first mistake."""
+    """Every variant of the files in `folder`, in the files' order; PackError names file and key of
+    the first mistake."""
     shapes = _read_shapes(folder / "shapes.toml")
     licenses = read_licenses(folder / "licenses.toml")
-    variants = [variant for name in VARIANT_FILES for variant in _read_variants(folder / f"{name}.toml", shapes, licenses)]
+    variants = [
+        variant
+        for name in VARIANT_FILES
+        for variant in _read_variants(folder / f"{name}.toml", shapes, licenses)
+    ]
     by_id: dict[str, Variant] = {}
     for variant in variants:
         if by_id.setdefault(variant.repo_id, variant) is not variant:
             raise wrong(str(folder), f"lists {variant.repo_id} twice.")
     for variant in variants:
         if variant.nearest is not None and variant.nearest not in by_id:
-            raise wrong(str(folder), f"names {variant.nearest!r} as nearest to {variant.repo_id}, which is not listed.")
+            raise wrong(
+                str(folder),
+                f"names {variant.nearest!r} as nearest to {variant.repo_id}, which is not listed.",
+            )
     return tuple(variants)
 
 
 def _read_shapes(path: Path) -> dict[str, dict[str, Any]]:
-    document = check(schema.read(path), {"sources": dict, "shapes": dict}, ("sources", "shapes"), str(path))
+    document = check(
+        schema.read(path), {"sources": dict, "shapes": dict}, ("sources", "shapes"), str(path)
+    )
     for name, table in document["shapes"].items():
         where = f"{path}: shapes.{name}"
         check(table, schema.SHAPE, (*_GEOMETRY, "parameters", "source"), where)
         table["source"] = source_text(table["source"], document["sources"], f"{where}.source")
         if "experts" in table:
-            check(table["experts"], schema.EXPERTS, ("count", "active", "intermediate"), f"{where}.experts")
+            check(
+                table["experts"],
+                schema.EXPERTS,
+                ("count", "active", "intermediate"),
+                f"{where}.experts",
+            )
             table["experts"] = Experts(**table["experts"])
         if "hybrid" in table:
             check(table["hybrid"], schema.HYBRID, tuple(schema.HYBRID), f"{where}.hybrid")
@@ -57,12 +73,19 @@ def read_licenses(path: Path = FOLDER / "licenses.toml") -> dict[str, dict[str, 
     """Every licence by its id; PackError names file and key of the first mistake."""
     document = check(schema.read(path), {"licenses": dict}, ("licenses",), str(path))
     for name, table in document["licenses"].items():
-        check(table, schema.LICENSE, ("name", "research_only", "spdx", "source"), f"{path}: licenses.{name}")
+        check(
+            table,
+            schema.LICENSE,
+            ("name", "research_only", "spdx", "source"),
+            f"{path}: licenses.{name}",
+        )
     licenses: dict[str, dict[str, Any]] = document["licenses"]
     return licenses
 
 
-def _read_variants(path: Path, shapes: Mapping[str, Any], licenses: Mapping[str, Any]) -> list[Variant]:
+def _read_variants(
+    path: Path, shapes: Mapping[str, Any], licenses: Mapping[str, Any]
+) -> list[Variant]:
     tables: schema.Types = {"sources": dict, "families": dict, "variants": list}
     document = check(schema.read(path), tables, tuple(tables), str(path))
     families = document["families"]
@@ -74,22 +97,34 @@ def _read_variants(path: Path, shapes: Mapping[str, Any], licenses: Mapping[str,
         where = f"{path}: variants[{index}] ({name})" if name else f"{path}: variants[{index}]"
         check(row, schema.VARIANT, ("repo_id", "family"), where)
         if row["family"] not in families:
-            raise wrong(f"{where}.family", f"is {row['family']!r}, which [families] does not define.")
+            raise wrong(
+                f"{where}.family", f"is {row['family']!r}, which [families] does not define."
+            )
         family = families[row["family"]]
-        whole = {**family, **row, "sources": {**family.get("sources", {}), **row.get("sources", {})}}
+        whole = {
+            **family,
+            **row,
+            "sources": {**family.get("sources", {}), **row.get("sources", {})},
+        }
         variants.append(_variant(whole, document["sources"], shapes, licenses, where))
     return variants
 
 
 def _variant(
-    row: dict[str, Any], sources: Mapping[str, str], shapes: Mapping[str, Any], licenses: Mapping[str, Any], where: str
+    row: dict[str, Any],
+    sources: Mapping[str, str],
+    shapes: Mapping[str, Any],
+    licenses: Mapping[str, Any],
+    where: str,
 ) -> Variant:
     for key in schema.ALWAYS:
         if key not in row:
             raise wrong(where, f"has no {key!r}, nor has its family.")
     for key, group in schema.NEEDS_SOURCE.items():
         if key in row and group not in row["sources"]:
-            raise wrong(f"{where}.sources", f"has no {group!r}, the source of {key} = {row[key]!r}.")
+            raise wrong(
+                f"{where}.sources", f"has no {group!r}, the source of {key} = {row[key]!r}."
+            )
     license_id = row.get("license")
     if license_id is not None and license_id not in licenses:
         raise wrong(f"{where}.license", f"is {license_id!r}, which licenses.toml does not define.")
@@ -125,7 +160,10 @@ def _variant(
         unbuildable=row.get("unbuildable"),
         nearest=row.get("nearest"),
         notes=tuple(row.get("notes", ())),
-        sources={group: source_text(keys, sources, f"{where}.sources.{group}") for group, keys in row["sources"].items()},
+        sources={
+            group: source_text(keys, sources, f"{where}.sources.{group}")
+            for group, keys in row["sources"].items()
+        },
     )
 
 

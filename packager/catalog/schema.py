@@ -11,10 +11,26 @@ from packager.errors import PackError, bad_input
 from packager.names import did_you_mean
 
 Types = Mapping[str, type | tuple[type, ...]]
-HINT = "The catalogue is part of the installation: install qwen-pack again, or undo the last change to this file."
+HINT = (
+    "The catalogue is part of the installation: install qwen-pack again, or undo the last "
+    "change to this file."
+)
 
-EXPERTS: Types = {"count": int, "active": int, "intermediate": int, "shared_intermediate": int, "norm_topk": bool}
-HYBRID: Types = {"interval": int, "key_heads": int, "value_heads": int, "key_head_dim": int, "value_head_dim": int, "conv_kernel": int}
+EXPERTS: Types = {
+    "count": int,
+    "active": int,
+    "intermediate": int,
+    "shared_intermediate": int,
+    "norm_topk": bool,
+}
+HYBRID: Types = {
+    "interval": int,
+    "key_heads": int,
+    "value_heads": int,
+    "key_head_dim": int,
+    "value_head_dim": int,
+    "conv_kernel": int,
+}
 SHAPE: Types = {
     "hidden": int,
     "layers": int,
@@ -32,7 +48,14 @@ SHAPE: Types = {
     "hybrid": dict,
     "source": str,
 }
-LICENSE: Types = {"name": str, "research_only": bool, "spdx": str, "agreement": str, "notice": str, "source": str}
+LICENSE: Types = {
+    "name": str,
+    "research_only": bool,
+    "spdx": str,
+    "agreement": str,
+    "notice": str,
+    "source": str,
+}
 VARIANT: Types = {
     "repo_id": str,
     "family": str,
@@ -94,23 +117,36 @@ def wrong(where: str, problem: str) -> PackError:
 
 
 def check(
-    table: Any, types: Types, required: tuple[str, ...], where: str, choices: Mapping[str, tuple[str, ...]] = CHOICES
+    table: Any,
+    types: Types,
+    required: tuple[str, ...],
+    where: str,
+    choices: Mapping[str, tuple[str, ...]] = CHOICES,
 ) -> dict[str, Any]:
-    """The table, after refusing unknown keys, wrong types, negative numbers, unknown words, and missing keys."""
+    """The table, after refusing unknown keys, wrong types, negative numbers, unknown words, and
+    missing keys."""
     if not isinstance(table, dict):
         raise wrong(where, "must be a table.")
     for key, value in table.items():
         wanted = types.get(key)
         if wanted is None:
-            raise wrong(f"{where}.{key}", f"is not a key of the catalogue.{did_you_mean(key, types)}")
+            raise wrong(
+                f"{where}.{key}", f"is not a key of the catalogue.{did_you_mean(key, types)}"
+            )
         # bool passes for int in Python; in a data file it is a mistake.
         if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
             kinds = wanted if isinstance(wanted, tuple) else (wanted,)
-            raise wrong(f"{where}.{key}", f"must be {' or '.join(kind.__name__ for kind in kinds)}, not {type(value).__name__}.")
+            raise wrong(
+                f"{where}.{key}",
+                f"must be {' or '.join(kind.__name__ for kind in kinds)}, not "
+                f"{type(value).__name__}.",
+            )
         if isinstance(value, int | float) and value < 0:
             raise wrong(f"{where}.{key}", f"is {value}, which is below zero.")
         if key in choices and value not in choices[key]:
-            raise wrong(f"{where}.{key}", f"is {value!r}; it must be one of {', '.join(choices[key])}.")
+            raise wrong(
+                f"{where}.{key}", f"is {value!r}; it must be one of {', '.join(choices[key])}."
+            )
     for key in required:
         if key not in table:
             raise wrong(where, f"has no {key!r}.")
@@ -125,4 +161,8 @@ def source_text(keys: Any, known: Mapping[str, str], where: str) -> str:
         return "; ".join(known[key] for key in keys.split())
     except KeyError as error:
         missing = str(error.args[0])
-        raise wrong(where, f"names the source {missing!r}, which [sources] does not define.{did_you_mean(missing, known)}") from None
+        raise wrong(
+            where,
+            f"names the source {missing!r}, which [sources] does not "
+            f"define.{did_you_mean(missing, known)}",
+        ) from None

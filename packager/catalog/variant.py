@@ -18,13 +18,15 @@ Thinking = Literal["never", "switch", "always"]
 class Variant:
     """One published checkpoint. None and empty mean that no source says so; nothing is guessed.
 
-    `kind` is what it was made for; a general model may still read images, see `modality_in`. `thinking` says whether it
-    reasons before it answers: `never`, `always`, or by a `switch` in the chat template.
-    Parameters count a tied matrix once: `params_text` the text decoder, `params_total` with vision and audio encoders,
-    `params_active` what one token of a mixture touches. `params_mtp` is the draft module for multi-token prediction.
-    `context_native` is the config's max_position_embeddings, `context_extended` what the documentation says is reachable
-    with YaRN, in tokens. `assumed` names fields of `shape` that no source states and that hold transformers' default.
-    `unbuildable` says why no runtime builds it, and `nearest` names the closest variant that can be built.
+    `kind` is what it was made for; a general model may still read images, see `modality_in`.
+    `thinking` says whether it reasons before it answers: `never`, `always`, or by a `switch` in the
+    chat template. Parameters count a tied matrix once: `params_text` the text decoder,
+    `params_total` with vision and audio encoders, `params_active` what one token of a mixture
+    touches. `params_mtp` is the draft module for multi-token prediction. `context_native` is the
+    config's max_position_embeddings, `context_extended` what the documentation says is reachable
+    with YaRN, in tokens. `assumed` names fields of `shape` that no source states and that hold
+    transformers' default. `unbuildable` says why no runtime builds it, and `nearest` names the
+    closest variant that can be built.
     """
 
     repo_id: str
@@ -70,7 +72,11 @@ class Variant:
     @property
     def quantized_repos(self) -> tuple[str, ...]:
         """The repositories in which Qwen itself published it in a smaller precision."""
-        return tuple(f"{self.repo_id}-{precision}" for precision in self.published_precisions if precision != "BF16")
+        return tuple(
+            f"{self.repo_id}-{precision}"
+            for precision in self.published_precisions
+            if precision != "BF16"
+        )
 
     @property
     def scores(self) -> tuple[Score, ...]:

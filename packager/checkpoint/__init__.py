@@ -1,6 +1,7 @@
 """A Qwen checkpoint seen one way, whatever wrote it: shape, tensors (lazy), tokenizer, template.
 
-Opening reads headers and descriptions, never weights, and refuses what is corrupt, unsafe or not supported.
+Opening reads headers and descriptions, never weights, and refuses what is corrupt, unsafe or not
+supported.
 """
 
 from __future__ import annotations
@@ -13,7 +14,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from packager.checkpoint import first_generation
-from packager.checkpoint.agreement import match, refuse_foreign_code, refuse_other_inputs, refuse_quantized, refuse_unsupported
+from packager.checkpoint.agreement import (
+    match,
+    refuse_foreign_code,
+    refuse_other_inputs,
+    refuse_quantized,
+    refuse_unsupported,
+)
 from packager.checkpoint.folder import checkpoint_files, is_license, read_json
 from packager.checkpoint.header import TensorInfo
 from packager.checkpoint.shards import read_tensors
@@ -31,9 +38,9 @@ __all__ = ["Checkpoint", "TensorInfo"]
 class Checkpoint:
     """The text decoder of a checkpoint in a folder, of any generation.
 
-    `files` are all that belong to it, by name. `tensors` are in stored order and exactly those that follow from `shape`;
-    `dropped` names those that the files store besides: redundant ones, draft modules, the image encoder of Qwen3.5.
-    `chat_template` is None for a base model.
+    `files` are all that belong to it, by name. `tensors` are in stored order and exactly those that
+    follow from `shape`; `dropped` names those that the files store besides: redundant ones, draft
+    modules, the image encoder of Qwen3.5. `chat_template` is None for a base model.
     """
 
     folder: Path
@@ -51,16 +58,22 @@ class Checkpoint:
     def open(cls, folder: Path) -> Checkpoint:
         """Read and check a folder.
 
-        Raises PackError: exit code 2 when there is no such folder, 6 naming the file when something in it is corrupt, unsafe,
-        missing or not supported.
+        Raises PackError: exit code 2 when there is no such folder, 6 naming the file when something
+        in it is corrupt, unsafe, missing or not supported.
         """
         files = checkpoint_files(folder)
         if "config.json" not in files:
             adapter = (folder / "adapter_config.json").exists()
-            way_on = "Merge the adapter into its base model first." if adapter else "Name the folder of a checkpoint."
+            way_on = (
+                "Merge the adapter into its base model first."
+                if adapter
+                else "Name the folder of a checkpoint."
+            )
             raise bad_input(f"{folder} has no config.json.", way_on)
         config = read_json(files["config.json"])
-        tokenizer_config = read_json(files["tokenizer_config.json"]) if "tokenizer_config.json" in files else {}
+        tokenizer_config = (
+            read_json(files["tokenizer_config.json"]) if "tokenizer_config.json" in files else {}
+        )
         first = first_generation.text_only(config)
         refuse_foreign_code(files["config.json"], config, first=first)
         if tokenizer_config:
@@ -68,7 +81,9 @@ class Checkpoint:
         refuse_quantized(files["config.json"], config)
         refuse_unsupported(str(files["config.json"]), config.get("model_type"))
         refuse_other_inputs(str(files["config.json"]), config)
-        generation_config = read_json(files["generation_config.json"]) if "generation_config.json" in files else {}
+        generation_config = (
+            read_json(files["generation_config.json"]) if "generation_config.json" in files else {}
+        )
         shape = Shape.from_config(config, str(files["config.json"]))
         stored = read_tensors(folder, files)
         kept = match(files["config.json"], shape, stored)
@@ -82,7 +97,8 @@ class Checkpoint:
             dropped=tuple(name for name in stored if name not in kept),
             tokenizer_config=tokenizer_config,
             generation_config=generation_config,
-            chat_template=chat_template(files, tokenizer_config) or (first_generation.chat_template(generation_config) if first else None),
+            chat_template=chat_template(files, tokenizer_config)
+            or (first_generation.chat_template(generation_config) if first else None),
         )
 
     @property
@@ -97,7 +113,8 @@ class Checkpoint:
 
     @property
     def tokenizer_json(self) -> Path | None:
-        """tokenizer.json; None where only `vocab_json` and `merges_txt`, or `tiktoken`, are there."""
+        """tokenizer.json; None where only `vocab_json` and `merges_txt`, or `tiktoken`, are
+        there."""
         return self.files.get("tokenizer.json")
 
     @property
@@ -121,31 +138,42 @@ class Checkpoint:
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
     def raw(self, name: str) -> memoryview:
-        """The bytes of a tensor, read from the disk as they are touched. Raises KeyError for an unknown name."""
+        """The bytes of a tensor, read from the disk as they are touched. Raises KeyError for an
+        unknown name."""
         tensor = self.tensors[name]
         return memoryview(self._map(tensor.file))[tensor.offset : tensor.offset + tensor.nbytes]
 
     def array(self, name: str) -> numpy.ndarray[Any, Any]:
-        """A tensor as a read-only numpy array over the same bytes: bfloat16 (of ml_dtypes), float16 or float32."""
-        # numpy and ml_dtypes take a tenth of a second to import; whoever only looks at shapes does not pay for it.
+        """A tensor as a read-only numpy array over the same bytes: bfloat16 (of ml_dtypes), float16
+        or float32."""
+        # numpy and ml_dtypes take a tenth of a second to import; whoever only looks at shapes does
+        # not pay for it.
         import ml_dtypes
         import numpy
 
         tensor = self.tensors[name]
-        dtype = {"BF16": ml_dtypes.bfloat16, "F16": numpy.dtype("<f2"), "F32": numpy.dtype("<f4")}[tensor.dtype]
+        dtype = {"BF16": ml_dtypes.bfloat16, "F16": numpy.dtype("<f2"), "F32": numpy.dtype("<f4")}[
+            tensor.dtype
+        ]
         return numpy.frombuffer(self.raw(name), dtype=dtype).reshape(tensor.shape)
 
     def release(self, name: str) -> None:
-        """Let the system take back the memory of a tensor that has been read; its bytes can be read again."""
+        """Let the system take back the memory of a tensor that has been read; its bytes can be read
+        again."""
         tensor = self.tensors[name]
         start = tensor.offset - tensor.offset % mmap.PAGESIZE
         if tensor.nbytes and hasattr(mmap, "MADV_DONTNEED"):
-            self._map(tensor.file).madvise(mmap.MADV_DONTNEED, start, tensor.offset + tensor.nbytes - start)
+            self._map(tensor.file).madvise(
+                mmap.MADV_DONTNEED, start, tensor.offset + tensor.nbytes - start
+            )
 
     def _map(self, file: Path) -> mmap.mmap:
         found = self._maps.get(file)
         if found is None:
             with file.open("rb") as stream:
-                # Two threads may both map the file: the first one counts, the other goes with its last reader.
-                found = self._maps.setdefault(file, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+                # Two threads may both map the file: the first one counts, the other goes with its
+                # last reader.
+                found = self._maps.setdefault(
+                    file, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+                )
         return found

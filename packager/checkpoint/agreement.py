@@ -14,14 +14,27 @@ from packager.shape import FIRST_GENERATION, Shape, tensors
 
 _NAMED = 3
 _OUTPUT = "lm_head.weight"
-# Old exports store the rotary frequencies, which follow from the config; Qwen3-Next and Qwen3.5 a draft module (mtp).
-_BESIDE = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq|transformer\.rotary_emb\.inv_freq|mtp\..+")
+# Old exports store the rotary frequencies, which follow from the config; Qwen3-Next and Qwen3.5 a
+# draft module (mtp).
+_BESIDE = re.compile(
+    r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq|transformer\.rotary_emb\.inv_freq|mtp\..+"
+)
 _ENCODER = re.compile(r"model\.visual\..+")
 
 COMPOSITE_TYPES = ("qwen3_5", "qwen3_5_moe")
 """Model types whose checkpoints hold an image encoder besides, which is left out."""
 
-TEXT_TYPES = ("qwen", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "qwen3_next", "qwen3_5_text", "qwen3_5_moe_text", *COMPOSITE_TYPES)
+TEXT_TYPES = (
+    "qwen",
+    "qwen2",
+    "qwen2_moe",
+    "qwen3",
+    "qwen3_moe",
+    "qwen3_next",
+    "qwen3_5_text",
+    "qwen3_5_moe_text",
+    *COMPOSITE_TYPES,
+)
 """The model types whose text decoder is opened; none of them needs Python of its own."""
 
 
@@ -35,10 +48,12 @@ def refuse_unsupported(where: str, model_type: Any) -> None:
 
 
 def refuse_other_inputs(where: str, config: dict[str, Any]) -> None:
-    """Refuse Qwen-VL and Qwen-Audio, which share their model_type with the first generation's text models."""
+    """Refuse Qwen-VL and Qwen-Audio, which share their model_type with the first generation's text
+    models."""
     if config.get("model_type") == FIRST_GENERATION and not first_generation.text_only(config):
         raise bad_input(
-            f"{where} describes an image or audio encoder of the first generation, which is not supported.",
+            f"{where} describes an image or audio encoder of the first generation, which is not "
+            "supported.",
             "Name a text checkpoint, such as Qwen-1_8B-Chat.",
         )
 
@@ -61,7 +76,8 @@ def refuse_quantized(path: Path, config: dict[str, Any]) -> None:
     if quantization:
         method = quantization.get("quant_method") if isinstance(quantization, dict) else None
         raise bad_input(
-            f"{path} says that the checkpoint is already quantized ({method or 'quantization_config'}).",
+            f"{path} says that the checkpoint is already quantized "
+            f"({method or 'quantization_config'}).",
             "Name the unquantized repository or folder that it was made from.",
         )
 
@@ -69,9 +85,10 @@ def refuse_quantized(path: Path, config: dict[str, Any]) -> None:
 def match(config: Path, shape: Shape, stored: Mapping[str, TensorInfo]) -> dict[str, TensorInfo]:
     """The tensors of the text decoder, in stored order.
 
-    A tied checkpoint may store its output matrix again (Qwen1.5-0.5B, Qwen3-0.6B and Qwen3-1.7B do): that copy is dropped,
-    and so are rotary frequencies, draft modules and, of Qwen3.5, the image encoder.
-    Raises PackError (exit code 6) that names the first tensors which are missing, additional or of another shape.
+    A tied checkpoint may store its output matrix again (Qwen1.5-0.5B, Qwen3-0.6B and Qwen3-1.7B
+    do): that copy is dropped, and so are rotary frequencies, draft modules and, of Qwen3.5, the
+    image encoder. Raises PackError (exit code 6) that names the first tensors which are missing,
+    additional or of another shape.
     """
     expected = {spec.name: spec.shape for spec in tensors(shape)}
     kept = dict(stored)
@@ -85,12 +102,20 @@ def match(config: Path, shape: Shape, stored: Mapping[str, TensorInfo]) -> dict[
         if name not in kept:
             problems.append(f"tensor {name!r} is missing")
         elif kept[name].shape != size:
-            problems.append(f"tensor {name!r} in {kept[name].file.name} has the shape {list(kept[name].shape)} instead of {list(size)}")
-    problems += [f"tensor {name!r} in {tensor.file.name} is not one of its own" for name, tensor in kept.items() if name not in expected]
+            problems.append(
+                f"tensor {name!r} in {kept[name].file.name} has the shape {list(kept[name].shape)} "
+                f"instead of {list(size)}"
+            )
+    problems += [
+        f"tensor {name!r} in {tensor.file.name} is not one of its own"
+        for name, tensor in kept.items()
+        if name not in expected
+    ]
     if problems:
         more = f", and {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""
         raise bad_input(
-            f"The weights are not the ones that {config} describes: {'; '.join(problems[:_NAMED])}{more}.",
+            f"The weights are not the ones that {config} describes: "
+            f"{'; '.join(problems[:_NAMED])}{more}.",
             "Take config.json and the safetensors files from one and the same revision.",
         )
     return kept

@@ -29,12 +29,14 @@ _TEXTS = {
 }
 _LICENSE = re.compile(r"(LICEN[CS]E|NOTICE|COPYING)[\w. -]*", re.IGNORECASE)
 _PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
-# The largest genuine ones are tokenizer.json with 11 to 20 MB: what is far beyond is no description of a model.
+# The largest genuine ones are tokenizer.json with 11 to 20 MB: what is far beyond is no description
+# of a model.
 _MAX_TEXT_BYTES = 128_000_000
 
 
 def belongs(name: str) -> bool:
-    """Whether a file of that name, at the top of a repository or folder, is part of a checkpoint."""
+    """Whether a file of that name, at the top of a repository or folder, is part of a
+    checkpoint."""
     return name in _TEXTS or bool(_WEIGHTS.fullmatch(name)) or is_license(name)
 
 
@@ -56,15 +58,19 @@ def is_pickle(name: str) -> bool:
 def checkpoint_files(folder: Path) -> dict[str, Path]:
     """The files of a checkpoint by name, in the order of their names.
 
-    Raises PackError when there is no such folder, when a file is a link that leaves it (links into the `blobs` of the
-    same hub cache repository are the hub's own way of storing a snapshot), or is no regular file.
+    Raises PackError when there is no such folder, when a file is a link that leaves it (links into
+    the `blobs` of the same hub cache repository are the hub's own way of storing a snapshot), or is
+    no regular file.
     """
     try:
         names = sorted(path.name for path in folder.iterdir() if belongs(path.name))
     except FileNotFoundError:
         raise usage(f"There is no folder {folder}.", "Check the path.") from None
     except NotADirectoryError:
-        raise usage(f"{folder} is a file, not a folder.", "Name the folder that holds config.json and the safetensors files.") from None
+        raise usage(
+            f"{folder} is a file, not a folder.",
+            "Name the folder that holds config.json and the safetensors files.",
+        ) from None
     files = {name: folder / name for name in names}
     blobs = _blobs(folder)
     for path in files.values():
@@ -72,37 +78,55 @@ def checkpoint_files(folder: Path) -> dict[str, Path]:
             target = path.resolve(strict=True)
             mode = target.stat().st_mode
         except (OSError, RuntimeError):
-            raise bad_input(f"{path} is a link to nothing.", "Get the file again from where it was published.") from None
+            raise bad_input(
+                f"{path} is a link to nothing.", "Get the file again from where it was published."
+            ) from None
         if path.is_symlink() and (blobs is None or target.parent != blobs):
-            raise bad_input(f"{path} is a link out of its folder, to {target}.", "Copy the file itself into the folder.")
+            raise bad_input(
+                f"{path} is a link out of its folder, to {target}.",
+                "Copy the file itself into the folder.",
+            )
         if not stat.S_ISREG(mode):
-            raise bad_input(f"{path} is not a regular file.", "Name a folder that holds the files themselves.")
+            raise bad_input(
+                f"{path} is not a regular file.", "Name a folder that holds the files themselves."
+            )
     return files
 
 
 def _blobs(folder: Path) -> Path | None:
-    """Where the hub keeps the files of this snapshot; None when the folder is none (`<repo>/snapshots/<commit>`)."""
+    """Where the hub keeps the files of this snapshot; None when the folder is none
+    (`<repo>/snapshots/<commit>`)."""
     real = folder.resolve()
     return (real.parent.parent / "blobs").resolve() if real.parent.name == "snapshots" else None
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file. Raises PackError (exit code 6) that names the file when it holds none."""
+    """The JSON object in a file. Raises PackError (exit code 6) that names the file when it holds
+    none."""
     text = read_text(path)
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise bad_input(f"{path} is not valid JSON: {error}.", "Get the file again from where it was published.") from None
+        raise bad_input(
+            f"{path} is not valid JSON: {error}.", "Get the file again from where it was published."
+        ) from None
     if not isinstance(value, dict):
-        raise bad_input(f"{path} holds no JSON object.", "Get the file again from where it was published.")
+        raise bad_input(
+            f"{path} holds no JSON object.", "Get the file again from where it was published."
+        )
     return value
 
 
 def read_text(path: Path) -> str:
-    """The UTF-8 text of a file. Raises PackError (exit code 6) that names the file when it is none."""
+    """The UTF-8 text of a file. Raises PackError (exit code 6) that names the file when it is
+    none."""
     if path.stat().st_size > _MAX_TEXT_BYTES:
-        raise bad_input(f"{path} has {path.stat().st_size} bytes, far more than a file of its kind can have.")
+        raise bad_input(
+            f"{path} has {path.stat().st_size} bytes, far more than a file of its kind can have."
+        )
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise bad_input(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}.") from None
+        raise bad_input(
+            f"{path} is not UTF-8 text: {error.reason} at byte {error.start}."
+        ) from None

@@ -1,8 +1,9 @@
 """The header of a safetensors file, read and checked without touching the weights.
 
-Format: eight bytes (little-endian length N), N bytes of JSON that start with `{`, then the data of all tensors
-without a gap. Source: the README of huggingface/safetensors. The library checks the same rules but keeps the
-offsets to itself and lets the last of two equal names win; a converter needs the first and must not have the second.
+Format: eight bytes (little-endian length N), N bytes of JSON that start with `{`, then the data of
+all tensors without a gap. Source: the README of huggingface/safetensors. The library checks the
+same rules but keeps the offsets to itself and lets the last of two equal names win; a converter
+needs the first and must not have the second.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ _QUANTIZED = {"I8", "U8", "I32", "U32", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F6_E2M
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """Where one tensor lies: `nbytes` bytes from `offset` of `file`, little-endian, row-major, outermost dimension first."""
+    """Where one tensor lies: `nbytes` bytes from `offset` of `file`, little-endian, row-major,
+    outermost dimension first."""
 
     name: str
     dtype: str
@@ -37,12 +39,17 @@ class TensorInfo:
 
 
 def read_header(file: Path) -> list[TensorInfo]:
-    """The tensors of a safetensors file in stored order. Raises PackError (exit code 6) that names the file and the rule it breaks."""
+    """The tensors of a safetensors file in stored order. Raises PackError (exit code 6) that names
+    the file and the rule it breaks."""
     size = file.stat().st_size
     with file.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
         if length > MAX_HEADER_BYTES:
-            raise _broken(file, f"it claims a header of {length} bytes, and no more than {MAX_HEADER_BYTES} are allowed")
+            raise _broken(
+                file,
+                f"it claims a header of {length} bytes, and no more than {MAX_HEADER_BYTES} are "
+                "allowed",
+            )
         if size < 8 + length:
             raise _broken(file, f"it ends inside its header, after {size} bytes")
         text = stream.read(length)
@@ -53,22 +60,32 @@ def _tensors(file: Path, text: bytes, start: int, size: int) -> list[TensorInfo]
     if not text.startswith(b"{"):
         raise _broken(file, "its header does not start with '{'")
     try:
-        header = json.loads(text.decode("utf-8"), object_pairs_hook=lambda pairs: _once(file, pairs), parse_constant=_no_constant)
+        header = json.loads(
+            text.decode("utf-8"),
+            object_pairs_hook=lambda pairs: _once(file, pairs),
+            parse_constant=_no_constant,
+        )
     except (ValueError, RecursionError) as error:
         raise _broken(file, f"its header is not valid JSON: {error}") from None
     metadata = header.pop("__metadata__", {})
-    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+    if not isinstance(metadata, dict) or not all(
+        isinstance(value, str) for value in metadata.values()
+    ):
         raise _broken(file, "its __metadata__ is not a map from text to text")
     tensors = [_tensor(file, name, entry, start) for name, entry in header.items()]
     tensors.sort(key=lambda tensor: (tensor.offset, tensor.nbytes))
     end = start
     for tensor in tensors:
         if tensor.offset != end:
-            what = "overlaps the tensor before it" if tensor.offset < end else "leaves a gap before it"
+            what = (
+                "overlaps the tensor before it" if tensor.offset < end else "leaves a gap before it"
+            )
             raise _broken(file, f"tensor {tensor.name!r} {what}")
         end += tensor.nbytes
     if end > size:
-        raise _broken(file, f"it is cut short: its tensors end at byte {end}, the file at byte {size}")
+        raise _broken(
+            file, f"it is cut short: its tensors end at byte {end}, the file at byte {size}"
+        )
     if end < size:
         raise _broken(file, f"{size - end} bytes after the last tensor belong to none")
     return tensors
@@ -81,7 +98,8 @@ def _tensor(file: Path, name: str, entry: Any, start: int) -> TensorInfo:
     if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
         if isinstance(dtype, str) and dtype in _QUANTIZED:
             raise bad_input(
-                f"{file}: tensor {name!r} is stored as {dtype}, so the checkpoint is already quantized.",
+                f"{file}: tensor {name!r} is stored as {dtype}, so the checkpoint is already "
+                "quantized.",
                 "Name the unquantized repository or folder that it was made from.",
             )
         raise _broken(file, f"tensor {name!r} has the unknown type {dtype!r}")
@@ -92,13 +110,19 @@ def _tensor(file: Path, name: str, entry: Any, start: int) -> TensorInfo:
     nbytes = offsets[1] - offsets[0]
     needed = prod(shape) * ITEM_BYTES[dtype]
     if nbytes != needed:
-        raise _broken(file, f"tensor {name!r} of shape {shape} in {dtype} takes {needed} bytes, its data_offsets span {nbytes}")
+        raise _broken(
+            file,
+            f"tensor {name!r} of shape {shape} in {dtype} takes {needed} bytes, its data_offsets "
+            f"span {nbytes}",
+        )
     return TensorInfo(name, dtype, tuple(shape), file, start + offsets[0], nbytes)
 
 
 def _counts(value: Any) -> bool:
     """Whether it is a list of whole numbers from 0 to the largest offset of a file."""
-    return isinstance(value, list) and all(type(item) is int and 0 <= item < 1 << 63 for item in value)
+    return isinstance(value, list) and all(
+        type(item) is int and 0 <= item < 1 << 63 for item in value
+    )
 
 
 def _once(file: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:

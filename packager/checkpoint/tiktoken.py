@@ -1,6 +1,7 @@
 """The vocabulary file of the first generation: one token in base64 and its rank on every line.
 
-The checkpoint's own Python is never run; the special tokens that it would add are fixed for the whole generation.
+The checkpoint's own Python is never run; the special tokens that it would add are fixed for the
+whole generation.
 """
 
 from __future__ import annotations
@@ -14,7 +15,12 @@ from packager.errors import bad_input
 
 FILE = "qwen.tiktoken"
 
-SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", *(f"<|extra_{number}|>" for number in range(205)))
+SPECIAL = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    *(f"<|extra_{number}|>" for number in range(205)),
+)
 """Tokens behind the ranks. Source: SPECIAL_TOKENS in tokenization_qwen.py of Qwen/Qwen-7B."""
 
 _MOST_BYTES = 128_000_000
@@ -23,25 +29,33 @@ _MOST_BYTES = 128_000_000
 def read_ranks(path: Path) -> dict[bytes, int]:
     """Token bytes -> rank. Raises PackError (bad input) naming the line."""
     if path.stat().st_size > _MOST_BYTES:
-        raise bad_input(f"{path} has {path.stat().st_size} bytes, far more than a file of its kind can have.")
+        raise bad_input(
+            f"{path} has {path.stat().st_size} bytes, far more than a file of its kind can have."
+        )
     ranks: dict[bytes, int] = {}
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
             token, rank = line.split()
             ranks[base64.b64decode(token, validate=True)] = int(rank)
         except (ValueError, binascii.Error):
-            raise bad_input(f"{path}, line {number} is not a token and its rank.", "Fetch it again.") from None
+            raise bad_input(
+                f"{path}, line {number} is not a token and its rank.", "Fetch it again."
+            ) from None
     if not ranks or sorted(ranks.values()) != list(range(len(ranks))):
         raise bad_input(f"{path} has ranks that do not count from 0.", "Fetch it again.")
     return ranks
 
 
 def read_ranks_for(path: Path, rows: int) -> dict[bytes, int]:
-    """`read_ranks`, where every token of the file and every special one has a row in an embedding of `rows`."""
+    """`read_ranks`, where every token of the file and every special one has a row in an embedding
+    of `rows`."""
     ranks = read_ranks(path)
     tokens = len(ranks) + len(SPECIAL)
     if tokens > rows:
-        raise bad_input(f"{path} has {tokens} tokens, but the embedding has only {rows} rows.", "Take both from one revision.")
+        raise bad_input(
+            f"{path} has {tokens} tokens, but the embedding has only {rows} rows.",
+            "Take both from one revision.",
+        )
     return ranks
 
 
@@ -52,7 +66,9 @@ def merges(ranks: dict[bytes, int]) -> list[tuple[str, str]]:
     for token, rank in sorted(ranks.items(), key=lambda item: item[1]):
         if len(token) > 1:
             left, right = halves(ranks, token, rank)
-            found.append(("".join(letters[byte] for byte in left), "".join(letters[byte] for byte in right)))
+            found.append(
+                ("".join(letters[byte] for byte in left), "".join(letters[byte] for byte in right))
+            )
     return found
 
 
@@ -60,19 +76,30 @@ def halves(ranks: dict[bytes, int], token: bytes, rank: int) -> tuple[bytes, byt
     """The two tokens that byte-pair encoding joins last to make this one."""
     parts = [token[place : place + 1] for place in range(len(token))]
     while len(parts) > 2:
-        pairs = [(ranks.get(left + right, rank), place) for place, (left, right) in enumerate(pairwise(parts))]
+        pairs = [
+            (ranks.get(left + right, rank), place)
+            for place, (left, right) in enumerate(pairwise(parts))
+        ]
         best, place = min(pairs)
         if best >= rank:
             break
         parts[place : place + 2] = [parts[place] + parts[place + 1]]
     if len(parts) != 2:
-        raise bad_input(f"The token of rank {rank} cannot be made of two earlier ones.", "Fetch qwen.tiktoken again.")
+        raise bad_input(
+            f"The token of rank {rank} cannot be made of two earlier ones.",
+            "Fetch qwen.tiktoken again.",
+        )
     return parts[0], parts[1]
 
 
 def byte_letters() -> dict[int, str]:
-    """The letter that stands for each byte in byte-level BPE: itself where it prints, one from 256 up where it does not (GPT-2)."""
-    printing = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    """The letter that stands for each byte in byte-level BPE: itself where it prints, one from 256
+    up where it does not (GPT-2)."""
+    printing = [
+        *range(ord("!"), ord("~") + 1),
+        *range(ord("¡"), ord("¬") + 1),
+        *range(ord("®"), ord("ÿ") + 1),
+    ]
     letters = {byte: chr(byte) for byte in printing}
     for byte in range(256):
         if byte not in letters:

@@ -1,4 +1,5 @@
-"""The tokenizer files of a checkpoint: present, readable, no larger than the embedding; and its chat template."""
+"""The tokenizer files of a checkpoint: present, readable, no larger than the embedding; and its
+chat template."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ _GET_AGAIN = "Get the file again from where it was published."
 
 
 def check_tokenizer(folder: Path, files: dict[str, Path], vocab: int) -> None:
-    """Raise PackError (exit code 6) unless there is a tokenizer whose token ids all have a row in the embedding of `vocab` rows."""
+    """Raise PackError (exit code 6) unless there is a tokenizer whose token ids all have a row in
+    the embedding of `vocab` rows."""
     if "tokenizer.json" in files:
         path = files["tokenizer.json"]
         tokenizer = read_json(path)
@@ -22,18 +24,25 @@ def check_tokenizer(folder: Path, files: dict[str, Path], vocab: int) -> None:
         added = tokenizer.get("added_tokens") or []
         if not isinstance(ids, dict) or not ids or not isinstance(added, list):
             raise bad_input(f"{path} holds no vocabulary.", _GET_AGAIN)
-        all_ids = [*ids.values(), *(token.get("id") if isinstance(token, dict) else None for token in added)]
+        all_ids = [
+            *ids.values(),
+            *(token.get("id") if isinstance(token, dict) else None for token in added),
+        ]
     elif "vocab.json" in files and "merges.txt" in files:
         path = files["vocab.json"]
         all_ids = [*read_json(path).values(), *_added_ids(files)]
-        if not any(line and not line.startswith("#version") for line in read_text(files["merges.txt"]).splitlines()):
+        if not any(
+            line and not line.startswith("#version")
+            for line in read_text(files["merges.txt"]).splitlines()
+        ):
             raise bad_input(f"{files['merges.txt']} holds no merges.", _GET_AGAIN)
     elif tiktoken.FILE in files:
         tiktoken.read_ranks_for(files[tiktoken.FILE], vocab)
         return
     else:
         raise bad_input(
-            f"{folder} has no tokenizer: neither tokenizer.json nor vocab.json with merges.txt nor {tiktoken.FILE}.",
+            f"{folder} has no tokenizer: neither tokenizer.json nor vocab.json with merges.txt nor "
+            f"{tiktoken.FILE}.",
             "Get it from where the weights were published.",
         )
     if not all(type(token) is int and token >= 0 for token in all_ids):
@@ -46,20 +55,32 @@ def check_tokenizer(folder: Path, files: dict[str, Path], vocab: int) -> None:
 
 
 def _added_ids(files: dict[str, Path]) -> list[Any]:
-    return list(read_json(files["added_tokens.json"]).values()) if "added_tokens.json" in files else []
+    return (
+        list(read_json(files["added_tokens.json"]).values()) if "added_tokens.json" in files else []
+    )
 
 
 def chat_template(files: dict[str, Path], tokenizer_config: dict[str, Any]) -> str | None:
-    """The Jinja text of the default chat template, from the file that takes precedence; None for a base model.
+    """The Jinja text of the default chat template, from the file that takes precedence; None for a
+    base model.
 
     Order as in transformers: chat_template.jinja, chat_template.json, tokenizer_config.json.
     """
     if "chat_template.jinja" in files:
         return read_text(files["chat_template.jinja"])
     name = "chat_template.json" if "chat_template.json" in files else "tokenizer_config.json"
-    value = (read_json(files[name]) if name == "chat_template.json" else tokenizer_config).get("chat_template")
+    value = (read_json(files[name]) if name == "chat_template.json" else tokenizer_config).get(
+        "chat_template"
+    )
     if isinstance(value, list):
-        value = next((entry.get("template") for entry in value if isinstance(entry, dict) and entry.get("name") == "default"), None)
+        value = next(
+            (
+                entry.get("template")
+                for entry in value
+                if isinstance(entry, dict) and entry.get("name") == "default"
+            ),
+            None,
+        )
     if value is not None and not isinstance(value, str):
         raise bad_input(f"{files[name]} has a chat_template that is no text.", _GET_AGAIN)
     return value

@@ -1,6 +1,8 @@
-"""The command line: parse, dispatch, print. The only package that writes to stdout and stderr, and knows everybody.
+"""The command line: parse, dispatch, print. The only package that writes to stdout and stderr, and
+knows everybody.
 
-One file per command; a file is imported when its command is called, and imports what it needs inside functions.
+One file per command; a file is imported when its command is called, and imports what it needs
+inside functions.
 """
 
 from __future__ import annotations
@@ -65,7 +67,8 @@ class Commands(click.Group):
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; a reader who goes away (`qwen-pack models | head`) is no error, of which click would make exit code 1."""
+        """Run the command; a reader who goes away (`qwen-pack models | head`) is no error, of which
+        click would make exit code 1."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
@@ -78,7 +81,9 @@ class Commands(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 @click.version_option(__version__, prog_name="qwen-pack")
 def app() -> None:
     """From a device and a need to a measured Qwen package.

@@ -9,14 +9,24 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from packager.additions import Additions
+    from packager.plan.additions import Additions
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _FILE = click.Path(path_type=Path)
 _OPTIONS = (
-    click.option("--imatrix", type=_FILE, metavar="FILE", help="Importance matrix of llama-imatrix (.gguf or .dat), for gguf recipes."),
-    click.option("--calibration", type=_FILE, metavar="TEXT", help="Collect an importance matrix over this text, for gguf recipes."),
+    click.option(
+        "--imatrix",
+        type=_FILE,
+        metavar="FILE",
+        help="Importance matrix of llama-imatrix (.gguf or .dat), for gguf recipes.",
+    ),
+    click.option(
+        "--calibration",
+        type=_FILE,
+        metavar="TEXT",
+        help="Collect an importance matrix over this text, for gguf recipes.",
+    ),
     click.option(
         "--tensor-type",
         multiple=True,
@@ -36,6 +46,6 @@ def addition_options(command: _Command) -> _Command:
 def additions_from(flags: dict[str, Any]) -> Additions:
     """The additions of the flags (others are ignored). Raises PackError (usage)."""
     # Late: only these two commands need it.
-    from packager.additions import parse
+    from packager.plan.additions import parse
 
     return parse(flags.get("imatrix"), flags.get("calibration"), flags.get("tensor_type") or ())

@@ -14,30 +14,72 @@ from packager.cli.output import emit_json, emit_table, json_option, narrate
 from packager.errors import ExitCode, PackError
 
 if TYPE_CHECKING:
-    from packager.package import Package
+    from packager.package.package import Package
 
 _ENFORCED = {"min_decode_tps": "decode", "max_ttft_ms": "ttft"}
 
 
 @click.command("build")
-@click.option("--target", required=True, metavar="NAME|FILE.toml", help="The device it is for; `qwen-pack targets` lists them.")
+@click.option(
+    "--target",
+    required=True,
+    metavar="NAME|FILE.toml",
+    help="The device it is for; `qwen-pack targets` lists them.",
+)
 @click.option("--model", metavar="ID", help="Take this variant instead of choosing one.")
 @click.option(
-    "--runtime", "runtimes", multiple=True, metavar="NAME|all", help="Take this runtime; with several, or all, the best measured is kept."
+    "--runtime",
+    "runtimes",
+    multiple=True,
+    metavar="NAME|all",
+    help="Take this runtime; with several, or all, the best measured is kept.",
 )
-@click.option("--recipe", "recipes", multiple=True, metavar="R", help="Take this recipe, for example openvino:int8_asym.")
-@click.option("--weights", default="hub", show_default=True, metavar="hub|dummy|PATH", help="Where the weights come from.")
+@click.option(
+    "--recipe",
+    "recipes",
+    multiple=True,
+    metavar="R",
+    help="Take this recipe, for example openvino:int8_asym.",
+)
+@click.option(
+    "--weights",
+    default="hub",
+    show_default=True,
+    metavar="hub|dummy|PATH",
+    help="Where the weights come from.",
+)
 @click.option("--revision", metavar="SHA", help="Commit, tag or branch of the hub's repository.")
 @click.option(
-    "--out", type=click.Path(path_type=Path), metavar="DIR", help="The folder that becomes the package; its own name, here, by default."
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="The folder that becomes the package; its own name, here, by default.",
 )
 @sustained_option
-@click.option("--quality-text", type=click.Path(path_type=Path), metavar="FILE", help="The quality gate reads this text instead of ours.")
-@click.option("--quality-tokens", type=Number(2, 10**6, whole=True), help="Tokens that it reads; by the model's size unless given.")
-@click.option("--allow-quality-loss", is_flag=True, help="Write the package even where it lost too much; its manifest says so.")
-@click.option("--offline", is_flag=True, help="Use what the hub's cache holds; never ask the network.")
 @click.option(
-    "--package-version", "version", metavar="V", help="The package's own version, like 1.4.0; `verify --min-version` refuses older ones."
+    "--quality-text",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The quality gate reads this text instead of ours.",
+)
+@click.option(
+    "--quality-tokens",
+    type=Number(2, 10**6, whole=True),
+    help="Tokens that it reads; by the model's size unless given.",
+)
+@click.option(
+    "--allow-quality-loss",
+    is_flag=True,
+    help="Write the package even where it lost too much; its manifest says so.",
+)
+@click.option(
+    "--offline", is_flag=True, help="Use what the hub's cache holds; never ask the network."
+)
+@click.option(
+    "--package-version",
+    "version",
+    metavar="V",
+    help="The package's own version, like 1.4.0; `verify --min-version` refuses older ones.",
 )
 @addition_options
 @workload_options
@@ -61,27 +103,29 @@ def command(
 ) -> int:
     """Choose, fetch, convert, measure and package for a target.
 
-    \b
-    qwen-pack build --target laptop-cpu
-    qwen-pack build --target laptop-cpu --model Qwen3-1.7B --weights ./my-finetune
-    qwen-pack build --target laptop-cpu --weights dummy     random weights of the true shape
-    qwen-pack build --target laptop-cpu --runtime all       with every runtime that fits; the best is kept
+    \b qwen-pack build --target laptop-cpu qwen-pack build --target laptop-cpu --model Qwen3-1.7B
+    --weights ./my-finetune qwen-pack build --target laptop-cpu --weights dummy     random weights
+    of the true shape qwen-pack build --target laptop-cpu --runtime all       with every runtime
+    that fits; the best is kept
     """
-    from packager import comparison
     from packager.cli.progress import follow
-    from packager.pipeline import run
-    from packager.plan import check
-    from packager.planner import make_plan
+    from packager.pipeline import comparison
+    from packager.pipeline.preflight import check
+    from packager.pipeline.run import run
+    from packager.plan.choose import make_plan
     from packager.quality.gate import Gate
     from packager.shipping.versions import ordered
-    from targets import machine, registry
-    from targets.here import here
+    from targets import registry
+    from targets.machine import limits as machine
+    from targets.machine.here import here
 
     if version is not None:
         ordered(version)
     gate = Gate(quality_text, quality_tokens, allow_quality_loss)
     found = registry.target(target)
-    adapters = comparison.served(found, registry.runtimes(), runtimes) if runtimes else registry.runtimes()
+    adapters = (
+        comparison.served(found, registry.runtimes(), runtimes) if runtimes else registry.runtimes()
+    )
     several = len(runtimes) > 1 or comparison.ALL in runtimes or len(recipes) > 1
     plan = make_plan(
         found,
@@ -102,8 +146,13 @@ def command(
     plan = replace(plan, sustained_s=sustained)
     available = machine.memory().available
     if several:
-        ways = comparison.check(comparison.compare(plan, found, adapters, runtimes, recipes), available)
-        narrate(f"{plan.chosen.variant.name} as {', '.join(one.chosen.recipe.id for one in ways.plans)}: {plan.why()}")
+        ways = comparison.check(
+            comparison.compare(plan, found, adapters, runtimes, recipes), available
+        )
+        narrate(
+            f"{plan.chosen.variant.name} as "
+            f"{', '.join(one.chosen.recipe.id for one in ways.plans)}: {plan.why()}"
+        )
         events = comparison.run(ways)
     else:
         check(plan, available)
@@ -113,7 +162,9 @@ def command(
         package = follow(events)
     except KeyboardInterrupt:
         raise PackError(
-            "Interrupted: what was finished is in the cache.", "The same command goes on from there.", ExitCode.INTERRUPTED
+            "Interrupted: what was finished is in the cache.",
+            "The same command goes on from there.",
+            ExitCode.INTERRUPTED,
         ) from None
     if as_json:
         emit_json("build", {"package": str(package.path), "manifest": package.manifest.data})
@@ -125,7 +176,7 @@ def command(
         show(package)
     failed = package.failed
     if failed:
-        from packager.budgets import sentence
+        from packager.report.budgets import sentence
 
         narrate("Missed: " + "; ".join(sentence(row) for row in failed) + ".")
     return ExitCode.BUDGET if failed else ExitCode.DONE
@@ -138,7 +189,12 @@ def show_quality(quality: dict[str, Any]) -> None:
 
     table = paper.table(quality)
     if table:
-        emit_table("Against the unquantized model, divergence in nats", paper.COLUMNS, table, right=paper.COLUMNS[1:])
+        emit_table(
+            "Against the unquantized model, divergence in nats",
+            paper.COLUMNS,
+            table,
+            right=paper.COLUMNS[1:],
+        )
     elif quality["skipped"]:
         click.echo(f"No divergence from the unquantized model: {quality['skipped']}.")
     for line in paper.parity(quality):
@@ -148,16 +204,30 @@ def show_quality(quality: dict[str, Any]) -> None:
 
 
 def show(package: Package) -> None:
-    """The result table: predicted beside measured, then the budgets, and where the figures come from."""
-    from packager import figures
-    from packager.budgets import sentence
+    """The result table: predicted beside measured, then the budgets, and where the figures come
+    from."""
+    from packager.report import figures
+    from packager.report.budgets import sentence
 
     data = package.manifest.data
     columns = ("", f"predicted for {data['target']}", "measured here", "error")
-    emit_table(data["name"], columns, [(row.label, *row.texts()) for row in figures.rows(data)], right=columns[1:])
+    emit_table(
+        data["name"],
+        columns,
+        [(row.label, *row.texts()) for row in figures.rows(data)],
+        right=columns[1:],
+    )
     show_quality(data["quality"])
     for row in data["verdicts"]:
-        mark = "open" if row["passed"] is None else "passed" if row["passed"] else "missed" if row["enforced"] else "missed on this machine"
+        mark = (
+            "open"
+            if row["passed"] is None
+            else "passed"
+            if row["passed"]
+            else "missed"
+            if row["enforced"]
+            else "missed on this machine"
+        )
         click.echo(f"{mark}: {sentence(row)}")
     _where(data)
     click.echo(f"Package: {package.path}")
@@ -165,22 +235,31 @@ def show(package: Package) -> None:
 
 def _where(data: dict[str, Any]) -> None:
     """On which machine the figures were taken, and whether that is the device."""
-    from packager import figures
     from packager.cli.bench import narrate_long_run
-    from packager.place import NOT_YET
+    from packager.device.identity import NOT_YET
+    from packager.report import figures
 
     measured = data["measured"]
     if measured is None:
         click.echo(f"{NOT_YET.capitalize()}: {data['not_measured']}")
     else:
         machine = measured["machine"]
-        click.echo(f"Measured on {measured['measured_at'][:10]}, on {machine['processor']}, {machine['cores']} cores.")
+        click.echo(
+            f"Measured on {measured['measured_at'][:10]}, on {machine['processor']}, "
+            f"{machine['cores']} cores."
+        )
         narrate_long_run(measured)
         for text in measured["left_out"]:
             narrate(f"Left out: {text}.")
         if measured["noisy"]:
-            narrate(f"This measurement is {figures.noise(measured)}; the same build, or `qwen-pack bench`, measures again.")
+            narrate(
+                f"This measurement is {figures.noise(measured)}; the same build, or `qwen-pack "
+                "bench`, measures again."
+            )
         if measured["place"]["on_device"]:
             return
-        click.echo(f"{NOT_YET.capitalize()}: {measured['place']['why']}. What was measured here is a check.")
+        click.echo(
+            f"{NOT_YET.capitalize()}: {measured['place']['why']}. What was measured here is a "
+            "check."
+        )
     narrate(f"`qwen-pack bench` on {data['target']} adds its figures and judges the budgets there.")

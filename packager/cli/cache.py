@@ -8,11 +8,15 @@ from packager.cli.output import emit_json, emit_table, json_option, narrate
 
 
 @click.command("cache")
-@click.option("--clear", is_flag=True, help="Remove every finished stage. Packages and the hub's own cache are not touched.")
+@click.option(
+    "--clear",
+    is_flag=True,
+    help="Remove every finished stage. Packages and the hub's own cache are not touched.",
+)
 @json_option
 def command(clear: bool, as_json: bool) -> None:
     """What the build cache holds; --clear empties it."""
-    from packager.cache import BuildCache
+    from packager.pipeline.cache import BuildCache
     from packager.units import human_bytes
 
     cache = BuildCache()
@@ -28,5 +32,10 @@ def command(clear: bool, as_json: bool) -> None:
         stages = [{"name": name, "bytes": size, "last_used": used} for name, size, used in rows]
         emit_json("cache", {"folder": str(cache.root), "stages": stages})
         return
-    emit_table("", ("stage", "size"), [(name, human_bytes(size)) for name, size, _ in rows], right=("size",))
+    emit_table(
+        "",
+        ("stage", "size"),
+        [(name, human_bytes(size)) for name, size, _ in rows],
+        right=("size",),
+    )
     narrate(f"{human_bytes(sum(size for _, size, _ in rows))} in {cache.root}.")

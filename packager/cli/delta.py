@@ -14,25 +14,50 @@ from packager.errors import ExitCode
 @click.argument("old", type=click.Path(path_type=Path))
 @click.argument("new", type=click.Path(path_type=Path))
 @click.option(
-    "--out", type=click.Path(path_type=Path), metavar="FILE", help="The patch; the new package's name and .patch, here, by default."
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The patch; the new package's name and .patch, here, by default.",
 )
-@click.option("--accept-license", "accepted", multiple=True, metavar="NAME", help="Say that you have agreed to a licence that asks for it.")
-@click.option("--allow-dummy", is_flag=True, help="Send out a package of random weights all the same.")
+@click.option(
+    "--accept-license",
+    "accepted",
+    multiple=True,
+    metavar="NAME",
+    help="Say that you have agreed to a licence that asks for it.",
+)
+@click.option(
+    "--allow-dummy", is_flag=True, help="Send out a package of random weights all the same."
+)
 @json_option
-def command(old: Path, new: Path, out: Path | None, accepted: tuple[str, ...], allow_dummy: bool, as_json: bool) -> int:
+def command(
+    old: Path,
+    new: Path,
+    out: Path | None,
+    accepted: tuple[str, ...],
+    allow_dummy: bool,
+    as_json: bool,
+) -> int:
     """Write the patch that makes NEW of OLD, two packages; both stay as they are.
 
-    The patch holds the digests of both, and of their contents only what OLD has not. `qwen-pack patch` applies it.
+    The patch holds the digests of both, and of their contents only what OLD has not. `qwen-pack
+    patch` applies it.
     """
-    from packager import manifest
     from packager.cli.progress import follow
+    from packager.package import manifest
     from packager.shipping.delta import write_patch
     from packager.shipping.export import staged
     from packager.shipping.shipment import place_named
     from packager.units import human_bytes
 
     place = out.absolute() if out else place_named(manifest.read(new).name, ".patch")
-    made = follow(staged(write_patch(old, new, place, allow_dummy=allow_dummy, accepted=accepted), "delta", "Compare"))
+    made = follow(
+        staged(
+            write_patch(old, new, place, allow_dummy=allow_dummy, accepted=accepted),
+            "delta",
+            "Compare",
+        )
+    )
     header = made.header
     if as_json:
         emit_json(
@@ -42,10 +67,17 @@ def command(old: Path, new: Path, out: Path | None, accepted: tuple[str, ...], a
                 "bytes": made.bytes,
                 "copied_bytes": made.copied,
                 "old": {"name": header.old_name, "files_sha256": header.old_sha256},
-                "new": {"name": header.new_name, "manifest_sha256": header.new_sha256, "bytes": header.new_bytes},
+                "new": {
+                    "name": header.new_name,
+                    "manifest_sha256": header.new_sha256,
+                    "bytes": header.new_bytes,
+                },
             },
         )
     else:
         share = 100 * made.bytes / header.new_bytes
-        click.echo(f"{made.path}: {human_bytes(made.bytes)}, {share:.3g}% of the {human_bytes(header.new_bytes)} of {header.new_name}.")
+        click.echo(
+            f"{made.path}: {human_bytes(made.bytes)}, {share:.3g}% of the "
+            f"{human_bytes(header.new_bytes)} of {header.new_name}."
+        )
     return ExitCode.DONE

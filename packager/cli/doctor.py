@@ -22,20 +22,32 @@ def command(as_json: bool) -> None:
         return
     from packager.units import human_bytes
 
-    click.echo(f"{'qwen-pack':16} {report['version']}, Python {report['python']}, {report['platform']}")
+    click.echo(
+        f"{'qwen-pack':16} {report['version']}, Python {report['python']}, {report['platform']}"
+    )
     for engine in report["runtimes"]:
         if engine["error"]:
             click.echo(f"{engine['name']:16} does not load: {engine['error']}")
             continue
-        parts = ", ".join(f"{part['name']} {part['version'] or 'MISSING'}" for part in engine["distributions"])
+        parts = ", ".join(
+            f"{part['name']} {part['version'] or 'MISSING'}" for part in engine["distributions"]
+        )
         click.echo(f"{engine['name']:16} {'ready' if engine['ready'] else 'not ready'}: {parts}")
         if not engine["ready"]:
             click.echo(f"{'':16} {engine['install']}")
         for more in engine["more"]:
-            missing = ", ".join(part["name"] for part in more["distributions"] if part["version"] is None)
-            click.echo(f"{'':16} {more['serves']}: {'ready' if more['ready'] else f'not ready, {missing} missing: ' + more['install']}")
+            missing = ", ".join(
+                part["name"] for part in more["distributions"] if part["version"] is None
+            )
+            click.echo(
+                f"{'':16} {more['serves']}: "
+                f"{'ready' if more['ready'] else f'not ready, {missing} missing: ' + more['install']}"
+            )
     memory = report["memory"]
-    click.echo(f"{'memory':16} {human_bytes(memory['available'])} available of {human_bytes(memory['total'])}")
+    click.echo(
+        f"{'memory':16} {human_bytes(memory['available'])} available of "
+        f"{human_bytes(memory['total'])}"
+    )
     click.echo(f"{'cache':16} {report['cache']['folder']}, {human_bytes(report['cache']['bytes'])}")
     click.echo(f"{'disk':16} {human_bytes(report['disk_free'])} free there")
 
@@ -47,8 +59,8 @@ def examine() -> dict[str, Any]:
 
     from packager import __version__
     from packager.paths import cache_dir
-    from targets.machine import memory
-    from targets.probe import storage_free
+    from targets.machine.limits import memory
+    from targets.machine.probe import storage_free
     from targets.registry import runtime_names
 
     return {
@@ -70,8 +82,19 @@ def _engine(name: str) -> dict[str, Any]:
     try:
         adapter = runtime(name)
     except PackError as error:
-        return {"name": name, "extra": None, "distributions": [], "ready": False, "install": error.hint, "more": [], "error": error.message}
-    more = [{"serves": tools.serves, **_set(tools.extra, tools.distributions)} for tools in adapter.more_tools]
+        return {
+            "name": name,
+            "extra": None,
+            "distributions": [],
+            "ready": False,
+            "install": error.hint,
+            "more": [],
+            "error": error.message,
+        }
+    more = [
+        {"serves": tools.serves, **_set(tools.extra, tools.distributions)}
+        for tools in adapter.more_tools
+    ]
     return {"name": name, **_set(adapter.extra, adapter.distributions), "more": more, "error": None}
 
 
@@ -79,7 +102,12 @@ def _set(extra: str, distributions: tuple[str, ...]) -> dict[str, Any]:
     """Distributions with their versions, whether all are there, and the line that installs them."""
     parts = [{"name": each, "version": _version(each)} for each in distributions]
     ready = all(part["version"] for part in parts)
-    return {"extra": extra, "distributions": parts, "ready": ready, "install": f"pip install 'qwen-pack[{extra}]'"}
+    return {
+        "extra": extra,
+        "distributions": parts,
+        "ready": ready,
+        "install": f"pip install 'qwen-pack[{extra}]'",
+    }
 
 
 def _version(distribution: str) -> str | None:
@@ -92,7 +120,8 @@ def _version(distribution: str) -> str | None:
 
 
 def folder_bytes(folder: Path) -> int:
-    """Bytes of all files below; 0 where there is no such folder. Links count as themselves, files that vanish not at all."""
+    """Bytes of all files below; 0 where there is no such folder. Links count as themselves, files
+    that vanish not at all."""
     import os
     from contextlib import suppress
     from pathlib import Path

@@ -13,14 +13,38 @@ from packager.errors import ExitCode, usage
 @click.command("export")
 @click.argument("package", type=click.Path(path_type=Path))
 @click.option("--format", "name", required=True, metavar="FORMAT", help="What to write; see below.")
-@click.option("--out", type=click.Path(path_type=Path), metavar="PATH", help="Where; the package's own name, here, by default.")
-@click.option("--max-file-size", metavar="SIZE", help="Cut larger files into pieces, for example 2G or 1500M.")
-@click.option("--accept-license", "accepted", multiple=True, metavar="NAME", help="Say that you have agreed to a licence that asks for it.")
-@click.option("--allow-dummy", is_flag=True, help="Export a package of random weights all the same.")
 @click.option(
-    "--sign", "key", type=click.Path(path_type=Path), metavar="KEY", help="Sign the package; the signature goes beside the export."
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="Where; the package's own name, here, by default.",
 )
-@click.option("--certificate", type=click.Path(path_type=Path), metavar="CERT", help="With --sign: the certificate of that key.")
+@click.option(
+    "--max-file-size", metavar="SIZE", help="Cut larger files into pieces, for example 2G or 1500M."
+)
+@click.option(
+    "--accept-license",
+    "accepted",
+    multiple=True,
+    metavar="NAME",
+    help="Say that you have agreed to a licence that asks for it.",
+)
+@click.option(
+    "--allow-dummy", is_flag=True, help="Export a package of random weights all the same."
+)
+@click.option(
+    "--sign",
+    "key",
+    type=click.Path(path_type=Path),
+    metavar="KEY",
+    help="Sign the package; the signature goes beside the export.",
+)
+@click.option(
+    "--certificate",
+    type=click.Path(path_type=Path),
+    metavar="CERT",
+    help="With --sign: the certificate of that key.",
+)
 @click.option(
     "--certificate-chain",
     "chain",
@@ -29,8 +53,16 @@ from packager.errors import ExitCode, usage
     metavar="CERT",
     help="With --certificate: who issued it.",
 )
-@click.option("--base-image", metavar="IMAGE", help="docker: the image that has the engine, best as NAME@sha256:...")
-@click.option("--device-type", metavar="NAME", help="embedded: what the fleet calls its devices; the target's name by default.")
+@click.option(
+    "--base-image",
+    metavar="IMAGE",
+    help="docker: the image that has the engine, best as NAME@sha256:...",
+)
+@click.option(
+    "--device-type",
+    metavar="NAME",
+    help="embedded: what the fleet calls its devices; the target's name by default.",
+)
 @json_option
 def command(
     package: Path,
@@ -65,11 +97,26 @@ def command(
     from packager.units import human_bytes, parse_bytes
 
     if key is None and (certificate or chain):
-        raise usage("A certificate says whose key it is; there is no key.", "Name the key with --sign.")
+        raise usage(
+            "A certificate says whose key it is; there is no key.", "Name the key with --sign."
+        )
     signer = Signer(key, certificate, chain) if key else None
     limit = parse_bytes(max_file_size) if max_file_size else None
-    settings = {key: value for key, value in {"base_image": base_image, "device_type": device_type}.items() if value is not None}
-    work = export(package, name, out, limit=limit, allow_dummy=allow_dummy, accepted=accepted, signer=signer, settings=settings)
+    settings = {
+        key: value
+        for key, value in {"base_image": base_image, "device_type": device_type}.items()
+        if value is not None
+    }
+    work = export(
+        package,
+        name,
+        out,
+        limit=limit,
+        allow_dummy=allow_dummy,
+        accepted=accepted,
+        signer=signer,
+        settings=settings,
+    )
     done = follow(work)
     if as_json:
         emit_json(
@@ -84,7 +131,13 @@ def command(
             },
         )
     else:
-        click.echo(f"{done.path}: {done.files} file{'s' if done.files > 1 else ''}, {human_bytes(done.bytes)}")
+        click.echo(
+            f"{done.path}: {done.files} file{'s' if done.files > 1 else ''}, "
+            f"{human_bytes(done.bytes)}"
+        )
         if done.signature:
-            click.echo(f"{done.signature}: the signature; `qwen-pack verify DIR --key {key}.pub --signature {done.signature.name}`")
+            click.echo(
+                f"{done.signature}: the signature; `qwen-pack verify DIR --key {key}.pub "
+                f"--signature {done.signature.name}`"
+            )
     return ExitCode.DONE

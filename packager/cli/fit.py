@@ -15,19 +15,38 @@ from packager.recipe import split_id
 
 if TYPE_CHECKING:
     from packager.cli.fit_tables import Answer
-    from packager.device import Target
+    from packager.device.target import Target
     from packager.runtime import Runtime
     from packager.select import Miss
 
 
 @click.command("fit")
-@click.option("--target", "targets", multiple=True, metavar="NAME|FILE.toml", help="The device; several give a matrix.")
-@click.option("--model", metavar="ID", help="Only this variant; without --target, on which targets it runs.")
-@click.option("--recipe", metavar="R", help="Only this recipe, for example gguf:Q4_K_M or gguf:Q4_K_M/kv_q8_0.")
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    metavar="NAME|FILE.toml",
+    help="The device; several give a matrix.",
+)
+@click.option(
+    "--model", metavar="ID", help="Only this variant; without --target, on which targets it runs."
+)
+@click.option(
+    "--recipe",
+    metavar="R",
+    help="Only this recipe, for example gguf:Q4_K_M or gguf:Q4_K_M/kv_q8_0.",
+)
 @addition_options
 @workload_options
-@click.option("--all", "show_all", is_flag=True, help="List every candidate, the rejected ones too.")
-@click.option("--steps", "show_steps", is_flag=True, help="The next variant down and up, and what each costs and gains.")
+@click.option(
+    "--all", "show_all", is_flag=True, help="List every candidate, the rejected ones too."
+)
+@click.option(
+    "--steps",
+    "show_steps",
+    is_flag=True,
+    help="The next variant down and up, and what each costs and gains.",
+)
 @json_option
 def command(
     targets: tuple[str, ...],
@@ -49,9 +68,12 @@ def command(
     Exit code 3 when nothing fits; then the nearest misses say what would change that.
     """
     if not targets and model is None:
-        raise usage("Neither a device nor a model is given.", "Write --target NAME (`qwen-pack targets` lists them) or --model ID.")
-    from packager.additions import applied
+        raise usage(
+            "Neither a device nor a model is given.",
+            "Write --target NAME (`qwen-pack targets` lists them) or --model ID.",
+        )
     from packager.cli import fit_tables
+    from packager.plan.additions import applied
     from targets import registry
 
     if recipe is not None:
@@ -59,7 +81,14 @@ def command(
         split_id(recipe)
     single = len(targets) == 1
     found = [registry.target(name) for name in targets] or list(registry.targets())
-    wish = _Wish(flags, model, recipe, show_all, show_steps, applied(registry.runtimes(), additions_from(flags), recipe))
+    wish = _Wish(
+        flags,
+        model,
+        recipe,
+        show_all,
+        show_steps,
+        applied(registry.runtimes(), additions_from(flags), recipe),
+    )
     if single:
         answers = [_answer(found[0], wish)]
     else:
@@ -67,10 +96,24 @@ def command(
         if all(answer.problem for answer in answers):
             raise usage(answers[0].problem)
     if as_json:
-        emit_json("fit", _payload(answers[0]) if single else {"results": [_payload(answer) for answer in answers]})
+        emit_json(
+            "fit",
+            _payload(answers[0])
+            if single
+            else {"results": [_payload(answer) for answer in answers]},
+        )
     elif single:
         chosen = {"--model": model, "--recipe": recipe}
-        words = [targets[0], *(word for flag, value in chosen.items() if value is not None for word in (flag, value)), *words_of(flags)]
+        words = [
+            targets[0],
+            *(
+                word
+                for flag, value in chosen.items()
+                if value is not None
+                for word in (flag, value)
+            ),
+            *words_of(flags),
+        ]
         fit_tables.show_one(answers[0], show_all, words)
     else:
         fit_tables.show_matrix(answers, model)
@@ -95,15 +138,29 @@ def _answer(target: Target, wish: _Wish, with_misses: bool = True) -> Answer:
     from packager.select import candidates, choose, larger_than, nearest_misses, steps
     from targets import registry
 
-    workload, runtimes, named = workload_from(wish.flags, target), wish.runtimes, wish.model is not None
+    workload, runtimes, named = (
+        workload_from(wish.flags, target),
+        wish.runtimes,
+        wish.model is not None,
+    )
     variants = (catalog.find(wish.model),) if wish.model is not None else catalog.load()
-    found = candidates(target, workload, variants, runtimes, recipe=wish.recipe, named=named, every=wish.show_all or named)
+    found = candidates(
+        target,
+        workload,
+        variants,
+        runtimes,
+        recipe=wish.recipe,
+        named=named,
+        every=wish.show_all or named,
+    )
     chosen = choose(found)
     misses: tuple[Miss, ...] = ()
     if chosen is None and with_misses:
         larger = tuple(larger_than(target, registry.targets(), partial(workload_from, wish.flags)))
         misses = nearest_misses(target, workload, found, runtimes, larger=larger, named=named)
-    return Answer(target, workload, found, chosen, misses, steps(found) if wish.show_steps else None)
+    return Answer(
+        target, workload, found, chosen, misses, steps(found) if wish.show_steps else None
+    )
 
 
 def _answer_or_problem(target: Target, wish: _Wish) -> Answer:

@@ -1,4 +1,5 @@
-"""What `qwen-pack fit` prints for people: the choice in a sentence, tables, the nearest misses, the steps."""
+"""What `qwen-pack fit` prints for people: the choice in a sentence, tables, the nearest misses, the
+steps."""
 
 from __future__ import annotations
 
@@ -11,13 +12,13 @@ from shutil import get_terminal_size
 import click
 
 from packager.cli.output import emit_table
-from packager.device import Target
-from packager.languages import in_words
+from packager.device.target import Target
+from packager.need.languages import in_words
+from packager.need.workload import Workload
 from packager.recipe import marks_of
 from packager.select import Candidate, Miss, Step
 from packager.select.preference import undercut
 from packager.units import human_bytes
-from packager.workload import Workload
 
 _ROWS = 12
 _FEW = 5
@@ -47,7 +48,8 @@ class Answer:
 
 
 def show_one(answer: Answer, show_all: bool, words: Sequence[str]) -> None:
-    """One target: sentence, table, and what follows from the verdict; `words` are what `build --target` is told for the same answer."""
+    """One target: sentence, table, and what follows from the verdict; `words` are what `build
+    --target` is told for the same answer."""
     click.echo(_sentence(answer))
     if answer.chosen is not None:
         for note in answer.chosen.notes:
@@ -73,10 +75,16 @@ def show_matrix(answers: Sequence[Answer], model: str | None) -> None:
     for answer in answers:
         best = answer.chosen
         if best is not None:
-            rows.append((answer.target.name, best.variant.name, best.recipe.id, *_figures(best), ""))
+            rows.append(
+                (answer.target.name, best.variant.name, best.recipe.id, *_figures(best), "")
+            )
         else:
             nearest = answer.found[0] if answer.found else None
-            why = f"nothing fits: {nearest.label}: {nearest.reasons[0]}" if nearest else answer.problem or "nothing fits"
+            why = (
+                f"nothing fits: {nearest.label}: {nearest.reasons[0]}"
+                if nearest
+                else answer.problem or "nothing fits"
+            )
             rows.append((answer.target.name, "", "", "", "", "", "", why))
     columns = ("target", "variant", "recipe", "memory", "file", "tok/s", "ttft", "why not")
     emit_table(f"{model} on each target" if model else "", columns, rows, right=columns[3:7])
@@ -87,32 +95,54 @@ def _sentence(answer: Answer) -> str:
     variants = {candidate.variant.repo_id for candidate in answer.found}
     case = f"{workload.use_case}{in_words(workload.languages)} at a context of {workload.context}"
     if best is None:
-        what = f"None of {len(variants)} variants fits" if len(variants) > 1 else f"{answer.found[0].variant.name} does not fit"
+        what = (
+            f"None of {len(variants)} variants fits"
+            if len(variants) > 1
+            else f"{answer.found[0].variant.name} does not fit"
+        )
         return f"{what} {answer.target.name} for {case}."
     passing = {candidate.variant.repo_id for candidate in answer.found if candidate.passes}
     speed = best.forecast
     within = undercut(best, answer.found, workload.prefer)
-    why = f"of {len(passing)} variants that pass every rule it {_WHY[workload.prefer]}{within.rstrip(',')}"
+    why = (
+        f"of {len(passing)} variants that pass every rule it "
+        f"{_WHY[workload.prefer]}{within.rstrip(',')}"
+    )
     if len(passing) == 1:
         forgiven = any(note.startswith("Accepted because") for note in best.notes)
-        named = "you named it, and it passes every rule that remains" if forgiven else "it passes every rule"
-        why = named if len(variants) == 1 else f"of {len(variants)} variants it alone passes every rule"
+        named = (
+            "you named it, and it passes every rule that remains"
+            if forgiven
+            else "it passes every rule"
+        )
+        why = (
+            named
+            if len(variants) == 1
+            else f"of {len(variants)} variants it alone passes every rule"
+        )
     return (
         f"{best.label} for {answer.target.name}: {why} ({case}). "
         f"It takes {_takes(answer, best)}, answers at "
-        f"{speed.decode_tps:.3g} tok/s ({speed.low:.3g} to {speed.high:.3g}, {_KINDS[speed.confidence]}), "
+        f"{speed.decode_tps:.3g} tok/s ({speed.low:.3g} to {speed.high:.3g}, "
+        f"{_KINDS[speed.confidence]}), "
         f"first token after {_milliseconds(speed.ttft_ms)}."
     )
 
 
 def _takes(answer: Answer, best: Candidate) -> str:
-    """The memory: of the device, or of its GPU and of the system's, with the layers that each holds."""
+    """The memory: of the device, or of its GPU and of the system's, with the layers that each
+    holds."""
     device, split = answer.target.device, best.split
     of = f"{human_bytes(best.footprint.peak)} of {human_bytes(device.available_bytes)}"
     if split is None:
         return of
-    layers = "the whole model" if split.whole else f"{split.gpu_layers} of {split.all_layers} layers"
-    return f"{of} on the GPU ({layers}) and {human_bytes(split.host.peak)} of {human_bytes(device.host_available_bytes)} beside it"
+    layers = (
+        "the whole model" if split.whole else f"{split.gpu_layers} of {split.all_layers} layers"
+    )
+    return (
+        f"{of} on the GPU ({layers}) and {human_bytes(split.host.peak)} of "
+        f"{human_bytes(device.host_available_bytes)} beside it"
+    )
 
 
 def _best(found: Sequence[Candidate]) -> list[Candidate]:
@@ -129,8 +159,11 @@ def _candidates(rows: Sequence[Candidate], with_reasons: bool) -> None:
     if with_reasons:
         columns.append("why not")
     if sys.stdout.isatty() and get_terminal_size().columns < _WIDE:
-        # Folded cells cannot be read; the sentence above names the chosen one, and the reasons say which are rejected.
-        columns = [name for name in columns if name not in (_CROWDED_ALL if with_reasons else _CROWDED)]
+        # Folded cells cannot be read; the sentence above names the chosen one, and the reasons say
+        # which are rejected.
+        columns = [
+            name for name in columns if name not in (_CROWDED_ALL if with_reasons else _CROWDED)
+        ]
     table = [_row(candidate, columns) for candidate in rows]
     emit_table("", columns, table, right=("memory", "file", "tok/s", "ttft", "quality"))
 
@@ -167,7 +200,13 @@ def _figures(candidate: Candidate) -> tuple[str, str, str, str]:
 
 
 def _milliseconds(value: float) -> str:
-    return f"{value:.0f} ms" if value < 1000 else f"{value / 1000:.3g} s" if value < 1e6 else f"{value / 60000:.3g} min"
+    return (
+        f"{value:.0f} ms"
+        if value < 1000
+        else f"{value / 1000:.3g} s"
+        if value < 1e6
+        else f"{value / 60000:.3g} min"
+    )
 
 
 def _misses(answer: Answer) -> None:
@@ -182,21 +221,34 @@ def _misses(answer: Answer) -> None:
         meet = "1 variant meets" if unbuilt == 1 else f"{unbuilt} variants meet"
         them = "it" if unbuilt == 1 else "them"
         case = answer.workload.use_case
-        click.echo(f"{meet} every other rule for {case}, but no runtime of {answer.target.name} builds {them} yet.")
+        click.echo(
+            f"{meet} every other rule for {case}, but no runtime of {answer.target.name} builds "
+            f"{them} yet."
+        )
     click.echo("No single change makes a variant fit. The nearest:")
     # A variant that does not take the input at all is near to nothing.
-    serving = [one for one in answer.found if "modality" not in {reason.rule for reason in one.reasons}] or answer.found
+    serving = [
+        one for one in answer.found if "modality" not in {reason.rule for reason in one.reasons}
+    ] or answer.found
     nearest = {candidate.variant.repo_id: candidate for candidate in reversed(serving)}
     for candidate in list(reversed(nearest.values()))[:_FEW]:
         click.echo(f"  {candidate.label}: {_lacks(candidate)}")
 
 
 def _unbuilt(found: Sequence[Candidate]) -> int:
-    """Variants that only wait for a runtime; none where the recipe was named, as it may be what cannot be built."""
+    """Variants that only wait for a runtime; none where the recipe was named, as it may be what
+    cannot be built."""
     if len({one.recipe.id for one in found}) == 1 or any(marks_of(one.recipe.id) for one in found):
         return 0
     built = {one.variant.repo_id for one in found if one.sized}
-    return len({one.variant.repo_id for one in found if {reason.rule for reason in one.reasons} == {"runtime"}} - built)
+    return len(
+        {
+            one.variant.repo_id
+            for one in found
+            if {reason.rule for reason in one.reasons} == {"runtime"}
+        }
+        - built
+    )
 
 
 def _lacks(candidate: Candidate) -> str:
@@ -209,17 +261,39 @@ def _steps(steps: Sequence[Step]) -> None:
     for step in steps:
         scores = "".join(f", {name} {value:+g}" for name, value in step.scores.items())
         memory = f"{'+' if step.memory_bytes >= 0 else '-'}{human_bytes(abs(step.memory_bytes))}"
-        click.echo(f"One step {step.direction}: {step.candidate.label}: memory {memory}, decode {step.decode_tps:+.3g} tok/s{scores}.")
-        click.echo("      It passes every rule." if step.candidate.passes else f"      Rejected: {_lacks(step.candidate)}.")
+        click.echo(
+            f"One step {step.direction}: {step.candidate.label}: memory {memory}, decode "
+            f"{step.decode_tps:+.3g} tok/s{scores}."
+        )
+        click.echo(
+            "      It passes every rule."
+            if step.candidate.passes
+            else f"      Rejected: {_lacks(step.candidate)}."
+        )
 
 
 def _hint(answer: Answer, whole: bool, words: Sequence[str]) -> str:
     if answer.chosen is None:
         count = len(answer.found)
-        return f"{count} candidate{' was' if count == 1 else 's were'} rejected{'' if whole else '; --all lists them with their reasons'}."
+        return (
+            f"{count} candidate{' was' if count == 1 else 's were'} "
+            f"rejected{'' if whole else '; --all lists them with their reasons'}."
+        )
     rejected = sum(not candidate.passes for candidate in answer.found)
-    lazy = answer.workload.prefer == "smallest" and len({one.variant.repo_id for one in answer.found}) > 1
-    more = "" if whole else "; --all lists them, and the recipes that were not looked at" if lazy else "; --all lists them"
+    lazy = (
+        answer.workload.prefer == "smallest"
+        and len({one.variant.repo_id for one in answer.found}) > 1
+    )
+    more = (
+        ""
+        if whole
+        else "; --all lists them, and the recipes that were not looked at"
+        if lazy
+        else "; --all lists them"
+    )
     fitting = len(answer.found) - rejected
-    fits = f"{fitting} candidate{' fits' if fitting == 1 else 's fit'}, {rejected} {'was' if rejected == 1 else 'were'} rejected{more}."
+    fits = (
+        f"{fitting} candidate{' fits' if fitting == 1 else 's fit'}, {rejected} "
+        f"{'was' if rejected == 1 else 'were'} rejected{more}."
+    )
     return f"{fits} Build it: {shlex.join(('qwen-pack', 'build', '--target', *words))}"

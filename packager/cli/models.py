@@ -19,25 +19,42 @@ UNSTATED = "not stated"
 @click.command("models")
 @click.argument("name", required=False)
 @click.option("--family", metavar="F", help="Only this family, e.g. Qwen3.")
-@click.option("--license", "license_id", metavar="L", help="Only this licence, e.g. apache-2.0; 'unstated' where no source says.")
-@click.option("--modality", metavar="M", help="Only what reads or writes this: text, image, video or audio.")
 @click.option(
-    "--language", type=Languages(), multiple=True, help="Only what speaks it by its publisher's word: German, de, ...; repeatable."
+    "--license",
+    "license_id",
+    metavar="L",
+    help="Only this licence, e.g. apache-2.0; 'unstated' where no source says.",
+)
+@click.option(
+    "--modality", metavar="M", help="Only what reads or writes this: text, image, video or audio."
+)
+@click.option(
+    "--language",
+    type=Languages(),
+    multiple=True,
+    help="Only what speaks it by its publisher's word: German, de, ...; repeatable.",
 )
 @json_option
 def command(
-    name: str | None, family: str | None, license_id: str | None, modality: str | None, language: tuple[tuple[str, ...], ...], as_json: bool
+    name: str | None,
+    family: str | None,
+    license_id: str | None,
+    modality: str | None,
+    language: tuple[tuple[str, ...], ...],
+    as_json: bool,
 ) -> None:
     """The Qwen variants that are known, or NAME in full.
 
     NAME is a repository id or its last part, in any case: Qwen/Qwen3-0.6B or qwen3-0.6b.
     """
     from packager import catalog
-    from packager.languages import named
+    from packager.need.languages import named
 
     if name is not None:
         if family or license_id or modality or language:
-            raise click.UsageError("NAME and filters do not go together: NAME is one variant already.")
+            raise click.UsageError(
+                "NAME and filters do not go together: NAME is one variant already."
+            )
         variant = catalog.find(name)
         if as_json:
             emit_json("models", {"variants": [_in_full(variant)]})
@@ -46,30 +63,47 @@ def command(
         return
     variants = catalog.select(family, license_id, modality)
     if wanted := {code for some in language for code in some}:
-        variants = tuple(variant for variant in variants if (known := named(variant.family)) and known.languages.issuperset(wanted))
+        variants = tuple(
+            variant
+            for variant in variants
+            if (known := named(variant.family)) and known.languages.issuperset(wanted)
+        )
     if as_json:
         emit_json("models", {"variants": [variant.as_dict() for variant in variants]})
         return
     columns = ("name", "parameters", "context", "licence", "reads", "released")
     emit_table("", columns, map(_line, variants), right=("parameters", "context"))
-    click.echo(f"{len(variants)} variants; one in full, with scores and sources: qwen-pack models NAME", err=True)
+    click.echo(
+        f"{len(variants)} variants; one in full, with scores and sources: qwen-pack models NAME",
+        err=True,
+    )
 
 
 def _show(variant: Variant) -> None:
-    """The facts with the numbers of their sources, then the sources: most facts share the same few."""
+    """The facts with the numbers of their sources, then the sources: most facts share the same
+    few."""
     numbers: dict[str, int] = {}
     rows = []
     for field, value, sources in _rows(variant):
-        cited = [str(numbers.setdefault(source, len(numbers) + 1)) for source in sources.split("; ") if source]
+        cited = [
+            str(numbers.setdefault(source, len(numbers) + 1))
+            for source in sources.split("; ")
+            if source
+        ]
         rows.append((field, value, " ".join(cited)))
     emit_table(variant.repo_id, ("field", "value", "sources"), rows)
     click.echo()
-    emit_table("", ("source", "where"), [(str(number), source) for source, number in numbers.items()], right=("source",))
+    emit_table(
+        "",
+        ("source", "where"),
+        [(str(number), source) for source, number in numbers.items()],
+        right=("source",),
+    )
 
 
 def _in_full(variant: Variant) -> dict[str, object]:
     from packager.catalog.counts import parameter_counts
-    from packager.languages import named
+    from packager.need.languages import named
 
     return {
         **variant.as_dict(),
@@ -95,11 +129,21 @@ def _rows(variant: Variant) -> Iterator[tuple[str, str, str]]:
     yield "name", variant.name, sources["repo_id"]
     yield "family", variant.family, ""
     yield "made for", variant.kind + (", base model" if variant.base else ""), ""
-    yield "thinking", {"never": "no", "switch": "switched by the chat template", "always": "always"}[variant.thinking], ""
+    yield (
+        "thinking",
+        {"never": "no", "switch": "switched by the chat template", "always": "always"}[
+            variant.thinking
+        ],
+        "",
+    )
     yield "released", variant.release_date or UNSTATED, sources.get("released", "")
     yield "licence", _license(variant), sources.get("license", "")
     yield "reads, writes", f"{' '.join(variant.modality_in)}; {' '.join(variant.modality_out)}", ""
-    yield "parameters", _parameters(variant, exact=True), "sum over the shape, recomputed by the tests"
+    yield (
+        "parameters",
+        _parameters(variant, exact=True),
+        "sum over the shape, recomputed by the tests",
+    )
     yield from _parts(variant)
     extended = f", extended {_tokens(variant.context_extended)}" if variant.context_extended else ""
     yield "context", _tokens(variant.context_native) + extended, sources.get("context", "")
@@ -116,14 +160,18 @@ def _rows(variant: Variant) -> Iterator[tuple[str, str, str]]:
 
 
 def _languages(variant: Variant) -> Iterator[tuple[str, str, str]]:
-    from packager.languages import language, named
+    from packager.need.languages import language, named
 
     known = named(variant.family)
     if known is None:
         yield "languages", UNSTATED, ""
     else:
         names = ", ".join(sorted(language(code).name for code in known.languages))
-        yield "languages", f"{len(known.languages)} (dialects of one counted once): {names}", known.source
+        yield (
+            "languages",
+            f"{len(known.languages)} (dialects of one counted once): {names}",
+            known.source,
+        )
 
 
 def _parts(variant: Variant) -> Iterator[tuple[str, str, str]]:
@@ -137,8 +185,14 @@ def _parts(variant: Variant) -> Iterator[tuple[str, str, str]]:
         if count is not None:
             yield f"  {label}", f"{count:,}", variant.sources.get(label.partition(" ")[0], "")
     for published in parameter_counts(variant.repo_id):
-        what = {"stored": "in the files", "total": "in print"}.get(published.counts, f"in print, {published.counts.replace('_', ' ')}")
-        yield f"  {what}", f"{published.value:,}{f' ({published.reason})' if published.reason else ''}", published.source
+        what = {"stored": "in the files", "total": "in print"}.get(
+            published.counts, f"in print, {published.counts.replace('_', ' ')}"
+        )
+        yield (
+            f"  {what}",
+            f"{published.value:,}{f' ({published.reason})' if published.reason else ''}",
+            published.source,
+        )
 
 
 def _shape(variant: Variant) -> Iterator[tuple[str, str, str]]:
@@ -147,15 +201,48 @@ def _shape(variant: Variant) -> Iterator[tuple[str, str, str]]:
         yield "shape", UNSTATED, ""
         return
     yield "model type", f"{variant.model_type} ({variant.architecture})", variant.sources["repo_id"]
-    yield "layers", f"{shape.layers}, of which {shape.attention_layers} keep a cache" if shape.hybrid else str(shape.layers), source
-    yield "hidden width", f"{shape.hidden:,}; feed-forward {shape.intermediate:,}" if shape.intermediate else f"{shape.hidden:,}", source
-    yield "heads", f"{shape.heads}, for keys and values {shape.kv_heads}, each {shape.head_dim} wide", source
-    yield "vocabulary", f"{shape.vocab:,}, output matrix {'tied' if shape.tied else 'of its own'}", source
+    yield (
+        "layers",
+        f"{shape.layers}, of which {shape.attention_layers} keep a cache"
+        if shape.hybrid
+        else str(shape.layers),
+        source,
+    )
+    yield (
+        "hidden width",
+        f"{shape.hidden:,}; feed-forward {shape.intermediate:,}"
+        if shape.intermediate
+        else f"{shape.hidden:,}",
+        source,
+    )
+    yield (
+        "heads",
+        f"{shape.heads}, for keys and values {shape.kv_heads}, each {shape.head_dim} wide",
+        source,
+    )
+    yield (
+        "vocabulary",
+        f"{shape.vocab:,}, output matrix {'tied' if shape.tied else 'of its own'}",
+        source,
+    )
     if shape.experts:
-        shared = f", and one shared of {shape.experts.shared_intermediate:,}" if shape.experts.shared_intermediate else ""
-        yield "experts", f"{shape.experts.active} of {shape.experts.count}, each {shape.experts.intermediate:,} wide{shared}", source
+        shared = (
+            f", and one shared of {shape.experts.shared_intermediate:,}"
+            if shape.experts.shared_intermediate
+            else ""
+        )
+        yield (
+            "experts",
+            f"{shape.experts.active} of {shape.experts.count}, each {shape.experts.intermediate:,} "
+            f"wide{shared}",
+            source,
+        )
     if variant.assumed:
-        yield "assumed", f"{', '.join(variant.assumed)}: no source states it, transformers' default is taken", ""
+        yield (
+            "assumed",
+            f"{', '.join(variant.assumed)}: no source states it, transformers' default is taken",
+            "",
+        )
     if not variant.shape_verified:
         yield "unverified", "no source shows this checkpoint's own config.json", ""
 
@@ -172,7 +259,11 @@ def _parameters(variant: Variant, exact: bool = False) -> str:
     if variant.params_total is None:
         return UNSTATED
     active = f", {human_count(variant.params_active)} active" if variant.params_active else ""
-    return f"{variant.params_total:,}{active}" if exact else f"{human_count(variant.params_total)}{active}"
+    return (
+        f"{variant.params_total:,}{active}"
+        if exact
+        else f"{human_count(variant.params_total)}{active}"
+    )
 
 
 def _tokens(count: int | None) -> str:

@@ -1,4 +1,5 @@
-"""The workload as options, declared once for every command that takes it, and merged with a target's default."""
+"""The workload as options, declared once for every command that takes it, and merged with a
+target's default."""
 
 from __future__ import annotations
 
@@ -8,10 +9,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from packager.device import Target
-    from packager.workload import Workload
+    from packager.device.target import Target
+    from packager.need.workload import Workload
 
-    # Generic for type checkers in every release, at run time only in later ones than the least we accept.
+    # Generic for type checkers in every release, at run time only in later ones than the least we
+    # accept.
     _ParamType = click.ParamType[Any]
 else:
     _ParamType = click.ParamType
@@ -22,36 +24,56 @@ MOST_TOKENS = 2**24
 _MB = 10**6
 _MOST_MB = 64 * 10**6
 _FLAGS = (
-    *("use_case", "context", "prompt", "min_decode_tps", "max_ttft_ms", "max_artifact_mb", "max_file_size", "max_memory_mb"),
+    *(
+        "use_case",
+        "context",
+        "prompt",
+        "min_decode_tps",
+        "max_ttft_ms",
+        "max_artifact_mb",
+        "max_file_size",
+        "max_memory_mb",
+    ),
     *("min_score", "modality", "license", "language", "prefer"),
 )
 
 
 class Number(_ParamType):
-    """A finite number between `low` and `high`, whole or not; the sentence of a refusal names both."""
+    """A finite number between `low` and `high`, whole or not; the sentence of a refusal names
+    both."""
 
     name = "number"
 
     def __init__(self, low: float, high: float, whole: bool = False) -> None:
         self.low, self.high, self.whole = low, high, whole
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | int:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | int:
         """The number; refused with a sentence otherwise (exit code 2)."""
         text = str(value).replace("_", "")
         try:
             number = int(text) if self.whole else float(text)
         except (ValueError, OverflowError):
-            self.fail(f"{_short(value)} is not a {'whole ' if self.whole else ''}number.", param, ctx)
+            self.fail(
+                f"{_short(value)} is not a {'whole ' if self.whole else ''}number.", param, ctx
+            )
         # A comparison with NaN is false, so it is refused as well.
         if not self.low <= number <= self.high:
-            self.fail(f"{_short(value)} is not between {self.low:.0f} and {self.high:.0f}.", param, ctx)
+            self.fail(
+                f"{_short(value)} is not between {self.low:.0f} and {self.high:.0f}.", param, ctx
+            )
         return number
 
 
 def sustained_option(command: _Command) -> _Command:
     """`--sustained SECONDS`, for what measures."""
-    help_text = "Decode without a pause for so many seconds more, and show whether the machine throttles."
-    option = click.option("--sustained", type=Number(0, 86400), default=0, metavar="SECONDS", help=help_text)
+    help_text = (
+        "Decode without a pause for so many seconds more, and show whether the machine throttles."
+    )
+    option = click.option(
+        "--sustained", type=Number(0, 86400), default=0, metavar="SECONDS", help=help_text
+    )
     decorated: _Command = option(command)
     return decorated
 
@@ -77,14 +99,16 @@ class Score(_ParamType):
 
     name = "benchmark=score"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, float]:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, float]:
         """The published name and the least score."""
         if isinstance(value, tuple):
             return value
         name, equals, score = str(value).rpartition("=")
         if not equals or not name.strip():
             self.fail(f"{_short(value)} is not BENCHMARK=SCORE, for example IFEval=60.", param, ctx)
-        from packager.usecases import benchmark
+        from packager.need.usecases import benchmark
 
         return benchmark(name.strip()), float(Number(0, 100).convert(score.strip(), param, ctx))
 
@@ -94,9 +118,11 @@ class Languages(_ParamType):
 
     name = "language"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
         """The codes. Raises PackError (usage) for an unknown one."""
-        from packager.languages import codes
+        from packager.need.languages import codes
 
         if isinstance(value, tuple):
             return value
@@ -129,13 +155,13 @@ def _short(value: Any) -> str:
 
 
 def _use_cases() -> tuple[str, ...]:
-    from packager.usecases import use_case_names
+    from packager.need.usecases import use_case_names
 
     return use_case_names()
 
 
 def _modalities() -> tuple[str, ...]:
-    from packager.usecases import MODALITIES
+    from packager.need.usecases import MODALITIES
 
     return MODALITIES
 
@@ -147,62 +173,130 @@ def _licences() -> tuple[str, ...]:
 
 
 _OPTIONS = (
-    click.option("--use-case", type=Names(_use_cases, "use case"), help="What it is for: chat, assistant, code, maths, reasoning, ..."),
-    click.option("--context", type=Number(16, MOST_TOKENS, whole=True), help="Tokens of prompt and answer together."),
-    click.option("--prompt", type=Number(1, MOST_TOKENS, whole=True), help="Tokens of a typical prompt, for the time to first token."),
-    click.option("--min-decode-tps", type=Number(0, 1e6), help="Least tokens per second of an answer; 0 asks for none."),
-    click.option("--max-ttft-ms", type=Number(1, 1e9), help="Longest wait for the first token, in milliseconds."),
-    click.option("--max-artifact-mb", type=Number(1, _MOST_MB), help="Largest size of the model files, in MB (10^6 bytes)."),
-    click.option("--max-file-size", type=Size(), help="Largest single file of the model, e.g. 2G or 1500M; GGUF is split to stay below."),
-    click.option("--max-memory-mb", type=Number(1, _MOST_MB), help="Most memory one model may take, in MB, below what the device has."),
-    click.option("--min-score", type=Score(), multiple=True, help="BENCHMARK=SCORE, in place of the use case's floor; repeatable."),
     click.option(
-        "--modality", type=Names(_modalities, "modality"), multiple=True, help="An input it must take: text, image, ...; repeatable."
+        "--use-case",
+        type=Names(_use_cases, "use case"),
+        help="What it is for: chat, assistant, code, maths, reasoning, ...",
     ),
-    click.option("--license", type=Names(_licences, "licence"), multiple=True, help="A licence id to accept, or `any`; repeatable."),
-    click.option("--language", type=Languages(), multiple=True, help="A language of the answers, e.g. German or de; repeatable."),
+    click.option(
+        "--context",
+        type=Number(16, MOST_TOKENS, whole=True),
+        help="Tokens of prompt and answer together.",
+    ),
+    click.option(
+        "--prompt",
+        type=Number(1, MOST_TOKENS, whole=True),
+        help="Tokens of a typical prompt, for the time to first token.",
+    ),
+    click.option(
+        "--min-decode-tps",
+        type=Number(0, 1e6),
+        help="Least tokens per second of an answer; 0 asks for none.",
+    ),
+    click.option(
+        "--max-ttft-ms",
+        type=Number(1, 1e9),
+        help="Longest wait for the first token, in milliseconds.",
+    ),
+    click.option(
+        "--max-artifact-mb",
+        type=Number(1, _MOST_MB),
+        help="Largest size of the model files, in MB (10^6 bytes).",
+    ),
+    click.option(
+        "--max-file-size",
+        type=Size(),
+        help="Largest single file of the model, e.g. 2G or 1500M; GGUF is split to stay below.",
+    ),
+    click.option(
+        "--max-memory-mb",
+        type=Number(1, _MOST_MB),
+        help="Most memory one model may take, in MB, below what the device has.",
+    ),
+    click.option(
+        "--min-score",
+        type=Score(),
+        multiple=True,
+        help="BENCHMARK=SCORE, in place of the use case's floor; repeatable.",
+    ),
+    click.option(
+        "--modality",
+        type=Names(_modalities, "modality"),
+        multiple=True,
+        help="An input it must take: text, image, ...; repeatable.",
+    ),
+    click.option(
+        "--license",
+        type=Names(_licences, "licence"),
+        multiple=True,
+        help="A licence id to accept, or `any`; repeatable.",
+    ),
+    click.option(
+        "--language",
+        type=Languages(),
+        multiple=True,
+        help="A language of the answers, e.g. German or de; repeatable.",
+    ),
     click.option(
         "--prefer",
         type=click.Choice(["smallest", "quality", "speed", "balanced"]),
-        help="Which of those that fit: least memory (default), highest scores, fastest, or the knee of the three; "
+        help="Which of those that fit: least memory (default), highest scores, fastest, or the "
+        "knee of the three; "
         "coarse recipes, under 4 bits per weight, come last in all of them.",
     ),
 )
 
 
 def workload_options(command: _Command) -> _Command:
-    """Add every flag of the workload to a command; its values arrive by name and go into `workload_from`."""
+    """Add every flag of the workload to a command; its values arrive by name and go into
+    `workload_from`."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
 
 
 def words_of(flags: dict[str, Any]) -> list[str]:
-    """The flags of workload and additions that were given, as words of a command line again; others in `flags` are ignored."""
+    """The flags of workload and additions that were given, as words of a command line again; others
+    in `flags` are ignored."""
     words: list[str] = []
     for name in (*_FLAGS, "imatrix", "calibration", "tensor_type"):
         value = flags.get(name)
         for one in value if isinstance(value, tuple) else () if value is None else (value,):
             if isinstance(one, tuple):
                 one = f"{one[0]}={one[1]:.15g}" if name == "min_score" else ",".join(one)
-            words += [f"--{name.replace('_', '-')}", f"{one:.15g}" if isinstance(one, float) else str(one)]
+            words += [
+                f"--{name.replace('_', '-')}",
+                f"{one:.15g}" if isinstance(one, float) else str(one),
+            ]
     return words
 
 
 def workload_from(flags: dict[str, Any], target: Target | None) -> Workload:
-    """The workload of the flags (others in `flags` are ignored) over the target's default over the use case's own.
+    """The workload of the flags (others in `flags` are ignored) over the target's default over the
+    use case's own.
 
     Raises PackError (usage) where they contradict each other.
     """
-    from packager.workload import merge
+    from packager.need.workload import merge
 
     given = {name: flags.get(name) for name in _FLAGS}
-    fields: dict[str, Any] = {name: given[name] for name in ("use_case", "context", "prompt", "min_decode_tps", "max_ttft_ms", "prefer")}
-    fields["max_artifact_bytes"] = None if given["max_artifact_mb"] is None else round(given["max_artifact_mb"] * _MB)
+    fields: dict[str, Any] = {
+        name: given[name]
+        for name in ("use_case", "context", "prompt", "min_decode_tps", "max_ttft_ms", "prefer")
+    }
+    fields["max_artifact_bytes"] = (
+        None if given["max_artifact_mb"] is None else round(given["max_artifact_mb"] * _MB)
+    )
     fields["max_file_bytes"] = given["max_file_size"]
-    fields["max_memory_bytes"] = None if given["max_memory_mb"] is None else round(given["max_memory_mb"] * _MB)
+    fields["max_memory_bytes"] = (
+        None if given["max_memory_mb"] is None else round(given["max_memory_mb"] * _MB)
+    )
     fields["min_scores"] = dict(given["min_score"]) if given["min_score"] else None
     fields["modality"] = tuple(given["modality"]) or None if given["modality"] else None
     fields["licenses"] = tuple(given["license"]) if given["license"] else None
-    fields["languages"] = tuple(dict.fromkeys(code for some in given["language"] for code in some)) if given["language"] else None
+    fields["languages"] = (
+        tuple(dict.fromkeys(code for some in given["language"] for code in some))
+        if given["language"]
+        else None
+    )
     return merge(fields, target.workload if target else None)

@@ -11,12 +11,18 @@ import click
 
 from packager.cli.surroundings import silence
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object on stdout."
+)
 
 
 def printable(text: str) -> str:
-    """Text from outside (a file name, what a model says) with everything escaped that would do more to a terminal than show itself."""
-    return "".join(char if char.isprintable() or char in "\n\t" else char.encode("unicode_escape").decode() for char in text)
+    """Text from outside (a file name, what a model says) with everything escaped that would do more
+    to a terminal than show itself."""
+    return "".join(
+        char if char.isprintable() or char in "\n\t" else char.encode("unicode_escape").decode()
+        for char in text
+    )
 
 
 def narrate(text: str) -> None:
@@ -29,11 +35,20 @@ def narrate(text: str) -> None:
 
 def emit_json(command: str, payload: dict[str, Any]) -> None:
     """The one object of a command, marked with the schema it follows."""
-    click.echo(json.dumps({"schema": f"qwen-pack/{command}/1", **payload}, indent=2, ensure_ascii=False))
+    click.echo(
+        json.dumps({"schema": f"qwen-pack/{command}/1", **payload}, indent=2, ensure_ascii=False)
+    )
 
 
-def emit_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = (), note: str = "") -> None:
-    """A table on stdout; columns named in `right` hold numbers. Tab-separated where stdout is not a terminal."""
+def emit_table(
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    right: Sequence[str] = (),
+    note: str = "",
+) -> None:
+    """A table on stdout; columns named in `right` hold numbers. Tab-separated where stdout is not a
+    terminal."""
     if not sys.stdout.isatty():
         click.echo("\t".join(columns))
         for row in rows:
@@ -45,7 +60,12 @@ def emit_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]
 
     # As Text: what stands in square brackets in the name of a package is no markup.
     table = Table(
-        title=Text(title) if title else None, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False
+        title=Text(title) if title else None,
+        title_justify="left",
+        title_style="bold",
+        header_style="bold",
+        box=None,
+        pad_edge=False,
     )
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")

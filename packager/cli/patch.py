@@ -13,12 +13,19 @@ from packager.errors import ExitCode
 @click.command("patch")
 @click.argument("patch", type=click.Path(path_type=Path))
 @click.argument("old", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="The new folder; the new package's name, here, by default.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="The new folder; the new package's name, here, by default.",
+)
 @json_option
 def command(patch: Path, old: Path, out: Path | None, as_json: bool) -> int:
-    """Make the new package of OLD with PATCH, in a new folder: exactly that, every byte compared, or nothing.
+    """Make the new package of OLD with PATCH, in a new folder: exactly that, every byte compared,
+    or nothing.
 
-    OLD stays as it is. A signature of the new package holds for what comes out: `qwen-pack verify DIR --key PUB`.
+    OLD stays as it is. A signature of the new package holds for what comes out: `qwen-pack verify
+    DIR --key PUB`.
     """
     from packager.cli.progress import follow
     from packager.shipping.export import staged
@@ -28,7 +35,16 @@ def command(patch: Path, old: Path, out: Path | None, as_json: bool) -> int:
     place = out.absolute() if out else place_named(header_of(patch).new_name)
     package = follow(staged(apply(patch, old, place), "patch", "Patch"))
     if as_json:
-        emit_json("patch", {"package": str(package.path), "name": package.manifest.name, "files": len(package.manifest.files)})
+        emit_json(
+            "patch",
+            {
+                "package": str(package.path),
+                "name": package.manifest.name,
+                "files": len(package.manifest.files),
+            },
+        )
     else:
-        click.echo(f"{package.path}: {len(package.manifest.files)} files, all as the manifest says.")
+        click.echo(
+            f"{package.path}: {len(package.manifest.files)} files, all as the manifest says."
+        )
     return ExitCode.DONE

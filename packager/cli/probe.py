@@ -10,23 +10,26 @@ import click
 from packager.cli.output import emit_json, json_option
 
 if TYPE_CHECKING:
-    from packager.device import Target
-    from targets.gpus import Gpu
-    from targets.probe import Machine, Measurement
+    from packager.device.target import Target
+    from targets.machine.gpus import Gpu
+    from targets.machine.probe import Machine, Measurement
 
 
 @click.command("probe")
-@click.option("--save", "name", metavar="NAME", help="Also write NAME.toml here, which --target accepts.")
+@click.option(
+    "--save", "name", metavar="NAME", help="Also write NAME.toml here, which --target accepts."
+)
 @json_option
 def command(name: str | None, as_json: bool) -> None:
     """This machine, as a device: memory, instruction set, speed.
 
-    Takes under ten seconds; the speed is that of the installed engines' own kernels. The result is kept in the cache.
+    Takes under ten seconds; the speed is that of the installed engines' own kernels. The result is
+    kept in the cache.
     """
     from pathlib import Path
 
-    from targets.device_write import device_text, new_file, new_path
-    from targets.probe import as_target, keep, look
+    from targets.devices.device_write import device_text, new_file, new_path
+    from targets.machine.probe import as_target, keep, look
 
     if name:
         # A bad or taken name is refused before ten seconds are spent.
@@ -37,7 +40,16 @@ def command(name: str | None, as_json: bool) -> None:
     saved = new_file(target.name, device_text(target), Path.cwd()) if name else None
     kept = keep(machine, measurement)
     if as_json:
-        emit_json("probe", _payload(machine, measurement, target, str(saved) if saved else None, str(kept) if kept else None))
+        emit_json(
+            "probe",
+            _payload(
+                machine,
+                measurement,
+                target,
+                str(saved) if saved else None,
+                str(kept) if kept else None,
+            ),
+        )
         return
     _print(machine, measurement, target)
     if kept is None:
@@ -48,7 +60,7 @@ def command(name: str | None, as_json: bool) -> None:
 
 def _measure(machine: Machine) -> Measurement:
     """Measure, narrating on stderr."""
-    from targets.probe import measure
+    from targets.machine.probe import measure
 
     notes = measure(machine)
     try:
@@ -61,7 +73,9 @@ def _measure(machine: Machine) -> Measurement:
         notes.close()
 
 
-def _payload(machine: Machine, measurement: Measurement, target: Target, saved: str | None, kept: str | None) -> dict[str, Any]:
+def _payload(
+    machine: Machine, measurement: Measurement, target: Target, saved: str | None, kept: str | None
+) -> dict[str, Any]:
     return {
         "machine": asdict(machine),
         "measurement": asdict(measurement),
@@ -81,13 +95,35 @@ def _print(machine: Machine, measurement: Measurement, target: Target) -> None:
         ("processor", machine.cpu),
         ("instruction set", " ".join(machine.isa)),
         ("cores", f"{machine.physical_cores} physical, {machine.usable_cores} processors usable"),
-        ("memory", f"{human_bytes(machine.memory.available)} available of {human_bytes(machine.memory.total)}{limited}"),
+        (
+            "memory",
+            f"{human_bytes(machine.memory.available)} available of "
+            f"{human_bytes(machine.memory.total)}{limited}",
+        ),
         ("disk", f"{human_bytes(machine.storage_free)} free"),
         *(("gpu", _gpu(gpu)) for gpu in machine.gpus),
-        ("bandwidth", f"{human_bytes(target.device.bandwidth)}/s with {measurement.engine}, {_threads(measurement.threads)}"),
-        ("compute", f"{target.device.compute / 1e9:.0f} GFLOP/s with {measurement.engine}, {_threads(measurement.threads_batch)}"),
-        *((f"  {k.engine}", f"{k.weights}: {human_bytes(k.bandwidth)}/s, {k.compute / 1e9:.0f} GFLOP/s") for k in measurement.kernels),
-        ("measured", f"in {human_seconds(measurement.seconds)}, other programs took {measurement.other_load:.0%} of the processors"),
+        (
+            "bandwidth",
+            f"{human_bytes(target.device.bandwidth)}/s with {measurement.engine}, "
+            f"{_threads(measurement.threads)}",
+        ),
+        (
+            "compute",
+            f"{target.device.compute / 1e9:.0f} GFLOP/s with {measurement.engine}, "
+            f"{_threads(measurement.threads_batch)}",
+        ),
+        *(
+            (
+                f"  {k.engine}",
+                f"{k.weights}: {human_bytes(k.bandwidth)}/s, {k.compute / 1e9:.0f} GFLOP/s",
+            )
+            for k in measurement.kernels
+        ),
+        (
+            "measured",
+            f"in {human_seconds(measurement.seconds)}, other programs took "
+            f"{measurement.other_load:.0%} of the processors",
+        ),
     ]
     for key, value in rows:
         click.echo(f"{key:16} {value}")
@@ -95,7 +131,9 @@ def _print(machine: Machine, measurement: Measurement, target: Target) -> None:
         click.echo(f"{engine} could not be measured: {why}", err=True)
     if measurement.noisy:
         click.echo(
-            "NOISY: other programs kept the processors busy, so the true figures are higher. Measure again when they rest.", err=True
+            "NOISY: other programs kept the processors busy, so the true figures are higher. "
+            "Measure again when they rest.",
+            err=True,
         )
 
 
@@ -104,7 +142,10 @@ def _gpu(gpu: Gpu) -> str:
 
     rate = f", {human_bytes(gpu.bandwidth)}/s by its data sheet" if gpu.bandwidth else ""
     driver = f", driver {gpu.driver}" if gpu.driver else ""
-    return f"{gpu.name}, {human_bytes(gpu.free_bytes)} free of {human_bytes(gpu.memory_bytes)}{rate}{driver}"
+    return (
+        f"{gpu.name}, {human_bytes(gpu.free_bytes)} free of "
+        f"{human_bytes(gpu.memory_bytes)}{rate}{driver}"
+    )
 
 
 def _threads(count: int) -> str:

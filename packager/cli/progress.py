@@ -1,4 +1,5 @@
-"""The events of a build as rows on stderr: live in a terminal, one line per fact where stderr is piped."""
+"""The events of a build as rows on stderr: live in a terminal, one line per fact where stderr is
+piped."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ _QUIET_S = 10.0
 
 
 def follow(events: Generator[Event, None, Result]) -> Result:
-    """Show every event, return what the generator returns; Ctrl-C closes it, which ends the work."""
+    """Show every event, return what the generator returns; Ctrl-C closes it, which ends the
+    work."""
     shown: LiveRows | PlainLines = LiveRows() if sys.stderr.isatty() else PlainLines()
     try:
         with shown:
@@ -45,7 +47,11 @@ def amount(event: StageProgress) -> str:
     if event.unit == "B":
         done, total = human_bytes(event.done), human_bytes(event.total or 0)
         return f"{done} of {total} ({event.done * 100 // event.total} %)" if event.total else done
-    return f"{event.done} of {event.total} {event.unit}" if event.total else f"{event.done} {event.unit}"
+    return (
+        f"{event.done} of {event.total} {event.unit}"
+        if event.total
+        else f"{event.done} {event.unit}"
+    )
 
 
 def heading(event: AlternativeStarted | AlternativeFinished | Compared) -> str:
@@ -69,7 +75,12 @@ class PlainLines:
     def __enter__(self) -> PlainLines:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         return None
 
     def show(self, event: Event) -> None:
@@ -78,7 +89,9 @@ class PlainLines:
             case StageStarted():
                 self._last = time.monotonic()
                 narrate(f"[{event.index}/{event.count}] {event.title}")
-            case StageProgress() if time.monotonic() - self._last > _QUIET_S and amount(event) != self._said:
+            case StageProgress() if (
+                time.monotonic() - self._last > _QUIET_S and amount(event) != self._said
+            ):
                 self._last = time.monotonic()
                 self._said = amount(event)
                 narrate(f"      {self._said}")
@@ -94,16 +107,25 @@ class PlainLines:
 
 
 class LiveRows:
-    """A row per stage: mark, title, time, then a bar while it works and what it found when it is done."""
+    """A row per stage: mark, title, time, then a bar while it works and what it found when it is
+    done."""
 
     def __init__(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
+        from rich.progress import (
+            BarColumn,
+            Progress,
+            ProgressColumn,
+            Task,
+            TextColumn,
+            TimeElapsedColumn,
+        )
         from rich.table import Column, Table
         from rich.text import Text
 
         class Work(ProgressColumn):
-            """Takes what the terminal leaves, and cuts its own text before anything else is pushed out."""
+            """Takes what the terminal leaves, and cuts its own text before anything else is pushed
+            out."""
 
             def __init__(self) -> None:
                 super().__init__(Column(ratio=1, no_wrap=True))
@@ -132,7 +154,12 @@ class LiveRows:
         self._progress.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._progress.stop()
 
     def show(self, event: Event) -> None:
@@ -149,12 +176,16 @@ class LiveRows:
         task = self._tasks[event.stage]
         match event:
             case StageProgress():
-                self._progress.update(task, completed=event.done, total=event.total, says=amount(event))
+                self._progress.update(
+                    task, completed=event.done, total=event.total, says=amount(event)
+                )
             case StageNote():
                 self._progress.update(task, says=event.text)
             case StageFinished():
                 says = f"cached  {event.summary}" if event.cached else event.summary
-                self._progress.update(task, completed=1, total=1, mark="[green]✓[/green]", says=says)
+                self._progress.update(
+                    task, completed=1, total=1, mark="[green]✓[/green]", says=says
+                )
             case StageFailed():
                 self._progress.update(task, mark="[red]✗[/red]", says="failed")
         if isinstance(event, StageFinished | StageFailed):

@@ -12,10 +12,16 @@ from packager.errors import ExitCode
 
 @click.command("pull")
 @click.argument("reference", metavar="HOST/NAME:TAG")
-@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="The new folder; the last part of NAME, here, by default.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="The new folder; the last part of NAME, here, by default.",
+)
 @json_option
 def command(reference: str, out: Path | None, as_json: bool) -> int:
-    """Pull the package at HOST/NAME:TAG (or HOST/NAME@sha256:...), every byte compared with its digest."""
+    """Pull the package at HOST/NAME:TAG (or HOST/NAME@sha256:...), every byte compared with its
+    digest."""
     from packager.cli.progress import follow
     from packager.shipping.export import staged
     from packager.shipping.registry import pull
@@ -24,7 +30,12 @@ def command(reference: str, out: Path | None, as_json: bool) -> int:
     place = (out or Path(parse_reference(reference)[1].rpartition("/")[2])).absolute()
     package = follow(staged(pull(reference, place), "pull", "Pull"))
     if as_json:
-        emit_json("pull", {"package": str(package.path), "name": package.manifest.name, "reference": reference})
+        emit_json(
+            "pull",
+            {"package": str(package.path), "name": package.manifest.name, "reference": reference},
+        )
     else:
-        click.echo(f"{package.path}: {len(package.manifest.files)} files, all as the manifest says.")
+        click.echo(
+            f"{package.path}: {len(package.manifest.files)} files, all as the manifest says."
+        )
     return ExitCode.DONE

@@ -13,19 +13,30 @@ from packager.errors import ExitCode
 @click.command("push")
 @click.argument("package", type=click.Path(path_type=Path))
 @click.argument("reference", metavar="HOST/NAME:TAG")
-@click.option("--accept-license", "accepted", multiple=True, metavar="NAME", help="Say that you have agreed to a licence that asks for it.")
+@click.option(
+    "--accept-license",
+    "accepted",
+    multiple=True,
+    metavar="NAME",
+    help="Say that you have agreed to a licence that asks for it.",
+)
 @click.option("--allow-dummy", is_flag=True, help="Push a package of random weights all the same.")
 @json_option
-def command(package: Path, reference: str, accepted: tuple[str, ...], allow_dummy: bool, as_json: bool) -> int:
+def command(
+    package: Path, reference: str, accepted: tuple[str, ...], allow_dummy: bool, as_json: bool
+) -> int:
     """Push PACKAGE to HOST/NAME:TAG as a model after CNCF ModelPack.
 
-    A package of one GGUF file gets TAG-docker and TAG-ollama as well, over the same blob. Log in with docker or skopeo.
+    A package of one GGUF file gets TAG-docker and TAG-ollama as well, over the same blob. Log in
+    with docker or skopeo.
     """
     from packager.cli.progress import follow
     from packager.shipping.export import staged
     from packager.shipping.registry import push
 
-    tags = follow(staged(push(package, reference, allow_dummy=allow_dummy, accepted=accepted), "push", "Push"))
+    tags = follow(
+        staged(push(package, reference, allow_dummy=allow_dummy, accepted=accepted), "push", "Push")
+    )
     if as_json:
         emit_json("push", {"package": str(package), "reference": reference, "tags": tags})
     else:

@@ -14,14 +14,22 @@ from packager.cli.output import narrate, printable
 @click.command("run")
 @click.argument("package", type=click.Path(path_type=Path))
 @click.argument("prompt")
-@click.option("--max-tokens", type=click.IntRange(1, 1_000_000), default=256, show_default=True, help="Longest answer.")
+@click.option(
+    "--max-tokens",
+    type=click.IntRange(1, 1_000_000),
+    default=256,
+    show_default=True,
+    help="Longest answer.",
+)
 @click.option("--think", is_flag=True, help="Let a model that can think do so before it answers.")
 def command(package: Path, prompt: str, max_tokens: int, think: bool) -> None:
     """Answer one PROMPT with PACKAGE; the answer goes to stdout as it is decoded."""
-    from packager import bench, manifest, template
-    from packager.cache import BuildCache
+    from packager.checkpoint import template
     from packager.errors import usage
-    from packager.package import MODEL
+    from packager.package import manifest
+    from packager.package.package import MODEL
+    from packager.pipeline import bench
+    from packager.pipeline.cache import BuildCache
     from packager.process import Text, run_job
     from targets import registry
 
@@ -36,7 +44,9 @@ def command(package: Path, prompt: str, max_tokens: int, think: bool) -> None:
     text = prompt
     if chat.is_file():
         messages = [{"role": "user", "content": prompt}]
-        text = template.render_apart(template.read(chat), messages, logs.log("template"), enable_thinking=think)
+        text = template.render_apart(
+            template.read(chat), messages, logs.log("template"), enable_thinking=think
+        )
     arguments = {
         "session": runtime.session,
         "artifact": str(package / MODEL),
@@ -46,7 +56,9 @@ def command(package: Path, prompt: str, max_tokens: int, think: bool) -> None:
     }
     show = printable if sys.stdout.isatty() else str
     said = False
-    with closing(run_job("packager.answer:answer", arguments, logs.log("run"))) as work:
+    with closing(
+        run_job("packager.behaviour.one_prompt:answer", arguments, logs.log("run"))
+    ) as work:
         try:
             for message in work:
                 if isinstance(message, Text):

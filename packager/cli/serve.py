@@ -1,8 +1,10 @@
-"""The terminal interface in a browser: loopback only, behind a token, every other host name and origin refused.
+"""The terminal interface in a browser: loopback only, behind a token, every other host name and
+origin refused.
 
-Who reaches the page can build and delete packages as the user who started it. So the address carries a secret
-token, which becomes a cookie at the first visit, and the server answers to the names it was started under alone:
-a page elsewhere that lets its own name point here (DNS rebinding) is refused by the Host header.
+Who reaches the page can build and delete packages as the user who started it. So the address
+carries a secret token, which becomes a cookie at the first visit, and the server answers to the
+names it was started under alone: a page elsewhere that lets its own name point here (DNS rebinding)
+is refused by the Host header.
 """
 
 from __future__ import annotations
@@ -28,13 +30,16 @@ _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
 
 
 def check_host(host: str, consent: bool) -> None:
-    """Refuse every interface but loopback, unless the person has said that this is meant. Raises PackError (usage)."""
+    """Refuse every interface but loopback, unless the person has said that this is meant. Raises
+    PackError (usage)."""
     if is_loopback(host) or consent:
         return
     raise usage(
-        f"{host} can be reached from other machines: whoever has the address could build and delete packages as you, "
+        f"{host} can be reached from other machines: whoever has the address could build and "
+        "delete packages as you, "
         "and the token in it travels unencrypted.",
-        "Use an SSH tunnel (ssh -L 8000:127.0.0.1:8000 THIS-MACHINE), or add --i-know-it-is-exposed.",
+        "Use an SSH tunnel (ssh -L 8000:127.0.0.1:8000 THIS-MACHINE), or add "
+        "--i-know-it-is-exposed.",
     )
 
 
@@ -47,11 +52,14 @@ def is_loopback(host: str) -> bool:
 
 
 def guard(token: str, names: frozenset[str]) -> Callable[..., Awaitable[web.StreamResponse]]:
-    """The middleware that stands before every page: known host names only, own origin only, the token or its cookie."""
+    """The middleware that stands before every page: known host names only, own origin only, the
+    token or its cookie."""
     from aiohttp import web
 
     @web.middleware
-    async def middleware(request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> web.StreamResponse:
+    async def middleware(
+        request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
         host = request.headers.get("Host", "")
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
         if names and name not in names:
@@ -60,13 +68,20 @@ def guard(token: str, names: frozenset[str]) -> Callable[..., Awaitable[web.Stre
         if origin is not None and origin.partition("://")[2] != host:
             raise web.HTTPForbidden(text="Another page may not talk to this server.")
         given = request.query.get("token")
-        if given is not None and hmac.compare_digest(given.encode(), token.encode()) and request.path == "/":
-            # The secret leaves the address bar and the history: the page itself is asked for again without it.
+        if (
+            given is not None
+            and hmac.compare_digest(given.encode(), token.encode())
+            and request.path == "/"
+        ):
+            # The secret leaves the address bar and the history: the page itself is asked for again
+            # without it.
             answer = web.HTTPFound("/")
             answer.set_cookie(COOKIE, token, httponly=True, samesite="Strict", path="/")
             raise answer
         if not hmac.compare_digest(request.cookies.get(COOKIE, "").encode(), token.encode()):
-            raise web.HTTPForbidden(text="The address lacks its token; use the one that the terminal shows.")
+            raise web.HTTPForbidden(
+                text="The address lacks its token; use the one that the terminal shows."
+            )
         answer_ = await handler(request)
         answer_.headers.setdefault("Referrer-Policy", "no-referrer")
         return answer_
@@ -82,7 +97,13 @@ def serve(host: str, port: int, consent: bool) -> None:
     from textual_serve.server import Server
 
     token = secrets.token_urlsafe(24)
-    names = _LOOPBACK_NAMES if is_loopback(host) else frozenset({host}) if host not in ("0.0.0.0", "::") else frozenset()
+    names = (
+        _LOOPBACK_NAMES
+        if is_loopback(host)
+        else frozenset({host})
+        if host not in ("0.0.0.0", "::")
+        else frozenset()
+    )
     shown = f"[{host}]" if ":" in host else host
 
     class Guarded(Server):
@@ -98,14 +119,18 @@ def serve(host: str, port: int, consent: bool) -> None:
 
         def serve(self, debug: bool = False) -> None:
             """Until Ctrl-C, without an access log: it would hold the token."""
-            web.run_app(self._make_app(), host=self.host, port=self.port, print=announce, access_log=None)
+            web.run_app(
+                self._make_app(), host=self.host, port=self.port, print=announce, access_log=None
+            )
 
     def announce(*_: object) -> None:
         click.echo(f"Open http://{shown}:{port}/?token={token}", err=True)
         click.echo("Anyone with this address acts as you. Ctrl-C ends it.", err=True)
 
     command = shlex.join([sys.executable, "-m", "packager.cli", "tui"])
-    Guarded(command, host=host, port=port, title="qwen-pack", public_url=f"http://{shown}:{port}").serve()
+    Guarded(
+        command, host=host, port=port, title="qwen-pack", public_url=f"http://{shown}:{port}"
+    ).serve()
 
 
 def _check_free(host: str, port: int) -> None:
@@ -115,4 +140,7 @@ def _check_free(host: str, port: int) -> None:
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise usage(f"Port {port} on {host} cannot be used: {error.strerror}.", "Choose another with --port.") from None
+            raise usage(
+                f"Port {port} on {host} cannot be used: {error.strerror}.",
+                "Choose another with --port.",
+            ) from None

@@ -12,7 +12,13 @@ from packager.cli.output import emit_json, emit_table, json_option, narrate, pri
 
 @click.command("shelf")
 @click.argument("folder", type=click.Path(path_type=Path), default=Path())
-@click.option("--remove", "doomed", type=click.Path(path_type=Path), metavar="PACKAGE", help="Delete this package; asks first.")
+@click.option(
+    "--remove",
+    "doomed",
+    type=click.Path(path_type=Path),
+    metavar="PACKAGE",
+    help="Delete this package; asks first.",
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 def command(folder: Path, doomed: Path | None, yes: bool, as_json: bool) -> None:
@@ -27,9 +33,9 @@ def command(folder: Path, doomed: Path | None, yes: bool, as_json: bool) -> None
 
 
 def _list(folder: Path, as_json: bool) -> None:
-    from packager import shelf
-    from packager.budgets import quantity
-    from packager.evidence import telling
+    from packager.package import shelf
+    from packager.report.budgets import quantity
+    from packager.report.evidence import telling
 
     rows, table = [], []
     for package in shelf.find(folder):
@@ -48,26 +54,45 @@ def _list(folder: Path, as_json: bool) -> None:
         rows.append(row)
         figures = (("artifact_bytes", "B"), ("peak_memory_bytes", "B"), ("decode_tps", "tok/s"))
         cells = ["–" if row[name] is None else quantity(row[name], unit) for name, unit in figures]
-        table.append([row["name"], row["target"] or "–", row["recipe"] or "–", *cells, printable(row["package"])])
+        table.append(
+            [
+                row["name"],
+                row["target"] or "–",
+                row["recipe"] or "–",
+                *cells,
+                printable(row["package"]),
+            ]
+        )
     if as_json:
         emit_json("shelf", {"folder": str(folder), "packages": rows})
     elif rows:
-        emit_table("", ("package", "target", "recipe", "files", "memory", "decode", "folder"), table, right=("files", "memory", "decode"))
+        emit_table(
+            "",
+            ("package", "target", "recipe", "files", "memory", "decode", "folder"),
+            table,
+            right=("files", "memory", "decode"),
+        )
     else:
-        narrate(f"No package lies in {printable(str(folder.absolute()))}, and none was built elsewhere.")
+        narrate(
+            f"No package lies in {printable(str(folder.absolute()))}, and none was built elsewhere."
+        )
 
 
 def _remove(package: Path, yes: bool, as_json: bool) -> None:
-    from packager import shelf
     from packager.errors import usage
+    from packager.package import shelf
     from packager.units import human_bytes
 
     found = shelf.removable(package)
     size = sum(entry.size for entry in found.files)
-    what = f"{found.name} ({printable(str(package))}: {len(found.files)} files, {human_bytes(size)})"
+    what = (
+        f"{found.name} ({printable(str(package))}: {len(found.files)} files, {human_bytes(size)})"
+    )
     if not yes:
         if not sys.stdin.isatty():
-            raise usage(f"Deleting {what} cannot be undone, and there is nobody to ask.", "Say --yes.")
+            raise usage(
+                f"Deleting {what} cannot be undone, and there is nobody to ask.", "Say --yes."
+            )
         if not click.confirm(f"Delete {what}? This cannot be undone.", err=True):
             narrate("Nothing was deleted.")
             raise click.Abort

@@ -15,7 +15,8 @@ from typing import TextIO
 
 @contextlib.contextmanager
 def prepared() -> Iterator[None]:
-    """Streams that can be written to, and SIGTERM and SIGHUP as interruptions like Ctrl-C while the block runs."""
+    """Streams that can be written to, and SIGTERM and SIGHUP as interruptions like Ctrl-C while the
+    block runs."""
     _complete_streams()
     with _interruptible():
         yield
@@ -31,8 +32,8 @@ def silence(*streams: TextIO) -> None:
 
 
 def _complete_streams() -> None:
-    # A closed stream (`>&-`) leaves its number free, and the next file that is opened would get it: a pipe to a
-    # child process, or the manifest, and then whatever is printed.
+    # A closed stream (`>&-`) leaves its number free, and the next file that is opened would get it:
+    # a pipe to a child process, or the manifest, and then whatever is printed.
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
@@ -41,7 +42,8 @@ def _complete_streams() -> None:
             if getattr(sys, name) is None:
                 setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", closefd=False))
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # A file name that is no text, or a terminal that knows no "é", is shown escaped; stderr does so by itself.
+        # A file name that is no text, or a terminal that knows no "é", is shown escaped; stderr
+        # does so by itself.
         sys.stdout.reconfigure(errors="backslashreplace")
 
 

@@ -9,7 +9,7 @@ import click
 from packager.cli.output import emit_json, emit_table, json_option
 
 if TYPE_CHECKING:
-    from packager.device import Target
+    from packager.device.target import Target
 
 
 class NameOrWord(click.Group):
@@ -22,7 +22,11 @@ class NameOrWord(click.Group):
         return super().parse_args(ctx, args)
 
 
-@click.group("targets", cls=NameOrWord, subcommand_metavar="[NAME|FILE.toml] [--json] | check FILE | new NAME --from NAME")
+@click.group(
+    "targets",
+    cls=NameOrWord,
+    subcommand_metavar="[NAME|FILE.toml] [--json] | check FILE | new NAME --from NAME",
+)
 def command() -> None:
     """The devices that are known, or one in full; `check` and `new` are for files of your own.
 
@@ -58,7 +62,7 @@ def check(file: str, as_json: bool) -> int:
     from pathlib import Path
 
     from packager.errors import ExitCode, PackError
-    from targets.device_file import BadDeviceFile, read_target
+    from targets.devices.device_file import BadDeviceFile, read_target
     from targets.registry import nameable_runtimes
 
     try:
@@ -68,7 +72,10 @@ def check(file: str, as_json: bool) -> int:
             raise
         # What is no text at all is wrong from its first line.
         found = error.problems if isinstance(error, BadDeviceFile) else [(1, error.message)]
-        emit_json("targets-check", {"file": file, "problems": [{"line": line, "text": text} for line, text in found]})
+        emit_json(
+            "targets-check",
+            {"file": file, "problems": [{"line": line, "text": text} for line, text in found]},
+        )
         return ExitCode.USAGE
     if as_json:
         emit_json("targets-check", {"file": file, "problems": []})
@@ -79,13 +86,15 @@ def check(file: str, as_json: bool) -> int:
 
 @command.command("new")
 @click.argument("name")
-@click.option("--from", "source", required=True, metavar="NAME|FILE.toml", help="The device to start from.")
+@click.option(
+    "--from", "source", required=True, metavar="NAME|FILE.toml", help="The device to start from."
+)
 @json_option
 def new(name: str, source: str, as_json: bool) -> None:
     """Write NAME.toml here, as a copy of another device to be changed."""
     from pathlib import Path
 
-    from targets.device_write import new_file, renamed
+    from targets.devices.device_write import new_file, renamed
     from targets.registry import DEVICES, target
 
     origin = target(source)
@@ -95,7 +104,10 @@ def new(name: str, source: str, as_json: bool) -> None:
         emit_json("targets-new", {"file": str(written), "from": origin.name})
     else:
         click.echo(str(written))
-        click.echo(f"A copy of {origin.name}. Change it, then: qwen-pack targets check {written.name}", err=True)
+        click.echo(
+            f"A copy of {origin.name}. Change it, then: qwen-pack targets check {written.name}",
+            err=True,
+        )
 
 
 def _list(found: tuple[Target, ...]) -> None:
@@ -122,7 +134,7 @@ def _list(found: tuple[Target, ...]) -> None:
 
 def _in_full(one: Target) -> None:
     """Every fact with its source; numbers as people read them."""
-    from packager.languages import in_words
+    from packager.need.languages import in_words
     from packager.units import human_bytes
 
     click.echo(f"{one.name}: {one.summary}\n")
@@ -145,7 +157,10 @@ def _in_full(one: Target) -> None:
     click.echo(f"  {'runtimes':18} {', '.join(one.runtimes)}")
     if one.recipes:
         click.echo(f"  {'preferred recipes':18} {', '.join(one.recipes)}")
-    click.echo(f"  {'asked by default':18} {one.workload.use_case}{in_words(one.workload.languages)}, {one.workload.context} tokens")
+    click.echo(
+        f"  {'asked by default':18} {one.workload.use_case}{in_words(one.workload.languages)}, "
+        f"{one.workload.context} tokens"
+    )
 
 
 def _flops(rate: float) -> str:

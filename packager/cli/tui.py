@@ -13,19 +13,40 @@ import click
 from packager.errors import usage
 
 if TYPE_CHECKING:
-    from packager.device import Target
-    from packager.place import Here
+    from packager.device.identity import Here
+    from packager.device.target import Target
     from packager.runtime import Runtime
-    from targets.probe import Machine, Measurement
+    from targets.machine.probe import Machine, Measurement
     from tui.services import Services
     from tui.settings import Settings
 
 
 @click.command("tui")
-@click.option("--serve", is_flag=True, help="Show it in a browser on this machine instead; the address carries a token.")
-@click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Interface for --serve.")
-@click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="Port for --serve.")
-@click.option("--i-know-it-is-exposed", "consent", is_flag=True, help="Allow a --host that other machines reach: they could act as you.")
+@click.option(
+    "--serve",
+    is_flag=True,
+    help="Show it in a browser on this machine instead; the address carries a token.",
+)
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    metavar="ADDRESS",
+    help="Interface for --serve.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    default=8000,
+    show_default=True,
+    help="Port for --serve.",
+)
+@click.option(
+    "--i-know-it-is-exposed",
+    "consent",
+    is_flag=True,
+    help="Allow a --host that other machines reach: they could act as you.",
+)
 def command(serve: bool, host: str, port: int, consent: bool) -> int:
     """The walkthrough from a device to a package, in the terminal.
 
@@ -54,15 +75,22 @@ def _check_installed(*more: str) -> None:
     from importlib.util import find_spec
 
     if any(find_spec(name) is None for name in ("textual", "textual_plotext", *more)):
-        raise usage("The terminal interface is not installed here.", "Install it with: pip install 'qwen-pack[tui]'")
+        raise usage(
+            "The terminal interface is not installed here.",
+            "Install it with: pip install 'qwen-pack[tui]'",
+        )
 
 
 def _check_terminal() -> None:
-    """A sentence in place of a broken picture. A driver in the environment means that a browser is the terminal."""
+    """A sentence in place of a broken picture. A driver in the environment means that a browser is
+    the terminal."""
     if os.environ.get("TEXTUAL_DRIVER"):
         return
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise usage("The terminal interface needs a terminal, and this is none.", "Start it in a terminal; scripts use `qwen-pack build`.")
+        raise usage(
+            "The terminal interface needs a terminal, and this is none.",
+            "Start it in a terminal; scripts use `qwen-pack build`.",
+        )
 
 
 def _check_size() -> None:
@@ -71,7 +99,8 @@ def _check_size() -> None:
     columns, rows = shutil.get_terminal_size()
     if columns < LEAST[0] or rows < LEAST[1]:
         raise usage(
-            f"The terminal has {columns} columns and {rows} rows; the interface needs {LEAST[0]} and {LEAST[1]}.",
+            f"The terminal has {columns} columns and {rows} rows; the interface needs {LEAST[0]} "
+            f"and {LEAST[1]}.",
             "Make the window larger, or use `qwen-pack fit` and `qwen-pack build`.",
         )
 
@@ -124,20 +153,20 @@ def _read_target(name: str) -> Target:
 
 
 def _here() -> Here:
-    from targets.here import here
+    from targets.machine.here import here
 
     return here()
 
 
 def _memory() -> tuple[int, int]:
-    from targets import machine
+    from targets.machine import limits as machine
 
     seen = machine.memory()
     return seen.total, seen.available
 
 
 def _known_machine() -> Target | None:
-    from targets.probe import kept, look
+    from targets.machine.probe import kept, look
 
     machine = look()
     measurement = kept(machine)
@@ -145,7 +174,7 @@ def _known_machine() -> Target | None:
 
 
 def _measure_machine() -> Generator[str, None, Target]:
-    from targets.probe import keep, look, measure
+    from targets.machine.probe import keep, look, measure
 
     machine = look()
     notes = measure(machine)
@@ -160,12 +189,13 @@ def _measure_machine() -> Generator[str, None, Target]:
 
 
 def _as_file(machine: Machine, measurement: Measurement) -> Target:
-    """This machine as a device file in the cache, so that the command line can name what the screens use."""
+    """This machine as a device file in the cache, so that the command line can name what the
+    screens use."""
     from packager.files import write_atomically
     from packager.paths import cache_dir
     from targets import registry
-    from targets.device_write import device_text
-    from targets.probe import as_target
+    from targets.devices.device_write import device_text
+    from targets.machine.probe import as_target
 
     path = cache_dir() / "this-machine.toml"
     path.parent.mkdir(parents=True, exist_ok=True)

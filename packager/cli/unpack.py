@@ -12,10 +12,16 @@ from packager.errors import ExitCode
 
 @click.command("unpack")
 @click.argument("archive", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="The new folder; the name of the package, here, by default.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="The new folder; the name of the package, here, by default.",
+)
 @json_option
 def command(archive: Path, out: Path | None, as_json: bool) -> int:
-    """Make a package of ARCHIVE: a tar.zst or zip, its first piece, or a folder whose files are in pieces.
+    """Make a package of ARCHIVE: a tar.zst or zip, its first piece, or a folder whose files are in
+    pieces.
 
     Every file is compared with the manifest before anything gets its name.
     """
@@ -28,7 +34,16 @@ def command(archive: Path, out: Path | None, as_json: bool) -> int:
     work = join(archive, place) if archive.is_dir() else unpack(archive, place)
     package = follow(staged(work, "unpack", "Unpack"))
     if as_json:
-        emit_json("unpack", {"package": str(package.path), "name": package.manifest.name, "files": len(package.manifest.files)})
+        emit_json(
+            "unpack",
+            {
+                "package": str(package.path),
+                "name": package.manifest.name,
+                "files": len(package.manifest.files),
+            },
+        )
     else:
-        click.echo(f"{package.path}: {len(package.manifest.files)} files, all as the manifest says.")
+        click.echo(
+            f"{package.path}: {len(package.manifest.files)} files, all as the manifest says."
+        )
     return ExitCode.DONE

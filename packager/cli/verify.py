@@ -11,12 +11,17 @@ from packager.cli.output import emit_json, json_option, narrate, printable
 from packager.errors import ExitCode, usage
 
 if TYPE_CHECKING:
-    from packager.rebuild import Rebuilt
+    from packager.pipeline.rebuild import Rebuilt
 
 
 @click.command("verify")
 @click.argument("package", type=click.Path(path_type=Path))
-@click.option("--key", type=click.Path(path_type=Path), metavar="PUB", help="It must be signed by the private half of this key.")
+@click.option(
+    "--key",
+    type=click.Path(path_type=Path),
+    metavar="PUB",
+    help="It must be signed by the private half of this key.",
+)
 @click.option(
     "--certificate-chain",
     "chain",
@@ -25,12 +30,39 @@ if TYPE_CHECKING:
     metavar="CERT",
     help="... or by a certificate that these vouch for.",
 )
-@click.option("--signature", type=click.Path(path_type=Path), metavar="FILE", help="The detached signature; PACKAGE.sig by default.")
-@click.option("--min-version", metavar="V", help="Refuse an older package, however well it is signed.")
-@click.option("--rebuild", "again", is_flag=True, help="Build the artifact again from the recorded source and recipe, and compare.")
-@click.option("--weights", type=click.Path(path_type=Path), metavar="DIR", help="With --rebuild: the folder of the checkpoint.")
-@click.option("--imatrix", type=click.Path(path_type=Path), metavar="FILE", help="With --rebuild: the importance matrix of the build.")
-@click.option("--calibration", type=click.Path(path_type=Path), metavar="TEXT", help="With --rebuild: the calibration text of the build.")
+@click.option(
+    "--signature",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The detached signature; PACKAGE.sig by default.",
+)
+@click.option(
+    "--min-version", metavar="V", help="Refuse an older package, however well it is signed."
+)
+@click.option(
+    "--rebuild",
+    "again",
+    is_flag=True,
+    help="Build the artifact again from the recorded source and recipe, and compare.",
+)
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="With --rebuild: the folder of the checkpoint.",
+)
+@click.option(
+    "--imatrix",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="With --rebuild: the importance matrix of the build.",
+)
+@click.option(
+    "--calibration",
+    type=click.Path(path_type=Path),
+    metavar="TEXT",
+    help="With --rebuild: the calibration text of the build.",
+)
 @json_option
 def command(
     package: Path,
@@ -46,26 +78,35 @@ def command(
 ) -> int:
     """Check PACKAGE against its manifest, byte by byte.
 
-    Finds a flipped byte, a missing, renamed or additional file, a link. With --key or --certificate-chain also whatever
-    was not signed, and files that can be run or written by all. Exit code 6 when there is any.
+    Finds a flipped byte, a missing, renamed or additional file, a link. With --key or
+    --certificate-chain also whatever was not signed, and files that can be run or written by all.
+    Exit code 6 when there is any.
 
-    --rebuild fetches the weights again from where they came from (or takes --weights), converts them in a temporary folder, and
-    compares every file of the model. The package is only read.
+    --rebuild fetches the weights again from where they came from (or takes --weights), converts
+    them in a temporary folder, and compares every file of the model. The package is only read.
     """
-    from packager import manifest
+    from packager.package import manifest
+    from packager.package.verify import verify
     from packager.shipping.signature import ENDING, check, trusted
     from packager.units import human_bytes
-    from packager.verify import verify
 
     trust = trusted(key, chain)
     if trust is None and (signature or min_version):
-        raise usage("Who may have signed it? No key was named.", "Name one with --key or --certificate-chain.")
+        raise usage(
+            "Who may have signed it? No key was named.",
+            "Name one with --key or --certificate-chain.",
+        )
     if trust is None:
         findings = verify(package)
     else:
-        findings = check(package, signature or package.with_name(f"{package.name}{ENDING}"), trust, min_version)
+        findings = check(
+            package, signature or package.with_name(f"{package.name}{ENDING}"), trust, min_version
+        )
     if (weights or imatrix or calibration) and not again:
-        raise usage("--weights, --imatrix and --calibration are for a rebuild.", "Add --rebuild, or leave them out.")
+        raise usage(
+            "--weights, --imatrix and --calibration are for a rebuild.",
+            "Add --rebuild, or leave them out.",
+        )
     rebuilt = _rebuild(package, weights, imatrix, calibration) if again and not findings else None
     if rebuilt is not None:
         findings = list(rebuilt.findings)
@@ -91,19 +132,31 @@ def command(
         for finding in findings:
             click.echo(printable(f"{finding.kind}: {finding.path} {finding.message}"))
         count = f"{len(findings)} finding{'s' if len(findings) > 1 else ''}"
-        narrate(f"{package} is not what {'a rebuild gives' if rebuilt else 'its manifest says'}: {count}.")
+        narrate(
+            f"{package} is not what {'a rebuild gives' if rebuilt else 'its manifest says'}: "
+            f"{count}."
+        )
         for name, (then, now) in (rebuilt.tools if rebuilt else {}).items():
-            narrate(printable(f"It was built with {name} {then or 'unknown'}; here it is {now or 'missing'}."))
+            narrate(
+                printable(
+                    f"It was built with {name} {then or 'unknown'}; here it is {now or 'missing'}."
+                )
+            )
     else:
         ending = f"{', signed' if trust else ''}{'; a rebuild gives the same' if rebuilt else ''}"
-        click.echo(f"{known.name}: {len(known.files)} files, {human_bytes(size)}, all as the manifest says{ending}.")
+        click.echo(
+            f"{known.name}: {len(known.files)} files, {human_bytes(size)}, all as the manifest "
+            f"says{ending}."
+        )
     return ExitCode.INPUT if findings else ExitCode.DONE
 
 
-def _rebuild(package: Path, weights: Path | None, imatrix: Path | None, calibration: Path | None) -> Rebuilt:
-    from packager.additions import parse
+def _rebuild(
+    package: Path, weights: Path | None, imatrix: Path | None, calibration: Path | None
+) -> Rebuilt:
     from packager.cli.progress import follow
-    from packager.rebuild import rebuild
+    from packager.pipeline.rebuild import rebuild
+    from packager.plan.additions import parse
     from targets import registry
 
     return follow(rebuild(package, registry.runtimes(), weights, parse(imatrix, calibration, ())))

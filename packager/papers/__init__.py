@@ -1,7 +1,9 @@
-"""The papers of a package: licence and notice, model card, bill of materials, provenance, and the statement of its figures.
+"""The papers of a package: licence and notice, model card, bill of materials, provenance, and the
+statement of its figures.
 
-Licence and notice follow from the inputs and are part of the content; the others are made of the manifest's own fields, so
-they say what it says. None of them holds a time: the same manifest gives the same bytes.
+Licence and notice follow from the inputs and are part of the content; the others are made of the
+manifest's own fields, so they say what it says. None of them holds a time: the same manifest gives
+the same bytes.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from packager.files import sha256, write_atomically
-from packager.manifest import FileEntry
+from packager.package.manifest import FileEntry
 
 CARD = "MODEL_CARD.md"
 SBOM = "sbom.cdx.json"
@@ -21,7 +23,8 @@ BENCHMARK = "benchmark.intoto.json"
 
 
 def added(folder: Path, data: dict[str, Any]) -> dict[str, Any]:
-    """Write the papers that speak of the manifest `data` into `folder`, and return it with their rows among its files."""
+    """Write the papers that speak of the manifest `data` into `folder`, and return it with their
+    rows among its files."""
     from packager.papers import benchmark, card, provenance, sbom
 
     written = {

@@ -1,4 +1,5 @@
-"""benchmark.intoto.json: what was measured when the package was built, bound to the digests of the files that were measured.
+"""benchmark.intoto.json: what was measured when the package was built, bound to the digests of the
+files that were measured.
 
 What `bench` adds later stands in the manifest, which binds it to the same digests.
 """
@@ -15,9 +16,14 @@ _LISTS = ("token_ms", "thread_search")
 
 
 def statement(data: dict[str, Any]) -> dict[str, Any]:
-    """The statement over the model's files; `measured` is null where they could not be run, and `not_measured` says why."""
+    """The statement over the model's files; `measured` is null where they could not be run, and
+    `not_measured` says why."""
     measured = data.get("measured")
-    figures = None if measured is None else {key: value for key, value in measured.items() if key not in _LISTS}
+    figures = (
+        None
+        if measured is None
+        else {key: value for key, value in measured.items() if key not in _LISTS}
+    )
     return {
         "_type": STATEMENT,
         "subject": [subject(row) for row in data["files"] if row["path"].startswith("model/")],

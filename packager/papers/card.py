@@ -1,16 +1,17 @@
-"""MODEL_CARD.md: what a package is, for whom, what was measured, and where its limits are. All of it from the manifest."""
+"""MODEL_CARD.md: what a package is, for whom, what was measured, and where its limits are. All of
+it from the manifest."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
-from packager import figures
-from packager.budgets import sentence
+from packager.catalog.licences import agreement, known, spdx
+from packager.device.identity import NOT_YET
 from packager.papers import words
-from packager.place import NOT_YET
 from packager.quality import paper
-from packager.shipping.licences import agreement, known, spdx
+from packager.report import figures
+from packager.report.budgets import sentence
 
 _MARKS = {True: "passed", False: "MISSED", None: "open"}
 
@@ -68,7 +69,11 @@ def _front(data: dict[str, Any]) -> str:
     licence = (variant.get("license") or "unknown").casefold()
     row = known().get(licence)
     # Hubs know licences by ids of their own; what is none of them is `other` with a name.
-    declared = {"license": licence} if row and not row["spdx"].startswith("LicenseRef") else {"license": "other", "license_name": licence}
+    declared = (
+        {"license": licence}
+        if row and not row["spdx"].startswith("LicenseRef")
+        else {"license": "other", "license_name": licence}
+    )
     rows = {
         **declared,
         "base_model": variant["repo_id"],
@@ -76,7 +81,9 @@ def _front(data: dict[str, Any]) -> str:
         "pipeline_tag": "text-generation",
         "tags": ["qwen-pack", data["runtime"]["name"], data["recipe"]["id"]],
     }
-    return "".join(f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in rows.items())
+    return "".join(
+        f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in rows.items()
+    )
 
 
 def _at(revision: str | None) -> str:
@@ -84,7 +91,10 @@ def _at(revision: str | None) -> str:
 
 
 def _sampling(sampling: dict[str, float] | None) -> str:
-    return ", ".join(f"{key} {value:g}" for key, value in (sampling or {}).items()) or "not stated by the checkpoint"
+    return (
+        ", ".join(f"{key} {value:g}" for key, value in (sampling or {}).items())
+        or "not stated by the checkpoint"
+    )
 
 
 def _list(rows: list[str]) -> str:
@@ -94,12 +104,21 @@ def _list(rows: list[str]) -> str:
 def _measured(data: dict[str, Any]) -> str:
     measured = data.get("measured")
     if measured is None:
-        return f"**{NOT_YET.capitalize()}.** {data.get('not_measured') or 'It was not run where it was built.'}\n{_table(data)}"
+        return (
+            f"**{NOT_YET.capitalize()}.** "
+            f"{data.get('not_measured') or 'It was not run where it was built.'}\n{_table(data)}"
+        )
     machine, place = measured["machine"], measured["place"]
     noise = figures.noise(measured)
-    where = f"On {measured['measured_at'][:10]}, on {machine['processor']}, {machine['cores']} cores{f', {noise}' if noise else ''}."
+    where = (
+        f"On {measured['measured_at'][:10]}, on {machine['processor']}, {machine['cores']} "
+        f"cores{f', {noise}' if noise else ''}."
+    )
     if not place["on_device"]:
-        where = f"**{NOT_YET.capitalize()}**: {place['why']}. What follows is a check on the machine that built it. {where}"
+        where = (
+            f"**{NOT_YET.capitalize()}**: {place['why']}. What follows is a check on the "
+            f"machine that built it. {where}"
+        )
     return f"{where}\n{_table(data)}"
 
 
@@ -108,12 +127,19 @@ def _table(data: dict[str, Any]) -> str:
     for row in figures.rows(data):
         predicted, measured, error = row.texts()
         lines.append(f"| {row.label} | {measured} | {predicted} | {error} |\n")
-    return f"\n| | measured | predicted for {data.get('target')} | error |\n| --- | ---: | ---: | ---: |\n{''.join(lines)}"
+    return (
+        f"\n| | measured | predicted for {data.get('target')} | error |\n| --- | ---: | ---: | "
+        f"---: |\n{''.join(lines)}"
+    )
 
 
 def _budgets(data: dict[str, Any]) -> str:
     rows = data.get("verdicts") or []
-    return "".join(f"* {_MARKS[row['passed']]}: {sentence(row)}{'' if row['enforced'] else ' (reported, not enforced)'}\n" for row in rows)
+    return "".join(
+        f"* {_MARKS[row['passed']]}: "
+        f"{sentence(row)}{'' if row['enforced'] else ' (reported, not enforced)'}\n"
+        for row in rows
+    )
 
 
 def _quality(quality: dict[str, Any] | None) -> str:
@@ -127,5 +153,14 @@ def _licence(variant: dict[str, Any]) -> str:
     row = known().get((licence or "").casefold())
     reason = agreement(licence)
     name = f"{row['name'] if row else licence or 'None'} (`{spdx(licence)}`)"
-    said = f"{name}, which {reason}." if licence and row and reason else f"{name}." if row else f"`{spdx(licence)}`: it {reason}."
-    return f"{said} The licence file of this package has the text, or says where it stands; `NOTICE` says what was changed."
+    said = (
+        f"{name}, which {reason}."
+        if licence and row and reason
+        else f"{name}."
+        if row
+        else f"`{spdx(licence)}`: it {reason}."
+    )
+    return (
+        f"{said} The licence file of this package has the text, or says where it stands; "
+        "`NOTICE` says what was changed."
+    )

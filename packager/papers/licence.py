@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from packager.catalog.licences import agreement, known, spdx
 from packager.checkpoint.folder import is_license
 from packager.files import write_atomically
-from packager.manifest import safe_path
-from packager.shipping.licences import agreement, known, spdx
+from packager.package.manifest import safe_path
 
 LICENSE = "LICENSE"
 NOTICE = "NOTICE"
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,99}")
 _TEXTS = Path(__file__).parent / "texts"
 
 
-def stated(listed: str | None, kind: str, facts: Mapping[str, Any]) -> str | None:
-    """The licence of the weights: what their repository declares at the commit that was fetched, else what the catalogue lists."""
-    declared = facts.get("license") if kind == "hub" else None
-    plain = isinstance(declared, str) and _ID.fullmatch(declared) and declared.casefold() != "other"
-    return str(declared) if plain else listed
-
-
-def write(folder: Path, checkpoint: Path, variant: Mapping[str, Any], recipe: str, *, dummy: bool) -> list[str]:
+def write(
+    folder: Path, checkpoint: Path, variant: Mapping[str, Any], recipe: str, *, dummy: bool
+) -> list[str]:
     """Write the licence papers of a package into `folder`, and return their names.
 
-    What the checkpoint brings goes along as it is. Where it brings no text, the standard one stands in, or name and
-    address of a licence whose text we do not have; a notice says what the licence wants said, and what was changed.
+    What the checkpoint brings goes along as it is. Where it brings no text, the standard one stands
+    in, or name and address of a licence whose text we do not have; a notice says what the licence
+    wants said, and what was changed.
     """
     written = _brought(folder, checkpoint)
     have = {name.upper() for name in written}
@@ -43,9 +37,13 @@ def write(folder: Path, checkpoint: Path, variant: Mapping[str, Any], recipe: st
 
 
 def _brought(folder: Path, checkpoint: Path) -> list[str]:
-    papers = {path.name.casefold(): path for path in sorted(checkpoint.iterdir()) if is_license(path.name)}
+    papers = {
+        path.name.casefold(): path for path in sorted(checkpoint.iterdir()) if is_license(path.name)
+    }
     written = []
-    for path in papers.values():  # one of LICENSE and License: they are the same file on half of the world's disks
+    for path in (
+        papers.values()
+    ):  # one of LICENSE and License: they are the same file on half of the world's disks
         if path.is_file() and safe_path(path.name):
             write_atomically(folder / path.name, path.read_bytes())
             written.append(path.name)
@@ -66,19 +64,28 @@ def text(variant: Mapping[str, Any]) -> str:
     row = known().get(licence.casefold()) or {}
     reason = agreement(licence)
     return (
-        f"The weights of {variant['repo_id']} are under the licence {row.get('name', licence)} ({spdx(licence)}).\n"
+        f"The weights of {variant['repo_id']} are under the licence {row.get('name', licence)} "
+        f"({spdx(licence)}).\n"
         f"{f'It {reason}.' if row and reason else 'Read it before you use them.'}\n"
-        f"The checkpoint from which this package was built came without its text{f', which stands at {place}' if place else '.'}\n"
+        "The checkpoint from which this package was built came without its "
+        f"text{f', which stands at {place}' if place else '.'}\n"
     )
 
 
 def notice(variant: Mapping[str, Any], recipe: str, *, dummy: bool) -> str:
-    """What the licence wants said in all copies, and that the files were changed, which every one of them wants said."""
+    """What the licence wants said in all copies, and that the files were changed, which every one
+    of them wants said."""
     row = known().get((variant.get("license") or "").casefold()) or {}
     said = f"{row['notice']}\n\n" if row.get("notice") else ""
     if dummy:
-        return f"{said}The weights are random numbers in the shape of {variant['repo_id']}, made by qwen-pack; they are not that model's.\n"
-    return f"{said}Changed: the weights of {variant['repo_id']} were converted to {recipe} by qwen-pack. manifest.json has the details.\n"
+        return (
+            f"{said}The weights are random numbers in the shape of {variant['repo_id']}, made "
+            "by qwen-pack; they are not that model's.\n"
+        )
+    return (
+        f"{said}Changed: the weights of {variant['repo_id']} were converted to {recipe} by "
+        "qwen-pack. manifest.json has the details.\n"
+    )
 
 
 def address(variant: Mapping[str, Any]) -> str | None:

@@ -1,4 +1,5 @@
-"""provenance.intoto.json: how the files came to be, as an in-toto statement with SLSA provenance v1. Source: slsa.dev/spec/v1.0/provenance.
+"""provenance.intoto.json: how the files came to be, as an in-toto statement with SLSA provenance
+v1. Source: slsa.dev/spec/v1.0/provenance.
 
 It is not signed by itself: `export --sign` covers it with everything else.
 """
@@ -8,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote
 
+from packager.package.content import content
 from packager.papers.licence import address
-from packager.reproducible import content
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://slsa.dev/provenance/v1"
@@ -35,10 +36,20 @@ def statement(data: dict[str, Any]) -> dict[str, Any]:
                     "recipe": data["recipe"]["id"],
                     "version": data.get("version"),
                 },
-                "internalParameters": {"recipe": data["recipe"], "seeds": _seeds(data), "content_sha256": data.get("content_sha256")},
-                "resolvedDependencies": [*_source(data), *_own(data["recipe"]), *_tools(data.get("tools") or {})],
+                "internalParameters": {
+                    "recipe": data["recipe"],
+                    "seeds": _seeds(data),
+                    "content_sha256": data.get("content_sha256"),
+                },
+                "resolvedDependencies": [
+                    *_source(data),
+                    *_own(data["recipe"]),
+                    *_tools(data.get("tools") or {}),
+                ],
             },
-            "runDetails": {"builder": {"id": BUILDER, "version": _versions(data.get("tools") or {})}},
+            "runDetails": {
+                "builder": {"id": BUILDER, "version": _versions(data.get("tools") or {})}
+            },
         },
     }
 
@@ -51,19 +62,36 @@ def subject(row: dict[str, Any]) -> dict[str, Any]:
 def _source(data: dict[str, Any]) -> list[dict[str, Any]]:
     """The commit of the checkpoint, and each of its files."""
     revision = data["variant"].get("revision")
-    commit = [{"name": data["variant"]["repo_id"], "uri": f"git+{address(data['variant'])}@{revision}", "digest": {"gitCommit": revision}}]
+    commit = [
+        {
+            "name": data["variant"]["repo_id"],
+            "uri": f"git+{address(data['variant'])}@{revision}",
+            "digest": {"gitCommit": revision},
+        }
+    ]
     files = [
-        {"name": f"checkpoint/{row['path']}", "digest": {"sha256": row["sha256"]}, "annotations": {"size": row["size"]}}
+        {
+            "name": f"checkpoint/{row['path']}",
+            "digest": {"sha256": row["sha256"]},
+            "annotations": {"size": row["size"]},
+        }
         for row in data["source"].get("files") or []
     ]
     return [*(commit if revision else []), *files]
 
 
 def _own(recipe: dict[str, Any]) -> list[dict[str, Any]]:
-    """Files of the builder's that went in beside the checkpoint: an importance matrix, or the text it was collected from."""
+    """Files of the builder's that went in beside the checkpoint: an importance matrix, or the text
+    it was collected from."""
     settings = (recipe.get("settings") or {}).items()
-    named = [(key, row) for key, row in settings if isinstance(row, dict) and {"file", "sha256"} <= row.keys()]
-    return [{"name": f"{key}/{row['file']}", "digest": {"sha256": row["sha256"]}} for key, row in named]
+    named = [
+        (key, row)
+        for key, row in settings
+        if isinstance(row, dict) and {"file", "sha256"} <= row.keys()
+    ]
+    return [
+        {"name": f"{key}/{row['file']}", "digest": {"sha256": row["sha256"]}} for key, row in named
+    ]
 
 
 def _tools(versions: dict[str, Any]) -> list[dict[str, Any]]:

@@ -1,7 +1,8 @@
-"""sbom.cdx.json: a bill of materials after CycloneDX 1.6 with a machine-learning model in it. Source: cyclonedx.org/docs/1.6/json.
+"""sbom.cdx.json: a bill of materials after CycloneDX 1.6 with a machine-learning model in it.
+Source: cyclonedx.org/docs/1.6/json.
 
-No time and no figure of a measurement stands in it, and its number follows from its content: the same inputs and the same
-versions of the tools give the same bytes.
+No time and no figure of a measurement stands in it, and its number follows from its content: the
+same inputs and the same versions of the tools give the same bytes.
 """
 
 from __future__ import annotations
@@ -11,13 +12,18 @@ import uuid
 from typing import Any
 from urllib.parse import quote
 
+from packager.catalog.licences import known, spdx
+from packager.package.content import content
 from packager.papers import words
 from packager.papers.licence import address
-from packager.reproducible import content
-from packager.shipping.licences import known, spdx
 
 _MODEL, _BASE, _ENGINE = "model", "base", "engine"
-_MEDIA = {".gguf": "application/octet-stream", ".jinja": "text/plain", ".json": "application/json", ".xml": "application/xml"}
+_MEDIA = {
+    ".gguf": "application/octet-stream",
+    ".jinja": "text/plain",
+    ".json": "application/json",
+    ".xml": "application/xml",
+}
 
 
 def document(data: dict[str, Any]) -> dict[str, Any]:
@@ -38,7 +44,11 @@ def document(data: dict[str, Any]) -> dict[str, Any]:
         ],
     }
     number = uuid.uuid5(uuid.NAMESPACE_URL, json.dumps(body, sort_keys=True, ensure_ascii=False))
-    return {"$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json", "serialNumber": f"urn:uuid:{number}", **body}
+    return {
+        "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
+        "serialNumber": f"urn:uuid:{number}",
+        **body,
+    }
 
 
 def _model(data: dict[str, Any]) -> dict[str, Any]:
@@ -51,7 +61,10 @@ def _model(data: dict[str, Any]) -> dict[str, Any]:
         "version": data.get("version") or data.get("content_sha256") or "0",
         "description": words.summary(data),
         "licenses": _licences(data["variant"]),
-        "pedigree": {"ancestors": [_identity(data)], "notes": f"Converted and quantized: {recipe['id']}."},
+        "pedigree": {
+            "ancestors": [_identity(data)],
+            "notes": f"Converted and quantized: {recipe['id']}.",
+        },
         "modelCard": {
             "modelParameters": {
                 "task": "text-generation",
@@ -73,7 +86,9 @@ def _model(data: dict[str, Any]) -> dict[str, Any]:
                 "target": data.get("target"),
                 "context": (data.get("workload") or {}).get("context"),
                 "source": data["source"].get("kind"),
-                "predicted_peak_bytes": ((data.get("predicted") or {}).get("footprint") or {}).get("peak"),
+                "predicted_peak_bytes": ((data.get("predicted") or {}).get("footprint") or {}).get(
+                    "peak"
+                ),
                 "content_sha256": data.get("content_sha256"),
                 "chat_template_sha256": data.get("chat_template_sha256"),
             }.items()
@@ -83,7 +98,8 @@ def _model(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _identity(data: dict[str, Any]) -> dict[str, Any]:
-    """The model that was converted, by the name and the commit under which its publisher keeps it."""
+    """The model that was converted, by the name and the commit under which its publisher keeps
+    it."""
     variant = data["variant"]
     group, _, name = variant["repo_id"].rpartition("/")
     row = {"type": "machine-learning-model", "name": name, **({"group": group} if group else {})}
@@ -91,14 +107,21 @@ def _identity(data: dict[str, Any]) -> dict[str, Any]:
     if words.dummy(data):
         return {**row, "description": "Random weights in its shape; none of its own."}
     if revision:
-        row |= {"version": revision, "purl": f"pkg:huggingface/{quote(group, safe='')}/{quote(name, safe='')}@{revision}"}
+        row |= {
+            "version": revision,
+            "purl": f"pkg:huggingface/{quote(group, safe='')}/{quote(name, safe='')}@{revision}",
+        }
     return row
 
 
 def _base(data: dict[str, Any]) -> dict[str, Any]:
     """The checkpoint, file by file."""
     files = [
-        {"type": "file", "name": row["path"], "hashes": [{"alg": "SHA-256", "content": row["sha256"]}]}
+        {
+            "type": "file",
+            "name": row["path"],
+            "hashes": [{"alg": "SHA-256", "content": row["sha256"]}],
+        }
         for row in data["source"].get("files") or []
     ]
     place = None if words.dummy(data) else address(data["variant"])
@@ -115,7 +138,13 @@ def _engine(data: dict[str, Any]) -> dict[str, Any]:
     """What runs the model; it is no part of the package."""
     runtime = data["runtime"]
     version = {"version": runtime["version"]} if runtime.get("version") else {}
-    return {"type": "framework", "bom-ref": _ENGINE, "name": runtime["name"], "scope": "excluded", **version}
+    return {
+        "type": "framework",
+        "bom-ref": _ENGINE,
+        "name": runtime["name"],
+        "scope": "excluded",
+        **version,
+    }
 
 
 def _file(row: dict[str, Any]) -> dict[str, Any]:
@@ -142,7 +171,11 @@ def _ref(row: dict[str, Any]) -> str:
 
 def _tools(versions: dict[str, Any]) -> list[dict[str, Any]]:
     return [
-        {"type": "application" if name == "qwen-pack" else "library", "name": name, "version": str(version)}
+        {
+            "type": "application" if name == "qwen-pack" else "library",
+            "name": name,
+            "version": str(version),
+        }
         for name, version in sorted(versions.items())
         if version
     ]

@@ -13,9 +13,11 @@ from packager.quality.text import Text
 
 @dataclass(frozen=True)
 class Gate:
-    """`file` is read in place of the text that ships with qwen-pack, `tokens` of it in place of the number that suits the size.
+    """`file` is read in place of the text that ships with qwen-pack, `tokens` of it in place of the
+    number that suits the size.
 
-    With `allow_loss` a package is written although it lost more than its recipe may; the manifest says so.
+    With `allow_loss` a package is written although it lost more than its recipe may; the manifest
+    says so.
     """
 
     file: Path | None = None

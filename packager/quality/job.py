@@ -1,4 +1,5 @@
-"""The two jobs of the stage: what the unquantized checkpoint says, kept; and the artifact against it."""
+"""The two jobs of the stage: what the unquantized checkpoint says, kept; and the artifact against
+it."""
 
 from __future__ import annotations
 
@@ -8,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from packager import parity
 from packager.checkpoint import Checkpoint
 from packager.errors import PackError, bad_input
 from packager.process import resolve
+from packager.quality import parity
 from packager.quality import text as texts
 from packager.quality.metrics import Comparison
 from packager.quality.text import Piece
@@ -25,17 +26,23 @@ if TYPE_CHECKING:
 KEPT = "reference.safetensors"
 
 _FIRST = 32
-"""Tokens of every part by which a model that has learnt nothing is known before the whole text is read."""
+"""Tokens of every part by which a model that has learnt nothing is known before the whole text is
+read."""
 
 _CONTEXT = 1024
-"""Tokens of the sessions that are compared: more than a piece of text and than any prompt of the parity check."""
+"""Tokens of the sessions that are compared: more than a piece of text and than any prompt of the
+parity check."""
 
 
-def reference(report: Report, *, checkpoint: str, text: str | None, tokens: int, out: str) -> dict[str, Any]:
-    """Run the unquantized checkpoint over the text and keep the states behind its last norm: exact, 4 bytes per token and channel.
+def reference(
+    report: Report, *, checkpoint: str, text: str | None, tokens: int, out: str
+) -> dict[str, Any]:
+    """Run the unquantized checkpoint over the text and keep the states behind its last norm: exact,
+    4 bytes per token and channel.
 
-    Returns `tokens` and `pieces`; `not_possible`, a sentence, where this machine's memory or our arithmetic does not reach;
-    `says_nothing`, a sentence, for a model that has learnt nothing of the text.
+    Returns `tokens` and `pieces`; `not_possible`, a sentence, where this machine's memory or our
+    arithmetic does not reach; `says_nothing`, a sentence, for a model that has learnt nothing of
+    the text.
     """
     # Late: numpy, for the child that computes.
     import psutil
@@ -44,14 +51,23 @@ def reference(report: Report, *, checkpoint: str, text: str | None, tokens: int,
 
     source = Checkpoint.open(Path(checkpoint))
     pieces = _pieces(source, text, tokens)
-    needed, free = memory_bytes(source.shape, [len(piece.ids) for piece in pieces]), psutil.virtual_memory().available
+    needed, free = (
+        memory_bytes(source.shape, [len(piece.ids) for piece in pieces]),
+        psutil.virtual_memory().available,
+    )
     if needed > free:
         sizes = f"{human_bytes(needed)} of memory and {human_bytes(free)} are free"
         return {"not_possible": f"the unquantized model needs {sizes}"}
     report.note(f"the unquantized model reads {sum(len(piece.ids) for piece in pieces)} tokens")
     try:
-        first = list({piece.part: piece.ids[:_FIRST] for piece in reversed(pieces) if len(piece.ids) > 1}.values())
-        if first and _learnt_nothing(Reference.compute(source, first, report), first, source.shape.vocab):
+        first = list(
+            {
+                piece.part: piece.ids[:_FIRST] for piece in reversed(pieces) if len(piece.ids) > 1
+            }.values()
+        )
+        if first and _learnt_nothing(
+            Reference.compute(source, first, report), first, source.shape.vocab
+        ):
             return {"says_nothing": CHANCE}
         found = Reference.compute(source, [piece.ids for piece in pieces], report)
     except PackError as error:
@@ -61,13 +77,18 @@ def reference(report: Report, *, checkpoint: str, text: str | None, tokens: int,
 
 
 def _learnt_nothing(found: Reference, pieces: Sequence[Sequence[int]], vocabulary: int) -> bool:
-    """Whether the model predicts the beginning of no part better than chance: then the rest need not be computed."""
+    """Whether the model predicts the beginning of no part better than chance: then the rest need
+    not be computed."""
     import numpy as np
 
     for number, ids in enumerate(pieces):
         logits = np.asarray(found.logits(number, 0, len(ids) - 1), np.float64)
         top = logits.max(axis=1)
-        lost = np.log(np.exp(logits - top[:, None]).sum(axis=1)) + top - logits[np.arange(len(ids) - 1), list(ids[1:])]
+        lost = (
+            np.log(np.exp(logits - top[:, None]).sum(axis=1))
+            + top
+            - logits[np.arange(len(ids) - 1), list(ids[1:])]
+        )
         if not hardly_better_than_chance(float(np.exp(lost.mean())), vocabulary):
             return False
     return True
@@ -85,10 +106,11 @@ def compare(
     reference: str | None,
     stops: bool,
 ) -> dict[str, Any]:
-    """Parity of tokenizer, template and end of turn, and with a `reference` (the folder that the other job left) the divergence.
+    """Parity of tokenizer, template and end of turn, and with a `reference` (the folder that the
+    other job left) the divergence.
 
-    `stops` says that the weights are real, so that an answer can be expected to end. Returns `parity`, `figures` over all parts,
-    `parts[]` with the name of each, and `compare_seconds`.
+    `stops` says that the weights are real, so that an answer can be expected to end. Returns
+    `parity`, `figures` over all parts, `parts[]` with the name of each, and `compare_seconds`.
     """
     source = Checkpoint.open(Path(checkpoint))
     make = resolve(session)
@@ -100,19 +122,27 @@ def compare(
             same = parity.check(model, source, Path(folder) / "templates.log", stops=stops)
         found: dict[str, Any] = {"parity": same.as_dict(), "figures": None, "parts": []}
         if reference is not None:
-            found |= divergence(report, model, source, _pieces(source, text, tokens), Path(reference) / KEPT)
+            found |= divergence(
+                report, model, source, _pieces(source, text, tokens), Path(reference) / KEPT
+            )
     finally:
         model.close()
     return {**found, "compare_seconds": time.monotonic() - started}
 
 
-def divergence(report: Report, model: Session, source: Checkpoint, pieces: list[Piece], kept: Path) -> dict[str, Any]:
-    """What a loaded artifact lost against the reference in the file `kept`. Raises PackError (bad input) for one of other pieces."""
+def divergence(
+    report: Report, model: Session, source: Checkpoint, pieces: list[Piece], kept: Path
+) -> dict[str, Any]:
+    """What a loaded artifact lost against the reference in the file `kept`. Raises PackError (bad
+    input) for one of other pieces."""
     from packager.reference import Reference
 
     wanted = Reference.load(kept, source, [piece.ids for piece in pieces], KEPT)
     if wanted is None:
-        raise bad_input(f"{kept} is the reference of another checkpoint or text.", "`qwen-pack cache --clear` empties the cache.")
+        raise bad_input(
+            f"{kept} is the reference of another checkpoint or text.",
+            "`qwen-pack cache --clear` empties the cache.",
+        )
     by_part: dict[str, Comparison] = {}
     done, total = 0, sum(len(piece.ids) for piece in pieces)
     for number, piece in enumerate(pieces):
@@ -121,7 +151,11 @@ def divergence(report: Report, model: Session, source: Checkpoint, pieces: list[
             # Behind the last token of a piece nothing is known to follow.
             end = min(start + len(logits), len(piece.ids) - 1)
             if end > start:
-                part.add(_of(wanted, number, start, end), logits[: end - start], piece.ids[start + 1 : end + 1])
+                part.add(
+                    _of(wanted, number, start, end),
+                    logits[: end - start],
+                    piece.ids[start + 1 : end + 1],
+                )
             done += len(logits)
             report.progress(done, total, "tokens")
     whole = Comparison()
@@ -135,13 +169,17 @@ def divergence(report: Report, model: Session, source: Checkpoint, pieces: list[
 
 
 def _blocks(model: Session, ids: Sequence[int]) -> Iterator[tuple[int, Any]]:
-    """Every block of logits with the number of its first token. Raises PackError where the engine gives more or fewer rows."""
+    """Every block of logits with the number of its first token. Raises PackError where the engine
+    gives more or fewer rows."""
     at = 0
     for block in model.logits(ids):
         yield at, block
         at += len(block)
     if at != len(ids):
-        raise bad_input(f"The engine returned logits of {at} tokens instead of {len(ids)}.", "The artifact is broken: build it again.")
+        raise bad_input(
+            f"The engine returned logits of {at} tokens instead of {len(ids)}.",
+            "The artifact is broken: build it again.",
+        )
 
 
 def _of(wanted: Reference, number: int, start: int, end: int) -> Any:

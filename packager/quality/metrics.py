@@ -1,4 +1,5 @@
-"""How far a quantized model's next-token distributions lie from the unquantized model's, token by token, and in sum.
+"""How far a quantized model's next-token distributions lie from the unquantized model's, token by
+token, and in sum.
 
 Everything is natural: divergence in nats, perplexity as exp of the mean negative log-probability.
 """
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 _ROWS = 16
-"""Tokens that one thread compares at once: each of its arrays has 10 MB for a vocabulary of 151,936."""
+"""Tokens that one thread compares at once: each of its arrays has 10 MB for a vocabulary of
+151,936."""
 
 _THREADS = min(8, os.cpu_count() or 1)
 
@@ -25,9 +27,10 @@ _THREADS = min(8, os.cpu_count() or 1)
 class Figures:
     """Sums over `tokens` predictions.
 
-    `kl_*`: Kullback-Leibler divergence from the reference to the model. `top1`: share of predictions whose likeliest token
-    is the reference's. `perplexity` of the text under the model, `reference_perplexity` under the reference. A prediction
-    that is no distribution (NaN or infinite logits) counts in `broken` and in nothing else; with none left all are NaN.
+    `kl_*`: Kullback-Leibler divergence from the reference to the model. `top1`: share of
+    predictions whose likeliest token is the reference's. `perplexity` of the text under the model,
+    `reference_perplexity` under the reference. A prediction that is no distribution (NaN or
+    infinite logits) counts in `broken` and in nothing else; with none left all are NaN.
     """
 
     tokens: int
@@ -46,7 +49,15 @@ class Figures:
 
     def as_dict(self) -> dict[str, float | int | None]:
         """JSON form; what is not finite is null, as JSON has no word for it."""
-        names = ("kl_mean", "kl_p95", "kl_max", "top1", "perplexity", "reference_perplexity", "perplexity_ratio")
+        names = (
+            "kl_mean",
+            "kl_p95",
+            "kl_max",
+            "top1",
+            "perplexity",
+            "reference_perplexity",
+            "perplexity_ratio",
+        )
         values = {name: float(getattr(self, name)) for name in names}
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
         return {"tokens": self.tokens, "broken": self.broken, **finite}
@@ -54,7 +65,8 @@ class Figures:
 
 @dataclass
 class Comparison:
-    """Collects predictions of one text: divergence, agreement and both models' negative log-probability of the true token."""
+    """Collects predictions of one text: divergence, agreement and both models' negative
+    log-probability of the true token."""
 
     divergence: list[float] = field(default_factory=list)
     same: list[bool] = field(default_factory=list)
@@ -65,17 +77,28 @@ class Comparison:
     def add(self, reference: Floats, logits: Floats, targets: Sequence[int]) -> None:
         """Compare neighbouring predictions.
 
-        `reference` and `logits` are (tokens, vocabulary) of logits or log-probabilities, one row per entry of `targets`, the
-        tokens that really follow. Columns of `logits` beyond the reference's vocabulary are padding. Raises ValueError
-        where the shapes do not agree.
+        `reference` and `logits` are (tokens, vocabulary) of logits or log-probabilities, one row
+        per entry of `targets`, the tokens that really follow. Columns of `logits` beyond the
+        reference's vocabulary are padding. Raises ValueError where the shapes do not agree.
         """
-        if len(reference) != len(logits) or len(logits) != len(targets) or logits.shape[1] < reference.shape[1]:
-            raise ValueError(f"{reference.shape} and {logits.shape} and {len(targets)} targets do not agree")
+        if (
+            len(reference) != len(logits)
+            or len(logits) != len(targets)
+            or logits.shape[1] < reference.shape[1]
+        ):
+            raise ValueError(
+                f"{reference.shape} and {logits.shape} and {len(targets)} targets do not agree"
+            )
         cuts = [slice(start, start + _ROWS) for start in range(0, len(targets), _ROWS)]
         following = np.asarray(targets, dtype=np.int64)
         # numpy lets other threads run while it computes.
         with ThreadPoolExecutor(_THREADS) as threads:
-            for part in threads.map(lambda rows: _compared(reference[rows], logits[rows, : reference.shape[1]], following[rows]), cuts):
+            for part in threads.map(
+                lambda rows: _compared(
+                    reference[rows], logits[rows, : reference.shape[1]], following[rows]
+                ),
+                cuts,
+            ):
                 self.extend(part)
 
     def extend(self, other: Comparison) -> None:
@@ -123,10 +146,13 @@ def _compared(reference: Floats, logits: Floats, targets: NDArray[np.int64]) -> 
 def log_softmax(logits: Floats) -> Floats:
     """Natural log-probabilities of every row.
 
-    float32 with sums in float64: within 1e-6 of exact where the logits are within 30 of the highest one, a third of the time of float64.
+    float32 with sums in float64: within 1e-6 of exact where the logits are within 30 of the highest
+    one, a third of the time of float64.
     """
     shifted: Floats = logits - (logits.max(axis=1, keepdims=True) if len(logits) else np.float32(0))
-    shifted -= np.log(np.exp(shifted).sum(axis=1, keepdims=True, dtype=np.float64)).astype(np.float32)
+    shifted -= np.log(np.exp(shifted).sum(axis=1, keepdims=True, dtype=np.float64)).astype(
+        np.float32
+    )
     return shifted
 
 

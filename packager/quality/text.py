@@ -1,4 +1,5 @@
-"""The text on which a quantized model is compared: parts of different kinds, cut into pieces of token ids."""
+"""The text on which a quantized model is compared: parts of different kinds, cut into pieces of
+token ids."""
 
 from __future__ import annotations
 
@@ -13,11 +14,13 @@ FOLDER = Path(__file__).parent / "text"
 """The parts that ship with qwen-pack, one file each, named after their kind."""
 
 WINDOW = 512
-"""Tokens of one piece at most: longer ones cost attention and tell nothing more about the weights."""
+"""Tokens of one piece at most: longer ones cost attention and tell nothing more about the
+weights."""
 
 _MOST_BYTES = 16 << 20
 _READ_PER_TOKEN = 16
-"""Characters that are tokenized for every token wanted: more than any token of ordinary text has on average."""
+"""Characters that are tokenized for every token wanted: more than any token of ordinary text has on
+average."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,40 +59,61 @@ class Piece:
 
 def shipped() -> Text:
     """The text that ships with qwen-pack."""
-    return Text("qwen-pack", tuple(Part(path.stem, path.read_text("utf-8")) for path in sorted(FOLDER.glob("*.txt"))))
+    return Text(
+        "qwen-pack",
+        tuple(Part(path.stem, path.read_text("utf-8")) for path in sorted(FOLDER.glob("*.txt"))),
+    )
 
 
 def of_file(path: Path) -> Text:
-    """The user's own text, as one part. Raises PackError: exit code 2 for no file, 6 for one that is no text or too large."""
+    """The user's own text, as one part. Raises PackError: exit code 2 for no file, 6 for one that
+    is no text or too large."""
     try:
         size = path.stat().st_size
         if not path.is_file():
             raise usage(f"{path} is no file.", "Name a text file with --quality-text.")
         if size > _MOST_BYTES:
-            raise bad_input(f"{path} has {size} bytes; a quality text has at most {_MOST_BYTES}.", "Name a shorter text.")
+            raise bad_input(
+                f"{path} has {size} bytes; a quality text has at most {_MOST_BYTES}.",
+                "Name a shorter text.",
+            )
         text = path.read_bytes().decode("utf-8")
     except FileNotFoundError:
         raise usage(f"There is no file {path}.", "Name a text file with --quality-text.") from None
     except UnicodeDecodeError:
-        raise bad_input(f"{path} is not text in UTF-8.", "Save it as UTF-8 and try again.") from None
+        raise bad_input(
+            f"{path} is not text in UTF-8.", "Save it as UTF-8 and try again."
+        ) from None
     except OSError as error:
         raise from_foreign(error) or error from None
     if not text.strip():
         raise bad_input(f"{path} holds no text.", "Name a text of a few hundred words at least.")
-    return Text("".join(letter if letter.isprintable() else "?" for letter in path.name), (Part("text", text),))
+    return Text(
+        "".join(letter if letter.isprintable() else "?" for letter in path.name),
+        (Part("text", text),),
+    )
 
 
-def pieces(text: Text, encode: Callable[[str], Sequence[int]], tokens: int, window: int = WINDOW) -> list[Piece]:
-    """The first tokens of every part, an equal share each and about `tokens` together, in pieces of at most `window`.
+def pieces(
+    text: Text, encode: Callable[[str], Sequence[int]], tokens: int, window: int = WINDOW
+) -> list[Piece]:
+    """The first tokens of every part, an equal share each and about `tokens` together, in pieces of
+    at most `window`.
 
-    A piece of one token predicts nothing and is left out. Raises PackError (bad input) when nothing is left.
+    A piece of one token predicts nothing and is left out. Raises PackError (bad input) when nothing
+    is left.
     """
     share = max(2, tokens // len(text.parts))
     found = []
     for part in text.parts:
         ids = tuple(encode(part.text[: _READ_PER_TOKEN * share]))[:share]
-        found += [Piece(part.name, ids[start : start + window]) for start in range(0, len(ids), window)]
+        found += [
+            Piece(part.name, ids[start : start + window]) for start in range(0, len(ids), window)
+        ]
     kept = [piece for piece in found if len(piece.ids) > 1]
     if not kept:
-        raise bad_input(f"The text {text.name!r} is shorter than two tokens.", "Name a text of a few hundred words at least.")
+        raise bad_input(
+            f"The text {text.name!r} is shorter than two tokens.",
+            "Name a text of a few hundred words at least.",
+        )
     return kept

@@ -1,4 +1,5 @@
-"""How much each class of recipes may lose, and how many tokens are read: thresholds.toml, checked as it is read."""
+"""How much each class of recipes may lose, and how many tokens are read: thresholds.toml, checked
+as it is read."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ _LIMITS = ("kl_mean", "top1", "perplexity_ratio")
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a class of recipes must hold: at most `kl_mean` nats and `perplexity_ratio`, at least `top1`, a share. `source` says why."""
+    """What a class of recipes must hold: at most `kl_mean` nats and `perplexity_ratio`, at least
+    `top1`, a share. `source` says why."""
 
     grade: str
     kl_mean: float
@@ -26,7 +28,8 @@ class Limits:
 
 
 def limits(grade: str | None, file: Path = FILE) -> Limits | None:
-    """The limits of a class; None where nobody has set any, so that the figures are reported and nothing is enforced."""
+    """The limits of a class; None where nobody has set any, so that the figures are reported and
+    nothing is enforced."""
     return _read(file)[0].get(grade or "")
 
 
@@ -48,7 +51,10 @@ def _read(file: Path) -> tuple[dict[str, Limits], tuple[tuple[int | None, int], 
         raise bad_input(f"{file.name}: {error}.") from None
     unknown = data.keys() - {"classes", "tokens"}
     if unknown or not data.get("classes") or not data.get("tokens"):
-        raise bad_input(f"{file.name}: {f'{sorted(unknown)[0]!r} is not known' if unknown else 'classes and tokens are both needed'}.")
+        raise bad_input(
+            f"{file.name}: "
+            f"{f'{sorted(unknown)[0]!r} is not known' if unknown else 'classes and tokens are both needed'}."
+        )
     found = {grade: _limits(grade, table, file.name) for grade, table in data["classes"].items()}
     return found, tuple(_tokens(data["tokens"], file.name))
 
@@ -58,7 +64,11 @@ def _limits(grade: str, table: Any, file: str) -> Limits:
     if not isinstance(table, dict) or table.keys() != {*_LIMITS, "source"}:
         raise bad_input(f"{where} needs exactly {', '.join(_LIMITS)} and source.")
     for key in _LIMITS:
-        if not isinstance(table[key], int | float) or isinstance(table[key], bool) or not table[key] > 0:
+        if (
+            not isinstance(table[key], int | float)
+            or isinstance(table[key], bool)
+            or not table[key] > 0
+        ):
             raise bad_input(f"{where}.{key} is no positive number.")
     if table["top1"] > 1:
         raise bad_input(f"{where}.top1 is a share, at most 1.")
@@ -72,7 +82,9 @@ def _tokens(rows: Any, file: str) -> list[tuple[int | None, int]]:
     for number, row in enumerate(rows if isinstance(rows, list) else []):
         last = number == len(rows) - 1
         if not isinstance(row, dict) or row.keys() != ({"count"} if last else {"below", "count"}):
-            raise bad_input(f"{file}: tokens[{number}] needs exactly {'count' if last else 'below and count'}.")
+            raise bad_input(
+                f"{file}: tokens[{number}] needs exactly {'count' if last else 'below and count'}."
+            )
         if not all(isinstance(value, int) and value > 0 for value in row.values()):
             raise bad_input(f"{file}: tokens[{number}] holds what is no whole number above 0.")
         if not last and found and row["below"] <= (found[-1][0] or 0):

@@ -10,11 +10,19 @@ from packager.errors import ExitCode, PackError
 from packager.quality.thresholds import Limits
 
 _CHANCE = 0.8
-"""A perplexity of this share of the vocabulary: such a model has learnt nothing of this text. Random weights give 1 and more."""
+"""A perplexity of this share of the vocabulary: such a model has learnt nothing of this text.
+Random weights give 1 and more."""
 
-CHANCE = "the unquantized model predicts the text hardly better than chance, so that what is lost says nothing"
+CHANCE = (
+    "the unquantized model predicts the text hardly better than chance, so that what is lost "
+    "says nothing"
+)
 
-RULES = {"kl_mean": "mean divergence", "top1": "same top token", "perplexity_ratio": "perplexity ratio"}
+RULES = {
+    "kl_mean": "mean divergence",
+    "top1": "same top token",
+    "perplexity_ratio": "perplexity ratio",
+}
 
 
 def rows(figures: dict[str, Any], limits: Limits) -> list[dict[str, Any]]:
@@ -25,26 +33,46 @@ def rows(figures: dict[str, Any], limits: Limits) -> list[dict[str, Any]]:
         at_least = rule == "top1"
         known = measured is not None and math.isfinite(measured)
         passed = known and (measured >= limit if at_least else measured <= limit)
-        found.append({"rule": rule, "limit": limit, "measured": measured, "at_least": at_least, "passed": passed})
+        found.append(
+            {
+                "rule": rule,
+                "limit": limit,
+                "measured": measured,
+                "at_least": at_least,
+                "passed": passed,
+            }
+        )
     return found
 
 
 def hardly_better_than_chance(perplexity: float, vocabulary: int) -> bool:
-    """Whether the unquantized model has learnt so little of the text that a loss against it means nothing."""
+    """Whether the unquantized model has learnt so little of the text that a loss against it means
+    nothing."""
     return perplexity > _CHANCE * vocabulary
 
 
-def judged(facts: dict[str, Any], limits: Limits | None, why_not: str | None, allow_loss: bool) -> dict[str, Any]:
-    """The manifest's `quality`: parity, figures, parts, limits and verdicts, and whether a loss beyond them was let through.
+def judged(
+    facts: dict[str, Any], limits: Limits | None, why_not: str | None, allow_loss: bool
+) -> dict[str, Any]:
+    """The manifest's `quality`: parity, figures, parts, limits and verdicts, and whether a loss
+    beyond them was let through.
 
     `why_not` says why there are no figures, where that is so.
     """
     figures, parity = facts.get("figures"), facts.get("parity")
-    if figures is not None and not figures["broken"] and hardly_better_than_chance(figures["reference_perplexity"], facts["vocabulary"]):
+    if (
+        figures is not None
+        and not figures["broken"]
+        and hardly_better_than_chance(figures["reference_perplexity"], facts["vocabulary"])
+    ):
         figures, why_not = None, CHANCE
     differs = bool(differences(parity))
     if figures is None:
-        return {**skipped(why_not or "nothing was compared", parity), "passed": not differs, "loss_allowed": differs and allow_loss}
+        return {
+            **skipped(why_not or "nothing was compared", parity),
+            "passed": not differs,
+            "loss_allowed": differs and allow_loss,
+        }
     verdicts = rows(figures, limits) if limits else []
     lost = differs or any(not row["passed"] for row in verdicts)
     return {
@@ -62,7 +90,8 @@ def judged(facts: dict[str, Any], limits: Limits | None, why_not: str | None, al
 
 
 def skipped(why_not: str, parity: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The manifest's `quality` where there is no divergence; `passed` is None where nothing was looked at."""
+    """The manifest's `quality` where there is no divergence; `passed` is None where nothing was
+    looked at."""
     return {"skipped": why_not, "parity": parity, "passed": None, "loss_allowed": False}
 
 
@@ -72,11 +101,14 @@ def differences(parity: dict[str, Any] | None) -> list[str]:
 
 
 def check(quality: dict[str, Any]) -> None:
-    """Raise PackError (exit code 4) with what differs or with the figures, unless the build may go on."""
+    """Raise PackError (exit code 4) with what differs or with the figures, unless the build may go
+    on."""
     if quality.get("broken"):
         raise PackError(
-            f"{quality['broken']} of {quality['tokens']} predictions of the artifact are no numbers (NaN or infinite).",
-            "The conversion or the engine is broken for this model: choose another recipe with --recipe.",
+            f"{quality['broken']} of {quality['tokens']} predictions of the artifact are no "
+            "numbers (NaN or infinite).",
+            "The conversion or the engine is broken for this model: choose another recipe with "
+            "--recipe.",
             ExitCode.BUDGET,
         )
     if quality["loss_allowed"]:
@@ -87,22 +119,28 @@ def check(quality: dict[str, Any]) -> None:
         others = f" ({more} more {'difference' if more == 1 else 'differences'})" if more else ""
         raise PackError(
             f"{different[0]}{others}.",
-            "The artifact would not understand its prompts as the checkpoint does: build it again from a consistent checkpoint, "
+            "The artifact would not understand its prompts as the checkpoint does: build it again "
+            "from a consistent checkpoint, "
             "or let it through with --allow-quality-loss, which the manifest records.",
             ExitCode.BUDGET,
         )
     missed = [row for row in quality.get("verdicts") or [] if not row["passed"]]
     if missed:
         raise PackError(
-            f"The artifact lost more than {quality['limits']['grade']} weights may: {'; '.join(map(sentence, missed))}.",
-            "Choose a recipe of more bits with --recipe, or let it through with --allow-quality-loss, which the manifest records.",
+            f"The artifact lost more than {quality['limits']['grade']} weights may: "
+            f"{'; '.join(map(sentence, missed))}.",
+            "Choose a recipe of more bits with --recipe, or let it through with "
+            "--allow-quality-loss, which the manifest records.",
             ExitCode.BUDGET,
         )
 
 
 def sentence(row: dict[str, Any]) -> str:
     """A verdict in words: `mean divergence 0.0313 nats of at most 0.15`."""
-    return f"{RULES[row['rule']]} {shown(row['rule'], row['measured'])} of at {'least' if row['at_least'] else 'most'} {_limit(row)}"
+    return (
+        f"{RULES[row['rule']]} {shown(row['rule'], row['measured'])} of at "
+        f"{'least' if row['at_least'] else 'most'} {_limit(row)}"
+    )
 
 
 def shown(rule: str, value: float | None) -> str:
@@ -122,9 +160,16 @@ def _limit(row: dict[str, Any]) -> str:
 
 def summary(quality: dict[str, Any]) -> str:
     """One line for the stage's row."""
-    same = "" if quality.get("parity") is None or differences(quality["parity"]) else "same tokens, template and end of turn; "
+    same = (
+        ""
+        if quality.get("parity") is None or differences(quality["parity"])
+        else "same tokens, template and end of turn; "
+    )
     if quality.get("kl_mean") is None:
         said = f"{same}no divergence: {quality.get('skipped') or 'nobody compared'}"
     else:
-        said = f"{same}divergence {shown('kl_mean', quality['kl_mean'])}, same top token {shown('top1', quality.get('top1'))}"
+        said = (
+            f"{same}divergence {shown('kl_mean', quality['kl_mean'])}, same top token "
+            f"{shown('top1', quality.get('top1'))}"
+        )
     return f"{said}; loss allowed" if quality.get("loss_allowed") else said

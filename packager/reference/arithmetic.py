@@ -45,6 +45,7 @@ def softmax(x: Floats) -> Floats:
 def log_softmax(x: Floats) -> Floats:
     """Along the last axis; overwrites `x`."""
     x -= x.max(axis=-1, keepdims=True)
-    # Pairwise sums over 150,000 terms in float32 are exact to six digits, and the logarithm keeps them.
+    # Pairwise sums over 150,000 terms in float32 are exact to six digits, and the logarithm keeps
+    # them.
     x -= np.log(np.exp(x).sum(axis=-1, keepdims=True))
     return x

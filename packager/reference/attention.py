@@ -1,4 +1,5 @@
-"""Full causal attention of every generation but the first: grouped heads, norms of queries and keys, a gate in the hybrids."""
+"""Full causal attention of every generation but the first: grouped heads, norms of queries and
+keys, a gate in the hybrids."""
 
 from __future__ import annotations
 
@@ -13,10 +14,20 @@ _ROWS = 256
 """Queries whose scores stand in memory at once, for all heads."""
 
 
-def attention(shape: Shape, weights: Weights, rope: Rope, x: Floats, lengths: list[int], window: int | None, offset: float) -> Floats:
-    """One layer for several sequences that stand one after the other in `x` (tokens, hidden), `lengths` tokens each.
+def attention(
+    shape: Shape,
+    weights: Weights,
+    rope: Rope,
+    x: Floats,
+    lengths: list[int],
+    window: int | None,
+    offset: float,
+) -> Floats:
+    """One layer for several sequences that stand one after the other in `x` (tokens, hidden),
+    `lengths` tokens each.
 
-    `window` is how many tokens back a query sees, None for all; `offset` is added to the norms' weights.
+    `window` is how many tokens back a query sees, None for all; `offset` is added to the norms'
+    weights.
     """
     count = len(x)
     queries = weights.linear(x, "self_attn.q_proj").reshape(count, shape.heads, -1)
@@ -26,16 +37,28 @@ def attention(shape: Shape, weights: Weights, rope: Rope, x: Floats, lengths: li
     gate = queries[..., shape.head_dim :]
     queries = queries[..., : shape.head_dim]
     if shape.qk_norm:
-        queries = rms_norm(queries, weights.get("self_attn.q_norm.weight") + np.float32(offset), shape.rms_eps)
-        keys = rms_norm(keys, weights.get("self_attn.k_norm.weight") + np.float32(offset), shape.rms_eps)
+        queries = rms_norm(
+            queries, weights.get("self_attn.q_norm.weight") + np.float32(offset), shape.rms_eps
+        )
+        keys = rms_norm(
+            keys, weights.get("self_attn.k_norm.weight") + np.float32(offset), shape.rms_eps
+        )
     mixed = attend(rope, queries, keys, values, lengths, window)
     if gate.shape[-1]:
         mixed = mixed * sigmoid(gate)
     return weights.linear(mixed.reshape(count, -1), "self_attn.o_proj")
 
 
-def attend(rope: Rope, queries: Floats, keys: Floats, values: Floats, lengths: list[int], window: int | None = None) -> Floats:
-    """What every query takes from the values up to its own position: (tokens, heads, head width), as all three arguments.
+def attend(
+    rope: Rope,
+    queries: Floats,
+    keys: Floats,
+    values: Floats,
+    lengths: list[int],
+    window: int | None = None,
+) -> Floats:
+    """What every query takes from the values up to its own position: (tokens, heads, head width),
+    as all three arguments.
 
     Keys and values may have fewer heads than queries; each serves as many neighbouring query heads.
     """
@@ -62,7 +85,9 @@ def _one_sequence(queries: Floats, keys: Floats, values: Floats, window: int | N
     for first in range(0, length, _ROWS):
         last = min(first + _ROWS, length)
         rows = grouped[:, :, first:last].reshape(kv_heads, -1, width)
-        scores = np.matmul(rows * scale, by_head[:, :, :last]).reshape(kv_heads, group, last - first, last)
+        scores = np.matmul(rows * scale, by_head[:, :, :last]).reshape(
+            kv_heads, group, last - first, last
+        )
         back = np.arange(first, last)[:, None] - np.arange(last)
         hidden = back < 0 if window is None else (back < 0) | (back >= window)
         scores[..., hidden] = -np.inf

@@ -1,7 +1,8 @@
-"""A Gated DeltaNet layer (Qwen3-Next, Qwen3.5): a short convolution, then a state per head that forgets and corrects itself.
+"""A Gated DeltaNet layer (Qwen3-Next, Qwen3.5): a short convolution, then a state per head that
+forgets and corrects itself.
 
-Source: modeling_qwen3_next.py and modeling_qwen3_5.py of transformers 5.5; arXiv 2412.06464. The state is brought forward
-token by token, as the definition has it.
+Source: modeling_qwen3_next.py and modeling_qwen3_5.py of transformers 5.5; arXiv 2412.06464. The
+state is brought forward token by token, as the definition has it.
 """
 
 from __future__ import annotations
@@ -16,13 +17,16 @@ _UNIT_EPS = 1e-6
 
 
 def delta_net(shape: Shape, weights: Weights, x: Floats, lengths: list[int]) -> Floats:
-    """One layer for several sequences that stand one after the other in `x` (tokens, hidden), `lengths` tokens each."""
+    """One layer for several sequences that stand one after the other in `x` (tokens, hidden),
+    `lengths` tokens each."""
     hybrid = shape.hybrid
     assert hybrid is not None
     count = len(x)
     mixed, gate, beta, alpha = _inputs(hybrid, weights, x)
     kernel = weights.get("linear_attn.conv1d.weight")[:, 0].T
-    decay = -np.exp(weights.get("linear_attn.A_log")) * softplus(alpha + weights.get("linear_attn.dt_bias"))
+    decay = -np.exp(weights.get("linear_attn.A_log")) * softplus(
+        alpha + weights.get("linear_attn.dt_bias")
+    )
     beta = sigmoid(beta)
     out = np.empty((count, hybrid.value_heads, hybrid.value_head_dim), dtype=np.float32)
     start = 0
@@ -38,11 +42,15 @@ def delta_net(shape: Shape, weights: Weights, x: Floats, lengths: list[int]) -> 
 
 
 def _inputs(hybrid: Hybrid, weights: Weights, x: Floats) -> tuple[Floats, Floats, Floats, Floats]:
-    """Queries with keys and values (tokens, conv width), gate (tokens, value width), beta and alpha (tokens, value heads)."""
+    """Queries with keys and values (tokens, conv width), gate (tokens, value width), beta and alpha
+    (tokens, value heads)."""
     if "linear_attn.in_proj_qkv.weight" in weights:
-        mixed, gate, beta, alpha = (weights.linear(x, f"linear_attn.in_proj_{part}") for part in ("qkv", "z", "b", "a"))
+        mixed, gate, beta, alpha = (
+            weights.linear(x, f"linear_attn.in_proj_{part}") for part in ("qkv", "z", "b", "a")
+        )
         return mixed, gate, beta, alpha
-    # Qwen3-Next interleaves them by key head: query, key, the values and the gates of the value heads that belong to it.
+    # Qwen3-Next interleaves them by key head: query, key, the values and the gates of the value
+    # heads that belong to it.
     count, keys = len(x), hybrid.key_heads
     per_key = hybrid.value_heads // keys
     fused = weights.linear(x, "linear_attn.in_proj_qkvz").reshape(count, keys, -1)
@@ -55,7 +63,8 @@ def _inputs(hybrid: Hybrid, weights: Weights, x: Floats) -> tuple[Floats, Floats
 
 
 def _convolve(x: Floats, kernel: Floats) -> Floats:
-    """Every channel of `x` (tokens, channels) with its own column of `kernel` (taps, channels), the last tap on the token itself."""
+    """Every channel of `x` (tokens, channels) with its own column of `kernel` (taps, channels), the
+    last tap on the token itself."""
     taps = len(kernel)
     padded = np.concatenate([np.zeros((taps - 1, x.shape[1]), dtype=np.float32), x])
     out = np.zeros_like(x)
@@ -65,22 +74,28 @@ def _convolve(x: Floats, kernel: Floats) -> Floats:
 
 
 def _heads(hybrid: Hybrid, mixed: Floats) -> tuple[Floats, Floats, Floats]:
-    """Queries and keys of length one, repeated for every value head, and values: (tokens, value heads, width)."""
+    """Queries and keys of length one, repeated for every value head, and values: (tokens, value
+    heads, width)."""
     count = len(mixed)
     query, key, value = np.split(mixed, [hybrid.key_width, 2 * hybrid.key_width], axis=-1)
     repeat = hybrid.value_heads // hybrid.key_heads
-    queries = unit(query.reshape(count, hybrid.key_heads, -1), _UNIT_EPS).repeat(repeat, axis=1) * np.float32(hybrid.key_head_dim**-0.5)
+    queries = unit(query.reshape(count, hybrid.key_heads, -1), _UNIT_EPS).repeat(
+        repeat, axis=1
+    ) * np.float32(hybrid.key_head_dim**-0.5)
     keys = unit(key.reshape(count, hybrid.key_heads, -1), _UNIT_EPS).repeat(repeat, axis=1)
     return queries, keys, value.reshape(count, hybrid.value_heads, -1)
 
 
-def _recurrence(queries: Floats, keys: Floats, values: Floats, kept: Floats, beta: Floats) -> Floats:
+def _recurrence(
+    queries: Floats, keys: Floats, values: Floats, kept: Floats, beta: Floats
+) -> Floats:
     """What each query reads from the state after its own token was written into it."""
     state = np.zeros((*keys.shape[1:], values.shape[-1]), dtype=np.float32)
     out = np.empty_like(values)
     for token in range(len(values)):
         state *= kept[token][:, None, None]
-        # The state predicts the value of this key; what is missing is written, as much as beta allows.
+        # The state predicts the value of this key; what is missing is written, as much as beta
+        # allows.
         predicted = np.matmul(keys[token][:, None], state)[:, 0]
         missing = (values[token] - predicted) * beta[token][:, None]
         state += keys[token][:, :, None] * missing[:, None]

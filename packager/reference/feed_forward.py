@@ -1,4 +1,5 @@
-"""The feed-forward part of a layer: one gated network, or the experts that the router chooses for every token."""
+"""The feed-forward part of a layer: one gated network, or the experts that the router chooses for
+every token."""
 
 from __future__ import annotations
 
@@ -17,7 +18,9 @@ def feed_forward(shape: Shape, weights: Weights, x: Floats) -> Floats:
         return _gated(weights, x, "mlp.")
     out = _mixture(shape.experts, naming_of(shape).experts, weights, x)
     if shape.experts.shared_intermediate is not None:
-        out += sigmoid(weights.linear(x, "mlp.shared_expert_gate")) * _gated(weights, x, "mlp.shared_expert.")
+        out += sigmoid(weights.linear(x, "mlp.shared_expert_gate")) * _gated(
+            weights, x, "mlp.shared_expert."
+        )
     return out
 
 
@@ -44,11 +47,18 @@ def _mixture(experts: Experts, layout: ExpertLayout, weights: Weights, x: Floats
 
 
 def _expert(weights: Weights, expert: int, layout: ExpertLayout) -> tuple[Floats, Floats, Floats]:
-    """Gate, up and down matrix of one expert, (outputs, inputs); not kept, because all of a layer may be more than fits."""
+    """Gate, up and down matrix of one expert, (outputs, inputs); not kept, because all of a layer
+    may be more than fits."""
     if layout == "each":
-        gate, up, down = (weights.once(f"mlp.experts.{expert}.{part}_proj.weight") for part in ("gate", "up", "down"))
+        gate, up, down = (
+            weights.once(f"mlp.experts.{expert}.{part}_proj.weight")
+            for part in ("gate", "up", "down")
+        )
         return gate, up, down
-    both, down = weights.once("mlp.experts.gate_up_proj", expert), weights.once("mlp.experts.down_proj", expert)
+    both, down = (
+        weights.once("mlp.experts.gate_up_proj", expert),
+        weights.once("mlp.experts.down_proj", expert),
+    )
     if layout == "fused-transposed":
         both, down = both.T, down.T
     gate, up = np.split(both, 2)

@@ -1,4 +1,5 @@
-"""A layer of the first generation (Qwen-7B and its like), under its own names. Source: modeling_qwen.py of Qwen/Qwen-7B."""
+"""A layer of the first generation (Qwen-7B and its like), under its own names. Source:
+modeling_qwen.py of Qwen/Qwen-7B."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from packager.shape import Shape
 
 
 def layer(shape: Shape, weights: Weights, rope: Rope, x: Floats, lengths: list[int]) -> Floats:
-    """`x` (tokens, hidden) after attention and feed-forward part, for sequences of `lengths` tokens."""
+    """`x` (tokens, hidden) after attention and feed-forward part, for sequences of `lengths`
+    tokens."""
     count = len(x)
     normed = rms_norm(x, weights.get("ln_1.weight"), shape.rms_eps)
     fused = weights.linear(normed, "attn.c_attn").reshape(count, 3, shape.heads, shape.head_dim)

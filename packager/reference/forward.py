@@ -1,4 +1,5 @@
-"""The forward pass: one layer after the other over all sequences, the weights of one layer in memory at a time."""
+"""The forward pass: one layer after the other over all sequences, the weights of one layer in
+memory at a time."""
 
 from __future__ import annotations
 
@@ -24,15 +25,20 @@ from packager.shape.tensors import naming_of
 Ids = npt.NDArray[np.int64]
 
 _TOKENS = 2048
-"""Tokens whose activations within a layer stand in memory at once; a longer sequence is taken whole."""
+"""Tokens whose activations within a layer stand in memory at once; a longer sequence is taken
+whole."""
 
 
-def hidden_states(checkpoint: Checkpoint, sequences: Sequence[npt.ArrayLike], report: Report) -> Floats:
-    """The state behind the last norm of every token, (all tokens, hidden), the sequences one after the other.
+def hidden_states(
+    checkpoint: Checkpoint, sequences: Sequence[npt.ArrayLike], report: Report
+) -> Floats:
+    """The state behind the last norm of every token, (all tokens, hidden), the sequences one after
+    the other.
 
-    Every sequence begins at position 0 and sees itself alone. Memory: the states, one layer, and the activations of about
-    2,048 tokens. Raises PackError for token ids that the vocabulary does not have, for a rope type that is not known,
-    and for sequences that are longer than the first generation takes without changing its frequencies.
+    Every sequence begins at position 0 and sees itself alone. Memory: the states, one layer, and
+    the activations of about 2,048 tokens. Raises PackError for token ids that the vocabulary does
+    not have, for a rope type that is not known, and for sequences that are longer than the first
+    generation takes without changing its frequencies.
     """
     shape = checkpoint.shape
     config = text_config(checkpoint)
@@ -44,7 +50,10 @@ def hidden_states(checkpoint: Checkpoint, sequences: Sequence[npt.ArrayLike], re
     first = shape.model_type == FIRST_GENERATION
     with Weights(checkpoint, naming.body) as outer:
         embedding = f"{'wte' if first else 'embed_tokens'}.weight"
-        x = np.concatenate([outer.rows(embedding, sequence) for sequence in ids] or [np.empty((0, shape.hidden), np.float32)])
+        x = np.concatenate(
+            [outer.rows(embedding, sequence) for sequence in ids]
+            or [np.empty((0, shape.hidden), np.float32)]
+        )
     groups = _groups([len(sequence) for sequence in ids])
     for layer in range(shape.layers):
         window = _window(config, shape, layer)
@@ -57,7 +66,15 @@ def hidden_states(checkpoint: Checkpoint, sequences: Sequence[npt.ArrayLike], re
         return rms_norm(x, weight, shape.rms_eps)
 
 
-def _layer(shape: Shape, weights: Weights, rope: Rope, x: Floats, lengths: list[int], layer: int, window: int | None) -> Floats:
+def _layer(
+    shape: Shape,
+    weights: Weights,
+    rope: Rope,
+    x: Floats,
+    lengths: list[int],
+    layer: int,
+    window: int | None,
+) -> Floats:
     if shape.model_type == FIRST_GENERATION:
         return first_generation.layer(shape, weights, rope, x, lengths)
     offset = np.float32(norm_offset(shape))
@@ -84,13 +101,17 @@ def norm_offset(shape: Shape) -> float:
 
 
 def token_ids(sequence: npt.ArrayLike, shape: Shape) -> Ids:
-    """The sequence as whole numbers. Raises PackError (usage) when it is empty or has an id beyond the vocabulary."""
+    """The sequence as whole numbers. Raises PackError (usage) when it is empty or has an id beyond
+    the vocabulary."""
     ids = np.asarray(sequence)
     if ids.ndim != 1 or not ids.size or not np.issubdtype(ids.dtype, np.integer):
         raise usage("A sequence for the reference is one row of token ids, at least one.")
     if ids.min() < 0 or ids.max() >= shape.vocab:
         outside = ids.min() if ids.min() < 0 else ids.max()
-        raise usage(f"A sequence for the reference has the token id {outside}, outside a vocabulary of {shape.vocab}.")
+        raise usage(
+            f"A sequence for the reference has the token id {outside}, outside a vocabulary of "
+            f"{shape.vocab}."
+        )
     return ids.astype(np.int64)
 
 
@@ -98,14 +119,16 @@ def _check_length(shape: Shape, config: Mapping[str, Any], longest: int) -> None
     limit = config.get("seq_length") or shape.context
     if shape.model_type == FIRST_GENERATION and longest > limit:
         raise usage(
-            f"A sequence of {longest} tokens is longer than the {limit} that this first-generation checkpoint was trained with: "
+            f"A sequence of {longest} tokens is longer than the {limit} that this first-generation "
+            "checkpoint was trained with: "
             "beyond them its own code changes the rotary frequencies, which no engine does.",
             f"Cut the text into sequences of at most {limit} tokens.",
         )
 
 
 def _groups(lengths: list[int]) -> list[tuple[slice, list[int]]]:
-    """Neighbouring sequences of about `_TOKENS` tokens together: where they lie, and how long each is."""
+    """Neighbouring sequences of about `_TOKENS` tokens together: where they lie, and how long each
+    is."""
     groups: list[tuple[slice, list[int]]] = []
     start = end = 0
     current: list[int] = []
@@ -119,10 +142,15 @@ def _groups(lengths: list[int]) -> list[tuple[slice, list[int]]]:
 
 
 def _window(config: Mapping[str, Any], shape: Shape, layer: int) -> int | None:
-    """How many tokens back this layer sees; None for all. No published Qwen sets it, its configuration class has it."""
+    """How many tokens back this layer sees; None for all. No published Qwen sets it, its
+    configuration class has it."""
     if shape.hybrid is not None or not config.get("use_sliding_window"):
         return None
     kinds = config.get("layer_types")
-    sliding = kinds[layer] == "sliding_attention" if kinds else layer >= config.get("max_window_layers", 28)
+    sliding = (
+        kinds[layer] == "sliding_attention"
+        if kinds
+        else layer >= config.get("max_window_layers", 28)
+    )
     window = config.get("sliding_window")
     return int(window) if sliding and window else None

@@ -14,20 +14,31 @@ _IMPORTS = 150 << 20
 
 
 def memory_bytes(shape: Shape, lengths: Sequence[int]) -> int:
-    """Bytes resident at most while `hidden_states` runs over sequences of `lengths` tokens: a bound, not a forecast.
+    """Bytes resident at most while `hidden_states` runs over sequences of `lengths` tokens: a
+    bound, not a forecast.
 
-    Counted in float32: all states twice, the largest layer with one of its experts, its activations for about 2,048 tokens
-    and the attention's scores of 256 queries. What the checkpoint's files have mapped can be given up at any time.
+    Counted in float32: all states twice, the largest layer with one of its experts, its activations
+    for about 2,048 tokens and the attention's scores of 256 queries. What the checkpoint's files
+    have mapped can be given up at any time.
     """
     longest = max(lengths, default=0)
     count = sum(lengths)
     group = min(count, max(_GROUP, longest))
     layers = {0, shape.hybrid.interval - 1 if shape.hybrid else 0}
     weights = max(_layer_elements(shape, layer) for layer in layers)
-    wide = max(shape.intermediate, *((shape.experts.intermediate, shape.experts.shared_intermediate or 0) if shape.experts else (0,)))
+    wide = max(
+        shape.intermediate,
+        *(
+            (shape.experts.intermediate, shape.experts.shared_intermediate or 0)
+            if shape.experts
+            else (0,)
+        ),
+    )
     mixing = 4 * shape.heads * shape.head_dim + (6 * shape.hybrid.conv_width if shape.hybrid else 0)
     scores = 3 * shape.heads * min(_QUERIES, longest) * longest
-    return _IMPORTS + 4 * (2 * count * shape.hidden + weights + group * (6 * shape.hidden + 4 * wide + mixing) + scores)
+    return _IMPORTS + 4 * (
+        2 * count * shape.hidden + weights + group * (6 * shape.hidden + 4 * wide + mixing) + scores
+    )
 
 
 def _layer_elements(shape: Shape, layer: int) -> int:

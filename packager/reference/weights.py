@@ -48,7 +48,8 @@ class Weights:
         return to_float32(self._checkpoint.array(self._prefix + name)[numbers])
 
     def linear(self, x: Floats, name: str) -> Floats:
-        """`x` (tokens, inputs) through the matrix `name`.weight (outputs, inputs), plus `name`.bias where there is one."""
+        """`x` (tokens, inputs) through the matrix `name`.weight (outputs, inputs), plus `name`.bias
+        where there is one."""
         out: Floats = x @ self.get(f"{name}.weight").T
         if f"{name}.bias" in self:
             out += self.get(f"{name}.bias")

@@ -1,9 +1,10 @@
-"""Selection: from a workload and a target to every candidate with its verdict, the reasons, and the choice.
+"""Selection: from a workload and a target to every candidate with its verdict, the reasons, and the
+choice.
 
-found = candidates(target, workload, catalog.load(), runtimes)
-choose(found)            the best that passes every rule, or None
-nearest_misses(...)      where nothing passes: the one change that would make each of the nearest fit
-steps(found)             the next variant down and up, what each costs and gains
+found = candidates(target, workload, catalog.load(), runtimes) choose(found)            the best
+that passes every rule, or None nearest_misses(...)      where nothing passes: the one change that
+would make each of the nearest fit steps(found)             the next variant down and up, what each
+costs and gains
 """
 
 from packager.select.candidate import Candidate, Reason
@@ -11,4 +12,14 @@ from packager.select.engine import candidates, choose
 from packager.select.misses import Miss, larger_than, nearest_misses
 from packager.select.steps import Step, steps
 
-__all__ = ["Candidate", "Miss", "Reason", "Step", "candidates", "choose", "larger_than", "nearest_misses", "steps"]
+__all__ = [
+    "Candidate",
+    "Miss",
+    "Reason",
+    "Step",
+    "candidates",
+    "choose",
+    "larger_than",
+    "nearest_misses",
+    "steps",
+]

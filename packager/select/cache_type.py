@@ -1,4 +1,5 @@
-"""What if the key-value cache had another type: the runtimes as before, with every recipe in that type."""
+"""What if the key-value cache had another type: the runtimes as before, with every recipe in that
+type."""
 
 from __future__ import annotations
 
@@ -6,21 +7,27 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from packager.errors import PackError, usage
-from packager.forecast import Speed
-from packager.memory import Footprint
-from packager.offload import Offloads, Split
+from packager.predict.forecast import Speed
+from packager.predict.memory import Footprint
+from packager.predict.offload import Offloads, Split
 from packager.recipe import Recipe
 from packager.runtime import BuildNeeds, Runtime, Tools
 from packager.shape import Shape
 
 
 def with_cache_type(runtimes: Sequence[Runtime], kv: str) -> tuple[Runtime, ...]:
-    """The runtimes that know the cache type, each offering its recipes in it. Raises PackError (usage) where none does."""
+    """The runtimes that know the cache type, each offering its recipes in it. Raises PackError
+    (usage) where none does."""
     able = tuple(
-        (_Splitting if isinstance(runtime, Offloads) else _WithCacheType)(runtime, kv) for runtime in runtimes if _knows(runtime, kv)
+        (_Splitting if isinstance(runtime, Offloads) else _WithCacheType)(runtime, kv)
+        for runtime in runtimes
+        if _knows(runtime, kv)
     )
     if not able:
-        raise usage(f"None of the runtimes keeps its cache as {kv}.", "Take another type, or the runtime's own.")
+        raise usage(
+            f"None of the runtimes keeps its cache as {kv}.",
+            "Take another type, or the runtime's own.",
+        )
     return able
 
 
@@ -37,12 +44,18 @@ class _WithCacheType:
     def __init__(self, runtime: Runtime, kv: str) -> None:
         self._runtime, self._kv = runtime, kv
         self.name, self.prefix, self.extra = runtime.name, runtime.prefix, runtime.extra
-        self.distributions, self.build_job, self.session = runtime.distributions, runtime.build_job, runtime.session
+        self.distributions, self.build_job, self.session = (
+            runtime.distributions,
+            runtime.build_job,
+            runtime.session,
+        )
         self.context_in_artifact, self.more_tools = runtime.context_in_artifact, runtime.more_tools
 
     def recipes(self) -> Sequence[Recipe]:
         """Every recipe with the cache type."""
-        return [self._runtime.recipe(recipe.weights, self._kv) for recipe in self._runtime.recipes()]
+        return [
+            self._runtime.recipe(recipe.weights, self._kv) for recipe in self._runtime.recipes()
+        ]
 
     def recipe(self, weights: str, kv: str | None = None) -> Recipe:
         """A type that is named in the recipe itself stays."""
@@ -88,7 +101,9 @@ class _WithCacheType:
 class _Splitting(_WithCacheType):
     """The same of a runtime that can keep a part of a model on a GPU."""
 
-    def split(self, shape: Shape, recipe: Recipe, context: int, filled: int, gpu_layers: int) -> Split:
+    def split(
+        self, shape: Shape, recipe: Recipe, context: int, filled: int, gpu_layers: int
+    ) -> Split:
         """As the runtime says."""
         assert isinstance(self._runtime, Offloads)
         return self._runtime.split(shape, recipe, context, filled, gpu_layers)

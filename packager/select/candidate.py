@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from packager.forecast import Forecast
-from packager.memory import Footprint
-from packager.offload import Split
+from packager.predict.forecast import Forecast
+from packager.predict.memory import Footprint
+from packager.predict.offload import Split
 from packager.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -18,10 +18,11 @@ Verdict = Literal["chosen", "fits", "rejected"]
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """A rule that is not met: what it would take, and what there is, as people read it and as numbers.
+    """A rule that is not met: what it would take, and what there is, as people read it and as
+    numbers.
 
-    The numbers are in base units (bytes, tokens, tokens per second, milliseconds, score points), None where
-    the rule is no matter of degree.
+    The numbers are in base units (bytes, tokens, tokens per second, milliseconds, score points),
+    None where the rule is no matter of degree.
     """
 
     rule: str
@@ -58,10 +59,11 @@ class Reason:
 class Candidate:
     """A variant in a recipe with a context, measured against every rule.
 
-    `sized` is False where no runtime builds the variant so: bytes and rates are then zero here and null in JSON.
-    `coarse` marks a recipe that leaves less than 4 bits to a weight; `notes` are worth knowing but reject nothing;
-    `rank` is the place of its runtime and recipe in the target's preference. On a GPU with memory of its own `footprint` is what
-    lies there, and `split` says how many layers that are and what the system's memory holds beside them.
+    `sized` is False where no runtime builds the variant so: bytes and rates are then zero here and
+    null in JSON. `coarse` marks a recipe that leaves less than 4 bits to a weight; `notes` are
+    worth knowing but reject nothing; `rank` is the place of its runtime and recipe in the target's
+    preference. On a GPU with memory of its own `footprint` is what lies there, and `split` says how
+    many layers that are and what the system's memory holds beside them.
     """
 
     variant: Variant

@@ -7,22 +7,22 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from packager import languages
 from packager.catalog import find
-from packager.device import Target
+from packager.device.target import Target
 from packager.errors import PackError, usage
-from packager.forecast import AS_RATED, NO_EXTRA, Forecast, Speed, predict_on
-from packager.memory import Footprint
 from packager.names import did_you_mean
-from packager.offload import Offloads, Split, best_split, host_seconds, splits
+from packager.need import languages
+from packager.need.usecases import UseCase, use_case
+from packager.need.workload import Workload
+from packager.predict.forecast import AS_RATED, NO_EXTRA, Forecast, Speed, predict_on
+from packager.predict.memory import Footprint
+from packager.predict.offload import Offloads, Split, best_split, host_seconds, splits
 from packager.recipe import Recipe, split_id
 from packager.runtime import Runtime
 from packager.select import rules
 from packager.select.candidate import Candidate, Reason
 from packager.select.preference import ordered, recipe_order
 from packager.shape import Shape
-from packager.usecases import UseCase, use_case
-from packager.workload import Workload
 
 if TYPE_CHECKING:
     from packager.catalog import Variant
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 _NOTHING = Footprint(0, 0, 0, 0)
 _FINE_BITS = 4.0
 _REFERENCE = "Qwen3-32B"
-"""A dense variant whose embedding and odd rows, which recipes keep in more bits, weigh little: what a recipe spends shows there."""
+"""A dense variant whose embedding and odd rows, which recipes keep in more bits, weigh little: what
+a recipe spends shows there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,27 +68,34 @@ def candidates(
     named: bool | None = None,
     every: bool = False,
 ) -> tuple[Candidate, ...]:
-    """Every variant in every recipe of the target's runtimes, best first, with the chosen one marked.
+    """Every variant in every recipe of the target's runtimes, best first, with the chosen one
+    marked.
 
-    A variant that fails for itself (licence, modality, score) stands once, in the target's preferred recipe, and one
-    that a runtime does not build in any recipe once for that runtime. Where the
-    smallest is preferred, a variant is measured runtime by runtime, the target's own recipes before the others, until
-    something passes; the rest could not be chosen and is left out, unless `every` asks for it.
-    `recipe` allows only that one; `available_bytes` takes the place of the device's memory less its reserve.
-    `named` says that the user named the variant: its scores and tuning then turn into notes; None means
-    "where only one variant is given". Raises PackError (usage) for an unknown recipe, or one the target does not serve.
+    A variant that fails for itself (licence, modality, score) stands once, in the target's
+    preferred recipe, and one that a runtime does not build in any recipe once for that runtime.
+    Where the smallest is preferred, a variant is measured runtime by runtime, the target's own
+    recipes before the others, until something passes; the rest could not be chosen and is left out,
+    unless `every` asks for it. `recipe` allows only that one; `available_bytes` takes the place of
+    the device's memory less its reserve. `named` says that the user named the variant: its scores
+    and tuning then turn into notes; None means "where only one variant is given". Raises PackError
+    (usage) for an unknown recipe, or one the target does not serve.
     """
     pool = tuple(variants)
     case = use_case(workload.use_case)
     ways = _ways(target, tuple(runtimes), recipe)
-    judge = _Judge(target, workload, case, available_bytes, len(pool) == 1 if named is None else named)
+    judge = _Judge(
+        target, workload, case, available_bytes, len(pool) == 1 if named is None else named
+    )
     groups = [list(group) for _, group in groupby(ways, key=lambda way: way.rank)]
     lazy = workload.prefer == "smallest" and not every
     found = [candidate for variant in pool for candidate in judge.all_of(variant, groups, lazy)]
     passing = ordered([candidate for candidate in found if candidate.passes], workload.prefer)
     if passing:
         passing[0] = replace(passing[0], verdict="chosen")
-    return (*passing, *sorted((candidate for candidate in found if not candidate.passes), key=_nearness))
+    return (
+        *passing,
+        *sorted((candidate for candidate in found if not candidate.passes), key=_nearness),
+    )
 
 
 def choose(found: Sequence[Candidate]) -> Candidate | None:
@@ -96,7 +104,8 @@ def choose(found: Sequence[Candidate]) -> Candidate | None:
 
 
 def _nearness(candidate: Candidate) -> tuple[object, ...]:
-    """Rejected ones: those that can be built first, of them those with the fewest failed rules, then the smaller variant."""
+    """Rejected ones: those that can be built first, of them those with the fewest failed rules,
+    then the smaller variant."""
     return (
         not candidate.sized,
         len(candidate.reasons),
@@ -112,7 +121,10 @@ def _ways(target: Target, runtimes: tuple[Runtime, ...], wanted: str | None) -> 
     by_name = {runtime.name: runtime for runtime in runtimes}
     served = [by_name[name] for name in target.runtimes if name in by_name]
     if not served:
-        raise usage(f"No runtime of {target.name} is installed: it is served by {', '.join(target.runtimes)}.")
+        raise usage(
+            f"No runtime of {target.name} is installed: it is served by "
+            f"{', '.join(target.runtimes)}."
+        )
     if wanted is not None:
         prefix, weights, kv = split_id(wanted)
         chosen = _by_prefix(prefix, served, runtimes, target)
@@ -120,18 +132,31 @@ def _ways(target: Target, runtimes: tuple[Runtime, ...], wanted: str | None) -> 
         return [_Way(chosen, found, (0, 0), _coarse(chosen, found))]
     ways = []
     for place, runtime in enumerate(served):
-        own = [_own(target, runtime, weights, kv) for prefix, weights, kv in map(split_id, target.recipes) if prefix == runtime.prefix]
+        own = [
+            _own(target, runtime, weights, kv)
+            for prefix, weights, kv in map(split_id, target.recipes)
+            if prefix == runtime.prefix
+        ]
         ids = {recipe.id for recipe in own}
-        # A runtime with several execution providers offers those of the target's own recipes, or the device's best one.
+        # A runtime with several execution providers offers those of the target's own recipes, or
+        # the device's best one.
         chosen_by = {recipe.provider for recipe in own} or set(rules.providers(target.device)[:1])
-        others = [recipe for recipe in runtime.recipes() if recipe.id not in ids and recipe.provider in (None, *chosen_by)]
+        others = [
+            recipe
+            for recipe in runtime.recipes()
+            if recipe.id not in ids and recipe.provider in (None, *chosen_by)
+        ]
         ranked = [*enumerate(own), *((len(own), recipe) for recipe in others)]
-        ways += [_Way(runtime, recipe, (place, order), _coarse(runtime, recipe)) for order, recipe in ranked]
+        ways += [
+            _Way(runtime, recipe, (place, order), _coarse(runtime, recipe))
+            for order, recipe in ranked
+        ]
     return ways
 
 
 def _coarse(runtime: Runtime, recipe: Recipe) -> bool:
-    """Whether the recipe spends less than 4 bits on a weight; unknown, and so not, where the runtime cannot build the reference."""
+    """Whether the recipe spends less than 4 bits on a weight; unknown, and so not, where the
+    runtime cannot build the reference."""
     shape = find(_REFERENCE).shape
     if shape is None or runtime.obstacle(shape, recipe) is not None:
         return False
@@ -142,52 +167,85 @@ def _own(target: Target, runtime: Runtime, weights: str, kv: str | None) -> Reci
     try:
         return runtime.recipe(weights, kv)
     except PackError as error:
-        raise usage(f"The target {target.name} lists a recipe that is not there. {error.message}", error.hint) from None
+        raise usage(
+            f"The target {target.name} lists a recipe that is not there. {error.message}",
+            error.hint,
+        ) from None
 
 
-def _by_prefix(prefix: str, served: Sequence[Runtime], known: Sequence[Runtime], target: Target) -> Runtime:
+def _by_prefix(
+    prefix: str, served: Sequence[Runtime], known: Sequence[Runtime], target: Target
+) -> Runtime:
     for runtime in served:
         if runtime.prefix == prefix:
             return runtime
     prefixes = [runtime.prefix for runtime in served]
     if prefix in (runtime.prefix for runtime in known):
-        raise usage(f"{target.name} is not served by {prefix!r}.", f"Recipes for it begin with {' or '.join(prefixes)}.")
-    raise usage(f"There is no runtime with recipes called {prefix!r}.{did_you_mean(prefix, prefixes)}", f"Here: {', '.join(prefixes)}.")
+        raise usage(
+            f"{target.name} is not served by {prefix!r}.",
+            f"Recipes for it begin with {' or '.join(prefixes)}.",
+        )
+    raise usage(
+        f"There is no runtime with recipes called {prefix!r}.{did_you_mean(prefix, prefixes)}",
+        f"Here: {', '.join(prefixes)}.",
+    )
 
 
 class _Judge:
-    """Measures variants against one workload on one target; remembers sizes, which many variants share."""
+    """Measures variants against one workload on one target; remembers sizes, which many variants
+    share."""
 
-    def __init__(self, target: Target, workload: Workload, case: UseCase, available: int | None, named: bool) -> None:
+    def __init__(
+        self, target: Target, workload: Workload, case: UseCase, available: int | None, named: bool
+    ) -> None:
         self._target, self._workload, self._case, self._named = target, workload, case, named
         self._available = target.device.available_bytes if available is None else available
         self._sizes: dict[tuple[Shape, str], _Size] = {}
         self._forecasts: dict[tuple[Shape, str], Forecast] = {}
 
-    def all_of(self, variant: Variant, groups: Sequence[Sequence[_Way]], lazy: bool) -> list[Candidate]:
-        """The candidates of one variant, group by group of ways; `lazy` stops after the first group in which one passes."""
+    def all_of(
+        self, variant: Variant, groups: Sequence[Sequence[_Way]], lazy: bool
+    ) -> list[Candidate]:
+        """The candidates of one variant, group by group of ways; `lazy` stops after the first group
+        in which one passes."""
         reasons, notes = [], list(rules.notes(variant, self._workload))
         for reason in rules.of_variant(variant, self._workload, self._case):
-            # A licence list is the user's own word; without one, naming a variant is consent to its licence.
-            forgiven = reason.rule in rules.FORGIVEN_WHEN_NAMED or (reason.rule == "licence" and not self._workload.licenses)
+            # A licence list is the user's own word; without one, naming a variant is consent to its
+            # licence.
+            forgiven = reason.rule in rules.FORGIVEN_WHEN_NAMED or (
+                reason.rule == "licence" and not self._workload.licenses
+            )
             if self._named and forgiven:
                 notes.append(f"Accepted because it was named: {reason}.")
             else:
                 reasons.append(reason)
-        shown = {name: rules.published(variant, name, self._case.modes) for name in self._shown_scores(variant)}
+        shown = {
+            name: rules.published(variant, name, self._case.modes)
+            for name in self._shown_scores(variant)
+        }
         scores = {name: value for name, value in shown.items() if value is not None}
         quality = self._quality(scores)
         if reasons:
             every = [way for group in groups for way in group]
-            groups = [[next((way for way in every if self._size_of(variant, way).obstacle is None), every[0])]]
+            groups = [
+                [
+                    next(
+                        (way for way in every if self._size_of(variant, way).obstacle is None),
+                        every[0],
+                    )
+                ]
+            ]
         found: list[Candidate] = []
         said: set[tuple[str, str]] = set()
         for group in groups:
             for way in group:
-                # What keeps a runtime from building a variant at all is said once, not for each of its recipes.
+                # What keeps a runtime from building a variant at all is said once, not for each of
+                # its recipes.
                 obstacle = self._size_of(variant, way).obstacle
                 if obstacle is None or (way.runtime.name, obstacle) not in said:
-                    found.append(self._one(variant, way, tuple(reasons), tuple(notes), scores, quality))
+                    found.append(
+                        self._one(variant, way, tuple(reasons), tuple(notes), scores, quality)
+                    )
                 if obstacle is not None:
                     said.add((way.runtime.name, obstacle))
             if lazy and any(candidate.passes for candidate in found):
@@ -196,9 +254,14 @@ class _Judge:
 
     def _shown_scores(self, variant: Variant) -> list[str]:
         named = [name for floor in self._case.floors for name, _ in floor.any_of]
-        # Of the tests of a language only the one that decides: the others say the same in other words.
+        # Of the tests of a language only the one that decides: the others say the same in other
+        # words.
         for floor in filter(None, map(languages.floor, self._workload.languages)):
-            named += [name for name, _ in floor.any_of if rules.published(variant, name, self._case.modes) is not None][:1]
+            named += [
+                name
+                for name, _ in floor.any_of
+                if rules.published(variant, name, self._case.modes) is not None
+            ][:1]
         return list(dict.fromkeys((*named, *self._case.quality, *self._workload.min_scores)))
 
     def _quality(self, scores: dict[str, float]) -> float | None:
@@ -209,7 +272,9 @@ class _Judge:
 
     def _size_of(self, variant: Variant, way: _Way) -> _Size:
         if variant.unbuildable is not None:
-            nearest = f"; the nearest that can be built is {variant.nearest}" if variant.nearest else ""
+            nearest = (
+                f"; the nearest that can be built is {variant.nearest}" if variant.nearest else ""
+            )
             return _Size(f"{variant.unbuildable}{nearest}")
         if variant.shape is None:
             return _Size("no source states its shape")
@@ -225,17 +290,37 @@ class _Judge:
         if obstacle is not None:
             return _Size(obstacle)
         context, prompt = self._workload.context, self._workload.prompt
-        # The rate is that at the beginning of an answer: the typical prompt is in the cache, as the benchmark measures it.
+        # The rate is that at the beginning of an answer: the typical prompt is in the cache, as the
+        # benchmark measures it.
         filled = min(prompt, context)
         device, artifact = self._target.device, runtime.artifact_bytes(shape, recipe)
-        least_file = 0 if self._workload.max_file_bytes is None else runtime.least_file_bytes(shape, recipe)
-        # How engines compare is known of processors; the rates of a GPU or NPU are taken as its file has them.
+        least_file = (
+            0 if self._workload.max_file_bytes is None else runtime.least_file_bytes(shape, recipe)
+        )
+        # How engines compare is known of processors; the rates of a GPU or NPU are taken as its
+        # file has them.
         speed = runtime.speed(shape, recipe, device.isa) if device.runs_on == "cpu" else AS_RATED
         if splits(device) and isinstance(runtime, Offloads):
-            split = best_split(runtime, shape, recipe, context, filled, device, rules.room(self._workload, self._available))
+            split = best_split(
+                runtime,
+                shape,
+                recipe,
+                context,
+                filled,
+                device,
+                rules.room(self._workload, self._available),
+            )
             return _Size(None, artifact, split.device, split.device_read, speed, split, least_file)
         footprint = runtime.footprint(shape, recipe, context)
-        return _Size(None, artifact, footprint, runtime.decode_bytes(shape, recipe, filled), speed, None, least_file)
+        return _Size(
+            None,
+            artifact,
+            footprint,
+            runtime.decode_bytes(shape, recipe, filled),
+            speed,
+            None,
+            least_file,
+        )
 
     def _forecast(self, shape: Shape, size: _Size, way: _Way) -> Forecast:
         device = self._target.device
@@ -243,9 +328,18 @@ class _Judge:
         if key not in self._forecasts:
             partial = size.split is not None and not size.split.whole
             extra = host_seconds(size.split, device) if size.split else NO_EXTRA
-            # Two memories, two processors and the way between them: no figure of whole models says how well they work together.
+            # Two memories, two processors and the way between them: no figure of whole models says
+            # how well they work together.
             confidence = "estimated" if partial else device.confidence
-            self._forecasts[key] = predict_on(shape, size.decode_bytes, self._workload.prompt, device, size.speed, extra, confidence)
+            self._forecasts[key] = predict_on(
+                shape,
+                size.decode_bytes,
+                self._workload.prompt,
+                device,
+                size.speed,
+                extra,
+                confidence,
+            )
         return self._forecasts[key]
 
     def _one(
@@ -264,13 +358,25 @@ class _Judge:
         bits = 0.0
         if shape is None or size.obstacle is not None:
             has = (size.obstacle or "").rstrip(".")
-            reasons = (*reasons, Reason("runtime", f"a variant that {way.runtime.name} builds as {way.recipe.id}", has))
+            reasons = (
+                *reasons,
+                Reason(
+                    "runtime", f"a variant that {way.runtime.name} builds as {way.recipe.id}", has
+                ),
+            )
         else:
             forecast = self._forecast(shape, size, way)
             bits = 8 * size.artifact / shape.parameters()
             reasons = (
                 *reasons,
-                *rules.of_size(size.footprint, size.artifact, self._target.device, self._workload, self._available, size.split),
+                *rules.of_size(
+                    size.footprint,
+                    size.artifact,
+                    self._target.device,
+                    self._workload,
+                    self._available,
+                    size.split,
+                ),
                 *rules.file_size(size.least_file, self._workload, way.runtime.name),
                 *rules.of_speed(forecast, self._workload),
             )

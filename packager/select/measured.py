@@ -1,8 +1,10 @@
-"""Which of several artifacts of one variant is kept: the workload's own preference, by what was measured of them.
+"""Which of several artifacts of one variant is kept: the workload's own preference, by what was
+measured of them.
 
-* smallest: the least peak memory. * speed: the highest decode rate. * quality: the least divergence from the unquantized
-model where it was measured of all, else the most bits per weight, from 8 on all alike. * balanced: of the Pareto front of quality,
-decode rate and peak memory the point nearest to the best of all three, as in `preference`.
+* smallest: the least peak memory. * speed: the highest decode rate. * quality: the least divergence
+from the unquantized model where it was measured of all, else the most bits per weight, from 8 on
+all alike. * balanced: of the Pareto front of quality, decode rate and peak memory the point nearest
+to the best of all three, as in `preference`.
 
 Ties: quality, decode rate, peak memory, then the order in which they were named.
 """
@@ -13,13 +15,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log
 
+from packager.need.workload import Preference
 from packager.select.preference import LOSSLESS_BITS, knee, pareto_front
-from packager.workload import Preference
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What was measured of one artifact: peak bytes, tokens per second, mean divergence in nats (None where it was not measured).
+    """What was measured of one artifact: peak bytes, tokens per second, mean divergence in nats
+    (None where it was not measured).
 
     `missed` says that it does not keep an enforced budget.
     """
@@ -32,14 +35,20 @@ class Seen:
 
 
 def best(found: Sequence[Seen], prefer: Preference) -> int:
-    """The place of the best one. Whatever misses an enforced budget stands behind all that do not."""
-    places = [place for place, seen in enumerate(found) if not seen.missed] or list(range(len(found)))
+    """The place of the best one. Whatever misses an enforced budget stands behind all that do
+    not."""
+    places = [place for place, seen in enumerate(found) if not seen.missed] or list(
+        range(len(found))
+    )
     pool = [found[place] for place in places]
     axes = _axes(pool)
     if prefer == "balanced":
         front = set(pareto_front(axes))
         distances = knee(axes, sorted(front))
-        first = [(point not in front, round(distance, 9)) for point, distance in zip(axes, distances, strict=True)]
+        first = [
+            (point not in front, round(distance, 9))
+            for point, distance in zip(axes, distances, strict=True)
+        ]
     else:
         which = {"quality": 0, "speed": 1, "smallest": 2}[prefer]
         first = [(False, -point[which]) for point in axes]
@@ -48,7 +57,8 @@ def best(found: Sequence[Seen], prefer: Preference) -> int:
 
 
 def _axes(pool: Sequence[Seen]) -> list[tuple[float, float, float]]:
-    """Quality, decode rate and saving of memory of each, the more the better; rates and bytes on logarithmic scales."""
+    """Quality, decode rate and saving of memory of each, the more the better; rates and bytes on
+    logarithmic scales."""
     known = all(seen.divergence is not None for seen in pool)
     return [
         (

@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from math import ceil, floor, isfinite, log2
 from typing import TYPE_CHECKING, Any, Literal
 
-from packager.device import Target
+from packager.device.target import Target
 from packager.errors import PackError
-from packager.memory import KV_BITS
+from packager.need.workload import Workload
+from packager.predict.memory import KV_BITS
 from packager.recipe import split_id
 from packager.runtime import Runtime
 from packager.select.candidate import Candidate
 from packager.select.engine import candidates
-from packager.workload import Workload
 
 if TYPE_CHECKING:
     from packager.catalog import Variant
@@ -24,18 +24,22 @@ _MB = 10**6
 _HARD = frozenset({"tuning", "modality", "language", "runtime"})
 """Rules that no change of a number mends."""
 _LOOK_AT = 24
-"""Variants whose changes are tried, nearest first, and as many of the smallest: each try measures a candidate again."""
+"""Variants whose changes are tried, nearest first, and as many of the smallest: each try measures a
+candidate again."""
 _FINE_EACH, _COARSE_EACH = 2, 1
-"""Recipes of a variant that are tried, of those with 4 bits per weight and more, and of the others."""
+"""Recipes of a variant that are tried, of those with 4 bits per weight and more, and of the
+others."""
 _FAR = 3.0
 """Halvings beyond the least that is given up after which a miss is no near one any more."""
 _WISH_PENALTY = 2.0
-"""Halvings that giving up a score or a licence counts like: what the user wants comes after what the device takes."""
+"""Halvings that giving up a score or a licence counts like: what the user wants comes after what
+the device takes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Miss:
-    """A rejected candidate, the one change that makes it pass (as a sentence and as a flag), and how it then stands."""
+    """A rejected candidate, the one change that makes it pass (as a sentence and as a flag), and
+    how it then stands."""
 
     candidate: Candidate
     change: str
@@ -81,35 +85,60 @@ def nearest_misses(
     named: bool = False,
     limit: int = 5,
 ) -> tuple[Miss, ...]:
-    """For the nearest rejected variants the single change that gives up least and after which every rule is met, least first.
+    """For the nearest rejected variants the single change that gives up least and after which every
+    rule is met, least first.
 
-    Tried are a shorter context or prompt, a quantized cache, a smaller recipe, the limit that fails set to what there is
-    (scores and licences last), and the devices in `larger`, each with what would be asked of it.
+    Tried are a shorter context or prompt, a quantized cache, a smaller recipe, the limit that fails
+    set to what there is (scores and licences last), and the devices in `larger`, each with what
+    would be asked of it.
     """
-    rejected = [one for one in found if one.reasons and not _HARD & {reason.rule for reason in one.reasons}]
+    rejected = [
+        one for one in found if one.reasons and not _HARD & {reason.rule for reason in one.reasons}
+    ]
     by_variant: dict[str, list[Candidate]] = {}
     for candidate in sorted(rejected, key=_distance):
         by_variant.setdefault(candidate.variant.repo_id, []).append(candidate)
     near = list(by_variant)[:_LOOK_AT]
-    small = sorted(by_variant, key=lambda name: (by_variant[name][0].footprint.peak, name))[:_LOOK_AT]
+    small = sorted(by_variant, key=lambda name: (by_variant[name][0].footprint.peak, name))[
+        :_LOOK_AT
+    ]
     best: list[tuple[tuple[float, int, str], Miss]] = []
     for name in dict.fromkeys((*near, *small)):
         ways = []
-        fine, rough = ([one for one in by_variant[name] if one.coarse is coarse] for coarse in (False, True))
+        fine, rough = (
+            [one for one in by_variant[name] if one.coarse is coarse] for coarse in (False, True)
+        )
         for candidate in (*fine[:_FINE_EACH], *rough[:_COARSE_EACH]):
-            changes = sorted(_changes(candidate, target, workload, runtimes, larger), key=lambda change: change.cost)
+            changes = sorted(
+                _changes(candidate, target, workload, runtimes, larger),
+                key=lambda change: change.cost,
+            )
             for change in changes:
-                then = _again(candidate.variant, change, runtimes, available_bytes if change.target is target else None, named)
+                then = _again(
+                    candidate.variant,
+                    change,
+                    runtimes,
+                    available_bytes if change.target is target else None,
+                    named,
+                )
                 if then is not None and then.passes:
-                    ways.append(((change.cost + then.coarse, then.footprint.peak, name), Miss(candidate, change.text, change.flag, then)))
+                    ways.append(
+                        (
+                            (change.cost + then.coarse, then.footprint.peak, name),
+                            Miss(candidate, change.text, change.flag, then),
+                        )
+                    )
                     break
         best += sorted(ways, key=lambda pair: pair[0])[:1]
     best.sort(key=lambda pair: pair[0])
     return tuple(miss for (cost, *_), miss in best[:limit] if cost <= best[0][0][0] + _FAR)
 
 
-def larger_than(target: Target, known: Iterable[Target], asked: Callable[[Target], Workload]) -> Iterator[tuple[Target, Workload]]:
-    """Those of the known targets with more memory, each with what would be asked of it; where that contradicts itself it is left out."""
+def larger_than(
+    target: Target, known: Iterable[Target], asked: Callable[[Target], Workload]
+) -> Iterator[tuple[Target, Workload]]:
+    """Those of the known targets with more memory, each with what would be asked of it; where that
+    contradicts itself it is left out."""
     for other in known:
         if other.device.available_bytes > target.device.available_bytes:
             with suppress(PackError):
@@ -119,22 +148,46 @@ def larger_than(target: Target, known: Iterable[Target], asked: Callable[[Target
 def _distance(candidate: Candidate) -> tuple[Any, ...]:
     """The worst of its failed rules, as a ratio of needed to had; then the smaller candidate."""
     worst = max(reason.ratio for reason in candidate.reasons)
-    return (worst, len(candidate.reasons), candidate.footprint.peak, candidate.rank, candidate.variant.repo_id, candidate.recipe.id)
+    return (
+        worst,
+        len(candidate.reasons),
+        candidate.footprint.peak,
+        candidate.rank,
+        candidate.variant.repo_id,
+        candidate.recipe.id,
+    )
 
 
-def _again(variant: Variant, change: _Change, runtimes: Sequence[Runtime], available: int | None, named: bool) -> Candidate | None:
+def _again(
+    variant: Variant,
+    change: _Change,
+    runtimes: Sequence[Runtime],
+    available: int | None,
+    named: bool,
+) -> Candidate | None:
     try:
         found = candidates(
-            change.target, change.workload, (variant,), runtimes, recipe=change.recipe, available_bytes=available, named=named
+            change.target,
+            change.workload,
+            (variant,),
+            runtimes,
+            recipe=change.recipe,
+            available_bytes=available,
+            named=named,
         )
     except PackError:
-        # A device that the recipe's runtime does not serve, or a cache type the runtime does not have: no way on there.
+        # A device that the recipe's runtime does not serve, or a cache type the runtime does not
+        # have: no way on there.
         return None
     return found[0] if found else None
 
 
 def _changes(
-    candidate: Candidate, target: Target, workload: Workload, runtimes: Sequence[Runtime], larger: Sequence[tuple[Target, Workload]]
+    candidate: Candidate,
+    target: Target,
+    workload: Workload,
+    runtimes: Sequence[Runtime],
+    larger: Sequence[tuple[Target, Workload]],
 ) -> Iterator[_Change]:
     rules = {reason.rule for reason in candidate.reasons}
     same = _Change("", "", workload, candidate.recipe.id, target)
@@ -153,7 +206,14 @@ def _changes(
         for device, asked in larger:
             cost = 1 + log2(max(1.0, device.device.available_bytes / room))
             flag = f"--target {device.name}"
-            yield replace(same, text=f"the device {device.name}", flag=flag, target=device, workload=asked, cost=cost)
+            yield replace(
+                same,
+                text=f"the device {device.name}",
+                flag=flag,
+                target=device,
+                workload=asked,
+                cost=cost,
+            )
 
 
 def _shorter(same: _Change, what: Literal["context", "prompt"], least: int) -> Iterator[_Change]:
@@ -161,9 +221,15 @@ def _shorter(same: _Change, what: Literal["context", "prompt"], least: int) -> I
     now: int = getattr(same.workload, what)
     length = now
     while (length := 1 << ((length - 1).bit_length() - 1)) >= least:
-        wish = replace(same.workload, context=length) if what == "context" else replace(same.workload, prompt=length)
+        wish = (
+            replace(same.workload, context=length)
+            if what == "context"
+            else replace(same.workload, prompt=length)
+        )
         text = f"a {what} of {length} in place of {now}"
-        yield replace(same, text=text, flag=f"--{what} {length}", workload=wish, cost=log2(now / length))
+        yield replace(
+            same, text=text, flag=f"--{what} {length}", workload=wish, cost=log2(now / length)
+        )
 
 
 def _smaller_cache(candidate: Candidate, same: _Change) -> Iterator[_Change]:
@@ -173,12 +239,15 @@ def _smaller_cache(candidate: Candidate, same: _Change) -> Iterator[_Change]:
         if bits < candidate.recipe.kv_bits:
             recipe = f"{prefix}:{weights}/kv_{kind}"
             text = f"a {kind} cache in place of {candidate.recipe.kv}"
-            # Eight bits of cache are hardly told from sixteen; with four the keys of some Qwen2 models lose their outliers.
+            # Eight bits of cache are hardly told from sixteen; with four the keys of some Qwen2
+            # models lose their outliers.
             cost = log2(candidate.recipe.kv_bits / bits) / (2 if bits >= 8 else 1)
             yield replace(same, text=text, flag=f"--recipe {recipe}", recipe=recipe, cost=cost)
 
 
-def _smaller_recipe(candidate: Candidate, same: _Change, runtimes: Sequence[Runtime]) -> Iterator[_Change]:
+def _smaller_recipe(
+    candidate: Candidate, same: _Change, runtimes: Sequence[Runtime]
+) -> Iterator[_Change]:
     """The runtime's other recipes that make a smaller file."""
     shape = candidate.variant.shape
     assert shape is not None
@@ -186,10 +255,15 @@ def _smaller_recipe(candidate: Candidate, same: _Change, runtimes: Sequence[Runt
         if runtime.name != candidate.runtime:
             continue
         for recipe in runtime.recipes():
-            if runtime.obstacle(shape, recipe) is None and 0 < (size := runtime.artifact_bytes(shape, recipe)) < candidate.artifact_bytes:
+            if (
+                runtime.obstacle(shape, recipe) is None
+                and 0 < (size := runtime.artifact_bytes(shape, recipe)) < candidate.artifact_bytes
+            ):
                 text = f"{recipe.id} in place of {candidate.recipe.id}"
                 cost = log2(candidate.artifact_bytes / size)
-                yield replace(same, text=text, flag=f"--recipe {recipe.id}", recipe=recipe.id, cost=cost)
+                yield replace(
+                    same, text=text, flag=f"--recipe {recipe.id}", recipe=recipe.id, cost=cost
+                )
 
 
 def _other_limit(candidate: Candidate, same: _Change) -> Iterator[_Change]:
@@ -201,30 +275,67 @@ def _other_limit(candidate: Candidate, same: _Change) -> Iterator[_Change]:
             rate = floor(candidate.forecast.decode_tps * 100) / 100
             if rate > 0:
                 text = f"{rate:g} tok/s in place of {wish.min_decode_tps:g}"
-                yield replace(same, text=text, flag=f"--min-decode-tps {rate:g}", workload=replace(wish, min_decode_tps=rate))
+                yield replace(
+                    same,
+                    text=text,
+                    flag=f"--min-decode-tps {rate:g}",
+                    workload=replace(wish, min_decode_tps=rate),
+                )
         case "ttft":
             wait = ceil(candidate.forecast.ttft_ms)
             text = f"a first token after {wait} ms in place of {wish.max_ttft_ms:g}"
-            yield replace(same, text=text, flag=f"--max-ttft-ms {wait}", workload=replace(wish, max_ttft_ms=float(wait)))
+            yield replace(
+                same,
+                text=text,
+                flag=f"--max-ttft-ms {wait}",
+                workload=replace(wish, max_ttft_ms=float(wait)),
+            )
         case "artifact":
             size = ceil(candidate.artifact_bytes / _MB)
             limit = replace(wish, max_artifact_bytes=size * _MB)
-            yield replace(same, text=f"an artifact of {size} MB", flag=f"--max-artifact-mb {size}", workload=limit)
+            yield replace(
+                same,
+                text=f"an artifact of {size} MB",
+                flag=f"--max-artifact-mb {size}",
+                workload=limit,
+            )
         case "file" if reason.needs_value is not None:
             size = ceil(reason.needs_value / _MB)
             limit = replace(wish, max_file_bytes=size * _MB)
-            yield replace(same, text=f"files of up to {size} MB", flag=f"--max-file-size {size}M", workload=limit)
+            yield replace(
+                same,
+                text=f"files of up to {size} MB",
+                flag=f"--max-file-size {size}M",
+                workload=limit,
+            )
         case "memory" if wish.max_memory_bytes is not None:
             size = ceil(candidate.footprint.peak / _MB)
             limit = replace(wish, max_memory_bytes=size * _MB)
-            yield replace(same, text=f"a memory limit of {size} MB", flag=f"--max-memory-mb {size}", workload=limit)
+            yield replace(
+                same,
+                text=f"a memory limit of {size} MB",
+                flag=f"--max-memory-mb {size}",
+                workload=limit,
+            )
         case "licence":
             licence = candidate.variant.license or "any"
             allowed = replace(wish, licenses=(licence,))
-            text = "accepting a licence that nobody states" if candidate.variant.license is None else f"accepting the licence {licence}"
-            yield replace(same, text=text, flag=f"--license {licence}", workload=allowed, cost=_WISH_PENALTY)
+            text = (
+                "accepting a licence that nobody states"
+                if candidate.variant.license is None
+                else f"accepting the licence {licence}"
+            )
+            yield replace(
+                same, text=text, flag=f"--license {licence}", workload=allowed, cost=_WISH_PENALTY
+            )
         case "score" if reason.has_value is not None:
             name, has = reason.needs.partition(" of ")[0], reason.has_value
             lower = replace(wish, min_scores={**wish.min_scores, name: has})
             text = f"{name} of {has:g} in place of {reason.needs_value:g}"
-            yield replace(same, text=text, flag=f"--min-score '{name}={has:g}'", workload=lower, cost=same.cost + _WISH_PENALTY)
+            yield replace(
+                same,
+                text=text,
+                flag=f"--min-score '{name}={has:g}'",
+                workload=lower,
+                cost=same.cost + _WISH_PENALTY,
+            )

@@ -1,18 +1,23 @@
-"""Which of the candidates that pass is the best: smallest, quality, speed or balanced; ties always fall the same way.
+"""Which of the candidates that pass is the best: smallest, quality, speed or balanced; ties always
+fall the same way.
 
-* smallest: a target names its runtimes best first, so the first one in which anything passes is taken. In it each
-  variant stands with its first passing recipe (the target's own recipes in their order, then the others from the
-  least peak memory up, those under 4 bits per weight last), and the least peak memory wins.
-* quality: the highest mean of the use case's published scores, then the recipe with the most bits per weight, from 8
-  on all alike (KL divergence to f16 .0014 at Q8_0), then the target's first runtime.
+* smallest: a target names its runtimes best first, so the first one in which anything passes is
+taken. In it each variant stands with its first passing recipe (the target's own recipes in their
+order, then the others from the least peak memory up, those under 4 bits per weight last), and the
+least peak memory wins.
+* quality: the highest mean of the use case's published scores, then the recipe with the most bits
+per weight, from 8 on all alike (KL divergence to f16 .0014 at Q8_0), then the target's first
+runtime.
 * speed: the highest forecast decode rate.
-* balanced: the knee of the Pareto front of quality, decode rate and peak memory, each variant in its first passing
-  recipe as above: of all that no other one beats on every count, the one nearest to the best of all three, quality on
-  its own scale and the two others on logarithmic ones, each stretched to 0..1 over the front.
+* balanced: the knee of the Pareto front of quality, decode rate and peak memory, each variant in
+its first passing recipe as above: of all that no other one beats on every count, the one nearest to
+the best of all three, quality on its own scale and the two others on logarithmic ones, each
+stretched to 0..1 over the front.
 
-Ties: peak memory, parameters, place of runtime and recipe in the target, name of the variant, id of the recipe.
-A coarse recipe, one under 4 bits per weight, stands behind all others: there the loss grows past what a larger variant gains
-(KL divergence to f16 .031 at Q4_K_M, .102 at Q3_K_M, .445 at Q2_K: llama.cpp's quantization table for Llama-3-8B).
+Ties: peak memory, parameters, place of runtime and recipe in the target, name of the variant, id of
+the recipe. A coarse recipe, one under 4 bits per weight, stands behind all others: there the loss
+grows past what a larger variant gains (KL divergence to f16 .031 at Q4_K_M, .102 at Q3_K_M, .445 at
+Q2_K: llama.cpp's quantization table for Llama-3-8B).
 """
 
 from __future__ import annotations
@@ -21,15 +26,21 @@ from collections.abc import Callable, Hashable, Sequence
 from math import log, sqrt
 from typing import Any
 
+from packager.need.workload import Preference
 from packager.select.candidate import Candidate
-from packager.workload import Preference
 
 LOSSLESS_BITS = 8.0
 
 
 def tie(candidate: Candidate) -> tuple[Any, ...]:
     """What decides where nothing else does."""
-    return (candidate.footprint.peak, candidate.variant.params_total or 0, candidate.rank, candidate.variant.repo_id, candidate.recipe.id)
+    return (
+        candidate.footprint.peak,
+        candidate.variant.params_total or 0,
+        candidate.rank,
+        candidate.variant.repo_id,
+        candidate.recipe.id,
+    )
 
 
 def ordered(passing: Sequence[Candidate], prefer: Preference) -> list[Candidate]:
@@ -47,7 +58,15 @@ def _by_quality(candidate: Candidate) -> tuple[Any, ...]:
     unknown = candidate.quality is None
     size = -(candidate.variant.params_total or 0) if unknown else 0
     bits = min(candidate.bits_per_weight, LOSSLESS_BITS)
-    return (candidate.coarse, unknown, -(candidate.quality or 0), size, -bits, candidate.rank[0], tie(candidate))
+    return (
+        candidate.coarse,
+        unknown,
+        -(candidate.quality or 0),
+        size,
+        -bits,
+        candidate.rank[0],
+        tie(candidate),
+    )
 
 
 def _by_speed(candidate: Candidate) -> tuple[Any, ...]:
@@ -60,10 +79,15 @@ def _rate(candidate: Candidate) -> float:
 
 
 def undercut(best: Candidate, found: Sequence[Candidate], prefer: Preference) -> str:
-    """What the chosen one is the best of, where another that passes goes further: ", coarse recipes aside,"; else an empty text."""
+    """What the chosen one is the best of, where another that passes goes further: ", coarse recipes
+    aside,"; else an empty text."""
     others = [one for one in found if one.passes and one is not best]
     if prefer == "smallest":
-        less = [one for one in others if one.variant != best.variant and one.footprint.peak < best.footprint.peak]
+        less = [
+            one
+            for one in others
+            if one.variant != best.variant and one.footprint.peak < best.footprint.peak
+        ]
         if any(one.rank[0] > best.rank[0] for one in less):
             return f" with {best.runtime}, which the target prefers,"
         return ", each in the first of its recipes that passes," if less else ""
@@ -76,7 +100,8 @@ def undercut(best: Candidate, found: Sequence[Candidate], prefer: Preference) ->
 
 
 def recipe_order(candidate: Candidate) -> tuple[Any, ...]:
-    """The order in which the recipes of one variant are tried: the target's own, small ones, coarse ones (largest first)."""
+    """The order in which the recipes of one variant are tried: the target's own, small ones, coarse
+    ones (largest first)."""
     _, place = candidate.rank
     size = candidate.footprint.peak
     return (place, candidate.coarse, -size if candidate.coarse else size, candidate.recipe.id)
@@ -84,11 +109,18 @@ def recipe_order(candidate: Candidate) -> tuple[Any, ...]:
 
 def _smallest(passing: Sequence[Candidate]) -> list[Candidate]:
     """Runtime by runtime: first each variant in its first recipe, then the other recipes."""
-    first = {id(candidate) for candidate in _first_forms(passing, lambda one: (one.rank[0], one.variant.repo_id))}
-    return sorted(passing, key=lambda one: (one.coarse, one.rank[0], id(one) not in first, tie(one)))
+    first = {
+        id(candidate)
+        for candidate in _first_forms(passing, lambda one: (one.rank[0], one.variant.repo_id))
+    }
+    return sorted(
+        passing, key=lambda one: (one.coarse, one.rank[0], id(one) not in first, tie(one))
+    )
 
 
-def _first_forms(passing: Sequence[Candidate], group: Callable[[Candidate], Hashable]) -> list[Candidate]:
+def _first_forms(
+    passing: Sequence[Candidate], group: Callable[[Candidate], Hashable]
+) -> list[Candidate]:
     """Of each group the candidate that is tried first."""
     first: dict[Hashable, Candidate] = {}
     for candidate in sorted(passing, key=lambda one: (one.coarse, one.rank[0], recipe_order(one))):
@@ -109,23 +141,42 @@ def _balanced(passing: Sequence[Candidate]) -> list[Candidate]:
 
     def key(candidate: Candidate) -> tuple[Any, ...]:
         distance = round(distances[id(candidate)], 9)
-        return (id(candidate) not in members, candidate.coarse, candidate.quality is None, distance, tie(candidate))
+        return (
+            id(candidate) not in members,
+            candidate.coarse,
+            candidate.quality is None,
+            distance,
+            tie(candidate),
+        )
 
     return sorted(passing, key=key)
 
 
 def _axes(candidate: Candidate) -> tuple[float, float, float]:
     """Quality, decode rate and saving of memory, each the more the better."""
-    return (candidate.quality or 0.0, log(max(candidate.forecast.decode_tps, 1e-9)), -log(max(candidate.footprint.peak, 1)))
+    return (
+        candidate.quality or 0.0,
+        log(max(candidate.forecast.decode_tps, 1e-9)),
+        -log(max(candidate.footprint.peak, 1)),
+    )
 
 
-def knee(points: Sequence[tuple[float, float, float]], front: Sequence[tuple[float, float, float]]) -> list[float]:
-    """Of each point the distance to the best of every axis, each axis stretched to 0..1 over the front."""
+def knee(
+    points: Sequence[tuple[float, float, float]], front: Sequence[tuple[float, float, float]]
+) -> list[float]:
+    """Of each point the distance to the best of every axis, each axis stretched to 0..1 over the
+    front."""
     low = [min(column) for column in zip(*front, strict=True)]
     high = [max(column) for column in zip(*front, strict=True)]
     # A point off the front may lie beyond the ends of a scale.
     return [
-        sqrt(sum(((top - value) / (top - bottom)) ** 2 for value, bottom, top in zip(point, low, high, strict=True) if top > bottom))
+        sqrt(
+            sum(
+                ((top - value) / (top - bottom)) ** 2
+                for value, bottom, top in zip(point, low, high, strict=True)
+                if top > bottom
+            )
+        )
         for point in points
     ]
 
@@ -135,6 +186,9 @@ def pareto_front(points: Sequence[tuple[float, float, float]]) -> list[tuple[flo
     front: list[tuple[float, float, float]] = []
     # In falling order a point can only be beaten by one that stands before it.
     for point in sorted(set(points), reverse=True):
-        if not any(all(ours <= theirs for ours, theirs in zip(point, other, strict=True)) for other in front):
+        if not any(
+            all(ours <= theirs for ours, theirs in zip(point, other, strict=True))
+            for other in front
+        ):
             front.append(point)
     return front

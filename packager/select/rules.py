@@ -1,4 +1,5 @@
-"""The rules a candidate must meet. Each is a small function that says what it would take and what there is."""
+"""The rules a candidate must meet. Each is a small function that says what it would take and what
+there is."""
 
 from __future__ import annotations
 
@@ -6,25 +7,32 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from packager import languages
 from packager.catalog import score_of
-from packager.device import Device
-from packager.forecast import Forecast
-from packager.memory import Footprint
-from packager.offload import Split
+from packager.device.target import Device
+from packager.need import languages
+from packager.need.floors import Floor
+from packager.need.usecases import UseCase
+from packager.need.workload import Workload
+from packager.predict.forecast import Forecast
+from packager.predict.memory import Footprint
+from packager.predict.offload import Split
 from packager.recipe import Recipe
 from packager.select.candidate import Reason
 from packager.units import human_bytes
-from packager.usecases import Floor, UseCase
-from packager.workload import Workload
 
 if TYPE_CHECKING:
     from packager.catalog import Variant
 
-_PROVIDERS = {"cpu": "a processor", "cuda": "an NVIDIA GPU", "dml": "a GPU under Windows", "webgpu": "a GPU"}
+_PROVIDERS = {
+    "cpu": "a processor",
+    "cuda": "an NVIDIA GPU",
+    "dml": "a GPU under Windows",
+    "webgpu": "a GPU",
+}
 
 FORGIVEN_WHEN_NAMED = ("tuning", "score", "language")
-"""Who names a variant knows what it is for and how good it is; what the device cannot do stays impossible."""
+"""Who names a variant knows what it is for and how good it is; what the device cannot do stays
+impossible."""
 
 
 def of_variant(variant: Variant, workload: Workload, case: UseCase) -> Iterator[Reason]:
@@ -35,13 +43,21 @@ def of_variant(variant: Variant, workload: Workload, case: UseCase) -> Iterator[
     yield from context(variant, workload)
     yield from trained_on(variant, workload)
     # Languages of one family share their tests: what fails for both is said once.
-    yield from dict.fromkeys(reason for floor in floors(workload, case) for reason in score(variant, floor, case.modes))
+    yield from dict.fromkeys(
+        reason for floor in floors(workload, case) for reason in score(variant, floor, case.modes)
+    )
 
 
 def of_size(
-    footprint: Footprint, artifact: int, device: Device, workload: Workload, available: int, split: Split | None = None
+    footprint: Footprint,
+    artifact: int,
+    device: Device,
+    workload: Workload,
+    available: int,
+    split: Split | None = None,
 ) -> Iterator[Reason]:
-    """Rules about bytes: memory, storage, the artifact's own limit. `split` where a GPU with memory of its own takes the model."""
+    """Rules about bytes: memory, storage, the artifact's own limit. `split` where a GPU with memory
+    of its own takes the model."""
     if split is not None and device.host_bandwidth is not None:
         yield from memories(split, device, workload, available)
     else:
@@ -57,7 +73,8 @@ def of_speed(forecast: Forecast, workload: Workload) -> Iterator[Reason]:
 
 
 def tuning(variant: Variant, case: UseCase) -> Iterator[Reason]:
-    """A base model continues text, it does not answer; and a use case names what it is served by."""
+    """A base model continues text, it does not answer; and a use case names what it is served
+    by."""
     wanted = f"a {' or '.join(case.kinds)} model tuned to answer"
     if variant.base:
         yield Reason("tuning", wanted, "a base model")
@@ -66,7 +83,8 @@ def tuning(variant: Variant, case: UseCase) -> Iterator[Reason]:
 
 
 def licence(variant: Variant, workload: Workload) -> Iterator[Reason]:
-    """With no wish of the user's, a licence that forbids commercial use is not chosen; a list of the user's is exact."""
+    """With no wish of the user's, a licence that forbids commercial use is not chosen; a list of
+    the user's is exact."""
     stated = variant.license or "not stated by any source"
     wanted = {wish.casefold() for wish in workload.licenses}
     if "any" in wanted:
@@ -79,45 +97,73 @@ def licence(variant: Variant, workload: Workload) -> Iterator[Reason]:
 
 
 def modality(variant: Variant, workload: Workload) -> Iterator[Reason]:
-    """Every kind of input that the workload has must be one that the variant takes, and whose encoder is built."""
+    """Every kind of input that the workload has must be one that the variant takes, and whose
+    encoder is built."""
     missing = [kind for kind in workload.modality if kind not in variant.modality_in]
     if missing:
         yield Reason("modality", " and ".join(workload.modality), " and ".join(variant.modality_in))
     elif any(kind != "text" for kind in workload.modality):
-        yield Reason("modality", " and ".join(workload.modality), "the text decoder alone, which is all that is built of it")
+        yield Reason(
+            "modality",
+            " and ".join(workload.modality),
+            "the text decoder alone, which is all that is built of it",
+        )
 
 
 def context(variant: Variant, workload: Workload) -> Iterator[Reason]:
-    """The context must lie within what the variant was trained for, or is documented to be extended to."""
+    """The context must lie within what the variant was trained for, or is documented to be extended
+    to."""
     limit = max(variant.context_native or 0, variant.context_extended or 0)
     if limit and workload.context > limit:
-        yield Reason("context", f"{workload.context} tokens", f"{limit} tokens", workload.context, limit)
+        yield Reason(
+            "context", f"{workload.context} tokens", f"{limit} tokens", workload.context, limit
+        )
 
 
 def trained_on(variant: Variant, workload: Workload) -> Iterator[Reason]:
-    """Every language must be one that the publisher names; where no source lists any, the published scores alone decide."""
+    """Every language must be one that the publisher names; where no source lists any, the published
+    scores alone decide."""
     for code in workload.languages:
         known = languages.named(variant.family)
         wanted = f"a model whose publisher names {languages.language(code).name}"
         if known is not None and code not in known.languages:
             yield Reason("language", wanted, f"{len(known.languages)} other languages")
         elif known is None and languages.unproven(code):
-            yield Reason("language", wanted, "no list by its publisher, and no benchmark is about it")
+            yield Reason(
+                "language", wanted, "no list by its publisher, and no benchmark is about it"
+            )
 
 
 def floors(workload: Workload, case: UseCase) -> tuple[Floor, ...]:
-    """The floors of use case and languages, except where the user set one on the same benchmark; a floor of 0 asks nothing.
+    """The floors of use case and languages, except where the user set one on the same benchmark; a
+    floor of 0 asks nothing.
 
-    Of a language's tests only the one that the user named has another bar: the others may decide for other variants.
+    Of a language's tests only the one that the user named has another bar: the others may decide
+    for other variants.
     """
-    kept = tuple(floor for floor in case.floors if not any(name in workload.min_scores for name, _ in floor.any_of))
-    kept += tuple(_lowered(floor, workload) for floor in map(languages.floor, workload.languages) if floor is not None)
-    own = (Floor(((name, least),), "asked for", "--min-score") for name, least in workload.min_scores.items() if least > 0)
+    kept = tuple(
+        floor
+        for floor in case.floors
+        if not any(name in workload.min_scores for name, _ in floor.any_of)
+    )
+    kept += tuple(
+        _lowered(floor, workload)
+        for floor in map(languages.floor, workload.languages)
+        if floor is not None
+    )
+    own = (
+        Floor(((name, least),), "asked for", "--min-score")
+        for name, least in workload.min_scores.items()
+        if least > 0
+    )
     return (*kept, *own)
 
 
 def _lowered(floor: Floor, workload: Workload) -> Floor:
-    return replace(floor, any_of=tuple((name, workload.min_scores.get(name, least)) for name, least in floor.any_of))
+    return replace(
+        floor,
+        any_of=tuple((name, workload.min_scores.get(name, least)) for name, least in floor.any_of),
+    )
 
 
 def score(variant: Variant, floor: Floor, modes: tuple[str, ...]) -> Iterator[Reason]:
@@ -136,22 +182,36 @@ def score(variant: Variant, floor: Floor, modes: tuple[str, ...]) -> Iterator[Re
 
 
 def published(variant: Variant, benchmark: str, modes: tuple[str, ...]) -> float | None:
-    """The score in the first of the `modes` that there is one of; a score without a mode is that of a model without the switch."""
+    """The score in the first of the `modes` that there is one of; a score without a mode is that of
+    a model without the switch."""
     for mode in modes:
         score = score_of(variant, benchmark, mode)
-        if score is None and mode == ("thinking" if variant.thinking == "always" else "non-thinking"):
-            score = next((other for other in variant.scores if other.mode is None and other.benchmark == benchmark), None)
+        if score is None and mode == (
+            "thinking" if variant.thinking == "always" else "non-thinking"
+        ):
+            score = next(
+                (
+                    other
+                    for other in variant.scores
+                    if other.mode is None and other.benchmark == benchmark
+                ),
+                None,
+            )
         if score is not None:
             return score.value
     return None
 
 
 def unit(recipe: Recipe, device: Device) -> Iterator[Reason]:
-    """A recipe that is built for an execution provider needs a device whose models run on what that drives."""
+    """A recipe that is built for an execution provider needs a device whose models run on what that
+    drives."""
     provider = recipe.provider
     if provider is not None and provider not in providers(device):
         name = {"gpu": device.gpu, "npu": device.npu}.get(device.runs_on, device.cpu)
-        has = f"a device that runs models on its {device.runs_on.upper()}{f' ({name})' if name else ''}"
+        has = (
+            "a device that runs models on its "
+            f"{device.runs_on.upper()}{f' ({name})' if name else ''}"
+        )
         yield Reason("device", _PROVIDERS.get(provider, provider), has)
 
 
@@ -168,52 +228,93 @@ def providers(device: Device) -> tuple[str, ...]:
 
 def room(workload: Workload, available: int) -> int:
     """Bytes that a model may take where it runs: what there is, or the limit that was asked for."""
-    return available if workload.max_memory_bytes is None else min(available, workload.max_memory_bytes)
+    return (
+        available
+        if workload.max_memory_bytes is None
+        else min(available, workload.max_memory_bytes)
+    )
 
 
 def memory(footprint: Footprint, workload: Workload, available: int) -> Iterator[Reason]:
-    """The peak, while loading or answering a full context, must fit into what one model may take."""
+    """The peak, while loading or answering a full context, must fit into what one model may
+    take."""
     limit = room(workload, available)
     if footprint.peak > limit:
-        yield Reason("memory", human_bytes(footprint.peak), human_bytes(limit), footprint.peak, limit)
+        yield Reason(
+            "memory", human_bytes(footprint.peak), human_bytes(limit), footprint.peak, limit
+        )
 
 
 def memories(split: Split, device: Device, workload: Workload, available: int) -> Iterator[Reason]:
-    """What lies on the GPU must fit there, and what stays behind into the system's memory: both peaks, against both."""
+    """What lies on the GPU must fit there, and what stays behind into the system's memory: both
+    peaks, against both."""
     limit, beside = room(workload, available), device.host_available_bytes
     if split.device.peak > limit:
         # Not even in parts: together they would have to hold it.
         has = f"{human_bytes(limit)} on the GPU and {human_bytes(beside)} beside it"
-        yield Reason("memory", human_bytes(split.device.peak + split.host.peak), has, split.device.peak + split.host.peak, limit + beside)
+        yield Reason(
+            "memory",
+            human_bytes(split.device.peak + split.host.peak),
+            has,
+            split.device.peak + split.host.peak,
+            limit + beside,
+        )
     elif split.host.peak > beside:
-        yield Reason("memory", f"{human_bytes(split.host.peak)} beside the GPU", human_bytes(beside), split.host.peak, beside)
+        yield Reason(
+            "memory",
+            f"{human_bytes(split.host.peak)} beside the GPU",
+            human_bytes(beside),
+            split.host.peak,
+            beside,
+        )
 
 
 def storage(artifact: int, device: Device) -> Iterator[Reason]:
     """The model files must fit onto the device."""
     if device.storage_bytes is not None and artifact > device.storage_bytes:
-        yield Reason("storage", human_bytes(artifact), human_bytes(device.storage_bytes), artifact, device.storage_bytes)
+        yield Reason(
+            "storage",
+            human_bytes(artifact),
+            human_bytes(device.storage_bytes),
+            artifact,
+            device.storage_bytes,
+        )
 
 
 def artifact_size(artifact: int, workload: Workload) -> Iterator[Reason]:
     """The model files must stay below the limit of the workload."""
     limit = workload.max_artifact_bytes
     if limit is not None and artifact > limit:
-        yield Reason("artifact", human_bytes(artifact), f"a limit of {human_bytes(limit)}", artifact, limit)
+        yield Reason(
+            "artifact", human_bytes(artifact), f"a limit of {human_bytes(limit)}", artifact, limit
+        )
 
 
 def file_size(least: int, workload: Workload, runtime: str) -> Iterator[Reason]:
-    """The largest file must stay below the limit; what a runtime does not split counts as a whole."""
+    """The largest file must stay below the limit; what a runtime does not split counts as a
+    whole."""
     limit = workload.max_file_bytes
     if limit is not None and least > limit:
-        yield Reason("file", f"one file of {human_bytes(least)}, as {runtime} writes it", f"a limit of {human_bytes(limit)}", least, limit)
+        yield Reason(
+            "file",
+            f"one file of {human_bytes(least)}, as {runtime} writes it",
+            f"a limit of {human_bytes(limit)}",
+            least,
+            limit,
+        )
 
 
 def decode(forecast: Forecast, workload: Workload) -> Iterator[Reason]:
     """Answers must come at the rate asked for."""
     floor = workload.min_decode_tps
     if floor is not None and forecast.decode_tps < floor:
-        yield Reason("decode", f"{floor:g} tok/s", f"{forecast.decode_tps:.3g} tok/s", floor, forecast.decode_tps)
+        yield Reason(
+            "decode",
+            f"{floor:g} tok/s",
+            f"{forecast.decode_tps:.3g} tok/s",
+            floor,
+            forecast.decode_tps,
+        )
 
 
 def first_token(forecast: Forecast, workload: Workload) -> Iterator[Reason]:
@@ -230,12 +331,19 @@ def notes(variant: Variant, workload: Workload) -> Iterator[str]:
     if native is None:
         yield "No source states how long a context it handles."
     elif native < workload.context <= (variant.context_extended or 0):
-        yield f"A context of {workload.context} is beyond the native {native}: it needs YaRN switched on."
+        yield (
+            f"A context of {workload.context} is beyond the native {native}: it needs YaRN "
+            "switched on."
+        )
     if variant.license is None:
         yield "No source states its licence: read the model's own page."
     elif variant.research_only:
         yield f"Its licence ({variant.license}) forbids commercial use."
     known = languages.named(variant.family)
-    bare = [code for code in workload.languages if known and code in known.languages and languages.unproven(code)]
+    bare = [
+        code
+        for code in workload.languages
+        if known and code in known.languages and languages.unproven(code)
+    ]
     if bare:
         yield languages.bare_word(bare)

@@ -14,7 +14,8 @@ _OUT_OF_THE_QUESTION = frozenset({"tuning", "modality", "runtime", "licence"})
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A neighbour of the chosen candidate; differences are the neighbour's figures less the chosen one's."""
+    """A neighbour of the chosen candidate; differences are the neighbour's figures less the chosen
+    one's."""
 
     direction: str
     candidate: Candidate
@@ -40,11 +41,13 @@ class Step:
 
 
 def steps(found: Sequence[Candidate]) -> tuple[Step, ...]:
-    """At most two steps, down and up, by peak memory, from the chosen one of `found`; none where nothing was chosen.
+    """At most two steps, down and up, by peak memory, from the chosen one of `found`; none where
+    nothing was chosen.
 
-    Each other variant that serves the use case stands with its best recipe in the chosen one's runtime, whether it
-    passes (first) or not: a step down that fails a floor says what the smaller variant lacks. A step up takes more memory and
-    has a higher quality, or passes where scores are not published; a step down takes less.
+    Each other variant that serves the use case stands with its best recipe in the chosen one's
+    runtime, whether it passes (first) or not: a step down that fails a floor says what the smaller
+    variant lacks. A step up takes more memory and has a higher quality, or passes where scores are
+    not published; a step down takes less.
     """
     if not found or found[0].verdict != "chosen":
         return ()
@@ -53,21 +56,36 @@ def steps(found: Sequence[Candidate]) -> tuple[Step, ...]:
     size = chosen.footprint.peak
     smaller = [one for one in neighbours if one.footprint.peak < size]
     larger = [one for one in neighbours if one.footprint.peak > size and _better(one, chosen)]
-    down = max(smaller, key=lambda one: (one.passes, one.footprint.peak, one.variant.repo_id), default=None)
-    up = min(larger, key=lambda one: (not one.passes, one.footprint.peak, one.variant.repo_id), default=None)
-    return tuple(_step(name, one, chosen) for name, one in (("down", down), ("up", up)) if one is not None)
+    down = max(
+        smaller, key=lambda one: (one.passes, one.footprint.peak, one.variant.repo_id), default=None
+    )
+    up = min(
+        larger,
+        key=lambda one: (not one.passes, one.footprint.peak, one.variant.repo_id),
+        default=None,
+    )
+    return tuple(
+        _step(name, one, chosen) for name, one in (("down", down), ("up", up)) if one is not None
+    )
 
 
 def _one_each(found: Sequence[Candidate], chosen: Candidate) -> list[Candidate]:
     best: dict[str, Candidate] = {}
     for candidate in found:
         name = candidate.variant.repo_id
-        if name == chosen.variant.repo_id or candidate.runtime != chosen.runtime or not candidate.sized:
+        if (
+            name == chosen.variant.repo_id
+            or candidate.runtime != chosen.runtime
+            or not candidate.sized
+        ):
             continue
         if _OUT_OF_THE_QUESTION & {reason.rule for reason in candidate.reasons}:
             continue
         kept = best.get(name)
-        if kept is None or (not candidate.passes, recipe_order(candidate)) < (not kept.passes, recipe_order(kept)):
+        if kept is None or (not candidate.passes, recipe_order(candidate)) < (
+            not kept.passes,
+            recipe_order(kept),
+        ):
             best[name] = candidate
     return list(best.values())
 

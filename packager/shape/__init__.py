@@ -1,7 +1,9 @@
-"""The exact shape of a Qwen checkpoint: what its config.json says, and the tensors that follow from it.
+"""The exact shape of a Qwen checkpoint: what its config.json says, and the tensors that follow from
+it.
 
-Shape.from_config(config, "config.json")     any generation, text or the text decoder of a vision, audio or omni model
-tensors(shape)                               every tensor of the text decoder, by its name on the hub
+Shape.from_config(config, "config.json")     any generation, text or the text decoder of a vision,
+audio or omni model tensors(shape)                               every tensor of the text decoder,
+by its name on the hub
 """
 
 from __future__ import annotations
@@ -11,4 +13,13 @@ from packager.shape.model import Experts, Hybrid, Shape
 from packager.shape.names import FIRST_GENERATION, KNOWN_TYPES
 from packager.shape.tensors import TensorSpec, tensors
 
-__all__ = ["FIRST_GENERATION", "KNOWN_TYPES", "Experts", "Hybrid", "Shape", "TensorSpec", "as_qwen2", "tensors"]
+__all__ = [
+    "FIRST_GENERATION",
+    "KNOWN_TYPES",
+    "Experts",
+    "Hybrid",
+    "Shape",
+    "TensorSpec",
+    "as_qwen2",
+    "tensors",
+]

@@ -1,4 +1,5 @@
-"""The first generation (Qwen-7B and its like): fused attention input, w1 and w2 instead of up and gate; else the network of Qwen2."""
+"""The first generation (Qwen-7B and its like): fused attention input, w1 and w2 instead of up and
+gate; else the network of Qwen2."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ from packager.shape.names import FIRST_GENERATION
 
 
 def as_qwen2(shape: Shape) -> Shape:
-    """The shape of the checkpoint in Qwen2 form, as packager.rewrite writes it; any other shape as it is."""
+    """The shape of the checkpoint in Qwen2 form, as packager.checkpoint.rewrite writes it; any
+    other shape as it is."""
     return replace(shape, model_type="qwen2") if shape.model_type == FIRST_GENERATION else shape
 
 

@@ -1,6 +1,7 @@
 """From a Hugging Face config.json to a Shape.
 
-Defaults are those of transformers 5.5's configuration classes, which decide what a checkpoint means where its file is silent.
+Defaults are those of transformers 5.5's configuration classes, which decide what a checkpoint means
+where its file is silent.
 """
 
 from __future__ import annotations
@@ -32,7 +33,14 @@ _KV_HEADS = {
     "qwen3_5_moe_text": 2,
 }
 _HEAD_DIM = {"qwen3": 128, "qwen3_next": 256, "qwen3_5": 256, "qwen3_5_moe": 256}
-_THETA = {"qwen2_vl": 1e6, "qwen2_5_vl": 1e6, "qwen2_5_omni": 1e6, "qwen3_omni_moe": 1e6, "qwen3_vl": 5e5, "qwen3_vl_moe": 5e5}
+_THETA = {
+    "qwen2_vl": 1e6,
+    "qwen2_5_vl": 1e6,
+    "qwen2_5_omni": 1e6,
+    "qwen3_omni_moe": 1e6,
+    "qwen3_vl": 5e5,
+    "qwen3_vl_moe": 5e5,
+}
 _EPSILON = {"qwen2_vl": 1e-5, "qwen2_5_vl": 1e-5}
 _CONTEXT = {"qwen3_vl": 128_000, "qwen3_vl_moe": 128_000}
 # The official Qwen2-Audio configs leave these to Qwen2Config.
@@ -40,12 +48,16 @@ _AUDIO_DECODER = {"hidden_size": 4096, "num_hidden_layers": 32, "num_attention_h
 
 
 def from_config(config: Mapping[str, Any], where: str) -> Shape:
-    """The shape that a config.json describes. Raises PackError (exit code 6) that names `where` and the key."""
+    """The shape that a config.json describes. Raises PackError (exit code 6) that names `where` and
+    the key."""
     if not isinstance(config, Mapping):
         raise bad_input(f"{where} holds no JSON object.", "Take the config.json of the checkpoint.")
     model_type = config.get("model_type")
     if not isinstance(model_type, str) or model_type not in NAMINGS:
-        raise bad_input(f"{where}: model_type {model_type!r} is no Qwen that is known here.", f"Known: {', '.join(KNOWN_TYPES)}.")
+        raise bad_input(
+            f"{where}: model_type {model_type!r} is no Qwen that is known here.",
+            f"Known: {', '.join(KNOWN_TYPES)}.",
+        )
     naming = NAMINGS[model_type]
     fields, tied = _text_decoder(config, naming, where)
     if naming.decoder == FIRST_GENERATION:
@@ -53,9 +65,15 @@ def from_config(config: Mapping[str, Any], where: str) -> Shape:
     defaults = _AUDIO_DECODER if model_type == "qwen2_audio" else {}
     hidden = fields.count("hidden_size", defaults.get("hidden_size"))
     heads = fields.count("num_attention_heads", defaults.get("num_attention_heads"))
-    kv_heads = fields.count("num_key_value_heads", heads if fields.is_null("num_key_value_heads") else _KV_HEADS[model_type])
+    kv_heads = fields.count(
+        "num_key_value_heads",
+        heads if fields.is_null("num_key_value_heads") else _KV_HEADS[model_type],
+    )
     if heads % kv_heads:
-        raise fields.wrong("num_key_value_heads", f"is {kv_heads}, which does not divide num_attention_heads = {heads}")
+        raise fields.wrong(
+            "num_key_value_heads",
+            f"is {kv_heads}, which does not divide num_attention_heads = {heads}",
+        )
     if fields.flag("attention_bias", False):
         raise fields.wrong("attention_bias", "is true, which no Qwen decoder has")
     experts = _experts(fields, naming)
@@ -67,36 +85,60 @@ def from_config(config: Mapping[str, Any], where: str) -> Shape:
         heads=heads,
         kv_heads=kv_heads,
         head_dim=fields.count("head_dim", _HEAD_DIM.get(naming.decoder, hidden // heads)),
-        intermediate=fields.count("intermediate_size") if experts is None or "intermediate_size" in fields else 0,
+        intermediate=fields.count("intermediate_size")
+        if experts is None or "intermediate_size" in fields
+        else 0,
         vocab=fields.count("vocab_size"),
         tied=tied,
-        qkv_bias=fields.flag("qkv_bias", True) if naming.decoder == "qwen2_moe" else naming.decoder == "qwen2",
+        qkv_bias=fields.flag("qkv_bias", True)
+        if naming.decoder == "qwen2_moe"
+        else naming.decoder == "qwen2",
         qk_norm=not naming.decoder.startswith("qwen2"),
         context=fields.count("max_position_embeddings", _CONTEXT.get(model_type, 32_768)),
         rope_theta=_theta(fields, _THETA.get(model_type, 10_000.0)),
         rms_eps=fields.number("rms_norm_eps", _EPSILON.get(model_type, 1e-6)),
         experts=experts,
-        hybrid=_hybrid(fields, layers) if naming.decoder in ("qwen3_next", "qwen3_5", "qwen3_5_moe") else None,
+        hybrid=_hybrid(fields, layers)
+        if naming.decoder in ("qwen3_next", "qwen3_5", "qwen3_5_moe")
+        else None,
     )
 
 
 def _text_decoder(config: Mapping[str, Any], naming: Naming, where: str) -> tuple[Fields, bool]:
-    """The text decoder's own table, and whether the outermost table that says so ties the output matrix."""
-    # Qwen2-VL and Qwen2.5-VL moved their decoder into text_config with transformers 4.52; both forms are about.
-    path = naming.config or (("text_config",) if isinstance(config.get("text_config"), Mapping) else ())
+    """The text decoder's own table, and whether the outermost table that says so ties the output
+    matrix."""
+    # Qwen2-VL and Qwen2.5-VL moved their decoder into text_config with transformers 4.52; both
+    # forms are about.
+    path = naming.config or (
+        ("text_config",) if isinstance(config.get("text_config"), Mapping) else ()
+    )
     fields = Fields(config, where)
     tables = [fields]
     for key in path:
         fields = fields.table(key)
         tables.append(fields)
-    tied = next((table.flag("tie_word_embeddings", False) for table in tables if "tie_word_embeddings" in table), False)
+    tied = next(
+        (
+            table.flag("tie_word_embeddings", False)
+            for table in tables
+            if "tie_word_embeddings" in table
+        ),
+        False,
+    )
     return fields, tied
 
 
 def _first_generation(fields: Fields, tied: bool) -> Shape:
-    hidden, heads, width = fields.count("hidden_size"), fields.count("num_attention_heads"), fields.count("intermediate_size")
+    hidden, heads, width = (
+        fields.count("hidden_size"),
+        fields.count("num_attention_heads"),
+        fields.count("intermediate_size"),
+    )
     if width % 2:
-        raise fields.wrong("intermediate_size", f"is {width}, but the first generation stores the widths of w1 and w2 together")
+        raise fields.wrong(
+            "intermediate_size",
+            f"is {width}, but the first generation stores the widths of w1 and w2 together",
+        )
     return Shape(
         model_type=FIRST_GENERATION,
         hidden=hidden,
@@ -119,7 +161,10 @@ def _experts(fields: Fields, naming: Naming) -> Experts | None:
     if not naming.decoder.endswith(("_moe", "_next")):
         return None
     if fields.count("decoder_sparse_step", 1) != 1 or fields.listing("mlp_only_layers"):
-        raise fields.wrong("mlp_only_layers", "or decoder_sparse_step leaves some layers dense, which no published Qwen does")
+        raise fields.wrong(
+            "mlp_only_layers",
+            "or decoder_sparse_step leaves some layers dense, which no published Qwen does",
+        )
     shared = naming.decoder != "qwen3_moe"
     return Experts(
         # transformers 5 saves Qwen3-MoE's count under a name that it shares with other families.
@@ -134,9 +179,15 @@ def _experts(fields: Fields, naming: Naming) -> Experts | None:
 
 def _hybrid(fields: Fields, layers: int) -> Hybrid:
     kinds = fields.listing("layer_types")
-    interval = kinds.index("full_attention") + 1 if "full_attention" in kinds else fields.count("full_attention_interval", 4)
+    interval = (
+        kinds.index("full_attention") + 1
+        if "full_attention" in kinds
+        else fields.count("full_attention_interval", 4)
+    )
     if kinds and kinds != layer_types(layers, interval):
-        raise fields.wrong("layer_types", f"is not {layers} layers with full attention at every {interval}th")
+        raise fields.wrong(
+            "layer_types", f"is not {layers} layers with full attention at every {interval}th"
+        )
     return Hybrid(
         interval=interval,
         key_heads=fields.count("linear_num_key_heads", 16),
@@ -156,4 +207,7 @@ def _theta(fields: Fields, default: float) -> float:
 
 def layer_types(layers: int, interval: int) -> list[str]:
     """The layer_types of a hybrid config: full attention at every `interval`-th layer."""
-    return ["linear_attention" if (layer + 1) % interval else "full_attention" for layer in range(layers)]
+    return [
+        "linear_attention" if (layer + 1) % interval else "full_attention"
+        for layer in range(layers)
+    ]

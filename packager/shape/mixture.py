@@ -8,14 +8,18 @@ from packager.shape.model import Experts, Shape
 from packager.shape.names import ExpertLayout
 
 
-def feed_forward(prefix: str, hidden: int, intermediate: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+def feed_forward(
+    prefix: str, hidden: int, intermediate: int
+) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Gate, up and down projection of one network."""
     yield f"{prefix}gate_proj.weight", (intermediate, hidden)
     yield f"{prefix}up_proj.weight", (intermediate, hidden)
     yield f"{prefix}down_proj.weight", (hidden, intermediate)
 
 
-def layer(shape: Shape, experts: Experts, layout: ExpertLayout) -> Iterator[tuple[str, tuple[int, ...]]]:
+def layer(
+    shape: Shape, experts: Experts, layout: ExpertLayout
+) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Router, experts, and the shared expert with its gate where there is one."""
     hidden, width = shape.hidden, experts.intermediate
     yield "mlp.gate.weight", (experts.count, hidden)

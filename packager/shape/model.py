@@ -20,7 +20,8 @@ class Experts:
 
 @dataclass(frozen=True, slots=True)
 class Hybrid:
-    """Gated DeltaNet layers with full attention at every `interval`-th layer (Qwen3-Next, Qwen3.5)."""
+    """Gated DeltaNet layers with full attention at every `interval`-th layer (Qwen3-Next,
+    Qwen3.5)."""
 
     interval: int
     key_heads: int
@@ -48,17 +49,21 @@ class Hybrid:
     def state_elements(self) -> int:
         """Elements that one DeltaNet layer keeps per sequence, whatever its length.
 
-        The state matrix of every value head, and the last `conv_kernel - 1` inputs of the convolution.
+        The state matrix of every value head, and the last `conv_kernel - 1` inputs of the
+        convolution.
         """
-        return self.value_heads * self.key_head_dim * self.value_head_dim + self.conv_width * (self.conv_kernel - 1)
+        return self.value_heads * self.key_head_dim * self.value_head_dim + self.conv_width * (
+            self.conv_kernel - 1
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
     """A text decoder of any Qwen generation. Source: the config.json of the checkpoint.
 
-    `intermediate` is the width of one gate or up projection (first-generation configs store twice that), 0 where every
-    layer is a mixture and the config has no such width. `context` is the config's max_position_embeddings.
+    `intermediate` is the width of one gate or up projection (first-generation configs store twice
+    that), 0 where every layer is a mixture and the config has no such width. `context` is the
+    config's max_position_embeddings.
     """
 
     model_type: str
@@ -80,7 +85,8 @@ class Shape:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], where: str) -> Shape:
-        """The shape that a Hugging Face config.json describes; a PackError (exit code 6) names `where` and the key."""
+        """The shape that a Hugging Face config.json describes; a PackError (exit code 6) names
+        `where` and the key."""
         # Late, because those modules are made of this class.
         from packager.shape.from_config import from_config
 
@@ -90,10 +96,17 @@ class Shape:
     def from_dict(cls, fields: Mapping[str, Any]) -> Shape:
         """The inverse of dataclasses.asdict, for shapes that crossed a process or a JSON file."""
         experts, hybrid = fields.get("experts"), fields.get("hybrid")
-        return cls(**{**fields, "experts": Experts(**experts) if experts else None, "hybrid": Hybrid(**hybrid) if hybrid else None})
+        return cls(
+            **{
+                **fields,
+                "experts": Experts(**experts) if experts else None,
+                "hybrid": Hybrid(**hybrid) if hybrid else None,
+            }
+        )
 
     def to_config(self) -> dict[str, Any]:
-        """A config.json of this shape, which transformers reads and `from_config` turns back into the same shape."""
+        """A config.json of this shape, which transformers reads and `from_config` turns back into
+        the same shape."""
         from packager.shape.write_config import to_config
 
         return to_config(self)
@@ -119,7 +132,8 @@ class Shape:
         return self.experts is None and self.hybrid is None
 
     def full_attention(self, layer: int) -> bool:
-        """Whether this layer (counted from 0) has full attention: the last one of every interval."""
+        """Whether this layer (counted from 0) has full attention: the last one of every
+        interval."""
         return self.hybrid is None or (layer + 1) % self.hybrid.interval == 0
 
     def parameters(self) -> int:

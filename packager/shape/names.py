@@ -13,9 +13,10 @@ ExpertLayout = Literal["each", "fused", "fused-transposed"]
 class Naming:
     """How the checkpoint of one model type is laid out.
 
-    `body` stands before `embed_tokens`, `layers` and `norm`, `head` before `lm_head`; `config` is the way from the top of
-    config.json to the text decoder's own table. `experts` says how a mixture is stored: one matrix for `each` expert, or
-    `fused` into one tensor [experts, rows, columns], which Qwen3-VL keeps `fused-transposed` [experts, columns, rows].
+    `body` stands before `embed_tokens`, `layers` and `norm`, `head` before `lm_head`; `config` is
+    the way from the top of config.json to the text decoder's own table. `experts` says how a
+    mixture is stored: one matrix for `each` expert, or `fused` into one tensor [experts, rows,
+    columns], which Qwen3-VL keeps `fused-transposed` [experts, columns, rows].
     """
 
     decoder: str
@@ -26,7 +27,8 @@ class Naming:
     experts: ExpertLayout = "each"
 
 
-# Names as in the weight maps of the official repositories; the classes as transformers 5.5 calls them.
+# Names as in the weight maps of the official repositories; the classes as transformers 5.5 calls
+# them.
 NAMINGS: Mapping[str, Naming] = {
     "qwen": Naming("qwen", "QWenLMHeadModel", body="transformer."),
     "qwen2": Naming("qwen2", "Qwen2ForCausalLM"),
@@ -34,14 +36,27 @@ NAMINGS: Mapping[str, Naming] = {
     "qwen2_vl": Naming("qwen2", "Qwen2VLForConditionalGeneration"),
     "qwen2_5_vl": Naming("qwen2", "Qwen2_5_VLForConditionalGeneration"),
     "qwen2_audio": Naming(
-        "qwen2", "Qwen2AudioForConditionalGeneration", body="language_model.model.", head="language_model.", config=("text_config",)
+        "qwen2",
+        "Qwen2AudioForConditionalGeneration",
+        body="language_model.model.",
+        head="language_model.",
+        config=("text_config",),
     ),
     "qwen2_5_omni": Naming(
-        "qwen2", "Qwen2_5OmniForConditionalGeneration", body="thinker.model.", head="thinker.", config=("thinker_config", "text_config")
+        "qwen2",
+        "Qwen2_5OmniForConditionalGeneration",
+        body="thinker.model.",
+        head="thinker.",
+        config=("thinker_config", "text_config"),
     ),
     "qwen3": Naming("qwen3", "Qwen3ForCausalLM"),
     "qwen3_moe": Naming("qwen3_moe", "Qwen3MoeForCausalLM"),
-    "qwen3_vl": Naming("qwen3", "Qwen3VLForConditionalGeneration", body="model.language_model.", config=("text_config",)),
+    "qwen3_vl": Naming(
+        "qwen3",
+        "Qwen3VLForConditionalGeneration",
+        body="model.language_model.",
+        config=("text_config",),
+    ),
     "qwen3_vl_moe": Naming(
         "qwen3_moe",
         "Qwen3VLMoeForConditionalGeneration",
@@ -57,7 +72,12 @@ NAMINGS: Mapping[str, Naming] = {
         config=("thinker_config", "text_config"),
     ),
     "qwen3_next": Naming("qwen3_next", "Qwen3NextForCausalLM"),
-    "qwen3_5": Naming("qwen3_5", "Qwen3_5ForConditionalGeneration", body="model.language_model.", config=("text_config",)),
+    "qwen3_5": Naming(
+        "qwen3_5",
+        "Qwen3_5ForConditionalGeneration",
+        body="model.language_model.",
+        config=("text_config",),
+    ),
     # Cut out of the whole model by transformers, which keeps the names that the whole model has.
     "qwen3_5_text": Naming("qwen3_5", "Qwen3_5ForCausalLM", body="model.language_model."),
     "qwen3_5_moe": Naming(
@@ -67,7 +87,9 @@ NAMINGS: Mapping[str, Naming] = {
         config=("text_config",),
         experts="fused",
     ),
-    "qwen3_5_moe_text": Naming("qwen3_5_moe", "Qwen3_5MoeForCausalLM", body="model.language_model.", experts="fused"),
+    "qwen3_5_moe_text": Naming(
+        "qwen3_5_moe", "Qwen3_5MoeForCausalLM", body="model.language_model.", experts="fused"
+    ),
 }
 KNOWN_TYPES = tuple(NAMINGS)
 FIRST_GENERATION = "qwen"

@@ -1,7 +1,8 @@
 """The tensors of a text decoder: names and shapes as the official checkpoints store them.
 
-Sources: the weight maps of the official repositories and transformers 5.5 (models/qwen2, qwen2_moe, qwen3, qwen3_moe,
-qwen3_next, qwen3_5, qwen3_5_moe); for the first generation modeling_qwen.py of Qwen/Qwen-7B.
+Sources: the weight maps of the official repositories and transformers 5.5 (models/qwen2, qwen2_moe,
+qwen3, qwen3_moe, qwen3_next, qwen3_5, qwen3_5_moe); for the first generation modeling_qwen.py of
+Qwen/Qwen-7B.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ class TensorSpec:
 def tensors(shape: Shape) -> Iterator[TensorSpec]:
     """Every tensor of the text decoder, in the order the layers run.
 
-    Raises PackError (exit code 6) for an unknown model type. Vision and audio encoders and the draft module for
-    multi-token prediction are not part of the text decoder.
+    Raises PackError (exit code 6) for an unknown model type. Vision and audio encoders and the
+    draft module for multi-token prediction are not part of the text decoder.
     """
     outer = list(outer_tensors(shape))
     yield outer[0]
@@ -44,10 +45,13 @@ def tensors(shape: Shape) -> Iterator[TensorSpec]:
 
 
 def outer_tensors(shape: Shape) -> Iterator[TensorSpec]:
-    """What stands outside the layers: the embedding, the last norm, and the output matrix unless it is tied."""
+    """What stands outside the layers: the embedding, the last norm, and the output matrix unless it
+    is tied."""
     naming = naming_of(shape)
     first = naming.decoder == FIRST_GENERATION
-    yield TensorSpec(f"{naming.body}{'wte' if first else 'embed_tokens'}.weight", (shape.vocab, shape.hidden))
+    yield TensorSpec(
+        f"{naming.body}{'wte' if first else 'embed_tokens'}.weight", (shape.vocab, shape.hidden)
+    )
     yield TensorSpec(f"{naming.body}{'ln_f' if first else 'norm'}.weight", (shape.hidden,))
     if not shape.tied:
         yield TensorSpec(f"{naming.head}lm_head.weight", (shape.vocab, shape.hidden))
@@ -67,20 +71,32 @@ def layer_tensors(shape: Shape, layer: int) -> Iterator[TensorSpec]:
 @lru_cache(maxsize=512)
 def parameters(shape: Shape) -> int:
     """The sum of all tensors' elements. Cached: `fit` asks for every variant many times."""
-    # Layers are of two kinds at most, and fused experts count like single ones: no need to list up to 141,312 matrices.
+    # Layers are of two kinds at most, and fused experts count like single ones: no need to list up
+    # to 141,312 matrices.
     naming = replace(naming_of(shape), experts="fused")
     total = sum(spec.elements for spec in outer_tensors(shape))
-    for count, layer in ((shape.attention_layers, (shape.hybrid.interval if shape.hybrid else 1) - 1), (shape.recurrent_layers, 0)):
-        parts = first_generation.layer(shape) if naming.decoder == FIRST_GENERATION else _layer(shape, naming, layer)
+    for count, layer in (
+        (shape.attention_layers, (shape.hybrid.interval if shape.hybrid else 1) - 1),
+        (shape.recurrent_layers, 0),
+    ):
+        parts = (
+            first_generation.layer(shape)
+            if naming.decoder == FIRST_GENERATION
+            else _layer(shape, naming, layer)
+        )
         total += count * sum(prod(size) for _, size in parts) if count else 0
     return total
 
 
 def naming_of(shape: Shape) -> Naming:
-    """How checkpoints of this model type are laid out. Raises PackError (exit code 6) for an unknown one."""
+    """How checkpoints of this model type are laid out. Raises PackError (exit code 6) for an
+    unknown one."""
     naming = NAMINGS.get(shape.model_type)
     if naming is None:
-        raise bad_input(f"The tensors of a {shape.model_type!r} checkpoint are not known.", f"Known model types: {', '.join(KNOWN_TYPES)}.")
+        raise bad_input(
+            f"The tensors of a {shape.model_type!r} checkpoint are not known.",
+            f"Known model types: {', '.join(KNOWN_TYPES)}.",
+        )
     return naming
 
 
@@ -99,8 +115,13 @@ def _layer(shape: Shape, naming: Naming, layer: int) -> Iterator[tuple[str, tupl
 
 def _attention(shape: Shape) -> Iterator[tuple[str, tuple[int, ...]]]:
     q_width, kv_width = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
-    # The full-attention layers of the hybrids gate their output; the gate shares the matrix of the queries.
-    for part, width in (("q", q_width * (2 if shape.hybrid else 1)), ("k", kv_width), ("v", kv_width)):
+    # The full-attention layers of the hybrids gate their output; the gate shares the matrix of the
+    # queries.
+    for part, width in (
+        ("q", q_width * (2 if shape.hybrid else 1)),
+        ("k", kv_width),
+        ("v", kv_width),
+    ):
         yield f"self_attn.{part}_proj.weight", (width, shape.hidden)
         if shape.qkv_bias:
             yield f"self_attn.{part}_proj.bias", (width,)

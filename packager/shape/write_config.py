@@ -9,7 +9,8 @@ from packager.shape.model import Shape
 from packager.shape.names import FIRST_GENERATION
 from packager.shape.tensors import naming_of
 
-# <|endoftext|> and <|im_end|>: the vocabularies of 151,643 and of 248,044 ordinary tokens have them at these ids.
+# <|endoftext|> and <|im_end|>: the vocabularies of 151,643 and of 248,044 ordinary tokens have them
+# at these ids.
 _END_OF_TEXT = {False: 151_643, True: 248_044}
 _END_OF_TURN = {False: 151_645, True: 248_046}
 
@@ -17,12 +18,21 @@ _END_OF_TURN = {False: 151_645, True: 248_046}
 def to_config(shape: Shape) -> dict[str, Any]:
     """The config.json of this shape; `from_config` turns it back into the same shape.
 
-    The token ids are Qwen's own, and are left out where the vocabulary is too small to hold them. For vision, audio and
-    omni models only the text decoder is described. Raises PackError (exit code 6) for an unknown model type.
+    The token ids are Qwen's own, and are left out where the vocabulary is too small to hold them.
+    For vision, audio and omni models only the text decoder is described. Raises PackError (exit
+    code 6) for an unknown model type.
     """
     naming = naming_of(shape)
-    decoder = _first_generation(shape) if naming.decoder == FIRST_GENERATION else _decoder(shape, naming.decoder)
-    top = {"architectures": [naming.architecture], "model_type": shape.model_type, "tie_word_embeddings": shape.tied}
+    decoder = (
+        _first_generation(shape)
+        if naming.decoder == FIRST_GENERATION
+        else _decoder(shape, naming.decoder)
+    )
+    top = {
+        "architectures": [naming.architecture],
+        "model_type": shape.model_type,
+        "tie_word_embeddings": shape.tied,
+    }
     if not naming.config:
         return {**decoder, **top}
     for key in reversed(naming.config):
@@ -30,7 +40,9 @@ def to_config(shape: Shape) -> dict[str, Any]:
     inner = decoder
     for key in naming.config:
         inner = inner[key]
-    inner["model_type"] = "qwen2" if shape.model_type == "qwen2_audio" else f"{shape.model_type}_text"
+    inner["model_type"] = (
+        "qwen2" if shape.model_type == "qwen2_audio" else f"{shape.model_type}_text"
+    )
     return {**top, "torch_dtype": "bfloat16", **decoder}
 
 
@@ -55,23 +67,33 @@ def _decoder(shape: Shape, decoder: str) -> dict[str, Any]:
     }
     if shape.intermediate:
         config["intermediate_size"] = shape.intermediate
-    # Qwen2's own configs have no head_dim; readers of that generation divide, so it is written only where that would be wrong.
+    # Qwen2's own configs have no head_dim; readers of that generation divide, so it is written only
+    # where that would be wrong.
     if shape.qk_norm or shape.head_dim * shape.heads != shape.hidden:
         config["head_dim"] = shape.head_dim
     if decoder.startswith("qwen2"):
-        config |= {"max_window_layers": shape.layers, "sliding_window": None, "use_sliding_window": False}
+        config |= {
+            "max_window_layers": shape.layers,
+            "sliding_window": None,
+            "use_sliding_window": False,
+        }
         if decoder == "qwen2_moe":
             config["qkv_bias"] = shape.qkv_bias
     else:
         config["attention_bias"] = False
         if decoder in ("qwen3", "qwen3_moe"):
-            config |= {"max_window_layers": shape.layers, "sliding_window": None, "use_sliding_window": False}
+            config |= {
+                "max_window_layers": shape.layers,
+                "sliding_window": None,
+                "use_sliding_window": False,
+            }
     if shape.experts is not None:
         config |= _experts(shape, decoder)
     if shape.hybrid is not None:
         config |= _hybrid(shape, decoder)
         rope["partial_rotary_factor"] = 0.25
-    # Both generations of transformers and of every other reader find it: beside the widths and in rope_parameters.
+    # Both generations of transformers and of every other reader find it: beside the widths and in
+    # rope_parameters.
     return {**config, "rope_theta": shape.rope_theta, "rope_parameters": rope}
 
 
@@ -105,7 +127,11 @@ def _hybrid(shape: Shape, decoder: str) -> dict[str, Any]:
         "linear_num_value_heads": hybrid.value_heads,
         "linear_value_head_dim": hybrid.value_head_dim,
         "partial_rotary_factor": 0.25,
-        **({"attn_output_gate": True, "mamba_ssm_dtype": "float32"} if decoder.startswith("qwen3_5") else {}),
+        **(
+            {"attn_output_gate": True, "mamba_ssm_dtype": "float32"}
+            if decoder.startswith("qwen3_5")
+            else {}
+        ),
     }
 
 

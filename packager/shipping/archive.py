@@ -1,7 +1,8 @@
 """One file out of a package: tar.zst or zip, the same bytes wherever and whenever it is written.
 
-Names are sorted behind the manifest, which comes first so that a reader can check every file as it arrives; times,
-owners and modes are fixed; zstd runs on one thread, because its output depends on their number.
+Names are sorted behind the manifest, which comes first so that a reader can check every file as it
+arrives; times, owners and modes are fixed; zstd runs on one thread, because its output depends on
+their number.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ class Sink(Protocol):
 
 
 def write_tar(shipment: Shipment, sink: Sink, folder: str) -> Generator[int, None, None]:
-    """The package as a plain tar in which it stands below `folder`; yields the sizes of the pieces as they are written."""
+    """The package as a plain tar in which it stands below `folder`; yields the sizes of the pieces
+    as they are written."""
     for entry in shipment.files:
         row = tarfile.TarInfo(f"{folder}/{entry.path}")
         row.size, row.mtime, row.mode = entry.size, EPOCH, 0o644
@@ -53,8 +55,13 @@ def write_tar(shipment: Shipment, sink: Sink, folder: str) -> Generator[int, Non
 
 
 def write_zip(shipment: Shipment, out: Path) -> Generator[int, None, None]:
-    """Write `out`, stored and not deflated: weights do not shrink, and every deflate library gives other bytes."""
-    with new_file(out) as temporary, temporary.open("wb") as raw, zipfile.ZipFile(raw, "w", zipfile.ZIP_STORED) as archive:
+    """Write `out`, stored and not deflated: weights do not shrink, and every deflate library gives
+    other bytes."""
+    with (
+        new_file(out) as temporary,
+        temporary.open("wb") as raw,
+        zipfile.ZipFile(raw, "w", zipfile.ZIP_STORED) as archive,
+    ):
         for entry in shipment.files:
             row = zipfile.ZipInfo(f"{shipment.name}/{entry.path}", (1980, 1, 1, 0, 0, 0))
             row.create_system = 3  # Unix, wherever it is written
@@ -74,9 +81,13 @@ def reading(archive: IO[bytes]) -> IO[bytes]:
 
 
 def zstd() -> Any:
-    """The zstandard library, which the base install does not hold. Raises PackError (usage) with the line that installs it."""
+    """The zstandard library, which the base install does not hold. Raises PackError (usage) with
+    the line that installs it."""
     try:
         import zstandard
     except ImportError:
-        raise usage("tar.zst takes the zstandard library, which is not installed.", "pip install 'qwen-pack[ship]', or take zip.") from None
+        raise usage(
+            "tar.zst takes the zstandard library, which is not installed.",
+            "pip install 'qwen-pack[ship]', or take zip.",
+        ) from None
     return zstandard

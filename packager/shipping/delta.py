@@ -1,7 +1,9 @@
-"""What is new in a package, as a patch: whoever has the old one gets the new one with it, and downloads no more than that.
+"""What is new in a package, as a patch: whoever has the old one gets the new one with it, and
+downloads no more than that.
 
-A file that both have is one step. Of the others, both sides are cut where their content says so, what the old package
-has anywhere is copied from there, and the rest is compressed against the old bytes that stand in its place.
+A file that both have is one step. Of the others, both sides are cut where their content says so,
+what the old package has anywhere is copied from there, and the rest is compressed against the old
+bytes that stand in its place.
 """
 
 from __future__ import annotations
@@ -12,14 +14,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from packager import manifest
 from packager.errors import bad_input, usage
-from packager.manifest import FileEntry
+from packager.package import manifest
+from packager.package.manifest import FileEntry
+from packager.package.verify import verify_names
 from packager.shipping.archive import zstd
 from packager.shipping.chunks import content_chunks
-from packager.shipping.patch_format import MOST_DATA, MOST_REFERENCE, Data, Header, Stretch, encode, files_sha256
+from packager.shipping.patch_format import (
+    MOST_DATA,
+    MOST_REFERENCE,
+    Data,
+    Header,
+    Stretch,
+    encode,
+    files_sha256,
+)
 from packager.shipping.shipment import Shipment, new_file, outside, prepare
-from packager.verify import verify_names
 
 _LEVEL = 3
 _AVERAGE = 1 << 15
@@ -30,7 +40,8 @@ _BEFORE, _BEHIND = 1 << 16, 1 << 18
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A patch: where it lies, its bytes, and what it is for. `copied` bytes of the new package are in the old one."""
+    """A patch: where it lies, its bytes, and what it is for. `copied` bytes of the new package are
+    in the old one."""
 
     path: Path
     bytes: int
@@ -41,10 +52,11 @@ class Made:
 def write_patch(
     old: Path, new: Path, out: Path, *, allow_dummy: bool = False, accepted: Collection[str] = ()
 ) -> Generator[tuple[int, int], None, Made]:
-    """Write the patch from one package to another to the new file `out`; yields (bytes done, bytes in all).
+    """Write the patch from one package to another to the new file `out`; yields (bytes done, bytes
+    in all).
 
-    Raises PackError: 2 for a place that is taken, two packages that are one, and whatever stops an export of the new one;
-    6 for a package that is not what its manifest says.
+    Raises PackError: 2 for a place that is taken, two packages that are one, and whatever stops an
+    export of the new one; 6 for a package that is not what its manifest says.
     """
     shipment = prepare(new, allow_dummy=allow_dummy, accepted=accepted)
     base = _old(old)
@@ -52,12 +64,29 @@ def write_patch(
         outside(out, package)
     if base.manifest.data == shipment.manifest.data:
         raise usage(f"{old} and {new} are the same package.", "There is nothing to update.")
-    header = Header(base.name, files_sha256(base.files), shipment.name, shipment.files[0].sha256, shipment.total, shipment.files[0].size)
+    header = Header(
+        base.name,
+        files_sha256(base.files),
+        shipment.name,
+        shipment.files[0].sha256,
+        shipment.total,
+        shipment.files[0].size,
+    )
     same = {(entry.size, entry.sha256): number for number, entry in enumerate(base.files)}
     changed = {entry.path for entry in shipment.files if (entry.size, entry.sha256) not in same}
     kept = {(entry.size, entry.sha256) for entry in shipment.files}
-    sources = [number for number, entry in enumerate(base.files) if (entry.size, entry.sha256) not in kept] if changed else []
-    total = sum(base.files[number].size for number in sources) + sum(entry.size for entry in shipment.files if entry.path in changed)
+    sources = (
+        [
+            number
+            for number, entry in enumerate(base.files)
+            if (entry.size, entry.sha256) not in kept
+        ]
+        if changed
+        else []
+    )
+    total = sum(base.files[number].size for number in sources) + sum(
+        entry.size for entry in shipment.files if entry.path in changed
+    )
     done = 0
     with new_file(out) as temporary, temporary.open("wb") as raw, _Old(base) as origin:
         sink = _Sink(raw)
@@ -110,7 +139,10 @@ class _Sink:
         last = self._copy
         if isinstance(step, Stretch):
             self.copied += step.length
-            if last is not None and (last.file, last.offset + last.length) == (step.file, step.offset):
+            if last is not None and (last.file, last.offset + last.length) == (
+                step.file,
+                step.offset,
+            ):
                 self._copy = Stretch(last.file, last.offset, last.length + step.length)
                 return
         if last is not None:
@@ -144,7 +176,9 @@ class _Old:
         """Read those files; yields sizes."""
         for number in numbers:
             offset = 0
-            for chunk in content_chunks(self.shipment.chunks(self.shipment.files[number]), self.average):
+            for chunk in content_chunks(
+                self.shipment.chunks(self.shipment.files[number]), self.average
+            ):
                 self._places.setdefault(hashlib.sha256(chunk).digest(), (number, offset))
                 offset += len(chunk)
                 yield len(chunk)
@@ -158,7 +192,12 @@ class _Old:
         if self._open is None or self._open[0] != stretch.file:
             if self._open:
                 self._open[1].close()
-            self._open = (stretch.file, (self.shipment.path / self.shipment.files[stretch.file].path).open("rb", buffering=0))
+            self._open = (
+                stretch.file,
+                (self.shipment.path / self.shipment.files[stretch.file].path).open(
+                    "rb", buffering=0
+                ),
+            )
         self._open[1].seek(stretch.offset)
         return self._open[1].read(stretch.length)
 
@@ -181,8 +220,11 @@ def _file(sink: _Sink, origin: _Old, shipment: Shipment, entry: FileEntry) -> It
         place = _data(sink, origin, fresh, place)
 
 
-def _data(sink: _Sink, origin: _Old, fresh: bytearray, place: tuple[int, int] | None) -> tuple[int, int] | None:
-    """One step of new bytes, taken from the front of `fresh`; returns where the old package goes on behind them."""
+def _data(
+    sink: _Sink, origin: _Old, fresh: bytearray, place: tuple[int, int] | None
+) -> tuple[int, int] | None:
+    """One step of new bytes, taken from the front of `fresh`; returns where the old package goes on
+    behind them."""
     part = bytes(fresh[:MOST_DATA])
     del fresh[:MOST_DATA]
     reference = Stretch(0, 0, 0)
@@ -192,7 +234,11 @@ def _data(sink: _Sink, origin: _Old, fresh: bytearray, place: tuple[int, int] | 
         length = min(offset + len(part) + _BEHIND, origin.shipment.files[number].size) - start
         if length > 0:
             reference = Stretch(number, start, min(length, MOST_REFERENCE))
-    sink.step(Data(len(part), reference, packed(part, origin.read(reference) if reference.length else b"")))
+    sink.step(
+        Data(
+            len(part), reference, packed(part, origin.read(reference) if reference.length else b"")
+        )
+    )
     return None if place is None else (place[0], place[1] + len(part))
 
 
@@ -200,7 +246,9 @@ def packed(data: bytes, reference: bytes) -> bytes:
     """`data` under zstd, with what `reference` has of it referred to."""
     library = zstd()
     more: dict[str, Any] = {"dict_data": _prefix(library, reference)} if reference else {}
-    found: bytes = library.ZstdCompressor(level=_LEVEL, write_content_size=True, **more).compress(data)
+    found: bytes = library.ZstdCompressor(level=_LEVEL, write_content_size=True, **more).compress(
+        data
+    )
     return found
 
 
@@ -212,7 +260,9 @@ def unpacked(step: Data, reference: bytes) -> bytes | None:
         # Asked first: the library makes room for whatever the frame says.
         if library.frame_content_size(step.packed) != step.size:
             return None
-        data: bytes = library.ZstdDecompressor(**more).decompress(step.packed, max_output_size=step.size)
+        data: bytes = library.ZstdDecompressor(**more).decompress(
+            step.packed, max_output_size=step.size
+        )
     except library.ZstdError:
         return None
     return data if len(data) == step.size else None

@@ -1,4 +1,5 @@
-"""`export` and its formats: a name, what it is for, and the function that writes it from a Shipment."""
+"""`export` and its formats: a name, what it is for, and the function that writes it from a
+Shipment."""
 
 from __future__ import annotations
 
@@ -12,8 +13,8 @@ from typing import TypeVar
 from packager.errors import PackError, no_room, usage
 from packager.events import Event, StageFinished, StageProgress, StageStarted
 from packager.files import free_bytes
-from packager.manifest import Manifest
 from packager.names import did_you_mean
+from packager.package.manifest import Manifest
 from packager.shipping.shipment import free_place, outside, prepare
 from packager.shipping.signature import ENDING, Signer, sign
 from packager.units import human_bytes
@@ -23,11 +24,13 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """One way in which a package leaves: `write` is `module:function` of (shipment, out, limit) -> generator of byte counts.
+    """One way in which a package leaves: `write` is `module:function` of (shipment, out, limit) ->
+    generator of byte counts.
 
-    `suffix` ends the name of what is written; `cuts` says whether files can be kept below a size; `takes` names the
-    settings that the function has besides; `runtimes` are those whose packages make sense in it, with the reason why
-    others do not, all of them where it is empty; `one_gguf` says that it takes no shards.
+    `suffix` ends the name of what is written; `cuts` says whether files can be kept below a size;
+    `takes` names the settings that the function has besides; `runtimes` are those whose packages
+    make sense in it, with the reason why others do not, all of them where it is empty; `one_gguf`
+    says that it takes no shards.
     """
 
     name: str
@@ -48,10 +51,18 @@ class Format:
                 f"{self.name} makes no sense of a package for {engine}: {self.why_not}.",
                 f"Build one with {' or '.join(self.runtimes)}, or take another format.",
             )
-        if self.one_gguf and sum(entry.path.startswith("model/") and entry.path.endswith(".gguf") for entry in manifest.files) > 1:
+        if (
+            self.one_gguf
+            and sum(
+                entry.path.startswith("model/") and entry.path.endswith(".gguf")
+                for entry in manifest.files
+            )
+            > 1
+        ):
             return usage(
                 f"{self.name} takes one GGUF, and this package has several.",
-                "Build it without a limit on the size of its files, or join them with llama-gguf-split --merge.",
+                "Build it without a limit on the size of its files, or join them with "
+                "llama-gguf-split --merge.",
             )
         return None
 
@@ -59,7 +70,13 @@ class Format:
 FORMATS: dict[str, Format] = {
     row.name: row
     for row in (
-        Format("dir", "a plain folder, large files in pieces where asked", "packager.shipping.formats:folder", "-dir", True),
+        Format(
+            "dir",
+            "a plain folder, large files in pieces where asked",
+            "packager.shipping.formats:folder",
+            "-dir",
+            True,
+        ),
         Format(
             "tar.zst",
             "one reproducible file, to be unpacked with qwen-pack, or tar and zstd",
@@ -67,8 +84,19 @@ FORMATS: dict[str, Format] = {
             ".tar.zst",
             True,
         ),
-        Format("zip", "one reproducible file that any system opens", "packager.shipping.formats:zip_file", ".zip", True),
-        Format("oci", "an OCI image layout after CNCF ModelPack, for registries", "packager.shipping.oci:write_layout", "-oci"),
+        Format(
+            "zip",
+            "one reproducible file that any system opens",
+            "packager.shipping.formats:zip_file",
+            ".zip",
+            True,
+        ),
+        Format(
+            "oci",
+            "an OCI image layout after CNCF ModelPack, for registries",
+            "packager.shipping.oci:write_layout",
+            "-oci",
+        ),
         Format(
             "ollama",
             "a Modelfile beside the GGUF, for ollama create",
@@ -134,11 +162,13 @@ def export(
     signer: Signer | None = None,
     settings: Mapping[str, str] | None = None,
 ) -> Generator[Event, None, Exported]:
-    """Write the package in the format `name` to `out` (its own name, here, by default), with events; the package stays as it is.
+    """Write the package in the format `name` to `out` (its own name, here, by default), with
+    events; the package stays as it is.
 
-    `settings` are what the format takes besides, by the names of its `takes`. Raises PackError: 2 for an unknown format, a
-    setting that it does not take, an engine of which it makes no sense, a place that is taken, random weights, a licence
-    not accepted; 6 for a package that is not what its manifest says; 7 when the disk is too small.
+    `settings` are what the format takes besides, by the names of its `takes`. Raises PackError: 2
+    for an unknown format, a setting that it does not take, an engine of which it makes no sense, a
+    place that is taken, random weights, a licence not accepted; 6 for a package that is not what
+    its manifest says; 7 when the disk is too small.
     """
     found = format_named(name)
     if limit is not None and not found.cuts:
@@ -150,7 +180,10 @@ def export(
     for key in given:
         if key not in found.takes:
             takers = ", ".join(row.name for row in FORMATS.values() if key in row.takes)
-            raise usage(f"{name} has no use for --{key.replace('_', '-')}.", f"It is for: {takers or 'no format'}.")
+            raise usage(
+                f"{name} has no use for --{key.replace('_', '-')}.",
+                f"It is for: {takers or 'no format'}.",
+            )
     shipment = prepare(package, allow_dummy=allow_dummy, accepted=accepted)
     misfit = found.misfit(shipment.manifest)
     if misfit:
@@ -161,7 +194,8 @@ def export(
     free = free_bytes(place.parent)
     if free < shipment.total:
         raise no_room(
-            f"{place.parent} has {human_bytes(free)} free; the export takes {human_bytes(shipment.total)}.",
+            f"{place.parent} has {human_bytes(free)} free; the export takes "
+            f"{human_bytes(shipment.total)}.",
             "Choose another disk with --out.",
         )
     signature = None
@@ -169,7 +203,9 @@ def export(
         # First: a key that cannot sign must not be found out behind an hour of copying.
         signature = sign(package, signer, place.with_name(f"{place.name}{ENDING}"))
     module, _, function = found.write.partition(":")
-    work: Generator[int, None, Path | None] = getattr(import_module(module), function)(shipment, place, limit, **given)
+    work: Generator[int, None, Path | None] = getattr(import_module(module), function)(
+        shipment, place, limit, **given
+    )
     try:
         first = yield from staged(_counted(work, shipment.total), "export", f"Export as {name}")
     except BaseException:
@@ -177,18 +213,26 @@ def export(
             signature.unlink(missing_ok=True)
         raise
     written = _written(first or place)
-    return Exported(first or place, name, len(written), sum(path.stat().st_size for path in written), signature)
+    return Exported(
+        first or place, name, len(written), sum(path.stat().st_size for path in written), signature
+    )
 
 
 def format_named(name: str) -> Format:
     """The format of that name. Raises PackError (usage) for an unknown one."""
     if name not in FORMATS:
-        raise usage(f"There is no format {name!r}.{did_you_mean(name, FORMATS)}", f"Known: {', '.join(FORMATS)}.")
+        raise usage(
+            f"There is no format {name!r}.{did_you_mean(name, FORMATS)}",
+            f"Known: {', '.join(FORMATS)}.",
+        )
     return FORMATS[name]
 
 
-def staged(work: Generator[tuple[int, int], None, Result], stage: str, title: str) -> Generator[Event, None, Result]:
-    """Work that yields (bytes done, bytes in all) as the events of a build of one stage, for who shows builds."""
+def staged(
+    work: Generator[tuple[int, int], None, Result], stage: str, title: str
+) -> Generator[Event, None, Result]:
+    """Work that yields (bytes done, bytes in all) as the events of a build of one stage, for who
+    shows builds."""
     yield StageStarted(stage, title, 1, 1)
     started = time.monotonic()
     try:
@@ -205,7 +249,9 @@ def staged(work: Generator[tuple[int, int], None, Result], stage: str, title: st
     return result
 
 
-def _counted(sizes: Generator[int, None, Result], total: int) -> Generator[tuple[int, int], None, Result]:
+def _counted(
+    sizes: Generator[int, None, Result], total: int
+) -> Generator[tuple[int, int], None, Result]:
     done = 0
     try:
         while True:

@@ -9,37 +9,52 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-from packager import manifest
 from packager.errors import PackError, bad_input, usage
 from packager.files import folder_that_appears_whole, write_json
-from packager.manifest import FileEntry
-from packager.package import Package
+from packager.package import manifest
+from packager.package.manifest import FileEntry
+from packager.package.package import Package
+from packager.package.verify import verify_names
 from packager.shipping import pieces
 from packager.shipping.shipment import Shipment, free_place
-from packager.verify import verify_names
 
 PIECES = "pieces.json"
 SCHEMA = "qwen-pack/pieces/1"
 _LARGEST = 16 << 20
 
 
-def write_folder(shipment: Shipment, out: Path, limit: int | None = None) -> Generator[int, None, None]:
-    """Copy the package to the new folder `out`; yields sizes. Files above `limit` bytes become pieces, which pieces.json lists."""
+def write_folder(
+    shipment: Shipment, out: Path, limit: int | None = None
+) -> Generator[int, None, None]:
+    """Copy the package to the new folder `out`; yields sizes. Files above `limit` bytes become
+    pieces, which pieces.json lists."""
     free_place(out)
     with folder_that_appears_whole(out) as folder:
         rows = []
         for entry in shipment.files:
             parts = yield from copy_entry(shipment, entry, folder / entry.path, limit)
             if len(parts) > 1:
-                rows.append({"path": entry.path, "size": entry.size, "sha256": entry.sha256, "pieces": parts})
+                rows.append(
+                    {
+                        "path": entry.path,
+                        "size": entry.size,
+                        "sha256": entry.sha256,
+                        "pieces": parts,
+                    }
+                )
         if rows:
             write_json(folder / PIECES, {"schema": SCHEMA, "name": shipment.name, "files": rows})
 
 
-def copy_entry(shipment: Shipment, entry: FileEntry, final: Path, limit: int | None) -> Generator[int, None, list[dict[str, Any]]]:
-    """Write one file of a package, in pieces of at most `limit` bytes; yields sizes, returns name, size and sha256 of each piece."""
+def copy_entry(
+    shipment: Shipment, entry: FileEntry, final: Path, limit: int | None
+) -> Generator[int, None, list[dict[str, Any]]]:
+    """Write one file of a package, in pieces of at most `limit` bytes; yields sizes, returns name,
+    size and sha256 of each piece."""
     final.parent.mkdir(parents=True, exist_ok=True)
-    places = pieces.names(final, pieces.count_of(entry.size, limit) if limit and entry.size > limit else 1)
+    places = pieces.names(
+        final, pieces.count_of(entry.size, limit) if limit and entry.size > limit else 1
+    )
     room = limit if len(places) > 1 and limit else entry.size
     rows: list[dict[str, Any]] = []
     rest = b""
@@ -61,9 +76,11 @@ def copy_entry(shipment: Shipment, entry: FileEntry, final: Path, limit: int | N
 
 
 def join(folder: Path, out: Path) -> Generator[tuple[int, int], None, Package]:
-    """A folder with pieces.json back into a package in the new folder `out`; yields (bytes done, bytes in all).
+    """A folder with pieces.json back into a package in the new folder `out`; yields (bytes done,
+    bytes in all).
 
-    Every joined file is compared with the manifest. Raises PackError (exit code 6) for pieces that are missing or changed.
+    Every joined file is compared with the manifest. Raises PackError (exit code 6) for pieces that
+    are missing or changed.
     """
     free_place(out)
     known = manifest.read(folder)
@@ -75,12 +92,18 @@ def join(folder: Path, out: Path) -> Generator[tuple[int, int], None, Package]:
         for entry in known.files:
             (new / entry.path).parent.mkdir(parents=True, exist_ok=True)
             parent = (folder / entry.path).parent
-            sources = [parent / name for name in cut[entry.path]] if entry.path in cut else [folder / entry.path]
+            sources = (
+                [parent / name for name in cut[entry.path]]
+                if entry.path in cut
+                else [folder / entry.path]
+            )
             digest, size = hashlib.sha256(), 0
             with (new / entry.path).open("xb") as file:
                 for source in sources:
                     if source.is_symlink() or not source.is_file():
-                        raise bad_input(f"{source} is missing, or no file.", "Bring all pieces into one folder.")
+                        raise bad_input(
+                            f"{source} is missing, or no file.", "Bring all pieces into one folder."
+                        )
                     with source.open("rb", buffering=0) as piece:
                         while (chunk := piece.read(1 << 20)) and size <= entry.size:
                             digest.update(chunk)
@@ -88,7 +111,10 @@ def join(folder: Path, out: Path) -> Generator[tuple[int, int], None, Package]:
                             done += len(chunk)
                             yield done, total
             if size != entry.size or digest.hexdigest() != entry.sha256:
-                raise bad_input(f"{folder}: {entry.path} is not what the manifest says.", "Get its pieces again.")
+                raise bad_input(
+                    f"{folder}: {entry.path} is not what the manifest says.",
+                    "Get its pieces again.",
+                )
         checked = manifest.read(new)
     return Package(out, checked)
 
@@ -98,7 +124,10 @@ def _rows(folder: Path) -> dict[str, list[str]]:
     path = folder / PIECES
     if not path.is_file() or path.is_symlink():
         if any(finding.kind == "missing" for finding in verify_names(folder)):
-            raise bad_input(f"{folder} holds no {PIECES}, and not all files of its manifest.", f"Bring {PIECES} along with the pieces.")
+            raise bad_input(
+                f"{folder} holds no {PIECES}, and not all files of its manifest.",
+                f"Bring {PIECES} along with the pieces.",
+            )
         raise usage(f"{folder} holds no {PIECES}: its files are whole.", "Use the folder as it is.")
     try:
         if path.stat().st_size > _LARGEST:
@@ -106,7 +135,10 @@ def _rows(folder: Path) -> dict[str, list[str]]:
         data = json.loads(path.read_bytes())
         if data["schema"] != SCHEMA:
             raise ValueError
-        rows = {str(row["path"]): [str(piece["name"]) for piece in row["pieces"]] for row in data["files"]}
+        rows = {
+            str(row["path"]): [str(piece["name"]) for piece in row["pieces"]]
+            for row in data["files"]
+        }
     except (ValueError, KeyError, TypeError, RecursionError):
         raise _broken(path) from None
     for name, parts in rows.items():
@@ -117,4 +149,6 @@ def _rows(folder: Path) -> dict[str, list[str]]:
 
 
 def _broken(path: Path) -> PackError:
-    return bad_input(f"{path} does not follow {SCHEMA}.", "Get the folder again from where it was written.")
+    return bad_input(
+        f"{path} does not follow {SCHEMA}.", "Get the folder again from where it was written."
+    )

@@ -1,4 +1,5 @@
-"""The formats that are the package itself: folder, tar.zst, zip; each cut into pieces where asked."""
+"""The formats that are the package itself: folder, tar.zst, zip; each cut into pieces where
+asked."""
 
 from __future__ import annotations
 
@@ -26,7 +27,10 @@ def zip_file(shipment: Shipment, out: Path, limit: int | None) -> Generator[int,
 
 
 def _cut(
-    write: Callable[[Shipment, Path], Generator[int, None, None]], shipment: Shipment, out: Path, limit: int | None
+    write: Callable[[Shipment, Path], Generator[int, None, None]],
+    shipment: Shipment,
+    out: Path,
+    limit: int | None,
 ) -> Generator[int, None, Path]:
     if limit is None:
         yield from write(shipment, out)

@@ -22,7 +22,8 @@ class KeyPair:
 
 
 def new(path: Path, password: str | None = None) -> KeyPair:
-    """Write a new P-256 key to `path` and its public half to `path`.pub; encrypted where a password is given.
+    """Write a new P-256 key to `path` and its public half to `path`.pub; encrypted where a password
+    is given.
 
     Raises PackError (usage) where either exists already: a key is never replaced.
     """
@@ -30,43 +31,72 @@ def new(path: Path, password: str | None = None) -> KeyPair:
     public = path.with_name(f"{path.name}.pub")
     free_place(public)
     key = ec.generate_private_key(ec.SECP256R1())
-    how = serialization.BestAvailableEncryption(password.encode()) if password else serialization.NoEncryption()
+    how = (
+        serialization.BestAvailableEncryption(password.encode())
+        if password
+        else serialization.NoEncryption()
+    )
     with new_file(path) as temporary:
-        temporary.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, how))
+        temporary.write_bytes(
+            key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, how)
+        )
     path.chmod(0o600)
     with new_file(public) as temporary:
-        temporary.write_bytes(key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo))
+        temporary.write_bytes(
+            key.public_key().public_bytes(
+                serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+            )
+        )
     return KeyPair(path, public)
 
 
 def private_key(path: Path, password: str | None) -> None:
-    """Check that a private key can be used. Raises PackError: 2 where it is absent or locked, 6 where it is none."""
+    """Check that a private key can be used. Raises PackError: 2 where it is absent or locked, 6
+    where it is none."""
     serialization, ec = _cryptography()
     try:
-        found = serialization.load_pem_private_key(_read(path), password.encode() if password else None)
+        found = serialization.load_pem_private_key(
+            _read(path), password.encode() if password else None
+        )
     except TypeError:
         if password:
             raise usage(f"{path} has no password.", "Leave QWEN_PACK_KEY_PASSWORD unset.") from None
-        raise usage(f"{path} is locked by a password.", "Give it in the variable QWEN_PACK_KEY_PASSWORD.") from None
+        raise usage(
+            f"{path} is locked by a password.", "Give it in the variable QWEN_PACK_KEY_PASSWORD."
+        ) from None
     except ValueError:
-        raise bad_input(f"{path} is no private key in PEM form, or the password is another.", "`qwen-pack keys new` makes one.") from None
+        raise bad_input(
+            f"{path} is no private key in PEM form, or the password is another.",
+            "`qwen-pack keys new` makes one.",
+        ) from None
     if not isinstance(found, ec.EllipticCurvePrivateKey):
-        raise bad_input(f"{path} is no key on an elliptic curve.", "Take P-256, P-384 or P-521; `qwen-pack keys new` makes one.")
+        raise bad_input(
+            f"{path} is no key on an elliptic curve.",
+            "Take P-256, P-384 or P-521; `qwen-pack keys new` makes one.",
+        )
 
 
 def public_key(path: Path) -> None:
-    """Check that a public key can be used. Raises PackError: 2 where it is absent, 6 where it is none."""
+    """Check that a public key can be used. Raises PackError: 2 where it is absent, 6 where it is
+    none."""
     serialization, ec = _cryptography()
     try:
         found = serialization.load_pem_public_key(_read(path))
     except ValueError:
-        raise bad_input(f"{path} is no public key in PEM form.", "Name the .pub file that `qwen-pack keys new` wrote.") from None
+        raise bad_input(
+            f"{path} is no public key in PEM form.",
+            "Name the .pub file that `qwen-pack keys new` wrote.",
+        ) from None
     if not isinstance(found, ec.EllipticCurvePublicKey):
-        raise bad_input(f"{path} is no key on an elliptic curve.", "Name the .pub file that `qwen-pack keys new` wrote.")
+        raise bad_input(
+            f"{path} is no key on an elliptic curve.",
+            "Name the .pub file that `qwen-pack keys new` wrote.",
+        )
 
 
 def password() -> str | None:
-    """The password of the private key, from the environment: never from the command line, which others can read."""
+    """The password of the private key, from the environment: never from the command line, which
+    others can read."""
     return os.environ.get("QWEN_PACK_KEY_PASSWORD") or None
 
 
@@ -83,5 +113,7 @@ def _cryptography() -> Any:
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric import ec
     except ImportError:
-        raise usage("Signatures take the cryptography library, which is not installed.", MISSING) from None
+        raise usage(
+            "Signatures take the cryptography library, which is not installed.", MISSING
+        ) from None
     return serialization, ec

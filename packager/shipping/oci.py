@@ -1,7 +1,9 @@
-"""A package as an OCI artifact after CNCF ModelPack; one GGUF stands under a Docker and an Ollama manifest as well.
+"""A package as an OCI artifact after CNCF ModelPack; one GGUF stands under a Docker and an Ollama
+manifest as well.
 
-Sources: github.com/modelpack/model-spec@d78bf32 (docs/spec.md, schema/config-schema.json, specs-go/v1), the OCI image
-specification 1.1 (image-layout.md, manifest.md). Weights are raw layers, so a blob is the file that the engine maps.
+Sources: github.com/modelpack/model-spec@d78bf32 (docs/spec.md, schema/config-schema.json,
+specs-go/v1), the OCI image specification 1.1 (image-layout.md, manifest.md). Weights are raw
+layers, so a blob is the file that the engine maps.
 """
 
 from __future__ import annotations
@@ -14,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from packager.catalog.licences import spdx
 from packager.files import folder_that_appears_whole
-from packager.manifest import FileEntry
+from packager.package.manifest import FileEntry
 from packager.shipping.apps import ollama
-from packager.shipping.licences import spdx
 from packager.shipping.shipment import Shipment, free_place
 
 IMAGE_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -48,13 +50,18 @@ class Blob:
 
     def descriptor(self, **annotations: str) -> dict[str, Any]:
         """The OCI descriptor."""
-        row: dict[str, Any] = {"mediaType": self.media_type, "digest": self.digest, "size": self.size}
+        row: dict[str, Any] = {
+            "mediaType": self.media_type,
+            "digest": self.digest,
+            "size": self.size,
+        }
         return {**row, "annotations": annotations} if annotations else row
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One manifest with everything that it points to; `suffix` ends the tag under which it is pushed."""
+    """One manifest with everything that it points to; `suffix` ends the tag under which it is
+    pushed."""
 
     suffix: str
     manifest: Blob
@@ -62,7 +69,8 @@ class Image:
 
 
 def images(shipment: Shipment) -> list[Image]:
-    """The ModelPack image, and for a package of one GGUF the Docker and the Ollama image over the same blob."""
+    """The ModelPack image, and for a package of one GGUF the Docker and the Ollama image over the
+    same blob."""
     found = [_model_pack(shipment)]
     ggufs = [entry for entry in shipment.model_files() if entry.path.endswith(".gguf")]
     if len(ggufs) == 1 and len(shipment.model_files()) == 1:
@@ -70,8 +78,11 @@ def images(shipment: Shipment) -> list[Image]:
     return found
 
 
-def write_layout(shipment: Shipment, out: Path, limit: int | None = None) -> Generator[int, None, None]:
-    """Write an OCI image layout into the new folder `out`: oci-layout, index.json, blobs/sha256/...; yields sizes."""
+def write_layout(
+    shipment: Shipment, out: Path, limit: int | None = None
+) -> Generator[int, None, None]:
+    """Write an OCI image layout into the new folder `out`: oci-layout, index.json,
+    blobs/sha256/...; yields sizes."""
     free_place(out)
     with folder_that_appears_whole(out) as folder:
         store = folder / "blobs" / "sha256"
@@ -84,7 +95,9 @@ def write_layout(shipment: Shipment, out: Path, limit: int | None = None) -> Gen
                     yield from _write(shipment, blob, place)
             index.append(image.manifest.descriptor(**{REF_NAME: f"latest{image.suffix}"}))
         (folder / "oci-layout").write_bytes(_json({"imageLayoutVersion": "1.0.0"}))
-        (folder / "index.json").write_bytes(_json({"schemaVersion": 2, "mediaType": INDEX, "manifests": index}))
+        (folder / "index.json").write_bytes(
+            _json({"schemaVersion": 2, "mediaType": INDEX, "manifests": index})
+        )
 
 
 def _write(shipment: Shipment, blob: Blob, place: Path) -> Generator[int, None, None]:
@@ -132,17 +145,26 @@ def _model_pack(shipment: Shipment) -> Image:
         "mediaType": IMAGE_MANIFEST,
         "artifactType": MODEL_MANIFEST,
         "config": blob.descriptor(),
-        "layers": [layer.descriptor(**{FILEPATH: _entry(layer).path, TITLE: _entry(layer).path}) for layer in layers],
+        "layers": [
+            layer.descriptor(**{FILEPATH: _entry(layer).path, TITLE: _entry(layer).path})
+            for layer in layers
+        ],
         "annotations": _annotations(data),
     }
     return Image("", _own(IMAGE_MANIFEST, body), (blob, *layers))
 
 
 def _annotations(data: dict[str, Any]) -> dict[str, str]:
-    """What a registry shows without fetching a layer: memory and speed, where they were measured or predicted."""
-    rows = {"dev.qwen-pack.recipe": data["recipe"]["id"], "dev.qwen-pack.context": data["workload"]["context"]}
+    """What a registry shows without fetching a layer: memory and speed, where they were measured or
+    predicted."""
+    rows = {
+        "dev.qwen-pack.recipe": data["recipe"]["id"],
+        "dev.qwen-pack.context": data["workload"]["context"],
+    }
     rows["dev.qwen-pack.target"] = data.get("target")
-    rows["dev.qwen-pack.predicted.peak_bytes"] = ((data.get("predicted") or {}).get("footprint") or {}).get("peak")
+    rows["dev.qwen-pack.predicted.peak_bytes"] = (
+        (data.get("predicted") or {}).get("footprint") or {}
+    ).get("peak")
     measured = data.get("measured") or {}
     for key in ("peak_memory_bytes", "decode_tps", "ttft_ms"):
         rows[f"dev.qwen-pack.measured.{key}"] = measured.get(key)
@@ -153,12 +175,22 @@ def _docker(shipment: Shipment, gguf: FileEntry) -> Image:
     """Docker's model artifact. Source: github.com/docker/model-spec, config.md."""
     data = shipment.manifest.data
     layers = [_file(gguf, "application/vnd.docker.ai.gguf.v3")]
-    layers += [_file(entry, "application/vnd.docker.ai.license") for entry in shipment.files if entry.path == "LICENSE"]
     layers += [
-        _file(entry, "application/vnd.docker.ai.chat.template.jinja") for entry in shipment.files if entry.path == "chat_template.jinja"
+        _file(entry, "application/vnd.docker.ai.license")
+        for entry in shipment.files
+        if entry.path == "LICENSE"
+    ]
+    layers += [
+        _file(entry, "application/vnd.docker.ai.chat.template.jinja")
+        for entry in shipment.files
+        if entry.path == "chat_template.jinja"
     ]
     config: dict[str, Any] = {
-        "config": {"format": "gguf", "quantization": data["recipe"]["id"].partition(":")[2], "size": str(gguf.size)},
+        "config": {
+            "format": "gguf",
+            "quantization": data["recipe"]["id"].partition(":")[2],
+            "size": str(gguf.size),
+        },
         "descriptor": {"created": data["created"]} if data.get("created") else {},
         "rootfs": {"type": "rootfs", "diff_ids": [layer.digest for layer in layers]},
     }
@@ -181,7 +213,12 @@ def _ollama(shipment: Shipment, gguf: FileEntry) -> Image:
         layers.append(_own_bytes("application/vnd.ollama.image.template", template.encode()))
     if "LICENSE" in {entry.path for entry in shipment.files}:
         layers.append(_file(shipment.entry("LICENSE"), "application/vnd.ollama.image.license"))
-    layers.append(_own("application/vnd.ollama.image.params", {**ollama.parameters(shipment), **({"stop": stop} if stop else {})}))
+    layers.append(
+        _own(
+            "application/vnd.ollama.image.params",
+            {**ollama.parameters(shipment), **({"stop": stop} if stop else {})},
+        )
+    )
     config = {
         "model_format": "gguf",
         "file_type": data["recipe"]["id"].partition(":")[2],
@@ -200,7 +237,8 @@ def _ollama(shipment: Shipment, gguf: FileEntry) -> Image:
 
 
 def _order(entry: FileEntry) -> tuple[int, int, str]:
-    """Weights first, the largest of them in front except for shards, which follow their numbers; papers last."""
+    """Weights first, the largest of them in front except for shards, which follow their numbers;
+    papers last."""
     kind = [_WEIGHT, _WEIGHT_CONFIG, _DOC].index(_media_type(entry.path))
     return kind, 0 if "-of-" in entry.path else -entry.size, entry.path
 
@@ -231,4 +269,14 @@ def _json(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-__all__ = ["DOCKER_MANIFEST", "FILEPATH", "IMAGE_MANIFEST", "MODEL_CONFIG", "MODEL_MANIFEST", "Blob", "Image", "images", "write_layout"]
+__all__ = [
+    "DOCKER_MANIFEST",
+    "FILEPATH",
+    "IMAGE_MANIFEST",
+    "MODEL_CONFIG",
+    "MODEL_MANIFEST",
+    "Blob",
+    "Image",
+    "images",
+    "write_layout",
+]

@@ -8,16 +8,16 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import IO
 
-from packager import manifest
 from packager.errors import PackError, bad_input, no_room
 from packager.files import flush_folder, free_bytes, scratch_folder
-from packager.manifest import FileEntry
-from packager.package import Package
+from packager.package import manifest
+from packager.package.manifest import FileEntry
+from packager.package.package import Package
+from packager.package.verify import verify_names
 from packager.shipping.delta import unpacked
 from packager.shipping.patch_format import Data, Header, Reader, Stretch, files_sha256, opened
 from packager.shipping.shipment import free_place, outside
 from packager.units import human_bytes
-from packager.verify import verify_names
 
 _CHUNK = 1 << 20
 _LARGEST_MANIFEST = 64 << 20
@@ -30,11 +30,12 @@ def header_of(patch: Path) -> Header:
 
 
 def apply(patch: Path, old: Path, out: Path) -> Generator[tuple[int, int], None, Package]:
-    """Make the new package in the new folder `out`; yields (bytes done, bytes in all). The old one stays as it is.
+    """Make the new package in the new folder `out`; yields (bytes done, bytes in all). The old one
+    stays as it is.
 
-    The folder gets its name when every file in it is what the new manifest says; what a killed process left beside it goes
-    with the next. Raises PackError: 2 where `out` is taken; 6 for a damaged patch, another old package, or one that was
-    changed; 7 where the disk is too small.
+    The folder gets its name when every file in it is what the new manifest says; what a killed
+    process left beside it goes with the next. Raises PackError: 2 where `out` is taken; 6 for a
+    damaged patch, another old package, or one that was changed; 7 where the disk is too small.
     """
     free_place(out)
     outside(out, old)
@@ -46,7 +47,8 @@ def apply(patch: Path, old: Path, out: Path) -> Generator[tuple[int, int], None,
         free = free_bytes(out.parent)
         if free < header.new_bytes:
             raise no_room(
-                f"{out.parent} has {human_bytes(free)} free; {header.new_name} takes {human_bytes(header.new_bytes)}.",
+                f"{out.parent} has {human_bytes(free)} free; {header.new_name} takes "
+                f"{human_bytes(header.new_bytes)}.",
                 "Choose another disk with --out.",
             )
         with scratch_folder(out.parent, ".qwen-pack-") as holder, _Old(old, rows, reader) as source:
@@ -63,12 +65,14 @@ def apply(patch: Path, old: Path, out: Path) -> Generator[tuple[int, int], None,
 
 
 def _old(old: Path, header: Header, patch: Path) -> list[FileEntry]:
-    """The files of the old package in the patch's order, when it is the one that the patch starts from."""
+    """The files of the old package in the patch's order, when it is the one that the patch starts
+    from."""
     known = manifest.read(old)
     found = files_sha256(known.files)
     if found != header.old_sha256:
         raise bad_input(
-            f"{patch} starts from {header.old_name} with the files {header.old_sha256[:16]}, {old} is {known.name} with {found[:16]}.",
+            f"{patch} starts from {header.old_name} with the files {header.old_sha256[:16]}, {old} "
+            f"is {known.name} with {found[:16]}.",
             "Take the patch that starts from this package, or the whole new one.",
         )
     findings = verify_names(old)
@@ -92,8 +96,12 @@ class _Old:
             file.close()
 
     def read(self, stretch: Stretch) -> Iterator[bytes]:
-        """The bytes of a stretch in pieces. Raises PackError (exit code 6) where no such file has them."""
-        if stretch.file >= len(self._rows) or stretch.offset + stretch.length > self._rows[stretch.file].size:
+        """The bytes of a stretch in pieces. Raises PackError (exit code 6) where no such file has
+        them."""
+        if (
+            stretch.file >= len(self._rows)
+            or stretch.offset + stretch.length > self._rows[stretch.file].size
+        ):
             raise self._reader.broken()
         row = self._rows[stretch.file]
         if stretch.file not in self._open:
@@ -162,6 +170,7 @@ def _bytes(reader: Reader, source: _Old, step: Stretch | Data) -> Iterator[bytes
 
 def _changed(old: Path, what: str) -> PackError:
     return bad_input(
-        f"{old} is not what its manifest says ({what}), or the patch was not made from it: nothing was written.",
+        f"{old} is not what its manifest says ({what}), or the patch was not made from it: nothing "
+        "was written.",
         "`qwen-pack verify` names every difference; get the package again.",
     )

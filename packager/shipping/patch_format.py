@@ -3,9 +3,10 @@
     magic, 4 bytes length and that many of JSON (the header), then for every file of the new package, its manifest
     first and the others by path, steps that make it one after the other, and last the sha256 of everything before.
 
-A step begins with one byte. C copies a stretch of an old file. D holds bytes under zstd, which may refer to a stretch of
-an old file. A full stop ends the file. Numbers are little-endian; the old files are those of the old manifest by path, from 0 on.
-The old manifest itself is none of them: `qwen-pack bench` adds figures to it on the device.
+A step begins with one byte. C copies a stretch of an old file. D holds bytes under zstd, which may
+refer to a stretch of an old file. A full stop ends the file. Numbers are little-endian; the old
+files are those of the old manifest by path, from 0 on. The old manifest itself is none of them:
+`qwen-pack bench` adds figures to it on the device.
 """
 
 from __future__ import annotations
@@ -20,14 +21,15 @@ from pathlib import Path
 from typing import IO, Any
 
 from packager.errors import PackError, bad_input, usage
-from packager.manifest import FileEntry
+from packager.package.manifest import FileEntry
 
 MAGIC = b"qwen-pack patch 1\n"
 SCHEMA = "qwen-pack/patch/1"
 MOST_DATA = 1 << 20
 """Most new bytes of one step."""
 MOST_REFERENCE = 2 << 20
-"""Most old bytes that a step of new ones refers to: with the above, what applying a patch takes of memory."""
+"""Most old bytes that a step of new ones refers to: with the above, what applying a patch takes of
+memory."""
 
 _LENGTH = struct.Struct("<I")
 _COPY = struct.Struct("<IQQ")
@@ -50,7 +52,8 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """`size` new bytes under zstd, with the old bytes that they refer to (none where its length is 0)."""
+    """`size` new bytes under zstd, with the old bytes that they refer to (none where its length is
+    0)."""
 
     size: int
     reference: Stretch
@@ -59,7 +62,8 @@ class Data:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a patch is for. `old_sha256` stands for the old package's files, see `files_sha256`, `new_sha256` is that of the new manifest.
+    """What a patch is for. `old_sha256` stands for the old package's files, see `files_sha256`,
+    `new_sha256` is that of the new manifest.
 
     Bytes are those of all files of the new package, and of its manifest.
     """
@@ -89,9 +93,15 @@ class Header:
 
 
 def files_sha256(files: Sequence[FileEntry]) -> str:
-    """One digest of a package's files, whatever its manifest says beside them: of path, size and sha256 of each, by path."""
-    rows = [[entry.path, entry.size, entry.sha256] for entry in sorted(files, key=lambda entry: entry.path)]
-    return hashlib.sha256(json.dumps(rows, separators=(",", ":"), ensure_ascii=False).encode()).hexdigest()
+    """One digest of a package's files, whatever its manifest says beside them: of path, size and
+    sha256 of each, by path."""
+    rows = [
+        [entry.path, entry.size, entry.sha256]
+        for entry in sorted(files, key=lambda entry: entry.path)
+    ]
+    return hashlib.sha256(
+        json.dumps(rows, separators=(",", ":"), ensure_ascii=False).encode()
+    ).hexdigest()
 
 
 def encode(step: Stretch | Data | None) -> bytes:
@@ -101,14 +111,21 @@ def encode(step: Stretch | Data | None) -> bytes:
     if isinstance(step, Stretch):
         return b"C" + _COPY.pack(step.file, step.offset, step.length)
     reference = step.reference
-    return b"D" + _DATA.pack(step.size, len(step.packed), reference.file, reference.offset, reference.length) + step.packed
+    return (
+        b"D"
+        + _DATA.pack(
+            step.size, len(step.packed), reference.file, reference.offset, reference.length
+        )
+        + step.packed
+    )
 
 
 class Reader:
     """A patch whose bytes are those that were written; closed by whoever opened the file."""
 
     def __init__(self, file: IO[bytes], where: str) -> None:
-        """Compare the whole file with its digest and read the header. Raises PackError (exit code 6) for anything but a patch."""
+        """Compare the whole file with its digest and read the header. Raises PackError (exit code
+        6) for anything but a patch."""
         self._file, self.where = file, where
         size = file.seek(0, 2)
         file.seek(0)
@@ -134,7 +151,11 @@ class Reader:
                 yield Stretch(*_COPY.unpack(self._take(_COPY.size)))
             elif kind == b"D":
                 size, packed, *reference = _DATA.unpack(self._take(_DATA.size))
-                if not 0 < size <= MOST_DATA or packed > 2 * MOST_DATA or reference[2] > MOST_REFERENCE:
+                if (
+                    not 0 < size <= MOST_DATA
+                    or packed > 2 * MOST_DATA
+                    or reference[2] > MOST_REFERENCE
+                ):
                     raise self.broken()
                 yield Data(size, Stretch(*reference), self._take(packed))
             else:
@@ -147,7 +168,10 @@ class Reader:
 
     def broken(self) -> PackError:
         """The sentence for a patch that is not as it was written."""
-        return bad_input(f"{self.where} is damaged, or no patch of this version.", "Get it again from where it comes from.")
+        return bad_input(
+            f"{self.where} is damaged, or no patch of this version.",
+            "Get it again from where it comes from.",
+        )
 
     def _take(self, count: int) -> bytes:
         if count > self._end - self._file.tell():
@@ -167,8 +191,15 @@ class Reader:
             names = (old["name"], new["name"])
             digests = (old["files_sha256"], new["manifest_sha256"])
             sizes = (new["bytes"], new["manifest_bytes"])
-            whole = all(isinstance(size, int) and not isinstance(size, bool) and 0 <= size < _MOST_BYTES for size in sizes)
-            if data["schema"] != SCHEMA or not whole or not all(isinstance(name, str) and name.isprintable() for name in names):
+            whole = all(
+                isinstance(size, int) and not isinstance(size, bool) and 0 <= size < _MOST_BYTES
+                for size in sizes
+            )
+            if (
+                data["schema"] != SCHEMA
+                or not whole
+                or not all(isinstance(name, str) and name.isprintable() for name in names)
+            ):
                 raise self.broken()
             if not all(_SHA256.fullmatch(digest) for digest in digests):
                 raise self.broken()

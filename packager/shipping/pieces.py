@@ -1,7 +1,8 @@
-"""Files cut into pieces below a size, for places that take no larger ones, and joined again without loss.
+"""Files cut into pieces below a size, for places that take no larger ones, and joined again without
+loss.
 
-The pieces of FILE are FILE.001, FILE.002 and so on: `cat FILE.* > FILE` joins them on any system, qwen-pack reads
-them as they are.
+The pieces of FILE are FILE.001, FILE.002 and so on: `cat FILE.* > FILE` joins them on any system,
+qwen-pack reads them as they are.
 """
 
 from __future__ import annotations
@@ -21,24 +22,37 @@ _SMALLEST = 1 << 16
 
 
 def count_of(size: int, limit: int) -> int:
-    """How many pieces of at most `limit` bytes a file of `size` bytes makes. Raises PackError (usage) for more than 999."""
+    """How many pieces of at most `limit` bytes a file of `size` bytes makes. Raises PackError
+    (usage) for more than 999."""
     if limit < _SMALLEST:
-        raise usage(f"Pieces of {limit} bytes are too small.", f"Take at least {_SMALLEST} bytes for --max-file-size.")
+        raise usage(
+            f"Pieces of {limit} bytes are too small.",
+            f"Take at least {_SMALLEST} bytes for --max-file-size.",
+        )
     count = -(-size // limit)
     if count > _MOST:
-        raise usage(f"{size} bytes in pieces of {limit} would be {count} files, more than {_MOST}.", "Take a larger --max-file-size.")
+        raise usage(
+            f"{size} bytes in pieces of {limit} would be {count} files, more than {_MOST}.",
+            "Take a larger --max-file-size.",
+        )
     return count
 
 
 def names(path: Path, count: int) -> list[Path]:
     """Where the pieces of `path` lie; `path` itself where there is one."""
-    return [path] if count <= 1 else [path.with_name(f"{path.name}.{number:03d}") for number in range(1, count + 1)]
+    return (
+        [path]
+        if count <= 1
+        else [path.with_name(f"{path.name}.{number:03d}") for number in range(1, count + 1)]
+    )
 
 
 def cut(path: Path, size_limit: int, final: Path) -> list[Path]:
-    """Cut the file at `path` into the pieces of `final`, from its end, so that one piece of additional disk is enough.
+    """Cut the file at `path` into the pieces of `final`, from its end, so that one piece of
+    additional disk is enough.
 
-    The file at `path` becomes the first piece, which gets its name last. Returns where the pieces lie.
+    The file at `path` becomes the first piece, which gets its name last. Returns where the pieces
+    lie.
     """
     count = count_of(path.stat().st_size, size_limit)
     places = names(final, count)
@@ -64,7 +78,8 @@ def cut(path: Path, size_limit: int, final: Path) -> list[Path]:
 
 
 def found(path: Path) -> list[Path]:
-    """The pieces that belong together with `path`: all of them for FILE.001 or for a FILE that stands there in pieces only.
+    """The pieces that belong together with `path`: all of them for FILE.001 or for a FILE that
+    stands there in pieces only.
 
     Raises PackError (exit code 6) for a gap in their numbers.
     """
@@ -73,11 +88,16 @@ def found(path: Path) -> list[Path]:
     if (path.is_file() and path != first) or not first.is_file():
         return [path]
     numbers = sorted(
-        int(other.name.rpartition(".")[2]) for other in base.parent.iterdir() if re.fullmatch(re.escape(base.name) + r"\.\d{3}", other.name)
+        int(other.name.rpartition(".")[2])
+        for other in base.parent.iterdir()
+        if re.fullmatch(re.escape(base.name) + r"\.\d{3}", other.name)
     )
     for expected, number in enumerate(numbers, 1):
         if number != expected:
-            raise bad_input(f"{base.name}.{expected:03d} is missing beside {first}.", "Bring all pieces into one folder.")
+            raise bad_input(
+                f"{base.name}.{expected:03d} is missing beside {first}.",
+                "Bring all pieces into one folder.",
+            )
     return names(base, len(numbers)) if len(numbers) > 1 else [first]
 
 

@@ -1,4 +1,5 @@
-"""Push a package to an OCI registry, and pull one: layers are the package's own files, found again by their digests."""
+"""Push a package to an OCI registry, and pull one: layers are the package's own files, found again
+by their digests."""
 
 from __future__ import annotations
 
@@ -7,11 +8,11 @@ from collections.abc import Collection, Generator
 from pathlib import Path
 from typing import Any
 
-from packager import manifest
 from packager.errors import bad_input, no_room
 from packager.files import folder_that_appears_whole, free_bytes
-from packager.manifest import FileEntry, Manifest
-from packager.package import Package
+from packager.package import manifest
+from packager.package.manifest import FileEntry, Manifest
+from packager.package.package import Package
 from packager.shipping.oci import FILEPATH, MODEL_CONFIG, MODEL_MANIFEST, Blob, Image, images
 from packager.shipping.registry_client import DIGEST, Repository
 from packager.shipping.shipment import Shipment, free_place, prepare
@@ -24,10 +25,12 @@ _MOST_LAYERS = 10_000
 def push(
     package: Path, reference: str, *, allow_dummy: bool = False, accepted: Collection[str] = ()
 ) -> Generator[tuple[int, int], None, dict[str, str]]:
-    """Push a package to HOST/NAME:TAG; yields (bytes done, bytes in all), returns the digest per tag that was written.
+    """Push a package to HOST/NAME:TAG; yields (bytes done, bytes in all), returns the digest per
+    tag that was written.
 
-    A package of one GGUF gets TAG-docker and TAG-ollama over the same blob. What the registry holds already is not
-    sent again; the tags are set last. Raises PackError: as `shipment.prepare`; 5 for what the registry refuses.
+    A package of one GGUF gets TAG-docker and TAG-ollama over the same blob. What the registry holds
+    already is not sent again; the tags are set last. Raises PackError: as `shipment.prepare`; 5 for
+    what the registry refuses.
     """
     shipment = prepare(package, allow_dummy=allow_dummy, accepted=accepted)
     place = Repository(reference)
@@ -36,7 +39,8 @@ def push(
     total = sum(blob.size for blob in blobs.values())
     done = 0
     for blob in blobs.values():
-        # What the registry has is not sent again, but read all the same: a package that is not what it claims gets no tag.
+        # What the registry has is not sent again, but read all the same: a package that is not what
+        # it claims gets no tag.
         chunks = _chunks(shipment, blob)
         for size in map(len, chunks) if place.has(blob) else place.upload(blob, chunks):
             done += size
@@ -63,18 +67,25 @@ def _chunks(shipment: Shipment, blob: Blob) -> Any:
 def pull(reference: str, out: Path) -> Generator[tuple[int, int], None, Package]:
     """Pull a package into the new folder `out`; yields (bytes done, bytes in all).
 
-    The layers must be those files that the package's own manifest names, with its digests; each is compared before the
-    folder gets its name. Raises PackError: 5 for a registry that does not answer or let us in, 6 for anything that is
-    not what it claims to be, 7 for a disk that is too small, 2 where `out` exists.
+    The layers must be those files that the package's own manifest names, with its digests; each is
+    compared before the folder gets its name. Raises PackError: 5 for a registry that does not
+    answer or let us in, 6 for anything that is not what it claims to be, 7 for a disk that is too
+    small, 2 where `out` exists.
     """
     free_place(out)
     place = Repository(reference)
     layers = _layers(place.manifest(), reference)
     own = layers.pop(manifest.NAME, None)
     if own is None:
-        raise bad_input(f"{reference} holds no manifest.json: it is no package of qwen-pack.", "Pull it with the tool that pushed it.")
+        raise bad_input(
+            f"{reference} holds no manifest.json: it is no package of qwen-pack.",
+            "Pull it with the tool that pushed it.",
+        )
     if own.size > _LARGEST_MANIFEST:
-        raise bad_input(f"{reference}: its manifest.json has {own.size} bytes, more than any manifest.", "Do not use it.")
+        raise bad_input(
+            f"{reference}: its manifest.json has {own.size} bytes, more than any manifest.",
+            "Do not use it.",
+        )
     text = b"".join(place.blob(f"sha256:{own.sha256}", own.size, manifest.NAME))
     known = manifest.parse(text, f"{reference}: {manifest.NAME}")
     _same(known, layers, reference)
@@ -82,7 +93,8 @@ def pull(reference: str, out: Path) -> Generator[tuple[int, int], None, Package]
     free = free_bytes(out.parent)
     if free < total:
         raise no_room(
-            f"{out.parent} has {human_bytes(free)} free; the package takes {human_bytes(total)}.", "Choose another disk with --out."
+            f"{out.parent} has {human_bytes(free)} free; the package takes {human_bytes(total)}.",
+            "Choose another disk with --out.",
         )
     done = 0
     with folder_that_appears_whole(out) as folder:
@@ -99,25 +111,41 @@ def pull(reference: str, out: Path) -> Generator[tuple[int, int], None, Package]
 
 
 def _layers(data: bytes, reference: str) -> dict[str, FileEntry]:
-    """The files that a ModelPack manifest names. Raises PackError (exit code 6) for anything else."""
+    """The files that a ModelPack manifest names. Raises PackError (exit code 6) for anything
+    else."""
     wrong = bad_input(
-        f"{reference} is no model after CNCF ModelPack.", "Name the tag without -docker or -ollama; or pull it with its own tool."
+        f"{reference} is no model after CNCF ModelPack.",
+        "Name the tag without -docker or -ollama; or pull it with its own tool.",
     )
     try:
         body = json.loads(data)
-        if body.get("artifactType") != MODEL_MANIFEST or body["config"]["mediaType"] != MODEL_CONFIG or len(body["layers"]) > _MOST_LAYERS:
+        if (
+            body.get("artifactType") != MODEL_MANIFEST
+            or body["config"]["mediaType"] != MODEL_CONFIG
+            or len(body["layers"]) > _MOST_LAYERS
+        ):
             raise wrong
-        rows = [(row["annotations"][FILEPATH], row["digest"], row["size"]) for row in body["layers"]]
+        rows = [
+            (row["annotations"][FILEPATH], row["digest"], row["size"]) for row in body["layers"]
+        ]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise wrong from None
     found: dict[str, FileEntry] = {}
     for path, digest, size in rows:
-        if not isinstance(path, str) or not (path == manifest.NAME or manifest.safe_path(path)) or path in found:
-            raise bad_input(f"{reference} has a layer with the unsafe path {path!r}.", "Do not use it.")
+        if (
+            not isinstance(path, str)
+            or not (path == manifest.NAME or manifest.safe_path(path))
+            or path in found
+        ):
+            raise bad_input(
+                f"{reference} has a layer with the unsafe path {path!r}.", "Do not use it."
+            )
         if not isinstance(digest, str) or not DIGEST.fullmatch(digest):
             raise bad_input(f"{reference}: {path} has a digest that is none.", "Do not use it.")
         if not isinstance(size, int) or isinstance(size, bool) or size < 0:
-            raise bad_input(f"{reference}: {path} has a size that is no byte count.", "Do not use it.")
+            raise bad_input(
+                f"{reference}: {path} has a size that is no byte count.", "Do not use it."
+            )
         found[path] = FileEntry(path, size, digest.removeprefix("sha256:"))
     return found
 
@@ -125,7 +153,12 @@ def _layers(data: bytes, reference: str) -> dict[str, FileEntry]:
 def _same(known: Manifest, layers: dict[str, FileEntry], reference: str) -> None:
     for entry in known.files:
         if layers.get(entry.path) != entry:
-            raise bad_input(f"{reference}: its layers and its manifest.json differ about {entry.path}.", "Do not use it.")
+            raise bad_input(
+                f"{reference}: its layers and its manifest.json differ about {entry.path}.",
+                "Do not use it.",
+            )
     odd = sorted(set(layers) - {entry.path for entry in known.files})
     if odd:
-        raise bad_input(f"{reference} holds {odd[0]}, which its manifest.json does not name.", "Do not use it.")
+        raise bad_input(
+            f"{reference} holds {odd[0]}, which its manifest.json does not name.", "Do not use it."
+        )

@@ -1,4 +1,5 @@
-"""A package on its way out: checked before anything is written, every byte compared with the manifest as it is read."""
+"""A package on its way out: checked before anything is written, every byte compared with the
+manifest as it is read."""
 
 from __future__ import annotations
 
@@ -11,18 +12,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from packager import manifest
+from packager.catalog.licences import refusal
 from packager.errors import PackError, bad_input, usage
-from packager.manifest import FileEntry, Manifest
-from packager.shipping.licences import refusal
-from packager.verify import verify_names
+from packager.package import manifest
+from packager.package.manifest import FileEntry, Manifest
+from packager.package.verify import verify_names
 
 CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
 class Shipment:
-    """A package whose names are right; its bytes are compared as they are read. `files` starts with the manifest itself."""
+    """A package whose names are right; its bytes are compared as they are read. `files` starts with
+    the manifest itself."""
 
     path: Path
     manifest: Manifest
@@ -43,7 +45,8 @@ class Shipment:
         return [entry for entry in self.files if entry.path.startswith("model/")]
 
     def chunks(self, entry: FileEntry) -> Iterator[bytes]:
-        """The bytes of one file in pieces. Raises PackError (exit code 6) at the end when they are not what the manifest says."""
+        """The bytes of one file in pieces. Raises PackError (exit code 6) at the end when they are
+        not what the manifest says."""
         digest = hashlib.sha256()
         left = entry.size
         with (self.path / entry.path).open("rb", buffering=0) as file:
@@ -70,18 +73,22 @@ class Shipment:
         raise KeyError(path)
 
 
-def prepare(package: Path, *, allow_dummy: bool = False, accepted: Collection[str] = ()) -> Shipment:
+def prepare(
+    package: Path, *, allow_dummy: bool = False, accepted: Collection[str] = ()
+) -> Shipment:
     """The package at `package`, when it may leave the house.
 
-    Raises PackError: exit code 6 for a folder whose files are not those of its manifest; 2 for random weights, unless
-    allowed, and for a licence that asks for agreement and is not among `accepted`.
+    Raises PackError: exit code 6 for a folder whose files are not those of its manifest; 2 for
+    random weights, unless allowed, and for a licence that asks for agreement and is not among
+    `accepted`.
     """
     found = manifest.read(package)
     findings = verify_names(package)
     if findings:
         more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
         raise bad_input(
-            f"{package} is not what its manifest says: {findings[0].path} {findings[0].message}{more}.",
+            f"{package} is not what its manifest says: {findings[0].path} "
+            f"{findings[0].message}{more}.",
             "`qwen-pack verify` names every difference; build or get the package again.",
         )
     problem = _dummy(found, allow_dummy) or refusal(found.data["variant"].get("license"), accepted)
@@ -90,7 +97,10 @@ def prepare(package: Path, *, allow_dummy: bool = False, accepted: Collection[st
     own = (package / manifest.NAME).read_bytes()
     # What was checked is what is shipped, also when somebody writes into the folder meanwhile.
     if json.loads(own) != found.data:
-        raise bad_input(f"{package / manifest.NAME} changed while it was read.", "Try again when nobody writes there.")
+        raise bad_input(
+            f"{package / manifest.NAME} changed while it was read.",
+            "Try again when nobody writes there.",
+        )
     first = FileEntry(manifest.NAME, len(own), hashlib.sha256(own).hexdigest())
     return Shipment(package, found, (first, *sorted(found.files, key=lambda entry: entry.path)))
 
@@ -106,7 +116,8 @@ def _dummy(found: Manifest, allowed: bool) -> PackError | None:
 
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` that takes its place when the block ends well; refused where something stands there.
+    """A temporary name beside `path` that takes its place when the block ends well; refused where
+    something stands there.
 
     Raises PackError (usage) when `path` exists: an export replaces nothing.
     """
@@ -129,18 +140,28 @@ def new_file(path: Path) -> Iterator[Path]:
 def free_place(path: Path) -> None:
     """Raise PackError (usage) where something stands at `path`."""
     if path.exists() or path.is_symlink():
-        raise usage(f"{path} exists already, and an export replaces nothing.", "Choose another place with --out, or remove it.")
+        raise usage(
+            f"{path} exists already, and an export replaces nothing.",
+            "Choose another place with --out, or remove it.",
+        )
 
 
 def outside(place: Path, package: Path) -> None:
-    """Raise PackError (usage) where `place` lies inside a package, which nothing that leaves it changes."""
+    """Raise PackError (usage) where `place` lies inside a package, which nothing that leaves it
+    changes."""
     inner, outer = place.resolve(), package.resolve()
     if inner == outer or outer in inner.parents:
-        raise usage(f"{place} lies inside the package, which an export never changes.", "Choose another place with --out.")
+        raise usage(
+            f"{place} lies inside the package, which an export never changes.",
+            "Choose another place with --out.",
+        )
 
 
 def place_named(name: str, ending: str = "") -> Path:
-    """A place in the current folder, by the name that a package gives itself. Raises PackError (usage) for one that leads elsewhere."""
+    """A place in the current folder, by the name that a package gives itself. Raises PackError
+    (usage) for one that leads elsewhere."""
     if "/" in name or not manifest.safe_path(name):
-        raise usage(f"It calls itself {name!r}, which is no name for a file.", "Name the place with --out.")
+        raise usage(
+            f"It calls itself {name!r}, which is no name for a file.", "Name the place with --out."
+        )
     return Path(f"{name}{ending}").absolute()

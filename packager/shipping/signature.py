@@ -1,7 +1,9 @@
-"""Signatures over packages in the OpenSSF model-signing format: detached, so that a package stays reproducible.
+"""Signatures over packages in the OpenSSF model-signing format: detached, so that a package stays
+reproducible.
 
-The signature covers every file of the folder, the manifest among them; what the format leaves out (empty folders,
-modes, links) `verify` looks at as well. Source: github.com/sigstore/model-transparency, model_signing 1.1.
+The signature covers every file of the folder, the manifest among them; what the format leaves out
+(empty folders, modes, links) `verify` looks at as well. Source:
+github.com/sigstore/model-transparency, model_signing 1.1.
 """
 
 from __future__ import annotations
@@ -13,22 +15,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from packager import manifest
 from packager.errors import PackError, bad_input, usage
+from packager.package import manifest
+from packager.package.verify import Finding, verify
 from packager.shipping import keys
 from packager.shipping.shipment import new_file
 from packager.shipping.versions import ordered
-from packager.verify import Finding, verify
 
 ENDING = ".sig"
 _LARGEST = 64 << 20
 _WRITABLE_BY_ALL = stat.S_IWOTH
-_ODD_MODES = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH | _WRITABLE_BY_ALL
+_ODD_MODES = (
+    stat.S_ISUID
+    | stat.S_ISGID
+    | stat.S_ISVTX
+    | stat.S_IXUSR
+    | stat.S_IXGRP
+    | stat.S_IXOTH
+    | _WRITABLE_BY_ALL
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """Who signs: a private key in PEM form, with a certificate and its chain where the verifier knows an authority, not a key."""
+    """Who signs: a private key in PEM form, with a certificate and its chain where the verifier
+    knows an authority, not a key."""
 
     key: Path
     certificate: Path | None = None
@@ -46,37 +57,53 @@ class Trust:
 def sign(package: Path, signer: Signer, out: Path) -> Path:
     """Sign the package at `package`, and write the detached signature to `out`.
 
-    Raises PackError: 6 for a package that is not what its manifest says, and for what is no key; 2 where `out` exists.
+    Raises PackError: 6 for a package that is not what its manifest says, and for what is no key; 2
+    where `out` exists.
     """
     library = _library()
     keys.private_key(signer.key, keys.password())
     findings = verify(package)
     if findings:
-        raise bad_input(f"{package} is not what its manifest says: {findings[0].path} {findings[0].message}.", "Nothing was signed.")
+        raise bad_input(
+            f"{package} is not what its manifest says: {findings[0].path} {findings[0].message}.",
+            "Nothing was signed.",
+        )
     config = library.signing.Config().set_hashing_config(_hashing(library))
     if signer.certificate is None:
         secret = keys.password()
         # The library says text and hands it on to one that takes bytes only.
-        config.use_elliptic_key_signer(private_key=signer.key, password=secret.encode() if secret else None)
+        config.use_elliptic_key_signer(
+            private_key=signer.key, password=secret.encode() if secret else None
+        )
     else:
         if keys.password():
             raise usage(
-                "Keys of certificates are taken without a password.", "Leave QWEN_PACK_KEY_PASSWORD unset, and keep the key safe otherwise."
+                "Keys of certificates are taken without a password.",
+                "Leave QWEN_PACK_KEY_PASSWORD unset, and keep the key safe otherwise.",
             )
         try:
-            config.use_certificate_signer(private_key=signer.key, signing_certificate=signer.certificate, certificate_chain=signer.chain)
+            config.use_certificate_signer(
+                private_key=signer.key,
+                signing_certificate=signer.certificate,
+                certificate_chain=signer.chain,
+            )
         except (ValueError, OSError) as error:
-            raise bad_input(f"{signer.certificate} cannot sign: {error}.", "Give the certificate of this key, in PEM form.") from None
+            raise bad_input(
+                f"{signer.certificate} cannot sign: {error}.",
+                "Give the certificate of this key, in PEM form.",
+            ) from None
     with new_file(out) as temporary:
         config.sign(package.resolve(), temporary)
     return out
 
 
-def check(package: Path, signature: Path, trust: Trust, min_version: str | None = None) -> list[Finding]:
+def check(
+    package: Path, signature: Path, trust: Trust, min_version: str | None = None
+) -> list[Finding]:
     """Every way in which a package is not what was signed; empty when it is.
 
-    Raises PackError: 2 for a key or a signature that is not there; 6 for what is no key and no signature, and for a
-    manifest that cannot be trusted at all.
+    Raises PackError: 2 for a key or a signature that is not there; 6 for what is no key and no
+    signature, and for a manifest that cannot be trusted at all.
     """
     library = _library()
     if trust.key is not None:
@@ -84,7 +111,10 @@ def check(package: Path, signature: Path, trust: Trust, min_version: str | None 
     if not signature.is_file() or signature.is_symlink():
         raise usage(f"There is no signature {signature}.", "Name it with --signature.")
     if signature.stat().st_size > _LARGEST:
-        raise bad_input(f"{signature} is no signature of a package.", "Name the file that `qwen-pack export --sign` wrote.")
+        raise bad_input(
+            f"{signature} is no signature of a package.",
+            "Name the file that `qwen-pack export --sign` wrote.",
+        )
     findings = [*verify(package), *_modes(package)]
     if not any(finding.kind in ("link", "special") for finding in findings):
         wrong = _signed_otherwise(library, package, signature, trust)
@@ -107,7 +137,11 @@ def _signed_otherwise(library: Any, package: Path, signature: Path, trust: Trust
         reason = " ".join(str(error).split()) or type(error).__name__
         if reason.startswith("Signature mismatch"):
             reason = "the files are not those that were signed"
-        return Finding(signature.name, "signature", f"does not hold for this package and this key: {textwrap.shorten(reason, 200)}")
+        return Finding(
+            signature.name,
+            "signature",
+            f"does not hold for this package and this key: {textwrap.shorten(reason, 200)}",
+        )
     return None
 
 
@@ -118,10 +152,20 @@ def _modes(package: Path) -> list[Finding]:
         mode = path.lstat().st_mode
         if stat.S_ISREG(mode) and mode & _ODD_MODES:
             found.append(
-                Finding(path.relative_to(package).as_posix(), "mode", f"has the mode {stat.S_IMODE(mode):04o}; files of a package are data")
+                Finding(
+                    path.relative_to(package).as_posix(),
+                    "mode",
+                    f"has the mode {stat.S_IMODE(mode):04o}; files of a package are data",
+                )
             )
         elif stat.S_ISDIR(mode) and mode & _WRITABLE_BY_ALL:
-            found.append(Finding(path.relative_to(package).as_posix(), "mode", "is a folder that everybody can write to"))
+            found.append(
+                Finding(
+                    path.relative_to(package).as_posix(),
+                    "mode",
+                    "is a folder that everybody can write to",
+                )
+            )
     return found
 
 
@@ -130,12 +174,18 @@ def _version(package: Path, floor: str | None) -> Finding | None:
         return None
     own = manifest.read(package).data.get("version")
     if not isinstance(own, str) or ordered(own) < ordered(floor):
-        return Finding(manifest.NAME, "version", f"has the version {own or 'none'}, older than {floor}")
+        return Finding(
+            manifest.NAME, "version", f"has the version {own or 'none'}, older than {floor}"
+        )
     return None
 
 
 def _hashing(library: Any) -> Any:
-    return library.hashing.Config().set_ignored_paths(paths=[], ignore_git_paths=False).set_allow_symlinks(False)
+    return (
+        library.hashing.Config()
+        .set_ignored_paths(paths=[], ignore_git_paths=False)
+        .set_allow_symlinks(False)
+    )
 
 
 def _library() -> Any:
@@ -145,12 +195,18 @@ def _library() -> Any:
         import model_signing.signing
         import model_signing.verifying
     except ImportError:
-        raise usage("Signatures take the model-signing library, which is not installed.", keys.MISSING) from None
+        raise usage(
+            "Signatures take the model-signing library, which is not installed.", keys.MISSING
+        ) from None
     return model_signing
 
 
 def trusted(key: Path | None, chain: Sequence[Path]) -> Trust | None:
-    """What the flags of `verify` say; None where no signature is asked for. Raises PackError (usage) for both kinds at once."""
+    """What the flags of `verify` say; None where no signature is asked for. Raises PackError
+    (usage) for both kinds at once."""
     if key is not None and chain:
-        raise usage("Give either --key or --certificate-chain.", "A key is one signer; a chain is an authority.")
+        raise usage(
+            "Give either --key or --certificate-chain.",
+            "A key is one signer; a chain is an authority.",
+        )
     return Trust(key, tuple(chain)) if key is not None or chain else None

@@ -1,7 +1,8 @@
 """A tar read as a stream, member by member, in bounded memory.
 
-Not tarfile, whose reader takes extension headers of any length into memory and knows dozens of kinds of members:
-this one knows files and folders, and refuses the rest by name. Source: POSIX pax, "ustar Interchange Format".
+Not tarfile, whose reader takes extension headers of any length into memory and knows dozens of
+kinds of members: this one knows files and folders, and refuses the rest by name. Source: POSIX pax,
+"ustar Interchange Format".
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ class Member:
 def members(stream: IO[bytes], where: str) -> Iterator[tuple[Member, IO[bytes]]]:
     """Each member with a reader that ends where it ends; what is left unread is skipped.
 
-    Raises PackError (exit code 6) for a link, a device, a broken header and an archive that ends early.
+    Raises PackError (exit code 6) for a link, a device, a broken header and an archive that ends
+    early.
     """
     name = size = None
     while True:
@@ -47,7 +49,10 @@ def members(stream: IO[bytes], where: str) -> Iterator[tuple[Member, IO[bytes]]]
         try:
             info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
         except tarfile.TarError as error:
-            raise bad_input(f"{where} is no tar archive, or a damaged one: {error}.", "Get it again from where it comes from.") from None
+            raise bad_input(
+                f"{where} is no tar archive, or a damaged one: {error}.",
+                "Get it again from where it comes from.",
+            ) from None
         if info.type in (tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME):
             text = _header(stream, info.size, where)
             if info.type == tarfile.GNUTYPE_LONGNAME:
@@ -57,9 +62,14 @@ def members(stream: IO[bytes], where: str) -> Iterator[tuple[Member, IO[bytes]]]
             continue
         if info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE):
             kind = _KINDS.get(info.type, f"a member of the kind {info.type.decode('latin-1')!r}")
-            raise bad_input(f"{where} holds {kind} ({info.name!r}); a package holds files only.", "Do not use it.")
+            raise bad_input(
+                f"{where} holds {kind} ({info.name!r}); a package holds files only.",
+                "Do not use it.",
+            )
         folder = info.type == tarfile.DIRTYPE
-        member = Member(name or info.name, 0 if folder else (info.size if size is None else size), folder)
+        member = Member(
+            name or info.name, 0 if folder else (info.size if size is None else size), folder
+        )
         if member.size < 0:
             raise bad_input(f"{where}: {member.name!r} has a negative size.", "Do not use it.")
         name = size = None
@@ -100,8 +110,11 @@ def _header(stream: IO[bytes], size: int, where: str) -> bytes:
     return text
 
 
-def _pax(text: bytes, where: str, name: str | None, size: int | None) -> tuple[str | None, int | None]:
-    """Name and size out of the records `LENGTH KEY=VALUE\\n` of an extended header; the other records say nothing that we use."""
+def _pax(
+    text: bytes, where: str, name: str | None, size: int | None
+) -> tuple[str | None, int | None]:
+    """Name and size out of the records `LENGTH KEY=VALUE\\n` of an extended header; the other
+    records say nothing that we use."""
     while text:
         try:
             length, _, _ = text.partition(b" ")
@@ -114,9 +127,14 @@ def _pax(text: bytes, where: str, name: str | None, size: int | None) -> tuple[s
             elif key == b"size":
                 size = int(value)
             elif key.startswith(b"GNU.sparse"):
-                raise bad_input(f"{where} holds a sparse file; a package holds plain ones only.", "Do not use it.")
+                raise bad_input(
+                    f"{where} holds a sparse file; a package holds plain ones only.",
+                    "Do not use it.",
+                )
         except ValueError:
-            raise bad_input(f"{where} has a broken extended header.", "Get it again from where it comes from.") from None
+            raise bad_input(
+                f"{where} has a broken extended header.", "Get it again from where it comes from."
+            ) from None
     return name, size
 
 
@@ -131,4 +149,6 @@ def _exactly(stream: IO[bytes], size: int, where: str) -> bytes:
 
 
 def _early(where: str) -> Exception:
-    return bad_input(f"{where} ends before it is complete.", "Get it again from where it comes from.")
+    return bad_input(
+        f"{where} ends before it is complete.", "Get it again from where it comes from."
+    )

@@ -1,4 +1,5 @@
-"""From an archive back to a package: only the files that its manifest names, each compared before anything gets its name."""
+"""From an archive back to a package: only the files that its manifest names, each compared before
+anything gets its name."""
 
 from __future__ import annotations
 
@@ -12,11 +13,11 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO
 
-from packager import manifest
 from packager.errors import bad_input, usage
 from packager.files import folder_that_appears_whole
-from packager.manifest import FileEntry, Manifest
-from packager.package import Package
+from packager.package import manifest
+from packager.package.manifest import FileEntry, Manifest
+from packager.package.package import Package
 from packager.shipping import pieces
 from packager.shipping.archive import reading, zstd
 from packager.shipping.shipment import free_place
@@ -29,16 +30,19 @@ _Members = Iterator[tuple[Member, IO[bytes]]]
 
 
 def unpack(archive: Path, out: Path) -> Generator[tuple[int, int], None, Package]:
-    """Unpack `archive` (tar.zst or zip, by its content) into the new folder `out`; yields (bytes done, bytes in all).
+    """Unpack `archive` (tar.zst or zip, by its content) into the new folder `out`; yields (bytes
+    done, bytes in all).
 
-    Nothing outside a temporary folder beside `out` is touched before all is read and right. Raises PackError: exit
-    code 6 for links, paths that lead outside, files twice, files that the manifest does not name or whose bytes it
-    does not name; 2 where `out` exists.
+    Nothing outside a temporary folder beside `out` is touched before all is read and right. Raises
+    PackError: exit code 6 for links, paths that lead outside, files twice, files that the manifest
+    does not name or whose bytes it does not name; 2 where `out` exists.
     """
     free_place(out)
     parts = pieces.found(archive)
     if not parts[0].is_file():
-        raise usage(f"There is no file {archive}.", "Name an archive that `qwen-pack export` wrote.")
+        raise usage(
+            f"There is no file {archive}.", "Name an archive that `qwen-pack export` wrote."
+        )
     with parts[0].open("rb") as file:
         start = file.read(4)
     where = str(archive)
@@ -47,12 +51,24 @@ def unpack(archive: Path, out: Path) -> Generator[tuple[int, int], None, Package
         kinds: tuple[type[Exception], ...] = (zstd().ZstdError,)
     elif start[:2] == b"PK":
         found = _zip_members(pieces.joined(parts), where)
-        # RuntimeError and NotImplementedError: what zipfile says of encryption and of versions it does not know.
-        kinds = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, UnicodeDecodeError)
+        # RuntimeError and NotImplementedError: what zipfile says of encryption and of versions it
+        # does not know.
+        kinds = (
+            zipfile.BadZipFile,
+            zlib.error,
+            NotImplementedError,
+            RuntimeError,
+            EOFError,
+            UnicodeDecodeError,
+        )
     else:
         piece = re.fullmatch(r"(.+)\.\d{3}", archive.name)
         first = archive.with_name(f"{piece[1]}.001") if piece else archive
-        way = "Name an archive that `qwen-pack export` wrote." if first == archive else f"Of an archive in pieces name the first, {first}."
+        way = (
+            "Name an archive that `qwen-pack export` wrote."
+            if first == archive
+            else f"Of an archive in pieces name the first, {first}."
+        )
         raise bad_input(f"{archive} is neither a tar.zst nor a zip.", way)
     with _sentences(where, kinds), folder_that_appears_whole(out) as folder, closing(found):
         known = _first(next(found, None), where)
@@ -63,7 +79,8 @@ def unpack(archive: Path, out: Path) -> Generator[tuple[int, int], None, Package
 
 
 def default_name(archive: Path) -> str:
-    """The name of a package's folder after its archive: without the endings that an export gives."""
+    """The name of a package's folder after its archive: without the endings that an export
+    gives."""
     name = re.sub(r"\.\d{3}$", "", archive.name)
     for ending in (".tar.zst", ".zip", "-dir"):
         if name.endswith(ending) and name != ending:
@@ -80,12 +97,17 @@ def _first(item: tuple[Member, IO[bytes]] | None, where: str) -> tuple[Manifest,
         )
     member, body = item
     if member.size > _LARGEST_MANIFEST:
-        raise bad_input(f"{where}: the manifest has {member.size} bytes, more than any manifest.", "Do not use it.")
+        raise bad_input(
+            f"{where}: the manifest has {member.size} bytes, more than any manifest.",
+            "Do not use it.",
+        )
     text = b"".join(iter(lambda: body.read(_CHUNK), b""))
     return manifest.parse(text, f"{where}: {manifest.NAME}"), text, member.name.split("/")[0]
 
 
-def _files(found: _Members, known: Manifest, folder: Path, where: str) -> Generator[tuple[int, int], None, None]:
+def _files(
+    found: _Members, known: Manifest, folder: Path, where: str
+) -> Generator[tuple[int, int], None, None]:
     rows = {entry.path: entry for entry in known.files}
     total = sum(entry.size for entry in known.files)
     done = 0
@@ -97,14 +119,23 @@ def _files(found: _Members, known: Manifest, folder: Path, where: str) -> Genera
         if entry is None:
             twice = path in {row.path for row in known.files} or path == manifest.NAME
             what = "twice" if twice else "which its manifest does not name"
-            raise bad_input(f"{where} holds {member.name!r} {what}.", "Do not use it; get it again from where it comes from.")
+            raise bad_input(
+                f"{where} holds {member.name!r} {what}.",
+                "Do not use it; get it again from where it comes from.",
+            )
         if member.size != entry.size:
-            raise bad_input(f"{where}: {path} has {member.size} bytes instead of {entry.size}.", "Get it again from where it comes from.")
+            raise bad_input(
+                f"{where}: {path} has {member.size} bytes instead of {entry.size}.",
+                "Get it again from where it comes from.",
+            )
         for size in _write(body, entry, folder / entry.path, where):
             done += size
             yield done, total
     if rows:
-        raise bad_input(f"{where} lacks {sorted(rows)[0]}, which its manifest names.", "Get it again from where it comes from.")
+        raise bad_input(
+            f"{where} lacks {sorted(rows)[0]}, which its manifest names.",
+            "Get it again from where it comes from.",
+        )
 
 
 def _write(body: IO[bytes], entry: FileEntry, path: Path, where: str) -> Iterator[int]:
@@ -120,13 +151,18 @@ def _write(body: IO[bytes], entry: FileEntry, path: Path, where: str) -> Iterato
             file.write(chunk)
             yield len(chunk)
     if written != entry.size or digest.hexdigest() != entry.sha256:
-        raise bad_input(f"{where}: {entry.path} is not what the manifest says.", "Get it again from where it comes from.")
+        raise bad_input(
+            f"{where}: {entry.path} is not what the manifest says.",
+            "Get it again from where it comes from.",
+        )
 
 
 def _inner(name: str) -> str | None:
-    """The path below the one folder that an archive of ours holds; None for a path that no package can have.
+    """The path below the one folder that an archive of ours holds; None for a path that no package
+    can have.
 
-    Only what the manifest names is ever written, and the manifest holds safe paths alone: this is the second lock.
+    Only what the manifest names is ever written, and the manifest holds safe paths alone: this is
+    the second lock.
     """
     top, slash, rest = name.removeprefix("./").partition("/")
     if not slash or top in ("", "..") or not (rest == manifest.NAME or manifest.safe_path(rest)):
@@ -149,7 +185,8 @@ def _zip_members(archive: IO[bytes], where: str) -> Generator[tuple[Member, IO[b
 
 @contextmanager
 def _sentences(where: str, kinds: tuple[type[Exception], ...]) -> Iterator[None]:
-    """What the libraries raise over damaged archives, while they list members or read them, as one sentence."""
+    """What the libraries raise over damaged archives, while they list members or read them, as one
+    sentence."""
     try:
         yield
     except kinds as error:
@@ -162,10 +199,17 @@ def _sentences(where: str, kinds: tuple[type[Exception], ...]) -> Iterator[None]
 def _refuse_odd(row: zipfile.ZipInfo, where: str) -> None:
     mode = row.external_attr >> 16
     if mode and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or not stat.S_IFMT(mode)):
-        raise bad_input(f"{where} holds a link or a device ({row.filename!r}); a package holds files only.", "Do not use it.")
+        raise bad_input(
+            f"{where} holds a link or a device ({row.filename!r}); a package holds files only.",
+            "Do not use it.",
+        )
     if row.flag_bits & 0x1:
-        raise bad_input(f"{where} holds an encrypted file ({row.filename!r}).", "Ask for one without a password.")
+        raise bad_input(
+            f"{where} holds an encrypted file ({row.filename!r}).",
+            "Ask for one without a password.",
+        )
     if row.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise bad_input(
-            f"{where} holds {row.filename!r} in a compression that is neither stored nor deflated.", "Write it with another tool."
+            f"{where} holds {row.filename!r} in a compression that is neither stored nor deflated.",
+            "Write it with another tool.",
         )

@@ -1,7 +1,8 @@
-"""Where checkpoints come from: the hub, a local folder, or random weights. All hand back the same facts.
+"""Where checkpoints come from: the hub, a local folder, or random weights. All hand back the same
+facts.
 
-Fetching runs in a child process. A source's job has the signature `(report, *, ..., out) -> facts`, where `out` is a
-folder that does not exist yet, for a source that writes one of its own.
+Fetching runs in a child process. A source's job has the signature `(report, *, ..., out) -> facts`,
+where `out` is a folder that does not exist yet, for a source that writes one of its own.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 class Source:
     """Where the weights of `repo_id` come from.
 
-    `location` is the repository id for the hub and the dummy, an absolute path for a local folder. `revision` is a
-    branch, tag or commit of the hub. `offline` keeps the hub source to the files that are in its cache already.
+    `location` is the repository id for the hub and the dummy, an absolute path for a local folder.
+    `revision` is a branch, tag or commit of the hub. `offline` keeps the hub source to the files
+    that are in its cache already.
     """
 
     kind: Kind
@@ -38,29 +40,43 @@ class Source:
         return asdict(self)
 
 
-def parse(weights: str | None, repo_id: str, revision: str | None = None, offline: bool = False) -> Source:
-    """The source that `--weights` names: `hub` (also when absent), `dummy`, or the path of a folder.
+def parse(
+    weights: str | None, repo_id: str, revision: str | None = None, offline: bool = False
+) -> Source:
+    """The source that `--weights` names: `hub` (also when absent), `dummy`, or the path of a
+    folder.
 
-    Raises PackError (exit code 2) for a source that does not exist, or a revision where there are none.
+    Raises PackError (exit code 2) for a source that does not exist, or a revision where there are
+    none.
     """
     if weights == "modelscope":
-        raise usage("ModelScope is not offered yet.", "Use --weights hub, or download the folder and name it with --weights PATH.")
+        raise usage(
+            "ModelScope is not offered yet.",
+            "Use --weights hub, or download the folder and name it with --weights PATH.",
+        )
     if weights in (None, "hub"):
         return Source("hub", repo_id, revision, repo_id, offline)
     if revision is not None:
-        raise usage(f"--revision names a commit of the hub, but the weights come from {weights!r}.", "Leave one of the two out.")
+        raise usage(
+            f"--revision names a commit of the hub, but the weights come from {weights!r}.",
+            "Leave one of the two out.",
+        )
     if weights == "dummy":
         return Source("dummy", repo_id, None, repo_id, offline)
     assert weights is not None
     folder = Path(weights).expanduser().absolute()
     if not folder.is_dir():
         what = "is a file, not a folder" if folder.exists() else "does not exist"
-        raise usage(f"The weights {weights!r} are neither hub nor dummy, and the folder {folder} {what}.", "Check --weights.")
+        raise usage(
+            f"The weights {weights!r} are neither hub nor dummy, and the folder {folder} {what}.",
+            "Check --weights.",
+        )
     return Source("local", str(folder), None, repo_id, offline)
 
 
 def job(source: Source, shape: Shape) -> tuple[str, dict[str, Any]]:
-    """The job that fetches the weights of a variant of that shape, as `module:function` and its arguments without `out`."""
+    """The job that fetches the weights of a variant of that shape, as `module:function` and its
+    arguments without `out`."""
     arguments: dict[str, Any] = {"repo_id": source.repo_id, "shape": asdict(shape)}
     match source.kind:
         case "dummy":
@@ -68,11 +84,16 @@ def job(source: Source, shape: Shape) -> tuple[str, dict[str, Any]]:
         case "local":
             return "packager.sources.local:fetch", {**arguments, "folder": source.location}
         case "hub":
-            return "packager.sources.hub:fetch", {**arguments, "revision": source.revision, "offline": source.offline}
+            return "packager.sources.hub:fetch", {
+                **arguments,
+                "revision": source.revision,
+                "offline": source.offline,
+            }
 
 
 def cache_key(source: Source, shape: Shape) -> str | None:
-    """A text that changes whenever the bytes would; None when only fetching tells (a branch of the hub moves)."""
+    """A text that changes whenever the bytes would; None when only fetching tells (a branch of the
+    hub moves)."""
     match source.kind:
         case "dummy":
             from packager.sources.dummy import SEED, WRITER_VERSION
@@ -88,7 +109,8 @@ def cache_key(source: Source, shape: Shape) -> str | None:
 
 
 def bytes_needed(source: Source, shape: Shape) -> int:
-    """Disk below the cache that fetching takes; the hub's own cache is checked by its job, which knows the sizes."""
+    """Disk below the cache that fetching takes; the hub's own cache is checked by its job, which
+    knows the sizes."""
     if source.kind == "dummy":
         from packager.sources import dummy
 

@@ -1,6 +1,8 @@
-"""sha256 of large files, remembered: a file is hashed once, and again only when its size, time or inode has changed.
+"""sha256 of large files, remembered: a file is hashed once, and again only when its size, time or
+inode has changed.
 
-The memory is one JSON file per folder in the cache, keyed by what `stat` says of each file; losing it costs time only.
+The memory is one JSON file per folder in the cache, keyed by what `stat` says of each file; losing
+it costs time only.
 """
 
 from __future__ import annotations
@@ -16,9 +18,16 @@ from packager.files import sha256, write_json
 from packager.paths import cache_dir
 
 
-def digests(folder: Path, files: Mapping[str, Path], on_bytes: Callable[[int], None]) -> dict[str, str]:
-    """sha256 in hexadecimal of every file by name; `on_bytes` hears of every chunk, of a remembered file at once."""
-    memory = cache_dir() / "digests" / f"{hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:24]}.json"
+def digests(
+    folder: Path, files: Mapping[str, Path], on_bytes: Callable[[int], None]
+) -> dict[str, str]:
+    """sha256 in hexadecimal of every file by name; `on_bytes` hears of every chunk, of a remembered
+    file at once."""
+    memory = (
+        cache_dir()
+        / "digests"
+        / f"{hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:24]}.json"
+    )
     known = _read(memory)
     found: dict[str, tuple[list[int], str]] = {}
     for name, path in files.items():
@@ -37,7 +46,8 @@ def digests(folder: Path, files: Mapping[str, Path], on_bytes: Callable[[int], N
 
 
 def _stamp(path: Path) -> list[int]:
-    """What changes when a file does, links followed. The change time cannot be set back by hand as the modification time can."""
+    """What changes when a file does, links followed. The change time cannot be set back by hand as
+    the modification time can."""
     status = path.stat()
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
@@ -45,5 +55,8 @@ def _stamp(path: Path) -> list[int]:
 def _read(memory: Path) -> dict[str, tuple[list[int], str]]:
     with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
         rows = json.loads(memory.read_bytes())
-        return {name: ([int(part) for part in stamp], str(digest)) for name, (stamp, digest) in rows.items()}
+        return {
+            name: ([int(part) for part in stamp], str(digest))
+            for name, (stamp, digest) in rows.items()
+        }
     return {}

@@ -1,4 +1,5 @@
-"""The dummy source: a checkpoint in the exact shape of a variant with random weights and a tokenizer of our own making.
+"""The dummy source: a checkpoint in the exact shape of a variant with random weights and a
+tokenizer of our own making.
 
 Speed, size and memory of what is built from it are real; what it answers is noise.
 """
@@ -11,14 +12,14 @@ from typing import Any
 
 from packager.checkpoint import Checkpoint, tiktoken
 from packager.checkpoint.agreement import refuse_unsupported
+from packager.checkpoint.byte_level_bpe import tiktoken_ranks, tokenizer_config, tokenizer_json
+from packager.checkpoint.control_tokens import ControlToken, base_vocab, control_tokens
 from packager.checkpoint.header import ITEM_BYTES
 from packager.errors import no_room
 from packager.files import folder_that_appears_whole, free_bytes, write_atomically, write_json
 from packager.runtime import Report
 from packager.shape import FIRST_GENERATION, Shape, tensors
-from packager.sources.control_tokens import ControlToken, base_vocab, control_tokens
 from packager.sources.facts import source_facts
-from packager.sources.synthetic_tokenizer import tiktoken_ranks, tokenizer_config, tokenizer_json
 from packager.units import human_bytes
 
 SEED = 0
@@ -29,7 +30,8 @@ WRITER_VERSION = 1
 LICENSE = "CC0-1.0"
 
 _TEXT_BYTES = 16_000_000
-"""Room for everything beside the weights: a tokenizer.json of 151,643 tokens takes 7 MB, of 248,044 tokens 12 MB."""
+"""Room for everything beside the weights: a tokenizer.json of 151,643 tokens takes 7 MB, of 248,044
+tokens 12 MB."""
 
 _NOTE = """The weights in this folder are random numbers, and the tokenizer is synthetic. Both were made by qwen-pack.
 They have the shape of {repo_id} and hold nothing of it: whatever they answer is noise.
@@ -37,11 +39,14 @@ They are dedicated to the public domain under CC0 1.0 (https://creativecommons.o
 """
 
 
-def fetch(report: Report, *, repo_id: str, shape: dict[str, Any], out: str, seed: int = SEED) -> dict[str, Any]:
-    """A job: write the dummy checkpoint of a variant into the folder `out`, which appears whole or not at all.
+def fetch(
+    report: Report, *, repo_id: str, shape: dict[str, Any], out: str, seed: int = SEED
+) -> dict[str, Any]:
+    """A job: write the dummy checkpoint of a variant into the folder `out`, which appears whole or
+    not at all.
 
-    `shape` are the fields of a Shape. Raises PackError: exit code 6 for a shape whose tensors are not known,
-    7 when the disk has not enough room.
+    `shape` are the fields of a Shape. Raises PackError: exit code 6 for a shape whose tensors are
+    not known, 7 when the disk has not enough room.
     """
     true_shape = Shape.from_dict(shape)
     refuse_unsupported(repo_id, true_shape.model_type)
@@ -50,13 +55,23 @@ def fetch(report: Report, *, repo_id: str, shape: dict[str, Any], out: str, seed
     free = free_bytes(folder)
     if free < total:
         raise no_room(
-            f"The dummy checkpoint of {repo_id} needs {human_bytes(total)} below {folder.parent} and {human_bytes(free)} are free.",
+            f"The dummy checkpoint of {repo_id} needs {human_bytes(total)} below {folder.parent} "
+            f"and {human_bytes(free)} are free.",
             "Free some space, choose another place with QWEN_PACK_CACHE, or a smaller variant.",
         )
     control = control_tokens(repo_id, true_shape.model_type)
     with folder_that_appears_whole(folder) as temporary:
-        write_checkpoint(report, temporary, repo_id=repo_id, shape=true_shape, control=control, seed=seed)
-    return source_facts(report, Checkpoint.open(folder), kind="dummy", repo_id=repo_id, revision=None, license=LICENSE)
+        write_checkpoint(
+            report, temporary, repo_id=repo_id, shape=true_shape, control=control, seed=seed
+        )
+    return source_facts(
+        report,
+        Checkpoint.open(folder),
+        kind="dummy",
+        repo_id=repo_id,
+        revision=None,
+        license=LICENSE,
+    )
 
 
 def bytes_needed(shape: Shape) -> int:
@@ -74,7 +89,8 @@ def write_checkpoint(
     seed: int = SEED,
     **writing: Any,
 ) -> None:
-    """Fill an empty folder with config, tokenizer, licence note and weights; `writing` goes to `write_weights`."""
+    """Fill an empty folder with config, tokenizer, licence note and weights; `writing` goes to
+    `write_weights`."""
     # numpy and ml_dtypes stay out of the interpreter that only asks for `bytes_needed`.
     from packager.sources.random_weights import write_weights
 
@@ -87,7 +103,8 @@ def write_checkpoint(
             **shape.to_config(),
             "bos_token_id": ids["<|endoftext|>"],
             "eos_token_id": ids["<|im_end|>"],
-            # Without a version transformers warns that the tokenizer could be a broken one of Mistral's.
+            # Without a version transformers warns that the tokenizer could be a broken one of
+            # Mistral's.
             "transformers_version": "4.51.0",
             "torch_dtype": {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}[dtype],
         },
@@ -106,7 +123,10 @@ def write_checkpoint(
     )
     if first:
         write_atomically(folder / tiktoken.FILE, tiktoken_ranks(base))
-        write_json(folder / "tokenizer_config.json", {"model_max_length": shape.context, "tokenizer_class": "QWenTokenizer"})
+        write_json(
+            folder / "tokenizer_config.json",
+            {"model_max_length": shape.context, "tokenizer_class": "QWenTokenizer"},
+        )
     else:
         write_atomically(folder / "tokenizer.json", tokenizer_json(base, control))
         write_json(folder / "tokenizer_config.json", tokenizer_config(base, control, shape.context))

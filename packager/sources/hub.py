@@ -1,4 +1,5 @@
-"""The hub source: one commit of a repository, through the user's own cache, token and HF_ENDPOINT."""
+"""The hub source: one commit of a repository, through the user's own cache, token and
+HF_ENDPOINT."""
 
 from __future__ import annotations
 
@@ -21,13 +22,24 @@ from packager.units import human_bytes
 _CONNECTIONS = 4
 
 
-def fetch(report: Report, *, repo_id: str, revision: str | None, shape: dict[str, Any], offline: bool, out: str) -> dict[str, Any]:
-    """A job: bring a checkpoint into the hub cache and hand back its snapshot folder; `out` stays unused.
+def fetch(
+    report: Report,
+    *,
+    repo_id: str,
+    revision: str | None,
+    shape: dict[str, Any],
+    offline: bool,
+    out: str,
+) -> dict[str, Any]:
+    """A job: bring a checkpoint into the hub cache and hand back its snapshot folder; `out` stays
+    unused.
 
-    Raises PackError: exit code 5 when the hub cannot be reached, does not let us in or sends other bytes than it lists;
-    6 naming the file that is unsafe or not what was planned; 7 when the disk has not enough room.
+    Raises PackError: exit code 5 when the hub cannot be reached, does not let us in or sends other
+    bytes than it lists; 6 naming the file that is unsafe or not what was planned; 7 when the disk
+    has not enough room.
     """
-    # The client takes a third of a second to import and reads its settings then: only this job's process pays for it.
+    # The client takes a third of a second to import and reads its settings then: only this job's
+    # process pays for it.
     from huggingface_hub import constants
 
     license_id = None
@@ -37,7 +49,9 @@ def fetch(report: Report, *, repo_id: str, revision: str | None, shape: dict[str
         folder, license_id = _download(report, repo_id, revision)
     checkpoint = Checkpoint.open(folder)
     check_variant(checkpoint, repo_id, shape)
-    facts = source_facts(report, checkpoint, kind="hub", repo_id=repo_id, revision=folder.name, license=license_id)
+    facts = source_facts(
+        report, checkpoint, kind="hub", repo_id=repo_id, revision=folder.name, license=license_id
+    )
     _check_blobs(checkpoint, facts["files"])
     return facts
 
@@ -53,8 +67,15 @@ def _cached(repo_id: str, revision: str | None) -> Path:
 
 
 def _download(report: Report, repo_id: str, revision: str | None) -> tuple[Path, str | None]:
-    """The snapshot folder, named after its full commit hash, and the licence that the repository declares."""
-    from packager.sources.hub_download import blob_path, download, partial_path, remember_branch, repository_folder
+    """The snapshot folder, named after its full commit hash, and the licence that the repository
+    declares."""
+    from packager.sources.hub_download import (
+        blob_path,
+        download,
+        partial_path,
+        remember_branch,
+        repository_folder,
+    )
     from packager.sources.hub_errors import hub_errors
     from packager.sources.hub_listing import list_checkpoint
 
@@ -69,7 +90,8 @@ def _download(report: Report, repo_id: str, revision: str | None) -> tuple[Path,
     home = repository_folder(repo_id)
     if missing > free_bytes(home):
         raise no_room(
-            f"{repo_id} needs {human_bytes(missing)} more in the hub cache {home.parent} and {human_bytes(free_bytes(home))} are free.",
+            f"{repo_id} needs {human_bytes(missing)} more in the hub cache {home.parent} and "
+            f"{human_bytes(free_bytes(home))} are free.",
             "Free some space, or move the cache with HF_HOME.",
         )
     count = _Counter(report, sum(file.size for file in listing.files))
@@ -100,12 +122,14 @@ def _refuse_early(folder: Path) -> None:
 
 
 def _check_blobs(checkpoint: Checkpoint, files: list[dict[str, Any]]) -> None:
-    """Large files lie in the cache under their sha256: one that has changed since it was downloaded is refused."""
+    """Large files lie in the cache under their sha256: one that has changed since it was downloaded
+    is refused."""
     for file in files:
         blob = checkpoint.files[file["path"]].resolve()
         if len(blob.name) == 64 and blob.parent.name == "blobs" and blob.name != file["sha256"]:
             raise bad_input(
-                f"{checkpoint.files[file['path']]} has changed since it was downloaded: its sha256 is {file['sha256']}.",
+                f"{checkpoint.files[file['path']]} has changed since it was downloaded: its sha256 "
+                f"is {file['sha256']}.",
                 f"Delete {blob} and build again.",
             )
 

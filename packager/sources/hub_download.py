@@ -1,9 +1,11 @@
-"""Download files into the user's own hub cache, resumed across runs, and accepted only when their digest is right.
+"""Download files into the user's own hub cache, resumed across runs, and accepted only when their
+digest is right.
 
-The layout is the hub's (`blobs/<digest>`, `snapshots/<commit>/<name>` linked to them), so every other tool finds the
-files. The client's own download starts a file again after an interruption and keeps whatever bytes came; with
-files of gigabytes over a home connection neither will do. Plain HTTP is used throughout: the faster Xet protocol has no
-half-finished state that could be kept either.
+The layout is the hub's (`blobs/<digest>`, `snapshots/<commit>/<name>` linked to them), so every
+other tool finds the files. The client's own download starts a file again after an interruption and
+keeps whatever bytes came; with files of gigabytes over a home connection neither will do. Plain
+HTTP is used throughout: the faster Xet protocol has no half-finished state that could be kept
+either.
 """
 
 from __future__ import annotations
@@ -48,13 +50,20 @@ def partial_path(blob: Path) -> Path:
 
 
 def download(repo_id: str, commit: str, file: RemoteFile, on_bytes: Callable[[int], None]) -> Path:
-    """Bring one file into the cache unless it is there, and return its path in the snapshot; `on_bytes` hears of its bytes.
+    """Bring one file into the cache unless it is there, and return its path in the snapshot;
+    `on_bytes` hears of its bytes.
 
-    Raises PackError (exit code 5) when its size or digest is not what the hub listed: nothing of it is kept then. Raises
-    the client's exceptions when the connection fails; what has come by then is kept for the next run.
+    Raises PackError (exit code 5) when its size or digest is not what the hub listed: nothing of it
+    is kept then. Raises the client's exceptions when the connection fails; what has come by then is
+    kept for the next run.
     """
     blob = blob_path(repo_id, file)
-    lock = Path(constants.HF_HUB_CACHE) / ".locks" / repository_folder(repo_id).name / f"{file.digest}.lock"
+    lock = (
+        Path(constants.HF_HUB_CACHE)
+        / ".locks"
+        / repository_folder(repo_id).name
+        / f"{file.digest}.lock"
+    )
     blob.parent.mkdir(parents=True, exist_ok=True)
     lock.parent.mkdir(parents=True, exist_ok=True)
     with WeakFileLock(lock):
@@ -74,7 +83,8 @@ def download(repo_id: str, commit: str, file: RemoteFile, on_bytes: Callable[[in
 
 
 def _complete(url: str, partial: Path, file: RemoteFile, on_bytes: Callable[[int], None]) -> None:
-    """Fetch what is missing of a file, going on where the connection was cut; three cuts without a byte between end it."""
+    """Fetch what is missing of a file, going on where the connection was cut; three cuts without a
+    byte between end it."""
     if _size(partial) > file.size:
         partial.unlink()
     have = _size(partial)
@@ -94,12 +104,20 @@ def _complete(url: str, partial: Path, file: RemoteFile, on_bytes: Callable[[int
         have = _size(partial)
 
 
-def _fetch_from(url: str, partial: Path, have: int, file: RemoteFile, on_bytes: Callable[[int], None]) -> None:
+def _fetch_from(
+    url: str, partial: Path, have: int, file: RemoteFile, on_bytes: Callable[[int], None]
+) -> None:
     """One request for everything from byte `have` on, appended to `partial`."""
     # Compressed in transit, byte positions would be those of the compressed text.
-    headers = {**build_hf_headers(), "Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
+    headers = {
+        **build_hf_headers(),
+        "Accept-Encoding": "identity",
+        **({"Range": f"bytes={have}-"} if have else {}),
+    }
     with (
-        get_session().stream("GET", url, headers=headers, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT) as response,
+        get_session().stream(
+            "GET", url, headers=headers, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT
+        ) as response,
         partial.open("ab") as stream,
     ):
         hf_raise_for_status(response)
@@ -121,15 +139,21 @@ def _size(path: Path) -> int:
 
 
 def _altered(file: RemoteFile, how: str) -> PackError:
-    return unreachable(f"What came for {file.name} {how}; nothing of it was kept.", f"Try again, or look at HF_ENDPOINT. {WAYS_ON}")
+    return unreachable(
+        f"What came for {file.name} {how}; nothing of it was kept.",
+        f"Try again, or look at HF_ENDPOINT. {WAYS_ON}",
+    )
 
 
 def _digest(path: Path, file: RemoteFile) -> str:
-    """The digest of the bytes in the form of `file.digest`: sha256, or git's sha1 over a header and the bytes."""
+    """The digest of the bytes in the form of `file.digest`: sha256, or git's sha1 over a header and
+    the bytes."""
     if len(file.digest) == 64:
         return sha256(path)
     # Files outside of large-file storage have at most 10 MB.
-    return hashlib.sha1(b"blob %d\0" % path.stat().st_size + path.read_bytes(), usedforsecurity=False).hexdigest()
+    return hashlib.sha1(
+        b"blob %d\0" % path.stat().st_size + path.read_bytes(), usedforsecurity=False
+    ).hexdigest()
 
 
 def _link(blob: Path, pointer: Path) -> Path:
@@ -146,7 +170,8 @@ def _link(blob: Path, pointer: Path) -> Path:
 
 
 def remember_branch(repo_id: str, branch: str, commit: str) -> None:
-    """Note which commit a branch or tag stands for, so that `--offline` finds the snapshot by that name."""
+    """Note which commit a branch or tag stands for, so that `--offline` finds the snapshot by that
+    name."""
     refs = repository_folder(repo_id) / "refs"
     path = refs / branch
     if path.resolve().is_relative_to(refs.resolve()):

@@ -1,4 +1,5 @@
-"""What the hub says about one repository at one commit: which files make the checkpoint, how large, with which digests."""
+"""What the hub says about one repository at one commit: which files make the checkpoint, how large,
+with which digests."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ _DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """One file: `digest` is the sha256 of its bytes where the hub keeps it in large-file storage, else git's blob id (sha1)."""
+    """One file: `digest` is the sha256 of its bytes where the hub keeps it in large-file storage,
+    else git's blob id (sha1)."""
 
     name: str
     size: int
@@ -28,7 +30,8 @@ class RemoteFile:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The files of a checkpoint at one full commit hash, and the licence that the repository declares."""
+    """The files of a checkpoint at one full commit hash, and the licence that the repository
+    declares."""
 
     commit: str
     license: str | None
@@ -36,20 +39,29 @@ class Listing:
 
 
 def list_checkpoint(repo_id: str, revision: str | None) -> Listing:
-    """Resolve a branch, tag or commit (None: the main branch) and list what belongs to the checkpoint.
+    """Resolve a branch, tag or commit (None: the main branch) and list what belongs to the
+    checkpoint.
 
-    Raises PackError: exit code 5 when the hub cannot be reached or does not let us in, 6 when there are no safetensors.
+    Raises PackError: exit code 5 when the hub cannot be reached or does not let us in, 6 when there
+    are no safetensors.
     """
     wanted = revision or constants.DEFAULT_REVISION
     with hub_errors(repo_id, revision):
         try:
-            # Without a timeout the client waits for ever; ten seconds of silence are its default for downloads.
-            info = HfApi().model_info(repo_id, revision=wanted, files_metadata=True, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT)
+            # Without a timeout the client waits for ever; ten seconds of silence are its default
+            # for downloads.
+            info = HfApi().model_info(
+                repo_id,
+                revision=wanted,
+                files_metadata=True,
+                timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT,
+            )
         except HFValidationError:
             raise
         except (ValueError, KeyError, TypeError, AttributeError):
             raise unreachable(
-                f"{constants.ENDPOINT} does not answer like a hub.", f"Check HF_ENDPOINT and the network. {WAYS_ON}"
+                f"{constants.ENDPOINT} does not answer like a hub.",
+                f"Check HF_ENDPOINT and the network. {WAYS_ON}",
             ) from None
     siblings = info.siblings or []
     names = [sibling.rfilename for sibling in siblings]
@@ -57,13 +69,19 @@ def list_checkpoint(repo_id: str, revision: str | None) -> Listing:
         pickles = [name for name in names if is_pickle(name)]
         if pickles:
             raise bad_input(
-                f"{repo_id} holds its weights as a pickle ({pickles[0]}), which can run any code when it is loaded.",
+                f"{repo_id} holds its weights as a pickle ({pickles[0]}), which can run any code "
+                "when it is loaded.",
                 "Name a repository with safetensors files.",
             )
-        raise bad_input(f"{repo_id} holds no safetensors files.", "Name the repository with the unquantized weights.")
+        raise bad_input(
+            f"{repo_id} holds no safetensors files.",
+            "Name the repository with the unquantized weights.",
+        )
     files = tuple(_file(repo_id, sibling) for sibling in siblings if belongs(sibling.rfilename))
     if not _COMMIT.fullmatch(info.sha or ""):
-        raise unreachable(f"{constants.ENDPOINT} does not say which commit of {repo_id} it has.", WAYS_ON)
+        raise unreachable(
+            f"{constants.ENDPOINT} does not say which commit of {repo_id} it has.", WAYS_ON
+        )
     assert info.sha is not None
     return Listing(info.sha, _license(info), files)
 
@@ -71,8 +89,17 @@ def list_checkpoint(repo_id: str, revision: str | None) -> Listing:
 def _file(repo_id: str, sibling: Any) -> RemoteFile:
     digest = sibling.lfs.sha256 if sibling.lfs else sibling.blob_id
     size = sibling.lfs.size if sibling.lfs else sibling.size
-    if not isinstance(size, int) or size < 0 or not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
-        raise unreachable(f"The hub does not tell size and digest of {sibling.rfilename} in {repo_id}, so it cannot be checked.", WAYS_ON)
+    if (
+        not isinstance(size, int)
+        or size < 0
+        or not isinstance(digest, str)
+        or not _DIGEST.fullmatch(digest)
+    ):
+        raise unreachable(
+            f"The hub does not tell size and digest of {sibling.rfilename} in {repo_id}, so it "
+            "cannot be checked.",
+            WAYS_ON,
+        )
     return RemoteFile(sibling.rfilename, size, digest)
 
 
@@ -83,5 +110,8 @@ def _license(info: Any) -> str | None:
     if declared == "other":
         declared = card.get("license_name") or declared
     if declared is None:
-        declared = next((tag.removeprefix("license:") for tag in info.tags or [] if tag.startswith("license:")), None)
+        declared = next(
+            (tag.removeprefix("license:") for tag in info.tags or [] if tag.startswith("license:")),
+            None,
+        )
     return declared if isinstance(declared, str) else None

@@ -1,4 +1,5 @@
-"""The local source: a folder that the user has, a hub snapshot or anything `save_pretrained` wrote. It is read, never changed."""
+"""The local source: a folder that the user has, a hub snapshot or anything `save_pretrained` wrote.
+It is read, never changed."""
 
 from __future__ import annotations
 
@@ -12,18 +13,25 @@ from packager.runtime import Report
 from packager.sources.facts import check_variant, source_facts
 
 
-def fetch(report: Report, *, folder: str, repo_id: str, shape: dict[str, Any], out: str) -> dict[str, Any]:
-    """A job: check and hash the checkpoint in `folder`, which must have the shape that was planned; `out` stays unused.
+def fetch(
+    report: Report, *, folder: str, repo_id: str, shape: dict[str, Any], out: str
+) -> dict[str, Any]:
+    """A job: check and hash the checkpoint in `folder`, which must have the shape that was planned;
+    `out` stays unused.
 
-    Raises PackError (exit code 6) naming the file that is corrupt, unsafe, missing or of another variant.
+    Raises PackError (exit code 6) naming the file that is corrupt, unsafe, missing or of another
+    variant.
     """
     checkpoint = Checkpoint.open(Path(folder))
     check_variant(checkpoint, repo_id, shape)
-    return source_facts(report, checkpoint, kind="local", repo_id=repo_id, revision=None, license=None)
+    return source_facts(
+        report, checkpoint, kind="local", repo_id=repo_id, revision=None, license=None
+    )
 
 
 def stamp(folder: Path) -> str:
-    """A digest of what `stat` says of every file of the checkpoint: it changes when one of them does.
+    """A digest of what `stat` says of every file of the checkpoint: it changes when one of them
+    does.
 
     Raises PackError like `checkpoint_files`.
     """

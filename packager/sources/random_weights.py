@@ -1,7 +1,8 @@
-"""Random weights written straight into the safetensors layout: header first, then every tensor at its place.
+"""Random weights written straight into the safetensors layout: header first, then every tensor at
+its place.
 
-Each block of a tensor has a random stream of its own, keyed by seed, tensor name and block number, so the bytes do not
-depend on how many threads write them or on which other tensors there are.
+Each block of a tensor has a random stream of its own, keyed by seed, tensor name and block number,
+so the bytes do not depend on how many threads write them or on which other tensors there are.
 """
 
 from __future__ import annotations
@@ -29,14 +30,19 @@ MAX_SHARD_BYTES = 5_000_000_000
 
 _STANDARD_DEVIATION = 0.02  # initializer_range of every Qwen config
 _BLOCK = 1 << 20
-_DTYPES = {"BF16": (ml_dtypes.bfloat16, np.uint16), "F16": (np.float16, np.uint16), "F32": (np.float32, np.uint32)}
+_DTYPES = {
+    "BF16": (ml_dtypes.bfloat16, np.uint16),
+    "F16": (np.float16, np.uint16),
+    "F32": (np.float32, np.uint32),
+}
 
 _Bits = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """`count` elements of one tensor, to be written at byte `offset` of an open file; the tensor's `number`-th block."""
+    """`count` elements of one tensor, to be written at byte `offset` of an open file; the tensor's
+    `number`-th block."""
 
     descriptor: int
     offset: int
@@ -54,10 +60,11 @@ def write_weights(
     max_shard_bytes: int = MAX_SHARD_BYTES,
     threads: int = 2,
 ) -> Iterator[int]:
-    """Write model.safetensors, or shards and their index, into `folder`; yield the bytes of weights written so far.
+    """Write model.safetensors, or shards and their index, into `folder`; yield the bytes of weights
+    written so far.
 
-    Norms are one, everything else is normal around zero with a standard deviation of 0.02. `dtype` is BF16, F16 or F32.
-    Raises OSError when the disk is full.
+    Norms are one, everything else is normal around zero with a standard deviation of 0.02. `dtype`
+    is BF16, F16 or F32. Raises OSError when the disk is full.
     """
     item = ITEM_BYTES[dtype]
     shards = _shards(list(specs), item, max_shard_bytes)
@@ -70,7 +77,10 @@ def write_weights(
             os.ftruncate(descriptor, len(header) + sum(spec.elements for spec in part) * item)
             os.pwrite(descriptor, header, 0)
             with ThreadPoolExecutor(threads) as pool:
-                for written in pool.map(lambda block: _fill(block, seed, table, one), _blocks(part, descriptor, len(header), item)):
+                for written in pool.map(
+                    lambda block: _fill(block, seed, table, one),
+                    _blocks(part, descriptor, len(header), item),
+                ):
                     done += written
                     yield done
         finally:
@@ -92,7 +102,10 @@ def _shards(specs: Sequence[TensorSpec], item: int, limit: int) -> dict[str, lis
         size += spec.elements * item
     if len(parts) == 1:
         return {"model.safetensors": parts[0]}
-    return {f"model-{number:05d}-of-{len(parts):05d}.safetensors": part for number, part in enumerate(parts, 1)}
+    return {
+        f"model-{number:05d}-of-{len(parts):05d}.safetensors": part
+        for number, part in enumerate(parts, 1)
+    }
 
 
 def _header(specs: Sequence[TensorSpec], dtype: str) -> bytes:
@@ -102,14 +115,20 @@ def _header(specs: Sequence[TensorSpec], dtype: str) -> bytes:
     offset = 0
     for spec in specs:
         end = offset + spec.elements * ITEM_BYTES[dtype]
-        entries[spec.name] = {"dtype": dtype, "shape": list(spec.shape), "data_offsets": [offset, end]}
+        entries[spec.name] = {
+            "dtype": dtype,
+            "shape": list(spec.shape),
+            "data_offsets": [offset, end],
+        }
         offset = end
     text = json.dumps(entries, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text
 
 
-def _blocks(specs: Sequence[TensorSpec], descriptor: int, offset: int, item: int) -> Iterator[_Block]:
+def _blocks(
+    specs: Sequence[TensorSpec], descriptor: int, offset: int, item: int
+) -> Iterator[_Block]:
     for spec in specs:
         for number, start in enumerate(range(0, spec.elements, _BLOCK)):
             count = min(_BLOCK, spec.elements - start)
@@ -134,7 +153,8 @@ def _fill(block: _Block, seed: int, table: _Bits, one: _Bits) -> int:
 
 
 def _quantiles(dtype: str) -> _Bits:
-    """The 65,536 quantiles of the normal distribution: 16 random bits choose one, ten times as fast as a normal generator."""
+    """The 65,536 quantiles of the normal distribution: 16 random bits choose one, ten times as fast
+    as a normal generator."""
     normal = NormalDist(0.0, _STANDARD_DEVIATION)
     return _bits([normal.inv_cdf((index + 0.5) / 65536) for index in range(65536)], dtype)
 

@@ -1,22 +1,24 @@
-"""llama.cpp: GGUF written in one pass from safetensors, run by llama-cpp-python. Importing this imports no engine."""
+"""llama.cpp: GGUF written in one pass from safetensors, run by llama-cpp-python. Importing this
+imports no engine."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from packager.additions import Additions
 from packager.checkpoint.agreement import TEXT_TYPES
 from packager.errors import PackError, usage
-from packager.forecast import Speed
-from packager.memory import Footprint, kv_cache_bytes
 from packager.names import did_you_mean
-from packager.offload import Split
+from packager.plan.additions import Additions
+from packager.predict.forecast import Speed
+from packager.predict.memory import Footprint, kv_cache_bytes
+from packager.predict.offload import Split
 from packager.recipe import Recipe
 from packager.runtime import BuildNeeds, Tools
 from packager.shape import Shape
-from targets.llama_cpp import how_to_run, importance, layers, memory, offload, sizes, speed
-from targets.llama_cpp.presets import DEFAULT_KV, KV_BITS, PRESETS, Preset, preset_of
+from targets.gguf import layers, sizes, tensors
+from targets.gguf.presets import DEFAULT_KV, KV_BITS, PRESETS, Preset, preset_of
+from targets.llama_cpp import how_to_run, importance, memory, offload, speed
 
 _BLOCK = 32
 """The smallest block of a quantized type: rows that it does not divide stay in 16 bits."""
@@ -38,33 +40,53 @@ class LlamaCpp:
         self.additions = additions or Additions()
 
     def with_additions(self, additions: Additions) -> LlamaCpp:
-        """An adapter whose recipes carry them. Raises PackError: usage for a pattern or type that cannot be, bad input for a bad file."""
+        """An adapter whose recipes carry them. Raises PackError: usage for a pattern or type that
+        cannot be, bad input for a bad file."""
         return LlamaCpp(importance.checked(additions))
 
     def recipes(self) -> Sequence[Recipe]:
-        """Every recipe with the default cache type, best quality first; those that need an importance matrix say so as an obstacle."""
+        """Every recipe with the default cache type, best quality first; those that need an
+        importance matrix say so as an obstacle."""
         return [self._recipe(preset) for preset in PRESETS.values()]
 
     def recipe(self, weights: str, kv: str | None = None) -> Recipe:
-        """The recipe of that name. Raises PackError (usage) for an unknown one, naming the nearest."""
+        """The recipe of that name. Raises PackError (usage) for an unknown one, naming the
+        nearest."""
         found = self._recipe(preset_of(weights))
         if kv is None or kv == DEFAULT_KV:
             return found
         if kv not in KV_BITS:
-            raise usage(f"llama.cpp has no cache type {kv!r}.{did_you_mean(kv, KV_BITS)}", f"Known: {', '.join(KV_BITS)}.")
+            raise usage(
+                f"llama.cpp has no cache type {kv!r}.{did_you_mean(kv, KV_BITS)}",
+                f"Known: {', '.join(KV_BITS)}.",
+            )
         return found.with_kv(kv, KV_BITS[kv])
 
     def obstacle(self, shape: Shape, recipe: Recipe) -> str | None:
         """Why this shape cannot be built that way, as a sentence; None when it can."""
         if shape.model_type not in TEXT_TYPES:
-            return f"The llama.cpp adapter builds text decoders of these types: {', '.join(TEXT_TYPES)}; this one is {shape.model_type!r}."
+            return (
+                "The llama.cpp adapter builds text decoders of these types: "
+                f"{', '.join(TEXT_TYPES)}; this one is {shape.model_type!r}."
+            )
         preset = preset_of(recipe.weights)
         if preset.imatrix and not _weighed(recipe):
-            return "This recipe needs an importance matrix: give one with --imatrix, or a text to collect it from with --calibration."
-        if preset.name not in ("F16", "BF16") and (shape.hidden % _BLOCK or shape.intermediate % _BLOCK):
-            return f"{preset.name} keeps blocks of {_BLOCK}, which do not divide the rows of this shape."
+            return (
+                "This recipe needs an importance matrix: give one with --imatrix, or a text to "
+                "collect it from with --calibration."
+            )
+        if preset.name not in ("F16", "BF16") and (
+            shape.hidden % _BLOCK or shape.intermediate % _BLOCK
+        ):
+            return (
+                f"{preset.name} keeps blocks of {_BLOCK}, which do not divide the rows of this "
+                "shape."
+            )
         if recipe.kv != DEFAULT_KV and shape.head_dim % _BLOCK:
-            return f"A {recipe.kv} cache keeps blocks of {_BLOCK}, which do not divide the head width {shape.head_dim}."
+            return (
+                f"A {recipe.kv} cache keeps blocks of {_BLOCK}, which do not divide the head "
+                f"width {shape.head_dim}."
+            )
         if recipe.settings.get("tensor_types"):
             try:
                 _sizes(shape, recipe)
@@ -79,7 +101,7 @@ class LlamaCpp:
     def artifact_bytes(self, shape: Shape, recipe: Recipe) -> int:
         """The weights and the keys to the byte; the vocabulary as dense as Qwen's."""
         found = _sizes(shape, recipe)
-        return found.data + found.table + sizes.vocabulary_bytes(shape) + sizes.ROOM
+        return found.data + found.table + sizes.vocabulary_bytes(shape) + tensors.ROOM
 
     def footprint(self, shape: Shape, recipe: Recipe, context: int) -> Footprint:
         """Resident bytes with the whole context answered."""
@@ -94,25 +116,39 @@ class LlamaCpp:
         """By the types of the tensors that a token reads."""
         return speed.speed(shape, self._layers(shape, recipe))
 
-    def split(self, shape: Shape, recipe: Recipe, context: int, filled: int, gpu_layers: int) -> Split:
-        """See packager.offload.Offloads."""
-        return offload.split(shape, recipe, self._layers(shape, recipe), context, filled, gpu_layers)
+    def split(
+        self, shape: Shape, recipe: Recipe, context: int, filled: int, gpu_layers: int
+    ) -> Split:
+        """See packager.predict.offload.Offloads."""
+        return offload.split(
+            shape, recipe, self._layers(shape, recipe), context, filled, gpu_layers
+        )
 
     def _layers(self, shape: Shape, recipe: Recipe) -> layers.Layers:
         return layers.of(shape, preset_of(recipe.weights), _sizes(shape, recipe))
 
     def build_needs(self, shape: Shape, recipe: Recipe) -> BuildNeeds:
-        """A streaming pass: a few megabytes per thread, and the result itself; to collect importances, the model in 8 bits before that."""
-        needs = BuildNeeds(memory.constants()["build"]["memory_bytes"], self.artifact_bytes(shape, recipe))
+        """A streaming pass: a few megabytes per thread, and the result itself; to collect
+        importances, the model in 8 bits before that."""
+        needs = BuildNeeds(
+            memory.constants()["build"]["memory_bytes"], self.artifact_bytes(shape, recipe)
+        )
         if "calibration" not in recipe.settings:
             return needs
         model = LlamaCpp().recipe(importance.CALIBRATED_AS)
         running = self.footprint(shape, model, importance.CHUNK_TOKENS).total
-        return BuildNeeds(max(needs.memory, running), needs.disk + self.artifact_bytes(shape, model))
+        return BuildNeeds(
+            max(needs.memory, running), needs.disk + self.artifact_bytes(shape, model)
+        )
 
     def least_file_bytes(self, shape: Shape, recipe: Recipe) -> int:
-        """The smallest limit that files can be kept below, about: a tensor is never split, and the first file has the vocabulary."""
-        return sizes.largest_tensor(shape, _sizes(shape, recipe)) + sizes.vocabulary_bytes(shape) + sizes.ROOM
+        """The smallest limit that files can be kept below, about: a tensor is never split, and the
+        first file has the vocabulary."""
+        return (
+            sizes.largest_tensor(shape, _sizes(shape, recipe))
+            + sizes.vocabulary_bytes(shape)
+            + tensors.ROOM
+        )
 
     def how_to_run(self, recipe: Recipe, workload: dict[str, Any]) -> str:
         """Markdown with commands that need llama.cpp, Ollama or llama-cpp-python alone."""
@@ -120,7 +156,15 @@ class LlamaCpp:
 
     def _recipe(self, preset: Preset) -> Recipe:
         more: dict[str, Any] = {"settings": {"file_type": preset.file_type}, "grade": preset.grade}
-        found = Recipe("llama.cpp", "gguf", preset.name, DEFAULT_KV, KV_BITS[DEFAULT_KV], preset.summary, **more)
+        found = Recipe(
+            "llama.cpp",
+            "gguf",
+            preset.name,
+            DEFAULT_KV,
+            KV_BITS[DEFAULT_KV],
+            preset.summary,
+            **more,
+        )
         return importance.carried(found, self.additions) if self.additions else found
 
 
@@ -130,4 +174,9 @@ def _weighed(recipe: Recipe) -> bool:
 
 
 def _sizes(shape: Shape, recipe: Recipe) -> sizes.Sizes:
-    return sizes.of(shape, preset_of(recipe.weights), _weighed(recipe), tuple(recipe.settings.get("tensor_types", {}).items()))
+    return sizes.of(
+        shape,
+        preset_of(recipe.weights),
+        _weighed(recipe),
+        tuple(recipe.settings.get("tensor_types", {}).items()),
+    )

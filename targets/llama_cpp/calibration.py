@@ -1,7 +1,8 @@
-"""Collecting an importance matrix: the model answers a text, and what goes into every matrix of weights is squared and summed.
+"""Collecting an importance matrix: the model answers a text, and what goes into every matrix of
+weights is squared and summed.
 
-The same sums as llama.cpp's `llama-imatrix`: over chunks of 512 tokens, each from an empty cache, for every product
-with a matrix of a layer; for stacks of experts each expert its own tokens.
+The same sums as llama.cpp's `llama-imatrix`: over chunks of 512 tokens, each from an empty cache,
+for every product with a matrix of a layer; for stacks of experts each expert its own tokens.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ import numpy.typing as npt
 
 from packager.errors import PackError, bad_input, no_room
 from packager.runtime import Report
-from targets.llama_cpp import library
+from targets.gguf import library
+from targets.gguf.imatrix import write_imatrix
+from targets.gguf.kernels import Floats
 from targets.llama_cpp.ggml_tensor import F32, Operations, Tensor, at, checked_layout
-from targets.llama_cpp.imatrix import write_imatrix
 from targets.llama_cpp.importance import CHUNK_TOKENS
-from targets.llama_cpp.kernels import Floats
 from targets.llama_cpp.session import physical_cores
 
 _LEAST_CHUNKS = 2
@@ -28,9 +29,11 @@ _LEAST_ROWS = 16
 
 
 def collect(model: Path, text: Path, out: Path, report: Report, threads: int | None = None) -> int:
-    """Write the importance matrix of a GGUF model over a text file to `out`; returns the number of chunks.
+    """Write the importance matrix of a GGUF model over a text file to `out`; returns the number of
+    chunks.
 
-    Raises PackError (bad input) for a text that is not UTF-8 or too short, and where the model computes no numbers.
+    Raises PackError (bad input) for a text that is not UTF-8 or too short, and where the model
+    computes no numbers.
     """
     operations = checked_layout()
     lib = library.llama()
@@ -55,11 +58,22 @@ def collect(model: Path, text: Path, out: Path, report: Report, threads: int | N
             settings.cb_eval = callback
             context = lib.llama_init_from_model(loaded, settings)
             if not context:
-                raise no_room("llama.cpp cannot open a context to collect importances.", "Close other programs.")
+                raise no_room(
+                    "llama.cpp cannot open a context to collect importances.",
+                    "Close other programs.",
+                )
             chunks = len(tokens) // CHUNK_TOKENS
-            report.note(f"collecting importances over {chunks} chunks of {CHUNK_TOKENS} tokens of {text.name}")
+            report.note(
+                f"collecting importances over {chunks} chunks of {CHUNK_TOKENS} tokens of "
+                f"{text.name}"
+            )
             for number in range(chunks):
-                _compute(lib, context, loaded, tokens[number * CHUNK_TOKENS : (number + 1) * CHUNK_TOKENS])
+                _compute(
+                    lib,
+                    context,
+                    loaded,
+                    tokens[number * CHUNK_TOKENS : (number + 1) * CHUNK_TOKENS],
+                )
                 if sums.failure is not None:
                     raise sums.failure
                 report.progress((number + 1) * CHUNK_TOKENS, chunks * CHUNK_TOKENS, "tokens")
@@ -77,14 +91,18 @@ def _tokens(lib: Any, model: Any, path: Path) -> list[int]:
     try:
         data.decode()
     except UnicodeDecodeError as error:
-        raise bad_input(f"{path} is no text in UTF-8: {error.reason} at byte {error.start}.", "Convert it first.") from error
+        raise bad_input(
+            f"{path} is no text in UTF-8: {error.reason} at byte {error.start}.",
+            "Convert it first.",
+        ) from error
     vocabulary = lib.llama_model_get_vocab(model)
     room = len(data) + 2
     ids = (ctypes.c_int32 * room)()
     count = lib.llama_tokenize(vocabulary, data, len(data), ids, room, True, False)
     if count < _LEAST_CHUNKS * CHUNK_TOKENS:
         raise bad_input(
-            f"{path} has {max(0, count)} tokens; importances take {_LEAST_CHUNKS * CHUNK_TOKENS} at the least.",
+            f"{path} has {max(0, count)} tokens; importances take {_LEAST_CHUNKS * CHUNK_TOKENS} "
+            "at the least.",
             "Give a longer text: a few hundred kilobytes of what the model will be used for.",
         )
     return list(ids[:count])
@@ -99,20 +117,29 @@ def _compute(lib: Any, context: Any, model: Any, tokens: list[int]) -> None:
     try:
         batch.n_tokens = len(tokens)
         for place, token in enumerate(tokens):
-            batch.token[place], batch.pos[place], batch.n_seq_id[place], batch.seq_id[place][0] = token, place, 1, 0
+            batch.token[place], batch.pos[place], batch.n_seq_id[place], batch.seq_id[place][0] = (
+                token,
+                place,
+                1,
+                0,
+            )
             # All outputs: otherwise the last layer's feed-forward would see the last token alone.
             batch.logits[place] = True
         if code := lib.llama_decode(context, batch):
-            raise no_room(f"llama.cpp could not compute a chunk of {len(tokens)} tokens (code {code}).", "Close other programs.")
+            raise no_room(
+                f"llama.cpp could not compute a chunk of {len(tokens)} tokens (code {code}).",
+                "Close other programs.",
+            )
     finally:
         lib.llama_batch_free(batch)
 
 
 class _Sums:
-    """The scheduler's callback: asked of every node of the graph whether it is wanted, then called with its result.
+    """The scheduler's callback: asked of every node of the graph whether it is wanted, then called
+    with its result.
 
-    `squares` maps a tensor to (matrices, columns) sums in float32, `counts` to rows summed per matrix. An exception must not
-    cross the library: it is kept in `failure`.
+    `squares` maps a tensor to (matrices, columns) sums in float32, `counts` to rows summed per
+    matrix. An exception must not cross the library: it is kept in `failure`.
     """
 
     def __init__(self, operations: Operations) -> None:
@@ -138,7 +165,11 @@ class _Sums:
         if node.op != self._operations.product:
             return False
         given = node.source(1)
-        return bool(given.ne[1] >= _LEAST_ROWS and given.type == F32 and _name(node.source(0)).startswith("blk."))
+        return bool(
+            given.ne[1] >= _LEAST_ROWS
+            and given.type == F32
+            and _name(node.source(0)).startswith("blk.")
+        )
 
     def _add(self, node: Tensor) -> None:
         weight, given = node.source(0), node.source(1)
@@ -150,7 +181,8 @@ class _Sums:
             # One row serves all choices, or each has its own.
             rows = np.broadcast_to(values[0], (values.shape[1], ids.shape[1], values.shape[3]))
             for expert in np.unique(ids):
-                # By choice, then by token, as llama-imatrix goes: sums of float32 depend on the order.
+                # By choice, then by token, as llama-imatrix goes: sums of float32 depend on the
+                # order.
                 choice, token = np.nonzero(np.equal(ids.T, expert))
                 _accumulate(squares[expert], rows[token, choice])
                 counts[expert] += len(token)
@@ -165,7 +197,9 @@ class _Sums:
         if not np.isfinite(squares).all():
             raise _not_finite(name)
 
-    def _entry(self, name: str, matrices: int, columns: int, counts: int) -> tuple[Floats, npt.NDArray[np.int64]]:
+    def _entry(
+        self, name: str, matrices: int, columns: int, counts: int
+    ) -> tuple[Floats, npt.NDArray[np.int64]]:
         if name not in self.squares:
             self.squares[name] = np.zeros((matrices, columns), np.float32)
             self.counts[name] = np.zeros(counts, np.int64)
@@ -188,4 +222,7 @@ def _name(tensor: Tensor) -> str:
 
 
 def _not_finite(name: str) -> PackError:
-    return bad_input(f"The input of {name!r} is not finite on this text.", "The checkpoint is damaged, or overflows in half precision.")
+    return bad_input(
+        f"The input of {name!r} is not finite on this text.",
+        "The checkpoint is damaged, or overflows in half precision.",
+    )

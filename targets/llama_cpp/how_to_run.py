@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from packager.recipe import Recipe
-from targets.llama_cpp.presets import DEFAULT_KV
+from targets.gguf.presets import DEFAULT_KV
 
 MODEL = "model/model.gguf"
 MERGED = "merged.gguf"
@@ -23,11 +23,17 @@ def how_to_run(recipe: Recipe, workload: dict[str, Any]) -> str:
     reads = "which takes one file and reads" if parts else "which reads"
     quantized = recipe.kv != DEFAULT_KV
     cache = f" --cache-type-k {recipe.kv} --cache-type-v {recipe.kv}" if quantized else ""
-    # Flash attention is what a quantized cache of values needs; without mmap repacked tensors are in memory once.
+    # Flash attention is what a quantized cache of values needs; without mmap repacked tensors are
+    # in memory once.
     layers = int(workload.get("gpu_layers") or 0)
     offload = f" --n-gpu-layers {layers}" if layers else ""
     common = f"--ctx-size {context} --flash-attn on{cache}{offload} --no-mmap"
-    constants = f", type_k=llama_cpp.GGML_TYPE_{recipe.kv.upper()}, type_v=llama_cpp.GGML_TYPE_{recipe.kv.upper()}" if quantized else ""
+    constants = (
+        f", type_k=llama_cpp.GGML_TYPE_{recipe.kv.upper()}, "
+        f"type_v=llama_cpp.GGML_TYPE_{recipe.kv.upper()}"
+        if quantized
+        else ""
+    )
     parameter = f"PARAMETER num_gpu {layers}\\n" if layers else ""
     in_python = f", n_gpu_layers={layers}" if layers else ""
     environment = f"OLLAMA_FLASH_ATTENTION=1 OLLAMA_KV_CACHE_TYPE={recipe.kv} " if quantized else ""

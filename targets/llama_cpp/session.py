@@ -12,39 +12,46 @@ from typing import TYPE_CHECKING, Any
 
 from packager.errors import bad_input, no_room, usage
 from packager.runtime import LOGITS_BLOCK
-from targets.llama_cpp import library
-from targets.llama_cpp.presets import KV_BITS
+from targets.gguf import library
+from targets.gguf.presets import KV_BITS
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 BATCH = 512
-"""Tokens of a prompt computed at once (n_batch and n_ubatch): llama.cpp's own default micro batch."""
+"""Tokens of a prompt computed at once (n_batch and n_ubatch): llama.cpp's own default micro
+batch."""
 
 _TRIAL_ROUNDS, _TRIAL_TOKENS = 3, 3
 _CLOSE = 1.05
 
 
 class Session:
-    """See packager.runtime.Session. `threads` says how many decode: given, or the fastest of a short trial."""
+    """See packager.runtime.Session. `threads` says how many decode: given, or the fastest of a
+    short trial."""
 
     def __init__(self, artifact: str, settings: dict[str, Any]) -> None:
         kv = settings.get("kv") or "f16"
         if kv not in KV_BITS:
-            raise usage(f"llama.cpp has no cache type {kv!r} here.", f"Known: {', '.join(KV_BITS)}.")
+            raise usage(
+                f"llama.cpp has no cache type {kv!r} here.", f"Known: {', '.join(KV_BITS)}."
+            )
         self._lib = lib = library.llama()
         library.silence()
         path = model_file(Path(artifact))
         params = lib.llama_model_default_params()
         # Without a GPU that the library was built for, nothing is offloaded whatever is asked.
         params.n_gpu_layers = int(settings.get("gpu_layers") or 0)
-        # Mapping the file would keep its pages resident beside the copies that the CPU kernels repack.
+        # Mapping the file would keep its pages resident beside the copies that the CPU kernels
+        # repack.
         params.load_mode = lib.LLAMA_LOAD_MODE_NONE
         with library.captured_log() as said:
             self._model = lib.llama_model_load_from_file(str(path).encode(), params)
         if not self._model:
-            raise bad_input(f"llama.cpp cannot load {path.name}: {_last(said)}", "Build the package again.")
+            raise bad_input(
+                f"llama.cpp cannot load {path.name}: {_last(said)}", "Build the package again."
+            )
         self._vocab = lib.llama_model_get_vocab(self._model)
         self.context = int(settings["context"])
         self._context = self._open_context(kv)
@@ -59,14 +66,16 @@ class Session:
         params.n_batch = params.n_ubatch = min(BATCH, self.context)
         params.n_seq_max = 1
         params.type_k = params.type_v = getattr(lib, f"GGML_TYPE_{kv.upper()}")
-        # Needed for a quantized cache of values, and without it attention scores take context x batch x heads.
+        # Needed for a quantized cache of values, and without it attention scores take context x
+        # batch x heads.
         params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_ENABLED
         params.no_perf = True
         with library.captured_log() as said:
             context = lib.llama_init_from_model(self._model, params)
         if not context:
             raise no_room(
-                f"llama.cpp cannot open a context of {self.context} tokens: {_last(said)}", "Take a shorter context or a smaller variant."
+                f"llama.cpp cannot open a context of {self.context} tokens: {_last(said)}",
+                "Take a shorter context or a smaller variant.",
             )
         return context
 
@@ -84,7 +93,9 @@ class Session:
         room = 64 + 16 * len(ids)
         while True:
             buffer = ctypes.create_string_buffer(room)
-            size = self._lib.llama_detokenize(self._vocab, tokens, len(ids), buffer, room, False, True)
+            size = self._lib.llama_detokenize(
+                self._vocab, tokens, len(ids), buffer, room, False, True
+            )
             if size >= 0:
                 return buffer.raw[:size].decode("utf-8", "replace")
             room = -size
@@ -92,15 +103,27 @@ class Session:
     def ends(self) -> frozenset[int]:
         """See packager.runtime.Session."""
         lib, vocab = self._lib, self._vocab
-        return frozenset(number for number in range(lib.llama_vocab_n_tokens(vocab)) if lib.llama_vocab_is_eog(vocab, number))
+        return frozenset(
+            number
+            for number in range(lib.llama_vocab_n_tokens(vocab))
+            if lib.llama_vocab_is_eog(vocab, number)
+        )
 
     def chat_template(self) -> str | None:
         """See packager.runtime.Session."""
         found = self._lib.llama_model_chat_template(self._model, None)
         return None if found is None else str(found.decode("utf-8", "replace"))
 
-    def generate(self, prompt: Sequence[int], max_new_tokens: int, on_token: Callable[[int], None], *, stop: bool = True) -> list[int]:
-        """See packager.runtime.Session. Raises PackError (usage) when prompt and answer exceed the context."""
+    def generate(
+        self,
+        prompt: Sequence[int],
+        max_new_tokens: int,
+        on_token: Callable[[int], None],
+        *,
+        stop: bool = True,
+    ) -> list[int]:
+        """See packager.runtime.Session. Raises PackError (usage) when prompt and answer exceed the
+        context."""
         if not prompt or len(prompt) + max_new_tokens > self.context:
             raise usage(
                 f"{len(prompt)} + {max_new_tokens} tokens do not fit a context of {self.context}.",
@@ -125,7 +148,10 @@ class Session:
         import numpy as np
 
         if not ids or len(ids) > self.context:
-            raise usage(f"{len(ids)} tokens do not fit a context of {self.context}.", "Shorten the text or take a longer context.")
+            raise usage(
+                f"{len(ids)} tokens do not fit a context of {self.context}.",
+                "Shorten the text or take a longer context.",
+            )
         self._lib.llama_memory_clear(self._memory, False)
         width = self._lib.llama_vocab_n_tokens(self._vocab)
         step = min(LOGITS_BLOCK, BATCH, self.context)
@@ -138,7 +164,9 @@ class Session:
                     batch.token[row], batch.pos[row] = token, start + row
                     batch.n_seq_id[row], batch.seq_id[row][0], batch.logits[row] = 1, 0, 1
                 self._compute(batch, len(piece))
-                yield np.ctypeslib.as_array(self._lib.llama_get_logits(self._context), (len(piece), width))
+                yield np.ctypeslib.as_array(
+                    self._lib.llama_get_logits(self._context), (len(piece), width)
+                )
         finally:
             self._lib.llama_batch_free(batch)
 
@@ -168,7 +196,11 @@ class Session:
         import numpy as np
 
         count = self._lib.llama_vocab_n_tokens(self._vocab)
-        return int(np.ctypeslib.as_array(self._lib.llama_get_logits_ith(self._context, -1), (count,)).argmax())
+        return int(
+            np.ctypeslib.as_array(
+                self._lib.llama_get_logits_ith(self._context, -1), (count,)
+            ).argmax()
+        )
 
     def use_threads(self, threads: int) -> None:
         """Decode with so many threads from now on; a prompt takes all cores in any case."""
@@ -176,9 +208,11 @@ class Session:
         self._lib.llama_set_n_threads(self._context, threads, max(threads, self._cores))
 
     def _fastest(self) -> int:
-        """The number of threads that decodes fastest now. More than there are idle cores make each other wait.
+        """The number of threads that decodes fastest now. More than there are idle cores make each
+        other wait.
 
-        The counts take turns, so that a busy moment hits all of them; of two that are close the larger one is taken, which idles less.
+        The counts take turns, so that a busy moment hits all of them; of two that are close the
+        larger one is taken, which idles less.
         """
         counts = candidates(self._cores)
         times: dict[int, list[float]] = {threads: [] for threads in counts}
@@ -195,11 +229,19 @@ class Session:
                         times[threads].append(time.perf_counter() - started)
         typical = {threads: statistics.median(found) for threads, found in times.items() if found}
         best = min(typical.values(), default=0.0)
-        return next((threads for threads in counts if threads in typical and typical[threads] <= best * _CLOSE), counts[0])
+        return next(
+            (
+                threads
+                for threads in counts
+                if threads in typical and typical[threads] <= best * _CLOSE
+            ),
+            counts[0],
+        )
 
 
 def candidates(cores: int) -> list[int]:
-    """Thread counts worth trying: all physical cores, then fewer by halves; decoding saturates the memory long before the cores."""
+    """Thread counts worth trying: all physical cores, then fewer by halves; decoding saturates the
+    memory long before the cores."""
     found = []
     while cores >= 1:
         found.append(cores)
@@ -212,13 +254,16 @@ def physical_cores() -> int:
     # Late: only sessions need it.
     import psutil
 
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    allowed = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     logical, physical = psutil.cpu_count() or 1, psutil.cpu_count(logical=False) or 1
     return max(1, min(allowed, round(allowed * physical / logical)))
 
 
 def model_file(artifact: Path) -> Path:
-    """The GGUF of an artifact: the file itself, or the first in the folder. Raises PackError (bad input)."""
+    """The GGUF of an artifact: the file itself, or the first in the folder. Raises PackError (bad
+    input)."""
     if artifact.is_file():
         return artifact
     found = sorted(artifact.glob("*.gguf"))
@@ -229,4 +274,7 @@ def model_file(artifact: Path) -> Path:
 
 def _last(said: list[str]) -> str:
     lines = [line.strip() for line in "".join(said).splitlines() if line.strip()]
-    return next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "it does not say why")
+    return next(
+        (line for line in lines if "error" in line.lower()),
+        lines[-1] if lines else "it does not say why",
+    )

@@ -1,13 +1,14 @@
-"""How llama.cpp's kernels for each ggml type compare, and what a layer takes beside them. The figures are in speed.toml."""
+"""How llama.cpp's kernels for each ggml type compare, and what a layer takes beside them. The
+figures are in speed.toml."""
 
 from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
 
-from packager.forecast import Speed
+from packager.predict.forecast import Speed
 from packager.shape import Shape
-from targets.llama_cpp.layers import Layers
+from targets.gguf.layers import Layers
 from targets.speed_table import rows
 
 FILE = Path(__file__).with_name("speed.toml")
@@ -15,7 +16,8 @@ _DEFAULT = "Q4_K"
 
 
 def speed(shape: Shape, found: Layers) -> Speed:
-    """The mean over the types of the tensors that a token reads, each with the weight of its bytes."""
+    """The mean over the types of the tensors that a token reads, each with the weight of its
+    bytes."""
     return _speed(shape, tuple(found.read_per_token(shape).items()))
 
 

@@ -1,4 +1,5 @@
-"""ONNX Runtime: weights quantized by the GenAI model builder, run by onnxruntime-genai. Importing this imports no engine."""
+"""ONNX Runtime: weights quantized by the GenAI model builder, run by onnxruntime-genai. Importing
+this imports no engine."""
 
 from __future__ import annotations
 
@@ -6,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from packager.errors import usage
-from packager.forecast import Speed
-from packager.memory import Footprint
 from packager.names import did_you_mean
+from packager.predict.forecast import Speed
+from packager.predict.memory import Footprint
 from packager.recipe import Recipe
 from packager.runtime import BuildNeeds, Tools
 from packager.shape import Shape, as_qwen2
@@ -29,17 +30,25 @@ class OnnxRuntime:
     context_in_artifact = True
 
     def recipes(self) -> Sequence[Recipe]:
-        """Every recipe: those for the CPU, then the other execution providers; of each the best quality first."""
+        """Every recipe: those for the CPU, then the other execution providers; of each the best
+        quality first."""
         return data.recipes()
 
     def recipe(self, weights: str, kv: str | None = None) -> Recipe:
-        """The recipe of that name. Raises PackError (usage) for an unknown one, naming the nearest."""
+        """The recipe of that name. Raises PackError (usage) for an unknown one, naming the
+        nearest."""
         known = {recipe.weights: recipe for recipe in data.recipes()}
         if weights not in known:
-            raise usage(f"ONNX Runtime has no recipe {weights!r}.{did_you_mean(weights, known)}", f"Known: {', '.join(known)}.")
+            raise usage(
+                f"ONNX Runtime has no recipe {weights!r}.{did_you_mean(weights, known)}",
+                f"Known: {', '.join(known)}.",
+            )
         found = known[weights]
         if kv not in (None, found.kv):
-            raise usage(f"ONNX Runtime keeps the cache of {weights!r} as {found.kv}, not as {kv!r}.", "Leave the cache type out.")
+            raise usage(
+                f"ONNX Runtime keeps the cache of {weights!r} as {found.kv}, not as {kv!r}.",
+                "Leave the cache type out.",
+            )
         return found
 
     def obstacle(self, shape: Shape, recipe: Recipe) -> str | None:
@@ -53,23 +62,32 @@ class OnnxRuntime:
     def artifact_bytes(self, shape: Shape, recipe: Recipe) -> int:
         """Weights to the byte, the graph and the tokenizer within a few kilobytes."""
         shape, settings, costs = as_qwen2(shape), data.settings_of(recipe), data.costs()
-        return sizes.weight_bytes(shape, settings) + costs.graph_bytes(shape, settings) + costs.tokenizer_bytes(shape)
+        return (
+            sizes.weight_bytes(shape, settings)
+            + costs.graph_bytes(shape, settings)
+            + costs.tokenizer_bytes(shape)
+        )
 
     def footprint(self, shape: Shape, recipe: Recipe, context: int) -> Footprint:
-        """Resident bytes with the whole context answered; the cache is allocated for all of it at once."""
+        """Resident bytes with the whole context answered; the cache is allocated for all of it at
+        once."""
         return data.costs().footprint(as_qwen2(shape), data.settings_of(recipe), context)
 
     def decode_bytes(self, shape: Shape, recipe: Recipe, context: int) -> int:
         """Weights once and the cache once."""
-        return sizes.weights_read(shape, data.settings_of(recipe)) + data.cache_bytes(shape, recipe, context)
+        return sizes.weights_read(shape, data.settings_of(recipe)) + data.cache_bytes(
+            shape, recipe, context
+        )
 
     def speed(self, shape: Shape, recipe: Recipe, isa: str) -> Speed:
         """By the width of the weights."""
         return speed.speed(shape, recipe, isa)
 
     def build_needs(self, shape: Shape, recipe: Recipe) -> BuildNeeds:
-        """The builder holds the checkpoint, the graph in full precision and the graph it writes at the same time."""
-        # The checkpoint is linked into the work folder, copied where the cache is another disk, or rewritten.
+        """The builder holds the checkpoint, the graph in full precision and the graph it writes at
+        the same time."""
+        # The checkpoint is linked into the work folder, copied where the cache is another disk, or
+        # rewritten.
         disk = self.artifact_bytes(shape, recipe) + 2 * shape.parameters()
         return BuildNeeds(data.costs().build_memory(shape, data.settings_of(recipe)), disk)
 

@@ -1,4 +1,5 @@
-"""The conversion, a job for a child process: checkpoint to an ONNX graph with quantized weights, ready for onnxruntime-genai."""
+"""The conversion, a job for a child process: checkpoint to an ONNX graph with quantized weights,
+ready for onnxruntime-genai."""
 
 from __future__ import annotations
 
@@ -12,15 +13,17 @@ from typing import Any
 
 from packager.checkpoint import Checkpoint
 from packager.checkpoint.folder import is_weights
+from packager.checkpoint.rewrite import for_every_engine
 from packager.errors import PackError, bad_input, from_foreign
 from packager.files import folder_that_appears_whole, tree_bytes
-from packager.rewrite import for_every_engine
 from packager.runtime import Report
 from targets.onnxruntime import finish, model_builder, obstacles
 from targets.onnxruntime.quantization import parse
 
 
-def convert(report: Report, *, checkpoint: str, recipe: dict[str, Any], workload: dict[str, Any], out: str) -> dict[str, Any]:
+def convert(
+    report: Report, *, checkpoint: str, recipe: dict[str, Any], workload: dict[str, Any], out: str
+) -> dict[str, Any]:
     """Build the artifact into the folder `out`, which appears whole or not at all.
 
     Returns the files' total size, the settings and the execution provider that it is made for.
@@ -40,13 +43,19 @@ def convert(report: Report, *, checkpoint: str, recipe: dict[str, Any], workload
             model_builder.run(report, folder, plain.shape, settings, built, work)
         report.note("writing the configuration and the tokenizer")
         finish.finish(built, plain, int(workload["context"]))
-    return {"artifact_bytes": tree_bytes(final), "provider": settings.provider, "settings": settings.as_dict()}
+    return {
+        "artifact_bytes": tree_bytes(final),
+        "provider": settings.provider,
+        "settings": settings.as_dict(),
+    }
 
 
 def staged(source: Checkpoint, folder: Path) -> Path:
-    """A folder with the checkpoint's own files and nothing else, none of them a symbolic link as in the hub's cache.
+    """A folder with the checkpoint's own files and nothing else, none of them a symbolic link as in
+    the hub's cache.
 
-    Whatever else lies in the user's folder (adapters, Python, pickled weights) is out of the engine's sight.
+    Whatever else lies in the user's folder (adapters, Python, pickled weights) is out of the
+    engine's sight.
     """
     folder.mkdir()
     for name, path in source.files.items():
@@ -63,7 +72,8 @@ def staged(source: Checkpoint, folder: Path) -> Path:
 
 @contextlib.contextmanager
 def _work_folder(final: Path) -> Iterator[Path]:
-    """A folder beside `final` for everything temporary, the engines' own temporary files too; gone afterwards."""
+    """A folder beside `final` for everything temporary, the engines' own temporary files too; gone
+    afterwards."""
     final.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{final.name}.work.", dir=final.parent))
     temporary = work / "tmp"
@@ -96,4 +106,7 @@ def _speaking_plainly() -> Iterator[None]:
 
         traceback.print_exc()
         lines = str(error).strip().splitlines()
-        raise bad_input(f"ONNX Runtime could not convert the checkpoint: {lines[-1][:300] if lines else type(error).__name__}.") from error
+        raise bad_input(
+            "ONNX Runtime could not convert the checkpoint: "
+            f"{lines[-1][:300] if lines else type(error).__name__}."
+        ) from error

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from packager.errors import bad_input
-from packager.memory import Footprint, kv_bits, kv_cache_bytes
+from packager.predict.memory import Footprint, kv_bits, kv_cache_bytes
 from packager.recipe import Recipe
 from packager.shape import Shape
 from targets.onnxruntime import sizes
@@ -37,7 +37,11 @@ def recipes() -> tuple[Recipe, ...]:
         settings = parse(row, f"{path}: weights.{name}")
         # What is not quantized is held to what 16 bits lose, also in 32.
         grade = f"{settings.quantization.bits if settings.quantization else 16}-bit"
-        ways: dict[str, Any] = {"settings": settings.as_dict(), "provider": settings.provider, "grade": grade}
+        ways: dict[str, Any] = {
+            "settings": settings.as_dict(),
+            "provider": settings.provider,
+            "grade": grade,
+        }
         found.append(Recipe(NAME, PREFIX, name, settings.kv, kv_bits(settings.kv), summary, **ways))
     return tuple(found)
 
@@ -54,7 +58,8 @@ def cache_bytes(shape: Shape, recipe: Recipe, context: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What the engine costs beside the weights, in bytes; the fields are the tables of costs.toml."""
+    """What the engine costs beside the weights, in bytes; the fields are the tables of
+    costs.toml."""
 
     graph: dict[str, dict[str, int]]
     tokenizer: dict[str, dict[str, float]]
@@ -64,7 +69,13 @@ class Costs:
     def graph_bytes(self, shape: Shape, settings: Settings) -> int:
         """Size of model.onnx: the graph without the weights."""
         quantization = settings.quantization
-        kind = "float" if quantization is None else "zero_points" if quantization.zero_points else "quantized"
+        kind = (
+            "float"
+            if quantization is None
+            else "zero_points"
+            if quantization.zero_points
+            else "quantized"
+        )
         row = self.graph[f"{shape.model_type}_{kind}"]
         return row["base"] + row["per_layer"] * shape.layers
 
@@ -74,16 +85,27 @@ class Costs:
         return ceil(row["fixed"] + row["per_token"] * shape.vocab)
 
     def footprint(self, shape: Shape, settings: Settings, context: int) -> Footprint:
-        """Resident bytes while a context is full, and the peak of loading. The cache is allocated at once."""
+        """Resident bytes while a context is full, and the peak of loading. The cache is allocated
+        at once."""
         row = self.memory["cpu" if settings.provider == "cpu" else "gpu"]
         head = sizes.head_bytes(shape, settings)
         twice = row["head_copies"] * head if sizes.shares_embedding(shape) else 0
         weights = ceil(sizes.weight_bytes(shape, settings) + twice)
         cache = kv_cache_bytes(shape, context, kv_bits(settings.kv))
-        width = shape.hidden + shape.intermediate + (shape.heads + 2 * shape.kv_heads) * shape.head_dim
+        width = (
+            shape.hidden + shape.intermediate + (shape.heads + 2 * shape.kv_heads) * shape.head_dim
+        )
         compute = ceil(row["compute_per_width"] * width * min(context, CHUNK))
-        overhead = ceil(row["overhead"] + row["per_block"] * sizes.quantized_blocks(shape, settings))
-        return Footprint(weights, cache, compute, overhead, weights + overhead + ceil(row["loading_head_copies"] * head))
+        overhead = ceil(
+            row["overhead"] + row["per_block"] * sizes.quantized_blocks(shape, settings)
+        )
+        return Footprint(
+            weights,
+            cache,
+            compute,
+            overhead,
+            weights + overhead + ceil(row["loading_head_copies"] * head),
+        )
 
     def build_memory(self, shape: Shape, settings: Settings) -> int:
         """Peak resident bytes of the conversion."""
@@ -93,7 +115,8 @@ class Costs:
 
 @cache
 def costs() -> Costs:
-    """The costs.toml beside this module. Raises PackError (exit code 6) naming the table that is missing or not known."""
+    """The costs.toml beside this module. Raises PackError (exit code 6) naming the table that is
+    missing or not known."""
     path = _FOLDER / "costs.toml"
     table: dict[str, Any] = tomllib.loads(path.read_text())
     wrong = {field.name for field in fields(Costs)} ^ set(table)

@@ -1,4 +1,5 @@
-"""What the model builder leaves is made a package's: the workload's context, the checkpoint's own tokenizer, no trace of the machine."""
+"""What the model builder leaves is made a package's: the workload's context, the checkpoint's own
+tokenizer, no trace of the machine."""
 
 from __future__ import annotations
 
@@ -14,16 +15,20 @@ _MODEL_FILES = ("model.onnx", "model.onnx.data")
 
 
 def finish(built: Path, source: Checkpoint, context: int) -> None:
-    """Rewrite genai_config.json and the tokenizer's files in `built`; refuse an artifact that is not whole."""
+    """Rewrite genai_config.json and the tokenizer's files in `built`; refuse an artifact that is
+    not whole."""
     for name in (*_MODEL_FILES, "genai_config.json"):
         if not (built / name).is_file():
-            raise bad_input(f"The model builder wrote no {name}.", "Its output is in the log of the build.")
+            raise bad_input(
+                f"The model builder wrote no {name}.", "Its output is in the log of the build."
+            )
     set_context(built / "genai_config.json", context)
     _tokenizer(built, source)
 
 
 def set_context(path: Path, context: int) -> None:
-    """The cache is allocated for `max_length` tokens: the workload's context, not all that the model was trained for."""
+    """The cache is allocated for `max_length` tokens: the workload's context, not all that the
+    model was trained for."""
     config = json.loads(path.read_bytes())
     search = config["search"]
     search["max_length"] = min(context, config["model"]["context_length"])
@@ -32,9 +37,14 @@ def set_context(path: Path, context: int) -> None:
 
 
 def _tokenizer(built: Path, source: Checkpoint) -> None:
-    """The checkpoint's own files in place of transformers' rewriting of them; tokenizer.json loses its white space, 2 to 6 MB."""
+    """The checkpoint's own files in place of transformers' rewriting of them; tokenizer.json loses
+    its white space, 2 to 6 MB."""
     if source.tokenizer_json is not None:
-        text = json.dumps(json.loads(source.tokenizer_json.read_bytes()), ensure_ascii=False, separators=(",", ":"))
+        text = json.dumps(
+            json.loads(source.tokenizer_json.read_bytes()),
+            ensure_ascii=False,
+            separators=(",", ":"),
+        )
         write_atomically(built / "tokenizer.json", text.encode())
     for name in ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"):
         if name in source.files:

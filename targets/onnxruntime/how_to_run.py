@@ -12,9 +12,11 @@ _DISTRIBUTIONS = {
     "webgpu": "onnxruntime-genai",
 }
 _NOTES = {
-    "cuda": "\nMade for the CUDA execution provider: it needs an NVIDIA GPU, its driver, and CUDA.\n",
+    "cuda": "\nMade for the CUDA execution provider: it needs an NVIDIA GPU, its driver, and "
+    "CUDA.\n",
     "dml": "\nMade for DirectML, which is there under Windows 10 and 11 with any GPU.\n",
-    "webgpu": "\nMade for the WebGPU execution provider, which not every build of ONNX Runtime has.\n",
+    "webgpu": "\nMade for the WebGPU execution provider, which not every build of ONNX Runtime "
+    "has.\n",
 }
 
 

@@ -1,4 +1,5 @@
-"""The GenAI model builder, driven without its command line. Runs in a child process: its modules import by top-level names."""
+"""The GenAI model builder, driven without its command line. Runs in a child process: its modules
+import by top-level names."""
 
 from __future__ import annotations
 
@@ -18,8 +19,11 @@ from targets.onnxruntime.quantization import Quantization, Settings
 _MATRICES = ("attn/qkv_proj", "attn/o_proj", "mlp/gate_proj", "mlp/up_proj", "mlp/down_proj")
 
 
-def run(report: Report, checkpoint: Path, shape: Shape, settings: Settings, out: Path, work: Path) -> None:
-    """Write model.onnx, model.onnx.data, genai_config.json and the tokenizer's files into `out`; `work` takes what is temporary."""
+def run(
+    report: Report, checkpoint: Path, shape: Shape, settings: Settings, out: Path, work: Path
+) -> None:
+    """Write model.onnx, model.onnx.data, genai_config.json and the tokenizer's files into `out`;
+    `work` takes what is temporary."""
     stay_at_home()
     report.note("loading the model builder")
     builder = _modules()
@@ -28,21 +32,31 @@ def run(report: Report, checkpoint: Path, shape: Shape, settings: Settings, out:
         from targets.onnxruntime import sliced
 
         sliced.install(report, sizes.quantized_weights(shape))
-        if not shape.tied and settings.quantization.zero_points and sizes.quantizes_embedding(settings):
+        if (
+            not shape.tied
+            and settings.quantization.zero_points
+            and sizes.quantizes_embedding(settings)
+        ):
             embedding.install(importlib.import_module("builders.base"))
     precision, options, structured = arguments(shape, settings)
     cache = str(work / "cache")
     report.note("reading the weights and writing the graph")
-    parsed = builder.parse_extra_options(None, str(checkpoint), str(out), precision, settings.provider, cache, options, **structured)
-    builder.create_model(None, str(checkpoint), str(out), precision, settings.provider, cache, **parsed)
+    parsed = builder.parse_extra_options(
+        None, str(checkpoint), str(out), precision, settings.provider, cache, options, **structured
+    )
+    builder.create_model(
+        None, str(checkpoint), str(out), precision, settings.provider, cache, **parsed
+    )
 
 
 def arguments(shape: Shape, settings: Settings) -> tuple[str | None, list[str], dict[str, Any]]:
-    """Precision, options and structured options of the builder for a recipe; nothing is left to its defaults."""
+    """Precision, options and structured options of the builder for a recipe; nothing is left to its
+    defaults."""
     options = {
         "hf_token": "false",
         "hf_remote": "false",
-        # Only the last token's logits are used: without it a prompt of 512 tokens takes 311 MB for the others.
+        # Only the last token's logits are used: without it a prompt of 512 tokens takes 311 MB for
+        # the others.
         "prune_lm_head": "true",
         "shared_embeddings": "true" if sizes.shares_embedding(shape) else "false",
     }
@@ -67,14 +81,27 @@ def arguments(shape: Shape, settings: Settings) -> tuple[str | None, list[str], 
 
 
 def _method(quantization: Quantization) -> str:
-    """The builder has two ways to round to nearest: `default` uses all 16 steps of a symmetric block and can take an embedding too,
-    but it loses the tie between embedding and output matrix where there are zero points."""
-    return "default" if quantization.method == "rtn" and not quantization.zero_points else quantization.method
+    """The builder has two ways to round to nearest: `default` uses all 16 steps of a symmetric
+    block and can take an embedding too, but it loses the tie between embedding and output matrix
+    where there are zero points."""
+    return (
+        "default"
+        if quantization.method == "rtn" and not quantization.zero_points
+        else quantization.method
+    )
 
 
 def _eight_bits(shape: Shape, quantization: Quantization, operators: list[str]) -> dict[str, Any]:
-    """Four bits with every matrix raised to eight: the builder's own int8 keeps a tied embedding beside it, in 32 bits."""
-    names = ["/lm_head/MatMul", *(f"/model/layers.{layer}/{name}/MatMul" for layer in range(shape.layers) for name in _MATRICES)]
+    """Four bits with every matrix raised to eight: the builder's own int8 keeps a tied embedding
+    beside it, in 32 bits."""
+    names = [
+        "/lm_head/MatMul",
+        *(
+            f"/model/layers.{layer}/{name}/MatMul"
+            for layer in range(shape.layers)
+            for name in _MATRICES
+        ),
+    ]
     weights = {
         "type": "int4",
         "method": quantization.method,
@@ -92,12 +119,16 @@ def _listed(options: dict[str, str]) -> list[str]:
 
 
 def stay_at_home() -> None:
-    """Nothing is asked of the hub, nothing is sent, and the builder does not look for a git repository around its own files.
+    """Nothing is asked of the hub, nothing is sent, and the builder does not look for a git
+    repository around its own files.
 
-    It would write that repository's commit into the graph: the bytes would change with every commit of whoever keeps the
-    virtual environment inside a repository. Must run before the engines are imported: they read these variables once.
+    It would write that repository's commit into the graph: the bytes would change with every commit
+    of whoever keeps the virtual environment inside a repository. Must run before the engines are
+    imported: they read these variables once.
     """
-    os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", DO_NOT_TRACK="1")
+    os.environ.update(
+        HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", DO_NOT_TRACK="1"
+    )
     os.environ["GIT_DIR"] = os.devnull
 
 
@@ -105,7 +136,9 @@ def _modules() -> Any:
     """The module `builder`, which finds its siblings by top-level names only."""
     spec = find_spec("onnxruntime_genai")
     if spec is None or not spec.submodule_search_locations:
-        raise usage("onnxruntime-genai is not installed.", "Install it with: pip install 'qwen-pack[onnx]'")
+        raise usage(
+            "onnxruntime-genai is not installed.", "Install it with: pip install 'qwen-pack[onnx]'"
+        )
     folder = str(Path(next(iter(spec.submodule_search_locations))) / "models")
     if folder not in sys.path:
         sys.path.insert(0, folder)

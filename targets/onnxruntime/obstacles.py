@@ -15,12 +15,16 @@ _KINDS = {
 
 
 def of_shape(shape: Shape) -> str | None:
-    """Why no recipe builds this shape; None when one can. Source: the architectures in onnxruntime-genai 0.18's builder."""
+    """Why no recipe builds this shape; None when one can. Source: the architectures in
+    onnxruntime-genai 0.18's builder."""
     kind = _KINDS.get(shape.model_type)
     if kind is not None:
         return f"The model builder of ONNX Runtime GenAI does not know {kind}."
     if as_qwen2(shape).model_type not in _BUILDABLE or not shape.dense:
-        return f"The ONNX Runtime adapter builds dense text models of the generations up to Qwen3; this one is {shape.model_type!r}."
+        return (
+            "The ONNX Runtime adapter builds dense text models of the generations up to Qwen3; "
+            f"this one is {shape.model_type!r}."
+        )
     return None
 
 
@@ -35,5 +39,8 @@ def of_blocks(shape: Shape, settings: Settings) -> str | None:
         odd = sorted(width for width in columns if quantization.blocks(width) % 2)
         if odd:
             count = quantization.blocks(odd[0])
-            return f"Rows of {odd[0]} weights make {count} blocks of {quantization.block}: zero points are packed in pairs."
+            return (
+                f"Rows of {odd[0]} weights make {count} blocks of {quantization.block}: zero "
+                "points are packed in pairs."
+            )
     return None

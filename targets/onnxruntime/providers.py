@@ -22,12 +22,14 @@ def of(config: dict[str, Any]) -> str:
 
 
 def require(provider: str, engine: Any) -> None:
-    """Raise NotHere (usage) unless `engine`, the module onnxruntime_genai, can run that provider on this machine."""
+    """Raise NotHere (usage) unless `engine`, the module onnxruntime_genai, can run that provider on
+    this machine."""
     if provider == "cpu":
         return
     available = getattr(engine, f"is_{provider}_available", None)
     if available is None or not available():
         raise NotHere(
-            f"This package is made for {_NAMES.get(provider, provider)}, which ONNX Runtime does not have on this machine.",
+            f"This package is made for {_NAMES.get(provider, provider)}, which ONNX Runtime does "
+            "not have on this machine.",
             _WAY_ON.get(provider, "Build it for the CPU instead."),
         )

@@ -20,7 +20,8 @@ _BLOCKS = (16, 32, 64, 128, 256)
 
 @dataclass(frozen=True, slots=True)
 class Quantization:
-    """Weights in blocks along a row: `block` of them share a scale, and a zero point where `zero_points`."""
+    """Weights in blocks along a row: `block` of them share a scale, and a zero point where
+    `zero_points`."""
 
     bits: int
     head_bits: int
@@ -60,23 +61,30 @@ class Settings:
 
     def as_dict(self) -> dict[str, Any]:
         """JSON form."""
-        fields = self.quantization and {name: getattr(self.quantization, name) for name in Quantization.__slots__}
+        fields = self.quantization and {
+            name: getattr(self.quantization, name) for name in Quantization.__slots__
+        }
         return {"provider": self.provider, "precision": self.precision, "quantization": fields}
 
 
 def parse(settings: Mapping[str, Any], where: str) -> Settings:
-    """The settings of one recipe. Raises PackError (exit code 6) that names `where` and the key that is wrong."""
+    """The settings of one recipe. Raises PackError (exit code 6) that names `where` and the key
+    that is wrong."""
 
     def choice(table: Mapping[str, Any], key: str, allowed: tuple[Any, ...]) -> Any:
         value = table.get(key)
         if value not in allowed or type(value) is not type(allowed[0]):
-            raise bad_input(f"{where}: {key} is {value!r}, not one of {', '.join(map(str, allowed))}.")
+            raise bad_input(
+                f"{where}: {key} is {value!r}, not one of {', '.join(map(str, allowed))}."
+            )
         return value
 
     def only(table: Mapping[str, Any], known: set[str]) -> None:
         unknown = sorted(set(table) - known)
         if unknown:
-            raise bad_input(f"{where}: {unknown[0]!r} is no setting.", f"Known: {', '.join(sorted(known))}.")
+            raise bad_input(
+                f"{where}: {unknown[0]!r} is no setting.", f"Known: {', '.join(sorted(known))}."
+            )
 
     only(settings, {"provider", "precision", "quantization"})
     table = settings.get("quantization")
@@ -92,5 +100,11 @@ def parse(settings: Mapping[str, Any], where: str) -> Settings:
             accuracy_level=choice(table, "accuracy_level", (0, 1, 2, 3, 4)),
         )
         if quantization.method == "k_quant" and not quantization.zero_points:
-            raise bad_input(f"{where}: k_quant always keeps zero points, so zero_points cannot be false.")
-    return Settings(choice(settings, "provider", PROVIDERS), choice(settings, "precision", tuple(PRECISIONS)), quantization)
+            raise bad_input(
+                f"{where}: k_quant always keeps zero points, so zero_points cannot be false."
+            )
+    return Settings(
+        choice(settings, "provider", PROVIDERS),
+        choice(settings, "precision", tuple(PRECISIONS)),
+        quantization,
+    )

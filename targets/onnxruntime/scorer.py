@@ -1,7 +1,9 @@
-"""The logits of an ONNX artifact behind every token: its graph run by onnxruntime itself, without the cut to the last token.
+"""The logits of an ONNX artifact behind every token: its graph run by onnxruntime itself, without
+the cut to the last token.
 
-The model builder lets the output matrix see the last token of a run only. The graph is changed in memory, its weights stay in
-their file, and onnxruntime-genai's own cache is replaced by feeding every run what the one before left.
+The model builder lets the output matrix see the last token of a run only. The graph is changed in
+memory, its weights stay in their file, and onnxruntime-genai's own cache is replaced by feeding
+every run what the one before left.
 """
 
 from __future__ import annotations
@@ -14,7 +16,13 @@ import numpy as np
 import onnx
 import onnxruntime
 from numpy.typing import NDArray
-from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, NotImplemented, RuntimeException
+from onnxruntime.capi.onnxruntime_pybind11_state import (
+    Fail,
+    InvalidArgument,
+    InvalidGraph,
+    NotImplemented,
+    RuntimeException,
+)
 
 from packager.errors import bad_input
 from packager.runtime import LOGITS_BLOCK
@@ -25,9 +33,11 @@ _ENGINE_ERRORS = (Fail, InvalidArgument, InvalidGraph, NotImplemented, RuntimeEx
 
 
 class Scorer:
-    """One loaded graph, on the CPU whatever provider it is made for: what the weights have lost shows there as well.
+    """One loaded graph, on the CPU whatever provider it is made for: what the weights have lost
+    shows there as well.
 
-    `config` is the artifact's genai_config.json. Raises PackError (bad input) for a graph that is not the model builder's.
+    `config` is the artifact's genai_config.json. Raises PackError (bad input) for a graph that is
+    not the model builder's.
     """
 
     def __init__(self, artifact: Path, settings: dict[str, Any], config: dict[str, Any]) -> None:
@@ -38,16 +48,24 @@ class Scorer:
         if settings.get("threads"):
             options.intra_op_num_threads = int(settings["threads"])
         try:
-            self._session = onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(
+                graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            )
         except _ENGINE_ERRORS as error:
             line = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-            raise bad_input(f"ONNX Runtime cannot load {artifact}: {line}", "`qwen-pack verify` says which file is damaged.") from error
+            raise bad_input(
+                f"ONNX Runtime cannot load {artifact}: {line}",
+                "`qwen-pack verify` says which file is damaged.",
+            ) from error
         self._vocabulary = int(config["model"]["vocab_size"])
         decoder = config["model"]["decoder"]
         self._cache_shape = (1, int(decoder["num_key_value_heads"]), 0, int(decoder["head_size"]))
         self._inputs = {entry.name: entry for entry in self._session.get_inputs()}
         self._past = [name for name in self._inputs if name.startswith("past_key_values.")]
-        self._outputs = ["logits", *(name.replace("past_key_values.", "present.") for name in self._past)]
+        self._outputs = [
+            "logits",
+            *(name.replace("past_key_values.", "present.") for name in self._past),
+        ]
 
     def logits(self, ids: Sequence[int]) -> Iterator[NDArray[np.float32]]:
         """Blocks (tokens, vocabulary)."""
@@ -60,16 +78,22 @@ class Scorer:
                 "attention_mask": np.ones((1, end), dtype=np.int64),
                 "position_ids": np.arange(start, end, dtype=np.int64)[None],
             }
-            found, *present = self._session.run(self._outputs, {name: given[name] for name in given if name in self._inputs} | past)
+            found, *present = self._session.run(
+                self._outputs, {name: given[name] for name in given if name in self._inputs} | past
+            )
             past = dict(zip(self._past, present, strict=True))
             yield found[0, :, : self._vocabulary].astype(np.float32, copy=False)
 
     def _empty(self, name: str) -> NDArray[Any]:
-        return np.zeros(self._cache_shape, dtype=np.float16 if "float16" in self._inputs[name].type else np.float32)
+        return np.zeros(
+            self._cache_shape,
+            dtype=np.float16 if "float16" in self._inputs[name].type else np.float32,
+        )
 
 
 def uncut(path: Path) -> onnx.ModelProto:
-    """The graph of an artifact, without weights, whose logits belong to every token of a run and not to the last alone."""
+    """The graph of an artifact, without weights, whose logits belong to every token of a run and
+    not to the last alone."""
     model = onnx.load(str(path), load_external_data=False)
     cut = [node for node in model.graph.node if node.name.startswith(_CUT)]
     gather = next((node for node in cut if node.op_type == "Gather"), None)

@@ -48,8 +48,14 @@ class OnnxRuntimeSession:
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, control tokens recognised, none added."""
-        # The engine's tokenizer leaves the normalizer out: a letter with a combining accent would become other tokens.
-        return [int(token) for token in self._tokenizer.encode(normalize("NFC", text) if self._normalizes else text)]
+        # The engine's tokenizer leaves the normalizer out: a letter with a combining accent would
+        # become other tokens.
+        return [
+            int(token)
+            for token in self._tokenizer.encode(
+                normalize("NFC", text) if self._normalizes else text
+            )
+        ]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of token ids, control tokens included."""
@@ -60,19 +66,29 @@ class OnnxRuntimeSession:
         return self._ends
 
     def chat_template(self) -> str | None:
-        """See packager.runtime.Session. The engine reads chat_template.jinja first, as transformers does."""
+        """See packager.runtime.Session. The engine reads chat_template.jinja first, as transformers
+        does."""
         files = {path.name: path for path in self._folder.iterdir()}
         config = files.get("tokenizer_config.json")
         return chat_template(files, read_json(config) if config else {})
 
-    def generate(self, prompt: Sequence[int], max_new_tokens: int, on_token: Callable[[int], None], *, stop: bool = True) -> list[int]:
-        """Decode greedily from a cold cache; the end-of-turn token that stops it is not part of the answer.
+    def generate(
+        self,
+        prompt: Sequence[int],
+        max_new_tokens: int,
+        on_token: Callable[[int], None],
+        *,
+        stop: bool = True,
+    ) -> list[int]:
+        """Decode greedily from a cold cache; the end-of-turn token that stops it is not part of the
+        answer.
 
         Raises PackError when prompt and answer together exceed the context.
         """
         if len(prompt) + max_new_tokens > self._context:
             raise usage(
-                f"A prompt of {len(prompt)} tokens and an answer of {max_new_tokens} exceed the context of {self._context}.",
+                f"A prompt of {len(prompt)} tokens and an answer of {max_new_tokens} exceed the "
+                f"context of {self._context}.",
                 "Shorten the prompt or build the package with a larger --context.",
             )
         generator = self._generator()
@@ -92,13 +108,18 @@ class OnnxRuntimeSession:
     def logits(self, ids: Sequence[int]) -> Iterator[NDArray[np.float32]]:
         """What the model says behind every token, in blocks; see packager.runtime.Session.
 
-        The graph is loaded once more for it, and the engine's model closed until the next answer: one copy of the weights at a time.
+        The graph is loaded once more for it, and the engine's model closed until the next answer:
+        one copy of the weights at a time.
         """
         if not ids or len(ids) > self._context:
-            raise usage(f"{len(ids)} tokens do not fit a context of {self._context}.", "Shorten the text or take a longer context.")
+            raise usage(
+                f"{len(ids)} tokens do not fit a context of {self._context}.",
+                "Shorten the text or take a longer context.",
+            )
         self._model = None
         if self._scorer is None:
-            # Late: onnxruntime and onnx beside onnxruntime-genai, for whoever asks for logits alone.
+            # Late: onnxruntime and onnx beside onnxruntime-genai, for whoever asks for logits
+            # alone.
             from targets.onnxruntime.scorer import Scorer
 
             self._scorer = Scorer(self._folder, self._settings, self._config)
@@ -108,7 +129,15 @@ class OnnxRuntimeSession:
         loading = og.Config(str(self._folder))
         threads = self._settings.get("threads")
         if threads:
-            loading.overlay(json.dumps({"model": {"decoder": {"session_options": {"intra_op_num_threads": int(threads)}}}}))
+            loading.overlay(
+                json.dumps(
+                    {
+                        "model": {
+                            "decoder": {"session_options": {"intra_op_num_threads": int(threads)}}
+                        }
+                    }
+                )
+            )
         try:
             return og.Model(loading)
         except RuntimeError as error:
@@ -116,14 +145,19 @@ class OnnxRuntimeSession:
 
     def _unloadable(self, error: RuntimeError) -> PackError:
         line = _first_line(error)
-        return bad_input(f"ONNX Runtime cannot load {self._folder}: {line}", "`qwen-pack verify` says which file is damaged.")
+        return bad_input(
+            f"ONNX Runtime cannot load {self._folder}: {line}",
+            "`qwen-pack verify` says which file is damaged.",
+        )
 
     def _generator(self) -> Any:
         if self._model is None:
             self._scorer = None
             self._model = self._open()
         options = og.GeneratorParams(self._model)
-        options.set_search_options(max_length=self._context, do_sample=False, num_beams=1, repetition_penalty=1.0)
+        options.set_search_options(
+            max_length=self._context, do_sample=False, num_beams=1, repetition_penalty=1.0
+        )
         return og.Generator(self._model, options)
 
     def close(self) -> None:
@@ -149,7 +183,13 @@ def _normalizes(path: Path) -> bool:
 def _read(path: Path) -> dict[str, Any]:
     try:
         config: dict[str, Any] = json.loads(path.read_bytes())
-        config["model"]["vocab_size"], config["model"]["eos_token_id"], config["model"]["decoder"]["session_options"]
+        (
+            config["model"]["vocab_size"],
+            config["model"]["eos_token_id"],
+            config["model"]["decoder"]["session_options"],
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise bad_input(f"{path} is no configuration of onnxruntime-genai.", "Build the package again.") from error
+        raise bad_input(
+            f"{path} is no configuration of onnxruntime-genai.", "Build the package again."
+        ) from error
     return config

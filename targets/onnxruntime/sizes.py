@@ -1,4 +1,5 @@
-"""Exact bytes of an artifact's weights from a shape and a recipe's settings: what the model builder writes per tensor."""
+"""Exact bytes of an artifact's weights from a shape and a recipe's settings: what the model builder
+writes per tensor."""
 
 from __future__ import annotations
 
@@ -17,17 +18,20 @@ def weight_bytes(shape: Shape, settings: Settings) -> int:
 
 
 def weights_read(shape: Shape, settings: Settings) -> int:
-    """Bytes of weights read for one token: all matrices; of embedding and rotary tables only one row, which is left out."""
+    """Bytes of weights read for one token: all matrices; of embedding and rotary tables only one
+    row, which is left out."""
     return _read_always(shape, settings)
 
 
 def shares_embedding(shape: Shape) -> bool:
-    """Whether the embedding is a view of the output matrix. Sharing them in an untied model would break it."""
+    """Whether the embedding is a view of the output matrix. Sharing them in an untied model would
+    break it."""
     return shape.tied
 
 
 def quantizes_embedding(settings: Settings) -> bool:
-    """Whether an untied embedding is quantized: to 4 bits where the layers are, as the engine looks up no other."""
+    """Whether an untied embedding is quantized: to 4 bits where the layers are, as the engine looks
+    up no other."""
     return settings.quantization is not None and settings.quantization.bits == 4
 
 
@@ -53,7 +57,8 @@ def rotary_bytes(shape: Shape, settings: Settings) -> int:
 
 
 def matrices(shape: Shape) -> Iterator[tuple[int, int]]:
-    """Rows and columns of the matrices of one layer; queries, keys and values are one, except for DirectML, which changes no size."""
+    """Rows and columns of the matrices of one layer; queries, keys and values are one, except for
+    DirectML, which changes no size."""
     query, key_value = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     yield query + 2 * key_value, shape.hidden
     yield shape.hidden, query
@@ -64,12 +69,19 @@ def matrices(shape: Shape) -> Iterator[tuple[int, int]]:
 
 def quantized_weights(shape: Shape) -> int:
     """How many weights go through the quantizer: all matrices, the output matrix included."""
-    return shape.layers * sum(rows * columns for rows, columns in matrices(shape)) + shape.vocab * shape.hidden
+    return (
+        shape.layers * sum(rows * columns for rows, columns in matrices(shape))
+        + shape.vocab * shape.hidden
+    )
 
 
 def quantized_blocks(shape: Shape, settings: Settings) -> float:
     """How many blocks of weights share a scale; none where nothing is quantized."""
-    return 0 if settings.quantization is None else quantized_weights(shape) / settings.quantization.block
+    return (
+        0
+        if settings.quantization is None
+        else quantized_weights(shape) / settings.quantization.block
+    )
 
 
 @lru_cache(maxsize=1024)
@@ -80,7 +92,9 @@ def _read_always(shape: Shape, settings: Settings) -> int:
         vectors += (shape.heads + 2 * shape.kv_heads) * shape.head_dim
     if shape.qk_norm:
         vectors += 2 * shape.head_dim
-    layer = vectors * number + sum(_matrix(rows, columns, settings, head=False) for rows, columns in matrices(shape))
+    layer = vectors * number + sum(
+        _matrix(rows, columns, settings, head=False) for rows, columns in matrices(shape)
+    )
     return shape.layers * layer + shape.hidden * number + head_bytes(shape, settings)
 
 
@@ -88,4 +102,6 @@ def _matrix(rows: int, columns: int, settings: Settings, *, head: bool) -> int:
     quantization = settings.quantization
     if quantization is None:
         return rows * columns * settings.number_bytes
-    return quantization.matrix_bytes(rows, columns, quantization.head_bits if head else quantization.bits, settings.number_bytes)
+    return quantization.matrix_bytes(
+        rows, columns, quantization.head_bits if head else quantization.bits, settings.number_bytes
+    )

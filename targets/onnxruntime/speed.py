@@ -1,10 +1,11 @@
-"""How fast ONNX Runtime is against a device's rates, by the width of the weights. The figures are in speed.toml."""
+"""How fast ONNX Runtime is against a device's rates, by the width of the weights. The figures are
+in speed.toml."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from packager.forecast import Speed
+from packager.predict.forecast import Speed
 from packager.recipe import Recipe
 from packager.shape import Shape
 from targets.onnxruntime import data

@@ -1,4 +1,5 @@
-"""OpenVINO: weights compressed by NNCF or as ggml's blocks, run by openvino-genai on the CPU. Importing this imports no engine."""
+"""OpenVINO: weights compressed by NNCF or as ggml's blocks, run by openvino-genai on the CPU.
+Importing this imports no engine."""
 
 from __future__ import annotations
 
@@ -6,21 +7,24 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from packager.errors import usage
-from packager.forecast import Speed
-from packager.memory import Footprint
 from packager.names import did_you_mean
+from packager.predict.forecast import Speed
+from packager.predict.memory import Footprint
 from packager.recipe import Recipe
 from packager.runtime import BuildNeeds, Tools
 from packager.shape import FIRST_GENERATION, Shape, as_qwen2
 from targets.openvino import data, sizes, speed
 
-# What optimum-intel 2.1 exports with the transformers versions that qwen-pack installs with it; its other Qwen exporters
-# want older ones. Source: MIN/MAX_TRANSFORMERS_VERSION in optimum/exporters/openvino/model_configs.py.
+# What optimum-intel 2.1 exports with the transformers versions that qwen-pack installs with it; its
+# other Qwen exporters want older ones. Source: MIN/MAX_TRANSFORMERS_VERSION in
+# optimum/exporters/openvino/model_configs.py.
 _BUILDABLE = (*data.LIGHT, "qwen2_moe", "qwen3_moe")
 
 _TOOLS = Tools("openvino", ("openvino", "openvino-genai", "openvino-tokenizers", "nncf", "gguf"))
 _EXPORTER = Tools(
-    "openvino-optimum", (*_TOOLS.distributions, "optimum-intel", "transformers", "torch"), serves="mixtures of experts, by optimum-intel"
+    "openvino-optimum",
+    (*_TOOLS.distributions, "optimum-intel", "transformers", "torch"),
+    serves="mixtures of experts, by optimum-intel",
 )
 
 
@@ -41,30 +45,49 @@ class OpenVino:
         return data.recipes()
 
     def recipe(self, weights: str, kv: str | None = None) -> Recipe:
-        """The recipe of that name. Raises PackError (usage) for an unknown one, naming the nearest."""
+        """The recipe of that name. Raises PackError (usage) for an unknown one, naming the
+        nearest."""
         known = {recipe.weights: recipe for recipe in data.recipes()}
         refused = data.refused().get(weights.lower())
         if refused is not None:
-            raise usage(f"OpenVINO does not build {weights!r}: {refused}.", f"Take q4_0, q8_0 or another of {', '.join(known)}.")
+            raise usage(
+                f"OpenVINO does not build {weights!r}: {refused}.",
+                f"Take q4_0, q8_0 or another of {', '.join(known)}.",
+            )
         if weights not in known:
-            raise usage(f"OpenVINO has no recipe {weights!r}.{did_you_mean(weights, known)}", f"Known: {', '.join(known)}.")
+            raise usage(
+                f"OpenVINO has no recipe {weights!r}.{did_you_mean(weights, known)}",
+                f"Known: {', '.join(known)}.",
+            )
         if kv is None or kv == known[weights].kv:
             return known[weights]
         bits = data.kv_bits()
         if kv not in bits:
-            raise usage(f"OpenVINO has no cache type {kv!r}.{did_you_mean(kv, bits)}", f"Known: {', '.join(bits)}.")
+            raise usage(
+                f"OpenVINO has no cache type {kv!r}.{did_you_mean(kv, bits)}",
+                f"Known: {', '.join(bits)}.",
+            )
         return known[weights].with_kv(kv, bits[kv])
 
     def obstacle(self, shape: Shape, recipe: Recipe) -> str | None:
         """Why this shape cannot be built that way, as a sentence; None when it can."""
         if as_qwen2(shape).model_type not in _BUILDABLE:
             known = ", ".join((FIRST_GENERATION, *_BUILDABLE))
-            return f"OpenVINO builds {known} with the versions qwen-pack installs; this one is {shape.model_type}."
+            return (
+                f"OpenVINO builds {known} with the versions qwen-pack installs; this one is "
+                f"{shape.model_type}."
+            )
         if data.blocks(recipe):
             if as_qwen2(shape).model_type not in data.LIGHT:
-                return f"openvino-genai reads ggml's blocks of {' and '.join(data.LIGHT)} alone; this one is {shape.model_type}."
+                return (
+                    f"openvino-genai reads ggml's blocks of {' and '.join(data.LIGHT)} alone; "
+                    f"this one is {shape.model_type}."
+                )
             if shape.hidden % sizes.GGML_BLOCK or shape.intermediate % sizes.GGML_BLOCK:
-                return f"{recipe.weights} keeps blocks of {sizes.GGML_BLOCK}, which do not divide the rows of this shape."
+                return (
+                    f"{recipe.weights} keeps blocks of {sizes.GGML_BLOCK}, which do not divide "
+                    "the rows of this shape."
+                )
         return None
 
     def tools(self, shape: Shape, recipe: Recipe) -> Tools:
@@ -74,10 +97,15 @@ class OpenVino:
     def artifact_bytes(self, shape: Shape, recipe: Recipe) -> int:
         """Weights to the byte, the graph and the tokenizers within a few kilobytes."""
         shape, compression, costs = as_qwen2(shape), recipe.settings["compression"], data.costs()
-        return sizes.totals(shape, compression).stored + costs.graph_bytes(shape, compression) + costs.tokenizer_bytes(shape.vocab)
+        return (
+            sizes.totals(shape, compression).stored
+            + costs.graph_bytes(shape, compression)
+            + costs.tokenizer_bytes(shape.vocab)
+        )
 
     def footprint(self, shape: Shape, recipe: Recipe, context: int) -> Footprint:
-        """Resident bytes with the whole context answered: weights mapped from the file and repacked beside, blocks of cache."""
+        """Resident bytes with the whole context answered: weights mapped from the file and repacked
+        beside, blocks of cache."""
         return data.costs().footprint(as_qwen2(shape), recipe, context)
 
     def decode_bytes(self, shape: Shape, recipe: Recipe, context: int) -> int:
@@ -90,13 +118,22 @@ class OpenVino:
         return speed.speed(shape, recipe, isa)
 
     def build_needs(self, shape: Shape, recipe: Recipe) -> BuildNeeds:
-        """What stands in between: nothing, a GGUF and the graph made of it, or optimum-intel's graph in 16 bits; a rewritten checkpoint."""
+        """What stands in between: nothing, a GGUF and the graph made of it, or optimum-intel's
+        graph in 16 bits; a rewritten checkpoint."""
         artifact = self.artifact_bytes(shape, recipe)
         checkpoint = 2 * shape.parameters()
         rewritten = checkpoint if shape.model_type == FIRST_GENERATION else 0
         shape = as_qwen2(shape)
-        between = checkpoint if shape.model_type not in data.LIGHT else 2 * artifact if data.blocks(recipe) else 0
-        return BuildNeeds(data.costs().build_memory(shape, recipe, artifact), artifact + between + rewritten)
+        between = (
+            checkpoint
+            if shape.model_type not in data.LIGHT
+            else 2 * artifact
+            if data.blocks(recipe)
+            else 0
+        )
+        return BuildNeeds(
+            data.costs().build_memory(shape, recipe, artifact), artifact + between + rewritten
+        )
 
     def least_file_bytes(self, shape: Shape, recipe: Recipe) -> int:
         """All weights are one file."""

@@ -1,4 +1,5 @@
-"""The conversion, a job for a child process: checkpoint to OpenVINO IR with compressed weights, tokenizer and detokenizer."""
+"""The conversion, a job for a child process: checkpoint to OpenVINO IR with compressed weights,
+tokenizer and detokenizer."""
 
 from __future__ import annotations
 
@@ -26,12 +27,15 @@ from targets.openvino.data import LIGHT
 _TICK_S = 0.2
 
 
-def convert(report: Report, *, checkpoint: str, recipe: dict[str, Any], workload: dict[str, Any], out: str) -> dict[str, Any]:
+def convert(
+    report: Report, *, checkpoint: str, recipe: dict[str, Any], workload: dict[str, Any], out: str
+) -> dict[str, Any]:
     """Build the artifact into the folder `out`, which appears whole or not at all.
 
     Returns the files' total size, the tools' versions and the compression settings as passed.
     """
-    # A cancelled build ends this process by SIGTERM: leave through `finally`, so that nothing half-written stays.
+    # A cancelled build ends this process by SIGTERM: leave through `finally`, so that nothing
+    # half-written stays.
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     final = Path(out)
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -40,7 +44,9 @@ def convert(report: Report, *, checkpoint: str, recipe: dict[str, Any], workload
         _stay_at_home(work)
         built = work / "artifact"
         with _telling_bytes(report, work), _speaking_plainly(work, tree_bytes(Path(checkpoint))):
-            _way(Path(checkpoint)).export(report, Path(checkpoint), recipe["settings"]["compression"], built)
+            _way(Path(checkpoint)).export(
+                report, Path(checkpoint), recipe["settings"]["compression"], built
+            )
         if final.is_dir():
             final.rmdir()
         built.replace(final)
@@ -52,7 +58,10 @@ def convert(report: Report, *, checkpoint: str, recipe: dict[str, Any], workload
 def _way(checkpoint: Path) -> ModuleType:
     """Every model type has one way, so that a recipe means one artifact."""
     files = checkpoint_files(checkpoint)
-    dense = "config.json" not in files or read_json(files["config.json"]).get("model_type") in (*LIGHT, FIRST_GENERATION)
+    dense = "config.json" not in files or read_json(files["config.json"]).get("model_type") in (
+        *LIGHT,
+        FIRST_GENERATION,
+    )
     return light if dense else optimum
 
 
@@ -64,8 +73,11 @@ def _stay_at_home(work: Path) -> None:
     temporary = work / "tmp"
     temporary.mkdir()
     os.environ["TMPDIR"] = tempfile.tempdir = str(temporary)
-    os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", DO_NOT_TRACK="1")
-    # openvino_telemetry sends without asking; the one switch that changes no file in the home folder is CI.
+    os.environ.update(
+        HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", DO_NOT_TRACK="1"
+    )
+    # openvino_telemetry sends without asking; the one switch that changes no file in the home
+    # folder is CI.
     os.environ.update(CI="true", NNCF_CI="1")
 
 
@@ -102,11 +114,16 @@ def _speaking_plainly(work: Path, needed: int) -> Iterator[None]:
         if known is not None:
             raise known from error
         traceback.print_exc()
-        # The engines write through C++ and Rust, whose errors have lost the reason: "basic_ios::clear: iostream error".
+        # The engines write through C++ and Rust, whose errors have lost the reason:
+        # "basic_ios::clear: iostream error".
         if free_bytes(work) < needed or "os error 28" in str(error):
             raise no_room(
-                f"The disk that holds {work.parent} is full.", "Free some space, or choose another place with --out or QWEN_PACK_CACHE."
+                f"The disk that holds {work.parent} is full.",
+                "Free some space, or choose another place with --out or QWEN_PACK_CACHE.",
             ) from error
         said = [line for line in str(error).splitlines() if line.strip()]
         last = said[-1].strip()[:300].rstrip(".") if said else type(error).__name__
-        raise bad_input(f"OpenVINO could not convert the checkpoint: {last}.", "Check the checkpoint; the log says more.") from error
+        raise bad_input(
+            f"OpenVINO could not convert the checkpoint: {last}.",
+            "Check the checkpoint; the log says more.",
+        ) from error

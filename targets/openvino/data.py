@@ -10,7 +10,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from packager.memory import Footprint
+from packager.predict.memory import Footprint
 from packager.recipe import Recipe
 from packager.shape import Shape
 from targets.openvino import sizes
@@ -19,7 +19,8 @@ from targets.openvino.sizes import Compression
 _FOLDER = Path(__file__).parent
 
 LIGHT = ("qwen2", "qwen3")
-"""Model types whose graph openvino-genai makes itself; the others are exported by optimum-intel, which takes torch."""
+"""Model types whose graph openvino-genai makes itself; the others are exported by optimum-intel,
+which takes torch."""
 
 
 def _read(name: str) -> dict[str, Any]:
@@ -44,11 +45,14 @@ def recipes() -> tuple[Recipe, ...]:
 @cache
 def refused() -> dict[str, str]:
     """Types of ggml that are not built, and why."""
-    return {name: reason for reason, names in _read("recipes.toml")["refused"].items() for name in names}
+    return {
+        name: reason for reason, names in _read("recipes.toml")["refused"].items() for name in names
+    }
 
 
 def blocks(recipe: Recipe) -> str | None:
-    """The ggml type whose blocks openvino-genai takes over; None where NNCF compresses, or nobody."""
+    """The ggml type whose blocks openvino-genai takes over; None where NNCF compresses, or
+    nobody."""
     found = (recipe.settings["compression"] or {}).get("blocks")
     return None if found is None else str(found)
 
@@ -61,7 +65,8 @@ def kv_bits() -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What the engine costs beside the weights, in bytes; the fields are the tables of costs.toml."""
+    """What the engine costs beside the weights, in bytes; the fields are the tables of
+    costs.toml."""
 
     graph: dict[str, dict[str, int]]
     graph_per_matrix: dict[str, int]
@@ -74,7 +79,11 @@ class Costs:
         """Size of openvino_model.xml."""
         row = self.graph[shape.model_type]
         modes = sizes.totals(shape, compression).modes
-        return row["base"] + row["per_layer"] * shape.layers + sum(self.graph_per_matrix[mode] * count for mode, count in modes.items())
+        return (
+            row["base"]
+            + row["per_layer"] * shape.layers
+            + sum(self.graph_per_matrix[mode] * count for mode, count in modes.items())
+        )
 
     def tokenizer_bytes(self, vocab: int) -> int:
         """Size of the tokenizer, the detokenizer and the small JSON files."""
@@ -83,13 +92,16 @@ class Costs:
     def footprint(self, shape: Shape, recipe: Recipe, context: int) -> Footprint:
         """Resident bytes when the whole context is answered.
 
-        The plug-in repacks every matrix at the first token, and the mapped file it came from stays resident beside it.
+        The plug-in repacks every matrix at the first token, and the mapped file it came from stays
+        resident beside it.
         """
         compression = recipe.settings["compression"]
         compute = self.compute
         kv_width = shape.kv_heads * shape.head_dim
         chunk = min(context, compute["chunk_tokens"]) * _width(shape) * compute["per_intermediate"]
-        unpacked = context * (compute["per_context_token"] + compute["per_context_kv_element"] * kv_width)
+        unpacked = context * (
+            compute["per_context_token"] + compute["per_context_kv_element"] * kv_width
+        )
         return Footprint(
             weights=2 * sizes.totals(shape, compression).stored,
             kv_cache=sizes.cache_bytes(shape, recipe.kv, context),
@@ -107,7 +119,15 @@ class Costs:
     def build_memory(self, shape: Shape, recipe: Recipe, artifact: int) -> int:
         """Peak resident bytes of the conversion."""
         compression = recipe.settings["compression"]
-        way = "optimum" if shape.model_type not in LIGHT else "blocks" if blocks(recipe) else "nncf" if compression else "plain"
+        way = (
+            "optimum"
+            if shape.model_type not in LIGHT
+            else "blocks"
+            if blocks(recipe)
+            else "nncf"
+            if compression
+            else "plain"
+        )
         row = self.build[way]
         largest = max(part.spec.elements for part in sizes.parts(shape))
         return ceil(
@@ -119,9 +139,14 @@ class Costs:
 
 
 def _width(shape: Shape) -> int:
-    """Values that a token takes between the two halves of a feed-forward layer: those of all active experts."""
+    """Values that a token takes between the two halves of a feed-forward layer: those of all active
+    experts."""
     experts = shape.experts
-    return shape.intermediate if experts is None else experts.active * experts.intermediate + (experts.shared_intermediate or 0)
+    return (
+        shape.intermediate
+        if experts is None
+        else experts.active * experts.intermediate + (experts.shared_intermediate or 0)
+    )
 
 
 @cache

@@ -1,4 +1,5 @@
-"""Dense models without torch: the graph from openvino-genai, the weights from the checkpoint, NNCF where a recipe compresses.
+"""Dense models without torch: the graph from openvino-genai, the weights from the checkpoint, NNCF
+where a recipe compresses.
 
 The first generation is a dense Qwen2 under other names, and is given them first.
 """
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from packager.checkpoint import Checkpoint
-from packager.rewrite import for_every_engine
+from packager.checkpoint.rewrite import for_every_engine
 from packager.runtime import Report
 from packager.shape import tensors
 from targets.openvino.rope import put_positions
@@ -52,13 +53,16 @@ def export(report: Report, checkpoint: Path, compression: Compression | None, ou
 
 
 def _name_by_place(model: Any) -> None:
-    """Names that count what a process made so far become names that count the graph's own nodes: every build writes the same."""
+    """Names that count what a process made so far become names that count the graph's own nodes:
+    every build writes the same."""
     for place, node in enumerate(model.get_ordered_ops()):
         if _COUNTED.fullmatch(node.get_friendly_name()):
             node.set_friendly_name(f"{node.get_type_name()}_{place}")
 
 
-def _from_weights(report: Report, opened: Checkpoint, compression: Compression | None, scratch: Path) -> Any:
+def _from_weights(
+    report: Report, opened: Checkpoint, compression: Compression | None, scratch: Path
+) -> Any:
     """The checkpoint's own numbers, compressed where the recipe says so."""
     import openvino
 
@@ -77,7 +81,7 @@ def _from_blocks(report: Report, opened: Checkpoint, kind: str, scratch: Path) -
     import openvino
     import openvino_genai
 
-    from targets.llama_cpp.build import convert
+    from targets.gguf.convert import convert
 
     report.note(f"writing {kind} blocks")
     # Embedding and output matrix lose most by 4 bits; llama.cpp's own mix keeps them wider, too.
@@ -90,11 +94,18 @@ def _from_blocks(report: Report, opened: Checkpoint, kind: str, scratch: Path) -
 
 
 def compress(model: Any, compression: Compression) -> Any:
-    """The openvino.Model with weights compressed by NNCF; the keys are those of optimum.intel.OVWeightQuantizationConfig."""
+    """The openvino.Model with weights compressed by NNCF; the keys are those of
+    optimum.intel.OVWeightQuantizationConfig."""
     import nncf
 
-    mode = nncf.CompressWeightsMode(f"int{compression['bits']}_{'sym' if compression['sym'] else 'asym'}")
-    arguments: dict[str, Any] = {"mode": mode, "ratio": compression["ratio"], "group_size": compression["group_size"]}
+    mode = nncf.CompressWeightsMode(
+        f"int{compression['bits']}_{'sym' if compression['sym'] else 'asym'}"
+    )
+    arguments: dict[str, Any] = {
+        "mode": mode,
+        "ratio": compression["ratio"],
+        "group_size": compression["group_size"],
+    }
     if compression["bits"] == 4:
         fallback = nncf.GroupSizeFallbackMode(compression["group_size_fallback"])
         arguments |= {
@@ -104,10 +115,16 @@ def compress(model: Any, compression: Compression) -> Any:
             "scale_estimation": compression["scale_estimation"],
             "gptq": compression["gptq"],
             "lora_correction": compression["lora_correction"],
-            "advanced_parameters": nncf.AdvancedCompressionParameters(group_size_fallback_mode=fallback),
+            "advanced_parameters": nncf.AdvancedCompressionParameters(
+                group_size_fallback_mode=fallback
+            ),
         }
     compressed = nncf.compress_weights(model, **arguments)
-    options = compressed.get_rt_info("runtime_options").value if compressed.has_rt_info("runtime_options") else {}
+    options = (
+        compressed.get_rt_info("runtime_options").value
+        if compressed.has_rt_info("runtime_options")
+        else {}
+    )
     # Made for the unquantized graph: with it a server would keep the cache in 16 bits.
     options.pop("KV_CACHE_PRECISION", None)
     compressed.set_rt_info(options, "runtime_options")
@@ -115,13 +132,26 @@ def compress(model: Any, compression: Compression) -> Any:
 
 
 def _write_papers(opened: Checkpoint, out: Path) -> None:
-    """The checkpoint's configurations, without what names a machine, and its chat template as a file of its own."""
+    """The checkpoint's configurations, without what names a machine, and its chat template as a
+    file of its own."""
     config, generation = opened.config, opened.generation_config
     if not generation:
-        generation = {key: config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id") if config.get(key) is not None}
-    tokenizer = {key: value for key, value in opened.tokenizer_config.items() if key != "chat_template"}
-    for name, data in (("config", config), ("generation_config", generation), ("tokenizer_config", tokenizer)):
+        generation = {
+            key: config[key]
+            for key in ("bos_token_id", "eos_token_id", "pad_token_id")
+            if config.get(key) is not None
+        }
+    tokenizer = {
+        key: value for key, value in opened.tokenizer_config.items() if key != "chat_template"
+    }
+    for name, data in (
+        ("config", config),
+        ("generation_config", generation),
+        ("tokenizer_config", tokenizer),
+    ):
         kept = {key: value for key, value in data.items() if key not in _MACHINE_KEYS}
-        (out / f"{name}.json").write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        (out / f"{name}.json").write_text(
+            json.dumps(kept, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
     if opened.chat_template is not None:
         (out / "chat_template.jinja").write_text(opened.chat_template, encoding="utf-8")

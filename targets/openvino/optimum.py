@@ -1,4 +1,5 @@
-"""Models whose graph openvino-genai does not make itself, through optimum-intel: torch traces them."""
+"""Models whose graph openvino-genai does not make itself, through optimum-intel: torch traces
+them."""
 
 from __future__ import annotations
 
@@ -18,17 +19,30 @@ def export(report: Report, checkpoint: Path, compression: dict[str, Any] | None,
     from transformers import AutoTokenizer, GenerationConfig
 
     report.note("tracing the graph" + (" and compressing the weights" if compression else ""))
-    # load_in_8bit=False: without it models over 1 billion parameters are compressed to int8 unasked.
-    how = {"quantization_config": OVWeightQuantizationConfig(**compression)} if compression else {"load_in_8bit": False}
+    # load_in_8bit=False: without it models over 1 billion parameters are compressed to int8
+    # unasked.
+    how = (
+        {"quantization_config": OVWeightQuantizationConfig(**compression)}
+        if compression
+        else {"load_in_8bit": False}
+    )
     model = OVModelForCausalLM.from_pretrained(
-        str(checkpoint), export=True, compile=False, trust_remote_code=False, local_files_only=True, use_cache=True, **how
+        str(checkpoint),
+        export=True,
+        compile=False,
+        trust_remote_code=False,
+        local_files_only=True,
+        use_cache=True,
+        **how,
     )
     report.note("writing the model")
     model.save_pretrained(out)
     if (checkpoint / "generation_config.json").is_file():
         GenerationConfig.from_pretrained(checkpoint).save_pretrained(out)
     report.note("converting the tokenizer")
-    tokenizer = AutoTokenizer.from_pretrained(str(checkpoint), trust_remote_code=False, local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(
+        str(checkpoint), trust_remote_code=False, local_files_only=True
+    )
     encoder, decoder = convert_tokenizer(tokenizer, with_detokenizer=True)
     save_model(encoder, out / "openvino_tokenizer.xml")
     save_model(decoder, out / "openvino_detokenizer.xml")
@@ -37,7 +51,8 @@ def export(report: Report, checkpoint: Path, compression: dict[str, Any] | None,
 
 
 def _leave_no_traces(built: Path) -> None:
-    """Remove what names this machine, and the second copy of the vocabulary, which openvino-genai does not read."""
+    """Remove what names this machine, and the second copy of the vocabulary, which openvino-genai
+    does not read."""
     (built / "tokenizer.json").unlink(missing_ok=True)
     # It repeats the settings without bits and group size, and holds the checkpoint's path.
     (built / "openvino_config.json").unlink(missing_ok=True)

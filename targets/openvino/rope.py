@@ -1,7 +1,8 @@
-"""Rotary positions of a graph: frequencies in float32, and the scaling that openvino-genai's reader passes over.
+"""Rotary positions of a graph: frequencies in float32, and the scaling that openvino-genai's reader
+passes over.
 
-The reader computes plain frequencies whatever config.json says of scaling, and saves them in float16 beside
-16-bit weights, where an angle at position 4096 is off by up to two radians.
+The reader computes plain frequencies whatever config.json says of scaling, and saves them in
+float16 beside 16-bit weights, where an angle at position 4096 is off by up to two radians.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ Frequencies = npt.NDArray[np.float32]
 def frequencies(rope: dict[str, Any], theta: float, width: int) -> tuple[Frequencies, float]:
     """Angle per position of every pair of a head `width` wide, and the factor on cosine and sine.
 
-    `rope` is config.json's `rope_parameters` or `rope_scaling`. Sources: RoFormer (arXiv 2104.09864), YaRN (arXiv 2309.00071).
-    Raises PackError (bad input) for a scaling other than `linear` and `yarn`.
+    `rope` is config.json's `rope_parameters` or `rope_scaling`. Sources: RoFormer (arXiv
+    2104.09864), YaRN (arXiv 2309.00071). Raises PackError (bad input) for a scaling other than
+    `linear` and `yarn`.
     """
     exponents = np.arange(0, width, 2, dtype=np.float64) / width
     plain = theta**-exponents
@@ -33,12 +35,15 @@ def frequencies(rope: dict[str, Any], theta: float, width: int) -> tuple[Frequen
     if kind == "yarn":
         return _yarn(rope, theta, width, plain)
     raise bad_input(
-        f"config.json scales positions in a way that is not built for OpenVINO here (rope_type {kind!r}).",
+        "config.json scales positions in a way that is not built for OpenVINO here (rope_type "
+        f"{kind!r}).",
         "default, linear and yarn are; llama.cpp may know more.",
     )
 
 
-def _yarn(rope: dict[str, Any], theta: float, width: int, plain: npt.NDArray[np.float64]) -> tuple[Frequencies, float]:
+def _yarn(
+    rope: dict[str, Any], theta: float, width: int, plain: npt.NDArray[np.float64]
+) -> tuple[Frequencies, float]:
     """Fast pairs as trained, slow ones stretched, a ramp between."""
     factor, trained = _number(rope, "factor"), _number(rope, "original_max_position_embeddings")
 
@@ -52,7 +57,9 @@ def _yarn(rope: dict[str, Any], theta: float, width: int, plain: npt.NDArray[np.
     ramp = np.clip((np.arange(width // 2) - low) / max(high - low, 0.001), 0, 1)
     mixed = plain * (1 - ramp) + plain / factor * ramp
     given = rope.get("attention_factor")
-    attention = float(given) if given is not None else 0.1 * math.log(factor) + 1.0 if factor > 1 else 1.0
+    attention = (
+        float(given) if given is not None else 0.1 * math.log(factor) + 1.0 if factor > 1 else 1.0
+    )
     return mixed.astype(np.float32), attention
 
 
@@ -60,13 +67,16 @@ def _number(rope: dict[str, Any], key: str) -> float:
     value = rope.get(key)
     if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
         raise bad_input(
-            f"config.json: {key} of the position scaling is {value!r} where a positive number is needed.", "Take the model's own."
+            f"config.json: {key} of the position scaling is {value!r} where a positive number is "
+            "needed.",
+            "Take the model's own.",
         )
     return float(value)
 
 
 def put_positions(model: Any, rope: dict[str, Any], theta: float, width: int) -> None:
-    """Replace the frequencies of an openvino.Model that openvino-genai made, and scale cosine and sine where the model wants it.
+    """Replace the frequencies of an openvino.Model that openvino-genai made, and scale cosine and
+    sine where the model wants it.
 
     Raises PackError (bad input) when the graph is built otherwise than the reader builds it.
     """
@@ -76,9 +86,16 @@ def put_positions(model: Any, rope: dict[str, Any], theta: float, width: int) ->
     values, factor = frequencies(rope, theta, width)
     turns = [node for node in model.get_ordered_ops() if node.get_type_name() in ("Cos", "Sin")]
     shape = [1, width // 2, 1]
-    found = {id(node): node for node in (_constant_above(turn, shape) for turn in turns)} if len(turns) == 2 else {}
+    found = (
+        {id(node): node for node in (_constant_above(turn, shape) for turn in turns)}
+        if len(turns) == 2
+        else {}
+    )
     if None in found.values() or not found:
-        raise bad_input("The graph that openvino-genai wrote has its positions elsewhere than expected.", "Install the tested version.")
+        raise bad_input(
+            "The graph that openvino-genai wrote has its positions elsewhere than expected.",
+            "Install the tested version.",
+        )
     constant = op.Constant(values.reshape(shape))
     for node in found.values():
         # Behind the widening of a float16 constant, so that float32 stays float32.

@@ -1,4 +1,5 @@
-"""The logits of an OpenVINO artifact: its graph compiled by openvino itself, as openvino-genai hands out tokens only."""
+"""The logits of an OpenVINO artifact: its graph compiled by openvino itself, as openvino-genai
+hands out tokens only."""
 
 from __future__ import annotations
 
@@ -23,8 +24,13 @@ class Scorer:
             properties["INFERENCE_NUM_THREADS"] = int(settings["threads"])
         compiled = openvino.Core().compile_model(artifact / "openvino_model.xml", "CPU", properties)
         self._names = {name for port in compiled.inputs for name in port.get_names()}
-        if not {"input_ids", "attention_mask"} <= self._names or compiled.outputs[0].get_partial_shape().rank.get_length() != 3:
-            raise bad_input(f"The graph of {artifact} takes no token ids or gives no logits.", "Build it again.")
+        if (
+            not {"input_ids", "attention_mask"} <= self._names
+            or compiled.outputs[0].get_partial_shape().rank.get_length() != 3
+        ):
+            raise bad_input(
+                f"The graph of {artifact} takes no token ids or gives no logits.", "Build it again."
+            )
         self._request = compiled.create_infer_request()
 
     def logits(self, ids: Sequence[int]) -> Iterator[NDArray[np.float32]]:
@@ -39,8 +45,12 @@ class Scorer:
                 "position_ids": np.arange(start, end, dtype=np.int64)[None],
                 "beam_idx": np.zeros(1, dtype=np.int32),
             }
-            self._request.infer({name: value for name, value in given.items() if name in self._names})
+            self._request.infer(
+                {name: value for name, value in given.items() if name in self._names}
+            )
             found = self._request.get_output_tensor(0).data
             if found.shape[1] != piece.shape[1]:
-                raise bad_input("The graph answers with the last token's logits only.", "Build it again.")
+                raise bad_input(
+                    "The graph answers with the last token's logits only.", "Build it again."
+                )
             yield found[0]

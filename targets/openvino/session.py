@@ -17,7 +17,8 @@ from targets.openvino.sizes import cache_blocks
 
 
 class OpenVinoSession:
-    """See packager.runtime.Session. Paged attention with the cache allocated once for the whole context, no prefix cache."""
+    """See packager.runtime.Session. Paged attention with the cache allocated once for the whole
+    context, no prefix cache."""
 
     def __init__(self, artifact: str, settings: dict[str, Any]) -> None:
         self._context = int(settings["context"])
@@ -30,14 +31,18 @@ class OpenVinoSession:
     def _open(self) -> Any:
         settings = self._settings
         scheduler = openvino_genai.SchedulerConfig()
-        # With it the second answer to a prompt skips the prefill, and its time to the first token says nothing.
+        # With it the second answer to a prompt skips the prefill, and its time to the first token
+        # says nothing.
         scheduler.enable_prefix_caching = False
         scheduler.max_num_seqs = 1
         # The prompt goes in chunks of this many tokens: what the footprint's compute counts on.
         scheduler.max_num_batched_tokens = 256
         # Without it the cache grows by copying, old and new at once.
         scheduler.num_kv_blocks = cache_blocks(self._context)
-        properties: dict[str, Any] = {"KV_CACHE_PRECISION": settings["kv"], "ATTENTION_BACKEND": "PA"}
+        properties: dict[str, Any] = {
+            "KV_CACHE_PRECISION": settings["kv"],
+            "ATTENTION_BACKEND": "PA",
+        }
         if settings.get("threads"):
             properties["INFERENCE_NUM_THREADS"] = int(settings["threads"])
         return _load(self._artifact, scheduler, properties)
@@ -56,17 +61,28 @@ class OpenVinoSession:
         return frozenset(self._ends)
 
     def chat_template(self) -> str | None:
-        """See packager.runtime.Session. The text in the artifact, not the engine's own rewriting of it."""
+        """See packager.runtime.Session. The text in the artifact, not the engine's own rewriting of
+        it."""
         return str(self._tokenizer.get_original_chat_template()) or None
 
-    def generate(self, prompt: Sequence[int], max_new_tokens: int, on_token: Callable[[int], None], *, stop: bool = True) -> list[int]:
-        """Decode greedily from a cold cache; the end-of-turn token that stops it is not part of the answer.
+    def generate(
+        self,
+        prompt: Sequence[int],
+        max_new_tokens: int,
+        on_token: Callable[[int], None],
+        *,
+        stop: bool = True,
+    ) -> list[int]:
+        """Decode greedily from a cold cache; the end-of-turn token that stops it is not part of the
+        answer.
 
-        Raises PackError when prompt and answer together exceed the context, and whatever `on_token` raises.
+        Raises PackError when prompt and answer together exceed the context, and whatever `on_token`
+        raises.
         """
         if len(prompt) + max_new_tokens > self._context:
             raise usage(
-                f"A prompt of {len(prompt)} tokens and an answer of {max_new_tokens} exceed the context of {self._context}.",
+                f"A prompt of {len(prompt)} tokens and an answer of {max_new_tokens} exceed the "
+                f"context of {self._context}.",
                 "Shorten the prompt or build the package with a larger --context.",
             )
         config = openvino_genai.GenerationConfig()
@@ -88,11 +104,14 @@ class OpenVinoSession:
     def logits(self, ids: Sequence[int]) -> Iterator[NDArray[np.float32]]:
         """What the model says behind every token, in blocks; see packager.runtime.Session.
 
-        The pipeline gives no logits, so the graph is compiled once more, and the pipeline is closed until the next answer:
-        one copy of the weights at a time.
+        The pipeline gives no logits, so the graph is compiled once more, and the pipeline is closed
+        until the next answer: one copy of the weights at a time.
         """
         if not ids or len(ids) > self._context:
-            raise usage(f"{len(ids)} tokens do not fit a context of {self._context}.", "Shorten the text or take a longer context.")
+            raise usage(
+                f"{len(ids)} tokens do not fit a context of {self._context}.",
+                "Shorten the text or take a longer context.",
+            )
         self._pipeline = None
         if self._scorer is None:
             self._scorer = Scorer(self._artifact, self._settings)
@@ -105,14 +124,18 @@ class OpenVinoSession:
 
 
 def _load(artifact: Path, scheduler: Any, properties: dict[str, Any]) -> Any:
-    """The pipeline. Raises PackError (bad input) where the engine cannot read the artifact: its own errors carry its source's lines."""
+    """The pipeline. Raises PackError (bad input) where the engine cannot read the artifact: its own
+    errors carry its source's lines."""
     try:
         return openvino_genai.LLMPipeline(artifact, "CPU", scheduler_config=scheduler, **properties)
     except RuntimeError as error:
-        said = [line.strip() for line in str(error).splitlines() if line.strip() and "src/" not in line]
+        said = [
+            line.strip() for line in str(error).splitlines() if line.strip() and "src/" not in line
+        ]
         last = said[-1][:300].rstrip(".") if said else "no reason given"
         raise bad_input(
-            f"OpenVINO cannot load {artifact}: {last}.", "`qwen-pack verify` finds damaged files; or build it again."
+            f"OpenVINO cannot load {artifact}: {last}.",
+            "`qwen-pack verify` finds damaged files; or build it again.",
         ) from error
 
 

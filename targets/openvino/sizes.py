@@ -1,4 +1,5 @@
-"""Exact bytes of an OpenVINO artifact from a shape and a recipe's settings: what NNCF stores per matrix, and the files around it."""
+"""Exact bytes of an OpenVINO artifact from a shape and a recipe's settings: what NNCF stores per
+matrix, and the files around it."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from packager.shape import Shape, TensorSpec
 from packager.shape.tensors import layer_tensors, outer_tensors
 
 Compression = dict[str, Any]
-"""Keyword arguments of optimum.intel.OVWeightQuantizationConfig, as recipes.toml has them; or `blocks`, a type of ggml."""
+"""Keyword arguments of optimum.intel.OVWeightQuantizationConfig, as recipes.toml has them; or
+`blocks`, a type of ggml."""
 
 GGML_BLOCK = 32
 """Weights that share a scale in ggml's Q4_0 and Q8_0."""
@@ -30,7 +32,8 @@ _SCALE_BYTES = 2
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """How a matrix is stored: bits per weight, weights per scale (None: one scale per row), whether zero points are kept."""
+    """How a matrix is stored: bits per weight, weights per scale (None: one scale per row), whether
+    zero points are kept."""
 
     bits: int
     group: int | None
@@ -61,10 +64,11 @@ _PLAIN = Storage(16, None, False)
 
 
 def storage(spec: TensorSpec, compression: Compression | None) -> Storage:
-    """How NNCF stores one tensor of a checkpoint under these settings of OVWeightQuantizationConfig.
+    """How NNCF stores one tensor of a checkpoint under these settings of
+    OVWeightQuantizationConfig.
 
-    Norms and biases stay in the checkpoint's 16 bits; the embedding and the output matrix take the backup
-    precision of a 4-bit recipe, as does a matrix whose rows no group divides.
+    Norms and biases stay in the checkpoint's 16 bits; the embedding and the output matrix take the
+    backup precision of a 4-bit recipe, as does a matrix whose rows no group divides.
     """
     if compression is None or len(spec.shape) < 2:
         return _PLAIN
@@ -81,7 +85,8 @@ def storage(spec: TensorSpec, compression: Compression | None) -> Storage:
 
 
 def fitting_group(columns: int, wanted: int) -> int | None:
-    """The group NNCF takes for rows of that length: the wanted one, or the largest power of two that divides the row; None below 32."""
+    """The group NNCF takes for rows of that length: the wanted one, or the largest power of two
+    that divides the row; None below 32."""
     if columns % wanted == 0:
         return wanted
     power = columns & -columns
@@ -90,7 +95,8 @@ def fitting_group(columns: int, wanted: int) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Tensors of one name and shape: how many the checkpoint has, constants they form in the graph, and how many a token reads."""
+    """Tensors of one name and shape: how many the checkpoint has, constants they form in the graph,
+    and how many a token reads."""
 
     spec: TensorSpec
     copies: int
@@ -112,7 +118,8 @@ class Part:
 
 @cache
 def parts(shape: Shape) -> tuple[Part, ...]:
-    """The model as distinct tensors: all layers are alike, and the experts of a layer are stacked to one constant per projection."""
+    """The model as distinct tensors: all layers are alike, and the experts of a layer are stacked
+    to one constant per projection."""
     found = []
     for spec in outer_tensors(shape):
         # Of an untied embedding a token reads one row.
@@ -122,13 +129,21 @@ def parts(shape: Shape) -> tuple[Part, ...]:
         if shape.experts is None or ".experts." not in spec.name:
             found.append(Part(spec, shape.layers, shape.layers, shape.layers))
         elif ".experts.0." in spec.name:
-            found.append(Part(spec, shape.layers * shape.experts.count, shape.layers, shape.layers * shape.experts.active))
+            found.append(
+                Part(
+                    spec,
+                    shape.layers * shape.experts.count,
+                    shape.layers,
+                    shape.layers * shape.experts.active,
+                )
+            )
     return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Sums over the whole model: bytes stored, bytes a token reads, scales, zero points, and matrices by mode."""
+    """Sums over the whole model: bytes stored, bytes a token reads, scales, zero points, and
+    matrices by mode."""
 
     stored: int
     read: int
@@ -138,7 +153,8 @@ class Totals:
 
 
 def totals(shape: Shape, compression: Compression | None) -> Totals:
-    """The sums for a shape under these settings; counted once, as `fit` asks for each several times."""
+    """The sums for a shape under these settings; counted once, as `fit` asks for each several
+    times."""
     return _totals(shape, None if compression is None else tuple(compression.items()))
 
 
@@ -147,7 +163,8 @@ def _totals(shape: Shape, settings: tuple[tuple[str, Any], ...] | None) -> Total
     compression = None if settings is None else dict(settings)
     stored = scales = zero_points = 0
     read = 0.0
-    # The reader gives every matrix a zero point per block, all of them equal: those of one length are stored once.
+    # The reader gives every matrix a zero point per block, all of them equal: those of one length
+    # are stored once.
     middles: set[tuple[int, int]] = set()
     modes: dict[str, int] = {}
     for part in parts(shape):
@@ -175,8 +192,8 @@ def cache_blocks(context: int) -> int:
 def cache_bytes(shape: Shape, kv: str, context: int) -> int:
     """Bytes of the key and value blocks allocated for `context` tokens.
 
-    In u8 a scale and a zero point of 4 bytes each stand beside the cache: for keys per channel of a block, for values
-    per token and head.
+    In u8 a scale and a zero point of 4 bytes each stand beside the cache: for keys per channel of a
+    block, for values per token and head.
     """
     tokens = cache_blocks(context) * BLOCK
     elements = shape.attention_layers * shape.kv_heads * shape.head_dim * tokens

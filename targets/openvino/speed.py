@@ -1,10 +1,11 @@
-"""How fast OpenVINO is against a device's rates, by the width of the weights. The figures are in speed.toml."""
+"""How fast OpenVINO is against a device's rates, by the width of the weights. The figures are in
+speed.toml."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from packager.forecast import Speed
+from packager.predict.forecast import Speed
 from packager.recipe import Recipe
 from packager.shape import Shape
 from targets.speed_table import rows
@@ -15,9 +16,16 @@ _DOT_PRODUCTS = ("avx_vnni", "avx512_vnni", "amx_int8")
 
 
 def speed(shape: Shape, recipe: Recipe, isa: str) -> Speed:
-    """By the width of the weights; on a processor without instructions for sums of 8-bit products, as llama.cpp."""
+    """By the width of the weights; on a processor without instructions for sums of 8-bit products,
+    as llama.cpp."""
     compression = recipe.settings["compression"]
-    bits = 16 if compression is None else compression["bits"] if "bits" in compression else _BLOCKS[compression["blocks"]]
+    bits = (
+        16
+        if compression is None
+        else compression["bits"]
+        if "bits" in compression
+        else _BLOCKS[compression["blocks"]]
+    )
     row = rows(FILE)[f"{bits} bits"]
     compute = row.compute if any(word in isa for word in _DOT_PRODUCTS) else min(1.0, row.compute)
     return Speed(row.bandwidth, compute, row.operations_per_layer * shape.layers, row.attention)

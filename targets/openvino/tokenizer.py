@@ -1,7 +1,7 @@
 """tokenizer.json as OpenVINO models, put together from openvino-tokenizers' own steps.
 
-Its converter takes an object of transformers, and openvino-genai's GGUF reader leaves out the normalisation and
-cuts texts at 8192 tokens; the steps themselves need neither.
+Its converter takes an object of transformers, and openvino-genai's GGUF reader leaves out the
+normalisation and cuts texts at 8192 tokens; the steps themselves need neither.
 """
 
 from __future__ import annotations
@@ -18,27 +18,38 @@ _NAMED = ("bos_token", "eos_token", "pad_token", "unk_token")
 
 
 def write_tokenizer(checkpoint: Checkpoint, out: Path) -> None:
-    """Write tokenizer and detokenizer into `out`. Raises PackError (bad input) for what is no byte-level BPE."""
+    """Write tokenizer and detokenizer into `out`. Raises PackError (bad input) for what is no
+    byte-level BPE."""
     # Late: they load the engine.
     import openvino
-    from openvino_tokenizers.constants import ATTENTION_MASK_INPUT_NAME, TOKEN_IDS_INPUT_NAME, TOKENIZER_NAME
+    from openvino_tokenizers.constants import (
+        ATTENTION_MASK_INPUT_NAME,
+        TOKEN_IDS_INPUT_NAME,
+        TOKENIZER_NAME,
+    )
     from openvino_tokenizers.utils import change_inputs_type, change_outputs_type
 
     path = checkpoint.tokenizer_json
     if path is None:
         raise bad_input(
             f"{checkpoint.folder} has no tokenizer.json.",
-            "Save it from the tokenizer once: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER).",
+            "Save it from the tokenizer once: "
+            "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER).",
         )
     definition, config = read_json(path), checkpoint.tokenizer_config
     try:
         added = added_tokens(definition, config)
         pipeline = _pipeline(definition, config, added, path)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise bad_input(f"{path} is no byte-level BPE tokenizer ({type(error).__name__}: {error}).", "Fetch it again.") from error
+        raise bad_input(
+            f"{path} is no byte-level BPE tokenizer ({type(error).__name__}: {error}).",
+            "Fetch it again.",
+        ) from error
     graph = pipeline.get_tokenizer_ov_subgraph()
     outputs = [graph.output(0), graph.output(1)]
-    for output, name in zip(outputs, (TOKEN_IDS_INPUT_NAME, ATTENTION_MASK_INPUT_NAME), strict=True):
+    for output, name in zip(
+        outputs, (TOKEN_IDS_INPUT_NAME, ATTENTION_MASK_INPUT_NAME), strict=True
+    ):
         output.add_names({name})
     encoder = openvino.Model(outputs, graph.get_parameters(), TOKENIZER_NAME)
     encoder.add_sinks(graph.get_sinks())
@@ -50,7 +61,8 @@ def write_tokenizer(checkpoint: Checkpoint, out: Path) -> None:
 
 
 def added_tokens(definition: dict[str, Any], config: dict[str, Any]) -> list[dict[str, Any]]:
-    """Added tokens in the order of their ids; tokenizer_config.json may know more, and which of them steer the model."""
+    """Added tokens in the order of their ids; tokenizer_config.json may know more, and which of
+    them steer the model."""
     entries = {entry["id"]: dict(entry) for entry in definition.get("added_tokens") or []}
     for number, entry in (config.get("added_tokens_decoder") or {}).items():
         entries[int(number)] = {**entries.get(int(number), {}), **entry, "id": int(number)}
@@ -59,26 +71,43 @@ def added_tokens(definition: dict[str, Any], config: dict[str, Any]) -> list[dic
         more = config.get(key) or []
         named += list(more.values()) if isinstance(more, dict) else more
     texts = {_text(token) for token in named}
-    return [{**entry, "special": bool(entry.get("special")) or entry["content"] in texts} for _, entry in sorted(entries.items())]
+    return [
+        {**entry, "special": bool(entry.get("special")) or entry["content"] in texts}
+        for _, entry in sorted(entries.items())
+    ]
 
 
 def _text(token: Any) -> Any:
     return token.get("content") if isinstance(token, dict) else token
 
 
-def _pipeline(definition: dict[str, Any], config: dict[str, Any], added: list[dict[str, Any]], path: Path) -> Any:
+def _pipeline(
+    definition: dict[str, Any], config: dict[str, Any], added: list[dict[str, Any]], path: Path
+) -> Any:
     from openvino_tokenizers import tokenizer_pipeline as steps
     from openvino_tokenizers.constants import UTF8ReplaceMode
 
-    model = {"unk_token": None, "fuse_unk": False, "continuing_subword_prefix": "", "end_of_word_suffix": "", "byte_fallback": False}
+    model = {
+        "unk_token": None,
+        "fuse_unk": False,
+        "continuing_subword_prefix": "",
+        "end_of_word_suffix": "",
+        "byte_fallback": False,
+    }
     definition = {**definition, "model": {**model, **definition["model"]}, "added_tokens": added}
-    if definition["model"].get("type", "BPE") != "BPE" or (definition.get("decoder") or {}).get("type") != "ByteLevel":
+    if (
+        definition["model"].get("type", "BPE") != "BPE"
+        or (definition.get("decoder") or {}).get("type") != "ByteLevel"
+    ):
         raise _foreign(path)
     pad = _text(config.get("pad_token"))
     longest = min(int(config.get("model_max_length") or _MOST), _MOST)
     pipeline = steps.TokenizerPipeline()
     pipeline.number_of_inputs = 1
-    found = [steps.SpecialToken(token["content"], bool(token.get("lstrip")), bool(token.get("rstrip"))) for token in added]
+    found = [
+        steps.SpecialToken(token["content"], bool(token.get("lstrip")), bool(token.get("rstrip")))
+        for token in added
+    ]
     pipeline.add_steps(steps.SpecialTokensSplit(found))
     pipeline.add_steps(_splitting(definition, path))
     pipeline.add_steps(steps.BPETokenizationStep.from_hf_json(definition))
@@ -87,7 +116,9 @@ def _pipeline(definition: dict[str, Any], config: dict[str, Any], added: list[di
     pipeline.add_steps(steps.CombineSegmentsStep([steps.Sequence()], add_special_tokens=True))
     number = next((token["id"] for token in added if token["content"] == pad), None)
     right = config.get("padding_side") != "left"
-    pipeline.add_steps(steps.PaddingStep(token=pad, _token_id=number, max_length=longest, pad_right=right))
+    pipeline.add_steps(
+        steps.PaddingStep(token=pad, _token_id=number, max_length=longest, pad_right=right)
+    )
     pipeline.add_steps(
         steps.VocabDecoderStep.from_hf_json(
             definition,
@@ -118,8 +149,16 @@ def _splitting(definition: dict[str, Any], path: Path) -> list[Any]:
     for entry in stage.get("pretokenizers", [stage]):
         if entry.get("type") == "Split" and "Regex" in entry["pattern"]:
             behaviour = entry["behavior"].lower().removesuffix("d")
-            found.append(steps.RegexSplitStep(entry["pattern"]["Regex"], invert=entry["invert"], behaviour=behaviour))
-        elif entry.get("type") == "ByteLevel" and not entry.get("add_prefix_space") and not entry.get("use_regex", True):
+            found.append(
+                steps.RegexSplitStep(
+                    entry["pattern"]["Regex"], invert=entry["invert"], behaviour=behaviour
+                )
+            )
+        elif (
+            entry.get("type") == "ByteLevel"
+            and not entry.get("add_prefix_space")
+            and not entry.get("use_regex", True)
+        ):
             found.append(steps.BytesToCharsStep())
         else:
             raise _foreign(path)
@@ -128,7 +167,8 @@ def _splitting(definition: dict[str, Any], path: Path) -> list[Any]:
 
 def _foreign(path: Path) -> PackError:
     return bad_input(
-        f"{path} is not built like a Qwen tokenizer: byte-level BPE behind one expression.", "Take the tokenizer of the model's repository."
+        f"{path} is not built like a Qwen tokenizer: byte-level BPE behind one expression.",
+        "Take the tokenizer of the model's repository.",
     )
 
 

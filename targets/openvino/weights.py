@@ -1,4 +1,5 @@
-"""A checkpoint's weights in the place of the skeleton's marks, as the files store them and not read before they are needed."""
+"""A checkpoint's weights in the place of the skeleton's marks, as the files store them and not read
+before they are needed."""
 
 from __future__ import annotations
 
@@ -19,14 +20,19 @@ _EXPONENT = {"BF16": 0x7F80, "F16": 0x7C00, "F32": 0x7F800000}
 def put_weights(model: Any, marks: dict[int, TensorSpec], checkpoint: Checkpoint) -> None:
     """Replace every mark of an openvino.Model by the checkpoint's tensor, named as there.
 
-    Raises PackError (bad input) for NaN or infinity, and for a graph that lacks a mark or has one twice.
+    Raises PackError (bad input) for NaN or infinity, and for a graph that lacks a mark or has one
+    twice.
     """
     found: dict[int, Any] = {}
     for node in model.get_ordered_ops():
         if node.get_type_name() == "Constant" and node.get_element_type().get_type_name() == "f16":
             values = node.data.reshape(-1)
             mark = int(values[0]) if values.size and np.isfinite(values[0]) else -1
-            if mark in marks and _fits(node, marks[mark]) and (values == marked(mark, values.shape)).all():
+            if (
+                mark in marks
+                and _fits(node, marks[mark])
+                and (values == marked(mark, values.shape)).all()
+            ):
                 if mark in found:
                     raise _unexpected(marks[mark])
                 found[mark] = node
@@ -46,7 +52,8 @@ def _fits(node: Any, spec: TensorSpec) -> bool:
 
 def _unexpected(spec: TensorSpec) -> PackError:
     return bad_input(
-        f"The graph that openvino-genai wrote does not have {spec.name!r} exactly once.", "Install the tested version: constraints.txt."
+        f"The graph that openvino-genai wrote does not have {spec.name!r} exactly once.",
+        "Install the tested version: constraints.txt.",
     )
 
 
@@ -58,7 +65,8 @@ def _replace(node: Any, spec: TensorSpec, checkpoint: Checkpoint) -> None:
     check_finite(checkpoint, spec.name)
     shape = [1] * (len(node.get_output_shape(0)) - len(spec.shape)) + list(spec.shape)
     if info.dtype == "F32":
-        # A 16-bit artifact is what the recipes promise, and bfloat16 has the range that float16 lacks.
+        # A 16-bit artifact is what the recipes promise, and bfloat16 has the range that float16
+        # lacks.
         values = checkpoint.array(spec.name).astype(_bfloat16()).view(np.uint16)
         kind = openvino.Type.bf16
     else:
@@ -86,6 +94,7 @@ def check_finite(checkpoint: Checkpoint, name: str) -> None:
         if ((bits[start : start + _CHUNK] & full) == full).any():
             raise bad_input(
                 f"The tensor {name!r} in {info.file.name} holds NaN or infinity.",
-                "The checkpoint is damaged or was trained into overflow: fetch it again or take another revision.",
+                "The checkpoint is damaged or was trained into overflow: fetch it again or take "
+                "another revision.",
             )
     checkpoint.release(name)

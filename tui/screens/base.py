@@ -1,4 +1,5 @@
-"""What every step of the walkthrough shares: the line on top, the footer, Esc, errors that can be copied."""
+"""What every step of the walkthrough shares: the line on top, the footer, Esc, errors that can be
+copied."""
 
 from __future__ import annotations
 
@@ -20,8 +21,12 @@ if TYPE_CHECKING:
     from tui.services import Services
 
 _NARROW = 100
-BACK = Binding("escape", "back", "Back", id="screen.back", tooltip="Out of a text field, or to the step before")
-COPY = Binding("y", "copy", "Copy", id="screen.copy", tooltip="Copy what this screen is about", show=False)
+BACK = Binding(
+    "escape", "back", "Back", id="screen.back", tooltip="Out of a text field, or to the step before"
+)
+COPY = Binding(
+    "y", "copy", "Copy", id="screen.copy", tooltip="Copy what this screen is about", show=False
+)
 """Every screen lists these two last, so that the footer begins with what the screen is for."""
 
 
@@ -34,7 +39,8 @@ class Failed(Message):
 
 
 class Problem(Static):
-    """An error in place: the sentence, the way on, and how to copy it. Hidden while there is none."""
+    """An error in place: the sentence, the way on, and how to copy it. Hidden while there is
+    none."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id, classes="problem")
@@ -73,7 +79,10 @@ class StepScreen(Screen[None]):
         yield Steps(self.STEP, self.HEADING)
         yield from self.body()
         yield Footer()
-        yield Static(f"The window is too small: {LEAST[0]} columns and {LEAST[1]} rows are needed.", classes="too-small")
+        yield Static(
+            f"The window is too small: {LEAST[0]} columns and {LEAST[1]} rows are needed.",
+            classes="too-small",
+        )
 
     def body(self) -> ComposeResult:
         """The step's own widgets."""

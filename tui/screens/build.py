@@ -1,4 +1,5 @@
-"""Step 5: a row per stage, memory as it is taken, what is said; cancel that ends the engine's process; retry."""
+"""Step 5: a row per stage, memory as it is taken, what is said; cancel that ends the engine's
+process; retry."""
 
 from __future__ import annotations
 
@@ -25,8 +26,8 @@ from tui.screens.base import BACK, COPY, Problem, StepScreen
 
 if TYPE_CHECKING:
     from packager.events import Event
-    from packager.package import Package
-    from packager.plan import Plan
+    from packager.package.package import Package
+    from packager.plan.plan import Plan
 
 _REDRAW_S = 0.1
 _STYLES = {
@@ -65,10 +66,34 @@ class BuildScreen(StepScreen):
     STEP = 5
     CSS_PATH = "build.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("c", "cancel", "Cancel", id="build.cancel", tooltip="End the build; finished stages stay in the cache"),
-        Binding("r", "retry", "Retry", id="build.retry", tooltip="Build again; what was finished is not done twice"),
-        Binding("e", "engine", "Engine's output", id="build.engine", tooltip="What the engines themselves print, or what the build says"),
-        Binding("enter", "result", "Result", id="build.result", tooltip="Predicted beside measured, budgets, files"),
+        Binding(
+            "c",
+            "cancel",
+            "Cancel",
+            id="build.cancel",
+            tooltip="End the build; finished stages stay in the cache",
+        ),
+        Binding(
+            "r",
+            "retry",
+            "Retry",
+            id="build.retry",
+            tooltip="Build again; what was finished is not done twice",
+        ),
+        Binding(
+            "e",
+            "engine",
+            "Engine's output",
+            id="build.engine",
+            tooltip="What the engines themselves print, or what the build says",
+        ),
+        Binding(
+            "enter",
+            "result",
+            "Result",
+            id="build.result",
+            tooltip="Predicted beside measured, budgets, files",
+        ),
         BACK,
         COPY,
     ]
@@ -118,7 +143,7 @@ class BuildScreen(StepScreen):
         self.refresh_bindings()
 
     def _begin(self) -> None:
-        from packager.pipeline import STAGES
+        from packager.pipeline.run import STAGES
 
         self._cancel.clear()
         self.query_one(Problem).clear()
@@ -129,7 +154,8 @@ class BuildScreen(StepScreen):
 
     @work(thread=True, exclusive=True, group="build")
     def _build(self, progress: Progress) -> None:
-        """Advance the frozen state by every event and post it; closing the generator ends the engine's process."""
+        """Advance the frozen state by every event and post it; closing the generator ends the
+        engine's process."""
         clock, last, package = self.services.clock, 0.0, None
         failure: Failure | None = None
         try:
@@ -139,7 +165,10 @@ class BuildScreen(StepScreen):
                     event = next(events)
                     progress = advance(progress, event, clock())
                     # What comes often is drawn ten times a second, everything else at once.
-                    if not isinstance(event, StageProgress | StageMemory) or clock() - last >= _REDRAW_S:
+                    if (
+                        not isinstance(event, StageProgress | StageMemory)
+                        or clock() - last >= _REDRAW_S
+                    ):
                         last = clock()
                         self.post_message(Advanced(progress))
             except StopIteration as stop:
@@ -185,9 +214,14 @@ class BuildScreen(StepScreen):
         self._tick()
         failure = progress.failure
         if failure is not None:
-            where = next((stage.title for stage in progress.stages if stage.name == failure.stage), "The build")
+            where = next(
+                (stage.title for stage in progress.stages if stage.name == failure.stage),
+                "The build",
+            )
             self.query_one(Problem).show(
-                f"{where}: {failure.message}", failure.hint, "r tries again, y copies this, e shows the engine's output, Esc goes back"
+                f"{where}: {failure.message}",
+                failure.hint,
+                "r tries again, y copies this, e shows the engine's output, Esc goes back",
             )
         if not self._engine:
             log = self.query_one(Log)
@@ -208,7 +242,11 @@ class BuildScreen(StepScreen):
         for stage in self.progress.stages:
             share = stage.share
             track = 24 if width >= 100 else 12
-            filled = bar(share, track) if share is not None else ("·" * track if stage.status == "running" else " " * track)
+            filled = (
+                bar(share, track)
+                if share is not None
+                else ("·" * track if stage.status == "running" else " " * track)
+            )
             percent = f"{share:4.0%}" if share is not None and stage.status == "running" else "    "
             amount = stage.amount()
             room = max(8, width - track - 40)
@@ -217,26 +255,37 @@ class BuildScreen(StepScreen):
             parts += [
                 (f"{MARKS[stage.status]} {stage.title:<21}", _STYLES[stage.status]),
                 (f"{filled}", "$primary"),
-                (f" {percent} {stage.time(now):>9}  ", "" if stage.status == "running" else "$foreground-muted"),
+                (
+                    f" {percent} {stage.time(now):>9}  ",
+                    "" if stage.status == "running" else "$foreground-muted",
+                ),
                 (f"{amount}\n", "" if stage.status == "running" else "$foreground-muted"),
             ]
         if parts:
             parts[-1] = (parts[-1][0].rstrip("\n"), parts[-1][1])
         self.query_one("#stage-rows", Static).update(Content.assemble(*parts))
         memory = self.progress.memory
-        now_text = f"{human_bytes(memory[-1])}, most {human_bytes(max(memory))}" if memory else "nothing taken yet"
+        now_text = (
+            f"{human_bytes(memory[-1])}, most {human_bytes(max(memory))}"
+            if memory
+            else "nothing taken yet"
+        )
         state = {
             "stopping": "stopping …",
             "cancelled": "cancelled: no package was written; finished stages are in the cache",
             "done": "done",
         }
-        self.query_one("#memory-now", Static).update(f"{now_text}  {state.get(self.progress.state, '')}")
+        self.query_one("#memory-now", Static).update(
+            f"{now_text}  {state.get(self.progress.state, '')}"
+        )
         self.query_one(Sparkline).data = [float(size) for size in memory]
         if self._engine:
             self._engine_lines()
 
     def _engine_lines(self) -> None:
-        running = self.progress.running or next((stage for stage in reversed(self.progress.stages) if stage.started is not None), None)
+        running = self.progress.running or next(
+            (stage for stage in reversed(self.progress.stages) if stage.started is not None), None
+        )
         text = self.services.engine_log(running.name) if running is not None else ""
         log = self.query_one(Log)
         if text != self._engine_text:
@@ -312,8 +361,13 @@ class BuildScreen(StepScreen):
             elif self._leave:
                 self.app.exit(0)
 
-        detail = f"{self.plan.name} is being built. It is cancelled; no package is written, and finished stages stay in the cache."
-        self.app.push_screen(ConfirmScreen(question, detail, "Cancel the build", "Go on building"), answered)
+        detail = (
+            f"{self.plan.name} is being built. It is cancelled; no package is written, and "
+            "finished stages stay in the cache."
+        )
+        self.app.push_screen(
+            ConfirmScreen(question, detail, "Cancel the build", "Go on building"), answered
+        )
 
     def copied(self) -> tuple[str, str] | None:
         """The log."""

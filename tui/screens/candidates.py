@@ -1,4 +1,5 @@
-"""Step 3: what runs there? The catalogue times the recipes, filtered as you type, with what-if sliders and every reason."""
+"""Step 3: what runs there? The catalogue times the recipes, filtered as you type, with what-if
+sliders and every reason."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from textual.timer import Timer
 from textual.widgets import Input, Static
 
 from packager.errors import from_foreign
-from packager.memory import KV_BITS
+from packager.predict.memory import KV_BITS
 from packager.units import human_bytes, human_seconds
 from tui import describe, explain
 from tui.screens.base import BACK, COPY, Failed, Problem, StepScreen
@@ -42,17 +43,55 @@ class Answered(Message):
 
 
 class CandidatesScreen(StepScreen):
-    """A table that moves at once with filter, order and what-if; the highlighted row is explained beside or below it."""
+    """A table that moves at once with filter, order and what-if; the highlighted row is explained
+    beside or below it."""
 
     STEP = 3
     CSS_PATH = "candidates.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "filter", "Filter", id="candidates.filter", tooltip="Type parts of names, recipes, licences, rules"),
-        Binding("o", "order(1)", "Order", id="candidates.order", tooltip="Sort by the next column; a click on a title does the same"),
-        Binding("O", "turn", "Turn round", id="candidates.reverse", tooltip="Turn the order round", show=False),
-        Binding("x", "rejected", "Rejected", id="candidates.rejected", tooltip="Hide or show the rejected ones"),
-        Binding("w", "what_if", "What if", id="candidates.what-if", tooltip="Other context, cache type or memory: the table moves at once"),
-        Binding("p", "plot", "Plot", id="candidates.plot", tooltip="Memory against speed against quality, with the limits"),
+        Binding(
+            "slash",
+            "filter",
+            "Filter",
+            id="candidates.filter",
+            tooltip="Type parts of names, recipes, licences, rules",
+        ),
+        Binding(
+            "o",
+            "order(1)",
+            "Order",
+            id="candidates.order",
+            tooltip="Sort by the next column; a click on a title does the same",
+        ),
+        Binding(
+            "O",
+            "turn",
+            "Turn round",
+            id="candidates.reverse",
+            tooltip="Turn the order round",
+            show=False,
+        ),
+        Binding(
+            "x",
+            "rejected",
+            "Rejected",
+            id="candidates.rejected",
+            tooltip="Hide or show the rejected ones",
+        ),
+        Binding(
+            "w",
+            "what_if",
+            "What if",
+            id="candidates.what-if",
+            tooltip="Other context, cache type or memory: the table moves at once",
+        ),
+        Binding(
+            "p",
+            "plot",
+            "Plot",
+            id="candidates.plot",
+            tooltip="Memory against speed against quality, with the limits",
+        ),
         BACK,
         COPY,
     ]
@@ -67,12 +106,22 @@ class CandidatesScreen(StepScreen):
         """Filter and what-if on top, the table, the reasons."""
         base = self.ask.workload()
         with Horizontal(id="controls"):
-            yield Input(placeholder="/ filter: names, recipes, licences, rules", id="filter", compact=True)
+            yield Input(
+                placeholder="/ filter: names, recipes, licences, rules", id="filter", compact=True
+            )
             yield Static(id="count")
         with Horizontal(id="what-if"):
-            contexts = [(value, f"{value:,}") for value, _ in describe.steps("context", base.context)]
+            contexts = [
+                (value, f"{value:,}") for value, _ in describe.steps("context", base.context)
+            ]
             yield Slider("context", contexts, base.context, room=(8, 12), id="if-context")
-            yield Slider("cache", [(None, "its own"), *((kind, kind) for kind in KV_BITS)], self.ask.kv, room=(6, 12), id="if-kv")
+            yield Slider(
+                "cache",
+                [(None, "its own"), *((kind, kind) for kind in KV_BITS)],
+                self.ask.kv,
+                room=(6, 12),
+                id="if-kv",
+            )
             memory = describe.steps("max_memory_bytes", base.max_memory_bytes)
             yield Slider("memory", memory, base.max_memory_bytes, room=(7, 12), id="if-memory")
         with Horizontal(id="candidates"):
@@ -86,7 +135,9 @@ class CandidatesScreen(StepScreen):
         """Ask at once; the frame stands before the answer."""
         self.query_one("#candidates-left").loading = True
         self.query_one("#reasons").border_title = "Why"
-        self.query_one("#candidates-left").border_title = f"{describe.purpose(self.ask.workload())} on {self.ask.target.name}"
+        self.query_one(
+            "#candidates-left"
+        ).border_title = f"{describe.purpose(self.ask.workload())} on {self.ask.target.name}"
         self._find(self.ask)
 
     def on_unmount(self) -> None:
@@ -113,7 +164,8 @@ class CandidatesScreen(StepScreen):
         table = self.query_one(CandidateTable)
         table.show(message.found.candidates, message.haystacks)
         self._arrived()
-        # Thousands of candidates hold no cycles; without this the collector walks all of them again and again, 100 ms each time.
+        # Thousands of candidates hold no cycles; without this the collector walks all of them again
+        # and again, 100 ms each time.
         gc.freeze()
 
     @on(Failed)
@@ -121,7 +173,9 @@ class CandidatesScreen(StepScreen):
         if message.question != self.ask:
             return
         self.query_one(CandidateTable).show((), [])
-        self.query_one("#candidates-problem", Problem).show(message.error.message, message.error.hint)
+        self.query_one("#candidates-problem", Problem).show(
+            message.error.message, message.error.hint
+        )
         self._arrived()
 
     def _arrived(self) -> None:
@@ -135,7 +189,11 @@ class CandidatesScreen(StepScreen):
     def _count(self) -> None:
         table = self.query_one(CandidateTable)
         fitting = sum(one.passes for one in table.candidates)
-        took = f" in {human_seconds(self.found.seconds)}" if self.found and self.found.ask == self.ask and self.found.seconds else ""
+        took = (
+            f" in {human_seconds(self.found.seconds)}"
+            if self.found and self.found.ask == self.ask and self.found.seconds
+            else ""
+        )
         text = f"{len(table.rows)} of {len(table.candidates)}, {fitting} fit{took}"
         self.query_one("#count", Static).update(text)
 
@@ -179,7 +237,11 @@ class CandidatesScreen(StepScreen):
 
         candidate = message.candidate
         if not candidate.passes:
-            self.notify("; ".join(map(str, candidate.reasons)) + ".", title=f"{candidate.label} was rejected", severity="warning")
+            self.notify(
+                "; ".join(map(str, candidate.reasons)) + ".",
+                title=f"{candidate.label} was rejected",
+                severity="warning",
+            )
             return
         assert self.found is not None
         if self.found.ask == self.ask:
@@ -196,7 +258,11 @@ class CandidatesScreen(StepScreen):
         table = self.query_one(CandidateTable)
         key = KEYS[(KEYS.index(table.view.sort) + step) % len(KEYS)]
         table.look(replace(table.view, sort=key, reverse=False))
-        self.notify("in the order of preference" if key == "rank" else f"by {key}", title="Sorted", timeout=2)
+        self.notify(
+            "in the order of preference" if key == "rank" else f"by {key}",
+            title="Sorted",
+            timeout=2,
+        )
 
     def action_turn(self) -> None:
         """Last first."""
@@ -230,4 +296,6 @@ class CandidatesScreen(StepScreen):
         if one is None:
             return None
         memory = human_bytes(one.footprint.peak) if one.sized else "unknown"
-        return f"{one.label}: {one.verdict}, memory {memory}. " + "; ".join(map(str, one.reasons)), one.label
+        return f"{one.label}: {one.verdict}, memory {memory}. " + "; ".join(
+            map(str, one.reasons)
+        ), one.label

@@ -11,13 +11,13 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.widgets import Static
 
-from packager.compare import Row, notes, rows, titles
+from packager.report.compare import Row, notes, rows, titles
 from tui.screens.base import BACK, COPY, StepScreen
 from tui.widgets.lists import VimTable
 from tui.widgets.pane import Pane
 
 if TYPE_CHECKING:
-    from packager.package import Package
+    from packager.package.package import Package
 
 
 class CompareScreen(StepScreen):
@@ -26,7 +26,13 @@ class CompareScreen(StepScreen):
     HEADING = "Compare"
     CSS_PATH = "compare.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("p", "plot", "Plot", id="compare.plot", tooltip="These as points: memory against speed against quality"),
+        Binding(
+            "p",
+            "plot",
+            "Plot",
+            id="compare.plot",
+            tooltip="These as points: memory against speed against quality",
+        ),
         BACK,
         COPY,
     ]
@@ -35,7 +41,10 @@ class CompareScreen(StepScreen):
         super().__init__()
         self._packages = tuple(packages)
         data = [package.manifest.data for package in packages]
-        self._titles = titles([package.manifest.name for package in packages], [str(package.path) for package in packages])
+        self._titles = titles(
+            [package.manifest.name for package in packages],
+            [str(package.path) for package in packages],
+        )
         self._rows: list[Row] = rows(data)
         self._notes = notes(self._titles, data)
 
@@ -44,7 +53,15 @@ class CompareScreen(StepScreen):
         with Vertical(id="compare"):
             yield VimTable(id="compare-table", cursor_type="row")
             with Pane(id="compare-notes"):
-                yield Static("\n".join(["★ best of the row, where all were measured on the same machine", *self._notes]), markup=False)
+                yield Static(
+                    "\n".join(
+                        [
+                            "★ best of the row, where all were measured on the same machine",
+                            *self._notes,
+                        ]
+                    ),
+                    markup=False,
+                )
 
     def on_mount(self) -> None:
         """The manifests are read already."""
@@ -57,7 +74,10 @@ class CompareScreen(StepScreen):
             table.add_column(Text(title, overflow="ellipsis"), width=width)
         for row in self._rows:
             cells = [
-                Text(f"{text} ★" if index == row.best else text, style="bold" if index == row.best else "")
+                Text(
+                    f"{text} ★" if index == row.best else text,
+                    style="bold" if index == row.best else "",
+                )
                 for index, text in enumerate(row.texts)
             ]
             table.add_row(Text(row.label), *cells)

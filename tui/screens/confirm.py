@@ -17,7 +17,13 @@ class ConfirmScreen(ModalScreen[bool]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "answer(True)", "Yes", id="confirm.yes", tooltip="Do it"),
-        Binding("n,escape,q", "answer(False)", "No", id="confirm.no", tooltip="Leave everything as it is"),
+        Binding(
+            "n,escape,q",
+            "answer(False)",
+            "No",
+            id="confirm.no",
+            tooltip="Leave everything as it is",
+        ),
         Binding("left,h", "app.focus_previous", "Left", show=False),
         Binding("right,l", "app.focus_next", "Right", show=False),
     ]

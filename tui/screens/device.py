@@ -25,7 +25,7 @@ from tui.widgets.pane import Pane
 from tui.widgets.stacked import Part, Stacked
 
 if TYPE_CHECKING:
-    from packager.device import Target
+    from packager.device.target import Target
 
 HERE = "this machine"
 _SIGNS = (("█", "$primary"), ("▒", "$warning"), ("░", "$foreground-muted"))
@@ -62,7 +62,13 @@ class DeviceScreen(StepScreen):
     STEP = 1
     CSS_PATH = "device.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "filter", "Filter", id="device.filter", tooltip="Type a part of a name, or the path of a device file"),
+        Binding(
+            "slash",
+            "filter",
+            "Filter",
+            id="device.filter",
+            tooltip="Type a part of a name, or the path of a device file",
+        ),
         Binding(
             "m",
             "measure",
@@ -139,7 +145,9 @@ class DeviceScreen(StepScreen):
             if not all(word in text for word in wanted):
                 continue
             if kind not in (last, "here"):
-                options.append(Option(Content.styled(f"─ {kind} ", "$foreground-muted"), disabled=True))
+                options.append(
+                    Option(Content.styled(f"─ {kind} ", "$foreground-muted"), disabled=True)
+                )
             last = kind
             options.append(Option(name, id=name))
         devices.add_options(options)
@@ -150,7 +158,10 @@ class DeviceScreen(StepScreen):
                 self.query_one(name).display = False
             self.query_one("#device-facts", Static).update("")
             self.query_one("#device-title", Static).update(
-                Content.assemble(("Nothing of that name. ", "bold"), "Enter reads a path that ends in .toml as a device file.")
+                Content.assemble(
+                    ("Nothing of that name. ", "bold"),
+                    "Enter reads a path that ends in .toml as a device file.",
+                )
             )
 
     def _highlighted(self) -> Target | None:
@@ -176,13 +187,16 @@ class DeviceScreen(StepScreen):
             self.query_one("#device-facts", Static).update(
                 Content.assemble(
                     ("Enter", "bold $text-accent"),
-                    " measures it: memory bandwidth and compute, with the installed engines' own kernels, in under ten seconds.",
+                    " measures it: memory bandwidth and compute, with the installed engines' own "
+                    "kernels, in under ten seconds.",
                 )
             )
             return
         if not here:
             pieces = zip(describe.memory_parts(target), _SIGNS, strict=True)
-            self.query_one(Stacked).show([Part(label, size, sign, style) for (label, size), (sign, style) in pieces])
+            self.query_one(Stacked).show(
+                [Part(label, size, sign, style) for (label, size), (sign, style) in pieces]
+            )
         self._facts(describe.device_rows(target), target.device.sources)
 
     def _facts(self, rows: list[tuple[str, str]], sources: dict[str, str]) -> None:
@@ -201,10 +215,19 @@ class DeviceScreen(StepScreen):
         if self.app.screen is not self or option is None or option.id != HERE:
             return
         total, available = self.services.memory()
-        parts = (("free for a model", available), ("taken by others", 0), ("in use now", total - available))
-        self.query_one(Stacked).show([Part(label, size, *sign) for (label, size), sign in zip(parts, _SIGNS, strict=True)])
+        parts = (
+            ("free for a model", available),
+            ("taken by others", 0),
+            ("in use now", total - available),
+        )
+        self.query_one(Stacked).show(
+            [Part(label, size, *sign) for (label, size), sign in zip(parts, _SIGNS, strict=True)]
+        )
         self.query_one("#device-live", Static).update(
-            Content.assemble(("live: ", "$foreground-muted"), f"{human_bytes(available)} of {human_bytes(total)} free")
+            Content.assemble(
+                ("live: ", "$foreground-muted"),
+                f"{human_bytes(available)} of {human_bytes(total)} free",
+            )
         )
 
     @on(Input.Changed, "#device-filter")
@@ -243,7 +266,9 @@ class DeviceScreen(StepScreen):
         if self._measuring:
             return
         self._measuring = True
-        self.query_one("#device-title", Static).update(Content.styled("Measuring this machine …", "bold"))
+        self.query_one("#device-title", Static).update(
+            Content.styled("Measuring this machine …", "bold")
+        )
         self.query_one("#device-facts", Static).update("")
         self.query_one("#device-facts").loading = True
         self._measure()
@@ -265,7 +290,9 @@ class DeviceScreen(StepScreen):
 
     @on(Said)
     def _said(self, message: Said) -> None:
-        self.query_one("#device-title", Static).update(Content.assemble(("Measuring this machine … ", "bold"), message.text))
+        self.query_one("#device-title", Static).update(
+            Content.assemble(("Measuring this machine … ", "bold"), message.text)
+        )
 
     @on(Measured)
     def _measured(self, message: Measured) -> None:

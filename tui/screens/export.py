@@ -1,4 +1,5 @@
-"""Step 7: a package in the form that a store, a registry or a device takes; the package itself stays as it is."""
+"""Step 7: a package in the form that a store, a registry or a device takes; the package itself
+stays as it is."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ from tui.widgets.pane import Pane
 from tui.widgets.slider import Slider
 
 if TYPE_CHECKING:
-    from packager.package import Package
+    from packager.package.package import Package
     from packager.shipping.export import Exported, Format
 
 _ROOM = (13, 24)
@@ -58,16 +59,48 @@ class Ended(Message):
 
 
 class ExportScreen(StepScreen):
-    """Format, place, pieces, signature, what the format takes besides; what it does as a command; how far it is."""
+    """Format, place, pieces, signature, what the format takes besides; what it does as a command;
+    how far it is."""
 
     STEP = 7
     CSS_PATH = "export.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("w", "write", "Write it", id="export.write", tooltip="Write the package in this format; every byte is compared"),
-        Binding("c", "cancel", "Cancel", id="export.cancel", tooltip="Stop writing; nothing half-written stays"),
-        Binding("y", "copy", "Copy command", id="screen.copy", tooltip="Copy the command line that does the same"),
-        Binding("Y", "copy_path", "Copy path", id="export.path", tooltip="Copy where the export lies", show=False),
-        Binding("o", "open", "Open folder", id="export.open", tooltip="Show the export in the file manager"),
+        Binding(
+            "w",
+            "write",
+            "Write it",
+            id="export.write",
+            tooltip="Write the package in this format; every byte is compared",
+        ),
+        Binding(
+            "c",
+            "cancel",
+            "Cancel",
+            id="export.cancel",
+            tooltip="Stop writing; nothing half-written stays",
+        ),
+        Binding(
+            "y",
+            "copy",
+            "Copy command",
+            id="screen.copy",
+            tooltip="Copy the command line that does the same",
+        ),
+        Binding(
+            "Y",
+            "copy_path",
+            "Copy path",
+            id="export.path",
+            tooltip="Copy where the export lies",
+            show=False,
+        ),
+        Binding(
+            "o",
+            "open",
+            "Open folder",
+            id="export.open",
+            tooltip="Show the export in the file manager",
+        ),
         Binding("down", "app.focus_next", "Next", show=False),
         Binding("up", "app.focus_previous", "Previous", show=False),
         BACK,
@@ -95,16 +128,35 @@ class ExportScreen(StepScreen):
     def body(self) -> ComposeResult:
         """Formats on the left, what there is to say on the right, command and progress below."""
         with Horizontal(id="export"):
-            yield VimList(*(Option(self._sign(one) + one.name, id=one.name) for one in self._formats), id="formats")
+            yield VimList(
+                *(Option(self._sign(one) + one.name, id=one.name) for one in self._formats),
+                id="formats",
+            )
             with VerticalScroll(id="export-form", can_focus=False):
                 yield from self._line("To", Input(id="export-to", compact=True))
                 yield Slider("Pieces", leaving.SIZES, leaving.WHOLE, room=_ROOM, id="export-pieces")
-                yield from self._line("Size", Input(placeholder="such as 1500M or 1.9GiB", id="export-size", compact=True))
-                yield from self._line("Sign with", Input(placeholder="a private key's file; empty for none", id="export-key", compact=True))
+                yield from self._line(
+                    "Size",
+                    Input(placeholder="such as 1500M or 1.9GiB", id="export-size", compact=True),
+                )
+                yield from self._line(
+                    "Sign with",
+                    Input(
+                        placeholder="a private key's file; empty for none",
+                        id="export-key",
+                        compact=True,
+                    ),
+                )
                 for name in self._settings:
-                    yield from self._line(name.replace("_", " ").capitalize(), Input(id=f"export-{name}", compact=True))
+                    yield from self._line(
+                        name.replace("_", " ").capitalize(),
+                        Input(id=f"export-{name}", compact=True),
+                    )
                 if self._licence:
-                    steps = [(None, "not agreed to"), (self._licence[0], f"I agreed to {self._licence[0]}")]
+                    steps = [
+                        (None, "not agreed to"),
+                        (self._licence[0], f"I agreed to {self._licence[0]}"),
+                    ]
                     yield Slider("Licence", steps, None, room=_ROOM, id="export-licence")
                 if leaving.is_dummy(self.package):
                     steps = [(None, "random: keep here"), ("yes", "random: ship anyway")]
@@ -114,7 +166,8 @@ class ExportScreen(StepScreen):
             yield Problem(id="export-problem")
 
     def _sign(self, one: Format) -> str:
-        """A format that makes no sense of this package is marked, as a rejected candidate is; its reason stands below."""
+        """A format that makes no sense of this package is marked, as a rejected candidate is; its
+        reason stands below."""
         return "✗ " if one.misfit(self.package.manifest) else "  "
 
     @staticmethod
@@ -150,7 +203,11 @@ class ExportScreen(StepScreen):
             self._limit() if self._format.cuts else leaving.WHOLE,
             Path(key).expanduser() if key else None,
             *(self._said("#export-licence"), self._said("#export-dummy") is not None),
-            {name: text for name in self._format.takes if (text := self.query_one(f"#export-{name}", Input).value.strip())},
+            {
+                name: text
+                for name in self._format.takes
+                if (text := self.query_one(f"#export-{name}", Input).value.strip())
+            },
         )
 
     @property
@@ -159,7 +216,11 @@ class ExportScreen(StepScreen):
 
     def _limit(self) -> str:
         chosen = str(self.query_one("#export-pieces", Slider).value)
-        return self.query_one("#export-size", Input).value.strip() if chosen == leaving.OTHER else chosen
+        return (
+            self.query_one("#export-size", Input).value.strip()
+            if chosen == leaving.OTHER
+            else chosen
+        )
 
     def _said(self, selector: str) -> str | None:
         return next((slider.value for slider in self.query(selector).results(Slider)), None)
@@ -173,7 +234,8 @@ class ExportScreen(StepScreen):
         self.set_focus(self.query_one("#export-to", Input))
 
     def _choose(self, chosen: Format) -> None:
-        """Another format: the place keeps a name that a person wrote, and follows where it was our own."""
+        """Another format: the place keeps a name that a person wrote, and follows where it was our
+        own."""
         to = self.query_one("#export-to", Input)
         ours = to.value in ("", str(self._default))
         self._format = chosen
@@ -189,7 +251,9 @@ class ExportScreen(StepScreen):
     @on(Slider.Moved)
     def _forget(self) -> None:
         """What was said of another order does not hold for this one."""
-        other = self._format.cuts and self.query_one("#export-pieces", Slider).value == leaving.OTHER
+        other = (
+            self._format.cuts and self.query_one("#export-pieces", Slider).value == leaving.OTHER
+        )
         self.query_one("#export-size-line").display = other
         self.exported = None
         self.query_one(Problem).clear()
@@ -202,26 +266,45 @@ class ExportScreen(StepScreen):
         self.call_after_refresh(self._draw)
 
     def _draw(self) -> None:
-        parts: list[tuple[str, str]] = [(f"{self._format.name}: ", "bold"), (f"{self._format.summary}\n", "")]
+        parts: list[tuple[str, str]] = [
+            (f"{self._format.name}: ", "bold"),
+            (f"{self._format.summary}\n", ""),
+        ]
         misfit = self._format.misfit(self.package.manifest)
         parts += [(f"✗ {misfit.message}\n", "$text-error")] if misfit else []
         if self._licence and self._said("#export-licence") is None:
-            parts.append((f"! The licence of the weights ({self._licence[0]}) {self._licence[1]}.\n", "$text-warning"))
+            parts.append(
+                (
+                    f"! The licence of the weights ({self._licence[0]}) {self._licence[1]}.\n",
+                    "$text-warning",
+                )
+            )
         if leaving.is_dummy(self.package):
-            parts.append(("! The weights are random: answers will mean nothing.\n", "$text-warning"))
-        parts += [("\n$ ", "$foreground-muted"), (f"{self.order.command()}\n\n", "bold $text-accent")]
+            parts.append(
+                ("! The weights are random: answers will mean nothing.\n", "$text-warning")
+            )
+        parts += [
+            ("\n$ ", "$foreground-muted"),
+            (f"{self.order.command()}\n\n", "bold $text-accent"),
+        ]
         if self._at is not None:
             done, total = self._at
             width = max(10, min(40, self.query_one("#export-text").content_size.width - 34))
             parts += [
                 (bar(done / total if total else 0.0, width), "$primary"),
-                (f" {done / total if total else 0:4.0%}  {human_bytes(done)} of {human_bytes(total)}", ""),
+                (
+                    f" {done / total if total else 0:4.0%}  {human_bytes(done)} of "
+                    f"{human_bytes(total)}",
+                    "",
+                ),
                 ("  stopping …" if self._stop.is_set() else "", "$text-warning"),
             ]
         elif self.exported is not None:
             one = self.exported
             parts += [("✓ ", "bold $text-success"), (str(one.path), "bold")]
-            parts += [(f": {one.files} file{'s' if one.files > 1 else ''}, {human_bytes(one.bytes)}", "")]
+            parts += [
+                (f": {one.files} file{'s' if one.files > 1 else ''}, {human_bytes(one.bytes)}", "")
+            ]
             parts += [(f"\n✓ {one.signature}: the signature", "")] if one.signature else []
         self.query_one("#export-text", Static).update(Content.assemble(*parts))
 
@@ -283,7 +366,11 @@ class ExportScreen(StepScreen):
         self.exported = message.exported
         self._over()
         if self.exported is None:
-            self.notify("Nothing half-written was left behind.", title="The export was cancelled", severity="warning")
+            self.notify(
+                "Nothing half-written was left behind.",
+                title="The export was cancelled",
+                severity="warning",
+            )
         elif self.app.screen is not self:
             self.notify(str(self.exported.path), title=f"{self.package.manifest.name} is exported")
 
@@ -304,7 +391,8 @@ class ExportScreen(StepScreen):
         return self.exported is not None if action in ("open", "copy_path") else True
 
     def action_cancel(self) -> None:
-        """The worker stops at the next chunk; its generator closes, which removes what was begun."""
+        """The worker stops at the next chunk; its generator closes, which removes what was
+        begun."""
         self._stop.set()
         self._draw()
 
@@ -331,13 +419,20 @@ class ExportScreen(StepScreen):
             elif leave:
                 self.app.exit(0)
 
-        detail = f"{self.package.manifest.name} is being written. What was begun is removed; the package stays as it is."
-        self.app.push_screen(ConfirmScreen(question, detail, "Cancel the export", "Go on writing"), answered)
+        detail = (
+            f"{self.package.manifest.name} is being written. What was begun is removed; the "
+            "package stays as it is."
+        )
+        self.app.push_screen(
+            ConfirmScreen(question, detail, "Cancel the export", "Go on writing"), answered
+        )
 
     def action_open(self) -> None:
         """The folder in which the export lies; the path is copied where there is no desktop."""
         if self.exported is not None:
-            folder = self.exported.path if self.exported.path.is_dir() else self.exported.path.parent
+            folder = (
+                self.exported.path if self.exported.path.is_dir() else self.exported.path.parent
+            )
             if not open_folder(folder):
                 self.pack.copy(str(folder), "the path, as no file manager was found")
 

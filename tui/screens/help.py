@@ -1,4 +1,5 @@
-"""Every key of a screen, made from its bindings: what is bound is what is shown, also after a rebinding."""
+"""Every key of a screen, made from its bindings: what is bound is what is shown, also after a
+rebinding."""
 
 from __future__ import annotations
 
@@ -23,7 +24,13 @@ class HelpScreen(ModalScreen[None]):
 
     CSS_PATH = "help.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,question_mark,f1", "close", "Close", id="help.close", tooltip="Back to the screen"),
+        Binding(
+            "escape,q,question_mark,f1",
+            "close",
+            "Close",
+            id="help.close",
+            tooltip="Back to the screen",
+        ),
         Binding("j", "scroll(1)", "Down", show=False),
         Binding("k", "scroll(-1)", "Up", show=False),
     ]
@@ -57,7 +64,10 @@ class HelpScreen(ModalScreen[None]):
                 (f"  {keys:<13}", "bold $text-accent"),
                 (f"{row.binding.description:<15}", ""),
                 (f"{row.binding.tooltip}", "$foreground-muted"),
-                (f"  {row.binding.id}\n" if self.app.size.width >= 100 else "\n", "italic $foreground-muted"),
+                (
+                    f"  {row.binding.id}\n" if self.app.size.width >= 100 else "\n",
+                    "italic $foreground-muted",
+                ),
             ]
         return Content.assemble(*parts)
 

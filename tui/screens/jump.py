@@ -1,4 +1,5 @@
-"""Jump mode: a letter over every part of the screen that can have the focus; the letter goes there."""
+"""Jump mode: a letter over every part of the screen that can have the focus; the letter goes
+there."""
 
 from __future__ import annotations
 
@@ -21,14 +22,20 @@ class JumpScreen(ModalScreen[Widget | None]):
 
     def __init__(self, below: Screen[Any]) -> None:
         super().__init__()
-        seen = [widget for widget in below.focus_chain if widget.region.area and below.region.overlaps(widget.region)]
+        seen = [
+            widget
+            for widget in below.focus_chain
+            if widget.region.area and below.region.overlaps(widget.region)
+        ]
         self._targets = dict(zip(LETTERS, seen, strict=False))
 
     def compose(self) -> ComposeResult:
         """The letters where the parts begin."""
         for letter, widget in self._targets.items():
             label = Static(f" {letter} ", classes="jump-letter")
-            label.absolute_offset = Offset(widget.region.x + (1 if widget.region.width > 4 else 0), widget.region.y)
+            label.absolute_offset = Offset(
+                widget.region.x + (1 if widget.region.width > 4 else 0), widget.region.y
+            )
             yield label
         yield Static(" a letter jumps there, Esc stays ", id="jump-help")
 

@@ -1,4 +1,5 @@
-"""Step 2: what is it for? A use case with its floors explained, limits on sliders, and where the weights come from."""
+"""Step 2: what is it for? A use case with its floors explained, limits on sliders, and where the
+weights come from."""
 
 from __future__ import annotations
 
@@ -16,8 +17,8 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from packager.errors import PackError, usage
-from packager.usecases import use_case, use_case_names
-from packager.workload import merge
+from packager.need.usecases import use_case, use_case_names
+from packager.need.workload import merge
 from tui import describe
 from tui.screens.base import BACK, COPY, Problem, StepScreen
 from tui.widgets.languages import LanguageLine
@@ -26,7 +27,7 @@ from tui.widgets.pane import Pane
 from tui.widgets.slider import Slider
 
 if TYPE_CHECKING:
-    from packager.workload import Workload
+    from packager.need.workload import Workload
     from tui.ask import Ask
 
 _FIELDS = (
@@ -38,27 +39,62 @@ _FIELDS = (
     ("max_memory_bytes", "Memory"),
     ("prefer", "Prefer"),
 )
-_LIMITS = {"min_decode_tps": "at least {}", "max_ttft_ms": "within {}", "max_artifact_bytes": "up to {}", "max_memory_bytes": "up to {}"}
+_LIMITS = {
+    "min_decode_tps": "at least {}",
+    "max_ttft_ms": "within {}",
+    "max_artifact_bytes": "up to {}",
+    "max_memory_bytes": "up to {}",
+}
 _SOURCES = (
-    ("hub", "from the hub", "The chosen variant's weights are fetched from the Hugging Face hub, pinned to a full commit."),
-    ("dummy", "random (dummy)", "Random weights of the true shape: size, speed and memory are real, answers mean nothing."),
-    ("folder", "from a folder", "A hub snapshot, or what save_pretrained wrote: its own checkpoint is packaged."),
+    (
+        "hub",
+        "from the hub",
+        "The chosen variant's weights are fetched from the Hugging Face hub, pinned to a full "
+        "commit.",
+    ),
+    (
+        "dummy",
+        "random (dummy)",
+        "Random weights of the true shape: size, speed and memory are real, answers mean nothing.",
+    ),
+    (
+        "folder",
+        "from a folder",
+        "A hub snapshot, or what save_pretrained wrote: its own checkpoint is packaged.",
+    ),
 )
 
 
 class NeedScreen(StepScreen):
-    """The workload as the person wishes it; nothing said means what the target and the use case say."""
+    """The workload as the person wishes it; nothing said means what the target and the use case
+    say."""
 
     STEP = 2
     CSS_PATH = "need.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("n", "go_on", "Candidates", id="need.next", tooltip="See what runs there"),
-        Binding("r", "reset", "Reset", id="need.reset", tooltip="Forget every limit that was set here"),
+        Binding(
+            "r", "reset", "Reset", id="need.reset", tooltip="Forget every limit that was set here"
+        ),
         Binding("j", "app.focus_next", "Next", id="need.down", tooltip="The next line", show=False),
-        Binding("k", "app.focus_previous", "Previous", id="need.up", tooltip="The line before", show=False),
+        Binding(
+            "k",
+            "app.focus_previous",
+            "Previous",
+            id="need.up",
+            tooltip="The line before",
+            show=False,
+        ),
         Binding("down", "app.focus_next", "Next", show=False),
         Binding("up", "app.focus_previous", "Previous", show=False),
-        Binding("enter", "go_on", "Candidates", id="need.enter", tooltip="See what runs there", show=False),
+        Binding(
+            "enter",
+            "go_on",
+            "Candidates",
+            id="need.enter",
+            tooltip="See what runs there",
+            show=False,
+        ),
         BACK,
         COPY,
     ]
@@ -85,7 +121,9 @@ class NeedScreen(StepScreen):
                         yield Slider(label, self._steps(field), shown, id=f"limit-{field}")
                     yield LanguageLine(self._languages, id="language-line")
                     kind = self.ask.weights if self.ask.weights in ("hub", "dummy") else "folder"
-                    yield Slider("Weights", [(key, text) for key, text, _ in _SOURCES], kind, id="weights")
+                    yield Slider(
+                        "Weights", [(key, text) for key, text, _ in _SOURCES], kind, id="weights"
+                    )
                     yield Input(
                         "" if kind != "folder" else self.ask.weights,
                         placeholder="path of the checkpoint's folder",
@@ -108,13 +146,18 @@ class NeedScreen(StepScreen):
         self.query_one("#limits").border_title = f"Limits on {self.ask.target.name}"
         self.query_one("#why").border_title = "Why"
         cases.highlighted = use_case_names().index(self.base.use_case)
-        self.query_one("#weights-folder").display = self.query_one("#weights", Slider).value == "folder"
+        self.query_one("#weights-folder").display = (
+            self.query_one("#weights", Slider).value == "folder"
+        )
         self.set_focus(cases)
         self._explain()
 
     def _steps(self, field: str) -> list[tuple[object, str]]:
         form = _LIMITS.get(field, "{}")
-        return [(value, form.format(text) if value else text) for value, text in describe.steps(field, getattr(self.base, field))]
+        return [
+            (value, form.format(text) if value else text)
+            for value, text in describe.steps(field, getattr(self.base, field))
+        ]
 
     @on(OptionList.OptionHighlighted, "#use-cases")
     def _case(self, event: OptionList.OptionHighlighted) -> None:
@@ -123,7 +166,9 @@ class NeedScreen(StepScreen):
         self.ask = self.ask.wishing(use_case=None if name == default else name)
         for field, _ in _FIELDS:
             value = getattr(self.ask.wish, field)
-            self.query_one(f"#limit-{field}", Slider).show(self._steps(field), getattr(self.base, field) if value is None else value)
+            self.query_one(f"#limit-{field}", Slider).show(
+                self._steps(field), getattr(self.base, field) if value is None else value
+            )
         self._explain()
 
     @on(OptionList.OptionSelected, "#use-cases")
@@ -139,7 +184,9 @@ class NeedScreen(StepScreen):
                 self.set_focus(folder)
         else:
             field = str(event.slider.id).removeprefix("limit-")
-            self.ask = self.ask.wishing(**{field: None if event.value == getattr(self.base, field) else event.value})
+            self.ask = self.ask.wishing(
+                **{field: None if event.value == getattr(self.base, field) else event.value}
+            )
         self._explain()
 
     @on(Input.Changed, "#languages")
@@ -160,7 +207,8 @@ class NeedScreen(StepScreen):
         self._explain()
 
     def _explain(self) -> None:
-        """The reason of the focused line: of a use case its summary and floors, of a limit its source."""
+        """The reason of the focused line: of a use case its summary and floors, of a limit its
+        source."""
         case, focused = use_case(self.base.use_case), self.focused
         parts: list[tuple[str, str]] = []
         if isinstance(focused, Slider) and focused.id == "weights":
@@ -176,7 +224,9 @@ class NeedScreen(StepScreen):
             parts = [(f"{case.name}: ", "bold"), (f"{case.summary}\n", "")]
             parts += [(f"• {sentence}\n", "") for sentence in describe.floors(case)]
             if self.ask.target.workload.use_case == case.name:
-                parts.append((f"{self.ask.target.name} is meant for it by default.", "$foreground-muted"))
+                parts.append(
+                    (f"{self.ask.target.name} is meant for it by default.", "$foreground-muted")
+                )
         self.query_one("#why-text", Static).update(Content.assemble(*parts))
 
     @on(Input.Submitted)
@@ -206,7 +256,10 @@ class NeedScreen(StepScreen):
         text = self.query_one("#weights-folder", Input).value.strip()
         folder = Path(text).expanduser()
         if not text or not folder.is_dir():
-            raise usage(f"There is no folder {text!r}." if text else "No folder is named.", "Write the path of a checkpoint's folder.")
+            raise usage(
+                f"There is no folder {text!r}." if text else "No folder is named.",
+                "Write the path of a checkpoint's folder.",
+            )
         return replace(self.ask, weights=str(folder))
 
     def action_reset(self) -> None:
@@ -214,7 +267,9 @@ class NeedScreen(StepScreen):
         self.ask = self.ask.wishing(languages=None, **{field: None for field, _ in _FIELDS})
         self.query_one(LanguageLine).show(self.base.languages)
         for field, _ in _FIELDS:
-            self.query_one(f"#limit-{field}", Slider).show(self._steps(field), getattr(self.base, field))
+            self.query_one(f"#limit-{field}", Slider).show(
+                self._steps(field), getattr(self.base, field)
+            )
         self._explain()
 
     def home(self) -> None:
@@ -223,4 +278,6 @@ class NeedScreen(StepScreen):
 
     def copied(self) -> tuple[str, str] | None:
         """The flags of the workload."""
-        return shlex.join(self.ask.wish.flags()) or "(no flags: all as the use case asks)", "the flags of this need"
+        return shlex.join(
+            self.ask.wish.flags()
+        ) or "(no flags: all as the use case asks)", "the flags of this need"

@@ -1,4 +1,5 @@
-"""What can be done with a finished package, for the result and the shelf: verify, measure again, export, open its folder."""
+"""What can be done with a finished package, for the result and the shelf: verify, measure again,
+export, open its folder."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from tui.screens.base import Failed, Problem, StepScreen
 from tui.screens.figures_dialog import FiguresScreen
 
 if TYPE_CHECKING:
-    from packager.package import Package
+    from packager.package.package import Package
 
 
 class Busy(Message):
@@ -72,13 +73,17 @@ class PackageScreen(StepScreen):
 
     @work(thread=True, exclusive=True, group="package")
     def _verify(self, package: Package) -> None:
-        from packager.verify import verify
+        from packager.package.verify import verify
 
         def on_bytes(done: int, total: int) -> None:
             self.post_message(Busy(f"{human_bytes(done)} of {human_bytes(total)} hashed"))
 
         try:
-            self.post_message(Verified(package, [f"{one.path} {one.message}" for one in verify(package.path, on_bytes)]))
+            self.post_message(
+                Verified(
+                    package, [f"{one.path} {one.message}" for one in verify(package.path, on_bytes)]
+                )
+            )
         except (PackError, OSError) as error:
             self._report(error)
 
@@ -92,16 +97,24 @@ class PackageScreen(StepScreen):
     def _verified(self, message: Verified) -> None:
         name = message.package.manifest.name
         if message.findings:
-            self.query_one(Problem).show(f"{name} is not what its manifest says:", "\n".join(message.findings))
+            self.query_one(Problem).show(
+                f"{name} is not what its manifest says:", "\n".join(message.findings)
+            )
         else:
-            self.notify(f"{len(message.package.manifest.files)} files, every byte as the manifest says.", title=f"{name} is whole")
+            self.notify(
+                f"{len(message.package.manifest.files)} files, every byte as the manifest says.",
+                title=f"{name} is whole",
+            )
 
     def action_bench(self) -> None:
         """Measure again, in a process of its own."""
         if self.package is not None:
             self.query_one(Problem).clear()
             self._stop.clear()
-            self.notify("Every file is checked, then the model is loaded and measured.", title=f"Measuring {self.package.manifest.name}")
+            self.notify(
+                "Every file is checked, then the model is loaded and measured.",
+                title=f"Measuring {self.package.manifest.name}",
+            )
             self._bench(self.package)
 
     @work(thread=True, exclusive=True, group="package")
@@ -136,7 +149,8 @@ class PackageScreen(StepScreen):
             self.app.push_screen(ExportScreen(self.package))
 
     def action_open(self) -> None:
-        """Show the folder in the file manager of the desktop; where there is none the path is copied."""
+        """Show the folder in the file manager of the desktop; where there is none the path is
+        copied."""
         if self.package is None:
             return
         if not open_folder(self.package.path):
@@ -154,10 +168,16 @@ def open_folder(path: Path) -> bool:
         os.startfile(path)
         return True
     program = "open" if sys.platform == "darwin" else "xdg-open"
-    desktop = sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    desktop = (
+        sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    )
     if not desktop or shutil.which(program) is None:
         return False
     subprocess.Popen(
-        [program, str(path)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        [program, str(path)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     return True

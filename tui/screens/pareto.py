@@ -1,4 +1,5 @@
-"""Memory against speed against quality: the front carries letters, everything else is a dot, limits are lines."""
+"""Memory against speed against quality: the front carries letters, everything else is a dot, limits
+are lines."""
 
 from __future__ import annotations
 
@@ -38,16 +39,27 @@ class ScatterPlot(Static):
         points = scatter.shown(self.pair)
         front = {letter: point for letter, point in scatter.front().items() if point in points}
         if not points:
-            self.update(Content.styled(f"\n No point has both: {UNITS[x]}, and {UNITS[y]}.", "$foreground-muted"))
+            self.update(
+                Content.styled(
+                    f"\n No point has both: {UNITS[x]}, and {UNITS[y]}.", "$foreground-muted"
+                )
+            )
             return
 
         def paint(plot: Any) -> None:
             first, second, _ = colours(self)
-            plot.scatter([point.at(x) for point in points], [point.at(y) for point in points], marker="·")
+            plot.scatter(
+                [point.at(x) for point in points], [point.at(y) for point in points], marker="·"
+            )
             for axis, line in ((x, plot.vline), (y, plot.hline)):
-                limit = {"memory": scatter.memory_limit and scatter.memory_limit / 1e9, "speed": scatter.speed_floor, "quality": None}[axis]
+                limit = {
+                    "memory": scatter.memory_limit and scatter.memory_limit / 1e9,
+                    "speed": scatter.speed_floor,
+                    "quality": None,
+                }[axis]
                 values = [point.at(axis) or 0 for point in points]
-                # A limit far beyond every point would press them into a corner; the legend still states it.
+                # A limit far beyond every point would press them into a corner; the legend still
+                # states it.
                 if limit and limit <= 1.5 * max(values):
                     line(limit, color=second)
             for letter, point in front.items():
@@ -64,8 +76,21 @@ class ParetoScreen(StepScreen):
     HEADING = "Pareto front"
     CSS_PATH = "pareto.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("a,right,l", "axes(1)", "Other axes", id="pareto.axes", tooltip="Memory and speed, memory and quality, speed and quality"),
-        Binding("left,h", "axes(-1)", "Axes before", id="pareto.axes-back", tooltip="The pair of axes before", show=False),
+        Binding(
+            "a,right,l",
+            "axes(1)",
+            "Other axes",
+            id="pareto.axes",
+            tooltip="Memory and speed, memory and quality, speed and quality",
+        ),
+        Binding(
+            "left,h",
+            "axes(-1)",
+            "Axes before",
+            id="pareto.axes-back",
+            tooltip="The pair of axes before",
+            show=False,
+        ),
         BACK,
         COPY,
     ]
@@ -99,16 +124,26 @@ class ParetoScreen(StepScreen):
             parts += [
                 (f"{letter} ", "bold $text-primary"),
                 (f"{point.label}\n", "bold"),
-                (f"  {human_bytes(point.memory)}, {rate(point.speed)} tok/s{score}\n", "$foreground-muted"),
+                (
+                    f"  {human_bytes(point.memory)}, {rate(point.speed)} tok/s{score}\n",
+                    "$foreground-muted",
+                ),
             ]
         rest = len(self._scatter.points) - len(front)
         if rest:
             parts.append((f"· {rest} more that another one beats or equals\n", ""))
         unscored = len(self._scatter.points) - len(self._scatter.shown(pair))
         if unscored:
-            parts.append((f"{unscored} without a published score are not on these axes\n", "$foreground-muted"))
+            parts.append(
+                (
+                    f"{unscored} without a published score are not on these axes\n",
+                    "$foreground-muted",
+                )
+            )
         if self._scatter.memory_limit:
-            parts.append((f"memory limit {human_bytes(self._scatter.memory_limit)}\n", "$text-warning"))
+            parts.append(
+                (f"memory limit {human_bytes(self._scatter.memory_limit)}\n", "$text-warning")
+            )
         if self._scatter.speed_floor:
             parts.append((f"least speed {self._scatter.speed_floor:g} tok/s\n", "$text-warning"))
         self.query_one("#pareto-text", Static).update(Content.assemble(*parts))
@@ -127,7 +162,10 @@ class ParetoScreen(StepScreen):
 
     def copied(self) -> tuple[str, str] | None:
         """The front, tab-separated."""
-        rows = [f"{point.label}\t{point.memory:.0f}\t{point.speed:.3g}\t{point.quality}" for point in self._scatter.front().values()]
+        rows = [
+            f"{point.label}\t{point.memory:.0f}\t{point.speed:.3g}\t{point.quality}"
+            for point in self._scatter.front().values()
+        ]
         return "\n".join(rows), "the front: name, bytes, tok/s, score"
 
 

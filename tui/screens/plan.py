@@ -1,4 +1,5 @@
-"""Step 4: what will be built, what it will take and how fast it should be; the same as a command line; where it goes."""
+"""Step 4: what will be built, what it will take and how fast it should be; the same as a command
+line; where it goes."""
 
 from __future__ import annotations
 
@@ -25,8 +26,8 @@ from tui.widgets.stacked import Part, Stacked
 
 if TYPE_CHECKING:
     from packager.errors import PackError
-    from packager.memory import Footprint
-    from packager.plan import Plan
+    from packager.plan.plan import Plan
+    from packager.predict.memory import Footprint
     from packager.select import Candidate
     from tui.core import Found
 
@@ -53,8 +54,20 @@ class PlanScreen(StepScreen):
     STEP = 4
     CSS_PATH = "plan.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter,b", "build", "Build", id="plan.build", tooltip="Fetch, convert, measure and package"),
-        Binding("y", "copy", "Copy command", id="screen.copy", tooltip="Copy the command line that does the same"),
+        Binding(
+            "enter,b",
+            "build",
+            "Build",
+            id="plan.build",
+            tooltip="Fetch, convert, measure and package",
+        ),
+        Binding(
+            "y",
+            "copy",
+            "Copy command",
+            id="screen.copy",
+            tooltip="Copy the command line that does the same",
+        ),
         Binding("f", "folder", "Folder", id="plan.folder", tooltip="Where the package is written"),
         BACK,
     ]
@@ -68,7 +81,9 @@ class PlanScreen(StepScreen):
     def body(self) -> ComposeResult:
         """Footprint and forecast beside each other, then why, then command and folder."""
         with Pane(id="plan"):
-            with Horizontal(id="plan-top", classes="" if self.candidate.split is None else "-split"):
+            with Horizontal(
+                id="plan-top", classes="" if self.candidate.split is None else "-split"
+            ):
                 with Vertical(id="plan-memory"):
                     yield Static(id="plan-peak")
                     yield Stacked(id="plan-footprint")
@@ -102,11 +117,17 @@ class PlanScreen(StepScreen):
         which = f" ({explain.layers(split)})" if split else ""
         files = f"; {human_bytes(one.artifact_bytes)} of model files"
         self.query_one("#plan-peak", Static).update(
-            Content.assemble((human_bytes(one.footprint.peak), "bold"), f" at its peak,{where}{which}{files}")
+            Content.assemble(
+                (human_bytes(one.footprint.peak), "bold"), f" at its peak,{where}{which}{files}"
+            )
         )
         if split is not None:
-            beside = f" of {human_bytes(device.host_available_bytes)} of the system's memory beside it"
-            self.query_one("#plan-host-peak", Static).update(Content.assemble((human_bytes(split.host.peak), "bold"), beside))
+            beside = (
+                f" of {human_bytes(device.host_available_bytes)} of the system's memory beside it"
+            )
+            self.query_one("#plan-host-peak", Static).update(
+                Content.assemble((human_bytes(split.host.peak), "bold"), beside)
+            )
         self.set_focus(self.query_one("#plan"))
         self._footprint()
         self._draw_forecast()
@@ -126,7 +147,10 @@ class PlanScreen(StepScreen):
             self._stack("#plan-host", one.split.host, device.host_available_bytes)
 
     def _stack(self, selector: str, prints: Footprint, limit: int) -> None:
-        parts = [Part(name.replace("_", " "), getattr(prints, name), sign, style) for name, sign, style in explain.FOOTPRINT]
+        parts = [
+            Part(name.replace("_", " "), getattr(prints, name), sign, style)
+            for name, sign, style in explain.FOOTPRINT
+        ]
         if prints.peak > prints.total:
             parts.append(Part("only while loading", prints.peak - prints.total, "▚", "$secondary"))
         parts.append(Part("left", max(0, limit - prints.peak), "·", "$foreground-muted"))
@@ -135,11 +159,15 @@ class PlanScreen(StepScreen):
     def _draw_forecast(self) -> None:
         workload = self.ask.workload()
         width = max(20, self.query_one("#plan-forecast").content_size.width)
-        parts = explain.forecast(self.candidate.forecast, workload.prompt, workload.min_decode_tps, width)
+        parts = explain.forecast(
+            self.candidate.forecast, workload.prompt, workload.min_decode_tps, width
+        )
         self.query_one("#plan-forecast", Static).update(Content.assemble(*parts))
 
     def _draw_command(self) -> None:
-        self.query_one("#plan-command-text", Static).update(Content.styled(self.command, "bold $text-accent"))
+        self.query_one("#plan-command-text", Static).update(
+            Content.styled(self.command, "bold $text-accent")
+        )
 
     @property
     def command(self) -> str:
@@ -169,7 +197,11 @@ class PlanScreen(StepScreen):
             for step in steps(self.found.candidates):
                 parts += explain.step(step)
         parts += [(f"! {note}\n", "$text-warning") for note in self.candidate.notes]
-        kind = {"hub": "from the Hugging Face hub", "dummy": "random: answers will mean nothing", "local": f"from {plan.source.location}"}
+        kind = {
+            "hub": "from the Hugging Face hub",
+            "dummy": "random: answers will mean nothing",
+            "local": f"from {plan.source.location}",
+        }
         parts += [("weights ", "$foreground-muted"), (kind[plan.source.kind], "")]
         self.query_one("#plan-why-text", Static).update(Content.assemble(*parts))
         folder = self.query_one("#plan-folder", Input)
@@ -180,7 +212,11 @@ class PlanScreen(StepScreen):
         if message.checked.problems:
             found = message.checked.problems
             text = "\n".join(f"{one.message} {one.hint}" for one in found)
-            problem.show(f"This build cannot start{'' if len(found) == 1 else f', for {len(found)} reasons'}:", text)
+            problem.show(
+                "This build cannot "
+                f"start{'' if len(found) == 1 else f', for {len(found)} reasons'}:",
+                text,
+            )
             problem.scroll_visible()
         else:
             problem.clear()

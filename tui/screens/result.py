@@ -1,4 +1,5 @@
-"""Step 6: what came out. Predicted beside measured, budgets, every token's time, files and hashes."""
+"""Step 6: what came out. Predicted beside measured, budgets, every token's time, files and
+hashes."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from tui.widgets.pane import Pane
 from tui.widgets.plots import TokenPlot
 
 if TYPE_CHECKING:
-    from packager.package import Package
+    from packager.package.package import Package
 
 
 class ResultScreen(PackageScreen):
@@ -28,12 +29,43 @@ class ResultScreen(PackageScreen):
     STEP = 6
     CSS_PATH = "result.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("e", "export", "Export", id="package.export", tooltip="As an archive, an OCI layout, or in pieces"),
-        Binding("v", "verify", "Verify", id="package.verify", tooltip="Hash every file and compare with the manifest"),
-        Binding("m", "bench", "Measure", id="package.bench", tooltip="The smoke benchmark once more, beside the manifest's figures"),
-        Binding("o", "open", "Open folder", id="package.open", tooltip="Show the folder in the file manager"),
+        Binding(
+            "e",
+            "export",
+            "Export",
+            id="package.export",
+            tooltip="As an archive, an OCI layout, or in pieces",
+        ),
+        Binding(
+            "v",
+            "verify",
+            "Verify",
+            id="package.verify",
+            tooltip="Hash every file and compare with the manifest",
+        ),
+        Binding(
+            "m",
+            "bench",
+            "Measure",
+            id="package.bench",
+            tooltip="The smoke benchmark once more, beside the manifest's figures",
+        ),
+        Binding(
+            "o",
+            "open",
+            "Open folder",
+            id="package.open",
+            tooltip="Show the folder in the file manager",
+        ),
         Binding("y", "copy", "Copy path", id="screen.copy", tooltip="Copy the path of the package"),
-        Binding("H", "copy_hash", "Copy hash", id="result.hash", tooltip="Copy the sha256 of the highlighted file", show=False),
+        Binding(
+            "H",
+            "copy_hash",
+            "Copy hash",
+            id="result.hash",
+            tooltip="Copy the sha256 of the highlighted file",
+            show=False,
+        ),
         BACK,
     ]
 
@@ -69,7 +101,10 @@ class ResultScreen(PackageScreen):
         self.query_one("#result-figures").border_title = "Predicted and measured"
         self.query_one("#result-budgets").border_title = "Budgets and evidence"
         self.query_one("#result-title", Static).update(
-            Content.assemble((f"{self._package.manifest.name}\n", "bold $text-accent"), (figures.heading(data), "$foreground-muted"))
+            Content.assemble(
+                (f"{self._package.manifest.name}\n", "bold $text-accent"),
+                (figures.heading(data), "$foreground-muted"),
+            )
         )
         self._rows()
         parts: list[tuple[str, str]] = []
@@ -81,7 +116,10 @@ class ResultScreen(PackageScreen):
         parts += [("behaviour ", "$foreground-muted"), (f"{tried}\n", "")] if tried else []
         beyond = figures.beyond(data)
         parts += [(f"{beyond}\n", "")] if beyond else []
-        parts += [(f"{figures.provenance(data)}\n", "$foreground-muted"), (str(self._package.path), "")]
+        parts += [
+            (f"{figures.provenance(data)}\n", "$foreground-muted"),
+            (str(self._package.path), ""),
+        ]
         self.query_one("#result-verdicts", Static).update(Content.assemble(*parts))
         for plot in self.query(TokenPlot):
             plot.border_title = "Milliseconds per token"
@@ -95,7 +133,9 @@ class ResultScreen(PackageScreen):
 
     def _rows(self) -> None:
         rows = figures.figures(self._package.manifest.data)
-        parts: list[tuple[str, str]] = [(f"{'':<24}{'predicted':>13}{'measured':>13}  error\n", "bold")]
+        parts: list[tuple[str, str]] = [
+            (f"{'':<24}{'predicted':>13}{'measured':>13}  error\n", "bold")
+        ]
         for row in rows:
             parts += [
                 (f"{row.label:<24}", "$foreground-muted"),

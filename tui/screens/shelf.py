@@ -14,9 +14,9 @@ from textual.content import Content
 from textual.message import Message
 from textual.widgets import DataTable, Static
 
-from packager.budgets import quantity
 from packager.errors import PackError, from_foreign
-from packager.evidence import telling
+from packager.report.budgets import quantity
+from packager.report.evidence import telling
 from tui import figures
 from tui.screens.base import BACK, COPY, Problem
 from tui.screens.package_base import Busy, PackageScreen
@@ -24,7 +24,7 @@ from tui.widgets.lists import VimTable
 from tui.widgets.pane import Pane
 
 if TYPE_CHECKING:
-    from packager.package import Package
+    from packager.package.package import Package
 
 MOST = 4
 
@@ -33,7 +33,13 @@ class ShelfTable(VimTable):
     """The rows, with Enter in the footer."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "select_cursor", "Show", id="shelf.show", tooltip="Figures, budgets and files of the package"),
+        Binding(
+            "enter",
+            "select_cursor",
+            "Show",
+            id="shelf.show",
+            tooltip="Figures, budgets and files of the package",
+        ),
     ]
 
 
@@ -51,16 +57,57 @@ class ShelfScreen(PackageScreen):
     HEADING = "Shelf"
     CSS_PATH = "shelf.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("space", "mark", "Mark", id="shelf.mark", tooltip="Mark for comparing, two to four"),
-        Binding("c", "compare", "Compare", id="shelf.compare", tooltip="The marked ones side by side"),
-        Binding("p", "plot", "Plot", id="shelf.plot", tooltip="Memory against speed against quality", show=False),
-        Binding("v", "verify", "Verify", id="package.verify", tooltip="Hash every file and compare with the manifest"),
         Binding(
-            "m", "bench", "Measure again", id="package.bench", tooltip="The smoke benchmark once more, beside the manifest's", show=False
+            "space", "mark", "Mark", id="shelf.mark", tooltip="Mark for comparing, two to four"
         ),
-        Binding("e", "export", "Export", id="package.export", tooltip="As an archive, an OCI layout, or in pieces"),
-        Binding("o", "open", "Open", id="package.open", tooltip="Show the folder in the file manager", show=False),
-        Binding("d", "delete", "Delete", id="shelf.delete", tooltip="Remove the package from the disk; asks first"),
+        Binding(
+            "c", "compare", "Compare", id="shelf.compare", tooltip="The marked ones side by side"
+        ),
+        Binding(
+            "p",
+            "plot",
+            "Plot",
+            id="shelf.plot",
+            tooltip="Memory against speed against quality",
+            show=False,
+        ),
+        Binding(
+            "v",
+            "verify",
+            "Verify",
+            id="package.verify",
+            tooltip="Hash every file and compare with the manifest",
+        ),
+        Binding(
+            "m",
+            "bench",
+            "Measure again",
+            id="package.bench",
+            tooltip="The smoke benchmark once more, beside the manifest's",
+            show=False,
+        ),
+        Binding(
+            "e",
+            "export",
+            "Export",
+            id="package.export",
+            tooltip="As an archive, an OCI layout, or in pieces",
+        ),
+        Binding(
+            "o",
+            "open",
+            "Open",
+            id="package.open",
+            tooltip="Show the folder in the file manager",
+            show=False,
+        ),
+        Binding(
+            "d",
+            "delete",
+            "Delete",
+            id="shelf.delete",
+            tooltip="Remove the package from the disk; asks first",
+        ),
         Binding("r", "reload", "Reload", id="shelf.reload", tooltip="Look again", show=False),
         BACK,
         COPY,
@@ -76,7 +123,11 @@ class ShelfScreen(PackageScreen):
     def package(self) -> Package | None:
         """The one under the cursor."""
         table = self.query_one(VimTable)
-        return self._packages[table.cursor_row] if 0 <= table.cursor_row < len(self._packages) else None
+        return (
+            self._packages[table.cursor_row]
+            if 0 <= table.cursor_row < len(self._packages)
+            else None
+        )
 
     def body(self) -> ComposeResult:
         """Table and evidence, or what to do while there is nothing."""
@@ -89,7 +140,8 @@ class ShelfScreen(PackageScreen):
             yield Static(
                 Content.assemble(
                     ("Nothing on the shelf yet\n\n", "bold"),
-                    f"No package lies in {self.services.folder.absolute()}, and none was built elsewhere.\n\n",
+                    f"No package lies in {self.services.folder.absolute()}, and none was built "
+                    "elsewhere.\n\n",
                     ("Esc", "bold $text-accent"),
                     " leads to the walkthrough, whose last step leaves a package here.",
                 )
@@ -103,10 +155,21 @@ class ShelfScreen(PackageScreen):
         self.query_one("#shelf-empty").display = False
         self._wide = self.app.size.width >= 110
         table.add_column("", width=1)
-        table.add_column("package", width=self.app.size.width - 85 if self._wide else max(16, self.app.size.width - 57))
-        for title, width in (("target", 13), ("files", 7), ("memory", 7), ("decode", 12), ("first token", 11)):
+        table.add_column(
+            "package",
+            width=self.app.size.width - 85 if self._wide else max(16, self.app.size.width - 57),
+        )
+        for title, width in (
+            ("target", 13),
+            ("files", 7),
+            ("memory", 7),
+            ("decode", 12),
+            ("first token", 11),
+        ):
             if self._wide or title not in ("target", "first token"):
-                table.add_column(Text(title, justify="left" if title == "target" else "right"), width=width)
+                table.add_column(
+                    Text(title, justify="left" if title == "target" else "right"), width=width
+                )
         table.add_column("budgets", width=10)
         self.set_focus(table)
         self.action_reload()
@@ -202,7 +265,10 @@ class ShelfScreen(PackageScreen):
         else:
             self._marked.append(package.path)
         table = self.query_one(VimTable)
-        table.update_cell_at(table.cursor_coordinate._replace(column=0), Text("■" if package.path in self._marked else ""))
+        table.update_cell_at(
+            table.cursor_coordinate._replace(column=0),
+            Text("■" if package.path in self._marked else ""),
+        )
         table.action_cursor_down()
 
     def action_compare(self) -> None:
@@ -234,12 +300,16 @@ class ShelfScreen(PackageScreen):
                 self._delete(package)
 
         size = quantity(sum(entry.size for entry in package.manifest.files), "B")
-        detail = f"{package.path}\n{len(package.manifest.files)} files, {size}. This cannot be undone."
-        self.app.push_screen(ConfirmScreen(f"Delete {package.manifest.name}?", detail, "Delete", "Keep it"), answered)
+        detail = (
+            f"{package.path}\n{len(package.manifest.files)} files, {size}. This cannot be undone."
+        )
+        self.app.push_screen(
+            ConfirmScreen(f"Delete {package.manifest.name}?", detail, "Delete", "Keep it"), answered
+        )
 
     @work(thread=True, exclusive=True, group="package")
     def _delete(self, package: Package) -> None:
-        from packager import shelf
+        from packager.package import shelf
 
         try:
             shelf.delete(package.path)

@@ -1,4 +1,5 @@
-"""The table of candidates as a widget: only the lines that are seen are drawn, so thousands of rows cost what forty do."""
+"""The table of candidates as a widget: only the lines that are seen are drawn, so thousands of rows
+cost what forty do."""
 
 from __future__ import annotations
 
@@ -31,8 +32,8 @@ _BAR = 10
 
 @lru_cache(maxsize=8)
 def layout(width: int) -> tuple[tuple[Column, int, int], ...]:
-    """The columns that `width` cells hold, each with its cells and those of its bar: names shrink first, then come
-    more columns, then bars."""
+    """The columns that `width` cells hold, each with its cells and those of its bar: names shrink
+    first, then come more columns, then bars."""
     chosen = [column for column in COLUMNS if column.key in _ALWAYS]
     used = 2 + sum(column.width + 1 for column in chosen)
     cells = {column.key: column.width for column in COLUMNS}
@@ -49,7 +50,11 @@ def layout(width: int) -> tuple[tuple[Column, int, int], ...]:
         if used + _BAR + 1 <= width:
             bars[key] = _BAR
             used += _BAR + 1
-    return tuple((column, cells[column.key], bars.get(column.key, 0)) for column in COLUMNS if column in chosen)
+    return tuple(
+        (column, cells[column.key], bars.get(column.key, 0))
+        for column in COLUMNS
+        if column in chosen
+    )
 
 
 class CandidateTable(ScrollView, can_focus=True):
@@ -58,11 +63,31 @@ class CandidateTable(ScrollView, can_focus=True):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("down,j", "move(1)", "Down", id="list.down", tooltip="One row down", show=False),
         Binding("up,k", "move(-1)", "Up", id="list.up", tooltip="One row up", show=False),
-        Binding("pagedown,ctrl+d", "page(1)", "Page down", id="list.page-down", tooltip="One page down", show=False),
-        Binding("pageup,ctrl+u", "page(-1)", "Page up", id="list.page-up", tooltip="One page up", show=False),
+        Binding(
+            "pagedown,ctrl+d",
+            "page(1)",
+            "Page down",
+            id="list.page-down",
+            tooltip="One page down",
+            show=False,
+        ),
+        Binding(
+            "pageup,ctrl+u",
+            "page(-1)",
+            "Page up",
+            id="list.page-up",
+            tooltip="One page up",
+            show=False,
+        ),
         Binding("home,g", "go(0)", "First", id="list.first", tooltip="The first row", show=False),
         Binding("end,G", "go(-1)", "Last", id="list.last", tooltip="The last row", show=False),
-        Binding("enter", "select", "Plan it", id="candidates.select", tooltip="Plan the build of the highlighted candidate"),
+        Binding(
+            "enter",
+            "select",
+            "Plan it",
+            id="candidates.select",
+            tooltip="Plan the build of the highlighted candidate",
+        ),
     ]
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "table--header",
@@ -109,10 +134,13 @@ class CandidateTable(ScrollView, can_focus=True):
         return self.candidates[self.rows[self.cursor]] if self.cursor < len(self.rows) else None
 
     def show(self, candidates: Sequence[Candidate], haystacks: Sequence[str] | None = None) -> None:
-        """Take other candidates; the cursor stays on the same variant and recipe where they are still there."""
+        """Take other candidates; the cursor stays on the same variant and recipe where they are
+        still there."""
         self.candidates = candidates
         self.haystacks = haystacks or [haystack(one) for one in candidates]
-        passing = [one for one in candidates if one.passes] or [one for one in candidates if one.sized]
+        passing = [one for one in candidates if one.passes] or [
+            one for one in candidates if one.sized
+        ]
         self._most = {
             "memory": max((float(one.footprint.peak) for one in passing), default=1.0),
             "decode": max((one.forecast.decode_tps for one in passing), default=1.0),
@@ -127,7 +155,9 @@ class CandidateTable(ScrollView, can_focus=True):
         self.rows = view.rows(self.candidates, self.haystacks)
         same = (before.variant.repo_id, before.recipe.id) if before else None
         where = (
-            index for index, row in enumerate(self.rows) if same == (self.candidates[row].variant.repo_id, self.candidates[row].recipe.id)
+            index
+            for index, row in enumerate(self.rows)
+            if same == (self.candidates[row].variant.repo_id, self.candidates[row].recipe.id)
         )
         self.set_reactive(CandidateTable.cursor, next(where, 0) if same else 0)
         self.virtual_size = Size(self.size.width, len(self.rows) + 1)
@@ -147,14 +177,24 @@ class CandidateTable(ScrollView, can_focus=True):
         style = self.get_component_rich_style(f"table--{candidate.verdict}")
         bars = self.get_component_rich_style("table--bar") if candidate.passes else style
         if row == self.cursor:
-            style = self.get_component_rich_style("table--cursor") + Style(bold=candidate.verdict == "chosen")
+            style = self.get_component_rich_style("table--cursor") + Style(
+                bold=candidate.verdict == "chosen"
+            )
             bars = style
         segments = [Segment(f"{MARKS[candidate.verdict]} ", style)]
         for column, cells, bar_width in layout(width):
             text = column.text(candidate)
             if bar_width:
-                value = candidate.footprint.peak if column.key == "memory" else candidate.forecast.decode_tps
-                share = value / self._most[column.key] if candidate.sized and self._most[column.key] else 0
+                value = (
+                    candidate.footprint.peak
+                    if column.key == "memory"
+                    else candidate.forecast.decode_tps
+                )
+                share = (
+                    value / self._most[column.key]
+                    if candidate.sized and self._most[column.key]
+                    else 0
+                )
                 segments.append(Segment(bar(share, bar_width) + " ", bars))
             segments.append(Segment(_cell(text, cells, column.right) + " ", style))
         return Strip(segments).adjust_cell_length(width, style)
@@ -169,7 +209,8 @@ class CandidateTable(ScrollView, can_focus=True):
         return Strip(segments).adjust_cell_length(width, style)
 
     def watch_cursor(self, before: int, now: int) -> None:
-        """Follow with the scroll position and tell the screen; where nothing scrolls only two lines are drawn again."""
+        """Follow with the scroll position and tell the screen; where nothing scrolls only two lines
+        are drawn again."""
         top = self.scroll_offset.y
         self._into_sight()
         if self.scroll_offset.y == top:

@@ -1,4 +1,5 @@
-"""The languages of the answers, as a line of the need: names or codes behind commas, completed while they are typed."""
+"""The languages of the answers, as a line of the need: names or codes behind commas, completed
+while they are typed."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from textual.containers import Horizontal
 from textual.suggester import Suggester
 from textual.widgets import Input, Label
 
-from packager.languages import codes, languages
+from packager.need.languages import codes, languages
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,9 +30,20 @@ class _Completed(Suggester):
         word = last.lstrip()
         if not word:
             return None
-        found = next((known.name for known in languages() if known.name.casefold().startswith(word.casefold())), None)
+        found = next(
+            (
+                known.name
+                for known in languages()
+                if known.name.casefold().startswith(word.casefold())
+            ),
+            None,
+        )
         # What was typed stays as it was typed, so that the rest can be shown behind it.
-        return None if found is None else f"{before}{comma}{last[: len(last) - len(word)]}{word}{found[len(word) :]}"
+        return (
+            None
+            if found is None
+            else f"{before}{comma}{last[: len(last) - len(word)]}{word}{found[len(word) :]}"
+        )
 
 
 class LanguageLine(Horizontal):

@@ -10,7 +10,9 @@ from textual.widgets import DataTable, OptionList
 _MOVES: list[BindingType] = [
     Binding("j", "cursor_down", "Down", id="list.down", tooltip="One row down", show=False),
     Binding("k", "cursor_up", "Up", id="list.up", tooltip="One row up", show=False),
-    Binding("ctrl+d", "page_down", "Page down", id="list.page-down", tooltip="One page down", show=False),
+    Binding(
+        "ctrl+d", "page_down", "Page down", id="list.page-down", tooltip="One page down", show=False
+    ),
     Binding("ctrl+u", "page_up", "Page up", id="list.page-up", tooltip="One page up", show=False),
 ]
 
@@ -21,7 +23,9 @@ class VimList(OptionList):
     BINDINGS: ClassVar[list[BindingType]] = [
         *_MOVES,
         Binding("g", "first", "First", id="list.first", tooltip="The first row", show=False),
-        Binding("enter", "select", "Choose", id="list.choose", tooltip="Go on with the highlighted one"),
+        Binding(
+            "enter", "select", "Choose", id="list.choose", tooltip="Go on with the highlighted one"
+        ),
         Binding("G", "last", "Last", id="list.last", tooltip="The last row", show=False),
     ]
 

@@ -1,4 +1,5 @@
-"""A scrolled part of a screen that keys reach: Tab goes there, the arrows and the keys of vim scroll it."""
+"""A scrolled part of a screen that keys reach: Tab goes there, the arrows and the keys of vim
+scroll it."""
 
 from __future__ import annotations
 
@@ -15,8 +16,17 @@ class Pane(VerticalScroll):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("j", "scroll_down", "Down", id="list.down", tooltip="One line down", show=False),
         Binding("k", "scroll_up", "Up", id="list.up", tooltip="One line up", show=False),
-        Binding("ctrl+d", "page_down", "Page down", id="list.page-down", tooltip="One page down", show=False),
-        Binding("ctrl+u", "page_up", "Page up", id="list.page-up", tooltip="One page up", show=False),
+        Binding(
+            "ctrl+d",
+            "page_down",
+            "Page down",
+            id="list.page-down",
+            tooltip="One page down",
+            show=False,
+        ),
+        Binding(
+            "ctrl+u", "page_up", "Page up", id="list.page-up", tooltip="One page up", show=False
+        ),
         Binding("g", "scroll_home", "First", id="list.first", tooltip="To the top", show=False),
         Binding("G", "scroll_end", "Last", id="list.last", tooltip="To the end", show=False),
     ]

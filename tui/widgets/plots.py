@@ -1,4 +1,5 @@
-"""Plots in characters. plotext is imported when the first one is drawn: it takes longer than a first paint may."""
+"""Plots in characters. plotext is imported when the first one is drawn: it takes longer than a
+first paint may."""
 
 from __future__ import annotations
 
@@ -28,10 +29,18 @@ class TokenPlot(Static):
     def _draw(self) -> None:
         def lines(plot: Any) -> None:
             # Marker and colour both tell the lines apart: a terminal may have no colours.
-            styles = zip(self._trials, cycle(("hd", "dot", "braille")), cycle(colours(self)), strict=False)
+            styles = zip(
+                self._trials, cycle(("hd", "dot", "braille")), cycle(colours(self)), strict=False
+            )
             for number, (trial, marker, colour) in enumerate(styles, 1):
                 name = f"answer {number}" if len(self._trials) > 1 else None
-                plot.plot(list(range(2, len(trial) + 2)), list(trial), marker=marker, color=colour, label=name)
+                plot.plot(
+                    list(range(2, len(trial) + 2)),
+                    list(trial),
+                    marker=marker,
+                    color=colour,
+                    label=name,
+                )
             plot.ylim(0, max(max(trial) for trial in self._trials) * 1.15)
             plot.xlabel("token")
 
@@ -39,16 +48,21 @@ class TokenPlot(Static):
 
 
 def colours(widget: Widget) -> list[Any]:
-    """Three colours of the theme as plotext takes them; names where the terminal's own palette is used."""
+    """Three colours of the theme as plotext takes them; names where the terminal's own palette is
+    used."""
     if widget.app.current_theme.ansi:
         return ["blue", "green", "magenta"]
     from textual.color import Color
 
-    return [Color.parse(widget.app.theme_variables[name]).rgb for name in ("primary", "accent", "success")]
+    return [
+        Color.parse(widget.app.theme_variables[name]).rgb
+        for name in ("primary", "accent", "success")
+    ]
 
 
 def draw(widget: Static, paint: Any) -> None:
-    """Call `paint(figure)` and show the figure in the widget, in its size and without colours of plotext's own canvas."""
+    """Call `paint(figure)` and show the figure in the widget, in its size and without colours of
+    plotext's own canvas."""
     width, height = widget.content_size
     if width < 16 or height < 5:
         widget.update("")
@@ -58,7 +72,9 @@ def draw(widget: Static, paint: Any) -> None:
 
     plot = Plot()
     plot.plotsize(width, height)
-    plot._set_size(width, height)  # plotsize alone is not obeyed: Textualize/textual-plotext issue 5
+    plot._set_size(
+        width, height
+    )  # plotsize alone is not obeyed: Textualize/textual-plotext issue 5
     plot.theme("clear")
     paint(plot)
     widget.update(Text.from_ansi(plot.build()))

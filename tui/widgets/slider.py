@@ -1,4 +1,5 @@
-"""A choice on a line of steps: `‹ 4,096 tokens ›` with a track, moved by arrows, h and l, digits' ends, or the mouse."""
+"""A choice on a line of steps: `‹ 4,096 tokens ›` with a track, moved by arrows, h and l, digits'
+ends, or the mouse."""
 
 from __future__ import annotations
 
@@ -15,13 +16,37 @@ from textual.widget import Widget
 
 
 class Slider(Widget, can_focus=True):
-    """One of `steps`, pairs of a value and how it reads. Posts Moved when the value changes by hand."""
+    """One of `steps`, pairs of a value and how it reads. Posts Moved when the value changes by
+    hand."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left,h,minus", "move(-1)", "Less", id="slider.less", tooltip="One step down", show=False),
-        Binding("right,l,plus", "move(1)", "More", id="slider.more", tooltip="One step up", show=False),
-        Binding("home,circumflex_accent", "end(0)", "Least", id="slider.least", tooltip="The lowest step", show=False),
-        Binding("end,dollar_sign", "end(-1)", "Most", id="slider.most", tooltip="The highest step", show=False),
+        Binding(
+            "left,h,minus",
+            "move(-1)",
+            "Less",
+            id="slider.less",
+            tooltip="One step down",
+            show=False,
+        ),
+        Binding(
+            "right,l,plus", "move(1)", "More", id="slider.more", tooltip="One step up", show=False
+        ),
+        Binding(
+            "home,circumflex_accent",
+            "end(0)",
+            "Least",
+            id="slider.least",
+            tooltip="The lowest step",
+            show=False,
+        ),
+        Binding(
+            "end,dollar_sign",
+            "end(-1)",
+            "Most",
+            id="slider.most",
+            tooltip="The highest step",
+            show=False,
+        ),
     ]
     position = reactive(0)
 
@@ -38,9 +63,16 @@ class Slider(Widget, can_focus=True):
             return self.slider
 
     def __init__(
-        self, label: str, steps: Sequence[tuple[Any, str]], value: Any, *, room: tuple[int, int] = (13, 22), id: str | None = None
+        self,
+        label: str,
+        steps: Sequence[tuple[Any, str]],
+        value: Any,
+        *,
+        room: tuple[int, int] = (13, 22),
+        id: str | None = None,
     ) -> None:
-        """`room` are the cells of the label and of the value, so that tracks below each other line up."""
+        """`room` are the cells of the label and of the value, so that tracks below each other line
+        up."""
         super().__init__(id=id)
         self._label_room, self._value_room = room
         self.label = label
@@ -90,10 +122,13 @@ class Slider(Widget, can_focus=True):
         self._go(index % len(self._steps))
 
     def on_click(self, event: events.Click) -> None:
-        """A click on the left half of the rest of the line is a step down, on the right half a step up."""
+        """A click on the left half of the rest of the line is a step down, on the right half a step
+        up."""
         offset = event.get_content_offset(self)
         if offset is not None and offset.x > self._label_room:
-            self.action_move(1 if offset.x > (self._label_room + self.content_size.width) // 2 else -1)
+            self.action_move(
+                1 if offset.x > (self._label_room + self.content_size.width) // 2 else -1
+            )
 
     def _go(self, index: int) -> None:
         index = min(len(self._steps) - 1, max(0, index))

@@ -1,4 +1,5 @@
-"""A stacked bar with its legend: bytes by component, each with its own sign so that it reads without colour."""
+"""A stacked bar with its legend: bytes by component, each with its own sign so that it reads
+without colour."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ class Part:
 
 
 class Stacked(Static):
-    """The parts as one bar over the whole width, and a legend below; `mark` draws a limit as a line across."""
+    """The parts as one bar over the whole width, and a legend below; `mark` draws a limit as a line
+    across."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id, classes="stacked")
@@ -44,14 +46,20 @@ class Stacked(Static):
         if not self._parts or width < 8:
             return
         cells = split([part.bytes for part in self._parts], width)
-        pieces: list[tuple[str, str]] = [(part.sign * count, part.style) for part, count in zip(self._parts, cells, strict=True)]
+        pieces: list[tuple[str, str]] = [
+            (part.sign * count, part.style) for part, count in zip(self._parts, cells, strict=True)
+        ]
         pieces.append(("\n", ""))
         if self._mark is not None:
             name, at = self._mark
             total = sum(part.bytes for part in self._parts)
             column = min(width - 1, round(at * width / total))
             label = f"{name} {human_bytes(at)}"
-            text = f"{' ' * (column - len(label) - 1)}{label} ▲" if column > len(label) else f"{' ' * column}▲ {label}"
+            text = (
+                f"{' ' * (column - len(label) - 1)}{label} ▲"
+                if column > len(label)
+                else f"{' ' * column}▲ {label}"
+            )
             pieces += [(text, "$warning"), ("\n", "")]
         used = 0
         for part in self._parts:

@@ -9,7 +9,8 @@ NAMES = ("Device", "Need", "Candidates", "Plan", "Build", "Result", "Export")
 
 
 class Steps(Static):
-    """`qwen-pack  ✓ Device › 2 Need › 3 Candidates …` with the present step marked by brackets, not by colour alone."""
+    """`qwen-pack  ✓ Device › 2 Need › 3 Candidates …` with the present step marked by brackets, not
+    by colour alone."""
 
     def __init__(self, current: int, title: str = "") -> None:
         """`current` counts from 1; 0 stands beside the walkthrough, with a title of its own."""

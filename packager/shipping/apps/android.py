@@ -1,7 +1,9 @@
-"""The package for Android: packs for Play's on-device AI, app assets, and Kotlin that compares before it hands anything out.
+"""The package for Android: packs for Play's on-device AI, app assets, and Kotlin that compares
+before it hands anything out.
 
-Sources: developer.android.com/google/play/on-device-ai (1.5 GB a pack, 4 GB together), /google/play/device-targeting (groups by
-RAM: a folder NAME#group_GROUP goes to devices of that group only).
+Sources: developer.android.com/google/play/on-device-ai (1.5 GB a pack, 4 GB together),
+/google/play/device-targeting (groups by RAM: a folder NAME#group_GROUP goes to devices of that
+group only).
 """
 
 from __future__ import annotations
@@ -25,8 +27,11 @@ PLAY_BYTES = 4_000_000_000
 GROUP = Safe("enough_memory")
 
 
-def write(shipment: Shipment, out: Path, limit: int | None = None, pack_bytes: int = PACK_BYTES) -> Generator[int, None, None]:
-    """Write the folder `out`; yields sizes. Files above `pack_bytes` are cut; what Play does not take has app assets only."""
+def write(
+    shipment: Shipment, out: Path, limit: int | None = None, pack_bytes: int = PACK_BYTES
+) -> Generator[int, None, None]:
+    """Write the folder `out`; yields sizes. Files above `pack_bytes` are cut; what Play does not
+    take has app assets only."""
     free_place(out)
     packs = _packs(shipment, pack_bytes) if shipment.total <= PLAY_BYTES else []
     pack_of = {path: name for name, paths in packs for path in paths}
@@ -38,7 +43,13 @@ def write(shipment: Shipment, out: Path, limit: int | None = None, pack_bytes: i
         "least": least,
         "least_words": Safe(f"{least / 1e9:g} GB"),
         "files": [
-            {**row, "pieces": [snippets.Piece(path, pack_of.get(path, "")) for path in _parts(row, pack_bytes)]} for row in values["files"]
+            {
+                **row,
+                "pieces": [
+                    snippets.Piece(path, pack_of.get(path, "")) for path in _parts(row, pack_bytes)
+                ],
+            }
+            for row in values["files"]
         ],
     }
     with folder_that_appears_whole(out) as folder:
@@ -46,17 +57,24 @@ def write(shipment: Shipment, out: Path, limit: int | None = None, pack_bytes: i
         for name, paths in packs:
             base = folder / "play" / name
             snippets.write(base, "build.gradle.kts", "ai-pack.gradle.kts", {"pack": name})
-            top = base / "src/main/assets" / (f"{snippets.FOLDER}#group_{GROUP}" if least else snippets.FOLDER)
+            top = (
+                base
+                / "src/main/assets"
+                / (f"{snippets.FOLDER}#group_{GROUP}" if least else snippets.FOLDER)
+            )
             for path in paths:
                 _same_file(folder / "assets" / snippets.FOLDER / path, top / path)
         if packs and least:
-            snippets.write(folder, "play/device_targeting_config.xml", "device_targeting_config.xml", values)
+            snippets.write(
+                folder, "play/device_targeting_config.xml", "device_targeting_config.xml", values
+            )
         snippets.write(folder, "kotlin/ModelFiles.kt", "ModelFiles.kt", values)
         snippets.write(folder, "README.md", "android.md", values)
 
 
 def least_memory(data: dict[str, Any]) -> int:
-    """RAM from which a device gets the model: that of the phone it was planned for, else what the engine takes; 0 when unknown.
+    """RAM from which a device gets the model: that of the phone it was planned for, else what the
+    engine takes; 0 when unknown.
 
     Whole gigabytes of 10^9, because a phone of "8 GB" tells apps a little less than 8 GiB.
     """

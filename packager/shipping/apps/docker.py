@@ -1,4 +1,5 @@
-"""The package as the build context of a container image. The engine comes from an image that its user names; nothing is fetched."""
+"""The package as the build context of a container image. The engine comes from an image that its
+user names; nothing is fetched."""
 
 from __future__ import annotations
 
@@ -29,11 +30,17 @@ _DISTRIBUTIONS = {
 }
 
 
-def write(shipment: Shipment, out: Path, limit: int | None = None, *, base_image: str | None = None) -> Generator[int, None, None]:
-    """Write the folder `out`; yields sizes. Without `base_image` the image is named when it is built."""
+def write(
+    shipment: Shipment, out: Path, limit: int | None = None, *, base_image: str | None = None
+) -> Generator[int, None, None]:
+    """Write the folder `out`; yields sizes. Without `base_image` the image is named when it is
+    built."""
     free_place(out)
     if base_image is not None and not _IMAGE.fullmatch(base_image):
-        raise usage(f"{base_image!r} is no name of an image.", "Name it like ghcr.io/ggml-org/llama.cpp@sha256:... or registry/name:tag.")
+        raise usage(
+            f"{base_image!r} is no name of an image.",
+            "Name it like ghcr.io/ggml-org/llama.cpp@sha256:... or registry/name:tag.",
+        )
     values = facts(shipment, base_image)
     with folder_that_appears_whole(out) as folder:
         snippets.write(folder, "Dockerfile", "Dockerfile", values)
@@ -56,10 +63,14 @@ def facts(shipment: Shipment, base_image: str | None) -> dict[str, Any]:
     return {
         **values,
         "engine": Safe(_ENGINES[engine]),
-        "tested": Safe(f"{distribution}=={plain(version)}" if isinstance(version, str) else distribution),
+        "tested": Safe(
+            f"{distribution}=={plain(version)}" if isinstance(version, str) else distribution
+        ),
         "base_image": Safe(base_image or ""),
         "pinned": "@sha256:" in (base_image or ""),
         "kv": data["recipe"].get("kv") or "f16",
         "gpu_layers": int((data.get("offload") or {}).get("gpu_layers") or 0),
-        "unit": {"gpu": Safe("GPU"), "npu": Safe("NPU")}.get((data.get("device") or {}).get("runs_on") or "cpu", Safe("CPU")),
+        "unit": {"gpu": Safe("GPU"), "npu": Safe("NPU")}.get(
+            (data.get("device") or {}).get("runs_on") or "cpu", Safe("CPU")
+        ),
     }

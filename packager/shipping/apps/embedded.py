@@ -1,8 +1,9 @@
-"""The package for embedded devices: one tar as input of RAUC and Mender, and C that compares before it hands anything on.
+"""The package for embedded devices: one tar as input of RAUC and Mender, and C that compares before
+it hands anything on.
 
-The C brings its own SHA-256: it needs a compiler and POSIX and nothing else, where OpenSSL and its like are a choice (and a
-version) of the device's own image. Sources: FIPS 180-4; rauc.readthedocs.io, reference of the manifest; mendersoftware/mender,
-support/modules/directory.
+The C brings its own SHA-256: it needs a compiler and POSIX and nothing else, where OpenSSL and its
+like are a choice (and a version) of the device's own image. Sources: FIPS 180-4;
+rauc.readthedocs.io, reference of the manifest; mendersoftware/mender, support/modules/directory.
 """
 
 from __future__ import annotations
@@ -23,14 +24,24 @@ from packager.shipping.shipment import Shipment, free_place
 _LONGEST = 100
 
 
-def write(shipment: Shipment, out: Path, limit: int | None = None, *, device_type: str | None = None) -> Generator[int, None, None]:
-    """Write the folder `out`; yields sizes. `device_type` is what the fleet calls its devices, by default the target's name."""
+def write(
+    shipment: Shipment, out: Path, limit: int | None = None, *, device_type: str | None = None
+) -> Generator[int, None, None]:
+    """Write the folder `out`; yields sizes. `device_type` is what the fleet calls its devices, by
+    default the target's name."""
     free_place(out)
     values = snippets.facts(shipment)
     name = str(values["device"]) if device_type is None else device_type
     if not name.isprintable() or not 0 < len(name) <= _LONGEST or name != name.strip():
-        raise usage(f"{name!r} is no type of devices.", f"Give --device-type up to {_LONGEST} printable characters.")
-    values |= {"device_type": name, "artifact": f"{slug(shipment.name)}-{values['version']}", **_constants()}
+        raise usage(
+            f"{name!r} is no type of devices.",
+            f"Give --device-type up to {_LONGEST} printable characters.",
+        )
+    values |= {
+        "device_type": name,
+        "artifact": f"{slug(shipment.name)}-{values['version']}",
+        **_constants(),
+    }
     with folder_that_appears_whole(out) as folder:
         tar = folder / "rauc/update.tar"
         tar.parent.mkdir()
@@ -61,7 +72,11 @@ def _meta_data(values: dict[str, Any], shipment: Shipment) -> dict[str, Any]:
         "device_type": values["device_type"],
         "license": values["spdx"],
         "minimum_memory_bytes": values["memory"],
-        "payload": {"path": "update.tar", "size": values["tar_size"], "sha256": values["tar_sha256"]},
+        "payload": {
+            "path": "update.tar",
+            "size": values["tar_size"],
+            "sha256": values["tar_sha256"],
+        },
         "manifest_sha256": shipment.files[0].sha256,
     }
 
@@ -81,7 +96,8 @@ class _Hashed:
 
 
 def _constants() -> dict[str, Any]:
-    """The numbers of SHA-256, from their definition: 32 bits of the fractions of the roots of the first primes."""
+    """The numbers of SHA-256, from their definition: 32 bits of the fractions of the roots of the
+    first primes."""
     primes = [n for n in range(2, 312) if all(n % d for d in range(2, n))]
     words = [f"0x{_root(prime << 96, 3) & 0xFFFFFFFF:08x}" for prime in primes[:64]]
     rows = [", ".join(words[at : at + 8]) + ("," if at < 56 else "") for at in range(0, 64, 8)]

@@ -1,4 +1,5 @@
-"""A text from outside as a literal of another language. What comes in may hold anything; what goes out cannot end early.
+"""A text from outside as a literal of another language. What comes in may hold anything; what goes
+out cannot end early.
 
 A template may print nothing else: see snippets.py.
 """
@@ -17,23 +18,30 @@ class Safe(str):
 
 
 def plain(text: str) -> Safe:
-    """For comments and prose of any language: letters, digits, spaces and `.,:;+()@/-_`; anything else becomes `_`.
+    """For comments and prose of any language: letters, digits, spaces and `.,:;+()@/-_`; anything
+    else becomes `_`.
 
-    No quote, backslash, star, line break or control character passes, so it ends no comment and starts no markup.
+    No quote, backslash, star, line break or control character passes, so it ends no comment and
+    starts no markup.
     """
     known = unicodedata.normalize("NFC", text)
-    return Safe("".join(char if char.isalnum() or char in " .,:;+()@/-_" else "_" for char in known) or "_")
+    return Safe(
+        "".join(char if char.isalnum() or char in " .,:;+()@/-_" else "_" for char in known) or "_"
+    )
 
 
 def slug(text: str) -> Safe:
-    """A name that every store and shell takes: small letters of ASCII, digits and single hyphens; starts with a letter, 1 to 60 long."""
+    """A name that every store and shell takes: small letters of ASCII, digits and single hyphens;
+    starts with a letter, 1 to 60 long."""
     found = re.sub(r"[^a-z0-9]+", "-", unicodedata.normalize("NFKD", text).casefold()).strip("-")
     return Safe((found if found[:1].isalpha() else f"model-{found}").strip("-")[:60].strip("-"))
 
 
 def c(text: str) -> Safe:
-    """A string of C in UTF-8: what is no plain ASCII as three octal digits, which cannot swallow what follows."""
-    # The question mark as well: two of them and a slash are a backslash to a compiler that knows trigraphs.
+    """A string of C in UTF-8: what is no plain ASCII as three octal digits, which cannot swallow
+    what follows."""
+    # The question mark as well: two of them and a slash are a backslash to a compiler that knows
+    # trigraphs.
     return _quoted(text.encode(errors="surrogatepass"), lambda byte: f"\\{byte:03o}", '"\\?')
 
 
@@ -44,7 +52,11 @@ def kotlin(text: str) -> Safe:
 
 def swift(text: str) -> Safe:
     """A string of Swift."""
-    return _quoted((ord(char) for char in text), lambda point: f"\\u{{{point if not 0xD800 <= point < 0xE000 else 0xFFFD:x}}}", '"\\')
+    return _quoted(
+        (ord(char) for char in text),
+        lambda point: f"\\u{{{point if not 0xD800 <= point < 0xE000 else 0xFFFD:x}}}",
+        '"\\',
+    )
 
 
 def json_text(text: str) -> Safe:
@@ -53,7 +65,8 @@ def json_text(text: str) -> Safe:
 
 
 def python(text: str) -> Safe:
-    """A string of Python, in ASCII. Not that of JSON, which writes what lies outside 16 bits as two characters."""
+    """A string of Python, in ASCII. Not that of JSON, which writes what lies outside 16 bits as two
+    characters."""
     return Safe(ascii(text))
 
 
@@ -63,8 +76,15 @@ def sh(text: str) -> Safe:
 
 
 def ini(text: str) -> Safe:
-    """The value of a key file as GLib reads it, which RAUC uses: `\\n`, `\\t`, `\\\\`, and `\\s` for a space in front."""
-    escaped = text.replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r").replace("\0", "")
+    """The value of a key file as GLib reads it, which RAUC uses: `\\n`, `\\t`, `\\\\`, and `\\s`
+    for a space in front."""
+    escaped = (
+        text.replace("\\", "\\\\")
+        .replace("\n", "\\n")
+        .replace("\t", "\\t")
+        .replace("\r", "\\r")
+        .replace("\0", "")
+    )
     escaped = "".join(char for char in escaped if char.isprintable())
     return Safe("\\s" + escaped[1:] if escaped.startswith(" ") else escaped)
 
@@ -97,7 +117,14 @@ FILTERS: dict[str, Callable[[str], Safe]] = {
 
 
 def _quoted(units: Iterable[int], escaped: Callable[[int], str], special: str) -> Safe:
-    return Safe('"' + "".join(chr(unit) if 32 <= unit < 127 and chr(unit) not in special else escaped(unit) for unit in units) + '"')
+    return Safe(
+        '"'
+        + "".join(
+            chr(unit) if 32 <= unit < 127 and chr(unit) not in special else escaped(unit)
+            for unit in units
+        )
+        + '"'
+    )
 
 
 def _utf16(text: str) -> list[int]:

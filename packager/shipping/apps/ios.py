@@ -1,4 +1,5 @@
-"""The package for iOS: the manifest of a Background Assets pack, and Swift that compares before it hands anything out.
+"""The package for iOS: the manifest of a Background Assets pack, and Swift that compares before it
+hands anything out.
 
 Source: developer.apple.com/documentation/backgroundassets/creating-managed-asset-packs.
 """

@@ -9,7 +9,7 @@ from typing import Any
 
 from packager.errors import PackError, usage
 from packager.files import folder_that_appears_whole
-from packager.sampling import KEYS
+from packager.package.sampling import KEYS
 from packager.shipping.apps import snippets
 from packager.shipping.apps.escapes import Safe
 from packager.shipping.apps.layout import copy_package, write_sums
@@ -17,9 +17,11 @@ from packager.shipping.shipment import Shipment, free_place
 
 TEMPLATE = (
     "{{- if .System }}<|im_start|>system\n{{ .System }}<|im_end|>\n{{ end }}"
-    "{{- range .Messages }}<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n{{ end }}<|im_start|>assistant\n"
+    "{{- range .Messages }}<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n{{ end "
+    "}}<|im_start|>assistant\n"
 )
-"""ChatML, which every Qwen chat model was trained on, in Ollama's own language; tools and thinking switches are left out."""
+"""ChatML, which every Qwen chat model was trained on, in Ollama's own language; tools and thinking
+switches are left out."""
 
 _LARGEST = 1 << 20
 _PARAMETERS = {"repetition_penalty": "repeat_penalty"}
@@ -38,8 +40,13 @@ def write(shipment: Shipment, out: Path, limit: int | None = None) -> Generator[
 
 
 def chat(shipment: Shipment) -> tuple[str, list[str]] | None:
-    """Template and stops where the package's own chat template is ChatML; None where it is another, or there is none."""
-    return (TEMPLATE, ["<|im_end|>"]) if b"<|im_start|>" in _small(shipment, "chat_template.jinja") else None
+    """Template and stops where the package's own chat template is ChatML; None where it is another,
+    or there is none."""
+    return (
+        (TEMPLATE, ["<|im_end|>"])
+        if b"<|im_start|>" in _small(shipment, "chat_template.jinja")
+        else None
+    )
 
 
 def parameters(shipment: Shipment) -> dict[str, Any]:
@@ -48,17 +55,29 @@ def parameters(shipment: Shipment) -> dict[str, Any]:
     context, sampling = (data.get("workload") or {}).get("context"), data.get("sampling") or {}
     return {
         **({"num_ctx": context} if context else {}),
-        **{_PARAMETERS.get(key, key): value for key, value in sampling.items() if key in KEYS and value is not None},
+        **{
+            _PARAMETERS.get(key, key): value
+            for key, value in sampling.items()
+            if key in KEYS and value is not None
+        },
     }
 
 
 def _small(shipment: Shipment, path: str) -> bytes:
     """A text of the package; empty where there is none, or more than any such text has."""
-    return next((shipment.read(path) for entry in shipment.files if entry.path == path and entry.size <= _LARGEST), b"")
+    return next(
+        (
+            shipment.read(path)
+            for entry in shipment.files
+            if entry.path == path and entry.size <= _LARGEST
+        ),
+        b"",
+    )
 
 
 def facts(shipment: Shipment) -> dict[str, Any]:
-    """What the Modelfile says. Raises PackError (usage) for a GGUF whose name a Modelfile cannot hold."""
+    """What the Modelfile says. Raises PackError (usage) for a GGUF whose name a Modelfile cannot
+    hold."""
     values = snippets.facts(shipment)
     if not _PATH.fullmatch(values["model"]):
         raise _unnamed(values["model"])
@@ -69,14 +88,20 @@ def facts(shipment: Shipment) -> dict[str, Any]:
         **values,
         "gguf": Safe(values["model"]),
         "template": Safe(template),
-        # Three quotes would end the text of a Modelfile: the file itself stands in the package in any case.
+        # Three quotes would end the text of a Modelfile: the file itself stands in the package in
+        # any case.
         "licence_text": Safe("" if b'"""' in licence else licence.decode(errors="replace")),
         "stops": [Safe(f'"{stop}"') for stop in stops],
-        "parameters": [(Safe(key), Safe(f"{value:g}")) for key, value in parameters(shipment).items()],
+        "parameters": [
+            (Safe(key), Safe(f"{value:g}")) for key, value in parameters(shipment).items()
+        ],
         "layers": int(offload.get("gpu_layers") or 0),
         "kv": Safe(recipe["kv"]) if recipe.get("kv") in ("q8_0", "q4_0") else Safe(""),
     }
 
 
 def _unnamed(path: str) -> PackError:
-    return usage(f"A Modelfile cannot name {path!r}.", "Take the format oci: Ollama pulls that from a registry.")
+    return usage(
+        f"A Modelfile cannot name {path!r}.",
+        "Take the format oci: Ollama pulls that from a registry.",
+    )

@@ -8,10 +8,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from packager.catalog.licences import spdx
 from packager.errors import PackError, bad_input
 from packager.files import write_atomically
 from packager.shipping.apps.escapes import FILTERS, Safe
-from packager.shipping.licences import spdx
 from packager.shipping.shipment import Shipment
 from packager.units import human_bytes
 
@@ -25,21 +25,26 @@ FOLDER = "package"
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A part of a file, or all of it: its path below the package's folder, and the pack of a store that brings it."""
+    """A part of a file, or all of it: its path below the package's folder, and the pack of a store
+    that brings it."""
 
     path: str
     pack: str = ""
 
 
 def facts(shipment: Shipment) -> dict[str, Any]:
-    """What every template may say of a package. Sizes are bytes; `memory` is 0 where nothing was predicted."""
+    """What every template may say of a package. Sizes are bytes; `memory` is 0 where nothing was
+    predicted."""
     data = shipment.manifest.data
     peak = ((data.get("predicted") or {}).get("footprint") or {}).get("peak") or 0
     version = data.get("version")
     return {
         "name": shipment.name,
-        # Updates need a name of their own: without a version that is the beginning of the manifest's digest.
-        "version": version if isinstance(version, str) and version else f"0+{shipment.files[0].sha256[:12]}",
+        # Updates need a name of their own: without a version that is the beginning of the
+        # manifest's digest.
+        "version": version
+        if isinstance(version, str) and version
+        else f"0+{shipment.files[0].sha256[:12]}",
         "repo_id": data["variant"].get("repo_id") or "unknown",
         "recipe": data["recipe"].get("id") or "unknown",
         "runtime": data["runtime"]["name"],
@@ -54,19 +59,29 @@ def facts(shipment: Shipment) -> dict[str, Any]:
         "model": model(shipment),
         "folder": Safe(FOLDER),
         "files": [
-            {"path": entry.path, "size": entry.size, "sha256": entry.sha256, "pieces": [Piece(entry.path)]} for entry in shipment.files
+            {
+                "path": entry.path,
+                "size": entry.size,
+                "sha256": entry.sha256,
+                "pieces": [Piece(entry.path)],
+            }
+            for entry in shipment.files
         ],
     }
 
 
 def model(shipment: Shipment) -> str:
-    """What the engine is given, below the package: the one GGUF or the first of its shards, otherwise the folder."""
+    """What the engine is given, below the package: the one GGUF or the first of its shards,
+    otherwise the folder."""
     ggufs = sorted(entry.path for entry in shipment.model_files() if entry.path.endswith(".gguf"))
-    return ggufs[0] if ggufs and shipment.manifest.data["runtime"]["name"] == "llama.cpp" else "model"
+    return (
+        ggufs[0] if ggufs and shipment.manifest.data["runtime"]["name"] == "llama.cpp" else "model"
+    )
 
 
 def render(template: str, values: dict[str, Any]) -> bytes:
-    """The template of that name with `values`; numbers and what went through a filter of escapes.py is printed, nothing else.
+    """The template of that name with `values`; numbers and what went through a filter of escapes.py
+    is printed, nothing else.
 
     Raises PackError (exit code 6) where a value cannot be written in that language.
     """
@@ -90,18 +105,26 @@ def _environment() -> ImmutableSandboxedEnvironment:
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     environment = ImmutableSandboxedEnvironment(
-        undefined=StrictUndefined, finalize=_escaped, keep_trailing_newline=True, trim_blocks=True, lstrip_blocks=True
+        undefined=StrictUndefined,
+        finalize=_escaped,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters.update(FILTERS)
     return environment
 
 
 def _escaped(value: object) -> object:
-    """What a template prints: a text that no filter has escaped is a mistake in the template, found here and not in an app."""
+    """What a template prints: a text that no filter has escaped is a mistake in the template, found
+    here and not in an app."""
     if isinstance(value, Safe) or (isinstance(value, int) and not isinstance(value, bool)):
         return value
     raise TypeError(f"a template prints {value!r} as it is")
 
 
 def _unwritable(template: str, error: Exception) -> PackError:
-    return bad_input(f"{template} cannot be written for this package: {error}.", "Get the package again from where it was built.")
+    return bad_input(
+        f"{template} cannot be written for this package: {error}.",
+        "Get the package again from where it was built.",
+    )

@@ -1,0 +1,64 @@
+"""Which licences of weights ask for an agreement before the weights are passed on; the data is
+catalog/licenses.toml."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from functools import cache
+from typing import Any
+
+from packager.catalog import UNSTATED
+from packager.errors import PackError, usage
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,99}")
+
+
+def stated(listed: str | None, kind: str, facts: Mapping[str, Any]) -> str | None:
+    """The licence of the weights: what their repository declares at the commit that was fetched,
+    else what the catalogue lists."""
+    declared = facts.get("license") if kind == "hub" else None
+    plain = isinstance(declared, str) and _ID.fullmatch(declared) and declared.casefold() != "other"
+    return str(declared) if plain else listed
+
+
+@cache
+def known() -> dict[str, dict[str, Any]]:
+    """Per licence id: `name`, `spdx`, `research_only`, `source`, and `agreement` where one is asked
+    for."""
+    from packager.catalog.loader import read_licenses
+
+    return read_licenses()
+
+
+def spdx(licence: str | None) -> str:
+    """The SPDX id, `LicenseRef-...` for a licence without one, `NOASSERTION` where none is
+    stated."""
+    if licence is None:
+        return "NOASSERTION"
+    row = known().get(licence.casefold())
+    return str(row["spdx"]) if row else f"LicenseRef-{licence}"
+
+
+def agreement(licence: str | None) -> str | None:
+    """What a licence asks of who passes the weights on, as the end of a sentence; None where
+    nothing must be agreed to.
+
+    A licence that nobody states, or that is not known here, must be accepted by name as well.
+    """
+    if licence is None:
+        return "is stated by no source that we know, so nobody can say what it allows"
+    row = known().get(licence.casefold())
+    return row.get("agreement") if row else "is none that qwen-pack knows"
+
+
+def refusal(licence: str | None, accepted: Collection[str]) -> PackError | None:
+    """Why weights under this licence may not be passed on yet (exit code 2); None when they may."""
+    reason = agreement(licence)
+    name = licence or UNSTATED
+    if reason is None or name.casefold() in {item.casefold() for item in accepted}:
+        return None
+    return usage(
+        f"The licence of the weights ({name}) {reason}.",
+        f"When you have agreed to it, export with: --accept-license {name}",
+    )

@@ -1,0 +1,167 @@
+"""A byte-level BPE tokenizer of our own making, of any vocabulary size, with Qwen's pre-tokenizer
+and control tokens.
+
+Its merges join a consonant with a vowel, such syllables to words, and a space with words. No merge
+overlaps with another, so every token of the vocabulary is what its own text is encoded to, and
+decodes to printable text.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Sequence
+from itertools import islice, product
+from typing import Any
+
+from packager.checkpoint.control_tokens import ControlToken
+from packager.checkpoint.tiktoken import byte_letters
+from packager.errors import usage
+
+# Source: pre_tokenizer of tokenizer.json in Qwen/Qwen3-0.6B; the same in every Qwen from 1.5 to 3.
+QWEN_PATTERN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+"""ChatML: system, user and assistant turns."""
+
+_CONSONANTS = "bcdfghjklmnpqrstvwxyz"
+_VOWELS = "aeiou"
+_BYTE_LEVEL = {
+    "type": "ByteLevel",
+    "add_prefix_space": False,
+    "trim_offsets": False,
+    "use_regex": False,
+}
+
+
+def byte_alphabet() -> list[str]:
+    """One printable character per byte, in the order of GPT-2's vocabulary: printable bytes as they
+    are, then the others from U+0100."""
+    printable = [
+        *range(ord("!"), ord("~") + 1),
+        *range(ord("¡"), ord("¬") + 1),
+        *range(ord("®"), ord("ÿ") + 1),
+    ]
+    others = 256 - len(printable)
+    return [chr(byte) for byte in printable] + [chr(256 + index) for index in range(others)]
+
+
+def _merges() -> Iterator[tuple[str, str]]:
+    """Merges without end (1.2 million), best first; each makes one new token."""
+    space = "Ġ"  # the space in the byte alphabet
+    syllables = [consonant + vowel for consonant, vowel in product(_CONSONANTS, _VOWELS)]
+    yield from product(_CONSONANTS, _VOWELS)
+    yield from ((space, syllable) for syllable in syllables)
+    yield from ((space + first, second) for first, second in product(syllables, syllables))
+    yield from product(syllables, syllables)
+    yield from (
+        (space + first + second, third)
+        for first, second, third in product(syllables, syllables, syllables)
+    )
+
+
+def _first_merges(base_vocab: int) -> list[tuple[str, str]]:
+    merges = list(islice(_merges(), max(0, base_vocab - 256)))
+    if len(merges) + 256 != base_vocab:
+        raise usage(
+            f"A synthetic vocabulary of {base_vocab} tokens cannot be made.",
+            "256 to 1.1 million are possible.",
+        )
+    return merges
+
+
+def tiktoken_ranks(base_vocab: int) -> bytes:
+    """qwen.tiktoken with the same `base_vocab` byte-level tokens, for the first generation."""
+    bytes_of = {letter: bytes([byte]) for byte, letter in byte_letters().items()}
+    words = byte_alphabet() + [left + right for left, right in _first_merges(base_vocab)]
+    lines = (
+        base64.b64encode(b"".join(bytes_of[letter] for letter in word)) + b" %d\n" % rank
+        for rank, word in enumerate(words)
+    )
+    return b"".join(lines)
+
+
+def tokenizer_json(base_vocab: int, control: Sequence[ControlToken]) -> bytes:
+    """tokenizer.json with `base_vocab` byte-level tokens and the control tokens at the ids behind
+    them."""
+    merges = _first_merges(base_vocab)
+    return byte_level_bpe(
+        byte_alphabet() + [left + right for left, right in merges], merges, control
+    )
+
+
+def byte_level_bpe(
+    words: Sequence[str], merges: Sequence[tuple[str, str]], control: Sequence[ControlToken]
+) -> bytes:
+    """tokenizer.json with `words` by id, Qwen's pre-tokenizer, and the control tokens at the ids
+    behind them."""
+    added = [{"id": len(words) + index, **_flags(token)} for index, token in enumerate(control)]
+    tokenizer = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": added,
+        "normalizer": {"type": "NFC"},
+        "pre_tokenizer": {
+            "type": "Sequence",
+            "pretokenizers": [
+                {
+                    "type": "Split",
+                    "pattern": {"Regex": QWEN_PATTERN},
+                    "behavior": "Isolated",
+                    "invert": False,
+                },
+                _BYTE_LEVEL,
+            ],
+        },
+        "post_processor": _BYTE_LEVEL,
+        "decoder": _BYTE_LEVEL,
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": None,
+            "continuing_subword_prefix": "",
+            "end_of_word_suffix": "",
+            "fuse_unk": False,
+            "byte_fallback": False,
+            "ignore_merges": False,
+            "vocab": {word: index for index, word in enumerate(words)},
+            "merges": merges,
+        },
+    }
+    return json.dumps(tokenizer, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def tokenizer_config(
+    base_vocab: int, control: Sequence[ControlToken], context: int
+) -> dict[str, Any]:
+    """tokenizer_config.json as Qwen's own has it, with the ChatML template; `context` is the
+    longest input in tokens."""
+    return {
+        "add_bos_token": False,
+        "add_prefix_space": False,
+        "added_tokens_decoder": {
+            str(base_vocab + index): _flags(token) for index, token in enumerate(control)
+        },
+        "additional_special_tokens": [token.text for token in control[1:] if token.special],
+        "bos_token": None,
+        "chat_template": CHAT_TEMPLATE,
+        "clean_up_tokenization_spaces": False,
+        "eos_token": "<|im_end|>",
+        "errors": "replace",
+        "model_max_length": context,
+        "pad_token": "<|endoftext|>",
+        "split_special_tokens": False,
+        "tokenizer_class": "Qwen2Tokenizer",
+        "unk_token": None,
+    }
+
+
+def _flags(token: ControlToken) -> dict[str, Any]:
+    sides = {"lstrip": False, "rstrip": False, "single_word": False, "normalized": False}
+    return {"content": token.text, **sides, "special": token.special}

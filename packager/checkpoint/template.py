@@ -1,0 +1,185 @@
+"""The chat template of a checkpoint, rendered in Jinja's immutable sandbox: it is code from
+outside."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from contextlib import closing, suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from packager.errors import PackError, bad_input
+from packager.process import run_job
+from packager.runtime import Report
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+SECONDS = 10.0
+"""A template of Qwen's renders in milliseconds: what takes longer does not mean to end."""
+_MEMORY_BYTES = 1 << 30
+_MOST_CHARACTERS = 1 << 24
+_MOST_BYTES = 1 << 20
+
+_ITS_OWN = "Take the template from the model's own repository."
+
+
+def render(
+    template: str,
+    messages: list[dict[str, Any]],
+    *,
+    add_generation_prompt: bool = True,
+    **variables: Any,
+) -> str:
+    """The prompt text. `variables` go to the template as they are (tools, enable_thinking, ...).
+
+    Raises PackError when the template is not valid, reaches for what the sandbox forbids, or
+    refuses the messages. The sandbox bounds neither time nor memory: a template that nobody has
+    looked at goes through `render_apart`.
+    """
+    # Jinja costs 30 ms to import: only a rendered prompt pays for it.
+    from jinja2 import TemplateError
+
+    try:
+        return _compiled(template).render(
+            messages=messages, add_generation_prompt=add_generation_prompt, **variables
+        )
+    except (
+        TemplateError,
+        SyntaxError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        LookupError,
+        ArithmeticError,
+        RecursionError,
+    ) as error:
+        raise bad_input(
+            f"The chat template cannot be rendered: {str(error).rstrip('.')}.", _ITS_OWN
+        ) from error
+
+
+@lru_cache(maxsize=4)
+def _compiled(template: str) -> Template:
+    """Compiling takes a hundred times as long as rendering, and one template renders many
+    prompts."""
+    from jinja2 import TemplateError
+    from jinja2.ext import loopcontrols
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    def refuse(message: str) -> None:
+        raise TemplateError(message)
+
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
+    )
+    environment.filters["tojson"] = lambda value, indent=None: json.dumps(
+        value, ensure_ascii=False, indent=indent
+    )
+    environment.globals["raise_exception"] = refuse
+    return environment.from_string(template)
+
+
+def render_apart(template: str, messages: list[dict[str, Any]], log: Path, **variables: Any) -> str:
+    """`render` in a child process that has bounded memory and is killed after SECONDS."""
+    return str(
+        _apart(
+            "packager.checkpoint.template:render_job",
+            {"template": template, "messages": messages, "variables": variables},
+            log,
+        )["text"]
+    )
+
+
+def render_both_apart(
+    first: str, second: str, conversations: Mapping[str, dict[str, Any]], log: Path
+) -> list[tuple[str | None, str | None]]:
+    """What two templates make of each conversation, in one child process; None where a template
+    refuses it."""
+    found = _apart(
+        "packager.checkpoint.template:render_both_job",
+        {"templates": [first, second], "conversations": list(conversations.values())},
+        log,
+    )
+    return [(one, other) for one, other in found["texts"]]
+
+
+def _apart(job: str, arguments: dict[str, Any], log: Path) -> dict[str, Any]:
+    deadline = time.monotonic() + SECONDS
+    with closing(run_job(job, arguments, log, watch=True)) as work:
+        while time.monotonic() < deadline:
+            try:
+                next(work)
+            except StopIteration as stop:
+                value: dict[str, Any] = stop.value.value
+                return value
+    raise bad_input(
+        f"The chat template cannot be rendered: it did not end within {SECONDS:.0f} seconds.",
+        _ITS_OWN,
+    )
+
+
+def render_both_job(
+    report: Report, *, templates: list[str], conversations: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """The job behind `render_both_apart`; returns the texts."""
+
+    def text(template: str, conversation: dict[str, Any]) -> str | None:
+        try:
+            return str(render_job(report, template=template, **_split(conversation))["text"])
+        except PackError:
+            return None
+
+    return {
+        "texts": [
+            [text(template, conversation) for template in templates]
+            for conversation in conversations
+        ]
+    }
+
+
+def _split(conversation: dict[str, Any]) -> dict[str, Any]:
+    variables = {key: value for key, value in conversation.items() if key != "messages"}
+    return {"messages": conversation["messages"], "variables": variables}
+
+
+def render_job(
+    report: Report, *, template: str, messages: list[dict[str, Any]], variables: dict[str, Any]
+) -> dict[str, Any]:
+    """The job behind `render_apart`; returns the text."""
+    import resource  # not on every system
+
+    with suppress(ValueError, OSError):
+        resource.setrlimit(
+            resource.RLIMIT_AS, (_MEMORY_BYTES, resource.getrlimit(resource.RLIMIT_AS)[1])
+        )
+    try:
+        text = render(template, messages, **variables)
+    except MemoryError:
+        raise bad_input(
+            "The chat template cannot be rendered: it takes more memory than any prompt.", _ITS_OWN
+        ) from None
+    if len(text) > _MOST_CHARACTERS:
+        raise bad_input(
+            f"The chat template cannot be rendered: it makes {len(text)} characters of one prompt.",
+            _ITS_OWN,
+        )
+    return {"text": text}
+
+
+def read(path: Path) -> str:
+    """The text of a template's file. Raises PackError (bad input) where it is no text, or more of
+    it than a template has."""
+    with path.open("rb") as file:
+        data = file.read(_MOST_BYTES + 1)
+    if len(data) > _MOST_BYTES:
+        raise bad_input(
+            f"{path} has more than {_MOST_BYTES} bytes, which no chat template has.", _ITS_OWN
+        )
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise bad_input(f"{path} is no text: {error}.", _ITS_OWN) from error

@@ -1,0 +1,181 @@
+"""Is this machine the device that a target stands for? Figures taken elsewhere are a check, and
+judge no budget of the device.
+
+A device file that stands for one product says what such a machine calls itself (`known_by`: its
+processor, board or GPU); one that stands for a class ("a laptop with 16 GB") does not, and any
+machine with its instruction set counts as one.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from packager.device.target import Target
+from packager.units import human_bytes
+
+NOT_YET = "not yet measured on the device"
+
+# A system keeps some of its memory from programs, or lends it to its graphics; a twin of the next
+# size has half or twice as much.
+_LEAST_MEMORY, _MOST_MEMORY = 0.75, 1.2
+_DECISIVE = frozenset({"avx2", "avx512", "dotprod", "rvv"})
+"""Extensions that kernels are chosen by and that every system reports; others, Windows keeps to
+itself."""
+_ANOTHER_PRODUCT = r"(?!\s+(?:ti|super|pro|max|ultra|laptop|mobile|d)\b)"
+"""Words behind a product's name that make it another product: an RTX 3060 Ti is no RTX 3060."""
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """This machine, as far as a device is told by it: bytes; `names` are what processor and board
+    call themselves, `gpus` each GPU's name and its memory."""
+
+    isa: tuple[str, ...]
+    cores: int
+    memory_bytes: int
+    names: tuple[str, ...]
+    gpus: tuple[tuple[str, int], ...] = ()
+    phone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What tells a device from other machines; it travels in the manifest, so that `bench` knows
+    the device when it is there."""
+
+    kind: str
+    isa: str
+    cores: int
+    memory_bytes: int
+    runs_on: str
+    gpu: str = ""
+    npu: str = ""
+    gpu_memory_bytes: int | None = None
+    known_by: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, target: Target) -> Identity:
+        """The identity of a target's device."""
+        facts = {
+            field.name: getattr(target.device, field.name)
+            for field in fields(cls)
+            if field.name != "kind"
+        }
+        return cls(kind=target.kind, **facts)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Identity:
+        """The inverse of `as_dict`, for a manifest whose fields were checked. Raises KeyError where
+        one is missing."""
+        found = {field.name: data[field.name] for field in fields(cls)}
+        return cls(
+            **{
+                **found,
+                "known_by": tuple(found["known_by"] or ()),
+                "gpu": found["gpu"] or "",
+                "npu": found["npu"] or "",
+            }
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON form."""
+        return {**asdict(self), "known_by": list(self.known_by)}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where something is measured, as seen from the device it is for."""
+
+    on_device: bool
+    why: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON form, beside the figures of a measurement."""
+        return asdict(self)
+
+
+UNKNOWN = Place(False, "nobody has compared this machine with the device")
+CLAIMED = Place(True, "whoever measured said that this is the device")
+
+
+def place(device: Identity, here: Here) -> Place:
+    """Whether this machine is one of the device's kind, with the reason."""
+    difference = _difference(device, here)
+    if difference is not None:
+        return Place(False, difference)
+    if _known_by(device):
+        return Place(True, f"this machine calls itself {_called(device, here)}")
+    return Place(
+        True,
+        f"the target stands for a class, and this machine has its instruction set ({device.isa})",
+    )
+
+
+def of_figures(found: Place, device: Identity, runs_on: str) -> Place:
+    """The place of figures that were taken on one unit of this machine: on the device only where
+    that is the one that carries the model."""
+    if found.on_device and runs_on != device.runs_on:
+        return Place(
+            False,
+            f"the device runs models on its {device.runs_on.upper()}, and the benchmark ran on the "
+            f"{runs_on.upper()}",
+        )
+    return found
+
+
+def _difference(device: Identity, here: Here) -> str | None:
+    """The first thing in which this machine is not the device; None where it is one."""
+    architecture, *extensions = device.isa.split()
+    if here.isa[:1] != (architecture,):
+        return f"the device is {architecture}, this machine {' '.join(here.isa[:1]) or 'unknown'}"
+    if device.kind == "phone" and not here.phone:
+        return "the device is a phone, this machine is none"
+    missing = [word for word in extensions if word in _DECISIVE and word not in here.isa]
+    if missing:
+        return f"the device has {' '.join(missing)}, this machine has not"
+    known_by = _known_by(device)
+    if not known_by:
+        return None
+    if _called(device, here) is None:
+        return (
+            f"the device is called {' or '.join(known_by)}, this machine "
+            f"{' and '.join(_all_names(here)) or 'nothing'}"
+        )
+    if device.runs_on == "gpu" and device.gpu_memory_bytes is not None:
+        found = max((size for name, size in here.gpus if _matches(known_by, name)), default=0)
+        return _memory("GPU memory", device.gpu_memory_bytes, found)
+    if device.runs_on == "cpu" and here.cores < device.cores:
+        return f"the device has {device.cores} cores, and {here.cores} may be used here"
+    return _memory("memory", device.memory_bytes, here.memory_bytes)
+
+
+def _memory(what: str, wanted: int, found: int) -> str | None:
+    if _LEAST_MEMORY * wanted <= found <= _MOST_MEMORY * wanted:
+        return None
+    return f"the device has {human_bytes(wanted)} of {what}, this machine {human_bytes(found)}"
+
+
+def _known_by(device: Identity) -> tuple[str, ...]:
+    """What the device calls itself; a GPU or NPU that carries the model is always one of a kind."""
+    if device.known_by or device.runs_on == "cpu":
+        return device.known_by
+    return (device.gpu if device.runs_on == "gpu" else device.npu,)
+
+
+def _all_names(here: Here) -> tuple[str, ...]:
+    return (*here.names, *(name for name, _ in here.gpus))
+
+
+def _called(device: Identity, here: Here) -> str | None:
+    return next((name for name in _all_names(here) if _matches(_known_by(device), name)), None)
+
+
+def _matches(known_by: tuple[str, ...], name: str) -> bool:
+    """Whether a name holds one of the texts as whole words that no word behind makes another
+    product."""
+    return any(
+        re.search(rf"(?<!\w){re.escape(text)}(?!\w){_ANOTHER_PRODUCT}", name, re.IGNORECASE)
+        for text in known_by
+    )

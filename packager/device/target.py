@@ -1,0 +1,106 @@
+"""Device and Target: facts of one machine class, and the runtimes that serve it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from packager.need.workload import Workload
+
+Confidence = Literal["measured", "same-class", "estimated"]
+
+
+Unit = Literal["cpu", "gpu", "npu"]
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Facts of one machine class. Bytes, bytes per second, operations per second.
+
+    `runs_on` says which unit carries the model; a machine whose processor and graphics both serve
+    is two devices. `bandwidth` and `compute` are effective figures of that unit, as an engine's
+    kernels reach them (floating-point operations count a multiply-add as two), not the data
+    sheet's. `operation_seconds` is what a small operation of a model takes (a product of 256 x 256
+    weights in the cache); None where the bandwidth was taken from whole models, which holds it
+    already. `reserve_bytes` stays with the system and other programs; `process_cap_bytes` is what
+    the system lets one process take (phones, shared graphics memory), None where there is no such
+    cap. `gpu_memory_bytes` is memory of the GPU's own, None where it shares the system's;
+    `gpu_reserve_bytes` of it stays with the desktop and the driver. `host_bandwidth` and
+    `host_compute` serve the layers that do not fit on the GPU; `link_bandwidth` is the way between
+    the two. `npu_ops` are int8 operations per second as the data sheet gives them. `known_by` is
+    what the processor, board or GPU of a product calls itself; empty for a class of machines.
+    """
+
+    memory_bytes: int
+    reserve_bytes: int
+    process_cap_bytes: int | None
+    isa: str
+    cores: int
+    bandwidth: float
+    compute: float
+    storage_bytes: int | None
+    confidence: Confidence
+    gpu_memory_bytes: int | None = None
+    sources: dict[str, str] = field(default_factory=dict)
+    cpu: str = ""
+    gpu: str = ""
+    npu: str = ""
+    runs_on: Unit = "cpu"
+    gpu_reserve_bytes: int = 0
+    host_bandwidth: float | None = None
+    host_compute: float | None = None
+    link_bandwidth: float | None = None
+    storage_bandwidth: float | None = None
+    npu_ops: float | None = None
+    known_by: tuple[str, ...] = ()
+    operation_seconds: float | None = None
+
+    @property
+    def available_bytes(self) -> int:
+        """What one model may take where it runs: the GPU's own memory, or the system's less the
+        reserve, under the cap."""
+        if self.runs_on == "gpu" and self.gpu_memory_bytes is not None:
+            return max(0, self.gpu_memory_bytes - self.gpu_reserve_bytes)
+        return self.host_available_bytes
+
+    @property
+    def host_available_bytes(self) -> int:
+        """What one process may take of the system's memory: all of it less the reserve, under the
+        cap for one process."""
+        free = max(0, self.memory_bytes - self.reserve_bytes)
+        return free if self.process_cap_bytes is None else min(free, self.process_cap_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A named device, the runtimes that serve it (best first), and what is asked of it by
+    default."""
+
+    name: str
+    summary: str
+    kind: str
+    device: Device
+    runtimes: tuple[str, ...]
+    recipes: tuple[str, ...]
+    workload: Workload
+    path: str
+    aliases: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields of the contract; `memory_bytes` stands at the top for scripts that sort by
+        it."""
+        device = asdict(self.device)
+        sources = device.pop("sources")
+        return {
+            "name": self.name,
+            "aliases": list(self.aliases),
+            "summary": self.summary,
+            "kind": self.kind,
+            "runtimes": list(self.runtimes),
+            "recipes": list(self.recipes),
+            "memory_bytes": self.device.memory_bytes,
+            "available_bytes": self.device.available_bytes,
+            "device": device,
+            "workload": self.workload.as_dict(),
+            "sources": sources,
+        }

@@ -1,0 +1,1 @@
+"""The benchmark: threads, trials, noise, throttling, and the gauges it reads."""

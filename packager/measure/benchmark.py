@@ -1,0 +1,284 @@
+"""The smoke benchmark: one loaded model, fresh prompts, greedy decoding, every token's time kept.
+
+`measure` is a job for a child process; the session class of the runtime reaches it by its dotted
+name. A whole measurement, with the threads found first, is `packager.measure.measurement.run`.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from packager.device.this_machine import describe_machine
+from packager.errors import ExitCode, NotHere, PackError
+from packager.measure import noise
+from packager.measure import throttling as sustained
+from packager.measure.gauges import clock, energy
+from packager.measure.gauges.memory import proportional_bytes
+from packager.measure.gauges.nvml import process_bytes
+from packager.measure.noise import Attempt, calm
+from packager.measure.trials import Trial, answer, prompt_ids, quartile_spread, summary
+from packager.process import peak_resident_bytes, resident_bytes, resolve
+from packager.runtime import Report, Session
+
+__all__ = ["NEW_TOKENS", "REPEATS", "VERSION", "Trial", "measure", "prompt_ids", "summary"]
+
+VERSION = 5
+"""Raised when the same artifact would give other figures: cached measurements of older versions are
+not used."""
+
+NEW_TOKENS = 64
+REPEATS = 5
+_LEAST_REPEATS, _LEAST_TOKENS = 3, 16
+
+PROMPTS = (128, 512)
+"""Prompt lengths whose prefill every measurement tells, so that packages for different workloads
+can be compared."""
+
+_RATE_REPEATS = 5
+_EMPTY_PROMPT, _EMPTY_TOKENS = 8, 32
+_FULL_TOKENS = 48
+_CHECK_PROMPT, _CHECK_TOKENS = 128, 16
+
+# A few answers of some milliseconds take chance for speed: a quick model gives as many as last so
+# long.
+_QUICK_S, _MOST_REPEATS = 0.5, 40
+
+# A measurement is worth a minute of anybody's time, not an hour: what would take longer is
+# shortened, and said.
+_ANSWERS_S = 60.0
+_FILL_S = 15.0
+
+
+def measure(
+    report: Report,
+    *,
+    session: str,
+    artifact: str,
+    settings: dict[str, Any],
+    prompt_tokens: int,
+    new_tokens: int,
+    repeats: int,
+    seed: int = 1,
+    thorough: bool = False,
+    attempts: int = 1,
+    sustained_s: float = 0,
+) -> dict[str, Any]:
+    """Measure a model; see `packager.measure.trials.summary` for the figures of its answers. What
+    cannot run on this machine gives `not_measured`, a sentence, and `hint`.
+
+    An answer is the workload's prompt and `new_tokens` tokens, so `decode_tps` is the rate behind
+    that prompt. With `thorough` come the rates of other lengths: prefill of 128 and 512 tokens,
+    decoding in an empty and in a full context. What is noisy is measured again, `attempts` times at
+    most; with more than one, a model whose `repeats` answers take less than half a second gives
+    more of them, 40 at most. Every prompt is new, so no prefix cache can shorten the time to the
+    first token; one alone is answered twice, at the beginning and at the end, to see that greedy
+    decoding repeats itself.
+    """
+    make = resolve(session)  # which imports the engine: no part of loading a model
+    loading = time.perf_counter()
+    try:
+        model: Session = make(artifact, settings)
+    except NotHere as error:
+        return {"not_measured": error.message, "hint": error.hint}
+    load_s = time.perf_counter() - loading
+    report.note(f"loaded in {load_s:.1f} s")
+    # After the engine: a GPU has a counter of its own.
+    meter = energy.meter(gpu=getattr(model, "runs_on", "cpu") != "cpu")
+    run = _Run(
+        report,
+        model,
+        int(settings["context"]),
+        prompt_tokens,
+        seed,
+        meter,
+        _QUICK_S if attempts > 1 else 0.0,
+    )
+    try:
+        check = run.prompt(min(_CHECK_PROMPT, prompt_tokens))
+        checked = answer(model, check, min(_CHECK_TOKENS, new_tokens))
+        new_tokens = run.shortened(
+            new_tokens, repeats, statistics.median(checked.gaps_s) if checked.gaps_s else 0.0
+        )
+        parts: dict[str, list[Attempt[Any]]] = {
+            "answers": calm(lambda: run.answers(new_tokens, repeats), attempts, report.note)
+        }
+        figures, trials = parts["answers"][0].figures
+        megahertz = clock.megahertz()
+        if thorough:
+            parts["rates"] = calm(run.rates, min(2, attempts), report.note)
+            parts["full context"] = calm(lambda: (run.full(figures["prefill_tps"]), 0.0), 1)
+        again = answer(model, check, min(_CHECK_TOKENS, new_tokens))
+        steady, proportional = resident_bytes(), proportional_bytes()
+        # Engines keep what they took on a GPU until the model is closed: now is the peak.
+        on_gpu = process_bytes()
+        long_run = run.sustained(sustained_s) if sustained_s else None
+    finally:
+        if meter:
+            meter.close()
+        model.close()
+    if again.tokens != checked.tokens[: len(again.tokens)]:
+        raise PackError(
+            "Greedy decoding gave two different answers to one prompt.",
+            "The engine or the artifact is broken.",
+            ExitCode.BUDGET,
+        )
+    decoded, decode_j, prompt_j = (
+        sum(values)
+        for values in zip(*((len(t.gaps_s), t.decode_j, t.prompt_j) for t in trials), strict=True)
+    )
+    return {
+        "load_s": load_s,
+        **figures,
+        **(parts["rates"][0].figures if thorough else {}),
+        **(parts["full context"][0].figures if thorough else {}),
+        "sustained": long_run,
+        "energy": energy.spent(meter, decoded, len(trials), decode_j, prompt_j),
+        "peak_memory_bytes": peak_resident_bytes(),
+        "steady_memory_bytes": steady,
+        "proportional_memory_bytes": proportional,
+        "gpu_memory_bytes": on_gpu,
+        "deterministic": True,
+        "runs_on": getattr(model, "runs_on", "cpu"),
+        "threads": getattr(model, "threads", None) or settings.get("threads"),
+        "cpu_mhz": megahertz,
+        "machine": describe_machine(),
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        **noise.verdict(parts),
+        "left_out": run.left_out,
+    }
+
+
+class _Run:
+    """The parts of a measurement of one loaded model; `left_out` says in words what they left out
+    and why."""
+
+    def __init__(
+        self,
+        report: Report,
+        model: Session,
+        context: int,
+        prompt_tokens: int,
+        seed: int,
+        meter: energy.Meter | None,
+        quick_s: float = 0.0,
+    ) -> None:
+        self._report, self._model, self._context, self._prompt_tokens = (
+            report,
+            model,
+            context,
+            prompt_tokens,
+        )
+        self._seed, self._meter, self._quick_s = seed, meter, quick_s
+        self.left_out: list[str] = []
+
+    def prompt(self, count: int) -> list[int]:
+        """A prompt that no engine has seen in this measurement."""
+        self._seed += 1
+        return prompt_ids(self._model, count, self._seed - 1)
+
+    def shortened(self, new_tokens: int, repeats: int, gap_s: float) -> int:
+        """Tokens of an answer that this machine can give `repeats` times in a bearable time."""
+        if new_tokens * repeats * gap_s <= _ANSWERS_S:
+            return new_tokens
+        fewer = min(new_tokens, max(_LEAST_TOKENS, int(_ANSWERS_S / repeats / gap_s)))
+        if fewer < new_tokens:
+            self.left_out.append(
+                f"answers of {fewer} tokens instead of {new_tokens}: one takes {gap_s:.2g} s"
+            )
+        return fewer
+
+    def answers(
+        self, new_tokens: int, repeats: int
+    ) -> tuple[tuple[dict[str, Any], list[Trial]], float]:
+        """Answers to the workload's prompt: figures and trials, and their spread."""
+        trials: list[Trial] = []
+        began = time.monotonic()
+        while not self._enough(len(trials), repeats, began):
+            trials.append(
+                answer(self._model, self.prompt(self._prompt_tokens), new_tokens, self._meter)
+            )
+            self._report.progress(min(len(trials), repeats), repeats, "answers")
+            spent = time.monotonic() - began
+            if (
+                _LEAST_REPEATS <= len(trials) < repeats
+                and spent * repeats / len(trials) > 2 * _ANSWERS_S
+            ):
+                said = (
+                    f"{len(trials)} answers instead of {repeats}: one takes "
+                    f"{spent / len(trials):.0f} s"
+                )
+                self.left_out += [said] if said not in self.left_out else []
+                break
+        figures = summary(trials, self._prompt_tokens, new_tokens)
+        return (figures, trials), max(figures["spread"], figures["ttft_spread"])
+
+    def _enough(self, done: int, repeats: int, began: float) -> bool:
+        """Whether so many answers since `began` are as many as were asked for, and a quick model's
+        as long as can be believed."""
+        return done >= repeats and (
+            done >= _MOST_REPEATS or time.monotonic() - began >= self._quick_s
+        )
+
+    def _answers(self, length: int, tokens: int, repeats: int) -> list[Trial]:
+        """Answers of `tokens` tokens to prompts of `length` tokens."""
+        trials: list[Trial] = []
+        began = time.monotonic()
+        while not self._enough(len(trials), repeats, began):
+            trials.append(answer(self._model, self.prompt(length), tokens))
+        return trials
+
+    def rates(self) -> tuple[dict[str, Any], float]:
+        """Prefill of the standard lengths, and decoding in an empty context: figures, and the
+        spread of the latter."""
+        figures: dict[str, Any] = {}
+        for length in PROMPTS:
+            name = f"prefill_{length}_tps"
+            figures[name] = None
+            if length + 1 > self._context:
+                self._leave_out(f"prefill of {length} tokens: the context has {self._context}")
+                continue
+            figures[name] = length / statistics.median(
+                trial.ttft_s for trial in self._answers(length, 1, _RATE_REPEATS)
+            )
+            self._report.note(f"prefill of {length} tokens: {figures[name]:.0f} tok/s")
+        tokens = min(_EMPTY_TOKENS, max(2, self._context // 4))
+        start = min(_EMPTY_PROMPT, self._context - tokens)
+        trials = self._answers(start, tokens, _RATE_REPEATS)
+        decode = sorted(len(trial.gaps_s) / sum(trial.gaps_s) for trial in trials)
+        figures["decode_empty_tps"] = statistics.median(decode)
+        return figures, quartile_spread(decode)
+
+    def full(self, prefill_tps: float) -> dict[str, Any]:
+        """Decoding at the end of the workload's context, filled as far as it takes a bearable
+        time."""
+        tokens = min(_FULL_TOKENS, max(2, self._context // 4))
+        wanted = self._context - tokens
+        filled = min(wanted, max(self._prompt_tokens, int(prefill_tps * _FILL_S)))
+        if filled < wanted:
+            text = f"decoding with {filled} tokens in the context of {self._context}"
+            self._leave_out(f"{text}: filling it takes more than {wanted / prefill_tps:.0f} s here")
+        self._report.note(f"filling the context with {filled} tokens")
+        trials = self._answers(filled, tokens, 1)
+        return {
+            "decode_full_tps": 1
+            / statistics.median(gap for trial in trials for gap in trial.gaps_s),
+            "full_context_tokens": filled,
+            "prefill_full_tps": filled / statistics.median(trial.ttft_s for trial in trials),
+        }
+
+    def sustained(self, seconds: float) -> dict[str, Any]:
+        """See packager.measure.throttling.run."""
+        start = min(_EMPTY_PROMPT, self._context // 2)
+        room = max(2, min(256, self._context - start))
+        progress: Callable[[int, int], None] = lambda done, total: self._report.progress(
+            done, total, "windows"
+        )  # noqa: E731
+        return sustained.run(self._model, self.prompt(start), room, seconds, progress)
+
+    def _leave_out(self, text: str) -> None:
+        if text not in self.left_out:
+            self.left_out.append(text)

@@ -1,0 +1,1 @@
+"""What the user needs: use cases with their floors, languages, the workload."""

@@ -1,0 +1,96 @@
+"""Workload: what the user needs from the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+from packager.errors import usage
+from packager.need.usecases import use_case
+
+Preference = Literal["smallest", "quality", "speed", "balanced"]
+PREFERENCES: tuple[Preference, ...] = ("smallest", "quality", "speed", "balanced")
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """The need, as flags give it; None means "no limit".
+
+    `context` counts prompt and answer together, `prompt` the tokens of a typical prompt (for TTFT).
+    `min_scores` maps a benchmark's name to the least published score, in place of the use case's
+    own floor on it. `licenses` lists the licence ids that are acceptable ("any" for all); empty
+    means any that permits commercial use or says nothing. `languages` are codes of ISO 639 in which
+    answers are needed; English goes without saying.
+    """
+
+    use_case: str = "chat"
+    context: int = 4096
+    prompt: int = 512
+    min_decode_tps: float | None = None
+    max_ttft_ms: float | None = None
+    max_artifact_bytes: int | None = None
+    max_file_bytes: int | None = None
+    max_memory_bytes: int | None = None
+    min_scores: dict[str, float] = field(default_factory=dict)
+    modality: tuple[str, ...] = ("text",)
+    licenses: tuple[str, ...] = ()
+    languages: tuple[str, ...] = ()
+    prefer: Preference = "smallest"
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON form, one key per field."""
+        return asdict(self)
+
+
+def workload_for(name: str) -> Workload:
+    """What a use case asks when nothing else is said. Raises PackError (usage) for an unknown
+    name."""
+    case = use_case(name)
+    return Workload(
+        use_case=name,
+        context=int(case.context.value),
+        prompt=int(case.prompt.value),
+        min_decode_tps=case.min_decode_tps.value if case.min_decode_tps else None,
+        max_ttft_ms=case.max_ttft_ms.value if case.max_ttft_ms else None,
+        modality=case.modality,
+    )
+
+
+def merge(flags: Mapping[str, Any], default: Workload | None) -> Workload:
+    """The workload of explicit `flags` (fields of Workload; None where not given) over a target's
+    over the use case's.
+
+    A target's default speaks for its own use case. With another one, context, prompt, rates, scores
+    and modality come from that, and only what belongs to the device stays: limits of size and
+    memory, licences, languages, preference. Raises PackError (usage) where the prompt would not fit
+    into the context.
+    """
+    given = {key: value for key, value in flags.items() if value is not None}
+    name = given.get("use_case") or (default.use_case if default else "chat")
+    workload = workload_for(name)
+    if default is not None:
+        kept = [
+            "max_artifact_bytes",
+            "max_file_bytes",
+            "max_memory_bytes",
+            "licenses",
+            "languages",
+            "prefer",
+        ]
+        if default.use_case == name:
+            kept += ["context", "prompt", "min_decode_tps", "max_ttft_ms", "min_scores", "modality"]
+        workload = replace(
+            workload, **{key: value for key in kept if (value := getattr(default, key)) is not None}
+        )
+    workload = replace(workload, **given)
+    if "context" in given and "prompt" not in given and workload.prompt >= workload.context:
+        # A context set by hand keeps the room for an answer that the use case had in mind.
+        workload = replace(workload, prompt=max(1, workload.context // 2))
+    if workload.prompt >= workload.context:
+        raise usage(
+            f"A prompt of {workload.prompt} tokens leaves no room for an answer in a context of "
+            f"{workload.context}.",
+            "Give a larger --context.",
+        )
+    return workload

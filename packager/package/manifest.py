@@ -1,0 +1,155 @@
+"""The manifest of a package: what it says, and how it is read back without trusting it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import stat
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from packager.errors import bad_input
+from packager.files import write_json
+from packager.package.schema import misfit
+
+NAME = "manifest.json"
+SCHEMA = "qwen-pack/manifest/1"
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_MAX_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """One file of a package: its path below the package with forward slashes, size in bytes, sha256
+    in hexadecimal."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A manifest that was read and checked: its files typed, everything else as it stands."""
+
+    data: dict[str, Any]
+    files: tuple[FileEntry, ...]
+
+    @property
+    def name(self) -> str:
+        """The package's own name."""
+        return str(self.data["name"])
+
+
+def seal(data: dict[str, Any]) -> dict[str, Any]:
+    """The manifest with the digest of its own content, which finds damage (not forgery: that takes
+    a signature)."""
+    body = {key: value for key, value in data.items() if key != "manifest_sha256"}
+    return {**body, "manifest_sha256": _digest(body)}
+
+
+def write(package: Path, data: dict[str, Any]) -> None:
+    """Write the manifest into the folder: sealed, whole or not at all."""
+    write_json(package / NAME, seal(data))
+
+
+def _digest(body: dict[str, Any]) -> str:
+    return hashlib.sha256(
+        json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    ).hexdigest()
+
+
+def read(package: Path) -> Manifest:
+    """Read and check `package`/manifest.json. Raises PackError (exit code 6) naming the file and
+    the field."""
+    path = package / NAME
+    try:
+        status = path.lstat()
+        if not stat.S_ISREG(status.st_mode):
+            what = "a link" if stat.S_ISLNK(status.st_mode) else "no file"
+            raise bad_input(
+                f"{path} is {what}; a package holds files only.",
+                "Get the package again from where it was built.",
+            )
+        if status.st_size > _MAX_BYTES:
+            raise bad_input(
+                f"{path} has {status.st_size} bytes, more than any manifest.",
+                "Get the package again from where it was built.",
+            )
+        text = path.read_bytes()
+    except FileNotFoundError:
+        raise bad_input(
+            f"{package} is not a package: it has no {NAME}.",
+            "Name the folder that `qwen-pack build` wrote.",
+        ) from None
+    except NotADirectoryError:
+        raise bad_input(
+            f"{package} is a file, not a package.", "Name the folder that `qwen-pack build` wrote."
+        ) from None
+    return parse(text, str(path))
+
+
+def parse(text: bytes, where: str) -> Manifest:
+    """Check the bytes of a manifest; `where` names it in errors."""
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise bad_input(f"{where} is not valid JSON: {error}.") from None
+    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+        raise bad_input(f"{where} does not follow {SCHEMA}.", "It may come from a newer qwen-pack.")
+    try:
+        wrong = misfit(data)
+        whole = data.get("manifest_sha256") == seal(data)["manifest_sha256"]
+    except (ValueError, RecursionError) as error:
+        raise bad_input(f"{where} cannot be hashed: {error}.") from None
+    if wrong:
+        raise bad_input(
+            f"{where}: {wrong!r} is missing or of the wrong kind.",
+            "Get the package again from where it was built.",
+        )
+    if not whole:
+        raise bad_input(
+            f"{where} has changed since it was written.",
+            "Get the package again from where it was built.",
+        )
+    return Manifest(data, _files(data["files"], where))
+
+
+def _files(rows: list[Any], where: str) -> tuple[FileEntry, ...]:
+    entries = []
+    seen: dict[str, str] = {}
+    for number, row in enumerate(rows):
+        label = f"{where}: files[{number}]"
+        if not isinstance(row, dict):
+            raise bad_input(f"{label} is not an object.")
+        path, size, sha256 = row.get("path"), row.get("size"), row.get("sha256")
+        if not isinstance(path, str) or not safe_path(path):
+            raise bad_input(f"{label} has an unsafe path {path!r}.")
+        if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+            raise bad_input(f"{label} ({path}) has a size that is no byte count.")
+        if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
+            raise bad_input(f"{label} ({path}) has a sha256 that is none.")
+        # What differs only in case or in Unicode form is one file on half of the world's disks.
+        folded = unicodedata.normalize("NFC", path).casefold()
+        if folded in seen:
+            raise bad_input(
+                f"{label}: {path!r} and {seen[folded]!r} are the same file on some systems."
+            )
+        seen[folded] = path
+        entries.append(FileEntry(path, size, sha256))
+    return tuple(entries)
+
+
+def safe_path(path: str) -> bool:
+    """Whether a path stays below the package on every system: relative, plain, no parent, no drive,
+    no control characters."""
+    if not path or path == NAME or "\\" in path or ":" in path or not path.isprintable():
+        return False
+    parts = path.split("/")
+    return not PurePosixPath(path).is_absolute() and all(
+        part not in ("", ".", "..") for part in parts
+    )

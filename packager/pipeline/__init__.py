@@ -1,0 +1,1 @@
+"""The build as a generator of events: stages, cache, checks before it starts, packaging."""

@@ -1,0 +1,99 @@
+"""The stage "Quality gate": its two jobs and the keys under which the cache keeps what they
+leave."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from packager.pipeline.cache import Entry, key_of
+from packager.pipeline.stages import Job, checkpoint_of
+from packager.quality import VERSION
+from packager.quality.thresholds import limits
+from packager.quality.verdict import judged, skipped
+
+if TYPE_CHECKING:
+    from packager.plan.plan import Plan
+
+RANDOM = "the weights are random, so that what they lose says nothing"
+ELSEWHERE = "the artifact cannot be run on this machine"
+
+
+def not_here(measured: Entry) -> dict[str, Any] | None:
+    """The manifest's `quality` of an artifact that cannot be run here; None for one that can."""
+    return skipped(ELSEWHERE) if "not_measured" in measured.facts else None
+
+
+def why_not(plan: Plan) -> str | None:
+    """Why a divergence from the unquantized weights would mean nothing; None where it means
+    something."""
+    return RANDOM if plan.source.kind == "dummy" else None
+
+
+def reference(plan: Plan, fetched: Entry) -> Job:
+    """What the unquantized checkpoint says of the text, whatever is made of it."""
+    # Late: only a build computes a reference, and numpy comes with it.
+    from packager.reference.states import VERSION as STATES
+
+    key = key_of(
+        {"files": fetched.facts["files"], "text": _text(plan), "version": [STATES, VERSION]}
+    )
+    return Job(
+        "reference", "packager.quality.job:reference", _arguments(plan, fetched), key, row="quality"
+    )
+
+
+def compare(
+    plan: Plan,
+    fetched: Entry,
+    converted: Entry,
+    artifact: Job,
+    divergence: bool,
+    kept: Entry | None = None,
+) -> Job:
+    """The artifact against its checkpoint: its tokenizer and template, and with `divergence` its
+    logits against what is `kept`."""
+    settings = {"kv": plan.chosen.recipe.kv, "threads": None, "gpu_layers": plan.gpu_layers}
+    arguments = {
+        **_arguments(plan, fetched),
+        "session": plan.runtime.session,
+        "artifact": str(converted.folder / "out"),
+        "settings": settings,
+        "reference": None if kept is None else str(kept.folder / "out"),
+        "stops": plan.source.kind != "dummy",
+    }
+    # The reference follows from what the artifact was made of and from the text.
+    key = key_of(
+        {
+            "artifact": artifact.key,
+            "settings": settings,
+            "text": _text(plan),
+            "divergence": divergence,
+            "version": VERSION,
+        }
+    )
+    return Job("quality", "packager.quality.job:compare", arguments, key, needs_out=False)
+
+
+def result(plan: Plan, facts: dict[str, Any], why_not: str | None) -> dict[str, Any]:
+    """The manifest's `quality`; `why_not` says why there is no divergence, where there is none."""
+    text = {"name": plan.gate.text.name, "sha256": plan.gate.text.sha256}
+    return judged(
+        {**facts, "text": text}, limits(plan.chosen.recipe.grade), why_not, plan.gate.allow_loss
+    )
+
+
+def _arguments(plan: Plan, fetched: Entry) -> dict[str, Any]:
+    file = plan.gate.file
+    return {
+        "checkpoint": str(checkpoint_of(fetched)),
+        "text": None if file is None else str(Path(file).absolute()),
+        "tokens": plan.gate.tokens_for(plan.shape.parameters()),
+    }
+
+
+def _text(plan: Plan) -> dict[str, Any]:
+    return {
+        "sha256": plan.gate.text.sha256,
+        "tokens": plan.gate.tokens_for(plan.shape.parameters()),
+    }

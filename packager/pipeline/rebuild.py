@@ -1,0 +1,299 @@
+"""Build the artifact of a package again, from what its manifest says of source and recipe, and
+compare.
+
+Nothing is taken from the build cache and nothing put there, but importances that are collected. The
+package is only read.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from packager import __version__, catalog, sources
+from packager.checkpoint import Checkpoint
+from packager.engines import installed, missing_engine
+from packager.errors import no_room, usage
+from packager.events import Event
+from packager.files import free_bytes, regular_files, sha256
+from packager.package import manifest
+from packager.package.content import MODEL_FOLDER, TEMPLATE, content
+from packager.package.manifest import FileEntry, Manifest
+from packager.package.verify import Finding
+from packager.papers import licence
+from packager.pipeline.cache import BuildCache, key_of
+from packager.pipeline.run import run_alone
+from packager.pipeline.stages import Job
+from packager.plan.additions import Additions, applied
+from packager.recipe import split_id
+from packager.runtime import Runtime
+from packager.shape import Shape
+from packager.sources import Source
+from packager.units import human_bytes
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """Every difference between a package and what its inputs give here, and the tools that are
+    another version here."""
+
+    findings: tuple[Finding, ...]
+    tools: dict[str, tuple[str | None, str | None]]
+    """Distribution -> version in the manifest, version here."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON form."""
+        return {
+            "findings": [finding.as_dict() for finding in self.findings],
+            "tools": {
+                name: {"manifest": then, "here": now} for name, (then, now) in self.tools.items()
+            },
+        }
+
+
+def rebuild(
+    package: Path,
+    runtimes: Sequence[Runtime],
+    weights: Path | None = None,
+    additions: Additions | None = None,
+    cache: BuildCache | None = None,
+) -> Generator[Event, None, Rebuilt]:
+    """Fetch and convert again in a temporary folder; yield events, return what differs.
+
+    `weights` is the checkpoint's folder; without it the weights come from where they came from.
+    `additions` are the files that the build was given; types of single tensors stand in the
+    manifest. Raises PackError: 2 where the runtime, its engine, the weights or such a file are not
+    here; 5 where the hub does not answer; 7 where disk does not suffice.
+    """
+    known = manifest.read(package)
+    recorded = known.data["recipe"]
+    added = _additions(recorded, additions or Additions())
+    runtime = _runtime(known, runtimes, added)
+    source, shape = _source(known, weights)
+    _, name, kv = split_id(recorded["id"])
+    recipe = runtime.recipe(name, kv)
+    problem = missing_engine(runtime, runtime.tools(shape, recipe))
+    if problem:
+        raise problem
+    tools = _tools(known)
+    fields = json.loads(json.dumps(asdict(recipe)))
+    other = sorted(
+        key for key, value in fields.items() if key != "summary" and recorded.get(key) != value
+    )
+    if other:
+        return Rebuilt(
+            (Finding(recipe.id, "recipe", f"has other {other[0]} in this version of qwen-pack"),),
+            tools,
+        )
+    with _folder(
+        cache or BuildCache(), source, shape, runtime.build_needs(shape, recipe).disk
+    ) as work:
+        fetch, arguments = sources.job(source, shape)
+        log = work / "log"
+        fetched = (
+            yield from run_alone(
+                Job("fetch", fetch, {**arguments, "out": str(work / "checkpoint")}), log
+            )
+        ).value
+        different = _sources(known.data["source"].get("files") or [], fetched["files"])
+        if different:
+            return Rebuilt(tuple(different), tools)
+        checkpoint = _called(Path(fetched["folder"]), known, work)
+        inputs = {"origin": _origin(known), "checkpoint_key": key_of(fetched["files"])}
+        files = {"imatrix": added.imatrix, "calibration": added.calibration}
+        inputs |= {name: str(path.absolute()) for name, path in files.items() if path is not None}
+        job = Job(
+            "convert",
+            runtime.build_job,
+            {
+                "checkpoint": str(checkpoint),
+                "recipe": {**fields, "inputs": inputs},
+                "workload": known.data.get("workload") or {},
+                "out": str(work / "out"),
+            },
+        )
+        yield from run_alone(job, log)
+        return Rebuilt(tuple(_differences(known, _made(known, checkpoint, work))), tools)
+
+
+def _additions(recorded: dict[str, Any], given: Additions) -> Additions:
+    """What the build was given beside the recipe. Raises PackError (usage) where a file is missing,
+    or too many."""
+    settings = recorded.get("settings") or {}
+    for name in ("imatrix", "calibration"):
+        facts, file = settings.get(name), getattr(given, name)
+        if facts and file is None:
+            raise usage(
+                f"The build was given --{name} {str(facts.get('file'))!r}.",
+                f"Name that file with --{name}.",
+            )
+        if file is not None and not facts:
+            raise usage(f"The build was given no --{name}.", "Leave it out.")
+    return Additions(given.imatrix, given.calibration, settings.get("tensor_types") or {})
+
+
+def _runtime(known: Manifest, runtimes: Sequence[Runtime], additions: Additions) -> Runtime:
+    name = known.data["runtime"]["name"]
+    for runtime in runtimes:
+        if runtime.name == name:
+            return applied([runtime], additions, f"{runtime.prefix}:any")[0]
+    raise usage(
+        f"{known.name} was built with the runtime {name!r}, which is not known here.",
+        "Install the plug-in that brings it.",
+    )
+
+
+def _source(known: Manifest, weights: Path | None) -> tuple[Source, Shape]:
+    """Where the weights come from this time, and the shape they should have."""
+    repo_id, kind = known.data["variant"]["repo_id"], known.data["source"]["kind"]
+    if weights is not None:
+        source = sources.parse(str(weights), repo_id)
+        return source, Checkpoint.open(Path(source.location)).shape
+    if kind == "local":
+        folder = known.data["source"].get("location")
+        raise usage(
+            f"The weights came from a folder called {folder!r}.", "Name that folder with --weights."
+        )
+    shape = catalog.find(repo_id).shape
+    if shape is None:
+        raise usage(
+            f"The shape of {repo_id} is not known here.",
+            "Name a folder with the checkpoint with --weights.",
+        )
+    if kind == "dummy":
+        return sources.parse("dummy", repo_id), shape
+    return sources.parse("hub", repo_id, known.data["variant"].get("revision")), shape
+
+
+def _origin(known: Manifest) -> dict[str, Any]:
+    """What the build knew of the origin, see stages.convert; the catalogue has what the manifest
+    has not."""
+    variant = known.data["variant"]
+    found = next((row for row in catalog.load() if row.repo_id == variant["repo_id"]), None)
+    return {
+        "kind": known.data["source"]["kind"],
+        "repo_id": variant["repo_id"],
+        "revision": variant.get("revision"),
+        "license": variant.get("license"),
+        "license_name": found.license_name if found else None,
+    }
+
+
+@contextmanager
+def _folder(cache: BuildCache, source: Source, shape: Shape, artifact: int) -> Iterator[Path]:
+    """A temporary folder with room for weights and artifact."""
+    needed = sources.bytes_needed(source, shape) + artifact
+    free = free_bytes(cache.root)
+    if free < needed:
+        raise no_room(
+            f"The rebuild needs {human_bytes(needed)} of disk below {cache.root} and "
+            f"{human_bytes(free)} are free.",
+            "Free some space, or choose another place with QWEN_PACK_CACHE.",
+        )
+    with cache.work_folder() as work:
+        yield work
+
+
+def _called(checkpoint: Path, known: Manifest, work: Path) -> Path:
+    """The checkpoint under the name that its folder had: where nothing else names a model, that
+    does."""
+    name = str(known.data["source"].get("location") or "")
+    if (
+        known.data["source"]["kind"] != "local"
+        or "/" in name
+        or not manifest.safe_path(name)
+        or name == checkpoint.name
+    ):
+        return checkpoint
+    link = work / "named" / name
+    link.parent.mkdir()
+    link.symlink_to(checkpoint.absolute(), target_is_directory=True)
+    return link
+
+
+def _tools(known: Manifest) -> dict[str, tuple[str | None, str | None]]:
+    """Distributions of the manifest that are not the same version here."""
+    here = {"qwen-pack": __version__, "python": platform.python_version()}
+    recorded = {name: version for name, version in (known.data.get("tools") or {}).items() if name}
+    rows = {
+        name: (version, here[name] if name in here else installed(name))
+        for name, version in recorded.items()
+    }
+    return {name: pair for name, pair in rows.items() if pair[0] != pair[1]}
+
+
+def _sources(recorded: list[dict[str, Any]], found: list[dict[str, Any]]) -> list[Finding]:
+    """Files of the checkpoint that are not those that the package was built from."""
+    before = {row["path"]: (row["size"], row["sha256"]) for row in recorded}
+    now = {row["path"]: (row["size"], row["sha256"]) for row in found}
+    rows = []
+    for path in sorted(before.keys() | now.keys()):
+        if path not in now:
+            rows.append(Finding(path, "source", "is missing among the weights"))
+        elif path not in before:
+            rows.append(
+                Finding(
+                    path,
+                    "source",
+                    "stands among the weights and did not when the package was built",
+                )
+            )
+        elif before[path] != now[path]:
+            rows.append(
+                Finding(
+                    path,
+                    "source",
+                    "is another file among the weights than when the package was built",
+                )
+            )
+    return rows
+
+
+def _made(known: Manifest, checkpoint: Path, work: Path) -> dict[str, FileEntry]:
+    """The files that the inputs give now: model, chat template, licence and notice."""
+    made = {
+        f"{MODEL_FOLDER}{path.relative_to(work / 'out').as_posix()}": path
+        for path in regular_files(work / "out")
+    }
+    papers = work / "papers"
+    papers.mkdir()
+    variant = {
+        "repo_id": known.data["variant"]["repo_id"],
+        "license": known.data["variant"].get("license"),
+    }
+    licence.write(
+        papers,
+        checkpoint,
+        variant,
+        known.data["recipe"]["id"],
+        dummy=known.data["source"]["kind"] == "dummy",
+    )
+    text = Checkpoint.open(checkpoint).chat_template
+    if text is not None:
+        (papers / TEMPLATE).write_bytes(text.encode())
+    made |= {path.name: path for path in regular_files(papers)}
+    return {name: FileEntry(name, path.stat().st_size, sha256(path)) for name, path in made.items()}
+
+
+def _differences(known: Manifest, made: dict[str, FileEntry]) -> Iterator[Finding]:
+    """The package's files that follow from its inputs, beside what these gave now."""
+    recorded = {entry.path: entry for entry in known.files if content(entry.path)}
+    for name in sorted(recorded.keys() | made.keys()):
+        if name not in made:
+            yield Finding(name, "rebuilt", "does not come out of a rebuild")
+        elif name not in recorded:
+            yield Finding(name, "rebuilt", "comes out of a rebuild and is not in the package")
+        elif made[name].size != recorded[name].size:
+            yield Finding(
+                name,
+                "rebuilt",
+                f"comes out of a rebuild with {made[name].size} bytes instead of "
+                f"{recorded[name].size}",
+            )
+        elif made[name] != recorded[name]:
+            yield Finding(name, "rebuilt", "comes out of a rebuild with another sha256")

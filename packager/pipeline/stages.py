@@ -1,0 +1,251 @@
+"""The stages of a build: what a child process does in each, and the key under which the cache keeps
+what it leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from packager import __version__, sources
+from packager.catalog.licences import stated
+from packager.device.identity import of_figures
+from packager.device.this_machine import describe_machine, installation_id
+from packager.errors import PackError
+from packager.measure.benchmark import NEW_TOKENS, REPEATS
+from packager.measure.benchmark import VERSION as SMOKE_VERSION
+from packager.measure.noise import allowed_attempts
+from packager.package import manifest
+from packager.pipeline.cache import BuildCache, Entry, key_of
+from packager.quality import VERSION as QUALITY_VERSION
+
+if TYPE_CHECKING:
+    from packager.plan.plan import Plan
+
+STAGES = {
+    "fetch": "Get the weights",
+    "convert": "Convert and quantize",
+    "measure": "Smoke benchmark",
+}
+STAGES |= {"quality": "Quality gate", "package": "Hash and package"}
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A stage that a child process does: the job's dotted name and its arguments, in which `out` is
+    added.
+
+    A key of None means that only the work itself can tell what its inputs are: it runs every time.
+    `row` is the stage that it is shown under, where that is not its own.
+    """
+
+    stage: str
+    job: str
+    arguments: dict[str, Any]
+    key: str | None = None
+    needs_out: bool = True
+    env: dict[str, str] | None = None
+    row: str | None = None
+
+    @property
+    def shown(self) -> str:
+        """The stage that its events belong to."""
+        return self.row or self.stage
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What the stages before the packaging left, the key of each stage's inputs, and what the
+    quality gate found."""
+
+    fetched: Entry
+    converted: Entry
+    measured: Entry
+    keys: dict[str, Any]
+    quality: dict[str, Any]
+
+    @property
+    def not_measured(self) -> str | None:
+        """Why the artifact could not be run here; None where it was."""
+        return self.measured.facts.get("not_measured")
+
+    def figures(self, plan: Plan) -> dict[str, Any] | None:
+        """The measurement with the place where it was taken; None where there is none."""
+        facts = self.measured.facts
+        if self.not_measured is not None:
+            return None
+        return {
+            **facts,
+            "place": of_figures(plan.place, plan.device, facts.get("runs_on", "cpu")).as_dict(),
+        }
+
+
+def fetch(plan: Plan) -> Job:
+    """The weights of the plan's source."""
+    job, arguments = sources.job(plan.source, plan.shape)
+    key = sources.cache_key(plan.source, plan.shape)
+    return Job("fetch", job, arguments, None if key is None else key_of(key))
+
+
+def convert(plan: Plan, fetched: Entry) -> Job:
+    """The artifact of the plan's recipe. The bytes decide, not where they came from: the hub's copy
+    of a folder is converted once."""
+    recipe, origin = asdict(plan.chosen.recipe), _origin(plan, fetched)
+    # Some runtimes write what they know of the origin into the model, and split it: nothing else
+    # may convert again for that.
+    more: dict[str, Any] = {}
+    if hasattr(plan.runtime, "with_additions"):
+        # The folder's name becomes the model's where nothing else says one.
+        folder = Path(plan.source.location).name if plan.source.kind == "local" else None
+        more = {"origin": origin, "max_file_bytes": plan.workload.max_file_bytes, "folder": folder}
+    key = key_of(
+        {
+            "files": fetched.facts["files"],
+            "recipe": recipe,
+            "context": plan.workload.context,
+            **more,
+            "tools": {"qwen-pack": __version__, **plan.versions},
+            "job": plan.runtime.build_job,
+        }
+    )
+    added = {"imatrix": plan.additions.imatrix, "calibration": plan.additions.calibration}
+    inputs = {"origin": origin, "checkpoint_key": key_of(fetched.facts["files"])}
+    inputs |= {name: str(path.absolute()) for name, path in added.items() if path is not None}
+    recipe["inputs"] = inputs
+    arguments = {
+        "checkpoint": str(checkpoint_of(fetched)),
+        "recipe": recipe,
+        "workload": plan.workload.as_dict(),
+    }
+    return Job("convert", plan.runtime.build_job, arguments, key)
+
+
+def _origin(plan: Plan, fetched: Entry) -> dict[str, Any]:
+    """Where the weights come from, for the model's own metadata; no path of this machine."""
+    variant = plan.chosen.variant
+    return {
+        "kind": plan.source.kind,
+        "repo_id": variant.repo_id,
+        "revision": fetched.facts.get("revision"),
+        "license": stated(variant.license, plan.source.kind, fetched.facts),
+        "license_name": variant.license_name,
+    }
+
+
+def measure(plan: Plan, converted: Entry, artifact: Job) -> Job:
+    """The smoke benchmark of what `artifact` left; its figures hold for this one machine."""
+    settings = {
+        "context": plan.workload.context,
+        "kv": plan.chosen.recipe.kv,
+        "threads": None,
+        "gpu_layers": plan.gpu_layers,
+    }
+    job = benchmark(
+        plan.runtime.session,
+        converted.folder / "out",
+        settings,
+        plan.workload.prompt,
+        plan.sustained_s,
+    )
+    here = {"machine": describe_machine(), "installation": installation_id()}
+    asked = {name: value for name, value in job.arguments.items() if name != "attempts"}
+    return replace(
+        job, key=key_of({**asked, "artifact": artifact.key, "smoke": SMOKE_VERSION, **here})
+    )
+
+
+def benchmark(
+    session: str, artifact: Path, settings: dict[str, Any], prompt: int, sustained_s: float = 0
+) -> Job:
+    """The smoke benchmark of an artifact: with the workload's own prompt length, as far as the
+    context of the settings holds it.
+
+    `sustained_s` seconds of decoding without a pause come behind it.
+    """
+    context = settings["context"]
+    new_tokens = min(NEW_TOKENS, max(2, context // 4))
+    arguments = {
+        "session": session,
+        "artifact": str(artifact),
+        "settings": settings,
+        "prompt_tokens": max(1, min(prompt, context - new_tokens)),
+        "new_tokens": new_tokens,
+        "repeats": REPEATS,
+        "thorough": True,
+        "attempts": allowed_attempts(),
+        "sustained_s": sustained_s,
+    }
+    return Job("measure", "packager.measure.benchmark:measure", arguments, needs_out=False)
+
+
+def keys_of(artifact: Job, measurement: Job, measured: Entry) -> dict[str, Any]:
+    """What the package depends on of its stages: with these figures, not with earlier ones."""
+    measured_at = measured.facts.get("measured_at")
+    return {
+        "convert": artifact.key,
+        "measure": measurement.key,
+        "measured_at": measured_at,
+        "quality": QUALITY_VERSION,
+    }
+
+
+def package_key(plan: Plan, keys: dict[str, Any], losers: Sequence[dict[str, Any]] = ()) -> str:
+    """The key that a package keeps, by which the same build finds it again; `losers` are what it
+    was compared with."""
+    return key_of(
+        {
+            **keys,
+            "plan": plan.as_dict(),
+            "version": plan.version,
+            **({"alternatives": list(losers)} if losers else {}),
+        }
+    )
+
+
+def checkpoint_of(fetched: Entry) -> Path:
+    """Where the fetched checkpoint lies: below its entry in the cache, or outside (the hub's cache,
+    a folder of the user's)."""
+    return fetched.folder / str(fetched.facts["folder"])
+
+
+def look_up(cache: BuildCache, job: Job) -> Entry | None:
+    """What the stage left when it ran before; None when it must run.
+
+    Also because its files lay outside our cache and are gone, or because it measured on a busy
+    machine, which may be idle now (unless a single attempt is all that is wanted).
+    """
+    entry = cache.look_up(job.stage, job.key) if job.key else None
+    again = entry is not None and bool(entry.facts.get("noisy")) and allowed_attempts() > 1
+    if entry is not None and (
+        again or ("folder" in entry.facts and not checkpoint_of(entry).is_dir())
+    ):
+        cache.drop(entry)
+        return None
+    return entry
+
+
+def cached(plan: Plan, cache: BuildCache) -> frozenset[str]:
+    """Names of the stages of this build that need not run again, as far as that is known before the
+    first of them runs.
+
+    "package" stands for a package at the plan's own place that would be written again as it is.
+    """
+    found: list[str] = []
+    with suppress(PackError, OSError):
+        fetched = look_up(cache, fetch(plan))
+        if fetched is not None:
+            found.append("fetch")
+            artifact = convert(plan, fetched)
+            converted = look_up(cache, artifact)
+            if converted is not None:
+                found.append("convert")
+                measurement = measure(plan, converted, artifact)
+                measured = look_up(cache, measurement)
+                keys = keys_of(artifact, measurement, measured) if measured else {}
+                if measured and manifest.read(plan.out).data.get("build_key") == package_key(
+                    plan, keys
+                ):
+                    found.append("package")
+    return frozenset(found)

@@ -1,0 +1,1 @@
+"""The frozen plan of a build, and how it is chosen."""

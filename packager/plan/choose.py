@@ -1,0 +1,158 @@
+"""From what a person asks for to a frozen Plan; the CLI and the TUI both come through here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from packager import catalog, sources
+from packager.catalog import Variant
+from packager.device.identity import UNKNOWN, Here, Identity, place
+from packager.device.target import Target
+from packager.errors import ExitCode, PackError
+from packager.need.workload import Workload
+from packager.plan.additions import Additions, applied
+from packager.plan.plan import Plan, package_name
+from packager.quality.gate import Gate
+from packager.runtime import Runtime
+from packager.select import Candidate, candidates, choose, nearest_misses
+
+_NAMED = ("hub", "dummy", "modelscope")
+"""What `--weights` may say besides a folder."""
+
+
+def make_plan(
+    target: Target,
+    workload: Workload,
+    runtimes: Sequence[Runtime],
+    *,
+    model: str | None = None,
+    recipe: str | None = None,
+    weights: str = "hub",
+    revision: str | None = None,
+    offline: bool = False,
+    out: Path | None = None,
+    enforced: frozenset[str] = frozenset(),
+    version: str | None = None,
+    here: Here | None = None,
+    gate: Gate | None = None,
+    additions: Additions | None = None,
+) -> Plan:
+    """Choose among the catalogue, or take the variant that was named or lies in a folder.
+
+    `here` is this machine, so that what is measured on it is known as the device's figures or
+    somebody else's. Raises PackError: exit code 3 when nothing fits, with the nearest misses; 2 for
+    an unknown name; 6 for a folder that holds no usable checkpoint. With `additions` only runtimes
+    that know them take part.
+    """
+    runtimes = applied(runtimes, additions or Additions(), recipe)
+    variants = named_variants(model, weights)
+    found = candidates(
+        target, workload, variants or catalog.load(), runtimes, recipe=recipe, named=bool(variants)
+    )
+    chosen = choose(found)
+    if chosen is None:
+        raise _nothing_fits(
+            target, workload, found, runtimes, variants, local=weights not in _NAMED
+        )
+    source = sources.parse(weights, chosen.variant.repo_id, revision, offline)
+    return Plan(
+        target=target,
+        workload=workload,
+        chosen=chosen,
+        others=tuple(candidate for candidate in found if candidate is not chosen),
+        runtime=next(runtime for runtime in runtimes if runtime.name == chosen.runtime),
+        source=source,
+        out=Path(os.path.normpath((out or Path(package_name(chosen, source))).absolute())),
+        enforced=enforced,
+        version=version,
+        place=UNKNOWN if here is None else place(Identity.of(target), here),
+        gate=gate or Gate(),
+        additions=additions or Additions(),
+    )
+
+
+def named_variants(model: str | None, weights: str) -> tuple[Variant, ...]:
+    """The variant that the user named, by the catalogue's name or by a folder; empty when qwen-pack
+    is to choose."""
+    variant = catalog.find(model) if model else None
+    if weights in _NAMED:
+        return (variant,) if variant else ()
+    source = sources.parse(
+        weights, variant.repo_id if variant else f"local/{Path(weights).resolve().name}"
+    )
+    return (variant_in(Path(source.location), source.repo_id, variant),)
+
+
+def variant_in(folder: Path, repo_id: str, variant: Variant | None) -> Variant:
+    """The checkpoint in a folder as a Variant: with what the catalogue knows where it was named,
+    with its shape alone where not.
+
+    Raises PackError (exit code 6) for a folder that holds no usable checkpoint.
+    """
+    from packager.checkpoint import Checkpoint
+
+    checkpoint = Checkpoint.open(folder)
+    if variant is not None:
+        # The folder decides: a fine-tune may have grown its vocabulary. What else must agree is
+        # checked when it is fetched.
+        return replace(variant, shape=checkpoint.shape)
+    count = checkpoint.shape.parameters()
+    return Variant(
+        repo_id=repo_id,
+        family="local",
+        kind="general",
+        base=checkpoint.chat_template is None,
+        thinking="never",
+        model_type=checkpoint.shape.model_type,
+        architecture=str((checkpoint.config.get("architectures") or ["unknown"])[0]),
+        release_date=None,
+        license=None,
+        license_name=None,
+        research_only=False,
+        modality_in=("text",),
+        modality_out=("text",),
+        shape=checkpoint.shape,
+        shape_verified=True,
+        assumed=(),
+        params_total=count,
+        params_text=count,
+        params_active=None,
+        params_vision=None,
+        params_audio=None,
+        params_mtp=None,
+        context_native=checkpoint.shape.context,
+        context_extended=None,
+        published_precisions=(),
+        unbuildable=None,
+        nearest=None,
+        notes=(),
+        sources={"shape": "the config.json in the folder"},
+    )
+
+
+def _nothing_fits(
+    target: Target,
+    workload: Workload,
+    found: Sequence[Candidate],
+    runtimes: Sequence[Runtime],
+    variants: Sequence[Variant],
+    local: bool,
+) -> PackError:
+    misses = nearest_misses(target, workload, found, runtimes, named=bool(variants), limit=3)
+    ways = "".join(
+        f" {miss.candidate.label} would, with {miss.change} ({miss.flag})." for miss in misses
+    )
+    if found and variants and not misses:
+        ways = f" {found[0].label}: {'; '.join(map(str, found[0].reasons))}."
+    return PackError(
+        f"Nothing fits {target.name} for {workload.use_case} at a context of "
+        f"{workload.context}.{ways}",
+        "Ask for less, or name another recipe or target."
+        if local
+        else "`qwen-pack fit --all` shows every candidate and what it lacks; it takes the same "
+        "flags, but for --runtime and --weights.",
+        ExitCode.NOTHING_FITS,
+    )

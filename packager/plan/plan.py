@@ -1,0 +1,139 @@
+"""The plan of a build: frozen, named, and checked as a whole before the first byte is written."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from packager.device.identity import UNKNOWN, Identity, Place
+from packager.device.target import Target
+from packager.engines import installed
+from packager.need.languages import in_words
+from packager.need.workload import Workload
+from packager.plan.additions import Additions
+from packager.quality.gate import Gate
+from packager.runtime import Runtime, Tools
+from packager.select import Candidate
+from packager.select.preference import undercut
+from packager.shape import Shape
+from packager.sources import Source
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be built: the chosen candidate, everything that was rejected for it, where the
+    weights come from.
+
+    `enforced` names the budgets that fail the build when the measurement misses them; the others
+    are reported. `sustained_s` seconds of decoding without a pause show whether the machine
+    throttles. `place` says whether this machine is the device, so that its figures may judge those
+    budgets. `gate` says how the quality gate is to be held.
+    """
+
+    target: Target
+    workload: Workload
+    chosen: Candidate
+    others: tuple[Candidate, ...]
+    runtime: Runtime
+    source: Source
+    out: Path
+    enforced: frozenset[str] = frozenset()
+    version: str | None = None
+    sustained_s: float = 0
+    place: Place = UNKNOWN
+    gate: Gate = field(default_factory=Gate)
+    additions: Additions = field(default_factory=Additions)
+
+    @cached_property
+    def name(self) -> str:
+        """The package's name; it says when the weights are random."""
+        return package_name(self.chosen, self.source)
+
+    @cached_property
+    def versions(self) -> dict[str, str | None]:
+        """The installed version of every distribution that takes part; None for one that is
+        missing."""
+        return {name: installed(name) for name in self.tools.distributions}
+
+    @property
+    def tools(self) -> Tools:
+        """What must be installed for this build."""
+        return self.runtime.tools(self.shape, self.chosen.recipe)
+
+    @property
+    def device(self) -> Identity:
+        """What tells the device from other machines."""
+        return Identity.of(self.target)
+
+    @property
+    def shape(self) -> Shape:
+        """The shape of the chosen variant."""
+        assert self.chosen.variant.shape is not None
+        return self.chosen.variant.shape
+
+    @property
+    def gpu_layers(self) -> int:
+        """Layers that run on a GPU with memory of its own, as the engine's option counts them; 0
+        where the target has none."""
+        return self.chosen.split.gpu_layers if self.chosen.split else 0
+
+    def why(self) -> str:
+        """The choice in one sentence."""
+        peers = len({candidate.variant.repo_id for candidate in (self.chosen, *self.others)})
+        if peers == 1:
+            return f"{self.chosen.variant.name} was named by the user."
+        reached = {
+            "smallest": "the smallest",
+            "quality": "the best by published scores",
+            "speed": "the fastest",
+            "balanced": "the best balanced",
+        }
+        within = undercut(self.chosen, self.others, self.workload.prefer)
+        return (
+            f"Of {peers} variants {self.chosen.variant.name} is "
+            f"{reached[self.workload.prefer]}{within} that passes every rule "
+            f"of the use case {self.workload.use_case!r}{in_words(self.workload.languages)} on "
+            f"{self.target.name}."
+        )
+
+    def smaller(self) -> list[dict[str, Any]]:
+        """Why nothing smaller was taken: per smaller variant the reasons of its best candidate."""
+        seen = {self.chosen.variant.repo_id}
+        rows = []
+        for candidate in self.others:
+            variant = candidate.variant
+            if (
+                variant.repo_id not in seen
+                and variant.params_total
+                and variant.params_total < (self.chosen.variant.params_total or 0)
+            ):
+                seen.add(variant.repo_id)
+                rows.append(
+                    {
+                        "variant": variant.repo_id,
+                        "recipe": candidate.recipe.id,
+                        "reasons": [asdict(reason) for reason in candidate.reasons],
+                    }
+                )
+        return rows
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON form: what `build` is about to do."""
+        return {
+            "name": self.name,
+            "target": self.target.name,
+            "workload": self.workload.as_dict(),
+            "chosen": self.chosen.as_dict(),
+            "source": self.source.as_dict(),
+            "out": str(self.out),
+            "place": self.place.as_dict(),
+            "gate": self.gate.as_dict(),
+        }
+
+
+def package_name(chosen: Candidate, source: Source) -> str:
+    """`qwen3-0.6b-openvino-int4_sym_g128`, with `-dummy` behind it for random weights."""
+    recipe = chosen.recipe.id.replace(":", "-").replace("/", "-")
+    return f"{chosen.variant.name}-{recipe}{'-dummy' if source.kind == 'dummy' else ''}".lower()

@@ -1,0 +1,1 @@
+"""What is said of packages: budgets, figures, comparison, Pareto front, prices."""

@@ -1,0 +1,1 @@
+"""Device classes as data, and their reader and writer."""

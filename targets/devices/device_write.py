@@ -1,0 +1,122 @@
+"""Write a Target as the text of a device file: what `device_file` reads back as the same Target."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from packager.device.target import Target
+from packager.errors import PackError, usage
+from packager.need.workload import Workload, workload_for
+from targets.devices.device_file import NAME
+from targets.devices.device_schema import DEVICE, WORKLOAD
+
+
+def device_text(target: Target) -> str:
+    """The whole file. Values that equal the default, or the use case's own, are left out."""
+    device = target.device
+    facts = {key: getattr(device, key) for key in DEVICE}
+    facts["isa"] = device.isa.split()
+    empty = {"", None}
+    rows = {
+        key: value
+        for key, value in facts.items()
+        if isinstance(value, list)
+        or (value not in empty and (key, value) not in (("gpu_reserve_bytes", 0), ("known_by", ())))
+    }
+    default = workload_for(target.workload.use_case)
+    wish = {
+        field.name: getattr(target.workload, field.name)
+        for field in fields(Workload)
+        if field.name in WORKLOAD
+        and (
+            field.name == "use_case"
+            or getattr(target.workload, field.name) != getattr(default, field.name)
+        )
+    }
+    aliases = {"aliases": list(target.aliases)} if target.aliases else {}
+    sections = [
+        ("", {"name": target.name, "summary": target.summary, "kind": target.kind, **aliases}),
+        ("device", rows),
+        ("source", {key: text for key, text in device.sources.items() if key in rows}),
+        (
+            "target",
+            {
+                "runtimes": list(target.runtimes),
+                **({"recipes": list(target.recipes)} if target.recipes else {}),
+            },
+        ),
+        ("workload", {key: value for key, value in wish.items() if value not in ((), {})}),
+    ]
+    parts = []
+    for name, section in sections:
+        if section:
+            head = f"[{name}]\n" if name else ""
+            parts.append(
+                head + "".join(f"{key} = {_value(value)}\n" for key, value in section.items())
+            )
+    return "\n".join(parts)
+
+
+def renamed(text: str, name: str) -> str:
+    """The text of a device file with another name: everything else, comments too, stays as it
+    is."""
+    return re.sub(r"(?m)^name\s*=.*$", lambda _: f"name = {_value(name)}", text, count=1)
+
+
+def new_path(name: str, folder: Path) -> Path:
+    """NAME.toml in `folder`. Raises PackError (usage) for a bad name, or where the file exists
+    already."""
+    if not NAME.fullmatch(name):
+        raise usage(
+            f"{name!r} cannot name a device.",
+            "Use small letters, digits, dots and hyphens, at most 64, and no .toml behind it.",
+        )
+    path = folder / f"{name}.toml"
+    if path.exists():
+        raise _taken(path)
+    return path
+
+
+def new_file(name: str, text: str, folder: Path) -> Path:
+    """Write NAME.toml, whole or not at all. Raises PackError as `new_path` does."""
+    path = new_path(name, folder)
+    try:
+        # "x" never replaces a file: not even one that appeared a moment ago.
+        file = path.open("x", encoding="utf-8")
+    except FileExistsError:
+        raise _taken(path) from None
+    try:
+        with file:
+            file.write(text)
+    except OSError:
+        path.unlink()
+        raise
+    return path
+
+
+def _taken(path: Path) -> PackError:
+    return usage(f"{path.name} exists already.", "Choose another name, or remove the file.")
+
+
+def _value(value: Any) -> str:
+    """One TOML value. A JSON string is a TOML string but for DEL, which TOML wants escaped."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case str():
+            return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+        case int():
+            return f"{value:_}"
+        case float():
+            return repr(value)
+        case dict():
+            return (
+                "{ "
+                + ", ".join(f"{_value(key)} = {_value(item)}" for key, item in value.items())
+                + " }"
+            )
+    return "[" + ", ".join(_value(item) for item in value) + "]"

@@ -1,0 +1,1 @@
+"""The GGUF writer: from a checkpoint to quantized tensors in one pass, engine optional."""

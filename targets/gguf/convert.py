@@ -1,0 +1,126 @@
+"""Checkpoint -> quantized GGUF in one pass, written as it is read."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from packager.runtime import Report
+from packager.units import human_bytes
+from targets.gguf import library, metadata, mix, tiktoken
+from targets.gguf.arch import architecture
+from targets.gguf.arch.base import Architecture
+from targets.gguf.imatrix import check_imatrix, read_imatrix
+from targets.gguf.kernels import kernels, row_bytes
+from targets.gguf.presets import preset_of
+from targets.gguf.shards import shards
+from targets.gguf.source import Source, open_source
+from targets.gguf.tensors import place
+from targets.gguf.tokenizer import Vocabulary, read_vocabulary
+from targets.gguf.writer import write_gguf
+
+
+def convert(
+    checkpoint: Path,
+    path: Path,
+    preset_name: str,
+    *,
+    overrides: mix.Overrides | None = None,
+    threads: int | None = None,
+    report: Report | None = None,
+    imatrix: Path | None = None,
+    max_file_bytes: int | None = None,
+    origin: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Write the checkpoint as GGUF, in one file or as many as the limit takes, and return facts
+    about it.
+
+    `overrides` maps regular expressions over tensor names to ggml types, `imatrix` is a file of
+    llama-imatrix, `origin` says where the weights come from (see metadata.collect). `threads` is
+    all cores by default; the bytes are the same for any number. Raises PackError; nothing is left
+    behind then.
+    """
+    preset = preset_of(preset_name)
+    importance = read_imatrix(imatrix) if imatrix is not None else None
+    listener: Report = report or _Silent()
+    with _no_collection():
+        source = open_source(checkpoint)
+        converter = architecture(source.config)
+        converter.check()
+        tensors = converter.tensors({name: info.shape for name, info in source.tensors.items()})
+        types = mix.tensor_types(
+            metadata.network(converter, preset.file_type),
+            tensors,
+            preset,
+            source.dtype,
+            overrides,
+            imatrix=imatrix is not None,
+        )
+        vocabulary = _vocabulary(source, converter)
+        keys = metadata.collect(source, converter, tensors, vocabulary, preset.file_type, origin)
+        typed = list(place(tensors, types, row_bytes))
+        check_imatrix(importance, typed)
+        files = shards(path, keys, typed, max_file_bytes)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    used = threads or len(os.sched_getaffinity(0))
+    write_gguf(
+        files, source.tensors, kernels(), used, listener, importance.weights if importance else None
+    )
+    weights = sum(entry.nbytes for entry in typed)
+    elements = sum(tensor.elements for tensor in tensors)
+    size = sum(file.path.stat().st_size for file in files)
+    several = f" in {len(files)} files" if len(files) > 1 else ""
+    listener.note(
+        f"{path.name}: {human_bytes(size)}{several}, {8 * weights / elements:.2f} bits per weight"
+    )
+    counts: dict[str, int] = {}
+    for entry in typed:
+        counts[entry.type] = counts.get(entry.type, 0) + 1
+    return {
+        "architecture": converter.gguf_name,
+        "preset": preset.name,
+        "artifact_bytes": size,
+        "tensors": len(typed),
+        "types": counts,
+        "bits_per_weight": round(8 * weights / elements, 4),
+        "header_bytes": sum(len(file.head) for file in files),
+        "pre_tokenizer": vocabulary.pre,
+        "llama_cpp_python": library.version(),
+    }
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Half a million small objects of a vocabulary are made and none is garbage: looking through
+    them takes as long as making them."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+def _vocabulary(source: Source, converter: Architecture) -> Vocabulary:
+    ranks = source.folder / tiktoken.FILE
+    if ranks.is_file() and not (source.folder / "tokenizer.json").is_file():
+        return tiktoken.read_tiktoken(ranks, converter.number("vocab_size"))
+    return read_vocabulary(source.folder, converter.config, source.tokenizer_config)
+
+
+class _Silent:
+    """A report that nobody reads."""
+
+    def progress(self, done: int, total: int | None, unit: str = "B") -> None:
+        """See packager.runtime.Report."""
+
+    def note(self, text: str) -> None:
+        """See packager.runtime.Report."""
+
+    def text(self, piece: str) -> None:
+        """See packager.runtime.Report."""

@@ -1,0 +1,182 @@
+"""Bytes of every layer by ggml type, for every shape of the catalogue and every preset, with no
+engine at hand.
+
+llama.cpp mixes types: the first and the last layers of a preset may hold more bits than those
+between them, and rows that no block of 256 divides fall back. What goes onto a GPU, and how fast
+each part is read, follows from the types themselves. They are the library's own decision; `python
+-m targets.gguf.layers` asks it again and writes layers.json.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from packager.files import write_atomically
+from packager.shape import Shape
+from targets.gguf import sizes
+from targets.gguf.presets import PRESETS, Preset
+
+TABLE = Path(__file__).with_name("layers.json")
+
+UNKNOWN = "?"
+"""Stands for the type where only a sum is known."""
+_EXPERTS = "*"
+"""Behind the type of a stack of experts, of which a token reads only the active ones."""
+
+Bytes = Mapping[str, int]
+"""Bytes by ggml type, alignment counted; a star behind the type marks stacks of experts."""
+
+
+class Layers(NamedTuple):
+    """The tensors of one model: those of each layer in order, the embedding, and the output matrix
+    with the last norm.
+
+    `output` is empty of matrices where the embedding serves as output too.
+    """
+
+    layers: tuple[Bytes, ...]
+    embedding: Bytes
+    output: Bytes
+
+    def layer_bytes(self) -> list[int]:
+        """Bytes of each layer."""
+        return [sum(one.values()) for one in self.layers]
+
+    def read_per_token(self, shape: Shape) -> dict[str, int]:
+        """Bytes by type that one token reads: of the experts the active ones, of an untied
+        embedding one row, which is left out."""
+        parts = [*self.layers, self.output, *([self.embedding] if shape.tied else [])]
+        found: dict[str, int] = {}
+        for part in parts:
+            for kind, size in part.items():
+                name = kind.removesuffix(_EXPERTS)
+                found[name] = found.get(name, 0) + active(shape, kind, size)
+        return found
+
+
+def active(shape: Shape, kind: str, size: int) -> int:
+    """Bytes that a token reads of `size` bytes of that kind."""
+    return (
+        size * shape.experts.active // shape.experts.count
+        if kind.endswith(_EXPERTS) and shape.experts
+        else size
+    )
+
+
+def read_of(shape: Shape, part: Bytes) -> int:
+    """Bytes that a token reads of one part."""
+    return sum(active(shape, kind, size) for kind, size in part.items())
+
+
+@cache
+def of(shape: Shape, preset: Preset, total: sizes.Sizes) -> Layers:
+    """The layers of a shape, whose bytes together are `total`'s.
+
+    A shape that the table lacks, and a recipe to which the user added types, get layers that are
+    all alike: only their sum is exact.
+    """
+    entry = _table().get(sizes.key(shape), {}).get(preset.name)
+    if entry is None:
+        return _alike(shape, total)
+    pattern, kinds, embedding, output = entry
+    found = Layers(tuple(kinds[ord(letter) - ord("a")] for letter in pattern), embedding, output)
+    return (
+        found
+        if sum(found.layer_bytes()) + _sum(embedding) + _sum(output) == total.data
+        else _alike(shape, total)
+    )
+
+
+def _alike(shape: Shape, total: sizes.Sizes) -> Layers:
+    def share(size: int, number: int) -> int:
+        return size * (number + 1) // shape.layers - size * number // shape.layers
+
+    layers = (
+        {UNKNOWN: share(total.rest, number), UNKNOWN + _EXPERTS: share(total.experts, number)}
+        for number in range(shape.layers)
+    )
+    return Layers(tuple(layers), {UNKNOWN: total.embedding}, {UNKNOWN: total.output})
+
+
+def _sum(part: Bytes) -> int:
+    return sum(part.values())
+
+
+@cache
+def _table() -> dict[str, dict[str, Any]]:
+    table: dict[str, dict[str, Any]] = (
+        json.loads(TABLE.read_text())["shapes"] if TABLE.exists() else {}
+    )
+    return table
+
+
+def ask(shape: Shape, preset: Preset) -> list[Any]:
+    """[one letter per layer, bytes by type of each kind of layer, those of the embedding, those of
+    output and last norm]."""
+    # Late: the gguf package brings numpy, and the dry run the engine.
+    from packager.shape import tensors
+    from targets.gguf import kernels, metadata, mix
+    from targets.gguf.arch import architecture
+    from targets.gguf.tensors import padded, place
+
+    converter = architecture(shape.to_config())
+    planned = converter.tensors({spec.name: spec.shape for spec in tensors(shape)})
+    types = mix.tensor_types(
+        metadata.network(converter, preset.file_type),
+        planned,
+        preset,
+        "BF16",
+        imatrix=preset.imatrix,
+    )
+    layers: list[dict[str, int]] = [{} for _ in range(shape.layers)]
+    outer: dict[str, dict[str, int]] = {"token_embd": {}, "output": {}}
+    for entry in place(planned, types, kernels.row_bytes):
+        name = entry.tensor.name
+        head, _, rest = name.partition(".")
+        part = (
+            layers[int(rest.partition(".")[0])]
+            if head == "blk"
+            else outer[head.removesuffix("_norm")]
+        )
+        kind = entry.type + (_EXPERTS if "_exps." in name else "")
+        part[kind] = part.get(kind, 0) + padded(entry.nbytes)
+    kinds: list[dict[str, int]] = []
+    for layer in layers:
+        if layer not in kinds:
+            kinds.append(layer)
+    pattern = "".join(chr(ord("a") + kinds.index(layer)) for layer in layers)
+    return [pattern, kinds, outer["token_embd"], outer["output"]]
+
+
+def main() -> int:
+    """Write layers.json for every shape that sizes.json has."""
+    from packager import catalog
+    from targets.gguf import library
+    from targets.gguf.arch import MODEL_TYPES
+
+    rows: dict[str, str] = {}
+    for variant in catalog.load():
+        shape = variant.shape
+        if shape is None or shape.model_type not in MODEL_TYPES or sizes.key(shape) in rows:
+            continue
+        found = {preset.name: ask(shape, preset) for preset in PRESETS.values()}
+        rows[sizes.key(shape)] = json.dumps(found, separators=(",", ":"))
+        print(variant.repo_id, file=sys.stderr)
+    source = (
+        f"dry run of llama_model_quantize, llama-cpp-python {library.version()}; written by "
+        "python -m targets.gguf.layers"
+    )
+    text = ",\n".join(f"{json.dumps(name)}: {row}" for name, row in rows.items())
+    write_atomically(
+        TABLE, f'{{"source": {json.dumps(source)},\n"shapes": {{\n{text}\n}}}}\n'.encode()
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

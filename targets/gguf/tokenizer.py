@@ -1,0 +1,190 @@
+"""The tokenizer as GGUF keeps it: tokens, their types, merges, pre-tokenizer, special ids.
+
+The pre-tokenizer follows from the tokenizer's own definition, so a fine-tune that adds tokens is
+recognised as what it is.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from packager.errors import bad_input
+
+NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
+"""Token types of GGUF (gguf.TokenType)."""
+
+SPECIAL_KINDS = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
+
+_WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_WORDS_AND_MARKS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_PRE_TOKENIZERS = {_WORDS: "qwen2", _WORDS_AND_MARKS: "qwen35"}
+"""The splitting expression of tokenizer.json -> what llama.cpp calls it (src/llama-vocab.cpp quotes
+both expressions)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """A byte-level BPE.
+
+    `tokens` and `types` stand by id, `merges` best first; `special` maps a kind to its id, `add` a
+    kind to whether it is added by itself.
+    """
+
+    tokens: list[str]
+    types: list[int]
+    merges: list[str]
+    pre: str
+    special: dict[str, int] = field(default_factory=dict)
+    add: dict[str, bool] = field(default_factory=dict)
+    end_of_turn: int | None = None
+
+
+def read_vocabulary(
+    folder: Path, config: dict[str, Any], tokenizer_config: dict[str, Any]
+) -> Vocabulary:
+    """The vocabulary in tokenizer.json, as many tokens as the embedding has rows. Raises PackError
+    (bad input) naming the file."""
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise bad_input(
+            f"{folder} has no tokenizer.json.",
+            "Save it from the tokenizer once: "
+            "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER).",
+        )
+    try:
+        # Text, so that the bytes are gone while the objects are made: this is the peak of the whole
+        # conversion.
+        definition = json.loads(path.read_text(encoding="utf-8"))
+        model, added = definition["model"], definition.get("added_tokens") or []
+        vocab: dict[str, int] = model["vocab"]
+        merges = _merges(model["merges"])
+        rows = config["vocab_size"]
+        by_id = {number: token for token, number in vocab.items()}
+        extra = _added(added, tokenizer_config)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise bad_input(
+            f"{path} is no byte-level BPE tokenizer ({type(error).__name__}: {error}).",
+            "Fetch it again.",
+        ) from error
+    highest = max((*by_id, *extra), default=-1)
+    if highest >= rows:
+        raise bad_input(
+            f"{path} has the token id {highest}, but the embedding has only {rows} rows.",
+            "Take tokenizer and weights from one revision.",
+        )
+    tokens, types = [], []
+    for number in range(rows):
+        text, kind = extra.get(number) or (
+            by_id.get(number, f"[PAD{number}]"),
+            NORMAL if number in by_id else UNUSED,
+        )
+        tokens.append(text)
+        types.append(kind)
+    special = special_ids(
+        config, tokenizer_config, {text: number for number, (text, _) in extra.items()}
+    )
+    return Vocabulary(
+        tokens,
+        types,
+        merges,
+        pre_tokenizer(definition, path),
+        special,
+        _add_flags(definition, tokenizer_config),
+        end_of_turn(tokens, types),
+    )
+
+
+def pre_tokenizer(definition: dict[str, Any], path: Path) -> str:
+    """llama.cpp's name for the way this tokenizer splits text. Raises PackError (bad input) for an
+    unknown one."""
+    normalizer = (definition.get("normalizer") or {"type": "NFC"}).get("type")
+    stage = definition.get("pre_tokenizer") or {}
+    stages = stage.get("pretokenizers", [stage])
+    expressions = [
+        entry.get("pattern", {}).get("Regex") for entry in stages if entry.get("type") == "Split"
+    ]
+    byte_level = any(entry.get("type") == "ByteLevel" for entry in stages)
+    found = _PRE_TOKENIZERS.get(expressions[0]) if len(expressions) == 1 else None
+    if found is None or not byte_level or normalizer != "NFC":
+        raise bad_input(
+            f"{path} splits text in a way that llama.cpp has no name for (normalizer {normalizer}, "
+            f"expression {expressions or None}).",
+            "Qwen's own pre-tokenizers are known; a tokenizer of another family would give wrong "
+            "tokens.",
+        )
+    return found
+
+
+def special_ids(
+    config: dict[str, Any], tokenizer_config: dict[str, Any], ids: dict[str, int]
+) -> dict[str, int]:
+    """Kind -> id: tokenizer_config.json decides, then config.json."""
+    found: dict[str, int] = {}
+    for kind in SPECIAL_KINDS:
+        entry = tokenizer_config.get(f"{kind}_token")
+        text = entry.get("content") if isinstance(entry, dict) else entry
+        if isinstance(text, str) and text in ids:
+            found[kind] = ids[text]
+    for kind in SPECIAL_KINDS:
+        number = config.get(f"{kind}_token_id")
+        if isinstance(number, int) and not isinstance(number, bool) and number >= 0:
+            found.setdefault(kind, number)
+    return found
+
+
+def end_of_turn(tokens: list[str], types: list[int]) -> int | None:
+    """The id of ChatML's end of turn, where the vocabulary has it as a control token."""
+    for number in range(len(tokens) - 1, -1, -1):
+        if types[number] == CONTROL and tokens[number] == "<|im_end|>":
+            return number
+    return None
+
+
+def _added(
+    added: list[dict[str, Any]], tokenizer_config: dict[str, Any]
+) -> dict[int, tuple[str, int]]:
+    """Added tokens by id with their type; tokenizer_config.json may know more than
+    tokenizer.json."""
+    entries = {
+        int(number): entry
+        for number, entry in (tokenizer_config.get("added_tokens_decoder") or {}).items()
+    }
+    entries |= {entry["id"]: entry for entry in added}
+    found = {}
+    for number, entry in entries.items():
+        text = entry["content"]
+        if entry.get("special") or (text.startswith("<|") and text.endswith("|>")):
+            found[number] = (text, CONTROL)
+        else:
+            found[number] = (text.replace("\u2581", " "), USER_DEFINED)
+    return found
+
+
+def _merges(merges: list[Any]) -> list[str]:
+    """Merges as "left right"; a space within a half is written as its byte-level letter."""
+    if merges and isinstance(merges[0], str):
+        return merges
+    for place, (left, right) in enumerate(merges):
+        # In place: a second list of all pairs would stand beside the first.
+        merges[place] = f"{left.replace(' ', 'Ġ')} {right.replace(' ', 'Ġ')}"
+    return merges
+
+
+def _add_flags(definition: dict[str, Any], tokenizer_config: dict[str, Any]) -> dict[str, bool]:
+    """Whether bos and eos are added by themselves. A byte-level post-processor adds nothing,
+    whatever the configuration says."""
+    post = definition.get("post_processor") or {}
+    stages = post.get("processors", [post])
+    flags = (
+        {"bos": False, "eos": False}
+        if any(stage.get("type") == "ByteLevel" for stage in stages)
+        else {}
+    )
+    for kind in SPECIAL_KINDS:
+        value = tokenizer_config.get(f"add_{kind}_token")
+        if isinstance(value, bool):
+            flags.setdefault(kind, value)
+    return flags

@@ -1,0 +1,1 @@
+"""This machine as a device: limits, instruction sets, GPUs, measured rates."""

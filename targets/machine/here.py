@@ -1,0 +1,37 @@
+"""This machine as `packager.device.identity` compares it with a device: what it calls itself, and
+what it has."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from packager.device.identity import Here
+from targets.machine.gpus import gpus
+from targets.machine.isa import processor
+from targets.machine.limits import ROOT, memory, usable_cores
+
+_BOARD = "proc/device-tree/model"
+"""Where boards with a device tree (Raspberry Pi, Jetson, RISC-V) say what they are."""
+
+
+def here(root: Path = ROOT) -> Here:
+    """Facts only; takes a few milliseconds and measures nothing."""
+    cpu, isa = processor(root)
+    return Here(
+        isa=isa,
+        cores=usable_cores(root),
+        memory_bytes=memory(root).total,
+        names=tuple(name for name in (cpu, _board(root)) if name),
+        gpus=tuple((gpu.name, gpu.memory_bytes) for gpu in gpus()),
+        # Termux and the like run Linux programs on Android, which sets this for every process.
+        phone=sys.platform in ("android", "ios") or "ANDROID_ROOT" in os.environ,
+    )
+
+
+def _board(root: Path) -> str:
+    with suppress(OSError):
+        return (root / _BOARD).read_bytes().rstrip(b"\0\n").decode(errors="replace").strip()
+    return ""

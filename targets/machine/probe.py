@@ -1,0 +1,285 @@
+"""This machine as a Device: what it has, and how fast the engines' kernels are on it."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+from collections.abc import Generator
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from packager.device.target import Device, Target
+from packager.errors import PackError
+from packager.need.workload import workload_for
+from packager.paths import cache_dir
+from packager.process import JobResult, Note, run_job
+from targets.gguf.library import SPIN
+from targets.machine.gpus import Gpu, gpus
+from targets.machine.isa import processor
+from targets.machine.limits import ROOT, Memory, memory, physical_cores, usable_cores
+from targets.machine.measure import SHARES, Kernel, headline
+
+_BUDGET_S = 5.0
+_RATES = "whole models, operations in the cache"
+"""What the kept rates are; those of another definition are measured again."""
+_CACHES = 4
+"""Weights as large as this many last-level caches: fewer would be read from the cache, not from
+memory."""
+_LEAST, _MOST = 128 << 20, 512 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Facts of this machine that need no measuring. Bytes."""
+
+    cpu: str
+    isa: tuple[str, ...]
+    physical_cores: int
+    usable_cores: int
+    memory: Memory
+    storage_free: int
+    gpus: tuple[Gpu, ...]
+    system: str
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """Effective rates: bytes per second while decoding, operations per second in prefill, and who
+    measured them.
+
+    `noisy` says that other programs took more than a tenth of the processors (`other_load`, 0 to 1)
+    meanwhile.
+    """
+
+    engine: str
+    bandwidth: float
+    compute: float
+    threads: int
+    threads_batch: int
+    noisy: bool
+    other_load: float
+    kernels: tuple[Kernel, ...]
+    failed: dict[str, str]
+    seconds: float
+    measured_at: str
+    operation_s: float = 0.0
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Measurement:
+        """The inverse of `dataclasses.asdict`. Raises KeyError or TypeError for anything else."""
+        return cls(**{**data, "kernels": tuple(Kernel(**kernel) for kernel in data["kernels"])})
+
+
+def look(root: Path = ROOT) -> Machine:
+    """What this machine has. Takes a few milliseconds and measures nothing."""
+    cpu, isa = processor(root)
+    return Machine(
+        cpu=cpu,
+        isa=isa,
+        physical_cores=physical_cores(root),
+        usable_cores=usable_cores(root),
+        memory=memory(root),
+        storage_free=storage_free(cache_dir()),
+        gpus=gpus(),
+        system=f"{platform.system()} {platform.release()}",
+    )
+
+
+def storage_free(folder: Path) -> int:
+    """Bytes free where `folder` is or would be made."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def measure(machine: Machine) -> Generator[Note, None, Measurement]:
+    """Measure in a child process, under ten seconds; yield what happens, return the Measurement.
+
+    Raises PackError when the child dies (no memory left).
+    """
+    engines = installed_engines()
+    while True:
+        try:
+            return (yield from _measure_with(machine, engines))
+        except PackError as error:
+            # A kernel of another build may crash; what is left of the engines still tells
+            # something.
+            if len(engines) == 1:
+                raise
+            yield Note(f"{engines[0]} cannot be measured here: {error.message}")
+            engines = engines[1:]
+
+
+def _measure_with(machine: Machine, engines: list[str]) -> Generator[Note, None, Measurement]:
+    arguments = {
+        "engines": engines,
+        "cores": min(machine.usable_cores, machine.physical_cores),
+        "bytes_total": stack_bytes(machine.memory.available),
+        "budget_s": _BUDGET_S,
+    }
+    # As the sessions run: threads that wait give way to other programs soon, but not after every
+    # operation.
+    job = run_job(
+        "targets.machine.measure:measure_job",
+        arguments,
+        cache_dir() / "probe.log",
+        {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": SPIN},
+    )
+    try:
+        while True:
+            message = next(job)
+            if isinstance(message, Note):
+                yield message
+    except StopIteration as end:
+        return _measurement(end.value)
+    finally:
+        job.close()
+
+
+def _measurement(result: JobResult) -> Measurement:
+    kernels = tuple(Kernel(**kernel) for kernel in result.value["kernels"])
+    engine = kernels[0].engine
+    bandwidth, compute = headline([kernel for kernel in kernels if kernel.engine == engine])
+    return Measurement(
+        engine=engine,
+        bandwidth=round(bandwidth),
+        compute=round(compute),
+        threads=kernels[0].threads,
+        threads_batch=kernels[0].threads_batch,
+        noisy=result.value["noisy"],
+        other_load=result.value["other_load"],
+        kernels=kernels,
+        failed=result.value["failed"],
+        seconds=round(result.seconds, 2),
+        measured_at=datetime.now().astimezone().isoformat(timespec="seconds"),
+        operation_s=float(f"{kernels[0].operation_s:.3g}"),
+    )
+
+
+def installed_engines() -> list[str]:
+    """Engines whose kernels can be driven here; numpy is always there and last. Imports none."""
+    from importlib.util import find_spec
+
+    from targets.machine.measure_ggml import library_folder
+
+    found = ["llama.cpp"] if library_folder() else []
+    return [*found, *(["openvino"] if find_spec("openvino") else []), "numpy"]
+
+
+def stack_bytes(available: int, root: Path = ROOT) -> int:
+    """How much weight to measure with: several times the last-level cache, never more than a
+    quarter of free memory."""
+    caches = (root / "sys/devices/system/cpu/cpu0/cache").glob("index*/size")
+    largest = max((_cache_bytes(path) for path in caches), default=0)
+    return max(16 << 20, min(max(_LEAST, _CACHES * largest), _MOST, available // 4))
+
+
+def _cache_bytes(path: Path) -> int:
+    """`32768K` -> bytes; 0 for anything else."""
+    try:
+        text = path.read_text().strip()
+    except OSError:
+        return 0
+    scale = {"K": 1 << 10, "M": 1 << 20}.get(text[-1:], 0)
+    return int(text[:-1]) * scale if text[:-1].isdecimal() else 0
+
+
+def keep(machine: Machine, measurement: Measurement) -> Path | None:
+    """Write the measurement to the cache; None (and nothing written) where a quiet one would give
+    way to a noisy one."""
+    old = kept(machine)
+    if old is not None and measurement.noisy and not old.noisy:
+        return None
+    from packager.files import write_json
+
+    path = _kept_path()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {"machine": _key(machine), "measurement": asdict(measurement)})
+    return path
+
+
+def kept(machine: Machine) -> Measurement | None:
+    """The measurement in the cache, if it was taken on this machine with the engines it has now."""
+    try:
+        data = json.loads(_kept_path().read_text(encoding="utf-8"))
+        return (
+            Measurement.from_dict(data["measurement"]) if data["machine"] == _key(machine) else None
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _kept_path() -> Path:
+    return cache_dir() / "probe.json"
+
+
+def _key(machine: Machine) -> dict[str, Any]:
+    """What a measurement depends on."""
+    return {
+        "rates": _RATES,
+        "cpu": machine.cpu,
+        "isa": list(machine.isa),
+        "cores": machine.usable_cores,
+        "engines": installed_engines(),
+    }
+
+
+def as_target(machine: Machine, measurement: Measurement, name: str) -> Target:
+    """This machine as a target on its processor, every number with its source."""
+    here = f"measured on this machine, {measurement.measured_at[:10]}, by qwen-pack probe"
+    taken = min(max(0, machine.memory.total - machine.memory.available), machine.memory.total - 1)
+    how = f"{here}: {measurement.engine}, {measurement.kernels[0].weights} weights"
+    share = SHARES[measurement.engine]
+    noise = (
+        f"; other programs took {measurement.other_load:.0%} of the processors"
+        if measurement.noisy
+        else ""
+    )
+    sources = {
+        "memory_bytes": f"{here}: what the {machine.memory.limited_by} lets a process have",
+        "reserve_bytes": f"{here}: what other programs held at that time",
+        "cores": f"{here}: processors this process may use",
+        "bandwidth": f"{how}, {measurement.threads} threads{noise}; x {share[0]:g}, what a whole "
+        "model reaches of it",
+        "compute": f"{how}, {measurement.threads_batch} threads{noise}; x {share[1]:g}, what a "
+        "whole model reaches of it",
+        "operation_seconds": f"{how}, {measurement.threads} threads{noise}: products of 256 x 256 "
+        "weights in the cache",
+        "storage_bytes": f"{here}: free where the cache is",
+        "gpu_memory_bytes": f"{here}: NVML",
+    }
+    first = machine.gpus[0] if machine.gpus else None
+    absent = [] if first else ["gpu_memory_bytes"]
+    absent += [] if measurement.operation_s else ["operation_seconds"]
+    device = Device(
+        memory_bytes=machine.memory.total,
+        reserve_bytes=taken,
+        process_cap_bytes=None,
+        isa=" ".join(machine.isa),
+        cores=machine.usable_cores,
+        bandwidth=measurement.bandwidth,
+        compute=measurement.compute,
+        storage_bytes=machine.storage_free,
+        # A disturbed measurement says no more than one of a similar machine would.
+        confidence="same-class" if measurement.noisy else "measured",
+        gpu_memory_bytes=first.memory_bytes if first else None,
+        operation_seconds=measurement.operation_s or None,
+        sources={key: text for key, text in sources.items() if key not in absent},
+        cpu=machine.cpu,
+        gpu=first.name if first else "",
+        known_by=(machine.cpu,) if machine.cpu else (),
+    )
+    x86 = machine.isa[0] == "x86_64"
+    return Target(
+        name=name,
+        summary=f"This machine: {machine.cpu}, {machine.usable_cores} processors",
+        kind="laptop" if x86 else "riscv" if machine.isa[0] == "riscv64" else "single-board",
+        device=device,
+        runtimes=("openvino", "llama.cpp", "onnxruntime") if x86 else ("llama.cpp",),
+        recipes=("openvino:int4_sym_g128", "gguf:Q4_K_M") if x86 else ("gguf:Q4_0", "gguf:Q4_K_M"),
+        workload=workload_for("chat"),
+        path="",
+    )

@@ -1,0 +1,1 @@
+"""What tests share: servers, checkpoints, jobs that run in child processes."""

@@ -1,0 +1,44 @@
+"""A package of the small trained model, with a real GGUF of it and a manifest written by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from packager.checkpoint import Checkpoint
+from packager.files import regular_files, sha256
+from packager.package import manifest
+from tests.conftest import REPOSITORY
+from tests.support.gguf_checkpoints import build
+
+TRAINED = REPOSITORY / "tests" / "models" / "tiny-qwen3"
+
+
+def write_trained(folder: Path, weights: str = "Q8_0", **changes: Any) -> Path:
+    """The model in that quantization, its template, and the manifest of both."""
+    (folder / "model").mkdir(parents=True)
+    build(TRAINED, folder / "model" / "model.gguf", weights)
+    (folder / "chat_template.jinja").write_text(
+        str(Checkpoint.open(TRAINED).chat_template), "utf-8"
+    )
+    rows = [
+        {
+            "path": path.relative_to(folder).as_posix(),
+            "size": path.stat().st_size,
+            "sha256": sha256(path),
+        }
+        for path in regular_files(folder)
+    ]
+    data = {
+        "schema": manifest.SCHEMA,
+        "name": f"tiny-{weights}",
+        "files": rows,
+        "artifact_bytes": (folder / "model" / "model.gguf").stat().st_size,
+        "runtime": {"name": "llama.cpp", "version": "1"},
+        "recipe": {"id": f"gguf:{weights}", "kv": "f16"},
+        "variant": {"repo_id": "local/tiny-qwen3"},
+        "source": {"kind": "local"},
+        "workload": {"context": 512},
+    }
+    manifest.write(folder, {**data, **changes})
+    return folder

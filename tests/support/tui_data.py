@@ -1,0 +1,463 @@
+"""Prepared, frozen values for pictures of the screens: nothing in them depends on a machine, a
+clock or a catalogue.
+
+How the screens behave is tested with the real engine; these are for how they look.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from packager.catalog import Variant
+from packager.device.target import Device, Target
+from packager.errors import PackError, no_room, usage
+from packager.events import Event, StageProgress
+from packager.need.workload import Workload
+from packager.package.manifest import FileEntry, Manifest
+from packager.package.package import Package
+from packager.plan.plan import Plan
+from packager.predict.forecast import Forecast
+from packager.predict.memory import Footprint
+from packager.predict.offload import Split
+from packager.recipe import Recipe
+from packager.select import Candidate, Miss, Reason
+from packager.shipping.export import Exported
+from packager.sources import Source
+from targets.openvino import OpenVino
+from tui.ask import Ask
+from tui.core import Found
+from tui.leaving import Order
+from tui.services import Services
+
+HOME = Path("/home/me/packages")
+_GB, _MB = 10**9, 10**6
+_CHAT = Workload(min_decode_tps=6.0, max_ttft_ms=10000.0)
+
+
+def _device(
+    memory: int, reserve: int, cap: int | None, bandwidth: float, compute: float, cpu: str
+) -> Device:
+    sources = {
+        "memory_bytes": "data sheet of the machine",
+        "reserve_bytes": "what the system's maker states as its least",
+        "bandwidth": "llama-bench, Qwen3-4B Q4_K_M: 14.6 tok/s x 2.74 GB",
+        "compute": "llama-bench, prompt of 512 tokens: 55.5 tok/s",
+    }
+    return Device(
+        memory,
+        reserve,
+        cap,
+        "x86_64 avx avx2 fma",
+        8,
+        bandwidth,
+        compute,
+        512 * _GB,
+        "same-class",
+        sources=sources,
+        cpu=cpu,
+    )
+
+
+def _target(name: str, kind: str, summary: str, device: Device) -> Target:
+    return Target(
+        name,
+        summary,
+        kind,
+        device,
+        ("openvino", "llama.cpp"),
+        ("openvino:int4_sym_g128",),
+        _CHAT,
+        f"/data/devices/{name}.toml",
+    )
+
+
+LAPTOP = _target(
+    "laptop-cpu",
+    "laptop",
+    "A mainstream laptop with 16 GB",
+    _device(16 * _GB, 4 * _GB, None, 40e9, 370e9, "8 fast cores"),
+)
+PHONE = _target(
+    "android-8gb",
+    "phone",
+    "An Android phone with 8 GB",
+    _device(8 * _GB, 2 * _GB, 4 * _GB, 25e9, 90e9, "8 cores"),
+)
+BOARD = _target(
+    "raspberry-pi-5",
+    "board",
+    "A single-board computer with 8 GB",
+    _device(8 * _GB, _GB, None, 12e9, 60e9, "4 x Cortex-A76"),
+)
+HERE = replace(
+    _target(
+        "this-machine",
+        "laptop",
+        "This machine: a processor, 8 cores",
+        _device(16 * _GB, 3 * _GB, None, 38e9, 300e9, "a processor"),
+    ),
+    path="/home/me/.cache/qwen-pack/this-machine.toml",
+)
+
+
+GPU_DEVICE = replace(LAPTOP.device, runs_on="gpu", gpu_memory_bytes=8 * _GB, gpu="a graphics card")
+
+
+def _variant(name: str, params: float, license: str | None = "apache-2.0") -> Variant:
+    return Variant(
+        repo_id=f"Qwen/{name}",
+        family="Qwen3",
+        kind="general",
+        base=False,
+        thinking="switch",
+        model_type="qwen3",
+        architecture="Qwen3ForCausalLM",
+        release_date="2025-04-28",
+        license=license,
+        license_name=None,
+        research_only=False,
+        modality_in=("text",),
+        modality_out=("text",),
+        shape=None,
+        shape_verified=True,
+        assumed=(),
+        params_total=round(params * 1e9),
+        params_text=round(params * 1e9),
+        params_active=None,
+        params_vision=None,
+        params_audio=None,
+        params_mtp=None,
+        context_native=32768,
+        context_extended=131072,
+        published_precisions=(),
+        unbuildable=None,
+        nearest=None,
+        notes=(),
+        sources={},
+    )
+
+
+_VARIANTS = [
+    (_variant("Qwen3-0.6B", 0.6), 49.5),
+    (_variant("Qwen3-1.7B", 1.72), 66.3),
+    (_variant("Qwen3-4B", 4.02), 77.3),
+]
+_VARIANTS += [
+    (_variant("Qwen3-8B", 8.19), 81.2),
+    (_variant("Qwen3-14B", 14.8), 84.0),
+    (_variant("Qwen3-32B", 32.8), 85.7),
+]
+_WAYS = [
+    ("openvino", "openvino", "int4_sym_g128", 4.9),
+    ("openvino", "openvino", "int8_asym", 8.6),
+    ("llama.cpp", "gguf", "Q4_K_M", 5.4),
+]
+_WAYS += [("llama.cpp", "gguf", "Q8_0", 8.9), ("llama.cpp", "gguf", "Q2_K", 3.4)]
+
+
+def _candidate(
+    variant: Variant, quality: float, way: tuple[str, str, str, float], rank: int
+) -> Candidate:
+    runtime, prefix, weights, bits = way
+    size = round((variant.params_total or 0) * bits / 8)
+    footprint = Footprint(
+        size,
+        300 * _MB,
+        40 * _MB,
+        230 * _MB,
+        load_peak=size + 640 * _MB if prefix == "openvino" else 0,
+    )
+    rate = 40e9 / size
+    forecast = Forecast(
+        round(rate * 14, 1),
+        round(rate, 1),
+        round(512 / rate / 14 * 1000),
+        round(rate * 0.65, 1),
+        round(rate * 1.35, 1),
+        "same-class",
+    )
+    reasons = []
+    if footprint.peak > 12 * _GB:
+        reasons.append(
+            Reason("memory", f"{footprint.peak / _GB:.1f} GB", "12.0 GB", footprint.peak, 12 * _GB)
+        )
+    if rate < 6:
+        reasons.append(Reason("decode", "6 tok/s", f"{rate:.3g} tok/s", 6, rate))
+    return Candidate(
+        variant=variant,
+        runtime=runtime,
+        recipe=Recipe(
+            runtime, prefix, weights, "u8" if prefix == "openvino" else "f16", 8.5, "summary"
+        ),
+        context=4096,
+        verdict="rejected" if reasons else "fits",
+        reasons=tuple(reasons),
+        footprint=footprint,
+        artifact_bytes=size,
+        forecast=forecast,
+        scores={"IFEval": round(quality + 3, 1), "MMLU-Redux": round(quality - 3, 1)},
+        quality=quality,
+        bits_per_weight=bits,
+        rank=(rank, 0),
+    )
+
+
+def _all() -> tuple[Candidate, ...]:
+    found = [
+        _candidate(variant, quality, way, rank)
+        for rank, way in enumerate(_WAYS)
+        for variant, quality in _VARIANTS
+    ]
+    passing = [one for one in found if one.passes]
+    unknown = replace(
+        found[-1],
+        variant=_variant("Qwen2-Audio-7B", 8.4, None),
+        reasons=(
+            Reason(
+                "runtime", "a variant that openvino builds", "no runtime builds its audio encoder"
+            ),
+        ),
+        verdict="rejected",
+        sized=False,
+        quality=None,
+        scores={},
+    )
+    return (
+        replace(passing[0], verdict="chosen"),
+        *passing[1:],
+        *(one for one in found if not one.passes),
+        unknown,
+    )
+
+
+CANDIDATES = _all()
+CHOSEN = CANDIDATES[0]
+ASK = Ask(LAPTOP)
+FOUND = Found(ASK, CANDIDATES, (), 0.0)
+_REJECTED = tuple(
+    replace(
+        one,
+        verdict="rejected",
+        reasons=one.reasons or (Reason("memory", "1.01 GB", "500 MB", 1.01e9, 5e8),),
+    )
+    for one in CANDIDATES
+)
+NOTHING = Found(
+    ASK,
+    _REJECTED,
+    (Miss(_REJECTED[0], "a memory limit of 1010 MB", "--max-memory-mb 1010", CHOSEN),),
+    0.0,
+)
+PLAN = Plan(
+    LAPTOP,
+    _CHAT,
+    CHOSEN,
+    CANDIDATES[1:],
+    OpenVino(),
+    Source("hub", "Qwen/Qwen3-0.6B", None, "Qwen/Qwen3-0.6B"),
+    HOME / "qwen3-0.6b-openvino-int4_sym_g128",
+)
+PARTLY = replace(
+    next(
+        one
+        for one in FOUND.candidates
+        if one.variant.name == "Qwen3-14B" and one.recipe.id == "gguf:Q4_K_M"
+    ),
+    split=Split(
+        26,
+        41,
+        Footprint(6_300 * _MB, 190 * _MB, 40 * _MB, 300 * _MB),
+        Footprint(3_700 * _MB, 110 * _MB, 40 * _MB, 200 * _MB),
+        0,
+        0,
+        0,
+    ),
+    footprint=Footprint(6_300 * _MB, 190 * _MB, 40 * _MB, 300 * _MB),
+)
+"""A model that a GPU of 8 GB takes 26 of 41 layers of."""
+WITH_GPU = replace(
+    FOUND, ask=replace(FOUND.ask, target=replace(LAPTOP, name="gaming-laptop", device=GPU_DEVICE))
+)
+PROBLEMS = [
+    usage(
+        "openvino is not installed here (openvino, nncf missing).",
+        "Install it with: pip install 'qwen-pack[openvino]'",
+    ),
+    no_room(
+        "The conversion needs 4.10 GB of memory and 2.00 GB are available.",
+        "Close other programs, or choose another recipe.",
+    ),
+]
+
+
+def package(
+    name: str = "qwen3-0.6b-openvino-int4_sym_g128",
+    *,
+    recipe: str = "openvino:int4_sym_g128",
+    scale: float = 1.0,
+    tokens: bool = True,
+    license: str = "apache-2.0",
+    source: str = "local",
+) -> Package:
+    """A finished package; `scale` makes it larger and slower."""
+    limit = {
+        "rule": "decode",
+        "limit": 6.0,
+        "measured": 91.2 / scale,
+        "unit": "tok/s",
+        "passed": 91.2 / scale >= 6,
+        "enforced": False,
+    }
+    data: dict[str, Any] = {
+        "name": name,
+        "created": "2026-01-02T03:04:05+00:00",
+        "target": "laptop-cpu",
+        "workload": {"use_case": "chat", "context": 4096},
+        "variant": {"repo_id": "local/qwen", "license": license},
+        "source": {"kind": source},
+        "recipe": {"id": recipe, "kv": "u8"},
+        "runtime": {
+            "name": "openvino" if recipe.startswith("openvino") else "llama.cpp",
+            "version": "1.0",
+        },
+        "artifact_bytes": round(392 * _MB * scale),
+        "predicted": {
+            "artifact_bytes": round(394 * _MB * scale),
+            "footprint": {"peak": round(1.31 * _GB * scale)},
+            "forecast": {
+                "decode_tps": 95.4 / scale,
+                "prefill_tps": 410.0 / scale,
+                "ttft_ms": 1300.0 * scale,
+            },
+        },
+        "measured": {
+            "prompt_tokens": 512,
+            "decode_tps": 91.2 / scale,
+            "prefill_tps": 402.5 / scale,
+            "ttft_ms": 1272.0 * scale,
+            "token_ms_median": 10.9 * scale,
+            "token_ms_p95": 12.4 * scale,
+            "token_ms_p99": 13.7 * scale,
+            "decode_full_tps": 84.6 / scale,
+            "full_context_tokens": 3968,
+            "load_s": 1.4 * scale,
+            "peak_memory_bytes": round(1.27 * _GB * scale),
+            "steady_memory_bytes": round(1.1 * _GB * scale),
+            "measured_at": "2026-01-02T03:04:05+00:00",
+            "machine": {"processor": "a processor"},
+            "noisy": False,
+            **(
+                {
+                    "token_ms": [
+                        [10.9 * scale + (index * step) % 7 * 0.3 for index in range(63)]
+                        for step in (1, 3, 5)
+                    ]
+                }
+                if tokens
+                else {}
+            ),
+        },
+        "verdicts": [
+            {
+                "rule": "memory",
+                "limit": 12 * _GB,
+                "measured": round(1.27 * _GB * scale),
+                "unit": "B",
+                "passed": 1.27 * scale <= 12,
+                "enforced": True,
+            },
+            limit,
+        ],
+        "quality": None,
+    }
+    rows = [
+        ("model/openvino_model.bin", 391 * _MB),
+        ("model/openvino_model.xml", 1_400_000),
+        ("README.md", 1543),
+        ("LICENSE", 11343),
+    ]
+    files = tuple(
+        FileEntry(path, size, f"{number:x}" * 64) for number, (path, size) in enumerate(rows, 10)
+    )
+    return Package(HOME / name, Manifest(data, files))
+
+
+SHELF = (
+    package(),
+    package("qwen3-1.7b-gguf-q4_k_m", recipe="gguf:Q4_K_M", scale=2.6),
+    package("qwen3-14b-gguf-q4_k_m", recipe="gguf:Q4_K_M", scale=18.0, tokens=False),
+)
+
+
+def tried() -> Package:
+    """A package with all the evidence there can be."""
+    one = package()
+    failures = {"wrong_answer": 3, "lost_fact": 2, "format": 1, "tool_misuse": 0, "wrong_stop": 0}
+    found = {"passed": 32, "total": 38, "failures": failures}
+    measured = {
+        **one.manifest.data["measured"],
+        "noisy": True,
+        "place": {"on_device": False, "why": "this is no laptop"},
+    }
+    return replace(
+        one,
+        manifest=replace(
+            one.manifest, data={**one.manifest.data, "behaviour": found, "measured": measured}
+        ),
+    )
+
+
+def never(*_: object) -> Generator[str, None, Target]:
+    """A measurement that says one sentence and then takes for ever; it ends when the screen closes
+    it."""
+    yield "openvino: matrix of 128 MB, 4 threads"
+    waiting = threading.Event()
+    while not waiting.wait(0.01):
+        yield "openvino: matrix of 128 MB, 4 threads"
+
+
+def exporting(order: Order) -> Generator[Event, None, Exported]:
+    """An export that takes for ever after its first bytes; it ends when the screen closes it."""
+    yield StageProgress("export", 240 * _MB, 393 * _MB)
+    waiting = threading.Event()
+    while not waiting.wait(0.01):
+        yield StageProgress("export", 240 * _MB, 393 * _MB)
+    raise AssertionError
+
+
+def exported(order: Order) -> Generator[Event, None, Exported]:
+    """An export that is done at once."""
+    yield StageProgress("export", 393 * _MB, 393 * _MB)
+    return Exported(order.out, order.format, 5, 393 * _MB)
+
+
+def refuse(*_: object) -> Any:
+    """What cannot be had."""
+    raise PackError(
+        "The catalogue file shapes.toml, line 12: 'hidden' must be a whole number.",
+        "Install qwen-pack again.",
+    )
+
+
+def services(**others: Any) -> Services:
+    """Services that answer with the values above; `others` take the place of single ones."""
+    given: dict[str, Any] = {
+        "targets": lambda: (LAPTOP, PHONE, BOARD),
+        "runtimes": lambda: (OpenVino(),),
+        "memory": lambda: (16 * _GB, 11 * _GB),
+        "known_machine": lambda: HERE,
+        "measure_machine": never,
+        "read_target": lambda name: LAPTOP,
+        "find": lambda _, ask: replace(FOUND, ask=ask),
+        "plan": lambda *_: PLAN,
+        "problems": lambda *_: [],
+        "packages": lambda _: SHELF,
+        "engine_log": lambda stage: "",
+        "clock": lambda: 1000.0,
+        "folder": HOME,
+    }
+    return Services(**{**given, **others})

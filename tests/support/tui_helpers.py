@@ -1,0 +1,71 @@
+"""Driving the terminal interface in tests: wait on conditions, never for a time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from textual.pilot import Pilot
+from textual.screen import Screen
+
+from packager.cli.tui import services
+from tui.app import PackApp
+from tui.services import Services
+from tui.settings import Settings
+
+Shown = TypeVar("Shown", bound="Screen[Any]")
+_PATIENCE_S = 90.0
+
+
+def real_services(folder: Path) -> Services:
+    """The services of the command line, with packages written into `folder`."""
+    return replace(services(), folder=folder)
+
+
+def drive(
+    walk: Callable[[Pilot[Any]], Awaitable[None]],
+    given: Services,
+    size: tuple[int, int] = (120, 36),
+    settings: Settings | None = None,
+) -> PackApp:
+    """Run the application without a terminal, let `walk` use it, and return it when it is
+    closed."""
+    app = PackApp(given, settings)
+
+    async def run() -> None:
+        async with app.run_test(size=size) as pilot:
+            await walk(pilot)
+
+    asyncio.run(run())
+    return app
+
+
+async def until(pilot: Pilot[Any], condition: Callable[[], Any], what: str) -> Any:
+    """Let the application work until the condition gives something true; fail with `what` when it
+    never does."""
+    end = time.monotonic() + _PATIENCE_S
+    while not (value := condition()):
+        assert time.monotonic() < end, (
+            f"never came: {what}; on screen: {type(pilot.app.screen).__name__}"
+        )
+        await pilot.pause(0.02)
+    await pilot.pause()
+    return value
+
+
+async def screen(pilot: Pilot[Any], kind: type[Shown]) -> Shown:
+    """Wait until a screen of that kind is on top, and give it."""
+    await until(pilot, lambda: isinstance(pilot.app.screen, kind), kind.__name__)
+    found = pilot.app.screen
+    assert isinstance(found, kind)
+    return found
+
+
+def text_of(pilot: Pilot[Any]) -> str:
+    """What the screen on top reads, line by line."""
+    lines = pilot.app.screen._compositor.render_strips()
+    return "\n".join("".join(segment.text for segment in strip) for strip in lines)
