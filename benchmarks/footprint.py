@@ -1,7 +1,8 @@
 """Peak resident memory and size on disk, predicted beside measured, for runtimes, recipes, shapes,
 contexts and cache types.
 
-    python benchmarks/footprint.py [--quick] [--shapes NAME,...] [--runtimes NAME,...] [--contexts N,...] [--scratch FOLDER]
+    python benchmarks/footprint.py [--quick] [--shapes NAME,...] [--runtimes NAME,...]
+                                   [--contexts N,...] [--scratch FOLDER]
 
 Artifacts are built from checkpoints with random weights in the true shape: size and memory do not
 depend on the values. Each combination is one fresh process that loads the model and fills the whole

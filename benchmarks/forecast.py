@@ -1,6 +1,7 @@
 """Decode rate and time to the first token, predicted from this machine's two rates beside measured.
 
-    python benchmarks/forecast.py [--shapes NAME,...] [--recipes ID,...] [--rounds N] [--scratch FOLDER]
+    python benchmarks/forecast.py [--shapes NAME,...] [--recipes ID,...] [--rounds N]
+                                  [--scratch FOLDER]
 
 In every round the machine is probed before and after each artifact is measured
 (packager.measure.benchmark, prompt of 512 tokens): the rates of a virtual machine change within

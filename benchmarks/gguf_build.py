@@ -1,7 +1,8 @@
 """Building a GGUF: our one pass beside llama.cpp's own converter and quantizer, on the same
 checkpoints, in alternating runs.
 
-    python benchmarks/gguf_build.py --scratch FOLDER [--variants NAME ...] [--presets NAME ...] [--repeats N]
+    python benchmarks/gguf_build.py --scratch FOLDER [--variants NAME ...] [--presets NAME ...]
+                                    [--repeats N]
 
 The peer is convert_hf_to_gguf.py with bfloat16 between, then llama_model_quantize; for Q8_0 the
 converter alone, which writes it in one step. It is taken from the source archive of
@@ -45,7 +46,8 @@ CONVERT = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from conversion import base
-# The peer knows pre-tokenizers by the hash of what they make of a text, and does not know a vocabulary of our own making.
+# The peer knows pre-tokenizers by the hash of what they make of a text, and does not know a
+# vocabulary of our own making.
 base.TextModel.get_vocab_base_pre = lambda self, tokenizer: "qwen2"
 sys.argv = ["convert_hf_to_gguf.py", *sys.argv[2:]]
 import convert_hf_to_gguf
@@ -77,9 +79,11 @@ for tensor in gguf.GGUFReader(sys.argv[1]).tensors:
     rows = int(np.prod(tensor.shape)) // columns
     step = max(1, BLOCK_ELEMENTS // columns)
     row_bytes = tensor.n_bytes // rows
-    work += [(tensor.tensor_type.name, min(step, rows - at), columns, row_bytes) for at in range(0, rows, step)]
+    name = tensor.tensor_type.name
+    work += [(name, min(step, rows - at), columns, row_bytes) for at in range(0, rows, step)]
 kernels, lock = GgmlKernels(), threading.Lock()
-noise = np.random.default_rng(0).standard_normal(max(rows * columns for _, rows, columns, _ in work), dtype=np.float32) * 0.02
+most = max(rows * columns for _, rows, columns, _ in work)
+noise = np.random.default_rng(0).standard_normal(most, dtype=np.float32) * 0.02
 left = iter(work)
 def run():
     while True:
@@ -88,7 +92,8 @@ def run():
         if item is None:
             return
         name, rows, columns, row_bytes = item
-        kernels.encode(name, noise[: rows * columns].reshape(rows, columns), np.empty(rows * row_bytes, np.uint8), None)
+        values = noise[: rows * columns].reshape(rows, columns)
+        kernels.encode(name, values, np.empty(rows * row_bytes, np.uint8), None)
 threads = [threading.Thread(target=run) for _ in range(int(sys.argv[2]))]
 started = time.perf_counter()
 for thread in threads:

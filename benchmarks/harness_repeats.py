@@ -1,8 +1,10 @@
 """Whether a measurement repeats itself: five whole runs in a row, and one with a busy program on
 every core beside it.
 
-    python benchmarks/harness_repeats.py --scratch FOLDER [--build-only] [--model NAME] [--recipe ID] [--runs N] [--skip-busy]
-    python benchmarks/harness_repeats.py --scratch FOLDER --checkpoint tests/models/tiny-qwen3 --recipe gguf:Q8_0
+    python benchmarks/harness_repeats.py --scratch FOLDER [--build-only] [--model NAME]
+                                         [--recipe ID] [--runs N] [--skip-busy]
+    python benchmarks/harness_repeats.py --scratch FOLDER --checkpoint tests/models/tiny-qwen3
+                                         --recipe gguf:Q8_0
 
 The runs are those of a build (threads searched, five repeats, noise measured again). On an idle
 machine the figures of all runs lie within five per cent of one another; beside busy programs the
@@ -41,7 +43,7 @@ FIGURES = (
     "decode_full_tps",
 )
 BAR_PERCENT = 5.0
-BUSY = Path(__file__).resolve().parent.parent / "tests" / "busy.py"
+BUSY = Path(__file__).resolve().parent.parent / "tests" / "support" / "busy.py"
 
 
 def one_run(recipe_id: str, artifact: Path, context: int, prompt: int) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Our figures beside the engines' own instruments on the same files: llama.cpp's llama-bench, and
 OpenVINO GenAI's perf_metrics.
 
-    python benchmarks/harness_vs_peers.py --scratch FOLDER [--build-only] [--model NAME] [--recipes ID...] [--rounds N] [--threads N]
+    python benchmarks/harness_vs_peers.py --scratch FOLDER [--build-only] [--model NAME]
+                                          [--recipes ID...] [--rounds N] [--threads N]
 
 llama-bench is built in the scratch folder from the source archive of the installed
 llama-cpp-python, which pip downloads (several minutes, once); artifacts have random weights in the

@@ -1,8 +1,8 @@
 """Every OpenVINO recipe on a true shape: predicted and built size, predicted and measured peak
 memory, build cost, speed, divergence.
 
-    python benchmarks/openvino_recipes.py --scratch FOLDER [--model NAME] [--recipes R ...] [--contexts N ...] [--kv TYPE ...]
-                                          [--rounds N] [--keep]
+    python benchmarks/openvino_recipes.py --scratch FOLDER [--model NAME] [--recipes R ...]
+                                          [--contexts N ...] [--kv TYPE ...] [--rounds N] [--keep]
 
 The checkpoint has random weights in the variant's shape. Memory is the peak of a process that fills
 the whole context. Speed is that of a prompt of 256 tokens: medians over `--rounds`, in which the

@@ -1,7 +1,8 @@
 """What every recipe loses against an unquantized checkpoint, by its own engine's logits, beside
 what its class may lose.
 
-    python benchmarks/quality.py CHECKPOINT [--recipes gguf:Q4_K_M,openvino:int8_asym] [--tokens 2048]
+    python benchmarks/quality.py CHECKPOINT [--recipes gguf:Q4_K_M,openvino:int8_asym]
+                                 [--tokens 2048]
 
 Builds each recipe of this machine's runtimes in a scratch folder; the last line is one JSON object.
 """

@@ -2,7 +2,8 @@
 decoding comes to the memory's rate.
 
     python benchmarks/runtimes.py --build [--scratch FOLDER] ...        build the artifacts and stop
-    python benchmarks/runtimes.py [--scratch FOLDER] [--models NAME ...] [--recipes ID ...] [--context N] [--prompt N] [--rounds N]
+    python benchmarks/runtimes.py [--scratch FOLDER] [--models NAME ...] [--recipes ID ...]
+                                  [--context N] [--prompt N] [--rounds N]
 
 The checkpoint has random weights in the variant's shape; artifacts that lie in the scratch folder
 are taken as they are, so that building and measuring can be done apart. The roof is what this

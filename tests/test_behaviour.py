@@ -138,7 +138,10 @@ def test_calls_are_read_in_both_forms_that_the_models_write() -> None:
         "I look.",
         [("f", {"a": 1})],
     )
-    written = "<tool_call>\n<function=f>\n<parameter=a>\n1\n</parameter>\n<parameter=b>\nOslo\n</parameter>\n</function>\n</tool_call>"
+    written = (
+        "<tool_call>\n<function=f>\n<parameter=a>\n1\n</parameter>\n<parameter=b>\nOslo\n</parameter>\n"
+        "</function>\n</tool_call>"
+    )
     assert parse(written, True).calls[0].arguments == {"a": 1, "b": "Oslo"}
     assert found.message()["tool_calls"][0]["function"] == {"name": "f", "arguments": {"a": 1}}
 

@@ -159,8 +159,8 @@ def test_what_is_accepted_here_is_accepted_by_the_safetensors_library(
     with safe_open(path, framework="np") as library:
         assert ours == {
             name: (library.get_slice(name).get_dtype(), library.get_slice(name).get_shape())
-            for name in library.keys()
-        }  # noqa: SIM118
+            for name in library.keys()  # noqa: SIM118
+        }
 
 
 @given(cut=st.integers(1, 4000), flip=st.integers(0, 2500), bit=st.integers(0, 7))

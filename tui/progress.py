@@ -204,7 +204,8 @@ def stopped(progress: Progress, failure: Failure | None, now: float) -> Progress
 
 def _with(progress: Progress, name: str, line: str | None, **fields: object) -> Progress:
     rows = tuple(
-        replace(stage, **fields) if stage.name == name else stage for stage in progress.stages
-    )  # type: ignore[arg-type]
+        replace(stage, **fields) if stage.name == name else stage  # type: ignore[arg-type]
+        for stage in progress.stages
+    )
     lines = progress.lines if line is None else (*progress.lines, line)
     return replace(progress, stages=rows, lines=lines)

@@ -5,8 +5,10 @@ Its fused attention is three matrices one above the other, so every tensor of th
 of the old one's bytes: nothing is computed, and nothing is held in memory.
 
     attn.c_attn -> self_attn.q_proj, k_proj, v_proj      attn.c_proj -> self_attn.o_proj
-    mlp.w2 -> mlp.gate_proj (it goes through the activation)      mlp.w1 -> mlp.up_proj      mlp.c_proj -> mlp.down_proj
-    ln_1 -> input_layernorm      ln_2 -> post_attention_layernorm      wte, ln_f -> embed_tokens, norm
+    mlp.w2 -> mlp.gate_proj (it goes through the activation)      mlp.w1 -> mlp.up_proj
+    mlp.c_proj -> mlp.down_proj
+    ln_1 -> input_layernorm      ln_2 -> post_attention_layernorm
+    wte, ln_f -> embed_tokens, norm
 """
 
 from __future__ import annotations

@@ -103,9 +103,8 @@ def _show(
     emit_table(name, ("", "manifest", "now", "ratio"), table, right=("manifest", "now", "ratio"))
     narrate_long_run(now)
     for verdict in verdicts:
-        click.echo(
-            f"{'passed' if verdict['passed'] else 'missed' if verdict['passed'] is False else 'open'}: {sentence(verdict)}"
-        )
+        outcome = {True: "passed", False: "missed", None: "open"}[verdict["passed"]]
+        click.echo(f"{outcome}: {sentence(verdict)}")
     place = now["place"]
     if not place["on_device"]:
         narrate(

@@ -41,7 +41,7 @@ def command(as_json: bool) -> None:
             )
             click.echo(
                 f"{'':16} {more['serves']}: "
-                f"{'ready' if more['ready'] else f'not ready, {missing} missing: ' + more['install']}"
+                + ("ready" if more["ready"] else f"not ready, {missing} missing: {more['install']}")
             )
     memory = report["memory"]
     click.echo(

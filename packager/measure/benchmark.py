@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -274,9 +273,10 @@ class _Run:
         """See packager.measure.throttling.run."""
         start = min(_EMPTY_PROMPT, self._context // 2)
         room = max(2, min(256, self._context - start))
-        progress: Callable[[int, int], None] = lambda done, total: self._report.progress(
-            done, total, "windows"
-        )  # noqa: E731
+
+        def progress(done: int, total: int) -> None:
+            self._report.progress(done, total, "windows")
+
         return sustained.run(self._model, self.prompt(start), room, seconds, progress)
 
     def _leave_out(self, text: str) -> None:

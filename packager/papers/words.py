@@ -32,7 +32,8 @@ def uses(data: dict[str, Any]) -> list[str]:
     workload = data.get("workload") or {}
     context = workload.get("context")
     spoken = workload.get("languages")
-    purpose = f"{workload.get('use_case') or 'general'}{in_words(spoken if isinstance(spoken, list | tuple) else ())}"
+    languages = spoken if isinstance(spoken, list | tuple) else ()
+    purpose = f"{workload.get('use_case') or 'general'}{in_words(languages)}"
     return [f"{purpose}: text in, text out, up to {context} tokens of prompt and answer together."]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-_SHIPPED = Path(__file__).resolve().parent / "quality" / "text"
+_SHIPPED = Path(__file__).resolve().parent / "text"
 
 TEXTS: tuple[str, ...] = (
     "Hello, world!",

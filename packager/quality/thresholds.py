@@ -53,7 +53,11 @@ def _read(file: Path) -> tuple[dict[str, Limits], tuple[tuple[int | None, int], 
     if unknown or not data.get("classes") or not data.get("tokens"):
         raise bad_input(
             f"{file.name}: "
-            f"{f'{sorted(unknown)[0]!r} is not known' if unknown else 'classes and tokens are both needed'}."
+            + (
+                f"{sorted(unknown)[0]!r} is not known."
+                if unknown
+                else "classes and tokens are both needed."
+            )
         )
     found = {grade: _limits(grade, table, file.name) for grade, table in data["classes"].items()}
     return found, tuple(_tokens(data["tokens"], file.name))

@@ -1,7 +1,8 @@
 """The file that turns one package into another: what is copied out of the old one, and what is new.
 
-    magic, 4 bytes length and that many of JSON (the header), then for every file of the new package, its manifest
-    first and the others by path, steps that make it one after the other, and last the sha256 of everything before.
+    magic, 4 bytes length and that many of JSON (the header), then for every file of the new
+    package, its manifest first and the others by path, steps that make it one after the other,
+    and last the sha256 of everything before.
 
 A step begins with one byte. C copies a stretch of an old file. D holds bytes under zstd, which may
 refer to a stretch of an old file. A full stop ends the file. Numbers are little-endian; the old

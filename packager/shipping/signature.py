@@ -133,7 +133,8 @@ def _signed_otherwise(library: Any, package: Path, signature: Path, trust: Trust
         config.verify(package.resolve(), signature)
     except PackError:
         raise
-    except Exception as error:  # the library raises whatever its parsers raise; all of it means that nothing was proved
+    except Exception as error:
+        # The library raises whatever its parsers raise; all of it means that nothing was proved.
         reason = " ".join(str(error).split()) or type(error).__name__
         if reason.startswith("Signature mismatch"):
             reason = "the files are not those that were signed"

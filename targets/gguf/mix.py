@@ -27,7 +27,8 @@ Overrides = Mapping[str, str]
 """Regular expression searched in a tensor's name -> ggml type."""
 
 _TENSOR = re.compile(
-    r"\[\s*\d+/\s*\d+\]\s+(?P<name>\S+)\s+- \[.*?\], type =\s*(?P<type>\w+),\s+size =.*?(?:\((?P<new>\w+)\))?\s*$",
+    r"\[\s*\d+/\s*\d+\]\s+(?P<name>\S+)\s+- \[.*?\], type =\s*(?P<type>\w+),\s+size ="
+    r".*?(?:\((?P<new>\w+)\))?\s*$",
     re.M,
 )
 _BY_LOWER = {kind.name.lower(): kind.name for kind in gguf.GGMLQuantizationType}

@@ -91,7 +91,8 @@ def _neighbours_scales(artifact: Path) -> None:
     """Every group of weights of one layer's matrices gets the scale of the group before."""
     described = (artifact / "openvino_model.xml").read_text()
     places = re.findall(
-        r'name="model.layers.1[^"]*/scale" type="Const"[^>]*>\s*<data element_type="f16" shape="[^"]*" offset="(\d+)" size="(\d+)"',
+        r'name="model.layers.1[^"]*/scale" type="Const"[^>]*>\s*<data element_type="f16" '
+        r'shape="[^"]*" offset="(\d+)" size="(\d+)"',
         described,
     )
     assert places

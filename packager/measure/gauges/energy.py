@@ -165,7 +165,9 @@ def nvidia() -> Meter | None:
             )
 
         return _Counter("NVML, GPU", read) if handles and read() else None
-    except Exception:  # the library is missing, or the driver, or this GPU has no counter: each has an error class of its own
+    except Exception:
+        # The library is missing, or the driver, or this GPU has no counter: each has an error class
+        # of its own.
         return None
 
 
