@@ -15,7 +15,7 @@ from packager.pipeline import run as pipeline
 from packager.pipeline import stages
 from packager.pipeline.cache import Entry
 from packager.pipeline.preflight import check, problems
-from packager.plan import plan
+from packager.pipeline import preflight
 from packager.plan.choose import make_plan
 from packager.plan.plan import Plan
 from targets import registry
@@ -102,7 +102,7 @@ def test_a_name_that_no_disk_takes_is_found_before_the_work(
 def test_all_problems_are_reported_together_with_the_exit_code_of_the_first(
     usable: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan, "free_bytes", lambda path: 1000)
+    monkeypatch.setattr(preflight, "free_bytes", lambda path: 1000)
     (tmp_path / "out").write_text("in the way")
     monkeypatch.setenv("QWEN_PACK_CACHE", str(tmp_path / "out" / "cache"))
     with pytest.raises(PackError, match="for 4 reasons") as caught:
@@ -120,9 +120,9 @@ def test_what_cache_and_package_need_of_one_disk_adds_up(
         usable.runtime.build_needs(usable.shape, usable.chosen.recipe).disk
         + usable.chosen.artifact_bytes
     )
-    monkeypatch.setattr(plan, "free_bytes", lambda path: needs)
+    monkeypatch.setattr(preflight, "free_bytes", lambda path: needs)
     assert problems(usable) == []
-    monkeypatch.setattr(plan, "free_bytes", lambda path: needs - 1)
+    monkeypatch.setattr(preflight, "free_bytes", lambda path: needs - 1)
     assert [problem.exit_code for problem in problems(usable)] == [ExitCode.RESOURCE]
 
 
@@ -133,12 +133,12 @@ def test_what_is_in_the_cache_needs_neither_disk_nor_memory_again(
     for _ in pipeline.run(usable):
         pass
     calm(cache_dir())
-    monkeypatch.setattr(plan, "free_bytes", lambda path: 0)
+    monkeypatch.setattr(preflight, "free_bytes", lambda path: 0)
     assert problems(usable, available_memory=1) == []
     elsewhere = replace(usable, out=tmp_path / "elsewhere")
-    monkeypatch.setattr(plan, "free_bytes", lambda path: usable.chosen.artifact_bytes)
+    monkeypatch.setattr(preflight, "free_bytes", lambda path: usable.chosen.artifact_bytes)
     assert problems(elsewhere, available_memory=1) == []
-    monkeypatch.setattr(plan, "free_bytes", lambda path: usable.chosen.artifact_bytes - 1)
+    monkeypatch.setattr(preflight, "free_bytes", lambda path: usable.chosen.artifact_bytes - 1)
     assert [problem.exit_code for problem in problems(elsewhere, available_memory=1)] == [
         ExitCode.RESOURCE
     ]
