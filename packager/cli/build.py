@@ -103,10 +103,11 @@ def command(
 ) -> int:
     """Choose, fetch, convert, measure and package for a target.
 
-    \b qwen-pack build --target laptop-cpu qwen-pack build --target laptop-cpu --model Qwen3-1.7B
-    --weights ./my-finetune qwen-pack build --target laptop-cpu --weights dummy     random weights
-    of the true shape qwen-pack build --target laptop-cpu --runtime all       with every runtime
-    that fits; the best is kept
+    \b
+    qwen-pack build --target laptop-cpu
+    qwen-pack build --target laptop-cpu --model Qwen3-1.7B --weights ./my-finetune
+    qwen-pack build --target laptop-cpu --weights dummy    random weights of the true shape
+    qwen-pack build --target laptop-cpu --runtime all      every runtime that fits; the best is kept
     """
     from packager.cli.progress import follow
     from packager.pipeline import comparison
