@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from packager.report.figures import errors_percent, noise, rows
+from packager.records import Measurement
+from packager.records.contents import Predicted
+from packager.report import figures
 
 DATA: dict[str, Any] = {
     "artifact_bytes": 200,
@@ -26,6 +28,23 @@ DATA: dict[str, Any] = {
         "energy": {"source": "RAPL", "joules_per_token": 0.25, "joules_per_prompt": None},
     },
 }
+
+
+def parts(data: dict[str, Any]) -> tuple[Measurement | None, int | None, Predicted | None]:
+    measured, predicted = data.get("measured"), data.get("predicted")
+    return (
+        None if measured is None else Measurement.from_json(measured),
+        data.get("artifact_bytes"),
+        None if predicted is None else Predicted.from_json(predicted),
+    )
+
+
+def errors_percent(data: dict[str, Any]) -> dict[str, float | None]:
+    return figures.errors_percent(*parts(data))
+
+
+def rows(data: dict[str, Any]) -> list[figures.Row]:
+    return figures.rows(*parts(data))
 
 
 def test_the_error_is_how_far_the_prediction_lies_above_what_was_measured() -> None:
@@ -57,14 +76,12 @@ def test_what_was_not_measured_still_shows_its_prediction() -> None:
     assert rows({}) == []
 
 
-def test_noise_is_said_with_its_reasons_and_the_number_of_attempts_and_a_clean_measurement_says_nothing() -> (
-    None
-):
-    assert noise({"noisy": False}) == ""
-    seen = {
-        "noisy": True,
-        "noisy_because": ["answers: others kept 1.5 cores busy"],
-        "attempts": {"answers": 3, "rates": 1},
-    }
-    assert noise(seen) == "noisy (answers: others kept 1.5 cores busy; the best of 3 attempts)"
-    assert noise({"noisy": True}).startswith("noisy (other programs")
+def test_noise_is_said_with_its_reasons_and_attempts_and_a_clean_measurement_says_nothing() -> None:
+    assert Measurement(noisy=False).noise == ""
+    seen = Measurement(
+        noisy=True,
+        noisy_because=("answers: other processes used 1.5 cores",),
+        attempts={"answers": 3, "rates": 1},
+    )
+    assert seen.noise == ("noisy (answers: other processes used 1.5 cores; the best of 3 attempts)")
+    assert Measurement(noisy=True).noise.startswith("noisy (other programs")

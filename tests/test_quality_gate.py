@@ -18,7 +18,6 @@ from packager.cli import main
 from packager.errors import ExitCode, PackError
 from packager.events import StageFailed, StageFinished
 from packager.need.workload import merge
-from packager.package.schema import misfit
 from packager.pipeline import quality_stage as stage
 from packager.pipeline.cache import BuildCache
 from packager.pipeline.run import _reference, run
@@ -30,6 +29,7 @@ from packager.quality.gate import Gate
 from packager.quality.text import Part, Text, of_file, pieces, shipped
 from packager.quality.thresholds import grades, limits, tokens_for
 from packager.quality.verdict import check, judged, skipped, summary
+from packager.records import Contents, Misfit, Quality
 from targets import registry
 from tests.conftest import REPOSITORY
 from tests.support.make_checkpoint import Silent, write_tiny
@@ -96,7 +96,7 @@ def facts(home: Path) -> Iterator[Any]:
     yield of
 
 
-def verdict_of(facts: dict[str, Any], grade: str, allow: bool = False) -> dict[str, Any]:
+def verdict_of(facts: dict[str, Any], grade: str, allow: bool = False) -> Quality:
     return judged({**facts, "text": TEXT}, limits(grade), None, allow)
 
 
@@ -125,11 +125,11 @@ def test_a_sound_recipe_passes_with_room(engine: str, recipe: str, facts: Any) -
     grade = registry.runtime(engine).recipe(recipe.partition(":")[2]).grade
     quality = verdict_of(facts(engine)[recipe], grade)
     check(quality)
-    assert quality["passed"] and quality["parity"]["findings"] == []
-    assert 0 < quality["kl_mean"] < limits(grade).kl_mean / 2
-    assert quality["top1"] > limits(grade).top1 + 0.03
-    assert {part["name"] for part in quality["parts"]} == {part.name for part in shipped().parts}
-    assert sum(part["tokens"] for part in quality["parts"]) == quality["tokens"] > 0.95 * TOKENS
+    assert quality.passed and quality.differences == ()
+    assert 0 < quality.kl_mean < limits(grade).kl_mean / 2
+    assert quality.top1 > limits(grade).top1 + 0.03
+    assert {part.name for part in quality.parts} == {part.name for part in shipped().parts}
+    assert sum(part.tokens for part in quality.parts) == quality.tokens > 0.95 * TOKENS
 
 
 @pytest.mark.engine
@@ -145,15 +145,15 @@ def test_fewer_bits_lose_more(facts: Any) -> None:
 def test_two_bits_without_an_importance_matrix_are_stopped_with_room(facts: Any) -> None:
     quality = verdict_of(facts("llama.cpp")["gguf:Q2_K"], "2-bit")
     assert "The artifact lost more than 2-bit weights may: same top token" in refusal_of(quality)
-    assert quality["top1"] < limits("2-bit").top1 - 0.04
+    assert quality.top1 < limits("2-bit").top1 - 0.04
 
 
 @pytest.mark.engine
 def test_an_int4_whose_scales_stand_one_group_off_is_stopped(facts: Any) -> None:
     quality = verdict_of(facts("openvino")[DAMAGED], "4-bit")
     assert "mean divergence" in refusal_of(quality)
-    assert quality["kl_mean"] > 2 * limits("4-bit").kl_mean
-    assert quality["parity"]["findings"] == [], "its language is untouched: only the logits tell"
+    assert quality.kl_mean > 2 * limits("4-bit").kl_mean
+    assert quality.differences == (), "its language is untouched: only the logits tell"
 
 
 @pytest.mark.engine
@@ -308,7 +308,7 @@ def facts_with(**figures: float) -> dict[str, Any]:
 def test_one_limit_missed_is_enough(rule: str, value: float | None) -> None:
     check(verdict_of(facts_with(), "4-bit"))
     quality = verdict_of(facts_with(**{rule: value}), "4-bit")
-    assert [row["rule"] for row in quality["verdicts"] if not row["passed"]] == [rule]
+    assert [row.rule for row in quality.verdicts if not row.passed] == [rule]
     assert refusal_of(quality).count(" of at ") == 1
     check(verdict_of(facts_with(**{rule: value}), "4-bit", allow=True))
 
@@ -316,12 +316,12 @@ def test_one_limit_missed_is_enough(rule: str, value: float | None) -> None:
 def test_what_no_class_has_limits_for_is_reported_and_passes() -> None:
     quality = verdict_of(facts_with(kl_mean=3.0), "0-bit")
     check(quality)
-    assert (quality["limits"], quality["verdicts"], quality["passed"]) == (None, [], True)
+    assert (quality.limits, quality.verdicts, quality.passed) == (None, (), True)
 
 
 def test_predictions_that_are_no_numbers_are_never_let_through() -> None:
     with pytest.raises(
-        PackError, match="7 of 100 predictions of the artifact are no numbers"
+        PackError, match="7 of 100 predictions of the artifact are not numbers"
     ) as caught:
         check(verdict_of(facts_with(broken=7), "4-bit", allow=True))
     assert caught.value.exit_code is ExitCode.BUDGET
@@ -336,7 +336,7 @@ def test_another_language_is_a_loss_that_can_only_be_let_through_by_name() -> No
     )
     allowed = verdict_of(facts, "4-bit", allow=True)
     check(allowed)
-    assert (allowed["passed"], allowed["loss_allowed"]) == (False, True)
+    assert (allowed.passed, allowed.loss_allowed) == (False, True)
     random = judged({**facts, "figures": None}, limits("4-bit"), "the weights are random", False)
     assert refusal_of(random).startswith("The control token"), "also where divergence says nothing"
 
@@ -344,7 +344,7 @@ def test_another_language_is_a_loss_that_can_only_be_let_through_by_name() -> No
 def test_a_model_that_knows_nothing_of_the_text_can_lose_nothing() -> None:
     quality = verdict_of(facts_with(reference_perplexity=990.0, kl_mean=9.0), "8-bit")
     check(quality)
-    assert "hardly better than chance" in quality["skipped"]
+    assert "hardly better than chance" in quality.skipped
     assert "same tokens, template and end of turn; no divergence" in summary(quality)
 
 
@@ -355,12 +355,11 @@ def test_what_the_gate_says_can_be_read_again_from_a_manifest(tmp_path: Path) ->
         skipped("the weights are random"),
         verdict_of(facts_with(), "no class"),
     ):
-        assert misfit(json.loads(json.dumps({**data, "quality": quality}))) is None
+        written = json.loads(json.dumps({**data, "quality": quality.to_json()}))
+        assert Contents.from_json(written).quality == quality
         assert paper.markdown(quality).startswith("## Quality\n\n")
-    assert (
-        misfit({**data, "quality": {**verdict_of(facts_with(), "4-bit"), "kl_mean": "small"}})
-        == "quality.kl_mean"
-    )
+    with pytest.raises(Misfit, match=r"'quality\.kl_mean' is missing or of the wrong kind"):
+        Contents.from_json({**data, "quality": {**quality.to_json(), "kl_mean": "small"}})
 
 
 def test_every_recipe_has_a_class_with_limits_and_more_bits_never_have_looser_ones() -> None:

@@ -29,11 +29,13 @@ from packager.events import (
 from packager.need.workload import PREFERENCES
 from packager.package import shelf
 from packager.package.manifest import read as read_manifest
+from packager.records import Machine
 from packager.report.compare import rows as compared
 from packager.select import candidates
 from packager.select.cache_type import with_cache_type
 from targets import registry
 from tests.support import tui_data as data
+from tests.support.contents import contents_of
 from tests.support.make_package import write_package
 from tui import describe, explain, figures
 from tui.ask import Ask, Wish, build_command
@@ -225,7 +227,7 @@ def test_what_the_device_has_not_judged_is_open_and_what_was_not_measured_says_w
         "measured": None,
         "passed": None,
     }
-    data = {"verdicts": [row], "measured": None, "not_measured": "There is no CUDA."}
+    data = contents_of(verdicts=[row], measured=None, not_measured="There is no CUDA.")
     assert figures.verdicts(data) == [
         (None, "decode: at least 6.0 tok/s, not yet measured on the device")
     ]
@@ -238,8 +240,8 @@ def test_what_the_device_has_not_judged_is_open_and_what_was_not_measured_says_w
         "machine": {"processor": "A76"},
     }
     elsewhere = {**there, "decode_tps": 90.0, "place": {"on_device": False, "why": "it is not"}}
-    assert "not yet measured on the device" in figures.provenance({"measured": elsewhere})
-    shown = figures.figures({"measured": elsewhere, "measurements": [elsewhere, there]})
+    assert "not yet measured on the device" in figures.provenance(contents_of(measured=elsewhere))
+    shown = figures.figures(contents_of(measured=elsewhere, measurements=[elsewhere, there]))
     assert [one.measured for one in shown if one.label == "decode"] == ["9.0 tok/s"]
 
 
@@ -276,23 +278,25 @@ def test_points_of_candidates_are_those_that_fit_with_the_limits_they_were_held_
 
 
 def test_figures_stand_beside_their_prediction_with_the_distance() -> None:
-    by_label = {row.label: row for row in figures.figures(data.package().manifest.data)}
+    by_label = {row.label: row for row in figures.figures(data.package().contents)}
     assert by_label["decode"].off == "+5 %"
     assert by_label["load"].predicted == "" and by_label["load"].measured == "1.4 s"
-    assert len(figures.token_times(data.package().manifest.data)) == 3
-    assert figures.token_times(data.package(tokens=False).manifest.data) == []
+    assert len(figures.token_times(data.package().contents)) == 3
+    assert figures.token_times(data.package(tokens=False).contents) == []
 
 
 def test_a_manifest_that_says_little_is_shown_as_far_as_it_goes(tmp_path: Path) -> None:
-    found = read_manifest(write_package(tmp_path / "p")).data
+    found = read_manifest(write_package(tmp_path / "p")).contents
     assert figures.figures(found) == [] and figures.verdicts(found) == []
     assert figures.provenance(found) == "not measured"
 
 
 def test_only_figures_of_one_machine_are_ranked() -> None:
-    first, second = (package.manifest.data for package in data.SHELF[:2])
+    first, second = (package.contents for package in data.SHELF[:2])
     assert {row.label: row.best for row in compared([first, second])}["decode"] == 0
-    elsewhere = {**second, "measured": {**second["measured"], "machine": {"processor": "another"}}}
+    assert second.measured is not None
+    another = second.measured.but(machine=Machine(processor="another"))
+    elsewhere = second.but(measured=another)
     ranked = {row.label: row.best for row in compared([first, elsewhere])}
     assert ranked["decode"] is None and ranked["model files"] == 0
 
@@ -387,14 +391,14 @@ def test_the_quality_of_a_package_is_one_line_or_the_reason_why_there_is_none() 
         "parity": same,
     }
     assert (
-        figures.quality({"quality": measured})
+        figures.quality(contents_of(quality=measured))
         == "same tokens, template and end of turn; divergence 0.0207 nats, same top token 89.6%"
     )
-    assert figures.quality({"quality": {**measured, "loss_allowed": True}}).endswith(
+    assert figures.quality(contents_of(quality={**measured, "loss_allowed": True})).endswith(
         "; loss allowed"
     )
     assert (
-        figures.quality({"quality": {"skipped": "the weights are random", "parity": None}})
+        figures.quality(contents_of(quality={"skipped": "the weights are random", "parity": None}))
         == "no divergence: the weights are random"
     )
-    assert figures.quality({"quality": None}) == figures.quality({}) == "not measured"
+    assert figures.quality(contents_of(quality=None)) == "not measured"

@@ -7,7 +7,7 @@ import time
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from packager.errors import PackError, usage
 from tui.ask import Ask, named
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from packager.events import Event
     from packager.package.package import Package
     from packager.plan.plan import Plan
+    from packager.records import Measurement
     from packager.runtime import Runtime
     from packager.select import Candidate, Miss
     from packager.shipping.export import Exported
@@ -118,12 +119,12 @@ def build(plan: Plan) -> Generator[Event, None, Package]:
     return run(plan)
 
 
-def bench(services: Services, package: Path) -> Generator[Event, None, dict[str, Any]]:
+def bench(services: Services, package: Path) -> Generator[Event, None, Measurement]:
     """Measure a package again."""
     from packager.package import manifest
     from packager.pipeline import bench as core
 
-    name = str(manifest.read(package).data["runtime"].get("name"))
+    name = manifest.read(package).contents.runtime.name
     for runtime in services.runtimes():
         if runtime.name == name:
             return core.run(package, runtime, services.here())

@@ -71,11 +71,11 @@ def licence(package: Package) -> tuple[str, str] | None:
     from packager.catalog import UNSTATED
     from packager.catalog.licences import agreement
 
-    name = package.manifest.data["variant"].get("license")
+    name = package.manifest.contents.variant.license
     asks = agreement(name)
     return None if asks is None else (name or UNSTATED, asks)
 
 
 def is_dummy(package: Package) -> bool:
     """Whether its weights are random."""
-    return bool(package.manifest.data["source"].get("kind") == "dummy")
+    return bool(package.manifest.contents.source.dummy)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from packager.report.evidence import telling
 from packager.report.pareto import machine_of, published_quality, same
 from tui.describe import purpose
 
@@ -113,20 +112,20 @@ def of_packages(packages: Sequence[Package]) -> Scatter:
     limits: list[float] = []
     floors: list[float] = []
     for package in packages:
-        data = package.manifest.data
-        measured = telling(data) or {}
-        memory, speed = measured.get("peak_memory_bytes"), measured.get("decode_tps")
-        if memory is None or speed is None:
+        contents = package.contents
+        measured = contents.telling
+        if measured is None or measured.peak_memory_bytes is None or measured.decode_tps is None:
             continue
-        points.append(Point(package.manifest.name, memory, speed, published_quality(data)))
-        for row in data.get("verdicts") or []:
-            if row["rule"] == "memory":
-                limits.append(row["limit"])
-            elif row["rule"] == "decode":
-                floors.append(row["limit"])
+        memory, speed = measured.peak_memory_bytes, measured.decode_tps
+        points.append(Point(contents.name, memory, speed, published_quality(contents)))
+        for verdict in contents.verdicts:
+            if verdict.rule == "memory":
+                limits.append(verdict.limit)
+            elif verdict.rule == "decode":
+                floors.append(verdict.limit)
     kind = (
         "measured"
-        if same([package.manifest.data for package in packages], machine_of)
+        if same([package.contents for package in packages], machine_of)
         else "measured on different machines"
     )
     return Scatter(

@@ -39,7 +39,7 @@ def run(
     Raises PackError (usage) for random weights, whose answers mean nothing.
     """
     found = bench.whole(package, runtime)
-    if found.data["source"].get("kind") == "dummy":
+    if found.contents.source.dummy:
         raise usage(
             f"{found.name} has random weights: its answers mean nothing.",
             "Build it with real weights.",

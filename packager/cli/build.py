@@ -15,6 +15,7 @@ from packager.errors import ExitCode, PackError
 
 if TYPE_CHECKING:
     from packager.package.package import Package
+    from packager.records import Contents, Quality, Verdict
 
 _ENFORCED = {"min_decode_tps": "decode", "max_ttft_ms": "ttft"}
 
@@ -170,10 +171,10 @@ def command(
     if as_json:
         emit_json("build", {"package": str(package.path), "manifest": package.manifest.data})
     else:
-        if package.manifest.data["alternatives"]:
+        if package.contents.alternatives:
             from packager.cli.comparison_table import show_comparison
 
-            show_comparison(package.manifest.data)
+            show_comparison(package.contents)
         show(package)
     failed = package.failed
     if failed:
@@ -183,11 +184,13 @@ def command(
     return ExitCode.BUDGET if failed else ExitCode.DONE
 
 
-def show_quality(quality: dict[str, Any]) -> None:
+def show_quality(quality: Quality | None) -> None:
     """What it lost against the unquantized model, part by part."""
     from packager.quality import paper
     from packager.quality.verdict import sentence
 
+    if quality is None:
+        return
     table = paper.table(quality)
     if table:
         emit_table(
@@ -196,12 +199,12 @@ def show_quality(quality: dict[str, Any]) -> None:
             table,
             right=paper.COLUMNS[1:],
         )
-    elif quality["skipped"]:
-        click.echo(f"No divergence from the unquantized model: {quality['skipped']}.")
+    elif quality.skipped:
+        click.echo(f"No divergence from the unquantized model: {quality.skipped}.")
     for line in paper.parity(quality):
         click.echo(line)
-    for row in quality.get("verdicts") or []:
-        click.echo(f"{'passed' if row['passed'] else 'missed, and let through'}: {sentence(row)}")
+    for row in quality.verdicts:
+        click.echo(f"{'passed' if row.passed else 'missed, and let through'}: {sentence(row)}")
 
 
 def show(package: Package) -> None:
@@ -210,57 +213,55 @@ def show(package: Package) -> None:
     from packager.report import figures
     from packager.report.budgets import sentence
 
-    data = package.manifest.data
-    columns = ("", f"predicted for {data['target']}", "measured here", "error")
+    contents = package.contents
+    columns = ("", f"predicted for {contents.target}", "measured here", "error")
     emit_table(
-        data["name"],
+        contents.name,
         columns,
-        [(row.label, *row.texts()) for row in figures.rows(data)],
+        [(row.label, *row.texts()) for row in figures.rows_of(contents)],
         right=columns[1:],
     )
-    show_quality(data["quality"])
-    for row in data["verdicts"]:
-        mark = (
-            "open"
-            if row["passed"] is None
-            else "passed"
-            if row["passed"]
-            else "missed"
-            if row["enforced"]
-            else "missed on this machine"
-        )
-        click.echo(f"{mark}: {sentence(row)}")
-    _where(data)
+    show_quality(contents.quality)
+    for verdict in contents.verdicts:
+        click.echo(f"{_mark(verdict)}: {sentence(verdict)}")
+    _where(contents)
     click.echo(f"Package: {package.path}")
 
 
-def _where(data: dict[str, Any]) -> None:
+def _mark(verdict: Verdict) -> str:
+    """The outcome of a budget in a word or two."""
+    if verdict.passed is None:
+        return "open"
+    if verdict.passed:
+        return "passed"
+    return "missed" if verdict.enforced else "missed on this machine"
+
+
+def _where(contents: Contents) -> None:
     """On which machine the figures were taken, and whether that is the device."""
     from packager.cli.bench import narrate_long_run
     from packager.device.identity import NOT_YET
-    from packager.report import figures
 
-    measured = data["measured"]
+    measured = contents.measured
     if measured is None:
-        click.echo(f"{NOT_YET.capitalize()}: {data['not_measured']}")
+        click.echo(f"{NOT_YET.capitalize()}: {contents.not_measured}")
     else:
-        machine = measured["machine"]
-        click.echo(
-            f"Measured on {measured['measured_at'][:10]}, on {machine['processor']}, "
-            f"{machine['cores']} cores."
-        )
-        narrate_long_run(measured)
-        for text in measured["left_out"]:
+        machine = measured.machine
+        on = f", on {machine.processor}, {machine.cores} cores" if machine else ""
+        click.echo(f"Measured on {(measured.measured_at or '')[:10]}{on}.")
+        narrate_long_run(measured.sustained)
+        for text in measured.left_out:
             narrate(f"Left out: {text}.")
-        if measured["noisy"]:
+        if measured.noisy:
             narrate(
-                f"This measurement is {figures.noise(measured)}; the same build, or `qwen-pack "
-                "bench`, measures again."
+                f"This measurement is {measured.noise}; the same build, or `qwen-pack bench`, "
+                "measures again."
             )
-        if measured["place"]["on_device"]:
+        if measured.place is None or measured.place.on_device:
             return
         click.echo(
-            f"{NOT_YET.capitalize()}: {measured['place']['why']}. What was measured here is a "
-            "check."
+            f"{NOT_YET.capitalize()}: {measured.place.why}. What was measured here is a check."
         )
-    narrate(f"`qwen-pack bench` on {data['target']} adds its figures and judges the budgets there.")
+    narrate(
+        f"`qwen-pack bench` on {contents.target} adds its figures and judges the budgets there."
+    )

@@ -56,19 +56,19 @@ def command(
         raise usage("One package alone cannot be compared.", "Name two or more.")
     prices = Prices(per_hour, watts, per_kwh)
     found = [manifest.read(package) for package in packages]
-    data = [one.data for one in found]
+    contents = [each.contents for each in found]
     names, paths = [one.name for one in found], [str(path) for path in packages]
     if as_json:
-        emit_json("compare", as_dict(names, paths, data, prices))
+        emit_json("compare", as_dict(names, paths, contents, prices))
         return
     table = [
         [
             row.label,
             *(f"{text} ★" if index == row.best else text for index, text in enumerate(row.texts)),
         ]
-        for row in rows(data, prices)
+        for row in rows(contents, prices)
     ]
     names = [printable(title) for title in titles(names, paths)]
     emit_table("Side by side", ["", *names], table)
-    for note in notes(names, data, prices):
+    for note in notes(names, contents, prices):
         narrate(printable(note))

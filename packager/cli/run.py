@@ -35,9 +35,9 @@ def command(package: Path, prompt: str, max_tokens: int, think: bool) -> None:
 
     if any("\ud800" <= char <= "\udfff" for char in prompt):
         raise usage("The prompt is not valid UTF-8.", "Check the terminal's encoding.")
-    runtime = registry.runtime(manifest.read(package).data["runtime"]["name"])
+    runtime = registry.runtime(manifest.read(package).contents.runtime.name)
     found = bench.whole(package, runtime)
-    if found.data["source"].get("kind") == "dummy":
+    if found.contents.source.dummy:
         narrate("The weights of this package are random: what follows means nothing.")
     logs = BuildCache()
     chat = package / "chat_template.jinja"

@@ -124,7 +124,7 @@ def command(
                 "bytes": size,
                 "findings": rows,
                 "signed": trust is not None and not findings,
-                "content_sha256": known.data.get("content_sha256"),
+                "content_sha256": known.contents.content_sha256,
                 "rebuilt": None if rebuilt is None else rebuilt.as_dict(),
             },
         )

@@ -5,11 +5,11 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from packager.errors import PackError
 from packager.package import manifest, verify
 from packager.package.manifest import Manifest
+from packager.records import Contents, Verdict
 
 MODEL = "model"
 
@@ -22,13 +22,14 @@ class Package:
     manifest: Manifest
 
     @property
-    def failed(self) -> list[dict[str, Any]]:
+    def contents(self) -> Contents:
+        """What its manifest says, typed."""
+        return self.manifest.contents
+
+    @property
+    def failed(self) -> list[Verdict]:
         """Verdicts of enforced budgets that the measurement missed."""
-        return [
-            row
-            for row in self.manifest.data.get("verdicts") or []
-            if row["enforced"] and row["passed"] is False
-        ]
+        return [verdict for verdict in self.contents.verdicts if verdict.failed]
 
 
 def reuse(path: Path, build_key: str) -> Package | None:
@@ -42,6 +43,6 @@ def reuse(path: Path, build_key: str) -> Package | None:
             and (path / entry.path).stat().st_mtime_ns <= written
             for entry in found.files
         )
-        if found.data.get("build_key") == build_key and untouched and not verify.verify_names(path):
+        if found.contents.build_key == build_key and untouched and not verify.verify_names(path):
             return Package(path, found)
     return None

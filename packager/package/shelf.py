@@ -33,7 +33,7 @@ def find(folder: Path) -> tuple[Package, ...]:
     return tuple(
         sorted(
             found.values(),
-            key=lambda one: (str(one.manifest.data.get("created", "")), str(one.path)),
+            key=lambda one: (one.contents.created or "", str(one.path)),
             reverse=True,
         )
     )

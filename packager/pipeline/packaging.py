@@ -33,6 +33,7 @@ from packager.papers import licence
 from packager.pipeline.package_readme import package_readme
 from packager.pipeline.stages import Made, checkpoint_of
 from packager.plan.plan import Plan
+from packager.records.contents import Predicted
 from packager.report import figures
 from packager.report.budgets import limits, verdicts
 
@@ -123,9 +124,13 @@ def _describe(
     losers: Sequence[dict[str, Any]],
 ) -> dict[str, Any]:
     chosen, variant, versions = plan.chosen, plan.chosen.variant, plan.versions
-    fetched, converted, measured = made.fetched, made.converted, made.figures(plan)
+    fetched, converted, measured = made.fetched, made.converted, made.measurement(plan)
     artifact_bytes = sum(entry.size for entry in entries if entry.path.startswith(f"{MODEL}/"))
     text = next((entry.sha256 for entry in entries if entry.path == "chat_template.jinja"), None)
+    predicted = chosen.predicted()
+    rows = verdicts(
+        limits(plan.workload, plan.target.device, plan.enforced), artifact_bytes, measured
+    )
     data = {
         "schema": manifest.SCHEMA,
         "name": plan.name,
@@ -156,16 +161,12 @@ def _describe(
         "files": [asdict(entry) for entry in entries],
         "artifact_bytes": artifact_bytes,
         "offload": chosen.split.as_dict() if chosen.split else None,
-        "predicted": {
-            "footprint": chosen.footprint.as_dict(),
-            "forecast": chosen.forecast.as_dict(),
-            "artifact_bytes": chosen.artifact_bytes,
-        },
-        "measured": measured,
+        "predicted": predicted,
+        "measured": measured.to_json() if measured else None,
         "not_measured": made.not_measured,
         "measurements": [],
-        "quality": made.quality,
-        "verdicts": verdicts(limits(plan), artifact_bytes, measured),
+        "quality": made.quality.to_json(),
+        "verdicts": [verdict.to_json() for verdict in rows],
         "alternatives": list(losers),
         "why": {"sentence": plan.why(), "smaller": plan.smaller()},
         "build": {
@@ -180,5 +181,7 @@ def _describe(
     return {
         **data,
         "content_sha256": content_sha256(data),
-        "errors_percent": figures.errors_percent(data),
+        "errors_percent": figures.errors_percent(
+            measured, artifact_bytes, Predicted.from_json(predicted)
+        ),
     }

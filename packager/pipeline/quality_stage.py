@@ -11,6 +11,7 @@ from packager.pipeline.stages import Job, checkpoint_of
 from packager.quality import VERSION
 from packager.quality.thresholds import limits
 from packager.quality.verdict import judged, skipped
+from packager.records import Quality
 
 if TYPE_CHECKING:
     from packager.plan.plan import Plan
@@ -19,7 +20,7 @@ RANDOM = "the weights are random, so that what they lose says nothing"
 ELSEWHERE = "the artifact cannot be run on this machine"
 
 
-def not_here(measured: Entry) -> dict[str, Any] | None:
+def not_here(measured: Entry) -> Quality | None:
     """The manifest's `quality` of an artifact that cannot be run here; None for one that can."""
     return skipped(ELSEWHERE) if "not_measured" in measured.facts else None
 
@@ -75,7 +76,7 @@ def compare(
     return Job("quality", "packager.quality.job:compare", arguments, key, needs_out=False)
 
 
-def result(plan: Plan, facts: dict[str, Any], why_not: str | None) -> dict[str, Any]:
+def result(plan: Plan, facts: dict[str, Any], why_not: str | None) -> Quality:
     """The manifest's `quality`; `why_not` says why there is no divergence, where there is none."""
     text = {"name": plan.gate.text.name, "sha256": plan.gate.text.sha256}
     return judged(

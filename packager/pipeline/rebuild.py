@@ -100,7 +100,7 @@ def rebuild(
                 Job("fetch", fetch, {**arguments, "out": str(work / "checkpoint")}), log
             )
         ).value
-        different = _sources(known.data["source"].get("files") or [], fetched["files"])
+        different = _sources(known.contents.source.files, fetched["files"])
         if different:
             return Rebuilt(tuple(different), tools)
         checkpoint = _called(Path(fetched["folder"]), known, work)
@@ -138,7 +138,7 @@ def _additions(recorded: dict[str, Any], given: Additions) -> Additions:
 
 
 def _runtime(known: Manifest, runtimes: Sequence[Runtime], additions: Additions) -> Runtime:
-    name = known.data["runtime"]["name"]
+    name = known.contents.runtime.name
     for runtime in runtimes:
         if runtime.name == name:
             return applied([runtime], additions, f"{runtime.prefix}:any")[0]
@@ -150,12 +150,12 @@ def _runtime(known: Manifest, runtimes: Sequence[Runtime], additions: Additions)
 
 def _source(known: Manifest, weights: Path | None) -> tuple[Source, Shape]:
     """Where the weights come from this time, and the shape they should have."""
-    repo_id, kind = known.data["variant"]["repo_id"], known.data["source"]["kind"]
+    repo_id, kind = known.contents.variant.repo_id, known.contents.source.kind
     if weights is not None:
         source = sources.parse(str(weights), repo_id)
         return source, Checkpoint.open(Path(source.location)).shape
     if kind == "local":
-        folder = known.data["source"].get("location")
+        folder = known.contents.source.location
         raise usage(
             f"The weights came from a folder called {folder!r}.", "Name that folder with --weights."
         )
@@ -167,7 +167,7 @@ def _source(known: Manifest, weights: Path | None) -> tuple[Source, Shape]:
         )
     if kind == "dummy":
         return sources.parse("dummy", repo_id), shape
-    return sources.parse("hub", repo_id, known.data["variant"].get("revision")), shape
+    return sources.parse("hub", repo_id, known.contents.variant.revision), shape
 
 
 def _origin(known: Manifest) -> dict[str, Any]:
@@ -176,7 +176,7 @@ def _origin(known: Manifest) -> dict[str, Any]:
     variant = known.data["variant"]
     found = next((row for row in catalog.load() if row.repo_id == variant["repo_id"]), None)
     return {
-        "kind": known.data["source"]["kind"],
+        "kind": known.contents.source.kind,
         "repo_id": variant["repo_id"],
         "revision": variant.get("revision"),
         "license": variant.get("license"),
@@ -202,9 +202,9 @@ def _folder(cache: BuildCache, source: Source, shape: Shape, artifact: int) -> I
 def _called(checkpoint: Path, known: Manifest, work: Path) -> Path:
     """The checkpoint under the name that its folder had: where nothing else names a model, that
     does."""
-    name = str(known.data["source"].get("location") or "")
+    name = str(known.contents.source.location or "")
     if (
-        known.data["source"]["kind"] != "local"
+        known.contents.source.kind != "local"
         or "/" in name
         or not manifest.safe_path(name)
         or name == checkpoint.name
@@ -263,15 +263,15 @@ def _made(known: Manifest, checkpoint: Path, work: Path) -> dict[str, FileEntry]
     papers = work / "papers"
     papers.mkdir()
     variant = {
-        "repo_id": known.data["variant"]["repo_id"],
-        "license": known.data["variant"].get("license"),
+        "repo_id": known.contents.variant.repo_id,
+        "license": known.contents.variant.license,
     }
     licence.write(
         papers,
         checkpoint,
         variant,
-        known.data["recipe"]["id"],
-        dummy=known.data["source"]["kind"] == "dummy",
+        known.contents.recipe.id,
+        dummy=known.contents.source.dummy,
     )
     text = Checkpoint.open(checkpoint).chat_template
     if text is not None:

@@ -35,6 +35,7 @@ from packager.pipeline.stages import STAGES, Job, Made
 from packager.plan.plan import Plan
 from packager.process import JobResult, Note, Progress, Resident, run_job
 from packager.quality import verdict
+from packager.records import Quality
 from packager.units import human_bytes
 
 __all__ = ["STAGES", "deliver", "make", "run", "run_alone"]
@@ -135,7 +136,7 @@ def _stage(cache: BuildCache, job: Job) -> _Events:
 
 def _quality(
     cache: BuildCache, plan: Plan, fetched: Entry, converted: Entry, convert: Job, measured: Entry
-) -> Generator[Event, None, dict[str, Any]]:
+) -> Generator[Event, None, Quality]:
     """The artifact against the unquantized checkpoint. What was compared is kept, also where it
     stops the build."""
     yield from _announce("quality")
@@ -159,7 +160,11 @@ def _quality(
         raise failed[0][1]
     assert quality is not None
     yield StageFinished(
-        "quality", time.monotonic() - started, cached, verdict.summary(quality), quality
+        "quality",
+        time.monotonic() - started,
+        cached,
+        verdict.summary(quality),
+        quality.to_json(),
     )
     return quality
 

@@ -20,6 +20,8 @@ from packager.measure.noise import allowed_attempts
 from packager.package import manifest
 from packager.pipeline.cache import BuildCache, Entry, key_of
 from packager.quality import VERSION as QUALITY_VERSION
+from packager.records import Measurement, Quality
+from packager.records.measurement import OnDevice
 
 if TYPE_CHECKING:
     from packager.plan.plan import Plan
@@ -64,22 +66,20 @@ class Made:
     converted: Entry
     measured: Entry
     keys: dict[str, Any]
-    quality: dict[str, Any]
+    quality: Quality
 
     @property
     def not_measured(self) -> str | None:
         """Why the artifact could not be run here; None where it was."""
         return self.measured.facts.get("not_measured")
 
-    def figures(self, plan: Plan) -> dict[str, Any] | None:
+    def measurement(self, plan: Plan) -> Measurement | None:
         """The measurement with the place where it was taken; None where there is none."""
-        facts = self.measured.facts
         if self.not_measured is not None:
             return None
-        return {
-            **facts,
-            "place": of_figures(plan.place, plan.device, facts.get("runs_on", "cpu")).as_dict(),
-        }
+        taken = Measurement.from_json(self.measured.facts)
+        place = of_figures(plan.place, plan.device, taken.runs_on)
+        return taken.but(place=OnDevice(on_device=place.on_device, why=place.why))
 
 
 def fetch(plan: Plan) -> Job:
@@ -244,7 +244,7 @@ def cached(plan: Plan, cache: BuildCache) -> frozenset[str]:
                 measurement = measure(plan, converted, artifact)
                 measured = look_up(cache, measurement)
                 keys = keys_of(artifact, measurement, measured) if measured else {}
-                if measured and manifest.read(plan.out).data.get("build_key") == package_key(
+                if measured and manifest.read(plan.out).contents.build_key == package_key(
                     plan, keys
                 ):
                     found.append("package")

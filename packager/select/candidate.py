@@ -94,6 +94,14 @@ class Candidate:
         """How people write it: `Qwen3-0.6B as gguf:Q4_K_M`."""
         return f"{self.variant.name} as {self.recipe.id}"
 
+    def predicted(self) -> dict[str, Any]:
+        """What a manifest keeps of it: memory, rates and size, before anything is built."""
+        return {
+            "footprint": self.footprint.as_dict(),
+            "forecast": self.forecast.as_dict(),
+            "artifact_bytes": self.artifact_bytes,
+        }
+
     def as_dict(self) -> dict[str, Any]:
         """The fields of the contract."""
         return {

@@ -45,7 +45,7 @@ class Format:
 
     def misfit(self, manifest: Manifest) -> PackError | None:
         """Why a package cannot leave in this format (exit code 2); None when it can."""
-        engine = manifest.data["runtime"]["name"]
+        engine = manifest.contents.runtime.name
         if self.runtimes and engine not in self.runtimes:
             return usage(
                 f"{self.name} makes no sense of a package for {engine}: {self.why_not}.",

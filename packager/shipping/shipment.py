@@ -91,7 +91,7 @@ def prepare(
             f"{findings[0].message}{more}.",
             "`qwen-pack verify` names every difference; build or get the package again.",
         )
-    problem = _dummy(found, allow_dummy) or refusal(found.data["variant"].get("license"), accepted)
+    problem = _dummy(found, allow_dummy) or refusal(found.contents.variant.license, accepted)
     if problem:
         raise problem
     own = (package / manifest.NAME).read_bytes()
@@ -106,7 +106,7 @@ def prepare(
 
 
 def _dummy(found: Manifest, allowed: bool) -> PackError | None:
-    if found.data["source"].get("kind") != "dummy" or allowed:
+    if not found.contents.source.dummy or allowed:
         return None
     return usage(
         f"{found.name} has random weights: its answers mean nothing.",

@@ -173,7 +173,7 @@ def _modes(package: Path) -> list[Finding]:
 def _version(package: Path, floor: str | None) -> Finding | None:
     if floor is None:
         return None
-    own = manifest.read(package).data.get("version")
+    own = manifest.read(package).contents.version
     if not isinstance(own, str) or ordered(own) < ordered(floor):
         return Finding(
             manifest.NAME, "version", f"has the version {own or 'none'}, older than {floor}"

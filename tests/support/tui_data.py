@@ -28,6 +28,7 @@ from packager.select import Candidate, Miss, Reason
 from packager.shipping.export import Exported
 from packager.sources import Source
 from targets.openvino import OpenVino
+from tests.support.contents import contents_of
 from tui.ask import Ask
 from tui.core import Found
 from tui.leaving import Order
@@ -383,7 +384,7 @@ def package(
     files = tuple(
         FileEntry(path, size, f"{number:x}" * 64) for number, (path, size) in enumerate(rows, 10)
     )
-    return Package(HOME / name, Manifest(data, files))
+    return Package(HOME / name, Manifest(data, files, contents_of(data)))
 
 
 SHELF = (

@@ -18,6 +18,7 @@ from tui.screens.figures_dialog import FiguresScreen
 
 if TYPE_CHECKING:
     from packager.package.package import Package
+    from packager.records import Measurement
 
 
 class Busy(Message):
@@ -43,7 +44,7 @@ class Verified(Message):
 class Benched(Message):
     """New figures of a package, beside the manifest's."""
 
-    def __init__(self, package: Package, figures: dict[str, object]) -> None:
+    def __init__(self, package: Package, figures: Measurement) -> None:
         super().__init__()
         self.package, self.figures = package, figures
 
@@ -135,7 +136,7 @@ class PackageScreen(StepScreen):
 
     @on(Benched)
     def _benched(self, message: Benched) -> None:
-        self.app.push_screen(FiguresScreen(message.package, dict(message.figures)))
+        self.app.push_screen(FiguresScreen(message.package, message.figures))
 
     @on(Failed)
     def _work_failed(self, message: Failed) -> None:

@@ -80,8 +80,8 @@ class ResultScreen(PackageScreen):
 
     def body(self) -> ComposeResult:
         """Figures and budgets, the plot, the files."""
-        data = self._package.manifest.data
-        trials = figures.token_times(data)
+        contents = self._package.contents
+        trials = figures.token_times(contents)
         with Pane(id="result"):
             yield Static(id="result-title")
             with Grid(id="result-top"):
@@ -97,27 +97,27 @@ class ResultScreen(PackageScreen):
 
     def on_mount(self) -> None:
         """Everything stands in the manifest; nothing has to be waited for."""
-        data = self._package.manifest.data
+        contents = self._package.contents
         self.query_one("#result-figures").border_title = "Predicted and measured"
         self.query_one("#result-budgets").border_title = "Budgets and evidence"
         self.query_one("#result-title", Static).update(
             Content.assemble(
                 (f"{self._package.manifest.name}\n", "bold $text-accent"),
-                (figures.heading(data), "$foreground-muted"),
+                (figures.heading(contents), "$foreground-muted"),
             )
         )
         self._rows()
         parts: list[tuple[str, str]] = []
-        for passed, text in figures.verdicts(data):
+        for passed, text in figures.verdicts(contents):
             sign, word, style = figures.MARKS[passed]
             parts += [(f"{sign} {word:<8}", style), (f"{text}\n", "")]
-        parts += [("quality   ", "$foreground-muted"), (f"{figures.quality(data)}\n", "")]
-        tried = figures.behaviour(data)
+        parts += [("quality   ", "$foreground-muted"), (f"{figures.quality(contents)}\n", "")]
+        tried = figures.behaviour(contents)
         parts += [("behaviour ", "$foreground-muted"), (f"{tried}\n", "")] if tried else []
-        beyond = figures.beyond(data)
+        beyond = figures.beyond(contents)
         parts += [(f"{beyond}\n", "")] if beyond else []
         parts += [
-            (f"{figures.provenance(data)}\n", "$foreground-muted"),
+            (f"{figures.provenance(contents)}\n", "$foreground-muted"),
             (str(self._package.path), ""),
         ]
         self.query_one("#result-verdicts", Static).update(Content.assemble(*parts))
@@ -132,7 +132,7 @@ class ResultScreen(PackageScreen):
         self.set_focus(table, scroll_visible=False)
 
     def _rows(self) -> None:
-        rows = figures.figures(self._package.manifest.data)
+        rows = figures.figures(self._package.contents)
         parts: list[tuple[str, str]] = [
             (f"{'':<24}{'predicted':>13}{'measured':>13}  error\n", "bold")
         ]

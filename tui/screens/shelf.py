@@ -15,8 +15,8 @@ from textual.message import Message
 from textual.widgets import DataTable, Static
 
 from packager.errors import PackError, from_foreign
+from packager.records import Measurement
 from packager.report.budgets import quantity
-from packager.report.evidence import telling
 from tui import figures
 from tui.screens.base import BACK, COPY, Problem
 from tui.screens.package_base import Busy, PackageScreen
@@ -206,8 +206,7 @@ class ShelfScreen(PackageScreen):
         self._describe()
 
     def _cells(self, package: Package) -> list[Text]:
-        data = package.manifest.data
-        measured = telling(data) or {}
+        contents, measured = package.contents, package.contents.telling or Measurement()
 
         def cell(value: float | None, unit: str) -> Text:
             return Text("–" if value is None else quantity(value, unit), justify="right")
@@ -215,12 +214,12 @@ class ShelfScreen(PackageScreen):
         return [
             Text("■" if package.path in self._marked else ""),
             Text(package.manifest.name),
-            *([Text(str(data.get("target", "–")))] if self._wide else []),
-            cell(data.get("artifact_bytes"), "B"),
-            cell(measured.get("peak_memory_bytes"), "B"),
-            cell(measured.get("decode_tps"), "tok/s"),
-            *([cell(measured.get("ttft_ms"), "ms")] if self._wide else []),
-            Text(figures.budgets(data)),
+            *([Text(str(contents.target or "–"))] if self._wide else []),
+            cell(contents.artifact_bytes, "B"),
+            cell(measured.peak_memory_bytes, "B"),
+            cell(measured.decode_tps, "tok/s"),
+            *([cell(measured.ttft_ms, "ms")] if self._wide else []),
+            Text(figures.budgets(contents)),
         ]
 
     @on(DataTable.RowHighlighted)
@@ -229,15 +228,18 @@ class ShelfScreen(PackageScreen):
         self.query_one(Problem).clear()
         if package is None:
             return
-        data = package.manifest.data
+        contents = package.contents
         parts: list[tuple[str, str]] = [
             (f"{package.manifest.name}\n", "bold $text-accent"),
-            (f"{figures.heading(data)}\n", "$foreground-muted"),
+            (f"{figures.heading(contents)}\n", "$foreground-muted"),
         ]
-        for passed, text in figures.verdicts(data):
+        for passed, text in figures.verdicts(contents):
             sign, _, style = figures.MARKS[passed]
             parts += [(f"{sign} ", style), (f"{text}\n", "")]
-        parts += [(f"{figures.provenance(data)}\n", "$foreground-muted"), (str(package.path), "")]
+        parts += [
+            (f"{figures.provenance(contents)}\n", "$foreground-muted"),
+            (str(package.path), ""),
+        ]
         self.query_one("#shelf-text", Static).update(Content.assemble(*parts))
 
     @on(Busy)

@@ -8,7 +8,9 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
+
+from packager.records.measurement import Energy
 
 ROOT = Path("/sys/class")
 _SAMPLE_S = 0.5
@@ -185,13 +187,13 @@ def _number(path: Path) -> int | None:
 
 def spent(
     meter: Meter | None, tokens: int, prompts: int, decode_j: float, prompt_j: float
-) -> dict[str, Any] | None:
+) -> Energy | None:
     """Joules per token and per prompt, with their source; None without a meter that counted
     something."""
     if meter is None or decode_j + prompt_j <= 0:
         return None
-    return {
-        "source": meter.source,
-        "joules_per_token": decode_j / tokens if tokens else None,
-        "joules_per_prompt": prompt_j / prompts if prompts else None,
-    }
+    return Energy(
+        source=meter.source,
+        joules_per_token=decode_j / tokens if tokens else None,
+        joules_per_prompt=prompt_j / prompts if prompts else None,
+    )

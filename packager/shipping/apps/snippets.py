@@ -74,9 +74,7 @@ def model(shipment: Shipment) -> str:
     """What the engine is given, below the package: the one GGUF or the first of its shards,
     otherwise the folder."""
     ggufs = sorted(entry.path for entry in shipment.model_files() if entry.path.endswith(".gguf"))
-    return (
-        ggufs[0] if ggufs and shipment.manifest.data["runtime"]["name"] == "llama.cpp" else "model"
-    )
+    return ggufs[0] if ggufs and shipment.manifest.contents.runtime.name == "llama.cpp" else "model"
 
 
 def render(template: str, values: dict[str, Any]) -> bytes:
