@@ -20,6 +20,7 @@ from packager.pipeline.stages import benchmark
 from packager.report.budgets import verdicts
 from packager.report.evidence import on_device
 from packager.runtime import Runtime
+from packager.scratch import remove_abandoned
 
 COMPARED = (
     *(
@@ -63,6 +64,8 @@ def whole(package: Path, runtime: Runtime) -> Manifest:
     absent = missing_engine(runtime)
     if absent is not None:
         raise absent
+    # A measurement that was killed while it was added left its half beside the manifest.
+    remove_abandoned(package)
     findings = verify(package)
     if findings:
         first = findings[0]
