@@ -4,35 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import fcntl
 import hashlib
 import json
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
+
+from packager.scratch import flush_folder, flush_tree, scratch_file, scratch_folder
 
 _CHUNK = 1 << 20
 
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Replace `path` by `data`, or leave it as it was."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
+    with scratch_file(path.parent) as (temporary, descriptor):
+        with open(descriptor, "wb", closefd=False) as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
-            os.fchmod(file.fileno(), 0o644)
+            os.fsync(descriptor)
+        os.fchmod(descriptor, 0o644)
         temporary.replace(path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
-        raise
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -45,22 +39,40 @@ def sha256(
 ) -> str:
     """Hexadecimal digest of a file; `on_bytes` hears of every chunk read. Without `follow` a link
     is an OSError."""
+    work = hashing(path, follow=follow)
+    while True:
+        try:
+            size = next(work)
+        except StopIteration as stop:
+            return str(stop.value)
+        if on_bytes:
+            on_bytes(size)
+
+
+def hashing(path: Path, *, follow: bool = True, flush: bool = False) -> Generator[int, None, str]:
+    """Hexadecimal digest of a file, as a generator of sizes read. With `flush` its bytes are on the
+    disk when it ends."""
     digest = hashlib.sha256()
     # Not blocking: a named pipe is not waited for.
     handle = os.open(path, os.O_RDONLY | (0 if follow else os.O_NOFOLLOW | os.O_NONBLOCK))
     with os.fdopen(handle, "rb", buffering=0) as file:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
-            if on_bytes:
-                on_bytes(len(chunk))
+            yield len(chunk)
+        if flush:
+            os.fsync(handle)
     return digest.hexdigest()
 
 
 def copy_hashed(source: Path, destination: Path) -> Generator[int, None, str]:
     """Copy the bytes of a regular file (never a link to them), flushed to the disk; yields sizes
-    copied, returns the digest."""
+    copied, returns the digest.
+
+    Raises OSError where the source is a link.
+    """
     digest = hashlib.sha256()
-    with source.open("rb", buffering=0) as reader, destination.open("xb") as writer:
+    handle = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with os.fdopen(handle, "rb", buffering=0) as reader, destination.open("xb") as writer:
         while chunk := reader.read(_CHUNK):
             digest.update(chunk)
             writer.write(chunk)
@@ -103,74 +115,18 @@ def nearest_existing(path: Path) -> Path:
     return path
 
 
-def flush_folder(folder: Path) -> None:
-    """Make the names in a folder durable, where folders can be flushed."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
 @contextlib.contextmanager
 def folder_that_appears_whole(final: Path) -> Iterator[Path]:
-    """A temporary folder beside `final`, renamed to it when the block ends well and removed when it
-    does not."""
-    final.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
-    temporary.chmod(0o755)
-    try:
+    """A temporary folder beside `final`, flushed and renamed to it when the block ends well, and
+    removed when it does not."""
+    with scratch_folder(final.parent) as holder:
+        temporary = holder / "new"
+        temporary.mkdir()
+        temporary.chmod(0o755)
         yield temporary
+        flush_tree(temporary)
         temporary.rename(final)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-
-
-@contextlib.contextmanager
-def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
-    """A folder of this process alone below `parent`, gone when the block ends; what killed
-    processes left there goes first.
-
-    A lock on the folder and no process id says that its owner lives: the system frees it however
-    the process ends, and containers that share a disk see it as well.
-    """
-    parent.mkdir(parents=True, exist_ok=True)
-    for left in parent.iterdir():
-        if left.name.startswith(prefix):
-            _remove_abandoned(left)
-    folder, lock = _locked_folder(parent, prefix)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(lock)
-
-
-def _locked_folder(parent: Path, prefix: str) -> tuple[Path, int]:
-    while True:
-        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-        with contextlib.suppress(FileNotFoundError):
-            lock = os.open(folder, os.O_RDONLY)
-            with contextlib.suppress(
-                OSError
-            ):  # a disk that knows no locks: nobody will take the folder for abandoned there
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            if folder.exists():
-                return folder, lock
-            # Somebody cleaned up between the two calls.
-            os.close(lock)
-
-
-def _remove_abandoned(folder: Path) -> None:
-    with contextlib.suppress(OSError):
-        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
-        finally:
-            os.close(lock)
+        flush_folder(final.parent)
 
 
 def replace_folder(new: Path, final: Path, aside: Path) -> None:

@@ -18,8 +18,9 @@ import pytest
 from packager import sources
 from packager.errors import ExitCode, PackError
 from packager.process import JobResult, Progress, run_job
+from packager.sources import local
 from tests.support.hub_server import COMMIT, Hub, repository, serve
-from tests.support.make_checkpoint import tiny_shape, write_tiny
+from tests.support.make_checkpoint import Silent, tiny_shape, write_tiny
 
 REPO = "Qwen/Qwen3-Tiny"
 WEIGHTS = "model.safetensors"
@@ -236,6 +237,39 @@ def test_a_cached_file_that_has_changed_is_refused_with_the_file_named(fetch: Fe
     weights.write_bytes(data)
     fetch.fails(ExitCode.INPUT, WEIGHTS, "has changed", str(weights))
     fetch.fails(ExitCode.INPUT, WEIGHTS, "has changed", offline=True)
+
+
+def test_small_files_of_the_cache_are_compared_with_the_names_that_they_have_there(
+    fetch: Fetch,
+) -> None:
+    """They lie under git's digest of their bytes, in a snapshot that is fetched and in one that is
+    named as a folder."""
+    folder = Path(fetch()["folder"])
+    small = (folder / "config.json").resolve()
+    assert len(small.name) == 40
+    small.write_bytes(small.read_bytes() + b" ")
+    fetch.fails(ExitCode.INPUT, "config.json", "has changed", str(small))
+    fetch.fails(ExitCode.INPUT, "config.json", "has changed", offline=True)
+    _, arguments = sources.job(sources.parse(str(folder), REPO), tiny_shape())
+    with pytest.raises(PackError, match=r"config\.json has changed since it was downloaded"):
+        local.fetch(Silent(), **arguments, out="unused")
+
+
+def test_a_snapshot_of_copies_is_compared_with_what_the_hub_lists(fetch: Fetch) -> None:
+    """As it is on a disk that knows no links."""
+    folder = Path(fetch()["folder"])
+    for name in (WEIGHTS, "config.json"):
+        real = (folder / name).resolve()
+        data = real.read_bytes()
+        (folder / name).unlink()
+        (folder / name).write_bytes(
+            data[:-1] + bytes([data[-1] ^ 1]) if name == WEIGHTS else data + b" "
+        )
+        fetch.fails(
+            ExitCode.INPUT, name, "has changed since it was downloaded", f"Delete {folder / name}"
+        )
+        (folder / name).unlink()
+        assert fetch()["revision"] == COMMIT
 
 
 def test_an_unknown_repository_names_the_two_ways_on(fetch: Fetch) -> None:

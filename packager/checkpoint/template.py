@@ -3,7 +3,6 @@ outside."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from contextlib import closing, suppress
@@ -66,21 +65,9 @@ def render(
 def _compiled(template: str) -> Template:
     """Compiling takes a hundred times as long as rendering, and one template renders many
     prompts."""
-    from jinja2 import TemplateError
-    from jinja2.ext import loopcontrols
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
+    from packager.checkpoint.sandbox import Sandbox
 
-    def refuse(message: str) -> None:
-        raise TemplateError(message)
-
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
-    )
-    environment.filters["tojson"] = lambda value, indent=None: json.dumps(
-        value, ensure_ascii=False, indent=indent
-    )
-    environment.globals["raise_exception"] = refuse
-    return environment.from_string(template)
+    return Sandbox().from_string(template)
 
 
 def render_apart(template: str, messages: list[dict[str, Any]], log: Path, **variables: Any) -> str:

@@ -96,10 +96,15 @@ def app() -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; the only place where an exception becomes a sentence and an exit code."""
-    with prepared():
+    with prepared() as interruption:
         try:
             result = app.main(args=arguments, prog_name="qwen-pack", standalone_mode=False)
-            return int(result) if isinstance(result, int) else ExitCode.DONE
+            code = int(result) if isinstance(result, int) else ExitCode.DONE
+            if interruption.came and code == ExitCode.DONE:
+                # It came when nothing was left to do, or where Python lets no exception through.
+                _complain("Interrupted, when all was done.")
+                return ExitCode.INTERRUPTED
+            return code
         except click.exceptions.NoArgsIsHelpError as error:
             click.echo(error.format_message())
             return ExitCode.USAGE

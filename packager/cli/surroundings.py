@@ -13,13 +13,27 @@ from types import FrameType
 from typing import TextIO
 
 
+class Interruption:
+    """Whether somebody wanted to end the command, also where the exception of it was lost on its
+    way."""
+
+    def __init__(self) -> None:
+        self.came = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """The handler of a signal."""
+        self.came = True
+        raise KeyboardInterrupt
+
+
 @contextlib.contextmanager
-def prepared() -> Iterator[None]:
+def prepared() -> Iterator[Interruption]:
     """Streams that can be written to, and SIGTERM and SIGHUP as interruptions like Ctrl-C while the
     block runs."""
     _complete_streams()
-    with _interruptible():
-        yield
+    interruption = Interruption()
+    with _interruptible(interruption):
+        yield interruption
 
 
 def silence(*streams: TextIO) -> None:
@@ -48,21 +62,24 @@ def _complete_streams() -> None:
 
 
 @contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
+def _interruptible(interruption: Interruption) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     # A signal that is ignored (`nohup`) stays ignored.
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    mine = [number for number, handler in before.items() if handler is signal.SIG_DFL]
+    before = {
+        number: signal.getsignal(number)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
+    mine = [
+        number
+        for number, handler in before.items()
+        if handler in (signal.SIG_DFL, signal.default_int_handler)
+    ]
     for number in mine:
-        signal.signal(number, _interrupt)
+        signal.signal(number, interruption)
     try:
         yield
     finally:
         for number in mine:
-            signal.signal(number, signal.SIG_DFL)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+            signal.signal(number, before[number])

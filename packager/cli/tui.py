@@ -192,12 +192,11 @@ def _as_file(machine: Machine, measurement: Measurement) -> Target:
     """This machine as a device file in the cache, so that the command line can name what the
     screens use."""
     from packager.files import write_atomically
-    from packager.paths import cache_dir
+    from packager.paths import made_cache_dir
     from targets import registry
     from targets.devices.device_write import device_text
     from targets.machine.probe import as_target
 
-    path = cache_dir() / "this-machine.toml"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = made_cache_dir() / "this-machine.toml"
     write_atomically(path, device_text(as_target(machine, measurement, "this-machine")).encode())
     return registry.target(str(path))

@@ -31,6 +31,16 @@ if TYPE_CHECKING:
     help="... or by a certificate that these vouch for.",
 )
 @click.option(
+    "--identity",
+    metavar="NAME",
+    help="With a certificate: whose it must be, a mail address, URI or host name.",
+)
+@click.option(
+    "--issuer",
+    metavar="NAME",
+    help="With a certificate: who must have issued it, by common name or whole name.",
+)
+@click.option(
     "--signature",
     type=click.Path(path_type=Path),
     metavar="FILE",
@@ -68,6 +78,8 @@ def command(
     package: Path,
     key: Path | None,
     chain: tuple[Path, ...],
+    identity: str | None,
+    issuer: str | None,
     signature: Path | None,
     min_version: str | None,
     again: bool,
@@ -90,7 +102,7 @@ def command(
     from packager.shipping.signature import ENDING, check, trusted
     from packager.units import human_bytes
 
-    trust = trusted(key, chain)
+    trust = trusted(key, chain, identity, issuer)
     if trust is None and (signature or min_version):
         raise usage(
             "Who may have signed it? No key was named.",

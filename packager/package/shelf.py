@@ -4,7 +4,6 @@ removed whole."""
 from __future__ import annotations
 
 import json
-import shutil
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,7 +11,8 @@ from packager.errors import PackError, usage
 from packager.files import write_json
 from packager.package import manifest, verify
 from packager.package.package import Package
-from packager.paths import cache_dir
+from packager.paths import cache_dir, made_cache_dir
+from packager.scratch import scratch_folder
 
 _MOST_REMEMBERED = 200
 
@@ -52,7 +52,7 @@ def remember(package: Path) -> None:
     """Keep the place of a package that was built, so that it is found from everywhere."""
     path = package.absolute()
     rows = [str(path), *(str(other) for other in remembered() if other != path)]
-    _file().parent.mkdir(parents=True, exist_ok=True)
+    made_cache_dir()
     write_json(_file(), rows[:_MOST_REMEMBERED])
 
 
@@ -60,9 +60,10 @@ def delete(package: Path) -> None:
     """Remove a package and all its files. Raises PackError where that is none, or holds anything
     that its manifest does not name."""
     removable(package)
-    # The manifest goes first: what is left after an interruption is no package any more.
-    (package / manifest.NAME).unlink()
-    shutil.rmtree(package)
+    # Away at once: what is left after an interruption is no package any more, and goes with the
+    # next of our work there.
+    with scratch_folder(package.parent) as holder:
+        package.rename(holder / "removed")
 
 
 def removable(package: Path) -> manifest.Manifest:

@@ -24,6 +24,7 @@ from packager.records.measurement import OnDevice
 from packager.report.budgets import verdicts
 from packager.report.figures import value_of
 from packager.runtime import Runtime
+from packager.scratch import remove_abandoned
 
 
 def settings_of(found: Manifest) -> dict[str, Any]:
@@ -48,6 +49,8 @@ def whole(package: Path, runtime: Runtime) -> Manifest:
     absent = missing_engine(runtime)
     if absent is not None:
         raise absent
+    # A measurement that was killed while it was added left its half beside the manifest.
+    remove_abandoned(package)
     findings = verify(package)
     if findings:
         first = findings[0]

@@ -236,7 +236,11 @@ def check(comparison: Comparison, available_memory: int | None = None) -> Compar
 def run(comparison: Comparison, cache: BuildCache | None = None) -> Generator[Event, None, Package]:
     """Build and measure each, yield events, package the best. Raises the PackError of the first
     where all fail."""
-    cache = cache or BuildCache()
+    with (cache or BuildCache()).holding() as held:
+        return (yield from _run(comparison, held))
+
+
+def _run(comparison: Comparison, cache: BuildCache) -> Generator[Event, None, Package]:
     rows: list[Row] = []
     for number, plan in enumerate(comparison.plans, 1):
         yield AlternativeStarted(

@@ -15,15 +15,8 @@ from packager import __version__, papers
 from packager.catalog import licences
 from packager.catalog.licences import spdx
 from packager.checkpoint import Checkpoint
-from packager.errors import usage
-from packager.files import (
-    copy_hashed,
-    regular_files,
-    replace_folder,
-    scratch_folder,
-    sha256,
-    write_atomically,
-)
+from packager.errors import bad_input, usage
+from packager.files import copy_hashed, replace_folder, sha256, write_atomically
 from packager.package import manifest, sampling
 from packager.package.content import content_sha256
 from packager.package.manifest import FileEntry
@@ -36,6 +29,9 @@ from packager.plan.plan import Plan
 from packager.records.contents import Predicted
 from packager.report import figures
 from packager.report.budgets import limits, verdicts
+from packager.scratch import flush_tree, scratch_folder
+
+_OUT = "out/"
 
 
 def write(
@@ -46,26 +42,19 @@ def write(
     A package of ours that stands in the way is replaced only once the new one is whole. Raises
     PackError (usage) where somebody has put something of his own there since the build was planned.
     """
-    artifact = made.converted.folder / "out"
     checkpoint = checkpoint_of(made.fetched)
-    model_files = regular_files(artifact)
-    total = sum(path.stat().st_size for path in model_files)
+    model_files = [row for row in made.converted.files if row.path.startswith(_OUT)]
+    total = sum(row.size for row in model_files)
     done = 0
     with _replacing(plan.out) as folder:
         entries = []
-        for source in model_files:
-            relative = f"{MODEL}/{source.relative_to(artifact).as_posix()}"
-            (folder / relative).parent.mkdir(parents=True, exist_ok=True)
-            copy = copy_hashed(source, folder / relative)
-            size = 0
-            while True:
-                try:
-                    size += next(copy)
-                except StopIteration as stop:
-                    entries.append(FileEntry(relative, size, stop.value))
-                    break
-                yield done + size, total
-            done += size
+        for row in model_files:
+            entry = FileEntry(f"{MODEL}/{row.path.removeprefix(_OUT)}", row.size, row.sha256)
+            (folder / entry.path).parent.mkdir(parents=True, exist_ok=True)
+            for size in _copied(made.converted.folder / row.path, folder / entry.path, entry):
+                done += size
+                yield done, total
+            entries.append(entry)
         entries += _papers(plan, checkpoint, folder, tuple(entries), made)
         manifest.write(
             folder, papers.added(folder, _describe(plan, build_key, made, tuple(entries), losers))
@@ -75,11 +64,29 @@ def write(
     return Package(plan.out, found)
 
 
+def _copied(source: Path, destination: Path, entry: FileEntry) -> Iterator[int]:
+    """Copy a file of the artifact; yields sizes. Raises PackError (exit code 6) where it is not
+    what the conversion wrote."""
+    size = 0
+    copy = copy_hashed(source, destination)
+    while True:
+        try:
+            step = next(copy)
+        except StopIteration as stop:
+            if (size, stop.value) != (entry.size, entry.sha256):
+                raise bad_input(
+                    f"{source} changed while it was packaged.", "The same command makes it again."
+                ) from None
+            return
+        size += step
+        yield step
+
+
 @contextmanager
 def _replacing(final: Path) -> Iterator[Path]:
     """A new folder on the disk of `final`, which takes its place when the block ends well; the old
     content goes last."""
-    with scratch_folder(final.parent, ".qwen-pack-") as holder:
+    with scratch_folder(final.parent) as holder:
         new = holder / "new"
         new.mkdir()
         yield new
@@ -88,6 +95,7 @@ def _replacing(final: Path) -> Iterator[Path]:
                 f"{final} holds what qwen-pack did not make.",
                 "Choose another folder with --out; everything is in the cache.",
             )
+        flush_tree(new)
         replace_folder(new, final, holder / "old")
 
 

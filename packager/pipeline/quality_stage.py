@@ -12,6 +12,7 @@ from packager.quality import VERSION
 from packager.quality.thresholds import limits
 from packager.quality.verdict import judged, skipped
 from packager.records import Quality
+from packager.sources.reread import SMALL, Evidence
 
 if TYPE_CHECKING:
     from packager.plan.plan import Plan
@@ -39,8 +40,14 @@ def reference(plan: Plan, fetched: Entry) -> Job:
     key = key_of(
         {"files": fetched.facts["files"], "text": _text(plan), "version": [STATES, VERSION]}
     )
+    evidence = Evidence.of(checkpoint_of(fetched), fetched.facts)
     return Job(
-        "reference", "packager.quality.job:reference", _arguments(plan, fetched), key, row="quality"
+        "reference",
+        "packager.quality.job:reference",
+        _arguments(plan, fetched),
+        key,
+        row="quality",
+        evidence=evidence,
     )
 
 
@@ -73,7 +80,15 @@ def compare(
             "version": VERSION,
         }
     )
-    return Job("quality", "packager.quality.job:compare", arguments, key, needs_out=False)
+    evidence = Evidence.of(checkpoint_of(fetched), fetched.facts, None if divergence else SMALL)
+    return Job(
+        "quality",
+        "packager.quality.job:compare",
+        arguments,
+        key,
+        needs_out=False,
+        evidence=evidence,
+    )
 
 
 def result(plan: Plan, facts: dict[str, Any], why_not: str | None) -> Quality:

@@ -34,6 +34,7 @@ from packager.recipe import split_id
 from packager.runtime import Runtime
 from packager.shape import Shape
 from packager.sources import Source
+from packager.sources.reread import Evidence
 from packager.units import human_bytes
 
 
@@ -116,6 +117,7 @@ def rebuild(
                 "workload": known.data.get("workload") or {},
                 "out": str(work / "out"),
             },
+            evidence=Evidence.of(checkpoint, fetched),
         )
         yield from run_alone(job, log)
         return Rebuilt(tuple(_differences(known, _made(known, checkpoint, work))), tools)

@@ -8,10 +8,10 @@ stages in the cache, never a package.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from packager.errors import ExitCode, PackError, from_foreign
 from packager.events import (
@@ -23,6 +23,7 @@ from packager.events import (
     StageProgress,
     StageStarted,
 )
+from packager.files import tree_bytes
 from packager.measure import measurement as harness
 from packager.package import package as package_module
 from packager.package import shelf
@@ -36,6 +37,7 @@ from packager.plan.plan import Plan
 from packager.process import JobResult, Note, Progress, Resident, run_job
 from packager.quality import verdict
 from packager.records import Quality
+from packager.sources import reread
 from packager.units import human_bytes
 
 __all__ = ["STAGES", "deliver", "make", "run", "run_alone"]
@@ -45,6 +47,7 @@ __all__ = ["STAGES", "deliver", "make", "run", "run_alone"]
 _NICENESS = 10
 
 _Events = Generator[Event, None, Entry]
+Result = TypeVar("Result")
 
 
 def run(plan: Plan, cache: BuildCache | None = None) -> Generator[Event, None, Package]:
@@ -52,13 +55,20 @@ def run(plan: Plan, cache: BuildCache | None = None) -> Generator[Event, None, P
 
     Raises PackError as soon as a stage fails, after the StageFailed that says the same.
     """
-    made = yield from make(plan, cache or BuildCache())
-    return (yield from deliver(plan, made))
+    with (cache or BuildCache()).holding() as held:
+        made = yield from make(plan, held)
+        return (yield from deliver(plan, made))
 
 
 def make(plan: Plan, cache: BuildCache) -> Generator[Event, None, Made]:
     """Everything before the package: the weights, the artifact, its figures, what it lost."""
-    fetched = yield from _stage(cache, stages.fetch(plan))
+    # The weights are read where they are converted, the artifact in every build: those bytes are
+    # compared.
+    fetched = yield from _stage(
+        cache,
+        stages.fetch(plan),
+        lambda entry: not stages.is_kept(cache, stages.convert(plan, entry)),
+    )
     convert = stages.convert(plan, fetched)
     converted = yield from _stage(cache, convert)
     measure = stages.measure(plan, converted, convert)
@@ -75,15 +85,21 @@ def deliver(
     yield from _announce("package")
     started = time.monotonic()
     with _failures("package") as failed:
+        stages.descriptions(made.fetched).check()
         build_key = stages.package_key(plan, made.keys, losers)
-        finished = package_module.reuse(plan.out, build_key)
-        cached = finished is not None
-        if finished is None:
+        finished = yield from _copying(package_module.reuse(plan.out, build_key))
+        cached = isinstance(finished, Package)
+        if not isinstance(finished, Package):
+            if finished is not None:
+                yield StageNote(
+                    "package",
+                    f"The package that is there is damaged ({finished}): it is written again.",
+                )
             finished = yield from _copying(package.write(plan, build_key, made, losers))
     if failed:
         yield failed[0][0]
         raise failed[0][1]
-    assert finished is not None
+    assert isinstance(finished, Package)
     size = sum(entry.size for entry in finished.manifest.files)
     summary = f"{len(finished.manifest.files)} files, {human_bytes(size)}"
     yield StageFinished(
@@ -99,7 +115,7 @@ def run_alone(job: Job, log: Path) -> Generator[Event, None, JobResult]:
     yield StageStarted(job.stage, STAGES[job.stage], 1, 1)
     result: JobResult | None = None
     with _failures(job.stage) as failed:
-        result = yield from _child(job, job.arguments, log)
+        result = yield from _compared_child(job, job.arguments, log)
     if failed:
         yield failed[0][0]
         raise failed[0][1]
@@ -108,11 +124,14 @@ def run_alone(job: Job, log: Path) -> Generator[Event, None, JobResult]:
     return result
 
 
-def _stage(cache: BuildCache, job: Job) -> _Events:
-    """One stage from the cache, or in a child process and then into the cache."""
+def _stage(
+    cache: BuildCache, job: Job, whole: Callable[[Entry], bool] = lambda entry: True
+) -> _Events:
+    """One stage from the cache, or in a child process and then into the cache. `whole`: see
+    `_kept`."""
     yield from _announce(job.stage)
     started = time.monotonic()
-    entry = stages.look_up(cache, job)
+    entry = yield from _kept(cache, job, whole)
     if entry is not None:
         yield StageFinished(
             job.stage,
@@ -134,6 +153,43 @@ def _stage(cache: BuildCache, job: Job) -> _Events:
     return entry
 
 
+def _kept(
+    cache: BuildCache, job: Job, whole: Callable[[Entry], bool] = lambda entry: True
+) -> Generator[Event, None, Entry | None]:
+    """What the cache holds of a stage, its bytes compared with its record; None, after a note and
+    gone, where that is not right.
+
+    Large files are left out where `whole` says that nobody will read them.
+    """
+    entry = stages.look_up(cache, job)
+    if job.key is None:
+        return entry
+    wrong = cache.flaw(job.stage, job.key) if entry is None else None
+    if entry is not None:
+        wrong = yield from _compared(
+            job.shown, cache.compare(entry, None if whole(entry) else reread.SMALL), entry
+        )
+    if wrong is None:
+        return entry
+    yield StageNote(job.shown, f"What the cache kept {wrong}: it is made again.")
+    cache.discard(job.stage, job.key)
+    return None
+
+
+def _compared(
+    shown: str, work: Generator[int, None, str | None], entry: Entry
+) -> Generator[Event, None, str | None]:
+    """The comparison of a kept stage with its record, as progress; returns what is wrong."""
+    total, done = sum(row.size for row in entry.files), 0
+    with closing(work):
+        while True:
+            try:
+                done += next(work)
+            except StopIteration as stop:
+                return None if stop.value is None else str(stop.value)
+            yield StageProgress(shown, min(done, total), total)
+
+
 def _quality(
     cache: BuildCache, plan: Plan, fetched: Entry, converted: Entry, convert: Job, measured: Entry
 ) -> Generator[Event, None, Quality]:
@@ -146,13 +202,14 @@ def _quality(
         if quality is None:
             why_not = gate.why_not(plan)
             job = gate.compare(plan, fetched, converted, convert, why_not is None)
-            found = stages.look_up(cache, job)
+            found = yield from _complete(cache, job, why_not is None)
             if found is None and why_not is None:
                 kept, why_not = yield from _reference(cache, gate.reference(plan, fetched))
                 job = gate.compare(plan, fetched, converted, convert, why_not is None, kept)
-                found = stages.look_up(cache, job)
+                found = yield from _complete(cache, job, why_not is None)
             cached = found is not None
             found = found or (yield from _work(cache, job))
+            verdict.refuse_incomplete(found.facts, why_not is None)
             quality = gate.result(plan, found.facts, why_not)
             verdict.check(quality)
     if failed:
@@ -169,13 +226,28 @@ def _quality(
     return quality
 
 
+def _complete(
+    cache: BuildCache, job: Job, divergence: bool
+) -> Generator[Event, None, Entry | None]:
+    """What was compared before; None where it lacks what a verdict stands on."""
+    entry = yield from _kept(cache, job)
+    lacking = None if entry is None else verdict.lacking(entry.facts, divergence)
+    if entry is None or lacking is None:
+        return entry
+    yield StageNote(
+        job.shown, f"What the cache kept of the comparison lacks {lacking}: it is made again."
+    )
+    cache.drop(entry)
+    return None
+
+
 def _reference(
     cache: BuildCache, job: Job
 ) -> Generator[Event, None, tuple[Entry | None, str | None]]:
     """What the unquantized checkpoint says; else the reason why that cannot be had on this machine,
     which stops no build."""
     try:
-        kept = stages.look_up(cache, job) or (yield from _work(cache, job))
+        kept = (yield from _kept(cache, job)) or (yield from _work(cache, job))
     except PackError as error:
         if error.exit_code is not ExitCode.RESOURCE:
             raise
@@ -188,7 +260,7 @@ def _work(cache: BuildCache, job: Job) -> _Events:
     """A job in a child process, and what it left into the cache."""
     with cache.work_folder() as work:
         arguments = {**job.arguments, "out": str(work / "out")} if job.needs_out else job.arguments
-        result = yield from _child(job, arguments, cache.log(job.shown))
+        result = yield from _compared_child(job, arguments, cache.log(job.shown))
         facts = {
             **_relative(result.value, work),
             "seconds": result.seconds,
@@ -198,7 +270,48 @@ def _work(cache: BuildCache, job: Job) -> _Events:
         # asked again each time.
         if "not_measured" in facts or "not_possible" in facts:
             return Entry(work, facts)
-        return cache.keep(job.stage, job.key or key_of(facts.get("files")), work, facts)
+        return (yield from _keeping(cache, job, work, facts))
+
+
+def _keeping(cache: BuildCache, job: Job, work: Path, facts: dict[str, Any]) -> _Events:
+    """The output of a stage into the cache: hashed, flushed, and named."""
+    total, done = tree_bytes(work), 0
+    with closing(
+        cache.keeping(job.stage, job.key or key_of(facts.get("files")), work, facts)
+    ) as keeping:
+        while True:
+            try:
+                done += next(keeping)
+            except StopIteration as stop:
+                entry: Entry = stop.value
+                return entry
+            yield StageProgress(job.shown, min(done, total), total)
+
+
+def _compared_child(
+    job: Job, arguments: dict[str, Any], log: Path
+) -> Generator[Event, None, JobResult]:
+    """A job in a child process, while what it reads is compared with the digests that the package
+    will name."""
+    with (
+        reread.comparing(job.evidence) as comparison,
+        closing(_child(job, arguments, log)) as child,
+    ):
+        while True:
+            comparison.check()
+            try:
+                yield next(child)
+            except StopIteration as stop:
+                result: JobResult = stop.value
+                break
+            except PackError:
+                # Damage may be why it failed: then that is what there is to say.
+                comparison.check()
+                raise
+        while comparison.reading():
+            yield StageProgress(job.shown, comparison.done, comparison.total)
+        comparison.check()
+    return result
 
 
 def _child(job: Job, arguments: dict[str, Any], log: Path) -> Generator[Event, None, JobResult]:
@@ -224,13 +337,13 @@ def _child(job: Job, arguments: dict[str, Any], log: Path) -> Generator[Event, N
         work.close()
 
 
-def _copying(writer: Generator[tuple[int, int], None, Package]) -> Generator[Event, None, Package]:
+def _copying(writer: Generator[tuple[int, int], None, Result]) -> Generator[Event, None, Result]:
     with closing(writer):
         while True:
             try:
                 done, total = next(writer)
             except StopIteration as stop:
-                finished: Package = stop.value
+                finished: Result = stop.value
                 return finished
             yield StageProgress("package", done, total)
 

@@ -22,6 +22,7 @@ from packager.pipeline.cache import BuildCache, Entry, key_of
 from packager.quality import VERSION as QUALITY_VERSION
 from packager.records import Measurement, Quality
 from packager.records.measurement import OnDevice
+from packager.sources.reread import SMALL, Evidence
 
 if TYPE_CHECKING:
     from packager.plan.plan import Plan
@@ -40,7 +41,8 @@ class Job:
     added.
 
     A key of None means that only the work itself can tell what its inputs are: it runs every time.
-    `row` is the stage that it is shown under, where that is not its own.
+    `row` is the stage that it is shown under, where that is not its own. `evidence` are the files
+    of the checkpoint that it reads, which are compared with their recorded digests meanwhile.
     """
 
     stage: str
@@ -50,6 +52,7 @@ class Job:
     needs_out: bool = True
     env: dict[str, str] | None = None
     row: str | None = None
+    evidence: Evidence | None = None
 
     @property
     def shown(self) -> str:
@@ -119,7 +122,13 @@ def convert(plan: Plan, fetched: Entry) -> Job:
         "recipe": recipe,
         "workload": plan.workload.as_dict(),
     }
-    return Job("convert", plan.runtime.build_job, arguments, key)
+    return Job(
+        "convert",
+        plan.runtime.build_job,
+        arguments,
+        key,
+        evidence=Evidence.of(checkpoint_of(fetched), fetched.facts),
+    )
 
 
 def _origin(plan: Plan, fetched: Entry) -> dict[str, Any]:
@@ -210,20 +219,62 @@ def checkpoint_of(fetched: Entry) -> Path:
     return fetched.folder / str(fetched.facts["folder"])
 
 
+def descriptions(fetched: Entry) -> Evidence:
+    """What a package takes from the checkpoint beside its weights: licences, chat template,
+    sampling."""
+    return Evidence.of(checkpoint_of(fetched), fetched.facts, SMALL)
+
+
+def is_kept(cache: BuildCache, job: Job) -> bool:
+    """Whether the cache holds a stage, by its record and the names and sizes of its files."""
+    return job.key is not None and cache.look_up(job.stage, job.key) is not None
+
+
 def look_up(cache: BuildCache, job: Job) -> Entry | None:
     """What the stage left when it ran before; None when it must run.
 
-    Also because its files lay outside our cache and are gone, or because it measured on a busy
-    machine, which may be idle now (unless a single attempt is all that is wanted).
+    Also because its files lay outside our cache and are gone or are another folder's, or because it
+    measured on a busy machine, which may be idle now (unless a single attempt is all that is
+    wanted).
     """
     entry = cache.look_up(job.stage, job.key) if job.key else None
     again = entry is not None and bool(entry.facts.get("noisy")) and allowed_attempts() > 1
-    if entry is not None and (
-        again or ("folder" in entry.facts and not checkpoint_of(entry).is_dir())
-    ):
+    elsewhere = entry is not None and job.stage == "fetch" and not _is_place(job, entry)
+    if entry is not None and (again or elsewhere):
         cache.drop(entry)
         return None
     return entry
+
+
+def _is_place(job: Job, entry: Entry) -> bool:
+    """Whether a kept fetch leads to a folder where that source's weights can lie: its record may
+    come from somebody else."""
+    folder, given = entry.facts.get("folder"), job.arguments.get("folder")
+    rows = entry.facts.get("files")
+    if (
+        not isinstance(folder, str)
+        or not isinstance(rows, list)
+        or not all(map(_is_file_row, rows))
+    ):
+        return False
+    if not checkpoint_of(entry).is_dir():
+        return False
+    if given is not None:
+        return Path(folder) == Path(given)
+    if "revision" in job.arguments:
+        return (
+            Path(folder).is_absolute()
+            and Path(folder).parent.name == "snapshots"
+            and Path(folder).name == entry.facts.get("revision")
+        )
+    return folder == "out"
+
+
+def _is_file_row(row: Any) -> bool:
+    kinds = {"path": str, "size": int, "sha256": str}
+    return isinstance(row, dict) and all(
+        isinstance(row.get(key), kind) for key, kind in kinds.items()
+    )
 
 
 def cached(plan: Plan, cache: BuildCache) -> frozenset[str]:

@@ -69,7 +69,8 @@ def judged(
     differs = bool(parity and parity.findings)
     if figures is None:
         return skipped(why_not or "nothing was compared", parity).but(
-            passed=not differs, loss_allowed=differs and allow_loss
+            passed=None if parity is None else not differs,
+            loss_allowed=differs and allow_loss,
         )
     verdicts = rows(figures, limits) if limits else ()
     lost = differs or any(not row.passed for row in verdicts)
@@ -84,6 +85,43 @@ def judged(
         loss_allowed=lost and allow_loss,
         seconds=facts["compare_seconds"],
     )
+
+
+def lacking(facts: dict[str, Any], divergence: bool) -> str | None:
+    """What a comparison does not hold that a verdict stands on; None where it is complete. With
+    `divergence` figures are asked for."""
+    parity, figures = facts.get("parity"), facts.get("figures")
+    if (
+        not isinstance(parity, dict)
+        or not isinstance(parity.get("findings"), list)
+        or not parity.get("texts")
+        or not parity.get("tokens")
+    ):
+        return "the tokens that were compared"
+    if not isinstance(facts.get("compare_seconds"), int | float):
+        return "its time"
+    if not divergence:
+        return None
+    if (
+        not isinstance(figures, dict)
+        or not {*RULES, "tokens", "broken", "reference_perplexity"} <= figures.keys()
+    ):
+        return "the divergence"
+    if not figures["tokens"] or not facts.get("parts") or not facts.get("vocabulary"):
+        return "the divergence"
+    return None
+
+
+def refuse_incomplete(facts: dict[str, Any], divergence: bool) -> None:
+    """Raise PackError (exit code 4) for a comparison that proves nothing: what was not looked at
+    has not passed."""
+    missing = lacking(facts, divergence)
+    if missing is not None:
+        raise PackError(
+            f"The comparison with the checkpoint lacks {missing}, so that nothing is proved.",
+            "Build again; report it if it stays so.",
+            ExitCode.BUDGET,
+        )
 
 
 def skipped(why_not: str, parity: Parity | None = None) -> Quality:

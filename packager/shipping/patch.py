@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import IO
 
 from packager.errors import PackError, bad_input, no_room
-from packager.files import flush_folder, free_bytes, scratch_folder
+from packager.files import free_bytes
 from packager.package import manifest
 from packager.package.manifest import FileEntry
 from packager.package.package import Package
 from packager.package.verify import verify_names
+from packager.scratch import flush_folder, flush_tree, scratch_folder
 from packager.shipping.delta import unpacked
 from packager.shipping.patch_format import Data, Header, Reader, Stretch, files_sha256, opened
 from packager.shipping.shipment import free_place, outside
@@ -51,13 +52,12 @@ def apply(patch: Path, old: Path, out: Path) -> Generator[tuple[int, int], None,
                 f"{human_bytes(header.new_bytes)}.",
                 "Choose another disk with --out.",
             )
-        with scratch_folder(out.parent, ".qwen-pack-") as holder, _Old(old, rows, reader) as source:
+        with scratch_folder(out.parent) as holder, _Old(old, rows, reader) as source:
             new = holder / "new"
             new.mkdir(mode=0o755)
             yield from _build(reader, source, new)
             checked = manifest.read(new)
-            for folder in (*(path for path in new.rglob("*") if path.is_dir()), new):
-                flush_folder(folder)
+            flush_tree(new)
             free_place(out)
             new.rename(out)
             flush_folder(out.parent)

@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ from packager.errors import PackError, bad_input, usage
 from packager.package import manifest
 from packager.package.manifest import FileEntry, Manifest
 from packager.package.verify import verify_names
+from packager.scratch import flush_tree, place, scratch_folder
 
 CHUNK = 1 << 20
 
@@ -116,24 +115,32 @@ def _dummy(found: Manifest, allowed: bool) -> PackError | None:
 
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` that takes its place when the block ends well; refused where
+    """A temporary file that takes the place of `path` when the block ends well; refused where
     something stands there.
 
     Raises PackError (usage) when `path` exists: an export replaces nothing.
     """
     free_place(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
+    with scratch_folder(path.parent) as holder:
+        temporary = holder / "file"
+        temporary.touch()
         yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
         temporary.chmod(0o644)
-        temporary.rename(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+        place_all(holder, [(temporary, path)])
+
+
+def place_all(holder: Path, pairs: Sequence[tuple[Path, Path]]) -> None:
+    """Flush what lies in a scratch folder, and give each its final name: all of them or none.
+
+    Raises PackError (usage) where one of the names is taken.
+    """
+    for temporary, _ in pairs:
+        flush_tree(temporary)
+    try:
+        place(holder, pairs)
+    except FileExistsError:
+        for _, final in pairs:
+            free_place(final)
         raise
 
 

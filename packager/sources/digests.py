@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from packager.files import sha256, write_json
-from packager.paths import cache_dir
+from packager.paths import cache_dir, made_cache_dir
 
 
 def digests(
@@ -40,6 +40,7 @@ def digests(
             found[name] = (stamp, digest)
     if found != known:
         with contextlib.suppress(OSError):
+            made_cache_dir()
             memory.parent.mkdir(parents=True, exist_ok=True)
             write_json(memory, found)
     return {name: digest for name, (_, digest) in found.items()}

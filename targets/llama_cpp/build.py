@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from packager.errors import bad_input
-from packager.pipeline.cache import BuildCache, key_of
+from packager.pipeline.cache import BuildCache, key_of, whole
 from packager.plan.additions import file_facts
 from packager.runtime import Report
 from targets.gguf import library
@@ -76,7 +76,7 @@ def calibrated(
         "library": library.version(),
     }
     key = key_of(inputs)
-    entry = cache.look_up("imatrix", key)
+    entry = whole(cache, "imatrix", key)
     if entry is None:
         with cache.work_folder() as work:
             report.note(f"preparing {CALIBRATED_AS} to collect importances with")

@@ -14,7 +14,7 @@ from typing import Any
 from packager.device.target import Device, Target
 from packager.errors import PackError
 from packager.need.workload import workload_for
-from packager.paths import cache_dir
+from packager.paths import cache_dir, made_cache_dir
 from packager.process import JobResult, Note, run_job
 from targets.gguf.library import SPIN
 from targets.machine.gpus import Gpu, gpus
@@ -125,7 +125,7 @@ def _measure_with(machine: Machine, engines: list[str]) -> Generator[Note, None,
     job = run_job(
         "targets.machine.measure:measure_job",
         arguments,
-        cache_dir() / "probe.log",
+        made_cache_dir() / "probe.log",
         {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": SPIN},
     )
     try:
@@ -195,8 +195,8 @@ def keep(machine: Machine, measurement: Measurement) -> Path | None:
         return None
     from packager.files import write_json
 
+    made_cache_dir()
     path = _kept_path()
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, {"machine": _key(machine), "measurement": asdict(measurement)})
     return path
 
