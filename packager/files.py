@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import fcntl
+import errno
 import hashlib
 import json
 import os
@@ -13,9 +13,13 @@ import sys
 import tempfile
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+from uuid import uuid4
 
 _CHUNK = 1 << 20
+_BINARY = getattr(os, "O_BINARY", 0)
+"""Windows changes line ends in files that are opened by number without it."""
+_LOCK = ".lock"
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -27,7 +31,7 @@ def write_atomically(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-            os.fchmod(file.fileno(), 0o644)
+            let_all_read(file)
         temporary.replace(path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
@@ -46,14 +50,32 @@ def sha256(
     """Hexadecimal digest of a file; `on_bytes` hears of every chunk read. Without `follow` a link
     is an OSError."""
     digest = hashlib.sha256()
-    # Not blocking: a named pipe is not waited for.
-    handle = os.open(path, os.O_RDONLY | (0 if follow else os.O_NOFOLLOW | os.O_NONBLOCK))
-    with os.fdopen(handle, "rb", buffering=0) as file:
+    with os.fdopen(open_to_read(path, follow=follow), "rb", buffering=0) as file:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
             if on_bytes:
                 on_bytes(len(chunk))
     return digest.hexdigest()
+
+
+def open_to_read(path: Path, *, follow: bool = False) -> int:
+    """A descriptor of a file's bytes. Without `follow` a link is an OSError, and a named pipe is
+    not waited for."""
+    if follow:
+        return os.open(path, os.O_RDONLY | _BINARY)
+    if not hasattr(os, "O_NOFOLLOW"):
+        # Windows: links are rare there, and only administrators make them.
+        if path.is_symlink():
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+        return os.open(path, os.O_RDONLY | _BINARY)
+    return os.open(path, os.O_RDONLY | _BINARY | os.O_NOFOLLOW | os.O_NONBLOCK)
+
+
+def let_all_read(file: IO[bytes]) -> None:
+    """The mode of a file that a temporary one becomes: readable by all, on systems that have
+    modes."""
+    if hasattr(os, "fchmod"):
+        os.fchmod(file.fileno(), 0o644)
 
 
 def copy_hashed(source: Path, destination: Path) -> Generator[int, None, str]:
@@ -133,44 +155,44 @@ def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
     """A folder of this process alone below `parent`, gone when the block ends; what killed
     processes left there goes first.
 
-    A lock on the folder and no process id says that its owner lives: the system frees it however
-    the process ends, and containers that share a disk see it as well.
+    A lock on a file beside the folder and no process id says that its owner lives: the system frees
+    it however the process ends, and containers that share a disk see it as well.
     """
+    # Late: it takes as long to import as a small command runs.
+    from filelock import FileLock
+
     parent.mkdir(parents=True, exist_ok=True)
-    for left in parent.iterdir():
-        if left.name.startswith(prefix):
+    for left in list(parent.iterdir()):
+        if left.name.startswith(prefix) and left.name.endswith(_LOCK):
             _remove_abandoned(left)
-    folder, lock = _locked_folder(parent, prefix)
+    folder = parent / f"{prefix}{uuid4().hex[:12]}"
+    # The lock is there before the folder: at no moment does a living one look abandoned. A
+    # generator may end in another thread.
+    lock = FileLock(folder.with_name(f"{folder.name}{_LOCK}"), thread_local=False)
     try:
+        with contextlib.suppress(
+            OSError
+        ):  # a disk that knows no locks: nobody will take the folder for abandoned there
+            lock.acquire()
+        folder.mkdir(0o700)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        os.close(lock)
+        lock.release()
+        with contextlib.suppress(OSError):
+            Path(lock.lock_file).unlink()
 
 
-def _locked_folder(parent: Path, prefix: str) -> tuple[Path, int]:
-    while True:
-        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-        with contextlib.suppress(FileNotFoundError):
-            lock = os.open(folder, os.O_RDONLY)
-            with contextlib.suppress(
-                OSError
-            ):  # a disk that knows no locks: nobody will take the folder for abandoned there
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            if folder.exists():
-                return folder, lock
-            # Somebody cleaned up between the two calls.
-            os.close(lock)
+def _remove_abandoned(lock_file: Path) -> None:
+    from filelock import FileLock, Timeout
 
-
-def _remove_abandoned(folder: Path) -> None:
-    with contextlib.suppress(OSError):
-        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
-        finally:
-            os.close(lock)
+    with (
+        contextlib.suppress(OSError, Timeout),
+        FileLock(lock_file, blocking=False, thread_local=False),
+    ):
+        shutil.rmtree(lock_file.with_name(lock_file.name.removesuffix(_LOCK)), ignore_errors=True)
+        with contextlib.suppress(OSError):  # Windows removes no open file; the next process does
+            lock_file.unlink()
 
 
 def replace_folder(new: Path, final: Path, aside: Path) -> None:
@@ -198,6 +220,8 @@ def replace_folder(new: Path, final: Path, aside: Path) -> None:
 def _exchanged(one: Path, other: Path) -> bool:
     """Exchange two names in one step (Linux: renameat2, macOS: renamex_np); False where system or
     disk cannot."""
+    if sys.platform == "win32":
+        return False
     libc = ctypes.CDLL(None)
     swap = 2  # RENAME_EXCHANGE, RENAME_SWAP
     here = -100  # AT_FDCWD

@@ -75,10 +75,10 @@ def test_scratch_is_gone_when_its_block_ends_and_with_it_what_a_killed_process_l
         "    (folder / 'half').touch(); os.kill(os.getpid(), signal.SIGKILL)"
     )
     subprocess.run([sys.executable, "-c", script], check=False)
-    (left,) = tmp_path.iterdir()
+    (left,) = (path for path in tmp_path.iterdir() if path.is_dir())
     assert [path.name for path in left.iterdir()] == ["half"]
     with scratch_folder(tmp_path, ".s-") as folder:
-        assert list(tmp_path.iterdir()) == [folder]
+        assert {path.name for path in tmp_path.iterdir()} == {folder.name, f"{folder.name}.lock"}
     assert os.listdir(tmp_path) == []
 
 
@@ -88,7 +88,11 @@ def test_scratch_of_somebody_who_lives_and_folders_of_other_names_are_left_alone
     (tmp_path / "mine").mkdir()
     with scratch_folder(tmp_path, ".s-") as first, scratch_folder(tmp_path, ".s-") as second:
         assert first != second
-        assert {path.name for path in tmp_path.iterdir()} == {"mine", first.name, second.name}
+        assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {
+            "mine",
+            first.name,
+            second.name,
+        }
     assert os.listdir(tmp_path) == ["mine"]
 
 

@@ -53,7 +53,12 @@ def _interruptible() -> Iterator[None]:
         yield
         return
     # A signal that is ignored (`nohup`) stays ignored.
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    names = ("SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+    before = {
+        number: signal.getsignal(number)
+        for number in (getattr(signal, name, None) for name in names)
+        if number is not None
+    }
     mine = [number for number, handler in before.items() if handler is signal.SIG_DFL]
     for number in mine:
         signal.signal(number, _interrupt)

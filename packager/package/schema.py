@@ -47,6 +47,7 @@ _MEASUREMENT: Kind = {
         ("peak_memory_bytes", "steady_memory_bytes", "proportional_memory_bytes"), number
     ),
     **dict.fromkeys(("other_cpu_cores", "spread", "ttft_spread", "threads"), number),
+    "processors": [number],
     "energy": {"source": text, "joules_per_token": number, "joules_per_prompt": number},
     "sustained": {
         **dict.fromkeys(("seconds", "first_tps", "last_tps", "ratio", "temperature_c_max"), number),
@@ -55,8 +56,14 @@ _MEASUREMENT: Kind = {
     },
     "thread_search": {
         **dict.fromkeys(("threads", "other_cpu_cores"), number),
+        "processors": [number],
         "candidates": [
-            dict.fromkeys(("threads", "prefill_tps", "token_ms", "answer_s", "trials"), number)
+            {
+                **dict.fromkeys(
+                    ("threads", "prefill_tps", "token_ms", "answer_s", "trials"), number
+                ),
+                "processors": [number],
+            }
         ],
         "noisy": flag,
     },

@@ -16,7 +16,7 @@ from packager.package import manifest
 Found = Literal[
     "changed", "missing", "additional", "renamed", "link", "special", "mode", "signature", "version"
 ]
-Kind = Found | Literal["source", "recipe", "rebuilt"]
+Kind = Found | Literal["source", "recipe", "rebuilt", "toolchain"]
 """What a comparison with the manifest finds, and what a rebuild does."""
 
 

@@ -126,6 +126,8 @@ def _describe(
     fetched, converted, measured = made.fetched, made.converted, made.figures(plan)
     artifact_bytes = sum(entry.size for entry in entries if entry.path.startswith(f"{MODEL}/"))
     text = next((entry.sha256 for entry in entries if entry.path == "chat_template.jinja"), None)
+    # Older entries of the cache do not say, and were converted on a machine like this one.
+    toolchain = converted.facts.get("toolchain") or {"architecture": platform.machine()}
     data = {
         "schema": manifest.SCHEMA,
         "name": plan.name,
@@ -173,7 +175,12 @@ def _describe(
             "convert_peak_bytes": converted.facts["peak_bytes"],
             "importance": converted.facts.get("importance"),
         },
-        "tools": {"qwen-pack": __version__, "python": platform.python_version(), **versions},
+        "tools": {
+            "qwen-pack": __version__,
+            "python": platform.python_version(),
+            **versions,
+            **toolchain,
+        },
         "chat_template_sha256": text,
         "sampling": sampling.of(Checkpoint.open(checkpoint_of(fetched)).generation_config),
     }
