@@ -6,6 +6,9 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 INPUTS := pyproject.toml constraints.txt
 
+# The bytes of quantized weights must not depend on compiler and architecture: ggml rounds every product (docs/systems.md).
+export CFLAGS := $(CFLAGS) -ffp-contract=off
+
 .PHONY: help demo test check bench clean
 
 help:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import hashlib
 import json
 import os
@@ -11,11 +12,13 @@ import shutil
 import sys
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from packager.scratch import flush_folder, flush_tree, scratch_file, scratch_folder
 
 _CHUNK = 1 << 20
+_BINARY = getattr(os, "O_BINARY", 0)
+"""Windows changes line ends in files that are opened by number without it."""
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -25,7 +28,7 @@ def write_atomically(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(descriptor)
-        os.fchmod(descriptor, 0o644)
+            let_all_read(file)
         temporary.replace(path)
 
 
@@ -53,15 +56,33 @@ def hashing(path: Path, *, follow: bool = True, flush: bool = False) -> Generato
     """Hexadecimal digest of a file, as a generator of sizes read. With `flush` its bytes are on the
     disk when it ends."""
     digest = hashlib.sha256()
-    # Not blocking: a named pipe is not waited for.
-    handle = os.open(path, os.O_RDONLY | (0 if follow else os.O_NOFOLLOW | os.O_NONBLOCK))
-    with os.fdopen(handle, "rb", buffering=0) as file:
+    with os.fdopen(open_to_read(path, follow=follow), "rb", buffering=0) as file:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
             yield len(chunk)
         if flush:
-            os.fsync(handle)
+            os.fsync(file.fileno())
     return digest.hexdigest()
+
+
+def open_to_read(path: Path, *, follow: bool = False) -> int:
+    """A descriptor of a file's bytes. Without `follow` a link is an OSError, and a named pipe is
+    not waited for."""
+    if follow:
+        return os.open(path, os.O_RDONLY | _BINARY)
+    if not hasattr(os, "O_NOFOLLOW"):
+        # Windows: links are rare there, and only administrators make them.
+        if path.is_symlink():
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+        return os.open(path, os.O_RDONLY | _BINARY)
+    return os.open(path, os.O_RDONLY | _BINARY | os.O_NOFOLLOW | os.O_NONBLOCK)
+
+
+def let_all_read(file: IO[bytes]) -> None:
+    """The mode of a file that a temporary one becomes: readable by all, on systems that have
+    modes."""
+    if hasattr(os, "fchmod"):
+        os.fchmod(file.fileno(), 0o644)
 
 
 def copy_hashed(source: Path, destination: Path) -> Generator[int, None, str]:
@@ -71,7 +92,7 @@ def copy_hashed(source: Path, destination: Path) -> Generator[int, None, str]:
     Raises OSError where the source is a link.
     """
     digest = hashlib.sha256()
-    handle = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    handle = open_to_read(source)
     with os.fdopen(handle, "rb", buffering=0) as reader, destination.open("xb") as writer:
         while chunk := reader.read(_CHUNK):
             digest.update(chunk)
@@ -154,6 +175,8 @@ def replace_folder(new: Path, final: Path, aside: Path) -> None:
 def _exchanged(one: Path, other: Path) -> bool:
     """Exchange two names in one step (Linux: renameat2, macOS: renamex_np); False where system or
     disk cannot."""
+    if sys.platform == "win32":
+        return False
     libc = ctypes.CDLL(None)
     swap = 2  # RENAME_EXCHANGE, RENAME_SWAP
     here = -100  # AT_FDCWD

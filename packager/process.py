@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from packager.cores import thread_limits
 from packager.errors import ExitCode, PackError, from_foreign, no_room
 
 _TICK_S = 0.1
@@ -85,6 +86,13 @@ def run_job(
     while somebody sits before them. Closing the generator kills the child and everything it
     started. Raises the job's own PackError, or one that says how the child died.
     """
+    if not hasattr(os, "killpg"):
+        raise no_room(
+            "This system cannot run models here: a stage of a build is a process group that can be "
+            "stopped as a whole.",
+            "Use Linux, macOS, or WSL on Windows; fit, models, targets, verify and unpack work "
+            "everywhere.",
+        )
     started = time.monotonic()
     log.parent.mkdir(parents=True, exist_ok=True)
     read_end, write_end = os.pipe()
@@ -97,7 +105,7 @@ def run_job(
             stdout=log_file,
             stderr=log_file,
             pass_fds=(write_end,),
-            env={**os.environ, **(env or {})},
+            env={**os.environ, **thread_limits(), **(env or {})},
             start_new_session=True,
         )
         os.close(write_end)
@@ -242,7 +250,7 @@ def resident_bytes(pid: int | str = "self") -> int:
 
 
 def _status_bytes(pid: int | str, key: str) -> int:
-    with contextlib.suppress(OSError), open(f"/proc/{pid}/status") as status:
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/status", encoding="utf-8") as status:
         for line in status:
             if line.startswith(key):
                 return int(line.split()[1]) * 1024

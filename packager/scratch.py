@@ -9,16 +9,24 @@ containers that share a disk see it as well.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+_flock: Callable[[int, int], None] | None = None
+"""None on Windows: nothing is locked there, and so nothing is taken for abandoned."""
+_WAITING, _AT_ONCE = 0, 0
+with contextlib.suppress(ImportError):
+    import fcntl
+
+    _flock = fcntl.flock
+    _WAITING, _AT_ONCE = fcntl.LOCK_EX, fcntl.LOCK_EX | fcntl.LOCK_NB
 
 NAME = re.compile(r"\.qwen-pack-tmp-[0-9a-f]{16}")
 """How a temporary of ours is called, file or folder."""
@@ -45,7 +53,8 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
         yield folder
     finally:
         _remove(folder)
-        os.close(lock)
+        if lock is not None:
+            os.close(lock)
 
 
 @contextlib.contextmanager
@@ -66,6 +75,8 @@ def scratch_file(parent: Path) -> Iterator[tuple[Path, int]]:
 def remove_abandoned(parent: Path) -> None:
     """Remove what processes of ours that were killed left in `parent`; somebody else's files are
     never touched."""
+    if _flock is None:
+        return
     with contextlib.suppress(OSError):
         for left in list(parent.iterdir()):
             if is_ours(left.name):
@@ -122,7 +133,9 @@ def flush_folder(folder: Path) -> None:
 
 def _flush_file(path: Path) -> None:
     if stat.S_ISREG(path.lstat().st_mode):
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        # Windows flushes only what is open for writing.
+        mode = os.O_RDWR if os.name == "nt" else os.O_RDONLY
+        descriptor = os.open(path, mode | getattr(os, "O_NOFOLLOW", 0))
         try:
             os.fsync(descriptor)
         finally:
@@ -134,10 +147,11 @@ def _new_name() -> str:
 
 
 def _lock(descriptor: int) -> None:
-    with contextlib.suppress(
-        OSError
-    ):  # a disk that knows no locks: nobody takes anything for abandoned there
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    if _flock is None:
+        return
+    # A disk that knows no locks: nobody takes anything for abandoned there.
+    with contextlib.suppress(OSError):
+        _flock(descriptor, _WAITING)
 
 
 def _locked_file(parent: Path) -> tuple[Path, int]:
@@ -151,10 +165,13 @@ def _locked_file(parent: Path) -> tuple[Path, int]:
         os.close(descriptor)
 
 
-def _locked_folder(parent: Path) -> tuple[Path, int]:
+def _locked_folder(parent: Path) -> tuple[Path, int | None]:
     while True:
         folder = parent / _new_name()
         folder.mkdir(mode=0o700)
+        if _flock is None:
+            (folder / MARK).write_bytes(_MARK_TEXT)
+            return folder, None
         with contextlib.suppress(FileNotFoundError):
             descriptor = os.open(folder, os.O_RDONLY)
             _lock(descriptor)
@@ -167,11 +184,13 @@ def _locked_folder(parent: Path) -> tuple[Path, int]:
 
 
 def _remove_abandoned(left: Path) -> None:
+    if _flock is None:
+        return
     with contextlib.suppress(OSError):
         descriptor = os.open(left, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
             status = os.fstat(descriptor)
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _flock(descriptor, _AT_ONCE)
             if stat.S_ISREG(status.st_mode):
                 left.unlink()
             elif _marked(left):

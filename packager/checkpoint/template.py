@@ -137,9 +137,9 @@ def render_job(
     report: Report, *, template: str, messages: list[dict[str, Any]], variables: dict[str, Any]
 ) -> dict[str, Any]:
     """The job behind `render_apart`; returns the text."""
-    import resource  # not on every system
+    with suppress(ImportError, ValueError, OSError):
+        import resource  # not on every system
 
-    with suppress(ValueError, OSError):
         resource.setrlimit(
             resource.RLIMIT_AS, (_MEMORY_BYTES, resource.getrlimit(resource.RLIMIT_AS)[1])
         )

@@ -67,10 +67,9 @@ def _interruptible(interruption: Interruption) -> Iterator[None]:
         yield
         return
     # A signal that is ignored (`nohup`) stays ignored.
-    before = {
-        number: signal.getsignal(number)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    }
+    names = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+    numbers = (getattr(signal, name, None) for name in names)
+    before = {number: signal.getsignal(number) for number in numbers if number is not None}
     mine = [
         number
         for number, handler in before.items()

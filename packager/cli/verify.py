@@ -95,7 +95,9 @@ def command(
     Exit code 6 when there is any.
 
     --rebuild fetches the weights again from where they came from (or takes --weights), converts
-    them in a temporary folder, and compares every file of the model. The package is only read.
+    them in a temporary folder, and compares every file of the model. The package is only read. Exit
+    code 7 where all that differs are bytes that this machine's toolchain rounds in another way than
+    that of the build.
     """
     from packager.package import manifest
     from packager.package.verify import verify
@@ -144,10 +146,22 @@ def command(
         for finding in findings:
             click.echo(printable(f"{finding.kind}: {finding.path} {finding.message}"))
         count = f"{len(findings)} finding{'s' if len(findings) > 1 else ''}"
-        narrate(
-            f"{package} is not what {'a rebuild gives' if rebuilt else 'its manifest says'}: "
-            f"{count}."
-        )
+        if rebuilt is not None and rebuilt.undecided:
+            narrate(
+                f"{package} is as its manifest says, and was built by another toolchain, whose "
+                "bytes cannot come out here."
+            )
+            for part, (there, here) in rebuilt.toolchain.items():
+                narrate(printable(f"{part}: {there} there, {here} here."))
+            narrate(
+                "Rebuild it where these are the same, or with quantizers that round every product: "
+                "docs/systems.md."
+            )
+        else:
+            narrate(
+                f"{package} is not what {'a rebuild gives' if rebuilt else 'its manifest says'}: "
+                f"{count}."
+            )
         for name, (then, now) in (rebuilt.tools if rebuilt else {}).items():
             narrate(
                 printable(
@@ -160,6 +174,8 @@ def command(
             f"{known.name}: {len(known.files)} files, {human_bytes(size)}, all as the manifest "
             f"says{ending}."
         )
+    if rebuilt is not None and rebuilt.undecided:
+        return ExitCode.RESOURCE
     return ExitCode.INPUT if findings else ExitCode.DONE
 
 

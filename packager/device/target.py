@@ -29,6 +29,7 @@ class Device:
     `host_compute` serve the layers that do not fit on the GPU; `link_bandwidth` is the way between
     the two. `npu_ops` are int8 operations per second as the data sheet gives them. `known_by` is
     what the processor, board or GPU of a product calls itself; empty for a class of machines.
+    `cannot_run` says of runtimes why they do not run on this processor, as far as it was probed.
     """
 
     memory_bytes: int
@@ -54,6 +55,7 @@ class Device:
     npu_ops: float | None = None
     known_by: tuple[str, ...] = ()
     operation_seconds: float | None = None
+    cannot_run: dict[str, str] = field(default_factory=dict)
 
     @property
     def available_bytes(self) -> int:

@@ -11,6 +11,7 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
+from packager.cores import keep_on_strongest
 from packager.device.this_machine import describe_machine
 from packager.errors import ExitCode, NotHere, PackError
 from packager.measure import noise, throttling
@@ -25,7 +26,7 @@ from packager.runtime import Report, Session
 
 __all__ = ["NEW_TOKENS", "REPEATS", "VERSION", "Trial", "measure", "prompt_ids", "summary"]
 
-VERSION = 5
+VERSION = 6
 """Raised when the same artifact would give other figures: cached measurements of older versions are
 not used."""
 
@@ -78,6 +79,8 @@ def measure(
     decoding repeats itself.
     """
     make = resolve(session)  # which imports the engine: no part of loading a model
+    # As the search for the number of threads had it.
+    processors = keep_on_strongest(settings.get("threads"))
     loading = time.perf_counter()
     try:
         model: Session = make(artifact, settings)
@@ -145,6 +148,7 @@ def measure(
         deterministic=True,
         runs_on=getattr(model, "runs_on", "cpu"),
         threads=getattr(model, "threads", None) or settings.get("threads"),
+        processors=None if processors is None else tuple(processors),
         cpu_mhz=megahertz,
         machine=Machine.from_json(describe_machine()),
         measured_at=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -16,6 +16,9 @@ from typing import Any
 _INPUTS = ("version", "target", "workload", "variant", "source", "recipe", "runtime")
 MODEL_FOLDER = "model/"
 TEMPLATE = "chat_template.jinja"
+TOOLCHAIN = ("architecture", "ggml compiler", "ggml arithmetic")
+"""Names among the manifest's `tools` that are no distributions: what the bytes of quantized weights
+depend on beside versions."""
 _LICENCES = ("LICENSE", "LICENCE", "NOTICE", "COPYING")
 
 

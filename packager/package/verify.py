@@ -17,7 +17,7 @@ from packager.scratch import is_ours
 Found = Literal[
     "changed", "missing", "additional", "renamed", "link", "special", "mode", "signature", "version"
 ]
-Kind = Found | Literal["source", "recipe", "rebuilt"]
+Kind = Found | Literal["source", "recipe", "rebuilt", "toolchain"]
 """What a comparison with the manifest finds, and what a rebuild does."""
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from packager.catalog.licences import known, spdx
-from packager.package.content import content
+from packager.package.content import TOOLCHAIN, content
 from packager.papers import words
 from packager.papers.licence import address
 from packager.records import Contents
@@ -182,7 +182,7 @@ def _tools(versions: dict[str, Any]) -> list[dict[str, Any]]:
             "version": str(version),
         }
         for name, version in sorted(versions.items())
-        if version
+        if version and name not in TOOLCHAIN
     ]
 
 

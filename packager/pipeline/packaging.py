@@ -139,6 +139,8 @@ def _describe(
     rows = verdicts(
         limits(plan.workload, plan.target.device, plan.enforced), artifact_bytes, measured
     )
+    # Older entries of the cache do not say, and were converted on a machine like this one.
+    toolchain = converted.facts.get("toolchain") or {"architecture": platform.machine()}
     data = {
         "schema": manifest.SCHEMA,
         "name": plan.name,
@@ -182,7 +184,12 @@ def _describe(
             "convert_peak_bytes": converted.facts["peak_bytes"],
             "importance": converted.facts.get("importance"),
         },
-        "tools": {"qwen-pack": __version__, "python": platform.python_version(), **versions},
+        "tools": {
+            "qwen-pack": __version__,
+            "python": platform.python_version(),
+            **versions,
+            **toolchain,
+        },
         "chat_template_sha256": text,
         "sampling": sampling.of(Checkpoint.open(checkpoint_of(fetched)).generation_config),
     }

@@ -11,7 +11,7 @@ import json
 import platform
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from packager.errors import no_room, usage
 from packager.events import Event
 from packager.files import free_bytes, regular_files, sha256
 from packager.package import manifest
-from packager.package.content import MODEL_FOLDER, TEMPLATE, content
+from packager.package.content import MODEL_FOLDER, TEMPLATE, TOOLCHAIN, content
 from packager.package.manifest import FileEntry, Manifest
 from packager.package.verify import Finding
 from packager.papers import licence
@@ -46,6 +46,15 @@ class Rebuilt:
     findings: tuple[Finding, ...]
     tools: dict[str, tuple[str | None, str | None]]
     """Distribution -> version in the manifest, version here."""
+    toolchain: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """What the bytes of quantized weights depend on beside versions and differs: in the manifest,
+    here."""
+
+    @property
+    def undecided(self) -> bool:
+        """Whether all that differs are bytes that another toolchain rounds in another way: the
+        package may be right."""
+        return bool(self.findings) and all(finding.kind == "toolchain" for finding in self.findings)
 
     def as_dict(self) -> dict[str, Any]:
         """JSON form."""
@@ -53,6 +62,10 @@ class Rebuilt:
             "findings": [finding.as_dict() for finding in self.findings],
             "tools": {
                 name: {"manifest": then, "here": now} for name, (then, now) in self.tools.items()
+            },
+            "toolchain": {
+                name: {"manifest": then, "here": now}
+                for name, (then, now) in self.toolchain.items()
             },
         }
 
@@ -119,8 +132,10 @@ def rebuild(
             },
             evidence=Evidence.of(checkpoint, fetched),
         )
-        yield from run_alone(job, log)
-        return Rebuilt(tuple(_differences(known, _made(known, checkpoint, work))), tools)
+        built = yield from run_alone(job, log)
+        toolchain = _toolchain(known, built.value)
+        findings = _differences(known, _made(known, checkpoint, work), another=bool(toolchain))
+        return Rebuilt(tuple(findings), tools, toolchain)
 
 
 def _additions(recorded: dict[str, Any], given: Additions) -> Additions:
@@ -221,12 +236,28 @@ def _called(checkpoint: Path, known: Manifest, work: Path) -> Path:
 def _tools(known: Manifest) -> dict[str, tuple[str | None, str | None]]:
     """Distributions of the manifest that are not the same version here."""
     here = {"qwen-pack": __version__, "python": platform.python_version()}
-    recorded = {name: version for name, version in (known.data.get("tools") or {}).items() if name}
+    recorded = {
+        name: version
+        for name, version in (known.data.get("tools") or {}).items()
+        if name and name not in TOOLCHAIN
+    }
     rows = {
         name: (version, here[name] if name in here else installed(name))
         for name, version in recorded.items()
     }
     return {name: pair for name, pair in rows.items() if pair[0] != pair[1]}
+
+
+def _toolchain(known: Manifest, facts: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    """What the manifest says of the toolchain and is another one here; what it does not say is
+    taken for the same."""
+    here = facts.get("toolchain") or {"architecture": platform.machine()}
+    recorded = known.data.get("tools") or {}
+    return {
+        name: (str(recorded[name]), str(here[name]))
+        for name in here
+        if name in recorded and recorded[name] != here[name]
+    }
 
 
 def _sources(recorded: list[dict[str, Any]], found: list[dict[str, Any]]) -> list[Finding]:
@@ -282,8 +313,9 @@ def _made(known: Manifest, checkpoint: Path, work: Path) -> dict[str, FileEntry]
     return {name: FileEntry(name, path.stat().st_size, sha256(path)) for name, path in made.items()}
 
 
-def _differences(known: Manifest, made: dict[str, FileEntry]) -> Iterator[Finding]:
-    """The package's files that follow from its inputs, beside what these gave now."""
+def _differences(known: Manifest, made: dict[str, FileEntry], another: bool) -> Iterator[Finding]:
+    """The package's files that follow from its inputs, beside what these gave now; `another` says
+    that the toolchain is."""
     recorded = {entry.path: entry for entry in known.files if content(entry.path)}
     for name in sorted(recorded.keys() | made.keys()):
         if name not in made:
@@ -296,6 +328,12 @@ def _differences(known: Manifest, made: dict[str, FileEntry]) -> Iterator[Findin
                 "rebuilt",
                 f"comes out of a rebuild with {made[name].size} bytes instead of "
                 f"{recorded[name].size}",
+            )
+        elif made[name] != recorded[name] and another and name.startswith(MODEL_FOLDER):
+            yield Finding(
+                name,
+                "toolchain",
+                "comes out of a rebuild by another toolchain with other bytes of the same number",
             )
         elif made[name] != recorded[name]:
             yield Finding(name, "rebuilt", "comes out of a rebuild with another sha256")

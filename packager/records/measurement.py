@@ -65,12 +65,14 @@ class ThreadTrial(Record, frozen=True, kw_only=True):
     token_ms: Number | None = None
     answer_s: Number | None = None
     trials: Count | None = None
+    processors: tuple[Count, ...] | None = None
 
 
 class ThreadSearch(Record, frozen=True, kw_only=True):
     """The search for the fastest number of threads."""
 
     threads: Count | None = None
+    processors: tuple[Count, ...] | None = None
     candidates: tuple[ThreadTrial, ...] = ()
     other_cpu_cores: Number | None = None
     noisy: bool = False
@@ -109,6 +111,8 @@ class Measurement(Record, frozen=True, kw_only=True):
     sustained: Sustained | None = None
     threads: Count | None = None
     thread_search: ThreadSearch | None = None
+    processors: tuple[Count, ...] | None = None
+    """Numbers of the processors that the threads were kept on; None where they were not."""
     cpu_mhz: Number | None = None
     machine: Machine | None = None
     measured_at: str | None = None

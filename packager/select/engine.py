@@ -353,7 +353,12 @@ class _Judge:
     ) -> Candidate:
         shape = variant.shape
         size = self._size_of(variant, way)
-        reasons = (*reasons, *rules.unit(way.recipe, self._target.device))
+        device = self._target.device
+        reasons = (
+            *reasons,
+            *rules.processor(way.runtime.name, device),
+            *rules.unit(way.recipe, device),
+        )
         forecast = Forecast(0, 0, 0, 0, 0, self._target.device.confidence)
         bits = 0.0
         if shape is None or size.obstacle is not None:

@@ -215,6 +215,16 @@ def unit(recipe: Recipe, device: Device) -> Iterator[Reason]:
         yield Reason("device", _PROVIDERS.get(provider, provider), has)
 
 
+def processor(runtime: str, device: Device) -> Iterator[Reason]:
+    """The engine must run on the processor: wheels take instructions that an older one has not."""
+    if runtime in device.cannot_run:
+        yield Reason(
+            "processor",
+            f"a processor that {runtime} runs on",
+            device.cannot_run[runtime].rstrip("."),
+        )
+
+
 def providers(device: Device) -> tuple[str, ...]:
     """The execution providers that the device's file allows, best first."""
     if device.runs_on == "cpu":

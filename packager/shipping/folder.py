@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from packager.errors import PackError, bad_input, usage
-from packager.files import folder_that_appears_whole, write_json
+from packager.files import folder_that_appears_whole, let_all_read, write_json
 from packager.package import manifest
 from packager.package.manifest import FileEntry
 from packager.package.package import Package
@@ -69,7 +69,7 @@ def copy_entry(
                 yield len(chunk)
             file.flush()
             os.fsync(file.fileno())
-            os.fchmod(file.fileno(), 0o644)
+            let_all_read(file)
         rows.append({"name": place.name, "size": size, "sha256": digest.hexdigest()})
     next(chunks, None)  # the end of the chunks compares the whole with the manifest
     return rows

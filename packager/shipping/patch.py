@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from packager.errors import PackError, bad_input, no_room
-from packager.files import free_bytes
+from packager.files import free_bytes, let_all_read, open_to_read
 from packager.package import manifest
 from packager.package.manifest import FileEntry
 from packager.package.package import Package
@@ -105,8 +105,9 @@ class _Old:
             raise self._reader.broken()
         row = self._rows[stretch.file]
         if stretch.file not in self._open:
-            handle = os.open(self.path / row.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-            self._open[stretch.file] = os.fdopen(handle, "rb", buffering=0)
+            self._open[stretch.file] = os.fdopen(
+                open_to_read(self.path / row.path), "rb", buffering=0
+            )
         file, left = self._open[stretch.file], stretch.length
         file.seek(stretch.offset)
         while left:
@@ -151,7 +152,7 @@ def _write(reader: Reader, source: _Old, entry: FileEntry, path: Path) -> Iterat
                 yield len(piece)
         file.flush()
         os.fsync(file.fileno())
-        os.fchmod(file.fileno(), 0o644)
+        let_all_read(file)
     if size != entry.size or digest.hexdigest() != entry.sha256:
         # The patch itself is as it was written: it was compared with its digest.
         raise _changed(source.path, entry.path)

@@ -80,14 +80,8 @@ def _text(target: Target) -> str:
     sections = [
         ("", {"name": target.name, "summary": target.summary, "kind": target.kind, **aliases}),
         ("device", rows),
-        ("source", dict(device.sources)),
-        (
-            "target",
-            {
-                "runtimes": list(target.runtimes),
-                **({"recipes": list(target.recipes)} if target.recipes else {}),
-            },
-        ),
+        ("source", {key: text for key, text in device.sources.items() if key in rows}),
+        ("target", _served(target)),
         ("workload", {key: value for key, value in wish.items() if value is not None}),
     ]
     parts = []
@@ -98,6 +92,19 @@ def _text(target: Target) -> str:
                 head + "".join(f"{key} = {_value(value)}\n" for key, value in section.items())
             )
     return "\n".join(parts)
+
+
+def _served(target: Target) -> dict[str, list[str]]:
+    """Runtimes and recipes, without those that do not run on its processor."""
+    runtimes = [name for name in target.runtimes if name not in target.device.cannot_run]
+    prefixes = {"llama.cpp": "gguf", "onnxruntime": "onnx"}
+    served = {prefixes.get(name, name) for name in runtimes}
+    recipes = [
+        recipe
+        for recipe in target.recipes
+        if not target.device.cannot_run or recipe.partition(":")[0] in served
+    ]
+    return {"runtimes": runtimes, **({"recipes": recipes} if recipes else {})}
 
 
 def renamed(text: str, name: str) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import gc
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from packager.cores import cores
 from packager.runtime import Report
 from packager.units import human_bytes
 from targets.gguf import library, metadata, mix, tiktoken
@@ -21,6 +21,7 @@ from targets.gguf.shards import shards
 from targets.gguf.source import Source, open_source
 from targets.gguf.tensors import place
 from targets.gguf.tokenizer import Vocabulary, read_vocabulary
+from targets.gguf.toolchain import toolchain
 from targets.gguf.writer import write_gguf
 
 
@@ -66,9 +67,13 @@ def convert(
         check_imatrix(importance, typed)
         files = shards(path, keys, typed, max_file_bytes)
     path.parent.mkdir(parents=True, exist_ok=True)
-    used = threads or len(os.sched_getaffinity(0))
     write_gguf(
-        files, source.tensors, kernels(), used, listener, importance.weights if importance else None
+        files,
+        source.tensors,
+        kernels(),
+        threads or cores().at_once,
+        listener,
+        importance.weights if importance else None,
     )
     weights = sum(entry.nbytes for entry in typed)
     elements = sum(tensor.elements for tensor in tensors)
@@ -90,6 +95,7 @@ def convert(
         "header_bytes": sum(len(file.head) for file in files),
         "pre_tokenizer": vocabulary.pre,
         "llama_cpp_python": library.version(),
+        "toolchain": toolchain(),
     }
 
 

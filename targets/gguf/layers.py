@@ -110,7 +110,7 @@ def _sum(part: Bytes) -> int:
 @cache
 def _table() -> dict[str, dict[str, Any]]:
     table: dict[str, dict[str, Any]] = (
-        json.loads(TABLE.read_text())["shapes"] if TABLE.exists() else {}
+        json.loads(TABLE.read_text(encoding="utf-8"))["shapes"] if TABLE.exists() else {}
     )
     return table
 

@@ -34,13 +34,8 @@ def missing() -> PackError:
     )
 
 
-@functools.cache
-def ggml_base() -> ctypes.CDLL:
-    """libggml-base with the signatures used here. Raises PackError when it is not installed.
-
-    ctypes releases the interpreter's lock during each call, so threads of Python run its kernels at
-    once.
-    """
+def base_file() -> Path:
+    """The file of libggml-base. Raises PackError when it is not installed."""
     spec = find_spec("llama_cpp")
     if spec is None or not spec.submodule_search_locations:
         raise missing()
@@ -56,7 +51,17 @@ def ggml_base() -> ctypes.CDLL:
     )
     if path is None:
         raise usage(f"{folder} holds no ggml-base library.", "Install llama-cpp-python again.")
-    library = ctypes.CDLL(str(path))
+    return path
+
+
+@functools.cache
+def ggml_base() -> ctypes.CDLL:
+    """libggml-base with the signatures used here. Raises PackError when it is not installed.
+
+    ctypes releases the interpreter's lock during each call, so threads of Python run its kernels at
+    once.
+    """
+    library = ctypes.CDLL(str(base_file()))
     pointer, size = ctypes.c_void_p, ctypes.c_size_t
     library.ggml_quantize_chunk.argtypes = [
         ctypes.c_int,

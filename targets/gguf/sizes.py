@@ -121,7 +121,11 @@ def of(
 
 @cache
 def _table() -> dict[str, dict[str, Sizes]]:
-    stored = json.loads(TABLE.read_text()) if TABLE.exists() else {"presets": [], "shapes": {}}
+    stored = (
+        json.loads(TABLE.read_text(encoding="utf-8"))
+        if TABLE.exists()
+        else {"presets": [], "shapes": {}}
+    )
     return {
         name: {
             preset: Sizes._make((*numbers, entry["table"]))

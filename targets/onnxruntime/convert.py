@@ -14,6 +14,7 @@ from typing import Any
 from packager.checkpoint import Checkpoint
 from packager.checkpoint.folder import is_weights
 from packager.checkpoint.rewrite import for_every_engine
+from packager.cores import stay_within_quota
 from packager.errors import PackError, bad_input, from_foreign
 from packager.files import folder_that_appears_whole, tree_bytes
 from packager.runtime import Report
@@ -33,6 +34,8 @@ def convert(
     obstacle = obstacles.of_shape(source.shape) or obstacles.of_blocks(source.shape, settings)
     if obstacle is not None:
         raise bad_input(obstacle, "Choose another recipe or runtime.")
+    # Its libraries count processors and know no quota.
+    stay_within_quota()
     final = Path(out)
     if final.is_dir():
         final.rmdir()

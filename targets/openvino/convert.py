@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from packager.checkpoint.folder import checkpoint_files, read_json
+from packager.cores import stay_within_quota
 from packager.errors import bad_input, from_foreign, no_room
 from packager.files import free_bytes, tree_bytes
 from packager.runtime import Report
@@ -37,6 +38,8 @@ def convert(
     # A cancelled build ends this process by SIGTERM: leave through `finally`, so that nothing
     # half-written stays.
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    # Its libraries count processors and know no quota.
+    stay_within_quota()
     final = Path(out)
     final.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))

@@ -57,7 +57,7 @@ def _leave_no_traces(built: Path) -> None:
     # It repeats the settings without bits and group size, and holds the checkpoint's path.
     (built / "openvino_config.json").unlink(missing_ok=True)
     for path in sorted(built.glob("*.json")):
-        data = json.loads(path.read_text())
+        data = json.loads(path.read_text(encoding="utf-8"))
         for key in ("_name_or_path", "name_or_path"):
             data.pop(key, None)
-        path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+        path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -47,7 +47,9 @@ class Rapl:
     source = "RAPL, processor package"
 
     def __init__(self, zones: list[Path]) -> None:
-        self._zones = {zone: int((zone / "energy_uj").read_text()) for zone in zones}
+        self._zones = {
+            zone: int((zone / "energy_uj").read_text(encoding="utf-8")) for zone in zones
+        }
         self._ranges = {zone: _number(zone / "max_energy_range_uj") or 0 for zone in zones}
         self._total = 0
 
@@ -69,7 +71,7 @@ class Rapl:
         """See Meter. The counter starts again from 0 behind its range."""
         for zone, before in self._zones.items():
             with contextlib.suppress(OSError, ValueError):
-                now = int((zone / "energy_uj").read_text())
+                now = int((zone / "energy_uj").read_text(encoding="utf-8"))
                 self._total += now - before if now >= before else now - before + self._ranges[zone]
                 self._zones[zone] = now
         return self._total / 1e6
@@ -175,13 +177,13 @@ def nvidia() -> Meter | None:
 
 def _text(path: Path) -> str:
     with contextlib.suppress(OSError):
-        return path.read_text().strip()
+        return path.read_text(encoding="utf-8").strip()
     return ""
 
 
 def _number(path: Path) -> int | None:
     with contextlib.suppress(OSError, ValueError):
-        return int(path.read_text())
+        return int(path.read_text(encoding="utf-8"))
     return None
 
 

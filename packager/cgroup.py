@@ -26,7 +26,7 @@ class Group:
     def text(self, name: str) -> str | None:
         """The content of one of its files; None where it cannot be read."""
         with suppress(OSError, UnicodeDecodeError):
-            return (self.folder / name).read_text().strip()
+            return (self.folder / name).read_text(encoding="utf-8").strip()
         return None
 
     def number(self, name: str) -> int | None:
@@ -122,7 +122,7 @@ def _below(path: str, shown: str) -> PurePosixPath:
 
 def _lines(path: Path) -> list[str]:
     with suppress(OSError):
-        return path.read_text(errors="replace").splitlines()
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()
     return []
 
 
