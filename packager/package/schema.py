@@ -30,6 +30,15 @@ def flag(value: Any) -> bool:
     return isinstance(value, bool)
 
 
+def _any_text(value: Any) -> bool:
+    """A text for a model, which no terminal is shown as it is."""
+    return isinstance(value, str)
+
+
+def _tool(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
 _WINDOW: Kind = dict.fromkeys(
     ("at_s", "decode_tps", "other_cpu_cores", "cpu_mhz", "temperature_c"), number
 )
@@ -189,6 +198,20 @@ SHAPE: dict[str, Kind] = {
     "build_key": text,
     "content_sha256": text,
     "tools": {},
+    "chat": {
+        "ends": [{"id": number, "text": _any_text}],
+        "notes": [text],
+        "prefix_stable": flag,
+        "profile": {
+            "thinking": text,
+            "thinking_budget": tokens,
+            "system_prompt": _any_text,
+            "tools": [_tool],
+            "sampling": dict.fromkeys(
+                ("temperature", "top_k", "top_p", "min_p", "repetition_penalty"), number
+            ),
+        },
+    },
     "sampling": dict.fromkeys(
         ("temperature", "top_k", "top_p", "min_p", "repetition_penalty"), number
     ),

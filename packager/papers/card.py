@@ -35,7 +35,7 @@ def text(data: dict[str, Any]) -> str:
 | engine | {data["runtime"]["name"]} {data["runtime"].get("version") or ""} |
 | context | {(data.get("workload") or {}).get("context")} tokens, cache `{recipe.get("kv")}` |
 | sampling | {_sampling(data.get("sampling"))} |
-| licence of the weights | {spdx(variant.get("license"))} |
+{_profile(data.get("chat"))}| licence of the weights | {spdx(variant.get("license"))} |
 | content | sha256 `{data.get("content_sha256") or "not stated"}` |
 
 ## For whom
@@ -95,6 +95,23 @@ def _sampling(sampling: dict[str, float] | None) -> str:
         ", ".join(f"{key} {value:g}" for key, value in (sampling or {}).items())
         or "not stated by the checkpoint"
     )
+
+
+def _profile(chat: dict[str, Any] | None) -> str:
+    """A row of what the build fixed for every chat; nothing where it fixed nothing."""
+    profile = (chat or {}).get("profile") or {}
+    fixed = []
+    if profile.get("thinking"):
+        budget = profile.get("thinking_budget")
+        fixed.append(
+            f"thinking {profile['thinking']}{f', {budget} tokens at most' if budget else ''}"
+        )
+    if profile.get("system_prompt") is not None:
+        fixed.append("a system prompt")
+    if profile.get("tools"):
+        names = (tool["function"]["name"] for tool in profile["tools"])
+        fixed.append(f"the tools {', '.join(names)}")
+    return f"| fixed for every chat | {', '.join(fixed)} |\n" if fixed else ""
 
 
 def _list(rows: list[str]) -> str:

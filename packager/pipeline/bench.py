@@ -55,7 +55,8 @@ def settings_of(found: Manifest) -> dict[str, Any]:
 
 
 def whole(package: Path, runtime: Runtime) -> Manifest:
-    """The manifest of a package that can be run here.
+    """The manifest of a package that can be run here. What a file manager left in it is no
+    obstacle.
 
     Raises PackError: exit code 2 when the engine is not installed, 6 when a file is not what the
     manifest says.
@@ -63,7 +64,7 @@ def whole(package: Path, runtime: Runtime) -> Manifest:
     absent = missing_engine(runtime)
     if absent is not None:
         raise absent
-    findings = verify(package)
+    findings = [finding for finding in verify(package) if not finding.harmless]
     if findings:
         first = findings[0]
         raise bad_input(
