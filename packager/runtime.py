@@ -7,7 +7,7 @@ find it by the dotted names in `build_job` and `session`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -126,6 +126,18 @@ class Runtime(Protocol):
 
         `workload` has its own fields, and `gpu_layers`: how many layers the target's GPU takes, 0
         without one, and `files`: the model's files in the package.
+        """
+
+
+@runtime_checkable
+class RendersChats(Protocol):
+    """What a Session has besides where its engine renders chat templates itself."""
+
+    def rendered(self, conversation: Mapping[str, Any]) -> str | None:
+        """The prompt in the engine's own template language; None where it takes no such variable.
+
+        `conversation` has `messages` and what else a template gets. Raises RuntimeError where it
+        cannot.
         """
 
 

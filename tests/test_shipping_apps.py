@@ -24,6 +24,7 @@ from packager.package import manifest
 from packager.package.verify import verify
 from packager.shipping.apps import android
 from packager.shipping.export import FORMATS, export
+from packager.shipping.oci import images, without_ollama
 from packager.shipping.shipment import prepare
 from tests.support.make_package import write_package
 from tests.support.shipping_packages import (
@@ -187,12 +188,20 @@ def test_the_modelfile_names_the_gguf_the_context_the_template_and_its_stop(
     )
 
 
-def test_a_modelfile_leaves_the_template_to_a_gguf_whose_model_speaks_another_form(
+def test_a_template_that_ollamas_language_cannot_say_is_refused_and_gets_no_tag(
     tmp_path: Path,
 ) -> None:
-    package = gguf_package(
-        tmp_path / "tiny", files={"chat_template.jinja": b"[INST]", "LICENSE": b'a """ b'}
+    package = gguf_package(tmp_path / "tiny", files={"chat_template.jinja": b"[INST]"})
+    refused(
+        package, "ollama", tmp_path / "out", "chat template", "does not write every message once"
     )
+    shipment = prepare(package, **AGREED)
+    assert [image.suffix for image in images(shipment)] == ["", "-docker"]
+    assert "chat template" in str(without_ollama(shipment))
+
+
+def test_a_base_models_modelfile_has_neither_template_nor_stops(tmp_path: Path) -> None:
+    package = gguf_package(tmp_path / "tiny", files={"LICENSE": b'a """ b'}, template=None)
     text = (exported(package, "ollama", tmp_path / "out") / "Modelfile").read_text()
     assert "TEMPLATE" not in text and "stop" not in text and "LICENSE" not in text
 

@@ -25,6 +25,7 @@ from packager.shipping.registry_client import parse_reference
 from packager.shipping.shipment import prepare
 from tests.support.make_package import body, write_package
 from tests.support.oci_registry import lying_registry, real_registry
+from tests.support.shipping_packages import CHATML
 from tests.test_shipping_archive import AGREED, exported, finish, refused, tree
 
 SCHEMAS = Path(__file__).parent / "schemas"
@@ -44,7 +45,7 @@ def gguf(tmp_path: Path) -> Path:
     files = {
         "model/tiny.gguf": b"GGUF" * 99,
         "LICENSE": b"do what you like",
-        "chat_template.jinja": b"<|im_start|>{{ x }}",
+        "chat_template.jinja": CHATML.encode(),
         "README.md": b"#",
     }
     rows = []

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import re
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from packager.errors import bad_input, usage
 
 INDEX = "model.safetensors.index.json"
+ADDITIONAL_TEMPLATES = "additional_chat_templates"
+"""The folder of a checkpoint that holds its chat templates by name, where there are several."""
 
 _WEIGHTS = re.compile(r"model[\w.-]*\.safetensors")
 _TEXTS = {
@@ -27,6 +30,7 @@ _TEXTS = {
     "chat_template.jinja",
     "chat_template.json",
 }
+_TEMPLATE = re.compile(rf"{ADDITIONAL_TEMPLATES}/[\w-][\w.-]*\.jinja")
 _LICENSE = re.compile(r"(LICEN[CS]E|NOTICE|COPYING)[\w. -]*", re.IGNORECASE)
 _PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
 # The largest genuine ones are tokenizer.json with 11 to 20 MB: what is far beyond is no description
@@ -35,9 +39,10 @@ _MAX_TEXT_BYTES = 128_000_000
 
 
 def belongs(name: str) -> bool:
-    """Whether a file of that name, at the top of a repository or folder, is part of a
+    """Whether a file of that path, from the top of a repository or folder, is part of a
     checkpoint."""
-    return name in _TEXTS or bool(_WEIGHTS.fullmatch(name)) or is_license(name)
+    known = (_WEIGHTS, _TEMPLATE)
+    return name in _TEXTS or any(kind.fullmatch(name) for kind in known) or is_license(name)
 
 
 def is_license(name: str) -> bool:
@@ -63,7 +68,7 @@ def checkpoint_files(folder: Path) -> dict[str, Path]:
     no regular file.
     """
     try:
-        names = sorted(path.name for path in folder.iterdir() if belongs(path.name))
+        names = sorted(name for name in _names(folder) if belongs(name))
     except FileNotFoundError:
         raise usage(f"There is no folder {folder}.", "Check the path.") from None
     except NotADirectoryError:
@@ -91,6 +96,16 @@ def checkpoint_files(folder: Path) -> dict[str, Path]:
                 f"{path} is not a regular file.", "Name a folder that holds the files themselves."
             )
     return files
+
+
+def _names(folder: Path) -> Iterator[str]:
+    """What stands in a folder, and in the one folder of it that belongs to a checkpoint."""
+    yield from (path.name for path in folder.iterdir())
+    inner = folder / ADDITIONAL_TEMPLATES
+    if inner.is_symlink():
+        raise bad_input(f"{inner} is a link.", "Copy the folder itself to where the link stands.")
+    if inner.is_dir():
+        yield from (f"{ADDITIONAL_TEMPLATES}/{path.name}" for path in inner.iterdir())
 
 
 def _blobs(folder: Path) -> Path | None:

@@ -10,11 +10,13 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import Any, NoReturn
 
 from jinja2 import TemplateError, Undefined
 from jinja2.exceptions import SecurityError
-from jinja2.ext import loopcontrols
+from jinja2.ext import Extension, loopcontrols
+from jinja2.nodes import CallBlock
 from jinja2.runtime import Context, LoopContext, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Cycler, Joiner, Namespace
@@ -67,17 +69,39 @@ class _Joiner(Joiner):
     __str__ = __repr__ = __format__ = _Hidden._refuse
 
 
+class _Generation(Extension):
+    """Blocks that mark what the model says, for training: rendered as what stands in them."""
+
+    tags = {"generation"}  # noqa: RUF012  (the base class asks for a set)
+
+    def parse(self, parser: Any) -> Any:
+        """One block, whose body is rendered as it is."""
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return CallBlock(self.call_method("_as_it_is"), [], [], body).set_lineno(line)
+
+    def _as_it_is(self, caller: Any) -> str:
+        return str(caller())
+
+
 class Sandbox(ImmutableSandboxedEnvironment):
-    """The environment of chat templates, as the publishers write them for transformers."""
+    """The environment of chat templates, as the publishers write them for transformers 5
+    (utils/chat_template_utils.py)."""
 
     def __init__(self) -> None:
         super().__init__(
-            trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols], finalize=_data_only
+            trim_blocks=True,
+            lstrip_blocks=True,
+            extensions=[_Generation, loopcontrols],
+            finalize=_data_only,
         )
-        self.filters["tojson"] = lambda value, indent=None: json.dumps(
-            value, ensure_ascii=False, indent=indent
-        )
-        self.globals |= {"raise_exception": _refuse, "cycler": _Cycler, "joiner": _Joiner}
+        self.filters["tojson"] = _to_json
+        self.globals |= {
+            "raise_exception": _refuse,
+            "strftime_now": lambda form: datetime.now().strftime(form),
+            "cycler": _Cycler,
+            "joiner": _Joiner,
+        }
         self.filters = {name: _hiding(function) for name, function in self.filters.items()}
         self.globals = {name: _hidden(value) for name, value in self.globals.items()}
 
@@ -94,6 +118,18 @@ class Sandbox(ImmutableSandboxedEnvironment):
         it is no data."""
         target = __obj._wrapped if type(__obj) is _Hidden else __obj
         return _hidden(super().call(__context, target, *args, **kwargs))
+
+
+def _to_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | str | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    return json.dumps(
+        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+    )
 
 
 def _refuse(message: str) -> NoReturn:

@@ -11,6 +11,7 @@ import click
 from packager.cli.additions import addition_options, additions_from
 from packager.cli.options import Number, sustained_option, workload_from, workload_options
 from packager.cli.output import emit_json, emit_table, json_option, narrate
+from packager.cli.profile import profile_from, profile_options
 from packager.errors import ExitCode, PackError
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ _ENFORCED = {"min_decode_tps": "decode", "max_ttft_ms": "ttft"}
     help="The package's own version, like 1.4.0; `verify --min-version` refuses older ones.",
 )
 @addition_options
+@profile_options
 @workload_options
 @json_option
 def command(
@@ -123,6 +125,7 @@ def command(
 
     if version is not None:
         ordered(version)
+    profile = profile_from(flags)
     gate = Gate(quality_text, quality_tokens, allow_quality_loss)
     found = registry.target(target)
     adapters = (
@@ -145,7 +148,7 @@ def command(
         additions=additions_from(flags),
         enforced=frozenset(rule for flag, rule in _ENFORCED.items() if flags.get(flag) is not None),
     )
-    plan = replace(plan, sustained_s=sustained)
+    plan = replace(plan, sustained_s=sustained, profile=profile)
     available = machine.memory().available
     if several:
         ways = comparison.check(

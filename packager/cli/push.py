@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from packager.cli.output import emit_json, json_option
+from packager.cli.output import emit_json, json_option, narrate
 from packager.errors import ExitCode
 
 
@@ -31,9 +31,12 @@ def command(
     with docker or skopeo.
     """
     from packager.cli.progress import follow
+    from packager.shipping import oci
     from packager.shipping.export import staged
     from packager.shipping.registry import push
+    from packager.shipping.shipment import prepare
 
+    shipment = prepare(package, allow_dummy=allow_dummy, accepted=accepted)
     tags = follow(
         staged(push(package, reference, allow_dummy=allow_dummy, accepted=accepted), "push", "Push")
     )
@@ -42,4 +45,7 @@ def command(
     else:
         for tag, digest in tags.items():
             click.echo(f"{tag}: {digest}")
+    why_not = oci.without_ollama(shipment)
+    if why_not is not None:
+        narrate(f"No TAG-ollama: {why_not}")
     return ExitCode.DONE

@@ -21,6 +21,10 @@ Kind = Found | Literal["source", "recipe", "rebuilt", "toolchain"]
 """What a comparison with the manifest finds, and what a rebuild does."""
 
 
+_LEFT_BY_SYSTEMS = (".DS_Store", "Thumbs.db", "desktop.ini", ".directory")
+"""Files of macOS' Finder, Windows' Explorer and KDE's Dolphin."""
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One way in which a package is not what its manifest says."""
@@ -28,6 +32,12 @@ class Finding:
     path: str
     kind: Kind
     message: str
+
+    @property
+    def harmless(self) -> bool:
+        """Whether a file manager left it where somebody looked: no engine reads it, nothing runs
+        it."""
+        return self.kind == "additional" and self.path.rpartition("/")[2] in _LEFT_BY_SYSTEMS
 
     def as_dict(self) -> dict[str, str]:
         """JSON form."""
@@ -50,7 +60,7 @@ def strangers(folder: Path) -> list[str]:
         odd = [
             finding.path
             for finding in verify_names(folder)
-            if finding.kind in ("additional", "link", "special")
+            if finding.kind in ("additional", "link", "special") and not finding.harmless
         ]
         return [path for path in odd if not is_ours(path)]
     except PackError:

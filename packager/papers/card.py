@@ -9,7 +9,7 @@ from packager.catalog.licences import agreement, known, spdx
 from packager.papers import measured, words
 from packager.quality import paper
 from packager.records import Contents, Quality
-from packager.records.contents import VariantOf
+from packager.records.contents import Chat, VariantOf
 from packager.report.figures import rows_of
 
 
@@ -32,7 +32,7 @@ def text(contents: Contents) -> str:
 | engine | {contents.runtime.name} {contents.runtime.version or ""} |
 | context | {contents.context} tokens, cache `{recipe.kv}` |
 | sampling | {_sampling(contents.sampling)} |
-| licence of the weights | {spdx(variant.license)} |
+{_profile(contents.chat)}| licence of the weights | {spdx(variant.license)} |
 | content | sha256 `{contents.content_sha256 or "not stated"}` |
 
 ## For whom
@@ -91,6 +91,24 @@ def _sampling(sampling: dict[str, float] | None) -> str:
         ", ".join(f"{key} {value:g}" for key, value in (sampling or {}).items())
         or "not stated by the checkpoint"
     )
+
+
+def _profile(chat: Chat | None) -> str:
+    """A row of what the build fixed for every chat; nothing where it fixed nothing."""
+    profile = chat.profile if chat else None
+    if profile is None:
+        return ""
+    fixed = []
+    if profile.thinking:
+        budget = profile.thinking_budget
+        most = f", {budget} tokens at most" if budget else ""
+        fixed.append(f"thinking {profile.thinking}{most}")
+    if profile.system_prompt is not None:
+        fixed.append("a system prompt")
+    if profile.tools:
+        names = (tool["function"]["name"] for tool in profile.tools)
+        fixed.append(f"the tools {', '.join(names)}")
+    return f"| fixed for every chat | {', '.join(fixed)} |\n" if fixed else ""
 
 
 def _list(rows: list[str]) -> str:

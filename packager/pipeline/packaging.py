@@ -14,6 +14,7 @@ from typing import Any
 from packager import __version__, papers
 from packager.catalog import licences
 from packager.catalog.licences import spdx
+from packager.chat import speech
 from packager.checkpoint import Checkpoint
 from packager.errors import bad_input, usage
 from packager.files import copy_hashed, replace_folder, sha256, write_atomically
@@ -108,7 +109,7 @@ def _papers(
     written = licence.write(
         folder, checkpoint, variant, chosen.recipe.id, dummy=plan.source.kind == "dummy"
     )
-    text = Checkpoint.open(checkpoint).chat_template
+    text = speech.of_folder(checkpoint, plan.profile).template
     if text is not None:
         write_atomically(folder / "chat_template.jinja", text.encode())
         written.append("chat_template.jinja")
@@ -122,6 +123,27 @@ def _papers(
 
 def _licence(plan: Plan, made: Made) -> str | None:
     return licences.stated(plan.chosen.variant.license, plan.source.kind, made.fetched.facts)
+
+
+def _sampling(plan: Plan, checkpoint: Path) -> dict[str, float] | None:
+    """The checkpoint's own sampling, the profile's over it."""
+    own = sampling.of(Checkpoint.open(checkpoint).generation_config) or {}
+    return {**own, **plan.profile.sampling} or None
+
+
+def _chat(plan: Plan, made: Made) -> dict[str, Any]:
+    """What ends a turn and what the profile fixes: every export goes by it."""
+    spoken = speech.of_folder(checkpoint_of(made.fetched), plan.profile)
+    ends = [
+        {"id": number, "text": text}
+        for number, text in zip(spoken.ends, spoken.end_texts, strict=True)
+    ]
+    return {
+        "ends": ends,
+        "notes": list(spoken.notes),
+        "prefix_stable": spoken.prefix_stable,
+        "profile": plan.profile.as_dict(),
+    }
 
 
 def _describe(
@@ -191,7 +213,8 @@ def _describe(
             **toolchain,
         },
         "chat_template_sha256": text,
-        "sampling": sampling.of(Checkpoint.open(checkpoint_of(fetched)).generation_config),
+        "sampling": _sampling(plan, checkpoint_of(fetched)),
+        "chat": _chat(plan, made),
     }
     return {
         **data,

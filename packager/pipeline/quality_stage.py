@@ -69,6 +69,7 @@ def compare(
         "settings": settings,
         "reference": None if kept is None else str(kept.folder / "out"),
         "stops": plan.source.kind != "dummy",
+        **({"profile": plan.profile.as_dict()} if plan.profile else {}),
     }
     # The reference follows from what the artifact was made of and from the text.
     key = key_of(

@@ -12,10 +12,13 @@ import platform
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from packager import __version__, catalog, sources
+from packager.chat import speech
+from packager.chat.profile import Profile
 from packager.checkpoint import Checkpoint
 from packager.engines import installed, missing_engine
 from packager.errors import no_room, usage
@@ -33,7 +36,7 @@ from packager.plan.additions import Additions, applied
 from packager.recipe import split_id
 from packager.runtime import Runtime
 from packager.shape import Shape
-from packager.sources import Source
+from packager.sources import Source, hub_variant
 from packager.sources.reread import Evidence
 from packager.units import human_bytes
 
@@ -118,7 +121,9 @@ def rebuild(
         if different:
             return Rebuilt(tuple(different), tools)
         checkpoint = _called(Path(fetched["folder"]), known, work)
+        profile = _profile(known)
         inputs = {"origin": _origin(known), "checkpoint_key": key_of(fetched["files"])}
+        inputs |= {"profile": profile.as_dict()} if profile else {}
         files = {"imatrix": added.imatrix, "calibration": added.calibration}
         inputs |= {name: str(path.absolute()) for name, path in files.items() if path is not None}
         job = Job(
@@ -176,7 +181,9 @@ def _source(known: Manifest, weights: Path | None) -> tuple[Source, Shape]:
         raise usage(
             f"The weights came from a folder called {folder!r}.", "Name that folder with --weights."
         )
-    shape = catalog.find(repo_id).shape
+    revision = known.data["variant"].get("revision")
+    by_name = catalog.find if kind == "dummy" else partial(hub_variant.find, revision=revision)
+    shape = by_name(repo_id).shape
     if shape is None:
         raise usage(
             f"The shape of {repo_id} is not known here.",
@@ -185,6 +192,10 @@ def _source(known: Manifest, weights: Path | None) -> tuple[Source, Shape]:
     if kind == "dummy":
         return sources.parse("dummy", repo_id), shape
     return sources.parse("hub", repo_id, known.contents.variant.revision), shape
+
+
+def _profile(known: Manifest) -> Profile:
+    return Profile.from_dict((known.data.get("chat") or {}).get("profile"))
 
 
 def _origin(known: Manifest) -> dict[str, Any]:
@@ -306,7 +317,7 @@ def _made(known: Manifest, checkpoint: Path, work: Path) -> dict[str, FileEntry]
         known.contents.recipe.id,
         dummy=known.contents.source.dummy,
     )
-    text = Checkpoint.open(checkpoint).chat_template
+    text = speech.of_folder(checkpoint, _profile(known)).template
     if text is not None:
         (papers / TEMPLATE).write_bytes(text.encode())
     made |= {path.name: path for path in regular_files(papers)}

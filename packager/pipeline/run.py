@@ -13,6 +13,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from packager.chat import speech
+from packager.chat.speech import Speech
 from packager.errors import ExitCode, PackError, from_foreign
 from packager.events import (
     Event,
@@ -69,8 +71,9 @@ def make(plan: Plan, cache: BuildCache) -> Generator[Event, None, Made]:
         stages.fetch(plan),
         lambda entry: not stages.is_kept(cache, stages.convert(plan, entry)),
     )
+    notes = yield from _speech(plan, fetched)
     convert = stages.convert(plan, fetched)
-    converted = yield from _stage(cache, convert)
+    converted = yield from _stage(cache, convert, notes=notes)
     measure = stages.measure(plan, converted, convert)
     measured = yield from _stage(cache, measure)
     quality = yield from _quality(cache, plan, fetched, converted, convert, measured)
@@ -124,12 +127,31 @@ def run_alone(job: Job, log: Path) -> Generator[Event, None, JobResult]:
     return result
 
 
+def _speech(plan: Plan, fetched: Entry) -> Generator[Event, None, Sequence[str]]:
+    """What is worth a note about templates and ends of turn; what cannot be rendered ends the build
+    here."""
+    spoken: Speech | None = None
+    with _failures("convert") as failed:
+        spoken = speech.of_folder(stages.checkpoint_of(fetched), plan.profile)
+    if failed:
+        yield from _announce("convert")
+        yield failed[0][0]
+        raise failed[0][1]
+    assert spoken is not None
+    return spoken.notes
+
+
 def _stage(
-    cache: BuildCache, job: Job, whole: Callable[[Entry], bool] = lambda entry: True
+    cache: BuildCache,
+    job: Job,
+    whole: Callable[[Entry], bool] = lambda entry: True,
+    notes: Sequence[str] = (),
 ) -> _Events:
     """One stage from the cache, or in a child process and then into the cache. `whole`: see
-    `_kept`."""
+    `_kept`; `notes` are said of it first."""
     yield from _announce(job.stage)
+    for note in notes:
+        yield StageNote(job.shown, note)
     started = time.monotonic()
     entry = yield from _kept(cache, job, whole)
     if entry is not None:

@@ -103,18 +103,20 @@ def convert(plan: Plan, fetched: Entry) -> Job:
         # The folder's name becomes the model's where nothing else says one.
         folder = Path(plan.source.location).name if plan.source.kind == "local" else None
         more = {"origin": origin, "max_file_bytes": plan.workload.max_file_bytes, "folder": folder}
+    profile = {"profile": plan.profile.as_dict()} if plan.profile else {}
     key = key_of(
         {
             "files": fetched.facts["files"],
             "recipe": recipe,
             "context": plan.workload.context,
             **more,
+            **profile,
             "tools": {"qwen-pack": __version__, **plan.versions},
             "job": plan.runtime.build_job,
         }
     )
     added = {"imatrix": plan.additions.imatrix, "calibration": plan.additions.calibration}
-    inputs = {"origin": origin, "checkpoint_key": key_of(fetched.facts["files"])}
+    inputs = {"origin": origin, "checkpoint_key": key_of(fetched.facts["files"]), **profile}
     inputs |= {name: str(path.absolute()) for name, path in added.items() if path is not None}
     recipe["inputs"] = inputs
     arguments = {

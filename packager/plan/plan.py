@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from packager.chat.profile import Profile
 from packager.device.identity import UNKNOWN, Identity, Place
 from packager.device.target import Target
 from packager.engines import installed
@@ -29,7 +30,7 @@ class Plan:
     `enforced` names the budgets that fail the build when the measurement misses them; the others
     are reported. `sustained_s` seconds of decoding without a pause show whether the machine
     throttles. `place` says whether this machine is the device, so that its figures may judge those
-    budgets. `gate` says how the quality gate is to be held.
+    budgets. `gate` says how the quality gate is to be held, `profile` how the model is to behave.
     """
 
     target: Target
@@ -45,6 +46,7 @@ class Plan:
     place: Place = UNKNOWN
     gate: Gate = field(default_factory=Gate)
     additions: Additions = field(default_factory=Additions)
+    profile: Profile = field(default_factory=Profile)
 
     @cached_property
     def name(self) -> str:
@@ -130,6 +132,7 @@ class Plan:
             "out": str(self.out),
             "place": self.place.as_dict(),
             "gate": self.gate.as_dict(),
+            **({"profile": self.profile.as_dict()} if self.profile else {}),
         }
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from packager.chat.profile import Profile
 from packager.checkpoint import Checkpoint
 from packager.errors import PackError, bad_input
 from packager.process import resolve
@@ -105,6 +106,7 @@ def compare(
     tokens: int,
     reference: str | None,
     stops: bool,
+    profile: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Parity of tokenizer, template and end of turn, and with a `reference` (the folder that the
     other job left) the divergence.
@@ -119,7 +121,13 @@ def compare(
     try:
         report.note("tokens, template and end of turn beside the checkpoint's own")
         with tempfile.TemporaryDirectory() as folder:
-            same = parity.check(model, source, Path(folder) / "templates.log", stops=stops)
+            same = parity.check(
+                model,
+                source,
+                Path(folder) / "templates.log",
+                stops=stops,
+                profile=Profile.from_dict(profile),
+            )
         found: dict[str, Any] = {"parity": same.as_dict(), "figures": None, "parts": []}
         if reference is not None:
             found |= divergence(

@@ -34,6 +34,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     def __post_init__(self) -> None:
+        self._check_texts()
+
+    def _check_texts(self) -> None:
         for name in self.__struct_fields__:
             value = getattr(self, name)
             texts = value if isinstance(value, tuple) else (value,)
@@ -59,6 +62,14 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     def but(self, **changes: Any) -> Self:
         """The same record with other values in some fields."""
         return msgspec.structs.replace(self, **changes)
+
+
+class Free(Record, frozen=True, kw_only=True):
+    """A record whose texts are for a model: they may hold line breaks, and no terminal is shown
+    them as they are."""
+
+    def _check_texts(self) -> None:
+        """Any text is one."""
 
 
 def without_nulls(data: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from packager.records.base import Count, Number, Record, Tokens
+from packager.records.base import Count, Free, Number, Record, Tokens
 from packager.records.behaviour import Behaviour
 from packager.records.measurement import Measurement
 from packager.records.quality import Quality
@@ -111,6 +111,32 @@ class Why(Record, frozen=True, kw_only=True):
     sentence: str | None = None
 
 
+class EndOfTurn(Free, frozen=True, kw_only=True):
+    """A token that ends a turn, and its text as the model writes it."""
+
+    id: Count | None = None
+    text: str = ""
+
+
+class ChatProfile(Free, frozen=True, kw_only=True):
+    """What the build fixed for every chat; texts go to the model and to no terminal."""
+
+    thinking: str | None = None
+    thinking_budget: Tokens | None = None
+    system_prompt: str | None = None
+    tools: tuple[dict[str, Any], ...] = ()
+    sampling: dict[str, Number] | None = None
+
+
+class Chat(Record, frozen=True, kw_only=True):
+    """How the package chats: tokens that end a turn, and the profile that every export obeys."""
+
+    ends: tuple[EndOfTurn, ...] = ()
+    notes: tuple[str, ...] = ()
+    prefix_stable: bool | None = None
+    profile: ChatProfile | None = None
+
+
 class Alternative(Record, frozen=True, kw_only=True):
     """What was built beside it and not kept."""
 
@@ -155,6 +181,7 @@ class Contents(Record, frozen=True, kw_only=True):
     content_sha256: str | None = None
     tools: dict[str, Any] = msgspec.field(default_factory=dict)
     sampling: dict[str, Number] | None = None
+    chat: Chat | None = None
 
     @property
     def context(self) -> int | None:

@@ -70,12 +70,26 @@ class Image:
 
 def images(shipment: Shipment) -> list[Image]:
     """The ModelPack image, and for a package of one GGUF the Docker and the Ollama image over the
-    same blob."""
+    same blob.
+
+    There is no image for Ollama where its language cannot say the chat template: see
+    `ollama.refusal`.
+    """
     found = [_model_pack(shipment)]
     ggufs = [entry for entry in shipment.model_files() if entry.path.endswith(".gguf")]
     if len(ggufs) == 1 and len(shipment.model_files()) == 1:
-        found += [_docker(shipment, ggufs[0]), _ollama(shipment, ggufs[0])]
+        found.append(_docker(shipment, ggufs[0]))
+        if ollama.refusal(shipment) is None:
+            found.append(_ollama(shipment, ggufs[0]))
     return found
+
+
+def without_ollama(shipment: Shipment) -> str | None:
+    """Why a package of one GGUF has no image for Ollama, as a sentence; None where it has one, or
+    is none."""
+    ggufs = [entry for entry in shipment.model_files() if entry.path.endswith(".gguf")]
+    alone = len(ggufs) == 1 == len(shipment.model_files())
+    return ollama.refusal(shipment) if alone else None
 
 
 def write_layout(
@@ -208,9 +222,10 @@ def _ollama(shipment: Shipment, gguf: FileEntry) -> Image:
     """Ollama's layers. Source: github.com/ollama/ollama, server/images.go and manifest/."""
     data = shipment.manifest.data
     layers = [_file(gguf, "application/vnd.ollama.image.model")]
-    template, stop = ollama.chat(shipment) or ("", [])
-    if template:
-        layers.append(_own_bytes("application/vnd.ollama.image.template", template.encode()))
+    chat = ollama.chat(shipment)
+    stop = list(chat.stops) if chat else []
+    if chat:
+        layers.append(_own_bytes("application/vnd.ollama.image.template", chat.template.encode()))
     if "LICENSE" in {entry.path for entry in shipment.files}:
         layers.append(_file(shipment.entry("LICENSE"), "application/vnd.ollama.image.license"))
     layers.append(

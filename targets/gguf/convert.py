@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from packager.chat.profile import Profile
 from packager.cores import cores
 from packager.runtime import Report
 from packager.units import human_bytes
@@ -20,7 +21,7 @@ from targets.gguf.presets import preset_of
 from targets.gguf.shards import shards
 from targets.gguf.source import Source, open_source
 from targets.gguf.tensors import place
-from targets.gguf.tokenizer import Vocabulary, read_vocabulary
+from targets.gguf.tokenizer import Vocabulary, read_vocabulary, with_ends
 from targets.gguf.toolchain import toolchain
 from targets.gguf.writer import write_gguf
 
@@ -36,6 +37,7 @@ def convert(
     imatrix: Path | None = None,
     max_file_bytes: int | None = None,
     origin: Mapping[str, Any] | None = None,
+    profile: Profile | None = None,
 ) -> dict[str, Any]:
     """Write the checkpoint as GGUF, in one file or as many as the limit takes, and return facts
     about it.
@@ -49,7 +51,7 @@ def convert(
     importance = read_imatrix(imatrix) if imatrix is not None else None
     listener: Report = report or _Silent()
     with _no_collection():
-        source = open_source(checkpoint)
+        source = open_source(checkpoint, profile)
         converter = architecture(source.config)
         converter.check()
         tensors = converter.tensors({name: info.shape for name, info in source.tensors.items()})
@@ -61,7 +63,7 @@ def convert(
             overrides,
             imatrix=imatrix is not None,
         )
-        vocabulary = _vocabulary(source, converter)
+        vocabulary = with_ends(_vocabulary(source, converter), source.speech.ends)
         keys = metadata.collect(source, converter, tensors, vocabulary, preset.file_type, origin)
         typed = list(place(tensors, types, row_bytes))
         check_imatrix(importance, typed)

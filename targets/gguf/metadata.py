@@ -55,7 +55,7 @@ def collect(
     writer.add_type(gguf.GGUFType.MODEL)
     _origin(writer, source, tensors, origin or {})
     converter.describe(writer)
-    _tokenizer(writer, vocabulary, source.chat_template)
+    _tokenizer(writer, vocabulary, source.speech.template)
     writer.add_string(padding.KEY, padding.text(writer.kv_data[0]))
     return close(writer, file_type)
 
@@ -164,6 +164,8 @@ def _tokenizer(writer: gguf.GGUFWriter, vocabulary: Vocabulary, chat_template: s
             add_id(number)
     if vocabulary.end_of_turn is not None:
         writer.add_eot_token_id(vocabulary.end_of_turn)
+    if vocabulary.end_of_message is not None:
+        writer.add_eom_token_id(vocabulary.end_of_message)
     for kind, value in vocabulary.add.items():
         if (add_flag := getattr(writer, f"add_add_{kind}_token", None)) is not None:
             add_flag(value)

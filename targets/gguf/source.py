@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from packager.chat import speech
+from packager.chat.profile import Profile
+from packager.chat.speech import Speech
 from packager.checkpoint import TensorInfo, first_generation
 from packager.checkpoint.agreement import (
     TEXT_TYPES,
@@ -18,7 +21,6 @@ from packager.checkpoint.agreement import (
 )
 from packager.checkpoint.folder import checkpoint_files, read_json
 from packager.checkpoint.shards import read_tensors
-from packager.checkpoint.tokenizer import chat_template
 from packager.errors import bad_input
 from packager.shape import Shape
 
@@ -32,7 +34,7 @@ class Source:
     tensors: Mapping[str, TensorInfo]
     tokenizer_config: dict[str, Any]
     generation_config: dict[str, Any]
-    chat_template: str | None
+    speech: Speech
 
     @property
     def dtype(self) -> str:
@@ -44,8 +46,10 @@ class Source:
         return max(weight, key=lambda dtype: weight[dtype], default="BF16")
 
 
-def open_source(folder: Path) -> Source:
-    """Read a checkpoint's descriptions. Raises PackError (bad input) naming the file.
+def open_source(folder: Path, profile: Profile | None = None) -> Source:
+    """Read a checkpoint's descriptions; `profile` goes into its template and sampling.
+
+    Raises PackError (bad input) naming the file.
 
     As Checkpoint.open, but for the tokenizer, which is read once, by `read_vocabulary`.
     """
@@ -68,7 +72,7 @@ def open_source(folder: Path) -> Source:
     generation = (
         read_json(files["generation_config.json"]) if "generation_config.json" in files else {}
     )
-    template = chat_template(files, tokenizer_config) or (
-        first_generation.chat_template(generation) if first else None
-    )
-    return Source(folder, config, tensors, tokenizer_config, generation, template)
+    wished = profile or Profile()
+    spoken = speech.of_folder(folder, wished)
+    generation = {**generation, **wished.sampling}
+    return Source(folder, config, tensors, tokenizer_config, generation, spoken)

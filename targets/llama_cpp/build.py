@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from packager.chat.profile import Profile
 from packager.errors import bad_input
 from packager.pipeline.cache import BuildCache, key_of, whole
 from packager.plan.additions import file_facts
@@ -56,6 +57,7 @@ def build(
         imatrix=imatrix,
         max_file_bytes=workload.get("max_file_bytes"),
         origin=inputs.get("origin"),
+        profile=Profile.from_dict(inputs.get("profile")),
         report=report,
     )
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from packager.chat.profile import Profile
 from packager.checkpoint import Checkpoint
 from packager.checkpoint.folder import is_weights
 from packager.checkpoint.rewrite import for_every_engine
@@ -45,7 +46,8 @@ def convert(
             folder = plain.folder if plain is not source else staged(source, work / "checkpoint")
             model_builder.run(report, folder, plain.shape, settings, built, work)
         report.note("writing the configuration and the tokenizer")
-        finish.finish(built, plain, int(workload["context"]))
+        profile = Profile.from_dict((recipe.get("inputs") or {}).get("profile"))
+        finish.finish(built, plain, int(workload["context"]), profile)
     return {
         "artifact_bytes": tree_bytes(final),
         "provider": settings.provider,
@@ -63,6 +65,7 @@ def staged(source: Checkpoint, folder: Path) -> Path:
     folder.mkdir()
     for name, path in source.files.items():
         real = path.resolve()
+        (folder / name).parent.mkdir(exist_ok=True)
         try:
             if not is_weights(name):
                 raise OSError

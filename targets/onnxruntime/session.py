@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unicodedata import normalize
@@ -71,6 +71,18 @@ class OnnxRuntimeSession:
         files = {path.name: path for path in self._folder.iterdir()}
         config = files.get("tokenizer_config.json")
         return chat_template(files, read_json(config) if config else {})
+
+    def rendered(self, conversation: Mapping[str, Any]) -> str | None:
+        """What the engine's own language makes of the template; None where it takes no such
+        variable."""
+        given = dict(conversation)
+        messages, tools = given.pop("messages"), given.pop("tools", None)
+        opened = given.pop("add_generation_prompt", True)
+        if given:
+            return None
+        more = {} if tools is None else {"tools": json.dumps(tools, ensure_ascii=False)}
+        text = json.dumps(messages, ensure_ascii=False)
+        return str(self._tokenizer.apply_chat_template(text, add_generation_prompt=opened, **more))
 
     def generate(
         self,

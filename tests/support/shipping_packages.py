@@ -16,6 +16,12 @@ FORMATS_FOR_APPS = ("ollama", "docker", "android", "ios", "embedded")
 SIZES = (0, 1, 3, 55, 56, 57, 63, 64, 65, 119, 120, 127, 128, 129, 70_000)
 """Around every edge of SHA-256's padding, and more than one buffer."""
 
+CHATML = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}{% "
+    "endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+
 EVIL = "x\"; exit(1) */ ${evil} $(id) `id` 'q' #{1} %s ??/ <b> {{ 7*7 }} é漢😀"
 """Ends strings and comments, starts templates, trigraphs, markup and commands. A manifest's texts
 are printable, so no line break."""
@@ -49,11 +55,11 @@ def tree(folder: Path) -> dict[str, bytes]:
 def gguf_package(folder: Path, model: str = "model/model.gguf", **more: Any) -> Path:
     """A package for llama.cpp of bytes that no engine is shown, with files of every size that
     matters to a digest."""
+    template = more.pop("template", CHATML)
     files = {
         model: bytes(range(256)) * 300,
         "LICENSE": b"Apache License\n",
-        "chat_template.jinja": b"{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content "
-        b"}}<|im_end|>\n{% endfor %}",
+        **({"chat_template.jinja": template.encode()} if template is not None else {}),
         **{f"papers/{size}.txt": (b"%d bytes of paper " % size * 5000)[:size] for size in SIZES},
         **more.pop("files", {}),
     }

@@ -12,6 +12,9 @@ import shlex
 import unicodedata
 from collections.abc import Callable, Iterable
 
+_LONGEST_CONSTANT = 65_535
+"""Bytes of a string constant. Source: the JVM specification, 4.4.7."""
+
 
 class Safe(str):
     """A text that went through one of the functions below."""
@@ -46,7 +49,14 @@ def c(text: str) -> Safe:
 
 
 def kotlin(text: str) -> Safe:
-    """A string of Kotlin; the dollar sign, which would start a template, is escaped as well."""
+    """A string of Kotlin; the dollar sign, which would start a template, is escaped as well.
+
+    Raises ValueError for more than a constant of the JVM holds.
+    """
+    if len(text.encode(errors="surrogatepass")) > _LONGEST_CONSTANT:
+        raise ValueError(
+            f"a constant of Kotlin holds {_LONGEST_CONSTANT} bytes, and a text has more"
+        )
     return _quoted(_utf16(text), lambda unit: f"\\u{unit:04x}", '"\\$')
 
 

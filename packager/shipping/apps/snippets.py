@@ -53,6 +53,10 @@ def facts(shipment: Shipment) -> dict[str, Any]:
         "context": int((data.get("workload") or {}).get("context") or 0),
         # As JSON, which every app can read; empty where the checkpoint does not say.
         "sampling": json.dumps(data.get("sampling") or {}),
+        "thinking_budget": int(
+            ((data.get("chat") or {}).get("profile") or {}).get("thinking_budget") or 0
+        ),
+        "profile": json.dumps(_profile(data), ensure_ascii=False),
         "memory": int(peak),
         "memory_words": Safe(human_bytes(int(peak)) if peak else "not predicted"),
         "total_words": Safe(human_bytes(shipment.total)),
@@ -68,6 +72,19 @@ def facts(shipment: Shipment) -> dict[str, Any]:
             for entry in shipment.files
         ],
     }
+
+
+def _profile(data: dict[str, Any]) -> dict[str, Any]:
+    """What an app that writes its prompts itself must know: what the build fixed, and the texts
+    that end a turn."""
+    chat = data.get("chat") or {}
+    fixed = {
+        key: value
+        for key, value in (chat.get("profile") or {}).items()
+        if value not in (None, [], {})
+    }
+    ends = [row["text"] for row in chat.get("ends") or [] if row.get("text")]
+    return {**{key: value for key, value in fixed.items() if key != "sampling"}, "ends": ends}
 
 
 def model(shipment: Shipment) -> str:
