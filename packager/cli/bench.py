@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from packager.cli.options import sustained_option
-from packager.cli.output import emit_json, emit_table, json_option, narrate
+from packager.cli.output import emit_json, emit_table, json_option, narrate, say
 from packager.errors import ExitCode
 
 
@@ -103,7 +103,7 @@ def _show(
     emit_table(name, ("", "manifest", "now", "ratio"), table, right=("manifest", "now", "ratio"))
     narrate_long_run(now)
     for verdict in verdicts:
-        click.echo(
+        say(
             f"{'passed' if verdict['passed'] else 'missed' if verdict['passed'] is False else 'open'}: {sentence(verdict)}"
         )
     place = now["place"]
@@ -130,7 +130,7 @@ def narrate_long_run(measured: dict[str, Any]) -> None:
     run = measured.get("sustained")
     if not run:
         return
-    click.echo(
+    say(
         f"Sustained, {run['seconds']:.0f} s: "
         f"{sparkline([row['decode_tps'] for row in run['windows']])}"
     )
@@ -140,7 +140,7 @@ def narrate_long_run(measured: dict[str, Any]) -> None:
         False: "no throttling",
         None: "others were at work: nothing can be said of throttling",
     }
-    click.echo(
+    say(
         f"{run['first_tps']:.1f} tok/s at first, {run['last_tps']:.1f} at last "
         f"({run['ratio']:.2f}){hot}: {said[run['throttled']]}."
     )

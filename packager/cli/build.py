@@ -10,7 +10,7 @@ import click
 
 from packager.cli.additions import addition_options, additions_from
 from packager.cli.options import Number, sustained_option, workload_from, workload_options
-from packager.cli.output import emit_json, emit_table, json_option, narrate
+from packager.cli.output import emit_json, emit_table, json_option, narrate, say
 from packager.errors import ExitCode, PackError
 
 if TYPE_CHECKING:
@@ -196,11 +196,11 @@ def show_quality(quality: dict[str, Any]) -> None:
             right=paper.COLUMNS[1:],
         )
     elif quality["skipped"]:
-        click.echo(f"No divergence from the unquantized model: {quality['skipped']}.")
+        say(f"No divergence from the unquantized model: {quality['skipped']}.")
     for line in paper.parity(quality):
-        click.echo(line)
+        say(line)
     for row in quality.get("verdicts") or []:
-        click.echo(f"{'passed' if row['passed'] else 'missed, and let through'}: {sentence(row)}")
+        say(f"{'passed' if row['passed'] else 'missed, and let through'}: {sentence(row)}")
 
 
 def show(package: Package) -> None:
@@ -228,9 +228,9 @@ def show(package: Package) -> None:
             if row["enforced"]
             else "missed on this machine"
         )
-        click.echo(f"{mark}: {sentence(row)}")
+        say(f"{mark}: {sentence(row)}")
     _where(data)
-    click.echo(f"Package: {package.path}")
+    say(f"Package: {package.path}")
 
 
 def _where(data: dict[str, Any]) -> None:
@@ -241,10 +241,10 @@ def _where(data: dict[str, Any]) -> None:
 
     measured = data["measured"]
     if measured is None:
-        click.echo(f"{NOT_YET.capitalize()}: {data['not_measured']}")
+        say(f"{NOT_YET.capitalize()}: {data['not_measured']}")
     else:
         machine = measured["machine"]
-        click.echo(
+        say(
             f"Measured on {measured['measured_at'][:10]}, on {machine['processor']}, "
             f"{machine['cores']} cores."
         )
@@ -258,7 +258,7 @@ def _where(data: dict[str, Any]) -> None:
             )
         if measured["place"]["on_device"]:
             return
-        click.echo(
+        say(
             f"{NOT_YET.capitalize()}: {measured['place']['why']}. What was measured here is a "
             "check."
         )

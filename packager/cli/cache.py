@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from packager.cli.output import emit_json, emit_table, json_option, narrate
+from packager.cli.output import emit_json, emit_table, json_option, narrate, say
 
 
 @click.command("cache")
@@ -25,7 +25,7 @@ def command(clear: bool, as_json: bool) -> None:
         if as_json:
             emit_json("cache", {"folder": str(cache.root), "freed_bytes": freed, "stages": []})
         else:
-            click.echo(f"{human_bytes(freed)} freed in {cache.root}.")
+            say(f"{human_bytes(freed)} freed in {cache.root}.")
         return
     rows = cache.stages()
     if as_json:

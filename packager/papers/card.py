@@ -3,7 +3,6 @@ it from the manifest."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from packager.catalog.licences import agreement, known, spdx
@@ -12,6 +11,7 @@ from packager.papers import words
 from packager.quality import paper
 from packager.report import figures
 from packager.report.budgets import sentence
+from packager.shipping.apps.escapes import code, markdown, yaml
 
 _MARKS = {True: "passed", False: "MISSED", None: "open"}
 
@@ -23,24 +23,24 @@ def text(data: dict[str, Any]) -> str:
     return f"""---
 {_front(data)}---
 
-# {data["name"]}
+# {markdown(data["name"])}
 
-{words.summary(data)}{f" {why}" if why else ""}
+{markdown(words.summary(data))}{f" {why}" if why else ""}
 
 | | |
 | --- | --- |
-| model | {variant["repo_id"]}{_at(variant.get("revision"))} |
-| version of this package | {data.get("version") or "none"} |
-| recipe | `{recipe["id"]}`{f": {recipe['summary']}" if recipe.get("summary") else ""} |
-| engine | {data["runtime"]["name"]} {data["runtime"].get("version") or ""} |
-| context | {(data.get("workload") or {}).get("context")} tokens, cache `{recipe.get("kv")}` |
+| model | {markdown(variant["repo_id"])}{_at(variant.get("revision"))} |
+| version of this package | {markdown(data.get("version") or "none")} |
+| recipe | {code(recipe["id"])}{f": {recipe['summary']}" if recipe.get("summary") else ""} |
+| engine | {markdown(data["runtime"]["name"])} {markdown(data["runtime"].get("version") or "")} |
+| context | {(data.get("workload") or {}).get("context")} tokens, cache {code(str(recipe.get("kv")))} |
 | sampling | {_sampling(data.get("sampling"))} |
-| licence of the weights | {spdx(variant.get("license"))} |
+| licence of the weights | {markdown(spdx(variant.get("license")))} |
 | content | sha256 `{data.get("content_sha256") or "not stated"}` |
 
 ## For whom
 
-{words.users(data)}
+{markdown(words.users(data))}
 
 {_list(words.uses(data))}
 ## Measured
@@ -64,7 +64,7 @@ and figures that were added later.
 
 
 def _front(data: dict[str, Any]) -> str:
-    """YAML: every value as JSON, which is YAML too."""
+    """YAML, every value between quotes."""
     variant = data["variant"]
     licence = (variant.get("license") or "unknown").casefold()
     row = known().get(licence)
@@ -81,13 +81,15 @@ def _front(data: dict[str, Any]) -> str:
         "pipeline_tag": "text-generation",
         "tags": ["qwen-pack", data["runtime"]["name"], data["recipe"]["id"]],
     }
-    return "".join(
-        f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in rows.items()
-    )
+    return "".join(f"{key}: {_yaml(value)}\n" for key, value in rows.items())
+
+
+def _yaml(value: str | list[str]) -> str:
+    return f"[{', '.join(map(yaml, value))}]" if isinstance(value, list) else yaml(value)
 
 
 def _at(revision: str | None) -> str:
-    return f", commit `{revision}`" if revision else ""
+    return f", commit {code(revision)}" if revision else ""
 
 
 def _sampling(sampling: dict[str, float] | None) -> str:
@@ -110,10 +112,8 @@ def _measured(data: dict[str, Any]) -> str:
         )
     machine, place = measured["machine"], measured["place"]
     noise = figures.noise(measured)
-    where = (
-        f"On {measured['measured_at'][:10]}, on {machine['processor']}, {machine['cores']} "
-        f"cores{f', {noise}' if noise else ''}."
-    )
+    processor, noisy = markdown(machine["processor"]), f", {noise}" if noise else ""
+    where = f"On {measured['measured_at'][:10]}, on {processor}, {machine['cores']} cores{noisy}."
     if not place["on_device"]:
         where = (
             f"**{NOT_YET.capitalize()}**: {place['why']}. What follows is a check on the "
@@ -128,8 +128,8 @@ def _table(data: dict[str, Any]) -> str:
         predicted, measured, error = row.texts()
         lines.append(f"| {row.label} | {measured} | {predicted} | {error} |\n")
     return (
-        f"\n| | measured | predicted for {data.get('target')} | error |\n| --- | ---: | ---: | "
-        f"---: |\n{''.join(lines)}"
+        f"\n| | measured | predicted for {markdown(str(data.get('target')))} | error |\n| --- | "
+        f"---: | ---: | ---: |\n{''.join(lines)}"
     )
 
 
@@ -152,13 +152,13 @@ def _licence(variant: dict[str, Any]) -> str:
     licence = variant.get("license")
     row = known().get((licence or "").casefold())
     reason = agreement(licence)
-    name = f"{row['name'] if row else licence or 'None'} (`{spdx(licence)}`)"
+    name = f"{row['name'] if row else markdown(licence or 'None')} ({code(spdx(licence))})"
     said = (
         f"{name}, which {reason}."
         if licence and row and reason
         else f"{name}."
         if row
-        else f"`{spdx(licence)}`: it {reason}."
+        else f"{code(spdx(licence))}: it {reason}."
     )
     return (
         f"{said} The licence file of this package has the text, or says where it stands; "

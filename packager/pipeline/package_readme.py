@@ -13,6 +13,7 @@ from packager.plan.plan import Plan
 from packager.quality import paper
 from packager.report import figures
 from packager.report.budgets import limits, sentence, verdicts
+from packager.shipping.apps.escapes import code, markdown
 from packager.units import human_bytes
 
 _DUMMY = """> **Random weights.** This package was built to measure: size, speed and memory are those of the real model,
@@ -35,11 +36,11 @@ def package_readme(plan: Plan, artifact_bytes: int, made: Made, files: Sequence[
         if chosen.recipe.provider
         else ""
     )
-    return f"""# {plan.name}
+    return f"""# {markdown(plan.name)}
 
-{_DUMMY if plan.source.kind == "dummy" else ""}{chosen.variant.repo_id} as `{chosen.recipe.id}` for {plan.target.name}, \
-context {plan.workload.context} tokens.{provider}
-Licence of the weights: {licence}.
+{_DUMMY if plan.source.kind == "dummy" else ""}{markdown(chosen.variant.repo_id)} as {code(chosen.recipe.id)} \
+for {markdown(plan.target.name)}, context {plan.workload.context} tokens.{provider}
+Licence of the weights: {markdown(licence)}.
 
 {plan.why()}
 
@@ -72,8 +73,8 @@ def _where(plan: Plan, measured: dict[str, Any] | None, not_measured: str | None
     noise = figures.noise(measured)
     noisy = f", {noise}" if noise else ""
     taken = (
-        f"On {measured['measured_at'][:10]}, on {machine['processor']}, {machine['cores']} "
-        f"cores{memory}{noisy}:\n"
+        f"On {measured['measured_at'][:10]}, on {markdown(machine['processor'])}, "
+        f"{machine['cores']} cores{memory}{noisy}:\n"
     )
     if measured["place"]["on_device"]:
         return taken
@@ -101,8 +102,8 @@ def _table(plan: Plan, artifact_bytes: int, measured: dict[str, Any] | None) -> 
     )
     left_out = "".join(f"* left out: {text}\n" for text in (measured or {}).get("left_out") or [])
     return (
-        f"| | measured | predicted for {plan.target.name} | error |\n| --- | ---: | ---: | ---: "
-        f"|\n{lines}\n{left_out}"
+        f"| | measured | predicted for {markdown(plan.target.name)} | error |\n| --- | ---: | "
+        f"---: | ---: |\n{lines}\n{left_out}"
     )
 
 

@@ -24,6 +24,8 @@ from packager.files import (
     sha256,
     write_atomically,
 )
+from packager.inspection import refuse_unsafe
+from packager.names import plain_name
 from packager.package import manifest, sampling
 from packager.package.content import content_sha256
 from packager.package.manifest import FileEntry
@@ -71,6 +73,7 @@ def write(
         )
         # Read as anybody will read it, while there is still the old package to keep.
         found = manifest.read(folder)
+        refuse_unsafe(folder, found, str(plan.out))
     return Package(plan.out, found)
 
 
@@ -143,7 +146,7 @@ def _describe(
         },
         "source": {
             "kind": plan.source.kind,
-            "location": Path(plan.source.location).name
+            "location": plain_name(Path(plan.source.location).name)
             if plan.source.kind == "local"
             else plan.source.location,
             "files": fetched.facts["files"],

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from packager.catalog.licences import spdx
-from packager.files import folder_that_appears_whole
+from packager.files import folder_that_appears_whole, permitted
 from packager.package.manifest import FileEntry
 from packager.shipping.apps import ollama
 from packager.shipping.shipment import Shipment, free_place
@@ -107,7 +107,7 @@ def _write(shipment: Shipment, blob: Blob, place: Path) -> Generator[int, None, 
             yield len(chunk)
         file.flush()
         os.fsync(file.fileno())
-        os.fchmod(file.fileno(), 0o644)
+        os.fchmod(file.fileno(), permitted(0o644))
 
 
 def _entry(blob: Blob) -> FileEntry:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import IO
 
 from packager.errors import PackError, bad_input, no_room
-from packager.files import flush_folder, free_bytes, scratch_folder
+from packager.files import flush_folder, free_bytes, permitted, scratch_folder
+from packager.inspection import refuse_unsafe
 from packager.package import manifest
 from packager.package.manifest import FileEntry
 from packager.package.package import Package
@@ -35,7 +36,8 @@ def apply(patch: Path, old: Path, out: Path) -> Generator[tuple[int, int], None,
 
     The folder gets its name when every file in it is what the new manifest says; what a killed
     process left beside it goes with the next. Raises PackError: 2 where `out` is taken; 6 for a
-    damaged patch, another old package, or one that was changed; 7 where the disk is too small.
+    damaged patch, another old package, one that was changed, or a new one that is not safe to open;
+    7 where the disk is too small.
     """
     free_place(out)
     outside(out, old)
@@ -56,6 +58,7 @@ def apply(patch: Path, old: Path, out: Path) -> Generator[tuple[int, int], None,
             new.mkdir(mode=0o755)
             yield from _build(reader, source, new)
             checked = manifest.read(new)
+            refuse_unsafe(new, checked, f"What {patch} makes")
             for folder in (*(path for path in new.rglob("*") if path.is_dir()), new):
                 flush_folder(folder)
             free_place(out)
@@ -151,7 +154,7 @@ def _write(reader: Reader, source: _Old, entry: FileEntry, path: Path) -> Iterat
                 yield len(piece)
         file.flush()
         os.fsync(file.fileno())
-        os.fchmod(file.fileno(), 0o644)
+        os.fchmod(file.fileno(), permitted(0o644))
     if size != entry.size or digest.hexdigest() != entry.sha256:
         # The patch itself is as it was written: it was compared with its digest.
         raise _changed(source.path, entry.path)

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from packager.catalog.licences import refusal
 from packager.errors import PackError, bad_input, usage
+from packager.files import permitted
+from packager.inspection import refuse_unsafe
 from packager.package import manifest
 from packager.package.manifest import FileEntry, Manifest
 from packager.package.verify import verify_names
@@ -78,9 +80,9 @@ def prepare(
 ) -> Shipment:
     """The package at `package`, when it may leave the house.
 
-    Raises PackError: exit code 6 for a folder whose files are not those of its manifest; 2 for
-    random weights, unless allowed, and for a licence that asks for agreement and is not among
-    `accepted`.
+    Raises PackError: exit code 6 for a folder whose files are not those of its manifest, or not
+    safe to open; 2 for random weights, unless allowed, and for a licence that asks for agreement
+    and is not among `accepted`.
     """
     found = manifest.read(package)
     findings = verify_names(package)
@@ -91,6 +93,7 @@ def prepare(
             f"{findings[0].message}{more}.",
             "`qwen-pack verify` names every difference; build or get the package again.",
         )
+    refuse_unsafe(package, found)
     problem = _dummy(found, allow_dummy) or refusal(found.data["variant"].get("license"), accepted)
     if problem:
         raise problem
@@ -130,7 +133,7 @@ def new_file(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o644)
+        temporary.chmod(permitted(0o644))
         temporary.rename(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
