@@ -32,9 +32,89 @@ def write_atomically(path: Path, data: bytes) -> None:
         temporary.replace(path)
 
 
+def permitted(mode: int) -> int:
+    """`mode` without what the person's umask takes away: for files that were made under a temporary
+    name, for their owner alone."""
+    with (
+        contextlib.suppress(OSError),
+        open("/proc/self/status", encoding="ascii", errors="replace") as status,
+    ):
+        for line in status:
+            if line.startswith("Umask:"):
+                return mode & ~int(line.split()[1], 8)
+    # Elsewhere it can be read by setting it only; what another thread makes meanwhile is its
+    # owner's alone.
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mode & ~mask
+
+
+def write_secret(path: Path, data: bytes) -> None:
+    """A new file that nobody but its owner can ever read. Raises FileExistsError where something
+    stands at `path`.
+
+    It gets its name when it is whole, so that a kill leaves nothing; where the disk has no files
+    without a name (Linux's O_TMPFILE), it is made under its own name by one call, and written by
+    the next.
+    """
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if not _linked_secret(folder, path, data):
+            handle = os.open(
+                path.name,
+                os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW,
+                0o600,
+                dir_fd=folder,
+            )
+            _write_whole(handle, data, lambda: os.unlink(path.name, dir_fd=folder))
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _linked_secret(folder: int, path: Path, data: bytes) -> bool:
+    """Whether the file could be written without a name, and linked to it."""
+    flag = getattr(os, "O_TMPFILE", None)
+    if flag is None:
+        return False
+    try:
+        handle = os.open(".", os.O_WRONLY | flag, 0o600, dir_fd=folder)
+    except OSError:
+        return False
+    try:
+        os.write(handle, data)
+        os.fsync(handle)
+        # With a folder's descriptor the call follows the link, to the file itself.
+        os.link(f"/proc/self/fd/{handle}", path.name, dst_dir_fd=folder, follow_symlinks=True)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        return False
+    finally:
+        os.close(handle)
+    return True
+
+
+def _write_whole(handle: int, data: bytes, undo: Callable[[], None]) -> None:
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        undo()
+        raise
+
+
 def write_json(path: Path, value: Any) -> None:
     """`value` as readable JSON, atomically."""
-    write_atomically(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+    # A name that is no UTF-8 has surrogates in it, for which JSON has an escape and UTF-8 has not.
+    write_atomically(
+        path,
+        (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode(errors="backslashreplace"),
+    )
 
 
 def sha256(
@@ -79,10 +159,10 @@ def open_to_read(path: Path, *, follow: bool = False) -> int:
 
 
 def let_all_read(file: IO[bytes]) -> None:
-    """The mode of a file that a temporary one becomes: readable by all, on systems that have
-    modes."""
+    """The mode of a file that a temporary one becomes: readable by all whom the umask lets, on
+    systems that have modes."""
     if hasattr(os, "fchmod"):
-        os.fchmod(file.fileno(), 0o644)
+        os.fchmod(file.fileno(), permitted(0o644))
 
 
 def copy_hashed(source: Path, destination: Path) -> Generator[int, None, str]:
@@ -143,7 +223,7 @@ def folder_that_appears_whole(final: Path) -> Iterator[Path]:
     with scratch_folder(final.parent) as holder:
         temporary = holder / "new"
         temporary.mkdir()
-        temporary.chmod(0o755)
+        temporary.chmod(permitted(0o755))
         yield temporary
         flush_tree(temporary)
         temporary.rename(final)

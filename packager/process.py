@@ -22,6 +22,10 @@ from typing import IO, Any
 
 from packager.cores import thread_limits
 from packager.errors import ExitCode, PackError, from_foreign, no_room
+from packager.python import python_command, python_environment
+
+PARENT = "QWEN_PACK_PARENT"
+"""The variable that names the process to die with, for one of ours that runs no job."""
 
 _TICK_S = 0.1
 _GRACE_S = 3.0
@@ -98,14 +102,12 @@ def run_job(
     read_end, write_end = os.pipe()
     with log.open("wb") as log_file:
         child = subprocess.Popen(
-            # -P: the folder the user stands in may be a checkpoint, whose Python files must never
-            # be imported.
-            [sys.executable, "-P", "-m", "packager.process", str(write_end), str(os.getpid())],
+            python_command("packager.process", str(write_end), str(os.getpid())),
             stdin=subprocess.PIPE,
             stdout=log_file,
             stderr=log_file,
             pass_fds=(write_end,),
-            env={**os.environ, **thread_limits(), **(env or {})},
+            env=python_environment({**thread_limits(), **(env or {})}),
             start_new_session=True,
         )
         os.close(write_end)
@@ -302,6 +304,14 @@ def _die_with(parent: int) -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
         if os.getppid() != parent:
             os._exit(1)
+
+
+def die_with_parent() -> None:
+    """Die with the process that PARENT names, where it is set; what this one starts is not to die
+    with it as well."""
+    parent = os.environ.pop(PARENT, "")
+    if parent.isdigit():
+        _die_with(int(parent))
 
 
 def child_main(write_end: int, parent: int) -> int:

@@ -23,6 +23,7 @@ from packager.process import JobResult, Note, Progress, run_job
 from targets.openvino import OpenVino, data, sizes
 from tests.conftest import REPOSITORY
 from tests.support.make_checkpoint import tiny_shape, write_tiny
+from tests.support.shipping_packages import opens
 
 pytestmark = pytest.mark.engine
 
@@ -89,6 +90,13 @@ def untied(home: Path) -> Built:
     """The Qwen3 checkpoint, which is not tied, by the job as the pipeline calls it."""
     out = home / "untied" / "out"
     return out, *build(home / "qwen3", "int4_sym_g128", out, home / "log")
+
+
+def test_what_every_recipe_writes_is_safe_to_open(
+    artifacts: Path, untied: Built, tmp_path: Path
+) -> None:
+    assert all(opens(artifacts / recipe, "openvino", tmp_path / recipe) for recipe in RECIPES)
+    assert opens(untied[0], "openvino", tmp_path / "untied")
 
 
 def digests(folder: Path) -> dict[str, str]:

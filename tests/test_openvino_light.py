@@ -26,6 +26,7 @@ from targets.openvino.skeleton import FIRST_MARK, LAST_MARK, narrow
 from targets.openvino.tokenizer import added_tokens
 from tests.conftest import REPOSITORY
 from tests.support.make_checkpoint import tiny_shape, write_tiny
+from tests.support.shipping_packages import opens
 from tests.test_openvino_engine import QWEN2, QWEN3, TEXTS, build, digests, finish
 
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 512}
@@ -70,6 +71,14 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def made(home: Path, name: str, way: str) -> str:
     return str(home / f"{name}-both" / way / "artifact")
+
+
+@pytest.mark.engine
+def test_what_both_ways_write_is_safe_to_open(home: Path, tmp_path: Path) -> None:
+    assert all(
+        opens(Path(made(home, "qwen3", way)), "openvino", tmp_path / way)
+        for way in ("light", "optimum")
+    )
 
 
 @pytest.mark.engine

@@ -26,9 +26,10 @@ from packager.package.content import content
 from packager.package.verify import verify
 from packager.papers import licence
 from tests.conftest import REPOSITORY
+from tests.support.tiny_gguf import tiny_gguf
 
 FILES = {
-    "model/model.gguf": b"weights" * 100,
+    "model/model.gguf": tiny_gguf(b"weights" * 100),
     "chat_template.jinja": b"{{ messages }}",
     "README.md": b"# measured at noon\n",
     "LICENSE": b"text",

@@ -19,6 +19,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from packager.cli import main
 from packager.errors import ExitCode, PackError
+from packager.files import write_secret
 from packager.package import manifest
 from packager.shipping import keys
 from packager.shipping.certificate import Signatory
@@ -62,6 +63,81 @@ def test_the_private_half_is_its_owners_alone_and_no_key_is_replaced(
     assert pair.private.stat().st_mode & 0o777 == 0o600
     with pytest.raises(PackError, match="exists already"):
         keys.new(pair.private)
+
+
+def test_the_private_half_is_never_readable_by_others_whatever_the_mask_and_a_kill_leaves_nothing(
+    tmp_path: Path,
+) -> None:
+    """Every call to the system is looked at: no file of the private half has more rights at any
+    moment."""
+    script = (
+        "import os, signal, sys; os.umask(0)\n"
+        "from pathlib import Path\n"
+        "from packager.shipping import keys\n"
+        "at, step = int(sys.argv[2]), 0\n"
+        "def look(event, arguments):\n"
+        "    global step\n"
+        "    if event in ('open', 'os.link', 'os.rename', 'os.chmod', 'os.remove') and "
+        "str(sys.argv[1]) in os.getcwd():\n"
+        "        for path in Path('.').iterdir():\n"
+        "            if not path.name.endswith('.pub') and '.pub.' not in path.name and "
+        "path.stat().st_mode & 0o077:\n"
+        "                os.write(2, f'{path} {path.stat().st_mode:o}'.encode()); os._exit(3)\n"
+        "        step += 1\n"
+        "        if step == at: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "os.chdir(sys.argv[1]); keys._cryptography(); sys.addaudithook(look); "
+        "keys.new(Path('team.key'))\n"
+    )
+    for at in range(1, 40):
+        folder = tmp_path / str(at)
+        folder.mkdir()
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(folder), str(at)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode in (0, -9), done.stderr
+        names = {path.name for path in folder.iterdir()}
+        if done.returncode == 0:
+            break
+        # Killed: the key is whole or absent, and nothing else that holds it lies there.
+        assert {name for name in names if "pub" not in name} <= {"team.key"}
+        if "team.key" in names:
+            keys.private_key(folder / "team.key", None)
+    assert at > 2 and names == {"team.key", "team.key.pub"}
+    assert (folder / "team.key").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_disk_without_nameless_files_gets_the_private_half_under_its_name_for_its_owner_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("packager.files._linked_secret", lambda *_: False)
+    made = keys.new(tmp_path / "team.key")
+    assert made.private.stat().st_mode & 0o777 == 0o600
+    keys.private_key(made.private, None)
+    with pytest.raises(FileExistsError):
+        write_secret(made.private, b"x")
+
+
+@pytest.mark.parametrize(
+    ("mask", "mode"), [(0o077, 0o600), (0o022, 0o644), (0o002, 0o644), (0o027, 0o640)]
+)
+def test_everything_else_has_the_rights_that_the_mask_leaves(
+    tmp_path: Path, mask: int, mode: int
+) -> None:
+    script = (
+        f"import os; os.umask({mask})\n"
+        "from pathlib import Path\n"
+        "from packager.files import folder_that_appears_whole, write_atomically\n"
+        "from packager.shipping.shipment import new_file\n"
+        "write_atomically(Path('a'), b'x')\n"
+        "with new_file(Path('b')) as file: file.write_bytes(b'x')\n"
+        "with folder_that_appears_whole(Path('c')): pass\n"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)
+    assert {(tmp_path / name).stat().st_mode & 0o777 for name in "ab"} == {mode}
+    assert (tmp_path / "c").stat().st_mode & 0o777 == 0o755 & ~mask
 
 
 def test_another_verifier_believes_our_signature(package: Path, pair: keys.KeyPair) -> None:

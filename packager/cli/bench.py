@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from packager.cli.options import sustained_option
-from packager.cli.output import emit_json, emit_table, json_option, narrate
+from packager.cli.output import emit_json, emit_table, json_option, narrate, say
 from packager.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def _show(
     narrate_long_run(now.sustained)
     outcomes = {True: "passed", False: "missed", None: "open"}
     for verdict in verdicts:
-        click.echo(f"{outcomes[verdict.passed]}: {sentence(verdict)}")
+        say(f"{outcomes[verdict.passed]}: {sentence(verdict)}")
     if now.place is not None and not now.place.on_device:
         narrate(
             f"{NOT_YET.capitalize()}: {now.place.why}. The budgets stay as they are; --on-device "
@@ -124,16 +124,14 @@ def narrate_long_run(run: Sustained | None) -> None:
 
     if run is None:
         return
-    click.echo(
-        f"Sustained, {run.seconds:.0f} s: {sparkline([row.decode_tps for row in run.windows])}"
-    )
+    say(f"Sustained, {run.seconds:.0f} s: {sparkline([row.decode_tps for row in run.windows])}")
     hot = "" if run.temperature_c_max is None else f", up to {run.temperature_c_max:.0f} °C"
     outcome = {
         True: "the machine throttles",
         False: "no throttling",
         None: "other programs were at work, so nothing can be said of throttling",
     }[run.throttled]
-    click.echo(
+    say(
         f"{run.first_tps:.1f} tok/s at first, {run.last_tps:.1f} at last "
         f"({run.ratio:.2f}){hot}: {outcome}."
     )

@@ -10,7 +10,7 @@ import click
 
 from packager.cli.additions import addition_options, additions_from
 from packager.cli.options import Number, sustained_option, workload_from, workload_options
-from packager.cli.output import emit_json, emit_table, json_option, narrate
+from packager.cli.output import emit_json, emit_table, json_option, narrate, say
 from packager.cli.profile import profile_from, profile_options
 from packager.errors import ExitCode, PackError
 
@@ -203,11 +203,11 @@ def show_quality(quality: Quality | None) -> None:
             right=paper.COLUMNS[1:],
         )
     elif quality.skipped:
-        click.echo(f"No divergence from the unquantized model: {quality.skipped}.")
+        say(f"No divergence from the unquantized model: {quality.skipped}.")
     for line in paper.parity(quality):
-        click.echo(line)
+        say(line)
     for row in quality.verdicts:
-        click.echo(f"{'passed' if row.passed else 'missed, and let through'}: {sentence(row)}")
+        say(f"{'passed' if row.passed else 'missed, and let through'}: {sentence(row)}")
 
 
 def show(package: Package) -> None:
@@ -226,9 +226,9 @@ def show(package: Package) -> None:
     )
     show_quality(contents.quality)
     for verdict in contents.verdicts:
-        click.echo(f"{_mark(verdict)}: {sentence(verdict)}")
+        say(f"{_mark(verdict)}: {sentence(verdict)}")
     _where(contents)
-    click.echo(f"Package: {package.path}")
+    say(f"Package: {package.path}")
 
 
 def _mark(verdict: Verdict) -> str:
@@ -247,11 +247,11 @@ def _where(contents: Contents) -> None:
 
     measured = contents.measured
     if measured is None:
-        click.echo(f"{NOT_YET.capitalize()}: {contents.not_measured}")
+        say(f"{NOT_YET.capitalize()}: {contents.not_measured}")
     else:
         machine = measured.machine
         on = f", on {machine.processor}, {machine.cores} cores" if machine else ""
-        click.echo(f"Measured on {(measured.measured_at or '')[:10]}{on}.")
+        say(f"Measured on {(measured.measured_at or '')[:10]}{on}.")
         narrate_long_run(measured.sustained)
         for text in measured.left_out:
             narrate(f"Left out: {text}.")
@@ -262,9 +262,7 @@ def _where(contents: Contents) -> None:
             )
         if measured.place is None or measured.place.on_device:
             return
-        click.echo(
-            f"{NOT_YET.capitalize()}: {measured.place.why}. What was measured here is a check."
-        )
+        say(f"{NOT_YET.capitalize()}: {measured.place.why}. What was measured here is a check.")
     narrate(
         f"`qwen-pack bench` on {contents.target} adds its figures and judges the budgets there."
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from packager.cli.output import emit_json, emit_table, json_option, narrate
+from packager.cli.output import emit_json, emit_table, json_option, narrate, say
 
 
 @click.command("cache")
@@ -28,7 +28,7 @@ def command(clear: bool, as_json: bool) -> None:
                 "cache", {"folder": str(cache.root), "freed_bytes": freed, "stages": _as_json(rows)}
             )
         else:
-            click.echo(f"{human_bytes(freed)} freed in {cache.root}.")
+            say(f"{human_bytes(freed)} freed in {cache.root}.")
         if rows:
             narrate(
                 "Left, because a running build reads them: "

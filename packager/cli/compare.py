@@ -48,6 +48,7 @@ def command(
     cost of a million tokens, and of a passed task.
     """
     from packager.errors import usage
+    from packager.inspection import refuse_unsafe
     from packager.package import manifest
     from packager.report.compare import as_dict, notes, rows, titles
     from packager.report.prices import Prices
@@ -56,6 +57,8 @@ def command(
         raise usage("One package alone cannot be compared.", "Name two or more.")
     prices = Prices(per_hour, watts, per_kwh)
     found = [manifest.read(package) for package in packages]
+    for package, known in zip(packages, found, strict=True):
+        refuse_unsafe(package, known)
     contents = [each.contents for each in found]
     names, paths = [one.name for one in found], [str(path) for path in packages]
     if as_json:

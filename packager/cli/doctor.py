@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from packager.cli.output import emit_json, json_option
+from packager.cli.output import emit_json, json_option, say
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,34 +22,32 @@ def command(as_json: bool) -> None:
         return
     from packager.units import human_bytes
 
-    click.echo(
-        f"{'qwen-pack':16} {report['version']}, Python {report['python']}, {report['platform']}"
-    )
+    say(f"{'qwen-pack':16} {report['version']}, Python {report['python']}, {report['platform']}")
     for engine in report["runtimes"]:
         if engine["error"]:
-            click.echo(f"{engine['name']:16} does not load: {engine['error']}")
+            say(f"{engine['name']:16} does not load: {engine['error']}")
             continue
         parts = ", ".join(
             f"{part['name']} {part['version'] or 'MISSING'}" for part in engine["distributions"]
         )
-        click.echo(f"{engine['name']:16} {'ready' if engine['ready'] else 'not ready'}: {parts}")
+        say(f"{engine['name']:16} {'ready' if engine['ready'] else 'not ready'}: {parts}")
         if not engine["ready"]:
-            click.echo(f"{'':16} {engine['install']}")
+            say(f"{'':16} {engine['install']}")
         for more in engine["more"]:
             missing = ", ".join(
                 part["name"] for part in more["distributions"] if part["version"] is None
             )
-            click.echo(
+            say(
                 f"{'':16} {more['serves']}: "
                 + ("ready" if more["ready"] else f"not ready, {missing} missing: {more['install']}")
             )
     memory = report["memory"]
-    click.echo(
+    say(
         f"{'memory':16} {human_bytes(memory['available'])} available of "
         f"{human_bytes(memory['total'])}"
     )
-    click.echo(f"{'cache':16} {report['cache']['folder']}, {human_bytes(report['cache']['bytes'])}")
-    click.echo(f"{'disk':16} {human_bytes(report['disk_free'])} free there")
+    say(f"{'cache':16} {report['cache']['folder']}, {human_bytes(report['cache']['bytes'])}")
+    say(f"{'disk':16} {human_bytes(report['disk_free'])} free there")
 
 
 def examine() -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from packager.cli.output import emit_json, json_option
+from packager.cli.output import emit_json, json_option, say
 from packager.errors import ExitCode, usage
 
 
@@ -131,12 +131,12 @@ def command(
             },
         )
     else:
-        click.echo(
+        say(
             f"{done.path}: {done.files} file{'s' if done.files > 1 else ''}, "
             f"{human_bytes(done.bytes)}"
         )
         if done.signature:
-            click.echo(
+            say(
                 f"{done.signature}: the signature; `qwen-pack verify DIR --key {key}.pub "
                 f"--signature {done.signature.name}`"
             )

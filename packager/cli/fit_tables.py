@@ -9,9 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from shutil import get_terminal_size
 
-import click
-
-from packager.cli.output import emit_table
+from packager.cli.output import emit_table, say
 from packager.device.target import Target
 from packager.need.languages import in_words
 from packager.need.workload import Workload
@@ -50,23 +48,23 @@ class Answer:
 def show_one(answer: Answer, show_all: bool, words: Sequence[str]) -> None:
     """One target: sentence, table, and what follows from the verdict; `words` are what `build
     --target` is told for the same answer."""
-    click.echo(_sentence(answer))
+    say(_sentence(answer))
     if answer.chosen is not None:
         for note in answer.chosen.notes:
-            click.echo(f"Note: {note}")
+            say(f"Note: {note}")
     # One variant is shown in each of its forms, a whole catalogue by what passes.
     whole = show_all or len({candidate.variant.repo_id for candidate in answer.found}) == 1
     rows = answer.found if whole else _best(answer.found)
     if rows:
-        click.echo()
+        say()
         _candidates(rows, whole)
     if answer.steps is not None:
-        click.echo()
+        say()
         _steps(answer.steps)
     if answer.chosen is None:
-        click.echo()
+        say()
         _misses(answer)
-    click.echo(_hint(answer, whole, words), err=True)
+    say(_hint(answer, whole, words), err=True)
 
 
 def show_matrix(answers: Sequence[Answer], model: str | None) -> None:
@@ -211,28 +209,28 @@ def _milliseconds(value: float) -> str:
 
 def _misses(answer: Answer) -> None:
     if answer.misses:
-        click.echo("The nearest, and the one change that makes each fit:")
+        say("The nearest, and the one change that makes each fit:")
         for miss in answer.misses:
-            click.echo(f"  {miss.candidate.label}: {_lacks(miss.candidate)}.")
-            click.echo(f"      With {miss.change} it fits: {miss.flag}")
+            say(f"  {miss.candidate.label}: {_lacks(miss.candidate)}.")
+            say(f"      With {miss.change} it fits: {miss.flag}")
         return
     unbuilt = _unbuilt(answer.found)
     if unbuilt:
         meet = "1 variant meets" if unbuilt == 1 else f"{unbuilt} variants meet"
         them = "it" if unbuilt == 1 else "them"
         case = answer.workload.use_case
-        click.echo(
+        say(
             f"{meet} every other rule for {case}, but no runtime of {answer.target.name} builds "
             f"{them} yet."
         )
-    click.echo("No single change makes a variant fit. The nearest:")
+    say("No single change makes a variant fit. The nearest:")
     # A variant that does not take the input at all is near to nothing.
     serving = [
         one for one in answer.found if "modality" not in {reason.rule for reason in one.reasons}
     ] or answer.found
     nearest = {candidate.variant.repo_id: candidate for candidate in reversed(serving)}
     for candidate in list(reversed(nearest.values()))[:_FEW]:
-        click.echo(f"  {candidate.label}: {_lacks(candidate)}")
+        say(f"  {candidate.label}: {_lacks(candidate)}")
 
 
 def _unbuilt(found: Sequence[Candidate]) -> int:
@@ -257,15 +255,15 @@ def _lacks(candidate: Candidate) -> str:
 
 def _steps(steps: Sequence[Step]) -> None:
     if not steps:
-        click.echo("There is no step down or up from here.")
+        say("There is no step down or up from here.")
     for step in steps:
         scores = "".join(f", {name} {value:+g}" for name, value in step.scores.items())
         memory = f"{'+' if step.memory_bytes >= 0 else '-'}{human_bytes(abs(step.memory_bytes))}"
-        click.echo(
+        say(
             f"One step {step.direction}: {step.candidate.label}: memory {memory}, decode "
             f"{step.decode_tps:+.3g} tok/s{scores}."
         )
-        click.echo(
+        say(
             "      It passes every rule."
             if step.candidate.passes
             else f"      Rejected: {_lacks(step.candidate)}."

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from packager.cli.options import Languages
-from packager.cli.output import emit_json, emit_table, json_option
+from packager.cli.output import emit_json, emit_table, json_option, say
 
 if TYPE_CHECKING:
     from packager.catalog import Variant
@@ -73,7 +73,7 @@ def command(
         return
     columns = ("name", "parameters", "context", "licence", "reads", "released")
     emit_table("", columns, map(_line, variants), right=("parameters", "context"))
-    click.echo(
+    say(
         f"{len(variants)} variants; one in full, with scores and sources: qwen-pack models NAME",
         err=True,
     )
@@ -92,7 +92,7 @@ def _show(variant: Variant) -> None:
         ]
         rows.append((field, value, " ".join(cited)))
     emit_table(variant.repo_id, ("field", "value", "sources"), rows)
-    click.echo()
+    say()
     emit_table(
         "",
         ("source", "where"),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from packager.cli.output import emit_json, json_option
+from packager.cli.output import emit_json, json_option, say
 
 if TYPE_CHECKING:
     from packager.device.target import Target
@@ -53,9 +53,9 @@ def command(name: str | None, as_json: bool) -> None:
         return
     _print(machine, measurement, target)
     if kept is None:
-        click.echo("The earlier, quiet measurement in the cache is kept.", err=True)
+        say("The earlier, quiet measurement in the cache is kept.", err=True)
     if saved:
-        click.echo(f"Written: {saved}. Use it: qwen-pack fit --target {saved.name}", err=True)
+        say(f"Written: {saved}. Use it: qwen-pack fit --target {saved.name}", err=True)
 
 
 def _measure(machine: Machine) -> Measurement:
@@ -65,7 +65,7 @@ def _measure(machine: Machine) -> Measurement:
     notes = measure(machine)
     try:
         while True:
-            click.echo(next(notes).text, err=True)
+            say(next(notes).text, err=True)
     except StopIteration as end:
         result: Measurement = end.value
         return result
@@ -126,11 +126,11 @@ def _print(machine: Machine, measurement: Measurement, target: Target) -> None:
         ),
     ]
     for key, value in rows:
-        click.echo(f"{key:16} {value}")
+        say(f"{key:16} {value}")
     for engine, why in measurement.failed.items():
-        click.echo(f"{engine} could not be measured: {why}", err=True)
+        say(f"{engine} could not be measured: {why}", err=True)
     if measurement.noisy:
-        click.echo(
+        say(
             "NOISY: other programs kept the processors busy, so the true figures are higher. "
             "Measure again when they rest.",
             err=True,

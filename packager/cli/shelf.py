@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from packager.cli.output import emit_json, emit_table, json_option, narrate, printable
+from packager.cli.output import emit_json, emit_table, json_option, narrate, printable, say
 
 
 @click.command("shelf")
@@ -99,4 +99,4 @@ def _remove(package: Path, yes: bool, as_json: bool) -> None:
     if as_json:
         emit_json("shelf", {"removed": str(package), "name": found.name, "freed_bytes": size})
     else:
-        click.echo(f"Deleted {what}.")
+        say(f"Deleted {what}.")

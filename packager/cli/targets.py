@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from packager.cli.output import emit_json, emit_table, json_option
+from packager.cli.output import emit_json, emit_table, json_option, say
 
 if TYPE_CHECKING:
     from packager.device.target import Target
@@ -80,7 +80,7 @@ def check(file: str, as_json: bool) -> int:
     if as_json:
         emit_json("targets-check", {"file": file, "problems": []})
     else:
-        click.echo(f"{file}: no problems.")
+        say(f"{file}: no problems.")
     return ExitCode.DONE
 
 
@@ -103,8 +103,8 @@ def new(name: str, source: str, as_json: bool) -> None:
     if as_json:
         emit_json("targets-new", {"file": str(written), "from": origin.name})
     else:
-        click.echo(str(written))
-        click.echo(
+        say(str(written))
+        say(
             f"A copy of {origin.name}. Change it, then: qwen-pack targets check {written.name}",
             err=True,
         )
@@ -137,7 +137,7 @@ def _in_full(one: Target) -> None:
     from packager.need.languages import in_words
     from packager.units import human_bytes
 
-    click.echo(f"{one.name}: {one.summary}\n")
+    say(f"{one.name}: {one.summary}\n")
     device = one.as_dict()["device"]
     for key, value in device.items():
         if value in (None, "", 0, ()):
@@ -150,14 +150,14 @@ def _in_full(one: Target) -> None:
             value = _flops(value)
         elif isinstance(value, tuple):
             value = ", ".join(value)
-        click.echo(f"  {key:18} {value}")
+        say(f"  {key:18} {value}")
         if key in one.device.sources:
-            click.echo(f"  {'':18}   {one.device.sources[key]}")
-    click.echo(f"\n  {'for a model':18} {human_bytes(one.device.available_bytes)}")
-    click.echo(f"  {'runtimes':18} {', '.join(one.runtimes)}")
+            say(f"  {'':18}   {one.device.sources[key]}")
+    say(f"\n  {'for a model':18} {human_bytes(one.device.available_bytes)}")
+    say(f"  {'runtimes':18} {', '.join(one.runtimes)}")
     if one.recipes:
-        click.echo(f"  {'preferred recipes':18} {', '.join(one.recipes)}")
-    click.echo(
+        say(f"  {'preferred recipes':18} {', '.join(one.recipes)}")
+    say(
         f"  {'asked by default':18} {one.workload.use_case}{in_words(one.workload.languages)}, "
         f"{one.workload.context} tokens"
     )

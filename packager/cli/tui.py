@@ -60,6 +60,10 @@ def command(serve: bool, host: str, port: int, consent: bool) -> int:
 
         run(host, port, consent)
         return 0
+    if os.environ.get("TEXTUAL_DRIVER"):
+        from packager.process import die_with_parent
+
+        die_with_parent()
     _check_terminal()
     _check_installed()
     _check_size()

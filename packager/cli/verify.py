@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from packager.cli.output import emit_json, json_option, narrate, printable
-from packager.errors import ExitCode, usage
+from packager.cli.output import emit_json, json_option, narrate, printable, say
+from packager.errors import ExitCode, PackError, usage
 
 if TYPE_CHECKING:
+    from packager.package.manifest import Manifest
     from packager.pipeline.rebuild import Rebuilt
 
 
@@ -92,7 +93,8 @@ def command(
 
     Finds a flipped byte, a missing, renamed or additional file, a link. With --key or
     --certificate-chain also whatever was not signed, and files that can be run or written by all.
-    Exit code 6 when there is any.
+    Exit code 6 when there is any. Whether the files are safe to open is another question, which
+    every command asks that opens them; the answer is told here as well.
 
     --rebuild fetches the weights again from where they came from (or takes --weights), converts
     them in a temporary folder, and compares every file of the model. The package is only read. Exit
@@ -125,6 +127,7 @@ def command(
     if rebuilt is not None:
         findings = list(rebuilt.findings)
     known = manifest.read(package)
+    unsafe = _unsafe(package, known)
     size = sum(entry.size for entry in known.files)
     if as_json:
         rows = [finding.as_dict() for finding in findings]
@@ -138,13 +141,14 @@ def command(
                 "bytes": size,
                 "findings": rows,
                 "signed": trust is not None and not findings,
+                "unsafe": unsafe,
                 "content_sha256": known.contents.content_sha256,
                 "rebuilt": None if rebuilt is None else rebuilt.as_dict(),
             },
         )
     elif findings:
         for finding in findings:
-            click.echo(printable(f"{finding.kind}: {finding.path} {finding.message}"))
+            say(printable(f"{finding.kind}: {finding.path} {finding.message}"))
         count = f"{len(findings)} finding{'s' if len(findings) > 1 else ''}"
         if rebuilt is not None and rebuilt.undecided:
             narrate(
@@ -170,13 +174,27 @@ def command(
             )
     else:
         ending = f"{', signed' if trust else ''}{'; a rebuild gives the same' if rebuilt else ''}"
-        click.echo(
+        say(
             f"{known.name}: {len(known.files)} files, {human_bytes(size)}, all as the manifest "
             f"says{ending}."
         )
+    if unsafe is not None:
+        narrate(f"Its content is one thing, what it does another: {unsafe}")
     if rebuilt is not None and rebuilt.undecided:
         return ExitCode.RESOURCE
     return ExitCode.INPUT if findings else ExitCode.DONE
+
+
+def _unsafe(package: Path, known: Manifest) -> str | None:
+    """Why no engine opens the package, as a sentence; its content may be what its manifest says all
+    the same."""
+    from packager.inspection import refuse_unsafe
+
+    try:
+        refuse_unsafe(package, known)
+    except (PackError, OSError) as error:
+        return error.message if isinstance(error, PackError) else "a file cannot be opened."
+    return None
 
 
 def _rebuild(

@@ -3,7 +3,7 @@ it from the manifest."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 
 from packager.catalog.licences import agreement, known, spdx
 from packager.papers import measured, words
@@ -11,6 +11,7 @@ from packager.quality import paper
 from packager.records import Contents, Quality
 from packager.records.contents import Chat, VariantOf
 from packager.report.figures import rows_of
+from packager.shipping.apps.escapes import code, markdown, yaml
 
 
 def text(contents: Contents) -> str:
@@ -20,24 +21,24 @@ def text(contents: Contents) -> str:
     return f"""---
 {_front(contents)}---
 
-# {contents.name}
+# {markdown(contents.name)}
 
-{words.summary(contents)}{f" {why}" if why else ""}
+{markdown(words.summary(contents))}{f" {why}" if why else ""}
 
 | | |
 | --- | --- |
-| model | {variant.repo_id}{_at(variant.revision)} |
-| version of this package | {contents.version or "none"} |
-| recipe | `{recipe.id}`{f": {recipe.summary}" if recipe.summary else ""} |
-| engine | {contents.runtime.name} {contents.runtime.version or ""} |
-| context | {contents.context} tokens, cache `{recipe.kv}` |
+| model | {markdown(variant.repo_id)}{_at(variant.revision)} |
+| version of this package | {markdown(contents.version or "none")} |
+| recipe | {code(recipe.id)}{f": {recipe.summary}" if recipe.summary else ""} |
+| engine | {markdown(contents.runtime.name)} {markdown(contents.runtime.version or "")} |
+| context | {contents.context} tokens, cache {code(str(recipe.kv))} |
 | sampling | {_sampling(contents.sampling)} |
-{_profile(contents.chat)}| licence of the weights | {spdx(variant.license)} |
+{_profile(contents.chat)}| licence of the weights | {markdown(spdx(variant.license))} |
 | content | sha256 `{contents.content_sha256 or "not stated"}` |
 
 ## For whom
 
-{words.users(contents)}
+{markdown(words.users(contents))}
 
 {_list(words.uses(contents))}
 ## Measured
@@ -61,7 +62,7 @@ and figures that were added later.
 
 
 def _front(contents: Contents) -> str:
-    """YAML: every value as JSON, which is YAML too."""
+    """YAML, every value between quotes."""
     licence = (contents.variant.license or "unknown").casefold()
     row = known().get(licence)
     # Hubs know licences by ids of their own; what is none of them is `other` with a name.
@@ -77,13 +78,15 @@ def _front(contents: Contents) -> str:
         "pipeline_tag": "text-generation",
         "tags": ["qwen-pack", contents.runtime.name, contents.recipe.id],
     }
-    return "".join(
-        f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in rows.items()
-    )
+    return "".join(f"{key}: {_yaml(value)}\n" for key, value in rows.items())
+
+
+def _yaml(value: str | Sequence[str]) -> str:
+    return yaml(value) if isinstance(value, str) else f"[{', '.join(map(yaml, value))}]"
 
 
 def _at(revision: str | None) -> str:
-    return f", commit `{revision}`" if revision else ""
+    return f", commit {code(revision)}" if revision else ""
 
 
 def _sampling(sampling: dict[str, float] | None) -> str:
@@ -132,9 +135,9 @@ def _licence(variant: VariantOf) -> str:
     row = known().get((variant.license or "").casefold())
     reason, name = agreement(variant.license), spdx(variant.license)
     if row is None:
-        sentence = f"`{name}`: it {reason}."
+        sentence = f"{code(name)}: it {reason}."
     else:
-        sentence = f"{row['name']} (`{name}`){f', which {reason}' if reason else ''}."
+        sentence = f"{row['name']} ({code(name)}){f', which {reason}' if reason else ''}."
     return (
         f"{sentence} The licence file of this package has the text, or says where it stands; "
         "`NOTICE` says what was changed."

@@ -9,6 +9,7 @@ from packager.device.identity import NOT_YET
 from packager.records import Measurement, Verdict
 from packager.report.budgets import sentence
 from packager.report.figures import Row
+from packager.shipping.apps.escapes import markdown
 from packager.units import human_bytes
 
 _MARKS = {True: "passed", False: "MISSED", None: "open"}
@@ -18,7 +19,7 @@ def where(measured: Measurement, later: str = "") -> str:
     """On which machine the figures were taken, and what that says about the device; `later` says
     what would tell more."""
     machine = measured.machine
-    parts = [f"on {machine.processor}, {machine.cores} cores"] if machine else []
+    parts = [f"on {markdown(machine.processor)}, {machine.cores} cores"] if machine else []
     if machine and machine.memory_bytes:
         parts.append(f"{human_bytes(machine.memory_bytes)} of memory")
     parts += [measured.noise] if measured.noise else []
@@ -26,8 +27,8 @@ def where(measured: Measurement, later: str = "") -> str:
     if measured.place is None or measured.place.on_device:
         return taken
     return (
-        f"**{NOT_YET.capitalize()}**: {measured.place.why}. What follows is a check on the machine "
-        f"that built it. {later}\n\n{taken}"
+        f"**{NOT_YET.capitalize()}**: {markdown(measured.place.why)}. What follows is a check on "
+        f"the machine that built it. {later}\n\n{taken}"
     )
 
 
@@ -38,7 +39,9 @@ def nowhere(why: str | None, later: str = "") -> str:
 
 def table(rows: Sequence[Row], target: str) -> str:
     """Measured beside predicted; predictions alone where nothing was measured."""
-    head = f"| | measured | predicted for {target} | error |\n| --- | ---: | ---: | ---: |\n"
+    head = (
+        f"| | measured | predicted for {markdown(target)} | error |\n| --- | ---: | ---: | ---: |\n"
+    )
     lines = []
     for row in rows:
         predicted, measured, error = row.texts()

@@ -11,6 +11,7 @@ from packager.device.identity import CLAIMED, UNKNOWN, Here, Identity, Place, of
 from packager.engines import missing_engine
 from packager.errors import NotHere, bad_input
 from packager.events import Event
+from packager.inspection import refuse_unsafe
 from packager.package import manifest
 from packager.package.manifest import Manifest
 from packager.package.package import MODEL
@@ -45,7 +46,7 @@ def whole(package: Path, runtime: Runtime) -> Manifest:
     obstacle.
 
     Raises PackError: exit code 2 when the engine is not installed, 6 when a file is not what the
-    manifest says.
+    manifest says, or would make an engine do more than answer.
     """
     absent = missing_engine(runtime)
     if absent is not None:
@@ -59,7 +60,9 @@ def whole(package: Path, runtime: Runtime) -> Manifest:
             f"{package} is not what its manifest says: {first.path} {first.message}.",
             "`qwen-pack verify` lists every difference.",
         )
-    return manifest.read(package)
+    found = manifest.read(package)
+    refuse_unsafe(package, found)
+    return found
 
 
 def run(

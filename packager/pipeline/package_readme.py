@@ -14,6 +14,7 @@ from packager.records import Measurement
 from packager.records.contents import Predicted
 from packager.report import figures
 from packager.report.budgets import limits, verdicts
+from packager.shipping.apps.escapes import code, markdown
 
 _DUMMY = """> **Random weights.** This package was built to measure: size, speed and memory are those of the real model,
 > its answers mean nothing. Build again with real weights before you ship it.
@@ -36,11 +37,11 @@ def package_readme(plan: Plan, artifact_bytes: int, made: Made, files: Sequence[
         if chosen.recipe.provider
         else ""
     )
-    return f"""# {plan.name}
+    return f"""# {markdown(plan.name)}
 
-{_DUMMY if plan.source.kind == "dummy" else ""}{chosen.variant.repo_id} as `{chosen.recipe.id}` for {plan.target.name}, \
-context {plan.workload.context} tokens.{provider}
-Licence of the weights: {licence}.
+{_DUMMY if plan.source.kind == "dummy" else ""}{markdown(chosen.variant.repo_id)} as {code(chosen.recipe.id)} \
+for {markdown(plan.target.name)}, context {plan.workload.context} tokens.{provider}
+Licence of the weights: {markdown(licence)}.
 
 {plan.why()}
 

@@ -18,6 +18,8 @@ from packager.chat import speech
 from packager.checkpoint import Checkpoint
 from packager.errors import bad_input, usage
 from packager.files import copy_hashed, replace_folder, sha256, write_atomically
+from packager.inspection import refuse_unsafe
+from packager.names import plain_name
 from packager.package import manifest, sampling
 from packager.package.content import content_sha256
 from packager.package.manifest import FileEntry
@@ -62,6 +64,7 @@ def write(
         )
         # Read as anybody will read it, while there is still the old package to keep.
         found = manifest.read(folder)
+        refuse_unsafe(folder, found, str(plan.out))
     return Package(plan.out, found)
 
 
@@ -180,7 +183,7 @@ def _describe(
         },
         "source": {
             "kind": plan.source.kind,
-            "location": Path(plan.source.location).name
+            "location": plain_name(Path(plan.source.location).name)
             if plan.source.kind == "local"
             else plan.source.location,
             "files": fetched.facts["files"],

@@ -11,7 +11,8 @@ from packager import catalog, sources
 from packager.catalog import Variant
 from packager.device.identity import UNKNOWN, Here, Identity, place
 from packager.device.target import Target
-from packager.errors import ExitCode, PackError
+from packager.errors import ExitCode, PackError, usage
+from packager.names import plain_name
 from packager.need.workload import Workload
 from packager.plan.additions import Additions, applied
 from packager.plan.plan import Plan, package_name
@@ -86,8 +87,15 @@ def named_variants(
     variant = _by_name(model, weights, revision, offline) if model else None
     if weights in _NAMED:
         return (variant,) if variant else ()
+    folder = Path(weights).resolve()
+    if any("\ud800" <= char <= "\udfff" for char in str(folder)):
+        # Tokenizers and engines take paths as text, and cannot open it.
+        raise usage(
+            f"The path {str(folder)!r} is not valid UTF-8.",
+            "Rename the folder, or name it by a link that is.",
+        )
     source = sources.parse(
-        weights, variant.repo_id if variant else f"local/{Path(weights).resolve().name}"
+        weights, variant.repo_id if variant else f"local/{plain_name(folder.name)}"
     )
     return (variant_in(Path(source.location), source.repo_id, variant),)
 

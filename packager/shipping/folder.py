@@ -11,6 +11,7 @@ from typing import Any
 
 from packager.errors import PackError, bad_input, usage
 from packager.files import folder_that_appears_whole, let_all_read, write_json
+from packager.inspection import refuse_unsafe
 from packager.package import manifest
 from packager.package.manifest import FileEntry
 from packager.package.package import Package
@@ -116,6 +117,7 @@ def join(folder: Path, out: Path) -> Generator[tuple[int, int], None, Package]:
                     "Get its pieces again.",
                 )
         checked = manifest.read(new)
+        refuse_unsafe(new, checked, str(folder))
     return Package(out, checked)
 
 

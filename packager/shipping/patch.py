@@ -10,6 +10,7 @@ from typing import IO
 
 from packager.errors import PackError, bad_input, no_room
 from packager.files import free_bytes, let_all_read, open_to_read
+from packager.inspection import refuse_unsafe
 from packager.package import manifest
 from packager.package.manifest import FileEntry
 from packager.package.package import Package
@@ -36,7 +37,8 @@ def apply(patch: Path, old: Path, out: Path) -> Generator[tuple[int, int], None,
 
     The folder gets its name when every file in it is what the new manifest says; what a killed
     process left beside it goes with the next. Raises PackError: 2 where `out` is taken; 6 for a
-    damaged patch, another old package, or one that was changed; 7 where the disk is too small.
+    damaged patch, another old package, one that was changed, or a new one that is not safe to open;
+    7 where the disk is too small.
     """
     free_place(out)
     outside(out, old)
@@ -57,6 +59,7 @@ def apply(patch: Path, old: Path, out: Path) -> Generator[tuple[int, int], None,
             new.mkdir(mode=0o755)
             yield from _build(reader, source, new)
             checked = manifest.read(new)
+            refuse_unsafe(new, checked, f"What {patch} makes")
             flush_tree(new)
             free_place(out)
             new.rename(out)

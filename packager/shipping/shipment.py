@@ -12,6 +12,8 @@ from pathlib import Path
 
 from packager.catalog.licences import refusal
 from packager.errors import PackError, bad_input, usage
+from packager.files import permitted
+from packager.inspection import refuse_unsafe
 from packager.package import manifest
 from packager.package.manifest import FileEntry, Manifest
 from packager.package.verify import verify_names
@@ -77,9 +79,9 @@ def prepare(
 ) -> Shipment:
     """The package at `package`, when it may leave the house.
 
-    Raises PackError: exit code 6 for a folder whose files are not those of its manifest; 2 for
-    random weights, unless allowed, and for a licence that asks for agreement and is not among
-    `accepted`.
+    Raises PackError: exit code 6 for a folder whose files are not those of its manifest, or not
+    safe to open; 2 for random weights, unless allowed, and for a licence that asks for agreement
+    and is not among `accepted`.
     """
     found = manifest.read(package)
     findings = verify_names(package)
@@ -90,6 +92,7 @@ def prepare(
             f"{findings[0].message}{more}.",
             "`qwen-pack verify` names every difference; build or get the package again.",
         )
+    refuse_unsafe(package, found)
     problem = _dummy(found, allow_dummy) or refusal(found.contents.variant.license, accepted)
     if problem:
         raise problem
@@ -125,7 +128,7 @@ def new_file(path: Path) -> Iterator[Path]:
         temporary = holder / "file"
         temporary.touch()
         yield temporary
-        temporary.chmod(0o644)
+        temporary.chmod(permitted(0o644))
         place_all(holder, [(temporary, path)])
 
 

@@ -7,9 +7,11 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-from packager.files import sha256
+from packager.files import regular_files, sha256
+from packager.inspection import refuse_unsafe
 from packager.package import manifest
 from packager.shipping.export import export
+from tests.support.tiny_gguf import tiny_gguf
 
 AGREED: dict[str, Any] = {"allow_dummy": True, "accepted": ("unstated",)}
 FORMATS_FOR_APPS = ("ollama", "docker", "android", "ios", "embedded")
@@ -57,7 +59,7 @@ def gguf_package(folder: Path, model: str = "model/model.gguf", **more: Any) -> 
     matters to a digest."""
     template = more.pop("template", CHATML)
     files = {
-        model: bytes(range(256)) * 300,
+        model: tiny_gguf(bytes(range(256)) * 300),
         "LICENSE": b"Apache License\n",
         **({"chat_template.jinja": template.encode()} if template is not None else {}),
         **{f"papers/{size}.txt": (b"%d bytes of paper " % size * 5000)[:size] for size in SIZES},
@@ -73,7 +75,7 @@ def evil_package(folder: Path, ending: str = ".gguf") -> Path:
     return gguf_package(
         folder,
         one if ending == ".gguf" else "model/model.gguf",
-        files={f"{EVIL_FILE}.two": b"more", **({} if ending == ".gguf" else {one: b"weights"})},
+        files={f"{EVIL_FILE}.two.bin": b"more", **({} if ending == ".gguf" else {one: b"weights"})},
         name=EVIL,
         version=EVIL,
         target=EVIL,
@@ -106,3 +108,15 @@ def write(folder: Path, files: dict[str, bytes], more: dict[str, Any]) -> Path:
     }
     manifest.write(folder, {**body, **more})
     return folder
+
+
+def opens(artifact: Path, runtime: str, folder: Path) -> bool:
+    """Whether a package around the artifact is one that engines may open; raises what keeps them
+    from it."""
+    files = {
+        f"model/{path.relative_to(artifact).as_posix()}": path.read_bytes()
+        for path in regular_files(artifact)
+    }
+    package = write(folder, files, {"runtime": {"name": runtime, "version": "1"}})
+    refuse_unsafe(package, manifest.read(package))
+    return bool(files)
