@@ -154,7 +154,7 @@ SHAPE: dict[str, Kind] = {
     },
     "workload": {"context": tokens, "prompt": tokens, "use_case": text, "languages": [text]},
     "variant": {"repo_id": text, "revision": text, "license": text, "spdx": text},
-    "source": {"kind": text, "location": text},
+    "source": {"kind": text, "location": text, "notes": [text]},
     "recipe": {"id": text, "kv": text},
     "runtime": {"name": text, "version": text},
     "files": [],

@@ -45,10 +45,10 @@ def rows(figures: dict[str, Any], limits: Limits) -> list[dict[str, Any]]:
     return found
 
 
-def hardly_better_than_chance(perplexity: float, vocabulary: int) -> bool:
+def hardly_better_than_chance(perplexity: float | None, vocabulary: int) -> bool:
     """Whether the unquantized model has learnt so little of the text that a loss against it means
-    nothing."""
-    return perplexity > _CHANCE * vocabulary
+    nothing; None is no number."""
+    return perplexity is not None and perplexity > _CHANCE * vocabulary
 
 
 def judged(
@@ -60,6 +60,12 @@ def judged(
     `why_not` says why there are no figures, where that is so.
     """
     figures, parity = facts.get("figures"), facts.get("parity")
+    if figures is None and facts.get("not_numbers"):
+        return {
+            **skipped(why_not or "nothing was compared", parity),
+            "tokens": facts["predictions"],
+            "broken": facts["not_numbers"],
+        }
     if (
         figures is not None
         and not figures["broken"]

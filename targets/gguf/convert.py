@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from packager.checkpoint import Checkpoint
 from packager.runtime import Report
 from packager.units import human_bytes
 from targets.gguf import library, metadata, mix, tiktoken
@@ -18,14 +19,15 @@ from targets.gguf.imatrix import check_imatrix, read_imatrix
 from targets.gguf.kernels import kernels, row_bytes
 from targets.gguf.presets import preset_of
 from targets.gguf.shards import shards
-from targets.gguf.source import Source, open_source
 from targets.gguf.tensors import place
 from targets.gguf.tokenizer import Vocabulary, read_vocabulary
 from targets.gguf.writer import write_gguf
+from targets.llama_cpp.build import stored_type
+from targets.llama_cpp.positions import refuse_positions
 
 
 def convert(
-    checkpoint: Path,
+    checkpoint: Path | Checkpoint,
     path: Path,
     preset_name: str,
     *,
@@ -35,28 +37,31 @@ def convert(
     imatrix: Path | None = None,
     max_file_bytes: int | None = None,
     origin: Mapping[str, Any] | None = None,
+    context: int | None = None,
 ) -> dict[str, Any]:
-    """Write the checkpoint as GGUF, in one file or as many as the limit takes, and return facts
-    about it.
+    """Write the checkpoint (its folder, or opened) as GGUF, in one file or as many as the limit
+    takes, and return facts about it.
 
     `overrides` maps regular expressions over tensor names to ggml types, `imatrix` is a file of
-    llama-imatrix, `origin` says where the weights come from (see metadata.collect). `threads` is
-    all cores by default; the bytes are the same for any number. Raises PackError; nothing is left
-    behind then.
+    llama-imatrix, `origin` says where the weights come from (see metadata.collect). `context` is
+    the longest sequence that the file is for, None for all that the model was trained for.
+    `threads` is all cores by default; the bytes are the same for any number. Raises PackError;
+    nothing is left behind then.
     """
     preset = preset_of(preset_name)
     importance = read_imatrix(imatrix) if imatrix is not None else None
     listener: Report = report or _Silent()
     with _no_collection():
-        source = open_source(checkpoint)
+        source = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint.open(checkpoint)
         converter = architecture(source.config)
         converter.check()
+        refuse_positions(source, context)
         tensors = converter.tensors({name: info.shape for name, info in source.tensors.items()})
         types = mix.tensor_types(
             metadata.network(converter, preset.file_type),
             tensors,
             preset,
-            source.dtype,
+            stored_type(source),
             overrides,
             imatrix=imatrix is not None,
         )
@@ -106,7 +111,7 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _vocabulary(source: Source, converter: Architecture) -> Vocabulary:
+def _vocabulary(source: Checkpoint, converter: Architecture) -> Vocabulary:
     ranks = source.folder / tiktoken.FILE
     if ranks.is_file() and not (source.folder / "tokenizer.json").is_file():
         return tiktoken.read_tiktoken(ranks, converter.number("vocab_size"))

@@ -13,9 +13,9 @@ from typing import Any
 
 import gguf
 
+from packager.checkpoint import Checkpoint
 from targets.gguf import padding
 from targets.gguf.arch.base import Architecture
-from targets.gguf.source import Source
 from targets.gguf.tensors import OutTensor
 from targets.gguf.tokenizer import Vocabulary
 
@@ -39,7 +39,7 @@ _SAMPLING = {
 
 
 def collect(
-    source: Source,
+    source: Checkpoint,
     converter: Architecture,
     tensors: list[OutTensor],
     vocabulary: Vocabulary,
@@ -77,7 +77,7 @@ def close(writer: gguf.GGUFWriter, file_type: str) -> KeyValues:
 
 
 def _origin(
-    writer: gguf.GGUFWriter, source: Source, tensors: list[OutTensor], origin: Mapping[str, Any]
+    writer: gguf.GGUFWriter, source: Checkpoint, tensors: list[OutTensor], origin: Mapping[str, Any]
 ) -> None:
     """`general.*`: name, size, licence and base model from the model card, the configuration, the
     origin, and the folder's name."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from packager.checkpoint import Checkpoint
 from packager.errors import bad_input
 from packager.pipeline.cache import BuildCache, key_of
 from packager.plan.additions import file_facts
@@ -38,7 +39,12 @@ def build(
         text = Path(inputs["calibration"])
         same_file(text, settings["calibration"])
         imatrix = calibrated(
-            report, Path(checkpoint), text, settings["calibration"], inputs["checkpoint_key"]
+            report,
+            Path(checkpoint),
+            text,
+            settings["calibration"],
+            inputs["checkpoint_key"],
+            workload.get("context"),
         )
         facts = {
             "importance": {
@@ -56,12 +62,18 @@ def build(
         imatrix=imatrix,
         max_file_bytes=workload.get("max_file_bytes"),
         origin=inputs.get("origin"),
+        context=workload.get("context"),
         report=report,
     )
 
 
 def calibrated(
-    report: Report, checkpoint: Path, text: Path, settings: Mapping[str, Any], checkpoint_key: str
+    report: Report,
+    checkpoint: Path,
+    text: Path,
+    settings: Mapping[str, Any],
+    checkpoint_key: str,
+    context: int | None = None,
 ) -> Path:
     """The importance matrix of a checkpoint over a text, from the cache or collected now with the
     model in 8 bits."""
@@ -81,7 +93,7 @@ def calibrated(
         with cache.work_folder() as work:
             report.note(f"preparing {CALIBRATED_AS} to collect importances with")
             model = work / "calibrated.gguf"
-            convert(checkpoint, model, CALIBRATED_AS, report=report)
+            convert(checkpoint, model, CALIBRATED_AS, report=report, context=context)
             chunks = calibration.collect(model, text, work / IMATRIX_FILE, report)
             model.unlink()
             entry = cache.keep("imatrix", key, work, {"chunks": chunks})
@@ -97,3 +109,8 @@ def same_file(path: Path, settings: Mapping[str, Any]) -> None:
         raise bad_input(
             f"{path} has changed since the build was planned.", "Start the build again."
         )
+
+
+def stored_type(source: Checkpoint) -> str:
+    """The ggml type nearest to what most of the weights are stored in."""
+    return "F32" if source.stored_dtype == "F64" else source.stored_dtype

@@ -45,7 +45,11 @@ def convert(
         built = work / "artifact"
         with _telling_bytes(report, work), _speaking_plainly(work, tree_bytes(Path(checkpoint))):
             _way(Path(checkpoint)).export(
-                report, Path(checkpoint), recipe["settings"]["compression"], built
+                report,
+                Path(checkpoint),
+                recipe["settings"]["compression"],
+                built,
+                workload.get("context"),
             )
         if final.is_dir():
             final.rmdir()
