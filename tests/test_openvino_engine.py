@@ -301,10 +301,7 @@ def test_a_checkpoint_the_exporter_cannot_take_ends_in_one_sentence_and_leaves_n
     with pytest.raises(PackError) as refused:
         build(broken, "int8_asym", tmp_path / "place" / "out", home / "log")
     assert refused.value.exit_code is ExitCode.INPUT
-    assert (
-        refused.value.message.startswith("OpenVINO could not convert the checkpoint: ")
-        and "\n" not in refused.value.message
-    )
+    assert "model_type 'llamalike'" in refused.value.message and "\n" not in refused.value.message
     assert list((tmp_path / "place").iterdir()) == []
 
 

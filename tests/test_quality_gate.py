@@ -4,14 +4,17 @@ engine's own logits."""
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from packager.checkpoint import Checkpoint
 from packager.cli import main
@@ -478,16 +481,14 @@ def test_a_reference_that_this_machine_cannot_compute_says_why(
         small.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1_000_000))
         found = job.reference(Silent(), **arguments, out=str(tmp_path / "a"))
     assert "of memory and 1.00 MB are free" in found["not_possible"]
+    assert not (tmp_path / "a").exists()
     folder = write_tiny(tmp_path / "tiny")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(
         json.dumps({**config, "rope_scaling": {"rope_type": "spiral", "factor": 2.0}})
     )
-    found = job.reference(
-        Silent(), **{**arguments, "checkpoint": str(folder)}, out=str(tmp_path / "b")
-    )
-    assert "the rope type 'spiral' is not known" in found["not_possible"]
-    assert not (tmp_path / "a").exists() and not (tmp_path / "b").exists()
+    with pytest.raises(PackError, match="'spiral'"):
+        job.reference(Silent(), **{**arguments, "checkpoint": str(folder)}, out=str(tmp_path / "b"))
 
 
 def test_a_reference_that_is_killed_for_its_memory_stops_no_build_and_one_that_is_broken_does(
@@ -541,3 +542,106 @@ def test_the_gate_is_part_of_what_a_package_depends_on(tmp_path: Path) -> None:
     text.write_text("Other words.")
     for other in (Gate(tokens=64), Gate(allow_loss=True), Gate(file=text)):
         assert replace(one, gate=other).as_dict() != one.as_dict()
+
+
+def test_a_long_piece_reaches_beyond_windows_and_original_contexts_as_far_as_the_artifact_does(
+    tmp_path: Path,
+) -> None:
+    def read(context: int | None = None, **config: Any) -> tuple[tuple[int, int | None], list[int]]:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        shutil.copytree(TINY, folder)
+        plain = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**plain, **config}))
+        source = Checkpoint.open(folder)
+        return job.piece_tokens(source, context), [
+            len(piece.ids) for piece in job._pieces(source, None, 600, context)
+        ]
+
+    def sliding(window: int) -> dict[str, Any]:
+        return {"use_sliding_window": True, "sliding_window": window, "max_window_layers": 2}
+
+    def yarn(original: int) -> dict[str, Any]:
+        return {
+            "rope_scaling": {
+                "rope_type": "yarn",
+                "factor": 4.0,
+                "original_max_position_embeddings": original,
+            }
+        }
+
+    ordinary = read()[1]
+    assert max(ordinary) <= 100
+    assert read(256) == ((512, None), ordinary)
+    assert read(**sliding(700)) == ((512, 956), [*ordinary, 956])
+    assert read(**sliding(200)) == ((512, 456), [*ordinary, 456])
+    assert read(**yarn(1024)) == ((512, 1280), [*ordinary, 1280])
+    assert read(**yarn(32768)) == ((512, None), ordinary), "further out than anybody waits for"
+    # An engine without windows builds within them, and is asked for no more.
+    assert read(700, **sliding(700)) == ((512, None), ordinary)
+    assert read(800, **sliding(700)) == ((512, 800), [*ordinary, 800])
+
+
+@pytest.mark.engine
+def test_an_artifact_whose_predictions_are_no_numbers_is_no_package_random_weights_or_not(
+    tmp_path: Path,
+) -> None:
+    """Weights that are numbers, and activations that overflow."""
+    folder = write_tiny(tmp_path / "large", dtype="F32")
+    tensors = load_file(folder / "model.safetensors")
+    for name, values in tensors.items():
+        if name.endswith(("up_proj.weight", "gate_proj.weight")):
+            tensors[name] = values * np.float32(1e25)
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    runtime = registry.runtime("llama.cpp")
+    recipe, out = asdict(runtime.recipe("BF16")), tmp_path / "artifact"
+    out.mkdir()
+    finished(
+        runtime.build_job,
+        tmp_path / "log",
+        checkpoint=str(folder),
+        recipe=recipe,
+        workload={},
+        out=str(out),
+    )
+    arguments = {
+        "session": runtime.session,
+        "artifact": str(out),
+        "settings": {"kv": "f16", "threads": 1, "gpu_layers": 0},
+    }
+    arguments |= {
+        "checkpoint": str(folder),
+        "text": None,
+        "tokens": 64,
+        "reference": None,
+        "stops": False,
+    }
+    facts = finished("packager.quality.job:compare", tmp_path / "log", **arguments)
+    assert facts["not_numbers"] == facts["predictions"] > 0
+    for allow_loss in (False, True):
+        with pytest.raises(
+            PackError, match="predictions of the artifact are no numbers"
+        ) as refused:
+            check(judged(facts, None, "the weights are random", allow_loss))
+        assert refused.value.exit_code == ExitCode.BUDGET
+
+
+def test_a_perplexity_that_is_no_number_is_no_sign_of_chance() -> None:
+    from packager.quality.verdict import hardly_better_than_chance
+
+    assert not hardly_better_than_chance(None, 100)
+
+
+def test_weights_that_are_no_numbers_stop_the_reference_by_name(tmp_path: Path) -> None:
+    folder = shutil.copytree(TINY, tmp_path / "nan")
+    opened = Checkpoint.open(folder)
+    tensor = opened.tensors["model.layers.2.mlp.down_proj.weight"]
+    with (folder / "model.safetensors").open("r+b") as file:
+        file.seek(tensor.offset + 10)
+        file.write(b"\xc0\x7f")
+    with pytest.raises(
+        PackError, match=r"'model\.layers\.2\.mlp\.down_proj\.weight' .* holds NaN"
+    ) as refused:
+        job.reference(
+            Silent(), checkpoint=str(folder), text=None, tokens=64, out=str(tmp_path / "out")
+        )
+    assert refused.value.exit_code == ExitCode.INPUT

@@ -4,6 +4,7 @@ uses."""
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -401,7 +402,6 @@ def test_a_repository_of_pickles_is_refused_before_anything_is_fetched(
     ("text", "word"),
     [
         (b'{"auto_map": {"AutoModel": "x.Y"}}', "auto_map"),
-        (b'{"quantization_config": {"quant_method": "awq"}}', "awq"),
         (b"{", "valid JSON"),
     ],
 )
@@ -411,6 +411,29 @@ def test_what_the_config_rules_out_costs_no_weights(
     hub.files["config.json"] = text
     fetch.fails(ExitCode.INPUT, "config.json", word)
     assert hub.bodies(WEIGHTS) == []
+
+
+def test_a_quantization_that_the_size_of_the_weights_bears_out_costs_no_weights(
+    hub: Hub, fetch: Fetch
+) -> None:
+    # Four times the layers in as many bytes: 4 bits per weight.
+    config = json.loads(hub.files["config.json"]) | {
+        "num_hidden_layers": 16,
+        "quantization_config": {"quant_method": "awq"},
+    }
+    hub.files["config.json"] = json.dumps(config).encode()
+    fetch.fails(ExitCode.INPUT, "config.json", "awq")
+    assert hub.bodies(WEIGHTS) == []
+
+
+def test_a_quantization_that_the_weights_do_not_have_is_left_aside_with_a_note(
+    hub: Hub, fetch: Fetch
+) -> None:
+    config = json.loads(hub.files["config.json"]) | {
+        "quantization_config": {"quant_method": "bitsandbytes"}
+    }
+    hub.files["config.json"] = json.dumps(config).encode()
+    assert "bitsandbytes" in fetch()["notes"][0]
 
 
 def test_a_repository_of_another_shape_than_planned_is_refused(hub: Hub, fetch: Fetch) -> None:

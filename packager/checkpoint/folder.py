@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 import stat
@@ -9,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from packager.errors import bad_input, usage
+from packager.checkpoint.header import refuse_pointer
+from packager.errors import PackError, bad_input, usage
 
 INDEX = "model.safetensors.index.json"
 ADDITIONAL_TEMPLATES = "additional_chat_templates"
@@ -139,9 +141,40 @@ def read_text(path: Path) -> str:
         raise bad_input(
             f"{path} has {path.stat().st_size} bytes, far more than a file of its kind can have."
         )
+    data = path.read_bytes()
+    refuse_pointer(path, data)
+    if data.startswith(codecs.BOM_UTF8):
+        raise bad_input(
+            f"{path} begins with a byte order mark, which engines take for text.",
+            "Save it as UTF-8 without one.",
+        )
     try:
-        return path.read_text(encoding="utf-8")
+        return data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise bad_input(
             f"{path} is not UTF-8 text: {error.reason} at byte {error.start}."
         ) from None
+
+
+def missing_config(folder: Path) -> PackError:
+    """Why a folder without config.json is not a checkpoint (exit code 6), with the folder or the
+    step that leads to one."""
+    no_config = f"{folder} has no config.json"
+    if (folder / "adapter_config.json").exists():
+        return bad_input(
+            f"{no_config}: it holds an adapter.", "Merge the adapter into its base model first."
+        )
+    snapshots = sorted(folder.glob("snapshots/*/config.json"))
+    if snapshots:
+        return bad_input(
+            f"{no_config}: it is a repository in the hub's cache.",
+            f"Name its snapshot: {snapshots[-1].parent}",
+        )
+    below = sorted(
+        path for path in folder.glob("*/config.json") if not path.parent.name.startswith(".")
+    )
+    if below:
+        return bad_input(
+            f"{no_config}.", f"Name the folder of a checkpoint, such as {below[0].parent}."
+        )
+    return bad_input(f"{no_config}.", "Name the folder of a checkpoint.")

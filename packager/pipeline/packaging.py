@@ -187,6 +187,8 @@ def _describe(
             if plan.source.kind == "local"
             else plan.source.location,
             "files": fetched.facts["files"],
+            # What config.json says and the weights do not bear out.
+            **({"notes": fetched.facts["notes"]} if fetched.facts.get("notes") else {}),
         },
         "recipe": {"id": chosen.recipe.id, **asdict(chosen.recipe)},
         "runtime": {

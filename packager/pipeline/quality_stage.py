@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from packager.pipeline.cache import Entry, key_of
 from packager.pipeline.stages import Job, checkpoint_of
 from packager.quality import VERSION
+from packager.quality.text import FURTHEST
 from packager.quality.thresholds import limits
 from packager.quality.verdict import judged, skipped
 from packager.records import Quality
@@ -106,11 +107,15 @@ def _arguments(plan: Plan, fetched: Entry) -> dict[str, Any]:
         "checkpoint": str(checkpoint_of(fetched)),
         "text": None if file is None else str(Path(file).absolute()),
         "tokens": plan.gate.tokens_for(plan.shape.parameters()),
+        "context": plan.workload.context,
     }
 
 
 def _text(plan: Plan) -> dict[str, Any]:
+    # Pieces grow no further than that, whatever the context.
+    context = min(plan.workload.context, FURTHEST)
     return {
         "sha256": plan.gate.text.sha256,
         "tokens": plan.gate.tokens_for(plan.shape.parameters()),
+        "context": context,
     }

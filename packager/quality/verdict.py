@@ -43,10 +43,10 @@ def rows(figures: QualityFigures, limits: Limits) -> tuple[QualityVerdict, ...]:
     return tuple(verdicts)
 
 
-def hardly_better_than_chance(perplexity: float, vocabulary: int) -> bool:
+def hardly_better_than_chance(perplexity: float | None, vocabulary: int) -> bool:
     """Whether the unquantized model has learnt so little of the text that a loss against it means
-    nothing."""
-    return perplexity > _CHANCE * vocabulary
+    nothing; None is no number."""
+    return perplexity is not None and perplexity > _CHANCE * vocabulary
 
 
 def judged(
@@ -60,10 +60,14 @@ def judged(
     """
     parity = Parity.from_json(facts["parity"]) if facts.get("parity") else None
     figures = QualityFigures.from_json(facts["figures"]) if facts.get("figures") else None
+    if figures is None and facts.get("not_numbers"):
+        return skipped(why_not or "nothing was compared", parity).but(
+            tokens=facts["predictions"], broken=facts["not_numbers"]
+        )
     if (
         figures is not None
         and not figures.broken
-        and hardly_better_than_chance(figures.reference_perplexity or 0.0, facts["vocabulary"])
+        and hardly_better_than_chance(figures.reference_perplexity, facts["vocabulary"])
     ):
         figures, why_not = None, CHANCE
     differs = bool(parity and parity.findings)

@@ -52,6 +52,7 @@ class SourceOf(Record, frozen=True, kw_only=True):
     kind: str = ""
     location: str | None = None
     files: list[Any] = msgspec.field(default_factory=list)
+    notes: tuple[str, ...] = ()
 
     @property
     def dummy(self) -> bool:

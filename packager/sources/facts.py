@@ -35,13 +35,18 @@ _SAME = (
 
 
 def source_facts(report: Report, checkpoint: Checkpoint, **origin: str | None) -> dict[str, Any]:
-    """JSON with the path, every file's size and sha256, and the `origin`: kind, repo_id, revision
-    and license."""
+    """JSON with the path, size and sha256 of every file, `notes` about files that disagree, and the
+    `origin`.
+
+    The origin is kind, repo_id, revision and license.
+    """
     if checkpoint.ignores_python:
         report.note(
             "It names Python of its own, which is left alone, unread: the first generation is "
             "known here without it."
         )
+    for note in checkpoint.notes:
+        report.note(note)
     sizes = {name: path.stat().st_size for name, path in checkpoint.files.items()}
     total = sum(sizes.values())
     done = 0
@@ -55,6 +60,7 @@ def source_facts(report: Report, checkpoint: Checkpoint, **origin: str | None) -
     return {
         **origin,
         "folder": str(checkpoint.folder),
+        "notes": list(checkpoint.notes),
         "files": [
             {"path": name, "size": sizes[name], "sha256": found[name]} for name in checkpoint.files
         ],

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from packager.checkpoint import Checkpoint
-from packager.checkpoint.agreement import refuse_foreign_code, refuse_quantized
+from packager.checkpoint.agreement import quantized_by_size, refuse_foreign_code
 from packager.checkpoint.first_generation import text_only
 from packager.checkpoint.folder import is_weights, read_json
 from packager.errors import no_room
@@ -107,21 +107,22 @@ def _download(
         # Small files first: what they refuse costs no gigabytes.
         get([file for file in listing.files if not is_weights(file.name)])
         folder = home / "snapshots" / listing.commit
-        _refuse_early(folder)
+        _refuse_early(folder, sum(file.size for file in listing.files if is_weights(file.name)))
         get([file for file in listing.files if is_weights(file.name)])
     if revision != listing.commit:
         remember_branch(repo_id, revision or "main", listing.commit)
     return folder, listing.license, {file.name: file.digest for file in listing.files}
 
 
-def _refuse_early(folder: Path) -> None:
+def _refuse_early(folder: Path, weight_bytes: int) -> None:
     first = False
     for name in ("config.json", "tokenizer_config.json"):
         if (folder / name).exists():
             config = read_json(folder / name)
             first = first or text_only(config)
             refuse_foreign_code(folder / name, config, first=first)
-            refuse_quantized(folder / name, config)
+            if name == "config.json":
+                quantized_by_size(folder / name, config, weight_bytes)
 
 
 class _Counter:

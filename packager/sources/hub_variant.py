@@ -15,7 +15,6 @@ from packager.catalog import Variant
 from packager.checkpoint.agreement import (
     refuse_foreign_code,
     refuse_other_inputs,
-    refuse_quantized,
     refuse_unsupported,
 )
 from packager.checkpoint.chat_templates import templates_of
@@ -99,7 +98,6 @@ def look_up(report: Report, *, repo_id: str, revision: str | None, offline: bool
         folder = repository_folder(repo_id) / "snapshots" / listing.commit
     path = folder / "config.json"
     config = read_json(path)
-    refuse_quantized(path, config)
     refuse_unsupported(str(path), config.get("model_type"))
     refuse_other_inputs(str(path), config)
     refuse_foreign_code(path, config, first=text_only(config))

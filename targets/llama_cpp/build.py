@@ -39,7 +39,12 @@ def build(
         text = Path(inputs["calibration"])
         same_file(text, settings["calibration"])
         imatrix = calibrated(
-            report, Path(checkpoint), text, settings["calibration"], inputs["checkpoint_key"]
+            report,
+            Path(checkpoint),
+            text,
+            settings["calibration"],
+            inputs["checkpoint_key"],
+            workload.get("context"),
         )
         facts = {
             "importance": {
@@ -58,12 +63,18 @@ def build(
         max_file_bytes=workload.get("max_file_bytes"),
         origin=inputs.get("origin"),
         profile=Profile.from_dict(inputs.get("profile")),
+        context=workload.get("context"),
         report=report,
     )
 
 
 def calibrated(
-    report: Report, checkpoint: Path, text: Path, settings: Mapping[str, Any], checkpoint_key: str
+    report: Report,
+    checkpoint: Path,
+    text: Path,
+    settings: Mapping[str, Any],
+    checkpoint_key: str,
+    context: int | None = None,
 ) -> Path:
     """The importance matrix of a checkpoint over a text, from the cache or collected now with the
     model in 8 bits."""
@@ -83,7 +94,7 @@ def calibrated(
         with cache.work_folder() as work:
             report.note(f"preparing {CALIBRATED_AS} to collect importances with")
             model = work / "calibrated.gguf"
-            convert(checkpoint, model, CALIBRATED_AS, report=report)
+            convert(checkpoint, model, CALIBRATED_AS, report=report, context=context)
             chunks = calibration.collect(model, text, work / IMATRIX_FILE, report)
             model.unlink()
             entry = cache.keep("imatrix", key, work, {"chunks": chunks})

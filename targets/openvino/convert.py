@@ -48,8 +48,13 @@ def convert(
         _stay_at_home(work)
         built = work / "artifact"
         with _telling_bytes(report, work), _speaking_plainly(work, tree_bytes(Path(checkpoint))):
-            compression = recipe["settings"]["compression"]
-            _way(Path(checkpoint)).export(report, Path(checkpoint), compression, built)
+            _way(Path(checkpoint)).export(
+                report,
+                Path(checkpoint),
+                recipe["settings"]["compression"],
+                built,
+                workload.get("context"),
+            )
             profile = Profile.from_dict((recipe.get("inputs") or {}).get("profile"))
             papers.write(Path(checkpoint), profile, built)
         if final.is_dir():

@@ -7,11 +7,26 @@ import json
 from pathlib import Path
 from typing import Any
 
+from packager.checkpoint import Checkpoint
+from packager.checkpoint.numbers import check_all_finite
+from packager.checkpoint.rewrite import for_every_engine
 from packager.runtime import Report
+from targets.openvino.rope import refuse_positions
 
 
-def export(report: Report, checkpoint: Path, compression: dict[str, Any] | None, out: Path) -> None:
-    """Write the artifact into the folder `out`."""
+def export(
+    report: Report,
+    checkpoint: Path,
+    compression: dict[str, Any] | None,
+    out: Path,
+    context: int | None = None,
+) -> None:
+    """Write the artifact for `context` tokens (None: as many as the model was trained for) into the
+    folder `out`."""
+    source = Checkpoint.open(checkpoint)
+    refuse_positions(source, context)
+    check_all_finite(source)
+    checkpoint = for_every_engine(report, source, out.with_name("checkpoint")).folder
     report.note("loading the exporter")
     from openvino import save_model
     from openvino_tokenizers import convert_tokenizer
