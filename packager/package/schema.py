@@ -30,6 +30,15 @@ def flag(value: Any) -> bool:
     return isinstance(value, bool)
 
 
+def texts_by_name(value: Any) -> bool:
+    """A few short texts by name."""
+    return (
+        isinstance(value, dict)
+        and len(value) <= 32
+        and all(text(one) and len(one) <= 200 for pair in value.items() for one in pair)
+    )
+
+
 _WINDOW: Kind = dict.fromkeys(
     ("at_s", "decode_tps", "other_cpu_cores", "cpu_mhz", "temperature_c"), number
 )
@@ -67,6 +76,7 @@ _MEASUREMENT: Kind = {
     "token_ms": [[number]],
     "noisy": flag,
     "measured_at": text,
+    "rung": text,
     "gpu_memory_bytes": number,
     "runs_on": text,
     "place": {"on_device": flag, "why": text},
@@ -77,6 +87,18 @@ _MEASUREMENT: Kind = {
         "memory_bytes": number,
         "system": text,
     },
+}
+
+_OUTCOME: Kind = {
+    **dict.fromkeys(("rung", "result", "part", "signal", "said"), text),
+    "seconds": number,
+}
+
+_SETTINGS: Kind = {
+    **dict.fromkeys(("rung", "reason"), text),
+    **dict.fromkeys(("environment", "variables", "options"), texts_by_name),
+    "flags": [text],
+    "before": [_OUTCOME],
 }
 
 _VERDICTS: Kind = [
@@ -129,7 +151,7 @@ _TRIED: dict[str, Kind] = {
 
 _BEHAVIOUR: Kind = {
     **_TRIED,
-    **dict.fromkeys(("set", "set_sha256", "tried_at"), text),
+    **dict.fromkeys(("set", "set_sha256", "tried_at", "rung"), text),
     **dict.fromkeys(("seconds", "new_tokens", "prompt_tokens"), number),
     "tasks": [
         {
@@ -156,7 +178,7 @@ SHAPE: dict[str, Kind] = {
     "variant": {"repo_id": text, "revision": text, "license": text, "spdx": text},
     "source": {"kind": text, "location": text},
     "recipe": {"id": text, "kv": text},
-    "runtime": {"name": text, "version": text},
+    "runtime": {"name": text, "version": text, "settings": _SETTINGS},
     "files": [],
     "artifact_bytes": number,
     "offload": {"gpu_layers": tokens, "all_layers": tokens},

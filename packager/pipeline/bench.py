@@ -14,7 +14,7 @@ from packager.package import manifest
 from packager.package.manifest import Manifest
 from packager.package.package import MODEL
 from packager.package.verify import verify
-from packager.pipeline.cache import BuildCache
+from packager.pipeline.cache import BuildCache, key_of
 from packager.pipeline.run import run_alone
 from packager.pipeline.stages import benchmark
 from packager.report.budgets import verdicts
@@ -52,6 +52,14 @@ def settings_of(found: Manifest) -> dict[str, Any]:
         )
     layers = (found.data.get("offload") or {}).get("gpu_layers", 0)
     return {"context": context, "kv": kv, "threads": None, "gpu_layers": layers}
+
+
+def artifact_key(found: Manifest) -> str:
+    """What names the package's model files on this machine: where an engine died with them, it is
+    not asked again."""
+    return key_of(
+        [[entry.path, entry.sha256] for entry in found.files if entry.path.startswith(f"{MODEL}/")]
+    )
 
 
 def whole(package: Path, runtime: Runtime) -> Manifest:
@@ -92,7 +100,7 @@ def run(
     settings = settings_of(found)
     prompt = found.data["workload"].get("prompt") or settings["context"] // 2
     job = benchmark(runtime.session, package / MODEL, settings, prompt, sustained_s)
-    result = yield from run_alone(job, BuildCache().log("bench"))
+    result = yield from run_alone(job, BuildCache().log("bench"), runtime, artifact_key(found))
     if "not_measured" in result.value:
         raise NotHere(result.value["not_measured"], result.value.get("hint", ""))
     return {

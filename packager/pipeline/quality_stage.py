@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from packager.pipeline.cache import Entry, key_of
-from packager.pipeline.stages import Job, checkpoint_of
+from packager.pipeline.stages import Job, checkpoint_of, environment
 from packager.quality import VERSION
 from packager.quality.thresholds import limits
 from packager.quality.verdict import judged, skipped
@@ -63,16 +63,24 @@ def compare(
         "stops": plan.source.kind != "dummy",
     }
     # The reference follows from what the artifact was made of and from the text.
-    key = key_of(
-        {
-            "artifact": artifact.key,
-            "settings": settings,
-            "text": _text(plan),
-            "divergence": divergence,
-            "version": VERSION,
-        }
+    started = plan.start.identity if plan.start else {}
+    asked = {
+        "artifact": artifact.key,
+        "settings": settings,
+        "text": _text(plan),
+        "divergence": divergence,
+        "version": VERSION,
+    }
+    key = key_of({**asked, **started})
+    return Job(
+        "quality",
+        "packager.quality.job:compare",
+        arguments,
+        key,
+        needs_out=False,
+        env=environment(plan),
+        by_start=True,
     )
-    return Job("quality", "packager.quality.job:compare", arguments, key, needs_out=False)
 
 
 def result(plan: Plan, facts: dict[str, Any], why_not: str | None) -> dict[str, Any]:

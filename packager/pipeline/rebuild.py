@@ -117,7 +117,7 @@ def rebuild(
                 "out": str(work / "out"),
             },
         )
-        yield from run_alone(job, log)
+        yield from run_alone(job, log, runtime, key_of(inputs["checkpoint_key"]))
         return Rebuilt(tuple(_differences(known, _made(known, checkpoint, work))), tools)
 
 

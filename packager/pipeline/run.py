@@ -8,11 +8,16 @@ stages in the cache, never a package.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from packager.deaths import Died
+from packager.engine_check import climb
+from packager.engine_check.outcome import Start
 from packager.errors import ExitCode, PackError, from_foreign
 from packager.events import (
     Event,
@@ -35,6 +40,7 @@ from packager.pipeline.stages import STAGES, Job, Made
 from packager.plan.plan import Plan
 from packager.process import JobResult, Note, Progress, Resident, run_job
 from packager.quality import verdict
+from packager.runtime import Runtime
 from packager.units import human_bytes
 
 __all__ = ["STAGES", "deliver", "make", "run", "run_alone"]
@@ -44,6 +50,7 @@ __all__ = ["STAGES", "deliver", "make", "run", "run_alone"]
 _NICENESS = 10
 
 _Events = Generator[Event, None, Entry]
+_T = TypeVar("_T")
 
 
 def run(plan: Plan, cache: BuildCache | None = None) -> Generator[Event, None, Package]:
@@ -59,11 +66,17 @@ def make(plan: Plan, cache: BuildCache) -> Generator[Event, None, Made]:
     """Everything before the package: the weights, the artifact, its figures, what it lost."""
     fetched = yield from _stage(cache, stages.fetch(plan))
     convert = stages.convert(plan, fetched)
-    converted = yield from _stage(cache, convert)
-    measure = stages.measure(plan, converted, convert)
-    measured = yield from _stage(cache, measure)
-    quality = yield from _quality(cache, plan, fetched, converted, convert, measured)
-    return Made(fetched, converted, measured, stages.keys_of(convert, measure, measured), quality)
+    engine = _Engine(plan, str(convert.key))
+    converted = yield from _stage(cache, convert, engine, partial(stages.convert, fetched=fetched))
+    measure = partial(stages.measure, converted=converted, artifact=convert)
+    measured = yield from _stage(cache, measure(engine.plan), engine, measure)
+    started = engine.plan.start
+    quality = yield from _quality(cache, engine, fetched, converted, convert, measured)
+    if engine.plan.start != started:
+        # The package says how the engine is started, and its figures are of that.
+        measured = yield from _stage(cache, measure(engine.plan), engine, measure)
+    keys = stages.keys_of(convert, measure(engine.plan), measured)
+    return Made(fetched, converted, measured, keys, quality, engine.plan.start)
 
 
 def deliver(
@@ -92,13 +105,28 @@ def deliver(
     return finished
 
 
-def run_alone(job: Job, log: Path) -> Generator[Event, None, JobResult]:
-    """One stage outside a build, with the events of a build of one stage; its result is not
-    cached."""
+def run_alone(
+    job: Job, log: Path, runtime: Runtime | None = None, key: str = ""
+) -> Generator[Event, None, JobResult]:
+    """One stage outside a build, with the events of a build of one stage; its result is not cached.
+
+    With a `runtime` the stage opens its engine, which is started as it was found to work; `key`
+    names the artifact. The result's value has the name of the rung then, see packager.engine_check.
+    """
     yield StageStarted(job.stage, STAGES[job.stage], 1, 1)
     result: JobResult | None = None
     with _failures(job.stage) as failed:
-        result = yield from _child(job, job.arguments, log)
+        if runtime is None:
+            result = yield from _child(job, job.arguments, log)
+        else:
+            climbing = climb.on_ladder(
+                runtime,
+                f"in the stage {STAGES[job.stage]!r}",
+                key,
+                lambda start: _started(job, start, log),
+            )
+            result, start = yield from _narrated(job.shown, climbing)
+            result = replace(result, value={**result.value, "rung": start.name})
     if failed:
         yield failed[0][0]
         raise failed[0][1]
@@ -107,12 +135,53 @@ def run_alone(job: Job, log: Path) -> Generator[Event, None, JobResult]:
     return result
 
 
-def _stage(cache: BuildCache, job: Job) -> _Events:
-    """One stage from the cache, or in a child process and then into the cache."""
+class _Engine:
+    """A plan whose engine is started as it was found to work: found when the first stage needs it,
+    and again where a stage dies."""
+
+    def __init__(self, plan: Plan, key: str) -> None:
+        self.plan, self._key, self._found = plan, key, False
+
+    def start(self, stage: str) -> Generator[Event, None, None]:
+        """Have the engine tried, if it is not known."""
+        if not self._found:
+            yield from self._take(stage, climb.climb(self.plan.runtime, self._key))
+
+    def after(self, stage: str, death: Died) -> Generator[Event, None, None]:
+        """Start it in the next way. Raises PackError where there is none."""
+        if self.plan.start is None:
+            raise death
+        part = f"in the stage {STAGES[stage]!r}"
+        yield from self._take(
+            stage, climb.after_death(self.plan.runtime, self.plan.start, death, part, self._key)
+        )
+
+    def _take(self, stage: str, notes: climb.Notes) -> Generator[Event, None, None]:
+        self.plan = replace(self.plan, start=(yield from _narrated(stage, notes)))
+        self._found = True
+
+
+def _stage(
+    cache: BuildCache,
+    job: Job,
+    engine: _Engine | None = None,
+    again: Callable[[Plan], Job] | None = None,
+) -> _Events:
+    """One stage from the cache, or in a child process and then into the cache.
+
+    One that opens the `engine` is the job that `again` makes of a plan: where the engine dies, it
+    runs on the next rung.
+    """
     yield from _announce(job.stage)
     started = time.monotonic()
-    entry = stages.look_up(cache, job)
-    if entry is not None:
+    entry = None if job.by_start else stages.look_up(cache, job)
+    cached = entry is not None
+    with _failures(job.stage) as failed:
+        if engine is None or again is None:
+            entry = entry or (yield from _work(cache, job))
+        elif entry is None:
+            entry, cached = yield from _on_ladder(cache, engine, again, job.shown)
+    if entry is not None and cached:
         yield StageFinished(
             job.stage,
             time.monotonic() - started,
@@ -121,8 +190,6 @@ def _stage(cache: BuildCache, job: Job) -> _Events:
             entry.facts,
         )
         return entry
-    with _failures(job.stage) as failed:
-        entry = yield from _work(cache, job)
     if failed:
         yield failed[0][0]
         raise failed[0][1]
@@ -133,8 +200,48 @@ def _stage(cache: BuildCache, job: Job) -> _Events:
     return entry
 
 
+def _on_ladder(
+    cache: BuildCache, engine: _Engine, job_of: Callable[[Plan], Job], stage: str
+) -> Generator[Event, None, tuple[Entry, bool]]:
+    """What a stage that opens the engine left, now or before, and whether it was before."""
+    yield from engine.start(stage)
+    while True:
+        job = job_of(engine.plan)
+        entry = stages.look_up(cache, job)
+        if entry is not None:
+            return entry, True
+        try:
+            return (yield from _work(cache, job)), False
+        except Died as death:
+            yield from engine.after(stage, death)
+
+
+def _narrated(stage: str, work: Generator[Any, None, _T]) -> Generator[Event, None, _T]:
+    """A generator of events and notes, the notes as events of a stage."""
+    try:
+        while True:
+            try:
+                message = next(work)
+            except StopIteration as stop:
+                found: _T = stop.value
+                return found
+            yield StageNote(stage, message.text) if isinstance(message, Note) else message
+    finally:
+        work.close()
+
+
+def _started(job: Job, start: Start, log: Path) -> Generator[Event, None, JobResult]:
+    """A job whose processes start the engine that way."""
+    return _child(replace(job, env={**(job.env or {}), **start.environment}), job.arguments, log)
+
+
 def _quality(
-    cache: BuildCache, plan: Plan, fetched: Entry, converted: Entry, convert: Job, measured: Entry
+    cache: BuildCache,
+    engine: _Engine,
+    fetched: Entry,
+    converted: Entry,
+    convert: Job,
+    measured: Entry,
 ) -> Generator[Event, None, dict[str, Any]]:
     """The artifact against the unquantized checkpoint. What was compared is kept, also where it
     stops the build."""
@@ -143,16 +250,26 @@ def _quality(
     cached, quality = False, gate.not_here(measured)
     with _failures("quality") as failed:
         if quality is None:
-            why_not = gate.why_not(plan)
-            job = gate.compare(plan, fetched, converted, convert, why_not is None)
-            found = stages.look_up(cache, job)
-            if found is None and why_not is None:
-                kept, why_not = yield from _reference(cache, gate.reference(plan, fetched))
-                job = gate.compare(plan, fetched, converted, convert, why_not is None, kept)
-                found = stages.look_up(cache, job)
+            yield from engine.start("quality")
+            why_not, kept = gate.why_not(engine.plan), None
+            found = stages.look_up(
+                cache, gate.compare(engine.plan, fetched, converted, convert, why_not is None)
+            )
             cached = found is not None
-            found = found or (yield from _work(cache, job))
-            quality = gate.result(plan, found.facts, why_not)
+            if found is None and why_not is None:
+                kept, why_not = yield from _reference(cache, gate.reference(engine.plan, fetched))
+            if found is None:
+                divergence = why_not is None
+                compare = partial(
+                    gate.compare,
+                    fetched=fetched,
+                    converted=converted,
+                    artifact=convert,
+                    divergence=divergence,
+                    kept=kept,
+                )
+                found, cached = yield from _on_ladder(cache, engine, compare, "quality")
+            quality = gate.result(engine.plan, found.facts, why_not)
             verdict.check(quality)
     if failed:
         yield failed[0][0]

@@ -13,6 +13,8 @@ from packager import __version__, sources
 from packager.catalog.licences import stated
 from packager.device.identity import of_figures
 from packager.device.this_machine import describe_machine, installation_id
+from packager.engine_check import climb
+from packager.engine_check.outcome import Start
 from packager.errors import PackError
 from packager.measure.benchmark import NEW_TOKENS, REPEATS
 from packager.measure.benchmark import VERSION as SMOKE_VERSION
@@ -38,7 +40,8 @@ class Job:
     added.
 
     A key of None means that only the work itself can tell what its inputs are: it runs every time.
-    `row` is the stage that it is shown under, where that is not its own.
+    `row` is the stage that it is shown under, where that is not its own. `by_start` says that its
+    key tells how the engine is started.
     """
 
     stage: str
@@ -48,6 +51,7 @@ class Job:
     needs_out: bool = True
     env: dict[str, str] | None = None
     row: str | None = None
+    by_start: bool = False
 
     @property
     def shown(self) -> str:
@@ -65,6 +69,8 @@ class Made:
     measured: Entry
     keys: dict[str, Any]
     quality: dict[str, Any]
+    start: Start | None = None
+    """How the engine was started; None for what was made before engines were tried."""
 
     @property
     def not_measured(self) -> str | None:
@@ -76,10 +82,8 @@ class Made:
         facts = self.measured.facts
         if self.not_measured is not None:
             return None
-        return {
-            **facts,
-            "place": of_figures(plan.place, plan.device, facts.get("runs_on", "cpu")).as_dict(),
-        }
+        place = of_figures(plan.place, plan.device, facts.get("runs_on", "cpu")).as_dict()
+        return {**facts, "rung": self.start.name if self.start else None, "place": place}
 
 
 def fetch(plan: Plan) -> Job:
@@ -119,7 +123,14 @@ def convert(plan: Plan, fetched: Entry) -> Job:
         "recipe": recipe,
         "workload": plan.workload.as_dict(),
     }
-    return Job("convert", plan.runtime.build_job, arguments, key)
+    # However the engine is started, the same inputs give the same artifact: it is no part of the
+    # key.
+    return Job("convert", plan.runtime.build_job, arguments, key, env=environment(plan))
+
+
+def environment(plan: Plan) -> dict[str, str] | None:
+    """Variables for the processes of a build that load the engine."""
+    return plan.start.environment if plan.start else None
 
 
 def _origin(plan: Plan, fetched: Entry) -> dict[str, Any]:
@@ -151,9 +162,9 @@ def measure(plan: Plan, converted: Entry, artifact: Job) -> Job:
     )
     here = {"machine": describe_machine(), "installation": installation_id()}
     asked = {name: value for name, value in job.arguments.items() if name != "attempts"}
-    return replace(
-        job, key=key_of({**asked, "artifact": artifact.key, "smoke": SMOKE_VERSION, **here})
-    )
+    started = plan.start.identity if plan.start else {}
+    key = key_of({**asked, "artifact": artifact.key, "smoke": SMOKE_VERSION, **here, **started})
+    return replace(job, key=key, env=environment(plan), by_start=True)
 
 
 def benchmark(
@@ -241,6 +252,7 @@ def cached(plan: Plan, cache: BuildCache) -> frozenset[str]:
             converted = look_up(cache, artifact)
             if converted is not None:
                 found.append("convert")
+                plan = replace(plan, start=climb.known(plan.runtime, str(artifact.key)))
                 measurement = measure(plan, converted, artifact)
                 measured = look_up(cache, measurement)
                 keys = keys_of(artifact, measurement, measured) if measured else {}

@@ -9,6 +9,7 @@ from typing import Any
 
 from packager.device.identity import UNKNOWN, Identity, Place
 from packager.device.target import Target
+from packager.engine_check.outcome import Start
 from packager.engines import installed
 from packager.need.languages import in_words
 from packager.need.workload import Workload
@@ -29,7 +30,8 @@ class Plan:
     `enforced` names the budgets that fail the build when the measurement misses them; the others
     are reported. `sustained_s` seconds of decoding without a pause show whether the machine
     throttles. `place` says whether this machine is the device, so that its figures may judge those
-    budgets. `gate` says how the quality gate is to be held.
+    budgets. `gate` says how the quality gate is to be held. `start` is how the engine is started
+    here, None before it was tried.
     """
 
     target: Target
@@ -45,6 +47,7 @@ class Plan:
     place: Place = UNKNOWN
     gate: Gate = field(default_factory=Gate)
     additions: Additions = field(default_factory=Additions)
+    start: Start | None = None
 
     @cached_property
     def name(self) -> str:
