@@ -5,6 +5,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 INPUTS := pyproject.toml constraints.txt
+COMPILER := $(BIN)/python -P packager/engine_check/compiler.py
+RIGHT_FLAGS = leave_out="$$($(COMPILER))"; CFLAGS="$$CFLAGS $$leave_out" CXXFLAGS="$$CXXFLAGS $$leave_out"
 
 # The bytes of quantized weights must not depend on compiler and architecture: ggml rounds every product (docs/systems.md).
 export CFLAGS := $(CFLAGS) -ffp-contract=off
@@ -24,10 +26,13 @@ $(VENV)/.demo: $(INPUTS) | $(VENV)/.made
 	@$(BIN)/python -m compileall -q packager targets tui
 	@touch $@
 
-# llama-cpp-python is compiled here when pip has no wheel of it yet: about five minutes on two cores, once.
+# llama-cpp-python is compiled here when pip has no wheel of it yet: about five minutes on two cores, once. Compilers that break
+# AMX leave it out, and a wheel that one of them made before is made anew; see packager/engine_check/compiler.py.
 $(VENV)/.test: $(INPUTS) | $(VENV)/.made
 	@echo "Installing qwen-pack with all engines and the test tools into $(VENV): several minutes, once."
-	@$(PIP) -e '.[all,dev]'
+	@$(RIGHT_FLAGS) $(PIP) -e '.[all,dev]'
+	@if $(COMPILER) --installed-is-broken; then $(RIGHT_FLAGS) $(PIP) --force-reinstall --no-deps --no-cache-dir \
+		--no-binary llama-cpp-python llama-cpp-python; fi
 	@$(BIN)/python -m compileall -q packager targets tui
 	@touch $@ $(VENV)/.demo
 
@@ -39,9 +44,10 @@ $(VENV)/.made:
 demo: $(VENV)/.demo
 	$(BIN)/qwen-pack build --target laptop-cpu --weights dummy --out demo/package
 
-# A file's tests stay together, so that what its fixtures build is built once.
+# A file's tests stay together, so that what its fixtures build is built once. A worker that an engine takes down is one failed
+# test: so many may be replaced that an engine which dies at every use does not end the run.
 test: $(VENV)/.test
-	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile
+	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile --max-worker-restart 400
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from packager.cores import thread_limits
-from packager.errors import ExitCode, PackError, from_foreign, no_room
+from packager.deaths import death_of
+from packager.errors import PackError, from_foreign, no_room
 from packager.python import python_command, python_environment
 
 PARENT = "QWEN_PACK_PARENT"
@@ -30,7 +31,6 @@ PARENT = "QWEN_PACK_PARENT"
 _TICK_S = 0.1
 _GRACE_S = 3.0
 _WATCH_S = 0.25
-_TAIL_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,8 @@ def run_job(
     may only close the generator between two messages, is then never kept waiting by a job that says
     nothing. `niceness` lets other programs go first, as in nice(1): for work that takes all cores
     while somebody sits before them. Closing the generator kills the child and everything it
-    started. Raises the job's own PackError, or one that says how the child died.
+    started. Raises the job's own PackError, or one that says how the child died: a
+    packager.deaths.Died where a signal ended it.
     """
     if not hasattr(os, "killpg"):
         raise no_room(
@@ -149,7 +150,7 @@ def run_job(
     if error is not None:
         raise error
     if value is None:
-        raise _death(job, code, peak, log)
+        raise death_of(job, code, peak, log)
     return JobResult(value, time.monotonic() - started, peak)
 
 
@@ -196,41 +197,6 @@ def _kill(child: subprocess.Popen[bytes]) -> None:
 def _signal_group(pid: int, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, number)
-
-
-def _death(job: str, code: int, peak: int, log: Path) -> PackError:
-    """The sentence for a child that ended without a word."""
-    if code == -signal.SIGKILL:
-        return no_room(
-            f"The process was killed from outside after taking {peak / 1e9:.1f} GB, most likely "
-            "because memory ran out.",
-            "Close other programs, choose a smaller variant, or build on a larger machine.",
-        )
-    how = f"exit code {code}"
-    if code < 0:
-        # A real-time signal has a number and no name.
-        how = f"signal {signal.Signals(-code).name if -code in set(signal.Signals) else -code}"
-    last = last_line(log)
-    return PackError(
-        f"The process {job} ended with {how}{': ' + last if last else '.'}",
-        f"Its whole output is in {log}.",
-        ExitCode.BUG,
-    )
-
-
-def last_line(log: Path) -> str:
-    """The last line of a log that is not empty, shortened."""
-    with contextlib.suppress(OSError), log.open("rb") as file:
-        # An engine that complains in a loop writes gigabytes.
-        file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
-        lines = [
-            line.strip()
-            for line in file.read().decode(errors="replace").splitlines()
-            if line.strip()
-        ]
-        if lines:
-            return lines[-1][:300]
-    return ""
 
 
 def peak_resident_bytes(pid: int | str = "self") -> int:

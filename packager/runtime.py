@@ -8,7 +8,7 @@ find it by the dotted names in `build_job` and `session`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from packager.predict.forecast import Speed
@@ -42,6 +42,65 @@ class Tools:
     distributions: tuple[str, ...]
     serves: str = ""
     """What they are for, where a runtime has more than one set: `mixtures of experts`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One way to start an engine. The first of a ladder is the engine's own, which sets nothing."""
+
+    name: str
+    reason: str = ""
+    """Why this way is safer than the one before, and what it costs, as a sentence."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables that are there before the engine is loaded, in every process of ours that loads
+    it."""
+    avoids: tuple[str, ...] = ()
+    """Features of processors that this way leaves alone, as Linux names them in /proc/cpuinfo."""
+    flags: tuple[str, ...] = ()
+    """What does the same for the engine's own command line tools,"""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """for whatever else starts the engine,"""
+    options: Mapping[str, str] = field(default_factory=dict)
+    """and for a program that opens the engine by its library: options by their own names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A recipe that an engine is tried with: one for each family of weight types, so that each
+    family of kernels runs."""
+
+    recipe: str
+    least: float
+    """The least correlation of its logits with those of the unquantized weights, between 0 and
+    1."""
+    narrow: bool = False
+    """Also with matrices of 64 columns: smaller than the tiles of some processors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ladder:
+    """How an engine is tried on a machine, and the ways to start it there, each safer than the one
+    before."""
+
+    distributions: tuple[str, ...]
+    """Those whose files are the engine: another one of them has to be tried again."""
+    trials: tuple[Trial, ...]
+    rungs: tuple[Rung, ...]
+    on_another_processor: str = ""
+    """What a person does who runs a package on a processor where the engine dies, as a sentence of
+    Markdown."""
+    reinstall: str = ""
+    """The command that installs the engine anew for this processor."""
+
+
+@runtime_checkable
+class Laddered(Protocol):
+    """What a runtime has beside Runtime if its engine is tried before it is used, and can be
+    started in safer ways."""
+
+    def ladder(self) -> Ladder:
+        """The same at every call. Its variables are in the environment of whatever opens a session
+        or builds an artifact."""
 
 
 class Report(Protocol):

@@ -5,10 +5,35 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before any engine is loaded."""
+    from tests.support.engine_starts import set_variables
+
+    if not config.option.collectonly:
+        set_variables(config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A worker's death is one failed test."""
+    from tests.support.surviving import FilesThatSurvive
+
+    return FilesThatSurvive(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_handlecrashitem(crashitem: str, report: pytest.TestReport, sched: Any) -> None:
+    """Which engine it was."""
+    from tests.support.surviving import explain
+
+    explain(report, float(sched.config.getini("timeout") or 0))
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -13,13 +13,37 @@ if TYPE_CHECKING:
 
 
 @click.command("doctor")
+@click.option(
+    "--engines",
+    is_flag=True,
+    help="Try every installed engine on this machine: tiny models against a reference.",
+)
+@click.option("--again", is_flag=True, help="With --engines: also what was tried before.")
 @json_option
-def command(as_json: bool) -> None:
-    """Which engines are installed, and the line that adds one."""
+def command(engines: bool, again: bool, as_json: bool) -> int:
+    """Which engines are installed, the line that adds one, and with --engines whether each is right
+    on this processor.
+
+    An engine that is right in no way gives exit code 7.
+    """
+    from packager.cli import engines as trying
+    from packager.errors import ExitCode, usage
+
+    if again and not engines:
+        raise usage("--again says nothing without --engines.", "Add --engines, or leave it out.")
     report = examine()
+    tried = trying.examine(again) if engines else None
+    code = ExitCode.RESOURCE if tried and not all(row["works"] for row in tried) else ExitCode.DONE
     if as_json:
-        emit_json("doctor", report)
-        return
+        emit_json("doctor", {**report, "engines": tried})
+        return code
+    _show(report)
+    if tried is not None:
+        trying.show(tried)
+    return code
+
+
+def _show(report: dict[str, Any]) -> None:
     from packager.units import human_bytes
 
     say(f"{'qwen-pack':16} {report['version']}, Python {report['python']}, {report['platform']}")
@@ -31,6 +55,8 @@ def command(as_json: bool) -> None:
             f"{part['name']} {part['version'] or 'MISSING'}" for part in engine["distributions"]
         )
         say(f"{engine['name']:16} {'ready' if engine['ready'] else 'not ready'}: {parts}")
+        if engine["started"]:
+            say(f"{'':16} started as {engine['started']!r} on this machine, see --engines")
         if not engine["ready"]:
             say(f"{'':16} {engine['install']}")
         for more in engine["more"]:
@@ -75,25 +101,27 @@ def examine() -> dict[str, Any]:
 def _engine(name: str) -> dict[str, Any]:
     """One runtime: its distributions with versions, and what installs those that are missing."""
     from packager.errors import PackError
+    from packager.pipeline import climb
     from targets.registry import runtime
 
     try:
         adapter = runtime(name)
     except PackError as error:
-        return {
-            "name": name,
+        nothing: dict[str, Any] = {
             "extra": None,
             "distributions": [],
             "ready": False,
-            "install": error.hint,
             "more": [],
-            "error": error.message,
+            "started": None,
         }
+        return {"name": name, **nothing, "install": error.hint, "error": error.message}
     more = [
         {"serves": tools.serves, **_set(tools.extra, tools.distributions)}
         for tools in adapter.more_tools
     ]
-    return {"name": name, **_set(adapter.extra, adapter.distributions), "more": more, "error": None}
+    found = _set(adapter.extra, adapter.distributions)
+    started = climb.known(adapter).name if found["ready"] else None
+    return {"name": name, **found, "more": more, "started": started, "error": None}
 
 
 def _set(extra: str, distributions: tuple[str, ...]) -> dict[str, Any]:

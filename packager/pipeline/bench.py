@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from packager.device.identity import CLAIMED, UNKNOWN, Here, Identity, Place, of_figures, place
+from packager.digests import key_of
 from packager.engines import missing_engine
 from packager.errors import NotHere, bad_input
 from packager.events import Event
@@ -39,6 +40,14 @@ def settings_of(found: Manifest) -> dict[str, Any]:
     offload = found.contents.offload
     layers = offload.gpu_layers if offload else None
     return {"context": context, "kv": kv, "threads": None, "gpu_layers": layers or 0}
+
+
+def artifact_key(found: Manifest) -> str:
+    """What names the package's model files on this machine: where an engine died with them, it is
+    not asked again."""
+    return key_of(
+        [[entry.path, entry.sha256] for entry in found.files if entry.path.startswith(f"{MODEL}/")]
+    )
 
 
 def whole(package: Path, runtime: Runtime) -> Manifest:
@@ -85,7 +94,7 @@ def run(
     workload = found.contents.workload
     prompt = (workload.prompt if workload else None) or settings["context"] // 2
     job = benchmark(runtime.session, package / MODEL, settings, prompt, sustained_s)
-    result = yield from run_alone(job, BuildCache().log("bench"))
+    result = yield from run_alone(job, BuildCache().log("bench"), runtime, artifact_key(found))
     if "not_measured" in result.value:
         raise NotHere(result.value["not_measured"], result.value.get("hint", ""))
     taken = Measurement.from_json(result.value)

@@ -27,7 +27,6 @@ from packager.pipeline.stage_record import (
     RECORD,
     Unfit,
     compare_names,
-    digest_of,
     read,
     sealed,
     sealed_files,
@@ -36,12 +35,6 @@ from packager.scratch import flush_folder, scratch_folder
 
 _EARLIER_WORK = re.compile(r"[a-z0-9_]{8}")
 """What the work folders of earlier versions are called."""
-
-
-def key_of(inputs: Any) -> str:
-    """The key of a stage: sha256 of its inputs as canonical JSON, shortened to 24 hexadecimal
-    digits."""
-    return digest_of(inputs)[:24]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ without qwen-pack."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from packager.catalog.licences import stated
 from packager.papers import measured as paragraphs
@@ -14,6 +15,7 @@ from packager.records import Measurement
 from packager.records.contents import Predicted
 from packager.report import figures
 from packager.report.budgets import limits, verdicts
+from packager.runtime import Laddered
 from packager.shipping.apps.escapes import code, markdown
 
 _DUMMY = """> **Random weights.** This package was built to measure: size, speed and memory are those of the real model,
@@ -56,8 +58,36 @@ Licence of the weights: {markdown(licence)}.
 
 ## Run
 
-{plan.runtime.how_to_run(chosen.recipe, {**plan.workload.as_dict(), "gpu_layers": plan.gpu_layers, "files": files})}
-"""
+{_start(made)}{plan.runtime.how_to_run(chosen.recipe, _workload(plan, made, files))}{_elsewhere(plan, made)}"""
+
+
+def _workload(plan: Plan, made: Made, files: Sequence[str]) -> dict[str, Any]:
+    """What the runtime's own text is made from."""
+    settings = made.start.settings() if made.start else None
+    return {
+        **plan.workload.as_dict(),
+        "gpu_layers": plan.gpu_layers,
+        "files": files,
+        "settings": settings,
+    }
+
+
+def _start(made: Made) -> str:
+    """Why the commands start the engine otherwise than usual."""
+    return (
+        ""
+        if made.start is None or made.start.default
+        else f"{made.start.sentence()} The commands below start it in that way.\n\n"
+    )
+
+
+def _elsewhere(plan: Plan, made: Made) -> str:
+    """What to do on a processor where the engine dies as it comes, which it did not where this was
+    built."""
+    caution = (
+        plan.runtime.ladder().on_another_processor if isinstance(plan.runtime, Laddered) else ""
+    )
+    return f"\n{caution}\n" if caution and (made.start is None or made.start.default) else "\n"
 
 
 def _where(plan: Plan, measured: Measurement | None, not_measured: str | None) -> str:

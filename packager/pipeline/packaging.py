@@ -193,7 +193,10 @@ def _describe(
         "recipe": {"id": chosen.recipe.id, **asdict(chosen.recipe)},
         "runtime": {
             "name": plan.runtime.name,
-            "version": versions.get(plan.runtime.distributions[0]),
+            "version": versions.get(plan.runtime.distributions[0])
+            if plan.runtime.distributions
+            else None,
+            "settings": made.start.settings() if made.start else None,
         },
         "files": [asdict(entry) for entry in entries],
         "artifact_bytes": artifact_bytes,

@@ -6,8 +6,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from packager.pipeline.cache import Entry, key_of
-from packager.pipeline.stages import Job, checkpoint_of
+from packager.digests import key_of
+from packager.pipeline.cache import Entry
+from packager.pipeline.stages import Job, checkpoint_of, environment
 from packager.quality import VERSION
 from packager.quality.text import FURTHEST
 from packager.quality.thresholds import limits
@@ -73,15 +74,15 @@ def compare(
         **({"profile": plan.profile.as_dict()} if plan.profile else {}),
     }
     # The reference follows from what the artifact was made of and from the text.
-    key = key_of(
-        {
-            "artifact": artifact.key,
-            "settings": settings,
-            "text": _text(plan),
-            "divergence": divergence,
-            "version": VERSION,
-        }
-    )
+    started = plan.start.identity if plan.start else {}
+    asked = {
+        "artifact": artifact.key,
+        "settings": settings,
+        "text": _text(plan),
+        "divergence": divergence,
+        "version": VERSION,
+    }
+    key = key_of({**asked, **started})
     evidence = Evidence.of(checkpoint_of(fetched), fetched.facts, None if divergence else SMALL)
     return Job(
         "quality",
@@ -89,6 +90,8 @@ def compare(
         arguments,
         key,
         needs_out=False,
+        env=environment(plan),
+        by_start=True,
         evidence=evidence,
     )
 

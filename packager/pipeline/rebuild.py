@@ -20,6 +20,7 @@ from packager import __version__, catalog, sources
 from packager.chat import speech
 from packager.chat.profile import Profile
 from packager.checkpoint import Checkpoint
+from packager.digests import key_of
 from packager.engines import installed, missing_engine
 from packager.errors import no_room, usage
 from packager.events import Event
@@ -29,7 +30,7 @@ from packager.package.content import MODEL_FOLDER, TEMPLATE, TOOLCHAIN, content
 from packager.package.manifest import FileEntry, Manifest
 from packager.package.verify import Finding
 from packager.papers import licence
-from packager.pipeline.cache import BuildCache, key_of
+from packager.pipeline.cache import BuildCache
 from packager.pipeline.run import run_alone
 from packager.pipeline.stages import Job
 from packager.plan.additions import Additions, applied
@@ -137,7 +138,7 @@ def rebuild(
             },
             evidence=Evidence.of(checkpoint, fetched),
         )
-        built = yield from run_alone(job, log)
+        built = yield from run_alone(job, log, runtime, key_of(inputs["checkpoint_key"]))
         toolchain = _toolchain(known, built.value)
         findings = _differences(known, _made(known, checkpoint, work), another=bool(toolchain))
         return Rebuilt(tuple(findings), tools, toolchain)

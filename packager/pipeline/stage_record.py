@@ -5,7 +5,6 @@ Whoever may write into a cache wrote it, so it is read like anything from outsid
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -14,6 +13,7 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from packager.digests import digest_of
 from packager.files import hashing
 from packager.package.manifest import FileEntry, safe_path
 from packager.scratch import flush_folder
@@ -27,13 +27,6 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 class Unfit(Exception):
     """Why a kept stage cannot be used, as the end of a sentence."""
-
-
-def digest_of(value: Any) -> str:
-    """sha256 of a value as canonical JSON, in hexadecimal."""
-    return hashlib.sha256(
-        json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
-    ).hexdigest()
 
 
 def sealed(facts: dict[str, Any], files: Sequence[dict[str, Any]]) -> dict[str, Any]:

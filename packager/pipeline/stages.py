@@ -13,12 +13,15 @@ from packager import __version__, sources
 from packager.catalog.licences import stated
 from packager.device.identity import of_figures
 from packager.device.this_machine import describe_machine, installation_id
+from packager.digests import key_of
+from packager.engine_check.outcome import Start
 from packager.errors import PackError
 from packager.measure.benchmark import NEW_TOKENS, REPEATS
 from packager.measure.benchmark import VERSION as SMOKE_VERSION
 from packager.measure.noise import allowed_attempts
 from packager.package import manifest
-from packager.pipeline.cache import BuildCache, Entry, key_of
+from packager.pipeline import climb
+from packager.pipeline.cache import BuildCache, Entry
 from packager.quality import VERSION as QUALITY_VERSION
 from packager.records import Measurement, Quality
 from packager.records.measurement import OnDevice
@@ -43,6 +46,7 @@ class Job:
     A key of None means that only the work itself can tell what its inputs are: it runs every time.
     `row` is the stage that it is shown under, where that is not its own. `evidence` are the files
     of the checkpoint that it reads, which are compared with their recorded digests meanwhile.
+    `by_start` says that its key tells how the engine is started.
     """
 
     stage: str
@@ -53,6 +57,7 @@ class Job:
     env: dict[str, str] | None = None
     row: str | None = None
     evidence: Evidence | None = None
+    by_start: bool = False
 
     @property
     def shown(self) -> str:
@@ -70,6 +75,8 @@ class Made:
     measured: Entry
     keys: dict[str, Any]
     quality: Quality
+    start: Start | None = None
+    """How the engine was started; None for what was made before engines were tried."""
 
     @property
     def not_measured(self) -> str | None:
@@ -82,7 +89,10 @@ class Made:
             return None
         taken = Measurement.from_json(self.measured.facts)
         place = of_figures(plan.place, plan.device, taken.runs_on)
-        return taken.but(place=OnDevice(on_device=place.on_device, why=place.why))
+        return taken.but(
+            rung=self.start.name if self.start else None,
+            place=OnDevice(on_device=place.on_device, why=place.why),
+        )
 
 
 def fetch(plan: Plan) -> Job:
@@ -124,13 +134,21 @@ def convert(plan: Plan, fetched: Entry) -> Job:
         "recipe": recipe,
         "workload": plan.workload.as_dict(),
     }
+    # However the engine is started, the same inputs give the same artifact: it is no part of the
+    # key.
     return Job(
         "convert",
         plan.runtime.build_job,
         arguments,
         key,
+        env=environment(plan),
         evidence=Evidence.of(checkpoint_of(fetched), fetched.facts),
     )
+
+
+def environment(plan: Plan) -> dict[str, str] | None:
+    """Variables for the processes of a build that load the engine."""
+    return plan.start.environment if plan.start else None
 
 
 def _origin(plan: Plan, fetched: Entry) -> dict[str, Any]:
@@ -162,9 +180,9 @@ def measure(plan: Plan, converted: Entry, artifact: Job) -> Job:
     )
     here = {"machine": describe_machine(), "installation": installation_id()}
     asked = {name: value for name, value in job.arguments.items() if name != "attempts"}
-    return replace(
-        job, key=key_of({**asked, "artifact": artifact.key, "smoke": SMOKE_VERSION, **here})
-    )
+    started = plan.start.identity if plan.start else {}
+    key = key_of({**asked, "artifact": artifact.key, "smoke": SMOKE_VERSION, **here, **started})
+    return replace(job, key=key, env=environment(plan), by_start=True)
 
 
 def benchmark(
@@ -294,6 +312,7 @@ def cached(plan: Plan, cache: BuildCache) -> frozenset[str]:
             converted = look_up(cache, artifact)
             if converted is not None:
                 found.append("convert")
+                plan = replace(plan, start=climb.known(plan.runtime, str(artifact.key)))
                 measurement = measure(plan, converted, artifact)
                 measured = look_up(cache, measurement)
                 keys = keys_of(artifact, measurement, measured) if measured else {}

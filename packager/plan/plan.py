@@ -10,6 +10,7 @@ from typing import Any
 from packager.chat.profile import Profile
 from packager.device.identity import UNKNOWN, Identity, Place
 from packager.device.target import Target
+from packager.engine_check.outcome import Start
 from packager.engines import installed
 from packager.need.languages import in_words
 from packager.need.workload import Workload
@@ -31,6 +32,7 @@ class Plan:
     are reported. `sustained_s` seconds of decoding without a pause show whether the machine
     throttles. `place` says whether this machine is the device, so that its figures may judge those
     budgets. `gate` says how the quality gate is to be held, `profile` how the model is to behave.
+    `start` is how the engine is started here, None before it was tried.
     """
 
     target: Target
@@ -47,6 +49,7 @@ class Plan:
     gate: Gate = field(default_factory=Gate)
     additions: Additions = field(default_factory=Additions)
     profile: Profile = field(default_factory=Profile)
+    start: Start | None = None
 
     @cached_property
     def name(self) -> str:

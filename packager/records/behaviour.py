@@ -59,6 +59,7 @@ class Behaviour(Tried, frozen=True, kw_only=True):
     set: str = ""
     set_sha256: str | None = None
     tried_at: str | None = None
+    rung: str | None = None
     seconds: Number | None = None
     new_tokens: Tokens | None = None
     prompt_tokens: Tokens | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -69,11 +69,47 @@ class RecipeOf(Record, frozen=True, kw_only=True):
     provider: str | None = None
 
 
+class EngineOutcome(Record, frozen=True, kw_only=True):
+    """What became of one way of starting the engine."""
+
+    rung: str | None = None
+    result: str | None = None
+    part: str | None = None
+    signal: str | None = None
+    said: str | None = None
+    seconds: Number | None = None
+
+
+ShortText = Annotated[str, msgspec.Meta(max_length=200)]
+ShortTexts = Annotated[dict[ShortText, ShortText], msgspec.Meta(max_length=32)]
+
+
+class EngineSettings(Record, frozen=True, kw_only=True):
+    """How the engine was started, why not otherwise, and what was tried before."""
+
+    rung: str | None = None
+    reason: str | None = None
+    environment: ShortTexts | None = None
+    variables: ShortTexts | None = None
+    options: ShortTexts | None = None
+    flags: tuple[str, ...] = ()
+    before: tuple[EngineOutcome, ...] = ()
+
+    def _check_texts(self) -> None:
+        super()._check_texts()
+        for table in (self.environment, self.variables, self.options):
+            for pair in (table or {}).items():
+                if not all(text.isprintable() for text in pair):
+                    raise ValueError("`environment` holds control characters")
+
+
 class Engine(Record, frozen=True, kw_only=True):
-    """The engine that runs it, and the version it was built and measured with."""
+    """The engine that runs it, the version it was built and measured with, and how it is started
+    where that is not as usual."""
 
     name: str
     version: str | None = None
+    settings: EngineSettings | None = None
 
 
 class Offload(Record, frozen=True, kw_only=True):

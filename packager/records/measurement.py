@@ -126,6 +126,8 @@ class Measurement(Record, frozen=True, kw_only=True):
     attempts: dict[str, Count] = msgspec.field(default_factory=dict)
     left_out: tuple[str, ...] = ()
     place: OnDevice | None = None
+    rung: str | None = None
+    """How the engine was started, see packager/engine_check; None before engines were tried."""
 
     @property
     def on_device(self) -> bool:

@@ -19,6 +19,9 @@ SPIN = "20000"
 """Rounds that a waiting thread of GNU's OpenMP spins before it sleeps: as fast as spinning for ever
 on an idle machine (docs/measurements/forecast.md), and over in some microseconds on a busy one."""
 
+EXTRA_BUFFERS = "QWEN_PACK_LLAMA_CPP_EXTRA_BUFFERS"
+"""The variable that is 0 where weights must stay as the file has them, see ladder.toml."""
+
 _LINE_LIMIT = 4000
 
 
@@ -131,6 +134,15 @@ def llama() -> Any:
         raise missing() from error
     llama_cpp.llama_backend_init()
     return llama_cpp
+
+
+def model_params() -> Any:
+    """Parameters to load a model with: llama.cpp's own, and what this process was told to leave
+    out."""
+    params = llama().llama_model_default_params()
+    if os.environ.get(EXTRA_BUFFERS) == "0":
+        params.use_extra_bufts = False
+    return params
 
 
 def version() -> str | None:

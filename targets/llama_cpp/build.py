@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from packager.chat.profile import Profile
+from packager.digests import key_of
 from packager.errors import bad_input
-from packager.pipeline.cache import BuildCache, key_of, whole
+from packager.pipeline.cache import BuildCache, whole
 from packager.plan.additions import file_facts
 from packager.runtime import Report
 from targets.gguf import library

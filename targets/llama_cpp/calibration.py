@@ -40,7 +40,7 @@ def collect(model: Path, text: Path, out: Path, report: Report, threads: int | N
     sums = _Sums(operations)
     callback = lib.ggml_backend_sched_eval_callback(sums)
     with library.captured_log() as said:
-        params = lib.llama_model_default_params()
+        params = library.model_params()
         params.n_gpu_layers = 0
         loaded = lib.llama_model_load_from_file(str(model).encode(), params)
         if not loaded:

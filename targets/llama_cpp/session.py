@@ -41,7 +41,7 @@ class Session:
         self._lib = lib = library.llama()
         library.silence()
         path = model_file(Path(artifact))
-        params = lib.llama_model_default_params()
+        params = library.model_params()
         # Without a GPU that the library was built for, nothing is offloaded whatever is asked.
         params.n_gpu_layers = int(settings.get("gpu_layers") or 0)
         # Mapping the file would keep its pages resident beside the copies that the CPU kernels

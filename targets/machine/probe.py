@@ -137,7 +137,7 @@ def _measure_with(machine: Machine, engines: list[str]) -> Generator[Note, None,
         "targets.machine.measure:measure_job",
         arguments,
         made_cache_dir() / "probe.log",
-        {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": SPIN},
+        {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": SPIN, **_as_found(engines)},
     )
     try:
         while True:
@@ -148,6 +148,20 @@ def _measure_with(machine: Machine, engines: list[str]) -> Generator[Note, None,
         return _measurement(end.value)
     finally:
         job.close()
+
+
+def _as_found(engines: list[str]) -> dict[str, str]:
+    """Variables that start the engines as they were found to work here, as far as that is known."""
+    # Late: a registry loads this module for one name.
+    from packager.pipeline import climb
+    from targets.registry import runtime, runtime_names
+
+    adapters = [runtime(name) for name in engines if name in runtime_names()]
+    return {
+        name: value
+        for adapter in adapters
+        for name, value in climb.known(adapter).environment.items()
+    }
 
 
 def _measurement(result: JobResult) -> Measurement:

@@ -26,6 +26,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import (
 
 from packager.errors import bad_input
 from packager.runtime import LOGITS_BLOCK
+from targets.onnxruntime.options import session_options
 
 _WEIGHTS = "session.model_external_initializers_file_folder_path"
 _CUT = "/lm_head/prune/"
@@ -45,6 +46,8 @@ class Scorer:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.add_session_config_entry(_WEIGHTS, str(artifact.resolve()))
+        for key, value in session_options().items():
+            options.add_session_config_entry(key, value)
         if settings.get("threads"):
             options.intra_op_num_threads = int(settings["threads"])
         try:

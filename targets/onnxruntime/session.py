@@ -14,6 +14,7 @@ from packager.checkpoint.folder import read_json
 from packager.checkpoint.tokenizer import chat_template
 from packager.errors import PackError, bad_input, usage
 from targets.onnxruntime import providers
+from targets.onnxruntime.options import session_options
 
 if TYPE_CHECKING:
     import numpy as np
@@ -140,16 +141,12 @@ class OnnxRuntimeSession:
     def _open(self) -> Any:
         loading = og.Config(str(self._folder))
         threads = self._settings.get("threads")
-        if threads:
-            loading.overlay(
-                json.dumps(
-                    {
-                        "model": {
-                            "decoder": {"session_options": {"intra_op_num_threads": int(threads)}}
-                        }
-                    }
-                )
-            )
+        wanted: dict[str, Any] = {
+            **session_options(),
+            **({"intra_op_num_threads": int(threads)} if threads else {}),
+        }
+        if wanted:
+            loading.overlay(json.dumps({"model": {"decoder": {"session_options": wanted}}}))
         try:
             return og.Model(loading)
         except RuntimeError as error:

@@ -87,6 +87,8 @@ def _write_server(shipment: Shipment, folder: Path, values: dict[str, Any]) -> N
         },
         "thinking_budget": profile.get("thinking_budget"),
         "tools": profile.get("tools") or [],
+        "environment": {str(name): str(value) for name, value in values["engine_variables"]},
+        "options": {str(name): str(value) for name, value in values["engine_options"]},
     }
     write_json(folder / "server" / "settings.json", settings)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from packager.catalog.licences import spdx
 from packager.errors import PackError, bad_input
 from packager.files import write_atomically
+from packager.shipping.apps import engine_settings
 from packager.shipping.apps.escapes import FILTERS, Safe
 from packager.shipping.shipment import Shipment
 from packager.units import human_bytes
@@ -61,6 +62,7 @@ def facts(shipment: Shipment) -> dict[str, Any]:
         "memory_words": Safe(human_bytes(int(peak)) if peak else "not predicted"),
         "total_words": Safe(human_bytes(shipment.total)),
         "model": model(shipment),
+        **engine_settings.facts(data),
         "folder": Safe(FOLDER),
         "files": [
             {

@@ -20,7 +20,11 @@ class Engine:
 
     def __init__(self, settings: Settings, unit: str) -> None:
         self._ends = settings.ends
-        self._model = onnxruntime_genai.Model(str(settings.model))
+        config = onnxruntime_genai.Config(str(settings.model))
+        if settings.options:
+            decoder = {"session_options": settings.options}
+            config.overlay(json.dumps({"model": {"decoder": decoder}}))
+        self._model = onnxruntime_genai.Model(config)
         self._tokenizer = onnxruntime_genai.Tokenizer(self._model)
         self._tokenizer.update_options(skip_special_tokens="false")
 

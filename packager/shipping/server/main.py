@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import select
 import socket
 import sys
@@ -244,6 +245,8 @@ def main() -> None:
         "--waiting", type=int, default=16, help="requests that may wait for their turn"
     )
     given = parser.parse_args()
+    for name, value in known.environment.items():
+        os.environ.setdefault(name, value)
     engine = import_module(f".engine_{known.runtime}", __package__).Engine(known, given.unit)
     server = Server((given.host, given.port), engine, known, given.waiting)
     print(f"http://{given.host}:{server.server_port}/v1", flush=True)

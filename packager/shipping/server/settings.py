@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,10 @@ class Settings:
     sampling: dict[str, float]
     thinking_budget: int | None
     tools: tuple[dict[str, Any], ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+    """Variables that the engine reads when it is loaded."""
+    options: dict[str, str] = field(default_factory=dict)
+    """Options of an ONNX Runtime session."""
 
 
 def read(path: Path = HERE / "settings.json") -> Settings:
@@ -50,4 +54,6 @@ def read(path: Path = HERE / "settings.json") -> Settings:
         dict(data["sampling"]),
         data["thinking_budget"],
         tuple(data["tools"]),
+        dict(data.get("environment") or {}),
+        dict(data.get("options") or {}),
     )
