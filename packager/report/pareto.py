@@ -94,7 +94,7 @@ def published_quality(data: Data) -> float | None:
     from packager import catalog
     from packager.errors import PackError
     from packager.need.usecases import use_case
-    from packager.select.rules import published
+    from packager.select.stand_ins import published
 
     source, variant, workload = data.get("source"), data.get("variant"), data.get("workload")
     if (
