@@ -169,8 +169,11 @@ class Runtime(Protocol):
         """Bytes read from memory for one token with `context` tokens in the cache."""
 
     def speed(self, shape: Shape, recipe: Recipe, isa: str) -> Speed:
-        """How it runs that shape against a device's rates; `isa` are the device's instruction sets,
-        the architecture first."""
+        """How it runs that shape against a device's rates.
+
+        `isa` are the device's instruction sets, the architecture first; where models run on a GPU
+        or NPU, its back end (cuda, metal, vulkan, npu) stands before them.
+        """
 
     def build_needs(self, shape: Shape, recipe: Recipe) -> BuildNeeds:
         """What the conversion takes on the machine that runs it."""

@@ -42,7 +42,7 @@ def test_the_list_as_json_has_the_fields_of_the_contract(
 def test_one_target_is_shown_in_full_with_its_sources(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["targets", "raspberry-pi-5-8gb"]) == ExitCode.DONE
     text = capsys.readouterr().out
-    assert re.search(r"bandwidth +9\.90 GB/s\n +llama\.cpp and Ollama on the Pi 5", text)
+    assert re.search(r"bandwidth +10\.4 GB/s\n +fitted to the rows", text)
     assert re.search(r"for a model +7\.78 GB", text)
 
 

@@ -27,6 +27,7 @@ FOOTPRINT = (
 _VERDICTS = {
     "chosen": ("★ chosen", "bold $text-success"),
     "fits": ("✓ fits", "$text-success"),
+    "may miss": ("~ may miss", "$text-warning"),
     "rejected": ("✗ rejected", "bold $text-error"),
 }
 
@@ -39,6 +40,12 @@ def candidate(one: Candidate, misses: Sequence[Miss] = ()) -> Parts:
         parts += [
             ("• ", "$text-error"),
             (f"{reason.rule}: ", "bold"),
+            (f"needs {reason.needs}, has {reason.has}\n", ""),
+        ]
+    for reason in one.may_miss:
+        parts += [
+            ("~ ", "$text-warning"),
+            (f"may miss {reason.rule}: ", "bold"),
             (f"needs {reason.needs}, has {reason.has}\n", ""),
         ]
     if misses:

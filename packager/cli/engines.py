@@ -7,9 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import click
-
-from packager.cli.output import narrate, printable
+from packager.cli.output import narrate, printable, say
 from packager.errors import PackError
 from packager.runtime import Laddered, Runtime
 
@@ -82,7 +80,7 @@ def show(rows: list[dict[str, Any]]) -> None:
             if row["works"] and row["settings"] is None
             else f"right as {row['rung']!r}"
         )
-        click.echo(
+        say(
             f"{row['name']:16} {ways if row['works'] else 'NOT RIGHT'} on "
             f"{printable(row['processor'])}, {when}"
         )

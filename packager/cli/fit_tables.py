@@ -14,7 +14,7 @@ from packager.device.target import Target
 from packager.need.languages import in_words
 from packager.need.workload import Workload
 from packager.recipe import marks_of
-from packager.select import Candidate, Miss, Step
+from packager.select import Candidate, Elsewhere, Miss, Step
 from packager.select.preference import undercut
 from packager.units import human_bytes
 
@@ -43,6 +43,17 @@ class Answer:
     misses: tuple[Miss, ...]
     steps: tuple[Step, ...] | None
     problem: str = ""
+    elsewhere: Elsewhere | None = None
+    hour: float | None = None
+
+    def cost(self, candidate: Candidate) -> tuple[float, float, float] | None:
+        """Of a million tokens of answers, one after another: as forecast, at the least and at the
+        most; None without a price."""
+        speed = candidate.forecast
+        if self.hour is None or not candidate.sized or speed.low <= 0:
+            return None
+        of_second = self.hour / 3600 * 1e6
+        return (of_second / speed.decode_tps, of_second / speed.high, of_second / speed.low)
 
 
 def show_one(answer: Answer, show_all: bool, words: Sequence[str]) -> None:
@@ -64,6 +75,8 @@ def show_one(answer: Answer, show_all: bool, words: Sequence[str]) -> None:
     if answer.chosen is None:
         say()
         _misses(answer)
+        if answer.elsewhere is not None:
+            say(f"\n{answer.elsewhere}")
     say(_hint(answer, whole, words), err=True)
 
 
@@ -99,7 +112,11 @@ def _sentence(answer: Answer) -> str:
             else f"{answer.found[0].variant.name} does not fit"
         )
         return f"{what} {answer.target.name} for {case}."
-    passing = {candidate.variant.repo_id for candidate in answer.found if candidate.passes}
+    passing = {
+        candidate.variant.repo_id
+        for candidate in answer.found
+        if candidate.passes and candidate.sure >= best.sure
+    }
     speed = best.forecast
     within = undercut(best, answer.found, workload.prefer)
     why = (
@@ -108,22 +125,27 @@ def _sentence(answer: Answer) -> str:
     )
     if len(passing) == 1:
         forgiven = any(note.startswith("Accepted because") for note in best.notes)
-        named = (
-            "you named it, and it passes every rule that remains"
-            if forgiven
-            else "it passes every rule"
-        )
-        why = (
-            named
-            if len(variants) == 1
-            else f"of {len(variants)} variants it alone passes every rule"
-        )
+        passes = "passes every rule" if best.sure else "fails no rule for sure"
+        named = f"you named it, and it {passes} that remains" if forgiven else f"it {passes}"
+        why = named if len(variants) == 1 else f"of {len(variants)} variants it alone {passes}"
     return (
         f"{best.label} for {answer.target.name}: {why} ({case}). "
         f"It takes {_takes(answer, best)}, answers at "
         f"{speed.decode_tps:.3g} tok/s ({speed.low:.3g} to {speed.high:.3g}, "
         f"{_KINDS[speed.confidence]}), "
-        f"first token after {_milliseconds(speed.ttft_ms)}."
+        f"first token after {_milliseconds(speed.ttft_ms)} "
+        f"({_milliseconds(speed.ttft_low_ms)} to {_milliseconds(speed.ttft_high_ms)})."
+        + _cost(answer, best)
+        + "".join(f" It may miss {reason}." for reason in best.may_miss)
+    )
+
+
+def _cost(answer: Answer, best: Candidate) -> str:
+    cost = answer.cost(best)
+    return (
+        ""
+        if cost is None
+        else f" A million tokens cost {cost[0]:.3g} ({cost[1]:.3g} to {cost[2]:.3g})."
     )
 
 
@@ -177,7 +199,7 @@ def _row(candidate: Candidate, columns: Sequence[str]) -> list[str]:
         "tok/s": rate,
         "ttft": wait,
         "quality": f"{candidate.quality:.1f}" if candidate.quality is not None else "",
-        "why not": str(candidate.reasons[0]) if candidate.reasons else "",
+        "why not": "; ".join(map(str, candidate.reasons[:1] or candidate.may_miss)),
     }
     row = [cells[name] for name in columns]
     if candidate.verdict == "rejected" and sys.stdout.isatty():

@@ -69,7 +69,11 @@ def command(
             if (known := named(variant.family)) and known.languages.issuperset(wanted)
         )
     if as_json:
-        emit_json("models", {"variants": [variant.as_dict() for variant in variants]})
+        age = catalog.age()
+        about = {"reviewed": age.reviewed, "age_days": age.days, "newest_release": age.newest}
+        emit_json(
+            "models", {"catalogue": about, "variants": [variant.as_dict() for variant in variants]}
+        )
         return
     columns = ("name", "parameters", "context", "licence", "reads", "released")
     emit_table("", columns, map(_line, variants), right=("parameters", "context"))
@@ -77,6 +81,7 @@ def command(
         f"{len(variants)} variants; one in full, with scores and sources: qwen-pack models NAME",
         err=True,
     )
+    say(str(catalog.age()), err=True)
 
 
 def _show(variant: Variant) -> None:

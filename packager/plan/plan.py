@@ -101,6 +101,7 @@ class Plan:
             f"{reached[self.workload.prefer]}{within} that passes every rule "
             f"of the use case {self.workload.use_case!r}{in_words(self.workload.languages)} on "
             f"{self.target.name}."
+            + "".join(f" It may miss {reason}." for reason in self.chosen.may_miss)
         )
 
     def smaller(self) -> list[dict[str, Any]]:
@@ -115,12 +116,9 @@ class Plan:
                 and variant.params_total < (self.chosen.variant.params_total or 0)
             ):
                 seen.add(variant.repo_id)
+                reasons = [asdict(reason) for reason in candidate.reasons or candidate.may_miss]
                 rows.append(
-                    {
-                        "variant": variant.repo_id,
-                        "recipe": candidate.recipe.id,
-                        "reasons": [asdict(reason) for reason in candidate.reasons],
-                    }
+                    {"variant": variant.repo_id, "recipe": candidate.recipe.id, "reasons": reasons}
                 )
         return rows
 

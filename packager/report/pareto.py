@@ -90,7 +90,7 @@ def published_quality(contents: Contents) -> float | None:
     from packager import catalog
     from packager.errors import PackError
     from packager.need.usecases import use_case
-    from packager.select.rules import published
+    from packager.select.stand_ins import published
 
     if contents.source.dummy or contents.workload is None:
         return None

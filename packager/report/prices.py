@@ -40,6 +40,14 @@ class Prices:
         """Whether there is any price."""
         return self.per_hour is not None or self.per_kwh is not None
 
+    @property
+    def of_an_hour(self) -> float | None:
+        """Of an hour at work, where it takes no measurement to tell: the machine's price and the
+        energy of `watts`."""
+        if not self.given or (self.per_kwh is not None and self.watts is None):
+            return None
+        return (self.per_hour or 0) + (self.watts or 0) / 1000 * (self.per_kwh or 0)
+
     def per_million_tokens(self, measured: Measurement | None) -> float | None:
         """Of a million tokens of answers at the measured decode rate, one answer at a time; None
         where that is not known."""

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from packager.errors import usage
-from packager.files import write_atomically
 from packager.shape import Shape
 from targets.gguf.presets import IMATRIX_DECIDES, PRESETS, Preset
 
@@ -211,6 +210,8 @@ def main() -> int:
         f'{{"source": {json.dumps(source)},\n"presets": {json.dumps(COLUMNS)},\n"shapes": '
         f"{{\n{rows}\n}}}}\n"
     )
+    from packager.files import write_atomically
+
     write_atomically(TABLE, text.encode())
     return 0
 

@@ -121,7 +121,7 @@ class LlamaCpp:
 
     def speed(self, shape: Shape, recipe: Recipe, isa: str) -> Speed:
         """By the types of the tensors that a token reads."""
-        return speed.speed(shape, self._layers(shape, recipe))
+        return speed.speed(shape, self._layers(shape, recipe), isa)
 
     def split(
         self, shape: Shape, recipe: Recipe, context: int, filled: int, gpu_layers: int

@@ -23,7 +23,7 @@ from tui.table import COLUMNS, NONE, Column, View, haystack
 if TYPE_CHECKING:
     from packager.select import Candidate
 
-MARKS = {"chosen": "★", "fits": "✓", "rejected": "✗"}
+MARKS = {"chosen": "★", "fits": "✓", "may miss": "~", "rejected": "✗"}
 _ALWAYS = ("variant", "recipe", "memory", "decode", "ttft")
 _THEN = ("quality", "params", "artifact")
 _BARS = ("memory", "decode")
