@@ -196,13 +196,15 @@ def _death(job: str, code: int, peak: int, log: Path) -> PackError:
             "because memory ran out.",
             "Close other programs, choose a smaller variant, or build on a larger machine.",
         )
-    how = f"exit code {code}"
+    last = last_line(log)
+    end = f": {last}" if last else "."
     if code < 0:
         # A real-time signal has a number and no name.
-        how = f"signal {signal.Signals(-code).name if -code in set(signal.Signals) else -code}"
-    last = last_line(log)
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
+        hint = f"Try another recipe. The whole output of {job} is in {log}."
+        return PackError(f"The engine crashed ({name}){end}", hint, ExitCode.BUG)
     return PackError(
-        f"The process {job} ended with {how}{': ' + last if last else '.'}",
+        f"The process {job} ended with exit code {code}{end}",
         f"Its whole output is in {log}.",
         ExitCode.BUG,
     )

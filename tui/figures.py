@@ -46,7 +46,7 @@ def beyond(data: dict[str, Any]) -> str:
     chosen = [
         row
         for label, row in table.items()
-        if label == "token, P99" or (label.startswith("decode, ") and "empty" not in label)
+        if label == "token, P99" or label.startswith("decode at") or label == "decode, full context"
     ]
     return " · ".join(f"{row.label} {row.texts()[1]}" for row in reversed(chosen))
 
@@ -130,6 +130,29 @@ def provenance(data: dict[str, Any]) -> str:
     return f"measured {str(measured.get('measured_at', ''))[:10]} on {name}{noisy}{elsewhere}"
 
 
+def column(data: dict[str, Any]) -> tuple[str, str]:
+    """The head of the measured figures, which says whose they are, and a warning with what to do
+    next; empty where they are the device's own and calm."""
+    measured = telling(data)
+    if measured is None:
+        return "measured", ""
+    noisy = "NOISY" if measured.get("noisy") else "measured"
+    if on_device(measured):
+        return (
+            noisy,
+            "" if noisy == "measured" else "The measurement was disturbed; m measures again.",
+        )
+    machine = measured.get("machine")
+    name = machine.get("processor") if isinstance(machine, dict) else machine
+    target = data.get("target") or "the device"
+    way = f"Copy the package to {target} and run `qwen-pack bench` there."
+    return (
+        f"{noisy} on {name or 'another machine'}",
+        f"Measured on {name or 'another machine'}, not on {target}: no check of the prediction. "
+        f"{way}",
+    )
+
+
 def behaviour(data: dict[str, Any]) -> str:
     """How many tasks it passed, in one line; empty where it was not tried."""
     found = data.get("behaviour")
@@ -143,6 +166,28 @@ def behaviour(data: dict[str, Any]) -> str:
     return (
         f"{found.get('passed')} of {found['total']} tasks passed{f' ({failed})' if failed else ''}"
     )
+
+
+def measurements_added(data: dict[str, Any]) -> int:
+    """How many measurements were added to a package after its build."""
+    added = data.get("measurements")
+    return len(added) if isinstance(added, list) else 0
+
+
+def replaced(data: dict[str, Any]) -> str:
+    """What a build would replace: the package that stands in the folder, and what would go with
+    it."""
+    built = str(data.get("created", ""))[:16].replace("T", " ")
+    context = (data.get("workload") or {}).get("context")
+    what = ", ".join(
+        [
+            *([f"built {built}"] if built else []),
+            *([f"context {context:,}"] if isinstance(context, int) else []),
+        ]
+    )
+    added = measurements_added(data)
+    lost = f", with {added} measurement{'' if added == 1 else 's'} added later" if added else ""
+    return f"Replaces the package that is there ({what}){lost}."
 
 
 def quality(data: dict[str, Any]) -> str:

@@ -208,9 +208,15 @@ def show(package: Package) -> None:
     from."""
     from packager.report import figures
     from packager.report.budgets import sentence
+    from packager.report.evidence import on_device
 
     data = package.manifest.data
-    columns = ("", f"predicted for {data['target']}", "measured here", "error")
+    here = (
+        "measured here"
+        if on_device(data.get("measured") or {})
+        else "measured here, not on the device"
+    )
+    columns = ("", f"predicted for {data['target']}", here, "error")
     emit_table(
         data["name"],
         columns,

@@ -16,7 +16,7 @@ from packager.device.target import Target
 from packager.need.languages import in_words
 from packager.need.workload import Workload
 from packager.recipe import marks_of
-from packager.select import Candidate, Miss, Step
+from packager.select import Candidate, Miss, Step, none_fits
 from packager.select.preference import undercut
 from packager.units import human_bytes
 
@@ -51,6 +51,12 @@ def show_one(answer: Answer, show_all: bool, words: Sequence[str]) -> None:
     """One target: sentence, table, and what follows from the verdict; `words` are what `build
     --target` is told for the same answer."""
     click.echo(_sentence(answer))
+    if answer.target.device.disturbed:
+        share = f"{answer.target.device.disturbed:.0%}"
+        click.echo(
+            f"Note: the speed of {answer.target.name} was measured while other programs took "
+            f"{share} of the processors."
+        )
     if answer.chosen is not None:
         for note in answer.chosen.notes:
             click.echo(f"Note: {note}")
@@ -95,12 +101,7 @@ def _sentence(answer: Answer) -> str:
     variants = {candidate.variant.repo_id for candidate in answer.found}
     case = f"{workload.use_case}{in_words(workload.languages)} at a context of {workload.context}"
     if best is None:
-        what = (
-            f"None of {len(variants)} variants fits"
-            if len(variants) > 1
-            else f"{answer.found[0].variant.name} does not fit"
-        )
-        return f"{what} {answer.target.name} for {case}."
+        return none_fits(answer.target, workload, answer.found)
     passing = {candidate.variant.repo_id for candidate in answer.found if candidate.passes}
     speed = best.forecast
     within = undercut(best, answer.found, workload.prefer)

@@ -29,6 +29,8 @@ class Device:
     `host_compute` serve the layers that do not fit on the GPU; `link_bandwidth` is the way between
     the two. `npu_ops` are int8 operations per second as the data sheet gives them. `known_by` is
     what the processor, board or GPU of a product calls itself; empty for a class of machines.
+    `disturbed` is the share of the processors (0 to 1) that other programs took while the rates
+    were measured, None where that was little: the true rates are then higher.
     """
 
     memory_bytes: int
@@ -54,6 +56,7 @@ class Device:
     npu_ops: float | None = None
     known_by: tuple[str, ...] = ()
     operation_seconds: float | None = None
+    disturbed: float | None = None
 
     @property
     def available_bytes(self) -> int:

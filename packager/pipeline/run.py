@@ -35,6 +35,7 @@ from packager.pipeline.stages import STAGES, Job, Made
 from packager.plan.plan import Plan
 from packager.process import JobResult, Note, Progress, Resident, run_job
 from packager.quality import verdict
+from packager.underway import underway
 from packager.units import human_bytes
 
 __all__ = ["STAGES", "deliver", "make", "run", "run_alone"]
@@ -51,8 +52,9 @@ def run(plan: Plan, cache: BuildCache | None = None) -> Generator[Event, None, P
 
     Raises PackError as soon as a stage fails, after the StageFailed that says the same.
     """
-    made = yield from make(plan, cache or BuildCache())
-    return (yield from deliver(plan, made))
+    with underway(plan.out):
+        made = yield from make(plan, cache or BuildCache())
+        return (yield from deliver(plan, made))
 
 
 def make(plan: Plan, cache: BuildCache) -> Generator[Event, None, Made]:

@@ -166,7 +166,7 @@ def summary(quality: dict[str, Any]) -> str:
         else "same tokens, template and end of turn; "
     )
     if quality.get("kl_mean") is None:
-        said = f"{same}no divergence: {quality.get('skipped') or 'nobody compared'}"
+        said = f"{same}quality not compared: {quality.get('skipped') or 'it was not asked for'}"
     else:
         said = (
             f"{same}divergence {shown('kl_mean', quality['kl_mean'])}, same top token "

@@ -63,6 +63,8 @@ _FIGURES: tuple[tuple[str, str, str, int], ...] = (
     ("cost of 1M tokens", "cost_per_million_tokens", "", -1),
     ("cost of a task", "cost_per_successful_task", "", -1),
 )
+_OF_THE_CONTEXT = frozenset({"peak_memory_bytes", "gpu_memory_bytes", "steady_memory_bytes"})
+"""Figures that hold the cache of the whole context."""
 _ANYWHERE = frozenset({"artifact_bytes", "kl_mean", "tasks_passed"})
 """Figures that are the same on every machine."""
 
@@ -138,11 +140,14 @@ def notes(
             found.append("One price was taken for all of these machines.")
     for name, data in zip(names, manifests, strict=True):
         found += [f"{name} {what}" for what in _of_one(data, noise)]
+    if any((telling(data) or {}).get("noisy") for data in manifests):
+        found.append("A disturbed measurement is among them, so speed and memory are not ranked.")
     if not same(manifests, _prompt):
         found.append("First tokens come after prompts of different length, so they are not ranked.")
     if not same(manifests, lambda data: _at(data, ("workload", "context"))):
         found.append(
-            "The packages are made for different contexts; memory holds the cache of each."
+            "The packages are made for different contexts: memory holds the cache of each, so it "
+            "is not ranked."
         )
     if prices is not None and prices.per_kwh is not None and prices.watts is None:
         silent = [
@@ -267,7 +272,16 @@ def _comparable(name: str, manifests: Sequence[Data]) -> bool:
         return False
     if name in ("ttft_ms", "prefill_tps") and not same(manifests, _prompt):
         return False
-    return name in _ANYWHERE or same(manifests, machine_of)
+    if name in _ANYWHERE:
+        return True
+    if name in _OF_THE_CONTEXT and not same(
+        manifests, lambda data: _at(data, ("workload", "context"))
+    ):
+        return False
+    # A disturbed measurement shows what the other programs left, not what the package does.
+    return same(manifests, machine_of) and not any(
+        (telling(data) or {}).get("noisy") for data in manifests
+    )
 
 
 def _prompt(data: Data) -> Any:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from packager.report.budgets import quantity
+from packager.report.evidence import on_device
 
 _PREDICTED = {
     "artifact_bytes": ("artifact_bytes",),
@@ -20,18 +21,21 @@ _PREDICTED = {
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One figure, None where it is not known; `main` for those that a short table shows."""
+    """One figure, None where it is not known; `main` for those that a short table shows,
+    `comparable` where both are of one machine."""
 
     label: str
     unit: str
     predicted: float | None
     measured: float | None
     main: bool = False
+    comparable: bool = True
 
     @property
     def error_percent(self) -> float | None:
-        """How far the prediction lies above what was measured."""
-        if self.predicted is None or not self.measured:
+        """How far the prediction lies above what was measured; None where the two are of different
+        machines."""
+        if self.predicted is None or not self.measured or not self.comparable:
             return None
         return 100 * (self.predicted / self.measured - 1)
 
@@ -70,7 +74,7 @@ def rows(data: dict[str, Any]) -> list[Row]:
         ("decode", "tok/s", "decode_tps", True),
         ("decode, empty context", "tok/s", "decode_empty_tps", False),
         (
-            f"decode, {filled} in context" if filled else "decode, full context",
+            f"decode at {filled} tokens of context" if filled else "decode, full context",
             "tok/s",
             "decode_full_tps",
             False,
@@ -83,8 +87,18 @@ def rows(data: dict[str, Any]) -> list[Row]:
         ("load", "s", "load_s", True),
         ("load, cold", "s", "load_cold_s", False),
     ]
+    there = on_device(measured)
+    # The files are the same on every machine; what was measured elsewhere is no check of a
+    # prediction for the device.
     found = [
-        Row(label, unit, _predicted(data, name), known.get(name), main)
+        Row(
+            label,
+            unit,
+            _predicted(data, name),
+            known.get(name),
+            main,
+            there or name == "artifact_bytes",
+        )
         for label, unit, name, main in table
     ]
     return [row for row in found if row.predicted is not None or row.measured is not None]
