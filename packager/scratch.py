@@ -15,18 +15,11 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-_flock: Callable[[int, int], None] | None = None
-"""None on Windows: nothing is locked there, and so nothing is taken for abandoned."""
-_WAITING, _AT_ONCE = 0, 0
-with contextlib.suppress(ImportError):
-    import fcntl
-
-    _flock = fcntl.flock
-    _WAITING, _AT_ONCE = fcntl.LOCK_EX, fcntl.LOCK_EX | fcntl.LOCK_NB
+from packager import locks
 
 NAME = re.compile(r"\.qwen-pack-tmp-[0-9a-f]{16}")
 """How a temporary of ours is called, file or folder."""
@@ -75,7 +68,7 @@ def scratch_file(parent: Path) -> Iterator[tuple[Path, int]]:
 def remove_abandoned(parent: Path) -> None:
     """Remove what processes of ours that were killed left in `parent`; somebody else's files are
     never touched."""
-    if _flock is None:
+    if not locks.AVAILABLE:
         return
     with contextlib.suppress(OSError):
         for left in list(parent.iterdir()):
@@ -147,11 +140,11 @@ def _new_name() -> str:
 
 
 def _lock(descriptor: int) -> None:
-    if _flock is None:
+    if not locks.AVAILABLE:
         return
     # A disk that knows no locks: nobody takes anything for abandoned there.
     with contextlib.suppress(OSError):
-        _flock(descriptor, _WAITING)
+        locks.wait(descriptor)
 
 
 def _locked_file(parent: Path) -> tuple[Path, int]:
@@ -169,7 +162,7 @@ def _locked_folder(parent: Path) -> tuple[Path, int | None]:
     while True:
         folder = parent / _new_name()
         folder.mkdir(mode=0o700)
-        if _flock is None:
+        if not locks.AVAILABLE:
             (folder / MARK).write_bytes(_MARK_TEXT)
             return folder, None
         with contextlib.suppress(FileNotFoundError):
@@ -184,13 +177,13 @@ def _locked_folder(parent: Path) -> tuple[Path, int | None]:
 
 
 def _remove_abandoned(left: Path) -> None:
-    if _flock is None:
+    if not locks.AVAILABLE:
         return
     with contextlib.suppress(OSError):
         descriptor = os.open(left, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
             status = os.fstat(descriptor)
-            _flock(descriptor, _AT_ONCE)
+            locks.take(descriptor)
             if stat.S_ISREG(status.st_mode):
                 left.unlink()
             elif _marked(left):

@@ -64,10 +64,22 @@ def test_a_row_tells_predicted_measured_and_error_and_leaves_empty_what_is_unkno
     assert texts["decode"] == ("30.0 tok/s", "20.0 tok/s", "+50 %")
     assert texts["first token, 512 tokens"] == ("500 ms", "400 ms", "+25 %")
     assert texts["first token, P99"] == ("", "450 ms", "")
-    assert texts["decode, 4072 in context"] == ("", "15.0 tok/s", "")
+    assert texts["decode at 4072 tokens of context"] == ("", "15.0 tok/s", "")
     assert texts["energy per token"] == ("", "0.25 J", "")
     assert "prefill, prompt of 512" not in texts
     assert "energy per prompt" not in texts
+
+
+def test_figures_of_another_machine_are_no_check_of_the_prediction_and_the_files_are_the_same_everywhere() -> (
+    None
+):
+    measured = {
+        **DATA["measured"],
+        "place": {"on_device": False, "why": "the device is aarch64, this machine x86_64"},
+    }
+    texts = {row.label: row.texts() for row in rows({**DATA, "measured": measured})}
+    assert texts["decode"] == ("30.0 tok/s", "20.0 tok/s", "")
+    assert texts["model files"] == ("210 B", "200 B", "+5 %")
 
 
 def test_what_was_not_measured_still_shows_its_prediction() -> None:

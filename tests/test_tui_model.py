@@ -3,7 +3,6 @@ settings."""
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from packager.cli import app as command_line
 from packager.cli.options import workload_from
 from packager.errors import PackError
 from packager.events import (
@@ -37,10 +35,11 @@ from targets import registry
 from tests.support import tui_data as data
 from tests.support.contents import contents_of
 from tests.support.make_package import write_package
+from tests.support.tui_helpers import parsed
 from tui import describe, explain, figures
 from tui.ask import Ask, Wish, build_command
 from tui.bars import bar, span, split
-from tui.bindings import all_ids
+from tui.bindings import all_ids, all_keys
 from tui.points import Point, Scatter, of_candidates
 from tui.progress import advance, before, stopped
 from tui.settings import Settings
@@ -61,15 +60,6 @@ WISHES = st.builds(
     max_memory_bytes=st.none() | st.integers(10**6, 64 * 10**12),
     prefer=st.none() | st.sampled_from(PREFERENCES),
 )
-
-
-def parsed(command: str) -> dict[str, Any]:
-    """The parameters that click makes of a command line."""
-    words = shlex.split(command)
-    assert words[:2] == ["qwen-pack", "build"]
-    build = command_line.get_command(None, "build")  # type: ignore[arg-type]
-    assert build is not None
-    return build.make_context("build", words[2:]).params
 
 
 @given(WISHES)
@@ -103,7 +93,7 @@ def test_budgets_that_were_set_by_hand_are_enforced() -> None:
 
 @given(st.text(alphabet="qwen3gfu:_ 0468", max_size=12))
 def test_a_filter_keeps_the_rows_that_hold_every_word(words: str) -> None:
-    kept = View(words).rows(data.CANDIDATES, HAYSTACKS)
+    kept = View(words, grouped=False).rows(data.CANDIDATES, HAYSTACKS)
     assert kept == [
         index
         for index, text in enumerate(HAYSTACKS)
@@ -114,13 +104,37 @@ def test_a_filter_keeps_the_rows_that_hold_every_word(words: str) -> None:
 @pytest.mark.parametrize("key", KEYS)
 def test_every_column_sorts_all_rows_and_unknown_values_stand_last(key: str) -> None:
     forward, backward = (
-        View(sort=key, reverse=reverse).rows(data.CANDIDATES, HAYSTACKS)
+        View(sort=key, reverse=reverse, grouped=False).rows(data.CANDIDATES, HAYSTACKS)
         for reverse in (False, True)
     )
     assert sorted(forward) == sorted(backward) == list(range(len(data.CANDIDATES)))
     if key in ("memory", "decode", "ttft", "artifact", "quality"):
         assert not data.CANDIDATES[forward[-1]].sized
         assert not data.CANDIDATES[backward[-1]].sized
+
+
+def test_a_variant_stands_once_in_the_best_of_what_the_filter_leaves_and_unfolds_into_all_of_it() -> (
+    None
+):
+    folded = [data.CANDIDATES[row] for row in View().rows(data.CANDIDATES, HAYSTACKS)]
+    assert (
+        len(folded)
+        == len({one.variant.repo_id for one in data.CANDIDATES})
+        == len({one.variant.repo_id for one in folded})
+    )
+    assert folded[0] is data.CHOSEN
+    filtered = View("q8_0 0.6b").rows(data.CANDIDATES, HAYSTACKS)
+    assert [data.CANDIDATES[row].recipe.id for row in filtered] == ["gguf:Q8_0"]
+    name = data.CHOSEN.variant.repo_id
+    unfolded = [
+        data.CANDIDATES[row]
+        for row in View(unfolded=frozenset({name})).rows(data.CANDIDATES, HAYSTACKS)
+    ]
+    assert [one.variant.repo_id for one in unfolded][:6].count(name) == 5
+    assert (
+        View().more(data.CANDIDATES, HAYSTACKS)[name] == 5
+        and View(grouped=False).more(data.CANDIDATES, HAYSTACKS) == {}
+    )
 
 
 def test_the_best_stands_first_whichever_way_is_better() -> None:
@@ -369,6 +383,15 @@ def test_settings_are_read_and_mistakes_in_them_are_named(tmp_path: Path) -> Non
     found = read_settings(path, all_ids(), ("nord",))
     assert found.theme == "nord" and found.keys == {"build.cancel": "f9"}
     assert "Did you mean 'build.cancel'" in found.problems[0] and "plan.build" in found.problems[1]
+    path.write_text(
+        '[keys]\n"app.quit" = "s"\n"list.down" = "notakey"\n"plan.build" = "ctrl+b,f9"\n'
+    )
+    found = read_settings(path, all_ids(), ("nord",), all_keys())
+    assert found.keys == {"plan.build": "ctrl+b,f9"}
+    assert (
+        "there is no key 'notakey'" in found.problems[0]
+        and "s is the key of app.shelf" in found.problems[1]
+    )
     path.write_text('theme = "nrod"\ncolour = 1')
     assert len(read_settings(path, (), ("nord",)).problems) == 2
     path.write_text("theme = ")
@@ -399,6 +422,6 @@ def test_the_quality_of_a_package_is_one_line_or_the_reason_why_there_is_none() 
     )
     assert (
         figures.quality(contents_of(quality={"skipped": "the weights are random", "parity": None}))
-        == "no divergence: the weights are random"
+        == "quality not compared: the weights are random"
     )
     assert figures.quality(contents_of(quality=None)) == "not measured"

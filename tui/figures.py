@@ -109,6 +109,25 @@ def provenance(contents: Contents) -> str:
     return f"measured {(measured.measured_at or '')[:10]} on {name}{noisy}{elsewhere}"
 
 
+def column(contents: Contents) -> tuple[str, str]:
+    """The head of the measured figures, which says whose they are, and a warning with what to do
+    next; empty where they are the device's own and calm."""
+    measured = contents.telling
+    if measured is None:
+        return "measured", ""
+    noisy = "NOISY" if measured.noisy else "measured"
+    if measured.on_device:
+        warning = "The measurement was disturbed; m measures again." if measured.noisy else ""
+        return noisy, warning
+    name = (measured.machine.processor if measured.machine else "") or "another machine"
+    target = contents.target or "the device"
+    return (
+        f"{noisy} on {name}",
+        f"Measured on {name}, not on {target}: no check of the prediction. Copy the package to "
+        f"{target} and run `qwen-pack bench` there.",
+    )
+
+
 def behaviour(contents: Contents) -> str:
     """How many tasks it passed, in one line; empty where it was not tried."""
     tried = contents.behaviour
@@ -118,6 +137,22 @@ def behaviour(contents: Contents) -> str:
         f"{kind.replace('_', ' ')} {count}" for kind, count in tried.failures.items() if count
     )
     return f"{tried.passed} of {tried.total} tasks passed{f' ({failed})' if failed else ''}"
+
+
+def measurements_added(contents: Contents) -> int:
+    """How many measurements were added to a package after its build."""
+    return len(contents.measurements)
+
+
+def replaced(contents: Contents) -> str:
+    """What a build would replace: the package that stands in the folder, and what would go with
+    it."""
+    built = (contents.created or "")[:16].replace("T", " ")
+    what = [f"built {built}"] if built else []
+    what += [f"context {contents.context:,}"] if contents.context else []
+    added = measurements_added(contents)
+    lost = f", with {added} measurement{'' if added == 1 else 's'} added later" if added else ""
+    return f"Replaces the package that is there ({', '.join(what)}){lost}."
 
 
 def quality(contents: Contents) -> str:

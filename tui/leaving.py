@@ -26,6 +26,23 @@ SIZES = (
 """What --max-file-size takes, and how it reads."""
 
 
+EXAMPLES = {
+    "device_type": "required: the device type of your update server, such as raspberrypi5",
+    "base_image": "required: an image with the engine, such as registry/image@sha256:…",
+}
+"""What a setting of a format looks like."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What is filled in for an export: the format, the text fields and the choices, by the ids of
+    their widgets."""
+
+    format: str
+    fields: Mapping[str, str]
+    choices: Mapping[str, object]
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     """What `qwen-pack export` is asked for. `size` is as typed; `settings` are what the format

@@ -48,6 +48,10 @@ class Services:
     build: Callable[[Plan], Generator[Event, None, Package]] = core.build
     bench: Callable[[Services, Path], Generator[Event, None, Measurement]] = core.bench
     export: Callable[[Order], Generator[Event, None, Exported]] = core.export
+    absent: Callable[[Services, Target], dict[str, str]] = core.absent
+    unserved: Callable[[], frozenset[str]] = core.unserved
+    underway: Callable[[Plan], bool] = core.underway
+    replaced: Callable[[Plan], Package | None] = core.replaced
     engine_log: Callable[[str], str] = core.engine_log
     packages: Callable[[Path], tuple[Package, ...]] = core.packages
     clock: Callable[[], float] = time.monotonic

@@ -217,7 +217,12 @@ def show(package: Package) -> None:
     from packager.report.budgets import sentence
 
     contents = package.contents
-    columns = ("", f"predicted for {contents.target}", "measured here", "error")
+    here = (
+        "measured here"
+        if contents.measured is None or contents.measured.on_device
+        else "measured here, not on the device"
+    )
+    columns = ("", f"predicted for {contents.target}", here, "error")
     emit_table(
         contents.name,
         columns,

@@ -84,7 +84,7 @@ def command(
     dir       a plain folder
     tar.zst   one reproducible file; qwen-pack unpack, or tar and zstd
     zip       one reproducible file that any system opens
-    oci       an OCI image layout after CNCF ModelPack
+    oci       an OCI image layout following CNCF ModelPack
     ollama    a Modelfile beside the GGUF
     docker    a Dockerfile around an image that has the engine, which you name
     android   AI packs for Play, app assets, and Kotlin that verifies

@@ -14,7 +14,7 @@ from packager.device.target import Target
 from packager.need.languages import in_words
 from packager.need.workload import Workload
 from packager.recipe import marks_of
-from packager.select import Candidate, Elsewhere, Miss, Step
+from packager.select import Candidate, Elsewhere, Miss, Step, none_fits
 from packager.select.preference import undercut
 from packager.units import human_bytes
 
@@ -60,6 +60,12 @@ def show_one(answer: Answer, show_all: bool, words: Sequence[str]) -> None:
     """One target: sentence, table, and what follows from the verdict; `words` are what `build
     --target` is told for the same answer."""
     say(_sentence(answer))
+    if answer.target.device.disturbed:
+        share = f"{answer.target.device.disturbed:.0%}"
+        say(
+            f"Note: the speed of {answer.target.name} was measured while other programs took "
+            f"{share} of the processors."
+        )
     if answer.chosen is not None:
         for note in answer.chosen.notes:
             say(f"Note: {note}")
@@ -106,12 +112,7 @@ def _sentence(answer: Answer) -> str:
     variants = {candidate.variant.repo_id for candidate in answer.found}
     case = f"{workload.use_case}{in_words(workload.languages)} at a context of {workload.context}"
     if best is None:
-        what = (
-            f"None of {len(variants)} variants fits"
-            if len(variants) > 1
-            else f"{answer.found[0].variant.name} does not fit"
-        )
-        return f"{what} {answer.target.name} for {case}."
+        return none_fits(answer.target, workload, answer.found)
     passing = {
         candidate.variant.repo_id
         for candidate in answer.found

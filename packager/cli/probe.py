@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 def command(name: str | None, as_json: bool) -> None:
     """This machine, as a device: memory, instruction set, speed.
 
-    Takes under ten seconds; the speed is that of the installed engines' own kernels. The result is
-    kept in the cache.
+    Takes under ten seconds, and up to three times that while other programs disturb it; the speed
+    is that of the installed engines' own kernels. The result is kept in the cache.
     """
     from pathlib import Path
 
@@ -60,12 +60,15 @@ def command(name: str | None, as_json: bool) -> None:
 
 def _measure(machine: Machine) -> Measurement:
     """Measure, narrating on stderr."""
+    from packager.process import Note
     from targets.machine.probe import measure
 
     notes = measure(machine)
     try:
         while True:
-            say(next(notes).text, err=True)
+            message = next(notes)
+            if isinstance(message, Note):
+                say(message.text, err=True)
     except StopIteration as end:
         result: Measurement = end.value
         return result

@@ -33,7 +33,8 @@ class Device:
     as the data sheet gives them. `known_by` is what the processor, board or GPU of a product calls
     itself; empty for a class of machines. `cannot_run` says of runtimes why they do not run on this
     processor, as far as it was probed. `backend` is what drives the GPU or NPU; where it is empty,
-    the unit's name tells.
+    the unit's name tells. `disturbed` is the share of the processors (0 to 1) that other programs
+    took while the rates were measured, None where that was little: the true rates are then higher.
     """
 
     memory_bytes: int
@@ -61,6 +62,7 @@ class Device:
     operation_seconds: float | None = None
     cannot_run: dict[str, str] = field(default_factory=dict)
     backend: BackEnd | None = None
+    disturbed: float | None = None
 
     @property
     def computes_with(self) -> str:

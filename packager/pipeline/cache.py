@@ -10,7 +10,6 @@ one. Nothing is removed whose name is not one of ours.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import shutil
@@ -20,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from packager import locks
 from packager.files import hashing, tree_bytes, write_json
 from packager.package.manifest import FileEntry
 from packager.paths import STAGE, cache_dir, mark
@@ -222,7 +222,7 @@ class BuildCache:
             return True
         descriptor = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            locks.share(descriptor)
         except BlockingIOError:
             os.close(descriptor)
             return False
@@ -279,7 +279,7 @@ def _unused(folder: Path) -> Iterator[bool]:
     descriptor = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locks.take(descriptor)
             unused = True
         except BlockingIOError:
             unused = False

@@ -38,6 +38,7 @@ from packager.pipeline.stage_run import (
     work,
 )
 from packager.pipeline.stages import STAGES, Job, Made
+from packager.pipeline.underway import underway
 from packager.plan.plan import Plan
 from packager.process import JobResult
 from packager.quality import verdict
@@ -53,7 +54,7 @@ def run(plan: Plan, cache: BuildCache | None = None) -> Generator[Event, None, P
 
     Raises PackError as soon as a stage fails, after the StageFailed that says the same.
     """
-    with (cache or BuildCache()).holding() as held:
+    with underway(plan.out), (cache or BuildCache()).holding() as held:
         made = yield from make(plan, held)
         return (yield from deliver(plan, made))
 

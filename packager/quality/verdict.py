@@ -198,7 +198,7 @@ def summary(quality: Quality) -> str:
         else "same tokens, template and end of turn; "
     )
     if quality.kl_mean is None:
-        outcome = f"{same}no divergence: {quality.skipped or 'it was not compared'}"
+        outcome = f"{same}quality not compared: {quality.skipped or 'it was not asked for'}"
     else:
         outcome = (
             f"{same}divergence {shown('kl_mean', quality.kl_mean)}, same top token "

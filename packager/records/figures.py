@@ -16,7 +16,8 @@ class Figure:
     `main`: short tables show it. `compared`: `compare` has a row for it, `always` even where no
     package has a value. `anywhere`: it is the same on every machine, so that figures of two
     machines may be ranked. `again`: `bench` shows it beside the manifest's. `predicted`: where in
-    the manifest's `predicted` its forecast stands.
+    the manifest's `predicted` its forecast stands. `of_the_context`: memory that holds the cache of
+    the whole context.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Figure:
     anywhere: bool = False
     again: bool = False
     predicted: tuple[str, ...] = ()
+    of_the_context: bool = False
 
     @property
     def direction(self) -> int:
@@ -56,9 +58,17 @@ MEASURED: tuple[Figure, ...] = (
         always=True,
         again=True,
         predicted=("footprint", "peak"),
+        of_the_context=True,
     ),
-    Figure("gpu_memory_bytes", "GPU memory", "B", main=True, compared=True),
-    Figure("steady_memory_bytes", "steady memory", "B", compared=True, always=True),
+    Figure("gpu_memory_bytes", "GPU memory", "B", main=True, compared=True, of_the_context=True),
+    Figure(
+        "steady_memory_bytes",
+        "steady memory",
+        "B",
+        compared=True,
+        always=True,
+        of_the_context=True,
+    ),
     Figure("proportional_memory_bytes", "proportional memory", "B", again=True),
     Figure(
         "ttft_ms",

@@ -109,11 +109,14 @@ def notes(
             found.append("One price was taken for all of these machines.")
     for name, contents in zip(names, manifests, strict=True):
         found += [f"{name} {what}" for what in _of_one(contents)]
+    if any(contents.telling and contents.telling.noisy for contents in manifests):
+        found.append("A disturbed measurement is among them, so speed and memory are not ranked.")
     if not same(manifests, _prompt):
         found.append("First tokens come after prompts of different length, so they are not ranked.")
     if not same(manifests, lambda contents: contents.context):
         found.append(
-            "The packages are made for different contexts; memory holds the cache of each."
+            "The packages are made for different contexts: memory holds the cache of each, so it "
+            "is not ranked."
         )
     if prices is not None and prices.per_kwh is not None and prices.watts is None:
         silent = [
@@ -238,7 +241,14 @@ def _comparable(figure: Figure, manifests: Sequence[Contents]) -> bool:
         return False
     if figure.name in ("ttft_ms", "prefill_tps") and not same(manifests, _prompt):
         return False
-    return figure.anywhere or same(manifests, machine_of)
+    if figure.anywhere:
+        return True
+    if figure.of_the_context and not same(manifests, lambda contents: contents.context):
+        return False
+    # A disturbed measurement shows what the other programs left, not what the package does.
+    return same(manifests, machine_of) and not any(
+        contents.telling and contents.telling.noisy for contents in manifests
+    )
 
 
 def _prompt(contents: Contents) -> int | None:

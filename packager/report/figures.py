@@ -13,7 +13,8 @@ from packager.report.budgets import quantity
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One figure, None where it is not known; `main` for those that a short table shows."""
+    """One figure, None where it is not known; `main` for those that a short table shows,
+    `comparable` where both are of one machine."""
 
     label: str
     unit: str
@@ -21,11 +22,13 @@ class Row:
     measured: float | None
     main: bool = False
     name: str = ""
+    comparable: bool = True
 
     @property
     def error_percent(self) -> float | None:
-        """How far the prediction lies above what was measured."""
-        if self.predicted is None or not self.measured:
+        """How far the prediction lies above what was measured; None where the two are of different
+        machines."""
+        if self.predicted is None or not self.measured or not self.comparable:
             return None
         return 100 * (self.predicted / self.measured - 1)
 
@@ -65,6 +68,9 @@ def rows(
     predicted: Predicted | None = None,
 ) -> list[Row]:
     """One row per figure; what is neither predicted nor measured is left out."""
+    # The files are the same on every machine; what was measured elsewhere is no check of a
+    # prediction for the device.
+    there = measured is None or measured.on_device
     table = [
         Row(
             _label(figure, measured),
@@ -73,6 +79,7 @@ def rows(
             value_of(figure.name, measured, artifact_bytes),
             figure.main,
             figure.name,
+            there or figure.anywhere,
         )
         for figure in MEASURED
     ]
@@ -84,7 +91,7 @@ def _label(figure: Figure, measured: Measurement | None) -> str:
     if figure.name == "ttft_ms" and measured and measured.prompt_tokens:
         return f"{figure.label}, {measured.prompt_tokens} tokens"
     if figure.name == "decode_full_tps" and measured and measured.full_context_tokens:
-        return f"decode, {measured.full_context_tokens} in context"
+        return f"decode at {measured.full_context_tokens} tokens of context"
     return figure.label
 
 

@@ -87,6 +87,8 @@ def candidates(
     pool = tuple(variants)
     case = use_case(workload.use_case)
     ways = _ways(target, tuple(runtimes), recipe)
+    if not ways:
+        raise usage(f"No recipe of the runtimes of {target.name} is for what it runs models on.")
     judge = _Judge(
         target, workload, case, available_bytes, len(pool) == 1 if named is None else named
     )

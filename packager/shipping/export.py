@@ -50,7 +50,7 @@ class Format:
         engine = manifest.contents.runtime.name
         if self.runtimes and engine not in self.runtimes:
             return usage(
-                f"{self.name} makes no sense of a package for {engine}: {self.why_not}.",
+                f"{self.name} cannot take a package for {engine}: {self.why_not}.",
                 f"Build one with {' or '.join(self.runtimes)}, or take another format.",
             )
         if (
@@ -95,7 +95,7 @@ FORMATS: dict[str, Format] = {
         ),
         Format(
             "oci",
-            "an OCI image layout after CNCF ModelPack, for registries",
+            "an OCI image layout following CNCF ModelPack, for registries",
             "packager.shipping.oci:write_layout",
             "-oci",
         ),
@@ -105,7 +105,7 @@ FORMATS: dict[str, Format] = {
             "packager.shipping.apps.ollama:write",
             "-ollama",
             runtimes=("llama.cpp",),
-            why_not="Ollama reads GGUF alone",
+            why_not="Ollama reads only GGUF",
             one_gguf=True,
         ),
         Format(

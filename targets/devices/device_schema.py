@@ -101,6 +101,7 @@ DEVICE: dict[str, Rule] = {
     "npu_ops": _FLOPS,
     "known_by": Words(),
     "backend": Word(BACK_ENDS),
+    "disturbed": Number(0, 1, "share of the processors", whole=False),
 }
 TARGET: dict[str, Rule] = {"runtimes": Words(required=True), "recipes": Words()}
 WORKLOAD: dict[str, Rule] = {

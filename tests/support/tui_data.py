@@ -203,6 +203,7 @@ def _candidate(
         scores={"IFEval": round(quality + 3, 1), "MMLU-Redux": round(quality - 3, 1)},
         quality=quality,
         bits_per_weight=bits,
+        coarse=bits < 4,
         rank=(rank, 0),
     )
 
@@ -252,6 +253,7 @@ NOTHING = Found(
     _REJECTED,
     (Miss(_REJECTED[0], "a memory limit of 1010 MB", "--max-memory-mb 1010", CHOSEN),),
     0.0,
+    "None of 7 variants fits laptop-cpu for chat at a context of 4096.",
 )
 PLAN = Plan(
     LAPTOP,
@@ -457,6 +459,10 @@ def services(**others: Any) -> Services:
         "plan": lambda *_: PLAN,
         "problems": lambda *_: [],
         "packages": lambda _: SHELF,
+        "absent": lambda *_: {},
+        "unserved": lambda: frozenset(),
+        "replaced": lambda plan: None,
+        "underway": lambda plan: False,
         "engine_log": lambda stage: "",
         "clock": lambda: 1000.0,
         "folder": HOME,

@@ -56,7 +56,8 @@ class CompareScreen(StepScreen):
                 yield Static(
                     "\n".join(
                         [
-                            "★ best of the row, where all were measured on the same machine",
+                            "★ best of the row, where all were measured undisturbed on the same "
+                            "machine, for the same context",
                             *self._notes,
                         ]
                     ),

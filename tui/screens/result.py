@@ -10,11 +10,13 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Grid, Horizontal, Vertical
 from textual.content import Content
+from textual.events import Resize
 from textual.widgets import Static
 
 from tui import figures
 from tui.screens.base import BACK, Problem
 from tui.screens.package_base import PackageScreen
+from tui.table import shortened
 from tui.widgets.lists import VimTable
 from tui.widgets.pane import Pane
 from tui.widgets.plots import TokenPlot
@@ -57,7 +59,13 @@ class ResultScreen(PackageScreen):
             id="package.open",
             tooltip="Show the folder in the file manager",
         ),
-        Binding("y", "copy", "Copy path", id="screen.copy", tooltip="Copy the path of the package"),
+        Binding(
+            "y,ctrl+y",
+            "copy",
+            "Copy path",
+            id="screen.copy",
+            tooltip="Copy the path of the package",
+        ),
         Binding(
             "H",
             "copy_hash",
@@ -89,6 +97,7 @@ class ResultScreen(PackageScreen):
                     yield Static(id="result-rows")
                 with Vertical(id="result-budgets"):
                     yield Static(id="result-verdicts")
+            yield self.work_line()
             yield Problem(id="result-problem")
             with Horizontal(id="result-bottom"):
                 if trials:
@@ -131,19 +140,31 @@ class ResultScreen(PackageScreen):
         # The eye begins at the top, also where the table lies below the edge.
         self.set_focus(table, scroll_visible=False)
 
+    def on_resize(self, event: Resize) -> None:
+        """The head of a column is cut for the width there is."""
+        self.call_after_refresh(self._rows)
+
     def _rows(self) -> None:
-        rows = figures.figures(self._package.contents)
+        contents = self._package.contents
+        rows = figures.figures(contents)
+        head, warning = figures.column(contents)
+        width = max(16, min(24, self.query_one("#result-rows").content_size.width - 46))
+        head = shortened(head, width - 2)
         parts: list[tuple[str, str]] = [
-            (f"{'':<24}{'predicted':>13}{'measured':>13}  error\n", "bold")
+            (f"{'':<24}{'predicted':>13}{head:>{width}}  error\n", "bold")
         ]
         for row in rows:
             parts += [
                 (f"{row.label:<24}", "$foreground-muted"),
                 (f"{row.predicted or '–':>13}", ""),
-                (f"{row.measured or '–':>13}", "bold"),
+                (f"{row.measured or '–':>{width}}", "bold"),
                 (f"  {row.off}\n", "$foreground-muted"),
             ]
-        parts[-1] = (parts[-1][0].rstrip("\n"), parts[-1][1])
+        parts.append(
+            (f"! {warning}", "$text-warning")
+            if warning
+            else ("error: how far the prediction lies above", "$foreground-muted")
+        )
         self.query_one("#result-rows", Static).update(Content.assemble(*parts))
 
     def action_copy_hash(self) -> None:
