@@ -16,10 +16,10 @@ from textual.theme import BUILTIN_THEMES
 from packager.cli.options import workload_from
 from packager.cli.tui import services as command_line_services
 from packager.errors import PackError
+from packager.pipeline.underway import is_underway, underway
 from packager.predict.memory import KV_BITS
 from packager.select import Miss
 from packager.select.cache_type import cache_types
-from packager.underway import is_underway, underway
 from targets import registry
 from tests.support import tui_data as data
 from tests.support.tui_helpers import parsed
@@ -126,7 +126,7 @@ def test_a_folder_that_is_built_into_is_known_to_every_process_and_a_killed_buil
     with underway(out), underway(out):
         assert is_underway(out) and not is_underway(tmp_path / "other")
     assert not is_underway(out)
-    program = "import pathlib, sys, time; from packager.underway import underway\n"
+    program = "import pathlib, sys, time; from packager.pipeline.underway import underway\n"
     program += "with underway(pathlib.Path(sys.argv[1])): print('here', flush=True); time.sleep(60)"
     with subprocess.Popen(
         [sys.executable, "-c", program, str(out)], stdout=subprocess.PIPE

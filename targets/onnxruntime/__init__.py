@@ -4,6 +4,7 @@ this imports no engine."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from packager.recipe import Recipe
 from packager.runtime import BuildNeeds, Ladder, Tools
 from packager.shape import Shape, as_qwen2
 from targets.onnxruntime import data, obstacles, sizes, speed
+from targets.onnxruntime.distributions import engine_distributions
 from targets.onnxruntime.how_to_run import how_to_run
 
 
@@ -26,11 +28,19 @@ class OnnxRuntime:
     name = data.NAME
     prefix = data.PREFIX
     extra = "onnx"
-    distributions = ("onnxruntime-genai", "onnxruntime", "onnx", "onnx-ir", "transformers", "torch")
     more_tools = ()
     build_job = "targets.onnxruntime.convert:convert"
     session = "targets.onnxruntime.session:OnnxRuntimeSession"
     context_in_artifact = True
+
+    def __init__(self) -> None:
+        self.distributions: tuple[str, ...] = (
+            *engine_distributions(),
+            "onnx",
+            "onnx-ir",
+            "transformers",
+            "torch",
+        )
 
     def ladder(self) -> Ladder:
         """See packager.runtime.Laddered."""
@@ -109,4 +119,5 @@ class OnnxRuntime:
 
 @cache
 def _ladder() -> Ladder:
-    return read(Path(__file__).with_name("ladder.toml"))
+    ladder = read(Path(__file__).with_name("ladder.toml"))
+    return replace(ladder, distributions=engine_distributions())
