@@ -43,18 +43,27 @@ def base_file() -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise missing()
     folder = Path(next(iter(spec.submodule_search_locations))) / "lib"
-    suffix = {"darwin": "dylib", "win32": "dll"}.get(sys.platform, "so")
-    path = next(
-        (
-            folder / name
-            for name in (f"libggml-base.{suffix}", f"ggml-base.{suffix}")
-            if (folder / name).exists()
-        ),
-        None,
-    )
+    path = _linked_name(folder)
     if path is None:
         raise usage(f"{folder} holds no ggml-base library.", "Install llama-cpp-python again.")
     return path
+
+
+def _linked_name(folder: Path) -> Path | None:
+    """ggml-base under the name by which the other libraries are linked to it; None where it is not
+    there.
+
+    A wheel holds no links: libggml-base.so and libggml-base.so.0 are two files in it, and opening
+    the one that libllama does not name would load the library a second time, with registries of its
+    own. With CUDA that ends in a segmentation fault.
+    """
+    if sys.platform == "win32":
+        names = ["ggml-base.dll", "libggml-base.dll"]
+    elif sys.platform == "darwin":
+        names = ["libggml-base.0.dylib", "libggml-base.dylib"]
+    else:
+        names = ["libggml-base.so.0", "libggml-base.so"]
+    return next((folder / name for name in names if (folder / name).exists()), None)
 
 
 @functools.cache
