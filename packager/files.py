@@ -57,6 +57,10 @@ def write_secret(path: Path, data: bytes) -> None:
     without a name (Linux's O_TMPFILE), it is made under its own name by one call, and written by
     the next.
     """
+    if os.name == "nt":  # a folder has no descriptor there, and the rights are those of the folder
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o600)
+        _write_whole(handle, data, path.unlink)
+        return
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         if not _linked_secret(folder, path, data):

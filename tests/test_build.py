@@ -544,7 +544,12 @@ def test_a_budget_that_the_user_set_and_the_measurement_misses_fails_the_build(
     assert made.returncode == 0, made.stderr
     text = (tmp_path / "dream.toml").read_text()
     (tmp_path / "dream.toml").write_text(
-        re.sub(r"^(bandwidth|compute) = [\d.]+.*$", r"\1 = 9e13", text, flags=re.MULTILINE)
+        re.sub(
+            r"^operation_seconds = .*$",
+            "operation_seconds = 1e-12",
+            re.sub(r"^(bandwidth|compute) = [\d.]+.*$", r"\1 = 9e13", text, flags=re.MULTILINE),
+            flags=re.MULTILINE,
+        )
     )
     flags = ["--target", str(tmp_path / "dream.toml"), *FLAGS[2:], "--min-decode-tps", "300000"]
     run = command(

@@ -235,7 +235,7 @@ def test_a_comparison_that_is_empty_or_lacks_a_part_proves_nothing(tmp_path: Pat
         )
         assert found is None and cache.look_up("quality", "0a") is None
         assert any(isinstance(event, StageNote) for event in events)
-    assert judged({}, None, "the weights are random", False)["passed"] is None
+    assert judged({}, None, "the weights are random", False).passed is None
 
 
 def test_what_was_recorded_of_a_checkpoint_is_compared_while_it_is_converted(

@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 
-from packager import ladder
 from packager.deaths import reason
-from packager.engine_check import compiler, store
+from packager.engine_check import compiler, ladder, store
 from packager.engine_check.outcome import DIED, Outcome, Start
 from packager.errors import ExitCode, PackError
 from packager.package import manifest

@@ -619,7 +619,7 @@ def test_an_artifact_whose_predictions_are_no_numbers_is_no_package_random_weigh
     assert facts["not_numbers"] == facts["predictions"] > 0
     for allow_loss in (False, True):
         with pytest.raises(
-            PackError, match="predictions of the artifact are no numbers"
+            PackError, match="predictions of the artifact are not numbers"
         ) as refused:
             check(judged(facts, None, "the weights are random", allow_loss))
         assert refused.value.exit_code == ExitCode.BUDGET

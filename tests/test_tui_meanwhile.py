@@ -239,9 +239,7 @@ def test_a_failure_that_comes_while_another_screen_is_on_top_is_announced() -> N
 
 def test_a_plan_says_which_package_it_replaces_and_asks_where_figures_would_be_lost() -> None:
     kept = data.package()
-    rich = replace(
-        kept, manifest=replace(kept.manifest, data={**kept.manifest.data, "measurements": [{}]})
-    )
+    rich = data.changed(kept, measurements=[{}])
     built: list[object] = []
 
     def build(plan: object) -> Generator[Event, None, Any]:

@@ -66,20 +66,8 @@ def test_an_empty_shelf_offers_nothing_to_do_with_a_package() -> None:
 
 def test_only_what_can_be_ranked_carries_a_star() -> None:
     one, two = data.SHELF[:2]
-    other = {"use_case": "chat", "context": 1024}
-    longer = replace(
-        two, manifest=replace(two.manifest, data={**two.manifest.data, "workload": other})
-    )
-    noisy = replace(
-        two,
-        manifest=replace(
-            two.manifest,
-            data={
-                **two.manifest.data,
-                "measured": {**two.manifest.data["measured"], "noisy": True},
-            },
-        ),
-    )
+    longer = data.changed(two, workload={"use_case": "chat", "context": 1024})
+    noisy = data.changed(two, measured={**two.manifest.data["measured"], "noisy": True})
 
     async def walk(pilot: Pilot[Any]) -> None:
         for packages, starred in (

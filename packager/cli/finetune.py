@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from packager.cli.output import emit_json, emit_table
+from packager.cli.output import emit_json, emit_table, say
 from packager.errors import ExitCode, usage
 from packager.units import human_bytes, human_count
 
@@ -164,7 +162,7 @@ def _show_one(trial: _Trial, least: _Trial | None) -> None:
     verdict = {"fits": "it fits", "may miss": "it may not fit", "rejected": "it does not fit"}[
         trial.verdict
     ]
-    click.echo(
+    say(
         f"{trial.variant.name} by {training.method} with sequences of {training.sequence} tokens, "
         f"{training.batch} at a time, takes "
         f"{human_bytes(training.each)} ({human_bytes(training.low)} to "
@@ -172,29 +170,27 @@ def _show_one(trial: _Trial, least: _Trial | None) -> None:
     )
     if least is not None:
         shared = ", the weights shared by ZeRO-3" if least.training.split else ""
-        click.echo(
+        say(
             f"With {least.training.gpus} of them it fits, at {human_bytes(least.training.each)} "
             f"each{shared}: --gpus {least.training.gpus}"
         )
     for note in training.notes:
-        click.echo(f"Note: {note}")
+        say(f"Note: {note}")
     if (
         trial.variant.context_native is not None
         and training.sequence > trial.variant.context_native
     ):
-        click.echo(
-            f"Note: The variant itself reads only up to {trial.variant.context_native} tokens."
-        )
+        say(f"Note: The variant itself reads only up to {trial.variant.context_native} tokens.")
     if trial.variant.params_vision or trial.variant.params_audio:
-        click.echo("Note: Only its text decoder is counted, not the encoder of images or sound.")
-    click.echo()
+        say("Note: Only its text decoder is counted, not the encoder of images or sound.")
+    say()
     rows = [
         (text, human_bytes(size))
         for name, text in _PARTS.items()
         if (size := getattr(training, name))
     ]
     emit_table("", ("on one GPU", "memory"), rows, right=("memory",))
-    click.echo(
+    say(
         f"{human_count(training.trained)} parameters are trained. Source: the first generation's "
         "published tables.",
         err=True,
@@ -225,7 +221,7 @@ def _show_many(trials: Sequence[_Trial], wish: Wish) -> None:
         if any(len(some) > _ROWS for some in by_target.values())
         else ""
     )
-    click.echo(
+    say(
         f"By {wish.method}, memory of one GPU: {fitting} of {len(trials)} fit or may{more}.",
         err=True,
     )

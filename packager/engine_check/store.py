@@ -14,7 +14,7 @@ from typing import Any
 from packager.engine_check import identity
 from packager.engine_check.outcome import Outcome
 from packager.files import write_json
-from packager.paths import cache_dir
+from packager.paths import cache_dir, made_cache_dir
 from packager.runtime import Ladder, Runtime
 
 FOLDER = "QWEN_PACK_ENGINES"
@@ -71,6 +71,8 @@ def keep(runtime: Runtime, ladder: Ladder, key: str, outcome: Outcome, work: str
         known = Known({**known.checked, outcome.rung: outcome}, known.deaths)
     file = path(runtime, key)
     with contextlib.suppress(PermissionError):
+        if not os.environ.get(FOLDER):
+            made_cache_dir()
         file.parent.mkdir(parents=True, exist_ok=True)
         facts = {
             **identity.described(runtime, ladder),

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from packager.errors import bad_input
+from packager.files import open_to_read
 from packager.inspection import gguf, json_file, native, onnx, openvino
 from packager.inspection.unsafe import Unsafe, shown
 from packager.package.manifest import FileEntry, Manifest
@@ -60,7 +61,7 @@ def _look(package: Path, entry: FileEntry, files: Sequence[FileEntry], built_in:
         if PurePosixPath(row.path).parent == path.parent
     }
     # Neither a link nor a named pipe is followed or waited for.
-    handle = os.open(package / entry.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    handle = open_to_read(package / entry.path)
     with os.fdopen(handle, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         native.refuse_bytes(file, size)

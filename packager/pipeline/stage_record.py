@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from packager.digests import digest_of
-from packager.files import hashing
+from packager.files import hashing, open_to_read
 from packager.package.manifest import FileEntry, safe_path
 from packager.scratch import flush_folder
 
@@ -39,7 +39,7 @@ def sealed(facts: dict[str, Any], files: Sequence[dict[str, Any]]) -> dict[str, 
 def read(path: Path) -> tuple[dict[str, Any], tuple[FileEntry, ...]]:
     """Facts and files of a record. It is foreign input: whoever may write into the cache wrote
     it."""
-    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    handle = open_to_read(path)
     with os.fdopen(handle, "rb") as file:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST_RECORD:

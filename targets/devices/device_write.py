@@ -6,7 +6,7 @@ import json
 import re
 import tomllib
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ def device_text(target: Target) -> str:
         raise usage(
             f"{target.name} cannot be written as a device file: {error.message}", error.hint
         ) from None
-    different = _different(target, again)
+    different = _different(_that_runs(target), again)
     if different:
         raise usage(
             f"{target.name} cannot be written as a device file: {different} would be read back as "
@@ -92,6 +92,18 @@ def _text(target: Target) -> str:
                 head + "".join(f"{key} = {_value(value)}\n" for key, value in section.items())
             )
     return "\n".join(parts)
+
+
+def _that_runs(target: Target) -> Target:
+    """The target as its file says it: what does not run on its processor is left out, and so is
+    why."""
+    served = _served(target)
+    return replace(
+        target,
+        runtimes=tuple(served["runtimes"]),
+        recipes=tuple(served.get("recipes", ())),
+        device=replace(target.device, cannot_run={}),
+    )
 
 
 def _served(target: Target) -> dict[str, list[str]]:

@@ -15,7 +15,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-FILE = Path(__file__).resolve().parent.parent / "packager" / "shape" / "config_keys.json"
+FILE = Path(__file__).resolve().parents[2] / "packager" / "shape" / "config_keys.json"
 
 CLASSES = {
     "qwen2": "Qwen2Config",

@@ -82,12 +82,12 @@ class DyingSession:
 
     def __init__(self, artifact: str, settings: dict[str, Any]) -> None:
         # Late: numpy, as an engine.
-        from packager.quality.parity import ends_of, reference_tokenizer
+        from packager.quality.parity import reference_tokenizer
 
         self._wrong = live_or_die(stage()) == "wrong"
         self._source = Checkpoint.open(Path(artifact))
         self._tokenizer = reference_tokenizer(self._source)
-        self._ends = frozenset(ends_of(self._source, self._tokenizer))
+        self._ends = frozenset(self._source.generation_config["eos_token_id"])
 
     def encode(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)

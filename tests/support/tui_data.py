@@ -297,6 +297,14 @@ PROBLEMS = [
 ]
 
 
+def changed(package: Package, **fields: Any) -> Package:
+    """The same package, with other values of its manifest."""
+    data = {**package.manifest.data, **fields}
+    return replace(
+        package, manifest=replace(package.manifest, data=data, contents=contents_of(data))
+    )
+
+
 def package(
     name: str = "qwen3-0.6b-openvino-int4_sym_g128",
     *,

@@ -112,6 +112,7 @@ class CandidateTable(ScrollView, can_focus=True):
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "table--header",
         "table--fits",
+        "table--may-miss",
         "table--chosen",
         "table--rejected",
         "table--cursor",
@@ -240,7 +241,7 @@ class CandidateTable(ScrollView, can_focus=True):
         if row >= len(self.rows):
             return Strip.blank(width, self.rich_style)
         candidate = self.candidates[self.rows[row]]
-        style = self.get_component_rich_style(f"table--{candidate.verdict}")
+        style = self.get_component_rich_style(f"table--{candidate.verdict.replace(' ', '-')}")
         bars = self.get_component_rich_style("table--bar") if candidate.passes else style
         if row == self.cursor:
             style = self.get_component_rich_style("table--cursor") + Style(
