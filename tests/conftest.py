@@ -18,6 +18,8 @@ def jobs_of_tests() -> Iterator[None]:
         monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
         # The tests themselves keep every core busy: measuring again would change nothing.
         monkeypatch.setenv("QWEN_PACK_ATTEMPTS", "1")
+        # A runtime that somebody has installed beside the project is no part of what is tested.
+        monkeypatch.setenv("QWEN_PACK_PLUGINS", "0")
         yield
 
 

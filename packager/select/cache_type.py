@@ -11,7 +11,7 @@ from packager.predict.forecast import Speed
 from packager.predict.memory import Footprint
 from packager.predict.offload import Offloads, Split
 from packager.recipe import Recipe
-from packager.runtime import BuildNeeds, Runtime, Tools
+from packager.runtime import BuildNeeds, InstallsItself, Runtime, Tools
 from packager.shape import Shape
 
 
@@ -50,6 +50,7 @@ class _WithCacheType:
             runtime.session,
         )
         self.context_in_artifact, self.more_tools = runtime.context_in_artifact, runtime.more_tools
+        self.install = runtime.install if isinstance(runtime, InstallsItself) else ""
 
     def recipes(self) -> Sequence[Recipe]:
         """Every recipe with the cache type."""
