@@ -76,7 +76,8 @@ class Runtime(Protocol):
     """`module:function`, a job: (report, *, checkpoint, recipe, workload, out) -> facts,
     `artifact_bytes` among them.
 
-    Paths are strings, the other arguments JSON objects. `recipe` holds the Recipe's fields, and as
+    Paths are strings, the other arguments JSON objects. `out` is the folder that the job makes and
+    fills, below one that is there. `recipe` holds the Recipe's fields, and as
     `inputs` what the build knows beside: `origin` (kind, repo_id, revision, license, license_name
     of the weights), the digest of the checkpoint as `checkpoint_key`, and the paths of files that
     the user added, by name.

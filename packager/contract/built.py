@@ -46,7 +46,6 @@ def build_problems(adapter: Runtime, folder: Path, weights: str | None = None) -
     recipe = buildable[0]
     checkpoint, out = folder / "checkpoint", folder / "out"
     checkpoint.mkdir()
-    out.mkdir()
     write_checkpoint(_Silent(), checkpoint, repo_id=_REPO_ID, shape=TINY, control=QWEN2_5)
     origin = {
         **{"kind": "dummy", "repo_id": _REPO_ID, "revision": None},
@@ -141,8 +140,10 @@ def _logits(
             yield f"a block of logits is {block.shape}, not (tokens, {TINY.vocab} or more)."
             return
         if block.dtype != np.float32 or len(block) > LOGITS_BLOCK:
-            yield f"a block of logits is {block.dtype} of {len(block)} tokens, not float32 of at "
-            yield f"most {LOGITS_BLOCK}."
+            yield (
+                f"a block of logits is {block.dtype} of {len(block)} tokens, not float32 of at "
+                f"most {LOGITS_BLOCK}."
+            )
         blocks.append(np.array(block[:, : TINY.vocab]))
     if sum(map(len, blocks)) != len(ids):
         yield f"{len(ids)} ids give {sum(map(len, blocks))} rows of logits."

@@ -121,23 +121,25 @@ def _sizes(adapter: Runtime) -> Iterator[str]:
     built = 0
     for model_type, shape in smallest_shapes().items():
         for recipe in adapter.recipes():
+            wrong: list[str] = []
             try:
                 obstacle = adapter.obstacle(shape, recipe)
                 if obstacle is None:
                     built += 1
-                    wrong = list(_size(adapter, shape, recipe))
-                else:
-                    wrong = [] if obstacle.strip() else ["the obstacle is an empty text."]
+                    for text in _size(adapter, shape, recipe):
+                        wrong.append(text)  # noqa: PERF402 - what came before an error stays
+                elif not obstacle.strip():
+                    wrong.append("the obstacle is an empty text.")
             except PackError as error:
-                wrong = [f"{error.message} That is for obstacle() to say."]
+                wrong.append(f"{error.message} That is for obstacle() to say.")
             except Exception as error:
-                wrong = [f"raises {type(error).__name__}: {error}."]
+                wrong.append(f"raises {type(error).__name__}: {error}.")
             yield from (f"{recipe.id} of {model_type}: {text}" for text in wrong)
     if not built:
         yield "every recipe has an obstacle for every architecture: nothing can be built."
 
 
-def _size(adapter: Runtime, shape: Shape, recipe: Recipe) -> Iterator[str]:
+def _size(adapter: Any, shape: Shape, recipe: Recipe) -> Iterator[str]:
     size = adapter.artifact_bytes(shape, recipe)
     if not isinstance(size, int) or size <= 0:
         yield f"artifact_bytes is {size!r}, not a number of bytes."
