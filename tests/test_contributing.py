@@ -70,6 +70,7 @@ def command(plug_in: Path, line: str) -> subprocess.CompletedProcess[str]:
     return run(plug_in, *words[1:])
 
 
+@pytest.mark.engine
 def test_the_runtime_of_the_page_is_found_fits_and_builds_as_the_page_says(plug_in: Path) -> None:
     own = command(plug_in, "qwen-pack targets new mine --from laptop-cpu")
     assert own.returncode == 0, own.stderr
@@ -160,6 +161,7 @@ def test_the_contract_names_every_breach() -> None:
     ]
 
 
+@pytest.mark.engine
 def test_a_session_that_answers_otherwise_than_its_checkpoint_is_found_out(
     plug_in: Path,
 ) -> None:
