@@ -69,9 +69,8 @@ $(QUICK)/.made: $(INPUTS)
 types: $(QUICK)/.made
 	$(QUICK)/bin/mypy
 
-# `slow` are tests/slow.txt: those that wait, draw every screen, or read the whole catalogue.
 quick: $(QUICK)/.made
-	$(QUICK)/bin/pytest -n logical --maxprocesses 4 --dist loadfile -m "not engine and not slow"
+	$(QUICK)/bin/pytest -n logical --maxprocesses 4 --dist loadfile --quick
 
 check: $(VENV)/.test lint
 	$(BIN)/mypy

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -188,3 +189,42 @@ def test_engines_that_are_imported_with_the_adapter_are_found_out(plug_in: Path)
     done = run(plug_in, "packager.contract", "hasty_runtime:NumpyRuntime")
     assert done.returncode == 2
     assert "importing hasty_runtime imports pytest" in done.stdout
+
+
+def test_the_tables_hold_every_preset_for_every_shape() -> None:
+    from targets.gguf import layers, sizes
+    from targets.gguf.presets import PRESETS
+
+    kept = json.loads(sizes.TABLE.read_text(encoding="utf-8"))
+    assert kept["presets"] == sizes.COLUMNS, "`make tables` asks llama.cpp for the new ones"
+    rows = json.loads(layers.TABLE.read_text(encoding="utf-8"))["shapes"]
+    assert rows.keys() == kept["shapes"].keys()
+    assert [name for name, row in rows.items() if row.keys() != PRESETS.keys()] == []
+
+
+def test_the_picture_of_the_architecture_is_drawn_from_the_import_rules() -> None:
+    program = REPOSITORY / "docs" / "pictures" / "architecture.py"
+    drawing = runpy.run_path(str(program))
+    told = f"python {program.relative_to(REPOSITORY)} draws it again"
+    assert drawing["FILE"].read_text(encoding="utf-8") == drawing["drawn"](), told
+    named = {name for floor in drawing["floors"]() for name in floor}
+    assert set(drawing["WAY"]) <= named
+
+
+def test_every_make_target_of_the_pages_is_there() -> None:
+    targets_of_make = set(
+        re.findall(r"^([a-z]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
+    )
+    pages = [
+        REPOSITORY / "README.md",
+        REPOSITORY / "CONTRIBUTING.md",
+        *sorted((REPOSITORY / "docs").rglob("*.md")),
+    ]
+    named = {
+        name
+        for page in pages
+        for name in re.findall(
+            r"(?:^|`)make ([a-z]+)(?:`|\s+#|$)", page.read_text(encoding="utf-8"), re.MULTILINE
+        )
+    }
+    assert {"lint", "quick", "tables", "demo", "test"} <= named <= targets_of_make

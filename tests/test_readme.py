@@ -23,9 +23,9 @@ from tests.support.hub_server import Hub, serve
 from tests.support.oci_registry import real_registry
 from tests.support.shown_output import blocks, differences, up_to_date
 from tests.support.terminal import printed
-from tests.support.trained_package import TRAINED
 
 DOCS = REPOSITORY / "docs"
+TRAINED = REPOSITORY / "tests" / "models" / "tiny-qwen3"
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 COMMANDS_PAGE = (DOCS / "commands.md").read_text(encoding="utf-8")
 FIRST_PACKAGE = (DOCS / "first-package.md").read_text(encoding="utf-8")
