@@ -11,6 +11,10 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
+# Runtimes that somebody has installed next to the project are not what is tested. Not a fixture:
+# modules ask for all runtimes while they are collected.
+os.environ["QWEN_PACK_PLUGINS"] = "0"
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
@@ -47,8 +51,6 @@ def jobs_of_tests() -> Iterator[None]:
         monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
         # The tests themselves keep every core busy: measuring again would change nothing.
         monkeypatch.setenv("QWEN_PACK_ATTEMPTS", "1")
-        # A runtime that somebody has installed beside the project is no part of what is tested.
-        monkeypatch.setenv("QWEN_PACK_PLUGINS", "0")
         yield
 
 

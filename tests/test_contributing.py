@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from packager.cli import main
 from packager.contract import build_problems, problems
 from packager.runtime import BuildNeeds
 from targets import registry
@@ -104,6 +105,24 @@ def test_the_runtime_of_the_page_is_found_fits_and_builds_as_the_page_says(plug_
         check=False,
     )
     assert answer.returncode == 0 and answer.stdout.strip(), answer.stderr
+
+
+def test_the_device_of_the_page_is_copied_checked_and_fitted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = (REPOSITORY / "docs" / "adding-a-device.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^qwen-pack (.+)$", page, re.MULTILINE)
+    assert [line.split()[:2] for line in lines] == [
+        ["targets", "new"],
+        ["targets", "check"],
+        ["fit", "--target"],
+    ]
+    assert main(shlex.split(lines[0])) == 0
+    device = tmp_path / "orange-pi-5.toml"
+    device.write_text(device.read_text().replace('"Raspberry Pi 5"', '"Orange Pi 5"'))
+    for line in lines[1:]:
+        assert main(shlex.split(line)) == 0, capsys.readouterr()
 
 
 def test_a_missing_plug_in_engine_is_installed_by_its_own_line() -> None:

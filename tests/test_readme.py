@@ -141,7 +141,8 @@ def test_every_page_is_in_the_index_and_every_link_leads_somewhere() -> None:
             if not to.exists():
                 lost.append((page.name, link))
     assert lost == []
-    assert [page.name for page in pages if page.resolve() not in linked] == []
+    unlinked = {page.name for page in pages if page.resolve() not in linked}
+    assert unlinked <= {"README.md"}
 
 
 def test_the_table_of_exit_codes_is_the_truth() -> None:
