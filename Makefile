@@ -11,13 +11,17 @@ RIGHT_FLAGS = leave_out="$$($(COMPILER))"; CFLAGS="$$CFLAGS $$leave_out" CXXFLAG
 # The bytes of quantized weights must not depend on compiler and architecture: ggml rounds every product (docs/systems.md).
 export CFLAGS := $(CFLAGS) -ffp-contract=off
 
-.PHONY: help demo test check bench clean
+.PHONY: help demo test quick lint types check tables clean
 
 help:
 	@echo "make demo    build a package for laptop-cpu from random weights of the true shape, and show it"
 	@echo "make test    run the tests"
-	@echo "make check   ruff, mypy, import rules"
-	@echo "make clean   remove what these targets made (.venv, demo)"
+	@echo "make lint    ruff and the import rules, in seconds; needs no engine"
+	@echo "make types   mypy; needs no engine"
+	@echo "make quick   the tests that need no engine and no long wait, under a minute"
+	@echo "make check   lint, and mypy with every engine installed"
+	@echo "make tables  ask llama.cpp again for the sizes of every preset (sizes.json, layers.json)"
+	@echo "make clean   remove what these targets made (.venv, .venv-quick, .venv-lint, demo)"
 
 # The demo needs one engine and no test tools, so a first look does not wait for the others.
 $(VENV)/.demo: $(INPUTS) | $(VENV)/.made
@@ -49,11 +53,38 @@ demo: $(VENV)/.demo
 test: $(VENV)/.test
 	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile --max-worker-restart 400
 
-check: $(VENV)/.test
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+# A venv of two packages: a change is linted before any engine is installed.
+LINT := .venv-lint
+$(LINT)/.made: constraints.txt
+	@$(PYTHON) -m venv $(LINT)
+	@$(LINT)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt ruff import-linter
+	@touch $@
+
+lint: $(LINT)/.made
+	$(LINT)/bin/ruff check .
+	$(LINT)/bin/ruff format --check .
+	$(LINT)/bin/lint-imports
+
+# The base install with the TUI and the test tools: no engine, nothing to compile.
+QUICK := .venv-quick
+$(QUICK)/.made: $(INPUTS)
+	@$(PYTHON) -m venv $(QUICK)
+	@$(QUICK)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[tui,dev]'
+	@touch $@
+
+types: $(QUICK)/.made
+	$(QUICK)/bin/mypy
+
+quick: $(QUICK)/.made
+	$(QUICK)/bin/pytest -n logical --maxprocesses 4 --dist loadfile --quick
+
+check: $(VENV)/.test lint
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+
+# The types of the tensors of a preset are llama.cpp's own decision; without the tables every `fit` would have to ask it.
+tables: $(VENV)/.test
+	$(BIN)/python -m targets.gguf.sizes
+	$(BIN)/python -m targets.gguf.layers
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) $(QUICK) $(LINT) demo

@@ -36,7 +36,7 @@ class BuildNeeds:
 @dataclass(frozen=True, slots=True)
 class Tools:
     """Distributions that a build takes, and the extra of the qwen-pack distribution that installs
-    them."""
+    them; a plug-in of another distribution has none and writes ""."""
 
     extra: str
     distributions: tuple[str, ...]
@@ -125,7 +125,8 @@ class Runtime(Protocol):
     prefix: str
     """First word of its recipe ids, e.g. `gguf`."""
     extra: str
-    """The extra of the qwen-pack distribution that installs the engine."""
+    """The extra of the qwen-pack distribution that installs the engine; "" for a plug-in of another
+    distribution, see InstallsItself."""
     distributions: tuple[str, ...]
     """What must be installed to run, and to build what `more_tools` does not name."""
     more_tools: tuple[Tools, ...]
@@ -134,7 +135,8 @@ class Runtime(Protocol):
     """`module:function`, a job: (report, *, checkpoint, recipe, workload, out) -> facts,
     `artifact_bytes` among them.
 
-    Paths are strings, the other arguments JSON objects. `recipe` holds the Recipe's fields, and as
+    Paths are strings, the other arguments JSON objects. `out` is the folder that the job makes and
+    fills, below one that is there. `recipe` holds the Recipe's fields, and as
     `inputs` what the build knows beside: `origin` (kind, repo_id, revision, license, license_name
     of the weights), the digest of the checkpoint as `checkpoint_key`, and the paths of files that
     the user added, by name.
@@ -189,6 +191,15 @@ class Runtime(Protocol):
         `workload` has its own fields, and `gpu_layers`: how many layers the target's GPU takes, 0
         without one, and `files`: the model's files in the package.
         """
+
+
+@runtime_checkable
+class InstallsItself(Protocol):
+    """What a Runtime of another distribution has besides, where `pip install` and the names in
+    `distributions` do not install its engine."""
+
+    install: str
+    """The command that does, e.g. `pip install 'my-runtime[engine]'`."""
 
 
 @runtime_checkable

@@ -11,6 +11,8 @@ from packager.cli.output import emit_json, json_option, say
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from packager.runtime import Tools
+
 
 @click.command("doctor")
 @click.option(
@@ -100,8 +102,10 @@ def examine() -> dict[str, Any]:
 
 def _engine(name: str) -> dict[str, Any]:
     """One runtime: its distributions with versions, and what installs those that are missing."""
+    from packager.engines import install_line
     from packager.errors import PackError
     from packager.pipeline import climb
+    from packager.runtime import Tools
     from targets.registry import runtime
 
     try:
@@ -116,24 +120,19 @@ def _engine(name: str) -> dict[str, Any]:
         }
         return {"name": name, **nothing, "install": error.hint, "error": error.message}
     more = [
-        {"serves": tools.serves, **_set(tools.extra, tools.distributions)}
+        {"serves": tools.serves, **_set(tools, install_line(adapter, tools))}
         for tools in adapter.more_tools
     ]
-    found = _set(adapter.extra, adapter.distributions)
+    found = _set(Tools(adapter.extra, adapter.distributions), install_line(adapter))
     started = climb.known(adapter).name if found["ready"] else None
     return {"name": name, **found, "more": more, "started": started, "error": None}
 
 
-def _set(extra: str, distributions: tuple[str, ...]) -> dict[str, Any]:
+def _set(tools: Tools, install: str) -> dict[str, Any]:
     """Distributions with their versions, whether all are there, and the line that installs them."""
-    parts = [{"name": each, "version": _version(each)} for each in distributions]
+    parts = [{"name": each, "version": _version(each)} for each in tools.distributions]
     ready = all(part["version"] for part in parts)
-    return {
-        "extra": extra,
-        "distributions": parts,
-        "ready": ready,
-        "install": f"pip install 'qwen-pack[{extra}]'",
-    }
+    return {"extra": tools.extra, "distributions": parts, "ready": ready, "install": install}
 
 
 def _version(distribution: str) -> str | None:

@@ -13,7 +13,7 @@ from packager.predict.forecast import Speed
 from packager.predict.memory import KV_BITS, Footprint
 from packager.predict.offload import Offloads, Split
 from packager.recipe import Recipe, split_id
-from packager.runtime import BuildNeeds, Runtime, Tools
+from packager.runtime import BuildNeeds, InstallsItself, Runtime, Tools
 from packager.select.engine import candidates
 from packager.shape import Shape
 
@@ -87,6 +87,7 @@ class _WithCacheType:
             runtime.session,
         )
         self.context_in_artifact, self.more_tools = runtime.context_in_artifact, runtime.more_tools
+        self.install = runtime.install if isinstance(runtime, InstallsItself) else ""
 
     def recipes(self) -> Sequence[Recipe]:
         """Every recipe that can have the cache type, with it."""
