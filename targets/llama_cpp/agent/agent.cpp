@@ -269,10 +269,10 @@ std::string forget(const std::string & path) {
 
 // --- The model --------------------------------------------------------------------------------
 
-std::string last_complaint;
+std::string complaint; // the first since the model was asked for: what follows only repeats it
 
 void listen(ggml_log_level level, const char * text, void *) {
-    if (level == GGML_LOG_LEVEL_ERROR && text && *text) last_complaint = std::string(text).substr(0, 400);
+    if (level == GGML_LOG_LEVEL_ERROR && complaint.empty() && text && *text) complaint = std::string(text).substr(0, 400);
 }
 
 class Model {
@@ -288,13 +288,13 @@ class Model {
 
     void load(int context, const std::string & kv, int threads, int batch_threads, const std::string & path) {
         free();
-        last_complaint.clear();
+        complaint.clear();
         llama_model_params model = llama_model_default_params();
         model.n_gpu_layers = 0;
         // Mapping the file would keep its pages resident beside the copies that kernels repack.
         model.load_mode = LLAMA_LOAD_MODE_NONE;
         model_ = llama_model_load_from_file(path.c_str(), model);
-        if (!model_) throw Refusal("input", "llama.cpp cannot load the model: " + last_complaint);
+        if (!model_) throw Refusal("input", "llama.cpp cannot load the model: " + complaint);
         vocab_ = llama_model_get_vocab(model_);
         llama_context_params params = llama_context_default_params();
         params.n_ctx = uint32_t(context);
@@ -306,7 +306,7 @@ class Model {
         params.n_threads = threads;
         params.n_threads_batch = batch_threads;
         context_ = llama_init_from_model(model_, params);
-        if (!context_) throw Refusal("room", "llama.cpp cannot open the context: " + last_complaint);
+        if (!context_) throw Refusal("room", "llama.cpp cannot open the context: " + complaint);
         room_ = context;
     }
 
@@ -402,7 +402,7 @@ class Model {
             write_all(reinterpret_cast<const char *>(llama_get_logits(context_)), size_t(rows) * size_t(width) * sizeof(float));
         }
         llama_batch_free(batch);
-        say("{\"rows\":0}");
+        say("{\"end\":true}");
     }
 
     void check(const std::vector<llama_token> & ids) {
