@@ -318,9 +318,7 @@ def emulated(name: str) -> Agent:
     folder = os.environ.get(KEPT)
     found = build.cached(name, BuildCache(Path(folder))) if folder else None
     if found is None:
-        pytest.skip(
-            f"needs {KEPT} with a cache where `qwen-pack agent build --for {name}` has run"
-        )
+        pytest.skip(f"needs {KEPT} with a cache where `qwen-pack agent build --for {name}` has run")
     return found
 
 
