@@ -214,6 +214,18 @@ class RendersChats(Protocol):
         """
 
 
+@runtime_checkable
+class Stamped(Protocol):
+    """A session that computes on another machine and brings the times of that machine's own clock:
+    the way here is no part of them."""
+
+    def began(self) -> float:
+        """When the last `generate` began to compute, in seconds."""
+
+    def stamp(self) -> float:
+        """When the token that `on_token` was last called for was there, by the same clock."""
+
+
 class Session(Protocol):
     """One loaded model, in a child process. Greedy decoding only: the same prompt gives the same
     tokens."""

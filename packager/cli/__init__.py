@@ -25,6 +25,7 @@ COMMANDS = {
     "models": "The Qwen variants that are known, or one in full.",
     "probe": "This machine, as a device: memory, instruction set, speed.",
     "bench": "Measure a package again, beside its manifest.",
+    "agent": "The program that runs a model on a device, for bench --on.",
     "run": "Answer one prompt with a package.",
     "verify": "Check a package against its manifest, byte by byte.",
     "behave": "Does it answer as it should? Failures by kind.",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from packager.errors import bad_input
 from packager.measure.gauges.energy import Meter
 from packager.records import Measurement
-from packager.runtime import Session
+from packager.runtime import Session, Stamped
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -37,8 +37,10 @@ def answer(
     tokens: list[int] = []
     joules: list[float] = []
 
+    own = model if isinstance(model, Stamped) else None
+
     def on_token(token: int) -> None:
-        stamps.append(time.perf_counter())
+        stamps.append(own.stamp() if own else time.perf_counter())
         tokens.append(token)
         if meter is not None and len(stamps) == 1:
             joules.append(meter.joules())
@@ -46,6 +48,8 @@ def answer(
     before = meter.joules() if meter else 0.0
     start = time.perf_counter()
     model.generate(prompt, new_tokens, on_token, stop=False)
+    if own:
+        start = own.began()
     if len(tokens) != new_tokens:
         raise bad_input(
             f"The engine returned {len(tokens)} tokens instead of {new_tokens}.",

@@ -60,6 +60,11 @@ def whole(package: Path, runtime: Runtime) -> Manifest:
     absent = missing_engine(runtime)
     if absent is not None:
         raise absent
+    return intact(package)
+
+
+def intact(package: Path) -> Manifest:
+    """The manifest of a package whose files are what it says. Raises PackError (bad input)."""
     # A measurement that was killed while it was added left its half beside the manifest.
     remove_abandoned(package)
     findings = [finding for finding in verify(package) if not finding.harmless]
@@ -98,11 +103,12 @@ def run(
     if "not_measured" in result.value:
         raise NotHere(result.value["not_measured"], result.value.get("hint", ""))
     taken = Measurement.from_json(result.value)
-    place = _place(found.data, here, claimed, taken.runs_on)
+    place = of_package(found.data, here, claimed, taken.runs_on)
     return taken.but(place=OnDevice(on_device=place.on_device, why=place.why))
 
 
-def _place(data: dict[str, Any], here: Here | None, claimed: bool, runs_on: str) -> Place:
+def of_package(data: dict[str, Any], here: Here | None, claimed: bool, runs_on: str) -> Place:
+    """Where figures were taken, as seen from the device in a manifest."""
     if claimed:
         return CLAIMED
     try:

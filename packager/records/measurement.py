@@ -25,6 +25,21 @@ class OnDevice(Record, frozen=True, kw_only=True):
     why: str = ""
 
 
+class Through(Record, frozen=True, kw_only=True):
+    """How a device was measured from another machine: the kind of connection, the program that ran
+    there, and the state the device was in. Temperatures in degrees Celsius."""
+
+    transport: str = ""
+    agent_sha256: str = ""
+    agent_for: str = ""
+    engine: str = ""
+    """What the engine in the agent says of its kernels."""
+    governor: str | None = None
+    battery: str | None = None
+    temperature_before_c: Number | None = None
+    temperature_after_c: Number | None = None
+
+
 class Energy(Record, frozen=True, kw_only=True):
     """Joules of an answer, and what counted them: RAPL, a battery, NVML."""
 
@@ -128,6 +143,8 @@ class Measurement(Record, frozen=True, kw_only=True):
     place: OnDevice | None = None
     rung: str | None = None
     """How the engine was started, see packager/engine_check; None before engines were tried."""
+    through: Through | None = None
+    """None where the machine that measured ran the model itself."""
 
     @property
     def on_device(self) -> bool:
