@@ -18,7 +18,7 @@ from packager.predict.forecast import AS_RATED, NO_EXTRA, Forecast, Speed, predi
 from packager.predict.memory import Footprint
 from packager.predict.offload import Offloads, Split, best_split, host_seconds, splits
 from packager.recipe import Recipe, split_id
-from packager.runtime import Runtime
+from packager.runtime import Retrieves, Runtime
 from packager.select import rules
 from packager.select.candidate import Candidate, Reason
 from packager.select.preference import ordered, recipe_order
@@ -80,8 +80,8 @@ def candidates(
     and tuning then turn into notes; None means "where only one variant is given". Raises PackError
     (usage) for an unknown recipe, or one the target does not serve.
     """
-    pool = tuple(variants)
     case = use_case(workload.use_case)
+    pool = tuple(_for_task(variant, case.task) for variant in variants)
     ways = _ways(target, tuple(runtimes), recipe)
     judge = _Judge(
         target, workload, case, available_bytes, len(pool) == 1 if named is None else named
@@ -96,6 +96,12 @@ def candidates(
         *passing,
         *sorted((candidate for candidate in found if not candidate.passes), key=_nearness),
     )
+
+
+def _for_task(variant: Variant, task: str) -> Variant:
+    if variant.shape is None or variant.shape.task == task:
+        return variant
+    return replace(variant, shape=variant.shape.for_task(task))
 
 
 def choose(found: Sequence[Candidate]) -> Candidate | None:
@@ -287,6 +293,8 @@ class _Judge:
     def _measure(self, shape: Shape, way: _Way) -> _Size:
         runtime, recipe = way.runtime, way.recipe
         obstacle = runtime.obstacle(shape, recipe)
+        if obstacle is None and shape.task != "generate" and not isinstance(runtime, Retrieves):
+            obstacle = f"{runtime.name} is built for text here, not for vectors and scores"
         if obstacle is not None:
             return _Size(obstacle)
         context, prompt = self._workload.context, self._workload.prompt

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -80,6 +81,10 @@ def of(shape: Shape, preset: Preset, total: sizes.Sizes) -> Layers:
     A shape that the table lacks, and a recipe to which the user added types, get layers that are
     all alike: only their sum is exact.
     """
+    head = sizes.head_bytes(shape)
+    if head:
+        found = of(replace(shape, task="generate"), preset, total._replace(rest=total.rest - head))
+        return found._replace(output={**found.output, "F32": found.output.get("F32", 0) + head})
     entry = _table().get(sizes.key(shape), {}).get(preset.name)
     if entry is None:
         return _alike(shape, total)

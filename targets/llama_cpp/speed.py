@@ -3,10 +3,11 @@ figures are in speed.toml."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from packager.predict.forecast import Speed
+from packager.predict.forecast import Speed, prompt_parameters
 from packager.shape import Shape
 from targets.gguf.layers import Layers
 from targets.speed_table import rows
@@ -18,7 +19,13 @@ _DEFAULT = "Q4_K"
 def speed(shape: Shape, found: Layers) -> Speed:
     """The mean over the types of the tensors that a token reads, each with the weight of its
     bytes."""
-    return _speed(shape, tuple(found.read_per_token(shape).items()))
+    found_speed = _speed(shape, tuple(found.read_per_token(shape).items()))
+    if shape.task == "generate":
+        return found_speed
+    # Logits of every token are computed as well.
+    layers = prompt_parameters(shape)
+    share = layers / (layers + shape.vocab * shape.hidden)
+    return replace(found_speed, compute=found_speed.compute * share)
 
 
 @cache
