@@ -106,7 +106,9 @@ class Checkpoint:
         for key in naming_of(shape).config:
             decoder = decoder[key]
         positions, windows = positions_of(decoder, shape, where), windows_of(decoder, shape, where)
-        agreed = match(files["config.json"], config, shape, read_tensors(folder, files), POOLING in files)
+        agreed = match(
+            files["config.json"], config, shape, read_tensors(folder, files), POOLING in files
+        )
         check_tokenizer(folder, files, shape.vocab)
         return cls(
             folder=folder,
@@ -233,9 +235,6 @@ def _borne_out(config: dict[str, Any], agreed: Agreed) -> dict[str, Any]:
 
 def _as_published(config: dict[str, Any], agreed: Agreed) -> bool:
     changed = (
-        agreed.renamed
-        or agreed.untied
-        or agreed.headless
-        or quantized_before(config) is not None
+        agreed.renamed or agreed.untied or agreed.headless or quantized_before(config) is not None
     )
     return not changed and all(tensor.dtype != "F64" for tensor in agreed.tensors.values())

@@ -9,6 +9,7 @@ Source: the two model cards; arXiv:2506.05176.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -158,3 +159,10 @@ def _end(checkpoint: Checkpoint) -> int | None:
             "Take a tokenizer that appends one end of text, as Qwen3-Embedding's does.",
         )
     return int(whole[-1])
+
+
+def shortened(ids: Sequence[int], limit: int, end: int | None) -> list[int]:
+    """At most `limit` ids; a text that is cut keeps its end of text, whose state is the vector."""
+    if len(ids) <= limit:
+        return list(ids)
+    return [*ids[: limit - 1], end] if end is not None else list(ids[:limit])

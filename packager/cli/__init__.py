@@ -26,6 +26,8 @@ COMMANDS = {
     "probe": "This machine, as a device: memory, instruction set, speed.",
     "bench": "Measure a package again, beside its manifest.",
     "run": "Answer one prompt with a package.",
+    "embed": "Vectors of texts, by a package made for that.",
+    "rerank": "Documents in the order of their relevance to a query.",
     "verify": "Check a package against its manifest, byte by byte.",
     "behave": "Does it answer as it should? Failures by kind.",
     "compare": "Packages side by side: figures, Pareto front, cost.",

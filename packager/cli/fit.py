@@ -156,7 +156,11 @@ def _answer(target: Target, wish: _Wish, with_misses: bool = True) -> Answer:
     chosen = choose(found)
     misses: tuple[Miss, ...] = ()
     if chosen is None and with_misses:
-        larger = tuple(larger_than(target, registry.targets(), partial(workload_from, wish.flags, model=wish.model)))
+        larger = tuple(
+            larger_than(
+                target, registry.targets(), partial(workload_from, wish.flags, model=wish.model)
+            )
+        )
         misses = nearest_misses(target, workload, found, runtimes, larger=larger, named=named)
     return Answer(
         target, workload, found, chosen, misses, steps(found) if wish.show_steps else None
@@ -171,7 +175,9 @@ def _answer_or_problem(target: Target, wish: _Wish) -> Answer:
     try:
         return _answer(target, wish, with_misses=False)
     except PackError as error:
-        return Answer(target, workload_from(wish.flags, target, wish.model), (), None, (), None, str(error))
+        return Answer(
+            target, workload_from(wish.flags, target, wish.model), (), None, (), None, str(error)
+        )
 
 
 def _payload(answer: Answer) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-
 TASKS = ("generate", "embed", "rerank")
 """What a decoder is built for: text; the normalized state of the last token as a vector; the
 probability of "yes" beside that of "no" behind a prompt."""

@@ -1,4 +1,4 @@
-"""The end of a decoder that gives vectors or scores: how llama.cpp pools, and the head of a reranker.
+"""The end of a decoder that gives vectors or scores: llama.cpp's pooling, and a reranker's head.
 
 Source: llama.cpp, conversion/qwen.py (tensor, labels and template of a reranker) and
 src/llama-graph.cpp (build_pooling). What a checkpoint is follows from the task that it is built

@@ -52,7 +52,8 @@ def collect(
     head: Head = TEXT,
 ) -> KeyValues:
     """Every key of the file. `file_type` is a member of gguf.LlamaFileType; `template` is the chat
-    template, `head` what the decoder ends in, `sampling` stands before what the checkpoint recommends.
+    template, `head` what the decoder ends in, `sampling` stands before what the checkpoint
+    recommends.
 
     `origin` knows what a folder may not: `kind` (hub, local, dummy), `repo_id`, `revision` (a full
     commit), `license`, `license_name`. What the model card says stands before it.

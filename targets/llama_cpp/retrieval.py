@@ -92,9 +92,7 @@ class Session:
         data = text.encode("utf-8", "surrogatepass")
         room = len(data) + 2
         tokens = (ctypes.c_int32 * room)()
-        count = self._lib.llama_tokenize(
-            self._vocab, data, len(data), tokens, room, special, True
-        )
+        count = self._lib.llama_tokenize(self._vocab, data, len(data), tokens, room, special, True)
         return list(tokens[:count])
 
     def embed(self, batch: Sequence[Sequence[int]]) -> NDArray[np.float32]:
@@ -141,9 +139,7 @@ class Session:
 
     def _key(self, name: str) -> str | None:
         buffer = ctypes.create_string_buffer(256)
-        size = self._lib.llama_model_meta_val_str(
-            self._model, name.encode(), buffer, len(buffer)
-        )
+        size = self._lib.llama_model_meta_val_str(self._model, name.encode(), buffer, len(buffer))
         return None if size < 0 else buffer.value.decode("utf-8", "replace")
 
     def close(self) -> None:

@@ -8,7 +8,9 @@ from typing import Any
 
 from tests.support.make_checkpoint import tiny_shape, write_tiny
 
-SHAPE = tiny_shape("qwen3", layers=2, hidden=256, heads=4, kv_heads=2, head_dim=64, intermediate=512)
+SHAPE = tiny_shape(
+    "qwen3", layers=2, hidden=256, heads=4, kv_heads=2, head_dim=64, intermediate=512
+)
 END = "<|endoftext|>"
 
 
@@ -28,7 +30,9 @@ def add_word(folder: Path, word: str) -> None:
         joined = "".join(pair)
         if joined not in vocab:
             last = max(
-                (number, text) for text, number in vocab.items() if len(text) > 1 and text not in word
+                (number, text)
+                for text, number in vocab.items()
+                if len(text) > 1 and text not in word
             )
             del vocab[last[1]]
             merges[:] = [merge for merge in merges if "".join(merge) != last[1]]
@@ -51,7 +55,10 @@ def write_embedder(folder: Path, *, appends: bool = True, **writing: Any) -> Pat
     write_tiny(folder, shape=SHAPE, **writing)
     number = end_id(folder)
     if appends:
-        piece = [{"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": END, "type_id": 0}}]
+        piece = [
+            {"Sequence": {"id": "A", "type_id": 0}},
+            {"SpecialToken": {"id": END, "type_id": 0}},
+        ]
         special = {END: {"id": END, "ids": [number], "tokens": [END]}}
         template = {
             "type": "TemplateProcessing",
@@ -75,7 +82,12 @@ def write_embedder(folder: Path, *, appends: bool = True, **writing: Any) -> Pat
     }
     (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
     modules = [
-        {"idx": number, "name": str(number), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        {
+            "idx": number,
+            "name": str(number),
+            "path": path,
+            "type": f"sentence_transformers.models.{kind}",
+        }
         for number, (path, kind) in enumerate(
             (("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize"))
         )
