@@ -40,13 +40,14 @@ TOLD_APART = {"embed": 0.01, "rerank": 0.02}
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """Token ids of every text. For an embedder the texts of a query are itself and then its
+    """Every text, and its token ids by the checkpoint's own tokenizer. For an embedder the texts of a query are itself and then its
     documents; for a reranker its prompts, one per document."""
 
     task: str
     ids: tuple[tuple[int, ...], ...]
     groups: tuple[tuple[int, ...], ...]
     """Numbers of the texts that belong to one query."""
+    texts: tuple[str, ...] = ()
 
     def ranked(self, values: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
         """The scores of each query's documents: cosines of vectors, or the scores themselves."""
@@ -63,16 +64,14 @@ def corpus(source: Checkpoint, task: str) -> Corpus:
     if task == "rerank" and source.shape.parameters() >= _FEWER_PROMPTS:
         asked = asked[::2]
     own = rules.conventions(source) if task == "embed" else None
-    texts: list[list[int]] = []
+    texts: list[str] = []
     groups: list[tuple[int, ...]] = []
     for query in asked:
-        ids = [
-            tokenizer.encode(text, add_special_tokens=own is not None).ids
-            for text in _texts(query, own)
-        ]
-        groups.append(tuple(range(len(texts), len(texts) + len(ids))))
-        texts += ids
-    return Corpus(task, tuple(map(tuple, texts)), tuple(groups))
+        more = _texts(query, own)
+        groups.append(tuple(range(len(texts), len(texts) + len(more))))
+        texts += more
+    ids = [tokenizer.encode(text, add_special_tokens=own is not None).ids for text in texts]
+    return Corpus(task, tuple(map(tuple, ids)), tuple(groups), tuple(texts))
 
 
 def _texts(query: Query, own: rules.Conventions | None) -> list[str]:
@@ -156,9 +155,10 @@ def compare(
 def _values(model: RetrievalSession, read: Corpus) -> NDArray[np.float32]:
     import numpy as np
 
+    # By the artifact's own tokens: a lost end of text shows in the vector as well.
     if read.task == "embed":
-        return model.embed(read.ids)
-    return np.array(model.score(read.ids), np.float32)
+        return model.embed([model.encode(text) for text in read.texts])
+    return np.array(model.score([model.plain(text) for text in read.texts]), np.float32)
 
 
 def _kept(path: Path, shape: tuple[int, ...]) -> NDArray[np.float32]:

@@ -166,7 +166,7 @@ def main() -> int:
 
     rows: dict[str, str] = {}
     for variant in catalog.load():
-        shape = variant.shape
+        shape = sizes.decoder_of(variant)
         if shape is None or shape.model_type not in MODEL_TYPES or sizes.key(shape) in rows:
             continue
         found = {preset.name: ask(shape, preset) for preset in PRESETS.values()}

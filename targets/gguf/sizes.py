@@ -13,7 +13,7 @@ import sys
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from packager.errors import usage
 from packager.files import write_atomically
@@ -21,12 +21,16 @@ from packager.shape import Shape
 from targets.gguf.presets import IMATRIX_DECIDES, PRESETS, Preset
 from targets.gguf.tensors import padded
 
+if TYPE_CHECKING:
+    from packager.catalog import Variant
+
 WITH_IMATRIX = "+imatrix"
 COLUMNS = [*PRESETS, *(f"{name}{WITH_IMATRIX}" for name in IMATRIX_DECIDES)]
 """What the table holds of every shape."""
 TABLE = Path(__file__).with_name("sizes.json")
 
 
+_TASKS = {"embedding": "embed", "reranking": "rerank"}
 _ANSWERS, _FLOAT = 2, 4
 _HEAD_LINE = 8 + len("cls.output.weight") + 4 + 2 * 8 + 4 + 8
 """What the head of a reranker takes in the table of tensors: name, axes, type and offset."""
@@ -126,6 +130,14 @@ def of(
     return found if found is not None else _asked(shape, preset.name, imatrix, overrides)
 
 
+def decoder_of(variant: Variant) -> Shape | None:
+    """The shape under which a variant of the catalogue stands in the tables: of a reranker without
+    its output matrix. None where no source states it."""
+    if variant.shape is None:
+        return None
+    return _decoder(variant.shape.for_task(_TASKS.get(variant.kind, "generate")))
+
+
 def _decoder(shape: Shape) -> Shape:
     """The decoder of an embedder or a reranker, whose embedding is an output matrix for the
     quantizer."""
@@ -207,7 +219,7 @@ def main() -> int:
 
     shapes: dict[str, dict[str, object]] = {}
     for variant in catalog.load():
-        shape = variant.shape
+        shape = decoder_of(variant)
         if shape is None or shape.model_type not in MODEL_TYPES or key(shape) in shapes:
             continue
         found = [
