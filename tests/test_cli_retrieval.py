@@ -144,7 +144,7 @@ def test_fit_chooses_the_smallest_embedder_and_reranker_that_reach_their_floors(
         (["--use-case", "rerank"], "Qwen/Qwen3-Reranker-0.6B"),
         (["--model", "Qwen3-Reranker-4B"], "Qwen/Qwen3-Reranker-4B"),
     ):
-        code, found = fit(capsys, *words)
+        code, found = fit(capsys, *words, "--max-ttft-ms", "100000")
         assert code == ExitCode.DONE and found["chosen"]["variant"] == variant, words
         assert found["chosen"]["recipe"].startswith("gguf:")
 

@@ -26,6 +26,8 @@ ASKED = (
     "classification",
     "vision",
     "audio",
+    "embed",
+    "rerank",
 )
 
 SMALL = """

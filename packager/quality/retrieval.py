@@ -40,8 +40,11 @@ TOLD_APART = {"embed": 0.01, "rerank": 0.02}
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """Every text, and its token ids by the checkpoint's own tokenizer. For an embedder the texts of a query are itself and then its
-    documents; for a reranker its prompts, one per document."""
+    """Every text, and its token ids by the checkpoint's own tokenizer.
+
+    For an embedder the texts of a query are itself and then its documents; for a reranker its
+    prompts, one per document.
+    """
 
     task: str
     ids: tuple[tuple[int, ...], ...]
