@@ -81,11 +81,16 @@ def candidates(
     (usage) for an unknown recipe, or one the target does not serve.
     """
     case = use_case(workload.use_case)
-    pool = tuple(_for_task(variant, case.task) for variant in variants)
-    ways = _ways(target, tuple(runtimes), recipe)
-    judge = _Judge(
-        target, workload, case, available_bytes, len(pool) == 1 if named is None else named
+    given = tuple(variants)
+    named = len(given) == 1 if named is None else named
+    # What gives text is no answer to who wants vectors, nor the other way, unless it is named.
+    pool = tuple(
+        _for_task(variant, case.task)
+        for variant in given
+        if named or rules.task_of(variant) == case.task
     )
+    ways = _ways(target, tuple(runtimes), recipe)
+    judge = _Judge(target, workload, case, available_bytes, named)
     groups = [list(group) for _, group in groupby(ways, key=lambda way: way.rank)]
     lazy = workload.prefer == "smallest" and not every
     found = [candidate for variant in pool for candidate in judge.all_of(variant, groups, lazy)]

@@ -33,6 +33,12 @@ _PROVIDERS = {
 RETRIEVAL_KINDS = {"embedding": "embed", "reranking": "rerank"}
 """Tunings of the catalogue that give no text, and the use case that each is for."""
 
+
+def task_of(variant: Variant) -> str:
+    """What the catalogue says that a variant gives (packager.shape.TASKS)."""
+    return RETRIEVAL_KINDS.get(variant.kind, "generate")
+
+
 FORGIVEN_WHEN_NAMED = ("tuning", "score", "language")
 """Who names a variant knows what it is for and how good it is; what the device cannot do stays
 impossible."""
