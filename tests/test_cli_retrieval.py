@@ -125,6 +125,24 @@ def test_what_a_package_is_not_made_for_is_refused_with_a_way_on(
     assert sentence in capsys.readouterr().err
 
 
+@pytest.mark.engine
+def test_exports_serve_vectors_and_scores(
+    packages: dict[str, Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    licence = ["--accept-license", "unstated"]
+    for task, flag in (("embed", '"--embedding"'), ("rerank", '"--reranking"')):
+        out = tmp_path / task
+        words = ["export", str(packages[task]), "--format", "docker", "--out", str(out), *licence]
+        assert main(words) == ExitCode.DONE
+        dockerfile = (out / "Dockerfile").read_text("utf-8")
+        assert flag in dockerfile and "--jinja" not in dockerfile and "--temp" not in dockerfile
+    words = ["--format", "ollama", "--out", str(tmp_path / "ollama"), *licence]
+    assert main(["export", str(packages["embed"]), *words]) == ExitCode.DONE
+    assert "/api/embed" in (tmp_path / "ollama" / "README.md").read_text("utf-8")
+    assert main(["export", str(packages["rerank"]), *words[:-1], "unstated"]) == ExitCode.USAGE
+    assert "Ollama scores no documents" in capsys.readouterr().err
+
+
 def fit(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict[str, Any]]:
     capsys.readouterr()
     code = main(["fit", "--target", "laptop-cpu", "--json", *words])

@@ -240,7 +240,9 @@ def _describe(
             **toolchain,
         },
         "chat_template_sha256": text,
-        "sampling": _sampling(plan, checkpoint_of(fetched)),
+        "sampling": _sampling(plan, checkpoint_of(fetched))
+        if plan.shape.task == "generate"
+        else None,
         "chat": _chat(plan, made) if plan.shape.task == "generate" else None,
         "retrieval": _retrieval(plan, made),
     }
