@@ -25,7 +25,13 @@ from packager.checkpoint.agreement import (
     refuse_other_tasks,
     refuse_unsupported,
 )
-from packager.checkpoint.folder import checkpoint_files, is_license, missing_config, read_json
+from packager.checkpoint.folder import (
+    POOLING,
+    checkpoint_files,
+    is_license,
+    missing_config,
+    read_json,
+)
 from packager.checkpoint.header import TensorInfo
 from packager.checkpoint.shards import read_tensors
 from packager.checkpoint.tokenizer import chat_template, check_tokenizer
@@ -100,7 +106,9 @@ class Checkpoint:
         for key in naming_of(shape).config:
             decoder = decoder[key]
         positions, windows = positions_of(decoder, shape, where), windows_of(decoder, shape, where)
-        agreed = match(files["config.json"], config, shape, read_tensors(folder, files))
+        agreed = match(
+            files["config.json"], config, shape, read_tensors(folder, files), POOLING in files
+        )
         check_tokenizer(folder, files, shape.vocab)
         return cls(
             folder=folder,
@@ -215,16 +223,18 @@ class Checkpoint:
 def _borne_out(config: dict[str, Any], agreed: Agreed) -> dict[str, Any]:
     """config.json without what the weights contradict."""
     kept = {key: value for key, value in config.items() if key not in QUANTIZATION_KEYS}
-    if not agreed.untied:
+    if not agreed.untied and not agreed.headless:
         return kept
-    table = kept
-    table["tie_word_embeddings"] = False
+    table, tied = kept, agreed.headless
+    table["tie_word_embeddings"] = tied
     for key in naming_of(agreed.shape).config:
-        table[key] = {**table[key], "tie_word_embeddings": False}
+        table[key] = {**table[key], "tie_word_embeddings": tied}
         table = table[key]
     return kept
 
 
 def _as_published(config: dict[str, Any], agreed: Agreed) -> bool:
-    changed = agreed.renamed or agreed.untied or quantized_before(config) is not None
+    changed = (
+        agreed.renamed or agreed.untied or agreed.headless or quantized_before(config) is not None
+    )
     return not changed and all(tensor.dtype != "F64" for tensor in agreed.tensors.values())

@@ -166,7 +166,8 @@ class Agreed:
     """The decoder that config.json and tensors describe together.
 
     `tensors` by official name in stored order; `dropped` are stored names that are left out;
-    `untied` says that the output matrix is not the embedding although config.json ties them;
+    `untied` says that the output matrix is not the embedding although config.json ties them,
+    `headless` that an embedder has no output matrix although config.json unties them;
     `notes` are sentences for whoever builds.
     """
 
@@ -175,19 +176,30 @@ class Agreed:
     dropped: tuple[str, ...]
     renamed: bool
     untied: bool
+    headless: bool
     notes: tuple[str, ...]
 
 
 def match(
-    path: Path, config: dict[str, Any], shape: Shape, stored: Mapping[str, TensorInfo]
+    path: Path,
+    config: dict[str, Any],
+    shape: Shape,
+    stored: Mapping[str, TensorInfo],
+    embedder: bool = False,
 ) -> Agreed:
     """Bring the tensors and config.json (at `path`) together.
+
+    An `embedder` may lack the output matrix that config.json promises: it has none then, as if it
+    were tied.
 
     A tied checkpoint may store its output matrix again (Qwen1.5-0.5B, Qwen3-0.6B and Qwen3-1.7B
     do): equal to the embedding it is dropped, different from it (a trained output matrix) it
     counts, and nothing is tied. Raises PackError (exit code 6) that names the first tensors which
     are missing, additional or of another shape, and for weights that are quantized already.
     """
+    headless = not shape.tied and embedder and not any(name.endswith(OUTPUT) for name in stored)
+    if headless:
+        shape = replace(shape, tied=True)
     found = named(str(path), shape, stored)
     refuse_quantized(path, config, stored, found.kept)
     kept, beside = found.kept, list(found.beside)
@@ -208,6 +220,7 @@ def match(
         tuple(name for name in stored if name in beside),
         renamed=any(name != tensor.name for name, tensor in kept.items()),
         untied=untied,
+        headless=headless,
         notes=tuple(_notes(config, kept, found, untied)),
     )
 

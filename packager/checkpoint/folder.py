@@ -14,6 +14,8 @@ from packager.checkpoint.header import refuse_pointer
 from packager.errors import PackError, bad_input, usage
 
 INDEX = "model.safetensors.index.json"
+POOLING = "1_Pooling/config.json"
+"""What Sentence Transformers keep of how an embedding is made of the states."""
 ADDITIONAL_TEMPLATES = "additional_chat_templates"
 """The folder of a checkpoint that holds its chat templates by name, where there are several."""
 
@@ -31,6 +33,9 @@ _TEXTS = {
     "added_tokens.json",
     "chat_template.jinja",
     "chat_template.json",
+    "modules.json",
+    "config_sentence_transformers.json",
+    POOLING,
 }
 _TEMPLATE = re.compile(rf"{ADDITIONAL_TEMPLATES}/[\w-][\w.-]*\.jinja")
 _LICENSE = re.compile(r"(LICEN[CS]E|NOTICE|COPYING)[\w. -]*", re.IGNORECASE)
@@ -101,13 +106,16 @@ def checkpoint_files(folder: Path) -> dict[str, Path]:
 
 
 def _names(folder: Path) -> Iterator[str]:
-    """What stands in a folder, and in the one folder of it that belongs to a checkpoint."""
+    """What stands in a folder, and in the two folders of it that belong to a checkpoint."""
     yield from (path.name for path in folder.iterdir())
-    inner = folder / ADDITIONAL_TEMPLATES
-    if inner.is_symlink():
-        raise bad_input(f"{inner} is a link.", "Copy the folder itself to where the link stands.")
-    if inner.is_dir():
-        yield from (f"{ADDITIONAL_TEMPLATES}/{path.name}" for path in inner.iterdir())
+    for name in (ADDITIONAL_TEMPLATES, POOLING.partition("/")[0]):
+        inner = folder / name
+        if inner.is_symlink():
+            raise bad_input(
+                f"{inner} is a link.", "Copy the folder itself to where the link stands."
+            )
+        if inner.is_dir():
+            yield from (f"{name}/{path.name}" for path in inner.iterdir())
 
 
 def _blobs(folder: Path) -> Path | None:

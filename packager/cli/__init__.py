@@ -27,6 +27,8 @@ COMMANDS = {
     "bench": "Measure a package again, beside its manifest.",
     "agent": "The program that runs a model on a device, for bench --on.",
     "run": "Answer one prompt with a package.",
+    "embed": "Vectors of texts, by a package made for that.",
+    "rerank": "Documents in the order of their relevance to a query.",
     "verify": "Check a package against its manifest, byte by byte.",
     "behave": "Does it answer as it should? Failures by kind.",
     "compare": "Packages side by side: figures, Pareto front, cost.",

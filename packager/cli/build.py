@@ -134,7 +134,7 @@ def command(
     several = len(runtimes) > 1 or comparison.ALL in runtimes or len(recipes) > 1
     plan = make_plan(
         found,
-        workload_from(flags, found),
+        workload_from(flags, found, model),
         adapters,
         model=model,
         recipe=recipes[0] if len(recipes) == 1 and not several else None,

@@ -6,7 +6,7 @@ import itertools
 import random
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from packager.errors import bad_input
@@ -111,13 +111,19 @@ def percentile(ordered: list[float], share: float) -> float:
 def prompt_ids(model: Session, count: int, seed: int) -> list[int]:
     """Exactly `count` token ids of made-up words, another text for every seed from the first word
     on."""
+    return words_of(model.encode, count, seed)
+
+
+def words_of(encode: Callable[[str], list[int]], count: int, seed: int) -> list[int]:
+    """The same by a function from text to ids. Raises PackError (bad input) for one that makes
+    none."""
     words = random.Random(seed)
     ids: list[int] = []
     while len(ids) < count:
         text = " ".join(
             "".join(words.choices(_LETTERS, k=words.randint(2, 9))) for _ in range(count)
         )
-        more = model.encode(text)
+        more = encode(text)
         if not more:
             raise bad_input(
                 "The tokenizer of the artifact makes no tokens of words.",

@@ -61,6 +61,14 @@ and figures that were added later.
 """
 
 
+_PIPELINES = {
+    "generate": "text-generation",
+    "embed": "feature-extraction",
+    "rerank": "text-ranking",
+}
+"""What hubs call a task."""
+
+
 def _front(contents: Contents) -> str:
     """YAML, every value between quotes."""
     licence = (contents.variant.license or "unknown").casefold()
@@ -75,7 +83,7 @@ def _front(contents: Contents) -> str:
         **declared,
         "base_model": contents.variant.repo_id,
         "base_model_relation": "quantized",
-        "pipeline_tag": "text-generation",
+        "pipeline_tag": _PIPELINES[contents.task],
         "tags": ["qwen-pack", contents.runtime.name, contents.recipe.id],
     }
     return "".join(f"{key}: {_yaml(value)}\n" for key, value in rows.items())

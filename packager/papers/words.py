@@ -20,8 +20,9 @@ def summary(contents: Contents) -> str:
 
 def users(contents: Contents) -> str:
     """For whom it is."""
+    kind = {"embed": "an embedder", "rerank": "a reranker"}.get(contents.task, "a language model")
     return (
-        f"Developers who put a language model on {contents.target} or a device like it, "
+        f"Developers who put {kind} on {contents.target} or a device like it, "
         "behind an interface of their own."
     )
 
@@ -30,6 +31,17 @@ def uses(contents: Contents) -> list[str]:
     """What it was planned for."""
     need = contents.workload or Need()
     purpose = f"{need.use_case or 'general'}{in_words(need.languages)}"
+    own = contents.retrieval
+    if own is not None and own.task == "embed":
+        return [
+            f"{purpose}: text in, a vector of {own.dimension} numbers out, texts of up to "
+            f"{need.context} tokens."
+        ]
+    if own is not None:
+        return [
+            f"{purpose}: a query and a document in, a score from 0 to 1 out, up to {need.context} "
+            "tokens together."
+        ]
     return [
         f"{purpose}: text in, text out, up to {need.context} tokens of prompt and answer together."
     ]
@@ -38,6 +50,8 @@ def uses(contents: Contents) -> list[str]:
 def limits(contents: Contents) -> list[str]:
     """Where it must not be relied on, a sentence each."""
     found = []
+    if contents.task != "generate":
+        return _limits_of_retrieval(contents)
     if contents.source.dummy:
         found.append(
             "Its weights are random: it answers nothing, and is there to measure size, speed and "
@@ -63,6 +77,30 @@ def limits(contents: Contents) -> list[str]:
         "planned for."
     )
     found.append("Text only: images and sound are not part of the package.")
+    return found + _limits_of_licence(contents)
+
+
+def _limits_of_retrieval(contents: Contents) -> list[str]:
+    found = []
+    if contents.source.dummy:
+        found.append(
+            "Its weights are random: it finds nothing, and is there to measure size, speed and "
+            "memory."
+        )
+    found.append(
+        "Vectors of another model, another recipe or another number of kept numbers do not compare "
+        "with these: an index is made again when the package changes."
+        if contents.task == "embed"
+        else "A score orders documents of one query; it is no share of truth, and scores of two "
+        "queries do not compare."
+    )
+    found.append("What ranks first is near to the query in meaning, not therefore true.")
+    found.append(f"A text holds {contents.context} tokens; what goes beyond is cut off.")
+    return found + _limits_of_licence(contents)
+
+
+def _limits_of_licence(contents: Contents) -> list[str]:
+    found = []
     row = known().get((contents.variant.license or "").casefold()) or {}
     if row.get("agreement"):
         found.append(f"Its licence ({row['name']}) {row['agreement']}.")

@@ -17,6 +17,7 @@ from packager.package import manifest
 from packager.package.manifest import Manifest
 from packager.package.package import MODEL
 from packager.package.verify import verify
+from packager.pipeline import retrieval_stage
 from packager.pipeline.cache import BuildCache
 from packager.pipeline.run import run_alone
 from packager.pipeline.stages import benchmark
@@ -98,7 +99,14 @@ def run(
     settings = settings_of(found)
     workload = found.contents.workload
     prompt = (workload.prompt if workload else None) or settings["context"] // 2
-    job = benchmark(runtime.session, package / MODEL, settings, prompt, sustained_s)
+    task = found.contents.task
+    job = (
+        benchmark(runtime.session, package / MODEL, settings, prompt, sustained_s)
+        if task == "generate"
+        else retrieval_stage.benchmark(
+            retrieval_stage.session_of(runtime), package / MODEL, settings, task, prompt
+        )
+    )
     result = yield from run_alone(job, BuildCache().log("bench"), runtime, artifact_key(found))
     if "not_measured" in result.value:
         raise NotHere(result.value["not_measured"], result.value.get("hint", ""))

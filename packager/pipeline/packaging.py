@@ -15,7 +15,7 @@ from packager import __version__, papers
 from packager.catalog import licences
 from packager.catalog.licences import spdx
 from packager.chat import speech
-from packager.checkpoint import Checkpoint
+from packager.checkpoint import Checkpoint, retrieval
 from packager.errors import bad_input, usage
 from packager.files import copy_hashed, replace_folder, sha256, write_atomically
 from packager.inspection import refuse_unsafe
@@ -112,7 +112,8 @@ def _papers(
     written = licence.write(
         folder, checkpoint, variant, chosen.recipe.id, dummy=plan.source.kind == "dummy"
     )
-    text = speech.of_folder(checkpoint, plan.profile).template
+    speaks = plan.shape.task == "generate"
+    text = speech.of_folder(checkpoint, plan.profile).template if speaks else None
     if text is not None:
         write_atomically(folder / "chat_template.jinja", text.encode())
         written.append("chat_template.jinja")
@@ -146,6 +147,27 @@ def _chat(plan: Plan, made: Made) -> dict[str, Any]:
         "notes": list(spoken.notes),
         "prefix_stable": spoken.prefix_stable,
         "profile": plan.profile.as_dict(),
+    }
+
+
+def _retrieval(plan: Plan, made: Made) -> dict[str, Any] | None:
+    """How vectors or scores are made, for whoever runs it; None for text."""
+    task = plan.shape.task
+    if task == "generate":
+        return None
+    if task == "rerank":
+        prompt = retrieval.RERANK.replace("{instruction}", retrieval.INSTRUCTION)
+        return {"task": task, "pooling": "last", "prompt": prompt}
+    own = retrieval.conventions(Checkpoint.open(checkpoint_of(made.fetched)))
+    hidden = plan.shape.hidden
+    return {
+        "task": task,
+        "pooling": "last",
+        "normalized": True,
+        "end": own.end,
+        "query": own.query,
+        "hidden": hidden,
+        "dimension": plan.workload.dimension or hidden,
     }
 
 
@@ -221,8 +243,11 @@ def _describe(
             **toolchain,
         },
         "chat_template_sha256": text,
-        "sampling": _sampling(plan, checkpoint_of(fetched)),
-        "chat": _chat(plan, made),
+        "sampling": _sampling(plan, checkpoint_of(fetched))
+        if plan.shape.task == "generate"
+        else None,
+        "chat": _chat(plan, made) if plan.shape.task == "generate" else None,
+        "retrieval": _retrieval(plan, made),
     }
     return {
         **data,

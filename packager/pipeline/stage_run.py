@@ -202,6 +202,9 @@ def summary(facts: dict[str, Any]) -> str:
     """What the stage's row says behind its time."""
     if "not_measured" in facts:
         return f"not measured: {facts['not_measured']}"
+    if facts.get("query_ms") is not None:
+        found = f"{1000 / facts['ttft_ms']:.3g} texts/s, query in {facts['query_ms']:.0f} ms"
+        return f"{found}, noisy" if facts["noisy"] else found
     if "decode_tps" in facts:
         found = f"{facts['decode_tps']:.1f} tok/s, first token after {facts['ttft_ms']:.0f} ms"
         return f"{found}, noisy" if facts["noisy"] else found

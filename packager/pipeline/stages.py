@@ -113,7 +113,9 @@ def convert(plan: Plan, fetched: Entry) -> Job:
         # The folder's name becomes the model's where nothing else says one.
         folder = Path(plan.source.location).name if plan.source.kind == "local" else None
         more = {"origin": origin, "max_file_bytes": plan.workload.max_file_bytes, "folder": folder}
-    profile = {"profile": plan.profile.as_dict()} if plan.profile else {}
+    profile: dict[str, Any] = {"profile": plan.profile.as_dict()} if plan.profile else {}
+    if plan.shape.task != "generate":
+        profile["task"] = plan.shape.task
     key = key_of(
         {
             "files": fetched.facts["files"],
@@ -171,13 +173,15 @@ def measure(plan: Plan, converted: Entry, artifact: Job) -> Job:
         "threads": None,
         "gpu_layers": plan.gpu_layers,
     }
-    job = benchmark(
-        plan.runtime.session,
-        converted.folder / "out",
-        settings,
-        plan.workload.prompt,
-        plan.sustained_s,
-    )
+    out, prompt = converted.folder / "out", plan.workload.prompt
+    if plan.shape.task == "generate":
+        job = benchmark(plan.runtime.session, out, settings, prompt, plan.sustained_s)
+    else:
+        # Late: those stages are made of what this module has.
+        from packager.pipeline import retrieval_stage
+
+        session = retrieval_stage.session_of(plan.runtime)
+        job = retrieval_stage.benchmark(session, out, settings, plan.shape.task, prompt)
     here = {"machine": describe_machine(), "installation": installation_id()}
     asked = {name: value for name, value in job.arguments.items() if name != "attempts"}
     started = plan.start.identity if plan.start else {}

@@ -95,8 +95,10 @@ class ThreadSearch(Record, frozen=True, kw_only=True):
 
 class Measurement(Record, frozen=True, kw_only=True):
     """Rates in tokens per second (`_tps`), times in milliseconds (`_ms`) or seconds (`_s`), sizes
-    in bytes. None where the machine does not tell, or older versions did not measure it."""
+    in bytes, documents per second (`_dps`). None where the machine does not tell, where the task
+    has no such figure, or older versions did not measure it."""
 
+    task: str = "generate"
     prompt_tokens: Tokens | None = None
     new_tokens: Tokens | None = None
     repeats: Count | None = None
@@ -111,6 +113,10 @@ class Measurement(Record, frozen=True, kw_only=True):
     decode_empty_tps: Number | None = None
     decode_full_tps: Number | None = None
     full_context_tokens: Count | None = None
+    documents_128_dps: Number | None = None
+    documents_512_dps: Number | None = None
+    query_ms: Number | None = None
+    query_ms_p95: Number | None = None
     token_ms_median: Number | None = None
     token_ms_p95: Number | None = None
     token_ms_p99: Number | None = None
