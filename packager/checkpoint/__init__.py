@@ -108,7 +108,7 @@ class Checkpoint:
         weights = folder if composed is None else composed.base
         agreed = match(files["config.json"], config, shape, read_tensors(weights, files))
         if composed is not None:
-            agreed = _adapted(where, agreed, composed)
+            agreed = _adapted(agreed, composed)
         check_tokenizer(folder, files, agreed.shape.vocab)
         return cls(
             folder=folder,
@@ -232,7 +232,7 @@ class Checkpoint:
         return found
 
 
-def _adapted(where: str, agreed: Agreed, composed: Composed) -> Agreed:
+def _adapted(agreed: Agreed, composed: Composed) -> Agreed:
     """The base with its adapters, one after the other."""
     # Late: numpy, which only adapters need here.
     from packager.checkpoint.adapter import Adapter
@@ -240,7 +240,7 @@ def _adapted(where: str, agreed: Agreed, composed: Composed) -> Agreed:
 
     shape, tensors = agreed.shape, agreed.tensors
     for folder, scale in composed.adapters:
-        shape, tensors = merge(where, shape, tensors, Adapter.open(folder, scale))
+        shape, tensors = merge(shape, tensors, Adapter.open(folder, scale))
     untied = agreed.untied or (agreed.shape.tied and not shape.tied)
     return replace(agreed, shape=shape, tensors=tensors, untied=untied)
 

@@ -80,14 +80,20 @@ def _doubles(tensor: TensorInfo, *where: slice) -> Doubles:
 
 
 def merge(
-    where: str, shape: Shape, tensors: Mapping[str, TensorInfo], adapter: Adapter
+    shape: Shape,
+    tensors: Mapping[str, TensorInfo],
+    adapter: Adapter,
+    *,
+    numbers: bool = True,
 ) -> tuple[Shape, dict[str, TensorInfo]]:
     """The shape and the tensors, by official name, with an adapter in them.
 
+    Without `numbers` there are only names and shapes, and both ends of a tied vocabulary count as
+    different once one of them is trained.
     Raises PackError (exit code 6) that names what of the adapter the base has not, or has in
     another size.
     """
-    work = _Merging(where, shape, dict(tensors), adapter)
+    work = _Merging(shape, dict(tensors), adapter, numbers)
     return work.done()
 
 
@@ -95,9 +101,9 @@ class _Merging:
     """One adapter on its way into one base."""
 
     def __init__(
-        self, where: str, shape: Shape, tensors: dict[str, TensorInfo], adapter: Adapter
+        self, shape: Shape, tensors: dict[str, TensorInfo], adapter: Adapter, numbers: bool
     ) -> None:
-        self._where, self._shape, self._adapter = where, shape, adapter
+        self._shape, self._adapter, self._numbers = shape, adapter, numbers
         self._before, self._tensors = dict(tensors), tensors
         self._expected = {name: tensor.shape for name, tensor in tensors.items()}
         self._embedding = next(outer_tensors(shape)).name
@@ -222,7 +228,7 @@ class _Merging:
             if one == replace(self._before[self._embedding], name=one.name):
                 self._tensors[self._embedding] = replace(other, name=self._embedding)
             return True
-        return one.shape == other.shape and same_rows(one, other)
+        return one.shape == other.shape and self._numbers and same_rows(one, other)
 
 
 def _computed(before: TensorInfo, made: Whole | None = None) -> TensorInfo:

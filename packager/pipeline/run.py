@@ -40,6 +40,7 @@ from packager.process import JobResult, Note, Progress, Resident, run_job
 from packager.quality import verdict
 from packager.records import Quality
 from packager.sources import reread
+from packager.sources.adapters import inputs_of
 from packager.units import human_bytes
 
 __all__ = ["STAGES", "deliver", "make", "run", "run_alone"]
@@ -298,9 +299,7 @@ def _work(cache: BuildCache, job: Job) -> _Events:
 def _keeping(cache: BuildCache, job: Job, work: Path, facts: dict[str, Any]) -> _Events:
     """The output of a stage into the cache: hashed, flushed, and named."""
     total, done = tree_bytes(work), 0
-    with closing(
-        cache.keeping(job.stage, job.key or key_of(facts.get("files")), work, facts)
-    ) as keeping:
+    with closing(cache.keeping(job.stage, job.key or _unkeyed(facts), work, facts)) as keeping:
         while True:
             try:
                 done += next(keeping)
@@ -308,6 +307,11 @@ def _keeping(cache: BuildCache, job: Job, work: Path, facts: dict[str, Any]) -> 
                 entry: Entry = stop.value
                 return entry
             yield StageProgress(job.shown, min(done, total), total)
+
+
+def _unkeyed(facts: dict[str, Any]) -> str:
+    """The key of a stage whose inputs only its work has told."""
+    return key_of(inputs_of(facts) if facts.get("adapters") else facts.get("files"))
 
 
 def _compared_child(
