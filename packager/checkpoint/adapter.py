@@ -41,6 +41,8 @@ _PART = re.compile(
 )
 _SAVED = re.compile(r"\.(base_layer|modules_to_save(\.(?!weight$|bias$)\w+)?)(?=\.(weight|bias)$)")
 
+_TRAINED = ".modules_to_save."
+
 _OTHER_ARITHMETIC = (
     "layer_replication",
     "alora_invocation_tokens",
@@ -215,6 +217,7 @@ def _sorted(path: Path, config: dict[str, Any]) -> tuple[dict[str, LowRank], dic
     """Every tensor of the file in its place."""
     parts: dict[str, dict[str, TensorInfo]] = {}
     replaced: dict[str, TensorInfo] = {}
+    trained: dict[str, TensorInfo] = {}
     for tensor in read_header(path):
         if tensor.dtype not in ITEM_BYTES:
             raise bad_input(
@@ -226,10 +229,13 @@ def _sorted(path: Path, config: dict[str, Any]) -> tuple[dict[str, LowRank], dic
         if found is not None:
             part = found["part"] + ("_bias" if found["kind"] == "bias" else "")
             _once(path, parts.setdefault(found["module"], {}), part, tensor)
+        elif _TRAINED in name:
+            _once(path, trained, _SAVED.sub("", name), tensor)
         elif ".original_module." not in name:
             _once(path, replaced, _SAVED.sub("", name), tensor)
     low_rank = {module: _low_rank(path, config, module, found) for module, found in parts.items()}
-    return low_rank, replaced
+    # A vocabulary that has grown is saved as it was before training besides.
+    return low_rank, replaced | trained
 
 
 def _once(path: Path, table: dict[str, TensorInfo], name: str, tensor: TensorInfo) -> None:
