@@ -156,6 +156,11 @@ class Layouts:
         )
         if len(weight.shape) < 2:
             raise self._wrong(f"stores {weight.name!r} with the shape {list(weight.shape)}")
+        zero = self._stored.get(f"{module}.weight_zero_point")
+        if zero is not None and read(zero).any():
+            raise self._wrong(
+                f"has zero points for {weight.name!r}, which are not known for 8 bits"
+            )
         rows, size = weight.shape[-2], prod(scale.shape)
         kind = "8 bits" if weight.dtype == "I8" else weight.dtype
         if size == 1 or size == prod(weight.shape[:-1]):
