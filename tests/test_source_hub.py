@@ -422,7 +422,7 @@ def test_a_quantization_that_the_size_of_the_weights_bears_out_costs_no_weights(
         "quantization_config": {"quant_method": "bitsandbytes"},
     }
     hub.files["config.json"] = json.dumps(config).encode()
-    fetch.fails(ExitCode.INPUT, "config.json", "awq")
+    fetch.fails(ExitCode.INPUT, "config.json", "bitsandbytes")
     assert hub.bodies(WEIGHTS) == []
 
 

@@ -37,15 +37,22 @@ class Composed:
 
 
 def read(folder: Path) -> Composed | None:
-    """What a folder is composed of; None for an ordinary checkpoint."""
+    """What a folder is composed of; None for an ordinary checkpoint. Raises PackError (exit code 6)
+    for a file that does not say it."""
     path = folder / FILE
     if not path.is_file():
         return None
     data = read_json(path)
-    return Composed(
-        Path(os.path.normpath(folder / data["base"])),
-        tuple((Path(row["folder"]), float(row["scale"])) for row in data["adapters"]),
-    )
+    try:
+        return Composed(
+            Path(os.path.normpath(folder / data["base"])),
+            tuple((Path(row["folder"]), float(row["scale"])) for row in data["adapters"]),
+        )
+    except (KeyError, TypeError, ValueError):
+        raise bad_input(
+            f"{path} does not say what the checkpoint is composed of.",
+            "`qwen-pack cache --clear` empties the cache.",
+        ) from None
 
 
 def files_of(folder: Path, composed: Composed | None) -> dict[str, Path]:

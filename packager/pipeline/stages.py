@@ -3,6 +3,7 @@ what it leaves."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -287,6 +288,8 @@ def _is_composed(job: Job, entry: Entry) -> bool:
     if [(str(path), scale) for path, scale in composed.adapters] != wanted:
         return False
     if not isinstance(rows, list) or [(row["folder"], row["scale"]) for row in rows] != wanted:
+        return False
+    if composed.base != Path(os.path.normpath(checkpoint_of(entry) / str(place))):
         return False
     base = job.arguments["base"]
     where = "out" if place == "../base" else str(place)
