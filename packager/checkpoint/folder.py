@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import codecs
 import json
+import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,18 @@ def checkpoint_files(folder: Path) -> dict[str, Path]:
             f"{folder} is a file, not a folder.",
             "Name the folder that holds config.json and the safetensors files.",
         ) from None
+    return _checked(folder, names)
+
+
+def safe_files(folder: Path, names: Iterable[str]) -> dict[str, Path]:
+    """Those of the named files that are there, checked as `checkpoint_files` checks its own.
+
+    Raises PackError like it.
+    """
+    return _checked(folder, [name for name in names if os.path.lexists(folder / name)])
+
+
+def _checked(folder: Path, names: Iterable[str]) -> dict[str, Path]:
     files = {name: folder / name for name in names}
     blobs = _blobs(folder)
     for path in files.values():
@@ -170,7 +183,8 @@ def missing_config(folder: Path) -> PackError:
     no_config = f"{folder} has no config.json"
     if (folder / "adapter_config.json").exists():
         return bad_input(
-            f"{no_config}: it holds an adapter.", "Merge the adapter into its base model first."
+            f"{no_config}: it holds an adapter.",
+            f"Name its base with --model or --weights, and the adapter with --lora {folder}.",
         )
     snapshots = sorted(folder.glob("snapshots/*/config.json"))
     if snapshots:

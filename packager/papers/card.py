@@ -28,7 +28,7 @@ def text(contents: Contents) -> str:
 | | |
 | --- | --- |
 | model | {markdown(variant.repo_id)}{_at(variant.revision)} |
-| version of this package | {markdown(contents.version or "none")} |
+{_adapters(contents)}| version of this package | {markdown(contents.version or "none")} |
 | recipe | {code(recipe.id)}{f": {recipe.summary}" if recipe.summary else ""} |
 | engine | {markdown(contents.runtime.name)} {markdown(contents.runtime.version or "")} |
 | context | {contents.context} tokens, cache {code(str(recipe.kv))} |
@@ -95,6 +95,14 @@ def _yaml(value: str | Sequence[str]) -> str:
 
 def _at(revision: str | None) -> str:
     return f", commit {code(revision)}" if revision else ""
+
+
+def _adapters(contents: Contents) -> str:
+    """A row of every adapter that was merged."""
+    return "".join(
+        f"| adapter | {markdown(row.location)}{_at(row.revision)}, scale {row.scale:g} |\n"
+        for row in contents.source.adapters
+    )
 
 
 def _sampling(sampling: dict[str, float] | None) -> str:

@@ -13,9 +13,20 @@ def summary(contents: Contents) -> str:
     """What the package is, in a sentence."""
     what = "Random weights in the shape of" if contents.source.dummy else "The weights of"
     return (
-        f"{what} {contents.variant.repo_id}, converted to {contents.recipe.id} for "
+        f"{what} {contents.variant.repo_id}{_changes(contents)}, "
+        f"converted to {contents.recipe.id} for "
         f"{contents.runtime.name}, planned for {contents.target}."
     )
+
+
+def _changes(contents: Contents) -> str:
+    """What became of the weights before they were converted."""
+    source = contents.source
+    found = f", dequantized from {source.quantized}" if source.quantized else ""
+    if source.adapters:
+        named = " and ".join(adapter.location for adapter in source.adapters)
+        found += f", merged with the adapter {named}"
+    return found
 
 
 def users(contents: Contents) -> str:
@@ -72,6 +83,11 @@ def limits(contents: Contents) -> list[str]:
         f"Quantizing{how} changes answers: the measured divergence says how much on average, your "
         "own texts say more."
     )
+    if contents.source.quantized:
+        found.append(
+            f"Its weights had been quantized before ({contents.source.quantized}): what that "
+            "changed is not part of the measured divergence, whose reference they are."
+        )
     found.append(
         f"Prompt and answer together hold {contents.context} tokens; what goes beyond was not "
         "planned for."

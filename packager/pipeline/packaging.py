@@ -33,6 +33,7 @@ from packager.records.contents import Predicted
 from packager.report import figures
 from packager.report.budgets import limits, verdicts
 from packager.scratch import flush_tree, scratch_folder
+from packager.sources import adapters
 
 _OUT = "out/"
 
@@ -110,7 +111,12 @@ def _papers(
     chosen = plan.chosen
     variant = {"repo_id": chosen.variant.repo_id, "license": _licence(plan, made)}
     written = licence.write(
-        folder, checkpoint, variant, chosen.recipe.id, dummy=plan.source.kind == "dummy"
+        folder,
+        checkpoint,
+        variant,
+        chosen.recipe.id,
+        dummy=plan.source.kind == "dummy",
+        adapters=[row["location"] for row in adapters.recorded(made.fetched.facts)],
     )
     speaks = plan.shape.task == "generate"
     text = speech.of_folder(checkpoint, plan.profile).template if speaks else None
@@ -123,6 +129,15 @@ def _papers(
     return [
         FileEntry(name, (folder / name).stat().st_size, sha256(folder / name)) for name in written
     ]
+
+
+def _changed(facts: dict[str, Any]) -> dict[str, Any]:
+    """What was done to the weights before they were quantized: dequantized, adapters merged."""
+    rows = adapters.recorded(facts)
+    return {
+        **({"quantized": facts["quantized"]} if facts.get("quantized") else {}),
+        **({"adapters": rows} if rows else {}),
+    }
 
 
 def _licence(plan: Plan, made: Made) -> str | None:
@@ -211,6 +226,7 @@ def _describe(
             "files": fetched.facts["files"],
             # What config.json says and the weights do not bear out.
             **({"notes": fetched.facts["notes"]} if fetched.facts.get("notes") else {}),
+            **_changed(fetched.facts),
         },
         "recipe": {"id": chosen.recipe.id, **asdict(chosen.recipe)},
         "runtime": {

@@ -15,6 +15,7 @@ from packager.quality.text import FURTHEST
 from packager.quality.thresholds import limits
 from packager.quality.verdict import judged, skipped
 from packager.records import Quality
+from packager.sources.adapters import inputs_of
 from packager.sources.reread import SMALL, Evidence
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def reference(plan: Plan, fetched: Entry) -> Job:
     from packager.reference.states import VERSION as STATES
 
     key = key_of(
-        {"files": fetched.facts["files"], "text": _text(plan), "version": [STATES, VERSION]}
+        {"files": inputs_of(fetched.facts), "text": _text(plan), "version": [STATES, VERSION]}
     )
     evidence = Evidence.of(checkpoint_of(fetched), fetched.facts)
     return Job(

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from packager.cores import cores
+from packager.digests import key_of
 from packager.measure import retrieval as measuring
 from packager.measure.noise import allowed_attempts
-from packager.pipeline.cache import Entry, key_of
+from packager.pipeline.cache import Entry
 from packager.pipeline.stages import Job, checkpoint_of
 from packager.quality import VERSION, retrieval_corpus, retrieval_limits, retrieval_verdict
 from packager.records import Quality

@@ -47,13 +47,27 @@ class VariantOf(Record, frozen=True, kw_only=True):
     spdx: str | None = None
 
 
+class AdapterOf(Record, frozen=True, kw_only=True):
+    """A LoRA adapter that was merged into the weights, times `scale`."""
+
+    location: str = ""
+    repo_id: str | None = None
+    revision: str | None = None
+    scale: Number = 1.0
+    base: str | None = None
+    files: list[Any] = msgspec.field(default_factory=list)
+
+
 class SourceOf(Record, frozen=True, kw_only=True):
-    """Where its weights came from; `files` as they stand in the manifest."""
+    """Where its weights came from; `files` as they stand in the manifest. `quantized` says how they
+    were stored where they were dequantized first."""
 
     kind: str = ""
     location: str | None = None
     files: list[Any] = msgspec.field(default_factory=list)
     notes: tuple[str, ...] = ()
+    quantized: str | None = None
+    adapters: tuple[AdapterOf, ...] = ()
 
     @property
     def dummy(self) -> bool:

@@ -61,6 +61,7 @@ def source_facts(report: Report, checkpoint: Checkpoint, **origin: str | None) -
         **origin,
         "folder": str(checkpoint.folder),
         "notes": list(checkpoint.notes),
+        **({"quantized": checkpoint.quantized} if checkpoint.quantized else {}),
         "files": [
             {"path": name, "size": sizes[name], "sha256": found[name]} for name in checkpoint.files
         ],

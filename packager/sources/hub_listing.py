@@ -4,6 +4,7 @@ with which digests."""
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import HFValidationError
 
 from packager.checkpoint.folder import belongs, is_pickle, is_weights
-from packager.errors import bad_input, unreachable
+from packager.errors import PackError, bad_input, unreachable
 from packager.sources.hub_errors import WAYS_ON, hub_errors
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -46,12 +47,26 @@ def list_checkpoint(repo_id: str, revision: str | None) -> Listing:
     Raises PackError: exit code 5 when the hub cannot be reached or does not let us in, 6 when there
     are no safetensors.
     """
+    info = _info(repo_id, revision)
+    names = [sibling.rfilename for sibling in info.siblings or []]
+    if not any(is_weights(name) for name in names):
+        raise _no_weights(repo_id, names)
+    return _listing(repo_id, info, belongs)
+
+
+def list_files(repo_id: str, revision: str | None, wanted: Callable[[str], bool]) -> Listing:
+    """Resolve a branch, tag or commit, and list the files whose names are wanted. Raises PackError
+    (exit code 5) as `list_checkpoint`."""
+    return _listing(repo_id, _info(repo_id, revision), wanted)
+
+
+def _info(repo_id: str, revision: str | None) -> Any:
     wanted = revision or constants.DEFAULT_REVISION
     with hub_errors(repo_id, revision):
         try:
             # Without a timeout the client waits for ever; ten seconds of silence are its default
             # for downloads.
-            info = HfApi().model_info(
+            return HfApi().model_info(
                 repo_id,
                 revision=wanted,
                 files_metadata=True,
@@ -64,21 +79,26 @@ def list_checkpoint(repo_id: str, revision: str | None) -> Listing:
                 f"{constants.ENDPOINT} does not answer like a hub.",
                 f"Check HF_ENDPOINT and the network. {WAYS_ON}",
             ) from None
-    siblings = info.siblings or []
-    names = [sibling.rfilename for sibling in siblings]
-    if not any(is_weights(name) for name in names):
-        pickles = [name for name in names if is_pickle(name)]
-        if pickles:
-            raise bad_input(
-                f"{repo_id} holds its weights as a pickle ({pickles[0]}), which can run any code "
-                "when it is loaded.",
-                "Name a repository with safetensors files.",
-            )
-        raise bad_input(
-            f"{repo_id} holds no safetensors files.",
-            "Name the repository with the unquantized weights.",
+
+
+def _no_weights(repo_id: str, names: list[str]) -> PackError:
+    pickles = [name for name in names if is_pickle(name)]
+    if pickles:
+        return bad_input(
+            f"{repo_id} holds its weights as a pickle ({pickles[0]}), which can run any code "
+            "when it is loaded.",
+            "Name a repository with safetensors files.",
         )
-    files = tuple(_file(repo_id, sibling) for sibling in siblings if belongs(sibling.rfilename))
+    return bad_input(
+        f"{repo_id} holds no safetensors files.",
+        "Name the repository with the unquantized weights.",
+    )
+
+
+def _listing(repo_id: str, info: Any, wanted: Callable[[str], bool]) -> Listing:
+    files = tuple(
+        _file(repo_id, sibling) for sibling in info.siblings or [] if wanted(sibling.rfilename)
+    )
     if not _COMMIT.fullmatch(info.sha or ""):
         raise unreachable(
             f"{constants.ENDPOINT} does not say which commit of {repo_id} it has.", WAYS_ON
