@@ -219,6 +219,12 @@ def take(picture: Picture, snap_compare: Any, size: tuple[int, int]) -> bool:
         for field_ in app.screen.query(Input):
             field_.cursor_blink = False
         await pilot.pause()
+        # What takes the focus is scrolled into view, step by step.
+        await pilot.wait_for_scheduled_animations()
+        if picture.ready is CHECKED:
+            # The focus that leaves the folder has the plan checked once more.
+            await until(pilot, lambda: CHECKED(pilot), "the plan, checked again")
+            await pilot.pause()
 
     return bool(snap_compare(app, terminal_size=size, run_before=come_there))
 
