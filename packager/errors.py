@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 from enum import IntEnum
 
+MESSAGE_CHARACTERS = 10_000
+"""What of a message is kept."""
+
 
 class ExitCode(IntEnum):
     """What the shell sees. Scripts rely on these numbers."""
@@ -25,7 +28,8 @@ class PackError(Exception):
 
     def __init__(self, message: str, hint: str = "", exit_code: ExitCode = ExitCode.USAGE) -> None:
         super().__init__(message)
-        self.message = message
+        # What is quoted may be as large as what came from outside.
+        self.message = message[:MESSAGE_CHARACTERS]
         self.hint = hint
         self.exit_code = ExitCode(exit_code)
 

@@ -23,6 +23,11 @@ from packager.checkpoint.agreement import (
 )
 from packager.checkpoint.folder import checkpoint_files, is_license, read_json
 from packager.checkpoint.header import TensorInfo
+from packager.checkpoint.kinds import (
+    check_config,
+    check_generation_config,
+    check_tokenizer_config,
+)
 from packager.checkpoint.shards import read_tensors
 from packager.checkpoint.tokenizer import chat_template, check_tokenizer
 from packager.errors import bad_input
@@ -84,6 +89,11 @@ class Checkpoint:
         generation_config = (
             read_json(files["generation_config.json"]) if "generation_config.json" in files else {}
         )
+        check_config(files["config.json"], config)
+        if tokenizer_config:
+            check_tokenizer_config(files["tokenizer_config.json"], tokenizer_config)
+        if generation_config:
+            check_generation_config(files["generation_config.json"], generation_config)
         shape = Shape.from_config(config, str(files["config.json"]))
         stored = read_tensors(folder, files)
         kept = match(files["config.json"], shape, stored)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 import stat
 from pathlib import Path
 from typing import Any
 
+from packager import limits
 from packager.errors import bad_input, usage
+from packager.foreign import bounded_bytes, names_in, parse_json
 
 INDEX = "model.safetensors.index.json"
 
@@ -29,9 +30,7 @@ _TEXTS = {
 }
 _LICENSE = re.compile(r"(LICEN[CS]E|NOTICE|COPYING)[\w. -]*", re.IGNORECASE)
 _PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
-# The largest genuine ones are tokenizer.json with 11 to 20 MB: what is far beyond is no description
-# of a model.
-_MAX_TEXT_BYTES = 128_000_000
+_LARGE_TEXTS = {INDEX, "tokenizer.json", "vocab.json", "merges.txt", "qwen.tiktoken"}
 
 
 def belongs(name: str) -> bool:
@@ -43,6 +42,25 @@ def belongs(name: str) -> bool:
 def is_license(name: str) -> bool:
     """Whether the file holds a licence or a notice."""
     return bool(_LICENSE.fullmatch(name))
+
+
+def most_bytes(name: str) -> int | None:
+    """How large a file of that name can be; None for weights, which have no limit."""
+    if is_weights(name):
+        return None
+    if is_license(name):
+        return limits.LICENSE_BYTES
+    return limits.TEXT_BYTES if name in _LARGE_TEXTS else limits.SETTINGS_BYTES
+
+
+def refuse_oversize(where: str, name: str, size: int) -> None:
+    """Raise PackError (exit code 6) for a file that is far larger than one of that name can be."""
+    most = most_bytes(name)
+    if most is not None and size > most:
+        raise bad_input(
+            f"{where} has {size} bytes, far more than a file of its kind can have ({most}).",
+            "Get the file again from where it was published.",
+        )
 
 
 def is_weights(name: str) -> bool:
@@ -63,7 +81,7 @@ def checkpoint_files(folder: Path) -> dict[str, Path]:
     no regular file.
     """
     try:
-        names = sorted(path.name for path in folder.iterdir() if belongs(path.name))
+        names = [name for name in names_in(folder) if belongs(name)]
     except FileNotFoundError:
         raise usage(f"There is no folder {folder}.", "Check the path.") from None
     except NotADirectoryError:
@@ -76,7 +94,7 @@ def checkpoint_files(folder: Path) -> dict[str, Path]:
     for path in files.values():
         try:
             target = path.resolve(strict=True)
-            mode = target.stat().st_mode
+            status = target.stat()
         except (OSError, RuntimeError):
             raise bad_input(
                 f"{path} is a link to nothing.", "Get the file again from where it was published."
@@ -86,10 +104,11 @@ def checkpoint_files(folder: Path) -> dict[str, Path]:
                 f"{path} is a link out of its folder, to {target}.",
                 "Copy the file itself into the folder.",
             )
-        if not stat.S_ISREG(mode):
+        if not stat.S_ISREG(status.st_mode):
             raise bad_input(
                 f"{path} is not a regular file.", "Name a folder that holds the files themselves."
             )
+        refuse_oversize(str(path), path.name, status.st_size)
     return files
 
 
@@ -103,13 +122,7 @@ def _blobs(folder: Path) -> Path | None:
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in a file. Raises PackError (exit code 6) that names the file when it holds
     none."""
-    text = read_text(path)
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise bad_input(
-            f"{path} is not valid JSON: {error}.", "Get the file again from where it was published."
-        ) from None
+    value = parse_json(bounded_bytes(path, _most(path)), str(path))
     if not isinstance(value, dict):
         raise bad_input(
             f"{path} holds no JSON object.", "Get the file again from where it was published."
@@ -120,13 +133,13 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_text(path: Path) -> str:
     """The UTF-8 text of a file. Raises PackError (exit code 6) that names the file when it is
     none."""
-    if path.stat().st_size > _MAX_TEXT_BYTES:
-        raise bad_input(
-            f"{path} has {path.stat().st_size} bytes, far more than a file of its kind can have."
-        )
     try:
-        return path.read_text(encoding="utf-8")
+        return bounded_bytes(path, _most(path)).decode("utf-8")
     except UnicodeDecodeError as error:
         raise bad_input(
             f"{path} is not UTF-8 text: {error.reason} at byte {error.start}."
         ) from None
+
+
+def _most(path: Path) -> int:
+    return most_bytes(path.name) or limits.TEXT_BYTES

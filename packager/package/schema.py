@@ -194,7 +194,10 @@ SHAPE: dict[str, Kind] = {
     ),
 }
 
-REQUIRED = ("name", "files", "runtime", "recipe", "variant", "source", "runtime.name")
+REQUIRED = (
+    *("name", "files", "runtime", "recipe", "variant", "source"),
+    *("runtime.name", "recipe.id", "variant.repo_id"),
+)
 _WHOLE = ("verdicts",)
 """Lists whose rows have every field."""
 _OPEN = ("measured", "passed")

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from packager.checkpoint import Checkpoint
-from packager.checkpoint.template import render_both_apart
+from packager.checkpoint.template import render_apart, render_both_apart
+from packager.errors import PackError, bad_input
 from packager.quality.parity_corpus import CONVERSATIONS, DECOMPOSED, TEXTS, shipped_texts
 from packager.runtime import Session
 
@@ -93,7 +94,7 @@ def check(session: Session, checkpoint: Checkpoint, log: Path, *, stops: bool) -
     ]
     stopped = None
     if stops and checkpoint.chat_template is not None and not findings:
-        stopped, wrong = _stops(session, checkpoint)
+        stopped, wrong = _stops(session, checkpoint, log)
         findings += wrong
     return ParityResult(
         texts=len(texts),
@@ -108,7 +109,23 @@ def check(session: Session, checkpoint: Checkpoint, log: Path, *, stops: bool) -
 
 
 def reference_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
-    """The tokenizers library's own reading of the checkpoint's files."""
+    """The tokenizers library's own reading of the checkpoint's files. Raises PackError (exit code
+    6) for what it cannot read."""
+    try:
+        return _reference_tokenizer(checkpoint)
+    except PackError:
+        raise
+    except BaseException as error:
+        # The library raises bare exceptions, and where its Rust panics, one that is none.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise bad_input(
+            f"{checkpoint.folder} has a tokenizer that cannot be read: {error}.",
+            "Get its files again from where they were published.",
+        ) from None
+
+
+def _reference_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
     # Late: only a build that measures needs it.
     from tokenizers import (
         AddedToken,
@@ -262,13 +279,12 @@ def _ends(ends: frozenset[int], checkpoint: Checkpoint, reference: Tokenizer) ->
         )
 
 
-def _stops(session: Session, checkpoint: Checkpoint) -> tuple[int | None, list[str]]:
+def _stops(session: Session, checkpoint: Checkpoint, log: Path) -> tuple[int | None, list[str]]:
     """Follow one answer past its end, then again with the end respected: the second is the first up
     to there."""
-    from packager.checkpoint.template import render
-
     assert checkpoint.chat_template is not None
-    prompt = session.encode(render(checkpoint.chat_template, _QUESTION, enable_thinking=False))
+    text = render_apart(checkpoint.chat_template, _QUESTION, log, enable_thinking=False)
+    prompt = session.encode(text)
     whole = session.generate(prompt, STOP_TOKENS, lambda token: None, stop=False)
     expected = set(ends_of(checkpoint, reference_tokenizer(checkpoint)))
     length = next((place for place, token in enumerate(whole) if token in expected), None)

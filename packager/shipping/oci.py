@@ -159,7 +159,7 @@ def _annotations(data: dict[str, Any]) -> dict[str, str]:
     predicted."""
     rows = {
         "dev.qwen-pack.recipe": data["recipe"]["id"],
-        "dev.qwen-pack.context": data["workload"]["context"],
+        "dev.qwen-pack.context": (data.get("workload") or {}).get("context"),
     }
     rows["dev.qwen-pack.target"] = data.get("target")
     rows["dev.qwen-pack.predicted.peak_bytes"] = (

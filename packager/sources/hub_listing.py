@@ -10,8 +10,9 @@ from typing import Any
 from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import HFValidationError
 
-from packager.checkpoint.folder import belongs, is_pickle, is_weights
+from packager.checkpoint.folder import belongs, is_pickle, is_weights, refuse_oversize
 from packager.errors import bad_input, unreachable
+from packager.limits import FOLDER_NAMES
 from packager.sources.hub_errors import WAYS_ON, hub_errors
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -64,6 +65,10 @@ def list_checkpoint(repo_id: str, revision: str | None) -> Listing:
                 f"Check HF_ENDPOINT and the network. {WAYS_ON}",
             ) from None
     siblings = info.siblings or []
+    if len(siblings) > FOLDER_NAMES:
+        raise bad_input(
+            f"{repo_id} lists {len(siblings)} files.", "Name a repository that holds one model."
+        )
     names = [sibling.rfilename for sibling in siblings]
     if not any(is_weights(name) for name in names):
         pickles = [name for name in names if is_pickle(name)]
@@ -100,6 +105,7 @@ def _file(repo_id: str, sibling: Any) -> RemoteFile:
             "cannot be checked.",
             WAYS_ON,
         )
+    refuse_oversize(f"{repo_id}: {sibling.rfilename}", sibling.rfilename, size)
     return RemoteFile(sibling.rfilename, size, digest)
 
 

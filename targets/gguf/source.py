@@ -17,6 +17,11 @@ from packager.checkpoint.agreement import (
     refuse_quantized,
 )
 from packager.checkpoint.folder import checkpoint_files, read_json
+from packager.checkpoint.kinds import (
+    check_config,
+    check_generation_config,
+    check_tokenizer_config,
+)
 from packager.checkpoint.shards import read_tensors
 from packager.checkpoint.tokenizer import chat_template
 from packager.errors import bad_input
@@ -57,6 +62,9 @@ def open_source(folder: Path) -> Source:
         read_json(files["tokenizer_config.json"]) if "tokenizer_config.json" in files else {}
     )
     refuse_quantized(files["config.json"], config)
+    check_config(files["config.json"], config)
+    if tokenizer_config:
+        check_tokenizer_config(files["tokenizer_config.json"], tokenizer_config)
     tensors: Mapping[str, TensorInfo] = read_tensors(folder, files)
     first = first_generation.text_only(config)
     refuse_other_inputs(str(files["config.json"]), config)
@@ -68,6 +76,8 @@ def open_source(folder: Path) -> Source:
     generation = (
         read_json(files["generation_config.json"]) if "generation_config.json" in files else {}
     )
+    if generation:
+        check_generation_config(files["generation_config.json"], generation)
     template = chat_template(files, tokenizer_config) or (
         first_generation.chat_template(generation) if first else None
     )

@@ -9,6 +9,8 @@ from pathlib import Path
 from packager.checkpoint import Checkpoint
 from packager.errors import bad_input
 from packager.files import write_atomically, write_json
+from packager.foreign import bounded_bytes, parse_json
+from packager.limits import SETTINGS_BYTES, TEXT_BYTES
 from targets.onnxruntime.data import CHUNK
 
 _MODEL_FILES = ("model.onnx", "model.onnx.data")
@@ -41,14 +43,16 @@ def _tokenizer(built: Path, source: Checkpoint) -> None:
     its white space, 2 to 6 MB."""
     if source.tokenizer_json is not None:
         text = json.dumps(
-            json.loads(source.tokenizer_json.read_bytes()),
+            parse_json(
+                bounded_bytes(source.tokenizer_json, TEXT_BYTES), str(source.tokenizer_json)
+            ),
             ensure_ascii=False,
             separators=(",", ":"),
         )
         write_atomically(built / "tokenizer.json", text.encode())
     for name in ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"):
         if name in source.files:
-            write_atomically(built / name, source.files[name].read_bytes())
+            write_atomically(built / name, bounded_bytes(source.files[name], SETTINGS_BYTES))
     template = built / "chat_template.jinja"
     if source.chat_template is not None:
         write_atomically(template, source.chat_template.encode())
