@@ -63,6 +63,8 @@ def no_room(message: str, hint: str = "") -> PackError:
 
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_LIMITS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ENOLCK}
+_BROKEN = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENXIO, errno.ENODEV, errno.ENOTCONN}
 _NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -78,6 +80,16 @@ def from_foreign(error: BaseException) -> PackError | None:
             return no_room(
                 f"The disk is full{where and ', writing' + where}.",
                 "Free some space, or choose another place with --out or QWEN_PACK_CACHE.",
+            )
+        if error.errno in _LIMITS:
+            return no_room(
+                f"The system refuses{where}: {error.strerror}.",
+                "Close other programs, or raise the limits of this shell (ulimit -a).",
+            )
+        if error.errno in _BROKEN:
+            return no_room(
+                f"The disk or the terminal does not answer{where}: {error.strerror}.",
+                "Look at the disk, and try again.",
             )
         if error.errno in _NOT_WRITABLE:
             return usage(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -70,3 +71,17 @@ def names_in(folder: Path) -> list[str]:
             "Name the folder that holds the model alone.",
         )
     return sorted(names)
+
+
+def load_toml(text: str) -> dict[str, Any]:
+    """tomllib.loads for a text from outside. Raises ValueError (TOMLDecodeError is one) also for
+    what is nested too deeply or too large."""
+    if len(text) > limits.TOML_CHARACTERS:
+        raise ValueError(f"more than {limits.TOML_CHARACTERS} characters")
+    # The library copies the beginning of a dotted key once for each of its parts.
+    if any(line.count(".") > limits.TOML_DOTS for line in text.splitlines()):
+        raise ValueError(f"more than {limits.TOML_DOTS} dots in one line")
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("tables are nested too deeply") from None

@@ -49,6 +49,11 @@ YAML_EVENTS = 10_000
 YAML_DEPTH = 20
 """Lists and mappings within each other: the parser looks at all of them with every sign."""
 
+TOML_CHARACTERS = 1 << 20
+"""A device file or a list of use cases. The largest of ours has 20 kB."""
+TOML_DOTS = 100
+"""Dots in one line of it, as in a dotted key."""
+
 MATRIX_KEYS = 1 << 10
 """Keys of an importance matrix in GGUF. llama-imatrix writes five."""
 MATRIX_ITEMS = 1 << 16

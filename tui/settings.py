@@ -8,12 +8,12 @@ theme = "nord"
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from packager.foreign import load_toml
 from packager.names import did_you_mean
 
 NAME = "tui.toml"
@@ -39,10 +39,10 @@ def read(path: Path, ids: Collection[str], themes: Collection[str]) -> Settings:
     """The settings in the file; a mistake in it costs a sentence and never the start. `ids` and
     `themes` are what there is."""
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = load_toml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return Settings()
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:
         return Settings(problems=(f"{path} cannot be read: {error}.",))
     problems = [
         f"{path}: {key} is no key.{did_you_mean(key, ('theme', 'keys'))}"

@@ -55,14 +55,20 @@ def _interruptible() -> Iterator[None]:
     # A signal that is ignored (`nohup`) stays ignored.
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     mine = [number for number, handler in before.items() if handler is signal.SIG_DFL]
+    # Asked now: of a terminal that is gone nobody can tell any more that it was one.
+    terminals = [
+        stream for stream in (sys.stdout, sys.stderr) if stream is not None and stream.isatty()
+    ]
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            silence(*terminals)
+        raise KeyboardInterrupt
+
     for number in mine:
-        signal.signal(number, _interrupt)
+        signal.signal(number, interrupt)
     try:
         yield
     finally:
         for number in mine:
             signal.signal(number, signal.SIG_DFL)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

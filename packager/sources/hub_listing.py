@@ -13,6 +13,7 @@ from huggingface_hub.errors import HFValidationError
 from packager.checkpoint.folder import belongs, is_pickle, is_weights, refuse_oversize
 from packager.errors import bad_input, unreachable
 from packager.limits import FOLDER_NAMES
+from packager.sources.hub_client import bound_answers
 from packager.sources.hub_errors import WAYS_ON, hub_errors
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -46,6 +47,7 @@ def list_checkpoint(repo_id: str, revision: str | None) -> Listing:
     Raises PackError: exit code 5 when the hub cannot be reached or does not let us in, 6 when there
     are no safetensors.
     """
+    bound_answers()
     wanted = revision or constants.DEFAULT_REVISION
     with hub_errors(repo_id, revision):
         try:
