@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import tomllib
 from collections.abc import Callable
@@ -22,7 +23,8 @@ def bounded_bytes(path: Path, most: int) -> bytes:
     """The bytes of a file. Raises PackError (exit code 6) naming it where there are more than
     `most`."""
     with path.open("rb") as file:
-        data = file.read(most + 1)
+        # Python makes room for what is asked for, not for what there is.
+        data = file.read(min(most, os.fstat(file.fileno()).st_size) + 1)
     if len(data) > most:
         raise bad_input(
             f"{path} has more than {most} bytes, far more than a file of its kind can have.",
