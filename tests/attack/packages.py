@@ -29,6 +29,8 @@ MORE = {
 }
 """Files of a checkpoint that not every one has."""
 
+AGREED: dict[str, Any] = {"allow_dummy": True, "accepted": ("unstated",)}
+
 
 def facts(files: dict[str, bytes]) -> dict[str, Any]:
     """The manifest of a package of these files."""
