@@ -6,12 +6,14 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 INPUTS := pyproject.toml constraints.txt
 
-.PHONY: help demo test check bench clean
+.PHONY: help demo test check attack soak bench clean
 
 help:
 	@echo "make demo    build a package for laptop-cpu from random weights of the true shape, and show it"
 	@echo "make test    run the tests"
 	@echo "make check   ruff, mypy, import rules"
+	@echo "make attack  mutants, kills, servers that lie, full disks: a quarter of an hour"
+	@echo "make soak    fit, verify and run a hundred times: does anything grow?"
 	@echo "make clean   remove what these targets made (.venv, demo)"
 
 # The demo needs one engine and no test tools, so a first look does not wait for the others.
@@ -45,6 +47,12 @@ check: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+attack: $(VENV)/.test
+	$(BIN)/python -W ignore -m tests.attack
+
+soak: $(VENV)/.test
+	$(BIN)/python -W ignore -m tests.attack --mutants 0 --answers 0 --kills 0 --limits 0
 
 clean:
 	rm -rf $(VENV) demo

@@ -11,11 +11,10 @@ import pytest
 from packager.errors import ExitCode, PackError
 from packager.need.workload import merge
 from packager.paths import cache_dir
+from packager.pipeline import preflight, stages
 from packager.pipeline import run as pipeline
-from packager.pipeline import stages
 from packager.pipeline.cache import Entry
 from packager.pipeline.preflight import check, problems
-from packager.pipeline import preflight
 from packager.plan.choose import make_plan
 from packager.plan.plan import Plan
 from targets import registry

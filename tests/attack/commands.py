@@ -89,8 +89,8 @@ def _export(kind: str) -> Callable[[Ground, Path], list[str]]:
 
 
 COMMANDS: tuple[Command, ...] = (
-    Command("build", _build, same=_same_model, share=2),
-    Command("package", _build, _copy_cache, same=_same_model, share=4),
+    Command("build", _build, same=_same_model, share=1),
+    Command("package", _build, _copy_cache, same=_same_model, share=3),
     Command("export zip", _export("zip"), share=4),
     Command("export tar.zst", _export("tar.zst"), share=4),
     Command("export oci", _export("oci"), share=2),

@@ -27,7 +27,9 @@ from tests.attack.commands import (
 )
 
 _SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_STARTED = "Traceback (most recent call last)"
+_TRACEBACK = "Traceback (most recent call last)"
+_BEFORE = "ended before"
+_ATTEMPTS = 3
 _SHOWN = 20
 _FULL, _MEMORY, _FILES = "full disks", "low memory", "few files"
 
@@ -111,34 +113,45 @@ def _try(
     short: str | None,
     result: Result,
 ) -> None:
-    room = _room(ground, str(number))
-    command.prepare(ground, room)
-    known = _names(room.parent)
-    label = f"{number} {command.name}"
-    if short is None:
-        which = _SIGNALS[number % len(_SIGNALS)]
-        child = start(command, ground, room)
-        listening(child)
-        time.sleep(moment * reference.seconds)
-        with suppress(ProcessLookupError):
-            child.send_signal(which)
-        code, errors = ended(child)
-        how = which.name if code else "ended before"
-        problems = {} if code in (0, 130, -which) else {"wrong exit codes": f"{which.name}: {code}"}
-    else:
-        code, errors = ended(start(command, ground, room, _limit(short, moment)))
-        how = f"{short}: exit {code}"
-        problems = (
-            {} if code in (0, 7) else {"wrong exit codes": f"{short}: {code} {errors[-300:]}"}
-        )
-    if _STARTED in errors:
-        problems["tracebacks"] = errors[-600:]
-    out = room / "out"
-    if out.exists() and not right(command, out, reference.out):
-        problems["wrong packages"] = f"after {how}"
-    problems |= _again(ground, command, reference, room, known)
-    result.add(label, how, problems)
-    shutil.rmtree(room.parent, ignore_errors=True)
+    """One command; one that ended before it was to be killed is tried again, and killed earlier."""
+    for attempt in range(_ATTEMPTS):
+        room = _room(ground, f"{number}-{attempt}")
+        command.prepare(ground, room)
+        known = _names(room.parent)
+        if short is None:
+            which = _SIGNALS[number % len(_SIGNALS)]
+            how, code, errors = _killed(command, ground, room, which, moment * reference.seconds)
+            wrong = code not in (0, 130, -which)
+        else:
+            code, errors = ended(start(command, ground, room, _limit(short, moment)))
+            how, wrong = f"{short}: exit {code}", code not in (0, 7)
+        problems = {"wrong exit codes": f"{how}: {code} {errors[-300:]}"} if wrong else {}
+        if _TRACEBACK in errors:
+            problems["tracebacks"] = errors[-600:]
+        out = room / "out"
+        if out.exists() and not right(command, out, reference.out):
+            problems["wrong packages"] = f"after {how}"
+        last = short is not None or how != _BEFORE or attempt == _ATTEMPTS - 1
+        if last:
+            problems |= _again(ground, command, reference, room, known)
+        shutil.rmtree(room.parent, ignore_errors=True)
+        if last or problems:
+            result.add(f"{number} {command.name}", how, problems)
+            return
+        moment *= 0.5
+
+
+def _killed(
+    command: Command, ground: Ground, room: Path, which: signal.Signals, seconds: float
+) -> tuple[str, int, str]:
+    """How it ended, its exit code and stderr."""
+    child = start(command, ground, room)
+    listening(child)
+    time.sleep(seconds)
+    with suppress(ProcessLookupError):
+        child.send_signal(which)
+    code, errors = ended(child)
+    return (which.name if code else _BEFORE), code, errors
 
 
 def _again(
