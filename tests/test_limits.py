@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from packager import limits
 from packager.checkpoint import tiktoken
 from packager.checkpoint.header import read_header
+from packager.checkpoint.kinds import check_config, check_tokenizer_config
 from packager.checkpoint.tokenizer import check_definition
 from packager.errors import ExitCode, PackError
 from packager.foreign import bounded_bytes, load_toml, names_in, parse_json
@@ -264,6 +265,19 @@ def test_a_setting_of_the_wrong_kind_names_its_file_and_its_key(tmp_path: Path) 
         edit_json(path, **{key: value})
         refused(folder, name, key)
         path.write_bytes(genuine)
+
+
+def test_every_genuine_setting_is_of_its_kind(shared: Path) -> None:
+    checks = {
+        "configs/*.json": check_config,
+        "tokenizer_configs/*.json": check_tokenizer_config,
+        "tokenizer_json/*.json": check_definition,
+    }
+    for pattern, check in checks.items():
+        files = sorted((shared / "qwen").glob(pattern))
+        assert files, pattern
+        for file in files:
+            check(file, json.loads(file.read_bytes()))
 
 
 def test_only_the_expressions_of_qwen_are_run(tmp_path: Path) -> None:

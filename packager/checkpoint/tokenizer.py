@@ -100,15 +100,16 @@ def _is_merge(merge: Any) -> bool:
 
 
 def _expressions(part: Any) -> Iterator[Any]:
-    """What stands under the key Regex, however deep."""
-    if isinstance(part, dict):
-        if "Regex" in part:
-            yield part["Regex"]
-        for value in part.values():
-            yield from _expressions(value)
-    elif isinstance(part, list):
-        for value in part:
-            yield from _expressions(value)
+    """What stands under the key Regex, however deep: nesting is no reason to give up."""
+    waiting = [part]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            if "Regex" in value:
+                yield value["Regex"]
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
 
 
 def _added_ids(files: dict[str, Path]) -> list[Any]:
