@@ -258,6 +258,8 @@ def test_a_setting_of_the_wrong_kind_names_its_file_and_its_key(tmp_path: Path) 
         ("tokenizer_config.json", "model_max_length", "long"),
         ("generation_config.json", "temperature", "warm"),
         ("generation_config.json", "top_k", 1.5),
+        ("generation_config.json", "top_p", 10**400),
+        ("generation_config.json", "top_p", float("nan")),
     ):
         path = folder / name
         genuine = path.read_bytes() if path.exists() else b"{}"

@@ -3,7 +3,6 @@ converter reads, so that one from outside cannot surprise a reader."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,8 @@ def _is_whole(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value) and abs(value) < 1e300
+    # False for NaN and infinity too.
+    return type(value) in (int, float) and abs(value) < 1e300
 
 
 def _is_text(value: Any) -> bool:
