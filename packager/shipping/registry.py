@@ -7,7 +7,7 @@ from collections.abc import Collection, Generator
 from pathlib import Path
 from typing import Any
 
-from packager.errors import bad_input, no_room
+from packager.errors import PackError, bad_input, no_room
 from packager.files import folder_that_appears_whole, free_bytes
 from packager.foreign import parse_json
 from packager.limits import MANIFEST_BYTES
@@ -128,7 +128,7 @@ def _layers(data: bytes, reference: str) -> dict[str, FileEntry]:
         rows = [
             (row["annotations"][FILEPATH], row["digest"], row["size"]) for row in body["layers"]
         ]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (PackError, KeyError, TypeError, AttributeError):
         raise wrong from None
     found: dict[str, FileEntry] = {}
     for path, digest, size in rows:
