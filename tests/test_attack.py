@@ -3,9 +3,11 @@ sentence, and what is accepted is right."""
 
 from __future__ import annotations
 
+import json
 import random
 import resource
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from tests.attack import mutants
 from tests.attack.commands import Command, Ground, ended, listening, start
 from tests.attack.inputs import KINDS, Kind
 from tests.attack.packages import AGREED, OLD, finish, tree, write_files
-from tests.attack.servers import SERVERS
+from tests.attack.servers import SERVERS, response
 from tests.attack.soak import Soak
 
 MUTANTS, ANSWERS, SEED = 900, 20, 7
@@ -35,6 +37,23 @@ def test_no_mutant_gets_a_traceback_hangs_takes_memory_or_is_taken_for_the_genui
         assert set(tally.counts) <= {"accepted", "refused"}, tally.cases
         assert set(tally.kinds) == {kind.name for kind in kinds}
         assert tally.counts["refused"] > total / 4
+
+
+def test_a_hub_that_says_anything_but_a_listing_is_refused_with_a_sentence() -> None:
+    row = {"rfilename": "model.safetensors", "size": 1, "blobId": "0" * 40}
+    genuine = {"id": "tests/tiny", "modelId": "tests/tiny", "sha": "0" * 40, "siblings": [row]}
+    for change in (
+        {"siblings": [{**row, "rfilename": 3}]},
+        {"siblings": [{**row, "rfilename": ["x"]}]},
+        {"siblings": [{**row, "size": "large"}]},
+        {"siblings": [{**row, "size": 1 << 40}, {**row, "rfilename": "LICENSE", "size": 5 << 30}]},
+        {"sha": 3},
+        {"sha": ["0"]},
+    ):
+        answer = response(json.dumps({**genuine, **change}).encode())
+        kind = replace(SERVERS[0], mutant=lambda random_, data, answer=answer: answer)
+        tally = mutants.attack(3, SEED, kinds=[kind])
+        assert dict(tally.counts) == {"refused": 3}, (change, tally.cases)
 
 
 def test_the_campaign_sees_what_it_looks_for() -> None:

@@ -72,6 +72,10 @@ def list_checkpoint(repo_id: str, revision: str | None) -> Listing:
             f"{repo_id} lists {len(siblings)} files.", "Name a repository that holds one model."
         )
     names = [sibling.rfilename for sibling in siblings]
+    if not all(isinstance(name, str) for name in names):
+        raise unreachable(
+            f"{constants.ENDPOINT} lists files of {repo_id} that have no name.", WAYS_ON
+        )
     if not any(is_weights(name) for name in names):
         pickles = [name for name in names if is_pickle(name)]
         if pickles:
@@ -85,11 +89,10 @@ def list_checkpoint(repo_id: str, revision: str | None) -> Listing:
             "Name the repository with the unquantized weights.",
         )
     files = tuple(_file(repo_id, sibling) for sibling in siblings if belongs(sibling.rfilename))
-    if not _COMMIT.fullmatch(info.sha or ""):
+    if not isinstance(info.sha, str) or not _COMMIT.fullmatch(info.sha):
         raise unreachable(
             f"{constants.ENDPOINT} does not say which commit of {repo_id} it has.", WAYS_ON
         )
-    assert info.sha is not None
     return Listing(info.sha, _license(info), files)
 
 
@@ -119,7 +122,11 @@ def _license(info: Any) -> str | None:
         declared = card.get("license_name") or declared
     if declared is None:
         declared = next(
-            (tag.removeprefix("license:") for tag in info.tags or [] if tag.startswith("license:")),
+            (
+                tag.removeprefix("license:")
+                for tag in info.tags or []
+                if isinstance(tag, str) and tag.startswith("license:")
+            ),
             None,
         )
     return declared if isinstance(declared, str) else None
