@@ -5,16 +5,25 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 INPUTS := pyproject.toml constraints.txt
+COMPILER := $(BIN)/python -P packager/engine_check/compiler.py
+RIGHT_FLAGS = leave_out="$$($(COMPILER))"; CFLAGS="$$CFLAGS $$leave_out" CXXFLAGS="$$CXXFLAGS $$leave_out"
 
-.PHONY: help demo test check attack soak bench clean
+# The bytes of quantized weights must not depend on compiler and architecture: ggml rounds every product (docs/systems.md).
+export CFLAGS := $(CFLAGS) -ffp-contract=off
+
+.PHONY: help demo test quick lint types check tables attack soak clean
 
 help:
 	@echo "make demo    build a package for laptop-cpu from random weights of the true shape, and show it"
 	@echo "make test    run the tests"
-	@echo "make check   ruff, mypy, import rules"
+	@echo "make lint    ruff and the import rules, in seconds; needs no engine"
+	@echo "make types   mypy; needs no engine"
+	@echo "make quick   the tests that need no engine and no long wait, under a minute"
+	@echo "make check   lint, and mypy with every engine installed"
 	@echo "make attack  mutants, kills, servers that lie, full disks: a quarter of an hour"
 	@echo "make soak    fit, verify and run a hundred times: does anything grow?"
-	@echo "make clean   remove what these targets made (.venv, demo)"
+	@echo "make tables  ask llama.cpp again for the sizes of every preset (sizes.json, layers.json)"
+	@echo "make clean   remove what these targets made (.venv, .venv-quick, .venv-lint, demo)"
 
 # The demo needs one engine and no test tools, so a first look does not wait for the others.
 $(VENV)/.demo: $(INPUTS) | $(VENV)/.made
@@ -23,10 +32,13 @@ $(VENV)/.demo: $(INPUTS) | $(VENV)/.made
 	@$(BIN)/python -m compileall -q packager targets tui
 	@touch $@
 
-# llama-cpp-python is compiled here when pip has no wheel of it yet: about five minutes on two cores, once.
+# llama-cpp-python is compiled here when pip has no wheel of it yet: about five minutes on two cores, once. Compilers that break
+# AMX leave it out, and a wheel that one of them made before is made anew; see packager/engine_check/compiler.py.
 $(VENV)/.test: $(INPUTS) | $(VENV)/.made
 	@echo "Installing qwen-pack with all engines and the test tools into $(VENV): several minutes, once."
-	@$(PIP) -e '.[all,dev]'
+	@$(RIGHT_FLAGS) $(PIP) -e '.[all,dev]'
+	@if $(COMPILER) --installed-is-broken; then $(RIGHT_FLAGS) $(PIP) --force-reinstall --no-deps --no-cache-dir \
+		--no-binary llama-cpp-python llama-cpp-python; fi
 	@$(BIN)/python -m compileall -q packager targets tui
 	@touch $@ $(VENV)/.demo
 
@@ -38,15 +50,43 @@ $(VENV)/.made:
 demo: $(VENV)/.demo
 	$(BIN)/qwen-pack build --target laptop-cpu --weights dummy --out demo/package
 
-# A file's tests stay together, so that what its fixtures build is built once.
+# A file's tests stay together, so that what its fixtures build is built once. A worker that an engine takes down is one failed
+# test: so many may be replaced that an engine which dies at every use does not end the run.
 test: $(VENV)/.test
-	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile
+	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile --max-worker-restart 400
 
-check: $(VENV)/.test
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+# A venv of two packages: a change is linted before any engine is installed.
+LINT := .venv-lint
+$(LINT)/.made: constraints.txt
+	@$(PYTHON) -m venv $(LINT)
+	@$(LINT)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt ruff import-linter
+	@touch $@
+
+lint: $(LINT)/.made
+	$(LINT)/bin/ruff check .
+	$(LINT)/bin/ruff format --check .
+	$(LINT)/bin/lint-imports
+
+# The base install with the TUI and the test tools: no engine, nothing to compile.
+QUICK := .venv-quick
+$(QUICK)/.made: $(INPUTS)
+	@$(PYTHON) -m venv $(QUICK)
+	@$(QUICK)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[tui,dev]'
+	@touch $@
+
+types: $(QUICK)/.made
+	$(QUICK)/bin/mypy
+
+quick: $(QUICK)/.made
+	$(QUICK)/bin/pytest -n logical --maxprocesses 4 --dist loadfile --quick
+
+check: $(VENV)/.test lint
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+
+# The types of the tensors of a preset are llama.cpp's own decision; without the tables every `fit` would have to ask it.
+tables: $(VENV)/.test
+	$(BIN)/python -m targets.gguf.sizes
+	$(BIN)/python -m targets.gguf.layers
 
 attack: $(VENV)/.test
 	$(BIN)/python -W ignore -m tests.attack
@@ -55,4 +95,4 @@ soak: $(VENV)/.test
 	$(BIN)/python -W ignore -m tests.attack --mutants 0 --answers 0 --kills 0 --limits 0
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) $(QUICK) $(LINT) demo

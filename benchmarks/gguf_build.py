@@ -175,8 +175,10 @@ def checkpoint(scratch: Path, name: str) -> Path:
 
 def compare(peer: Path, folder: Path, preset: str, out: Path, repeats: int) -> dict[str, Any]:
     """Alternating runs of both, then the floor."""
+    from packager.cores import cores
+
     runs: dict[str, list[dict[str, float]]] = {"peer": [], "ours": []}
-    threads = len(os.sched_getaffinity(0))
+    threads = cores().at_once
     digests = {}
     for _ in range(repeats):
         for who, commands in (

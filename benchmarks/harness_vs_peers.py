@@ -32,7 +32,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.artifacts import built, finish, found, versions
 from benchmarks.peer import source
-from packager.device.this_machine import describe_machine, usable_cores
+from packager.cores import cores
+from packager.device.this_machine import describe_machine
 from packager.measure.gauges.load import Mark
 from packager.measure.noise import BUSY_CORES
 from targets.gguf.library import SPIN
@@ -238,7 +239,7 @@ def main() -> int:
     parser.add_argument("--model", default="Qwen3-0.6B")
     parser.add_argument("--recipes", nargs="+", default=list(RECIPES), choices=RECIPES)
     parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--threads", type=int, default=usable_cores())
+    parser.add_argument("--threads", type=int, default=cores().computing)
     options = parser.parse_args()
     options.scratch.mkdir(parents=True, exist_ok=True)
     program = (

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import sys
 from pathlib import Path
@@ -25,6 +24,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.artifacts import built, finish, found, scratch_folder, shape_of, versions
+from packager.cores import cores
 from packager.device.this_machine import describe_machine
 from packager.files import tree_bytes
 from packager.shape import Shape
@@ -39,12 +39,11 @@ MEDIANS = ("load_s", "ttft_ms", "prefill_tps", "decode_tps", "token_ms_p95", "pe
 def memory_rate(log: Path) -> tuple[float, float]:
     """Bytes per second that this machine reads from memory, and the share of the processors that
     others had meanwhile."""
-    cores = len(os.sched_getaffinity(0))
     seen = finish(
         "targets.machine.measure:measure_job",
         log,
         engines=["numpy"],
-        cores=cores,
+        cores=cores().computing,
         bytes_total=ROOF_BYTES,
         budget_s=6.0,
     ).value

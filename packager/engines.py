@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import metadata
 
 from packager.errors import PackError, usage
-from packager.runtime import Runtime, Tools
+from packager.runtime import InstallsItself, Runtime, Tools
 
 
 def installed(distribution: str) -> str | None:
@@ -25,5 +25,18 @@ def missing_engine(runtime: Runtime, tools: Tools | None = None) -> PackError | 
         return None
     return usage(
         f"{runtime.name} is not installed here ({', '.join(missing)} missing).",
-        f"Install it with: pip install 'qwen-pack[{tools.extra}]'",
+        f"Install it with: {install_line(runtime, tools)}",
     )
+
+
+def install_line(runtime: Runtime, tools: Tools | None = None) -> str:
+    """The command that installs a runtime's engine, or its tools for one build.
+
+    A plug-in may state its own; one that names no extra is installed by its distributions.
+    """
+    tools = tools or Tools(runtime.extra, runtime.distributions)
+    if isinstance(runtime, InstallsItself) and runtime.install:
+        return runtime.install
+    if tools.extra:
+        return f"pip install 'qwen-pack[{tools.extra}]'"
+    return f"pip install {' '.join(tools.distributions)}"

@@ -1,9 +1,35 @@
-"""The nearest name to a misspelt one."""
+"""The nearest name to a misspelt one, and a plain one for a folder that is called anything."""
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+_LONGEST = 96  # bytes: a recipe and the ending of an archive fit behind it on every disk
+_DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
+
+
+def plain_name(text: str) -> str:
+    """A name that is one in a path of any system, on a command line, in a table and in a sentence,
+    as near to `text` as can be.
+
+    Letters and digits of any script, spaces and `._+=@,()-` stay; everything else becomes `_`. It
+    begins with no hyphen, ends in no dot, is no device of Windows, and has at most 96 bytes in
+    UTF-8.
+    """
+    known = unicodedata.normalize("NFC", text)
+    kept = "".join(char if char.isalnum() or char in " ._+=@,()-" else "_" for char in known)
+    short = (
+        kept.lstrip(" -")
+        .encode("utf-8", "replace")[:_LONGEST]
+        .decode("utf-8", "ignore")
+        .rstrip(" .")
+    )
+    if not short.strip("._ "):
+        return "weights"
+    return f"_{short}" if _DEVICES.fullmatch(short) else short
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:

@@ -20,12 +20,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from packager.errors import ExitCode, PackError, from_foreign, no_room
+from packager.cores import thread_limits
+from packager.deaths import death_of
+from packager.errors import PackError, from_foreign, no_room
+from packager.python import python_command, python_environment
+
+PARENT = "QWEN_PACK_PARENT"
+"""The variable that names the process to die with, for one of ours that runs no job."""
 
 _TICK_S = 0.1
 _GRACE_S = 3.0
 _WATCH_S = 0.25
-_TAIL_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,21 +88,27 @@ def run_job(
     may only close the generator between two messages, is then never kept waiting by a job that says
     nothing. `niceness` lets other programs go first, as in nice(1): for work that takes all cores
     while somebody sits before them. Closing the generator kills the child and everything it
-    started. Raises the job's own PackError, or one that says how the child died.
+    started. Raises the job's own PackError, or one that says how the child died: a
+    packager.deaths.Died where a signal ended it.
     """
+    if not hasattr(os, "killpg"):
+        raise no_room(
+            "This system cannot run models here: a stage of a build is a process group that can be "
+            "stopped as a whole.",
+            "Use Linux, macOS, or WSL on Windows; fit, models, targets, verify and unpack work "
+            "everywhere.",
+        )
     started = time.monotonic()
     log.parent.mkdir(parents=True, exist_ok=True)
     read_end, write_end = os.pipe()
     with log.open("wb") as log_file:
         child = subprocess.Popen(
-            # -P: the folder the user stands in may be a checkpoint, whose Python files must never
-            # be imported.
-            [sys.executable, "-P", "-m", "packager.process", str(write_end), str(os.getpid())],
+            python_command("packager.process", str(write_end), str(os.getpid())),
             stdin=subprocess.PIPE,
             stdout=log_file,
             stderr=log_file,
             pass_fds=(write_end,),
-            env={**os.environ, **(env or {})},
+            env=python_environment({**thread_limits(), **(env or {})}),
             start_new_session=True,
         )
         os.close(write_end)
@@ -139,7 +150,7 @@ def run_job(
     if error is not None:
         raise error
     if value is None:
-        raise _death(job, code, peak, log)
+        raise death_of(job, code, peak, log)
     return JobResult(value, time.monotonic() - started, peak)
 
 
@@ -188,41 +199,6 @@ def _signal_group(pid: int, number: signal.Signals) -> None:
         os.killpg(pid, number)
 
 
-def _death(job: str, code: int, peak: int, log: Path) -> PackError:
-    """The sentence for a child that ended without a word."""
-    if code == -signal.SIGKILL:
-        return no_room(
-            f"The process was killed from outside after taking {peak / 1e9:.1f} GB, most likely "
-            "because memory ran out.",
-            "Close other programs, choose a smaller variant, or build on a larger machine.",
-        )
-    how = f"exit code {code}"
-    if code < 0:
-        # A real-time signal has a number and no name.
-        how = f"signal {signal.Signals(-code).name if -code in set(signal.Signals) else -code}"
-    last = last_line(log)
-    return PackError(
-        f"The process {job} ended with {how}{': ' + last if last else '.'}",
-        f"Its whole output is in {log}.",
-        ExitCode.BUG,
-    )
-
-
-def last_line(log: Path) -> str:
-    """The last line of a log that is not empty, shortened."""
-    with contextlib.suppress(OSError), log.open("rb") as file:
-        # An engine that complains in a loop writes gigabytes.
-        file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
-        lines = [
-            line.strip()
-            for line in file.read().decode(errors="replace").splitlines()
-            if line.strip()
-        ]
-        if lines:
-            return lines[-1][:300]
-    return ""
-
-
 def peak_resident_bytes(pid: int | str = "self") -> int:
     """The most memory a process had resident (VmHWM of Linux); 0 where nobody tells.
 
@@ -242,7 +218,7 @@ def resident_bytes(pid: int | str = "self") -> int:
 
 
 def _status_bytes(pid: int | str, key: str) -> int:
-    with contextlib.suppress(OSError), open(f"/proc/{pid}/status") as status:
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/status", encoding="utf-8") as status:
         for line in status:
             if line.startswith(key):
                 return int(line.split()[1]) * 1024
@@ -294,6 +270,14 @@ def _die_with(parent: int) -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
         if os.getppid() != parent:
             os._exit(1)
+
+
+def die_with_parent() -> None:
+    """Die with the process that PARENT names, where it is set; what this one starts is not to die
+    with it as well."""
+    parent = os.environ.pop(PARENT, "")
+    if parent.isdigit():
+        _die_with(int(parent))
 
 
 def child_main(write_end: int, parent: int) -> int:

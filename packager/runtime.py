@@ -7,8 +7,8 @@ find it by the dotted names in `build_job` and `session`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from packager.predict.forecast import Speed
@@ -36,12 +36,71 @@ class BuildNeeds:
 @dataclass(frozen=True, slots=True)
 class Tools:
     """Distributions that a build takes, and the extra of the qwen-pack distribution that installs
-    them."""
+    them; a plug-in of another distribution has none and writes ""."""
 
     extra: str
     distributions: tuple[str, ...]
     serves: str = ""
     """What they are for, where a runtime has more than one set: `mixtures of experts`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One way to start an engine. The first of a ladder is the engine's own, which sets nothing."""
+
+    name: str
+    reason: str = ""
+    """Why this way is safer than the one before, and what it costs, as a sentence."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables that are there before the engine is loaded, in every process of ours that loads
+    it."""
+    avoids: tuple[str, ...] = ()
+    """Features of processors that this way leaves alone, as Linux names them in /proc/cpuinfo."""
+    flags: tuple[str, ...] = ()
+    """What does the same for the engine's own command line tools,"""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """for whatever else starts the engine,"""
+    options: Mapping[str, str] = field(default_factory=dict)
+    """and for a program that opens the engine by its library: options by their own names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A recipe that an engine is tried with: one for each family of weight types, so that each
+    family of kernels runs."""
+
+    recipe: str
+    least: float
+    """The least correlation of its logits with those of the unquantized weights, between 0 and
+    1."""
+    narrow: bool = False
+    """Also with matrices of 64 columns: smaller than the tiles of some processors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ladder:
+    """How an engine is tried on a machine, and the ways to start it there, each safer than the one
+    before."""
+
+    distributions: tuple[str, ...]
+    """Those whose files are the engine: another one of them has to be tried again."""
+    trials: tuple[Trial, ...]
+    rungs: tuple[Rung, ...]
+    on_another_processor: str = ""
+    """What a person does who runs a package on a processor where the engine dies, as a sentence of
+    Markdown."""
+    reinstall: str = ""
+    """The command that installs the engine anew for this processor."""
+
+
+@runtime_checkable
+class Laddered(Protocol):
+    """What a runtime has beside Runtime if its engine is tried before it is used, and can be
+    started in safer ways."""
+
+    def ladder(self) -> Ladder:
+        """The same at every call. Its variables are in the environment of whatever opens a session
+        or builds an artifact."""
 
 
 class Report(Protocol):
@@ -66,7 +125,8 @@ class Runtime(Protocol):
     prefix: str
     """First word of its recipe ids, e.g. `gguf`."""
     extra: str
-    """The extra of the qwen-pack distribution that installs the engine."""
+    """The extra of the qwen-pack distribution that installs the engine; "" for a plug-in of another
+    distribution, see InstallsItself."""
     distributions: tuple[str, ...]
     """What must be installed to run, and to build what `more_tools` does not name."""
     more_tools: tuple[Tools, ...]
@@ -75,7 +135,8 @@ class Runtime(Protocol):
     """`module:function`, a job: (report, *, checkpoint, recipe, workload, out) -> facts,
     `artifact_bytes` among them.
 
-    Paths are strings, the other arguments JSON objects. `recipe` holds the Recipe's fields, and as
+    Paths are strings, the other arguments JSON objects. `out` is the folder that the job makes and
+    fills, below one that is there. `recipe` holds the Recipe's fields, and as
     `inputs` what the build knows beside: `origin` (kind, repo_id, revision, license, license_name
     of the weights), the digest of the checkpoint as `checkpoint_key`, and the paths of files that
     the user added, by name.
@@ -110,8 +171,11 @@ class Runtime(Protocol):
         """Bytes read from memory for one token with `context` tokens in the cache."""
 
     def speed(self, shape: Shape, recipe: Recipe, isa: str) -> Speed:
-        """How it runs that shape against a device's rates; `isa` are the device's instruction sets,
-        the architecture first."""
+        """How it runs that shape against a device's rates.
+
+        `isa` are the device's instruction sets, the architecture first; where models run on a GPU
+        or NPU, its back end (cuda, metal, vulkan, npu) stands before them.
+        """
 
     def build_needs(self, shape: Shape, recipe: Recipe) -> BuildNeeds:
         """What the conversion takes on the machine that runs it."""
@@ -126,6 +190,27 @@ class Runtime(Protocol):
 
         `workload` has its own fields, and `gpu_layers`: how many layers the target's GPU takes, 0
         without one, and `files`: the model's files in the package.
+        """
+
+
+@runtime_checkable
+class InstallsItself(Protocol):
+    """What a Runtime of another distribution has besides, where `pip install` and the names in
+    `distributions` do not install its engine."""
+
+    install: str
+    """The command that does, e.g. `pip install 'my-runtime[engine]'`."""
+
+
+@runtime_checkable
+class RendersChats(Protocol):
+    """What a Session has besides where its engine renders chat templates itself."""
+
+    def rendered(self, conversation: Mapping[str, Any]) -> str | None:
+        """The prompt in the engine's own template language; None where it takes no such variable.
+
+        `conversation` has `messages` and what else a template gets. Raises RuntimeError where it
+        cannot.
         """
 
 

@@ -6,6 +6,7 @@ distributions; targets are data. Asking for names imports no plug-in and reads n
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 GROUP = "qwen_pack.runtimes"
+PLUG_INS = "QWEN_PACK_PLUGINS"
+"""The variable that leaves the runtimes of other distributions out when it is `0`."""
 BUILT_IN = ("llama.cpp", "onnxruntime", "openvino")
 """Names a device file may always use, also in a checkout that was installed before an adapter was
 added."""
@@ -34,9 +37,11 @@ def _entry_points() -> dict[str, EntryPoint]:
     # importlib.metadata takes 20 ms to import, which commands that need no runtime do not pay.
     from importlib.metadata import entry_points
 
+    own_only = os.environ.get(PLUG_INS) == "0"
     return {
         point.name: point
         for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value))
+        if not own_only or (point.name in BUILT_IN and point.value.startswith("targets."))
     }
 
 
@@ -61,7 +66,7 @@ def runtime(name: str) -> Runtime:
         raise PackError(
             f"The runtime {name!r} ({point.value}) does not load: {error}.",
             f"Install {point.dist.name if point.dist else 'the distribution that brings it'} "
-            "again, or remove it.",
+            f"again, remove it, or set {PLUG_INS}=0 to use the built-in runtimes alone.",
             ExitCode.USAGE,
         ) from error
     if not isinstance(adapter, Runtime):

@@ -10,18 +10,35 @@ from pathlib import Path
 from typing import Any
 
 from packager.errors import bad_input
+from packager.predict.forecast import Speed
+from packager.shape import Shape
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """Factors on a device's bandwidth and compute, small operations per layer in a decoding step,
     and the share of the compute that a single token's attention reaches (0: reading the cache
-    bounds it)."""
+    bounds it).
+
+    A layer with experts has `operations_per_mixture` more, one with a recurrent state
+    `operations_per_recurrent` more. `experts` and `recurrent` as in
+    packager.predict.forecast.Speed.
+    """
 
     bandwidth: float
     compute: float
     operations_per_layer: float
     attention: float
+    experts: float = 1.0
+    recurrent: float = 0.0
+    operations_per_mixture: float = 0.0
+    operations_per_recurrent: float = 0.0
+
+    def operations(self, shape: Shape) -> float:
+        """Small operations of one pass through all layers."""
+        mixture = self.operations_per_mixture * shape.layers if shape.experts else 0.0
+        recurrent = self.operations_per_recurrent * shape.recurrent_layers
+        return self.operations_per_layer * shape.layers + mixture + recurrent
 
 
 @cache
@@ -34,25 +51,40 @@ def rows(path: Path) -> dict[str, Row]:
     return found
 
 
+KERNELS_PER_LAYER = 18
+"""Kernels that a dense layer starts on a GPU, one token at a time: norms, products, rotation,
+cache, attention, activation, sums."""
+
+
+def on_a_gpu(shape: Shape) -> Speed:
+    """An engine on a GPU or NPU of whose kernels nothing is published: the device's rates as its
+    file has them, and the starts."""
+    return Speed(
+        operations=KERNELS_PER_LAYER * shape.layers,
+        prompt_operations=KERNELS_PER_LAYER * shape.layers,
+    )
+
+
+_NEEDED = ("bandwidth", "compute", "operations_per_layer", "attention", "source")
+_MORE = ("experts", "recurrent", "operations_per_mixture", "operations_per_recurrent")
+_SHARES = ("attention", "experts", "recurrent")
+_ABOVE_ZERO = ("bandwidth", "compute", "operations_per_layer", "experts")
+
+
 def _row(table: Any, where: str) -> Row:
-    keys = ("bandwidth", "compute", "operations_per_layer", "attention", "source")
-    if (
-        not isinstance(table, dict)
-        or set(table) != set(keys)
-        or not isinstance(table["source"], str)
-        or len(table["source"]) < 8
-    ):
-        raise bad_input(f"{where} must have {', '.join(keys)}, and nothing else.")
-    numbers = [table[key] for key in keys[:-1]]
-    if not all(
-        isinstance(number, int | float) and not isinstance(number, bool) and 0 < number < 1000
-        for number in numbers[:-1]
-    ):
-        raise bad_input(f"{where} must have numbers above zero.")
-    if (
-        isinstance(numbers[-1], bool)
-        or not isinstance(numbers[-1], int | float)
-        or not 0 <= numbers[-1] <= 1
-    ):
-        raise bad_input(f"{where}: attention must be a number from 0 to 1.")
-    return Row(*map(float, numbers))
+    if not isinstance(table, dict) or not set(_NEEDED) <= set(table) <= {*_NEEDED, *_MORE}:
+        raise bad_input(
+            f"{where} must have {', '.join(_NEEDED)}, may have {', '.join(_MORE)}, and nothing "
+            "else."
+        )
+    if not isinstance(table["source"], str) or len(table["source"]) < 8:
+        raise bad_input(f"{where} must name its source.")
+    numbers = {key: value for key, value in table.items() if key != "source"}
+    for key, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1000:
+            raise bad_input(f"{where}: {key} must be a number from 0 up to 1000.")
+        if key in _ABOVE_ZERO and not value:
+            raise bad_input(f"{where}: {key} must be a number above zero.")
+        if key in _SHARES and value > 1:
+            raise bad_input(f"{where}: {key} must be a number from 0 to 1.")
+    return Row(**{key: float(value) for key, value in numbers.items()})

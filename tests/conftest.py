@@ -4,11 +4,69 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+# Runtimes that somebody has installed next to the project are not what is tested. Not a fixture:
+# modules ask for all runtimes while they are collected.
+os.environ["QWEN_PACK_PLUGINS"] = "0"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--quick", action="store_true", help="Leave out tests/not_quick.txt and all engines."
+    )
+
+
+def _left_out(name: str) -> bool:
+    """Whether a file, or a test in it, is one that `make quick` leaves out."""
+    lines = (REPOSITORY / "tests" / "not_quick.txt").read_text(encoding="utf-8").splitlines()
+    patterns = [line for line in lines if line and not line.startswith("#")]
+    return any(fnmatch(name, pattern) for pattern in patterns)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    if config.getoption("--quick") and collection_path.suffix == ".py":
+        return _left_out(collection_path.relative_to(REPOSITORY).as_posix()) or None
+    return None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--quick"):
+        return
+    slow = [item for item in items if item.get_closest_marker("engine")]
+    slow += [item for item in items if _left_out(item.nodeid.partition("[")[0])]
+    config.hook.pytest_deselected(items=slow)
+    items[:] = [item for item in items if item not in slow]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before any engine is loaded."""
+    from tests.support.engine_starts import set_variables
+
+    if not config.option.collectonly:
+        set_variables(config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A worker's death is one failed test."""
+    from tests.support.surviving import FilesThatSurvive
+
+    return FilesThatSurvive(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_handlecrashitem(crashitem: str, report: pytest.TestReport, sched: Any) -> None:
+    """Which engine it was."""
+    from tests.support.surviving import explain
+
+    explain(report, float(sched.config.getini("timeout") or 0))
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -12,6 +12,7 @@ from packager.cli import main
 from packager.errors import ExitCode, PackError
 from packager.package import manifest
 from packager.pipeline import bench
+from packager.records import Machine, Measurement
 from tests.support.make_package import body, write_package
 from tests.support.plain_runtime import PlainRuntime
 
@@ -72,7 +73,7 @@ def test_an_engine_that_is_not_installed_is_named_with_the_line_that_installs_it
 def test_a_saved_measurement_stands_beside_those_that_are_there(tmp_path: Path) -> None:
     folder = package(tmp_path / "p", measurements=None)
     for rate in (10.0, 20.0):
-        bench.save(folder, {"decode_tps": rate})
+        bench.save(folder, Measurement(decode_tps=rate))
     assert [row["decode_tps"] for row in manifest.read(folder).data["measurements"]] == [10.0, 20.0]
 
 
@@ -83,17 +84,18 @@ def test_a_package_from_another_machine_keeps_both_measurements_each_with_its_ma
     folder = package(
         tmp_path / "p", measured={"decode_tps": 10.0, "machine": there}, measurements=[]
     )
-    bench.save(folder, {"decode_tps": 4.0, "machine": here, "noisy": False})
+    bench.save(folder, Measurement(decode_tps=4.0, machine=Machine(**here)))
     found = manifest.read(folder).data
     assert (found["measured"]["machine"], found["measured"]["decode_tps"]) == (there, 10.0)
-    assert [(row["machine"], row["decode_tps"]) for row in found["measurements"]] == [(here, 4.0)]
+    (added,) = manifest.read(folder).contents.measurements
+    assert (added.machine, added.decode_tps) == (Machine(**here), 4.0)
 
 
 def test_figures_stand_beside_each_other_with_their_ratio_where_there_are_both() -> None:
     rows = {
-        row["figure"]: row
+        row.figure.name: row.as_dict()
         for row in bench.beside(
-            {"decode_tps": 20.0, "ttft_ms": 0}, {"decode_tps": 30.0, "ttft_ms": 5.0}
+            Measurement(decode_tps=20.0, ttft_ms=0), Measurement(decode_tps=30.0, ttft_ms=5.0)
         )
     }
     assert rows["decode_tps"] == {

@@ -292,6 +292,78 @@ def test_a_damaged_package_is_built_again_from_the_cache(
     assert verify(package) == []
 
 
+def test_a_damaged_artifact_in_the_cache_is_made_again_and_never_shipped(
+    built: tuple[Path, Path], checkpoint: Path, tmp_path: Path
+) -> None:
+    cache = Path(shutil.copytree(built[1], tmp_path / "cache"))
+    (artifact,) = cache.glob("stages/convert-*/out/openvino_model.bin")
+    before, data = artifact.stat(), bytearray(artifact.read_bytes())
+    data[len(data) // 2] ^= 4
+    artifact.write_bytes(data)
+    os.utime(artifact, ns=(before.st_atime_ns, before.st_mtime_ns))
+    run = command(
+        "build", *FLAGS, "--weights", str(checkpoint), "--out", str(tmp_path / "p"), cache=cache
+    )
+    assert run.returncode == 0, run.stderr
+    assert "openvino_model.bin is not what was written): it is made again." in run.stderr
+    assert run.stderr.count("cached") == 3, (
+        "fetch, measurement and comparison are of the true artifact"
+    )
+    one, other = (
+        json.loads((place / "manifest.json").read_text()) for place in (built[0], tmp_path / "p")
+    )
+    assert one["content_sha256"] == other["content_sha256"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_the_package_is_written_is_an_interruption_and_leaves_a_whole_package_or_none(
+    number: int, built: tuple[Path, Path], checkpoint: Path, tmp_path: Path
+) -> None:
+    line = [
+        sys.executable,
+        "-m",
+        "packager.cli",
+        "build",
+        *FLAGS,
+        "--weights",
+        str(checkpoint),
+        "--out",
+        str(tmp_path / "p"),
+    ]
+    run = subprocess.Popen(
+        line,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        env=environment(built[1]),
+    )
+    assert run.stderr is not None
+    for text in run.stderr:
+        if text.startswith("[5/5]"):
+            run.send_signal(number)
+            break
+    rest = run.stderr.read()
+    assert run.wait(30) == ExitCode.INTERRUPTED, rest
+    assert "Interrupted" in rest
+    assert list(tmp_path.iterdir()) == ([tmp_path / "p"] if (tmp_path / "p").exists() else [])
+    assert not (tmp_path / "p").exists() or verify(tmp_path / "p") == []
+
+
+def test_a_package_that_rotted_without_a_trace_is_written_again(
+    built: tuple[Path, Path], checkpoint: Path
+) -> None:
+    package, cache = built
+    path = package / "model" / "openvino_model.bin"
+    before, data = path.stat(), bytearray(path.read_bytes())
+    data[1000] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    run = command("build", *FLAGS, "--weights", str(checkpoint), "--out", str(package), cache=cache)
+    assert run.returncode == 0 and "The package that is there is damaged" in run.stderr, run.stderr
+    assert run.stderr.count("cached") == 4
+    assert verify(package) == []
+
+
 def test_bench_measures_a_package_again_and_keeps_the_figures_only_when_asked(
     package: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -472,7 +544,12 @@ def test_a_budget_that_the_user_set_and_the_measurement_misses_fails_the_build(
     assert made.returncode == 0, made.stderr
     text = (tmp_path / "dream.toml").read_text()
     (tmp_path / "dream.toml").write_text(
-        re.sub(r"^(bandwidth|compute) = [\d.]+.*$", r"\1 = 9e13", text, flags=re.MULTILINE)
+        re.sub(
+            r"^operation_seconds = .*$",
+            "operation_seconds = 1e-12",
+            re.sub(r"^(bandwidth|compute) = [\d.]+.*$", r"\1 = 9e13", text, flags=re.MULTILINE),
+            flags=re.MULTILINE,
+        )
     )
     flags = ["--target", str(tmp_path / "dream.toml"), *FLAGS[2:], "--min-decode-tps", "300000"]
     run = command(

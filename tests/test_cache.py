@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from packager.pipeline.cache import BuildCache, key_of
+from packager.digests import key_of
+from packager.pipeline.cache import BuildCache
 
 
 def fill(cache: BuildCache, stage: str, key: str, text: str) -> None:

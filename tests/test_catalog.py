@@ -102,9 +102,13 @@ def test_filters_narrow_the_list_and_refuse_a_value_that_nothing_has() -> None:
 
 
 def test_what_no_source_states_is_none_and_what_stands_in_for_it_in_the_shape_is_named() -> None:
-    variant = find("Qwen2-Math-1.5B")
-    assert (variant.context_native, variant.license) == (None, None)
-    assert set(variant.assumed) == {"context", "rope_theta"} and not variant.shape_verified
+    gaps = [
+        variant for variant in ALL if variant.shape is not None and variant.context_native is None
+    ]
+    assert gaps and all(
+        "context" in variant.assumed and not variant.shape_verified for variant in gaps
+    )
+    assert find("Qwen2-Math-1.5B").license is None
     assert find("Qwen3-0.6B").assumed == () and find("Qwen3-0.6B").shape_verified
 
 
@@ -125,10 +129,13 @@ def test_a_research_licence_is_flagged_and_a_free_one_is_not() -> None:
     assert {variant.name for variant in ALL if variant.research_only} == {
         "Qwen-1_8B",
         "Qwen-1_8B-Chat",
+        "CodeQwen1.5-7B",
+        "Qwen1.5-0.5B-Chat",
         "Qwen2.5-3B",
         "Qwen2.5-3B-Instruct",
         "Qwen2.5-Coder-3B",
         "Qwen2.5-Coder-3B-Instruct",
+        "Qwen2.5-VL-3B-Instruct",
     }
     assert (find("Qwen3-4B").license, find("Qwen3-4B").research_only) == ("apache-2.0", False)
 
@@ -211,15 +218,14 @@ def test_every_row_agrees_with_the_collected_facts(shared: Path) -> None:
             row["params_text_decoder"],
             row["params_active"],
         )
-        assert (variant.context_native, variant.context_extended) == (
-            row["max_position_embeddings"],
-            row["context_extended"],
-        )
+        # What the facts leave open the catalogue may state, with its source.
+        assert row["max_position_embeddings"] in (None, variant.context_native)
+        assert variant.context_extended == row["context_extended"]
         assert (list(variant.modality_in), list(variant.modality_out)) == (
             row["modality_in"],
             row["modality_out"],
         )
-        assert (variant.license is None) == (row["license"] is None)
+        assert row["license"] is None or variant.license is not None
         if variant.shape is not None:
             per_token = (
                 2

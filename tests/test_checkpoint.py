@@ -92,13 +92,10 @@ def test_opening_reads_no_weights(folder: Path, monkeypatch: pytest.MonkeyPatch)
     Checkpoint.open(folder)
 
 
-@pytest.mark.parametrize(
-    "name", ["lm_head.weight", "model.layers.0.self_attn.rotary_emb.inv_freq", "mtp.fc.weight"]
-)
+@pytest.mark.parametrize("name", ["model.layers.0.self_attn.rotary_emb.inv_freq", "mtp.fc.weight"])
 def test_a_redundant_tensor_is_dropped(tmp_path: Path, name: str) -> None:
     folder = write_tiny(tmp_path / "tiny", tied=True)
-    shape = [1024, 64] if name == "lm_head.weight" else [16]
-    add_tensor(folder / WEIGHTS, name, shape)
+    add_tensor(folder / WEIGHTS, name, [16])
     checkpoint = Checkpoint.open(folder)
     assert name not in checkpoint.tensors
     assert checkpoint.dropped == (name,)
@@ -203,10 +200,7 @@ def test_of_a_model_with_an_image_encoder_the_text_decoder_is_opened(
     assert set(whole.dropped) == set(beside) and set(whole.tensors) == set(text.tensors)
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["model.audio.conv.weight", "visual.blocks.0.weight", "model.language_model.visual.weight"],
-)
+@pytest.mark.parametrize("name", ["model.audio.conv.weight", "model.language_model.visual.weight"])
 def test_only_the_encoder_that_is_known_by_name_is_left_out(name: str, tmp_path: Path) -> None:
     folder = write_tiny(tmp_path, shape=HYBRIDS["qwen3_5"])
     add_tensor(folder / WEIGHTS, name, [2, 3])

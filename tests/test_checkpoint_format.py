@@ -39,9 +39,9 @@ BAD_FILES = {
     "entry without offsets": (safetensors({"a": {"dtype": "BF16", "shape": [2]}}), "not described"),
     "unknown type": (safetensors({"a": {**ONE, "dtype": "BF17"}}, bytes(4)), "unknown type 'BF17'"),
     "type that is no text": (safetensors({"a": {**ONE, "dtype": []}}, bytes(4)), "unknown type []"),
-    "quantized type": (
-        safetensors({"a": {**ONE, "dtype": "F8_E4M3", "shape": [4]}}, bytes(4)),
-        "already quantized",
+    "quantized type of another size": (
+        safetensors({"a": {**ONE, "dtype": "F8_E4M3", "shape": [3]}}, bytes(4)),
+        "takes 3 bytes",
     ),
     "negative size": (safetensors({"a": {**ONE, "shape": [-2]}}, bytes(4)), "impossible shape"),
     "size that is true": (

@@ -265,11 +265,11 @@ def test_a_device_file_that_lies_ends_in_a_sentence(
 def test_the_best_scores_are_the_best_of_all_but_coarse_recipes_where_one_of_those_has_better(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert main(["fit", "--target", "laptop-cpu", "--prefer", "quality"]) == ExitCode.DONE
+    assert main(["fit", "--target", "jetson-orin-nano", "--prefer", "quality"]) == ExitCode.DONE
     assert "it has the best published scores, coarse recipes aside (" in capsys.readouterr().out
-    found = fit_json(capsys, "--target", "laptop-cpu", "--prefer", "quality")
-    best = max(row["scores"]["IFEval"] for row in found["candidates"] if row["verdict"] == "fits")
-    assert best > found["chosen"]["scores"]["IFEval"]
+    found = fit_json(capsys, "--target", "jetson-orin-nano", "--prefer", "quality")
+    best = max(row["quality"] or 0 for row in found["candidates"] if row["verdict"] == "fits")
+    assert best > found["chosen"]["quality"]
 
 
 def test_an_empty_model_is_no_model_and_not_all_of_them(capsys: pytest.CaptureFixture[str]) -> None:
@@ -292,3 +292,45 @@ def test_what_a_runtime_builds_is_not_said_to_be_built_by_none(
         == ExitCode.NOTHING_FITS
     )
     assert "builds" not in capsys.readouterr().out
+
+
+def test_a_price_shows_what_a_million_tokens_cost_and_a_limit_on_it_is_a_rate(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    answer = fit_json(
+        capsys, "--target", "rtx-4090", "--price-per-hour", "0.36", "--max-cost-per-million", "0.5"
+    )
+    assert answer["workload"]["min_decode_tps"] == 200
+    cost, speed = answer["chosen_cost_per_million"], answer["chosen"]["forecast"]
+    assert cost["cost"] == pytest.approx(100 / speed["decode_tps"], rel=0.01)
+    assert cost["low"] < cost["cost"] < cost["high"]
+    # Energy counts as a price of the hour: 1000 W at 0.36 a kilowatt-hour.
+    other = fit_json(
+        capsys,
+        "--target",
+        "rtx-4090",
+        "--watts",
+        "1000",
+        "--price-per-kwh",
+        "0.36",
+        "--max-cost-per-million",
+        "0.5",
+    )
+    assert other["chosen_cost_per_million"] == cost
+
+
+def test_a_days_tokens_are_a_rate_and_stay_in_the_command_that_builds(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["fit", "--target", "laptop-cpu", "--tokens-per-day", "1728000"]) == ExitCode.DONE
+    assert "--min-decode-tps 20" in capsys.readouterr().err
+    # What is asked anyway stays where it is more.
+    answer = fit_json(capsys, "--target", "laptop-cpu", "--tokens-per-day", "100")
+    assert answer["workload"]["min_decode_tps"] > 1 and "chosen_cost_per_million" not in answer
+
+
+@pytest.mark.parametrize(
+    "words", [["--max-cost-per-million", "3"], ["--price-per-kwh", "0.3"], ["--watts", "30"]]
+)
+def test_half_a_price_is_refused(words: list[str]) -> None:
+    assert main(["fit", "--target", "laptop-cpu", *words]) == ExitCode.USAGE

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from datetime import date, timedelta
 
 import pytest
 
-from packager.catalog import Variant, load
+from packager.catalog import REVIEWED, Variant, age, load
 from packager.cli import main
 
 Output = pytest.CaptureFixture[str]
@@ -27,6 +28,14 @@ def test_the_list_has_one_line_per_variant_and_says_how_many_on_stderr(capsys: O
         in lines
     )
     assert answer.err.startswith(f"{len(load())} variants;")
+    assert answer.err.splitlines()[1].startswith("The catalogue was last reviewed on 20")
+
+
+def test_the_catalogue_says_how_old_it_is() -> None:
+    found = age(date.fromisoformat(REVIEWED) + timedelta(days=40))
+    assert (found.days, found.reviewed) == (40, REVIEWED) and found.newest <= REVIEWED
+    assert "40 days ago" in str(found)
+    assert age(date(2020, 1, 1)).days == 0
 
 
 def test_as_json_it_is_one_object_with_the_fields_of_the_contract(capsys: Output) -> None:
@@ -34,6 +43,7 @@ def test_as_json_it_is_one_object_with_the_fields_of_the_contract(capsys: Output
     answer = json.loads(capsys.readouterr().out)
     assert answer["schema"] == "qwen-pack/models/1"
     assert len(answer["variants"]) == len(load())
+    assert answer["catalogue"]["reviewed"] == REVIEWED and answer["catalogue"]["age_days"] >= 0
     assert all(
         {"repo_id", "family", "params_total", "license"} <= set(variant)
         for variant in answer["variants"]

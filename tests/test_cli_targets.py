@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import pytest
 from packager.cli import main
 from packager.cli.doctor import folder_bytes
 from packager.errors import ExitCode
-from targets.registry import runtimes, target_names
+from targets.devices.device_copy import MARK, marked, mistaken
+from targets.registry import DEVICES, runtimes, target_names, targets
 
 
 def shown(capsys: pytest.CaptureFixture[str]) -> Any:
@@ -42,7 +44,7 @@ def test_the_list_as_json_has_the_fields_of_the_contract(
 def test_one_target_is_shown_in_full_with_its_sources(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["targets", "raspberry-pi-5-8gb"]) == ExitCode.DONE
     text = capsys.readouterr().out
-    assert re.search(r"bandwidth +9\.90 GB/s\n +llama\.cpp and Ollama on the Pi 5", text)
+    assert re.search(r"bandwidth +10\.4 GB/s\n +fitted to the rows", text)
     assert re.search(r"for a model +7\.78 GB", text)
 
 
@@ -70,13 +72,69 @@ def test_a_file_without_problems_is_said_to_have_none(
     main(["targets", "new", "mine", "--from", "cpu-gguf"])
     capsys.readouterr()
     assert main(["targets", "check", "mine.toml"]) == ExitCode.DONE
-    assert capsys.readouterr().out == "mine.toml: no problems.\n"
+    printed = capsys.readouterr()
+    assert printed.out == "mine.toml: no problems.\n"
+    copied = [
+        number
+        for number, line in enumerate((tmp_path / "mine.toml").read_text().splitlines(), 1)
+        if line.endswith("# copied from cpu-gguf")
+    ]
+    assert len(copied) > 10
+    assert f"{len(copied)} values are still marked" in printed.err
     assert main(["targets", "check", "mine.toml", "--json"]) == ExitCode.DONE
     assert shown(capsys) == {
         "schema": "qwen-pack/targets-check/1",
         "file": "mine.toml",
         "problems": [],
+        "copied": copied,
     }
+    marked = tmp_path / "mine.toml"
+    marked.write_text(marked.read_text().replace("  # copied from cpu-gguf", ""))
+    assert main(["targets", "check", "mine.toml"]) == ExitCode.DONE
+    assert capsys.readouterr().err == ""
+
+
+def test_a_copy_of_every_device_is_that_device_with_its_facts_marked() -> None:
+    for device in targets():
+        text = (DEVICES / f"{device.name}.toml").read_text()
+        copy = marked(text, device.name)
+        assert tomllib.loads(copy) == tomllib.loads(text)
+        wishes = copy[copy.index("[target]") :]
+        assert MARK not in wishes
+        facts = [line for line in copy.splitlines() if "=" in line and line not in wishes]
+        assert {line.split()[0] for line in facts if MARK not in line} <= {
+            *("name", "kind", "aliases"),
+        }, device.name
+
+
+def test_a_mark_goes_into_no_text_of_several_lines() -> None:
+    text = 'summary = """\nname = 1\n"""\n[device]\nisa = [\n  "a",\n]\ncores = 4\n'
+    copy = marked(text, "other")
+    assert tomllib.loads(copy) == tomllib.loads(text)
+    assert copy.count(MARK) == 2 and "cores = 4  # copied from other\n" in copy
+
+
+def test_a_name_by_which_another_device_is_known_is_a_problem_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    main(["targets", "new", "orange-pi-5", "--from", "raspberry-pi-5-8gb"])
+    capsys.readouterr()
+    assert main(["targets", "check", "orange-pi-5.toml"]) == ExitCode.USAGE
+    assert (
+        "orange-pi-5.toml:9: known_by has 'Raspberry Pi 5', by which raspberry-pi-5-8gb is known"
+        in capsys.readouterr().err
+    )
+    assert main(["targets", "check", "orange-pi-5.toml", "--json"]) == ExitCode.USAGE
+    assert [problem["line"] for problem in shown(capsys)["problems"]] == [9]
+    file = tmp_path / "orange-pi-5.toml"
+    file.write_text(file.read_text().replace('["Raspberry Pi 5"]', '["Orange Pi 5"]'))
+    assert main(["targets", "check", "orange-pi-5.toml"]) == ExitCode.DONE
+
+
+def test_no_device_is_known_by_the_name_of_another_with_its_memory() -> None:
+    everyone = targets()
+    assert [name for one in everyone if (name := mistaken(one, everyone))] == []
 
 
 def test_a_file_with_problems_is_pointed_into(

@@ -4,6 +4,7 @@ cost."""
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +15,23 @@ from hypothesis import strategies as st
 from packager.cli import main
 from packager.errors import ExitCode, PackError
 from packager.package import manifest
+from packager.records import Behaviour, Contents, Measurement
 from packager.report.compare import notes, rows
 from packager.report.pareto import standings
 from packager.report.prices import Prices
+from tests.support.contents import contents_of
 from tests.support.make_package import body, write_package
 
 HERE, THERE = {"processor": "a laptop's", "cores": 8}, {"processor": "a board's", "cores": 4}
 NOBODY = Prices()
+TEN = Measurement(decode_tps=10)
 
 
 def data(
     memory: float | None = 1e9, speed: float | None = 10.0, machine: Any = HERE, **others: Any
 ) -> dict[str, Any]:
     measured = {
-        "peak_memory_bytes": memory,
+        "peak_memory_bytes": None if memory is None else int(memory),
         "decode_tps": speed,
         "machine": machine,
         "prompt_tokens": 100,
@@ -44,12 +48,18 @@ def data(
     }
 
 
+def typed(manifests: Sequence[dict[str, Any]]) -> list[Contents]:
+    return [contents_of(each) for each in manifests]
+
+
 def best(manifests: list[dict[str, Any]], prices: Prices = NOBODY) -> dict[str, int | None]:
-    return {row.label: row.best for row in rows(manifests, prices)}
+    return {row.label: row.best for row in rows(typed(manifests), prices)}
 
 
 def said(*manifests: dict[str, Any], prices: Prices = NOBODY) -> str:
-    return "\n".join(notes([f"p{number}" for number in range(len(manifests))], manifests, prices))
+    return "\n".join(
+        notes([f"p{number}" for number in range(len(manifests))], typed(manifests), prices)
+    )
 
 
 def test_the_best_of_a_row_is_the_least_or_the_most_as_the_figure_means_it() -> None:
@@ -61,7 +71,7 @@ def test_figures_of_different_machines_stand_unranked_and_that_is_said() -> None
     pair = [data(artifact_bytes=5), data(2e9, 5, THERE, artifact_bytes=7)]
     assert best(pair)["decode"] is None and best(pair)["peak memory"] is None
     assert best(pair)["model files"] == 0
-    assert [one.front for one in standings(pair)[0]] == [True, True]
+    assert [one.front for one in standings(typed(pair))[0]] == [True, True]
     assert "Measured on different machines (p0 on a laptop's; p1 on a board's)" in said(*pair)
     assert "different machines" not in said(data(), data())
 
@@ -72,7 +82,7 @@ def test_two_machines_with_one_processor_are_still_two() -> None:
 
 def test_what_was_not_measured_is_a_dash_off_the_front_with_its_reason() -> None:
     absent = data(None, artifact_bytes=3, not_measured="this machine has no CUDA")
-    found = {row.label: row for row in rows([data(), absent])}
+    found = {row.label: row for row in rows(typed([data(), absent]))}
     assert found["decode"].texts == ("10.0 tok/s", "–") and found["decode"].best is None
     assert found["Pareto front"].texts == ("yes", "–")
     assert "p1 was not measured: this machine has no CUDA." in said(data(), absent)
@@ -105,7 +115,7 @@ def test_noise_random_weights_and_another_place_are_said_by_name() -> None:
 
 def test_a_package_that_another_one_beats_is_named_with_the_one_that_beats_it() -> None:
     three = [data(1e9, 10), data(2e9, 20), data(3e9, 15)]
-    assert [one.beaten_by for one in standings(three)[0]] == [(), (), (1,)]
+    assert [one.beaten_by for one in standings(typed(three))[0]] == [(), (), (1,)]
     assert "p2 is not on it: p1 is at least as good on all." in said(*three)
 
 
@@ -114,20 +124,23 @@ def test_quality_is_told_by_what_all_share() -> None:
         return data(quality={"kl_mean": loss, "text": {"sha256": "a"}}, **others)
 
     close, far = with_loss(0.01), with_loss(0.5)
-    places, by = standings([close, far])
+    places, by = standings(typed([close, far]))
     assert by == "divergence" and [one.front for one in places] == [True, False]
     assert best([close, far])["divergence"] == 0
     another = with_loss(0.5, variant={"repo_id": "mine/larger"})
-    assert standings([close, another])[1] is None and best([close, another])["divergence"] is None
+    assert (
+        standings(typed([close, another]))[1] is None
+        and best([close, another])["divergence"] is None
+    )
     assert "quality is left out" in said(close, another)
     tried = [
         {**one, "behaviour": {"passed": passed, "total": 10, "set_sha256": "s"}}
         for one, passed in ((close, 4), (far, 9))
     ]
-    places, by = standings(tried)
+    places, by = standings(typed(tried))
     assert by == "behaviour" and [one.front for one in places] == [False, True]
     tried[0]["behaviour"] = {**tried[0]["behaviour"], "set_sha256": "another"}
-    assert standings(tried)[1] == "divergence" and best(tried)["tasks passed"] is None
+    assert standings(typed(tried))[1] == "divergence" and best(tried)["tasks passed"] is None
 
 
 def test_published_scores_stand_in_where_variants_differ() -> None:
@@ -135,7 +148,7 @@ def test_published_scores_stand_in_where_variants_differ() -> None:
         data(variant={"repo_id": f"Qwen/Qwen3-{size}"}, workload={"use_case": "chat"})
         for size in ("0.6B", "4B")
     ]
-    places, by = standings(pair)
+    places, by = standings(typed(pair))
     assert by == "published" and [one.front for one in places] == [False, True]
     assert 0 < (places[0].quality or 0) < (places[1].quality or 0) <= 100
 
@@ -154,7 +167,7 @@ FIGURES = st.lists(
 def test_nobody_on_the_front_is_beaten_and_everybody_off_it_is_by_one_of_the_front_of_its_machine(
     points: list[Any],
 ) -> None:
-    places, _ = standings([data(*point) for point in points])
+    places, _ = standings(typed([data(*point) for point in points]))
     for index, one in enumerate(places):
         assert one.front == (not one.beaten_by)
         assert all(points[other][2] == points[index][2] for other in one.beaten_by)
@@ -163,41 +176,45 @@ def test_nobody_on_the_front_is_beaten_and_everybody_off_it_is_by_one_of_the_fro
 
 def test_a_million_tokens_cost_the_time_that_they_take() -> None:
     # 1e6 tokens at 10 per second: 27.78 hours.
-    assert Prices(per_hour=0.36).per_million_tokens({"decode_tps": 10}) == pytest.approx(10.0)
+    assert Prices(per_hour=0.36).per_million_tokens(TEN) == pytest.approx(10.0)
     # 100 W for 1e5 seconds are 2.778 kWh.
-    assert Prices(watts=100, per_kwh=0.36).per_million_tokens({"decode_tps": 10}) == pytest.approx(
-        1.0
+    assert Prices(watts=100, per_kwh=0.36).per_million_tokens(TEN) == pytest.approx(1.0)
+    measured = Measurement.from_json(
+        {
+            "decode_tps": 10,
+            "energy": {"joules_per_token": 3.6, "joules_per_prompt": 36.0},
+            "prompt_tokens": 100,
+        }
     )
-    measured = {
-        "decode_tps": 10,
-        "energy": {"joules_per_token": 3.6, "joules_per_prompt": 36.0},
-        "prompt_tokens": 100,
-    }
     assert Prices(per_kwh=0.5).per_million_tokens(measured) == pytest.approx(0.5)
     assert Prices(per_hour=0.36, per_kwh=0.5).per_million_tokens(measured) == pytest.approx(10.5)
-    assert Prices(per_kwh=0.5).per_million_tokens({"decode_tps": 10}) is None
+    assert Prices(per_kwh=0.5).per_million_tokens(TEN) is None
     assert (
         Prices().per_million_tokens(measured) is None
-        and Prices(per_hour=1).per_million_tokens({}) is None
+        and Prices(per_hour=1).per_million_tokens(None) is None
     )
 
 
 def test_a_passed_task_carries_the_cost_of_the_failed_ones() -> None:
-    tried = {
-        "passed": 5,
-        "total": 10,
-        "seconds": 3600.0,
-        "new_tokens": 1000,
-        "prompt_tokens": 10_000,
-    }
-    assert Prices(per_hour=2).per_successful_task(tried, {}) == pytest.approx(0.4)
-    measured = {
-        "energy": {"joules_per_token": 3.6, "joules_per_prompt": 36.0},
-        "prompt_tokens": 100,
-    }
+    tried = Behaviour.from_json(
+        {
+            "passed": 5,
+            "total": 10,
+            "seconds": 3600.0,
+            "new_tokens": 1000,
+            "prompt_tokens": 10_000,
+        }
+    )
+    assert Prices(per_hour=2).per_successful_task(tried, None) == pytest.approx(0.4)
+    measured = Measurement.from_json(
+        {
+            "energy": {"joules_per_token": 3.6, "joules_per_prompt": 36.0},
+            "prompt_tokens": 100,
+        }
+    )
     # 3600 J for what was said and as much for what was read: 0.002 kWh.
     assert Prices(per_kwh=10).per_successful_task(tried, measured) == pytest.approx(0.004)
-    assert Prices(per_hour=2).per_successful_task({**tried, "passed": 0}, {}) is None
+    assert Prices(per_hour=2).per_successful_task(tried.but(passed=0), None) is None
 
 
 def test_power_without_a_price_is_refused_and_energy_that_nobody_measured_is_asked_for() -> None:

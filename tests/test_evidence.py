@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from packager.records import Measurement, Verdict
 from packager.report.budgets import sentence, verdicts
-from packager.report.evidence import on_device, seen_on_device, telling
+from tests.support.contents import contents_of
 
 HERE = {"decode_tps": 9.0, "peak_memory_bytes": 900, "place": {"on_device": True, "why": "it is"}}
 LATER = {**HERE, "decode_tps": 8.0}
@@ -18,9 +19,9 @@ THERE = {
 }
 OLD = {"decode_tps": 5.0, "peak_memory_bytes": 500}
 LIMITS = [
-    {"rule": "artifact", "limit": 1000, "unit": "B", "enforced": True},
-    {"rule": "memory", "limit": 800, "unit": "B", "enforced": True},
-    {"rule": "decode", "limit": 6.0, "unit": "tok/s", "enforced": False},
+    Verdict(rule="artifact", limit=1000, unit="B", enforced=True),
+    Verdict(rule="memory", limit=800, unit="B", enforced=True),
+    Verdict(rule="decode", limit=6.0, unit="tok/s", enforced=False),
 ]
 
 
@@ -39,8 +40,10 @@ LIMITS = [
 def test_a_measurement_of_the_device_tells_more_than_one_of_the_machine_that_built(
     data: dict[str, Any], expected: Any
 ) -> None:
-    assert telling(data) == expected
-    assert seen_on_device(data) == (expected is not None and on_device(expected))
+    contents = contents_of(data)
+    wanted = None if expected is None else Measurement.from_json(expected)
+    assert contents.telling == wanted
+    assert contents.seen_on_device == (wanted is not None and wanted.on_device)
 
 
 @pytest.mark.parametrize(
@@ -56,8 +59,9 @@ def test_a_measurement_of_the_device_tells_more_than_one_of_the_machine_that_bui
 def test_only_figures_of_the_device_judge_it_and_the_size_of_the_files_needs_none(
     measured: Any, expected: list[bool | None]
 ) -> None:
-    rows = verdicts(LIMITS, 1000, measured)
-    assert [row["passed"] for row in rows] == expected
-    assert [row["measured"] is None for row in rows] == [passed is None for passed in expected]
-    assert verdicts(rows, 1000, measured) == rows, "verdicts can be judged again"
-    assert all(("not yet measured" in sentence(row)) == (row["passed"] is None) for row in rows)
+    figures = None if measured is None else Measurement.from_json(measured)
+    rows = verdicts(LIMITS, 1000, figures)
+    assert [row.passed for row in rows] == expected
+    assert [row.measured is None for row in rows] == [passed is None for passed in expected]
+    assert verdicts(rows, 1000, figures) == rows, "verdicts can be judged again"
+    assert all(("not yet measured" in sentence(row)) == (row.passed is None) for row in rows)

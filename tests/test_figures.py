@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from packager.report.figures import errors_percent, noise, rows
+from packager.records import Measurement
+from packager.records.contents import Predicted
+from packager.report import figures
 
 DATA: dict[str, Any] = {
     "artifact_bytes": 200,
@@ -28,6 +30,23 @@ DATA: dict[str, Any] = {
 }
 
 
+def parts(data: dict[str, Any]) -> tuple[Measurement | None, int | None, Predicted | None]:
+    measured, predicted = data.get("measured"), data.get("predicted")
+    return (
+        None if measured is None else Measurement.from_json(measured),
+        data.get("artifact_bytes"),
+        None if predicted is None else Predicted.from_json(predicted),
+    )
+
+
+def errors_percent(data: dict[str, Any]) -> dict[str, float | None]:
+    return figures.errors_percent(*parts(data))
+
+
+def rows(data: dict[str, Any]) -> list[figures.Row]:
+    return figures.rows(*parts(data))
+
+
 def test_the_error_is_how_far_the_prediction_lies_above_what_was_measured() -> None:
     assert errors_percent(DATA) == {
         "artifact_bytes": 5.0,
@@ -45,10 +64,22 @@ def test_a_row_tells_predicted_measured_and_error_and_leaves_empty_what_is_unkno
     assert texts["decode"] == ("30.0 tok/s", "20.0 tok/s", "+50 %")
     assert texts["first token, 512 tokens"] == ("500 ms", "400 ms", "+25 %")
     assert texts["first token, P99"] == ("", "450 ms", "")
-    assert texts["decode, 4072 in context"] == ("", "15.0 tok/s", "")
+    assert texts["decode at 4072 tokens of context"] == ("", "15.0 tok/s", "")
     assert texts["energy per token"] == ("", "0.25 J", "")
     assert "prefill, prompt of 512" not in texts
     assert "energy per prompt" not in texts
+
+
+def test_figures_of_another_machine_are_no_check_of_the_prediction_and_the_files_are_the_same_everywhere() -> (
+    None
+):
+    measured = {
+        **DATA["measured"],
+        "place": {"on_device": False, "why": "the device is aarch64, this machine x86_64"},
+    }
+    texts = {row.label: row.texts() for row in rows({**DATA, "measured": measured})}
+    assert texts["decode"] == ("30.0 tok/s", "20.0 tok/s", "")
+    assert texts["model files"] == ("210 B", "200 B", "+5 %")
 
 
 def test_what_was_not_measured_still_shows_its_prediction() -> None:
@@ -57,14 +88,12 @@ def test_what_was_not_measured_still_shows_its_prediction() -> None:
     assert rows({}) == []
 
 
-def test_noise_is_said_with_its_reasons_and_the_number_of_attempts_and_a_clean_measurement_says_nothing() -> (
-    None
-):
-    assert noise({"noisy": False}) == ""
-    seen = {
-        "noisy": True,
-        "noisy_because": ["answers: others kept 1.5 cores busy"],
-        "attempts": {"answers": 3, "rates": 1},
-    }
-    assert noise(seen) == "noisy (answers: others kept 1.5 cores busy; the best of 3 attempts)"
-    assert noise({"noisy": True}).startswith("noisy (other programs")
+def test_noise_is_said_with_its_reasons_and_attempts_and_a_clean_measurement_says_nothing() -> None:
+    assert Measurement(noisy=False).noise == ""
+    seen = Measurement(
+        noisy=True,
+        noisy_because=("answers: other processes used 1.5 cores",),
+        attempts={"answers": 3, "rates": 1},
+    )
+    assert seen.noise == ("noisy (answers: other processes used 1.5 cores; the best of 3 attempts)")
+    assert Measurement(noisy=True).noise.startswith("noisy (other programs")

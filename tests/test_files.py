@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +15,6 @@ from packager.files import (
     folder_that_appears_whole,
     regular_files,
     replace_folder,
-    scratch_folder,
     sha256,
     tree_bytes,
     write_atomically,
@@ -64,32 +61,6 @@ def test_a_folder_appears_only_when_its_block_ends_well(tmp_path: Path) -> None:
         (folder / "x").write_text("x")
         raise ZeroDivisionError
     assert os.listdir(tmp_path) == ["good"]
-
-
-def test_scratch_is_gone_when_its_block_ends_and_with_it_what_a_killed_process_left(
-    tmp_path: Path,
-) -> None:
-    script = (
-        "import os, signal; from pathlib import Path; from packager.files import scratch_folder\n"
-        f"with scratch_folder(Path({str(tmp_path)!r}), '.s-') as folder:\n"
-        "    (folder / 'half').touch(); os.kill(os.getpid(), signal.SIGKILL)"
-    )
-    subprocess.run([sys.executable, "-c", script], check=False)
-    (left,) = tmp_path.iterdir()
-    assert [path.name for path in left.iterdir()] == ["half"]
-    with scratch_folder(tmp_path, ".s-") as folder:
-        assert list(tmp_path.iterdir()) == [folder]
-    assert os.listdir(tmp_path) == []
-
-
-def test_scratch_of_somebody_who_lives_and_folders_of_other_names_are_left_alone(
-    tmp_path: Path,
-) -> None:
-    (tmp_path / "mine").mkdir()
-    with scratch_folder(tmp_path, ".s-") as first, scratch_folder(tmp_path, ".s-") as second:
-        assert first != second
-        assert {path.name for path in tmp_path.iterdir()} == {"mine", first.name, second.name}
-    assert os.listdir(tmp_path) == ["mine"]
 
 
 @pytest.mark.parametrize("exchange", [True, False], ids=["exchange", "two renames"])

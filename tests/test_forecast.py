@@ -10,10 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from packager import catalog
+from packager.device.target import Confidence
 from packager.errors import ExitCode, PackError
 from packager.predict.forecast import (
     SPREADS,
+    Extra,
     Forecast,
+    Speed,
+    expert_parameters,
     predict,
     prefill_operations,
     prompt_parameters,
@@ -57,16 +61,58 @@ def test_of_a_mixture_only_the_active_experts_count() -> None:
     assert prompt_parameters(shape_of("Qwen3-30B-A3B")) == 3_353_032_704 - 2 * 151_936 * 2048
 
 
-@pytest.mark.parametrize(
-    ("confidence", "fraction"), [("measured", 0.15), ("same-class", 0.35), ("estimated", 0.60)]
-)
-def test_the_range_widens_as_the_confidence_falls(confidence: str, fraction: float) -> None:
-    seen = predict(shape_of("Qwen3-0.6B"), 10**9, 512, 100e9, 1e12, confidence)  # type: ignore[arg-type]
-    assert (seen.low, seen.high) == (
-        pytest.approx(100 * (1 - fraction)),
-        pytest.approx(100 * (1 + fraction)),
+@pytest.mark.parametrize("confidence", ["measured", "same-class", "estimated"])
+def test_where_bytes_alone_take_the_time_the_range_is_what_the_rate_may_lack_and_its_inverse(
+    confidence: Confidence,
+) -> None:
+    seen, spread = (
+        predict(shape_of("Qwen3-0.6B"), 10**9, 512, 100e9, 1e12, confidence),
+        SPREADS[confidence],
     )
-    assert SPREADS[seen.confidence].reason
+    assert (seen.low, seen.high) == (
+        pytest.approx(100 * (1 - spread.fraction)),
+        pytest.approx(100 / (1 - spread.fraction), rel=1e-4),
+    )
+    assert seen.prefill_low == pytest.approx(seen.prefill_tps * (1 - spread.compute), rel=1e-4)
+    assert spread.reason
+
+
+def test_the_range_widens_as_the_confidence_falls() -> None:
+    measured, same, estimated = (
+        predict(shape_of("Qwen3-4B"), 10**9, 512, 1e11, 1e12, word) for word in SPREADS
+    )
+    for low, high in (
+        ("low", "high"),
+        ("prefill_low", "prefill_high"),
+        ("ttft_low_ms", "ttft_high_ms"),
+    ):
+        assert getattr(estimated, low) < getattr(same, low) < getattr(measured, low)
+        assert getattr(measured, high) < getattr(same, high) < getattr(estimated, high)
+
+
+def test_errors_that_know_nothing_of_each_other_add_up_less_than_their_sum() -> None:
+    # Half of the time goes to bytes, which may take a quarter longer, half to starts of kernels,
+    # which may take twice as long.
+    seen = predict(
+        shape_of("Qwen3-0.6B"), 10**9, 512, 1e11, 1e12, "same-class", extra=Extra(token=0.01)
+    )
+    assert seen.decode_tps == 50
+    assert 1 / seen.low == pytest.approx(0.02 * (1 + ((0.5 * 0.25) ** 2 + 0.5**2) ** 0.5), rel=1e-3)
+
+
+def test_experts_and_recurrent_states_make_a_prompt_slower() -> None:
+    mixture, hybrid = shape_of("Qwen3-30B-A3B"), shape_of("Qwen3.5-0.8B")
+    plain = predict(mixture, 10**9, 512, 1e11, 1e12, "measured")
+    few = predict(mixture, 10**9, 512, 1e11, 1e12, "measured", Speed(experts=0.5))
+    # What a token of the prompt is multiplied with is two thirds experts, at half the rate.
+    slower = 1 + 2 * expert_parameters(mixture) / prefill_operations(mixture, 512)
+    assert plain.prefill_tps / few.prefill_tps == pytest.approx(slower, rel=1e-4)
+    whole, states = (
+        predict(hybrid, 10**9, 512, 1e11, 1e12, "measured", Speed(recurrent=share))
+        for share in (0, 0.02)
+    )
+    seconds = 1 / states.prefill_tps - 1 / whole.prefill_tps
+    assert seconds == pytest.approx(6 * 18 * 16 * 128 * 128 / (1e12 * 0.02), rel=1e-2)
 
 
 def test_published_decode_rates_of_one_processor_follow_from_one_bandwidth() -> None:
@@ -91,6 +137,8 @@ def test_every_forecast_is_finite_and_inside_its_own_range(
         for value in (seen.prefill_tps, seen.decode_tps, seen.ttft_ms, seen.low, seen.high)
     )
     assert seen.low <= seen.decode_tps <= seen.high
+    assert seen.prefill_low <= seen.prefill_tps <= seen.prefill_high
+    assert seen.ttft_low_ms <= seen.ttft_ms <= seen.ttft_high_ms
 
 
 @given(st.sampled_from(SHAPES), st.integers(1, 10**6), st.integers(1, 10**6))

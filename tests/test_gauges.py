@@ -12,6 +12,7 @@ from packager.measure.gauges import clock, energy, pages
 from packager.measure.gauges.load import Mark
 from packager.measure.gauges.memory import proportional_bytes
 from packager.process import resident_bytes
+from packager.records.measurement import Energy
 
 
 def rapl(
@@ -80,11 +81,9 @@ def test_energy_is_given_per_token_of_answers_and_per_prompt_with_its_source(
     rapl(tmp_path, "intel-rapl:0", 0)
     meter = energy.meter(root=tmp_path)
     spent = energy.spent(meter, tokens=10, prompts=2, decode_j=5.0, prompt_j=8.0)
-    assert spent == {
-        "source": "RAPL, processor package",
-        "joules_per_token": 0.5,
-        "joules_per_prompt": 4.0,
-    }
+    assert spent == Energy(
+        source="RAPL, processor package", joules_per_token=0.5, joules_per_prompt=4.0
+    )
     assert energy.spent(meter, tokens=10, prompts=2, decode_j=0.0, prompt_j=0.0) is None
 
 

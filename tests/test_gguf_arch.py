@@ -149,7 +149,7 @@ def test_yarn_scaling_is_written_in_full(tmp_path: Path) -> None:
             "type": "yarn",
             "factor": 4.0,
             "original_max_position_embeddings": 32768,
-            "beta_fast": 32,
+            "attention_factor": 1.0,
         },
     }
     converter, _ = plan(SHAPES["qwen3"], **config)
@@ -161,15 +161,24 @@ def test_yarn_scaling_is_written_in_full(tmp_path: Path) -> None:
     assert found["qwen3.rope.scaling.type"] == "yarn"
     assert found["qwen3.rope.scaling.factor"] == 4.0
     assert found["qwen3.rope.scaling.original_context_length"] == 32768
-    assert found["qwen3.rope.scaling.yarn_beta_fast"] == 32
+    # llama.cpp multiplies by 1 + 0.1 ln 4 itself.
+    assert found["qwen3.rope.scaling.attn_factor"] == pytest.approx(1 / (1 + 0.1 * np.log(4)))
 
 
-def test_yarn_without_the_trained_context_is_refused() -> None:
+def test_yarn_without_the_trained_context_was_trained_for_all_of_it_as_in_transformers() -> None:
     import gguf
 
-    converter, _ = plan(SHAPES["qwen3"], rope_parameters={"rope_type": "yarn", "factor": 4.0})
-    with pytest.raises(PackError, match="original_max_position_embeddings"):
-        converter.describe(gguf.GGUFWriter(None, "qwen3"))
+    converter, _ = plan(
+        SHAPES["qwen3"],
+        rope_parameters={"rope_type": "yarn", "factor": 4.0, "rope_theta": 1e4},
+        rope_scaling=None,
+    )
+    writer = gguf.GGUFWriter(None, "qwen3")
+    converter.describe(writer)
+    assert (
+        writer.kv_data[0]["qwen3.rope.scaling.original_context_length"].value
+        == SHAPES["qwen3"].context
+    )
 
 
 def test_a_mixture_says_how_many_experts_there_are_and_how_wide(tmp_path: Path) -> None:

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from packager.errors import ExitCode, PackError
+from packager.inspection import gguf as inspection
 from targets.gguf.presets import PRESETS
 from tests.support.gguf_checkpoints import (
     AWKWARD,
+    OTHERS,
     SHAPES,
     build,
     checkpoint,
@@ -48,6 +50,28 @@ def test_one_pass_writes_the_file_that_llama_cpp_quantizes_from_the_unquantized_
     ours = build(source, tmp_path / "ours.gguf", preset)
     theirs = library_quantized(plain, tmp_path / "theirs.gguf", preset)
     assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_every_preset_and_every_architecture_writes_what_is_safe_to_open(
+    stored: tuple[Path, Path], tmp_path: Path
+) -> None:
+    for preset in [*WITHOUT_IMATRIX, "BF16"]:
+        inspected(build(stored[0], tmp_path / f"{preset}.gguf", preset))
+    for name, shape in (
+        {**SHAPES, **OTHERS}.items() if stored[0].parent.name.startswith("awkward") else ()
+    ):
+        inspected(
+            build(
+                checkpoint(tmp_path / name / "Qwen-tiny-0.1B", shape),
+                tmp_path / f"{name}.gguf",
+                "Q4_K_M",
+            )
+        )
+
+
+def inspected(path: Path) -> None:
+    data = path.read_bytes()
+    inspection.refuse(data, len(data))
 
 
 @pytest.mark.parametrize("preset", ["Q8_0", "Q4_K_M", "IQ4_XS"])

@@ -3,6 +3,9 @@ light install writes the same files."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -87,3 +90,20 @@ def test_an_unknown_type_is_refused_by_name() -> None:
 def test_types_that_only_ggml_knows_are_refused_without_it() -> None:
     with pytest.raises(PackError, match="not installed"):
         encoded(NumpyKernels(), "Q4_K", np.ones((1, 256), np.float32))
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux tells what is loaded")
+def test_ggml_is_loaded_once_however_it_is_reached() -> None:
+    pytest.importorskip("llama_cpp")
+    script = """
+from targets.gguf import library
+for load in ORDER:
+    getattr(library, load)()
+lines = open("/proc/self/maps").read().splitlines()
+print(*sorted({line.split()[-1] for line in lines if "ggml-base" in line}))
+"""
+    for order in (["ggml_base", "llama"], ["llama", "ggml_base"]):
+        words = [sys.executable, "-P", "-c", script.replace("ORDER", repr(order))]
+        done = subprocess.run(words, capture_output=True, text=True, check=True)
+        loaded = done.stdout.split()
+        assert len(loaded) == 1, loaded

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from packager.cores import cores
 from packager.errors import ExitCode, PackError
-from targets.llama_cpp.session import Session, candidates, model_file, physical_cores
+from targets.llama_cpp.session import Session, model_file
 from tests.support.gguf_checkpoints import SHAPES, build, checkpoint
 
 pytestmark = pytest.mark.engine
@@ -83,14 +84,8 @@ def test_what_does_not_fit_the_context_is_refused(
 
 def test_without_a_number_of_threads_the_fastest_is_measured(model: Path) -> None:
     loaded = Session(str(model), {"context": 256, "kv": "f16", "threads": None})
-    assert loaded.threads in candidates(physical_cores())
+    assert loaded.threads in cores().fewer()
     loaded.close()
-
-
-def test_thread_counts_are_tried_from_all_cores_down_by_halves() -> None:
-    assert candidates(8) == [8, 4, 2, 1]
-    assert candidates(6) == [6, 3, 1]
-    assert candidates(1) == [1]
 
 
 def test_a_file_that_is_no_gguf_is_refused_by_name(tmp_path: Path) -> None:

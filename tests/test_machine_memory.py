@@ -7,19 +7,13 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from targets.machine.cgroup import groups
-from targets.machine.limits import memory, physical_cores, usable_cores
+from packager.cgroup import groups
+from packager.cores import cores
+from targets.machine.limits import memory
+from tests.support.machine_tree import lay, version_1, version_2
 
 GB = 10**9
 SENTINEL = 9223372036854771712
-
-
-def lay(root: Path, files: dict[str, str]) -> Path:
-    """A directory tree that plays the machine."""
-    for name, text in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text)
-    return root
 
 
 def meminfo(total: int, available: int, swap: int = 0) -> str:
@@ -28,25 +22,6 @@ def meminfo(total: int, available: int, swap: int = 0) -> str:
         f"{available // 1024} kB\n"
         f"SwapTotal: {swap // 1024} kB\nSwapFree: {swap // 1024} kB\nHugePages_Total:       0\n"
     )
-
-
-def version_2(path: str = "/user.slice/app", shown: str = "/") -> dict[str, str]:
-    return {
-        "proc/self/cgroup": f"0::{path}\n",
-        "proc/self/mountinfo": f"35 24 0:30 {shown} /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 "
-        "cgroup2 rw,nsdelegate\n",
-    }
-
-
-def version_1(path: str = "/docker/abc", shown: str = "/") -> dict[str, str]:
-    return {
-        "proc/self/cgroup": f"9:name=systemd:/\n4:memory:{path}\n1:cpu,cpuacct:{path}\n0::/\n",
-        "proc/self/mountinfo": (
-            f"35 31 0:32 {shown} /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
-            f"36 31 0:33 {shown} /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n"
-            "41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n"
-        ),
-    }
 
 
 def group_2(folder: str, limit: str, current: int = 0, inactive: int = 0) -> dict[str, str]:
@@ -245,42 +220,6 @@ def test_this_machine_has_some_memory_and_no_more_than_it_has() -> None:
     assert 0 <= seen.available <= seen.total
 
 
-def test_a_quota_of_processor_time_bounds_the_cores(tmp_path: Path) -> None:
-    files = version_2("/a/b") | {
-        "sys/fs/cgroup/a/b/cpu.max": "max 100000",
-        "sys/fs/cgroup/a/cpu.max": "250000 100000",
-    }
-    assert usable_cores(lay(tmp_path, files), allowed=8) == 2
-
-
-def test_a_quota_of_version_1_bounds_the_cores(tmp_path: Path) -> None:
-    base = "sys/fs/cgroup/cpu,cpuacct/docker/abc"
-    files = version_1() | {
-        f"{base}/cpu.cfs_quota_us": "400000",
-        f"{base}/cpu.cfs_period_us": "100000",
-    }
-    assert usable_cores(lay(tmp_path, files), allowed=8) == 4
-
-
-def test_no_quota_leaves_the_affinity(tmp_path: Path) -> None:
-    base = "sys/fs/cgroup/cpu,cpuacct/docker/abc"
-    files = version_1() | {f"{base}/cpu.cfs_quota_us": "-1", f"{base}/cpu.cfs_period_us": "100000"}
-    assert usable_cores(lay(tmp_path, files), allowed=8) == 8
-
-
-def test_less_than_one_core_is_still_one_thread(tmp_path: Path) -> None:
-    files = version_2("/a") | {"sys/fs/cgroup/a/cpu.max": "50000 100000"}
-    assert usable_cores(lay(tmp_path, files), allowed=8) == 1
-
-
-def test_two_threads_of_one_core_are_one_core(tmp_path: Path) -> None:
-    files = {
-        f"sys/devices/system/cpu/cpu{n}/topology/core_cpus_list": f"{n % 2},{n % 2 + 2}\n"
-        for n in range(4)
-    }
-    assert physical_cores(lay(tmp_path, files)) == 2
-
-
 NUMBERS = st.integers(0, 2**70).map(str)
 NOISE = st.one_of(
     NUMBERS,
@@ -309,7 +248,7 @@ def test_whatever_the_files_hold_the_answer_is_a_number_within_bounds(
     )
     seen = memory(root)
     assert 0 <= seen.available <= seen.total <= 16 * GB
-    assert 1 <= usable_cores(root, allowed=8) <= 8
+    assert 1 <= cores(root, range(8)).at_once <= 8
     list(groups(root, "memory"))
 
 

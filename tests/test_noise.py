@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from packager.cores import cores
 from packager.errors import ExitCode, PackError
 from packager.measure import noise
 from packager.measure import thread_search as threads
@@ -21,6 +22,7 @@ from packager.measure.benchmark import measure
 from packager.measure.measurement import run
 from packager.measure.noise import BUSY_CORES, WIDE_SPREAD, Attempt, allowed_attempts, calm, verdict
 from packager.process import Note
+from packager.records.measurement import Window
 from tests.conftest import REPOSITORY
 from tests.support.make_checkpoint import Silent
 
@@ -34,9 +36,9 @@ def attempt(others: float | None = 0.0, spread: float = 0.0) -> Attempt[str]:
 def test_noisy_is_a_busy_machine_or_trials_that_lie_apart_and_the_reason_is_said() -> None:
     assert not attempt(BUSY_CORES * 0.9, WIDE_SPREAD * 0.9).noisy
     assert attempt(BUSY_CORES * 1.1).why("answers") == [
-        f"answers: others kept {BUSY_CORES * 1.1:.1f} cores busy"
+        f"answers: other processes used {BUSY_CORES * 1.1:.1f} cores"
     ]
-    assert attempt(None, 0.5).why("rates") == ["rates: the trials lie 50% apart"]
+    assert attempt(None, 0.5).why("rates") == ["rates: the results varied by 50%"]
     assert not attempt(None).noisy
 
 
@@ -73,11 +75,11 @@ def test_one_noisy_part_makes_the_whole_measurement_noisy() -> None:
         "full context": [],
     }
     found = verdict(parts)
-    assert found["noisy"] is True
-    assert found["noisy_because"] == ["rates: others kept 1.5 cores busy"]
-    assert found["other_cpu_cores"] == 1.5
-    assert found["attempts"] == {"answers": 1, "rates": 2}
-    assert verdict({"answers": [attempt(0.01, 0.01)]})["noisy"] is False
+    assert found.noisy is True
+    assert found.because == ("rates: other processes used 1.5 cores",)
+    assert found.others == 1.5
+    assert found.attempts == {"answers": 1, "rates": 2}
+    assert verdict({"answers": [attempt(0.01, 0.01)]}).noisy is False
 
 
 def test_what_is_noisy_is_measured_a_second_time_and_no_third_one_when_patience_is_spent(
@@ -87,7 +89,7 @@ def test_what_is_noisy_is_measured_a_second_time_and_no_third_one_when_patience_
     monkeypatch.setattr(noise, "_WAIT_S", 0.0)
     said: list[str] = []
     assert len(calm(lambda: ("", 1.0), 5, said.append)) == 2
-    assert said == ["noisy: the trials lie 100% apart: measured again"]
+    assert said == ["noisy: the results varied by 100%: measuring again"]
     assert len(calm(lambda: ("", 1.0), 1)) == 1
 
 
@@ -116,7 +118,7 @@ def test_with_a_busy_program_on_every_core_beside_it_a_measurement_is_noisy() ->
     assert figures["noisy"] is True
     assert figures["attempts"] == {"answers": 2}
     assert figures["other_cpu_cores"] > BUSY_CORES
-    assert "others kept" in " ".join(figures["noisy_because"])
+    assert "other processes used" in " ".join(figures["noisy_because"])
 
 
 def test_the_fewest_threads_that_answer_nearly_as_fast_win() -> None:
@@ -126,7 +128,6 @@ def test_the_fewest_threads_that_answer_nearly_as_fast_win() -> None:
         {"threads": 2, "answer_s": 1.5},
     ]
     assert threads.chosen(rows) == 4
-    assert threads.thread_candidates(12) == [12, 6, 3, 1]
 
 
 def whole(
@@ -165,7 +166,7 @@ def test_the_number_of_threads_is_found_by_measurement_and_every_candidate_kept(
     figures, _ = whole(tmp_path, "tests.support.byte_session:Threaded")
     search = figures["thread_search"]
     tried = [row["threads"] for row in search["candidates"]]
-    assert tried == threads.thread_candidates(tried[0])
+    assert tried == cores().fewer()
     assert figures["threads"] == search["threads"] == 1
     assert all(row["prefill_tps"] > 0 and row["token_ms"] > 0 for row in search["candidates"])
     assert (figures["load_cold_s"] is None) == any(
@@ -176,28 +177,22 @@ def test_the_number_of_threads_is_found_by_measurement_and_every_candidate_kept(
 def test_a_number_of_threads_that_is_given_is_taken_without_a_search(tmp_path: Path) -> None:
     figures, _ = whole(tmp_path, "tests.support.byte_session:Threaded", threads=3)
     assert figures["threads"] == 3
-    assert "thread_search" not in figures
+    assert figures["thread_search"] is None
 
 
 def test_throttling_is_a_rate_that_falls_while_nobody_else_works() -> None:
-    def windows(rates: list[float], others: float | None) -> list[dict[str, Any]]:
+    def windows(rates: list[float], others: float | None) -> list[Window]:
         return [
-            {
-                "at_s": 5.0,
-                "decode_tps": rate,
-                "other_cpu_cores": others,
-                "cpu_mhz": None,
-                "temperature_c": 90.0,
-            }
+            Window(at_s=5.0, decode_tps=rate, other_cpu_cores=others, temperature_c=90.0)
             for rate in rates
         ]
 
     falling = sustained.summary(120, windows([30, 30, 25, 20, 20, 20, 20, 20], 0.01))
-    assert (falling["first_tps"], falling["last_tps"], falling["throttled"]) == (30, 20, True)
-    assert falling["ratio"] == pytest.approx(2 / 3)
-    assert falling["temperature_c_max"] == 90
-    assert sustained.summary(120, windows([30, 29, 30, 29], None))["throttled"] is False
-    assert sustained.summary(120, windows([30, 20, 20, 10], 1.0))["throttled"] is None
+    assert (falling.first_tps, falling.last_tps, falling.throttled) == (30, 20, True)
+    assert falling.ratio == pytest.approx(2 / 3)
+    assert falling.temperature_c_max == 90
+    assert sustained.summary(120, windows([30, 29, 30, 29], None)).throttled is False
+    assert sustained.summary(120, windows([30, 20, 20, 10], 1.0)).throttled is None
 
 
 @given(st.lists(st.floats(0, 1e6), max_size=60))

@@ -4,6 +4,7 @@ takes."""
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -291,3 +292,19 @@ def test_a_package_for_the_cpu_asks_for_no_provider() -> None:
         providers.of({"model": {"decoder": {"session_options": {"provider_options": []}}}}) == "cpu"
     )
     providers.require("cpu", NoGpu)
+
+
+def test_a_distribution_for_another_processor_stands_for_the_plain_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = OnnxRuntime().distributions
+    for name in ("onnxruntime_gpu", "onnxruntime_genai_cuda"):
+        folder = tmp_path / f"{name}-1.0.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    special = OnnxRuntime().distributions
+    assert special[:2] == ("onnxruntime-genai-cuda", "onnxruntime-gpu")
+    assert special[2:] == plain[2:]
+    if plain[1] == "onnxruntime":
+        assert plain[0] == "onnxruntime-genai"

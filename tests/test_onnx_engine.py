@@ -22,6 +22,7 @@ from targets.onnxruntime import OnnxRuntime, data, sizes
 from targets.onnxruntime.finish import set_context
 from tests.conftest import REPOSITORY
 from tests.support.make_checkpoint import tiny_shape, write_tiny
+from tests.support.shipping_packages import opens
 
 pytestmark = pytest.mark.engine
 
@@ -91,6 +92,15 @@ def tied(home: Path) -> Path:
 def untied(home: Path) -> Path:
     """The CPU recipes of the Qwen3 checkpoint, which is not tied."""
     return build_all(home, "qwen3", CPU, "untied")
+
+
+def test_what_every_recipe_writes_is_safe_to_open(tied: Path, untied: Path, tmp_path: Path) -> None:
+    assert all(
+        opens(folder / name, "onnxruntime", tmp_path / folder.name / name)
+        for folder in (tied, untied)
+        for name in CPU
+    )
+    assert all(opens(tied / name, "onnxruntime", tmp_path / name) for name in GPU)
 
 
 @pytest.fixture(scope="module")

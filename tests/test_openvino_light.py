@@ -19,15 +19,18 @@ from tokenizers import Tokenizer
 
 from packager.errors import ExitCode, PackError
 from packager.files import regular_files
+from packager.reference.rope import frequencies
 from packager.shape import tensors
+from packager.shape.positions import positions_of
 from targets.openvino import OpenVino
-from targets.openvino.rope import frequencies
 from targets.openvino.skeleton import FIRST_MARK, LAST_MARK, narrow
 from targets.openvino.tokenizer import added_tokens
 from tests.conftest import REPOSITORY
 from tests.support.make_checkpoint import tiny_shape, write_tiny
+from tests.support.shipping_packages import opens
 from tests.test_openvino_engine import QWEN2, QWEN3, TEXTS, build, digests, finish
 
+LINEAR = {"type": "linear", "factor": 2.0}
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 512}
 CHECKPOINTS: dict[str, tuple[Any, dict[str, Any] | None, str]] = {
     "qwen2": (QWEN2, None, "int4_sym_g128"),
@@ -70,6 +73,14 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def made(home: Path, name: str, way: str) -> str:
     return str(home / f"{name}-both" / way / "artifact")
+
+
+@pytest.mark.engine
+def test_what_both_ways_write_is_safe_to_open(home: Path, tmp_path: Path) -> None:
+    assert all(
+        opens(Path(made(home, "qwen3", way)), "openvino", tmp_path / way)
+        for way in ("light", "optimum")
+    )
 
 
 @pytest.mark.engine
@@ -196,26 +207,16 @@ def test_a_damaged_artifact_is_bad_input_in_one_sentence(home: Path, tmp_path: P
 
 
 def test_yarn_stretches_the_slow_pairs_and_leaves_the_fast_ones() -> None:
-    plain, one = frequencies({"rope_type": "default"}, 1e6, 64)
-    stretched, factor = frequencies(YARN, 1e6, 64)
-    assert one == 1.0 and factor == pytest.approx(0.1 * np.log(4) + 1)
-    assert stretched[0] == plain[0] and stretched[-1] == pytest.approx(plain[-1] / 4)
-    assert np.all(stretched <= plain) and np.all(np.diff(stretched) < 0)
-    halved, _ = frequencies({"type": "linear", "factor": 2.0}, 1e6, 64)
-    assert np.allclose(halved, plain / 2)
-
-
-@pytest.mark.parametrize(
-    ("rope", "said"),
-    [
-        ({"rope_type": "longrope"}, "'longrope'"),
-        ({"rope_type": "yarn", "factor": "four"}, "'four'"),
-    ],
-)
-def test_positions_that_cannot_be_built_are_refused(rope: dict[str, Any], said: str) -> None:
-    with pytest.raises(PackError, match=said) as refused:
-        frequencies(rope, 1e6, 64)
-    assert refused.value.exit_code is ExitCode.INPUT
+    shape = tiny_shape("qwen3", head_dim=64, context=32768)
+    plain, scaled, halved = (
+        positions_of({"rope_theta": 1e6, "rope_scaling": rope}, shape, "config.json")
+        for rope in (None, YARN, LINEAR)
+    )
+    assert plain.amplitude == 1.0 and scaled.amplitude == pytest.approx(0.1 * np.log(4) + 1)
+    kept, stretched = frequencies(plain), frequencies(scaled)
+    assert stretched[0] == kept[0] and stretched[-1] == pytest.approx(kept[-1] / 4)
+    assert np.all(stretched <= kept) and np.all(np.diff(stretched) < 0)
+    assert np.allclose(frequencies(halved), kept / 2)
 
 
 def test_the_largest_dense_qwen_has_marks_to_spare_and_a_graph_of_kilobytes() -> None:

@@ -26,9 +26,10 @@ from packager.package.content import content
 from packager.package.verify import verify
 from packager.papers import licence
 from tests.conftest import REPOSITORY
+from tests.support.tiny_gguf import tiny_gguf
 
 FILES = {
-    "model/model.gguf": b"weights" * 100,
+    "model/model.gguf": tiny_gguf(b"weights" * 100),
     "chat_template.jinja": b"{{ messages }}",
     "README.md": b"# measured at noon\n",
     "LICENSE": b"text",
@@ -106,6 +107,14 @@ def described(folder: Path, **more: Any) -> dict[str, Any]:
         ],
         "why": {"sentence": "It is the smallest that passes."},
         "sampling": {"temperature": 0.6, "top_k": 20},
+        "chat": {
+            "profile": {
+                "thinking": "on",
+                "thinking_budget": 64,
+                "system_prompt": "x",
+                "tools": [{"function": {"name": "now"}}],
+            }
+        },
         "tools": {
             "qwen-pack": "0.1.0",
             "python": "3.12.1",
@@ -297,6 +306,10 @@ def test_the_card_says_what_it_is_for_whom_what_was_measured_and_where_the_limit
     assert "| decode | 12.5 tok/s | 14.0 tok/s | +12 % |" in body
     assert "passed: decode: 12.5 tok/s of at least 6.0 tok/s" in body
     assert "| sampling | temperature 0.6, top_k 20 |" in body
+    assert (
+        "| fixed for every chat | thinking on, 64 tokens at most, a system prompt, the tools now |"
+        in body
+    )
     assert (
         "Apache License 2.0 (`Apache-2.0`)." in body
         and "Not compared with the unquantized model." in body

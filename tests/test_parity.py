@@ -16,7 +16,7 @@ import pytest
 from packager.checkpoint import Checkpoint
 from packager.checkpoint.template import render_both_apart
 from packager.process import run_job
-from packager.quality.parity import ends_of, reference_tokenizer
+from packager.quality.parity import reference_tokenizer
 from packager.quality.parity_corpus import TEXTS, shipped_texts
 from targets import registry
 from tests.conftest import REPOSITORY
@@ -184,18 +184,6 @@ def test_vocab_and_merges_alone_make_the_same_reference(tmp_path: Path) -> None:
     assert [
         reference_tokenizer(Checkpoint.open(folder)).encode(text).ids for text in texts
     ] == wanted
-
-
-def test_the_ends_of_a_turn_come_from_the_generation_config_then_the_tokenizer(
-    tmp_path: Path,
-) -> None:
-    folder = write_tiny(tmp_path / "tiny")
-    reference = reference_tokenizer(Checkpoint.open(folder))
-    end = reference.token_to_id("<|im_end|>")
-    set_json(folder / "generation_config.json", eos_token_id=[end, 7])
-    assert ends_of(Checkpoint.open(folder), reference) == (end, 7)
-    (folder / "generation_config.json").unlink()
-    assert ends_of(Checkpoint.open(folder), reference) == (end,)
 
 
 def test_templates_that_differ_only_in_letters_that_do_not_show_are_equal(tmp_path: Path) -> None:

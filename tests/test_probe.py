@@ -15,10 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from packager import catalog
 from packager.cli import main
 from packager.errors import ExitCode, PackError
 from packager.measure.gauges.nvml import process_bytes, used_by
 from packager.process import JobResult, run_job
+from packager.select import candidates
 from targets.devices.device_file import parse_target
 from targets.devices.device_write import device_text
 from targets.machine.gpus import Gpu, gpus, seen_by
@@ -35,9 +37,10 @@ from targets.machine.probe import (
     keep,
     kept,
     look,
+    measure,
     stack_bytes,
 )
-from targets.registry import target
+from targets.registry import runtimes, target
 
 RUNTIMES = ("llama.cpp", "onnxruntime", "openvino")
 KERNEL = Kernel("llama.cpp", "q4_k", 20e9, 150e9, 2, 4)
@@ -460,3 +463,51 @@ def test_a_name_that_is_taken_is_refused_before_anything_is_measured(
     assert "mine.toml exists already" in capsys.readouterr().err
     assert (tmp_path / "mine.toml").read_text() == "precious"
     assert not own_cache.exists()
+
+
+def test_a_runtime_that_cannot_run_on_this_processor_is_rejected_with_the_reason() -> None:
+    found = as_target(
+        MACHINE,
+        replace(QUIET, died={"llama.cpp": "the installed build is of another processor"}),
+        "here",
+    )
+    rows = candidates(found, found.workload, [catalog.find("Qwen3-0.6B")], runtimes(), every=True)
+    assert {row.runtime for row in rows if row.passes} <= {"openvino", "onnxruntime"}
+    why = {
+        reason.has
+        for row in rows
+        if row.runtime == "llama.cpp"
+        for reason in row.reasons
+        if reason.rule == "processor"
+    }
+    assert why == {"the installed build is of another processor"}
+    assert "llama.cpp" not in parse_target(device_text(found), "here.toml", RUNTIMES).runtimes
+    old = as_target(replace(MACHINE, isa=("x86_64",)), QUIET, "old")
+    assert (
+        set(old.device.cannot_run) == set(RUNTIMES)
+        and "SSE4.2" in old.device.cannot_run["openvino"]
+    )
+
+
+def test_an_engine_that_ends_with_an_illegal_instruction_is_kept_as_one_that_cannot_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def dying(machine: Machine, engines: list[str]) -> Generator[object, None, Measurement]:
+        yield from ()
+        if engines[0] == "llama.cpp":
+            raise PackError(
+                "The process targets.machine.measure:measure_job ended with signal SIGILL.",
+                "",
+                ExitCode.BUG,
+            )
+        return replace(QUIET, engine=engines[0])
+
+    monkeypatch.setattr("targets.machine.probe._measure_with", dying)
+    monkeypatch.setattr("targets.machine.probe.installed_engines", lambda: ["llama.cpp", "numpy"])
+    result = measure(MACHINE)
+    while True:
+        try:
+            next(result)
+        except StopIteration as end:
+            assert list(end.value.died) == ["llama.cpp"] and end.value.engine == "numpy"
+            return

@@ -4,21 +4,23 @@ engine's own logits."""
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from packager.checkpoint import Checkpoint
 from packager.cli import main
 from packager.errors import ExitCode, PackError
 from packager.events import StageFailed, StageFinished
 from packager.need.workload import merge
-from packager.package.schema import misfit
 from packager.pipeline import quality_stage as stage
 from packager.pipeline.cache import BuildCache
 from packager.pipeline.run import _reference, run
@@ -30,6 +32,7 @@ from packager.quality.gate import Gate
 from packager.quality.text import Part, Text, of_file, pieces, shipped
 from packager.quality.thresholds import grades, limits, tokens_for
 from packager.quality.verdict import check, judged, skipped, summary
+from packager.records import Contents, Misfit, Quality
 from targets import registry
 from tests.conftest import REPOSITORY
 from tests.support.make_checkpoint import Silent, write_tiny
@@ -96,7 +99,7 @@ def facts(home: Path) -> Iterator[Any]:
     yield of
 
 
-def verdict_of(facts: dict[str, Any], grade: str, allow: bool = False) -> dict[str, Any]:
+def verdict_of(facts: dict[str, Any], grade: str, allow: bool = False) -> Quality:
     return judged({**facts, "text": TEXT}, limits(grade), None, allow)
 
 
@@ -125,11 +128,11 @@ def test_a_sound_recipe_passes_with_room(engine: str, recipe: str, facts: Any) -
     grade = registry.runtime(engine).recipe(recipe.partition(":")[2]).grade
     quality = verdict_of(facts(engine)[recipe], grade)
     check(quality)
-    assert quality["passed"] and quality["parity"]["findings"] == []
-    assert 0 < quality["kl_mean"] < limits(grade).kl_mean / 2
-    assert quality["top1"] > limits(grade).top1 + 0.03
-    assert {part["name"] for part in quality["parts"]} == {part.name for part in shipped().parts}
-    assert sum(part["tokens"] for part in quality["parts"]) == quality["tokens"] > 0.95 * TOKENS
+    assert quality.passed and quality.differences == ()
+    assert 0 < quality.kl_mean < limits(grade).kl_mean / 2
+    assert quality.top1 > limits(grade).top1 + 0.03
+    assert {part.name for part in quality.parts} == {part.name for part in shipped().parts}
+    assert sum(part.tokens for part in quality.parts) == quality.tokens > 0.95 * TOKENS
 
 
 @pytest.mark.engine
@@ -145,15 +148,15 @@ def test_fewer_bits_lose_more(facts: Any) -> None:
 def test_two_bits_without_an_importance_matrix_are_stopped_with_room(facts: Any) -> None:
     quality = verdict_of(facts("llama.cpp")["gguf:Q2_K"], "2-bit")
     assert "The artifact lost more than 2-bit weights may: same top token" in refusal_of(quality)
-    assert quality["top1"] < limits("2-bit").top1 - 0.04
+    assert quality.top1 < limits("2-bit").top1 - 0.04
 
 
 @pytest.mark.engine
 def test_an_int4_whose_scales_stand_one_group_off_is_stopped(facts: Any) -> None:
     quality = verdict_of(facts("openvino")[DAMAGED], "4-bit")
     assert "mean divergence" in refusal_of(quality)
-    assert quality["kl_mean"] > 2 * limits("4-bit").kl_mean
-    assert quality["parity"]["findings"] == [], "its language is untouched: only the logits tell"
+    assert quality.kl_mean > 2 * limits("4-bit").kl_mean
+    assert quality.differences == (), "its language is untouched: only the logits tell"
 
 
 @pytest.mark.engine
@@ -308,7 +311,7 @@ def facts_with(**figures: float) -> dict[str, Any]:
 def test_one_limit_missed_is_enough(rule: str, value: float | None) -> None:
     check(verdict_of(facts_with(), "4-bit"))
     quality = verdict_of(facts_with(**{rule: value}), "4-bit")
-    assert [row["rule"] for row in quality["verdicts"] if not row["passed"]] == [rule]
+    assert [row.rule for row in quality.verdicts if not row.passed] == [rule]
     assert refusal_of(quality).count(" of at ") == 1
     check(verdict_of(facts_with(**{rule: value}), "4-bit", allow=True))
 
@@ -316,12 +319,12 @@ def test_one_limit_missed_is_enough(rule: str, value: float | None) -> None:
 def test_what_no_class_has_limits_for_is_reported_and_passes() -> None:
     quality = verdict_of(facts_with(kl_mean=3.0), "0-bit")
     check(quality)
-    assert (quality["limits"], quality["verdicts"], quality["passed"]) == (None, [], True)
+    assert (quality.limits, quality.verdicts, quality.passed) == (None, (), True)
 
 
 def test_predictions_that_are_no_numbers_are_never_let_through() -> None:
     with pytest.raises(
-        PackError, match="7 of 100 predictions of the artifact are no numbers"
+        PackError, match="7 of 100 predictions of the artifact are not numbers"
     ) as caught:
         check(verdict_of(facts_with(broken=7), "4-bit", allow=True))
     assert caught.value.exit_code is ExitCode.BUDGET
@@ -336,7 +339,7 @@ def test_another_language_is_a_loss_that_can_only_be_let_through_by_name() -> No
     )
     allowed = verdict_of(facts, "4-bit", allow=True)
     check(allowed)
-    assert (allowed["passed"], allowed["loss_allowed"]) == (False, True)
+    assert (allowed.passed, allowed.loss_allowed) == (False, True)
     random = judged({**facts, "figures": None}, limits("4-bit"), "the weights are random", False)
     assert refusal_of(random).startswith("The control token"), "also where divergence says nothing"
 
@@ -344,8 +347,8 @@ def test_another_language_is_a_loss_that_can_only_be_let_through_by_name() -> No
 def test_a_model_that_knows_nothing_of_the_text_can_lose_nothing() -> None:
     quality = verdict_of(facts_with(reference_perplexity=990.0, kl_mean=9.0), "8-bit")
     check(quality)
-    assert "hardly better than chance" in quality["skipped"]
-    assert "same tokens, template and end of turn; no divergence" in summary(quality)
+    assert "hardly better than chance" in quality.skipped
+    assert "same tokens, template and end of turn; quality not compared" in summary(quality)
 
 
 def test_what_the_gate_says_can_be_read_again_from_a_manifest(tmp_path: Path) -> None:
@@ -355,12 +358,11 @@ def test_what_the_gate_says_can_be_read_again_from_a_manifest(tmp_path: Path) ->
         skipped("the weights are random"),
         verdict_of(facts_with(), "no class"),
     ):
-        assert misfit(json.loads(json.dumps({**data, "quality": quality}))) is None
+        written = json.loads(json.dumps({**data, "quality": quality.to_json()}))
+        assert Contents.from_json(written).quality == quality
         assert paper.markdown(quality).startswith("## Quality\n\n")
-    assert (
-        misfit({**data, "quality": {**verdict_of(facts_with(), "4-bit"), "kl_mean": "small"}})
-        == "quality.kl_mean"
-    )
+    with pytest.raises(Misfit, match=r"'quality\.kl_mean' is missing or of the wrong kind"):
+        Contents.from_json({**data, "quality": {**quality.to_json(), "kl_mean": "small"}})
 
 
 def test_every_recipe_has_a_class_with_limits_and_more_bits_never_have_looser_ones() -> None:
@@ -479,16 +481,14 @@ def test_a_reference_that_this_machine_cannot_compute_says_why(
         small.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1_000_000))
         found = job.reference(Silent(), **arguments, out=str(tmp_path / "a"))
     assert "of memory and 1.00 MB are free" in found["not_possible"]
+    assert not (tmp_path / "a").exists()
     folder = write_tiny(tmp_path / "tiny")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(
         json.dumps({**config, "rope_scaling": {"rope_type": "spiral", "factor": 2.0}})
     )
-    found = job.reference(
-        Silent(), **{**arguments, "checkpoint": str(folder)}, out=str(tmp_path / "b")
-    )
-    assert "the rope type 'spiral' is not known" in found["not_possible"]
-    assert not (tmp_path / "a").exists() and not (tmp_path / "b").exists()
+    with pytest.raises(PackError, match="'spiral'"):
+        job.reference(Silent(), **{**arguments, "checkpoint": str(folder)}, out=str(tmp_path / "b"))
 
 
 def test_a_reference_that_is_killed_for_its_memory_stops_no_build_and_one_that_is_broken_does(
@@ -542,3 +542,106 @@ def test_the_gate_is_part_of_what_a_package_depends_on(tmp_path: Path) -> None:
     text.write_text("Other words.")
     for other in (Gate(tokens=64), Gate(allow_loss=True), Gate(file=text)):
         assert replace(one, gate=other).as_dict() != one.as_dict()
+
+
+def test_a_long_piece_reaches_beyond_windows_and_original_contexts_as_far_as_the_artifact_does(
+    tmp_path: Path,
+) -> None:
+    def read(context: int | None = None, **config: Any) -> tuple[tuple[int, int | None], list[int]]:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        shutil.copytree(TINY, folder)
+        plain = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**plain, **config}))
+        source = Checkpoint.open(folder)
+        return job.piece_tokens(source, context), [
+            len(piece.ids) for piece in job._pieces(source, None, 600, context)
+        ]
+
+    def sliding(window: int) -> dict[str, Any]:
+        return {"use_sliding_window": True, "sliding_window": window, "max_window_layers": 2}
+
+    def yarn(original: int) -> dict[str, Any]:
+        return {
+            "rope_scaling": {
+                "rope_type": "yarn",
+                "factor": 4.0,
+                "original_max_position_embeddings": original,
+            }
+        }
+
+    ordinary = read()[1]
+    assert max(ordinary) <= 100
+    assert read(256) == ((512, None), ordinary)
+    assert read(**sliding(700)) == ((512, 956), [*ordinary, 956])
+    assert read(**sliding(200)) == ((512, 456), [*ordinary, 456])
+    assert read(**yarn(1024)) == ((512, 1280), [*ordinary, 1280])
+    assert read(**yarn(32768)) == ((512, None), ordinary), "further out than anybody waits for"
+    # An engine without windows builds within them, and is asked for no more.
+    assert read(700, **sliding(700)) == ((512, None), ordinary)
+    assert read(800, **sliding(700)) == ((512, 800), [*ordinary, 800])
+
+
+@pytest.mark.engine
+def test_an_artifact_whose_predictions_are_no_numbers_is_no_package_random_weights_or_not(
+    tmp_path: Path,
+) -> None:
+    """Weights that are numbers, and activations that overflow."""
+    folder = write_tiny(tmp_path / "large", dtype="F32")
+    tensors = load_file(folder / "model.safetensors")
+    for name, values in tensors.items():
+        if name.endswith(("up_proj.weight", "gate_proj.weight")):
+            tensors[name] = values * np.float32(1e25)
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    runtime = registry.runtime("llama.cpp")
+    recipe, out = asdict(runtime.recipe("BF16")), tmp_path / "artifact"
+    out.mkdir()
+    finished(
+        runtime.build_job,
+        tmp_path / "log",
+        checkpoint=str(folder),
+        recipe=recipe,
+        workload={},
+        out=str(out),
+    )
+    arguments = {
+        "session": runtime.session,
+        "artifact": str(out),
+        "settings": {"kv": "f16", "threads": 1, "gpu_layers": 0},
+    }
+    arguments |= {
+        "checkpoint": str(folder),
+        "text": None,
+        "tokens": 64,
+        "reference": None,
+        "stops": False,
+    }
+    facts = finished("packager.quality.job:compare", tmp_path / "log", **arguments)
+    assert facts["not_numbers"] == facts["predictions"] > 0
+    for allow_loss in (False, True):
+        with pytest.raises(
+            PackError, match="predictions of the artifact are not numbers"
+        ) as refused:
+            check(judged(facts, None, "the weights are random", allow_loss))
+        assert refused.value.exit_code == ExitCode.BUDGET
+
+
+def test_a_perplexity_that_is_no_number_is_no_sign_of_chance() -> None:
+    from packager.quality.verdict import hardly_better_than_chance
+
+    assert not hardly_better_than_chance(None, 100)
+
+
+def test_weights_that_are_no_numbers_stop_the_reference_by_name(tmp_path: Path) -> None:
+    folder = shutil.copytree(TINY, tmp_path / "nan")
+    opened = Checkpoint.open(folder)
+    tensor = opened.tensors["model.layers.2.mlp.down_proj.weight"]
+    with (folder / "model.safetensors").open("r+b") as file:
+        file.seek(tensor.offset + 10)
+        file.write(b"\xc0\x7f")
+    with pytest.raises(
+        PackError, match=r"'model\.layers\.2\.mlp\.down_proj\.weight' .* holds NaN"
+    ) as refused:
+        job.reference(
+            Silent(), checkpoint=str(folder), text=None, tokens=64, out=str(tmp_path / "out")
+        )
+    assert refused.value.exit_code == ExitCode.INPUT

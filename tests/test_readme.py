@@ -1,5 +1,5 @@
-"""What the README tells people to type is typed here, in order, against the true shape and a real
-engine."""
+"""What the README and the pages for users tell people to type is typed here, in order, against a
+real engine: the true shape where random weights do, a small trained model as the fine-tune."""
 
 from __future__ import annotations
 
@@ -21,11 +21,25 @@ from packager.package import manifest
 from tests.conftest import REPOSITORY
 from tests.support.hub_server import Hub, serve
 from tests.support.oci_registry import real_registry
+from tests.support.shown_output import blocks, differences, up_to_date
+from tests.support.terminal import printed
 
-README = (REPOSITORY / "README.md").read_text()
-BLOCKS = re.findall(r"^```sh\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
-LINES = [line.split("#")[0].strip() for block in BLOCKS for line in block.splitlines()]
-TYPED = [line for line in LINES if line.startswith("qwen-pack ")]
+DOCS = REPOSITORY / "docs"
+TRAINED = REPOSITORY / "tests" / "models" / "tiny-qwen3"
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+COMMANDS_PAGE = (DOCS / "commands.md").read_text(encoding="utf-8")
+FIRST_PACKAGE = (DOCS / "first-package.md").read_text(encoding="utf-8")
+FINE_TUNE = (DOCS / "fine-tune-on-a-raspberry-pi.md").read_text(encoding="utf-8")
+
+
+def commands(page: str) -> list[str]:
+    """The commands of a page that are qwen-pack's, in order."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    lines = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line.startswith("qwen-pack ")]
+
+
+TYPED = list(dict.fromkeys(commands(README) + commands(COMMANDS_PAGE) + commands(FIRST_PACKAGE)))
 DUMMY = "qwen-pack build --target laptop-cpu --weights dummy"
 SHORT = "--context 512"
 """A short context spares minutes of measuring and nothing else."""
@@ -50,11 +64,24 @@ def run(line: str, folder: Path, **environment: str) -> subprocess.CompletedProc
 
 
 @pytest.fixture(scope="module")
-def package(folder: Path) -> Path:
-    """The package that the README's build from random weights leaves."""
-    done = run(f"{DUMMY} {SHORT} --json", folder)
-    assert done.returncode == 0, done.stderr
-    return Path(json.loads(done.stdout)["package"])
+def built(folder: Path) -> str:
+    """What the README's build from random weights prints into a terminal."""
+    words = shlex.split(f"{DUMMY} {SHORT}")[1:]
+    code, text = printed(
+        [sys.executable, "-m", "packager.cli", *words],
+        folder,
+        {**os.environ, "QWEN_PACK_CACHE": str(folder / "cache")},
+    )
+    assert code == 0, text
+    return text
+
+
+@pytest.fixture(scope="module")
+def package(folder: Path, built: str) -> Path:
+    """The package that it leaves."""
+    name = re.search(r"^Package: .*?([^/\s]+)$", built, re.MULTILINE)
+    assert name is not None, built
+    return folder / name[1]
 
 
 @pytest.fixture(scope="module")
@@ -90,25 +117,55 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield host
 
 
-def test_the_readme_shows_every_command_that_there_is() -> None:
-    assert {line.split()[1] for line in TYPED} | {"cache"} >= set(COMMANDS)
+def test_the_pages_show_every_command_that_there_is() -> None:
+    assert {line.split()[1] for line in commands(COMMANDS_PAGE)} == set(COMMANDS)
 
 
-def test_its_first_screen_names_the_two_commands_that_set_everything_up() -> None:
-    first = README.splitlines()[:14]
-    assert any(line.startswith("make demo") for line in first)
-    assert any(line.startswith("make test") for line in first)
+def test_the_readme_is_short_and_names_the_commands_that_set_everything_up() -> None:
+    assert len(README.split()) < 900
+    order = ("![", "pip install", "make demo", "make test", "qwen-pack fit", "qwen-pack build")
+    assert [README.index(text) for text in order] == sorted(map(README.index, order))
+
+
+def test_every_page_is_in_the_index_and_every_link_leads_somewhere() -> None:
+    outside = (REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md")
+    pages = [*sorted(DOCS.rglob("*.md")), *outside]
+    lost = []
+    linked: set[Path] = set()
+    for page in pages:
+        for link in re.findall(r"\]\(([^)#\s]+)(?:#[\w-]*)?\)", page.read_text(encoding="utf-8")):
+            if "://" in link:
+                continue
+            to = (page.parent / link).resolve()
+            linked.add(to)
+            if not to.exists():
+                lost.append((page.name, link))
+    assert lost == []
+    unlinked = {page.name for page in pages if page.resolve() not in linked}
+    assert unlinked <= {"README.md"}
 
 
 def test_the_table_of_exit_codes_is_the_truth() -> None:
-    table = {int(code) for code in re.findall(r"^\| (\d+) \|", README, re.MULTILINE)}
+    table = {int(code) for code in re.findall(r"^\| (\d+) \|", COMMANDS_PAGE, re.MULTILINE)}
     assert table == {int(code) for code in ExitCode}
 
 
-def test_the_map_of_the_tree_names_only_what_is_there() -> None:
-    tree = re.search(r"## Map of the tree\n\n```\n(.*?)```", README, re.DOTALL)
+def test_every_environment_variable_of_ours_is_on_the_page() -> None:
+    named = {
+        name
+        for folder in ("packager", "targets", "tui")
+        for path in (REPOSITORY / folder).rglob("*.py")
+        for name in re.findall(r"QWEN_PACK_[A-Z_]+", path.read_text(encoding="utf-8"))
+    }
+    assert named == set(re.findall(r"^\| `(QWEN_PACK_[A-Z_]+)`", COMMANDS_PAGE, re.MULTILINE))
+
+
+def test_the_map_of_the_tree_names_what_is_there_and_leaves_no_folder_out() -> None:
+    page = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    tree = re.search(r"## Map of the tree\n\n```\n(.*?)```", page, re.DOTALL)
     assert tree
     parent = ""
+    mapped: set[str] = set()
     for line in tree[1].splitlines():
         names = line[: line.index("  ", 2)].split() if "  " in line.strip() else line.split()
         if not line.startswith(" "):
@@ -116,11 +173,48 @@ def test_the_map_of_the_tree_names_only_what_is_there() -> None:
         for name in names:
             path = name if not line.startswith(" ") else parent + name
             assert list(REPOSITORY.glob(path.rstrip("/"))), path
+            mapped.add(path.rstrip("/"))
+    for part in ("packager", "targets"):
+        there = {
+            f"{part}/{folder.name}"
+            for folder in (REPOSITORY / part).iterdir()
+            if (folder / "__init__.py").exists()
+        }
+        assert there - mapped == set()
+
+
+@pytest.mark.engine
+def test_the_output_in_the_readme_is_what_its_commands_print(folder: Path, built: str) -> None:
+    shown = dict(blocks(README))
+    assert list(shown) == ["qwen-pack fit --target laptop-cpu", DUMMY]
+    environment = {**os.environ, "QWEN_PACK_CACHE": str(folder / "no-probe")}
+    words = [sys.executable, "-m", "packager.cli", "fit", "--target", "laptop-cpu"]
+    code, answer = printed(words, folder, environment)
+    assert code == 0
+    assert differences(shown["qwen-pack fit --target laptop-cpu"], answer) == [], answer
+    assert (
+        up_to_date(shown["qwen-pack fit --target laptop-cpu"], answer)
+        == (shown["qwen-pack fit --target laptop-cpu"])
+    ), "`python benchmarks/readme_output.py` brings it up to date"
+    assert differences(shown[DUMMY], built) == [], built
+
+
+@pytest.mark.engine
+def test_the_page_on_a_fine_tune_is_typed_from_top_to_bottom(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint").symlink_to(TRAINED)
+    (tmp_path / "domain.txt").write_text((REPOSITORY / "training" / "README.md").read_text())
+    for line in commands(FINE_TUNE):
+        if line.startswith("qwen-pack delta"):
+            line = line.replace("newer", "fine-tune-domain")
+        done = run(line, tmp_path)
+        assert done.returncode == 0, (line, done.stdout, done.stderr)
+    made = json.loads((tmp_path / "updated" / manifest.NAME).read_text())
+    assert made["recipe"]["id"] == "gguf:Q4_K_M"
 
 
 @pytest.mark.engine
 @pytest.mark.parametrize("line", TYPED)
-def test_a_command_of_the_readme_works(
+def test_a_command_of_the_pages_works(
     line: str,
     package: Path,
     checkpoint: Path,

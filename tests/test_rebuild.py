@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -162,6 +163,44 @@ def test_a_model_that_does_not_come_out_of_its_source_is_found_and_the_tools_tha
     assert len(said.out.splitlines()) == 4
     assert (
         "not what a rebuild gives: 4 findings" in said.err and "built with gguf 0.0.1" in said.err
+    )
+
+
+def test_bytes_of_another_toolchain_are_no_damage_but_a_file_that_is_missing_is(
+    package: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = bytearray((package / "model/model.gguf").read_bytes())
+    data[-40] ^= 1
+    (package / "model/model.gguf").write_bytes(data)
+    described = json.loads((package / manifest.NAME).read_text())
+    fused = {
+        "architecture": "another",
+        "ggml compiler": "gcc 12.2.0",
+        "ggml arithmetic": "products and sums fused (0)",
+    }
+    describe(package, described["recipe"], described["source"]["files"], tools=fused)
+    code, answer, _ = verify(package, capsys, "--weights", str(checkpoint))
+    assert (code, answer["ok"], [row["kind"] for row in answer["findings"]]) == (
+        ExitCode.RESOURCE,
+        False,
+        ["toolchain"],
+    )
+    assert answer["rebuilt"]["toolchain"]["architecture"] == {
+        "manifest": "another",
+        "here": platform.machine(),
+    }
+    assert answer["rebuilt"]["tools"] == {}
+    assert (
+        main(["verify", str(package), "--rebuild", "--weights", str(checkpoint)])
+        == ExitCode.RESOURCE
+    )
+    assert "built by another toolchain" in capsys.readouterr().err
+    (package / "NOTICE").unlink()
+    describe(package, described["recipe"], described["source"]["files"], tools=fused)
+    code, answer, _ = verify(package, capsys, "--weights", str(checkpoint))
+    assert (code, {row["kind"] for row in answer["findings"]}) == (
+        ExitCode.INPUT,
+        {"toolchain", "rebuilt"},
     )
 
 

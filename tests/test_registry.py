@@ -19,6 +19,7 @@ def plug_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder on the path where a test can lay down another distribution, as an installer
     would."""
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delenv(registry.PLUG_INS)
     registry._entry_points.cache_clear()
     registry.runtime.cache_clear()
     yield tmp_path
@@ -39,6 +40,18 @@ def install(folder: Path, name: str, value: str) -> None:
 def test_a_runtime_of_another_distribution_is_found_by_its_entry_point(plug_in: Path) -> None:
     install(plug_in, "someone", "third_party_runtime:Adapter")
     assert "someone" in registry.runtime_names()
+
+
+def test_plug_ins_of_others_are_left_out_where_the_variable_asks_for_it(
+    plug_in: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(plug_in, "llama.cpp", "third_party_runtime:Adapter")
+    monkeypatch.setenv(registry.PLUG_INS, "0")
+    assert {point.value for point in registry._entry_points().values()} == {
+        "targets.llama_cpp:LlamaCpp",
+        "targets.onnxruntime:OnnxRuntime",
+        "targets.openvino:OpenVino",
+    }
 
 
 def test_names_come_without_importing_the_plug_in(plug_in: Path) -> None:

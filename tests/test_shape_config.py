@@ -80,7 +80,10 @@ def config_of(shape: Shape, **changes: Any) -> dict[str, Any]:
             {"tie_word_embeddings": "yes"},
             "my.json: tie_word_embeddings is 'yes', neither true nor false",
         ),
-        ({"rope_theta": "much"}, "my.json: rope_theta is 'much', no positive number"),
+        (
+            {"rope_theta": "much", "rope_parameters": ...},
+            "my.json: rope_theta is 'much', no positive number",
+        ),
         (
             {"rope_theta": ..., "rope_parameters": {"rope_theta": -1}},
             "my.json: rope_parameters.rope_theta is -1",

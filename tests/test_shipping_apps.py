@@ -24,6 +24,7 @@ from packager.package import manifest
 from packager.package.verify import verify
 from packager.shipping.apps import android
 from packager.shipping.export import FORMATS, export
+from packager.shipping.oci import images, without_ollama
 from packager.shipping.shipment import prepare
 from tests.support.make_package import write_package
 from tests.support.shipping_packages import (
@@ -36,6 +37,7 @@ from tests.support.shipping_packages import (
     gguf_package,
     tree,
 )
+from tests.support.tiny_gguf import tiny_gguf
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +106,7 @@ def test_it_is_the_same_bytes_at_another_time_place_mask_zone_and_language(
     modes = {
         path.stat().st_mode & 0o777 for path in (tmp_path / "two").rglob("*") if path.is_file()
     }
-    assert modes == {0o644}
+    assert modes == {0o600}  # what the person's mask leaves
 
 
 @pytest.mark.parametrize("name", FORMATS_FOR_APPS)
@@ -187,18 +189,26 @@ def test_the_modelfile_names_the_gguf_the_context_the_template_and_its_stop(
     )
 
 
-def test_a_modelfile_leaves_the_template_to_a_gguf_whose_model_speaks_another_form(
+def test_a_template_that_ollamas_language_cannot_say_is_refused_and_gets_no_tag(
     tmp_path: Path,
 ) -> None:
-    package = gguf_package(
-        tmp_path / "tiny", files={"chat_template.jinja": b"[INST]", "LICENSE": b'a """ b'}
+    package = gguf_package(tmp_path / "tiny", files={"chat_template.jinja": b"[INST]"})
+    refused(
+        package, "ollama", tmp_path / "out", "chat template", "does not write every message once"
     )
+    shipment = prepare(package, **AGREED)
+    assert [image.suffix for image in images(shipment)] == ["", "-docker"]
+    assert "chat template" in str(without_ollama(shipment))
+
+
+def test_a_base_models_modelfile_has_neither_template_nor_stops(tmp_path: Path) -> None:
+    package = gguf_package(tmp_path / "tiny", files={"LICENSE": b'a """ b'}, template=None)
     text = (exported(package, "ollama", tmp_path / "out") / "Modelfile").read_text()
     assert "TEMPLATE" not in text and "stop" not in text and "LICENSE" not in text
 
 
 def test_a_gguf_whose_name_a_modelfile_cannot_hold_is_refused(tmp_path: Path) -> None:
-    shards = {f"model/model-0000{number}-of-00002.gguf": b"x" for number in (1, 2)}
+    shards = {f"model/model-0000{number}-of-00002.gguf": tiny_gguf(b"x") for number in (1, 2)}
     refused(
         gguf_package(tmp_path / "shards", files=shards),
         "ollama",
@@ -362,7 +372,7 @@ def test_hostile_names_change_nothing_but_what_strings_and_comments_hold(
     tmp_path: Path, name: str
 ) -> None:
     source, grammar = LANGUAGES[name]
-    plain = gguf_package(tmp_path / "plain", files={"model/b": b"more"})
+    plain = gguf_package(tmp_path / "plain", files={"model/b.bin": b"more"})
     one, other = (
         exported(plain, name, tmp_path / "one"),
         exported(evil_package(tmp_path / "evil"), name, tmp_path / "other"),
@@ -382,7 +392,7 @@ def test_hostile_names_add_no_line_and_no_markup_to_any_file(tmp_path: Path, nam
     )
     plain = gguf_package(
         tmp_path / "plain",
-        files={"model/b": b"more", **({"model/a": b"w"} if name == "ollama" else {})},
+        files={"model/b.bin": b"more", **({"model/a.bin": b"w"} if name == "ollama" else {})},
         recipe={"id": "x", "kv": "f16"},
     )
     twin = tree(exported(plain, name, tmp_path / "twin"))

@@ -10,12 +10,14 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
 import pytest
 
+from packager.chat import speech
 from packager.process import run_job
 from targets import registry
 from tests.conftest import REPOSITORY
@@ -45,10 +47,18 @@ def server(
     }
     finish(run_job(runtime.build_job, arguments, place / "log"))
     files = {f"model/{path.name}": path.read_bytes() for path in (place / "artifact").iterdir()}
-    more = {
+    spoken = speech.of_folder(TINY)
+    files["chat_template.jinja"] = str(spoken.template).encode()
+    ends = [
+        {"id": number, "text": text}
+        for number, text in zip(spoken.ends, spoken.end_texts, strict=True)
+    ]
+    chat = {"chat": {"ends": ends}}
+    more: dict[str, Any] = {
         "runtime": {"name": engine, "version": "1"},
         "recipe": {"id": recipe.id, **asdict(recipe)},
         "workload": {"context": 512},
+        **chat,
     }
     out = exported(write(place / "package", files, more), "docker", place / "out")
     process = subprocess.Popen(
@@ -84,8 +94,8 @@ def test_it_answers_questions_as_the_model_was_trained_to(server: str) -> None:
         )
         assert code == 200
         (choice,) = answer["choices"]
-        text = choice["message"]["content"].split("</think>\n\n")[-1]
-        assert choice["finish_reason"] == "stop" and text.lstrip("-").isdigit(), text
+        text = choice["message"]["content"]
+        assert choice["finish_reason"] == "stop" and text.lstrip("-").isdigit(), choice
         usage = answer["usage"]
         assert usage["prompt_tokens"] + usage["completion_tokens"] == usage["total_tokens"] < 512
 
@@ -107,16 +117,42 @@ def test_an_answer_ends_where_it_was_told_to(server: str) -> None:
     [
         (b"{", "no JSON"),
         (b"[" * 100_000, "no JSON"),
-        ({}, "no JSON"),
-        ([1], "no JSON"),
-        ({"messages": [{"role": "user"}]}, "no JSON"),
+        ({}, "empty"),
+        ([1], "no JSON object"),
+        ({"messages": [{"role": "user"}]}, "no `content`"),
+        ({"messages": [{"role": "nobody", "content": "x"}]}, "role"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "no text"),
+        (
+            {"messages": [{"role": "user", "content": "x"}], "tools": [{"type": "function"}]},
+            "no function",
+        ),
+        (
+            {"messages": [{"role": "user", "content": "x"}], "tool_choice": "required"},
+            "auto or none",
+        ),
+        (
+            {"messages": [{"role": "user", "content": "x"}], "response_format": {"type": "xml"}},
+            "json_schema",
+        ),
+        ({"messages": [{"role": "user", "content": "x"}], "n": 2}, "one answer"),
+        (
+            {
+                "messages": [
+                    {
+                        "role": "assistant",
+                        "tool_calls": [{"function": {"name": "f", "arguments": "["}}],
+                    }
+                ]
+            },
+            "no object",
+        ),
         ({"messages": []}, "empty"),
         ({"messages": [{"role": "user", "content": "x"}], "max_tokens": -1}, "out of range"),
         ({"messages": [{"role": "user", "content": "x"}], "temperature": 1e9}, "out of range"),
-        ({"messages": [{"role": "user", "content": "x"}], "stream": True}, "stream"),
+        ({"messages": [{"role": "user", "content": "x"}], "stream": "yes"}, "true or false"),
         ({"messages": [{"role": "user", "content": "word " * 2000}]}, "the context holds 512"),
     ],
-    ids=range(10),
+    ids=range(17),
 )
 def test_what_cannot_be_answered_is_refused_in_a_sentence(
     server: str, body: Any, word: str
@@ -137,3 +173,99 @@ def test_it_says_that_it_is_well_and_what_it_serves_and_nothing_else(server: str
     connection.request("POST", "/v1/chat/completions", headers={"Content-Length": str(1 << 40)})
     assert connection.getresponse().status == 413
     connection.close()
+
+
+@pytest.fixture
+def client(server: str) -> Iterator[Any]:
+    """OpenAI's own client."""
+    openai = pytest.importorskip("openai")
+    with openai.OpenAI(base_url=server, api_key="none", max_retries=0, timeout=60) as found:
+        yield found
+
+
+ASKED = next(task for task in held_out("serve", 400) if task.kind == "sum").messages
+TOOLS = [
+    {"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}
+]
+
+
+def test_a_stream_says_what_a_whole_answer_does_with_the_thought_apart(client: Any) -> None:
+    more = {"model": "tiny", "messages": [*ASKED], "temperature": 0, "max_tokens": 120}
+    whole = client.chat.completions.create(**more)
+    thought, text, finish, usage = "", "", None, None
+    for event in client.chat.completions.create(
+        **more, stream=True, stream_options={"include_usage": True}
+    ):
+        usage = event.usage or usage
+        for choice in event.choices:
+            text += choice.delta.content or ""
+            thought += getattr(choice.delta, "reasoning_content", None) or ""
+            finish = choice.finish_reason or finish
+    message = whole.choices[0].message
+    assert (text, finish) == (message.content, "stop")
+    assert thought == (getattr(message, "reasoning_content", None) or "")
+    assert "<think>" not in text and "</think>" not in text + thought
+    assert usage.total_tokens == whole.usage.total_tokens
+
+
+def test_an_answer_under_a_schema_is_json_of_that_form(client: Any) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"ok": {"type": "boolean"}, "kind": {"enum": ["a", "b"]}},
+        "required": ["ok", "kind"],
+        "additionalProperties": False,
+    }
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    more: dict[str, Any] = {
+        "model": "tiny",
+        "messages": [*ASKED],
+        "temperature": 0,
+        "max_tokens": 100,
+    }
+    answer = client.chat.completions.create(**more, response_format=form)
+    found = json.loads(answer.choices[0].message.content)
+    assert sorted(found) == ["kind", "ok"] and found["kind"] in ("a", "b")
+
+
+def test_a_client_that_leaves_frees_the_engine_for_those_who_wait(client: Any) -> None:
+    stream = client.chat.completions.create(
+        model="tiny", messages=[*ASKED], stream=True, temperature=2, max_tokens=400
+    )
+    next(iter(stream))
+    stream.close()
+    with ThreadPoolExecutor(3) as pool:
+        more = {"model": "tiny", "messages": [*ASKED], "temperature": 0, "max_tokens": 60}
+        answers = list(pool.map(lambda _: client.chat.completions.create(**more), range(3)))
+    assert len({answer.choices[0].message.content for answer in answers}) == 1
+
+
+def test_an_answer_ends_before_a_stop_text(client: Any) -> None:
+    more = {"model": "tiny", "messages": [*ASKED], "temperature": 0, "max_tokens": 60}
+    whole = client.chat.completions.create(**more).choices[0].message.content
+    assert len(whole) >= 1
+    answer = client.chat.completions.create(**more, stop=whole[-1]).choices[0]
+    assert (answer.message.content, answer.finish_reason) == (
+        whole[: whole.index(whole[-1])],
+        "stop",
+    )
+
+
+def test_a_conversation_with_tools_is_taken_in_openais_form(client: Any) -> None:
+    call = {
+        "id": "c1",
+        "type": "function",
+        "function": {"name": "get_weather", "arguments": '{"city": "Rom"}'},
+    }
+    messages = [
+        *ASKED,
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": "rain"},
+    ]
+    answer = client.chat.completions.create(
+        model="tiny", messages=messages, tools=TOOLS, temperature=0, max_tokens=60
+    )
+    assert answer.choices[0].finish_reason in ("stop", "length", "tool_calls")
+    bare = client.chat.completions.create(
+        model="tiny", messages=[*ASKED], temperature=0, max_tokens=1
+    )
+    assert answer.usage.prompt_tokens > bare.usage.prompt_tokens + 30

@@ -25,6 +25,8 @@ from packager.shipping.registry_client import parse_reference
 from packager.shipping.shipment import prepare
 from tests.support.make_package import body, write_package
 from tests.support.oci_registry import lying_registry, real_registry
+from tests.support.shipping_packages import CHATML
+from tests.support.tiny_gguf import tiny_gguf
 from tests.test_shipping_archive import AGREED, exported, finish, refused, tree
 
 SCHEMAS = Path(__file__).parent / "schemas"
@@ -42,9 +44,9 @@ def gguf(tmp_path: Path) -> Path:
     folder = tmp_path / "gguf"
     (folder / "model").mkdir(parents=True)
     files = {
-        "model/tiny.gguf": b"GGUF" * 99,
+        "model/tiny.gguf": tiny_gguf(b"GGUF" * 99),
         "LICENSE": b"do what you like",
-        "chat_template.jinja": b"<|im_start|>{{ x }}",
+        "chat_template.jinja": CHATML.encode(),
         "README.md": b"#",
     }
     rows = []
@@ -138,7 +140,7 @@ def test_a_damaged_package_gets_no_tag_where_the_registry_has_the_true_bytes(
     registry: str, gguf: Path, tmp_path: Path
 ) -> None:
     finish(push(gguf, f"{registry}/team/same:v1", **AGREED))
-    (gguf / "model" / "tiny.gguf").write_bytes(b"GGUG" * 99)
+    (gguf / "model" / "tiny.gguf").write_bytes(tiny_gguf(b"GGUG" * 99))
     refused(
         lambda: push(gguf, f"{registry}/team/same:v2", **AGREED),
         ExitCode.INPUT,

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from packager.cli import main
 from packager.errors import ExitCode, PackError
+from packager.files import write_secret
 from packager.package import manifest
 from packager.shipping import keys
+from packager.shipping.certificate import Signatory
 from packager.shipping.signature import Signer, Trust, check, sign
 from packager.shipping.versions import ordered
 from tests.support.make_package import body, write_package
@@ -61,6 +63,81 @@ def test_the_private_half_is_its_owners_alone_and_no_key_is_replaced(
     assert pair.private.stat().st_mode & 0o777 == 0o600
     with pytest.raises(PackError, match="exists already"):
         keys.new(pair.private)
+
+
+def test_the_private_half_is_never_readable_by_others_whatever_the_mask_and_a_kill_leaves_nothing(
+    tmp_path: Path,
+) -> None:
+    """Every call to the system is looked at: no file of the private half has more rights at any
+    moment."""
+    script = (
+        "import os, signal, sys; os.umask(0)\n"
+        "from pathlib import Path\n"
+        "from packager.shipping import keys\n"
+        "at, step = int(sys.argv[2]), 0\n"
+        "def look(event, arguments):\n"
+        "    global step\n"
+        "    if event in ('open', 'os.link', 'os.rename', 'os.chmod', 'os.remove') and "
+        "str(sys.argv[1]) in os.getcwd():\n"
+        "        for path in Path('.').iterdir():\n"
+        "            if path.stat().st_mode & 0o077 and b'PRIVATE' in path.read_bytes():\n"
+        "                os.write(2, f'{path} {path.stat().st_mode:o}'.encode()); os._exit(3)\n"
+        "        step += 1\n"
+        "        if step == at: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "os.chdir(sys.argv[1]); keys._cryptography(); sys.addaudithook(look); "
+        "keys.new(Path('team.key'))\n"
+    )
+    for at in range(1, 40):
+        folder = tmp_path / str(at)
+        folder.mkdir()
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(folder), str(at)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode in (0, -9), done.stderr
+        names = {path.name for path in folder.iterdir()}
+        if done.returncode == 0:
+            break
+        # Killed: the key is whole or absent, and nothing else that holds it lies there.
+        secret = {path.name for path in folder.iterdir() if b"PRIVATE" in path.read_bytes()}
+        assert secret <= {"team.key"}
+        if "team.key" in names:
+            keys.private_key(folder / "team.key", None)
+    assert at > 2 and names == {"team.key", "team.key.pub"}
+    assert (folder / "team.key").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_disk_without_nameless_files_gets_the_private_half_under_its_name_for_its_owner_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("packager.files._linked_secret", lambda *_: False)
+    made = keys.new(tmp_path / "team.key")
+    assert made.private.stat().st_mode & 0o777 == 0o600
+    keys.private_key(made.private, None)
+    with pytest.raises(FileExistsError):
+        write_secret(made.private, b"x")
+
+
+@pytest.mark.parametrize(
+    ("mask", "mode"), [(0o077, 0o600), (0o022, 0o644), (0o002, 0o644), (0o027, 0o640)]
+)
+def test_everything_else_has_the_rights_that_the_mask_leaves(
+    tmp_path: Path, mask: int, mode: int
+) -> None:
+    script = (
+        f"import os; os.umask({mask})\n"
+        "from pathlib import Path\n"
+        "from packager.files import folder_that_appears_whole, write_atomically\n"
+        "from packager.shipping.shipment import new_file\n"
+        "write_atomically(Path('a'), b'x')\n"
+        "with new_file(Path('b')) as file: file.write_bytes(b'x')\n"
+        "with folder_that_appears_whole(Path('c')): pass\n"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)
+    assert {(tmp_path / name).stat().st_mode & 0o777 for name in "ab"} == {mode}
+    assert (tmp_path / "c").stat().st_mode & 0o777 == 0o755 & ~mask
 
 
 def test_another_verifier_believes_our_signature(package: Path, pair: keys.KeyPair) -> None:
@@ -220,9 +297,19 @@ def signed_once(package: Path, pair: keys.KeyPair) -> Path:
     return place if place.exists() else signed(package, pair)
 
 
-def certificates(folder: Path) -> tuple[Path, Path, Path]:
-    """Key and certificate of a signer, and the certificate of the authority that vouches for it."""
-    now = datetime.datetime.now(datetime.UTC)
+DAY = datetime.timedelta(days=1)
+
+
+def certificates(
+    folder: Path,
+    days: tuple[int, int] = (0, 1),
+    purpose: x509.ObjectIdentifier | None = ExtendedKeyUsageOID.CODE_SIGNING,
+    names_: Sequence[x509.GeneralName] = (),
+    authority_days: tuple[int, int] | None = None,
+) -> tuple[Path, Path, Path]:
+    """Key and certificate of a signer, and the certificate of the authority that vouches for it;
+    valid from and until, in days."""
+    today = datetime.datetime.now(datetime.UTC)
 
     def made(name: str, key: Any, issuer: str, by: Any, authority: bool) -> x509.Certificate:
         names = [
@@ -234,21 +321,19 @@ def certificates(folder: Path) -> tuple[Path, Path, Path]:
             .issuer_name(names[1])
             .public_key(key.public_key())
         )
-        builder = (
-            builder.serial_number(x509.random_serial_number())
-            .not_valid_before(now)
-            .not_valid_after(now + datetime.timedelta(days=1))
-        )
+        start, end = (authority_days or days) if authority else days
+        builder = builder.serial_number(x509.random_serial_number())
+        builder = builder.not_valid_before(today + start * DAY).not_valid_after(today + end * DAY)
         usage = x509.KeyUsage(
             not authority, False, False, False, False, authority, authority, False, False
         )
         builder = builder.add_extension(x509.BasicConstraints(authority, None), True).add_extension(
             usage, True
         )
-        if not authority:
-            builder = builder.add_extension(
-                x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING]), False
-            )
+        if not authority and purpose is not None:
+            builder = builder.add_extension(x509.ExtendedKeyUsage([purpose]), False)
+        if not authority and names_:
+            builder = builder.add_extension(x509.SubjectAlternativeName(names_), False)
         return builder.sign(by, hashes.SHA256())
 
     root, leaf = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
@@ -280,6 +365,62 @@ def test_a_certificate_signs_and_its_authority_is_asked(package: Path, tmp_path:
         sign(
             package, Signer(keys.new(tmp_path / "k").private, own, (root,)), tmp_path / "other.sig"
         )
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        ({"days": (-9, -2), "authority_days": (-10, 10)}, "expired"),
+        ({"days": (2, 9), "authority_days": (-10, 10)}, "not yet valid"),
+        ({"days": (-5, 5), "authority_days": (-9, -1)}, "expired"),
+        ({"purpose": ExtendedKeyUsageOID.SERVER_AUTH}, "not made for signing code (CN=Signer)"),
+        ({"purpose": ExtendedKeyUsageOID.EMAIL_PROTECTION}, "not made for signing code"),
+    ],
+)
+def test_a_certificate_out_of_its_time_or_made_for_something_else_is_not_believed(
+    made: dict[str, Any], words: str, package: Path, tmp_path: Path
+) -> None:
+    key, own, root = certificates(tmp_path, **made)
+    signature = sign(package, Signer(key, own, (root,)), tmp_path / "tiny.sig")
+    (finding,) = check(package, signature, Trust(chain=(root,)))
+    assert finding.kind == "signature" and words in finding.message
+
+
+def test_an_identity_and_an_issuer_can_be_demanded(
+    package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [
+        x509.RFC822Name("release@example.org"),
+        x509.UniformResourceIdentifier("https://example.org/build"),
+    ]
+    key, own, root = certificates(tmp_path, names_=names, purpose=None)
+    sign(package, Signer(key, own, (root,)), package.with_name(f"{package.name}.sig"))
+    asked = ["verify", str(package), "--certificate-chain", str(root)]
+    for right in (
+        ["--identity", "release@example.org"],
+        ["--identity", "https://example.org/build", "--issuer", "Authority"],
+    ):
+        assert main([*asked, *right]) == 0
+    assert main([*asked, "--issuer", "CN=Authority"]) == 0
+    capsys.readouterr()
+    for wrong in ("Signer", "release@example.org.evil.example", "RELEASE", ""):
+        assert main([*asked, "--identity", wrong]) == ExitCode.INPUT
+        assert (
+            "is of 'release@example.org' or 'https://example.org/build'" in capsys.readouterr().out
+        )
+    assert main([*asked, "--issuer", "Another"]) == ExitCode.INPUT
+    assert main(["verify", str(package), "--identity", "release@example.org"]) == ExitCode.USAGE
+    assert (
+        main(["verify", str(package), "--key", str(own), "--issuer", "Authority"]) == ExitCode.USAGE
+    )
+
+
+def test_a_certificate_without_other_names_is_of_its_common_name(
+    package: Path, tmp_path: Path
+) -> None:
+    key, own, root = certificates(tmp_path)
+    signature = sign(package, Signer(key, own, (root,)), tmp_path / "tiny.sig")
+    assert check(package, signature, Trust(None, (root,), Signatory("Signer", "Authority"))) == []
 
 
 def test_from_a_new_key_to_a_verified_copy_by_the_command_line(

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from targets.llama_cpp.how_to_run import PLAIN_WEIGHTS
 from tests.conftest import REPOSITORY
 from tests.support.gguf_checkpoints import build
 from tests.support.shipping_packages import EVIL_FILE, SIZES, evil_package, exported, gguf_package
@@ -148,9 +149,11 @@ def test_the_c_starts_llama_cpp_with_a_model_that_answers_and_not_with_a_damaged
     check = compiled(exported(package, "embedded", tmp_path / "out") / "c", tmp_path / "check")
     # On the device as RAUC leaves it there.
     subprocess.run(["tar", "-xf", tmp_path / "out/rauc/update.tar", "-C", tmp_path], check=True)
+    # The way that packages name for processors on which llama.cpp dies otherwise works on all of
+    # them.
     engine = (
-        "import sys, llama_cpp; model = llama_cpp.Llama(sys.argv[1], n_ctx=256, n_threads=1, "
-        "verbose=False); "
+        f"import sys, llama_cpp\n{PLAIN_WEIGHTS}\n"
+        "model = llama_cpp.Llama(sys.argv[1], n_ctx=256, n_threads=1, verbose=False); "
         "question = [{'role': 'user', 'content': 'What is 2 + 3?'}]; "
         "print(repr(model.create_chat_completion(question, max_tokens=60, "
         "temperature=0)['choices'][0]['message']['content']))"

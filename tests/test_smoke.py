@@ -25,20 +25,20 @@ def test_rates_are_medians_over_trials_and_latencies_over_all_tokens() -> None:
         Trial(4.0, (0.05,) * 10, ()),
     ]
     figures = summary(trials, prompt_tokens=100, new_tokens=11)
-    assert figures["ttft_ms"] == 2000
-    assert figures["prefill_tps"] == 50
-    assert figures["decode_tps"] == pytest.approx(10)
-    assert figures["token_ms_median"] == pytest.approx(100)
-    assert figures["token_ms_p95"] == pytest.approx(200)
-    assert figures["token_ms_p99"] == pytest.approx(200)
-    assert (figures["ttft_ms_p95"], figures["ttft_ms_p99"]) == (
+    assert figures.ttft_ms == 2000
+    assert figures.prefill_tps == 50
+    assert figures.decode_tps == pytest.approx(10)
+    assert figures.token_ms_median == pytest.approx(100)
+    assert figures.token_ms_p95 == pytest.approx(200)
+    assert figures.token_ms_p99 == pytest.approx(200)
+    assert (figures.ttft_ms_p95, figures.ttft_ms_p99) == (
         pytest.approx(3800),
         pytest.approx(3960),
     )
-    assert figures["spread"] == pytest.approx((15 - 7.5) / 10)
-    assert figures["ttft_spread"] == pytest.approx((3 - 1.5) / 2)
-    assert figures["repeats"] == 3
-    assert figures["token_ms"] == [[100.0] * 10, [200.0] * 10, [50.0] * 10]
+    assert figures.spread == pytest.approx((15 - 7.5) / 10)
+    assert figures.ttft_spread == pytest.approx((3 - 1.5) / 2)
+    assert figures.repeats == 3
+    assert figures.token_ms == ((100.0,) * 10, (200.0,) * 10, (50.0,) * 10)
 
 
 @given(st.lists(TIMES, min_size=1, max_size=50), st.floats(0, 1))

@@ -4,6 +4,7 @@ uses."""
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -18,8 +19,9 @@ import pytest
 from packager import sources
 from packager.errors import ExitCode, PackError
 from packager.process import JobResult, Progress, run_job
+from packager.sources import local
 from tests.support.hub_server import COMMIT, Hub, repository, serve
-from tests.support.make_checkpoint import tiny_shape, write_tiny
+from tests.support.make_checkpoint import Silent, tiny_shape, write_tiny
 
 REPO = "Qwen/Qwen3-Tiny"
 WEIGHTS = "model.safetensors"
@@ -238,6 +240,39 @@ def test_a_cached_file_that_has_changed_is_refused_with_the_file_named(fetch: Fe
     fetch.fails(ExitCode.INPUT, WEIGHTS, "has changed", offline=True)
 
 
+def test_small_files_of_the_cache_are_compared_with_the_names_that_they_have_there(
+    fetch: Fetch,
+) -> None:
+    """They lie under git's digest of their bytes, in a snapshot that is fetched and in one that is
+    named as a folder."""
+    folder = Path(fetch()["folder"])
+    small = (folder / "config.json").resolve()
+    assert len(small.name) == 40
+    small.write_bytes(small.read_bytes() + b" ")
+    fetch.fails(ExitCode.INPUT, "config.json", "has changed", str(small))
+    fetch.fails(ExitCode.INPUT, "config.json", "has changed", offline=True)
+    _, arguments = sources.job(sources.parse(str(folder), REPO), tiny_shape())
+    with pytest.raises(PackError, match=r"config\.json has changed since it was downloaded"):
+        local.fetch(Silent(), **arguments, out="unused")
+
+
+def test_a_snapshot_of_copies_is_compared_with_what_the_hub_lists(fetch: Fetch) -> None:
+    """As it is on a disk that knows no links."""
+    folder = Path(fetch()["folder"])
+    for name in (WEIGHTS, "config.json"):
+        real = (folder / name).resolve()
+        data = real.read_bytes()
+        (folder / name).unlink()
+        (folder / name).write_bytes(
+            data[:-1] + bytes([data[-1] ^ 1]) if name == WEIGHTS else data + b" "
+        )
+        fetch.fails(
+            ExitCode.INPUT, name, "has changed since it was downloaded", f"Delete {folder / name}"
+        )
+        (folder / name).unlink()
+        assert fetch()["revision"] == COMMIT
+
+
 def test_an_unknown_repository_names_the_two_ways_on(fetch: Fetch) -> None:
     words = (
         "has no repository Qwen/Qwen3-0.6",
@@ -367,7 +402,6 @@ def test_a_repository_of_pickles_is_refused_before_anything_is_fetched(
     ("text", "word"),
     [
         (b'{"auto_map": {"AutoModel": "x.Y"}}', "auto_map"),
-        (b'{"quantization_config": {"quant_method": "awq"}}', "awq"),
         (b"{", "valid JSON"),
     ],
 )
@@ -377,6 +411,29 @@ def test_what_the_config_rules_out_costs_no_weights(
     hub.files["config.json"] = text
     fetch.fails(ExitCode.INPUT, "config.json", word)
     assert hub.bodies(WEIGHTS) == []
+
+
+def test_a_quantization_that_the_size_of_the_weights_bears_out_costs_no_weights(
+    hub: Hub, fetch: Fetch
+) -> None:
+    # Four times the layers in as many bytes: 4 bits per weight.
+    config = json.loads(hub.files["config.json"]) | {
+        "num_hidden_layers": 16,
+        "quantization_config": {"quant_method": "awq"},
+    }
+    hub.files["config.json"] = json.dumps(config).encode()
+    fetch.fails(ExitCode.INPUT, "config.json", "awq")
+    assert hub.bodies(WEIGHTS) == []
+
+
+def test_a_quantization_that_the_weights_do_not_have_is_left_aside_with_a_note(
+    hub: Hub, fetch: Fetch
+) -> None:
+    config = json.loads(hub.files["config.json"]) | {
+        "quantization_config": {"quant_method": "bitsandbytes"}
+    }
+    hub.files["config.json"] = json.dumps(config).encode()
+    assert "bitsandbytes" in fetch()["notes"][0]
 
 
 def test_a_repository_of_another_shape_than_planned_is_refused(hub: Hub, fetch: Fetch) -> None:

@@ -132,7 +132,7 @@ def test_a_format_asks_for_what_it_takes_and_says_where_it_makes_no_sense(tmp_pa
         await pilot.press("k")
         await pilot.pause()
         assert "base_image" not in export.order.settings
-        assert "✗ ollama makes no sense of a package for openvino" in " ".join(
+        assert "✗ ollama cannot take a package for openvino: Ollama reads only GGUF" in " ".join(
             text_of(pilot).split()
         )
 

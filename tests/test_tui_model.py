@@ -3,7 +3,6 @@ settings."""
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from packager.cli import app as command_line
 from packager.cli.options import workload_from
 from packager.errors import PackError
 from packager.events import (
@@ -29,16 +27,19 @@ from packager.events import (
 from packager.need.workload import PREFERENCES
 from packager.package import shelf
 from packager.package.manifest import read as read_manifest
+from packager.records import Machine
 from packager.report.compare import rows as compared
 from packager.select import candidates
 from packager.select.cache_type import with_cache_type
 from targets import registry
 from tests.support import tui_data as data
+from tests.support.contents import contents_of
 from tests.support.make_package import write_package
+from tests.support.tui_helpers import parsed
 from tui import describe, explain, figures
 from tui.ask import Ask, Wish, build_command
 from tui.bars import bar, span, split
-from tui.bindings import all_ids
+from tui.bindings import all_ids, all_keys
 from tui.points import Point, Scatter, of_candidates
 from tui.progress import advance, before, stopped
 from tui.settings import Settings
@@ -59,15 +60,6 @@ WISHES = st.builds(
     max_memory_bytes=st.none() | st.integers(10**6, 64 * 10**12),
     prefer=st.none() | st.sampled_from(PREFERENCES),
 )
-
-
-def parsed(command: str) -> dict[str, Any]:
-    """The parameters that click makes of a command line."""
-    words = shlex.split(command)
-    assert words[:2] == ["qwen-pack", "build"]
-    build = command_line.get_command(None, "build")  # type: ignore[arg-type]
-    assert build is not None
-    return build.make_context("build", words[2:]).params
 
 
 @given(WISHES)
@@ -101,7 +93,7 @@ def test_budgets_that_were_set_by_hand_are_enforced() -> None:
 
 @given(st.text(alphabet="qwen3gfu:_ 0468", max_size=12))
 def test_a_filter_keeps_the_rows_that_hold_every_word(words: str) -> None:
-    kept = View(words).rows(data.CANDIDATES, HAYSTACKS)
+    kept = View(words, grouped=False).rows(data.CANDIDATES, HAYSTACKS)
     assert kept == [
         index
         for index, text in enumerate(HAYSTACKS)
@@ -112,13 +104,37 @@ def test_a_filter_keeps_the_rows_that_hold_every_word(words: str) -> None:
 @pytest.mark.parametrize("key", KEYS)
 def test_every_column_sorts_all_rows_and_unknown_values_stand_last(key: str) -> None:
     forward, backward = (
-        View(sort=key, reverse=reverse).rows(data.CANDIDATES, HAYSTACKS)
+        View(sort=key, reverse=reverse, grouped=False).rows(data.CANDIDATES, HAYSTACKS)
         for reverse in (False, True)
     )
     assert sorted(forward) == sorted(backward) == list(range(len(data.CANDIDATES)))
     if key in ("memory", "decode", "ttft", "artifact", "quality"):
         assert not data.CANDIDATES[forward[-1]].sized
         assert not data.CANDIDATES[backward[-1]].sized
+
+
+def test_a_variant_stands_once_in_the_best_of_what_the_filter_leaves_and_unfolds_into_all_of_it() -> (
+    None
+):
+    folded = [data.CANDIDATES[row] for row in View().rows(data.CANDIDATES, HAYSTACKS)]
+    assert (
+        len(folded)
+        == len({one.variant.repo_id for one in data.CANDIDATES})
+        == len({one.variant.repo_id for one in folded})
+    )
+    assert folded[0] is data.CHOSEN
+    filtered = View("q8_0 0.6b").rows(data.CANDIDATES, HAYSTACKS)
+    assert [data.CANDIDATES[row].recipe.id for row in filtered] == ["gguf:Q8_0"]
+    name = data.CHOSEN.variant.repo_id
+    unfolded = [
+        data.CANDIDATES[row]
+        for row in View(unfolded=frozenset({name})).rows(data.CANDIDATES, HAYSTACKS)
+    ]
+    assert [one.variant.repo_id for one in unfolded][:6].count(name) == 5
+    assert (
+        View().more(data.CANDIDATES, HAYSTACKS)[name] == 5
+        and View(grouped=False).more(data.CANDIDATES, HAYSTACKS) == {}
+    )
 
 
 def test_the_best_stands_first_whichever_way_is_better() -> None:
@@ -225,7 +241,7 @@ def test_what_the_device_has_not_judged_is_open_and_what_was_not_measured_says_w
         "measured": None,
         "passed": None,
     }
-    data = {"verdicts": [row], "measured": None, "not_measured": "There is no CUDA."}
+    data = contents_of(verdicts=[row], measured=None, not_measured="There is no CUDA.")
     assert figures.verdicts(data) == [
         (None, "decode: at least 6.0 tok/s, not yet measured on the device")
     ]
@@ -238,8 +254,8 @@ def test_what_the_device_has_not_judged_is_open_and_what_was_not_measured_says_w
         "machine": {"processor": "A76"},
     }
     elsewhere = {**there, "decode_tps": 90.0, "place": {"on_device": False, "why": "it is not"}}
-    assert "not yet measured on the device" in figures.provenance({"measured": elsewhere})
-    shown = figures.figures({"measured": elsewhere, "measurements": [elsewhere, there]})
+    assert "not yet measured on the device" in figures.provenance(contents_of(measured=elsewhere))
+    shown = figures.figures(contents_of(measured=elsewhere, measurements=[elsewhere, there]))
     assert [one.measured for one in shown if one.label == "decode"] == ["9.0 tok/s"]
 
 
@@ -276,23 +292,25 @@ def test_points_of_candidates_are_those_that_fit_with_the_limits_they_were_held_
 
 
 def test_figures_stand_beside_their_prediction_with_the_distance() -> None:
-    by_label = {row.label: row for row in figures.figures(data.package().manifest.data)}
+    by_label = {row.label: row for row in figures.figures(data.package().contents)}
     assert by_label["decode"].off == "+5 %"
     assert by_label["load"].predicted == "" and by_label["load"].measured == "1.4 s"
-    assert len(figures.token_times(data.package().manifest.data)) == 3
-    assert figures.token_times(data.package(tokens=False).manifest.data) == []
+    assert len(figures.token_times(data.package().contents)) == 3
+    assert figures.token_times(data.package(tokens=False).contents) == []
 
 
 def test_a_manifest_that_says_little_is_shown_as_far_as_it_goes(tmp_path: Path) -> None:
-    found = read_manifest(write_package(tmp_path / "p")).data
+    found = read_manifest(write_package(tmp_path / "p")).contents
     assert figures.figures(found) == [] and figures.verdicts(found) == []
     assert figures.provenance(found) == "not measured"
 
 
 def test_only_figures_of_one_machine_are_ranked() -> None:
-    first, second = (package.manifest.data for package in data.SHELF[:2])
+    first, second = (package.contents for package in data.SHELF[:2])
     assert {row.label: row.best for row in compared([first, second])}["decode"] == 0
-    elsewhere = {**second, "measured": {**second["measured"], "machine": {"processor": "another"}}}
+    assert second.measured is not None
+    another = second.measured.but(machine=Machine(processor="another"))
+    elsewhere = second.but(measured=another)
     ranked = {row.label: row.best for row in compared([first, elsewhere])}
     assert ranked["decode"] is None and ranked["model files"] == 0
 
@@ -365,6 +383,15 @@ def test_settings_are_read_and_mistakes_in_them_are_named(tmp_path: Path) -> Non
     found = read_settings(path, all_ids(), ("nord",))
     assert found.theme == "nord" and found.keys == {"build.cancel": "f9"}
     assert "Did you mean 'build.cancel'" in found.problems[0] and "plan.build" in found.problems[1]
+    path.write_text(
+        '[keys]\n"app.quit" = "s"\n"list.down" = "notakey"\n"plan.build" = "ctrl+b,f9"\n'
+    )
+    found = read_settings(path, all_ids(), ("nord",), all_keys())
+    assert found.keys == {"plan.build": "ctrl+b,f9"}
+    assert (
+        "there is no key 'notakey'" in found.problems[0]
+        and "s is the key of app.shelf" in found.problems[1]
+    )
     path.write_text('theme = "nrod"\ncolour = 1')
     assert len(read_settings(path, (), ("nord",)).problems) == 2
     path.write_text("theme = ")
@@ -387,14 +414,14 @@ def test_the_quality_of_a_package_is_one_line_or_the_reason_why_there_is_none() 
         "parity": same,
     }
     assert (
-        figures.quality({"quality": measured})
+        figures.quality(contents_of(quality=measured))
         == "same tokens, template and end of turn; divergence 0.0207 nats, same top token 89.6%"
     )
-    assert figures.quality({"quality": {**measured, "loss_allowed": True}}).endswith(
+    assert figures.quality(contents_of(quality={**measured, "loss_allowed": True})).endswith(
         "; loss allowed"
     )
     assert (
-        figures.quality({"quality": {"skipped": "the weights are random", "parity": None}})
-        == "no divergence: the weights are random"
+        figures.quality(contents_of(quality={"skipped": "the weights are random", "parity": None}))
+        == "quality not compared: the weights are random"
     )
-    assert figures.quality({"quality": None}) == figures.quality({}) == "not measured"
+    assert figures.quality(contents_of(quality=None)) == "not measured"

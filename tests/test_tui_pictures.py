@@ -41,7 +41,9 @@ from tui.screens.plan import PlanScreen
 from tui.screens.result import ResultScreen
 from tui.screens.shelf import ShelfScreen
 
-SIZES = [(80, 24), (120, 36), (200, 50)]
+SMALL, WIDER = (80, 24), ((120, 36), (200, 50))
+"""Every state is taken small, where room is scarce; one state of every screen in the wider sizes as
+well."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ PICTURES = {
     "device_error": Picture(None, (), problem, {"targets": data.refuse}),
     "device_filter_finds_nothing": Picture(None, ("slash", *"qqq"), LISTED),
     "need": Picture(lambda: NeedScreen(data.ASK)),
-    "need_limit": Picture(lambda: NeedScreen(data.ASK), ("tab", "tab", "tab", "l", "l")),
+    "need_limit": Picture(lambda: NeedScreen(data.ASK), ("tab", "tab", "tab", "l", "l", *"12")),
     "need_languages": Picture(
         lambda: NeedScreen(data.ASK), (*["tab"] * 8, *"German, sw, port", "right")
     ),
@@ -123,7 +125,9 @@ PICTURES = {
         lambda: NeedScreen(data.ASK), (*["tab"] * 9, "end", *"/nowhere", "enter"), problem
     ),
     "candidates": Picture(lambda: CandidatesScreen(data.ASK), ("j",), ANSWERED),
-    "candidates_rejected": Picture(lambda: CandidatesScreen(data.ASK), ("G", "k"), ANSWERED),
+    "candidates_rejected": Picture(
+        lambda: CandidatesScreen(data.ASK), ("space", "G", "k"), ANSWERED
+    ),
     "candidates_nothing_fits": Picture(
         lambda: CandidatesScreen(data.ASK), (), ANSWERED, {"find": lambda *_: data.NOTHING}
     ),
@@ -136,6 +140,12 @@ PICTURES = {
     ),
     "plan": Picture(lambda: PlanScreen(data.FOUND, data.CHOSEN), (), CHECKED),
     "plan_split": Picture(lambda: PlanScreen(data.WITH_GPU, data.PARTLY), (), CHECKED),
+    "plan_replaces": Picture(
+        lambda: PlanScreen(data.FOUND, data.CHOSEN),
+        (),
+        CHECKED,
+        {"replaced": lambda plan: data.package()},
+    ),
     "plan_problems": Picture(
         lambda: PlanScreen(data.FOUND, data.CHOSEN),
         (),
@@ -224,8 +234,27 @@ def ready_for_keys(picture: Picture, pilot: Pilot[Any]) -> Any:
     return picture.ready(pilot) if picture.ready in (ANSWERED, CHECKED, FILLED) else True
 
 
-@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-@pytest.mark.parametrize("name", PICTURES)
+EVERY_SCREEN = (
+    "device",
+    "need",
+    "candidates",
+    "plan",
+    "build",
+    "result",
+    "export",
+    "shelf",
+    "compare",
+    "pareto_candidates",
+)
+SIZED = [
+    *((name, SMALL) for name in PICTURES),
+    *((name, size) for name in EVERY_SCREEN for size in WIDER),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), SIZED, ids=[f"{name}-{size[0]}x{size[1]}" for name, size in SIZED]
+)
 def test_every_screen_looks_as_it_did(name: str, size: tuple[int, int], snap_compare: Any) -> None:
     assert take(PICTURES[name], snap_compare, size)
 

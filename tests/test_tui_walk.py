@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 from textual.pilot import Pilot
-from textual.widgets import Input, Static
+from textual.widgets import Input
 
 from packager.events import Event, StageMemory, StageNote, StageProgress
 from packager.package.package import Package
@@ -25,6 +25,7 @@ from tests.support.make_checkpoint import write_tiny
 from tests.support.tui_helpers import drive, real_services, screen, text_of, until
 from tui import core
 from tui.ask import Ask
+from tui.screens.base import Problem
 from tui.screens.build import BuildScreen
 from tui.screens.candidates import CandidatesScreen
 from tui.screens.confirm import ConfirmScreen
@@ -214,7 +215,7 @@ def test_cancelling_a_stage_ends_its_process_and_leaves_no_package(
         assert [one.status for one in build.progress.stages] == ["done"] * stage + ["cancelled"] + [
             "waiting"
         ] * (4 - stage)
-        assert "no package was written" in str(build.query_one("#memory-now", Static).content)
+        assert "no package was written" in build.query_one(Problem).text
 
     drive(walk, real_services(folder))
     assert list(folder.iterdir()) == []
@@ -267,7 +268,7 @@ def test_cancelling_a_late_stage_leaves_no_package_either(
         assert engine_processes() == []
         done = list(STAGES).index(stage)
         assert [one.status for one in build.progress.stages][done] == "cancelled"
-        assert "no package was written" in str(build.query_one("#memory-now", Static).content)
+        assert "no package was written" in build.query_one(Problem).text
 
     drive(walk, replace(real_services(folder), build=paused))
     assert list(folder.iterdir()) == []

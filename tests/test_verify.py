@@ -9,7 +9,7 @@ import pytest
 
 from packager.cli import main
 from packager.errors import ExitCode
-from packager.package.verify import verify, verify_names
+from packager.package.verify import strangers, verify, verify_names
 from tests.support.make_package import FILES, write_package
 
 
@@ -60,6 +60,17 @@ def test_an_additional_file_is_found(package: Path, path: str) -> None:
     (package / path).parent.mkdir(exist_ok=True)
     (package / path).write_text("x")
     assert ("additional", path) in found(package)
+
+
+@pytest.mark.parametrize("path", [".DS_Store", "model/Thumbs.db"])
+def test_what_a_file_manager_leaves_is_a_finding_and_no_obstacle(package: Path, path: str) -> None:
+    (package / path).write_bytes(b"\0")
+    (finding,) = verify(package)
+    assert (finding.kind, finding.path, finding.harmless) == ("additional", path, True)
+    assert strangers(package) == []
+    (package / "model" / "extra.bin").write_text("x")
+    assert [one.harmless for one in verify(package)].count(False) == 1
+    assert strangers(package) == ["model/extra.bin"]
 
 
 def test_an_additional_empty_folder_is_found(package: Path) -> None:

@@ -4,14 +4,19 @@ is the screen's."""
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from textual._compositor import ChopsUpdate, LayoutUpdate
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 
-from tui.settings import Settings
+from tui.changed_cells import ChangedCells
+from tui.contrast import readable
+from tui.settings import Settings, config_file, keep_theme
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
     from textual.dom import DOMNode
     from textual.screen import Screen
 
@@ -71,15 +76,59 @@ class PackApp(App[int]):
         super().__init__()
         self.services = services
         self.settings = settings or Settings()
+        self.measuring = ""
+        """What is being measured, empty where nothing is: a second measurement beside it would
+        spoil both."""
+        self.forms: dict[Path, object] = {}
+        """What was filled in for the export of a package, so that a way back and forth forgets
+        nothing."""
+        self.made: list[Path] = []
+        """Packages that were built, named again in the terminal after the end."""
+        self.remembers = False
+        """Whether a theme that is chosen is written into the settings; tests and pictures leave
+        them alone."""
+        self._dark, self._light = "textual-dark", "textual-light"
+        self._terminal = ChangedCells()
 
     def on_mount(self) -> None:
         """Take the person's settings, then show the first step."""
         if self.settings.theme:
             self.theme = self.settings.theme
+            if self.current_theme.dark:
+                self._dark = self.theme
+            else:
+                self._light = self.theme
         self.set_keymap(dict(self.settings.keys))
-        for problem in self.settings.problems:
-            self.notify(problem, title="tui.toml", severity="warning", timeout=12)
+        if self.settings.problems:
+            several = (
+                f" ({len(self.settings.problems)} mistakes)"
+                if len(self.settings.problems) > 1
+                else ""
+            )
+            text = "\n".join(self.settings.problems)
+            self.notify(
+                text,
+                title=f"{config_file()}{several}",
+                severity="warning",
+                timeout=12,
+                markup=False,
+            )
+        self.watch(self, "theme", self._keep_theme, init=False)
         self.push_screen(self.first_screen())
+
+    def _keep_theme(self, theme: str) -> None:
+        """Remember a theme that was chosen by hand, for the next start and for the key between
+        light and dark."""
+        if self.current_theme.dark:
+            self._dark = theme
+        else:
+            self._light = theme
+        if not self.remembers:
+            return
+        try:
+            keep_theme(config_file(), theme)
+        except OSError as error:
+            self.notify(f"The theme is not kept: {error}.", severity="warning")
 
     def first_screen(self) -> Screen[None]:
         """Where the walkthrough begins."""
@@ -99,7 +148,25 @@ class PackApp(App[int]):
         yield SystemCommand(
             "Theme", "Choose among all themes, light, dark and ANSI", self.action_change_theme
         )
-        yield SystemCommand("Screenshot", "Save this screen as an SVG", self.deliver_screenshot)
+        yield SystemCommand("Screenshot", "Save this screen as an SVG", self.save_picture)
+
+    def save_picture(self) -> None:
+        """Save the screen as an SVG: in the downloads where there are any, else in the folder of
+        the walkthrough."""
+        if self.is_web:
+            self.deliver_screenshot()
+            return
+        from platformdirs import user_downloads_path
+
+        reason = "there is no folder to write to"
+        for folder in (user_downloads_path(), self.services.folder.absolute()):
+            if folder.is_dir():
+                try:
+                    self.notify(self.save_screenshot(path=str(folder)), title="Screenshot saved")
+                    return
+                except OSError as error:
+                    reason = f"{error}"
+        self.notify(f"The screenshot was not saved: {reason}.", severity="error")
 
     def handle_bindings_clash(self, clashed_bindings: set[Binding], node: DOMNode) -> None:
         """A key that the settings gave to two actions: say so once."""
@@ -137,9 +204,7 @@ class PackApp(App[int]):
     def action_other_theme(self) -> None:
         """From a light theme to a dark one, and back."""
         pairs = {"ansi-dark": "ansi-light", "ansi-light": "ansi-dark"}
-        self.theme = pairs.get(
-            self.theme, "textual-light" if self.current_theme.dark else "textual-dark"
-        )
+        self.theme = pairs.get(self.theme, self._light if self.current_theme.dark else self._dark)
 
     def action_leave(self) -> None:
         """Quit at once, or ask where a build or an export is at work."""
@@ -158,9 +223,46 @@ class PackApp(App[int]):
             return
         running.ask_to_leave()
 
+    def get_css_variables(self) -> dict[str, str]:
+        """The theme's colours, made readable; the terminal's own sixteen are the person's."""
+        variables = super().get_css_variables()
+        if self.current_theme.ansi:
+            return variables
+        self.theme_variables = readable(variables)
+        return self.theme_variables
+
+    def on_resize(self) -> None:
+        """The terminal has moved its text about."""
+        self._terminal.forget()
+
+    def _display(self, screen: Screen[object], renderable: RenderableType | None) -> None:
+        """Write only the cells that changed."""
+        if isinstance(renderable, LayoutUpdate | ChopsUpdate) and not self.is_inline:
+            renderable = self._terminal.of(renderable)  # type: ignore[assignment]
+        super()._display(screen, renderable)
+
     async def action_quit(self) -> None:
         """Textual's own ctrl+q asks as well."""
         self.action_leave()
+
+    def may_measure(self, what: str) -> bool:
+        """Take the machine for one measurement; False, and a sentence, where another one has it."""
+        if self.measuring:
+            self.notify(
+                f"{self.measuring} is being measured or built; two at once would spoil both.",
+                severity="warning",
+            )
+            return False
+        self.measuring = what
+        return True
+
+    def tell_the_desktop(self, text: str) -> None:
+        """Ring, and ask the terminal for a notification, for somebody who went away: the terminals
+        that know none ignore it."""
+        self.bell()
+        if self._driver is not None and not self.is_headless and not self.is_web:
+            plain = "".join(character for character in text if character.isprintable())
+            self._driver.write(f"\x1b]9;{plain}\x07")
 
     def copy(self, text: str, what: str) -> None:
         """Put a text on the clipboard and say so."""

@@ -36,6 +36,9 @@ class Wish:
     max_memory_bytes: int | None = None
     languages: tuple[str, ...] | None = None
     prefer: Preference | None = None
+    max_file_bytes: int | None = None
+    licenses: tuple[str, ...] | None = None
+    min_scores: tuple[tuple[str, float], ...] | None = None
 
     def flags(self) -> list[str]:
         """The same as words of the command line; sizes become MB, rounded as the command line
@@ -48,6 +51,9 @@ class Wish:
                 # None at all, where the device's file asks for some, is said by the one that goes
                 # without saying.
                 words += ["--language", ",".join(value or (ENGLISH,))]
+                continue
+            if name in ("licenses", "min_scores", "max_file_bytes"):
+                words += _words_of(name, value)
                 continue
             if name.endswith("_bytes"):
                 name, value = name.replace("_bytes", "_mb"), value / _MB
@@ -62,7 +68,10 @@ class Wish:
 
     def given(self) -> Mapping[str, Any]:
         """Fields of Workload."""
-        return asdict(self)
+        return {
+            **asdict(self),
+            "min_scores": None if self.min_scores is None else dict(self.min_scores),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +92,14 @@ class Ask:
     def wishing(self, **fields: Any) -> Ask:
         """The same with other wishes."""
         return replace(self, wish=replace(self.wish, **fields))
+
+
+def _words_of(name: str, value: Any) -> list[str]:
+    if name == "licenses":
+        return [word for licence in value for word in ("--license", licence)]
+    if name == "min_scores":
+        return [word for test, least in value for word in ("--min-score", f"{test}={least:g}")]
+    return ["--max-file-size", f"{value / _MB:.15g}M"]
 
 
 def build_command(ask: Ask, candidate: Candidate, out: Path | None = None) -> str:

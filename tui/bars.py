@@ -21,6 +21,16 @@ def bar(share: float, width: int) -> str:
     return (FULL * full + (_EIGHTHS[rest] if rest else "")).ljust(width)
 
 
+def line(share: float, width: int) -> str:
+    """A thin bar of exactly `width` cells, in halves of a cell: rows below each other stay
+    apart."""
+    if width <= 0:
+        return ""
+    share = min(1.0, max(0.0, share))
+    halves = max(1, round(share * width * 2)) if share > 0 else 0
+    return ("━" * (halves // 2) + ("╸" if halves % 2 else "")).ljust(width)
+
+
 def split(parts: Sequence[float], width: int) -> list[int]:
     """Whole cells per part, together `width`, each positive part at least one: largest remainders
     first."""

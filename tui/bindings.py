@@ -15,12 +15,18 @@ if TYPE_CHECKING:
     from textual.screen import Screen
 
 _MODULES = (
-    *("tui.app", "tui.widgets.slider", "tui.widgets.lists", "tui.widgets.candidates"),
+    *(
+        "tui.app",
+        "tui.widgets.slider",
+        "tui.widgets.lists",
+        "tui.widgets.candidates",
+        "tui.widgets.pane",
+    ),
     *(
         f"tui.screens.{name}"
         for name in ("base", "device", "need", "candidates", "plan", "build", "result")
     ),
-    *(f"tui.screens.{name}" for name in ("export", "shelf", "compare", "pareto")),
+    *(f"tui.screens.{name}" for name in ("export", "shelf", "compare", "pareto", "package_base")),
 )
 
 
@@ -70,13 +76,18 @@ def _owner(node: Any) -> str:
 
 def all_ids() -> frozenset[str]:
     """The ids of every binding there is; imports every screen."""
-    found: set[str] = set()
+    return frozenset(all_keys())
+
+
+def all_keys() -> dict[str, str]:
+    """The keys of every id by default, written as the settings write them."""
+    found: dict[str, str] = {}
     for name in _MODULES:
         for value in vars(import_module(name)).values():
             if isinstance(value, type):
                 found |= {
-                    one.id
+                    one.id: one.key
                     for one in getattr(value, "BINDINGS", ())
                     if isinstance(one, Binding) and one.id
                 }
-    return frozenset(found)
+    return found

@@ -4,18 +4,20 @@ stay inside for the first paint."""
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from packager.errors import PackError, usage
 from tui.ask import Ask, named
 
 if TYPE_CHECKING:
+    from packager.device.target import Target
     from packager.events import Event
     from packager.package.package import Package
     from packager.plan.plan import Plan
+    from packager.records import Measurement
     from packager.runtime import Runtime
     from packager.select import Candidate, Miss
     from packager.shipping.export import Exported
@@ -26,12 +28,20 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Found:
     """The answer to an Ask: every candidate, best first, the nearest misses where nothing fits, and
-    seconds it took."""
+    seconds it took.
+
+    `nothing` is the sentence for where nothing fits, else empty; `absent` says of each runtime
+    whose engine is not installed here what to do; `cache_types` are those that a runtime of the
+    target keeps.
+    """
 
     ask: Ask
     candidates: tuple[Candidate, ...]
     misses: tuple[Miss, ...]
     seconds: float
+    nothing: str = ""
+    absent: Mapping[str, str] = field(default_factory=dict)
+    cache_types: tuple[str, ...] = ()
 
     @property
     def chosen(self) -> Candidate | None:
@@ -43,26 +53,77 @@ def find(services: Services, ask: Ask) -> Found:
     """Measure the catalogue, or the checkpoint in the folder that was named, against the ask."""
     from packager import catalog
     from packager.plan.choose import named_variants
-    from packager.select import candidates, choose, larger_than, nearest_misses
-    from packager.select.cache_type import with_cache_type
+    from packager.select import candidates, choose, larger_than, nearest_misses, none_fits
+    from packager.select.cache_type import cache_types, keeping, with_cache_type
 
     started = time.perf_counter()
-    workload, runtimes = ask.workload(), served(services, ask)
+    workload, runtimes, target = ask.workload(), served(services, ask), ask.target
+    kinds, missing = cache_types(target, runtimes), absent(services, target)
     if ask.kv is not None:
         runtimes = with_cache_type(runtimes, ask.kv)
+        target = keeping(target, runtimes)
     own = named_variants(None, ask.weights)
     found = candidates(
-        ask.target, workload, own or catalog.load(), runtimes, named=bool(own), every=True
+        target, workload, own or catalog.load(), runtimes, named=bool(own), every=True
     )
-    if choose(found):
-        return Found(ask, found, (), time.perf_counter() - started)
-    larger = tuple(
-        larger_than(
-            ask.target, services.targets(), lambda other: replace(ask, target=other).workload()
+    misses: tuple[Miss, ...] = ()
+    nothing = ""
+    if not choose(found):
+        larger = tuple(
+            larger_than(
+                target, services.targets(), lambda other: replace(ask, target=other).workload()
+            )
         )
-    )
-    misses = nearest_misses(ask.target, workload, found, runtimes, larger=larger, named=bool(own))
-    return Found(ask, found, misses, time.perf_counter() - started)
+        nothing = none_fits(target, workload, found)
+        nearest = nearest_misses(target, workload, found, runtimes, larger=larger, named=bool(own))
+        # Another device is the last thing to change: it is the one that the person has.
+        misses = tuple(sorted(nearest, key=lambda miss: miss.flag.startswith("--target")))
+    return Found(ask, found, misses, time.perf_counter() - started, nothing, missing, kinds)
+
+
+def absent(services: Services, target: Target) -> dict[str, str]:
+    """What to do about each runtime of the target whose engine is not installed here, by its
+    name."""
+    from packager.engines import missing_engine
+
+    found = {
+        runtime.name: missing_engine(runtime)
+        for runtime in services.runtimes()
+        if runtime.name in target.runtimes
+    }
+    return {
+        name: f"{error.message} {error.hint}".strip()
+        for name, error in found.items()
+        if error is not None
+    }
+
+
+def unserved() -> frozenset[str]:
+    """The use cases that no runtime serves on any device."""
+    from packager import catalog
+    from packager.select import unserved as core
+
+    return core(catalog.load())
+
+
+def underway(plan: Plan) -> bool:
+    """Whether somebody else builds into the folder of the plan now."""
+    from packager.pipeline.underway import is_underway
+
+    return is_underway(plan.out)
+
+
+def replaced(plan: Plan) -> Package | None:
+    """The package that stands where the plan writes; None where there is none."""
+    from packager.package import manifest
+    from packager.package.package import Package
+
+    if not (plan.out / manifest.NAME).is_file():
+        return None
+    try:
+        return Package(plan.out, manifest.read(plan.out))
+    except PackError:
+        return None
 
 
 def served(services: Services, ask: Ask) -> tuple[Runtime, ...]:
@@ -118,12 +179,12 @@ def build(plan: Plan) -> Generator[Event, None, Package]:
     return run(plan)
 
 
-def bench(services: Services, package: Path) -> Generator[Event, None, dict[str, Any]]:
+def bench(services: Services, package: Path) -> Generator[Event, None, Measurement]:
     """Measure a package again."""
     from packager.package import manifest
     from packager.pipeline import bench as core
 
-    name = str(manifest.read(package).data["runtime"].get("name"))
+    name = manifest.read(package).contents.runtime.name
     for runtime in services.runtimes():
         if runtime.name == name:
             return core.run(package, runtime, services.here())

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from packager.errors import usage
 from packager.need.languages import bare_word, in_words, language, unproven
 from packager.need.languages import floor as language_floor
 from packager.need.usecases import UseCase, use_case
-from packager.units import human_bytes
+from packager.units import human_bytes, parse_bytes
 
 if TYPE_CHECKING:
     from packager.device.target import Target
@@ -51,6 +52,59 @@ def steps(field: str, base: Any) -> list[tuple[Any, str]]:
         *([(None, "no limit")] if base is None else []),
         *((value, quantity(field, value)) for value in values),
     ]
+
+
+def parsed(field: str, text: str) -> int | float:
+    """A typed limit as the field takes it; a bare number is in `UNITS`. Raises PackError (usage)
+    for what is none."""
+    try:
+        value = _number(field, text.strip().replace(",", "").casefold())
+    except (ValueError, OverflowError):
+        raise usage(
+            f"{text.strip()!r} is not a valid value.", f"Write a number of{UNITS[field]}."
+        ) from None
+    low, high = _BOUNDS[field]
+    if not low <= value <= high:
+        raise usage(
+            f"{quantity(field, value)} is not between {quantity(field, low)} and "
+            f"{quantity(field, high)}."
+        )
+    return value
+
+
+def _number(field: str, word: str) -> int | float:
+    if field in ("context", "prompt"):
+        digits = word.removesuffix("tokens").strip()
+        return int(digits.removesuffix("k")) * (1024 if digits.endswith("k") else 1)
+    if field == "min_decode_tps":
+        return float(word.removesuffix("tok/s").strip())
+    if field == "max_ttft_ms":
+        return (
+            float(word.removesuffix("ms"))
+            if word.endswith("ms")
+            else 1000 * float(word.removesuffix("s").strip())
+        )
+    return round(float(word) * _MB) if word.replace(".", "").isdigit() else parse_bytes(word)
+
+
+_BOUNDS: dict[str, tuple[float, float]] = {
+    "context": (16, 2**24),
+    "prompt": (1, 2**24),
+    "min_decode_tps": (0, 1e6),
+    "max_ttft_ms": (1, 1e9),
+    "max_artifact_bytes": (_MB, 64e6 * _MB),
+    "max_memory_bytes": (_MB, 64e6 * _MB),
+}
+"""What the command line takes as well."""
+UNITS = {
+    "context": " tokens",
+    "prompt": " tokens",
+    "min_decode_tps": " tok/s",
+    "max_ttft_ms": " s",
+    "max_artifact_bytes": " MB",
+    "max_memory_bytes": " MB",
+}
+"""What a bare number means that is typed for a limit."""
 
 
 def quantity(field: str, value: float | None) -> str:
@@ -128,26 +182,53 @@ def spoken(wanted: Sequence[str]) -> list[str]:
     ]
 
 
-def device_rows(target: Target) -> list[tuple[str, str]]:
-    """The facts of a device, label and text."""
-    device = target.device
+def sureness(target: Target) -> str:
+    """How the speed of a device is known."""
+    share = target.device.disturbed
+    if share:
+        return (
+            f"measured on this device, disturbed: other programs took {share:.0%} of the processors"
+        )
+    return CONFIDENCE[target.device.confidence]
+
+
+def disturbance(target: Target) -> str:
+    """What to know where the rates of a device are those of a disturbed measurement; empty where
+    they are not."""
+    share = target.device.disturbed
+    return (
+        f"disturbed: other programs took {share:.0%} of the processors, so it is faster than this"
+        if share
+        else ""
+    )
+
+
+def device_rows(target: Target, absent: Mapping[str, str] | None = None) -> list[tuple[str, str]]:
+    """The facts of a device, label and text; `absent` says of runtimes whose engine is not
+    installed here what to do."""
+    device, missing = target.device, absent or {}
     runs = {
         "cpu": device.cpu or "its processor",
         "gpu": device.gpu or "its GPU",
         "npu": device.npu or "its NPU",
     }[device.runs_on]
+    if target.kind == "phone" and device.runs_on == "cpu":
+        runs = f"{runs} (CPU only: its GPU and NPU are not used)"
+    names = [
+        f"{name} (not installed here)" if name in missing else name for name in target.runtimes
+    ]
     rows = [
         ("runs on", runs),
         ("cores", str(device.cores)),
         ("instructions", device.isa),
         ("bandwidth", f"{device.bandwidth / 1e9:.3g} GB/s"),
         ("compute", f"{device.compute / 1e9:,.0f} GFLOP/s"),
-        ("speed is", CONFIDENCE[device.confidence]),
+        ("speed is", sureness(target)),
         (
             "storage",
             human_bytes(device.storage_bytes) if device.storage_bytes is not None else "not stated",
         ),
-        ("runtimes", ", ".join(target.runtimes)),
+        ("runtimes", ", ".join(names)),
     ]
     return [(label, text) for label, text in rows if text]
 

@@ -3,7 +3,6 @@ screens."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from packager.units import human_bytes, human_count
@@ -15,41 +14,45 @@ if TYPE_CHECKING:
     from packager.predict.forecast import Forecast
     from packager.predict.memory import Footprint
     from packager.predict.offload import Split
-    from packager.select import Candidate, Miss, Step
+    from packager.select import Candidate, Miss, Reason, Step
 
 Parts = list[tuple[str, str]]
 FOOTPRINT = (
     ("weights", "█", "$primary"),
     ("kv_cache", "▓", "$accent"),
-    ("compute", "▒", "$warning"),
+    ("compute", "▒", "$success"),
     ("overhead", "░", "$foreground-muted"),
 )
 _VERDICTS = {
     "chosen": ("★ chosen", "bold $text-success"),
     "fits": ("✓ fits", "$text-success"),
+    "may miss": ("~ may miss", "$text-warning"),
     "rejected": ("✗ rejected", "bold $text-error"),
 }
 
 
-def candidate(one: Candidate, misses: Sequence[Miss] = ()) -> Parts:
-    """The verdict with every reason, what would mend it, notes, scores and figures."""
+def miss(one: Miss) -> Parts:
+    """What would fit, and with which one change."""
+    return [
+        ("→ ", "$text-success"),
+        (one.then.label, "bold"),
+        (f"  with {one.change}  ", ""),
+        (one.flag, "$foreground-muted"),
+    ]
+
+
+def candidate(one: Candidate) -> Parts:
+    """The verdict with every reason, notes, scores and figures."""
     text, style = _VERDICTS[one.verdict]
     parts: Parts = [(f"{one.label}  ", "bold"), (f"{text}\n", style)]
     for reason in one.reasons:
+        parts += [("• ", "$text-error"), (f"{reason.rule}: ", "bold"), (f"{why_not(reason)}\n", "")]
+    for reason in one.may_miss:
         parts += [
-            ("• ", "$text-error"),
-            (f"{reason.rule}: ", "bold"),
+            ("~ ", "$text-warning"),
+            (f"may miss {reason.rule}: ", "bold"),
             (f"needs {reason.needs}, has {reason.has}\n", ""),
         ]
-    if misses:
-        parts.append(("Nothing fits as asked. One change would do:\n", "bold"))
-    for miss in misses:
-        same = (miss.candidate.variant.repo_id, miss.candidate.recipe.id) == (
-            one.variant.repo_id,
-            one.recipe.id,
-        )
-        who = "this one" if same else miss.candidate.label
-        parts += [(f"→ {who} ", "$text-success"), (f"with {miss.change} ({miss.flag})\n", "")]
     parts += [(f"! {note}\n", "$text-warning") for note in one.notes]
     if one.sized:
         prints = one.footprint
@@ -70,9 +73,15 @@ def candidate(one: Candidate, misses: Sequence[Miss] = ()) -> Parts:
             ),
         ]
     if one.scores:
+        published = ", ".join(f"{name} {value:g}" for name, value in one.scores.items())
+        mean = (
+            ""
+            if one.quality is None
+            else f"; score {one.quality:.1f} is the mean of those that the use case compares"
+        )
         parts += [
             ("scores  ", "$foreground-muted"),
-            (", ".join(f"{name} {value:g}" for name, value in one.scores.items()) + "\n", ""),
+            (f"{published}{mean}, of the unquantized model\n", ""),
         ]
     variant = one.variant
     size = human_count(variant.params_total) if variant.params_total else "size not stated"
@@ -83,6 +92,21 @@ def candidate(one: Candidate, misses: Sequence[Miss] = ()) -> Parts:
     if one.sized:
         parts.append((f", {one.bits_per_weight:.2f} bits per weight", ""))
     return parts
+
+
+def why_not(reason: Reason) -> str:
+    """A rule that is not met, as people say it."""
+    if reason.rule == "runtime":
+        return reason.has
+    if reason.rule == "tuning":
+        return f"{reason.has}; needs {reason.needs}"
+    if reason.rule == "ttft" and reason.has_value is not None and reason.needs_value is not None:
+        prompt = reason.has.partition(" for ")[2]
+        return (
+            f"first token after {wait(reason.has_value)}, limit "
+            f"{wait(reason.needs_value)}{f' ({prompt} of prompt)' if prompt else ''}"
+        )
+    return f"needs {reason.needs}, has {reason.has}"
 
 
 def layers(split: Split) -> str:
@@ -127,9 +151,9 @@ def forecast(one: Forecast, prompt: int, floor: float | None, width: int) -> Par
         column = min(width - 1, round(floor / top * (width - 1)))
         parts.append(
             (
-                f"{' ' * column}▲ asked {floor:g}\n"
+                f"{' ' * column}▲ min. {floor:g}\n"
                 if column < width - 12
-                else f"{' ' * (column - 10)}asked {floor:g} ▲\n",
+                else f"{' ' * (column - 10)}min. {floor:g} ▲\n",
                 "$text-warning",
             )
         )
@@ -151,13 +175,24 @@ def step(one: Step) -> Parts:
         ("▼ smaller", "$text-success") if one.direction == "down" else ("▲ larger", "$text-warning")
     )
     fits = "" if one.candidate.passes else "  ✗ " + "; ".join(map(str, one.candidate.reasons))
-    scores = "".join(f", {name} {value:+g}" for name, value in one.scores.items())
+    scores = "".join(
+        f", {name} {_plus_or_minus(f'{value:+g}')}" for name, value in one.scores.items()
+    )
     return [
         (f"{arrow}  ", style),
         (f"{one.candidate.label}  ", "bold"),
-        (f"{_signed(one.memory_bytes)} memory, {one.decode_tps:+.1f} tok/s{scores}", ""),
+        (
+            f"{_signed(one.memory_bytes)} memory, {_plus_or_minus(f'{one.decode_tps:+.1f}')} "
+            f"tok/s{scores}",
+            "",
+        ),
         (f"{fits}\n", "$text-error"),
     ]
+
+
+def _plus_or_minus(text: str) -> str:
+    """One minus sign for all numbers of a line."""
+    return text.replace("-", "−")
 
 
 def _signed(size: int) -> str:

@@ -4,14 +4,13 @@ keeps its kind."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from packager.device.identity import NOT_YET
 from packager.package.manifest import Manifest
 from packager.quality.verdict import summary
+from packager.records import Contents
 from packager.report import figures as core
 from packager.report.budgets import sentence
-from packager.report.evidence import on_device, telling
 from packager.units import human_bytes
 
 
@@ -26,42 +25,32 @@ class Figure:
     off: str = ""
 
 
-def figures(data: dict[str, Any]) -> list[Figure]:
+def figures(contents: Contents) -> list[Figure]:
     """The rows of a package's manifest; what is not there is left out."""
-    return [
-        Figure(row.label, *row.texts())
-        for row in core.rows({**data, "measured": telling(data)})
-        if row.main
-    ]
+    return [Figure(row.label, *row.texts()) for row in _rows(contents) if row.main]
 
 
-def beyond(data: dict[str, Any]) -> str:
+def _rows(contents: Contents) -> list[core.Row]:
+    return core.rows(contents.telling, contents.artifact_bytes, contents.predicted)
+
+
+def beyond(contents: Contents) -> str:
     """The slowest tokens and the full context in one line, for where the table has no room; empty
     where they were not measured."""
-    table = {
-        row.label: row
-        for row in core.rows({**data, "measured": telling(data)})
-        if not row.main and row.measured is not None
-    }
-    chosen = [
-        row
-        for label, row in table.items()
-        if label == "token, P99" or (label.startswith("decode, ") and "empty" not in label)
-    ]
-    return " · ".join(f"{row.label} {row.texts()[1]}" for row in reversed(chosen))
+    wanted = ("decode_full_tps", "token_ms_p99")
+    by_name = {row.name: row for row in _rows(contents) if row.measured is not None}
+    chosen = [by_name[name] for name in reversed(wanted) if name in by_name]
+    return " · ".join(f"{row.label} {row.texts()[1]}" for row in chosen)
 
 
-def verdicts(data: dict[str, Any]) -> list[tuple[bool | None, str]]:
+def verdicts(contents: Contents) -> list[tuple[bool | None, str]]:
     """The budgets: passed, missed or open (None), and the sentence; one that only reports says
     so."""
     rows = []
-    for row in data.get("verdicts") or []:
-        note = (
-            " (on this machine; not enforced)"
-            if row["passed"] is False and not row["enforced"]
-            else ""
-        )
-        rows.append((row["passed"], sentence(row) + note))
+    for verdict in contents.verdicts:
+        missed = verdict.passed is False and not verdict.enforced
+        note = " (on this machine; not enforced)" if missed else ""
+        rows.append((verdict.passed, sentence(verdict) + note))
     return rows
 
 
@@ -73,19 +62,15 @@ MARKS: dict[bool | None, tuple[str, str, str]] = {
 """Of a verdict: its sign, its word, its style."""
 
 
-def budgets(data: dict[str, Any]) -> str:
+def budgets(contents: Contents) -> str:
     """All verdicts in two words."""
-    found = [passed for passed, _ in verdicts(data)]
-    missed, unknown = found.count(False), found.count(None)
-    return (
-        "–"
-        if not found
-        else f"✗ {missed} missed"
-        if missed
-        else f"○ {unknown} open"
-        if unknown
-        else "✓ all"
-    )
+    outcomes = [verdict.passed for verdict in contents.verdicts]
+    missed, unknown = outcomes.count(False), outcomes.count(None)
+    if not outcomes:
+        return "–"
+    if missed:
+        return f"✗ {missed} missed"
+    return f"○ {unknown} open" if unknown else "✓ all"
 
 
 def files(manifest: Manifest) -> list[tuple[str, str, str]]:
@@ -94,58 +79,82 @@ def files(manifest: Manifest) -> list[tuple[str, str, str]]:
     return [(entry.path, human_bytes(entry.size), entry.sha256) for entry in ordered]
 
 
-def token_times(data: dict[str, Any]) -> list[list[float]]:
-    """Milliseconds between tokens per trial of the smoke benchmark; empty where the package keeps
+def token_times(contents: Contents) -> list[list[float]]:
+    """Milliseconds between tokens per trial of the benchmark; empty where the package keeps
     none."""
-    rows = (telling(data) or {}).get("token_ms")
-    if not isinstance(rows, list):
-        return []
-    return [
-        row
-        for row in rows
-        if isinstance(row, list) and row and all(isinstance(value, int | float) for value in row)
-    ]
+    measured = contents.telling
+    return [list(row) for row in measured.token_ms if row] if measured else []
 
 
-def heading(data: dict[str, Any]) -> str:
+def heading(contents: Contents) -> str:
     """What it is, for what, when."""
-    source = " · random weights" if (data.get("source") or {}).get("kind") == "dummy" else ""
-    built = str(data.get("created", ""))[:16].replace("T", " ")
+    source = " · random weights" if contents.source.dummy else ""
+    built = (contents.created or "")[:16].replace("T", " ")
     what = (
-        f"{data['variant'].get('repo_id', '')} · {data['recipe'].get('id', '')} · for "
-        f"{data.get('target', '?')}{source}"
+        f"{contents.variant.repo_id or ''} · {contents.recipe.id or ''} · for "
+        f"{contents.target or '?'}{source}"
     )
     return f"{what} · {built}" if built else what
 
 
-def provenance(data: dict[str, Any]) -> str:
+def provenance(contents: Contents) -> str:
     """Where the measurement comes from, in one line."""
-    measured = telling(data)
+    measured = contents.telling
     if measured is None:
-        return f"{NOT_YET}: {data['not_measured']}" if data.get("not_measured") else "not measured"
-    machine = measured.get("machine")
-    name = machine.get("processor") if isinstance(machine, dict) else machine
-    elsewhere = "" if on_device(measured) else f" · {NOT_YET}"
-    noisy = " · NOISY: other programs used the processor" if measured.get("noisy") else ""
-    return f"measured {str(measured.get('measured_at', ''))[:10]} on {name}{noisy}{elsewhere}"
+        why = contents.not_measured
+        return f"{NOT_YET}: {why}" if why else "not measured"
+    name = measured.machine.processor if measured.machine else "an unknown machine"
+    elsewhere = "" if measured.on_device else f" · {NOT_YET}"
+    noisy = " · NOISY: other programs used the processor" if measured.noisy else ""
+    return f"measured {(measured.measured_at or '')[:10]} on {name}{noisy}{elsewhere}"
 
 
-def behaviour(data: dict[str, Any]) -> str:
+def column(contents: Contents) -> tuple[str, str]:
+    """The head of the measured figures, which says whose they are, and a warning with what to do
+    next; empty where they are the device's own and calm."""
+    measured = contents.telling
+    if measured is None:
+        return "measured", ""
+    noisy = "NOISY" if measured.noisy else "measured"
+    if measured.on_device:
+        warning = "The measurement was disturbed; m measures again." if measured.noisy else ""
+        return noisy, warning
+    name = (measured.machine.processor if measured.machine else "") or "another machine"
+    target = contents.target or "the device"
+    return (
+        f"{noisy} on {name}",
+        f"Measured on {name}, not on {target}: no check of the prediction. Copy the package to "
+        f"{target} and run `qwen-pack bench` there.",
+    )
+
+
+def behaviour(contents: Contents) -> str:
     """How many tasks it passed, in one line; empty where it was not tried."""
-    found = data.get("behaviour")
-    if not isinstance(found, dict) or found.get("total") is None:
+    tried = contents.behaviour
+    if tried is None or tried.total is None:
         return ""
     failed = ", ".join(
-        f"{kind.replace('_', ' ')} {count}"
-        for kind, count in (found.get("failures") or {}).items()
-        if count
+        f"{kind.replace('_', ' ')} {count}" for kind, count in tried.failures.items() if count
     )
-    return (
-        f"{found.get('passed')} of {found['total']} tasks passed{f' ({failed})' if failed else ''}"
-    )
+    return f"{tried.passed} of {tried.total} tasks passed{f' ({failed})' if failed else ''}"
 
 
-def quality(data: dict[str, Any]) -> str:
+def measurements_added(contents: Contents) -> int:
+    """How many measurements were added to a package after its build."""
+    return len(contents.measurements)
+
+
+def replaced(contents: Contents) -> str:
+    """What a build would replace: the package that stands in the folder, and what would go with
+    it."""
+    built = (contents.created or "")[:16].replace("T", " ")
+    what = [f"built {built}"] if built else []
+    what += [f"context {contents.context:,}"] if contents.context else []
+    added = measurements_added(contents)
+    lost = f", with {added} measurement{'' if added == 1 else 's'} added later" if added else ""
+    return f"Replaces the package that is there ({', '.join(what)}){lost}."
+
+
+def quality(contents: Contents) -> str:
     """The quality figures of the package in one line, or why there are none."""
-    found = data.get("quality")
-    return summary(found) if isinstance(found, dict) and found else "not measured"
+    return summary(contents.quality) if contents.quality else "not measured"

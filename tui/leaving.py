@@ -26,6 +26,23 @@ SIZES = (
 """What --max-file-size takes, and how it reads."""
 
 
+EXAMPLES = {
+    "device_type": "required: the device type of your update server, such as raspberrypi5",
+    "base_image": "required: an image with the engine, such as registry/image@sha256:…",
+}
+"""What a setting of a format looks like."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What is filled in for an export: the format, the text fields and the choices, by the ids of
+    their widgets."""
+
+    format: str
+    fields: Mapping[str, str]
+    choices: Mapping[str, object]
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     """What `qwen-pack export` is asked for. `size` is as typed; `settings` are what the format
@@ -71,11 +88,11 @@ def licence(package: Package) -> tuple[str, str] | None:
     from packager.catalog import UNSTATED
     from packager.catalog.licences import agreement
 
-    name = package.manifest.data["variant"].get("license")
+    name = package.manifest.contents.variant.license
     asks = agreement(name)
     return None if asks is None else (name or UNSTATED, asks)
 
 
 def is_dummy(package: Package) -> bool:
     """Whether its weights are random."""
-    return bool(package.manifest.data["source"].get("kind") == "dummy")
+    return bool(package.manifest.contents.source.dummy)

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from packager.report.evidence import telling
+from packager.records import Contents
 from packager.report.pareto import machine_of, published_quality, same
+from packager.select.preference import LOSSLESS_BITS
 from tui.describe import purpose
 
 if TYPE_CHECKING:
@@ -27,17 +28,25 @@ PAIRS: tuple[tuple[Axis, Axis], ...] = (
     ("memory", "quality"),
     ("speed", "quality"),
 )
-_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_FINE_BITS = 4.0
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """Bytes, tokens per second, mean of published scores (None where unknown)."""
+    """Bytes, tokens per second, quality (None where unknown), bits per weight as far as they tell
+    two recipes apart.
+
+    `coarse` marks a recipe under 4 bits per weight, `passes` whether no rule stands against it.
+    """
 
     label: str
     memory: float
     speed: float
     quality: float | None
+    bits: float = 0.0
+    coarse: bool = False
+    passes: bool = True
 
     def at(self, axis: Axis) -> float | None:
         """The value on an axis, memory in GB."""
@@ -63,20 +72,29 @@ class Scatter:
         """The points that no other beats on memory, speed and quality together, by letter, from the
         least memory up.
 
-        A point without a score counts as one with none: only memory and speed can keep it on the
-        front.
+        Scores are those of the unquantized model: between recipes of one score the one that leaves
+        more bits to a weight is the better, and a coarse one, which loses more than a larger
+        variant gains, is on no front. What a rule stands against is on none either. A point without
+        a score counts as one with none.
         """
         from packager.select.preference import pareto_front
 
+        eligible = [point for point in self.points if point.passes and not point.coarse]
+        qualities = sorted({(point.quality or 0.0, point.bits) for point in eligible})
+        places = {quality: float(place) for place, quality in enumerate(qualities)}
         triples = {
-            point: (point.quality or 0.0, point.speed, -point.memory) for point in self.points
+            point: (places[point.quality or 0.0, point.bits], point.speed, -point.memory)
+            for point in eligible
         }
         best = set(pareto_front(list(triples.values())))
-        unique = {
-            triples[point]: point for point in reversed(self.points) if triples[point] in best
-        }
+        unique = {triples[point]: point for point in reversed(eligible) if triples[point] in best}
         ordered = sorted(unique.values(), key=lambda point: (point.memory, -point.speed))
         return dict(zip(_LETTERS, ordered, strict=False))
+
+    @property
+    def coarse(self) -> int:
+        """How many points are under 4 bits per weight, and so on no front."""
+        return sum(point.coarse for point in self.points)
 
 
 def of_candidates(found: Found) -> Scatter:
@@ -89,21 +107,45 @@ def of_candidates(found: Found) -> Scatter:
         found.ask.target.device.available_bytes,
         *([workload.max_memory_bytes] if workload.max_memory_bytes else []),
     ]
-    points = tuple(
-        Point(_label(one), one.footprint.peak, one.forecast.decode_tps, one.quality)
-        for one in fitting
-    )
+    points = tuple(_point(one) for one in fitting)
+    kind = "predicted" if any(one.passes for one in fitting) else "predicted; nothing fits"
     return Scatter(
         f"{purpose(workload)} on {found.ask.target.name}",
-        "predicted",
+        kind,
         points,
         min(limits),
         workload.min_decode_tps,
     )
 
 
+def _point(one: Candidate) -> Point:
+    bits = min(one.bits_per_weight, LOSSLESS_BITS)
+    return Point(
+        _label(one),
+        one.footprint.peak,
+        one.forecast.decode_tps,
+        one.quality,
+        bits,
+        one.coarse,
+        one.passes,
+    )
+
+
 def _label(one: Candidate) -> str:
     return f"{one.variant.name} {one.recipe.id}"
+
+
+def _bits(contents: Contents) -> float:
+    """Bits per weight of a package whose variant is in the catalogue; 0 where it is not known."""
+    from packager import catalog
+    from packager.errors import PackError
+
+    try:
+        params = catalog.find(contents.variant.repo_id).params_total
+    except PackError:
+        return 0.0
+    size = contents.artifact_bytes
+    return min(LOSSLESS_BITS, 8 * size / params) if params and size else 0.0
 
 
 def of_packages(packages: Sequence[Package]) -> Scatter:
@@ -113,20 +155,30 @@ def of_packages(packages: Sequence[Package]) -> Scatter:
     limits: list[float] = []
     floors: list[float] = []
     for package in packages:
-        data = package.manifest.data
-        measured = telling(data) or {}
-        memory, speed = measured.get("peak_memory_bytes"), measured.get("decode_tps")
-        if memory is None or speed is None:
+        contents = package.contents
+        measured = contents.telling
+        if measured is None or measured.peak_memory_bytes is None or measured.decode_tps is None:
             continue
-        points.append(Point(package.manifest.name, memory, speed, published_quality(data)))
-        for row in data.get("verdicts") or []:
-            if row["rule"] == "memory":
-                limits.append(row["limit"])
-            elif row["rule"] == "decode":
-                floors.append(row["limit"])
+        memory, speed = measured.peak_memory_bytes, measured.decode_tps
+        bits = _bits(contents)
+        points.append(
+            Point(
+                contents.name,
+                memory,
+                speed,
+                published_quality(contents),
+                bits,
+                0 < bits < _FINE_BITS,
+            )
+        )
+        for verdict in contents.verdicts:
+            if verdict.rule == "memory":
+                limits.append(verdict.limit)
+            elif verdict.rule == "decode":
+                floors.append(verdict.limit)
     kind = (
         "measured"
-        if same([package.manifest.data for package in packages], machine_of)
+        if same([package.contents for package in packages], machine_of)
         else "measured on different machines"
     )
     return Scatter(

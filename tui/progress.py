@@ -30,6 +30,8 @@ MARKS: dict[Status, str] = {
     "cancelled": "–",
 }
 _MOST_SAMPLES = 400
+_TELLING = 0.05
+"""The share of a stage from which on its pace says when it ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,14 @@ class Stage:
         if self.status in ("done", "cached"):
             return 1.0
         return min(1.0, self.done / self.total) if self.total else None
+
+    def left(self, now: float) -> float | None:
+        """Seconds until its end at the pace so far; None while nobody knows, and before enough of
+        it is done to tell."""
+        share = self.share
+        if self.started is None or share is None or not _TELLING <= share < 1:
+            return None
+        return (now - self.started) * (1 - share) / share
 
     def amount(self) -> str:
         """`310 MB of 1.19 GB`, `3 of 5 answers`, or what it last said."""

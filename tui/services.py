@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tui import core
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from packager.events import Event
     from packager.package.package import Package
     from packager.plan.plan import Plan
+    from packager.records import Measurement
     from packager.runtime import Runtime
     from packager.select import Candidate
     from packager.shipping.export import Exported
@@ -45,8 +46,12 @@ class Services:
     plan: Callable[[Services, Ask, Candidate, Path | None], Plan] = core.plan
     problems: Callable[[Services, Plan], list[PackError]] = core.problems
     build: Callable[[Plan], Generator[Event, None, Package]] = core.build
-    bench: Callable[[Services, Path], Generator[Event, None, dict[str, Any]]] = core.bench
+    bench: Callable[[Services, Path], Generator[Event, None, Measurement]] = core.bench
     export: Callable[[Order], Generator[Event, None, Exported]] = core.export
+    absent: Callable[[Services, Target], dict[str, str]] = core.absent
+    unserved: Callable[[], frozenset[str]] = core.unserved
+    underway: Callable[[Plan], bool] = core.underway
+    replaced: Callable[[Plan], Package | None] = core.replaced
     engine_log: Callable[[str], str] = core.engine_log
     packages: Callable[[Path], tuple[Package, ...]] = core.packages
     clock: Callable[[], float] = time.monotonic

@@ -8,6 +8,7 @@ theme = "nord"
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,38 +36,122 @@ def config_file() -> Path:
     return user_config_path("qwen-pack", appauthor=False) / NAME
 
 
-def read(path: Path, ids: Collection[str], themes: Collection[str]) -> Settings:
-    """The settings in the file; a mistake in it costs a sentence and never the start. `ids` and
-    `themes` are what there is."""
+def read(
+    path: Path, ids: Collection[str], themes: Collection[str], keys: Mapping[str, str] | None = None
+) -> Settings:
+    """The settings in the file; a mistake in it costs a sentence and never the start.
+
+    `ids` and `themes` are what there is, `keys` the keys of every id by default, written as the
+    file writes them.
+    """
     try:
         data = load_toml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return Settings()
     except (OSError, ValueError) as error:
-        return Settings(problems=(f"{path} cannot be read: {error}.",))
+        return Settings(problems=(f"It cannot be read: {error}.",))
     problems = [
-        f"{path}: {key} is no key.{did_you_mean(key, ('theme', 'keys'))}"
+        f"{key} is not a setting.{did_you_mean(key, ('theme', 'keys'))}"
         for key in data
         if key not in ("theme", "keys")
     ]
     theme = data.get("theme")
     if theme is not None and theme not in themes:
-        problems.append(f"{path}: there is no theme {theme!r}.{did_you_mean(str(theme), themes)}")
+        problems.append(f"There is no theme {theme!r}.{did_you_mean(str(theme), themes)}")
         theme = None
-    keys = _keys(data.get("keys", {}), ids, path, problems)
-    return Settings(theme, keys, tuple(problems))
+    known = _keys(data.get("keys", {}), ids, problems)
+    return Settings(theme, _without_clashes(known, keys or {}, problems), tuple(problems))
 
 
-def _keys(table: Any, ids: Collection[str], path: Path, problems: list[str]) -> dict[str, str]:
+def _keys(table: Any, ids: Collection[str], problems: list[str]) -> dict[str, str]:
     if not isinstance(table, dict):
-        problems.append(f"{path}: keys must be a table, written [keys].")
+        problems.append("keys must be a table, written [keys].")
         return {}
     known: dict[str, str] = {}
     for name, key in table.items():
         if name not in ids:
-            problems.append(f"{path}: keys.{name} is no action.{did_you_mean(name, ids)}")
+            problems.append(f"keys.{name} is no action.{did_you_mean(name, ids)}")
         elif not isinstance(key, str) or not key.strip():
-            problems.append(f'{path}: keys.{name} must be a key such as "f9" or "ctrl+b,b".')
+            problems.append(f'keys.{name} must be a key such as "f9" or "ctrl+b,b".')
+        elif wrong := [one for one in _split(key) if not _is_key(one)]:
+            problems.append(
+                f'keys.{name}: there is no key {wrong[0]!r}. Keys are written like "f9", "ctrl+b" '
+                'or "x".'
+            )
         else:
             known[name] = key
     return known
+
+
+def _split(keys: str) -> list[str]:
+    return [one.strip() for one in keys.split(",")] if keys.strip() != "," else [","]
+
+
+def _is_key(text: str) -> bool:
+    """Whether a terminal can send it: a character, or the name of a key, with or without a
+    modifier."""
+    from textual.keys import Keys
+
+    names = {one.value for one in Keys} | {
+        "question_mark",
+        "slash",
+        "minus",
+        "plus",
+        "circumflex_accent",
+        "dollar_sign",
+        "comma",
+        "full_stop",
+    }
+    *modifiers, last = text.split("+") if len(text) > 1 else [text]
+    fine = all(one in ("ctrl", "shift", "alt", "super", "meta") for one in modifiers)
+    return fine and (len(last) == 1 or text in names or last in names)
+
+
+def _without_clashes(
+    known: dict[str, str], defaults: Mapping[str, str], problems: list[str]
+) -> dict[str, str]:
+    """The keys without those that another action of the same screen has; that action would be out
+    of reach."""
+    kept = dict(known)
+    for name, key in known.items():
+        now = {**defaults, **kept}
+        others = [
+            other
+            for other, theirs in now.items()
+            if other != name and _meet(name, other) and set(_split(key)) & set(_split(theirs))
+        ]
+        if others:
+            problems.append(
+                f"keys.{name}: {key} is the key of {', '.join(sorted(others)[:2])} as well; the "
+                "default stays."
+            )
+            del kept[name]
+    return kept
+
+
+def _meet(one: str, other: str) -> bool:
+    """Whether two actions can be on one screen: what stands before the dot says where an action is
+    at home."""
+    everywhere = ("app", "screen", "list", "slider", "check")
+    first, second = one.partition(".")[0], other.partition(".")[0]
+    of_packages = ("package", "shelf", "result")
+    together = first == second or (first in of_packages and second in of_packages)
+    return together or first in everywhere or second in everywhere
+
+
+def keep_theme(path: Path, theme: str) -> None:
+    """Write the theme into the file; whatever else stands in it, comments too, stays as it is.
+    Raises OSError."""
+    from packager.files import write_atomically
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        text = ""
+    line = f'theme = "{theme}"'
+    table = re.search(r"(?m)^\s*\[", text)
+    top = len(text) if table is None else table.start()
+    head, replaced = re.subn(r"(?m)^theme\s*=.*$", lambda _: line, text[:top], count=1)
+    head = head if replaced else f"{line}\n{head}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, f"{head}{text[top:]}".encode())

@@ -90,6 +90,15 @@ COLUMNS: tuple[Column, ...] = (
 KEYS = ("rank", *(column.key for column in COLUMNS))
 
 
+def shortened(text: str, cells: int) -> str:
+    """A name in so many cells: cut in the middle, as what tells two names apart stands at their
+    ends."""
+    if len(text) <= cells:
+        return text
+    tail = (cells - 1) // 2
+    return f"{text[: cells - 1 - tail]}…{text[len(text) - tail :]}"
+
+
 def rate(value: float) -> str:
     """Tokens per second in at most five cells: `128`, `28.1`, `0.52`."""
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
@@ -106,15 +115,44 @@ def wait(milliseconds: float) -> str:
 @dataclass(frozen=True, slots=True)
 class View:
     """Which rows are shown and in which order; `sort` is a key of KEYS, `rank` the core's own
-    order."""
+    order.
+
+    With `grouped` a variant stands once, in the first of its combinations that the order and the
+    filter leave; the variants in `unfolded` (repository ids) stand in all of theirs, directly below
+    each other.
+    """
 
     words: str = ""
     sort: str = "rank"
     reverse: bool = False
     rejected: bool = True
+    grouped: bool = True
+    unfolded: frozenset[str] = frozenset()
 
     def rows(self, candidates: Sequence[Candidate], haystacks: Sequence[str]) -> list[int]:
         """Indices into `candidates`; `haystacks` are their `haystack` texts, made once."""
+        ordered = self._ordered(candidates, haystacks)
+        if not self.grouped:
+            return ordered
+        groups = by_variant(candidates, ordered)
+        return [
+            row
+            for name, rows in groups.items()
+            for row in (rows if name in self.unfolded else rows[:1])
+        ]
+
+    def more(self, candidates: Sequence[Candidate], haystacks: Sequence[str]) -> dict[str, int]:
+        """How many combinations of each variant the filter leaves; empty where nothing is
+        grouped."""
+        if not self.grouped:
+            return {}
+        return {
+            name: len(rows)
+            for name, rows in by_variant(candidates, self._ordered(candidates, haystacks)).items()
+        }
+
+    def _ordered(self, candidates: Sequence[Candidate], haystacks: Sequence[str]) -> list[int]:
+        """All that the filter leaves, in order."""
         wanted = self.words.casefold().split()
         kept = [
             index
@@ -133,6 +171,14 @@ class View:
             reverse=self.reverse,
         )
         return [index for _, index in ordered] + unknown
+
+
+def by_variant(candidates: Sequence[Candidate], rows: Sequence[int]) -> dict[str, list[int]]:
+    """The rows of each variant, variants in the order in which they first come."""
+    groups: dict[str, list[int]] = {}
+    for row in rows:
+        groups.setdefault(candidates[row].variant.repo_id, []).append(row)
+    return groups
 
 
 def haystack(candidate: Candidate) -> str:

@@ -15,12 +15,12 @@ from packager.behaviour.tasks import PASSES, TaskSet
 from packager.checkpoint import template
 from packager.device.this_machine import describe_machine
 from packager.errors import usage
-from packager.events import Event, StageFinished, StageProgress, StageStarted
+from packager.events import Event, StageFinished, StageNote, StageProgress, StageStarted
 from packager.package import manifest
 from packager.package.package import MODEL
-from packager.pipeline import bench
+from packager.pipeline import bench, climb
 from packager.pipeline.cache import BuildCache
-from packager.process import Progress, run_job
+from packager.process import Note, Progress, run_job
 from packager.runtime import Runtime
 
 _STAGE = "behave"
@@ -39,7 +39,7 @@ def run(
     Raises PackError (usage) for random weights, whose answers mean nothing.
     """
     found = bench.whole(package, runtime)
-    if found.data["source"].get("kind") == "dummy":
+    if found.contents.source.dummy:
         raise usage(
             f"{found.name} has random weights: its answers mean nothing.",
             "Build it with real weights.",
@@ -55,16 +55,26 @@ def run(
         "log": str(logs.log("template")),
     }
     yield StageStarted(_STAGE, f"Ask {len(tasks.tasks)} tasks", 1, 1)
-    with closing(run_job("packager.behaviour.job:ask_all", arguments, logs.log(_STAGE))) as work:
+    asking = climb.on_ladder(
+        runtime,
+        "while it was asked tasks",
+        bench.artifact_key(found),
+        lambda start: run_job(
+            "packager.behaviour.job:ask_all", arguments, logs.log(_STAGE), start.environment
+        ),
+    )
+    with closing(asking) as work:
         while True:
             try:
                 message = next(work)
             except StopIteration as stop:
-                job = stop.value
+                job, start = stop.value
                 break
+            if isinstance(message, Note):
+                yield StageNote(_STAGE, message.text)
             if isinstance(message, Progress):
                 yield StageProgress(_STAGE, message.done, message.total, message.unit)
-    result = summed(tasks, job.value, think)
+    result = {**summed(tasks, job.value, think), "rung": start.name}
     yield StageFinished(
         _STAGE, job.seconds, False, f"{result['passed']} of {result['total']} passed", {}
     )

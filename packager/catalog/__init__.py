@@ -7,6 +7,8 @@ score_of(variant, "MMLU")       a published score, with its protocol and source
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import date
 from functools import cache
 
 from packager.catalog.benchmarks import Score, score_of, scores
@@ -15,8 +17,10 @@ from packager.errors import usage
 from packager.names import did_you_mean
 
 __all__ = [
+    "Age",
     "Score",
     "Variant",
+    "age",
     "families",
     "find",
     "licence_ids",
@@ -27,6 +31,27 @@ __all__ = [
 ]
 
 UNSTATED = "unstated"
+REVIEWED = "2026-11-26"
+"""The day on which the rows were last held against what is published; who does so again sets it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Age:
+    """How old the catalogue is: when it was last reviewed, how many days ago, and the newest
+    variants' release."""
+
+    reviewed: str
+    days: int
+    newest: str
+
+    def __str__(self) -> str:
+        ago = (
+            "today" if self.days < 1 else "1 day ago" if self.days == 1 else f"{self.days} days ago"
+        )
+        return (
+            f"The catalogue was last reviewed on {self.reviewed}, {ago}; its newest variants "
+            f"are of {self.newest}."
+        )
 
 
 @cache
@@ -35,6 +60,14 @@ def load() -> tuple[Variant, ...]:
     from packager.catalog.loader import read_all
 
     return read_all()
+
+
+def age(today: date | None = None) -> Age:
+    """How old the catalogue is on that day, by the clock of the machine where none is given."""
+    newest = max(variant.release_date for variant in load() if variant.release_date)
+    return Age(
+        REVIEWED, max(0, ((today or date.today()) - date.fromisoformat(REVIEWED)).days), newest
+    )
 
 
 def families() -> tuple[str, ...]:

@@ -54,10 +54,18 @@ def score_of(variant: Variant, benchmark: str, mode: str | None = None) -> Score
 
     With `mode` only scores of that mode count; without, those that are not thinking come first.
     """
-    for score in scores(variant.repo_id):
-        if score.benchmark.casefold() == benchmark.casefold() and mode in (None, score.mode):
+    for score in _by_benchmark(variant.repo_id).get(benchmark.casefold(), ()):
+        if mode in (None, score.mode):
             return score
     return None
+
+
+@cache
+def _by_benchmark(repo_id: str) -> dict[str, list[Score]]:
+    found: dict[str, list[Score]] = {}
+    for score in scores(repo_id):
+        found.setdefault(score.benchmark.casefold(), []).append(score)
+    return found
 
 
 def read_scores(path: Path) -> dict[str, tuple[Score, ...]]:

@@ -1,7 +1,8 @@
 """A Qwen checkpoint seen one way, whatever wrote it: shape, tensors (lazy), tokenizer, template.
 
-Opening reads headers and descriptions, never weights, and refuses what is corrupt, unsafe or not
-supported.
+Opening reads headers and descriptions, and refuses what is corrupt, unsafe or not supported. Of the
+weights it reads an output matrix that a tied checkpoint stores besides, to see whether it is the
+embedding.
 """
 
 from __future__ import annotations
@@ -15,13 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 from packager.checkpoint import first_generation
 from packager.checkpoint.agreement import (
+    QUANTIZATION_KEYS,
+    Agreed,
     match,
+    quantized_before,
     refuse_foreign_code,
     refuse_other_inputs,
-    refuse_quantized,
+    refuse_other_tasks,
     refuse_unsupported,
 )
-from packager.checkpoint.folder import checkpoint_files, is_license, read_json
+from packager.checkpoint.folder import checkpoint_files, is_license, missing_config, read_json
 from packager.checkpoint.header import TensorInfo
 from packager.checkpoint.kinds import (
     check_config,
@@ -30,8 +34,11 @@ from packager.checkpoint.kinds import (
 )
 from packager.checkpoint.shards import read_tensors
 from packager.checkpoint.tokenizer import chat_template, check_tokenizer
-from packager.errors import bad_input
 from packager.shape import Shape
+from packager.shape.keys import check_keys
+from packager.shape.positions import Positions, positions_of
+from packager.shape.tensors import naming_of
+from packager.shape.windows import Windows, windows_of
 
 if TYPE_CHECKING:
     import numpy
@@ -43,9 +50,13 @@ __all__ = ["Checkpoint", "TensorInfo"]
 class Checkpoint:
     """The text decoder of a checkpoint in a folder, of any generation.
 
-    `files` are all that belong to it, by name. `tensors` are in stored order and exactly those that
-    follow from `shape`; `dropped` names those that the files store besides: redundant ones, draft
-    modules, the image encoder of Qwen3.5. `chat_template` is None for a base model.
+    `files` are all that belong to it, by name. `config` is config.json as the weights bear it out:
+    without a tie that they do not have and a quantization that is not theirs. `tensors` are in
+    stored order, by official name, and exactly those that follow from `shape`; `dropped` names
+    those that the files store besides: redundant ones, draft modules, the image encoder of Qwen3.5.
+    `as_published` says that the files themselves have those names, that configuration and types of
+    32 bits at most, so that an engine may read them. `chat_template` is None for a base model.
+    `notes` are sentences for whoever builds.
     """
 
     folder: Path
@@ -57,6 +68,10 @@ class Checkpoint:
     tokenizer_config: dict[str, Any]
     generation_config: dict[str, Any]
     chat_template: str | None
+    positions: Positions
+    windows: Windows
+    as_published: bool
+    notes: tuple[str, ...] = ()
     _maps: dict[Path, mmap.mmap] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -68,13 +83,7 @@ class Checkpoint:
         """
         files = checkpoint_files(folder)
         if "config.json" not in files:
-            adapter = (folder / "adapter_config.json").exists()
-            way_on = (
-                "Merge the adapter into its base model first."
-                if adapter
-                else "Name the folder of a checkpoint."
-            )
-            raise bad_input(f"{folder} has no config.json.", way_on)
+            raise missing_config(folder)
         config = read_json(files["config.json"])
         tokenizer_config = (
             read_json(files["tokenizer_config.json"]) if "tokenizer_config.json" in files else {}
@@ -83,9 +92,10 @@ class Checkpoint:
         refuse_foreign_code(files["config.json"], config, first=first)
         if tokenizer_config:
             refuse_foreign_code(files["tokenizer_config.json"], tokenizer_config, first=first)
-        refuse_quantized(files["config.json"], config)
-        refuse_unsupported(str(files["config.json"]), config.get("model_type"))
-        refuse_other_inputs(str(files["config.json"]), config)
+        where = str(files["config.json"])
+        refuse_unsupported(where, config.get("model_type"))
+        refuse_other_inputs(where, config)
+        refuse_other_tasks(where, config)
         generation_config = (
             read_json(files["generation_config.json"]) if "generation_config.json" in files else {}
         )
@@ -94,22 +104,47 @@ class Checkpoint:
             check_tokenizer_config(files["tokenizer_config.json"], tokenizer_config)
         if generation_config:
             check_generation_config(files["generation_config.json"], generation_config)
-        shape = Shape.from_config(config, str(files["config.json"]))
-        stored = read_tensors(folder, files)
-        kept = match(files["config.json"], shape, stored)
+        shape = Shape.from_config(config, where)
+        check_keys(config, shape, where)
+        decoder = config
+        for key in naming_of(shape).config:
+            decoder = decoder[key]
+        positions, windows = positions_of(decoder, shape, where), windows_of(decoder, shape, where)
+        agreed = match(files["config.json"], config, shape, read_tensors(folder, files))
         check_tokenizer(folder, files, shape.vocab)
         return cls(
             folder=folder,
             files=MappingProxyType(files),
-            config=config,
-            shape=shape,
-            tensors=MappingProxyType(kept),
-            dropped=tuple(name for name in stored if name not in kept),
+            config=_borne_out(config, agreed),
+            shape=agreed.shape,
+            tensors=MappingProxyType(agreed.tensors),
+            dropped=agreed.dropped,
             tokenizer_config=tokenizer_config,
             generation_config=generation_config,
             chat_template=chat_template(files, tokenizer_config)
             or (first_generation.chat_template(generation_config) if first else None),
+            positions=positions,
+            windows=windows,
+            as_published=_as_published(config, agreed),
+            notes=agreed.notes,
         )
+
+    @property
+    def decoder_config(self) -> Mapping[str, Any]:
+        """The text decoder's own table of `config`."""
+        table: Mapping[str, Any] = self.config
+        for key in naming_of(self.shape).config:
+            table = table[key]
+        return table
+
+    @property
+    def stored_dtype(self) -> str:
+        """The type that most of the weights are stored in, as safetensors calls it."""
+        weight: dict[str, int] = {}
+        for tensor in self.tensors.values():
+            if len(tensor.shape) > 1:
+                weight[tensor.dtype] = weight.get(tensor.dtype, 0) + tensor.nbytes
+        return max(weight, key=lambda dtype: weight[dtype], default="BF16")
 
     @property
     def ignores_python(self) -> bool:
@@ -154,18 +189,16 @@ class Checkpoint:
         return memoryview(self._map(tensor.file))[tensor.offset : tensor.offset + tensor.nbytes]
 
     def array(self, name: str) -> numpy.ndarray[Any, Any]:
-        """A tensor as a read-only numpy array over the same bytes: bfloat16 (of ml_dtypes), float16
-        or float32."""
+        """A tensor as a read-only numpy array over the same bytes: bfloat16 (of ml_dtypes),
+        float16, float32 or float64."""
         # numpy and ml_dtypes take a tenth of a second to import; whoever only looks at shapes does
         # not pay for it.
-        import ml_dtypes
         import numpy
 
+        from packager.checkpoint.numbers import dtype_of
+
         tensor = self.tensors[name]
-        dtype = {"BF16": ml_dtypes.bfloat16, "F16": numpy.dtype("<f2"), "F32": numpy.dtype("<f4")}[
-            tensor.dtype
-        ]
-        return numpy.frombuffer(self.raw(name), dtype=dtype).reshape(tensor.shape)
+        return numpy.frombuffer(self.raw(name), dtype=dtype_of(tensor.dtype)).reshape(tensor.shape)
 
     def release(self, name: str) -> None:
         """Let the system take back the memory of a tensor that has been read; its bytes can be read
@@ -187,3 +220,21 @@ class Checkpoint:
                     file, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
                 )
         return found
+
+
+def _borne_out(config: dict[str, Any], agreed: Agreed) -> dict[str, Any]:
+    """config.json without what the weights contradict."""
+    kept = {key: value for key, value in config.items() if key not in QUANTIZATION_KEYS}
+    if not agreed.untied:
+        return kept
+    table = kept
+    table["tie_word_embeddings"] = False
+    for key in naming_of(agreed.shape).config:
+        table[key] = {**table[key], "tie_word_embeddings": False}
+        table = table[key]
+    return kept
+
+
+def _as_published(config: dict[str, Any], agreed: Agreed) -> bool:
+    changed = agreed.renamed or agreed.untied or quantized_before(config) is not None
+    return not changed and all(tensor.dtype != "F64" for tensor in agreed.tensors.values())

@@ -3,25 +3,46 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from itertools import islice
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from packager.checkpoint import first_generation
-from packager.checkpoint.header import TensorInfo
+from packager.checkpoint.header import ITEM_BYTES, TensorInfo
+from packager.checkpoint.naming import OUTPUT, Named, is_computed, named
 from packager.errors import bad_input
-from packager.shape import FIRST_GENERATION, Shape, tensors
+from packager.shape import FIRST_GENERATION, Shape
+from packager.shape.tensors import naming_of, outer_tensors
+
+QUANTIZATION_KEYS = ("quantization_config", "quantization")
 
 _NAMED = 3
-_MORE_THAN_STORED = 10_000
-_OUTPUT = "lm_head.weight"
-# Old exports store the rotary frequencies, which follow from the config; Qwen3-Next and Qwen3.5 a
-# draft module (mtp).
-_BESIDE = re.compile(
-    r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq|transformer\.rotary_emb\.inv_freq|mtp\..+"
+_COMPARED = 1 << 21
+"""Elements of two matrices that are compared at once."""
+_SMALLEST_SHARE_OF_16_BITS = 0.75
+_OTHER_TASK = re.compile(
+    r"For(SequenceClassification|TokenClassification|QuestionAnswering|RewardModel|ProcessReward\w*)$"
 )
-_ENCODER = re.compile(r"model\.visual\..+")
+_SCALES: tuple[str, ...] = (
+    ".qweight",
+    ".qzeros",
+    ".g_idx",
+    ".scales",
+    ".SCB",
+    ".weight_scale",
+    ".weight_scale_inv",
+    ".weight_scale_2",
+)
+_SCALES += (
+    ".weight.absmax",
+    ".weight.quant_map",
+    ".weight_packed",
+    ".weight_shape",
+    ".input_scale",
+    ".weight_zero_point",
+)
+_BY_VOCABULARY = ("embed_tokens.weight", "lm_head.weight", "wte.weight")
 
 COMPOSITE_TYPES = ("qwen3_5", "qwen3_5_moe")
 """Model types whose checkpoints hold an image encoder besides, which is left out."""
@@ -72,55 +93,214 @@ def refuse_foreign_code(path: Path, config: dict[str, Any], *, first: bool = Fal
         )
 
 
-def refuse_quantized(path: Path, config: dict[str, Any]) -> None:
-    """Refuse weights that are quantized already (GPTQ, AWQ, FP8): quantizing twice loses twice."""
-    quantization = config.get("quantization_config")
-    if quantization:
-        method = quantization.get("quant_method") if isinstance(quantization, dict) else None
+def refuse_other_tasks(where: str, config: dict[str, Any]) -> None:
+    """Refuse a decoder that was given another end than one for text: a classifier, a reranker, a
+    reward model."""
+    for name in config.get("architectures") or []:
+        if isinstance(name, str) and _OTHER_TASK.search(name):
+            raise bad_input(
+                f"{where}: architectures names {name}, a classifier and not a text generator.",
+                "Name the checkpoint of a text generator; a reranker can be had as one, too "
+                "(Qwen3-Reranker's own form).",
+            )
+
+
+def quantized_before(config: dict[str, Any]) -> str | None:
+    """The method by which a config.json says that its weights are quantized; None where it says
+    nothing of the kind."""
+    for key in QUANTIZATION_KEYS:
+        found = config.get(key)
+        if found:
+            method = found.get("quant_method") if isinstance(found, dict) else None
+            return str(method or key)
+    return None
+
+
+def refuse_quantized(
+    path: Path,
+    config: dict[str, Any],
+    stored: Mapping[str, TensorInfo],
+    needed: Mapping[str, TensorInfo],
+) -> None:
+    """Refuse weights that are quantized already (GPTQ, AWQ, FP8): quantizing twice loses twice.
+
+    The tensors decide: merging an adapter leaves a quantization_config beside weights of 16 bits,
+    which are taken.
+    """
+    method = quantized_before(config)
+    says = f"; config.json says so, too ({method})" if method else ""
+    way_on = "Name the unquantized repository or folder that it was made from."
+    for name, tensor in stored.items():
+        if name.endswith(_SCALES):
+            raise bad_input(
+                f"{path.parent} is already quantized: {name!r} in {tensor.file.name} scales "
+                f"quantized weights{says}.",
+                way_on,
+            )
+    for tensor in needed.values():
+        if tensor.dtype not in ITEM_BYTES:
+            stored_as = f"tensor {tensor.name!r} in {tensor.file.name} is stored as {tensor.dtype}"
+            raise bad_input(f"{path.parent} is already quantized: {stored_as}{says}.", way_on)
+
+
+def quantized_by_size(path: Path, config: dict[str, Any], weight_bytes: int) -> None:
+    """Refuse a repository before its weights are fetched: its config.json says that they are
+    quantized, and they are too few bytes.
+
+    Raises PackError (exit code 6).
+    """
+    method = quantized_before(config)
+    if (
+        method
+        and weight_bytes
+        < _SMALLEST_SHARE_OF_16_BITS * 2 * Shape.from_config(config, str(path)).parameters()
+    ):
         raise bad_input(
-            f"{path} says that the checkpoint is already quantized "
-            f"({method or 'quantization_config'}).",
+            f"{path} says that the checkpoint is already quantized ({method}).",
             "Name the unquantized repository or folder that it was made from.",
         )
 
 
-def match(config: Path, shape: Shape, stored: Mapping[str, TensorInfo]) -> dict[str, TensorInfo]:
-    """The tensors of the text decoder, in stored order.
+@dataclass(frozen=True, slots=True)
+class Agreed:
+    """The decoder that config.json and tensors describe together.
+
+    `tensors` by official name in stored order; `dropped` are stored names that are left out;
+    `untied` says that the output matrix is not the embedding although config.json ties them;
+    `notes` are sentences for whoever builds.
+    """
+
+    shape: Shape
+    tensors: dict[str, TensorInfo]
+    dropped: tuple[str, ...]
+    renamed: bool
+    untied: bool
+    notes: tuple[str, ...]
+
+
+def match(
+    path: Path, config: dict[str, Any], shape: Shape, stored: Mapping[str, TensorInfo]
+) -> Agreed:
+    """Bring the tensors and config.json (at `path`) together.
 
     A tied checkpoint may store its output matrix again (Qwen1.5-0.5B, Qwen3-0.6B and Qwen3-1.7B
-    do): that copy is dropped, and so are rotary frequencies, draft modules and, of Qwen3.5, the
-    image encoder. Raises PackError (exit code 6) that names the first tensors which are missing,
-    additional or of another shape.
+    do): equal to the embedding it is dropped, different from it (a trained output matrix) it
+    counts, and nothing is tied. Raises PackError (exit code 6) that names the first tensors which
+    are missing, additional or of another shape, and for weights that are quantized already.
     """
-    # No more than there are, and some: a config that describes millions is not written out.
-    expected = {
-        spec.name: spec.shape for spec in islice(tensors(shape), len(stored) + _MORE_THAN_STORED)
-    }
-    kept = dict(stored)
-    if shape.tied and _OUTPUT in kept and kept[_OUTPUT].shape == (shape.vocab, shape.hidden):
-        del kept[_OUTPUT]
-    kept = {name: tensor for name, tensor in kept.items() if not _BESIDE.fullmatch(name)}
-    if shape.model_type in COMPOSITE_TYPES:
-        kept = {name: tensor for name, tensor in kept.items() if not _ENCODER.fullmatch(name)}
+    found = named(str(path), shape, stored)
+    refuse_quantized(path, config, stored, found.kept)
+    kept, beside = found.kept, list(found.beside)
+    embedding, output = next(outer_tensors(shape)).name, naming_of(shape).head + OUTPUT
+    untied = False
+    if shape.tied and output in kept and embedding not in kept:
+        # One matrix under the other name, as transformers takes it.
+        kept = {embedding if name == output else name: tensor for name, tensor in kept.items()}
+    elif shape.tied and output in kept and kept[output].shape == found.expected[embedding]:
+        untied = not same_values(kept[output], kept[embedding])
+        if not untied:
+            beside.append(kept.pop(output).name)
+    expected = dict(found.expected) | ({output: found.expected[embedding]} if untied else {})
+    _refuse_disagreement(path, expected, kept, found, stored)
+    return Agreed(
+        replace(shape, tied=False) if untied else shape,
+        kept,
+        tuple(name for name in stored if name in beside),
+        renamed=any(name != tensor.name for name, tensor in kept.items()),
+        untied=untied,
+        notes=tuple(_notes(config, kept, found, untied)),
+    )
+
+
+def _refuse_disagreement(
+    path: Path,
+    expected: Mapping[str, tuple[int, ...]],
+    kept: Mapping[str, TensorInfo],
+    found: Named,
+    stored: Mapping[str, TensorInfo],
+) -> None:
     problems = []
     for name, size in expected.items():
         if name not in kept:
             problems.append(f"tensor {name!r} is missing")
         elif kept[name].shape != size:
+            tensor = kept[name]
             problems.append(
-                f"tensor {name!r} in {kept[name].file.name} has the shape {list(kept[name].shape)} "
+                f"tensor {tensor.name!r} in {tensor.file.name} has the shape {list(tensor.shape)} "
                 f"instead of {list(size)}"
             )
-    problems += [
-        f"tensor {name!r} in {tensor.file.name} is not one of its own"
-        for name, tensor in kept.items()
-        if name not in expected
+    strange = [
+        *found.strange,
+        *(tensor.name for name, tensor in kept.items() if name not in expected),
     ]
-    if problems:
-        more = f", and {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""
-        raise bad_input(
-            f"The weights are not the ones that {config} describes: "
-            f"{'; '.join(problems[:_NAMED])}{more}.",
-            "Take config.json and the safetensors files from one and the same revision.",
+    problems += [
+        f"tensor {name!r} in {stored[name].file.name} is not one of its own" for name in strange
+    ]
+    if not problems:
+        return
+    more = f", and {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""
+    rows = [
+        name
+        for name in expected
+        if name.endswith(_BY_VOCABULARY)
+        and name in kept
+        and kept[name].shape[1:] == expected[name][1:]
+    ]
+    grown = next((name for name in rows if kept[name].shape != expected[name]), None)
+    raise bad_input(
+        f"The weights are not the ones that {path} describes: "
+        f"{'; '.join(problems[:_NAMED])}{more}.",
+        f"Set vocab_size to {kept[grown].shape[0]}, the rows that the weights have, if tokens were "
+        "added."
+        if grown is not None
+        else "Take config.json and the safetensors files from one and the same revision.",
+    )
+
+
+def _notes(
+    config: dict[str, Any], kept: Mapping[str, TensorInfo], found: Named, untied: bool
+) -> Iterator[str]:
+    if untied:
+        yield (
+            "The output matrix differs from the embedding although config.json ties them: both "
+            "are kept, as transformers does."
         )
-    return kept
+    if (method := quantized_before(config)) is not None:
+        yield (
+            f"config.json says that the weights are quantized ({method}), but they have 16 bits "
+            "or more: the key is left aside."
+        )
+    if any(tensor.dtype == "F64" for tensor in kept.values()):
+        yield "Tensors in 64 bits are taken as float32."
+    heads = [name for name in found.beside if not is_computed(name)]
+    if heads:
+        more = f" and {len(heads) - 1} more" if len(heads) > 1 else ""
+        yield f"{heads[0]!r}{more} belong to no text decoder and are left out."
+
+
+def same_values(one: TensorInfo, other: TensorInfo) -> bool:
+    """Whether two tensors of one shape hold the same numbers; read in pieces, and no further than
+    the first difference."""
+    sizes = [ITEM_BYTES[tensor.dtype] for tensor in (one, other)]
+    elements = one.nbytes // sizes[0]
+    with one.file.open("rb") as first, other.file.open("rb") as second:
+        first.seek(one.offset)
+        second.seek(other.offset)
+        for start in range(0, elements, _COMPARED):
+            count = min(_COMPARED, elements - start)
+            left, right = first.read(count * sizes[0]), second.read(count * sizes[1])
+            if one.dtype == other.dtype:
+                if left != right:
+                    return False
+            elif not _equal_numbers(left, one.dtype, right, other.dtype):
+                return False
+    return True
+
+
+def _equal_numbers(left: bytes, left_type: str, right: bytes, right_type: str) -> bool:
+    # Late: numpy and ml_dtypes, which whoever looks at shapes alone does not pay for.
+    from packager.checkpoint.numbers import as_float32, dtype_of
+
+    return bool(
+        (as_float32(left, dtype_of(left_type)) == as_float32(right, dtype_of(right_type))).all()
+    )

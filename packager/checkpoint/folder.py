@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from packager import limits
-from packager.errors import bad_input, usage
+from packager.checkpoint.header import refuse_pointer
+from packager.errors import PackError, bad_input, usage
 from packager.foreign import bounded_bytes, names_in, parse_json
 
 INDEX = "model.safetensors.index.json"
+ADDITIONAL_TEMPLATES = "additional_chat_templates"
+"""The folder of a checkpoint that holds its chat templates by name, where there are several."""
 
 _WEIGHTS = re.compile(r"model[\w.-]*\.safetensors")
 _TEXTS = {
@@ -28,15 +33,17 @@ _TEXTS = {
     "chat_template.jinja",
     "chat_template.json",
 }
+_TEMPLATE = re.compile(rf"{ADDITIONAL_TEMPLATES}/[\w-][\w.-]*\.jinja")
 _LICENSE = re.compile(r"(LICEN[CS]E|NOTICE|COPYING)[\w. -]*", re.IGNORECASE)
 _PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
 _LARGE_TEXTS = {INDEX, "tokenizer.json", "vocab.json", "merges.txt", "qwen.tiktoken"}
 
 
 def belongs(name: str) -> bool:
-    """Whether a file of that name, at the top of a repository or folder, is part of a
+    """Whether a file of that path, from the top of a repository or folder, is part of a
     checkpoint."""
-    return name in _TEXTS or bool(_WEIGHTS.fullmatch(name)) or is_license(name)
+    known = (_WEIGHTS, _TEMPLATE)
+    return name in _TEXTS or any(kind.fullmatch(name) for kind in known) or is_license(name)
 
 
 def is_license(name: str) -> bool:
@@ -81,7 +88,7 @@ def checkpoint_files(folder: Path) -> dict[str, Path]:
     no regular file.
     """
     try:
-        names = [name for name in names_in(folder) if belongs(name)]
+        names = sorted(name for name in _names(folder) if belongs(name))
     except FileNotFoundError:
         raise usage(f"There is no folder {folder}.", "Check the path.") from None
     except NotADirectoryError:
@@ -112,6 +119,16 @@ def checkpoint_files(folder: Path) -> dict[str, Path]:
     return files
 
 
+def _names(folder: Path) -> Iterator[str]:
+    """What stands in a folder, and in the one folder of it that belongs to a checkpoint."""
+    yield from names_in(folder)
+    inner = folder / ADDITIONAL_TEMPLATES
+    if inner.is_symlink():
+        raise bad_input(f"{inner} is a link.", "Copy the folder itself to where the link stands.")
+    if inner.is_dir():
+        yield from (f"{ADDITIONAL_TEMPLATES}/{name}" for name in names_in(inner))
+
+
 def _blobs(folder: Path) -> Path | None:
     """Where the hub keeps the files of this snapshot; None when the folder is none
     (`<repo>/snapshots/<commit>`)."""
@@ -122,7 +139,7 @@ def _blobs(folder: Path) -> Path | None:
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in a file. Raises PackError (exit code 6) that names the file when it holds
     none."""
-    value = parse_json(bounded_bytes(path, _most(path)), str(path))
+    value = parse_json(_bytes(path), str(path))
     if not isinstance(value, dict):
         raise bad_input(
             f"{path} holds no JSON object.", "Get the file again from where it was published."
@@ -134,12 +151,44 @@ def read_text(path: Path) -> str:
     """The UTF-8 text of a file. Raises PackError (exit code 6) that names the file when it is
     none."""
     try:
-        return bounded_bytes(path, _most(path)).decode("utf-8")
+        return _bytes(path).decode("utf-8")
     except UnicodeDecodeError as error:
         raise bad_input(
             f"{path} is not UTF-8 text: {error.reason} at byte {error.start}."
         ) from None
 
 
-def _most(path: Path) -> int:
-    return most_bytes(path.name) or limits.TEXT_BYTES
+def _bytes(path: Path) -> bytes:
+    """What a file holds, as much as one of its name can have; a text as engines take it."""
+    data = bounded_bytes(path, most_bytes(path.name) or limits.TEXT_BYTES)
+    refuse_pointer(path, data)
+    if data.startswith(codecs.BOM_UTF8):
+        raise bad_input(
+            f"{path} begins with a byte order mark, which engines take for text.",
+            "Save it as UTF-8 without one.",
+        )
+    return data
+
+
+def missing_config(folder: Path) -> PackError:
+    """Why a folder without config.json is not a checkpoint (exit code 6), with the folder or the
+    step that leads to one."""
+    no_config = f"{folder} has no config.json"
+    if (folder / "adapter_config.json").exists():
+        return bad_input(
+            f"{no_config}: it holds an adapter.", "Merge the adapter into its base model first."
+        )
+    snapshots = sorted(folder.glob("snapshots/*/config.json"))
+    if snapshots:
+        return bad_input(
+            f"{no_config}: it is a repository in the hub's cache.",
+            f"Name its snapshot: {snapshots[-1].parent}",
+        )
+    below = sorted(
+        path for path in folder.glob("*/config.json") if not path.parent.name.startswith(".")
+    )
+    if below:
+        return bad_input(
+            f"{no_config}.", f"Name the folder of a checkpoint, such as {below[0].parent}."
+        )
+    return bad_input(f"{no_config}.", "Name the folder of a checkpoint.")

@@ -20,10 +20,35 @@ from packager.limits import TENSORS
 MAX_HEADER_BYTES = 100_000_000
 """The limit of the safetensors library."""
 
-ITEM_BYTES = {"BF16": 2, "F16": 2, "F32": 4}
+ITEM_BYTES = {"BF16": 2, "F16": 2, "F32": 4, "F64": 8}
+"""The types that weights are taken in."""
+
+_OTHER_BITS = {
+    "BOOL": 8,
+    "I16": 16,
+    "U16": 16,
+    "I32": 32,
+    "U32": 32,
+    "I64": 64,
+    "U64": 64,
+    "C64": 64,
+    "I8": 8,
+    "U8": 8,
+}
+_OTHER_BITS |= {
+    "F8_E4M3": 8,
+    "F8_E5M2": 8,
+    "F8_E8M0": 8,
+    "F8_E4M3FNUZ": 8,
+    "F8_E5M2FNUZ": 8,
+    "F6_E2M3": 6,
+    "F6_E3M2": 6,
+    "F4": 4,
+}
+_BITS = _OTHER_BITS | {dtype: 8 * size for dtype, size in ITEM_BYTES.items()}
 
 _GET_AGAIN = "Get the file again from where it was published."
-_QUANTIZED = {"I8", "U8", "I32", "U32", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F6_E2M3", "F6_E3M2", "F4"}
+_LFS = b"version https://git-lfs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +69,8 @@ def read_header(file: Path) -> list[TensorInfo]:
     the file and the rule it breaks."""
     size = file.stat().st_size
     with file.open("rb") as stream:
+        refuse_pointer(file, stream.read(len(_LFS)))
+        stream.seek(0)
         length = int.from_bytes(stream.read(8), "little")
         if length > MAX_HEADER_BYTES:
             raise _broken(
@@ -55,6 +82,16 @@ def read_header(file: Path) -> list[TensorInfo]:
             raise _broken(file, f"it ends inside its header, after {size} bytes")
         text = stream.read(length)
     return _tensors(file, text, 8 + length, size)
+
+
+def refuse_pointer(file: Path, beginning: bytes) -> None:
+    """Raise PackError (exit code 6) for a file that begins as a pointer of Git LFS: three lines in
+    place of the file itself."""
+    if beginning.startswith(_LFS):
+        raise bad_input(
+            f"{file} is a pointer of Git LFS and not the file itself.",
+            "Run `git lfs pull` in the repository that it was cloned into.",
+        )
 
 
 def _tensors(file: Path, text: bytes, start: int, size: int) -> list[TensorInfo]:
@@ -98,20 +135,14 @@ def _tensor(file: Path, name: str, entry: Any, start: int) -> TensorInfo:
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         raise _broken(file, f"tensor {name!r} is not described by dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
-        if isinstance(dtype, str) and dtype in _QUANTIZED:
-            raise bad_input(
-                f"{file}: tensor {name!r} is stored as {dtype}, so the checkpoint is already "
-                "quantized.",
-                "Name the unquantized repository or folder that it was made from.",
-            )
+    if not isinstance(dtype, str) or dtype not in _BITS:
         raise _broken(file, f"tensor {name!r} has the unknown type {dtype!r}")
     if not _counts(shape) or len(shape) > 8:
         raise _broken(file, f"tensor {name!r} has the impossible shape {shape!r}")
     if not _counts(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise _broken(file, f"tensor {name!r} has the impossible data_offsets {offsets!r}")
     nbytes = offsets[1] - offsets[0]
-    needed = prod(shape) * ITEM_BYTES[dtype]
+    needed = prod(shape) * _BITS[dtype] // 8
     if nbytes != needed:
         raise _broken(
             file,

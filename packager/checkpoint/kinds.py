@@ -65,6 +65,7 @@ _IDS: Kind = (
 )
 _TOKEN: Kind = ("a token", _is_token)
 
+_SHOWN = 60
 _SPECIAL = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
 _ROPE: dict[str, Kind] = {
@@ -198,4 +199,12 @@ def _check(path: Path, table: Mapping[str, Any], kinds: Mapping[str, Kind], pref
     for key, (words, test) in kinds.items():
         value = table.get(key)
         if value is not None and not test(value):
-            raise bad_input(f"{path}: {prefix}{key} is not {words}.", GET_AGAIN)
+            raise bad_input(
+                f"{path}: {prefix}{key} is {_shown(value)}, and not {words}.", GET_AGAIN
+            )
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list | dict):
+        return "a list" if isinstance(value, list) else "an object"
+    return repr(value)[:_SHOWN]

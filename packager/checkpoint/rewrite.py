@@ -1,8 +1,9 @@
-"""A first-generation checkpoint in Qwen2 form: the same network under the names that every engine
-knows.
+"""A checkpoint as engines that read folders know it: official names, a config.json that says what
+the weights say.
 
-Its fused attention is three matrices one above the other, so every tensor of the new form is a run
-of the old one's bytes: nothing is computed, and nothing is held in memory.
+Of the first generation that is Qwen2 form: the same network under the names that every engine
+knows. Its fused attention is three matrices one above the other, so every tensor of the new form is
+a run of the old one's bytes: nothing is computed, and nothing is held in memory.
 
     attn.c_attn -> self_attn.q_proj, k_proj, v_proj      attn.c_proj -> self_attn.o_proj
     mlp.w2 -> mlp.gate_proj (it goes through the activation)      mlp.w1 -> mlp.up_proj
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from packager.checkpoint import Checkpoint, tiktoken
+from packager.checkpoint.folder import INDEX, is_weights
 from packager.checkpoint.header import TensorInfo
 from packager.errors import usage
 from packager.files import folder_that_appears_whole, write_atomically, write_json
@@ -57,12 +59,42 @@ class _Piece:
 
 
 def for_every_engine(report: Report, source: Checkpoint, folder: Path) -> Checkpoint:
+    """What an engine that reads a folder itself may be given: the checkpoint as it is, or else
+    rewritten into `folder`."""
+    if source.as_published:
+        return in_qwen2_form(report, source, folder)
+    if source.shape.model_type == FIRST_GENERATION:
+        return rewrite(report, source, folder)
+    report.note("rewriting the checkpoint under the official names")
+    return under_official_names(report, source, folder)
+
+
+def in_qwen2_form(report: Report, source: Checkpoint, folder: Path) -> Checkpoint:
     """A first-generation checkpoint rewritten into `folder`; any other as it is, and nothing
     written."""
     if source.shape.model_type != FIRST_GENERATION:
         return source
     report.note("rewriting the checkpoint into Qwen2 form")
     return rewrite(report, source, folder)
+
+
+def under_official_names(report: Report, source: Checkpoint, folder: Path) -> Checkpoint:
+    """Write the decoder's tensors under their official names, in 32 bits at most, with the
+    config.json that they bear out.
+
+    `folder` appears whole or not at all. Returns it opened.
+    """
+    pieces = [
+        _Piece(name, tensor.dtype, tensor.shape, name, 0, tensor.nbytes)
+        for name, tensor in source.tensors.items()
+    ]
+    with folder_that_appears_whole(folder) as made:
+        _write_weights(report, source, pieces, made / "model.safetensors")
+        write_json(made / "config.json", source.config)
+        for name, path in source.files.items():
+            if name not in ("config.json", INDEX) and not is_weights(name):
+                write_atomically(made / name, path.read_bytes())
+    return Checkpoint.open(folder)
 
 
 def rewrite(report: Report, source: Checkpoint, folder: Path) -> Checkpoint:
@@ -75,31 +107,24 @@ def rewrite(report: Report, source: Checkpoint, folder: Path) -> Checkpoint:
     """
     if source.shape.model_type != FIRST_GENERATION or source.tiktoken is None:
         raise usage("Only first-generation checkpoints with a qwen.tiktoken are rewritten.")
-    pieces = [piece for tensor in source.tensors.values() for piece in _pieces(tensor)]
+    pieces = [piece for name, tensor in source.tensors.items() for piece in _pieces(name, tensor)]
     with folder_that_appears_whole(folder) as made:
         _write_weights(report, source, pieces, made / "model.safetensors")
         _write_texts(source, made)
     return Checkpoint.open(folder)
 
 
-def _pieces(tensor: TensorInfo) -> Iterator[_Piece]:
-    if tensor.name in _OUTER or not tensor.name.startswith("transformer."):
-        yield _Piece(
-            _OUTER.get(tensor.name, tensor.name),
-            tensor.dtype,
-            tensor.shape,
-            tensor.name,
-            0,
-            tensor.nbytes,
-        )
+def _pieces(name: str, tensor: TensorInfo) -> Iterator[_Piece]:
+    if name in _OUTER or not name.startswith("transformer."):
+        yield _Piece(_OUTER.get(name, name), tensor.dtype, tensor.shape, name, 0, tensor.nbytes)
         return
-    _, _, layer, part = tensor.name.split(".", 3)
+    _, _, layer, part = name.split(".", 3)
     if part in _NAMES:
         yield _Piece(
             f"model.layers.{layer}.{_NAMES[part]}",
             tensor.dtype,
             tensor.shape,
-            tensor.name,
+            name,
             0,
             tensor.nbytes,
         )
@@ -107,10 +132,8 @@ def _pieces(tensor: TensorInfo) -> Iterator[_Piece]:
     kind = part.removeprefix("attn.c_attn.")
     third, rows = tensor.nbytes // 3, tensor.shape[0] // 3
     for place, letter in enumerate("qkv"):
-        name = f"model.layers.{layer}.self_attn.{letter}_proj.{kind}"
-        yield _Piece(
-            name, tensor.dtype, (rows, *tensor.shape[1:]), tensor.name, place * third, third
-        )
+        new = f"model.layers.{layer}.self_attn.{letter}_proj.{kind}"
+        yield _Piece(new, tensor.dtype, (rows, *tensor.shape[1:]), name, place * third, third)
 
 
 def _write_weights(report: Report, source: Checkpoint, pieces: list[_Piece], path: Path) -> None:
@@ -122,12 +145,19 @@ def _write_weights(report: Report, source: Checkpoint, pieces: list[_Piece], pat
             raw = source.raw(piece.source)
             for start in range(piece.start, piece.start + piece.nbytes, _CHUNK):
                 end = min(start + _CHUNK, piece.start + piece.nbytes)
-                file.write(raw[start:end])
+                file.write(_in_32_bits(raw[start:end]) if piece.dtype == "F64" else raw[start:end])
                 done += end - start
                 report.progress(done, total)
             source.release(piece.source)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _in_32_bits(raw: memoryview) -> bytes:
+    # Late: numpy, which rewriting needs for this alone.
+    from packager.checkpoint.numbers import as_float32, dtype_of
+
+    return as_float32(raw, dtype_of("F64")).tobytes()
 
 
 def _header(pieces: list[_Piece]) -> bytes:
@@ -136,12 +166,17 @@ def _header(pieces: list[_Piece]) -> bytes:
     entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     offset = 0
     for piece in pieces:
+        dtype, end = (
+            ("F32", offset + piece.nbytes // 2)
+            if piece.dtype == "F64"
+            else (piece.dtype, offset + piece.nbytes)
+        )
         entries[piece.name] = {
-            "dtype": piece.dtype,
+            "dtype": dtype,
             "shape": list(piece.shape),
-            "data_offsets": [offset, offset + piece.nbytes],
+            "data_offsets": [offset, end],
         }
-        offset += piece.nbytes
+        offset = end
     text = json.dumps(entries, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text

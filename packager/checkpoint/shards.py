@@ -16,6 +16,9 @@ def read_tensors(folder: Path, files: dict[str, Path]) -> dict[str, TensorInfo]:
     """Every tensor by name in stored order, shard after shard. Raises PackError (exit code 6)
     naming file and tensor."""
     if INDEX in files:
+        if _SINGLE in files and _shards(files[INDEX]).isdisjoint(files):
+            # An index that earlier shards left behind.
+            return {tensor.name: tensor for tensor in read_header(files[_SINGLE])}
         if _SINGLE in files:
             raise bad_input(
                 f"{folder} holds both {_SINGLE} and {INDEX}, so it is not clear which weights "
@@ -54,6 +57,28 @@ def _no_weights(folder: Path, files: dict[str, Path]) -> PackError:
 
 
 def _read_shards(index: Path, files: dict[str, Path]) -> dict[str, TensorInfo]:
+    # Which tensors there are is what the files say, as in transformers: an index may name too many
+    # (a tied output matrix) or too few. It is asked for the files alone.
+    tensors: dict[str, TensorInfo] = {}
+    shards = sorted(_shards(index))
+    for shard in shards:
+        if shard not in files:
+            raise bad_input(
+                f"{index.parent / shard} is missing; {index.name} says that it holds tensors.",
+                "Get the file from where the others were published.",
+            )
+        for tensor in read_header(files[shard]):
+            if tensor.name in tensors:
+                raise bad_input(
+                    f"{tensors[tensor.name].file} and {files[shard]} both hold tensor "
+                    f"{tensor.name!r}.",
+                    "Get both files from one and the same revision.",
+                )
+            tensors[tensor.name] = tensor
+    return tensors
+
+
+def _shards(index: Path) -> set[str]:
     weight_map = read_json(index).get("weight_map")
     if (
         not isinstance(weight_map, dict)
@@ -64,33 +89,10 @@ def _read_shards(index: Path, files: dict[str, Path]) -> dict[str, TensorInfo]:
             f"{index} has no weight_map from tensors to files.",
             "Get the index again from where it was published.",
         )
-    tensors: dict[str, TensorInfo] = {}
-    shards = sorted(set(weight_map.values()))
-    for shard in shards:
+    shards = set(weight_map.values())
+    for shard in sorted(shards):
         if not is_weights(shard):
             raise bad_input(
                 f"{index} names the file {shard!r}, which is no safetensors file of this folder."
             )
-    for shard in shards:
-        if shard not in files:
-            raise bad_input(
-                f"{index.parent / shard} is missing; {index.name} says that it holds tensors.",
-                "Get the file from where the others were published.",
-            )
-        for tensor in read_header(files[shard]):
-            if weight_map.get(tensor.name) != shard:
-                where = (
-                    f"names {weight_map[tensor.name]} for it"
-                    if tensor.name in weight_map
-                    else "does not name it"
-                )
-                raise bad_input(
-                    f"{files[shard]} holds tensor {tensor.name!r}, but {index.name} {where}."
-                )
-            tensors[tensor.name] = tensor
-    for name, shard in weight_map.items():
-        if name not in tensors:
-            raise bad_input(
-                f"{files[shard]} does not hold tensor {name!r}; {index.name} says that it does."
-            )
-    return tensors
+    return shards

@@ -3,8 +3,8 @@ outside."""
 
 from __future__ import annotations
 
-import json
 import time
+import traceback
 from collections.abc import Mapping
 from contextlib import closing, suppress
 from functools import lru_cache
@@ -34,8 +34,10 @@ def render(
     add_generation_prompt: bool = True,
     **variables: Any,
 ) -> str:
-    """The prompt text. `variables` go to the template as they are (tools, enable_thinking, ...).
+    """The prompt text, as transformers' apply_chat_template writes it for this template.
 
+    `variables` go to the template as they are (tools, enable_thinking, the special tokens, ...);
+    `tools` and `documents` are None where they are not given, as in transformers.
     Raises PackError when the template is not valid, reaches for what the sandbox forbids, or
     refuses the messages. The sandbox bounds neither time nor memory: a template that nobody has
     looked at goes through `render_apart`.
@@ -43,10 +45,15 @@ def render(
     # Jinja costs 30 ms to import: only a rendered prompt pays for it.
     from jinja2 import TemplateError
 
+    given = {"tools": None, "documents": None, **variables}
     try:
-        return _compiled(template).render(
-            messages=messages, add_generation_prompt=add_generation_prompt, **variables
+        text = _compiled(template).render(
+            messages=messages, add_generation_prompt=add_generation_prompt, **given
         )
+    except MemoryError:
+        raise bad_input(
+            "The chat template cannot be rendered: it takes more memory than any prompt.", _ITS_OWN
+        ) from None
     except (
         TemplateError,
         SyntaxError,
@@ -58,35 +65,43 @@ def render(
         RecursionError,
     ) as error:
         raise bad_input(
-            f"The chat template cannot be rendered: {str(error).rstrip('.')}.", _ITS_OWN
+            f"The chat template cannot be rendered{_line(error)}: {str(error).rstrip('.')}.",
+            _ITS_OWN,
         ) from error
+    if len(text) > _MOST_CHARACTERS:
+        raise bad_input(
+            f"The chat template cannot be rendered: it makes {len(text)} characters of one prompt.",
+            _ITS_OWN,
+        )
+    return text
 
 
-@lru_cache(maxsize=4)
+def _line(error: BaseException) -> str:
+    """Where in the template it happened, as `, line 3`; empty where Jinja does not say."""
+    # The innermost one, by whatever the template called: Jinja gives its frames the template's
+    # lines.
+    lines = [
+        frame.lineno
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename in ("<template>", "<unknown>")
+    ]
+    number = getattr(error, "lineno", None) or (lines[-1] if lines else None)
+    return f", line {number}" if isinstance(number, int) else ""
+
+
+@lru_cache(maxsize=8)
 def _compiled(template: str) -> Template:
     """Compiling takes a hundred times as long as rendering, and one template renders many
     prompts."""
-    from jinja2 import TemplateError
-    from jinja2.ext import loopcontrols
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
+    from packager.checkpoint.sandbox import Sandbox
 
-    def refuse(message: str) -> None:
-        raise TemplateError(message)
-
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
-    )
-    environment.filters["tojson"] = lambda value, indent=None: json.dumps(
-        value, ensure_ascii=False, indent=indent
-    )
-    environment.globals["raise_exception"] = refuse
-    return environment.from_string(template)
+    return Sandbox().from_string(template)
 
 
 def render_apart(template: str, messages: list[dict[str, Any]], log: Path, **variables: Any) -> str:
     """`render` in a child process that has bounded memory and is killed after SECONDS."""
     return str(
-        _apart(
+        apart(
             "packager.checkpoint.template:render_job",
             {"template": template, "messages": messages, "variables": variables},
             log,
@@ -99,7 +114,7 @@ def render_both_apart(
 ) -> list[tuple[str | None, str | None]]:
     """What two templates make of each conversation, in one child process; None where a template
     refuses it."""
-    found = _apart(
+    found = apart(
         "packager.checkpoint.template:render_both_job",
         {"templates": [first, second], "conversations": list(conversations.values())},
         log,
@@ -107,7 +122,9 @@ def render_both_apart(
     return [(one, other) for one, other in found["texts"]]
 
 
-def _apart(job: str, arguments: dict[str, Any], log: Path) -> dict[str, Any]:
+def apart(job: str, arguments: dict[str, Any], log: Path) -> dict[str, Any]:
+    """The value of a job that renders templates, in a child process that is killed after
+    SECONDS."""
     deadline = time.monotonic() + SECONDS
     with closing(run_job(job, arguments, log, watch=True)) as work:
         while time.monotonic() < deadline:
@@ -129,7 +146,8 @@ def render_both_job(
 
     def text(template: str, conversation: dict[str, Any]) -> str | None:
         try:
-            return str(render_job(report, template=template, **_split(conversation))["text"])
+            split = _split(conversation)
+            return render_bounded(template, split["messages"], **split["variables"])
         except PackError:
             return None
 
@@ -150,24 +168,25 @@ def render_job(
     report: Report, *, template: str, messages: list[dict[str, Any]], variables: dict[str, Any]
 ) -> dict[str, Any]:
     """The job behind `render_apart`; returns the text."""
-    import resource  # not on every system
+    return {"text": render_bounded(template, messages, **variables)}
 
-    with suppress(ValueError, OSError):
-        resource.setrlimit(
-            resource.RLIMIT_AS, (_MEMORY_BYTES, resource.getrlimit(resource.RLIMIT_AS)[1])
-        )
-    try:
-        text = render(template, messages, **variables)
-    except MemoryError:
-        raise bad_input(
-            "The chat template cannot be rendered: it takes more memory than any prompt.", _ITS_OWN
-        ) from None
-    if len(text) > _MOST_CHARACTERS:
-        raise bad_input(
-            f"The chat template cannot be rendered: it makes {len(text)} characters of one prompt.",
-            _ITS_OWN,
-        )
-    return {"text": text}
+
+def render_bounded(template: str, messages: list[dict[str, Any]], **variables: Any) -> str:
+    """`render` in a process that is there for nothing else: its memory is bounded from now on."""
+    limit_memory()
+    return render(template, messages, **variables)
+
+
+def limit_memory() -> None:
+    """Bound what this process may take from now on: a template may ask for any amount.
+
+    Only for a process that does nothing else: an engine beside it would starve.
+    """
+    with suppress(ImportError, ValueError, OSError):
+        import resource  # not on every system
+
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, hard))
 
 
 def read(path: Path) -> str:

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from packager.checkpoint import template, tiktoken
+from packager.checkpoint import tiktoken
 from packager.checkpoint.byte_level_bpe import QWEN_PATTERN
+from packager.checkpoint.chat_templates import DEFAULT, templates_of
 from packager.checkpoint.folder import read_json, read_text
 from packager.errors import bad_input
-from packager.limits import TEMPLATE_BYTES
 
 EXPRESSIONS = (
     QWEN_PATTERN,
@@ -124,26 +124,4 @@ def chat_template(files: dict[str, Path], tokenizer_config: dict[str, Any]) -> s
 
     Order as in transformers: chat_template.jinja, chat_template.json, tokenizer_config.json.
     """
-    if "chat_template.jinja" in files:
-        return template.read(files["chat_template.jinja"])
-    name = "chat_template.json" if "chat_template.json" in files else "tokenizer_config.json"
-    value = (read_json(files[name]) if name == "chat_template.json" else tokenizer_config).get(
-        "chat_template"
-    )
-    if isinstance(value, list):
-        value = next(
-            (
-                entry.get("template")
-                for entry in value
-                if isinstance(entry, dict) and entry.get("name") == "default"
-            ),
-            None,
-        )
-    if value is not None and not isinstance(value, str):
-        raise bad_input(f"{files[name]} has a chat_template that is no text.", _GET_AGAIN)
-    if value is not None and len(value) > TEMPLATE_BYTES:
-        raise bad_input(
-            f"{files[name]} has a chat_template of {len(value)} characters, which none has.",
-            _GET_AGAIN,
-        )
-    return value
+    return templates_of(files, tokenizer_config).get(DEFAULT)

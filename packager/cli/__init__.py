@@ -7,13 +7,14 @@ inside functions.
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import Any
 
 import click
 
 from packager import __version__
-from packager.cli.output import narrate, printable
+from packager.cli.output import narrate
 from packager.cli.surroundings import prepared, silence
 from packager.errors import ExitCode, PackError, from_foreign
 
@@ -96,15 +97,22 @@ def app() -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; the only place where an exception becomes a sentence and an exit code."""
-    with prepared():
+    with prepared() as interruption:
         try:
             result = app.main(args=arguments, prog_name="qwen-pack", standalone_mode=False)
-            return int(result) if isinstance(result, int) else ExitCode.DONE
+            code = int(result) if isinstance(result, int) else ExitCode.DONE
+            if interruption.came and code == ExitCode.DONE:
+                # It came when nothing was left to do, or where Python lets no exception through.
+                _complain("Interrupted, when all was done.")
+                return ExitCode.INTERRUPTED
+            return code
         except click.exceptions.NoArgsIsHelpError as error:
             click.echo(error.format_message())
             return ExitCode.USAGE
         except click.ClickException as error:
-            error.show()
+            said = io.StringIO()
+            error.show(file=said)
+            narrate(said.getvalue().rstrip("\n"))
             return ExitCode.USAGE
         except (KeyboardInterrupt, click.Abort):
             _complain("Interrupted.")
@@ -119,9 +127,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _complain(message: str, hint: str = "") -> None:
     """One error on stderr; the word stands first so that colour carries nothing alone."""
-    narrate(click.style("Error: ", fg="red", bold=True) + printable(message))
+    narrate(message, click.style("Error: ", fg="red", bold=True))
     if hint:
-        narrate(f"       {printable(hint)}")
+        narrate(f"       {hint}")
 
 
 __all__ = ["COMMANDS", "PackError", "app", "main"]

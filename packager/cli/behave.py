@@ -148,7 +148,7 @@ def _tried(package: Path, asked: TaskSet, prompts: Path | None, think: bool) -> 
     from packager.package import manifest
     from targets import registry
 
-    runtime = registry.runtime(manifest.read(package).data["runtime"]["name"])
+    runtime = registry.runtime(manifest.read(package).contents.runtime.name)
     return follow(trial.run(package, runtime, asked, prompts, think))
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from packager.cli.options import sustained_option
-from packager.cli.output import emit_json, emit_table, json_option, narrate
+from packager.cli.output import emit_json, emit_table, json_option, narrate, say
 from packager.errors import ExitCode
+
+if TYPE_CHECKING:
+    from packager.records import Measurement, Sustained, Verdict
 
 
 @click.command("bench")
@@ -38,7 +42,6 @@ def command(package: Path, save: bool, claimed: bool, sustained: float, as_json:
     from packager.errors import usage
     from packager.package import manifest
     from packager.pipeline import bench
-    from packager.report.evidence import on_device, seen_on_device, telling
     from targets import registry
     from targets.machine.here import here
 
@@ -49,24 +52,20 @@ def command(package: Path, save: bool, claimed: bool, sustained: float, as_json:
             f"{package} is not writable, so the figures could not be saved.",
             "Measure without --save, or copy the package.",
         )
-    now = follow(
-        bench.run(
-            package, registry.runtime(found.data["runtime"]["name"]), here(), claimed, sustained
-        )
-    )
-    there = on_device(now)
-    wanted = save or (there and not seen_on_device(found.data))
+    runtime = registry.runtime(found.contents.runtime.name)
+    now = follow(bench.run(package, runtime, here(), claimed, sustained))
+    wanted = save or (now.on_device and not found.contents.seen_on_device)
     if wanted and writable:
         bench.save(package, now)
-    before = telling(found.data) or {}
-    verdicts = bench.judged(found.data, now) if there else []
-    failed = [row for row in verdicts if row["enforced"] and row["passed"] is False]
+    before = found.contents.telling
+    verdicts = bench.judged(found.contents, now) if now.on_device else []
+    failed = [verdict for verdict in verdicts if verdict.failed]
     if as_json:
         fields = {
-            "measured": now,
-            "manifest": before,
-            "rows": bench.beside(before, now),
-            "verdicts": verdicts,
+            "measured": now.to_json(),
+            "manifest": before.to_json() if before else {},
+            "rows": [row.as_dict() for row in bench.beside(before, now)],
+            "verdicts": [verdict.to_json() for verdict in verdicts],
         }
         emit_json(
             "bench",
@@ -82,7 +81,7 @@ def command(package: Path, save: bool, claimed: bool, sustained: float, as_json:
 
 
 def _show(
-    name: str, before: dict[str, Any], now: dict[str, Any], verdicts: list[dict[str, Any]]
+    name: str, before: Measurement | None, now: Measurement, verdicts: Sequence[Verdict]
 ) -> None:
     """The figures beside the manifest's, the budgets where they can be judged, and what is worth
     knowing."""
@@ -90,10 +89,10 @@ def _show(
     from packager.report import figures
     from packager.report.budgets import sentence
 
-    earlier = {row.label: row for row in figures.rows({"measured": before})}
+    earlier = {row.name: row for row in figures.rows(before)}
     table = []
-    for row in figures.rows({"measured": now}):
-        was = earlier.get(row.label)
+    for row in figures.rows(now):
+        was = earlier.get(row.name)
         ratio = (
             f"{row.measured / was.measured:.2f}"
             if was and was.measured and row.measured is not None
@@ -101,45 +100,38 @@ def _show(
         )
         table.append((row.label, was.texts()[1] if was else "not measured", row.texts()[1], ratio))
     emit_table(name, ("", "manifest", "now", "ratio"), table, right=("manifest", "now", "ratio"))
-    narrate_long_run(now)
+    narrate_long_run(now.sustained)
+    outcomes = {True: "passed", False: "missed", None: "open"}
     for verdict in verdicts:
-        outcome = {True: "passed", False: "missed", None: "open"}[verdict["passed"]]
-        click.echo(f"{outcome}: {sentence(verdict)}")
-    place = now["place"]
-    if not place["on_device"]:
+        say(f"{outcomes[verdict.passed]}: {sentence(verdict)}")
+    if now.place is not None and not now.place.on_device:
         narrate(
-            f"{NOT_YET.capitalize()}: {place['why']}. The budgets stay as they are; --on-device "
+            f"{NOT_YET.capitalize()}: {now.place.why}. The budgets stay as they are; --on-device "
             "says that this is the device."
         )
-    if before and before.get("machine") != now["machine"]:
+    if before is not None and before.machine != now.machine:
         narrate("The manifest's figures come from another machine.")
-    for text in now["left_out"]:
+    for text in now.left_out:
         narrate(f"Left out: {text}.")
-    if now["noisy"]:
-        narrate(
-            f"This measurement is {figures.noise(now)}. Close other programs and measure again."
-        )
+    if now.noisy:
+        narrate(f"This measurement is {now.noise}. Close other programs and measure again.")
 
 
-def narrate_long_run(measured: dict[str, Any]) -> None:
+def narrate_long_run(run: Sustained | None) -> None:
     """The decode rate over a sustained run as a line of characters, and whether the machine
     throttled."""
     from packager.measure.throttling import sparkline
 
-    run = measured.get("sustained")
-    if not run:
+    if run is None:
         return
-    click.echo(
-        f"Sustained, {run['seconds']:.0f} s: "
-        f"{sparkline([row['decode_tps'] for row in run['windows']])}"
-    )
-    hot = "" if run["temperature_c_max"] is None else f", up to {run['temperature_c_max']:.0f} °C"
-    said = {
+    say(f"Sustained, {run.seconds:.0f} s: {sparkline([row.decode_tps for row in run.windows])}")
+    hot = "" if run.temperature_c_max is None else f", up to {run.temperature_c_max:.0f} °C"
+    outcome = {
         True: "the machine throttles",
         False: "no throttling",
-        None: "others were at work: nothing can be said of throttling",
-    }
-    click.echo(
-        f"{run['first_tps']:.1f} tok/s at first, {run['last_tps']:.1f} at last "
-        f"({run['ratio']:.2f}){hot}: {said[run['throttled']]}."
+        None: "other programs were at work, so nothing can be said of throttling",
+    }[run.throttled]
+    say(
+        f"{run.first_tps:.1f} tok/s at first, {run.last_tps:.1f} at last "
+        f"({run.ratio:.2f}){hot}: {outcome}."
     )

@@ -10,11 +10,13 @@ import click
 
 from packager.cli.additions import addition_options, additions_from
 from packager.cli.options import Number, sustained_option, workload_from, workload_options
-from packager.cli.output import emit_json, emit_table, json_option, narrate
+from packager.cli.output import emit_json, emit_table, json_option, narrate, say
+from packager.cli.profile import profile_from, profile_options
 from packager.errors import ExitCode, PackError
 
 if TYPE_CHECKING:
     from packager.package.package import Package
+    from packager.records import Contents, Quality, Verdict
 
 _ENFORCED = {"min_decode_tps": "decode", "max_ttft_ms": "ttft"}
 
@@ -82,6 +84,7 @@ _ENFORCED = {"min_decode_tps": "decode", "max_ttft_ms": "ttft"}
     help="The package's own version, like 1.4.0; `verify --min-version` refuses older ones.",
 )
 @addition_options
+@profile_options
 @workload_options
 @json_option
 def command(
@@ -122,6 +125,7 @@ def command(
 
     if version is not None:
         ordered(version)
+    profile = profile_from(flags)
     gate = Gate(quality_text, quality_tokens, allow_quality_loss)
     found = registry.target(target)
     adapters = (
@@ -144,7 +148,7 @@ def command(
         additions=additions_from(flags),
         enforced=frozenset(rule for flag, rule in _ENFORCED.items() if flags.get(flag) is not None),
     )
-    plan = replace(plan, sustained_s=sustained)
+    plan = replace(plan, sustained_s=sustained, profile=profile)
     available = machine.memory().available
     if several:
         ways = comparison.check(
@@ -170,10 +174,10 @@ def command(
     if as_json:
         emit_json("build", {"package": str(package.path), "manifest": package.manifest.data})
     else:
-        if package.manifest.data["alternatives"]:
+        if package.contents.alternatives:
             from packager.cli.comparison_table import show_comparison
 
-            show_comparison(package.manifest.data)
+            show_comparison(package.contents)
         show(package)
     failed = package.failed
     if failed:
@@ -183,11 +187,13 @@ def command(
     return ExitCode.BUDGET if failed else ExitCode.DONE
 
 
-def show_quality(quality: dict[str, Any]) -> None:
+def show_quality(quality: Quality | None) -> None:
     """What it lost against the unquantized model, part by part."""
     from packager.quality import paper
     from packager.quality.verdict import sentence
 
+    if quality is None:
+        return
     table = paper.table(quality)
     if table:
         emit_table(
@@ -196,12 +202,12 @@ def show_quality(quality: dict[str, Any]) -> None:
             table,
             right=paper.COLUMNS[1:],
         )
-    elif quality["skipped"]:
-        click.echo(f"No divergence from the unquantized model: {quality['skipped']}.")
+    elif quality.skipped:
+        say(f"No divergence from the unquantized model: {quality.skipped}.")
     for line in paper.parity(quality):
-        click.echo(line)
-    for row in quality.get("verdicts") or []:
-        click.echo(f"{'passed' if row['passed'] else 'missed, and let through'}: {sentence(row)}")
+        say(line)
+    for row in quality.verdicts:
+        say(f"{'passed' if row.passed else 'missed, and let through'}: {sentence(row)}")
 
 
 def show(package: Package) -> None:
@@ -210,57 +216,58 @@ def show(package: Package) -> None:
     from packager.report import figures
     from packager.report.budgets import sentence
 
-    data = package.manifest.data
-    columns = ("", f"predicted for {data['target']}", "measured here", "error")
+    contents = package.contents
+    here = (
+        "measured here"
+        if contents.measured is None or contents.measured.on_device
+        else "measured here, not on the device"
+    )
+    columns = ("", f"predicted for {contents.target}", here, "error")
     emit_table(
-        data["name"],
+        contents.name,
         columns,
-        [(row.label, *row.texts()) for row in figures.rows(data)],
+        [(row.label, *row.texts()) for row in figures.rows_of(contents)],
         right=columns[1:],
     )
-    show_quality(data["quality"])
-    for row in data["verdicts"]:
-        mark = (
-            "open"
-            if row["passed"] is None
-            else "passed"
-            if row["passed"]
-            else "missed"
-            if row["enforced"]
-            else "missed on this machine"
-        )
-        click.echo(f"{mark}: {sentence(row)}")
-    _where(data)
-    click.echo(f"Package: {package.path}")
+    show_quality(contents.quality)
+    for verdict in contents.verdicts:
+        say(f"{_mark(verdict)}: {sentence(verdict)}")
+    _where(contents)
+    say(f"Package: {package.path}")
 
 
-def _where(data: dict[str, Any]) -> None:
+def _mark(verdict: Verdict) -> str:
+    """The outcome of a budget in a word or two."""
+    if verdict.passed is None:
+        return "open"
+    if verdict.passed:
+        return "passed"
+    return "missed" if verdict.enforced else "missed on this machine"
+
+
+def _where(contents: Contents) -> None:
     """On which machine the figures were taken, and whether that is the device."""
     from packager.cli.bench import narrate_long_run
     from packager.device.identity import NOT_YET
-    from packager.report import figures
 
-    measured = data["measured"]
+    measured = contents.measured
     if measured is None:
-        click.echo(f"{NOT_YET.capitalize()}: {data['not_measured']}")
+        say(f"{NOT_YET.capitalize()}: {contents.not_measured}")
     else:
-        machine = measured["machine"]
-        click.echo(
-            f"Measured on {measured['measured_at'][:10]}, on {machine['processor']}, "
-            f"{machine['cores']} cores."
-        )
-        narrate_long_run(measured)
-        for text in measured["left_out"]:
+        machine = measured.machine
+        on = f", on {machine.processor}, {machine.cores} cores" if machine else ""
+        say(f"Measured on {(measured.measured_at or '')[:10]}{on}.")
+        narrate_long_run(measured.sustained)
+        for text in measured.left_out:
             narrate(f"Left out: {text}.")
-        if measured["noisy"]:
+        if measured.noisy:
             narrate(
-                f"This measurement is {figures.noise(measured)}; the same build, or `qwen-pack "
-                "bench`, measures again."
+                f"This measurement is {measured.noise}; the same build, or `qwen-pack bench`, "
+                "measures again."
             )
-        if measured["place"]["on_device"]:
+        if measured.place is None or measured.place.on_device:
             return
-        click.echo(
-            f"{NOT_YET.capitalize()}: {measured['place']['why']}. What was measured here is a "
-            "check."
-        )
-    narrate(f"`qwen-pack bench` on {data['target']} adds its figures and judges the budgets there.")
+        say(f"{NOT_YET.capitalize()}: {measured.place.why}. What was measured here is a check.")
+    narrate(
+        f"`qwen-pack bench` on {contents.target} adds its figures and judges the budgets there."
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from packager.cli.output import emit_json, emit_table, json_option, narrate
+from packager.cli.output import emit_json, emit_table, json_option, narrate, say
 
 
 @click.command("cache")
@@ -22,15 +22,22 @@ def command(clear: bool, as_json: bool) -> None:
     cache = BuildCache()
     if clear:
         freed = cache.clear()
+        rows = cache.stages()
         if as_json:
-            emit_json("cache", {"folder": str(cache.root), "freed_bytes": freed, "stages": []})
+            emit_json(
+                "cache", {"folder": str(cache.root), "freed_bytes": freed, "stages": _as_json(rows)}
+            )
         else:
-            click.echo(f"{human_bytes(freed)} freed in {cache.root}.")
+            say(f"{human_bytes(freed)} freed in {cache.root}.")
+        if rows:
+            narrate(
+                "Left, because a running build reads them: "
+                f"{', '.join(name for name, _, _ in rows)}."
+            )
         return
     rows = cache.stages()
     if as_json:
-        stages = [{"name": name, "bytes": size, "last_used": used} for name, size, used in rows]
-        emit_json("cache", {"folder": str(cache.root), "stages": stages})
+        emit_json("cache", {"folder": str(cache.root), "stages": _as_json(rows)})
         return
     emit_table(
         "",
@@ -39,3 +46,7 @@ def command(clear: bool, as_json: bool) -> None:
         right=("size",),
     )
     narrate(f"{human_bytes(sum(size for _, size, _ in rows))} in {cache.root}.")
+
+
+def _as_json(rows: list[tuple[str, int, float]]) -> list[dict[str, str | int | float]]:
+    return [{"name": name, "bytes": size, "last_used": used} for name, size, used in rows]

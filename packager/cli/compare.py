@@ -48,6 +48,7 @@ def command(
     cost of a million tokens, and of a passed task.
     """
     from packager.errors import usage
+    from packager.inspection import refuse_unsafe
     from packager.package import manifest
     from packager.report.compare import as_dict, notes, rows, titles
     from packager.report.prices import Prices
@@ -56,19 +57,21 @@ def command(
         raise usage("One package alone cannot be compared.", "Name two or more.")
     prices = Prices(per_hour, watts, per_kwh)
     found = [manifest.read(package) for package in packages]
-    data = [one.data for one in found]
+    for package, known in zip(packages, found, strict=True):
+        refuse_unsafe(package, known)
+    contents = [each.contents for each in found]
     names, paths = [one.name for one in found], [str(path) for path in packages]
     if as_json:
-        emit_json("compare", as_dict(names, paths, data, prices))
+        emit_json("compare", as_dict(names, paths, contents, prices))
         return
     table = [
         [
             row.label,
             *(f"{text} ★" if index == row.best else text for index, text in enumerate(row.texts)),
         ]
-        for row in rows(data, prices)
+        for row in rows(contents, prices)
     ]
     names = [printable(title) for title in titles(names, paths)]
     emit_table("Side by side", ["", *names], table)
-    for note in notes(names, data, prices):
+    for note in notes(names, contents, prices):
         narrate(printable(note))

@@ -3,29 +3,40 @@ others are not there."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from packager.cli.output import emit_table, narrate
 
-_FIGURES = (
-    ("size", "artifact_bytes", "B"),
-    ("memory", "peak_memory_bytes", "B"),
-    ("first token", "ttft_ms", "ms"),
-    ("prefill", "prefill_tps", "tok/s"),
-    ("decode", "decode_tps", "tok/s"),
-)
+if TYPE_CHECKING:
+    from packager.records import Alternative, Contents
+
+_COLUMNS = {
+    "artifact_bytes": "size",
+    "peak_memory_bytes": "memory",
+    "ttft_ms": "first token",
+    "prefill_tps": "prefill",
+    "decode_tps": "decode",
+}
 
 
-def show_comparison(data: dict[str, Any]) -> None:
+def show_comparison(contents: Contents) -> None:
     """One row per recipe that was built, from the manifest of the one that is kept; the reasons of
     the others on stderr."""
-    kept = {**data, "recipe": data["recipe"]["id"], "reason": None}
-    rows = [kept, *(row for row in data["alternatives"] if row["reason"] is None)]
+    from packager.records import Alternative
+
+    kept = Alternative(
+        recipe=contents.recipe.id,
+        artifact_bytes=contents.artifact_bytes,
+        measured=contents.measured,
+        quality=contents.quality,
+        verdicts=contents.verdicts,
+    )
+    rows = [kept, *(row for row in contents.alternatives if row.reason is None)]
     compared = any(_divergence(row) is not None for row in rows)
-    columns = ["", *(label for label, _, _ in _FIGURES), *(["divergence"] if compared else []), ""]
+    columns = ["", *_COLUMNS.values(), *(["divergence"] if compared else []), ""]
     table = [
         [
-            row["recipe"],
+            row.recipe or "",
             *_cells(row),
             *([_divergence(row) or ""] if compared else []),
             _note(row, row is kept),
@@ -33,41 +44,33 @@ def show_comparison(data: dict[str, Any]) -> None:
         for row in rows
     ]
     emit_table("Compared", columns, table, right=columns[1:-1])
-    for row in data["alternatives"]:
-        if row["reason"] is not None:
-            narrate(f"Not built: {row['recipe']}: {row['reason']}")
+    for row in contents.alternatives:
+        if row.reason is not None:
+            narrate(f"Not built: {row.recipe}: {row.reason}")
 
 
-def _cells(row: dict[str, Any]) -> list[str]:
-    from packager.report.budgets import quantity
+def _cells(row: Alternative) -> list[str]:
+    from packager.records.figures import BY_NAME
+    from packager.report.figures import shown, value_of
 
-    figures = {**(row["measured"] or {}), "artifact_bytes": row["artifact_bytes"]}
+    values = {name: value_of(name, row.measured, row.artifact_bytes) for name in _COLUMNS}
     return [
-        "" if figures.get(name) is None else quantity(figures[name], unit)
-        for _, name, unit in _FIGURES
+        "" if value is None else shown(value, BY_NAME[name].unit) for name, value in values.items()
     ]
 
 
-def _divergence(row: dict[str, Any]) -> str | None:
-    found = (row["quality"] or {}).get("kl_mean")
-    return None if found is None else f"{found:.4f}"
+def _divergence(row: Alternative) -> str | None:
+    lost = row.quality.kl_mean if row.quality else None
+    return None if lost is None else f"{lost:.4f}"
 
 
-def _note(row: dict[str, Any], kept: bool) -> str:
-    missed = [
-        verdict["rule"]
-        for verdict in row["verdicts"]
-        if verdict["passed"] is False and verdict["enforced"]
-    ]
-    words = [
-        *(["kept"] if kept else []),
-        *([f"misses {' and '.join(missed)}"] if missed else []),
-        *(
-            ["not measured"]
-            if row["measured"] is None
-            else ["noisy"]
-            if row["measured"]["noisy"]
-            else []
-        ),
-    ]
+def _note(row: Alternative, kept: bool) -> str:
+    missed = [verdict.rule for verdict in row.verdicts if verdict.failed]
+    words = ["kept"] if kept else []
+    if missed:
+        words.append(f"misses {' and '.join(missed)}")
+    if row.measured is None:
+        words.append("not measured")
+    elif row.measured.noisy:
+        words.append("noisy")
     return ", ".join(words)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from packager.cli.output import emit_json, json_option
+from packager.cli.output import emit_json, json_option, say
 from packager.errors import ExitCode
 
 
@@ -76,7 +76,7 @@ def command(
         )
     else:
         share = 100 * made.bytes / header.new_bytes
-        click.echo(
+        say(
             f"{made.path}: {human_bytes(made.bytes)}, {share:.3g}% of the "
             f"{human_bytes(header.new_bytes)} of {header.new_name}."
         )

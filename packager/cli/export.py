@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from packager.cli.output import emit_json, json_option
+from packager.cli.output import emit_json, json_option, say
 from packager.errors import ExitCode, usage
 
 
@@ -84,7 +84,7 @@ def command(
     dir       a plain folder
     tar.zst   one reproducible file; qwen-pack unpack, or tar and zstd
     zip       one reproducible file that any system opens
-    oci       an OCI image layout after CNCF ModelPack
+    oci       an OCI image layout following CNCF ModelPack
     ollama    a Modelfile beside the GGUF
     docker    a Dockerfile around an image that has the engine, which you name
     android   AI packs for Play, app assets, and Kotlin that verifies
@@ -131,12 +131,12 @@ def command(
             },
         )
     else:
-        click.echo(
+        say(
             f"{done.path}: {done.files} file{'s' if done.files > 1 else ''}, "
             f"{human_bytes(done.bytes)}"
         )
         if done.signature:
-            click.echo(
+            say(
                 f"{done.signature}: the signature; `qwen-pack verify DIR --key {key}.pub "
                 f"--signature {done.signature.name}`"
             )

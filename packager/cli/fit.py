@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
+from math import ceil
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from packager.cli.additions import addition_options, additions_from
-from packager.cli.options import words_of, workload_from, workload_options
+from packager.cli.options import MOST_TOKENS, Number, words_of, workload_from, workload_options
 from packager.cli.output import emit_json, json_option
 from packager.errors import ExitCode, usage
 from packager.recipe import split_id
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from packager.cli.fit_tables import Answer
     from packager.device.target import Target
     from packager.runtime import Runtime
-    from packager.select import Miss
+    from packager.select import Elsewhere, Miss
 
 
 @click.command("fit")
@@ -47,6 +47,57 @@ if TYPE_CHECKING:
     is_flag=True,
     help="The next variant down and up, and what each costs and gains.",
 )
+@click.option(
+    "--price-per-hour",
+    type=Number(0, 1e9),
+    metavar="X",
+    help="What an hour of the machine costs: shows what a million tokens do.",
+)
+@click.option(
+    "--watts",
+    type=Number(0, 1e6),
+    metavar="W",
+    help="What the machine takes at work, beside --price-per-kwh.",
+)
+@click.option(
+    "--price-per-kwh",
+    type=Number(0, 1e9),
+    metavar="P",
+    help="What a kilowatt-hour costs, beside --watts.",
+)
+@click.option(
+    "--max-cost-per-million",
+    type=Number(1e-9, 1e9),
+    metavar="X",
+    help="Most that a million tokens of answers may cost.",
+)
+@click.option(
+    "--tokens-per-day",
+    type=Number(1, 1e15),
+    metavar="N",
+    help="Tokens of answers that one after another must be done in a day.",
+)
+@click.option(
+    "--finetune",
+    type=click.Choice(["lora", "lora-emb", "qlora", "full"]),
+    help="Not which model answers on the device, but which can be trained there, and what that "
+    "takes.",
+)
+@click.option(
+    "--sequence",
+    type=Number(16, MOST_TOKENS, whole=True),
+    help="With --finetune: tokens of one sequence; 2048 if not given.",
+)
+@click.option(
+    "--batch",
+    type=Number(1, 4096, whole=True),
+    help="With --finetune: sequences at a time on each GPU; 1 if not given.",
+)
+@click.option(
+    "--gpus",
+    type=Number(1, 64, whole=True),
+    help="With --finetune: so many of the device; 1 if not given.",
+)
 @json_option
 def command(
     targets: tuple[str, ...],
@@ -54,6 +105,15 @@ def command(
     recipe: str | None,
     show_all: bool,
     show_steps: bool,
+    price_per_hour: float | None,
+    watts: float | None,
+    price_per_kwh: float | None,
+    max_cost_per_million: float | None,
+    tokens_per_day: float | None,
+    finetune: str | None,
+    sequence: int | None,
+    batch: int | None,
+    gpus: int | None,
     as_json: bool,
     **flags: Any,
 ) -> int:
@@ -64,6 +124,8 @@ def command(
     qwen-pack fit --target raspberry-pi-5-8gb --use-case code --prefer quality --steps
     qwen-pack fit --model Qwen3-4B                     on which targets it runs
     qwen-pack fit --target laptop-cpu --target raspberry-pi-5-8gb
+    qwen-pack fit --target rtx-4090 --price-per-hour 0.35 --max-cost-per-million 2
+    qwen-pack fit --target rtx-4090 --finetune qlora   what can be trained there
 
     Exit code 3 when nothing fits; then the nearest misses say what would change that.
     """
@@ -76,19 +138,38 @@ def command(
     from packager.plan.additions import applied
     from targets import registry
 
+    if finetune is not None:
+        if (
+            recipe is not None
+            or show_steps
+            or words_of(flags)
+            or max_cost_per_million
+            or tokens_per_day
+        ):
+            raise usage(
+                "--finetune goes with --target, --model, --sequence, --batch and --gpus only."
+            )
+        return _finetune(
+            targets, model, finetune, (sequence or 2048, batch or 1, gpus or 1), as_json
+        )
+    if sequence or batch or gpus:
+        raise usage(
+            "--sequence, --batch and --gpus say how a model is trained.",
+            "Add --finetune lora, lora-emb, qlora or full.",
+        )
     if recipe is not None:
         # A slip in it is one mistake, not one per target.
         split_id(recipe)
+    hour = _of_an_hour(price_per_hour, watts, price_per_kwh, max_cost_per_million)
     single = len(targets) == 1
     found = [registry.target(name) for name in targets] or list(registry.targets())
-    wish = _Wish(
-        flags,
-        model,
-        recipe,
-        show_all,
-        show_steps,
-        applied(registry.runtimes(), additions_from(flags), recipe),
+    # A day's tokens and a cost are both a rate: what is asked of the forecast, range and all.
+    floor = max(
+        (tokens_per_day or 0) / 86400,
+        (hour or 0) / 3600 * 1e6 / max_cost_per_million if max_cost_per_million else 0,
     )
+    runtimes = applied(registry.runtimes(), additions_from(flags), recipe)
+    wish = _Wish(flags, model, recipe, show_all, show_steps, runtimes, floor, hour)
     if single:
         answers = [_answer(found[0], wish)]
     else:
@@ -112,12 +193,31 @@ def command(
                 if value is not None
                 for word in (flag, value)
             ),
-            *words_of(flags),
+            *words_of(_flags(wish, found[0])),
         ]
         fit_tables.show_one(answers[0], show_all, words)
     else:
         fit_tables.show_matrix(answers, model)
     return ExitCode.DONE if any(answer.chosen for answer in answers) else ExitCode.NOTHING_FITS
+
+
+def _finetune(
+    names: tuple[str, ...],
+    model: str | None,
+    method: str,
+    numbers: tuple[int, int, int],
+    as_json: bool,
+) -> int:
+    from packager import catalog
+    from packager.cli.finetune import Wish, finetune
+    from packager.predict.finetuning import METHODS
+    from targets import registry
+
+    chosen = next(one for one in METHODS if one == method)
+    targets = [registry.target(name) for name in names] or list(registry.targets())
+    return finetune(
+        targets, catalog.find(model) if model else None, Wish(chosen, *numbers), as_json
+    )
 
 
 class _Wish(NamedTuple):
@@ -129,17 +229,51 @@ class _Wish(NamedTuple):
     show_all: bool
     show_steps: bool
     runtimes: tuple[Runtime, ...]
+    least_rate: float = 0.0
+    price_of_hour: float | None = None
+
+
+def _of_an_hour(
+    per_hour: float | None, watts: float | None, per_kwh: float | None, limit: float | None
+) -> float | None:
+    """What an hour costs. Raises PackError (usage) for half a price, and for a limit without
+    one."""
+    from packager.report.prices import Prices
+
+    hour = Prices(per_hour, watts, per_kwh).of_an_hour
+    if hour is None and per_kwh is not None:
+        raise usage(
+            "--price-per-kwh without the power makes no cost before anything is measured.",
+            "Add --watts.",
+        )
+    if limit is not None and not hour:
+        raise usage(
+            "--max-cost-per-million needs a price.",
+            "Add --price-per-hour, or --watts and --price-per-kwh.",
+        )
+    return hour
+
+
+def _flags(wish: _Wish, target: Target) -> dict[str, Any]:
+    """The flags, with the rate that a cost or a day's tokens ask for where that is more than is
+    asked anyway."""
+    asked = workload_from(wish.flags, target).min_decode_tps or 0.0
+    return (
+        {**wish.flags, "min_decode_tps": ceil(wish.least_rate * 100) / 100}
+        if wish.least_rate > asked
+        else wish.flags
+    )
 
 
 def _answer(target: Target, wish: _Wish, with_misses: bool = True) -> Answer:
     """What one target says. Raises PackError (usage) where it is not served at all."""
     from packager import catalog
     from packager.cli.fit_tables import Answer
-    from packager.select import candidates, choose, larger_than, nearest_misses, steps
+    from packager.select import candidates, choose, elsewhere, larger_than, nearest_misses, steps
     from targets import registry
 
     workload, runtimes, named = (
-        workload_from(wish.flags, target),
+        workload_from(_flags(wish, target), target),
         wish.runtimes,
         wish.model is not None,
     )
@@ -155,11 +289,24 @@ def _answer(target: Target, wish: _Wish, with_misses: bool = True) -> Answer:
     )
     chosen = choose(found)
     misses: tuple[Miss, ...] = ()
+    place: Elsewhere | None = None
     if chosen is None and with_misses:
-        larger = tuple(larger_than(target, registry.targets(), partial(workload_from, wish.flags)))
+        larger = tuple(
+            larger_than(
+                target, registry.targets(), lambda other: workload_from(_flags(wish, other), other)
+            )
+        )
         misses = nearest_misses(target, workload, found, runtimes, larger=larger, named=named)
+        place = elsewhere(target, found, larger, runtimes, named=named)
     return Answer(
-        target, workload, found, chosen, misses, steps(found) if wish.show_steps else None
+        target,
+        workload,
+        found,
+        chosen,
+        misses,
+        steps(found) if wish.show_steps else None,
+        elsewhere=place,
+        hour=wish.price_of_hour,
     )
 
 
@@ -182,10 +329,13 @@ def _payload(answer: Answer) -> dict[str, Any]:
         "chosen": answer.chosen.as_dict() if answer.chosen else None,
         "candidates": [candidate.as_dict() for candidate in answer.found],
     }
+    if answer.chosen is not None and (cost := answer.cost(answer.chosen)) is not None:
+        payload["chosen_cost_per_million"] = dict(zip(("cost", "low", "high"), cost, strict=True))
     if answer.problem:
         payload["problem"] = answer.problem
     elif answer.chosen is None:
         payload["nearest_misses"] = [miss.as_dict() for miss in answer.misses]
+        payload["elsewhere"] = answer.elsewhere.as_dict() if answer.elsewhere else None
     if answer.steps is not None:
         payload["steps"] = [step.as_dict() for step in answer.steps]
     return payload

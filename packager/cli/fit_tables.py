@@ -9,14 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from shutil import get_terminal_size
 
-import click
-
-from packager.cli.output import emit_table
+from packager.cli.output import emit_table, say
 from packager.device.target import Target
 from packager.need.languages import in_words
 from packager.need.workload import Workload
 from packager.recipe import marks_of
-from packager.select import Candidate, Miss, Step
+from packager.select import Candidate, Elsewhere, Miss, Step, none_fits
 from packager.select.preference import undercut
 from packager.units import human_bytes
 
@@ -45,28 +43,47 @@ class Answer:
     misses: tuple[Miss, ...]
     steps: tuple[Step, ...] | None
     problem: str = ""
+    elsewhere: Elsewhere | None = None
+    hour: float | None = None
+
+    def cost(self, candidate: Candidate) -> tuple[float, float, float] | None:
+        """Of a million tokens of answers, one after another: as forecast, at the least and at the
+        most; None without a price."""
+        speed = candidate.forecast
+        if self.hour is None or not candidate.sized or speed.low <= 0:
+            return None
+        of_second = self.hour / 3600 * 1e6
+        return (of_second / speed.decode_tps, of_second / speed.high, of_second / speed.low)
 
 
 def show_one(answer: Answer, show_all: bool, words: Sequence[str]) -> None:
     """One target: sentence, table, and what follows from the verdict; `words` are what `build
     --target` is told for the same answer."""
-    click.echo(_sentence(answer))
+    say(_sentence(answer))
+    if answer.target.device.disturbed:
+        share = f"{answer.target.device.disturbed:.0%}"
+        say(
+            f"Note: the speed of {answer.target.name} was measured while other programs took "
+            f"{share} of the processors."
+        )
     if answer.chosen is not None:
         for note in answer.chosen.notes:
-            click.echo(f"Note: {note}")
+            say(f"Note: {note}")
     # One variant is shown in each of its forms, a whole catalogue by what passes.
     whole = show_all or len({candidate.variant.repo_id for candidate in answer.found}) == 1
     rows = answer.found if whole else _best(answer.found)
     if rows:
-        click.echo()
+        say()
         _candidates(rows, whole)
     if answer.steps is not None:
-        click.echo()
+        say()
         _steps(answer.steps)
     if answer.chosen is None:
-        click.echo()
+        say()
         _misses(answer)
-    click.echo(_hint(answer, whole, words), err=True)
+        if answer.elsewhere is not None:
+            say(f"\n{answer.elsewhere}")
+    say(_hint(answer, whole, words), err=True)
 
 
 def show_matrix(answers: Sequence[Answer], model: str | None) -> None:
@@ -95,13 +112,12 @@ def _sentence(answer: Answer) -> str:
     variants = {candidate.variant.repo_id for candidate in answer.found}
     case = f"{workload.use_case}{in_words(workload.languages)} at a context of {workload.context}"
     if best is None:
-        what = (
-            f"None of {len(variants)} variants fits"
-            if len(variants) > 1
-            else f"{answer.found[0].variant.name} does not fit"
-        )
-        return f"{what} {answer.target.name} for {case}."
-    passing = {candidate.variant.repo_id for candidate in answer.found if candidate.passes}
+        return none_fits(answer.target, workload, answer.found)
+    passing = {
+        candidate.variant.repo_id
+        for candidate in answer.found
+        if candidate.passes and candidate.sure >= best.sure
+    }
     speed = best.forecast
     within = undercut(best, answer.found, workload.prefer)
     why = (
@@ -110,22 +126,27 @@ def _sentence(answer: Answer) -> str:
     )
     if len(passing) == 1:
         forgiven = any(note.startswith("Accepted because") for note in best.notes)
-        named = (
-            "you named it, and it passes every rule that remains"
-            if forgiven
-            else "it passes every rule"
-        )
-        why = (
-            named
-            if len(variants) == 1
-            else f"of {len(variants)} variants it alone passes every rule"
-        )
+        passes = "passes every rule" if best.sure else "fails no rule for sure"
+        named = f"you named it, and it {passes} that remains" if forgiven else f"it {passes}"
+        why = named if len(variants) == 1 else f"of {len(variants)} variants it alone {passes}"
     return (
         f"{best.label} for {answer.target.name}: {why} ({case}). "
         f"It takes {_takes(answer, best)}, answers at "
         f"{speed.decode_tps:.3g} tok/s ({speed.low:.3g} to {speed.high:.3g}, "
         f"{_KINDS[speed.confidence]}), "
-        f"first token after {_milliseconds(speed.ttft_ms)}."
+        f"first token after {_milliseconds(speed.ttft_ms)} "
+        f"({_milliseconds(speed.ttft_low_ms)} to {_milliseconds(speed.ttft_high_ms)})."
+        + _cost(answer, best)
+        + "".join(f" It may miss {reason}." for reason in best.may_miss)
+    )
+
+
+def _cost(answer: Answer, best: Candidate) -> str:
+    cost = answer.cost(best)
+    return (
+        ""
+        if cost is None
+        else f" A million tokens cost {cost[0]:.3g} ({cost[1]:.3g} to {cost[2]:.3g})."
     )
 
 
@@ -179,7 +200,7 @@ def _row(candidate: Candidate, columns: Sequence[str]) -> list[str]:
         "tok/s": rate,
         "ttft": wait,
         "quality": f"{candidate.quality:.1f}" if candidate.quality is not None else "",
-        "why not": str(candidate.reasons[0]) if candidate.reasons else "",
+        "why not": "; ".join(map(str, candidate.reasons[:1] or candidate.may_miss)),
     }
     row = [cells[name] for name in columns]
     if candidate.verdict == "rejected" and sys.stdout.isatty():
@@ -211,28 +232,28 @@ def _milliseconds(value: float) -> str:
 
 def _misses(answer: Answer) -> None:
     if answer.misses:
-        click.echo("The nearest, and the one change that makes each fit:")
+        say("The nearest, and the one change that makes each fit:")
         for miss in answer.misses:
-            click.echo(f"  {miss.candidate.label}: {_lacks(miss.candidate)}.")
-            click.echo(f"      With {miss.change} it fits: {miss.flag}")
+            say(f"  {miss.candidate.label}: {_lacks(miss.candidate)}.")
+            say(f"      With {miss.change} it fits: {miss.flag}")
         return
     unbuilt = _unbuilt(answer.found)
     if unbuilt:
         meet = "1 variant meets" if unbuilt == 1 else f"{unbuilt} variants meet"
         them = "it" if unbuilt == 1 else "them"
         case = answer.workload.use_case
-        click.echo(
+        say(
             f"{meet} every other rule for {case}, but no runtime of {answer.target.name} builds "
             f"{them} yet."
         )
-    click.echo("No single change makes a variant fit. The nearest:")
+    say("No single change makes a variant fit. The nearest:")
     # A variant that does not take the input at all is near to nothing.
     serving = [
         one for one in answer.found if "modality" not in {reason.rule for reason in one.reasons}
     ] or answer.found
     nearest = {candidate.variant.repo_id: candidate for candidate in reversed(serving)}
     for candidate in list(reversed(nearest.values()))[:_FEW]:
-        click.echo(f"  {candidate.label}: {_lacks(candidate)}")
+        say(f"  {candidate.label}: {_lacks(candidate)}")
 
 
 def _unbuilt(found: Sequence[Candidate]) -> int:
@@ -257,15 +278,15 @@ def _lacks(candidate: Candidate) -> str:
 
 def _steps(steps: Sequence[Step]) -> None:
     if not steps:
-        click.echo("There is no step down or up from here.")
+        say("There is no step down or up from here.")
     for step in steps:
         scores = "".join(f", {name} {value:+g}" for name, value in step.scores.items())
         memory = f"{'+' if step.memory_bytes >= 0 else '-'}{human_bytes(abs(step.memory_bytes))}"
-        click.echo(
+        say(
             f"One step {step.direction}: {step.candidate.label}: memory {memory}, decode "
             f"{step.decode_tps:+.3g} tok/s{scores}."
         )
-        click.echo(
+        say(
             "      It passes every rule."
             if step.candidate.passes
             else f"      Rejected: {_lacks(step.candidate)}."

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from packager.cli.output import emit_json, json_option
+from packager.cli.output import emit_json, json_option, say
 from packager.errors import ExitCode
 
 
@@ -29,6 +29,6 @@ def new(path: Path, as_json: bool) -> int:
     if as_json:
         emit_json("keys", {"private": str(pair.private), "public": str(pair.public)})
     else:
-        click.echo(f"{pair.private}: the private half; keep it where packages are signed.")
-        click.echo(f"{pair.public}: the public half; give it to who verifies.")
+        say(f"{pair.private}: the private half; keep it where packages are signed.")
+        say(f"{pair.public}: the public half; give it to who verifies.")
     return ExitCode.DONE

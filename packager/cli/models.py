@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from packager.cli.options import Languages
-from packager.cli.output import emit_json, emit_table, json_option
+from packager.cli.output import emit_json, emit_table, json_option, say
 
 if TYPE_CHECKING:
     from packager.catalog import Variant
@@ -69,14 +69,19 @@ def command(
             if (known := named(variant.family)) and known.languages.issuperset(wanted)
         )
     if as_json:
-        emit_json("models", {"variants": [variant.as_dict() for variant in variants]})
+        age = catalog.age()
+        about = {"reviewed": age.reviewed, "age_days": age.days, "newest_release": age.newest}
+        emit_json(
+            "models", {"catalogue": about, "variants": [variant.as_dict() for variant in variants]}
+        )
         return
     columns = ("name", "parameters", "context", "licence", "reads", "released")
     emit_table("", columns, map(_line, variants), right=("parameters", "context"))
-    click.echo(
+    say(
         f"{len(variants)} variants; one in full, with scores and sources: qwen-pack models NAME",
         err=True,
     )
+    say(str(catalog.age()), err=True)
 
 
 def _show(variant: Variant) -> None:
@@ -92,7 +97,7 @@ def _show(variant: Variant) -> None:
         ]
         rows.append((field, value, " ".join(cited)))
     emit_table(variant.repo_id, ("field", "value", "sources"), rows)
-    click.echo()
+    say()
     emit_table(
         "",
         ("source", "where"),

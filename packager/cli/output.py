@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -10,6 +11,9 @@ from typing import Any
 import click
 
 from packager.cli.surroundings import silence
+from packager.shipping.apps.escapes import terminal
+
+_UNPRINTABLE = re.compile(r"[^\n -~]")
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object on stdout."
@@ -19,24 +23,33 @@ json_option = click.option(
 def printable(text: str) -> str:
     """Text from outside (a file name, what a model says) with everything escaped that would do more
     to a terminal than show itself."""
-    return "".join(
-        char if char.isprintable() or char in "\n\t" else char.encode("unicode_escape").decode()
-        for char in text
-    )
+    return terminal(text)
 
 
-def narrate(text: str) -> None:
-    """A line on stderr. A reader who is gone (`2>&1 | head`) ends the narration, never the work."""
+def say(text: str = "", err: bool = False) -> None:
+    """A line of data on stdout, or with `err` on stderr; names in it do nothing but show
+    themselves."""
+    click.echo(printable(text), err=err)
+
+
+def narrate(text: str, mark: str = "") -> None:
+    """A line on stderr; `mark` stands in front of it, in our own colours. A reader who is gone
+    (`2>&1 | head`) ends the narration, never the work."""
     try:
-        click.echo(text, err=True)
+        click.echo(mark + printable(text), err=True)
     except BrokenPipeError:
         silence(sys.stderr)
 
 
 def emit_json(command: str, payload: dict[str, Any]) -> None:
     """The one object of a command, marked with the schema it follows."""
+    text = json.dumps({"schema": f"qwen-pack/{command}/1", **payload}, indent=2, ensure_ascii=False)
+    # JSON leaves what is no control character of ASCII as it is; a terminal does not.
     click.echo(
-        json.dumps({"schema": f"qwen-pack/{command}/1", **payload}, indent=2, ensure_ascii=False)
+        _UNPRINTABLE.sub(
+            lambda found: json.dumps(found[0])[1:-1] if not found[0].isprintable() else found[0],
+            text,
+        )
     )
 
 
@@ -50,9 +63,9 @@ def emit_table(
     """A table on stdout; columns named in `right` hold numbers. Tab-separated where stdout is not a
     terminal."""
     if not sys.stdout.isatty():
-        click.echo("\t".join(columns))
+        click.echo("\t".join(map(_cell, columns)))
         for row in rows:
-            click.echo("\t".join(row))
+            click.echo("\t".join(_cell(cell) for cell in row))
         return
     from rich.console import Console
     from rich.table import Table
@@ -60,7 +73,7 @@ def emit_table(
 
     # As Text: what stands in square brackets in the name of a package is no markup.
     table = Table(
-        title=Text(title) if title else None,
+        title=Text(_cell(title)) if title else None,
         title_justify="left",
         title_style="bold",
         header_style="bold",
@@ -68,10 +81,17 @@ def emit_table(
         pad_edge=False,
     )
     for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+        table.add_column(
+            _cell(column), justify="right" if column in right else "left", overflow="fold"
+        )
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(_cell, row))
     console = Console()
     console.print(table)
     if note:
         console.print(f"[dim]{note}[/dim]")
+
+
+def _cell(text: str) -> str:
+    """A name that held a line break or a tab would make cells of its own."""
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from packager.cli.output import emit_json, json_option
+from packager.cli.output import emit_json, json_option, say
 from packager.errors import ExitCode
 
 
@@ -44,7 +44,5 @@ def command(patch: Path, old: Path, out: Path | None, as_json: bool) -> int:
             },
         )
     else:
-        click.echo(
-            f"{package.path}: {len(package.manifest.files)} files, all as the manifest says."
-        )
+        say(f"{package.path}: {len(package.manifest.files)} files, all as the manifest says.")
     return ExitCode.DONE

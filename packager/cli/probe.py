@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from packager.cli.output import emit_json, json_option
+from packager.cli.output import emit_json, json_option, say
 
 if TYPE_CHECKING:
     from packager.device.target import Target
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 def command(name: str | None, as_json: bool) -> None:
     """This machine, as a device: memory, instruction set, speed.
 
-    Takes under ten seconds; the speed is that of the installed engines' own kernels. The result is
-    kept in the cache.
+    Takes under ten seconds, and up to three times that while other programs disturb it; the speed
+    is that of the installed engines' own kernels. The result is kept in the cache.
     """
     from pathlib import Path
 
@@ -53,19 +53,22 @@ def command(name: str | None, as_json: bool) -> None:
         return
     _print(machine, measurement, target)
     if kept is None:
-        click.echo("The earlier, quiet measurement in the cache is kept.", err=True)
+        say("The earlier, quiet measurement in the cache is kept.", err=True)
     if saved:
-        click.echo(f"Written: {saved}. Use it: qwen-pack fit --target {saved.name}", err=True)
+        say(f"Written: {saved}. Use it: qwen-pack fit --target {saved.name}", err=True)
 
 
 def _measure(machine: Machine) -> Measurement:
     """Measure, narrating on stderr."""
+    from packager.process import Note
     from targets.machine.probe import measure
 
     notes = measure(machine)
     try:
         while True:
-            click.echo(next(notes).text, err=True)
+            message = next(notes)
+            if isinstance(message, Note):
+                say(message.text, err=True)
     except StopIteration as end:
         result: Measurement = end.value
         return result
@@ -126,11 +129,11 @@ def _print(machine: Machine, measurement: Measurement, target: Target) -> None:
         ),
     ]
     for key, value in rows:
-        click.echo(f"{key:16} {value}")
+        say(f"{key:16} {value}")
     for engine, why in measurement.failed.items():
-        click.echo(f"{engine} could not be measured: {why}", err=True)
+        say(f"{engine} could not be measured: {why}", err=True)
     if measurement.noisy:
-        click.echo(
+        say(
             "NOISY: other programs kept the processors busy, so the true figures are higher. "
             "Measure again when they rest.",
             err=True,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from packager.cli.output import emit_json, json_option
+from packager.cli.output import emit_json, json_option, say
 from packager.errors import ExitCode
 
 
@@ -18,8 +18,15 @@ from packager.errors import ExitCode
     metavar="DIR",
     help="The new folder; the last part of NAME, here, by default.",
 )
+@click.option(
+    "--token-host",
+    "token_hosts",
+    multiple=True,
+    metavar="HOST",
+    help="Another host that the registry's log-in may go to.",
+)
 @json_option
-def command(reference: str, out: Path | None, as_json: bool) -> int:
+def command(reference: str, out: Path | None, token_hosts: tuple[str, ...], as_json: bool) -> int:
     """Pull the package at HOST/NAME:TAG (or HOST/NAME@sha256:...), every byte compared with its
     digest."""
     from packager.cli.progress import follow
@@ -28,14 +35,12 @@ def command(reference: str, out: Path | None, as_json: bool) -> int:
     from packager.shipping.registry_client import parse_reference
 
     place = (out or Path(parse_reference(reference)[1].rpartition("/")[2])).absolute()
-    package = follow(staged(pull(reference, place), "pull", "Pull"))
+    package = follow(staged(pull(reference, place, token_hosts), "pull", "Pull"))
     if as_json:
         emit_json(
             "pull",
             {"package": str(package.path), "name": package.manifest.name, "reference": reference},
         )
     else:
-        click.echo(
-            f"{package.path}: {len(package.manifest.files)} files, all as the manifest says."
-        )
+        say(f"{package.path}: {len(package.manifest.files)} files, all as the manifest says.")
     return ExitCode.DONE

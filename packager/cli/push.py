@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from packager.cli.output import emit_json, json_option
+from packager.cli.output import emit_json, json_option, narrate, say
 from packager.errors import ExitCode
 
 
@@ -21,25 +21,53 @@ from packager.errors import ExitCode
     help="Say that you have agreed to a licence that asks for it.",
 )
 @click.option("--allow-dummy", is_flag=True, help="Push a package of random weights all the same.")
+@click.option(
+    "--token-host",
+    "token_hosts",
+    multiple=True,
+    metavar="HOST",
+    help="Another host that the registry's log-in may go to.",
+)
 @json_option
 def command(
-    package: Path, reference: str, accepted: tuple[str, ...], allow_dummy: bool, as_json: bool
+    package: Path,
+    reference: str,
+    accepted: tuple[str, ...],
+    allow_dummy: bool,
+    token_hosts: tuple[str, ...],
+    as_json: bool,
 ) -> int:
     """Push PACKAGE to HOST/NAME:TAG as a model after CNCF ModelPack.
 
     A package of one GGUF file gets TAG-docker and TAG-ollama as well, over the same blob. Log in
-    with docker or skopeo.
+    with docker, podman or skopeo.
     """
     from packager.cli.progress import follow
+    from packager.shipping import oci
     from packager.shipping.export import staged
     from packager.shipping.registry import push
+    from packager.shipping.shipment import prepare
 
+    shipment = prepare(package, allow_dummy=allow_dummy, accepted=accepted)
     tags = follow(
-        staged(push(package, reference, allow_dummy=allow_dummy, accepted=accepted), "push", "Push")
+        staged(
+            push(
+                package,
+                reference,
+                allow_dummy=allow_dummy,
+                accepted=accepted,
+                token_hosts=token_hosts,
+            ),
+            "push",
+            "Push",
+        )
     )
     if as_json:
         emit_json("push", {"package": str(package), "reference": reference, "tags": tags})
     else:
         for tag, digest in tags.items():
-            click.echo(f"{tag}: {digest}")
+            say(f"{tag}: {digest}")
+    why_not = oci.without_ollama(shipment)
+    if why_not is not None:
+        narrate(f"No TAG-ollama: {why_not}")
     return ExitCode.DONE

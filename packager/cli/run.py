@@ -28,16 +28,16 @@ def command(package: Path, prompt: str, max_tokens: int, think: bool) -> None:
     from packager.errors import usage
     from packager.package import manifest
     from packager.package.package import MODEL
-    from packager.pipeline import bench
+    from packager.pipeline import bench, climb
     from packager.pipeline.cache import BuildCache
-    from packager.process import Text, run_job
+    from packager.process import Note, Text, run_job
     from targets import registry
 
     if any("\ud800" <= char <= "\udfff" for char in prompt):
         raise usage("The prompt is not valid UTF-8.", "Check the terminal's encoding.")
-    runtime = registry.runtime(manifest.read(package).data["runtime"]["name"])
+    runtime = registry.runtime(manifest.read(package).contents.runtime.name)
     found = bench.whole(package, runtime)
-    if found.data["source"].get("kind") == "dummy":
+    if found.contents.source.dummy:
         narrate("The weights of this package are random: what follows means nothing.")
     logs = BuildCache()
     chat = package / "chat_template.jinja"
@@ -56,14 +56,26 @@ def command(package: Path, prompt: str, max_tokens: int, think: bool) -> None:
     }
     show = printable if sys.stdout.isatty() else str
     said = False
-    with closing(
-        run_job("packager.behaviour.one_prompt:answer", arguments, logs.log("run"))
-    ) as work:
+    answering = climb.on_ladder(
+        runtime,
+        "while it answered",
+        bench.artifact_key(found),
+        lambda start: run_job(
+            "packager.behaviour.one_prompt:answer", arguments, logs.log("run"), start.environment
+        ),
+    )
+    with closing(answering) as work:
         try:
             for message in work:
                 if isinstance(message, Text):
                     said = True
                     click.echo(show(message.piece), nl=False)
+                elif isinstance(message, Note):
+                    # Where the engine died in the middle of an answer, the answer begins anew.
+                    if said:
+                        click.echo()
+                    said = False
+                    narrate(message.text)
         finally:
             if said:
                 click.echo()

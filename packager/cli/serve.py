@@ -2,30 +2,30 @@
 origin refused.
 
 Who reaches the page can build and delete packages as the user who started it. So the address
-carries a secret token, which becomes a cookie at the first visit, and the server answers to the
-names it was started under alone: a page elsewhere that lets its own name point here (DNS rebinding)
-is refused by the Host header.
+carries a secret token, which is exchanged for a cookie at the first visit, and the server answers
+to the names it was started under alone: a page elsewhere that lets its own name point here (DNS
+rebinding) is refused by the Host header.
 """
 
 from __future__ import annotations
 
 import hmac
 import ipaddress
+import re
 import secrets
-import shlex
 import socket
-import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import click
-
+from packager.cli.output import say
 from packager.errors import usage
 
 if TYPE_CHECKING:
     from aiohttp import web
 
-COOKIE = "qwen_pack_token"
+_HOST = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
+_SHUTDOWN_S = 3.0
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
 
 
@@ -51,9 +51,29 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def guard(token: str, names: frozenset[str]) -> Callable[..., Awaitable[web.StreamResponse]]:
-    """The middleware that stands before every page: known host names only, own origin only, the
-    token or its cookie."""
+@dataclass(frozen=True)
+class Secrets:
+    """What lets a browser in: the token in the address, and the cookie that it is exchanged for,
+    both of this server alone.
+
+    Cookies know no ports: without a name of its own every server on this machine would be sent
+    those of the others.
+    """
+
+    port: int
+    token: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
+    session: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
+    instance: str = field(default_factory=lambda: secrets.token_hex(4))
+
+    @property
+    def cookie(self) -> str:
+        """The name of the cookie."""
+        return f"qwen_pack_{self.port}_{self.instance}"
+
+
+def guard(own: Secrets, names: frozenset[str]) -> Callable[..., Awaitable[web.StreamResponse]]:
+    """The middleware that stands before every page and the socket: known host names, own origin,
+    the token or its cookie."""
     from aiohttp import web
 
     @web.middleware
@@ -62,41 +82,60 @@ def guard(token: str, names: frozenset[str]) -> Callable[..., Awaitable[web.Stre
     ) -> web.StreamResponse:
         host = request.headers.get("Host", "")
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
-        if names and name not in names:
+        if not _HOST.fullmatch(host) or (names and name.casefold() not in names):
             raise web.HTTPForbidden(text="This server does not answer to that name.")
         origin = request.headers.get("Origin")
-        if origin is not None and origin.partition("://")[2] != host:
+        # Every browser names the page that opens a socket.
+        if (origin is not None or request.path == "/ws") and origin != f"http://{host}":
             raise web.HTTPForbidden(text="Another page may not talk to this server.")
         given = request.query.get("token")
-        if (
-            given is not None
-            and hmac.compare_digest(given.encode(), token.encode())
-            and request.path == "/"
-        ):
+        if given is not None and _equal(given, own.token) and request.path == "/":
             # The secret leaves the address bar and the history: the page itself is asked for again
             # without it.
             answer = web.HTTPFound("/")
-            answer.set_cookie(COOKIE, token, httponly=True, samesite="Strict", path="/")
+            answer.set_cookie(own.cookie, own.session, httponly=True, samesite="Strict", path="/")
             raise answer
-        if not hmac.compare_digest(request.cookies.get(COOKIE, "").encode(), token.encode()):
+        if not _equal(request.cookies.get(own.cookie, ""), own.session):
             raise web.HTTPForbidden(
                 text="The address lacks its token; use the one that the terminal shows."
             )
-        answer_ = await handler(request)
-        answer_.headers.setdefault("Referrer-Policy", "no-referrer")
-        return answer_
+        return await handler(request)
 
     return middleware
+
+
+def _equal(given: str, secret: str) -> bool:
+    return hmac.compare_digest(given.encode(errors="surrogateescape"), secret.encode())
+
+
+async def _protect(request: web.Request, answer: web.StreamResponse) -> None:
+    """Headers of every answer: no address goes to another host, nothing is kept, no other page
+    holds this one in a frame."""
+    answer.headers["Referrer-Policy"] = "no-referrer"
+    answer.headers["Cache-Control"] = "no-store"
+    answer.headers["X-Content-Type-Options"] = "nosniff"
+    answer.headers["Cross-Origin-Resource-Policy"] = "same-origin"
+    sockets = f"ws://{request.host}" if _HOST.fullmatch(request.host) else "'none'"
+    own = (
+        "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' "
+        "'unsafe-inline'; img-src 'self' data:"
+    )
+    answer.headers["Content-Security-Policy"] = (
+        f"{own}; font-src 'self' data:; connect-src 'self' {sockets}; frame-ancestors 'none'; "
+        "base-uri 'none'; form-action 'none'"
+    )
 
 
 def serve(host: str, port: int, consent: bool) -> None:
     """Serve until Ctrl-C; one process of the interface per browser tab."""
     check_host(host, consent)
     _check_free(host, port)
+    # Late: they belong to the extra for the interface.
     from aiohttp import web
-    from textual_serve.server import Server
 
-    token = secrets.token_urlsafe(24)
+    from packager.cli.tabs import TabServer
+
+    own = Secrets(port)
     names = (
         _LOOPBACK_NAMES
         if is_loopback(host)
@@ -104,32 +143,36 @@ def serve(host: str, port: int, consent: bool) -> None:
         if host not in ("0.0.0.0", "::")
         else frozenset()
     )
-    shown = f"[{host}]" if ":" in host else host
+    shown = f"[{host}]" if ":" in host and not host.startswith("[") else host
+    names = names | {shown.casefold()} if names else names
 
-    class Guarded(Server):
-        """textual-serve behind the guard, saying its address on stderr."""
+    class Guarded(TabServer):
+        """The server behind the guard, saying its address on stderr."""
 
         async def _make_app(self) -> web.Application:
             app: web.Application = await super()._make_app()
-            app.middlewares.append(guard(token, names))
+            app.middlewares.append(guard(own, names))
+            app.on_response_prepare.append(_protect)
             return app
-
-        async def on_startup(self, app: web.Application) -> None:
-            """Say nothing yet: nobody listens before the application has started."""
 
         def serve(self, debug: bool = False) -> None:
             """Until Ctrl-C, without an access log: it would hold the token."""
             web.run_app(
-                self._make_app(), host=self.host, port=self.port, print=announce, access_log=None
+                self._make_app(),
+                host=self.host,
+                port=self.port,
+                print=announce,
+                access_log=None,
+                shutdown_timeout=_SHUTDOWN_S,
             )
 
     def announce(*_: object) -> None:
-        click.echo(f"Open http://{shown}:{port}/?token={token}", err=True)
-        click.echo("Anyone with this address acts as you. Ctrl-C ends it.", err=True)
+        say(f"Open http://{shown}:{port}/?token={own.token}", err=True)
+        say("Anyone with this address acts as you. Ctrl-C ends it.", err=True)
 
-    command = shlex.join([sys.executable, "-m", "packager.cli", "tui"])
+    # The command stands in no process list: the tabs start their own.
     Guarded(
-        command, host=host, port=port, title="qwen-pack", public_url=f"http://{shown}:{port}"
+        "qwen-pack", host=host, port=port, title="qwen-pack", public_url=f"http://{shown}:{port}"
     ).serve()
 
 

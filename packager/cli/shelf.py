@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
-from packager.cli.output import emit_json, emit_table, json_option, narrate, printable
+from packager.cli.output import emit_json, emit_table, json_option, narrate, printable, say
 
 
 @click.command("shelf")
@@ -35,21 +36,19 @@ def command(folder: Path, doomed: Path | None, yes: bool, as_json: bool) -> None
 def _list(folder: Path, as_json: bool) -> None:
     from packager.package import shelf
     from packager.report.budgets import quantity
-    from packager.report.evidence import telling
 
     rows, table = [], []
     for package in shelf.find(folder):
-        data = package.manifest.data
-        measured = telling(data) or {}
-        row = {
+        contents, measured = package.contents, package.contents.telling
+        row: dict[str, Any] = {
             "name": package.manifest.name,
             "package": str(package.path),
-            "created": data.get("created"),
-            "target": data.get("target"),
-            "recipe": data["recipe"].get("id"),
-            "artifact_bytes": data.get("artifact_bytes"),
-            "peak_memory_bytes": measured.get("peak_memory_bytes"),
-            "decode_tps": measured.get("decode_tps"),
+            "created": contents.created,
+            "target": contents.target,
+            "recipe": contents.recipe.id,
+            "artifact_bytes": contents.artifact_bytes,
+            "peak_memory_bytes": measured.peak_memory_bytes if measured else None,
+            "decode_tps": measured.decode_tps if measured else None,
         }
         rows.append(row)
         figures = (("artifact_bytes", "B"), ("peak_memory_bytes", "B"), ("decode_tps", "tok/s"))
@@ -100,4 +99,4 @@ def _remove(package: Path, yes: bool, as_json: bool) -> None:
     if as_json:
         emit_json("shelf", {"removed": str(package), "name": found.name, "freed_bytes": size})
     else:
-        click.echo(f"Deleted {what}.")
+        say(f"Deleted {what}.")

@@ -13,13 +13,27 @@ from types import FrameType
 from typing import TextIO
 
 
+class Interruption:
+    """Whether somebody wanted to end the command, also where the exception of it was lost on its
+    way."""
+
+    def __init__(self) -> None:
+        self.came = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """The handler of a signal."""
+        self.came = True
+        raise KeyboardInterrupt
+
+
 @contextlib.contextmanager
-def prepared() -> Iterator[None]:
+def prepared() -> Iterator[Interruption]:
     """Streams that can be written to, and SIGTERM and SIGHUP as interruptions like Ctrl-C while the
     block runs."""
     _complete_streams()
-    with _interruptible():
-        yield
+    interruption = Interruption()
+    with _interruptible(interruption):
+        yield interruption
 
 
 def silence(*streams: TextIO) -> None:
@@ -48,22 +62,28 @@ def _complete_streams() -> None:
 
 
 @contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
+def _interruptible(interruption: Interruption) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     # A signal that is ignored (`nohup`) stays ignored.
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    mine = [number for number, handler in before.items() if handler is signal.SIG_DFL]
+    names = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+    numbers = (getattr(signal, name, None) for name in names)
+    before = {number: signal.getsignal(number) for number in numbers if number is not None}
+    mine = [
+        number
+        for number, handler in before.items()
+        if handler in (signal.SIG_DFL, signal.default_int_handler)
+    ]
     # Asked now: of a terminal that is gone nobody can tell any more that it was one.
     terminals = [
         stream for stream in (sys.stdout, sys.stderr) if stream is not None and stream.isatty()
     ]
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGHUP:
+        if number == getattr(signal, "SIGHUP", None):
             silence(*terminals)
-        raise KeyboardInterrupt
+        interruption(number, frame)
 
     for number in mine:
         signal.signal(number, interrupt)
@@ -71,4 +91,4 @@ def _interruptible() -> Iterator[None]:
         yield
     finally:
         for number in mine:
-            signal.signal(number, signal.SIG_DFL)
+            signal.signal(number, before[number])

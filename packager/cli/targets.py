@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from packager.cli.output import emit_json, emit_table, json_option
+from packager.cli.output import emit_json, emit_table, json_option, say
 
 if TYPE_CHECKING:
     from packager.device.target import Target
@@ -58,15 +58,19 @@ def show(name: str | None, as_json: bool) -> None:
 @click.argument("file", type=click.Path())
 @json_option
 def check(file: str, as_json: bool) -> int:
-    """Check a device file: unknown keys, wrong units, missing sources, each with its line."""
+    """Check a device file: unknown keys, wrong units, missing sources, another device's name, each
+    with its line.
+
+    Values that `targets new` has copied and that still have their mark are counted.
+    """
     from pathlib import Path
 
     from packager.errors import ExitCode, PackError
-    from targets.devices.device_file import BadDeviceFile, read_target
-    from targets.registry import nameable_runtimes
+    from targets.devices.device_copy import copied_lines
+    from targets.devices.device_file import BadDeviceFile
 
     try:
-        read_target(Path(file), nameable_runtimes())
+        _refuse_another_devices_name(file)
     except PackError as error:
         if not as_json:
             raise
@@ -77,11 +81,35 @@ def check(file: str, as_json: bool) -> int:
             {"file": file, "problems": [{"line": line, "text": text} for line, text in found]},
         )
         return ExitCode.USAGE
+    copied = copied_lines(Path(file).read_text(encoding="utf-8-sig"))
     if as_json:
-        emit_json("targets-check", {"file": file, "problems": []})
-    else:
-        click.echo(f"{file}: no problems.")
+        emit_json("targets-check", {"file": file, "problems": [], "copied": copied})
+        return ExitCode.DONE
+    say(f"{file}: no problems.")
+    if copied:
+        say(
+            f"{len(copied)} values are still marked as copied from another device (line "
+            f"{copied[0]} is the first). Check each, then remove its mark.",
+            err=True,
+        )
     return ExitCode.DONE
+
+
+def _refuse_another_devices_name(file: str) -> None:
+    """Raises PackError (usage) for a file with problems; a `known_by` that another device has is
+    one of them."""
+    from pathlib import Path
+
+    from targets.devices.device_copy import mistaken
+    from targets.devices.device_file import BadDeviceFile, read_target
+    from targets.devices.toml_lines import lines_of_keys
+    from targets.registry import nameable_runtimes, targets
+
+    read = read_target(Path(file), nameable_runtimes())
+    why = mistaken(read, targets())
+    if why is not None:
+        lines = lines_of_keys(Path(file).read_text(encoding="utf-8-sig"))
+        raise BadDeviceFile(Path(file).name, [(lines.get("device.known_by", 1), f"known_by {why}")])
 
 
 @command.command("new")
@@ -91,21 +119,24 @@ def check(file: str, as_json: bool) -> int:
 )
 @json_option
 def new(name: str, source: str, as_json: bool) -> None:
-    """Write NAME.toml here, as a copy of another device to be changed."""
+    """Write NAME.toml here, a copy of another device to be changed; what was copied is marked."""
     from pathlib import Path
 
+    from targets.devices.device_copy import marked
     from targets.devices.device_write import new_file, renamed
     from targets.registry import DEVICES, target
 
     origin = target(source)
     path = Path(source) if source.endswith(".toml") else DEVICES / f"{source}.toml"
-    written = new_file(name, renamed(path.read_text(encoding="utf-8"), name), Path.cwd())
+    text = marked(renamed(path.read_text(encoding="utf-8"), name), origin.name)
+    written = new_file(name, text, Path.cwd())
     if as_json:
         emit_json("targets-new", {"file": str(written), "from": origin.name})
     else:
-        click.echo(str(written))
-        click.echo(
-            f"A copy of {origin.name}. Change it, then: qwen-pack targets check {written.name}",
+        say(str(written))
+        say(
+            f"A copy of {origin.name}. Replace every value marked '# copied from {origin.name}', "
+            f"then: qwen-pack targets check {written.name}",
             err=True,
         )
 
@@ -137,7 +168,7 @@ def _in_full(one: Target) -> None:
     from packager.need.languages import in_words
     from packager.units import human_bytes
 
-    click.echo(f"{one.name}: {one.summary}\n")
+    say(f"{one.name}: {one.summary}\n")
     device = one.as_dict()["device"]
     for key, value in device.items():
         if value in (None, "", 0, ()):
@@ -150,14 +181,14 @@ def _in_full(one: Target) -> None:
             value = _flops(value)
         elif isinstance(value, tuple):
             value = ", ".join(value)
-        click.echo(f"  {key:18} {value}")
+        say(f"  {key:18} {value}")
         if key in one.device.sources:
-            click.echo(f"  {'':18}   {one.device.sources[key]}")
-    click.echo(f"\n  {'for a model':18} {human_bytes(one.device.available_bytes)}")
-    click.echo(f"  {'runtimes':18} {', '.join(one.runtimes)}")
+            say(f"  {'':18}   {one.device.sources[key]}")
+    say(f"\n  {'for a model':18} {human_bytes(one.device.available_bytes)}")
+    say(f"  {'runtimes':18} {', '.join(one.runtimes)}")
     if one.recipes:
-        click.echo(f"  {'preferred recipes':18} {', '.join(one.recipes)}")
-    click.echo(
+        say(f"  {'preferred recipes':18} {', '.join(one.recipes)}")
+    say(
         f"  {'asked by default':18} {one.workload.use_case}{in_words(one.workload.languages)}, "
         f"{one.workload.context} tokens"
     )

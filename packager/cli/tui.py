@@ -60,6 +60,10 @@ def command(serve: bool, host: str, port: int, consent: bool) -> int:
 
         run(host, port, consent)
         return 0
+    if os.environ.get("TEXTUAL_DRIVER"):
+        from packager.process import die_with_parent
+
+        die_with_parent()
     _check_terminal()
     _check_installed()
     _check_size()
@@ -67,7 +71,12 @@ def command(serve: bool, host: str, port: int, consent: bool) -> int:
     from tui.app import PackApp
 
     app = PackApp(services(), _settings())
+    app.remembers = True
     app.run()
+    for package in app.made:
+        # The screens are gone with their paths; what was built is named once more where it can be
+        # scrolled back to.
+        click.echo(f"Package: {package}")
     return app.return_code or 0
 
 
@@ -88,7 +97,7 @@ def _check_terminal() -> None:
         return
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise usage(
-            "The terminal interface needs a terminal, and this is none.",
+            "The terminal interface needs a terminal, and stdin or stdout is not one.",
             "Start it in a terminal; scripts use `qwen-pack build`.",
         )
 
@@ -114,9 +123,10 @@ def _settings() -> Settings:
         return Settings()
     from textual.theme import BUILTIN_THEMES
 
-    from tui.bindings import all_ids
+    from tui.bindings import all_keys
 
-    return read(path, all_ids(), tuple(BUILTIN_THEMES))
+    keys = all_keys()
+    return read(path, keys, tuple(BUILTIN_THEMES), keys)
 
 
 def services() -> Services:
@@ -170,17 +180,21 @@ def _known_machine() -> Target | None:
 
     machine = look()
     measurement = kept(machine)
-    return None if measurement is None else _as_file(machine, measurement)
+    # A disturbed measurement decided once, marked as such; the next start asks for a better one.
+    return None if measurement is None or measurement.noisy else _as_file(machine, measurement)
 
 
 def _measure_machine() -> Generator[str, None, Target]:
+    from packager.process import Note
     from targets.machine.probe import keep, look, measure
 
     machine = look()
-    notes = measure(machine)
+    notes, last = measure(machine), ""
     try:
         while True:
-            yield next(notes).text
+            message = next(notes)
+            last = message.text if isinstance(message, Note) else last
+            yield last
     except StopIteration as stop:
         keep(machine, stop.value)
         return _as_file(machine, stop.value)
@@ -192,12 +206,11 @@ def _as_file(machine: Machine, measurement: Measurement) -> Target:
     """This machine as a device file in the cache, so that the command line can name what the
     screens use."""
     from packager.files import write_atomically
-    from packager.paths import cache_dir
+    from packager.paths import made_cache_dir
     from targets import registry
     from targets.devices.device_write import device_text
     from targets.machine.probe import as_target
 
-    path = cache_dir() / "this-machine.toml"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = made_cache_dir() / "this-machine.toml"
     write_atomically(path, device_text(as_target(machine, measurement, "this-machine")).encode())
     return registry.target(str(path))

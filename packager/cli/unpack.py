@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from packager.cli.output import emit_json, json_option
+from packager.cli.output import emit_json, json_option, say
 from packager.errors import ExitCode
 
 
@@ -43,7 +43,5 @@ def command(archive: Path, out: Path | None, as_json: bool) -> int:
             },
         )
     else:
-        click.echo(
-            f"{package.path}: {len(package.manifest.files)} files, all as the manifest says."
-        )
+        say(f"{package.path}: {len(package.manifest.files)} files, all as the manifest says.")
     return ExitCode.DONE

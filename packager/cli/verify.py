@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from packager.cli.output import emit_json, json_option, narrate, printable
-from packager.errors import ExitCode, usage
+from packager.cli.output import emit_json, json_option, narrate, printable, say
+from packager.errors import ExitCode, PackError, usage
 
 if TYPE_CHECKING:
+    from packager.package.manifest import Manifest
     from packager.pipeline.rebuild import Rebuilt
 
 
@@ -29,6 +30,16 @@ if TYPE_CHECKING:
     multiple=True,
     metavar="CERT",
     help="... or by a certificate that these vouch for.",
+)
+@click.option(
+    "--identity",
+    metavar="NAME",
+    help="With a certificate: whose it must be, a mail address, URI or host name.",
+)
+@click.option(
+    "--issuer",
+    metavar="NAME",
+    help="With a certificate: who must have issued it, by common name or whole name.",
 )
 @click.option(
     "--signature",
@@ -68,6 +79,8 @@ def command(
     package: Path,
     key: Path | None,
     chain: tuple[Path, ...],
+    identity: str | None,
+    issuer: str | None,
     signature: Path | None,
     min_version: str | None,
     again: bool,
@@ -80,17 +93,20 @@ def command(
 
     Finds a flipped byte, a missing, renamed or additional file, a link. With --key or
     --certificate-chain also whatever was not signed, and files that can be run or written by all.
-    Exit code 6 when there is any.
+    Exit code 6 when there is any. Whether the files are safe to open is another question, which
+    every command asks that opens them; the answer is told here as well.
 
     --rebuild fetches the weights again from where they came from (or takes --weights), converts
-    them in a temporary folder, and compares every file of the model. The package is only read.
+    them in a temporary folder, and compares every file of the model. The package is only read. Exit
+    code 7 where all that differs are bytes that this machine's toolchain rounds in another way than
+    that of the build.
     """
     from packager.package import manifest
     from packager.package.verify import verify
     from packager.shipping.signature import ENDING, check, trusted
     from packager.units import human_bytes
 
-    trust = trusted(key, chain)
+    trust = trusted(key, chain, identity, issuer)
     if trust is None and (signature or min_version):
         raise usage(
             "Who may have signed it? No key was named.",
@@ -111,6 +127,7 @@ def command(
     if rebuilt is not None:
         findings = list(rebuilt.findings)
     known = manifest.read(package)
+    unsafe = _unsafe(package, known)
     size = sum(entry.size for entry in known.files)
     if as_json:
         rows = [finding.as_dict() for finding in findings]
@@ -124,18 +141,31 @@ def command(
                 "bytes": size,
                 "findings": rows,
                 "signed": trust is not None and not findings,
-                "content_sha256": known.data.get("content_sha256"),
+                "unsafe": unsafe,
+                "content_sha256": known.contents.content_sha256,
                 "rebuilt": None if rebuilt is None else rebuilt.as_dict(),
             },
         )
     elif findings:
         for finding in findings:
-            click.echo(printable(f"{finding.kind}: {finding.path} {finding.message}"))
+            say(printable(f"{finding.kind}: {finding.path} {finding.message}"))
         count = f"{len(findings)} finding{'s' if len(findings) > 1 else ''}"
-        narrate(
-            f"{package} is not what {'a rebuild gives' if rebuilt else 'its manifest says'}: "
-            f"{count}."
-        )
+        if rebuilt is not None and rebuilt.undecided:
+            narrate(
+                f"{package} is as its manifest says, and was built by another toolchain, whose "
+                "bytes cannot come out here."
+            )
+            for part, (there, here) in rebuilt.toolchain.items():
+                narrate(printable(f"{part}: {there} there, {here} here."))
+            narrate(
+                "Rebuild it where these are the same, or with quantizers that round every product: "
+                "docs/systems.md."
+            )
+        else:
+            narrate(
+                f"{package} is not what {'a rebuild gives' if rebuilt else 'its manifest says'}: "
+                f"{count}."
+            )
         for name, (then, now) in (rebuilt.tools if rebuilt else {}).items():
             narrate(
                 printable(
@@ -144,11 +174,27 @@ def command(
             )
     else:
         ending = f"{', signed' if trust else ''}{'; a rebuild gives the same' if rebuilt else ''}"
-        click.echo(
+        say(
             f"{known.name}: {len(known.files)} files, {human_bytes(size)}, all as the manifest "
             f"says{ending}."
         )
+    if unsafe is not None:
+        narrate(f"Its content is one thing, what it does another: {unsafe}")
+    if rebuilt is not None and rebuilt.undecided:
+        return ExitCode.RESOURCE
     return ExitCode.INPUT if findings else ExitCode.DONE
+
+
+def _unsafe(package: Path, known: Manifest) -> str | None:
+    """Why no engine opens the package, as a sentence; its content may be what its manifest says all
+    the same."""
+    from packager.inspection import refuse_unsafe
+
+    try:
+        refuse_unsafe(package, known)
+    except (PackError, OSError) as error:
+        return error.message if isinstance(error, PackError) else "a file cannot be opened."
+    return None
 
 
 def _rebuild(

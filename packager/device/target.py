@@ -11,6 +11,8 @@ Confidence = Literal["measured", "same-class", "estimated"]
 
 
 Unit = Literal["cpu", "gpu", "npu"]
+BackEnd = Literal["cuda", "metal", "vulkan", "npu"]
+BACK_ENDS: tuple[BackEnd, ...] = ("cuda", "metal", "vulkan", "npu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,15 +22,19 @@ class Device:
     `runs_on` says which unit carries the model; a machine whose processor and graphics both serve
     is two devices. `bandwidth` and `compute` are effective figures of that unit, as an engine's
     kernels reach them (floating-point operations count a multiply-add as two), not the data
-    sheet's. `operation_seconds` is what a small operation of a model takes (a product of 256 x 256
-    weights in the cache); None where the bandwidth was taken from whole models, which holds it
-    already. `reserve_bytes` stays with the system and other programs; `process_cap_bytes` is what
-    the system lets one process take (phones, shared graphics memory), None where there is no such
-    cap. `gpu_memory_bytes` is memory of the GPU's own, None where it shares the system's;
-    `gpu_reserve_bytes` of it stays with the desktop and the driver. `host_bandwidth` and
-    `host_compute` serve the layers that do not fit on the GPU; `link_bandwidth` is the way between
-    the two. `npu_ops` are int8 operations per second as the data sheet gives them. `known_by` is
-    what the processor, board or GPU of a product calls itself; empty for a class of machines.
+    sheet's. `operation_seconds` is what a small operation of a model takes: on a processor a
+    product of 256 x 256 weights in the cache, on a GPU the start of a kernel; None where the
+    bandwidth was taken from whole models alone, which holds it already. `reserve_bytes` stays with
+    the system and other programs; `process_cap_bytes` is what the system lets one process take
+    (phones, shared graphics memory), None where there is no such cap. `gpu_memory_bytes` is memory
+    of the GPU's own, None where it shares the system's; `gpu_reserve_bytes` of it stays with the
+    desktop and the driver. `host_bandwidth` and `host_compute` serve the layers that do not fit on
+    the GPU; `link_bandwidth` is the way between the two. `npu_ops` are int8 operations per second
+    as the data sheet gives them. `known_by` is what the processor, board or GPU of a product calls
+    itself; empty for a class of machines. `cannot_run` says of runtimes why they do not run on this
+    processor, as far as it was probed. `backend` is what drives the GPU or NPU; where it is empty,
+    the unit's name tells. `disturbed` is the share of the processors (0 to 1) that other programs
+    took while the rates were measured, None where that was little: the true rates are then higher.
     """
 
     memory_bytes: int
@@ -54,6 +60,17 @@ class Device:
     npu_ops: float | None = None
     known_by: tuple[str, ...] = ()
     operation_seconds: float | None = None
+    cannot_run: dict[str, str] = field(default_factory=dict)
+    backend: BackEnd | None = None
+    disturbed: float | None = None
+
+    @property
+    def computes_with(self) -> str:
+        """What an engine's speed depends on: the back end where models run on a GPU or NPU, then
+        the instruction sets."""
+        if self.runs_on == "cpu":
+            return self.isa
+        return f"{self.backend or _back_end(self)} {self.isa}"
 
     @property
     def available_bytes(self) -> int:
@@ -69,6 +86,15 @@ class Device:
         cap for one process."""
         free = max(0, self.memory_bytes - self.reserve_bytes)
         return free if self.process_cap_bytes is None else min(free, self.process_cap_bytes)
+
+
+def _back_end(device: Device) -> BackEnd:
+    """The usual one of the unit that a device's file names."""
+    if device.runs_on == "npu":
+        return "npu"
+    if any(word in device.gpu for word in ("NVIDIA", "CUDA", "GeForce", "RTX", "GTX", "Jetson")):
+        return "cuda"
+    return "metal" if "Apple" in device.gpu else "vulkan"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,31 +9,19 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from packager.cores import cores
+
 
 def describe_machine() -> dict[str, Any]:
-    """Processor, cores this process may use, memory in bytes, system: enough to tell two machines
-    apart, no name of either."""
+    """Processor, logical processors this process may keep busy, memory in bytes, system: tells two
+    machines apart, names neither."""
     return {
         "processor": _processor(),
         "architecture": platform.machine(),
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count() or 1,
+        "cores": cores().at_once,
         "memory_bytes": _memory_bytes(),
         "system": f"{platform.system()} {platform.release()}",
     }
-
-
-def usable_cores() -> int:
-    """Cores this process may use, two threads of one core counting once."""
-    # Late: only measurements need it.
-    import psutil
-
-    allowed = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    logical, physical = psutil.cpu_count() or 1, psutil.cpu_count(logical=False) or 1
-    return max(1, min(allowed, round(allowed * physical / logical)))
 
 
 def installation_id() -> str:
@@ -42,12 +30,12 @@ def installation_id() -> str:
     name = platform.node()
     for place in ("/etc/machine-id", "/var/lib/dbus/machine-id"):
         with suppress(OSError):
-            name += Path(place).read_text()
+            name += Path(place).read_text(encoding="utf-8")
     return hashlib.sha256(name.encode()).hexdigest()[:16]
 
 
 def _processor() -> str:
-    with suppress(OSError), open("/proc/cpuinfo") as lines:
+    with suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as lines:
         for line in lines:
             key, _, value = line.partition(":")
             if key.strip() in ("model name", "Model", "uarch"):
@@ -58,4 +46,9 @@ def _processor() -> str:
 def _memory_bytes() -> int | None:
     with suppress(OSError, ValueError, AttributeError):
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with suppress(ImportError, OSError, RuntimeError):
+        # Late: every other system tells without it.
+        import psutil
+
+        return int(psutil.virtual_memory().total)
     return None

@@ -11,21 +11,22 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
+from packager.cores import keep_on_strongest
 from packager.device.this_machine import describe_machine
 from packager.errors import ExitCode, NotHere, PackError
-from packager.measure import noise
-from packager.measure import throttling as sustained
+from packager.measure import noise, throttling
 from packager.measure.gauges import clock, energy
 from packager.measure.gauges.memory import proportional_bytes
 from packager.measure.gauges.nvml import process_bytes
 from packager.measure.noise import Attempt, calm
 from packager.measure.trials import Trial, answer, prompt_ids, quartile_spread, summary
 from packager.process import peak_resident_bytes, resident_bytes, resolve
+from packager.records import Machine, Measurement, Sustained
 from packager.runtime import Report, Session
 
 __all__ = ["NEW_TOKENS", "REPEATS", "VERSION", "Trial", "measure", "prompt_ids", "summary"]
 
-VERSION = 5
+VERSION = 6
 """Raised when the same artifact would give other figures: cached measurements of older versions are
 not used."""
 
@@ -78,6 +79,8 @@ def measure(
     decoding repeats itself.
     """
     make = resolve(session)  # which imports the engine: no part of loading a model
+    # As the search for the number of threads had it.
+    processors = keep_on_strongest(settings.get("threads"))
     loading = time.perf_counter()
     try:
         model: Session = make(artifact, settings)
@@ -105,11 +108,11 @@ def measure(
         parts: dict[str, list[Attempt[Any]]] = {
             "answers": calm(lambda: run.answers(new_tokens, repeats), attempts, report.note)
         }
-        figures, trials = parts["answers"][0].figures
+        seen, trials = parts["answers"][0].figures
         megahertz = clock.megahertz()
         if thorough:
             parts["rates"] = calm(run.rates, min(2, attempts), report.note)
-            parts["full context"] = calm(lambda: (run.full(figures["prefill_tps"]), 0.0), 1)
+            parts["full context"] = calm(lambda: (run.full(seen.prefill_tps), 0.0), 1)
         again = answer(model, check, min(_CHECK_TOKENS, new_tokens))
         steady, proportional = resident_bytes(), proportional_bytes()
         # Engines keep what they took on a GPU until the model is closed: now is the peak.
@@ -125,30 +128,38 @@ def measure(
             "The engine or the artifact is broken.",
             ExitCode.BUDGET,
         )
-    decoded, decode_j, prompt_j = (
-        sum(values)
-        for values in zip(*((len(t.gaps_s), t.decode_j, t.prompt_j) for t in trials), strict=True)
-    )
-    return {
-        "load_s": load_s,
-        **figures,
+    believed = noise.verdict(parts)
+    measurement: Measurement = seen.but(
         **(parts["rates"][0].figures if thorough else {}),
         **(parts["full context"][0].figures if thorough else {}),
-        "sustained": long_run,
-        "energy": energy.spent(meter, decoded, len(trials), decode_j, prompt_j),
-        "peak_memory_bytes": peak_resident_bytes(),
-        "steady_memory_bytes": steady,
-        "proportional_memory_bytes": proportional,
-        "gpu_memory_bytes": on_gpu,
-        "deterministic": True,
-        "runs_on": getattr(model, "runs_on", "cpu"),
-        "threads": getattr(model, "threads", None) or settings.get("threads"),
-        "cpu_mhz": megahertz,
-        "machine": describe_machine(),
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        **noise.verdict(parts),
-        "left_out": run.left_out,
-    }
+        load_s=load_s,
+        sustained=long_run,
+        energy=energy.spent(
+            meter,
+            sum(len(trial.gaps_s) for trial in trials),
+            len(trials),
+            sum(trial.decode_j for trial in trials),
+            sum(trial.prompt_j for trial in trials),
+        ),
+        peak_memory_bytes=peak_resident_bytes(),
+        steady_memory_bytes=steady,
+        proportional_memory_bytes=proportional,
+        gpu_memory_bytes=on_gpu,
+        deterministic=True,
+        runs_on=getattr(model, "runs_on", "cpu"),
+        threads=getattr(model, "threads", None) or settings.get("threads"),
+        processors=None if processors is None else tuple(processors),
+        cpu_mhz=megahertz,
+        machine=Machine.from_json(describe_machine()),
+        measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        noisy=believed.noisy,
+        noisy_because=believed.because,
+        other_cpu_cores=believed.others,
+        attempts=believed.attempts,
+        left_out=tuple(run.left_out),
+    )
+    figures: dict[str, Any] = measurement.to_json()
+    return figures
 
 
 class _Run:
@@ -192,7 +203,7 @@ class _Run:
 
     def answers(
         self, new_tokens: int, repeats: int
-    ) -> tuple[tuple[dict[str, Any], list[Trial]], float]:
+    ) -> tuple[tuple[Measurement, list[Trial]], float]:
         """Answers to the workload's prompt: figures and trials, and their spread."""
         trials: list[Trial] = []
         began = time.monotonic()
@@ -213,7 +224,7 @@ class _Run:
                 self.left_out += [said] if said not in self.left_out else []
                 break
         figures = summary(trials, self._prompt_tokens, new_tokens)
-        return (figures, trials), max(figures["spread"], figures["ttft_spread"])
+        return (figures, trials), max(figures.spread or 0.0, figures.ttft_spread or 0.0)
 
     def _enough(self, done: int, repeats: int, began: float) -> bool:
         """Whether so many answers since `began` are as many as were asked for, and a quick model's
@@ -230,20 +241,21 @@ class _Run:
             trials.append(answer(self._model, self.prompt(length), tokens))
         return trials
 
-    def rates(self) -> tuple[dict[str, Any], float]:
+    def rates(self) -> tuple[dict[str, float | None], float]:
         """Prefill of the standard lengths, and decoding in an empty context: figures, and the
         spread of the latter."""
-        figures: dict[str, Any] = {}
+        figures: dict[str, float | None] = {}
         for length in PROMPTS:
             name = f"prefill_{length}_tps"
             figures[name] = None
             if length + 1 > self._context:
                 self._leave_out(f"prefill of {length} tokens: the context has {self._context}")
                 continue
-            figures[name] = length / statistics.median(
+            rate = length / statistics.median(
                 trial.ttft_s for trial in self._answers(length, 1, _RATE_REPEATS)
             )
-            self._report.note(f"prefill of {length} tokens: {figures[name]:.0f} tok/s")
+            figures[name] = rate
+            self._report.note(f"prefill of {length} tokens: {rate:.0f} tok/s")
         tokens = min(_EMPTY_TOKENS, max(2, self._context // 4))
         start = min(_EMPTY_PROMPT, self._context - tokens)
         trials = self._answers(start, tokens, _RATE_REPEATS)
@@ -251,7 +263,7 @@ class _Run:
         figures["decode_empty_tps"] = statistics.median(decode)
         return figures, quartile_spread(decode)
 
-    def full(self, prefill_tps: float) -> dict[str, Any]:
+    def full(self, prefill_tps: float) -> dict[str, float]:
         """Decoding at the end of the workload's context, filled as far as it takes a bearable
         time."""
         tokens = min(_FULL_TOKENS, max(2, self._context // 4))
@@ -269,7 +281,7 @@ class _Run:
             "prefill_full_tps": filled / statistics.median(trial.ttft_s for trial in trials),
         }
 
-    def sustained(self, seconds: float) -> dict[str, Any]:
+    def sustained(self, seconds: float) -> Sustained:
         """See packager.measure.throttling.run."""
         start = min(_EMPTY_PROMPT, self._context // 2)
         room = max(2, min(256, self._context - start))
@@ -277,7 +289,7 @@ class _Run:
         def progress(done: int, total: int) -> None:
             self._report.progress(done, total, "windows")
 
-        return sustained.run(self._model, self.prompt(start), room, seconds, progress)
+        return throttling.run(self._model, self.prompt(start), room, seconds, progress)
 
     def _leave_out(self, text: str) -> None:
         if text not in self.left_out:

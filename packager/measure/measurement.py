@@ -7,11 +7,13 @@ is.
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from packager.errors import PackError
 from packager.process import JobResult, Note, Progress, Resident, Text, run_job
+from packager.records import ThreadSearch
 
 _Messages = Generator[Progress | Note | Text | Resident, None, JobResult]
 
@@ -34,39 +36,63 @@ def run(
     settings = arguments["settings"]
     if settings.get("threads"):
         return (yield from run_job(job, arguments, log, env, watch=watch))
-    found = yield from _search(arguments, log, env, watch)
-    result = yield from _measured(job, arguments, found, log, env, watch)
+    search = yield from _search(arguments, log, env, watch)
+    result = yield from _measured(job, arguments, search, log, env, watch)
     if (
-        found is not None
-        and found["noisy"]
+        search is not None
+        and search.threads.noisy
         and not result.value.get("noisy", True)
-        and len(found["candidates"]) > 1
+        and len(search.threads.candidates) > 1
     ):
-        yield Note("The search for the number of threads was disturbed: searched again")
+        yield Note("The search for the number of threads was disturbed: searching again")
         again = yield from _search(arguments, log, env, watch)
-        if again is not None and not again["noisy"]:
-            if again["threads"] != found["threads"]:
+        if again is not None and not again.threads.noisy:
+            if again.threads.threads != search.threads.threads:
                 result = yield from _measured(job, arguments, again, log, env, watch)
-            found = {**again, "load_cold": _better(found["load_cold"], again["load_cold"])}
-    value = {**result.value, "thread_search": None, "load_cold_s": None}
-    if found is not None:
-        cold = found.pop("load_cold")
-        value["load_cold_s"] = cold["seconds"] if cold.get("cold") else None
-        value["thread_search"] = found
-        if not cold.get("cold"):
-            held = cold.get("cached_share")
-            why = (
-                "this system tells nothing of its page cache"
-                if held is None
-                else f"the page cache kept {held:.0%} of the files"
-            )
-            value["left_out"] = [*value.get("left_out", []), f"cold load: {why}"]
-    return JobResult(value, result.seconds, result.peak_bytes)
+            search = _Search(again.threads, _better(search.load, again.load))
+    return JobResult(_with_search(result.value, search), result.seconds, result.peak_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Load:
+    """The first load of a search: seconds, and whether the page cache had forgotten the files
+    (`cached_share` of them was still there; None where the system does not tell)."""
+
+    seconds: float = 0.0
+    cold: bool = False
+    cached_share: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """What a search for the number of threads found, and its first load."""
+
+    threads: ThreadSearch
+    load: _Load
+
+
+def _with_search(value: dict[str, Any], search: _Search | None) -> dict[str, Any]:
+    """The measurement's JSON with `thread_search` and `load_cold_s`; what could not be run here
+    stays as it is."""
+    if search is None or "not_measured" in value:
+        return {**value, "thread_search": None, "load_cold_s": None}
+    load, left_out = search.load, list(value.get("left_out") or [])
+    if not load.cold:
+        why = "this system does not say what its page cache holds"
+        if load.cached_share is not None:
+            why = f"the page cache kept {load.cached_share:.0%} of the files"
+        left_out.append(f"cold load: {why}")
+    return {
+        **value,
+        "thread_search": search.threads.to_json(),
+        "load_cold_s": load.seconds if load.cold else None,
+        "left_out": left_out,
+    }
 
 
 def _search(
     arguments: dict[str, Any], log: Path, env: dict[str, str] | None, watch: bool
-) -> Generator[Any, None, dict[str, Any] | None]:
+) -> Generator[Any, None, _Search | None]:
     kept = {name: arguments[name] for name in ("session", "artifact", "settings", "prompt_tokens")}
     try:
         result = yield from run_job(
@@ -80,22 +106,23 @@ def _search(
         # Whatever is wrong with the model, the measurement says it in its own words; where only the
         # search failed, the engine chooses.
         return None
-    return result.value
+    return _Search(ThreadSearch.from_json(result.value), _Load(**result.value["load_cold"]))
 
 
 def _measured(
     job: str,
     arguments: dict[str, Any],
-    found: dict[str, Any] | None,
+    search: _Search | None,
     log: Path,
     env: dict[str, str] | None,
     watch: bool,
 ) -> _Messages:
-    settings = {**arguments["settings"], "threads": found["threads"] if found else None}
+    threads = search.threads.threads if search else None
+    settings = {**arguments["settings"], "threads": threads}
     return (yield from run_job(job, {**arguments, "settings": settings}, log, env, watch=watch))
 
 
-def _better(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+def _better(first: _Load, second: _Load) -> _Load:
     """The cold load that was one, and the quicker of two: others can only slow it down."""
-    rows = [row for row in (second, first) if row.get("cold")]
-    return min(rows, key=lambda row: float(row["seconds"])) if rows else first
+    cold = [load for load in (second, first) if load.cold]
+    return min(cold, key=lambda load: load.seconds) if cold else first

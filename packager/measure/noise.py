@@ -49,9 +49,9 @@ class Attempt(Generic[Figures]):
         """The reasons in words, none where it is clean."""
         reasons = []
         if (self.others or 0.0) > BUSY_CORES:
-            reasons.append(f"{what}: others kept {self.others:.1f} cores busy")
+            reasons.append(f"{what}: other processes used {self.others:.1f} cores")
         if self.spread > WIDE_SPREAD:
-            reasons.append(f"{what}: the trials lie {self.spread:.0%} apart")
+            reasons.append(f"{what}: the results varied by {self.spread:.0%}")
         return reasons
 
 
@@ -98,20 +98,30 @@ def calm(
             or (len(seen) > 1 and now - began > _PATIENCE_S)
         ):
             break
-        on_again("; ".join(seen[-1].why("noisy")) + ": measured again")
+        on_again("; ".join(seen[-1].why("noisy")) + ": measuring again")
         time.sleep(min(_WAIT_S, now - mark.at))
     best = min(seen, key=lambda attempt: attempt.disorder)
     return [best, *(attempt for attempt in seen if attempt is not best)]
 
 
-def verdict(parts: dict[str, list[Attempt[Any]]]) -> dict[str, Any]:
-    """`noisy` with its reasons, what others had of the cores at most, and how many attempts each
-    part took."""
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """What all parts of a measurement together say of how far it can be believed."""
+
+    noisy: bool
+    because: tuple[str, ...]
+    others: float | None
+    attempts: dict[str, int]
+
+
+def verdict(parts: dict[str, list[Attempt[Any]]]) -> Noise:
+    """Whether any part is noisy with the reasons, what other processes used of the cores at most,
+    and how many attempts each part took."""
     kept = {name: attempts[0] for name, attempts in parts.items() if attempts}
-    told = [attempt.others for attempt in kept.values() if attempt.others is not None]
-    return {
-        "noisy": any(attempt.noisy for attempt in kept.values()),
-        "noisy_because": [reason for name, attempt in kept.items() for reason in attempt.why(name)],
-        "other_cpu_cores": max(told) if told else None,
-        "attempts": {name: len(attempts) for name, attempts in parts.items() if attempts},
-    }
+    others = [attempt.others for attempt in kept.values() if attempt.others is not None]
+    return Noise(
+        any(attempt.noisy for attempt in kept.values()),
+        tuple(reason for name, attempt in kept.items() for reason in attempt.why(name)),
+        max(others) if others else None,
+        {name: len(attempts) for name, attempts in parts.items() if attempts},
+    )

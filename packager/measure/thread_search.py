@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from packager.device.this_machine import usable_cores
+from packager.cores import Cores, cores, fewest, pinned
 from packager.files import regular_files
 from packager.measure.gauges.load import Mark
 from packager.measure.gauges.pages import forget
@@ -29,82 +29,137 @@ _PROBE_PROMPT, _PROBE_TOKENS = 128, 12
 # chance for speed.
 _LEAST_TRIALS, _MOST_TRIALS, _LEAST_S = 2, 20, 0.1
 _BUDGET_S = 25.0
-# Within this the fewer threads win: they leave cores to others and take less energy.
+# Within this the fewer threads win, see packager.cores.fewest; what is slower by more than that
+# ends its direction.
 _CLOSE = 0.02
+_CLEARLY = 1.1
+# A warm-up of two tokens that takes this long is that of a slow model, or of threads that wait for
+# one another.
+_SLOW_S, _SLOW_PROMPT = 2.0, 16
 _COLD = 0.01
 
 
 def search(
     report: Report, *, session: str, artifact: str, settings: dict[str, Any], prompt_tokens: int
 ) -> dict[str, Any]:
-    """Try thread counts from all cores downwards; see `chosen` for which wins.
+    """Try thread counts from the big cores downwards, then upwards; see `chosen` for which wins.
 
-    Returns `threads`, `candidates[]` (threads, prefill_tps, token_ms, answer_s, trials),
-    `load_cold` and `other_cpu_cores`. A session that can `use_threads(n)` is loaded once, others
-    once for every candidate. The search ends when fewer threads are clearly slower, or its time is
-    spent.
+    Returns `threads`, `processors` (those that the process was kept on, None where it was on all),
+    `candidates[]` (threads, processors, prefill_tps, token_ms, answer_s, trials), `load_cold` and
+    `other_cpu_cores`. A session that can `use_threads(n)` is loaded once, others once for every
+    candidate. A direction ends when it is clearly slower; a spent budget ends the search only
+    behind a candidate that is not the best: the first one may be the worst of all.
     """
     make = resolve(session)  # which imports the engine: no part of loading a model
     mark = Mark.now()
-    began = time.monotonic()
-    counts = thread_candidates(usable_cores())
+    machine = cores()
     cached = forget(_files(Path(artifact)))
-    rows: list[dict[str, Any]] = []
-    load_cold: dict[str, Any] = {}
-    model: Session | None = None
+    tries = _Tries(make, artifact, settings, prompt_tokens, report, machine)
     try:
-        for count in counts:
-            if model is None or not hasattr(model, "use_threads"):
-                if model is not None:
-                    model.close()
-                loading = time.perf_counter()
-                model = make(artifact, {**settings, "threads": count})
-                if not load_cold:
-                    load_cold = {"seconds": time.perf_counter() - loading, "cached_share": cached}
-            else:
-                model.use_threads(count)
-            assert model is not None
-            rows.append({"threads": count, **_tried(model, settings["context"], prompt_tokens)})
-            report.note(f"{count} threads: {rows[-1]['token_ms']:.1f} ms per token")
-            best = min(row["answer_s"] for row in rows)
-            if rows[-1]["answer_s"] > best * 1.1 or time.monotonic() - began > _BUDGET_S:
+        for direction in (machine.fewer(), machine.more()):
+            for threads in direction:
+                row = tries.add(threads)
+                best = min(row["answer_s"] for row in tries.rows)
+                if row["answer_s"] > best * _CLEARLY or (
+                    row["answer_s"] > best and tries.spent() > _BUDGET_S
+                ):
+                    break
+            if tries.spent() > _BUDGET_S:
                 break
     finally:
-        if model is not None:
-            model.close()
+        tries.close()
     others = mark.cores_since()
+    threads = chosen(tries.rows)
     return {
-        "threads": chosen(rows),
-        "candidates": rows,
+        "threads": threads,
+        "processors": next(row["processors"] for row in tries.rows if row["threads"] == threads),
+        "candidates": tries.rows,
         "other_cpu_cores": others,
         "noisy": (others or 0.0) > BUSY_CORES,
-        "load_cold": {**load_cold, "cold": cached is not None and cached < _COLD},
+        "load_cold": {
+            **tries.load_cold,
+            "cached_share": cached,
+            "cold": cached is not None and cached < _COLD,
+        },
     }
 
 
+class _Tries:
+    """One model, tried with several numbers of threads; `rows` has what came out."""
+
+    def __init__(
+        self,
+        make: Any,
+        artifact: str,
+        settings: dict[str, Any],
+        prompt_tokens: int,
+        report: Report,
+        machine: Cores,
+    ) -> None:
+        self._make, self._artifact, self._settings = make, artifact, settings
+        self._prompt_tokens, self._report, self._machine = prompt_tokens, report, machine
+        self._began = time.monotonic()
+        self._model: Session | None = None
+        self.rows: list[dict[str, Any]] = []
+        self.load_cold: dict[str, Any] = {}
+
+    def spent(self) -> float:
+        """Seconds since the beginning."""
+        return time.monotonic() - self._began
+
+    def add(self, threads: int) -> dict[str, Any]:
+        """Try one number of threads, on the strongest cores."""
+        with pinned(threads, self._machine) as processors:
+            model = self._with(threads)
+            figures = _tried(model, self._settings["context"], self._prompt_tokens)
+        row = {
+            "threads": threads,
+            "processors": None if processors is None else list(processors),
+            **figures,
+        }
+        self.rows.append(row)
+        self._report.note(f"{threads} threads: {row['token_ms']:.1f} ms per token")
+        return row
+
+    def _with(self, threads: int) -> Session:
+        if self._model is not None and hasattr(self._model, "use_threads"):
+            self._model.use_threads(threads)
+            return self._model
+        self.close()
+        loading = time.perf_counter()
+        model: Session = self._make(self._artifact, {**self._settings, "threads": threads})
+        self._model = model
+        if not self.load_cold:
+            self.load_cold = {"seconds": time.perf_counter() - loading}
+        return model
+
+    def close(self) -> None:
+        """Free the model."""
+        if self._model is not None:
+            self._model.close()
+            self._model = None
+
+
 def chosen(rows: list[dict[str, Any]]) -> int:
-    """The fewest threads among those that answer nearly as fast as the best."""
-    best = min(row["answer_s"] for row in rows)
-    return min(int(row["threads"]) for row in rows if row["answer_s"] <= best * (1 + _CLOSE))
-
-
-def thread_candidates(cores: int) -> list[int]:
-    """All cores, then fewer by halves: decoding saturates the memory long before the cores."""
-    found = []
-    while cores >= 1:
-        found.append(cores)
-        cores //= 2
-    return found
+    """The fewest threads among those that answer nearly as fast as the best; see
+    packager.cores.fewest."""
+    return fewest({int(row["threads"]): row["answer_s"] for row in rows}, _CLOSE)
 
 
 def _tried(model: Session, context: int, prompt_tokens: int) -> dict[str, Any]:
     new_tokens = max(2, min(_PROBE_TOKENS, context // 4))
     length = max(1, min(_PROBE_PROMPT, prompt_tokens, context - new_tokens))
-    # The first answer of a loaded model warms it up.
+    # The first answer of a loaded model warms it up, and tells how long the others will take.
+    warming = time.monotonic()
     answer(model, prompt_ids(model, min(length, 16), 1), 2)
+    slow = time.monotonic() - warming > _SLOW_S
+    if slow:
+        # Threads that wait for small cores are a hundred times slower, which a few tokens show.
+        new_tokens, length = 2, min(length, _SLOW_PROMPT)
     began, trials = time.monotonic(), 0
     first, gap = float("inf"), float("inf")
-    while trials < _LEAST_TRIALS or (trials < _MOST_TRIALS and time.monotonic() - began < _LEAST_S):
+    least = 1 if slow else _LEAST_TRIALS
+    while trials < least or (trials < _MOST_TRIALS and time.monotonic() - began < _LEAST_S):
         trial = answer(model, prompt_ids(model, length, 2 + trials), new_tokens)
         # Whatever disturbs makes an answer slower, none faster: the best of each tells the counts
         # apart.

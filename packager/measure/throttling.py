@@ -7,11 +7,12 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from packager.measure.gauges.clock import celsius, megahertz
 from packager.measure.gauges.load import Mark
 from packager.measure.noise import BUSY_CORES
+from packager.records import Sustained
+from packager.records.measurement import Window
 from packager.runtime import Session
 
 WINDOWS = 24
@@ -24,7 +25,7 @@ _SPARKS = "▁▂▃▄▅▆▇█"
 
 
 @dataclass(slots=True)
-class _Window:
+class _Counting:
     began: Mark = field(default_factory=Mark.now)
     tokens: int = 0
     seconds: float = 0.0
@@ -36,15 +37,15 @@ def run(
     room: int,
     seconds: float,
     on_window: Callable[[int, int], None],
-) -> dict[str, Any]:
+) -> Sustained:
     """Decode for so many seconds, `room` tokens behind the prompt at a time; see `summary`.
 
     The time in which a prompt is read belongs to no rate.
     """
     length = max(1.0, seconds / WINDOWS)
     count = max(2, round(seconds / length))
-    rows: list[dict[str, Any]] = []
-    window = _Window()
+    rows: list[Window] = []
+    window = _Counting()
     start = time.monotonic()
     last: float | None = None
 
@@ -57,7 +58,7 @@ def run(
         last = now
         if now - start >= length * (len(rows) + 1) and window.tokens:
             rows.append(_row(window, now - start))
-            window = _Window()
+            window = _Counting()
             on_window(len(rows), count)
             # Reading the sensors takes time that is no token's.
             last = time.monotonic()
@@ -68,39 +69,39 @@ def run(
     return summary(seconds, rows[:count])
 
 
-def _row(window: _Window, at_s: float) -> dict[str, Any]:
-    return {
-        "at_s": round(at_s, 2),
-        "decode_tps": window.tokens / window.seconds,
-        "other_cpu_cores": window.began.cores_since(),
-        "cpu_mhz": megahertz(),
-        "temperature_c": celsius(),
-    }
+def _row(window: _Counting, at_s: float) -> Window:
+    return Window(
+        at_s=round(at_s, 2),
+        decode_tps=window.tokens / window.seconds,
+        other_cpu_cores=window.began.cores_since(),
+        cpu_mhz=megahertz(),
+        temperature_c=celsius(),
+    )
 
 
-def summary(seconds: float, windows: list[dict[str, Any]]) -> dict[str, Any]:
+def summary(seconds: float, windows: Sequence[Window]) -> Sustained:
     """The windows, the rate of the first and the last quarter of them, and whether the machine
     throttled.
 
-    `ratio` is last over first. `throttled` is null where others were at work, since nobody can tell
-    then.
+    `ratio` is last over first. `throttled` is None where other programs were at work, since nothing
+    can be said then.
     """
     quarter = max(1, len(windows) // 4)
-    first = statistics.median(row["decode_tps"] for row in windows[:quarter])
-    last = statistics.median(row["decode_tps"] for row in windows[-quarter:])
-    told = [row["other_cpu_cores"] for row in windows if row["other_cpu_cores"] is not None]
-    busy = bool(told) and statistics.mean(told) > BUSY_CORES
-    hot = [row["temperature_c"] for row in windows if row["temperature_c"] is not None]
-    return {
-        "seconds": seconds,
-        "first_tps": first,
-        "last_tps": last,
-        "ratio": last / first,
-        "throttled": None if busy else last < THROTTLED * first,
-        "noisy": busy,
-        "temperature_c_max": max(hot) if hot else None,
-        "windows": windows,
-    }
+    first = statistics.median(window.decode_tps for window in windows[:quarter])
+    last = statistics.median(window.decode_tps for window in windows[-quarter:])
+    others = [w.other_cpu_cores for w in windows if w.other_cpu_cores is not None]
+    busy = bool(others) and statistics.mean(others) > BUSY_CORES
+    hot = [window.temperature_c for window in windows if window.temperature_c is not None]
+    return Sustained(
+        seconds=seconds,
+        first_tps=first,
+        last_tps=last,
+        ratio=last / first,
+        throttled=None if busy else last < THROTTLED * first,
+        noisy=busy,
+        temperature_c_max=max(hot) if hot else None,
+        windows=tuple(windows),
+    )
 
 
 def sparkline(values: Sequence[float]) -> str:

@@ -8,10 +8,10 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from packager.errors import bad_input
 from packager.measure.gauges.energy import Meter
+from packager.records import Measurement
 from packager.runtime import Session
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -60,7 +60,7 @@ def answer(
     )
 
 
-def summary(trials: list[Trial], prompt_tokens: int, new_tokens: int) -> dict[str, Any]:
+def summary(trials: list[Trial], prompt_tokens: int, new_tokens: int) -> Measurement:
     """What the trials say: medians over trials for rates, over all tokens for latencies.
 
     The first token comes out of the prefill itself, so `prefill_tps` is the prompt over the time to
@@ -72,22 +72,22 @@ def summary(trials: list[Trial], prompt_tokens: int, new_tokens: int) -> dict[st
     decode = sorted(len(trial.gaps_s) / sum(trial.gaps_s) for trial in trials)
     first = sorted(trial.ttft_s for trial in trials)
     ttft = statistics.median(first)
-    return {
-        "prompt_tokens": prompt_tokens,
-        "new_tokens": new_tokens,
-        "repeats": len(trials),
-        "ttft_ms": ttft * 1000,
-        "ttft_ms_p95": percentile(first, 0.95) * 1000,
-        "ttft_ms_p99": percentile(first, 0.99) * 1000,
-        "prefill_tps": prompt_tokens / ttft,
-        "decode_tps": statistics.median(decode),
-        "token_ms_median": statistics.median(gaps) * 1000,
-        "token_ms_p95": percentile(gaps, 0.95) * 1000,
-        "token_ms_p99": percentile(gaps, 0.99) * 1000,
-        "token_ms": [[round(gap * 1000, 3) for gap in trial.gaps_s] for trial in trials],
-        "spread": quartile_spread(decode),
-        "ttft_spread": quartile_spread(first),
-    }
+    return Measurement(
+        prompt_tokens=prompt_tokens,
+        new_tokens=new_tokens,
+        repeats=len(trials),
+        ttft_ms=ttft * 1000,
+        ttft_ms_p95=percentile(first, 0.95) * 1000,
+        ttft_ms_p99=percentile(first, 0.99) * 1000,
+        prefill_tps=prompt_tokens / ttft,
+        decode_tps=statistics.median(decode),
+        token_ms_median=statistics.median(gaps) * 1000,
+        token_ms_p95=percentile(gaps, 0.95) * 1000,
+        token_ms_p99=percentile(gaps, 0.99) * 1000,
+        token_ms=tuple(tuple(round(gap * 1000, 3) for gap in trial.gaps_s) for trial in trials),
+        spread=quartile_spread(decode),
+        ttft_spread=quartile_spread(first),
+    )
 
 
 def quartile_spread(ordered: list[float]) -> float:

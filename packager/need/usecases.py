@@ -3,6 +3,7 @@ each number."""
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -80,6 +81,22 @@ def use_case_names() -> tuple[str, ...]:
     return tuple(_data()[0])
 
 
+@cache
+def _tables() -> dict[str, Any]:
+    return tomllib.loads(FILE.read_text(encoding="utf-8"))
+
+
+def instead_of(name: str) -> tuple[str, ...]:
+    """Benchmarks that ask the same, nearest first; none for most."""
+    return tuple(_tables()["instead"].get(name, ()))
+
+
+@cache
+def thinking_tokens() -> int:
+    """Tokens that a variant spends which thinks before every answer."""
+    return int(_limit(_tables()["thinking"]["tokens"], int, "thinking.tokens", FILE.name).value)
+
+
 def benchmarks() -> Mapping[str, str]:
     """The benchmarks that floors may name, those of single languages among them, each with what it
     measures."""
@@ -109,6 +126,8 @@ def parse(text: str, file: str) -> tuple[dict[str, UseCase], dict[str, str]]:
     except ValueError as error:
         raise usage(f"{file}: this is not TOML: {error}.") from None
     known = data.pop("benchmark", {})
+    data.pop("instead", None)
+    data.pop("thinking", None)
     if not isinstance(known, dict) or not all(
         isinstance(what, str) and what for what in known.values()
     ):

@@ -16,6 +16,9 @@ from typing import Any
 _INPUTS = ("version", "target", "workload", "variant", "source", "recipe", "runtime")
 MODEL_FOLDER = "model/"
 TEMPLATE = "chat_template.jinja"
+TOOLCHAIN = ("architecture", "ggml compiler", "ggml arithmetic")
+"""Names among the manifest's `tools` that are no distributions: what the bytes of quantized weights
+depend on beside versions."""
 _LICENCES = ("LICENSE", "LICENCE", "NOTICE", "COPYING")
 
 
@@ -35,7 +38,12 @@ def content_sha256(data: Mapping[str, Any]) -> str:
         (row for row in data["files"] if content(row["path"])), key=lambda row: row["path"]
     )
     rows = [{key: row[key] for key in ("path", "size", "sha256")} for row in files]
-    body = {**{key: data.get(key) for key in _INPUTS}, "files": rows}
+    # How the engine had to be started is a property of the machine that built it, as a measurement
+    # is.
+    runtime = {
+        key: value for key, value in (data.get("runtime") or {}).items() if key != "settings"
+    }
+    body = {**{key: data.get(key) for key in _INPUTS}, "runtime": runtime, "files": rows}
     return hashlib.sha256(
         json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
     ).hexdigest()

@@ -15,7 +15,7 @@ from packager import limits
 from packager.errors import bad_input
 from packager.files import write_json
 from packager.foreign import bounded_bytes, parse_json
-from packager.package.schema import misfit
+from packager.records import Contents, Misfit
 
 NAME = "manifest.json"
 SCHEMA = "qwen-pack/manifest/1"
@@ -35,15 +35,17 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A manifest that was read and checked: its files typed, everything else as it stands."""
+    """A manifest that was read and checked: its files and everything that anything reads, typed;
+    `data` is all of it as it stands in the file, for whoever writes it again."""
 
     data: dict[str, Any]
     files: tuple[FileEntry, ...]
+    contents: Contents
 
     @property
     def name(self) -> str:
         """The package's own name."""
-        return str(self.data["name"])
+        return self.contents.name
 
 
 def seal(data: dict[str, Any]) -> dict[str, Any]:
@@ -100,21 +102,21 @@ def parse(text: bytes, where: str) -> Manifest:
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
         raise bad_input(f"{where} does not follow {SCHEMA}.", "It may come from a newer qwen-pack.")
     try:
-        wrong = misfit(data)
+        contents = Contents.from_json(data)
+    except Misfit as error:
+        raise bad_input(
+            f"{where}: {error}.", "Get the package again from where it was built."
+        ) from None
+    try:
         whole = data.get("manifest_sha256") == seal(data)["manifest_sha256"]
     except (ValueError, RecursionError) as error:
         raise bad_input(f"{where} cannot be hashed: {error}.") from None
-    if wrong:
-        raise bad_input(
-            f"{where}: {wrong!r} is missing or of the wrong kind.",
-            "Get the package again from where it was built.",
-        )
     if not whole:
         raise bad_input(
             f"{where} has changed since it was written.",
             "Get the package again from where it was built.",
         )
-    return Manifest(data, _files(data["files"], where))
+    return Manifest(data, _files(contents.files, where), contents)
 
 
 def _files(rows: list[Any], where: str) -> tuple[FileEntry, ...]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from packager.errors import PackError
 from packager.package import manifest, verify
 from packager.package.manifest import Manifest
+from packager.records import Contents, Verdict
 
 MODEL = "model"
 
@@ -22,26 +22,28 @@ class Package:
     manifest: Manifest
 
     @property
-    def failed(self) -> list[dict[str, Any]]:
+    def contents(self) -> Contents:
+        """What its manifest says, typed."""
+        return self.manifest.contents
+
+    @property
+    def failed(self) -> list[Verdict]:
         """Verdicts of enforced budgets that the measurement missed."""
-        return [
-            row
-            for row in self.manifest.data.get("verdicts") or []
-            if row["enforced"] and row["passed"] is False
-        ]
+        return [verdict for verdict in self.contents.verdicts if verdict.failed]
 
 
-def reuse(path: Path, build_key: str) -> Package | None:
-    """The package at `path` when it is the one this build would write again, every file untouched
-    since."""
-    with suppress(PackError, OSError):
+def reuse(path: Path, build_key: str) -> Generator[tuple[int, int], None, Package | str | None]:
+    """The package at `path` when it is the one that this build would write again, every byte of it
+    as its manifest says.
+
+    Yields (bytes done, bytes in all). Returns what is wrong with it where it is damaged, None where
+    there is none of this build.
+    """
+    try:
         found = manifest.read(path)
-        written = (path / manifest.NAME).stat().st_mtime_ns
-        untouched = all(
-            (path / entry.path).stat().st_size == entry.size
-            and (path / entry.path).stat().st_mtime_ns <= written
-            for entry in found.files
-        )
-        if found.data.get("build_key") == build_key and untouched and not verify.verify_names(path):
-            return Package(path, found)
-    return None
+        if found.contents.build_key != build_key:
+            return None
+        findings = yield from verify.verifying(path)
+    except (PackError, OSError):
+        return None
+    return f"{findings[0].path} {findings[0].message}" if findings else Package(path, found)

@@ -3,7 +3,6 @@ removed whole."""
 
 from __future__ import annotations
 
-import shutil
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,7 +12,8 @@ from packager.foreign import bounded_bytes, parse_json
 from packager.limits import SETTINGS_BYTES
 from packager.package import manifest, verify
 from packager.package.package import Package
-from packager.paths import cache_dir
+from packager.paths import cache_dir, made_cache_dir
+from packager.scratch import scratch_folder
 
 _MOST_REMEMBERED = 200
 
@@ -34,7 +34,7 @@ def find(folder: Path) -> tuple[Package, ...]:
     return tuple(
         sorted(
             found.values(),
-            key=lambda one: (str(one.manifest.data.get("created", "")), str(one.path)),
+            key=lambda one: (one.contents.created or "", str(one.path)),
             reverse=True,
         )
     )
@@ -53,7 +53,7 @@ def remember(package: Path) -> None:
     """Keep the place of a package that was built, so that it is found from everywhere."""
     path = package.absolute()
     rows = [str(path), *(str(other) for other in remembered() if other != path)]
-    _file().parent.mkdir(parents=True, exist_ok=True)
+    made_cache_dir()
     write_json(_file(), rows[:_MOST_REMEMBERED])
 
 
@@ -61,9 +61,10 @@ def delete(package: Path) -> None:
     """Remove a package and all its files. Raises PackError where that is none, or holds anything
     that its manifest does not name."""
     removable(package)
-    # The manifest goes first: what is left after an interruption is no package any more.
-    (package / manifest.NAME).unlink()
-    shutil.rmtree(package)
+    # Away at once: what is left after an interruption is no package any more, and goes with the
+    # next of our work there.
+    with scratch_folder(package.parent) as holder:
+        package.rename(holder / "removed")
 
 
 def removable(package: Path) -> manifest.Manifest:

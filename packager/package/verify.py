@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
 from packager.errors import PackError
-from packager.files import sha256
+from packager.files import hashing, sha256
 from packager.package import manifest
+from packager.scratch import is_ours
 
 Found = Literal[
     "changed", "missing", "additional", "renamed", "link", "special", "mode", "signature", "version"
 ]
-Kind = Found | Literal["source", "recipe", "rebuilt"]
+Kind = Found | Literal["source", "recipe", "rebuilt", "toolchain"]
 """What a comparison with the manifest finds, and what a rebuild does."""
+
+
+_LEFT_BY_SYSTEMS = (".DS_Store", "Thumbs.db", "desktop.ini", ".directory")
+"""Files of macOS' Finder, Windows' Explorer and KDE's Dolphin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +32,12 @@ class Finding:
     path: str
     kind: Kind
     message: str
+
+    @property
+    def harmless(self) -> bool:
+        """Whether a file manager left it where somebody looked: no engine reads it, nothing runs
+        it."""
+        return self.kind == "additional" and self.path.rpartition("/")[2] in _LEFT_BY_SYSTEMS
 
     def as_dict(self) -> dict[str, str]:
         """JSON form."""
@@ -46,11 +57,12 @@ def strangers(folder: Path) -> list[str]:
     """What stands in a folder that qwen-pack did not make: everything where it is no package, else
     what its manifest does not name."""
     try:
-        return [
+        odd = [
             finding.path
             for finding in verify_names(folder)
-            if finding.kind in ("additional", "link", "special")
+            if finding.kind in ("additional", "link", "special") and not finding.harmless
         ]
+        return [path for path in odd if not is_ours(path)]
     except PackError:
         return sorted(path.name for path in folder.iterdir())
 
@@ -61,18 +73,24 @@ def verify(package: Path, on_bytes: Callable[[int, int], None] | None = None) ->
     `on_bytes(done, total)` hears of the hashing. Raises PackError (exit code 6) when the manifest
     itself cannot be trusted.
     """
+    work = verifying(package)
+    while True:
+        try:
+            done, total = next(work)
+        except StopIteration as stop:
+            findings: list[Finding] = stop.value
+            return findings
+        if on_bytes:
+            on_bytes(done, total)
+
+
+def verifying(package: Path) -> Generator[tuple[int, int], None, list[Finding]]:
+    """`verify` as a generator of (bytes done, bytes in all)."""
     files = manifest.read(package).files
     findings = _names(package, files)
     bad = {finding.path for finding in findings}
     total = sum(entry.size for entry in files)
     done = 0
-
-    def count(size: int) -> None:
-        nonlocal done
-        done += size
-        if on_bytes:
-            on_bytes(done, total)
-
     for entry in files:
         if entry.path in bad:
             continue
@@ -81,10 +99,18 @@ def verify(package: Path, on_bytes: Callable[[int, int], None] | None = None) ->
             findings.append(
                 Finding(entry.path, "changed", f"has {size} bytes instead of {entry.size}")
             )
-        elif sha256(package / entry.path, count, follow=False) != entry.sha256:
-            findings.append(
-                Finding(entry.path, "changed", "has another sha256 than the manifest says")
-            )
+            continue
+        work = hashing(package / entry.path, follow=False)
+        while True:
+            try:
+                done += next(work)
+            except StopIteration as stop:
+                if stop.value != entry.sha256:
+                    findings.append(
+                        Finding(entry.path, "changed", "has another sha256 than the manifest says")
+                    )
+                break
+            yield done, total
     return sorted(_with_renames(package, findings, files), key=lambda finding: finding.path)
 
 

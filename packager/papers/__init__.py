@@ -15,6 +15,7 @@ from typing import Any
 
 from packager.files import sha256, write_atomically
 from packager.package.manifest import FileEntry
+from packager.records import Contents
 
 CARD = "MODEL_CARD.md"
 SBOM = "sbom.cdx.json"
@@ -27,9 +28,10 @@ def added(folder: Path, data: dict[str, Any]) -> dict[str, Any]:
     rows among its files."""
     from packager.papers import benchmark, card, provenance, sbom
 
+    contents = Contents.from_json(data)
     written = {
-        CARD: card.text(data).encode(),
-        SBOM: _json(sbom.document(data)),
+        CARD: card.text(contents).encode(),
+        SBOM: _json(sbom.document(data, contents)),
         PROVENANCE: _json(provenance.statement(data)),
         BENCHMARK: _json(benchmark.statement(data)),
     }

@@ -3,54 +3,52 @@ it from the manifest."""
 
 from __future__ import annotations
 
-import json
-from typing import Any
+from collections.abc import Sequence
 
 from packager.catalog.licences import agreement, known, spdx
-from packager.device.identity import NOT_YET
-from packager.papers import words
+from packager.papers import measured, words
 from packager.quality import paper
-from packager.report import figures
-from packager.report.budgets import sentence
+from packager.records import Contents, Quality
+from packager.records.contents import Chat, VariantOf
+from packager.report.figures import rows_of
+from packager.shipping.apps.escapes import code, markdown, yaml
 
-_MARKS = {True: "passed", False: "MISSED", None: "open"}
 
-
-def text(data: dict[str, Any]) -> str:
+def text(contents: Contents) -> str:
     """Markdown, with the front matter that hubs read."""
-    variant, recipe = data["variant"], data["recipe"]
-    why = (data.get("why") or {}).get("sentence")
+    variant, recipe = contents.variant, contents.recipe
+    why = contents.why.sentence if contents.why else None
     return f"""---
-{_front(data)}---
+{_front(contents)}---
 
-# {data["name"]}
+# {markdown(contents.name)}
 
-{words.summary(data)}{f" {why}" if why else ""}
+{markdown(words.summary(contents))}{f" {why}" if why else ""}
 
 | | |
 | --- | --- |
-| model | {variant["repo_id"]}{_at(variant.get("revision"))} |
-| version of this package | {data.get("version") or "none"} |
-| recipe | `{recipe["id"]}`{f": {recipe['summary']}" if recipe.get("summary") else ""} |
-| engine | {data["runtime"]["name"]} {data["runtime"].get("version") or ""} |
-| context | {(data.get("workload") or {}).get("context")} tokens, cache `{recipe.get("kv")}` |
-| sampling | {_sampling(data.get("sampling"))} |
-| licence of the weights | {spdx(variant.get("license"))} |
-| content | sha256 `{data.get("content_sha256") or "not stated"}` |
+| model | {markdown(variant.repo_id)}{_at(variant.revision)} |
+| version of this package | {markdown(contents.version or "none")} |
+| recipe | {code(recipe.id)}{f": {recipe.summary}" if recipe.summary else ""} |
+| engine | {markdown(contents.runtime.name)} {markdown(contents.runtime.version or "")} |
+| context | {contents.context} tokens, cache {code(str(recipe.kv))} |
+| sampling | {_sampling(contents.sampling)} |
+{_profile(contents.chat)}| licence of the weights | {markdown(spdx(variant.license))} |
+| content | sha256 `{contents.content_sha256 or "not stated"}` |
 
 ## For whom
 
-{words.users(data)}
+{markdown(words.users(contents))}
 
-{_list(words.uses(data))}
+{_list(words.uses(contents))}
 ## Measured
 
-{_measured(data)}
-{_budgets(data)}
-{_quality(data.get("quality"))}
+{_measured(contents)}
+{measured.budgets(contents.verdicts)}
+{_quality(contents.quality)}
 ## Limits
 
-{_list(words.limits(data))}
+{_list(words.limits(contents))}
 ## Licence
 
 {_licence(variant)}
@@ -63,10 +61,9 @@ and figures that were added later.
 """
 
 
-def _front(data: dict[str, Any]) -> str:
-    """YAML: every value as JSON, which is YAML too."""
-    variant = data["variant"]
-    licence = (variant.get("license") or "unknown").casefold()
+def _front(contents: Contents) -> str:
+    """YAML, every value between quotes."""
+    licence = (contents.variant.license or "unknown").casefold()
     row = known().get(licence)
     # Hubs know licences by ids of their own; what is none of them is `other` with a name.
     declared = (
@@ -76,18 +73,20 @@ def _front(data: dict[str, Any]) -> str:
     )
     rows = {
         **declared,
-        "base_model": variant["repo_id"],
+        "base_model": contents.variant.repo_id,
         "base_model_relation": "quantized",
         "pipeline_tag": "text-generation",
-        "tags": ["qwen-pack", data["runtime"]["name"], data["recipe"]["id"]],
+        "tags": ["qwen-pack", contents.runtime.name, contents.recipe.id],
     }
-    return "".join(
-        f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in rows.items()
-    )
+    return "".join(f"{key}: {_yaml(value)}\n" for key, value in rows.items())
+
+
+def _yaml(value: str | Sequence[str]) -> str:
+    return yaml(value) if isinstance(value, str) else f"[{', '.join(map(yaml, value))}]"
 
 
 def _at(revision: str | None) -> str:
-    return f", commit `{revision}`" if revision else ""
+    return f", commit {code(revision)}" if revision else ""
 
 
 def _sampling(sampling: dict[str, float] | None) -> str:
@@ -97,70 +96,49 @@ def _sampling(sampling: dict[str, float] | None) -> str:
     )
 
 
+def _profile(chat: Chat | None) -> str:
+    """A row of what the build fixed for every chat; nothing where it fixed nothing."""
+    profile = chat.profile if chat else None
+    if profile is None:
+        return ""
+    fixed = []
+    if profile.thinking:
+        budget = profile.thinking_budget
+        most = f", {budget} tokens at most" if budget else ""
+        fixed.append(f"thinking {profile.thinking}{most}")
+    if profile.system_prompt is not None:
+        fixed.append("a system prompt")
+    if profile.tools:
+        names = (tool["function"]["name"] for tool in profile.tools)
+        fixed.append(f"the tools {', '.join(names)}")
+    return f"| fixed for every chat | {', '.join(fixed)} |\n" if fixed else ""
+
+
 def _list(rows: list[str]) -> str:
     return "".join(f"* {row}\n" for row in rows)
 
 
-def _measured(data: dict[str, Any]) -> str:
-    measured = data.get("measured")
-    if measured is None:
-        return (
-            f"**{NOT_YET.capitalize()}.** "
-            f"{data.get('not_measured') or 'It was not run where it was built.'}\n{_table(data)}"
-        )
-    machine, place = measured["machine"], measured["place"]
-    noise = figures.noise(measured)
-    where = (
-        f"On {measured['measured_at'][:10]}, on {machine['processor']}, {machine['cores']} "
-        f"cores{f', {noise}' if noise else ''}."
-    )
-    if not place["on_device"]:
-        where = (
-            f"**{NOT_YET.capitalize()}**: {place['why']}. What follows is a check on the "
-            f"machine that built it. {where}"
-        )
-    return f"{where}\n{_table(data)}"
+def _measured(contents: Contents) -> str:
+    rows = measured.table(rows_of(contents), contents.target or "the device")
+    if contents.measured is None:
+        return f"{measured.nowhere(contents.not_measured)}\n\n{rows}"
+    return f"{measured.where(contents.measured)}\n\n{rows}"
 
 
-def _table(data: dict[str, Any]) -> str:
-    lines = []
-    for row in figures.rows(data):
-        predicted, measured, error = row.texts()
-        lines.append(f"| {row.label} | {measured} | {predicted} | {error} |\n")
-    return (
-        f"\n| | measured | predicted for {data.get('target')} | error |\n| --- | ---: | ---: | "
-        f"---: |\n{''.join(lines)}"
-    )
-
-
-def _budgets(data: dict[str, Any]) -> str:
-    rows = data.get("verdicts") or []
-    return "".join(
-        f"* {_MARKS[row['passed']]}: "
-        f"{sentence(row)}{'' if row['enforced'] else ' (reported, not enforced)'}\n"
-        for row in rows
-    )
-
-
-def _quality(quality: dict[str, Any] | None) -> str:
+def _quality(quality: Quality | None) -> str:
     if quality is None:
         return "## Quality\n\nNot compared with the unquantized model.\n"
     return paper.markdown(quality)
 
 
-def _licence(variant: dict[str, Any]) -> str:
-    licence = variant.get("license")
-    row = known().get((licence or "").casefold())
-    reason = agreement(licence)
-    name = f"{row['name'] if row else licence or 'None'} (`{spdx(licence)}`)"
-    said = (
-        f"{name}, which {reason}."
-        if licence and row and reason
-        else f"{name}."
-        if row
-        else f"`{spdx(licence)}`: it {reason}."
-    )
+def _licence(variant: VariantOf) -> str:
+    row = known().get((variant.license or "").casefold())
+    reason, name = agreement(variant.license), spdx(variant.license)
+    if row is None:
+        sentence = f"{code(name)}: it {reason}."
+    else:
+        sentence = f"{row['name']} ({code(name)}){f', which {reason}' if reason else ''}."
     return (
-        f"{said} The licence file of this package has the text, or says where it stands; "
+        f"{sentence} The licence file of this package has the text, or says where it stands; "
         "`NOTICE` says what was changed."
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote
 
-from packager.package.content import content
+from packager.package.content import TOOLCHAIN, content
 from packager.papers.licence import address
 
 STATEMENT = "https://in-toto.io/Statement/v1"
@@ -99,12 +99,16 @@ def _tools(versions: dict[str, Any]) -> list[dict[str, Any]]:
     return [
         {"name": name, "uri": f"pkg:pypi/{quote(name.casefold())}@{quote(str(version))}"}
         for name, version in sorted(versions.items())
-        if version and name not in ("python", "qwen-pack")
+        if version and name not in ("python", "qwen-pack", *TOOLCHAIN)
     ]
 
 
 def _versions(versions: dict[str, Any]) -> dict[str, str]:
-    return {name: str(versions[name]) for name in ("qwen-pack", "python") if versions.get(name)}
+    return {
+        name: str(versions[name])
+        for name in ("qwen-pack", "python", *TOOLCHAIN)
+        if versions.get(name)
+    }
 
 
 def _seeds(data: dict[str, Any]) -> dict[str, int]:

@@ -13,9 +13,10 @@ from typing import Any
 from urllib.parse import quote
 
 from packager.catalog.licences import known, spdx
-from packager.package.content import content
+from packager.package.content import TOOLCHAIN, content
 from packager.papers import words
 from packager.papers.licence import address
+from packager.records import Contents
 
 _MODEL, _BASE, _ENGINE = "model", "base", "engine"
 _MEDIA = {
@@ -26,7 +27,7 @@ _MEDIA = {
 }
 
 
-def document(data: dict[str, Any]) -> dict[str, Any]:
+def document(data: dict[str, Any], contents: Contents) -> dict[str, Any]:
     """The whole document."""
     body = {
         "bomFormat": "CycloneDX",
@@ -35,9 +36,13 @@ def document(data: dict[str, Any]) -> dict[str, Any]:
         "metadata": {
             "lifecycles": [{"phase": "build"}],
             "tools": {"components": _tools(data.get("tools") or {})},
-            "component": _model(data),
+            "component": _model(data, contents),
         },
-        "components": [_base(data), _engine(data), *(_file(row) for row in _content(data))],
+        "components": [
+            _base(data, contents),
+            _engine(data),
+            *(_file(row) for row in _content(data)),
+        ],
         "dependencies": [
             {"ref": _MODEL, "dependsOn": [_BASE, _ENGINE, *(_ref(row) for row in _content(data))]},
             *({"ref": ref} for ref in (_BASE, _ENGINE)),
@@ -51,7 +56,7 @@ def document(data: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _model(data: dict[str, Any]) -> dict[str, Any]:
+def _model(data: dict[str, Any], contents: Contents) -> dict[str, Any]:
     """The package's model with its card."""
     recipe = data["recipe"]
     return {
@@ -59,10 +64,10 @@ def _model(data: dict[str, Any]) -> dict[str, Any]:
         "bom-ref": _MODEL,
         "name": data["name"],
         "version": data.get("version") or data.get("content_sha256") or "0",
-        "description": words.summary(data),
+        "description": words.summary(contents),
         "licenses": _licences(data["variant"]),
         "pedigree": {
-            "ancestors": [_identity(data)],
+            "ancestors": [_identity(data, contents)],
             "notes": f"Converted and quantized: {recipe['id']}.",
         },
         "modelCard": {
@@ -74,9 +79,9 @@ def _model(data: dict[str, Any]) -> dict[str, Any]:
                 "outputs": [{"format": "text"}],
             },
             "considerations": {
-                "users": [words.users(data)],
-                "useCases": words.uses(data),
-                "technicalLimitations": words.limits(data),
+                "users": [words.users(contents)],
+                "useCases": words.uses(contents),
+                "technicalLimitations": words.limits(contents),
             },
         },
         "properties": [
@@ -97,14 +102,14 @@ def _model(data: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _identity(data: dict[str, Any]) -> dict[str, Any]:
+def _identity(data: dict[str, Any], contents: Contents) -> dict[str, Any]:
     """The model that was converted, by the name and the commit under which its publisher keeps
     it."""
     variant = data["variant"]
     group, _, name = variant["repo_id"].rpartition("/")
     row = {"type": "machine-learning-model", "name": name, **({"group": group} if group else {})}
     revision = variant.get("revision")
-    if words.dummy(data):
+    if contents.source.dummy:
         return {**row, "description": "Random weights in its shape; none of its own."}
     if revision:
         row |= {
@@ -114,7 +119,7 @@ def _identity(data: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-def _base(data: dict[str, Any]) -> dict[str, Any]:
+def _base(data: dict[str, Any], contents: Contents) -> dict[str, Any]:
     """The checkpoint, file by file."""
     files = [
         {
@@ -124,9 +129,9 @@ def _base(data: dict[str, Any]) -> dict[str, Any]:
         }
         for row in data["source"].get("files") or []
     ]
-    place = None if words.dummy(data) else address(data["variant"])
+    place = None if contents.source.dummy else address(data["variant"])
     return {
-        **_identity(data),
+        **_identity(data, contents),
         "bom-ref": _BASE,
         "licenses": _licences(data["variant"]),
         **({"externalReferences": [{"type": "distribution", "url": place}]} if place else {}),
@@ -177,7 +182,7 @@ def _tools(versions: dict[str, Any]) -> list[dict[str, Any]]:
             "version": str(version),
         }
         for name, version in sorted(versions.items())
-        if version
+        if version and name not in TOOLCHAIN
     ]
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from packager.device.identity import CLAIMED, UNKNOWN, Here, Identity, Place, of_figures, place
+from packager.digests import key_of
 from packager.engines import missing_engine
 from packager.errors import NotHere, bad_input
 from packager.events import Event
+from packager.inspection import refuse_unsafe
 from packager.package import manifest
 from packager.package.manifest import Manifest
 from packager.package.package import MODEL
@@ -17,60 +20,58 @@ from packager.package.verify import verify
 from packager.pipeline.cache import BuildCache
 from packager.pipeline.run import run_alone
 from packager.pipeline.stages import benchmark
+from packager.records import Contents, Measurement, Verdict
+from packager.records.figures import MEASURED, Figure
+from packager.records.measurement import OnDevice
 from packager.report.budgets import verdicts
-from packager.report.evidence import on_device
+from packager.report.figures import value_of
 from packager.runtime import Runtime
-
-COMPARED = (
-    *(
-        "load_s",
-        "ttft_ms",
-        "prefill_tps",
-        "prefill_128_tps",
-        "prefill_512_tps",
-        "decode_tps",
-        "decode_empty_tps",
-        "decode_full_tps",
-    ),
-    *(
-        "token_ms_median",
-        "token_ms_p95",
-        "token_ms_p99",
-        "peak_memory_bytes",
-        "proportional_memory_bytes",
-    ),
-)
+from packager.scratch import remove_abandoned
 
 
 def settings_of(found: Manifest) -> dict[str, Any]:
     """What the package's session is opened with: context (tokens), cache type, threads left to the
     engine."""
-    context, kv = (found.data.get("workload") or {}).get("context"), found.data["recipe"].get("kv")
+    context, kv = found.contents.context, found.contents.recipe.kv
     if context is None or kv is None:
         raise bad_input(
             "The manifest has no usable workload context or cache type.", "Build the package again."
         )
-    layers = (found.data.get("offload") or {}).get("gpu_layers", 0)
-    return {"context": context, "kv": kv, "threads": None, "gpu_layers": layers}
+    offload = found.contents.offload
+    layers = offload.gpu_layers if offload else None
+    return {"context": context, "kv": kv, "threads": None, "gpu_layers": layers or 0}
+
+
+def artifact_key(found: Manifest) -> str:
+    """What names the package's model files on this machine: where an engine died with them, it is
+    not asked again."""
+    return key_of(
+        [[entry.path, entry.sha256] for entry in found.files if entry.path.startswith(f"{MODEL}/")]
+    )
 
 
 def whole(package: Path, runtime: Runtime) -> Manifest:
-    """The manifest of a package that can be run here.
+    """The manifest of a package that can be run here. What a file manager left in it is no
+    obstacle.
 
     Raises PackError: exit code 2 when the engine is not installed, 6 when a file is not what the
-    manifest says.
+    manifest says, or would make an engine do more than answer.
     """
     absent = missing_engine(runtime)
     if absent is not None:
         raise absent
-    findings = verify(package)
+    # A measurement that was killed while it was added left its half beside the manifest.
+    remove_abandoned(package)
+    findings = [finding for finding in verify(package) if not finding.harmless]
     if findings:
         first = findings[0]
         raise bad_input(
             f"{package} is not what its manifest says: {first.path} {first.message}.",
             "`qwen-pack verify` lists every difference.",
         )
-    return manifest.read(package)
+    found = manifest.read(package)
+    refuse_unsafe(package, found)
+    return found
 
 
 def run(
@@ -79,7 +80,7 @@ def run(
     here: Here | None = None,
     claimed: bool = False,
     sustained_s: float = 0,
-) -> Generator[Event, None, dict[str, Any]]:
+) -> Generator[Event, None, Measurement]:
     """Yield the events of the measurement and return its figures with their place; the package is
     not changed.
 
@@ -90,15 +91,15 @@ def run(
     """
     found = whole(package, runtime)
     settings = settings_of(found)
-    prompt = found.data["workload"].get("prompt") or settings["context"] // 2
+    workload = found.contents.workload
+    prompt = (workload.prompt if workload else None) or settings["context"] // 2
     job = benchmark(runtime.session, package / MODEL, settings, prompt, sustained_s)
-    result = yield from run_alone(job, BuildCache().log("bench"))
+    result = yield from run_alone(job, BuildCache().log("bench"), runtime, artifact_key(found))
     if "not_measured" in result.value:
         raise NotHere(result.value["not_measured"], result.value.get("hint", ""))
-    return {
-        **result.value,
-        "place": _place(found.data, here, claimed, result.value.get("runs_on", "cpu")).as_dict(),
-    }
+    taken = Measurement.from_json(result.value)
+    place = _place(found.data, here, claimed, taken.runs_on)
+    return taken.but(place=OnDevice(on_device=place.on_device, why=place.why))
 
 
 def _place(data: dict[str, Any], here: Here | None, claimed: bool, runs_on: str) -> Place:
@@ -111,32 +112,51 @@ def _place(data: dict[str, Any], here: Here | None, claimed: bool, runs_on: str)
     return UNKNOWN if here is None else of_figures(place(device, here), device, runs_on)
 
 
-def judged(data: dict[str, Any], figures: dict[str, Any]) -> list[dict[str, Any]]:
+def judged(contents: Contents, measured: Measurement) -> list[Verdict]:
     """The manifest's budgets against new figures; as they are in the manifest where those are not
     of the device."""
-    rows = data.get("verdicts") or []
-    return verdicts(rows, data.get("artifact_bytes") or 0, figures) if on_device(figures) else rows
+    rows = list(contents.verdicts)
+    return verdicts(rows, contents.artifact_bytes or 0, measured) if measured.on_device else rows
 
 
-def save(package: Path, figures: dict[str, Any]) -> None:
+def save(package: Path, measured: Measurement) -> None:
     """Add a measurement to the package's manifest, beside the ones that are there; one of the
     device judges the budgets."""
-    data = dict(manifest.read(package).data)
+    found = manifest.read(package)
+    data = dict(found.data)
     if data.get("verdicts"):
-        data["verdicts"] = judged(data, figures)
-    data["measurements"] = [*(data.get("measurements") or []), figures]
+        data["verdicts"] = [verdict.to_json() for verdict in judged(found.contents, measured)]
+    data["measurements"] = [*(data.get("measurements") or []), measured.to_json()]
     manifest.write(package, data)
 
 
-def beside(before: dict[str, Any], now: dict[str, Any]) -> list[dict[str, Any]]:
-    """One row per figure: manifest, now, and now as a multiple of the manifest."""
-    rows = []
-    for name in COMPARED:
-        old, new = before.get(name), now.get(name)
-        ratio = (
-            new / old
-            if isinstance(old, int | float) and isinstance(new, int | float) and old
-            else None
-        )
-        rows.append({"figure": name, "manifest": old, "now": new, "ratio": ratio})
-    return rows
+@dataclass(frozen=True, slots=True)
+class Again:
+    """One figure of the manifest and now, None where it is not known."""
+
+    figure: Figure
+    manifest: float | None
+    now: float | None
+
+    @property
+    def ratio(self) -> float | None:
+        """Now as a multiple of the manifest."""
+        return self.now / self.manifest if self.manifest and self.now is not None else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON form."""
+        return {
+            "figure": self.figure.name,
+            "manifest": self.manifest,
+            "now": self.now,
+            "ratio": self.ratio,
+        }
+
+
+def beside(before: Measurement | None, now: Measurement) -> list[Again]:
+    """One row per figure that is measured again."""
+    return [
+        Again(figure, value_of(figure.name, before, None), value_of(figure.name, now, None))
+        for figure in MEASURED
+        if figure.again
+    ]

@@ -24,8 +24,8 @@ from packager.pipeline.preflight import problems
 from packager.pipeline.stages import Made
 from packager.plan.plan import Plan, package_name
 from packager.recipe import split_id
+from packager.records import Measurement, Verdict
 from packager.report.budgets import limits, verdicts
-from packager.report.evidence import on_device
 from packager.runtime import Runtime
 from packager.select import Candidate, candidates, choose
 from packager.select.measured import Seen, best
@@ -48,10 +48,10 @@ class Row:
     error: PackError | None = None
 
     @property
-    def figures(self) -> dict[str, Any] | None:
+    def figures(self) -> Measurement | None:
         """Its measurement with the place; None where there is none."""
         return (
-            self.made.figures(self.plan)
+            self.made.measurement(self.plan)
             if self.made is not None and self.plan is not None
             else None
         )
@@ -66,36 +66,35 @@ class Row:
         """Why it was not built, in one line; None where it was."""
         return None if self.error is None else " ".join(str(self.error).split())
 
-    def verdicts(self) -> list[dict[str, Any]]:
+    def verdicts(self) -> list[Verdict]:
         """The budgets of the plan against its figures."""
         size = self.artifact_bytes
         return (
             []
             if self.plan is None or size is None
-            else verdicts(limits(self.plan), size, self.figures)
+            else verdicts(
+                limits(self.plan.workload, self.plan.target.device, self.plan.enforced),
+                size,
+                self.figures,
+            )
         )
 
     def missed(self) -> bool:
         """Whether it does not keep an enforced budget."""
-        return any(row["enforced"] and row["passed"] is False for row in self.verdicts())
+        return any(verdict.failed for verdict in self.verdicts())
 
     def as_dict(self) -> dict[str, Any]:
         """JSON form: a row of the manifest's `alternatives[]`."""
         chosen = None if self.plan is None else self.plan.chosen
-        predicted = chosen and {
-            "footprint": chosen.footprint.as_dict(),
-            "forecast": chosen.forecast.as_dict(),
-            "artifact_bytes": chosen.artifact_bytes,
-        }
         return {
             "runtime": {"name": self.runtime, "version": self.version},
             "recipe": self.recipe,
             "artifact_bytes": self.artifact_bytes,
-            "predicted": predicted,
-            "measured": self.figures,
+            "predicted": chosen and chosen.predicted(),
+            "measured": self.figures.to_json() if self.figures else None,
             "not_measured": None if self.made is None else self.made.not_measured,
-            "quality": None if self.made is None else self.made.quality,
-            "verdicts": self.verdicts(),
+            "quality": None if self.made is None else self.made.quality.to_json(),
+            "verdicts": [verdict.to_json() for verdict in self.verdicts()],
             "reason": self.reason,
         }
 
@@ -108,8 +107,8 @@ class Row:
             return f"{size}, not measured: {self.made.not_measured if self.made else ''}"
         missed = ", misses a budget" if self.missed() else ""
         return (
-            f"{size}, {human_bytes(figures['peak_memory_bytes'])} of memory, "
-            f"{figures['decode_tps']:.1f} tok/s{missed}"
+            f"{size}, {human_bytes(figures.peak_memory_bytes or 0)} of memory, "
+            f"{figures.decode_tps or 0:.1f} tok/s{missed}"
         )
 
 
@@ -237,7 +236,11 @@ def check(comparison: Comparison, available_memory: int | None = None) -> Compar
 def run(comparison: Comparison, cache: BuildCache | None = None) -> Generator[Event, None, Package]:
     """Build and measure each, yield events, package the best. Raises the PackError of the first
     where all fail."""
-    cache = cache or BuildCache()
+    with (cache or BuildCache()).holding() as held:
+        return (yield from _run(comparison, held))
+
+
+def _run(comparison: Comparison, cache: BuildCache) -> Generator[Event, None, Package]:
     rows: list[Row] = []
     for number, plan in enumerate(comparison.plans, 1):
         yield AlternativeStarted(
@@ -284,11 +287,11 @@ def _kept(built: Sequence[Row]) -> tuple[Row, str]:
     figures = [row.figures for row in built]
     if len(built) == 1:
         return built[0], "the only one that was built"
-    if all(found is not None and on_device(found) for found in figures):
+    if all(taken is not None and taken.on_device for taken in figures):
         seen = [
-            _seen(row, found)
-            for row, found in zip(built, figures, strict=True)
-            if found is not None
+            _seen(row, taken)
+            for row, taken in zip(built, figures, strict=True)
+            if taken is not None
         ]
         return built[best(seen, prefer)], f"the best by what was measured ({prefer})"
     keeping = [row for row in built if not row.missed()] or list(built)
@@ -301,10 +304,12 @@ def _kept(built: Sequence[Row]) -> tuple[Row, str]:
     )
 
 
-def _seen(row: Row, figures: dict[str, Any]) -> Seen:
+def _seen(row: Row, figures: Measurement) -> Seen:
     assert row.plan is not None and row.made is not None
-    divergence = row.made.quality.get("kl_mean")
-    memory = figures.get("gpu_memory_bytes") or figures["peak_memory_bytes"]
     return Seen(
-        memory, figures["decode_tps"], row.plan.chosen.bits_per_weight, divergence, row.missed()
+        figures.memory_bytes or 0,
+        figures.decode_tps or 0.0,
+        row.plan.chosen.bits_per_weight,
+        row.made.quality.kl_mean,
+        row.missed(),
     )

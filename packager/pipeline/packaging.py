@@ -14,16 +14,12 @@ from typing import Any
 from packager import __version__, papers
 from packager.catalog import licences
 from packager.catalog.licences import spdx
+from packager.chat import speech
 from packager.checkpoint import Checkpoint
-from packager.errors import usage
-from packager.files import (
-    copy_hashed,
-    regular_files,
-    replace_folder,
-    scratch_folder,
-    sha256,
-    write_atomically,
-)
+from packager.errors import bad_input, usage
+from packager.files import copy_hashed, replace_folder, sha256, write_atomically
+from packager.inspection import refuse_unsafe
+from packager.names import plain_name
 from packager.package import manifest, sampling
 from packager.package.content import content_sha256
 from packager.package.manifest import FileEntry
@@ -33,8 +29,12 @@ from packager.papers import licence
 from packager.pipeline.package_readme import package_readme
 from packager.pipeline.stages import Made, checkpoint_of
 from packager.plan.plan import Plan
+from packager.records.contents import Predicted
 from packager.report import figures
 from packager.report.budgets import limits, verdicts
+from packager.scratch import flush_tree, scratch_folder
+
+_OUT = "out/"
 
 
 def write(
@@ -45,40 +45,52 @@ def write(
     A package of ours that stands in the way is replaced only once the new one is whole. Raises
     PackError (usage) where somebody has put something of his own there since the build was planned.
     """
-    artifact = made.converted.folder / "out"
     checkpoint = checkpoint_of(made.fetched)
-    model_files = regular_files(artifact)
-    total = sum(path.stat().st_size for path in model_files)
+    model_files = [row for row in made.converted.files if row.path.startswith(_OUT)]
+    total = sum(row.size for row in model_files)
     done = 0
     with _replacing(plan.out) as folder:
         entries = []
-        for source in model_files:
-            relative = f"{MODEL}/{source.relative_to(artifact).as_posix()}"
-            (folder / relative).parent.mkdir(parents=True, exist_ok=True)
-            copy = copy_hashed(source, folder / relative)
-            size = 0
-            while True:
-                try:
-                    size += next(copy)
-                except StopIteration as stop:
-                    entries.append(FileEntry(relative, size, stop.value))
-                    break
-                yield done + size, total
-            done += size
+        for row in model_files:
+            entry = FileEntry(f"{MODEL}/{row.path.removeprefix(_OUT)}", row.size, row.sha256)
+            (folder / entry.path).parent.mkdir(parents=True, exist_ok=True)
+            for size in _copied(made.converted.folder / row.path, folder / entry.path, entry):
+                done += size
+                yield done, total
+            entries.append(entry)
         entries += _papers(plan, checkpoint, folder, tuple(entries), made)
         manifest.write(
             folder, papers.added(folder, _describe(plan, build_key, made, tuple(entries), losers))
         )
         # Read as anybody will read it, while there is still the old package to keep.
         found = manifest.read(folder)
+        refuse_unsafe(folder, found, str(plan.out))
     return Package(plan.out, found)
+
+
+def _copied(source: Path, destination: Path, entry: FileEntry) -> Iterator[int]:
+    """Copy a file of the artifact; yields sizes. Raises PackError (exit code 6) where it is not
+    what the conversion wrote."""
+    size = 0
+    copy = copy_hashed(source, destination)
+    while True:
+        try:
+            step = next(copy)
+        except StopIteration as stop:
+            if (size, stop.value) != (entry.size, entry.sha256):
+                raise bad_input(
+                    f"{source} changed while it was packaged.", "The same command makes it again."
+                ) from None
+            return
+        size += step
+        yield step
 
 
 @contextmanager
 def _replacing(final: Path) -> Iterator[Path]:
     """A new folder on the disk of `final`, which takes its place when the block ends well; the old
     content goes last."""
-    with scratch_folder(final.parent, ".qwen-pack-") as holder:
+    with scratch_folder(final.parent) as holder:
         new = holder / "new"
         new.mkdir()
         yield new
@@ -87,6 +99,7 @@ def _replacing(final: Path) -> Iterator[Path]:
                 f"{final} holds what qwen-pack did not make.",
                 "Choose another folder with --out; everything is in the cache.",
             )
+        flush_tree(new)
         replace_folder(new, final, holder / "old")
 
 
@@ -99,7 +112,7 @@ def _papers(
     written = licence.write(
         folder, checkpoint, variant, chosen.recipe.id, dummy=plan.source.kind == "dummy"
     )
-    text = Checkpoint.open(checkpoint).chat_template
+    text = speech.of_folder(checkpoint, plan.profile).template
     if text is not None:
         write_atomically(folder / "chat_template.jinja", text.encode())
         written.append("chat_template.jinja")
@@ -115,6 +128,27 @@ def _licence(plan: Plan, made: Made) -> str | None:
     return licences.stated(plan.chosen.variant.license, plan.source.kind, made.fetched.facts)
 
 
+def _sampling(plan: Plan, checkpoint: Path) -> dict[str, float] | None:
+    """The checkpoint's own sampling, the profile's over it."""
+    own = sampling.of(Checkpoint.open(checkpoint).generation_config) or {}
+    return {**own, **plan.profile.sampling} or None
+
+
+def _chat(plan: Plan, made: Made) -> dict[str, Any]:
+    """What ends a turn and what the profile fixes: every export goes by it."""
+    spoken = speech.of_folder(checkpoint_of(made.fetched), plan.profile)
+    ends = [
+        {"id": number, "text": text}
+        for number, text in zip(spoken.ends, spoken.end_texts, strict=True)
+    ]
+    return {
+        "ends": ends,
+        "notes": list(spoken.notes),
+        "prefix_stable": spoken.prefix_stable,
+        "profile": plan.profile.as_dict(),
+    }
+
+
 def _describe(
     plan: Plan,
     build_key: str,
@@ -123,9 +157,15 @@ def _describe(
     losers: Sequence[dict[str, Any]],
 ) -> dict[str, Any]:
     chosen, variant, versions = plan.chosen, plan.chosen.variant, plan.versions
-    fetched, converted, measured = made.fetched, made.converted, made.figures(plan)
+    fetched, converted, measured = made.fetched, made.converted, made.measurement(plan)
     artifact_bytes = sum(entry.size for entry in entries if entry.path.startswith(f"{MODEL}/"))
     text = next((entry.sha256 for entry in entries if entry.path == "chat_template.jinja"), None)
+    predicted = chosen.predicted()
+    rows = verdicts(
+        limits(plan.workload, plan.target.device, plan.enforced), artifact_bytes, measured
+    )
+    # Older entries of the cache do not say, and were converted on a machine like this one.
+    toolchain = converted.facts.get("toolchain") or {"architecture": platform.machine()}
     data = {
         "schema": manifest.SCHEMA,
         "name": plan.name,
@@ -143,29 +183,30 @@ def _describe(
         },
         "source": {
             "kind": plan.source.kind,
-            "location": Path(plan.source.location).name
+            "location": plain_name(Path(plan.source.location).name)
             if plan.source.kind == "local"
             else plan.source.location,
             "files": fetched.facts["files"],
+            # What config.json says and the weights do not bear out.
+            **({"notes": fetched.facts["notes"]} if fetched.facts.get("notes") else {}),
         },
         "recipe": {"id": chosen.recipe.id, **asdict(chosen.recipe)},
         "runtime": {
             "name": plan.runtime.name,
-            "version": versions.get(plan.runtime.distributions[0]),
+            "version": versions.get(plan.runtime.distributions[0])
+            if plan.runtime.distributions
+            else None,
+            "settings": made.start.settings() if made.start else None,
         },
         "files": [asdict(entry) for entry in entries],
         "artifact_bytes": artifact_bytes,
         "offload": chosen.split.as_dict() if chosen.split else None,
-        "predicted": {
-            "footprint": chosen.footprint.as_dict(),
-            "forecast": chosen.forecast.as_dict(),
-            "artifact_bytes": chosen.artifact_bytes,
-        },
-        "measured": measured,
+        "predicted": predicted,
+        "measured": measured.to_json() if measured else None,
         "not_measured": made.not_measured,
         "measurements": [],
-        "quality": made.quality,
-        "verdicts": verdicts(limits(plan), artifact_bytes, measured),
+        "quality": made.quality.to_json(),
+        "verdicts": [verdict.to_json() for verdict in rows],
         "alternatives": list(losers),
         "why": {"sentence": plan.why(), "smaller": plan.smaller()},
         "build": {
@@ -173,12 +214,20 @@ def _describe(
             "convert_peak_bytes": converted.facts["peak_bytes"],
             "importance": converted.facts.get("importance"),
         },
-        "tools": {"qwen-pack": __version__, "python": platform.python_version(), **versions},
+        "tools": {
+            "qwen-pack": __version__,
+            "python": platform.python_version(),
+            **versions,
+            **toolchain,
+        },
         "chat_template_sha256": text,
-        "sampling": sampling.of(Checkpoint.open(checkpoint_of(fetched)).generation_config),
+        "sampling": _sampling(plan, checkpoint_of(fetched)),
+        "chat": _chat(plan, made),
     }
     return {
         **data,
         "content_sha256": content_sha256(data),
-        "errors_percent": figures.errors_percent(data),
+        "errors_percent": figures.errors_percent(
+            measured, artifact_bytes, Predicted.from_json(predicted)
+        ),
     }

@@ -6,11 +6,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from packager.pipeline.cache import Entry, key_of
-from packager.pipeline.stages import Job, checkpoint_of
+from packager.digests import key_of
+from packager.pipeline.cache import Entry
+from packager.pipeline.stages import Job, checkpoint_of, environment
 from packager.quality import VERSION
+from packager.quality.text import FURTHEST
 from packager.quality.thresholds import limits
 from packager.quality.verdict import judged, skipped
+from packager.records import Quality
+from packager.sources.reread import SMALL, Evidence
 
 if TYPE_CHECKING:
     from packager.plan.plan import Plan
@@ -19,7 +23,7 @@ RANDOM = "the weights are random, so that what they lose says nothing"
 ELSEWHERE = "the artifact cannot be run on this machine"
 
 
-def not_here(measured: Entry) -> dict[str, Any] | None:
+def not_here(measured: Entry) -> Quality | None:
     """The manifest's `quality` of an artifact that cannot be run here; None for one that can."""
     return skipped(ELSEWHERE) if "not_measured" in measured.facts else None
 
@@ -38,8 +42,14 @@ def reference(plan: Plan, fetched: Entry) -> Job:
     key = key_of(
         {"files": fetched.facts["files"], "text": _text(plan), "version": [STATES, VERSION]}
     )
+    evidence = Evidence.of(checkpoint_of(fetched), fetched.facts)
     return Job(
-        "reference", "packager.quality.job:reference", _arguments(plan, fetched), key, row="quality"
+        "reference",
+        "packager.quality.job:reference",
+        _arguments(plan, fetched),
+        key,
+        row="quality",
+        evidence=evidence,
     )
 
 
@@ -61,21 +71,32 @@ def compare(
         "settings": settings,
         "reference": None if kept is None else str(kept.folder / "out"),
         "stops": plan.source.kind != "dummy",
+        **({"profile": plan.profile.as_dict()} if plan.profile else {}),
     }
     # The reference follows from what the artifact was made of and from the text.
-    key = key_of(
-        {
-            "artifact": artifact.key,
-            "settings": settings,
-            "text": _text(plan),
-            "divergence": divergence,
-            "version": VERSION,
-        }
+    started = plan.start.identity if plan.start else {}
+    asked = {
+        "artifact": artifact.key,
+        "settings": settings,
+        "text": _text(plan),
+        "divergence": divergence,
+        "version": VERSION,
+    }
+    key = key_of({**asked, **started})
+    evidence = Evidence.of(checkpoint_of(fetched), fetched.facts, None if divergence else SMALL)
+    return Job(
+        "quality",
+        "packager.quality.job:compare",
+        arguments,
+        key,
+        needs_out=False,
+        env=environment(plan),
+        by_start=True,
+        evidence=evidence,
     )
-    return Job("quality", "packager.quality.job:compare", arguments, key, needs_out=False)
 
 
-def result(plan: Plan, facts: dict[str, Any], why_not: str | None) -> dict[str, Any]:
+def result(plan: Plan, facts: dict[str, Any], why_not: str | None) -> Quality:
     """The manifest's `quality`; `why_not` says why there is no divergence, where there is none."""
     text = {"name": plan.gate.text.name, "sha256": plan.gate.text.sha256}
     return judged(
@@ -89,11 +110,15 @@ def _arguments(plan: Plan, fetched: Entry) -> dict[str, Any]:
         "checkpoint": str(checkpoint_of(fetched)),
         "text": None if file is None else str(Path(file).absolute()),
         "tokens": plan.gate.tokens_for(plan.shape.parameters()),
+        "context": plan.workload.context,
     }
 
 
 def _text(plan: Plan) -> dict[str, Any]:
+    # Pieces grow no further than that, whatever the context.
+    context = min(plan.workload.context, FURTHEST)
     return {
         "sha256": plan.gate.text.sha256,
         "tokens": plan.gate.tokens_for(plan.shape.parameters()),
+        "context": context,
     }

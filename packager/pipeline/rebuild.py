@@ -11,29 +11,34 @@ import json
 import platform
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from packager import __version__, catalog, sources
+from packager.chat import speech
+from packager.chat.profile import Profile
 from packager.checkpoint import Checkpoint
+from packager.digests import key_of
 from packager.engines import installed, missing_engine
 from packager.errors import no_room, usage
 from packager.events import Event
 from packager.files import free_bytes, regular_files, sha256
 from packager.package import manifest
-from packager.package.content import MODEL_FOLDER, TEMPLATE, content
+from packager.package.content import MODEL_FOLDER, TEMPLATE, TOOLCHAIN, content
 from packager.package.manifest import FileEntry, Manifest
 from packager.package.verify import Finding
 from packager.papers import licence
-from packager.pipeline.cache import BuildCache, key_of
+from packager.pipeline.cache import BuildCache
 from packager.pipeline.run import run_alone
 from packager.pipeline.stages import Job
 from packager.plan.additions import Additions, applied
 from packager.recipe import split_id
 from packager.runtime import Runtime
 from packager.shape import Shape
-from packager.sources import Source
+from packager.sources import Source, hub_variant
+from packager.sources.reread import Evidence
 from packager.units import human_bytes
 
 
@@ -45,6 +50,15 @@ class Rebuilt:
     findings: tuple[Finding, ...]
     tools: dict[str, tuple[str | None, str | None]]
     """Distribution -> version in the manifest, version here."""
+    toolchain: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """What the bytes of quantized weights depend on beside versions and differs: in the manifest,
+    here."""
+
+    @property
+    def undecided(self) -> bool:
+        """Whether all that differs are bytes that another toolchain rounds in another way: the
+        package may be right."""
+        return bool(self.findings) and all(finding.kind == "toolchain" for finding in self.findings)
 
     def as_dict(self) -> dict[str, Any]:
         """JSON form."""
@@ -52,6 +66,10 @@ class Rebuilt:
             "findings": [finding.as_dict() for finding in self.findings],
             "tools": {
                 name: {"manifest": then, "here": now} for name, (then, now) in self.tools.items()
+            },
+            "toolchain": {
+                name: {"manifest": then, "here": now}
+                for name, (then, now) in self.toolchain.items()
             },
         }
 
@@ -100,11 +118,13 @@ def rebuild(
                 Job("fetch", fetch, {**arguments, "out": str(work / "checkpoint")}), log
             )
         ).value
-        different = _sources(known.data["source"].get("files") or [], fetched["files"])
+        different = _sources(known.contents.source.files, fetched["files"])
         if different:
             return Rebuilt(tuple(different), tools)
         checkpoint = _called(Path(fetched["folder"]), known, work)
+        profile = _profile(known)
         inputs = {"origin": _origin(known), "checkpoint_key": key_of(fetched["files"])}
+        inputs |= {"profile": profile.as_dict()} if profile else {}
         files = {"imatrix": added.imatrix, "calibration": added.calibration}
         inputs |= {name: str(path.absolute()) for name, path in files.items() if path is not None}
         job = Job(
@@ -116,9 +136,12 @@ def rebuild(
                 "workload": known.data.get("workload") or {},
                 "out": str(work / "out"),
             },
+            evidence=Evidence.of(checkpoint, fetched),
         )
-        yield from run_alone(job, log)
-        return Rebuilt(tuple(_differences(known, _made(known, checkpoint, work))), tools)
+        built = yield from run_alone(job, log, runtime, key_of(inputs["checkpoint_key"]))
+        toolchain = _toolchain(known, built.value)
+        findings = _differences(known, _made(known, checkpoint, work), another=bool(toolchain))
+        return Rebuilt(tuple(findings), tools, toolchain)
 
 
 def _additions(recorded: dict[str, Any], given: Additions) -> Additions:
@@ -138,7 +161,7 @@ def _additions(recorded: dict[str, Any], given: Additions) -> Additions:
 
 
 def _runtime(known: Manifest, runtimes: Sequence[Runtime], additions: Additions) -> Runtime:
-    name = known.data["runtime"]["name"]
+    name = known.contents.runtime.name
     for runtime in runtimes:
         if runtime.name == name:
             return applied([runtime], additions, f"{runtime.prefix}:any")[0]
@@ -150,16 +173,18 @@ def _runtime(known: Manifest, runtimes: Sequence[Runtime], additions: Additions)
 
 def _source(known: Manifest, weights: Path | None) -> tuple[Source, Shape]:
     """Where the weights come from this time, and the shape they should have."""
-    repo_id, kind = known.data["variant"]["repo_id"], known.data["source"]["kind"]
+    repo_id, kind = known.contents.variant.repo_id, known.contents.source.kind
     if weights is not None:
         source = sources.parse(str(weights), repo_id)
         return source, Checkpoint.open(Path(source.location)).shape
     if kind == "local":
-        folder = known.data["source"].get("location")
+        folder = known.contents.source.location
         raise usage(
             f"The weights came from a folder called {folder!r}.", "Name that folder with --weights."
         )
-    shape = catalog.find(repo_id).shape
+    revision = known.data["variant"].get("revision")
+    by_name = catalog.find if kind == "dummy" else partial(hub_variant.find, revision=revision)
+    shape = by_name(repo_id).shape
     if shape is None:
         raise usage(
             f"The shape of {repo_id} is not known here.",
@@ -167,7 +192,11 @@ def _source(known: Manifest, weights: Path | None) -> tuple[Source, Shape]:
         )
     if kind == "dummy":
         return sources.parse("dummy", repo_id), shape
-    return sources.parse("hub", repo_id, known.data["variant"].get("revision")), shape
+    return sources.parse("hub", repo_id, known.contents.variant.revision), shape
+
+
+def _profile(known: Manifest) -> Profile:
+    return Profile.from_dict((known.data.get("chat") or {}).get("profile"))
 
 
 def _origin(known: Manifest) -> dict[str, Any]:
@@ -176,7 +205,7 @@ def _origin(known: Manifest) -> dict[str, Any]:
     variant = known.data["variant"]
     found = next((row for row in catalog.load() if row.repo_id == variant["repo_id"]), None)
     return {
-        "kind": known.data["source"]["kind"],
+        "kind": known.contents.source.kind,
         "repo_id": variant["repo_id"],
         "revision": variant.get("revision"),
         "license": variant.get("license"),
@@ -202,9 +231,9 @@ def _folder(cache: BuildCache, source: Source, shape: Shape, artifact: int) -> I
 def _called(checkpoint: Path, known: Manifest, work: Path) -> Path:
     """The checkpoint under the name that its folder had: where nothing else names a model, that
     does."""
-    name = str(known.data["source"].get("location") or "")
+    name = str(known.contents.source.location or "")
     if (
-        known.data["source"]["kind"] != "local"
+        known.contents.source.kind != "local"
         or "/" in name
         or not manifest.safe_path(name)
         or name == checkpoint.name
@@ -219,12 +248,28 @@ def _called(checkpoint: Path, known: Manifest, work: Path) -> Path:
 def _tools(known: Manifest) -> dict[str, tuple[str | None, str | None]]:
     """Distributions of the manifest that are not the same version here."""
     here = {"qwen-pack": __version__, "python": platform.python_version()}
-    recorded = {name: version for name, version in (known.data.get("tools") or {}).items() if name}
+    recorded = {
+        name: version
+        for name, version in (known.data.get("tools") or {}).items()
+        if name and name not in TOOLCHAIN
+    }
     rows = {
         name: (version, here[name] if name in here else installed(name))
         for name, version in recorded.items()
     }
     return {name: pair for name, pair in rows.items() if pair[0] != pair[1]}
+
+
+def _toolchain(known: Manifest, facts: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    """What the manifest says of the toolchain and is another one here; what it does not say is
+    taken for the same."""
+    here = facts.get("toolchain") or {"architecture": platform.machine()}
+    recorded = known.data.get("tools") or {}
+    return {
+        name: (str(recorded[name]), str(here[name]))
+        for name in here
+        if name in recorded and recorded[name] != here[name]
+    }
 
 
 def _sources(recorded: list[dict[str, Any]], found: list[dict[str, Any]]) -> list[Finding]:
@@ -263,25 +308,26 @@ def _made(known: Manifest, checkpoint: Path, work: Path) -> dict[str, FileEntry]
     papers = work / "papers"
     papers.mkdir()
     variant = {
-        "repo_id": known.data["variant"]["repo_id"],
-        "license": known.data["variant"].get("license"),
+        "repo_id": known.contents.variant.repo_id,
+        "license": known.contents.variant.license,
     }
     licence.write(
         papers,
         checkpoint,
         variant,
-        known.data["recipe"]["id"],
-        dummy=known.data["source"]["kind"] == "dummy",
+        known.contents.recipe.id,
+        dummy=known.contents.source.dummy,
     )
-    text = Checkpoint.open(checkpoint).chat_template
+    text = speech.of_folder(checkpoint, _profile(known)).template
     if text is not None:
         (papers / TEMPLATE).write_bytes(text.encode())
     made |= {path.name: path for path in regular_files(papers)}
     return {name: FileEntry(name, path.stat().st_size, sha256(path)) for name, path in made.items()}
 
 
-def _differences(known: Manifest, made: dict[str, FileEntry]) -> Iterator[Finding]:
-    """The package's files that follow from its inputs, beside what these gave now."""
+def _differences(known: Manifest, made: dict[str, FileEntry], another: bool) -> Iterator[Finding]:
+    """The package's files that follow from its inputs, beside what these gave now; `another` says
+    that the toolchain is."""
     recorded = {entry.path: entry for entry in known.files if content(entry.path)}
     for name in sorted(recorded.keys() | made.keys()):
         if name not in made:
@@ -294,6 +340,12 @@ def _differences(known: Manifest, made: dict[str, FileEntry]) -> Iterator[Findin
                 "rebuilt",
                 f"comes out of a rebuild with {made[name].size} bytes instead of "
                 f"{recorded[name].size}",
+            )
+        elif made[name] != recorded[name] and another and name.startswith(MODEL_FOLDER):
+            yield Finding(
+                name,
+                "toolchain",
+                "comes out of a rebuild by another toolchain with other bytes of the same number",
             )
         elif made[name] != recorded[name]:
             yield Finding(name, "rebuilt", "comes out of a rebuild with another sha256")

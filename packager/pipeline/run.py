@@ -8,42 +8,45 @@ stages in the cache, never a package.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from packager.errors import ExitCode, PackError, from_foreign
-from packager.events import (
-    Event,
-    StageFailed,
-    StageFinished,
-    StageMemory,
-    StageNote,
-    StageProgress,
-    StageStarted,
-)
-from packager.measure import measurement as harness
+from packager.chat import speech
+from packager.chat.speech import Speech
+from packager.errors import ExitCode, PackError
+from packager.events import Event, StageFinished, StageNote, StageStarted
 from packager.package import package as package_module
 from packager.package import shelf
 from packager.package.package import Package
+from packager.pipeline import climb, stages
 from packager.pipeline import packaging as package
 from packager.pipeline import quality_stage as gate
-from packager.pipeline import stages
-from packager.pipeline.cache import BuildCache, Entry, key_of
+from packager.pipeline.cache import BuildCache, Entry
+from packager.pipeline.engine_start import Engine, narrated, on_ladder, started
+from packager.pipeline.stage_run import (
+    Events,
+    age,
+    announce,
+    compared_child,
+    copying,
+    failures,
+    kept,
+    summary,
+    work,
+)
 from packager.pipeline.stages import STAGES, Job, Made
+from packager.pipeline.underway import underway
 from packager.plan.plan import Plan
-from packager.process import JobResult, Note, Progress, Resident, run_job
+from packager.process import JobResult
 from packager.quality import verdict
+from packager.records import Quality
+from packager.runtime import Runtime
 from packager.units import human_bytes
 
 __all__ = ["STAGES", "deliver", "make", "run", "run_alone"]
-
-# Whoever waits for a build goes on using the machine; only what is measured must run as it will run
-# later.
-_NICENESS = 10
-
-_Events = Generator[Event, None, Entry]
 
 
 def run(plan: Plan, cache: BuildCache | None = None) -> Generator[Event, None, Package]:
@@ -51,19 +54,35 @@ def run(plan: Plan, cache: BuildCache | None = None) -> Generator[Event, None, P
 
     Raises PackError as soon as a stage fails, after the StageFailed that says the same.
     """
-    made = yield from make(plan, cache or BuildCache())
-    return (yield from deliver(plan, made))
+    with underway(plan.out), (cache or BuildCache()).holding() as held:
+        made = yield from make(plan, held)
+        return (yield from deliver(plan, made))
 
 
 def make(plan: Plan, cache: BuildCache) -> Generator[Event, None, Made]:
     """Everything before the package: the weights, the artifact, its figures, what it lost."""
-    fetched = yield from _stage(cache, stages.fetch(plan))
+    # The weights are read where they are converted, the artifact in every build: those bytes are
+    # compared.
+    fetched = yield from _stage(
+        cache,
+        stages.fetch(plan),
+        lambda entry: not stages.is_kept(cache, stages.convert(plan, entry)),
+    )
+    notes = yield from _speech(plan, fetched)
     convert = stages.convert(plan, fetched)
-    converted = yield from _stage(cache, convert)
-    measure = stages.measure(plan, converted, convert)
-    measured = yield from _stage(cache, measure)
-    quality = yield from _quality(cache, plan, fetched, converted, convert, measured)
-    return Made(fetched, converted, measured, stages.keys_of(convert, measure, measured), quality)
+    engine = Engine(plan, str(convert.key))
+    converted = yield from _stage(
+        cache, convert, notes=notes, engine=engine, again=partial(stages.convert, fetched=fetched)
+    )
+    measure = partial(stages.measure, converted=converted, artifact=convert)
+    measured = yield from _stage(cache, measure(engine.plan), engine=engine, again=measure)
+    start = engine.plan.start
+    quality = yield from _quality(cache, engine, fetched, converted, convert, measured)
+    if engine.plan.start != start:
+        # The package says how the engine is started, and its figures are of that.
+        measured = yield from _stage(cache, measure(engine.plan), engine=engine, again=measure)
+    keys = stages.keys_of(convert, measure(engine.plan), measured)
+    return Made(fetched, converted, measured, keys, quality, engine.plan.start)
 
 
 def deliver(
@@ -71,97 +90,184 @@ def deliver(
 ) -> Generator[Event, None, Package]:
     """The package of what was made; `losers` are what was built and measured beside it, for its
     manifest."""
-    yield from _announce("package")
-    started = time.monotonic()
-    with _failures("package") as failed:
+    yield from announce("package")
+    began = time.monotonic()
+    with failures("package") as failed:
+        stages.descriptions(made.fetched).check()
         build_key = stages.package_key(plan, made.keys, losers)
-        finished = package_module.reuse(plan.out, build_key)
-        cached = finished is not None
-        if finished is None:
-            finished = yield from _copying(package.write(plan, build_key, made, losers))
+        finished = yield from copying(package_module.reuse(plan.out, build_key))
+        cached = isinstance(finished, Package)
+        if not isinstance(finished, Package):
+            if finished is not None:
+                yield StageNote(
+                    "package",
+                    f"The package that is there is damaged ({finished}): it is written again.",
+                )
+            finished = yield from copying(package.write(plan, build_key, made, losers))
     if failed:
         yield failed[0][0]
         raise failed[0][1]
-    assert finished is not None
+    assert isinstance(finished, Package)
     size = sum(entry.size for entry in finished.manifest.files)
-    summary = f"{len(finished.manifest.files)} files, {human_bytes(size)}"
+    counted = f"{len(finished.manifest.files)} files, {human_bytes(size)}"
     yield StageFinished(
-        "package", time.monotonic() - started, cached, summary, {"package": str(finished.path)}
+        "package", time.monotonic() - began, cached, counted, {"package": str(finished.path)}
     )
     shelf.remember(finished.path)
     return finished
 
 
-def run_alone(job: Job, log: Path) -> Generator[Event, None, JobResult]:
-    """One stage outside a build, with the events of a build of one stage; its result is not
-    cached."""
+def run_alone(
+    job: Job, log: Path, runtime: Runtime | None = None, key: str = ""
+) -> Generator[Event, None, JobResult]:
+    """One stage outside a build, with the events of a build of one stage; its result is not cached.
+
+    With a `runtime` the stage opens its engine, which is started as it was found to work; `key`
+    names the artifact. The result's value has the name of the rung then, see packager.engine_check.
+    """
     yield StageStarted(job.stage, STAGES[job.stage], 1, 1)
     result: JobResult | None = None
-    with _failures(job.stage) as failed:
-        result = yield from _child(job, job.arguments, log)
+    with failures(job.stage) as failed:
+        if runtime is None:
+            result = yield from compared_child(job, job.arguments, log)
+        else:
+            climbing = climb.on_ladder(
+                runtime,
+                f"in the stage {STAGES[job.stage]!r}",
+                key,
+                lambda start: started(job, start, log),
+            )
+            result, start = yield from narrated(job.shown, climbing)
+            result = replace(result, value={**result.value, "rung": start.name})
     if failed:
         yield failed[0][0]
         raise failed[0][1]
     assert result is not None
-    yield StageFinished(job.stage, result.seconds, False, _summary(result.value), result.value)
+    yield StageFinished(job.stage, result.seconds, False, summary(result.value), result.value)
     return result
 
 
-def _stage(cache: BuildCache, job: Job) -> _Events:
-    """One stage from the cache, or in a child process and then into the cache."""
-    yield from _announce(job.stage)
-    started = time.monotonic()
-    entry = stages.look_up(cache, job)
-    if entry is not None:
-        yield StageFinished(
-            job.stage,
-            time.monotonic() - started,
-            True,
-            _age(entry.facts) + _summary(entry.facts),
-            entry.facts,
-        )
-        return entry
-    with _failures(job.stage) as failed:
-        entry = yield from _work(cache, job)
+def _speech(plan: Plan, fetched: Entry) -> Generator[Event, None, Sequence[str]]:
+    """What is worth a note about templates and ends of turn; what cannot be rendered ends the build
+    here."""
+    spoken: Speech | None = None
+    with failures("convert") as failed:
+        spoken = speech.of_folder(stages.checkpoint_of(fetched), plan.profile)
+    if failed:
+        yield from announce("convert")
+        yield failed[0][0]
+        raise failed[0][1]
+    assert spoken is not None
+    return spoken.notes
+
+
+def _stage(
+    cache: BuildCache,
+    job: Job,
+    whole: Callable[[Entry], bool] = lambda entry: True,
+    *,
+    notes: Sequence[str] = (),
+    engine: Engine | None = None,
+    again: Callable[[Plan], Job] | None = None,
+) -> Events:
+    """One stage from the cache, or in a child process and then into the cache.
+
+    `whole`: see stage_run.kept; `notes` are said of it first. One that opens the `engine` is the
+    job that `again` makes of a plan: where the engine dies, it runs on the next rung.
+    """
+    yield from announce(job.stage)
+    for note in notes:
+        yield StageNote(job.shown, note)
+    began = time.monotonic()
+    entry = None if job.by_start else (yield from kept(cache, job, whole))
+    cached = entry is not None
+    with failures(job.stage) as failed:
+        if engine is None or again is None:
+            entry = entry or (yield from work(cache, job))
+        elif entry is None:
+            entry, cached = yield from on_ladder(
+                cache, engine, again, job.shown, lambda job: kept(cache, job, whole)
+            )
     if failed:
         yield failed[0][0]
         raise failed[0][1]
     assert entry is not None
+    text = summary(entry.facts)
     yield StageFinished(
-        job.stage, time.monotonic() - started, False, _summary(entry.facts), entry.facts
+        job.stage,
+        time.monotonic() - began,
+        cached,
+        age(entry.facts) + text if cached else text,
+        entry.facts,
     )
     return entry
 
 
 def _quality(
-    cache: BuildCache, plan: Plan, fetched: Entry, converted: Entry, convert: Job, measured: Entry
-) -> Generator[Event, None, dict[str, Any]]:
+    cache: BuildCache,
+    engine: Engine,
+    fetched: Entry,
+    converted: Entry,
+    convert: Job,
+    measured: Entry,
+) -> Generator[Event, None, Quality]:
     """The artifact against the unquantized checkpoint. What was compared is kept, also where it
     stops the build."""
-    yield from _announce("quality")
-    started = time.monotonic()
+    yield from announce("quality")
+    began = time.monotonic()
     cached, quality = False, gate.not_here(measured)
-    with _failures("quality") as failed:
+    with failures("quality") as failed:
         if quality is None:
-            why_not = gate.why_not(plan)
-            job = gate.compare(plan, fetched, converted, convert, why_not is None)
-            found = stages.look_up(cache, job)
-            if found is None and why_not is None:
-                kept, why_not = yield from _reference(cache, gate.reference(plan, fetched))
-                job = gate.compare(plan, fetched, converted, convert, why_not is None, kept)
-                found = stages.look_up(cache, job)
-            cached = found is not None
-            found = found or (yield from _work(cache, job))
-            quality = gate.result(plan, found.facts, why_not)
+            yield from engine.start("quality")
+            why_not, reference = gate.why_not(engine.plan), None
+            job = gate.compare(engine.plan, fetched, converted, convert, why_not is None)
+            entry = yield from _complete(cache, job, why_not is None)
+            cached = entry is not None
+            if entry is None and why_not is None:
+                reference, why_not = yield from _reference(
+                    cache, gate.reference(engine.plan, fetched)
+                )
+            if entry is None:
+                compare = partial(
+                    gate.compare,
+                    fetched=fetched,
+                    converted=converted,
+                    artifact=convert,
+                    divergence=why_not is None,
+                    kept=reference,
+                )
+                complete = partial(_complete, cache, divergence=why_not is None)
+                entry, cached = yield from on_ladder(cache, engine, compare, "quality", complete)
+            verdict.refuse_incomplete(entry.facts, why_not is None)
+            quality = gate.result(engine.plan, entry.facts, why_not)
             verdict.check(quality)
     if failed:
         yield failed[0][0]
         raise failed[0][1]
     assert quality is not None
     yield StageFinished(
-        "quality", time.monotonic() - started, cached, verdict.summary(quality), quality
+        "quality",
+        time.monotonic() - began,
+        cached,
+        verdict.summary(quality),
+        quality.to_json(),
     )
     return quality
+
+
+def _complete(
+    cache: BuildCache, job: Job, divergence: bool
+) -> Generator[Event, None, Entry | None]:
+    """What was compared before; None where it lacks what a verdict stands on."""
+    entry = yield from kept(cache, job)
+    lacking = None if entry is None else verdict.lacking(entry.facts, divergence)
+    if entry is None or lacking is None:
+        return entry
+    yield StageNote(
+        job.shown, f"What the cache kept of the comparison lacks {lacking}: it is made again."
+    )
+    cache.drop(entry)
+    return None
 
 
 def _reference(
@@ -170,107 +276,10 @@ def _reference(
     """What the unquantized checkpoint says; else the reason why that cannot be had on this machine,
     which stops no build."""
     try:
-        kept = stages.look_up(cache, job) or (yield from _work(cache, job))
+        entry = (yield from kept(cache, job)) or (yield from work(cache, job))
     except PackError as error:
         if error.exit_code is not ExitCode.RESOURCE:
             raise
         return None, error.message
-    why_not = kept.facts.get("not_possible") or kept.facts.get("says_nothing")
-    return (None, str(why_not)) if why_not else (kept, None)
-
-
-def _work(cache: BuildCache, job: Job) -> _Events:
-    """A job in a child process, and what it left into the cache."""
-    with cache.work_folder() as work:
-        arguments = {**job.arguments, "out": str(work / "out")} if job.needs_out else job.arguments
-        result = yield from _child(job, arguments, cache.log(job.shown))
-        facts = {
-            **_relative(result.value, work),
-            "seconds": result.seconds,
-            "peak_bytes": result.peak_bytes,
-        }
-        # What could not be run may be run tomorrow, with no input changed that we know: that is
-        # asked again each time.
-        if "not_measured" in facts or "not_possible" in facts:
-            return Entry(work, facts)
-        return cache.keep(job.stage, job.key or key_of(facts.get("files")), work, facts)
-
-
-def _child(job: Job, arguments: dict[str, Any], log: Path) -> Generator[Event, None, JobResult]:
-    # What is measured runs as it will run later; everything else leaves the machine to others.
-    if job.stage == "measure":
-        work = harness.run(job.job, arguments, log, job.env, watch=True)
-    else:
-        work = run_job(job.job, arguments, log, job.env, watch=True, niceness=_NICENESS)
-    try:
-        while True:
-            try:
-                message = next(work)
-            except StopIteration as stop:
-                result: JobResult = stop.value
-                return result
-            if isinstance(message, Progress):
-                yield StageProgress(job.shown, message.done, message.total, message.unit)
-            elif isinstance(message, Note):
-                yield StageNote(job.shown, message.text)
-            elif isinstance(message, Resident):
-                yield StageMemory(job.shown, message.bytes)
-    finally:
-        work.close()
-
-
-def _copying(writer: Generator[tuple[int, int], None, Package]) -> Generator[Event, None, Package]:
-    with closing(writer):
-        while True:
-            try:
-                done, total = next(writer)
-            except StopIteration as stop:
-                finished: Package = stop.value
-                return finished
-            yield StageProgress("package", done, total)
-
-
-@contextmanager
-def _failures(stage: str) -> Iterator[list[tuple[StageFailed, BaseException]]]:
-    """Collect the sentence of a failed stage, so that its event can be yielded before the error is
-    raised."""
-    failed: list[tuple[StageFailed, BaseException]] = []
-    try:
-        yield failed
-    except Exception as error:
-        known = from_foreign(error)
-        if known is None:
-            raise
-        named = PackError(f"{STAGES[stage]}: {known.message}", known.hint, known.exit_code)
-        failed.append((StageFailed(stage, known.message, known.hint, int(known.exit_code)), named))
-
-
-def _announce(stage: str) -> Iterator[Event]:
-    names = list(STAGES)
-    yield StageStarted(stage, STAGES[stage], names.index(stage) + 1, len(names))
-
-
-def _relative(facts: dict[str, Any], work: Path) -> dict[str, Any]:
-    """A folder inside the work folder is kept relative to it: the work folder is renamed when it is
-    done. See stages.checkpoint_of."""
-    folder = facts.get("folder")
-    if folder and Path(folder).is_relative_to(work):
-        return {**facts, "folder": Path(folder).relative_to(work).as_posix()}
-    return facts
-
-
-def _summary(facts: dict[str, Any]) -> str:
-    """What the stage's row says behind its time."""
-    if "not_measured" in facts:
-        return f"not measured: {facts['not_measured']}"
-    if "decode_tps" in facts:
-        found = f"{facts['decode_tps']:.1f} tok/s, first token after {facts['ttft_ms']:.0f} ms"
-        return f"{found}, noisy" if facts["noisy"] else found
-    if facts.get("files"):
-        return human_bytes(sum(file["size"] for file in facts["files"]))
-    return human_bytes(facts["artifact_bytes"]) if "artifact_bytes" in facts else ""
-
-
-def _age(facts: dict[str, Any]) -> str:
-    """The day of a measurement that was not made just now."""
-    return f"on {str(facts['measured_at'])[:10]}: " if "measured_at" in facts else ""
+    why_not = entry.facts.get("not_possible") or entry.facts.get("says_nothing")
+    return (None, str(why_not)) if why_not else (entry, None)

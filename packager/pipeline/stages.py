@@ -13,13 +13,19 @@ from packager import __version__, sources
 from packager.catalog.licences import stated
 from packager.device.identity import of_figures
 from packager.device.this_machine import describe_machine, installation_id
+from packager.digests import key_of
+from packager.engine_check.outcome import Start
 from packager.errors import PackError
 from packager.measure.benchmark import NEW_TOKENS, REPEATS
 from packager.measure.benchmark import VERSION as SMOKE_VERSION
 from packager.measure.noise import allowed_attempts
 from packager.package import manifest
-from packager.pipeline.cache import BuildCache, Entry, key_of
+from packager.pipeline import climb
+from packager.pipeline.cache import BuildCache, Entry
 from packager.quality import VERSION as QUALITY_VERSION
+from packager.records import Measurement, Quality
+from packager.records.measurement import OnDevice
+from packager.sources.reread import SMALL, Evidence
 
 if TYPE_CHECKING:
     from packager.plan.plan import Plan
@@ -38,7 +44,9 @@ class Job:
     added.
 
     A key of None means that only the work itself can tell what its inputs are: it runs every time.
-    `row` is the stage that it is shown under, where that is not its own.
+    `row` is the stage that it is shown under, where that is not its own. `evidence` are the files
+    of the checkpoint that it reads, which are compared with their recorded digests meanwhile.
+    `by_start` says that its key tells how the engine is started.
     """
 
     stage: str
@@ -48,6 +56,8 @@ class Job:
     needs_out: bool = True
     env: dict[str, str] | None = None
     row: str | None = None
+    evidence: Evidence | None = None
+    by_start: bool = False
 
     @property
     def shown(self) -> str:
@@ -64,22 +74,25 @@ class Made:
     converted: Entry
     measured: Entry
     keys: dict[str, Any]
-    quality: dict[str, Any]
+    quality: Quality
+    start: Start | None = None
+    """How the engine was started; None for what was made before engines were tried."""
 
     @property
     def not_measured(self) -> str | None:
         """Why the artifact could not be run here; None where it was."""
         return self.measured.facts.get("not_measured")
 
-    def figures(self, plan: Plan) -> dict[str, Any] | None:
+    def measurement(self, plan: Plan) -> Measurement | None:
         """The measurement with the place where it was taken; None where there is none."""
-        facts = self.measured.facts
         if self.not_measured is not None:
             return None
-        return {
-            **facts,
-            "place": of_figures(plan.place, plan.device, facts.get("runs_on", "cpu")).as_dict(),
-        }
+        taken = Measurement.from_json(self.measured.facts)
+        place = of_figures(plan.place, plan.device, taken.runs_on)
+        return taken.but(
+            rung=self.start.name if self.start else None,
+            place=OnDevice(on_device=place.on_device, why=place.why),
+        )
 
 
 def fetch(plan: Plan) -> Job:
@@ -100,18 +113,20 @@ def convert(plan: Plan, fetched: Entry) -> Job:
         # The folder's name becomes the model's where nothing else says one.
         folder = Path(plan.source.location).name if plan.source.kind == "local" else None
         more = {"origin": origin, "max_file_bytes": plan.workload.max_file_bytes, "folder": folder}
+    profile = {"profile": plan.profile.as_dict()} if plan.profile else {}
     key = key_of(
         {
             "files": fetched.facts["files"],
             "recipe": recipe,
             "context": plan.workload.context,
             **more,
+            **profile,
             "tools": {"qwen-pack": __version__, **plan.versions},
             "job": plan.runtime.build_job,
         }
     )
     added = {"imatrix": plan.additions.imatrix, "calibration": plan.additions.calibration}
-    inputs = {"origin": origin, "checkpoint_key": key_of(fetched.facts["files"])}
+    inputs = {"origin": origin, "checkpoint_key": key_of(fetched.facts["files"]), **profile}
     inputs |= {name: str(path.absolute()) for name, path in added.items() if path is not None}
     recipe["inputs"] = inputs
     arguments = {
@@ -119,7 +134,21 @@ def convert(plan: Plan, fetched: Entry) -> Job:
         "recipe": recipe,
         "workload": plan.workload.as_dict(),
     }
-    return Job("convert", plan.runtime.build_job, arguments, key)
+    # However the engine is started, the same inputs give the same artifact: it is no part of the
+    # key.
+    return Job(
+        "convert",
+        plan.runtime.build_job,
+        arguments,
+        key,
+        env=environment(plan),
+        evidence=Evidence.of(checkpoint_of(fetched), fetched.facts),
+    )
+
+
+def environment(plan: Plan) -> dict[str, str] | None:
+    """Variables for the processes of a build that load the engine."""
+    return plan.start.environment if plan.start else None
 
 
 def _origin(plan: Plan, fetched: Entry) -> dict[str, Any]:
@@ -151,9 +180,9 @@ def measure(plan: Plan, converted: Entry, artifact: Job) -> Job:
     )
     here = {"machine": describe_machine(), "installation": installation_id()}
     asked = {name: value for name, value in job.arguments.items() if name != "attempts"}
-    return replace(
-        job, key=key_of({**asked, "artifact": artifact.key, "smoke": SMOKE_VERSION, **here})
-    )
+    started = plan.start.identity if plan.start else {}
+    key = key_of({**asked, "artifact": artifact.key, "smoke": SMOKE_VERSION, **here, **started})
+    return replace(job, key=key, env=environment(plan), by_start=True)
 
 
 def benchmark(
@@ -210,20 +239,62 @@ def checkpoint_of(fetched: Entry) -> Path:
     return fetched.folder / str(fetched.facts["folder"])
 
 
+def descriptions(fetched: Entry) -> Evidence:
+    """What a package takes from the checkpoint beside its weights: licences, chat template,
+    sampling."""
+    return Evidence.of(checkpoint_of(fetched), fetched.facts, SMALL)
+
+
+def is_kept(cache: BuildCache, job: Job) -> bool:
+    """Whether the cache holds a stage, by its record and the names and sizes of its files."""
+    return job.key is not None and cache.look_up(job.stage, job.key) is not None
+
+
 def look_up(cache: BuildCache, job: Job) -> Entry | None:
     """What the stage left when it ran before; None when it must run.
 
-    Also because its files lay outside our cache and are gone, or because it measured on a busy
-    machine, which may be idle now (unless a single attempt is all that is wanted).
+    Also because its files lay outside our cache and are gone or are another folder's, or because it
+    measured on a busy machine, which may be idle now (unless a single attempt is all that is
+    wanted).
     """
     entry = cache.look_up(job.stage, job.key) if job.key else None
     again = entry is not None and bool(entry.facts.get("noisy")) and allowed_attempts() > 1
-    if entry is not None and (
-        again or ("folder" in entry.facts and not checkpoint_of(entry).is_dir())
-    ):
+    elsewhere = entry is not None and job.stage == "fetch" and not _is_place(job, entry)
+    if entry is not None and (again or elsewhere):
         cache.drop(entry)
         return None
     return entry
+
+
+def _is_place(job: Job, entry: Entry) -> bool:
+    """Whether a kept fetch leads to a folder where that source's weights can lie: its record may
+    come from somebody else."""
+    folder, given = entry.facts.get("folder"), job.arguments.get("folder")
+    rows = entry.facts.get("files")
+    if (
+        not isinstance(folder, str)
+        or not isinstance(rows, list)
+        or not all(map(_is_file_row, rows))
+    ):
+        return False
+    if not checkpoint_of(entry).is_dir():
+        return False
+    if given is not None:
+        return Path(folder) == Path(given)
+    if "revision" in job.arguments:
+        return (
+            Path(folder).is_absolute()
+            and Path(folder).parent.name == "snapshots"
+            and Path(folder).name == entry.facts.get("revision")
+        )
+    return folder == "out"
+
+
+def _is_file_row(row: Any) -> bool:
+    kinds = {"path": str, "size": int, "sha256": str}
+    return isinstance(row, dict) and all(
+        isinstance(row.get(key), kind) for key, kind in kinds.items()
+    )
 
 
 def cached(plan: Plan, cache: BuildCache) -> frozenset[str]:
@@ -241,10 +312,11 @@ def cached(plan: Plan, cache: BuildCache) -> frozenset[str]:
             converted = look_up(cache, artifact)
             if converted is not None:
                 found.append("convert")
+                plan = replace(plan, start=climb.known(plan.runtime, str(artifact.key)))
                 measurement = measure(plan, converted, artifact)
                 measured = look_up(cache, measurement)
                 keys = keys_of(artifact, measurement, measured) if measured else {}
-                if measured and manifest.read(plan.out).data.get("build_key") == package_key(
+                if measured and manifest.read(plan.out).contents.build_key == package_key(
                     plan, keys
                 ):
                     found.append("package")

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from packager.errors import PackError, bad_input, usage
-from packager.files import sha256
 from packager.recipe import marks_of, split_id
 from packager.runtime import Runtime
 
@@ -112,6 +111,8 @@ def applied(
 def file_facts(path: Path) -> dict[str, Any]:
     """What a recipe keeps of a file of the user's: its name without the folders above it, and its
     digest."""
+    from packager.files import sha256
+
     try:
         return {"file": path.name, "sha256": sha256(path)}
     except OSError as error:

@@ -11,13 +11,15 @@ from packager import catalog, sources
 from packager.catalog import Variant
 from packager.device.identity import UNKNOWN, Here, Identity, place
 from packager.device.target import Target
-from packager.errors import ExitCode, PackError
+from packager.errors import ExitCode, PackError, usage
+from packager.names import plain_name
 from packager.need.workload import Workload
 from packager.plan.additions import Additions, applied
 from packager.plan.plan import Plan, package_name
 from packager.quality.gate import Gate
 from packager.runtime import Runtime
 from packager.select import Candidate, candidates, choose, nearest_misses
+from packager.sources import hub_variant
 
 _NAMED = ("hub", "dummy", "modelscope")
 """What `--weights` may say besides a folder."""
@@ -48,7 +50,7 @@ def make_plan(
     that know them take part.
     """
     runtimes = applied(runtimes, additions or Additions(), recipe)
-    variants = named_variants(model, weights)
+    variants = named_variants(model, weights, revision, offline)
     found = candidates(
         target, workload, variants or catalog.load(), runtimes, recipe=recipe, named=bool(variants)
     )
@@ -74,16 +76,33 @@ def make_plan(
     )
 
 
-def named_variants(model: str | None, weights: str) -> tuple[Variant, ...]:
-    """The variant that the user named, by the catalogue's name or by a folder; empty when qwen-pack
-    is to choose."""
-    variant = catalog.find(model) if model else None
+def named_variants(
+    model: str | None, weights: str, revision: str | None = None, offline: bool = False
+) -> tuple[Variant, ...]:
+    """The variant that the user named, by its name or by a folder; empty when qwen-pack is to
+    choose.
+
+    With weights from the hub it may be any repository there whose network is a Qwen's.
+    """
+    variant = _by_name(model, weights, revision, offline) if model else None
     if weights in _NAMED:
         return (variant,) if variant else ()
+    folder = Path(weights).resolve()
+    if any("\ud800" <= char <= "\udfff" for char in str(folder)):
+        # Tokenizers and engines take paths as text, and cannot open it.
+        raise usage(
+            f"The path {str(folder)!r} is not valid UTF-8.",
+            "Rename the folder, or name it by a link that is.",
+        )
     source = sources.parse(
-        weights, variant.repo_id if variant else f"local/{Path(weights).resolve().name}"
+        weights, variant.repo_id if variant else f"local/{plain_name(folder.name)}"
     )
     return (variant_in(Path(source.location), source.repo_id, variant),)
+
+
+def _by_name(model: str, weights: str, revision: str | None, offline: bool) -> Variant:
+    on_hub = weights == "hub"
+    return hub_variant.find(model, revision, offline) if on_hub else catalog.find(model)
 
 
 def variant_in(folder: Path, repo_id: str, variant: Variant | None) -> Variant:
@@ -99,37 +118,9 @@ def variant_in(folder: Path, repo_id: str, variant: Variant | None) -> Variant:
         # The folder decides: a fine-tune may have grown its vocabulary. What else must agree is
         # checked when it is fetched.
         return replace(variant, shape=checkpoint.shape)
-    count = checkpoint.shape.parameters()
-    return Variant(
-        repo_id=repo_id,
-        family="local",
-        kind="general",
-        base=checkpoint.chat_template is None,
-        thinking="never",
-        model_type=checkpoint.shape.model_type,
-        architecture=str((checkpoint.config.get("architectures") or ["unknown"])[0]),
-        release_date=None,
-        license=None,
-        license_name=None,
-        research_only=False,
-        modality_in=("text",),
-        modality_out=("text",),
-        shape=checkpoint.shape,
-        shape_verified=True,
-        assumed=(),
-        params_total=count,
-        params_text=count,
-        params_active=None,
-        params_vision=None,
-        params_audio=None,
-        params_mtp=None,
-        context_native=checkpoint.shape.context,
-        context_extended=None,
-        published_precisions=(),
-        unbuildable=None,
-        nearest=None,
-        notes=(),
-        sources={"shape": "the config.json in the folder"},
+    architecture = str((checkpoint.config.get("architectures") or ["unknown"])[0])
+    return hub_variant.bare(
+        repo_id, checkpoint.shape, architecture, checkpoint.chat_template is None
     )
 
 

@@ -7,8 +7,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from packager.chat.profile import Profile
 from packager.device.identity import UNKNOWN, Identity, Place
 from packager.device.target import Target
+from packager.engine_check.outcome import Start
 from packager.engines import installed
 from packager.need.languages import in_words
 from packager.need.workload import Workload
@@ -29,7 +31,8 @@ class Plan:
     `enforced` names the budgets that fail the build when the measurement misses them; the others
     are reported. `sustained_s` seconds of decoding without a pause show whether the machine
     throttles. `place` says whether this machine is the device, so that its figures may judge those
-    budgets. `gate` says how the quality gate is to be held.
+    budgets. `gate` says how the quality gate is to be held, `profile` how the model is to behave.
+    `start` is how the engine is started here, None before it was tried.
     """
 
     target: Target
@@ -45,6 +48,8 @@ class Plan:
     place: Place = UNKNOWN
     gate: Gate = field(default_factory=Gate)
     additions: Additions = field(default_factory=Additions)
+    profile: Profile = field(default_factory=Profile)
+    start: Start | None = None
 
     @cached_property
     def name(self) -> str:
@@ -96,6 +101,7 @@ class Plan:
             f"{reached[self.workload.prefer]}{within} that passes every rule "
             f"of the use case {self.workload.use_case!r}{in_words(self.workload.languages)} on "
             f"{self.target.name}."
+            + "".join(f" It may miss {reason}." for reason in self.chosen.may_miss)
         )
 
     def smaller(self) -> list[dict[str, Any]]:
@@ -110,12 +116,9 @@ class Plan:
                 and variant.params_total < (self.chosen.variant.params_total or 0)
             ):
                 seen.add(variant.repo_id)
+                reasons = [asdict(reason) for reason in candidate.reasons or candidate.may_miss]
                 rows.append(
-                    {
-                        "variant": variant.repo_id,
-                        "recipe": candidate.recipe.id,
-                        "reasons": [asdict(reason) for reason in candidate.reasons],
-                    }
+                    {"variant": variant.repo_id, "recipe": candidate.recipe.id, "reasons": reasons}
                 )
         return rows
 
@@ -130,6 +133,7 @@ class Plan:
             "out": str(self.out),
             "place": self.place.as_dict(),
             "gate": self.gate.as_dict(),
+            **({"profile": self.profile.as_dict()} if self.profile else {}),
         }
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, sqrt
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -24,9 +24,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """How far the truth may lie from a forecast, as a fraction of it to both sides."""
+    """How far the truth may lie from a forecast, as a fraction of it to both sides.
+
+    `fraction` is that of the bytes read per token, `compute` that of a prompt's arithmetic,
+    `operations` that of the time beside both: starts of kernels, and a single token's attention.
+    """
 
     fraction: float
+    compute: float
+    operations: float
     reason: str
 
 
@@ -34,18 +40,19 @@ SPREADS: Mapping[Confidence, Spread] = MappingProxyType(
     {
         "measured": Spread(
             0.15,
+            0.25,
+            0.4,
             "one bandwidth explains measured decode of Qwen3 0.6B to 8B on a Ryzen 7840HS within "
             "15 %",
         ),
         "same-class": Spread(
-            0.35,
-            "memory channels, clock and cooling differ within a class: 38 to 48 GB/s on one Ultra "
-            "7 155H",
+            0.2, 0.3, 0.5, "four of five published rows lie inside: docs/measurements/published.md"
         ),
         "estimated": Spread(
-            0.60,
-            "a data sheet's bandwidth times a share that kernels reach, which lies between 0.4 and "
-            "0.9",
+            0.5,
+            0.6,
+            0.8,
+            "a data sheet's bandwidth times a share that kernels reach, between 0.4 and 0.9",
         ),
     }
 )
@@ -62,14 +69,20 @@ class Speed:
 
     `bandwidth` and `compute` are factors on the device's; `operations` counts the small operations
     of a decoding step in units of the device's `operation_seconds`: norms, rotations, the starts of
-    threads. `attention` is the share of the device's compute that the attention of a single token
-    reaches; 0 where reading the cache takes longer than computing with it.
+    kernels and threads. `attention` is the share of the device's compute that the attention of a
+    single token reaches; 0 where reading the cache takes longer than computing with it. In a prompt
+    `experts` is the factor on the compute for weights of experts, to each of which few tokens of a
+    batch go, `recurrent` the share of the compute that Gated DeltaNet's state reaches (0: not
+    counted), and `prompt_operations` the small operations of a batch.
     """
 
     bandwidth: float = 1.0
     compute: float = 1.0
     operations: float = 0.0
     attention: float = 0.0
+    experts: float = 1.0
+    recurrent: float = 0.0
+    prompt_operations: float = 0.0
 
 
 AS_RATED = Speed()
@@ -88,10 +101,12 @@ NO_EXTRA = Extra()
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """Rates in tokens per second, time to first token in milliseconds.
+    """Rates in tokens per second, time to first token in milliseconds, each with the range in which
+    the truth is expected.
 
-    `low` and `high` bound the decode rate. `confidence` says where the device's bandwidth and
-    compute come from: measured here, measured on the same device class, or estimated.
+    `low` and `high` bound the decode rate, the others say which figure they bound. Ranges are held
+    against published rows: four of five lie inside. `confidence` says where the device's bandwidth
+    and compute come from: measured here, measured on the same device class, or estimated.
     """
 
     prefill_tps: float
@@ -100,6 +115,10 @@ class Forecast:
     low: float
     high: float
     confidence: Confidence
+    prefill_low: float = 0.0
+    prefill_high: float = 0.0
+    ttft_low_ms: float = 0.0
+    ttft_high_ms: float = 0.0
 
     def as_dict(self) -> dict[str, float | str]:
         """The fields of the contract."""
@@ -110,7 +129,36 @@ class Forecast:
             "low": self.low,
             "high": self.high,
             "confidence": self.confidence,
+            "prefill_low": self.prefill_low,
+            "prefill_high": self.prefill_high,
+            "ttft_low_ms": self.ttft_low_ms,
+            "ttft_high_ms": self.ttft_high_ms,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class _Seconds:
+    """A time with the factor by which the truth may be shorter or longer."""
+
+    value: float
+    factor: float
+
+    @classmethod
+    def of(cls, *parts: tuple[float, float]) -> _Seconds:
+        """The sum of (seconds, spread as a fraction of the rate to one side), whose errors are
+        independent of each other."""
+        total = sum(seconds for seconds, _ in parts)
+        # A rate that may be a fraction lower takes 1 / (1 - fraction) as long.
+        slower = sqrt(sum((seconds * (1 / (1 - fraction) - 1)) ** 2 for seconds, fraction in parts))
+        return cls(total, 1 + slower / total)
+
+    @property
+    def shortest(self) -> float:
+        return self.value / self.factor
+
+    @property
+    def longest(self) -> float:
+        return self.value * self.factor
 
 
 def prompt_parameters(shape: Shape) -> int:
@@ -130,6 +178,27 @@ def prefill_operations(shape: Shape, prompt: int) -> float:
     """
     attention = 2 * shape.attention_layers * shape.heads * shape.head_dim * prompt
     return 2.0 * prompt_parameters(shape) + attention
+
+
+def expert_parameters(shape: Shape) -> int:
+    """Weights of the routed experts that one token goes through; 0 without a mixture."""
+    return (
+        shape.layers * shape.experts.active * 3 * shape.hidden * shape.experts.intermediate
+        if shape.experts
+        else 0
+    )
+
+
+def recurrent_operations(shape: Shape) -> float:
+    """Operations per token of the Gated DeltaNet layers' states: decay, the delta rule and the
+    query, each once over the matrix.
+
+    Source: Gated Delta Networks, arXiv:2412.06464, equation 10; a multiply-add counts as two.
+    """
+    if shape.hybrid is None:
+        return 0.0
+    matrix = shape.hybrid.value_heads * shape.hybrid.key_head_dim * shape.hybrid.value_head_dim
+    return 6.0 * shape.recurrent_layers * matrix
 
 
 def attention_operations(shape: Shape, cached: int) -> float:
@@ -165,21 +234,44 @@ def predict(
             "operations/s.",
             "Give the device's effective bandwidth and compute, both above zero.",
         )
-    token_s = max(1, decode_bytes) / (bandwidth * speed.bandwidth) + extra.token
-    if speed.attention:
-        token_s += attention_operations(shape, prompt) / (compute * speed.attention)
-    prompt_s = prompt * max(1.0, prefill_operations(shape, prompt)) / (
-        compute * speed.compute
-    ) + extra.batch * ceil(prompt / BATCH)
-    decode, spread = 1 / token_s, SPREADS[confidence].fraction
-    return Forecast(
-        prefill_tps=round(prompt / prompt_s, 3),
-        decode_tps=round(decode, 3),
-        ttft_ms=round(1000 * (prompt_s + token_s), 3),
-        low=round(decode * (1 - spread), 3),
-        high=round(decode * (1 + spread), 3),
-        confidence=confidence,
+    spread = SPREADS[confidence]
+    attention_s = (
+        attention_operations(shape, prompt) / (compute * speed.attention)
+        if speed.attention
+        else 0.0
     )
+    token = _Seconds.of(
+        (max(1, decode_bytes) / (bandwidth * speed.bandwidth), spread.fraction),
+        (extra.token, spread.operations),
+        (attention_s, spread.operations),
+    )
+    reading = _Seconds.of(
+        (prompt * _prompt_token_seconds(shape, prompt, compute, speed), spread.compute),
+        (extra.batch * ceil(prompt / BATCH), spread.operations),
+    )
+    first = reading.value + token.value
+    return Forecast(
+        prefill_tps=round(prompt / reading.value, 3),
+        decode_tps=round(1 / token.value, 3),
+        ttft_ms=round(1000 * first, 3),
+        low=round(1 / token.longest, 3),
+        high=round(1 / token.shortest, 3),
+        confidence=confidence,
+        prefill_low=round(prompt / reading.longest, 3),
+        prefill_high=round(prompt / reading.shortest, 3),
+        ttft_low_ms=round(1000 * (reading.shortest + token.shortest), 3),
+        ttft_high_ms=round(1000 * (reading.longest + token.longest), 3),
+    )
+
+
+def _prompt_token_seconds(shape: Shape, prompt: int, compute: float, speed: Speed) -> float:
+    """Seconds for one token of a prompt on average."""
+    operations = max(1.0, prefill_operations(shape, prompt))
+    experts = 2.0 * expert_parameters(shape)
+    seconds = (operations - experts + experts / speed.experts) / (compute * speed.compute)
+    if speed.recurrent:
+        seconds += recurrent_operations(shape) / (compute * speed.recurrent)
+    return seconds
 
 
 def predict_on(
@@ -193,8 +285,10 @@ def predict_on(
 ) -> Forecast:
     """`predict` with a device's rates; the small operations of a step are added where the device
     says what one takes."""
-    step = speed.operations * (device.operation_seconds or 0.0)
-    beside = Extra(extra.token + step, extra.batch)
+    one = device.operation_seconds or 0.0
+    beside = Extra(
+        extra.token + speed.operations * one, extra.batch + speed.prompt_operations * one
+    )
     return predict(
         shape,
         decode_bytes,

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from packager.chat.profile import Profile
 from packager.checkpoint import Checkpoint
-from packager.errors import PackError, bad_input
+from packager.errors import ExitCode, PackError, bad_input
 from packager.process import resolve
 from packager.quality import parity
 from packager.quality import text as texts
@@ -35,22 +36,30 @@ parity check."""
 
 
 def reference(
-    report: Report, *, checkpoint: str, text: str | None, tokens: int, out: str
+    report: Report,
+    *,
+    checkpoint: str,
+    text: str | None,
+    tokens: int,
+    out: str,
+    context: int | None = None,
 ) -> dict[str, Any]:
     """Run the unquantized checkpoint over the text and keep the states behind its last norm: exact,
     4 bytes per token and channel.
 
     Returns `tokens` and `pieces`; `not_possible`, a sentence, where this machine's memory or our
     arithmetic does not reach; `says_nothing`, a sentence, for a model that has learnt nothing of
-    the text.
+    the text. Raises PackError (bad input) naming a tensor that holds NaN. `context` is what the
+    artifact is made for.
     """
     # Late: numpy, for the child that computes.
     import psutil
 
+    from packager.checkpoint.numbers import check_all_finite
     from packager.reference import Reference, memory_bytes
 
     source = Checkpoint.open(Path(checkpoint))
-    pieces = _pieces(source, text, tokens)
+    pieces = _pieces(source, text, tokens, context)
     needed, free = (
         memory_bytes(source.shape, [len(piece.ids) for piece in pieces]),
         psutil.virtual_memory().available,
@@ -59,6 +68,7 @@ def reference(
         sizes = f"{human_bytes(needed)} of memory and {human_bytes(free)} are free"
         return {"not_possible": f"the unquantized model needs {sizes}"}
     report.note(f"the unquantized model reads {sum(len(piece.ids) for piece in pieces)} tokens")
+    check_all_finite(source)
     try:
         first = list(
             {
@@ -71,6 +81,8 @@ def reference(
             return {"says_nothing": CHANCE}
         found = Reference.compute(source, [piece.ids for piece in pieces], report)
     except PackError as error:
+        if error.exit_code is not ExitCode.USAGE:
+            raise
         return {"not_possible": f"there is no reference: {error.message.rstrip('.')}"}
     found.save(Path(out) / KEPT, KEPT)
     return {"tokens": sum(len(piece.ids) for piece in pieces), "pieces": len(pieces)}
@@ -105,6 +117,8 @@ def compare(
     tokens: int,
     reference: str | None,
     stops: bool,
+    profile: dict[str, Any] | None = None,
+    context: int | None = None,
 ) -> dict[str, Any]:
     """Parity of tokenizer, template and end of turn, and with a `reference` (the folder that the
     other job left) the divergence.
@@ -115,19 +129,36 @@ def compare(
     source = Checkpoint.open(Path(checkpoint))
     make = resolve(session)
     started = time.monotonic()
-    model: Session = make(artifact, {**settings, "context": min(_CONTEXT, source.shape.context)})
+    pieces = _pieces(source, text, tokens, context)
+    longest = max(_CONTEXT, *(len(piece.ids) for piece in pieces))
+    model: Session = make(artifact, {**settings, "context": min(longest, source.shape.context)})
     try:
         report.note("tokens, template and end of turn beside the checkpoint's own")
         with tempfile.TemporaryDirectory() as folder:
-            same = parity.check(model, source, Path(folder) / "templates.log", stops=stops)
+            same = parity.check(
+                model,
+                source,
+                Path(folder) / "templates.log",
+                stops=stops,
+                profile=Profile.from_dict(profile),
+            )
         found: dict[str, Any] = {"parity": same.as_dict(), "figures": None, "parts": []}
         if reference is not None:
-            found |= divergence(
-                report, model, source, _pieces(source, text, tokens), Path(reference) / KEPT
-            )
+            found |= divergence(report, model, source, pieces, Path(reference) / KEPT)
+        else:
+            found |= numbers_at_all(model, pieces[0].ids[:_FIRST])
     finally:
         model.close()
     return {**found, "compare_seconds": time.monotonic() - started}
+
+
+def numbers_at_all(model: Session, ids: Sequence[int]) -> dict[str, int]:
+    """`predictions` over a first piece of text, and how many of them are `not_numbers`: what random
+    weights can show as well."""
+    import numpy as np
+
+    broken = sum(int((~np.isfinite(block).all(axis=1)).sum()) for block in model.logits(ids))
+    return {"predictions": len(ids), "not_numbers": broken}
 
 
 def divergence(
@@ -186,9 +217,38 @@ def _of(wanted: Reference, number: int, start: int, end: int) -> Any:
     return wanted.logits(number, start, end)
 
 
-def _pieces(source: Checkpoint, text: str | None, tokens: int) -> list[Piece]:
-    found = texts.shipped() if text is None else texts.of_file(Path(text))
-    return texts.pieces(found, encoder(source), tokens, min(texts.WINDOW, source.shape.context))
+def _pieces(source: Checkpoint, text: str | None, tokens: int, context: int | None) -> list[Piece]:
+    found, encode = texts.shipped() if text is None else texts.of_file(Path(text)), encoder(source)
+    window, long = piece_tokens(source, context)
+    pieces = texts.pieces(found, encode, tokens, window)
+    if long is None or max(len(piece.ids) for piece in pieces) >= long:
+        return pieces
+    return [*pieces, *texts.long_piece(found, encode, long)]
+
+
+def piece_tokens(source: Checkpoint, context: int | None = None) -> tuple[int, int | None]:
+    """Tokens of an ordinary piece at most, and of the long one that is read besides; None where
+    there is none.
+
+    The long one reaches beyond a sliding window, and beyond the context before positions were
+    scaled: what begins there would show in no shorter piece. `context` is what the artifact is made
+    for: an engine that knows no windows builds one within them, and is not asked for more.
+    """
+    positions, limits = (
+        source.positions,
+        [window for window in source.windows if window is not None],
+    )
+    if not positions.plain and positions.original:
+        limits.append(positions.original)
+    most = source.shape.context
+    if context is not None and (limits or positions.fixed_up_to is not None):
+        most = min(most, context)
+    reached = [
+        min(limit + texts.BEYOND, most)
+        for limit in limits
+        if limit < min(most, texts.FURTHEST - texts.BEYOND)
+    ]
+    return min(texts.WINDOW, most), max(reached, default=None)
 
 
 def encoder(source: Checkpoint) -> Any:

@@ -7,7 +7,6 @@ Everything is natural: divergence in nats, perplexity as exp of the mean negativ
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,12 +14,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from packager.cores import cores
+
 Floats = NDArray[np.float32]
 _ROWS = 16
 """Tokens that one thread compares at once: each of its arrays has 10 MB for a vocabulary of
 151,936."""
 
-_THREADS = min(8, os.cpu_count() or 1)
+_MOST_THREADS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ class Comparison:
         cuts = [slice(start, start + _ROWS) for start in range(0, len(targets), _ROWS)]
         following = np.asarray(targets, dtype=np.int64)
         # numpy lets other threads run while it computes.
-        with ThreadPoolExecutor(_THREADS) as threads:
+        with ThreadPoolExecutor(min(_MOST_THREADS, cores().at_once)) as threads:
             for part in threads.map(
                 lambda rows: _compared(
                     reference[rows], logits[rows, : reference.shape[1]], following[rows]

@@ -9,17 +9,19 @@ answers worse or never ends.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import zip_longest
+from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from packager.chat import speech
+from packager.chat.profile import Profile
 from packager.checkpoint import Checkpoint
-from packager.checkpoint.template import render_apart, render_both_apart
+from packager.checkpoint.template import render_apart
 from packager.errors import PackError, bad_input
 from packager.quality.parity_corpus import CONVERSATIONS, DECOMPOSED, TEXTS, shipped_texts
-from packager.runtime import Session
+from packager.runtime import RendersChats, Session
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -33,8 +35,9 @@ ALSO_ENDS = ("<|endoftext|>", "<|im_end|>", "<|fim_pad|>", "<|repo_name|>", "<|f
 Source: llama.cpp, src/llama-vocab.cpp, special_eog_ids.
 """
 
-_QUESTION = [{"role": "user", "content": "What is 2 + 3?"}]
 _SHOWN = 24
+_AROUND = ((" x", "y "), (" x ", " y "), ("\n", "\n"))
+"""Before and behind an added token: letters, spaces, line breaks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +74,22 @@ class ParityResult:
         return {**asdict(self), "ends": list(self.ends), **shown}
 
 
-def check(session: Session, checkpoint: Checkpoint, log: Path, *, stops: bool) -> ParityResult:
+def check(
+    session: Session,
+    checkpoint: Checkpoint,
+    log: Path,
+    *,
+    stops: bool,
+    profile: Profile | None = None,
+) -> ParityResult:
     """Compare a loaded artifact with the checkpoint that it was made from.
 
     `stops` says that the weights are real, so that an answer can be expected to end. `log` takes
     what the child process prints that renders templates, should the artifact's differ from the
-    checkpoint's.
+    checkpoint's. `profile` is what the artifact was built with.
     """
+    wished = profile or Profile()
+    spoken = speech.of_folder(checkpoint.folder, wished)
     reference = reference_tokenizer(checkpoint)
     texts = [*TEXTS, *shipped_texts()]
     encoded = [reference.encode(text, add_special_tokens=False).ids for text in texts]
@@ -88,13 +100,15 @@ def check(session: Session, checkpoint: Checkpoint, log: Path, *, stops: bool) -
     ends = session.ends()
     findings = [
         *_tokens(session, reference, texts, encoded),
-        *_control_tokens(session, added),
-        *_template(session.chat_template(), checkpoint.chat_template, log),
-        *_ends(ends, checkpoint, reference),
+        *_control_tokens(session, reference, added),
+        *_template(session.chat_template(), checkpoint, wished, log),
+        *_ends(ends, spoken.ends, reference),
     ]
     stopped = None
-    if stops and checkpoint.chat_template is not None and not findings:
-        stopped, wrong = _stops(session, checkpoint, log)
+    if stops and spoken.template is not None and not findings:
+        question = list(speech.QUESTION)
+        prompt = render_apart(spoken.template, question, log, enable_thinking=False)
+        stopped, wrong = _stops(session, prompt, spoken.ends, reference)
         findings += wrong
     return ParityResult(
         texts=len(texts),
@@ -103,7 +117,11 @@ def check(session: Session, checkpoint: Checkpoint, log: Path, *, stops: bool) -
         conversations=0 if checkpoint.chat_template is None else len(CONVERSATIONS),
         ends=tuple(sorted(ends)),
         stopped_after=stopped,
-        notes=tuple(_decomposed(session, reference)),
+        notes=(
+            *_decomposed(session, reference),
+            *spoken.notes,
+            *_own_rendering(session, checkpoint, wished, log),
+        ),
         findings=tuple(findings),
     )
 
@@ -156,10 +174,13 @@ def _reference_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
     found.decoder = decoders.ByteLevel()
     listed = checkpoint.tokenizer_config.get("added_tokens_decoder") or {}
     for _, entry in sorted(listed.items(), key=lambda item: int(item[0])):
-        found.add_tokens(
-            [AddedToken(entry["content"], special=bool(entry.get("special")), normalized=False)]
-        )
+        found.add_tokens([AddedToken(entry["content"], **_flags(entry))])
     return found
+
+
+def _flags(entry: Mapping[str, Any]) -> dict[str, bool]:
+    flags = ("special", "lstrip", "rstrip", "single_word", "normalized")
+    return {name: bool(entry.get(name)) for name in flags}
 
 
 def _tokens(
@@ -208,7 +229,12 @@ def _decomposed(session: Session, reference: Tokenizer) -> Iterator[str]:
         )
 
 
-def _control_tokens(session: Session, added: dict[int, str]) -> Iterator[str]:
+def _control_tokens(session: Session, reference: Tokenizer, added: dict[int, str]) -> Iterator[str]:
+    """Every added token alone, inside a text, and next to the one after it.
+
+    Flags of a token (it takes the spaces beside it, it stands only as a word of its own) and tokens
+    that overlap show in the last two alone.
+    """
     for number, text in added.items():
         got = session.encode(text)
         if got != [number]:
@@ -216,17 +242,53 @@ def _control_tokens(session: Session, added: dict[int, str]) -> Iterator[str]:
                 f"The control token {text} is {got} in the artifact and [{number}] in the "
                 "checkpoint"
             )
-            break
+            return
+    texts = list(added.values())
+    neighbours = [first + second for first, second in pairwise([*texts, *texts[:1]])]
+    inside = [f"{before}{text}{behind}" for text in texts for before, behind in _AROUND]
+    for text in [*inside, *neighbours, *_overlaps(texts)]:
+        got, wanted = session.encode(text), _ids(reference, text)
+        if got != wanted:
+            yield (
+                f"{text!r} is {got} in the artifact and {wanted} in the checkpoint: added tokens "
+                "are cut out of a text in another way"
+            )
+            return
 
 
-def _template(mine: str | None, theirs: str | None, log: Path) -> Iterator[str]:
-    """Templates that are equal letter by letter need not be rendered."""
-    if theirs is None or mine == theirs:
+def _overlaps(texts: list[str]) -> Iterator[str]:
+    """Texts in which two added tokens share their letters: one of them is found, which one is a
+    matter of rules."""
+    by_start: dict[str, list[str]] = {}
+    for text in texts:
+        by_start.setdefault(text[:1], []).append(text)
+    for first in texts:
+        for cut in range(1, len(first)):
+            for second in by_start.get(first[cut], ()):
+                if second != first and second.startswith(first[cut:]):
+                    yield f"a {first[:cut]}{second} b"
+
+
+def _ids(reference: Tokenizer, text: str) -> list[int]:
+    found: list[int] = reference.encode(text, add_special_tokens=False).ids
+    return found
+
+
+def _template(
+    mine: str | None, checkpoint: Checkpoint, profile: Profile, log: Path
+) -> Iterator[str]:
+    """The artifact's template beside what transformers makes of the checkpoint's own.
+
+    Templates that are equal letter by letter need not be rendered.
+    """
+    if checkpoint.chat_template is None:
         return
     if mine is None:
         yield "The artifact has no chat template and the checkpoint has one"
         return
-    rendered = render_both_apart(mine, theirs, CONVERSATIONS, log)
+    if speech.same_by_letter(checkpoint.folder, mine, profile):
+        return
+    rendered = speech.beside_own(checkpoint.folder, mine, profile, CONVERSATIONS, log)
     for (name, _), (first, second) in zip(CONVERSATIONS.items(), rendered, strict=True):
         if first != second:
             if first is None or second is None:
@@ -246,31 +308,45 @@ def _template(mine: str | None, theirs: str | None, log: Path) -> Iterator[str]:
             return
 
 
-def ends_of(checkpoint: Checkpoint, reference: Tokenizer) -> tuple[int, ...]:
-    """Ids that end a turn: those of generation_config.json; without it the eos_token of the
-    tokenizer, then that of config.json."""
-    declared = checkpoint.generation_config.get("eos_token_id")
-    if declared is None:
-        entry = checkpoint.tokenizer_config.get("eos_token")
-        text = entry.get("content") if isinstance(entry, dict) else entry
-        declared = reference.token_to_id(text) if isinstance(text, str) else None
-    if declared is None:
-        declared = checkpoint.config.get("eos_token_id")
-    numbers = declared if isinstance(declared, list) else [declared]
-    return tuple(number for number in numbers if type(number) is int)
+def _own_rendering(
+    session: Session, checkpoint: Checkpoint, profile: Profile, log: Path
+) -> Iterator[str]:
+    """A note on the conversations that the engine's own template language writes in another way.
+
+    It is the engine's doing and no fault of the artifact's: an app that renders with Jinja is
+    right.
+    """
+    template = session.chat_template()
+    if (
+        not isinstance(session, RendersChats)
+        or template is None
+        or checkpoint.chat_template is None
+    ):
+        return
+    wanted = speech.beside_own(checkpoint.folder, template, profile, CONVERSATIONS, log)
+    different = []
+    for (name, conversation), (_, right) in zip(CONVERSATIONS.items(), wanted, strict=True):
+        try:
+            text = session.rendered(conversation)
+        except (RuntimeError, ValueError, TypeError):
+            text = "" if right is not None else None
+        if text is not None and right is not None and text != right:
+            different.append(name)
+    if different:
+        yield (
+            "The engine's own template language writes these chats otherwise than the checkpoint's "
+            f"({', '.join(different)}): render chat_template.jinja with Jinja, as serve.py does"
+        )
 
 
-def _ends(ends: frozenset[int], checkpoint: Checkpoint, reference: Tokenizer) -> Iterator[str]:
-    missing = [number for number in ends_of(checkpoint, reference) if number not in ends]
+def _ends(ends: frozenset[int], wanted: Sequence[int], reference: Tokenizer) -> Iterator[str]:
+    missing = [number for number in wanted if number not in ends]
     if missing:
         yield (
             f"The artifact does not stop at {_name(reference, missing[0])}, which ends a turn of "
             "the checkpoint"
         )
-    expected = {
-        *ends_of(checkpoint, reference),
-        *(reference.token_to_id(text) for text in ALSO_ENDS),
-    }
+    expected = {*wanted, *(reference.token_to_id(text) for text in ALSO_ENDS)}
     wrong = sorted(ends - expected)
     if wrong:
         yield (
@@ -279,20 +355,24 @@ def _ends(ends: frozenset[int], checkpoint: Checkpoint, reference: Tokenizer) ->
         )
 
 
-def _stops(session: Session, checkpoint: Checkpoint, log: Path) -> tuple[int | None, list[str]]:
-    """Follow one answer past its end, then again with the end respected: the second is the first up
-    to there."""
-    assert checkpoint.chat_template is not None
-    text = render_apart(checkpoint.chat_template, _QUESTION, log, enable_thinking=False)
-    prompt = session.encode(text)
-    whole = session.generate(prompt, STOP_TOKENS, lambda token: None, stop=False)
-    expected = set(ends_of(checkpoint, reference_tokenizer(checkpoint)))
+def _stops(
+    session: Session, prompt: str, ends: Sequence[int], reference: Tokenizer
+) -> tuple[int | None, list[str]]:
+    """Follow one answer past its end, then again with the end respected.
+
+    The second is the first up to there: up to an end of the checkpoint, or to one of the tokens
+    at which an engine stops unasked.
+    """
+    ids = session.encode(prompt)
+    whole = session.generate(ids, STOP_TOKENS, lambda token: None, stop=False)
+    unasked = {reference.token_to_id(text) for text in ALSO_ENDS} & session.ends()
+    expected = {*ends, *unasked}
     length = next((place for place, token in enumerate(whole) if token in expected), None)
     if length is None:
         return None, []
-    answer = session.generate(prompt, STOP_TOKENS, lambda token: None)
+    answer = session.generate(ids, STOP_TOKENS, lambda token: None)
     if answer != whole[:length]:
-        return None, [f"An answer whose turn ends after {length} tokens went on to {len(answer)}"]
+        return None, [f"An answer whose turn ends after {length} tokens had {len(answer)} tokens"]
     return length, []
 
 

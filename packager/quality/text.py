@@ -17,6 +17,16 @@ WINDOW = 512
 """Tokens of one piece at most: longer ones cost attention and tell nothing more about the
 weights."""
 
+LONG = "long"
+"""The part that is read because windows or positions change further out than an ordinary piece
+reaches."""
+
+BEYOND = 256
+"""Tokens of a piece behind the point where windows or positions change."""
+
+FURTHEST = 4096
+"""Tokens beyond which no piece goes: attention over more takes longer than the rest of a build."""
+
 _MOST_BYTES = 16 << 20
 _READ_PER_TOKEN = 16
 """Characters that are tokenized for every token wanted: more than any token of ordinary text has on
@@ -117,3 +127,10 @@ def pieces(
             "Name a text of a few hundred words at least.",
         )
     return kept
+
+
+def long_piece(text: Text, encode: Callable[[str], Sequence[int]], tokens: int) -> list[Piece]:
+    """One piece of so many tokens out of all parts together; none where the text has fewer."""
+    whole = "\n".join(part.text for part in text.parts)
+    ids = tuple(encode(whole[: _READ_PER_TOKEN * tokens]))[:tokens]
+    return [Piece(LONG, ids)] if len(ids) == tokens else []

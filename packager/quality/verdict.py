@@ -8,6 +8,8 @@ from typing import Any
 
 from packager.errors import ExitCode, PackError
 from packager.quality.thresholds import Limits
+from packager.records import Parity, Quality, QualityVerdict
+from packager.records.quality import GateText, Grade, Part, QualityFigures
 
 _CHANCE = 0.8
 """A perplexity of this share of the vocabulary: such a model has learnt nothing of this text.
@@ -25,95 +27,127 @@ RULES = {
 }
 
 
-def rows(figures: dict[str, Any], limits: Limits) -> list[dict[str, Any]]:
-    """One row per limit: rule, limit, measured (None: no number), at_least, passed."""
-    found = []
+def rows(figures: QualityFigures, limits: Limits) -> tuple[QualityVerdict, ...]:
+    """One row per limit; `measured` is None where it is not a number."""
+    verdicts = []
     for rule in RULES:
-        limit, measured = getattr(limits, rule), figures[rule]
+        limit, measured = getattr(limits, rule), getattr(figures, rule)
         at_least = rule == "top1"
         known = measured is not None and math.isfinite(measured)
         passed = known and (measured >= limit if at_least else measured <= limit)
-        found.append(
-            {
-                "rule": rule,
-                "limit": limit,
-                "measured": measured,
-                "at_least": at_least,
-                "passed": passed,
-            }
+        verdicts.append(
+            QualityVerdict(
+                rule=rule, limit=limit, measured=measured, at_least=at_least, passed=passed
+            )
         )
-    return found
+    return tuple(verdicts)
 
 
-def hardly_better_than_chance(perplexity: float, vocabulary: int) -> bool:
+def hardly_better_than_chance(perplexity: float | None, vocabulary: int) -> bool:
     """Whether the unquantized model has learnt so little of the text that a loss against it means
-    nothing."""
-    return perplexity > _CHANCE * vocabulary
+    nothing; None is no number."""
+    return perplexity is not None and perplexity > _CHANCE * vocabulary
 
 
 def judged(
     facts: dict[str, Any], limits: Limits | None, why_not: str | None, allow_loss: bool
-) -> dict[str, Any]:
+) -> Quality:
     """The manifest's `quality`: parity, figures, parts, limits and verdicts, and whether a loss
     beyond them was let through.
 
-    `why_not` says why there are no figures, where that is so.
+    `facts` is what packager.quality.job:compare left, with the `text` that was read. `why_not` says
+    why there are no figures, where that is so.
     """
-    figures, parity = facts.get("figures"), facts.get("parity")
+    parity = Parity.from_json(facts["parity"]) if facts.get("parity") else None
+    figures = QualityFigures.from_json(facts["figures"]) if facts.get("figures") else None
+    if figures is None and facts.get("not_numbers"):
+        return skipped(why_not or "nothing was compared", parity).but(
+            tokens=facts["predictions"], broken=facts["not_numbers"]
+        )
     if (
         figures is not None
-        and not figures["broken"]
-        and hardly_better_than_chance(figures["reference_perplexity"], facts["vocabulary"])
+        and not figures.broken
+        and hardly_better_than_chance(figures.reference_perplexity, facts["vocabulary"])
     ):
         figures, why_not = None, CHANCE
-    differs = bool(differences(parity))
+    differs = bool(parity and parity.findings)
     if figures is None:
-        return {
-            **skipped(why_not or "nothing was compared", parity),
-            "passed": not differs,
-            "loss_allowed": differs and allow_loss,
-        }
-    verdicts = rows(figures, limits) if limits else []
-    lost = differs or any(not row["passed"] for row in verdicts)
-    return {
-        "skipped": None,
-        **figures,
-        "parts": facts["parts"],
-        "text": facts["text"],
-        "limits": asdict(limits) if limits else None,
-        "verdicts": verdicts,
-        "parity": parity,
-        "passed": not lost and not figures["broken"],
-        "loss_allowed": lost and allow_loss,
-        "seconds": facts["compare_seconds"],
-    }
+        return skipped(why_not or "nothing was compared", parity).but(
+            passed=None if parity is None else not differs,
+            loss_allowed=differs and allow_loss,
+        )
+    verdicts = rows(figures, limits) if limits else ()
+    lost = differs or any(not row.passed for row in verdicts)
+    return Quality(
+        **{name: getattr(figures, name) for name in figures.__struct_fields__},
+        parts=tuple(Part.from_json(part) for part in facts["parts"]),
+        text=GateText.from_json(facts["text"]),
+        limits=Grade.from_json(asdict(limits)) if limits else None,
+        verdicts=verdicts,
+        parity=parity,
+        passed=not lost and not figures.broken,
+        loss_allowed=lost and allow_loss,
+        seconds=facts["compare_seconds"],
+    )
 
 
-def skipped(why_not: str, parity: dict[str, Any] | None = None) -> dict[str, Any]:
+def lacking(facts: dict[str, Any], divergence: bool) -> str | None:
+    """What a comparison does not hold that a verdict stands on; None where it is complete. With
+    `divergence` figures are asked for."""
+    parity, figures = facts.get("parity"), facts.get("figures")
+    if (
+        not isinstance(parity, dict)
+        or not isinstance(parity.get("findings"), list)
+        or not parity.get("texts")
+        or not parity.get("tokens")
+    ):
+        return "the tokens that were compared"
+    if not isinstance(facts.get("compare_seconds"), int | float):
+        return "its time"
+    if not divergence:
+        return None
+    if (
+        not isinstance(figures, dict)
+        or not {*RULES, "tokens", "broken", "reference_perplexity"} <= figures.keys()
+    ):
+        return "the divergence"
+    if not figures["tokens"] or not facts.get("parts") or not facts.get("vocabulary"):
+        return "the divergence"
+    return None
+
+
+def refuse_incomplete(facts: dict[str, Any], divergence: bool) -> None:
+    """Raise PackError (exit code 4) for a comparison that proves nothing: what was not looked at
+    has not passed."""
+    missing = lacking(facts, divergence)
+    if missing is not None:
+        raise PackError(
+            f"The comparison with the checkpoint lacks {missing}, so that nothing is proved.",
+            "Build again; report it if it stays so.",
+            ExitCode.BUDGET,
+        )
+
+
+def skipped(why_not: str, parity: Parity | None = None) -> Quality:
     """The manifest's `quality` where there is no divergence; `passed` is None where nothing was
     looked at."""
-    return {"skipped": why_not, "parity": parity, "passed": None, "loss_allowed": False}
+    return Quality(skipped=why_not, parity=parity)
 
 
-def differences(parity: dict[str, Any] | None) -> list[str]:
-    """In what the artifact speaks another language than its checkpoint, as sentences."""
-    return list((parity or {}).get("findings") or [])
-
-
-def check(quality: dict[str, Any]) -> None:
+def check(quality: Quality) -> None:
     """Raise PackError (exit code 4) with what differs or with the figures, unless the build may go
     on."""
-    if quality.get("broken"):
+    if quality.broken:
         raise PackError(
-            f"{quality['broken']} of {quality['tokens']} predictions of the artifact are no "
-            "numbers (NaN or infinite).",
+            f"{quality.broken} of {quality.tokens} predictions of the artifact are not numbers "
+            "(NaN or infinite).",
             "The conversion or the engine is broken for this model: choose another recipe with "
             "--recipe.",
             ExitCode.BUDGET,
         )
-    if quality["loss_allowed"]:
+    if quality.loss_allowed:
         return
-    different = differences(quality["parity"])
+    different = quality.differences
     if different:
         more = len(different) - 1
         others = f" ({more} more {'difference' if more == 1 else 'differences'})" if more else ""
@@ -124,23 +158,21 @@ def check(quality: dict[str, Any]) -> None:
             "or let it through with --allow-quality-loss, which the manifest records.",
             ExitCode.BUDGET,
         )
-    missed = [row for row in quality.get("verdicts") or [] if not row["passed"]]
+    missed = [row for row in quality.verdicts if not row.passed]
     if missed:
+        grade = quality.limits.grade if quality.limits else "its class of"
         raise PackError(
-            f"The artifact lost more than {quality['limits']['grade']} weights may: "
-            f"{'; '.join(map(sentence, missed))}.",
+            f"The artifact lost more than {grade} weights may: {'; '.join(map(sentence, missed))}.",
             "Choose a recipe of more bits with --recipe, or let it through with "
             "--allow-quality-loss, which the manifest records.",
             ExitCode.BUDGET,
         )
 
 
-def sentence(row: dict[str, Any]) -> str:
+def sentence(row: QualityVerdict) -> str:
     """A verdict in words: `mean divergence 0.0313 nats of at most 0.15`."""
-    return (
-        f"{RULES[row['rule']]} {shown(row['rule'], row['measured'])} of at "
-        f"{'least' if row['at_least'] else 'most'} {_limit(row)}"
-    )
+    least = "least" if row.at_least else "most"
+    return f"{RULES[row.rule]} {shown(row.rule, row.measured)} of at {least} {_limit(row)}"
 
 
 def shown(rule: str, value: float | None) -> str:
@@ -154,22 +186,22 @@ def shown(rule: str, value: float | None) -> str:
     return f"{value:.3f}" if rule == "perplexity_ratio" else f"{value:.2f}"
 
 
-def _limit(row: dict[str, Any]) -> str:
-    return f"{row['limit']:.0%}" if row["rule"] == "top1" else f"{row['limit']:g}"
+def _limit(row: QualityVerdict) -> str:
+    return f"{row.limit:.0%}" if row.rule == "top1" else f"{row.limit:g}"
 
 
-def summary(quality: dict[str, Any]) -> str:
+def summary(quality: Quality) -> str:
     """One line for the stage's row."""
     same = (
         ""
-        if quality.get("parity") is None or differences(quality["parity"])
+        if quality.parity is None or quality.differences
         else "same tokens, template and end of turn; "
     )
-    if quality.get("kl_mean") is None:
-        said = f"{same}no divergence: {quality.get('skipped') or 'nobody compared'}"
+    if quality.kl_mean is None:
+        outcome = f"{same}quality not compared: {quality.skipped or 'it was not asked for'}"
     else:
-        said = (
-            f"{same}divergence {shown('kl_mean', quality['kl_mean'])}, same top token "
-            f"{shown('top1', quality.get('top1'))}"
+        outcome = (
+            f"{same}divergence {shown('kl_mean', quality.kl_mean)}, same top token "
+            f"{shown('top1', quality.top1)}"
         )
-    return f"{said}; loss allowed" if quality.get("loss_allowed") else said
+    return f"{outcome}; loss allowed" if quality.loss_allowed else outcome

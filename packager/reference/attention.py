@@ -63,12 +63,15 @@ def attend(
     Keys and values may have fewer heads than queries; each serves as many neighbouring query heads.
     """
     mixed = np.empty_like(queries)
-    cosine, sine = rope.table(max(lengths))
     start = 0
     for length in lengths:
         part = slice(start, start + length)
-        turned = rope.turn(queries[part], cosine[:length], sine[:length])
-        turned_keys = rope.turn(keys[part], cosine[:length], sine[:length])
+        # Some positions depend on the length of the sequence.
+        cosine, sine = rope.table(length)
+        turned, turned_keys = (
+            rope.turn(queries[part], cosine, sine),
+            rope.turn(keys[part], cosine, sine),
+        )
         mixed[part] = _one_sequence(turned, turned_keys, values[part], window)
         start += length
     return mixed

@@ -16,7 +16,11 @@ def feed_forward(shape: Shape, weights: Weights, x: Floats) -> Floats:
     """`x` (tokens, hidden) through the layer's feed-forward part."""
     if shape.experts is None:
         return _gated(weights, x, "mlp.")
-    out = _mixture(shape.experts, naming_of(shape).experts, weights, x)
+    layout = naming_of(shape).experts
+    if layout != "fused-transposed":
+        # Files have them either way, whatever the official ones do.
+        layout = "fused" if "mlp.experts.gate_up_proj" in weights else "each"
+    out = _mixture(shape.experts, layout, weights, x)
     if shape.experts.shared_intermediate is not None:
         out += sigmoid(weights.linear(x, "mlp.shared_expert_gate")) * _gated(
             weights, x, "mlp.shared_expert."

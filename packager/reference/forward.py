@@ -41,11 +41,9 @@ def hidden_states(
     generation takes without changing its frequencies.
     """
     shape = checkpoint.shape
-    config = text_config(checkpoint)
-    where = str(checkpoint.files["config.json"])
-    rope = Rope(shape, config, where)
+    rope = Rope(checkpoint.positions)
     ids = [token_ids(sequence, shape) for sequence in sequences]
-    _check_length(shape, config, max(map(len, ids), default=0))
+    _check_length(shape, checkpoint.config, max(map(len, ids), default=0))
     naming = naming_of(shape)
     first = shape.model_type == FIRST_GENERATION
     with Weights(checkpoint, naming.body) as outer:
@@ -56,7 +54,7 @@ def hidden_states(
         )
     groups = _groups([len(sequence) for sequence in ids])
     for layer in range(shape.layers):
-        window = _window(config, shape, layer)
+        window = checkpoint.windows[layer]
         with Weights(checkpoint, f"{naming.body}{'h' if first else 'layers'}.{layer}.") as weights:
             for part, lengths in groups:
                 x[part] = _layer(shape, weights, rope, x[part], lengths, layer, window)
@@ -85,14 +83,6 @@ def _layer(
         x = x + delta_net(shape, weights, normed, lengths)
     normed = rms_norm(x, weights.get("post_attention_layernorm.weight") + offset, shape.rms_eps)
     return np.asarray(x + feed_forward(shape, weights, normed))
-
-
-def text_config(checkpoint: Checkpoint) -> Mapping[str, Any]:
-    """The text decoder's own table of config.json."""
-    config: Mapping[str, Any] = checkpoint.config
-    for key in naming_of(checkpoint.shape).config:
-        config = config[key]
-    return config
 
 
 def norm_offset(shape: Shape) -> float:
@@ -139,18 +129,3 @@ def _groups(lengths: list[int]) -> list[tuple[slice, list[int]]]:
         current.append(length)
         end += length
     return [*groups, (slice(start, end), current)] if current else groups
-
-
-def _window(config: Mapping[str, Any], shape: Shape, layer: int) -> int | None:
-    """How many tokens back this layer sees; None for all. No published Qwen sets it, its
-    configuration class has it."""
-    if shape.hybrid is not None or not config.get("use_sliding_window"):
-        return None
-    kinds = config.get("layer_types")
-    sliding = (
-        kinds[layer] == "sliding_attention"
-        if kinds
-        else layer >= config.get("max_window_layers", 28)
-    )
-    window = config.get("sliding_window")
-    return int(window) if sliding and window else None

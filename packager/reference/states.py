@@ -13,15 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from packager.checkpoint import Checkpoint
+from packager.checkpoint.numbers import to_float32
 from packager.errors import bad_input
 from packager.files import write_atomically
 from packager.reference.arithmetic import Floats, log_softmax
 from packager.reference.forward import Ids, hidden_states, token_ids
-from packager.reference.weights import to_float32
 from packager.runtime import Report
 from packager.shape.tensors import naming_of, outer_tensors
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the same checkpoint and sequences give other states."""
 
 _ROWS = 16_384

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
 from packager.checkpoint import Checkpoint
+from packager.checkpoint.numbers import to_float32
 from packager.reference.arithmetic import Floats
 
 
@@ -61,12 +60,3 @@ class Weights:
         for name in self._read:
             self._checkpoint.release(self._prefix + name)
         self._read.clear()
-
-
-def to_float32(stored: np.ndarray[Any, Any]) -> Floats:
-    """bfloat16, float16 or float32 as float32, in the order of rows."""
-    if stored.dtype.itemsize == 2 and stored.dtype != np.float16:
-        # A bfloat16 is the upper half of a float32.
-        bits: npt.NDArray[np.uint32] = np.left_shift(stored.view(np.uint16), 16, dtype=np.uint32)
-        return np.asarray(bits.view(np.float32))
-    return np.ascontiguousarray(stored, dtype=np.float32)

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Collection, Sequence
 
 from packager.device.identity import NOT_YET
-from packager.plan.plan import Plan
-from packager.report.evidence import on_device
+from packager.device.target import Device
+from packager.need.workload import Workload
+from packager.records import Measurement, Verdict
 from packager.units import human_bytes
 
 MACHINE_INDEPENDENT = frozenset({"artifact", "memory"})
-_FIGURES = {
-    "memory": ("gpu_memory_bytes", "peak_memory_bytes"),
-    "ttft": ("ttft_ms",),
-    "decode": ("decode_tps",),
-}
-"""The figures of a measurement that a rule looks at, the first that is there; the artifact has its
-size without one."""
 
 
-def limits(plan: Plan) -> list[dict[str, Any]]:
-    """One row per limit: rule, limit, unit, enforced.
+def limits(workload: Workload, device: Device, enforced: Collection[str]) -> list[Verdict]:
+    """One open verdict per limit.
 
     Size and memory are the same on every machine of the device's kind, so missing them always fails
     the build. Speed belongs to the machine that measured it: it fails the build only where the user
-    set the limit, and is reported otherwise.
+    set the limit, so that `enforced` names it, and is reported otherwise.
     """
-    workload, device = plan.workload, plan.target.device
     memory = min(
         limit for limit in (workload.max_memory_bytes, device.available_bytes) if limit is not None
     )
@@ -37,52 +30,49 @@ def limits(plan: Plan) -> list[dict[str, Any]]:
         ("decode", workload.min_decode_tps, "tok/s"),
     ]
     return [
-        {
-            "rule": rule,
-            "limit": limit,
-            "unit": unit,
-            "enforced": rule in MACHINE_INDEPENDENT or rule in plan.enforced,
-        }
+        Verdict(
+            rule=rule,
+            limit=limit,
+            unit=unit,
+            enforced=rule in MACHINE_INDEPENDENT or rule in enforced,
+        )
         for rule, limit, unit in rows
         if limit is not None
     ]
 
 
 def verdicts(
-    rows: list[dict[str, Any]], artifact_bytes: int, measured: dict[str, Any] | None
-) -> list[dict[str, Any]]:
+    rows: Sequence[Verdict], artifact_bytes: int, measured: Measurement | None
+) -> list[Verdict]:
     """The same rows with `measured` and `passed`.
 
-    Both are None, and the verdict open, where nothing was measured, or elsewhere than on the device
-    (`measured.place`): the size of the files alone is known without it.
+    Both are None, and the verdict open, where nothing was measured on the device itself:
+    the size of the files alone is known without it.
     """
-    figures = measured if measured is not None and on_device(measured) else {}
-    found = []
-    for row in rows:
-        value = (
-            artifact_bytes
-            if row["rule"] == "artifact"
-            else _first(figures, _FIGURES.get(row["rule"], ()))
-        )
-        at_least = row["rule"] == "decode"
-        passed = (
-            None if value is None else value >= row["limit"] if at_least else value <= row["limit"]
-        )
-        found.append({**row, "measured": value, "passed": passed})
-    return found
+    figures = measured if measured is not None and measured.on_device else Measurement()
+    values: dict[str, float | None] = {
+        "artifact": artifact_bytes,
+        "memory": figures.memory_bytes,
+        "ttft": figures.ttft_ms,
+        "decode": figures.decode_tps,
+    }
+    return [_judged(row, values.get(row.rule)) for row in rows]
 
 
-def _first(figures: dict[str, Any], names: tuple[str, ...]) -> float | None:
-    return next((figures[name] for name in names if figures.get(name) is not None), None)
+def _judged(row: Verdict, value: float | None) -> Verdict:
+    if value is None:
+        return row.but(measured=None, passed=None)
+    at_least = row.rule == "decode"
+    return row.but(measured=value, passed=value >= row.limit if at_least else value <= row.limit)
 
 
-def sentence(row: dict[str, Any]) -> str:
+def sentence(verdict: Verdict) -> str:
     """A verdict in words: `decode: 28.1 tok/s of at least 10 tok/s`, or that it is open."""
-    at = "at least" if row["rule"] == "decode" else "at most"
-    limit = f"{at} {quantity(row['limit'], row['unit'])}"
-    if row.get("passed") is None or row.get("measured") is None:
-        return f"{row['rule']}: {limit}, {NOT_YET}"
-    return f"{row['rule']}: {quantity(row['measured'], row['unit'])} of {limit}"
+    at = "at least" if verdict.rule == "decode" else "at most"
+    limit = f"{at} {quantity(verdict.limit, verdict.unit)}"
+    if verdict.passed is None or verdict.measured is None:
+        return f"{verdict.rule}: {limit}, {NOT_YET}"
+    return f"{verdict.rule}: {quantity(verdict.measured, verdict.unit)} of {limit}"
 
 
 def quantity(value: float, unit: str) -> str:

@@ -10,8 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from packager.records import Contents
+from packager.records.figures import DERIVED, MEASURED, Figure
 from packager.report.budgets import quantity
-from packager.report.evidence import telling
+from packager.report.figures import value_of
 from packager.report.pareto import (
     Standing,
     behaviour_set,
@@ -24,47 +26,16 @@ from packager.report.pareto import (
 )
 from packager.report.prices import Prices
 
-Data = dict[str, Any]
-
-_WORDS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("variant", ("variant", "repo_id")),
-    ("recipe", ("recipe", "id")),
-    ("cache", ("recipe", "kv")),
-    ("target", ("target",)),
-    ("context", ("workload", "context")),
-    ("licence", ("variant", "license")),
-    ("weights", ("source", "kind")),
+_WORDS: tuple[tuple[str, Callable[[Contents], object]], ...] = (
+    ("variant", lambda contents: contents.variant.repo_id),
+    ("recipe", lambda contents: contents.recipe.id),
+    ("cache", lambda contents: contents.recipe.kv),
+    ("target", lambda contents: contents.target),
+    ("context", lambda contents: contents.context),
+    ("licence", lambda contents: contents.variant.license),
+    ("weights", lambda contents: contents.source.kind),
 )
-_ALWAYS = frozenset(
-    {
-        "artifact_bytes",
-        "peak_memory_bytes",
-        "steady_memory_bytes",
-        "decode_tps",
-        "prefill_tps",
-        "ttft_ms",
-    }
-    | {"token_ms_median", "token_ms_p95", "load_s"}
-)
-"""Figures whose row is there even where no package has them."""
-_FIGURES: tuple[tuple[str, str, str, int], ...] = (
-    ("model files", "artifact_bytes", "B", -1),
-    ("peak memory", "peak_memory_bytes", "B", -1),
-    ("GPU memory", "gpu_memory_bytes", "B", -1),
-    ("steady memory", "steady_memory_bytes", "B", -1),
-    ("decode", "decode_tps", "tok/s", 1),
-    ("prefill", "prefill_tps", "tok/s", 1),
-    ("first token", "ttft_ms", "ms", -1),
-    ("token, median", "token_ms_median", "ms", -1),
-    ("token, P95", "token_ms_p95", "ms", -1),
-    ("load", "load_s", "s", -1),
-    ("divergence", "kl_mean", "nats", -1),
-    ("tasks passed", "tasks_passed", "%", 1),
-    ("cost of 1M tokens", "cost_per_million_tokens", "", -1),
-    ("cost of a task", "cost_per_successful_task", "", -1),
-)
-_ANYWHERE = frozenset({"artifact_bytes", "kl_mean", "tasks_passed"})
-"""Figures that are the same on every machine."""
+_FIGURES = tuple(figure for figure in (*MEASURED, *DERIVED) if figure.compared)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,53 +50,53 @@ class Row:
     values: tuple[float | None, ...] = ()
 
 
-def figures(data: Data, prices: Prices) -> dict[str, float | None]:
+def figures(contents: Contents, prices: Prices) -> dict[str, float | None]:
     """Every figure of a manifest that is compared, by its name in JSON; None where it is not
     known."""
-    measured, behaviour = telling(data) or {}, data.get("behaviour") or {}
-    share = passed_share(data)
-    known = {
-        **measured,
-        "artifact_bytes": data.get("artifact_bytes"),
-        "kl_mean": divergence(data),
+    measured, share = contents.telling, passed_share(contents)
+    derived = {
+        "kl_mean": divergence(contents),
         "tasks_passed": None if share is None else 100 * share,
         "cost_per_million_tokens": prices.per_million_tokens(measured),
-        "cost_per_successful_task": prices.per_successful_task(behaviour, measured),
+        "cost_per_successful_task": prices.per_successful_task(contents.behaviour, measured),
     }
-    return {name: known.get(name) for _, name, _, _ in _FIGURES}
+    return {
+        figure.name: derived[figure.name]
+        if figure.name in derived
+        else value_of(figure.name, measured, contents.artifact_bytes)
+        for figure in _FIGURES
+    }
 
 
-def rows(manifests: Sequence[Data], prices: Prices | None = None) -> list[Row]:
+def rows(manifests: Sequence[Contents], prices: Prices | None = None) -> list[Row]:
     """What they are, then what was measured, then who is on the front."""
-    found = [
-        Row(label, tuple(_word(_at(data, path)) for data in manifests)) for label, path in _WORDS
+    table = [
+        Row(label, tuple(_word(of(contents)) for contents in manifests)) for label, of in _WORDS
     ]
-    found.append(Row("measured on", tuple(machine_name(data) for data in manifests)))
-    known = [figures(data, prices or Prices()) for data in manifests]
-    for label, name, unit, better in _FIGURES:
-        values = tuple(one[name] for one in known)
-        if name not in _ALWAYS and all(value is None for value in values):
+    table.append(Row("measured on", tuple(machine_name(contents) for contents in manifests)))
+    known = [figures(contents, prices or Prices()) for contents in manifests]
+    for figure in _FIGURES:
+        values = tuple(each[figure.name] for each in known)
+        if not figure.always and all(value is None for value in values):
             continue
-        best = _best(values, better) if _comparable(name, manifests) else None
-        found.append(Row(label, tuple(_text(value, unit) for value in values), best, name, values))
+        best = _best(values, figure.direction) if _comparable(figure, manifests) else None
+        texts = tuple(_text(value, figure.unit) for value in values)
+        table.append(Row(figure.label, texts, best, figure.name, values))
     if len(manifests) > 1:
-        texts = {True: "yes", False: "no", None: "–"}
-        found.append(
-            Row("Pareto front", tuple(texts[one.front] for one in standings(manifests)[0]))
-        )
-    return found
+        words = {True: "yes", False: "no", None: "–"}
+        fronts = tuple(words[standing.front] for standing in standings(manifests)[0])
+        table.append(Row("Pareto front", fronts))
+    return table
 
 
 def notes(
-    names: Sequence[str], manifests: Sequence[Data], prices: Prices | None = None
+    names: Sequence[str], manifests: Sequence[Contents], prices: Prices | None = None
 ) -> list[str]:
     """What a reader of the table must know, in sentences."""
-    from packager.report.figures import noise
-
     places: dict[str, list[str]] = {}
-    for name, data in zip(names, manifests, strict=True):
-        if machine_of(data) is not None:
-            places.setdefault(machine_name(data), []).append(name)
+    for name, contents in zip(names, manifests, strict=True):
+        if machine_of(contents) is not None:
+            places.setdefault(machine_name(contents), []).append(name)
     found = []
     if not same(manifests, machine_of):
         # Two machines may have one processor and differ in memory or system.
@@ -136,19 +107,22 @@ def notes(
         )
         if prices is not None and prices.given:
             found.append("One price was taken for all of these machines.")
-    for name, data in zip(names, manifests, strict=True):
-        found += [f"{name} {what}" for what in _of_one(data, noise)]
+    for name, contents in zip(names, manifests, strict=True):
+        found += [f"{name} {what}" for what in _of_one(contents)]
+    if any(contents.telling and contents.telling.noisy for contents in manifests):
+        found.append("A disturbed measurement is among them, so speed and memory are not ranked.")
     if not same(manifests, _prompt):
         found.append("First tokens come after prompts of different length, so they are not ranked.")
-    if not same(manifests, lambda data: _at(data, ("workload", "context"))):
+    if not same(manifests, lambda contents: contents.context):
         found.append(
-            "The packages are made for different contexts; memory holds the cache of each."
+            "The packages are made for different contexts: memory holds the cache of each, so it "
+            "is not ranked."
         )
     if prices is not None and prices.per_kwh is not None and prices.watts is None:
         silent = [
             name
-            for name, data in zip(names, manifests, strict=True)
-            if telling(data) and prices.per_million_tokens(telling(data) or {}) is None
+            for name, contents in zip(names, manifests, strict=True)
+            if contents.telling and prices.per_million_tokens(contents.telling) is None
         ]
         found += [
             f"{name} was measured without energy, so it has no cost: add --watts."
@@ -157,25 +131,24 @@ def notes(
     return found + _of_the_front(names, manifests)
 
 
-def _of_one(data: Data, noise: Callable[[Data], str]) -> list[str]:
-    measured = telling(data)
-    found = []
-    if _at(data, ("source", "kind")) == "dummy":
-        found.append(
+def _of_one(contents: Contents) -> list[str]:
+    measured = contents.telling
+    remarks = []
+    if contents.source.dummy:
+        remarks.append(
             "has random weights: its size and speed are real, and nothing is said of its answers."
         )
     if measured is None:
-        why = data.get("not_measured")
-        return [*found, f"was not measured{f': {why}' if why else ''}."]
-    place = measured.get("place") or {}
-    if place and not place.get("on_device"):
-        found.append(f"was not measured on its device: {place.get('why', '')}.")
-    if noise(measured):
-        found.append(f"has a measurement that is {noise(measured)}.")
-    return found
+        why = contents.not_measured
+        return [*remarks, f"was not measured{f': {why}' if why else ''}."]
+    if measured.place is not None and not measured.place.on_device:
+        remarks.append(f"was not measured on its device: {measured.place.why}.")
+    if measured.noise:
+        remarks.append(f"has a measurement that is {measured.noise}.")
+    return remarks
 
 
-def _of_the_front(names: Sequence[str], manifests: Sequence[Data]) -> list[str]:
+def _of_the_front(names: Sequence[str], manifests: Sequence[Contents]) -> list[str]:
     places, by = standings(manifests)
     compared = sum(one.front is not None for one in places)
     if compared < 2:
@@ -201,25 +174,25 @@ QUALITY_BY: dict[str | None, str] = {
 
 
 def as_dict(
-    names: Sequence[str], paths: Sequence[str], manifests: Sequence[Data], prices: Prices
-) -> Data:
+    names: Sequence[str], paths: Sequence[str], manifests: Sequence[Contents], prices: Prices
+) -> dict[str, Any]:
     """The comparison as JSON."""
     places, by = standings(manifests)
     packages = []
-    for name, path, data, standing in zip(names, paths, manifests, places, strict=True):
-        measured = telling(data)
+    for name, path, contents, standing in zip(names, paths, manifests, places, strict=True):
+        measured, machine = contents.telling, machine_of(contents)
         packages.append(
             {
                 "package": path,
                 "name": name,
-                **{label: _at(data, way) for label, way in _WORDS},
-                "runtime": _at(data, ("runtime", "name")),
-                "machine": machine_of(data),
-                "place": (measured or {}).get("place"),
-                "noisy": None if measured is None else bool(measured.get("noisy")),
-                "figures": figures(data, prices),
-                "quality": data.get("quality"),
-                "behaviour": data.get("behaviour"),
+                **{label: of(contents) for label, of in _WORDS},
+                "runtime": contents.runtime.name,
+                "machine": machine.to_json() if machine else None,
+                "place": measured.place.to_json() if measured and measured.place else None,
+                "noisy": None if measured is None else measured.noisy,
+                "figures": figures(contents, prices),
+                "quality": contents.quality.to_json() if contents.quality else None,
+                "behaviour": contents.behaviour.to_json() if contents.behaviour else None,
                 **_standing(standing, paths),
             }
         )
@@ -246,7 +219,7 @@ def titles(names: Sequence[str], paths: Sequence[str]) -> list[str]:
     ]
 
 
-def _standing(standing: Standing, paths: Sequence[str]) -> Data:
+def _standing(standing: Standing, paths: Sequence[str]) -> dict[str, Any]:
     return {
         "on_front": standing.front,
         "quality_score": standing.quality,
@@ -254,24 +227,32 @@ def _standing(standing: Standing, paths: Sequence[str]) -> Data:
     }
 
 
-def machine_name(data: Data) -> str:
+def machine_name(contents: Contents) -> str:
     """The processor of the machine that measured it, or a dash."""
-    machine = machine_of(data)
-    return str(machine.get("processor") or "–") if isinstance(machine, dict) else _word(machine)
+    machine = machine_of(contents)
+    return (machine.processor if machine else "") or "–"
 
 
-def _comparable(name: str, manifests: Sequence[Data]) -> bool:
-    if name == "kl_mean":
+def _comparable(figure: Figure, manifests: Sequence[Contents]) -> bool:
+    if figure.name == "kl_mean":
         return same(manifests, reference)
-    if name in ("tasks_passed", "cost_per_successful_task") and not same(manifests, behaviour_set):
+    of_tasks = figure.name in ("tasks_passed", "cost_per_successful_task")
+    if of_tasks and not same(manifests, behaviour_set):
         return False
-    if name in ("ttft_ms", "prefill_tps") and not same(manifests, _prompt):
+    if figure.name in ("ttft_ms", "prefill_tps") and not same(manifests, _prompt):
         return False
-    return name in _ANYWHERE or same(manifests, machine_of)
+    if figure.anywhere:
+        return True
+    if figure.of_the_context and not same(manifests, lambda contents: contents.context):
+        return False
+    # A disturbed measurement shows what the other programs left, not what the package does.
+    return same(manifests, machine_of) and not any(
+        contents.telling and contents.telling.noisy for contents in manifests
+    )
 
 
-def _prompt(data: Data) -> Any:
-    return (telling(data) or {}).get("prompt_tokens")
+def _prompt(contents: Contents) -> int | None:
+    return contents.telling.prompt_tokens if contents.telling else None
 
 
 def _best(values: Sequence[float | None], better: int) -> int | None:
@@ -281,14 +262,7 @@ def _best(values: Sequence[float | None], better: int) -> int | None:
     return -max(known)[1]
 
 
-def _at(data: Data, path: Sequence[str]) -> Any:
-    value: Any = data
-    for key in path:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value
-
-
-def _word(value: Any) -> str:
+def _word(value: object) -> str:
     return "–" if value is None else str(value)
 
 

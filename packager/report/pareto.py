@@ -7,9 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from packager.report.evidence import telling
-
-Data = dict[str, Any]
+from packager.records import Contents, Machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,16 +20,16 @@ class Standing:
     beaten_by: tuple[int, ...] = ()
 
 
-def standings(manifests: Sequence[Data]) -> tuple[list[Standing], str | None]:
+def standings(manifests: Sequence[Contents]) -> tuple[list[Standing], str | None]:
     """One standing per manifest, and what quality was told by: behaviour, divergence, published,
     None where they share no figure.
 
     A package is beaten by one of the same machine that is at least as good on every axis and better
     on one.
     """
-    axes = [_axes(data) for data in manifests]
+    axes = [_axes(contents) for contents in manifests]
     by, scores = _quality(
-        [data for data, known in zip(manifests, axes, strict=True) if known is not None]
+        [contents for contents, known in zip(manifests, axes, strict=True) if known is not None]
     )
     left = iter(scores)
     points = [None if known is None else (*known, next(left) or 0.0) for known in axes]
@@ -51,85 +49,78 @@ def standings(manifests: Sequence[Data]) -> tuple[list[Standing], str | None]:
     return found, by
 
 
-def machine_of(data: Data) -> Any:
+def machine_of(contents: Contents) -> Machine | None:
     """The machine of the measurement that tells most; None where there is none."""
-    return (telling(data) or {}).get("machine")
+    return contents.telling.machine if contents.telling else None
 
 
-def same(manifests: Sequence[Data], of: Callable[[Data], Any]) -> bool:
+def same(manifests: Sequence[Contents], of: Callable[[Contents], Any]) -> bool:
     """Whether all that have a value have the same."""
     values = [value for value in map(of, manifests) if value is not None]
     return all(value == values[0] for value in values)
 
 
-def passed_share(data: Data) -> float | None:
+def passed_share(contents: Contents) -> float | None:
     """The part of the behaviour set that was passed."""
-    found = data.get("behaviour") or {}
-    passed, total = found.get("passed"), found.get("total")
-    return passed / total if passed is not None and total else None
+    return contents.behaviour.share if contents.behaviour else None
 
 
-def behaviour_set(data: Data) -> Any:
+def behaviour_set(contents: Contents) -> str | None:
     """The digest of the prompts and checks that its behaviour was tried with."""
-    return (data.get("behaviour") or {}).get("set_sha256")
+    return contents.behaviour.set_sha256 if contents.behaviour else None
 
 
-def reference(data: Data) -> Any:
+def reference(contents: Contents) -> tuple[str | None, str | None] | None:
     """What its divergence was measured against: the unquantized variant and the text; None without
     a divergence."""
-    text = (data.get("quality") or {}).get("text")
-    digest = text.get("sha256") if isinstance(text, dict) else None
-    return None if divergence(data) is None else (data["variant"].get("repo_id"), digest)
+    quality = contents.quality
+    if quality is None or quality.kl_mean is None:
+        return None
+    return contents.variant.repo_id, quality.text.sha256 if quality.text else None
 
 
-def divergence(data: Data) -> float | None:
+def divergence(contents: Contents) -> float | None:
     """Mean divergence from the unquantized model, nats per token."""
-    found = (data.get("quality") or {}).get("kl_mean")
-    return found if isinstance(found, int | float) else None
+    return contents.quality.kl_mean if contents.quality else None
 
 
-def published_quality(data: Data) -> float | None:
+def published_quality(contents: Contents) -> float | None:
     """The mean of the use case's published scores of the packaged variant; None for random weights
     and unknown variants."""
     from packager import catalog
     from packager.errors import PackError
     from packager.need.usecases import use_case
-    from packager.select.rules import published
+    from packager.select.stand_ins import published
 
-    source, variant, workload = data.get("source"), data.get("variant"), data.get("workload")
-    if (
-        not (isinstance(source, dict) and isinstance(variant, dict) and isinstance(workload, dict))
-        or source.get("kind") == "dummy"
-    ):
+    if contents.source.dummy or contents.workload is None:
         return None
     try:
-        found, case = (
-            catalog.find(str(variant.get("repo_id"))),
-            use_case(str(workload.get("use_case"))),
-        )
+        variant = catalog.find(str(contents.variant.repo_id))
+        case = use_case(str(contents.workload.use_case))
     except PackError:
         return None
-    scores = [published(found, name, case.modes) for name in case.quality]
+    scores = [published(variant, name, case.modes) for name in case.quality]
     known = [score for score in scores if score is not None]
     return sum(known) / len(known) if known and len(known) == len(scores) else None
 
 
-def _axes(data: Data) -> tuple[float, float] | None:
-    measured = telling(data) or {}
-    memory, speed = measured.get("peak_memory_bytes"), measured.get("decode_tps")
-    return None if memory is None or speed is None else (-memory, speed)
+def _axes(contents: Contents) -> tuple[float, float] | None:
+    measured = contents.telling
+    if measured is None or measured.peak_memory_bytes is None or measured.decode_tps is None:
+        return None
+    return -measured.peak_memory_bytes, measured.decode_tps
 
 
-def _quality(manifests: Sequence[Data]) -> tuple[str | None, list[float | None]]:
+def _quality(manifests: Sequence[Contents]) -> tuple[str | None, list[float | None]]:
     """The most telling figure that every one of them has on one scale, and its values, the more the
     better."""
-    ways: list[tuple[str, list[float | None], Callable[[Data], Any]]] = [
-        ("behaviour", [passed_share(data) for data in manifests], behaviour_set),
-        ("divergence", [_closeness(data) for data in manifests], reference),
+    ways: list[tuple[str, list[float | None], Callable[[Contents], Any]]] = [
+        ("behaviour", [passed_share(contents) for contents in manifests], behaviour_set),
+        ("divergence", [_closeness(contents) for contents in manifests], reference),
         (
             "published",
-            [published_quality(data) for data in manifests],
-            lambda data: (data.get("workload") or {}).get("use_case"),
+            [published_quality(contents) for contents in manifests],
+            lambda contents: contents.workload.use_case if contents.workload else None,
         ),
     ]
     for name, values, scale in ways:
@@ -138,9 +129,9 @@ def _quality(manifests: Sequence[Data]) -> tuple[str | None, list[float | None]]
     return None, [None] * len(manifests)
 
 
-def _closeness(data: Data) -> float | None:
-    found = divergence(data)
-    return None if found is None else -found
+def _closeness(contents: Contents) -> float | None:
+    lost = divergence(contents)
+    return None if lost is None else -lost
 
 
 def _beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 from packager.errors import usage
+from packager.records import Behaviour, Measurement
 
 _JOULES_PER_KWH = 3.6e6
 
@@ -40,27 +40,33 @@ class Prices:
         """Whether there is any price."""
         return self.per_hour is not None or self.per_kwh is not None
 
-    def per_million_tokens(self, measured: dict[str, Any]) -> float | None:
+    @property
+    def of_an_hour(self) -> float | None:
+        """Of an hour at work, where it takes no measurement to tell: the machine's price and the
+        energy of `watts`."""
+        if not self.given or (self.per_kwh is not None and self.watts is None):
+            return None
+        return (self.per_hour or 0) + (self.watts or 0) / 1000 * (self.per_kwh or 0)
+
+    def per_million_tokens(self, measured: Measurement | None) -> float | None:
         """Of a million tokens of answers at the measured decode rate, one answer at a time; None
         where that is not known."""
-        rate = measured.get("decode_tps")
+        rate = measured.decode_tps if measured else None
         return self._cost(1e6 / rate, measured, 1e6, 0) if rate else None
 
     def per_successful_task(
-        self, behaviour: dict[str, Any], measured: dict[str, Any]
+        self, behaviour: Behaviour | None, measured: Measurement | None
     ) -> float | None:
         """Of a task of the behaviour set that was passed: the time that the whole set took,
         failures too, shared among the successes."""
-        passed, seconds = behaviour.get("passed"), behaviour.get("seconds")
-        if not passed or seconds is None:
+        if behaviour is None or not behaviour.passed or behaviour.seconds is None:
             return None
-        whole = self._cost(
-            seconds, measured, behaviour.get("new_tokens") or 0, behaviour.get("prompt_tokens") or 0
-        )
-        return None if whole is None else whole / passed
+        new, read = behaviour.new_tokens or 0, behaviour.prompt_tokens or 0
+        whole = self._cost(behaviour.seconds, measured, new, read)
+        return None if whole is None else whole / behaviour.passed
 
     def _cost(
-        self, seconds: float, measured: dict[str, Any], new: float, read: float
+        self, seconds: float, measured: Measurement | None, new: float, read: float
     ) -> float | None:
         if not self.given:
             return None
@@ -71,17 +77,15 @@ class Prices:
         return None if joules is None else cost + joules / _JOULES_PER_KWH * self.per_kwh
 
 
-def _joules(measured: dict[str, Any], new: float, read: float) -> float | None:
+def _joules(measured: Measurement | None, new: float, read: float) -> float | None:
     """The energy of so many tokens decoded and read, from what the benchmark measured for one token
     and for one prompt."""
-    energy = measured.get("energy") or {}
-    token, prompt, length = (
-        energy.get("joules_per_token"),
-        energy.get("joules_per_prompt"),
-        measured.get("prompt_tokens"),
-    )
-    if token is None:
+    energy = measured.energy if measured else None
+    if measured is None or energy is None or energy.joules_per_token is None:
         return None
+    decoded = energy.joules_per_token * new
     if not read:
-        return float(token * new)
-    return float(token * new + prompt * read / length) if prompt is not None and length else None
+        return decoded
+    if energy.joules_per_prompt is None or not measured.prompt_tokens:
+        return None
+    return decoded + energy.joules_per_prompt * read / measured.prompt_tokens

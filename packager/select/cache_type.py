@@ -4,14 +4,17 @@ type."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from packager.device.target import Target
 from packager.errors import PackError, usage
 from packager.predict.forecast import Speed
-from packager.predict.memory import Footprint
+from packager.predict.memory import KV_BITS, Footprint
 from packager.predict.offload import Offloads, Split
-from packager.recipe import Recipe
-from packager.runtime import BuildNeeds, Runtime, Tools
+from packager.recipe import Recipe, split_id
+from packager.runtime import BuildNeeds, InstallsItself, Runtime, Tools
+from packager.select.engine import candidates
 from packager.shape import Shape
 
 
@@ -31,11 +34,45 @@ def with_cache_type(runtimes: Sequence[Runtime], kv: str) -> tuple[Runtime, ...]
     return able
 
 
-def _knows(runtime: Runtime, kv: str) -> bool:
+def cache_types(target: Target, runtimes: Sequence[Runtime]) -> tuple[str, ...]:
+    """The cache types that at least one of the runtimes keeps in a recipe for the target."""
+    return tuple(kv for kv in KV_BITS if _served(target, runtimes, kv))
+
+
+def _served(target: Target, runtimes: Sequence[Runtime], kv: str) -> bool:
     try:
-        return bool([runtime.recipe(recipe.weights, kv) for recipe in runtime.recipes()[:1]])
+        typed = with_cache_type(runtimes, kv)
+        candidates(keeping(target, typed), target.workload, (), typed)
     except PackError:
         return False
+    return True
+
+
+def keeping(target: Target, runtimes: Sequence[Runtime]) -> Target:
+    """The target with those of its own recipes that the runtimes build: some keep the cache as one
+    type only."""
+    by_prefix = {runtime.prefix: runtime for runtime in runtimes}
+    kept = [
+        one
+        for one in target.recipes
+        if _builds(by_prefix.get(split_id(one)[0]), *split_id(one)[1:])
+    ]
+    return replace(target, recipes=tuple(kept))
+
+
+def _builds(runtime: Runtime | None, weights: str, kv: str | None) -> bool:
+    return runtime is not None and _recipe(runtime, weights, kv) is not None
+
+
+def _recipe(runtime: Runtime, weights: str, kv: str | None) -> Recipe | None:
+    try:
+        return runtime.recipe(weights, kv)
+    except PackError:
+        return None
+
+
+def _knows(runtime: Runtime, kv: str) -> bool:
+    return any(_recipe(runtime, recipe.weights, kv) is not None for recipe in runtime.recipes())
 
 
 class _WithCacheType:
@@ -50,12 +87,14 @@ class _WithCacheType:
             runtime.session,
         )
         self.context_in_artifact, self.more_tools = runtime.context_in_artifact, runtime.more_tools
+        self.install = runtime.install if isinstance(runtime, InstallsItself) else ""
 
     def recipes(self) -> Sequence[Recipe]:
-        """Every recipe with the cache type."""
-        return [
-            self._runtime.recipe(recipe.weights, self._kv) for recipe in self._runtime.recipes()
-        ]
+        """Every recipe that can have the cache type, with it."""
+        typed = (
+            _recipe(self._runtime, recipe.weights, self._kv) for recipe in self._runtime.recipes()
+        )
+        return [recipe for recipe in typed if recipe is not None]
 
     def recipe(self, weights: str, kv: str | None = None) -> Recipe:
         """A type that is named in the recipe itself stays."""

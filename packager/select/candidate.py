@@ -13,7 +13,7 @@ from packager.recipe import Recipe
 if TYPE_CHECKING:
     from packager.catalog import Variant
 
-Verdict = Literal["chosen", "fits", "rejected"]
+Verdict = Literal["chosen", "fits", "may miss", "rejected"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +60,13 @@ class Candidate:
     """A variant in a recipe with a context, measured against every rule.
 
     `sized` is False where no runtime builds the variant so: bytes and rates are then zero here and
-    null in JSON. `coarse` marks a recipe that leaves less than 4 bits to a weight; `notes` are
-    worth knowing but reject nothing; `rank` is the place of its runtime and recipe in the target's
-    preference. On a GPU with memory of its own `footprint` is what lies there, and `split` says how
-    many layers that are and what the system's memory holds beside them.
+    null in JSON. `may_miss` are limits that the forecast misses, though not its whole range: the
+    truth may lie on either side. They reject nothing, but a candidate without them stands before
+    one with them. `crowded` says that it leaves less than a tenth of the memory free, or does not
+    fit on the GPU whole. `coarse` marks a recipe that leaves less than 4 bits to a weight; `notes`
+    are worth knowing but reject nothing; `rank` is the place of its runtime and recipe in the
+    target's preference. On a GPU with memory of its own `footprint` is what lies there, and `split`
+    says how many layers that are and what the system's memory holds beside them.
     """
 
     variant: Variant
@@ -83,6 +86,8 @@ class Candidate:
     notes: tuple[str, ...] = ()
     rank: tuple[int, int] = field(default=(0, 0))
     split: Split | None = None
+    may_miss: tuple[Reason, ...] = ()
+    crowded: bool = False
 
     @property
     def passes(self) -> bool:
@@ -90,9 +95,22 @@ class Candidate:
         return not self.reasons
 
     @property
+    def sure(self) -> bool:
+        """Whether no rule stands against it and none may."""
+        return not self.reasons and not self.may_miss
+
+    @property
     def label(self) -> str:
         """How people write it: `Qwen3-0.6B as gguf:Q4_K_M`."""
         return f"{self.variant.name} as {self.recipe.id}"
+
+    def predicted(self) -> dict[str, Any]:
+        """What a manifest keeps of it: memory, rates and size, before anything is built."""
+        return {
+            "footprint": self.footprint.as_dict(),
+            "forecast": self.forecast.as_dict(),
+            "artifact_bytes": self.artifact_bytes,
+        }
 
     def as_dict(self) -> dict[str, Any]:
         """The fields of the contract."""
@@ -103,6 +121,7 @@ class Candidate:
             "context": self.context,
             "verdict": self.verdict,
             "reasons": [reason.as_dict() for reason in self.reasons],
+            "may_miss": [reason.as_dict() for reason in self.may_miss],
             "footprint": self.footprint.as_dict() if self.sized else None,
             "artifact_bytes": self.artifact_bytes if self.sized else None,
             "forecast": self.forecast.as_dict() if self.sized else None,

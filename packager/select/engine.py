@@ -20,8 +20,9 @@ from packager.predict.offload import Offloads, Split, best_split, host_seconds, 
 from packager.recipe import Recipe, split_id
 from packager.runtime import Runtime
 from packager.select import rules
-from packager.select.candidate import Candidate, Reason
+from packager.select.candidate import Candidate, Reason, Verdict
 from packager.select.preference import ordered, recipe_order
+from packager.select.stand_ins import published, stand_in
 from packager.shape import Shape
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 _NOTHING = Footprint(0, 0, 0, 0)
 _FINE_BITS = 4.0
+_ROOMY = 0.9
+"""Share of the memory up to which a model leaves room: for what else runs, and for a longer
+talk."""
 _REFERENCE = "Qwen3-32B"
 """A dense variant whose embedding and odd rows, which recipes keep in more bits, weigh little: what
 a recipe spends shows there."""
@@ -83,6 +87,8 @@ def candidates(
     pool = tuple(variants)
     case = use_case(workload.use_case)
     ways = _ways(target, tuple(runtimes), recipe)
+    if not ways:
+        raise usage(f"No recipe of the runtimes of {target.name} is for what it runs models on.")
     judge = _Judge(
         target, workload, case, available_bytes, len(pool) == 1 if named is None else named
     )
@@ -157,10 +163,19 @@ def _ways(target: Target, runtimes: tuple[Runtime, ...], wanted: str | None) -> 
 def _coarse(runtime: Runtime, recipe: Recipe) -> bool:
     """Whether the recipe spends less than 4 bits on a weight; unknown, and so not, where the
     runtime cannot build the reference."""
+    if recipe.grade is not None and float(recipe.grade.partition("-")[0]) < _FINE_BITS:
+        # A large embedding in more bits lifts the average of a small model above what its layers
+        # have.
+        return True
     shape = find(_REFERENCE).shape
-    if shape is None or runtime.obstacle(shape, recipe) is not None:
+    if shape is None:
         return False
-    return 8 * runtime.artifact_bytes(shape, recipe) / shape.parameters() < _FINE_BITS
+    try:
+        if runtime.obstacle(shape, recipe) is not None:
+            return False
+        return 8 * runtime.artifact_bytes(shape, recipe) / shape.parameters() < _FINE_BITS
+    except PackError:
+        return False
 
 
 def _own(target: Target, runtime: Runtime, weights: str, kv: str | None) -> Recipe:
@@ -200,15 +215,20 @@ class _Judge:
     ) -> None:
         self._target, self._workload, self._case, self._named = target, workload, case, named
         self._available = target.device.available_bytes if available is None else available
-        self._sizes: dict[tuple[Shape, str], _Size] = {}
-        self._forecasts: dict[tuple[Shape, str], Forecast] = {}
+        self._sizes: dict[tuple[int, str], _Size] = {}
+        self._forecasts: dict[tuple[int, str], Forecast] = {}
+        self._shapes: dict[Shape, int] = {}
+        self._numbers: dict[int, tuple[Shape, int]] = {}
 
     def all_of(
         self, variant: Variant, groups: Sequence[Sequence[_Way]], lazy: bool
     ) -> list[Candidate]:
         """The candidates of one variant, group by group of ways; `lazy` stops after the first group
         in which one passes."""
-        reasons, notes = [], list(rules.notes(variant, self._workload))
+        reasons, notes = (
+            [],
+            list(rules.notes(variant, self._workload, self._case, self._target.device)),
+        )
         for reason in rules.of_variant(variant, self._workload, self._case):
             # A licence list is the user's own word; without one, naming a variant is consent to its
             # licence.
@@ -220,11 +240,11 @@ class _Judge:
             else:
                 reasons.append(reason)
         shown = {
-            name: rules.published(variant, name, self._case.modes)
-            for name in self._shown_scores(variant)
+            name: published(variant, name, self._case.modes) for name in self._shown_scores(variant)
         }
         scores = {name: value for name, value in shown.items() if value is not None}
-        quality = self._quality(scores)
+        quality, stood_in = self._quality(variant, scores)
+        notes += stood_in
         if reasons:
             every = [way for group in groups for way in group]
             groups = [
@@ -248,7 +268,7 @@ class _Judge:
                     )
                 if obstacle is not None:
                     said.add((way.runtime.name, obstacle))
-            if lazy and any(candidate.passes for candidate in found):
+            if lazy and any(candidate.sure for candidate in found):
                 break
         return found
 
@@ -260,15 +280,26 @@ class _Judge:
             named += [
                 name
                 for name, _ in floor.any_of
-                if rules.published(variant, name, self._case.modes) is not None
+                if published(variant, name, self._case.modes) is not None
             ][:1]
         return list(dict.fromkeys((*named, *self._case.quality, *self._workload.min_scores)))
 
-    def _quality(self, scores: dict[str, float]) -> float | None:
-        wanted = self._case.quality
-        if not wanted or any(name not in scores for name in wanted):
-            return None
-        return round(sum(scores[name] for name in wanted) / len(wanted), 2)
+    def _quality(
+        self, variant: Variant, scores: dict[str, float]
+    ) -> tuple[float | None, list[str]]:
+        """The mean of the use case's benchmarks, and what is to be said of those that are not
+        published; None without any."""
+        values, said = [], []
+        for name in self._case.quality:
+            instead = None if name in scores else stand_in(variant, name, self._case.modes)
+            if name in scores:
+                values.append(scores[name])
+            elif instead is not None:
+                values.append(instead.value)
+                said.append(instead.why)
+        if not values or len(values) < len(self._case.quality):
+            return None, []
+        return round(sum(values) / len(values), 2), said
 
     def _size_of(self, variant: Variant, way: _Way) -> _Size:
         if variant.unbuildable is not None:
@@ -279,12 +310,30 @@ class _Judge:
         if variant.shape is None:
             return _Size("no source states its shape")
         shape = variant.shape
-        key = (shape, way.recipe.id)
+        key = (self._number(shape), way.recipe.id)
         if key not in self._sizes:
             self._sizes[key] = self._measure(shape, way)
         return self._sizes[key]
 
+    def _number(self, shape: Shape) -> int:
+        """The same for equal shapes; an object that is met again is not hashed again, which its
+        many fields make slow."""
+        known = self._numbers.get(id(shape))
+        if known is None:
+            known = self._numbers[id(shape)] = (
+                shape,
+                self._shapes.setdefault(shape, len(self._shapes)),
+            )
+        return known[1]
+
     def _measure(self, shape: Shape, way: _Way) -> _Size:
+        try:
+            return self._measured(shape, way)
+        except PackError as error:
+            # What one recipe cannot be sized for is no reason to say nothing about the others.
+            return _Size(error.message)
+
+    def _measured(self, shape: Shape, way: _Way) -> _Size:
         runtime, recipe = way.runtime, way.recipe
         obstacle = runtime.obstacle(shape, recipe)
         if obstacle is not None:
@@ -297,9 +346,7 @@ class _Judge:
         least_file = (
             0 if self._workload.max_file_bytes is None else runtime.least_file_bytes(shape, recipe)
         )
-        # How engines compare is known of processors; the rates of a GPU or NPU are taken as its
-        # file has them.
-        speed = runtime.speed(shape, recipe, device.isa) if device.runs_on == "cpu" else AS_RATED
+        speed = runtime.speed(shape, recipe, device.computes_with)
         if splits(device) and isinstance(runtime, Offloads):
             split = best_split(
                 runtime,
@@ -324,7 +371,7 @@ class _Judge:
 
     def _forecast(self, shape: Shape, size: _Size, way: _Way) -> Forecast:
         device = self._target.device
-        key = (shape, way.recipe.id)
+        key = (self._number(shape), way.recipe.id)
         if key not in self._forecasts:
             partial = size.split is not None and not size.split.whole
             extra = host_seconds(size.split, device) if size.split else NO_EXTRA
@@ -353,8 +400,14 @@ class _Judge:
     ) -> Candidate:
         shape = variant.shape
         size = self._size_of(variant, way)
-        reasons = (*reasons, *rules.unit(way.recipe, self._target.device))
+        device = self._target.device
+        reasons = (
+            *reasons,
+            *rules.processor(way.runtime.name, device),
+            *rules.unit(way.recipe, device),
+        )
         forecast = Forecast(0, 0, 0, 0, 0, self._target.device.confidence)
+        may_miss: tuple[Reason, ...] = ()
         bits = 0.0
         if shape is None or size.obstacle is not None:
             has = (size.obstacle or "").rstrip(".")
@@ -365,7 +418,7 @@ class _Judge:
                 ),
             )
         else:
-            forecast = self._forecast(shape, size, way)
+            forecast = rules.waiting(self._forecast(shape, size, way), variant, self._case)
             bits = 8 * size.artifact / shape.parameters()
             reasons = (
                 *reasons,
@@ -380,12 +433,14 @@ class _Judge:
                 *rules.file_size(size.least_file, self._workload, way.runtime.name),
                 *rules.of_speed(forecast, self._workload),
             )
+            may_miss = tuple(rules.may_miss(forecast, self._workload))
+        verdict: Verdict = "may miss" if may_miss else "fits"
         return Candidate(
             variant=variant,
             runtime=way.runtime.name,
             recipe=way.recipe,
             context=self._workload.context,
-            verdict="rejected" if reasons else "fits",
+            verdict="rejected" if reasons else verdict,
             reasons=reasons,
             footprint=size.footprint,
             artifact_bytes=size.artifact,
@@ -398,4 +453,11 @@ class _Judge:
             notes=notes,
             rank=way.rank,
             split=size.split,
+            may_miss=may_miss,
+            crowded=self._crowded(size),
         )
+
+    def _crowded(self, size: _Size) -> bool:
+        if size.split is not None and not size.split.whole:
+            return True
+        return size.footprint.peak > _ROOMY * rules.room(self._workload, self._available)

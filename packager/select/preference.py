@@ -5,46 +5,69 @@ fall the same way.
 taken. In it each variant stands with its first passing recipe (the target's own recipes in their
 order, then the others from the least peak memory up, those under 4 bits per weight last), and the
 least peak memory wins.
-* quality: the highest mean of the use case's published scores, then the recipe with the most bits
-per weight, from 8 on all alike (KL divergence to f16 .0014 at Q8_0), then the target's first
-runtime.
+* quality: the highest mean of the use case's scores less what the quantization is known to take, in
+half points; what fills more than nine tenths of the memory, or has to leave layers beside the GPU,
+stands behind what leaves room. Among equals the target's first runtime, then the newer variant and
+the smaller recipe.
 * speed: the highest forecast decode rate.
 * balanced: the knee of the Pareto front of quality, decode rate and peak memory, each variant in
-its first passing recipe as above: of all that no other one beats on every count, the one nearest to
-the best of all three, quality on its own scale and the two others on logarithmic ones, each
-stretched to 0..1 over the front.
+its first passing recipe as above and with at least half of the best quality: of all that no other
+one beats on every count, the one nearest to the best of all three, quality on its own scale and the
+two others on logarithmic ones, each stretched to 0..1 over the front.
 
-Ties: peak memory, parameters, place of runtime and recipe in the target, name of the variant, id of
-the recipe. A coarse recipe, one under 4 bits per weight, stands behind all others: there the loss
-grows past what a larger variant gains (KL divergence to f16 .031 at Q4_K_M, .102 at Q3_K_M, .445 at
-Q2_K: llama.cpp's quantization table for Llama-3-8B).
+Ties: peak memory, parameters, place of runtime and recipe in the target, the later release, name of
+the variant, id of the recipe. A coarse recipe, one under 4 bits per weight, stands behind all
+others: there the loss grows past what a larger variant gains (KL divergence to f16 .031 at Q4_K_M,
+.102 at Q3_K_M, .445 at Q2_K: llama.cpp's quantization table for Llama-3-8B).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from math import log, sqrt
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from packager.need.workload import Preference
 from packager.select.candidate import Candidate
 
-LOSSLESS_BITS = 8.0
+if TYPE_CHECKING:
+    from packager.catalog import Variant
+
+LOSSLESS_BITS = 7.5
+_LOSSES = {16: 0.0, 8: 0.0, 6: 0.1, 5: 0.4, 4: 1.5, 3: 4.0, 2: 15.0}
+"""Points lost by bits. Qwen's own tables (QwenLM/Qwen3,
+docs/source/getting_started/quantization_benchmark.rst and the quantization page of Qwen2.5): Int8
+within a tenth of BF16, Int4 one to two points lower; between and below them in the order of the KL
+divergences in llama.cpp's table (.0055 at 6 bits, .0108 at 5, .0313 at 4, .102 at 3, .445 at 2)."""
+_LITTLE = 1.0
 
 
 def tie(candidate: Candidate) -> tuple[Any, ...]:
     """What decides where nothing else does."""
+    variant = candidate.variant
     return (
         candidate.footprint.peak,
-        candidate.variant.params_total or 0,
+        variant.params_total or 0,
         candidate.rank,
-        candidate.variant.repo_id,
+        _age(variant),
+        variant.repo_id,
         candidate.recipe.id,
     )
 
 
+def _age(variant: Variant) -> int:
+    """The later a variant was released the less; without a date it stands behind all that have
+    one."""
+    return -int((variant.release_date or "0").replace("-", "") or 0)
+
+
 def ordered(passing: Sequence[Candidate], prefer: Preference) -> list[Candidate]:
-    """The candidates that pass, best first."""
+    """The candidates that pass, best first: those that may miss a limit behind all that do not."""
+    sure, others = ([one for one in passing if one.sure is wanted] for wanted in (True, False))
+    return [*_ordered(sure, prefer), *_ordered(others, prefer)]
+
+
+def _ordered(passing: Sequence[Candidate], prefer: Preference) -> list[Candidate]:
     if prefer == "smallest":
         return _smallest(passing)
     if prefer == "balanced":
@@ -57,16 +80,37 @@ def _by_quality(candidate: Candidate) -> tuple[Any, ...]:
     # Without a score a variant cannot be compared: it stands behind all that can, the larger first.
     unknown = candidate.quality is None
     size = -(candidate.variant.params_total or 0) if unknown else 0
-    bits = min(candidate.bits_per_weight, LOSSLESS_BITS)
+    # Half points: less does not tell two of them apart, and the smaller one then leaves more room.
+    reached = (
+        0.0 if candidate.quality is None else round(2 * (candidate.quality - loss(candidate))) / 2
+    )
+    lost = loss(candidate) > _LITTLE if unknown else False
+    age = _age(candidate.variant)
     return (
         candidate.coarse,
+        candidate.crowded,
         unknown,
-        -(candidate.quality or 0),
+        -reached,
         size,
-        -bits,
+        lost,
+        age,
         candidate.rank[0],
         tie(candidate),
     )
+
+
+def loss(candidate: Candidate) -> float:
+    """Points of a benchmark that the recipe's quantization takes, by its grade; 0 where it has
+    none."""
+    if candidate.recipe.grade is None:
+        return (
+            0.0
+            if candidate.bits_per_weight >= LOSSLESS_BITS
+            else _LOSSES[4]
+            if candidate.bits_per_weight < 6
+            else _LOSSES[6]
+        )
+    return _LOSSES[min(16, int(candidate.recipe.grade.partition("-")[0]))]
 
 
 def _by_speed(candidate: Candidate) -> tuple[Any, ...]:
@@ -81,7 +125,8 @@ def _rate(candidate: Candidate) -> float:
 def undercut(best: Candidate, found: Sequence[Candidate], prefer: Preference) -> str:
     """What the chosen one is the best of, where another that passes goes further: ", coarse recipes
     aside,"; else an empty text."""
-    others = [one for one in found if one.passes and one is not best]
+    # What may miss a limit is compared with what may, too.
+    others = [one for one in found if one.passes and one is not best and one.sure >= best.sure]
     if prefer == "smallest":
         less = [
             one
@@ -130,7 +175,15 @@ def _first_forms(
 
 def _balanced(passing: Sequence[Candidate]) -> list[Candidate]:
     forms = _first_forms(passing, lambda one: one.variant.repo_id)
-    pool = [one for one in forms if one.quality is not None and not one.coarse] or forms
+    best = max(
+        (one.quality for one in forms if one.quality is not None and not one.coarse), default=0.0
+    )
+    # What gives up more than half of the best quality is no balance, however small and fast it is.
+    pool = [
+        one
+        for one in forms
+        if one.quality is not None and not one.coarse and one.quality >= best / 2
+    ] or forms
     axes = {id(candidate): _axes(candidate) for candidate in passing}
     front = pareto_front([axes[id(candidate)] for candidate in pool])
     if not front:

@@ -7,17 +7,17 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from packager.catalog import score_of
 from packager.device.target import Device
 from packager.need import languages
 from packager.need.floors import Floor
-from packager.need.usecases import UseCase
+from packager.need.usecases import UseCase, thinking_tokens
 from packager.need.workload import Workload
 from packager.predict.forecast import Forecast
 from packager.predict.memory import Footprint
 from packager.predict.offload import Split
 from packager.recipe import Recipe
 from packager.select.candidate import Reason
+from packager.select.stand_ins import published, stand_in
 from packager.units import human_bytes
 
 if TYPE_CHECKING:
@@ -66,10 +66,44 @@ def of_size(
     yield from artifact_size(artifact, workload)
 
 
+def waiting(forecast: Forecast, variant: Variant, case: UseCase) -> Forecast:
+    """The forecast with the thinking before an answer in its first token, for a variant that always
+    thinks.
+
+    Not where the use case wants thinking, which is then shown as it comes.
+    """
+    if variant.thinking != "always" or case.modes[0] == "thinking":
+        return forecast
+    tokens = 1000 * thinking_tokens()
+    return replace(
+        forecast,
+        ttft_ms=round(forecast.ttft_ms + tokens / forecast.decode_tps, 3),
+        ttft_low_ms=round(forecast.ttft_low_ms + tokens / forecast.high, 3),
+        ttft_high_ms=round(forecast.ttft_high_ms + tokens / forecast.low, 3),
+    )
+
+
 def of_speed(forecast: Forecast, workload: Workload) -> Iterator[Reason]:
-    """Rules about rates and waiting."""
-    yield from decode(forecast, workload)
-    yield from first_token(forecast, workload)
+    """Rules about rates and waiting that not even the better end of the forecast's range meets."""
+    yield from decode(forecast, workload, forecast.high)
+    yield from first_token(forecast, workload, forecast.ttft_low_ms)
+
+
+def may_miss(forecast: Forecast, workload: Workload) -> Iterator[Reason]:
+    """Those that the forecast misses while its range reaches them: how far off it is, and between
+    what it lies."""
+    reasons = (
+        *decode(forecast, workload, forecast.decode_tps),
+        *first_token(forecast, workload, forecast.ttft_ms),
+    )
+    surely = {reason.rule for reason in of_speed(forecast, workload)}
+    ranges = {
+        "decode": f"between {forecast.low:.3g} and {forecast.high:.3g}",
+        "ttft": f"between {forecast.ttft_low_ms:.0f} and {forecast.ttft_high_ms:.0f} ms",
+    }
+    for reason in reasons:
+        if reason.rule not in surely:
+            yield replace(reason, has=f"{reason.has}, {ranges[reason.rule]}")
 
 
 def tuning(variant: Variant, case: UseCase) -> Iterator[Reason]:
@@ -167,13 +201,26 @@ def _lowered(floor: Floor, workload: Workload) -> Floor:
 
 
 def score(variant: Variant, floor: Floor, modes: tuple[str, ...]) -> Iterator[Reason]:
-    """The first benchmark of the floor that the variant has a published score of decides."""
+    """The first benchmark of the floor that the variant has a published score of decides; without
+    any, what stands for the first."""
     for name, least in floor.any_of:
         value = published(variant, name, modes)
         if value is not None:
             if value < least:
                 yield Reason("score", f"{name} of {least:g} or more", f"{value:g}", least, value)
             return
+    name, least = floor.any_of[0]
+    instead = stand_in(variant, name, modes)
+    if instead is not None:
+        if instead.value < least:
+            yield Reason(
+                "score",
+                f"{name} of {least:g} or more",
+                f"{instead.value:g}. {instead.why.rstrip('.')}",
+                least,
+                instead.value,
+            )
+        return
     names, bars = [name for name, _ in floor.any_of], {least for _, least in floor.any_of}
     wanted = " or ".join(f"{name} of {least:g}" for name, least in floor.any_of) + " or more"
     if len(names) > 1 and len(bars) == 1:
@@ -181,30 +228,12 @@ def score(variant: Variant, floor: Floor, modes: tuple[str, ...]) -> Iterator[Re
     yield Reason("score", wanted, "no published score")
 
 
-def published(variant: Variant, benchmark: str, modes: tuple[str, ...]) -> float | None:
-    """The score in the first of the `modes` that there is one of; a score without a mode is that of
-    a model without the switch."""
-    for mode in modes:
-        score = score_of(variant, benchmark, mode)
-        if score is None and mode == (
-            "thinking" if variant.thinking == "always" else "non-thinking"
-        ):
-            score = next(
-                (
-                    other
-                    for other in variant.scores
-                    if other.mode is None and other.benchmark == benchmark
-                ),
-                None,
-            )
-        if score is not None:
-            return score.value
-    return None
-
-
 def unit(recipe: Recipe, device: Device) -> Iterator[Reason]:
     """A recipe that is built for an execution provider needs a device whose models run on what that
     drives."""
+    if device.runs_on == "npu" and "asym" in recipe.weights:
+        wanted = "weights quantized symmetrically, which is what the driver of an NPU compiles"
+        yield Reason("device", wanted, f"zero points ({recipe.id})")
     provider = recipe.provider
     if provider is not None and provider not in providers(device):
         name = {"gpu": device.gpu, "npu": device.npu}.get(device.runs_on, device.cpu)
@@ -213,6 +242,16 @@ def unit(recipe: Recipe, device: Device) -> Iterator[Reason]:
             f"{device.runs_on.upper()}{f' ({name})' if name else ''}"
         )
         yield Reason("device", _PROVIDERS.get(provider, provider), has)
+
+
+def processor(runtime: str, device: Device) -> Iterator[Reason]:
+    """The engine must run on the processor: wheels take instructions that an older one has not."""
+    if runtime in device.cannot_run:
+        yield Reason(
+            "processor",
+            f"a processor that {runtime} runs on",
+            device.cannot_run[runtime].rstrip("."),
+        )
 
 
 def providers(device: Device) -> tuple[str, ...]:
@@ -304,10 +343,10 @@ def file_size(least: int, workload: Workload, runtime: str) -> Iterator[Reason]:
         )
 
 
-def decode(forecast: Forecast, workload: Workload) -> Iterator[Reason]:
-    """Answers must come at the rate asked for."""
+def decode(forecast: Forecast, workload: Workload, rate: float) -> Iterator[Reason]:
+    """Answers must come at the rate asked for; `rate` is what counts as the rate that there is."""
     floor = workload.min_decode_tps
-    if floor is not None and forecast.decode_tps < floor:
+    if floor is not None and rate < floor:
         yield Reason(
             "decode",
             f"{floor:g} tok/s",
@@ -317,16 +356,22 @@ def decode(forecast: Forecast, workload: Workload) -> Iterator[Reason]:
         )
 
 
-def first_token(forecast: Forecast, workload: Workload) -> Iterator[Reason]:
-    """An answer to the typical prompt must begin in the time allowed."""
+def first_token(forecast: Forecast, workload: Workload, wait: float) -> Iterator[Reason]:
+    """An answer to the typical prompt must begin in the time allowed; `wait` is what counts as the
+    time that it takes."""
     limit = workload.max_ttft_ms
-    if limit is not None and forecast.ttft_ms > limit:
+    if limit is not None and wait > limit:
         has = f"{forecast.ttft_ms:.0f} ms for {workload.prompt} tokens"
         yield Reason("ttft", f"{limit:.0f} ms", has, limit, forecast.ttft_ms)
 
 
-def notes(variant: Variant, workload: Workload) -> Iterator[str]:
+def notes(variant: Variant, workload: Workload, case: UseCase, device: Device) -> Iterator[str]:
     """What is worth knowing of a variant that rejects nothing."""
+    if device.runs_on == "npu":
+        yield (
+            "An NPU compiles the model before its first answer, which takes minutes, for a fixed "
+            "length of prompt and context."
+        )
     native = variant.context_native
     if native is None:
         yield "No source states how long a context it handles."
@@ -340,6 +385,11 @@ def notes(variant: Variant, workload: Workload) -> Iterator[str]:
     elif variant.research_only:
         yield f"Its licence ({variant.license}) forbids commercial use."
     known = languages.named(variant.family)
+    if variant.thinking == "always" and case.modes[0] != "thinking":
+        yield (
+            f"It thinks before every answer: about {thinking_tokens()} tokens are counted before "
+            "the first of the answer."
+        )
     bare = [
         code
         for code in workload.languages

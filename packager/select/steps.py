@@ -9,6 +9,8 @@ from typing import Any
 from packager.select.candidate import Candidate
 from packager.select.preference import recipe_order
 
+_SAME_SIZE = 0.15
+"""Difference of parameters up to which two variants are of one size."""
 _OUT_OF_THE_QUESTION = frozenset({"tuning", "modality", "runtime", "licence"})
 
 
@@ -54,6 +56,7 @@ def steps(found: Sequence[Candidate]) -> tuple[Step, ...]:
     chosen = found[0]
     neighbours = _one_each(found, chosen)
     size = chosen.footprint.peak
+    neighbours = [one for one in neighbours if not _older_sibling(one, chosen)]
     smaller = [one for one in neighbours if one.footprint.peak < size]
     larger = [one for one in neighbours if one.footprint.peak > size and _better(one, chosen)]
     down = max(
@@ -88,6 +91,19 @@ def _one_each(found: Sequence[Candidate], chosen: Candidate) -> list[Candidate]:
         ):
             best[name] = candidate
     return list(best.values())
+
+
+def _older_sibling(one: Candidate, chosen: Candidate) -> bool:
+    """Whether it was released before the chosen one and is about as large: nobody steps there."""
+    ours, theirs = chosen.variant, one.variant
+    if not (
+        ours.release_date and theirs.release_date and ours.params_total and theirs.params_total
+    ):
+        return False
+    return (
+        theirs.release_date < ours.release_date
+        and abs(theirs.params_total / ours.params_total - 1) <= _SAME_SIZE
+    )
 
 
 def _better(one: Candidate, chosen: Candidate) -> bool:

@@ -30,6 +30,22 @@ class Fields:
         """The complaint about one key (exit code 6)."""
         return bad_input(f"{self._where}: {self._path}{key} {problem}.", _HINT)
 
+    def is_empty(self, key: str) -> bool:
+        """Whether the key holds a table or list without entries, which transformers takes for
+        missing."""
+        return self._table.get(key) in ({}, [])
+
+    def nested(self) -> bool:
+        """Whether a value is a table itself."""
+        return any(isinstance(value, Mapping) for value in self._table.values())
+
+    def text(self, key: str, default: str) -> str:
+        """A text."""
+        value = self._value(key, default)
+        if not isinstance(value, str):
+            raise self.wrong(key, f"is {value!r}, not a text")
+        return value
+
     def table(self, key: str) -> Fields:
         """A table within this one."""
         value = self._table.get(key)
@@ -44,9 +60,18 @@ class Fields:
             raise self.wrong(key, f"is {value!r}, no positive whole number")
         return value
 
-    def number(self, key: str, default: float) -> float:
-        """A positive, finite number."""
+    def whole(self, key: str, default: int) -> int:
+        """A whole number from 0 to 2**31."""
         value = self._value(key, default)
+        if type(value) is not int or not 0 <= value < _LARGEST:
+            raise self.wrong(key, f"is {value!r}, not a whole number")
+        return value
+
+    def number(self, key: str, default: float, *, zero: bool = False) -> float:
+        """A positive, finite number; with `zero` also 0."""
+        value = self._value(key, default)
+        if zero and type(value) in (int, float) and value == 0:
+            return 0.0
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e30:
             raise self.wrong(key, f"is {value!r}, no positive number")
         return float(value)

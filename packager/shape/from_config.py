@@ -14,6 +14,7 @@ from packager.limits import EXPERTS, LAYERS
 from packager.shape.fields import Fields
 from packager.shape.model import Experts, Hybrid, Shape
 from packager.shape.names import FIRST_GENERATION, KNOWN_TYPES, NAMINGS, Naming
+from packager.shape.positions import theta_of
 
 _KV_HEADS = {
     "qwen2": 32,
@@ -96,7 +97,7 @@ def from_config(config: Mapping[str, Any], where: str) -> Shape:
         else naming.decoder == "qwen2",
         qk_norm=not naming.decoder.startswith("qwen2"),
         context=fields.count("max_position_embeddings", _CONTEXT.get(model_type, 32_768)),
-        rope_theta=_theta(fields, _THETA.get(model_type, 10_000.0)),
+        rope_theta=theta_of(fields, _THETA.get(model_type, 10_000.0)),
         rms_eps=fields.number("rms_norm_eps", _EPSILON.get(model_type, 1e-6)),
         experts=experts,
         hybrid=_hybrid(fields, layers)
@@ -211,13 +212,6 @@ def _hybrid(fields: Fields, layers: int) -> Hybrid:
         value_head_dim=fields.count("linear_value_head_dim", 128),
         conv_kernel=fields.count("linear_conv_kernel_dim", 4),
     )
-
-
-def _theta(fields: Fields, default: float) -> float:
-    # transformers 4 writes rope_theta beside the widths, transformers 5 into rope_parameters.
-    if "rope_theta" not in fields and "rope_parameters" in fields:
-        return fields.table("rope_parameters").number("rope_theta", default)
-    return fields.number("rope_theta", default)
 
 
 def layer_types(layers: int, interval: int) -> list[str]:

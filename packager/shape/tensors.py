@@ -31,8 +31,9 @@ class TensorSpec:
         return prod(self.shape)
 
 
-def tensors(shape: Shape) -> Iterator[TensorSpec]:
-    """Every tensor of the text decoder, in the order the layers run.
+def tensors(shape: Shape, naming: Naming | None = None) -> Iterator[TensorSpec]:
+    """Every tensor of the text decoder, in the order the layers run; `naming` in place of the model
+    type's own.
 
     Raises PackError (exit code 6) for an unknown model type. Vision and audio encoders and the
     draft module for multi-token prediction are not part of the text decoder.
@@ -40,7 +41,7 @@ def tensors(shape: Shape) -> Iterator[TensorSpec]:
     outer = list(outer_tensors(shape))
     yield outer[0]
     for layer in range(shape.layers):
-        yield from layer_tensors(shape, layer)
+        yield from layer_tensors(shape, layer, naming)
     yield from outer[1:]
 
 
@@ -57,9 +58,9 @@ def outer_tensors(shape: Shape) -> Iterator[TensorSpec]:
         yield TensorSpec(f"{naming.head}lm_head.weight", (shape.vocab, shape.hidden))
 
 
-def layer_tensors(shape: Shape, layer: int) -> Iterator[TensorSpec]:
-    """The tensors of one layer, counted from 0."""
-    naming = naming_of(shape)
+def layer_tensors(shape: Shape, layer: int, naming: Naming | None = None) -> Iterator[TensorSpec]:
+    """The tensors of one layer, counted from 0; `naming` in place of the model type's own."""
+    naming = naming or naming_of(shape)
     if naming.decoder == FIRST_GENERATION:
         parts, prefix = first_generation.layer(shape), f"{naming.body}h.{layer}."
     else:

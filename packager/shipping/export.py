@@ -12,10 +12,12 @@ from typing import TypeVar
 
 from packager.errors import PackError, no_room, usage
 from packager.events import Event, StageFinished, StageProgress, StageStarted
-from packager.files import free_bytes
+from packager.files import free_bytes, regular_files
 from packager.names import did_you_mean
 from packager.package.manifest import Manifest
-from packager.shipping.shipment import free_place, outside, prepare
+from packager.scratch import remove_abandoned, scratch_folder
+from packager.shipping import pieces
+from packager.shipping.shipment import free_place, outside, place_all, prepare
 from packager.shipping.signature import ENDING, Signer, sign
 from packager.units import human_bytes
 
@@ -45,10 +47,10 @@ class Format:
 
     def misfit(self, manifest: Manifest) -> PackError | None:
         """Why a package cannot leave in this format (exit code 2); None when it can."""
-        engine = manifest.data["runtime"]["name"]
+        engine = manifest.contents.runtime.name
         if self.runtimes and engine not in self.runtimes:
             return usage(
-                f"{self.name} makes no sense of a package for {engine}: {self.why_not}.",
+                f"{self.name} cannot take a package for {engine}: {self.why_not}.",
                 f"Build one with {' or '.join(self.runtimes)}, or take another format.",
             )
         if (
@@ -93,7 +95,7 @@ FORMATS: dict[str, Format] = {
         ),
         Format(
             "oci",
-            "an OCI image layout after CNCF ModelPack, for registries",
+            "an OCI image layout following CNCF ModelPack, for registries",
             "packager.shipping.oci:write_layout",
             "-oci",
         ),
@@ -103,7 +105,7 @@ FORMATS: dict[str, Format] = {
             "packager.shipping.apps.ollama:write",
             "-ollama",
             runtimes=("llama.cpp",),
-            why_not="Ollama reads GGUF alone",
+            why_not="Ollama reads only GGUF",
             one_gguf=True,
         ),
         Format(
@@ -190,7 +192,7 @@ def export(
         raise misfit
     place = (out or Path(f"{shipment.name}{found.suffix}")).absolute()
     outside(place, package)
-    free_place(place)
+    _free_places(place, cuts=limit is not None, signed=signer is not None)
     free = free_bytes(place.parent)
     if free < shipment.total:
         raise no_room(
@@ -198,24 +200,42 @@ def export(
             f"{human_bytes(shipment.total)}.",
             "Choose another disk with --out.",
         )
-    signature = None
-    if signer is not None:
-        # First: a key that cannot sign must not be found out behind an hour of copying.
-        signature = sign(package, signer, place.with_name(f"{place.name}{ENDING}"))
-    module, _, function = found.write.partition(":")
-    work: Generator[int, None, Path | None] = getattr(import_module(module), function)(
-        shipment, place, limit, **given
-    )
-    try:
+    with scratch_folder(place.parent) as holder:
+        aside = holder / "export"
+        aside.mkdir()
+        if signer is not None:
+            # First: a key that cannot sign must not be found out after an hour of copying.
+            sign(package, signer, aside / f"{place.name}{ENDING}")
+        module, _, function = found.write.partition(":")
+        work: Generator[int, None, Path | None] = getattr(import_module(module), function)(
+            shipment, aside / place.name, limit, **given
+        )
         first = yield from staged(_counted(work, shipment.total), "export", f"Export as {name}")
-    except BaseException:
-        if signature is not None:
-            signature.unlink(missing_ok=True)
-        raise
-    written = _written(first or place)
+        # The archive and its signature, or all pieces: together or not at all.
+        place_all(
+            holder,
+            [(path, place.with_name(path.name)) for path in sorted(aside.iterdir(), reverse=True)],
+        )
+    whole = place.with_name((first or place).name)
+    written = _written(whole)
+    signature = place.with_name(f"{place.name}{ENDING}") if signer is not None else None
     return Exported(
-        first or place, name, len(written), sum(path.stat().st_size for path in written), signature
+        whole, name, len(written), sum(path.stat().st_size for path in written), signature
     )
+
+
+def _free_places(place: Path, *, cuts: bool, signed: bool) -> None:
+    """Raise PackError (usage) where one of the names is taken that the export may need; what we
+    left half-done goes first."""
+    if place.parent.is_dir():
+        remove_abandoned(place.parent)
+    free_place(place)
+    if signed:
+        free_place(place.with_name(f"{place.name}{ENDING}"))
+    if cuts and place.parent.is_dir():
+        for other in sorted(place.parent.iterdir()):
+            if pieces.is_piece(place.name, other.name):
+                free_place(other)
 
 
 def format_named(name: str) -> Format:
@@ -266,7 +286,4 @@ def _counted(
 
 
 def _written(place: Path) -> list[Path]:
-    from packager.files import regular_files
-    from packager.shipping import pieces
-
     return regular_files(place) if place.is_dir() else pieces.found(place)

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from packager.errors import PackError, bad_input, usage
-from packager.files import folder_that_appears_whole, write_json
+from packager.files import folder_that_appears_whole, let_all_read, write_json
 from packager.foreign import bounded_bytes, parse_json
+from packager.inspection import refuse_unsafe
 from packager.limits import MANIFEST_BYTES
 from packager.package import manifest
 from packager.package.manifest import FileEntry
@@ -69,7 +70,7 @@ def copy_entry(
                 yield len(chunk)
             file.flush()
             os.fsync(file.fileno())
-            os.fchmod(file.fileno(), 0o644)
+            let_all_read(file)
         rows.append({"name": place.name, "size": size, "sha256": digest.hexdigest()})
     next(chunks, None)  # the end of the chunks compares the whole with the manifest
     return rows
@@ -116,6 +117,7 @@ def join(folder: Path, out: Path) -> Generator[tuple[int, int], None, Package]:
                     "Get its pieces again.",
                 )
         checked = manifest.read(new)
+        refuse_unsafe(new, checked, str(folder))
     return Package(out, checked)
 
 

@@ -6,9 +6,10 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from pathlib import Path
 
+from packager.scratch import scratch_folder
 from packager.shipping import archive, pieces
 from packager.shipping.folder import write_folder
-from packager.shipping.shipment import Shipment, free_place
+from packager.shipping.shipment import Shipment, place_all
 
 
 def folder(shipment: Shipment, out: Path, limit: int | None) -> Generator[int, None, None]:
@@ -36,12 +37,11 @@ def _cut(
         yield from write(shipment, out)
         return out
     pieces.count_of(shipment.total, limit)
-    whole = out.with_name(f".{out.name}.whole")
-    free_place(out)
-    free_place(out.with_name(f"{out.name}.001"))
-    whole.unlink(missing_ok=True)
-    try:
+    with scratch_folder(out.parent) as holder:
+        whole = holder / out.name
         yield from write(shipment, whole)
-        return pieces.cut(whole, limit, out)[0]
-    finally:
-        whole.unlink(missing_ok=True)
+        parts = pieces.cut(whole, limit)
+        # The first piece last: without it nobody takes the others for an archive.
+        pairs = [(part, out.with_name(part.name)) for part in reversed(parts)]
+        place_all(holder, pairs)
+    return pairs[-1][1]

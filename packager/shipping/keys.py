@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from packager.errors import bad_input, usage
+from packager.files import write_secret
 from packager.shipping.shipment import free_place, new_file
 
 MISSING = "pip install 'qwen-pack[ship]'"
@@ -29,6 +30,7 @@ def new(path: Path, password: str | None = None) -> KeyPair:
     """
     serialization, ec = _cryptography()
     public = path.with_name(f"{path.name}.pub")
+    free_place(path)
     free_place(public)
     key = ec.generate_private_key(ec.SECP256R1())
     how = (
@@ -36,17 +38,23 @@ def new(path: Path, password: str | None = None) -> KeyPair:
         if password
         else serialization.NoEncryption()
     )
-    with new_file(path) as temporary:
-        temporary.write_bytes(
-            key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, how)
-        )
-    path.chmod(0o600)
-    with new_file(public) as temporary:
-        temporary.write_bytes(
-            key.public_key().public_bytes(
-                serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-            )
-        )
+    secret = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, how)
+    open_half = key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        write_secret(path, secret)
+    except FileExistsError:
+        # Somebody was faster.
+        free_place(path)
+        raise
+    try:
+        with new_file(public) as temporary:
+            temporary.write_bytes(open_half)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
     return KeyPair(path, public)
 
 

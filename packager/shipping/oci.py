@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from packager.catalog.licences import spdx
-from packager.files import folder_that_appears_whole
+from packager.files import folder_that_appears_whole, let_all_read
 from packager.package.manifest import FileEntry
 from packager.shipping.apps import ollama
 from packager.shipping.shipment import Shipment, free_place
@@ -70,12 +70,26 @@ class Image:
 
 def images(shipment: Shipment) -> list[Image]:
     """The ModelPack image, and for a package of one GGUF the Docker and the Ollama image over the
-    same blob."""
+    same blob.
+
+    There is no image for Ollama where its language cannot say the chat template: see
+    `ollama.refusal`.
+    """
     found = [_model_pack(shipment)]
     ggufs = [entry for entry in shipment.model_files() if entry.path.endswith(".gguf")]
     if len(ggufs) == 1 and len(shipment.model_files()) == 1:
-        found += [_docker(shipment, ggufs[0]), _ollama(shipment, ggufs[0])]
+        found.append(_docker(shipment, ggufs[0]))
+        if ollama.refusal(shipment) is None:
+            found.append(_ollama(shipment, ggufs[0]))
     return found
+
+
+def without_ollama(shipment: Shipment) -> str | None:
+    """Why a package of one GGUF has no image for Ollama, as a sentence; None where it has one, or
+    is none."""
+    ggufs = [entry for entry in shipment.model_files() if entry.path.endswith(".gguf")]
+    alone = len(ggufs) == 1 == len(shipment.model_files())
+    return ollama.refusal(shipment) if alone else None
 
 
 def write_layout(
@@ -107,7 +121,7 @@ def _write(shipment: Shipment, blob: Blob, place: Path) -> Generator[int, None, 
             yield len(chunk)
         file.flush()
         os.fsync(file.fileno())
-        os.fchmod(file.fileno(), 0o644)
+        let_all_read(file)
 
 
 def _entry(blob: Blob) -> FileEntry:
@@ -118,23 +132,23 @@ def _entry(blob: Blob) -> FileEntry:
 def _model_pack(shipment: Shipment) -> Image:
     data = shipment.manifest.data
     layers = [_layer(entry) for entry in sorted(shipment.files, key=_order)]
-    variant, recipe = data["variant"], data["recipe"]
+    variant, recipe = shipment.manifest.contents.variant, shipment.manifest.contents.recipe
     descriptor = {
         "createdAt": data.get("created"),
         "family": "qwen",
         "name": shipment.name,
-        "sourceURL": variant["repo_id"],
-        "revision": variant.get("revision"),
+        "sourceURL": variant.repo_id,
+        "revision": variant.revision,
         "vendor": "Qwen",
-        "licenses": [spdx(variant.get("license"))],
-        "title": variant["repo_id"].rpartition("/")[2],
+        "licenses": [spdx(variant.license)],
+        "title": variant.repo_id.rpartition("/")[2],
         "description": (data.get("why") or {}).get("sentence"),
     }
     config = {
         "descriptor": {key: value for key, value in descriptor.items() if value},
         "config": {
             "format": _FORMATS.get(data["runtime"]["name"], data["runtime"]["name"]),
-            "quantization": recipe["id"].partition(":")[2],
+            "quantization": recipe.id.partition(":")[2],
             "capabilities": {"inputTypes": ["text"], "outputTypes": ["text"]},
         },
         "modelfs": {"type": "layers", "diffIds": [layer.digest for layer in layers]},
@@ -158,7 +172,7 @@ def _annotations(data: dict[str, Any]) -> dict[str, str]:
     """What a registry shows without fetching a layer: memory and speed, where they were measured or
     predicted."""
     rows = {
-        "dev.qwen-pack.recipe": data["recipe"]["id"],
+        "dev.qwen-pack.recipe": data["recipe"].get("id"),
         "dev.qwen-pack.context": (data.get("workload") or {}).get("context"),
     }
     rows["dev.qwen-pack.target"] = data.get("target")
@@ -188,7 +202,7 @@ def _docker(shipment: Shipment, gguf: FileEntry) -> Image:
     config: dict[str, Any] = {
         "config": {
             "format": "gguf",
-            "quantization": data["recipe"]["id"].partition(":")[2],
+            "quantization": shipment.manifest.contents.recipe.id.partition(":")[2],
             "size": str(gguf.size),
         },
         "descriptor": {"created": data["created"]} if data.get("created") else {},
@@ -206,11 +220,11 @@ def _docker(shipment: Shipment, gguf: FileEntry) -> Image:
 
 def _ollama(shipment: Shipment, gguf: FileEntry) -> Image:
     """Ollama's layers. Source: github.com/ollama/ollama, server/images.go and manifest/."""
-    data = shipment.manifest.data
     layers = [_file(gguf, "application/vnd.ollama.image.model")]
-    template, stop = ollama.chat(shipment) or ("", [])
-    if template:
-        layers.append(_own_bytes("application/vnd.ollama.image.template", template.encode()))
+    chat = ollama.chat(shipment)
+    stop = list(chat.stops) if chat else []
+    if chat:
+        layers.append(_own_bytes("application/vnd.ollama.image.template", chat.template.encode()))
     if "LICENSE" in {entry.path for entry in shipment.files}:
         layers.append(_file(shipment.entry("LICENSE"), "application/vnd.ollama.image.license"))
     layers.append(
@@ -221,7 +235,7 @@ def _ollama(shipment: Shipment, gguf: FileEntry) -> Image:
     )
     config = {
         "model_format": "gguf",
-        "file_type": data["recipe"]["id"].partition(":")[2],
+        "file_type": shipment.manifest.contents.recipe.id.partition(":")[2],
         "architecture": "amd64",
         "os": "linux",
         "rootfs": {"type": "layers", "diff_ids": [layer.digest for layer in layers]},

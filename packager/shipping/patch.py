@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import IO
 
 from packager.errors import PackError, bad_input, no_room
-from packager.files import flush_folder, free_bytes, scratch_folder
+from packager.files import free_bytes, let_all_read, open_to_read
+from packager.inspection import refuse_unsafe
 from packager.limits import MANIFEST_BYTES
 from packager.package import manifest
 from packager.package.manifest import FileEntry
 from packager.package.package import Package
 from packager.package.verify import verify_names
+from packager.scratch import flush_folder, flush_tree, scratch_folder
 from packager.shipping.delta import unpacked
 from packager.shipping.patch_format import Data, Header, Reader, Stretch, files_sha256, opened
 from packager.shipping.shipment import free_place, outside
@@ -35,7 +37,8 @@ def apply(patch: Path, old: Path, out: Path) -> Generator[tuple[int, int], None,
 
     The folder gets its name when every file in it is what the new manifest says; what a killed
     process left beside it goes with the next. Raises PackError: 2 where `out` is taken; 6 for a
-    damaged patch, another old package, or one that was changed; 7 where the disk is too small.
+    damaged patch, another old package, one that was changed, or a new one that is not safe to open;
+    7 where the disk is too small.
     """
     free_place(out)
     outside(out, old)
@@ -51,13 +54,13 @@ def apply(patch: Path, old: Path, out: Path) -> Generator[tuple[int, int], None,
                 f"{human_bytes(header.new_bytes)}.",
                 "Choose another disk with --out.",
             )
-        with scratch_folder(out.parent, ".qwen-pack-") as holder, _Old(old, rows, reader) as source:
+        with scratch_folder(out.parent) as holder, _Old(old, rows, reader) as source:
             new = holder / "new"
             new.mkdir(mode=0o755)
             yield from _build(reader, source, new)
             checked = manifest.read(new)
-            for folder in (*(path for path in new.rglob("*") if path.is_dir()), new):
-                flush_folder(folder)
+            refuse_unsafe(new, checked, f"What {patch} makes")
+            flush_tree(new)
             free_place(out)
             new.rename(out)
             flush_folder(out.parent)
@@ -105,8 +108,9 @@ class _Old:
             raise self._reader.broken()
         row = self._rows[stretch.file]
         if stretch.file not in self._open:
-            handle = os.open(self.path / row.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-            self._open[stretch.file] = os.fdopen(handle, "rb", buffering=0)
+            self._open[stretch.file] = os.fdopen(
+                open_to_read(self.path / row.path), "rb", buffering=0
+            )
         file, left = self._open[stretch.file], stretch.length
         file.seek(stretch.offset)
         while left:
@@ -151,7 +155,7 @@ def _write(reader: Reader, source: _Old, entry: FileEntry, path: Path) -> Iterat
                 yield len(piece)
         file.flush()
         os.fsync(file.fileno())
-        os.fchmod(file.fileno(), 0o644)
+        let_all_read(file)
     if size != entry.size or digest.hexdigest() != entry.sha256:
         # The patch itself is as it was written: it was compared with its digest.
         raise _changed(source.path, entry.path)

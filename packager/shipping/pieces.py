@@ -47,34 +47,29 @@ def names(path: Path, count: int) -> list[Path]:
     )
 
 
-def cut(path: Path, size_limit: int, final: Path) -> list[Path]:
-    """Cut the file at `path` into the pieces of `final`, from its end, so that one piece of
-    additional disk is enough.
+def cut(path: Path, size_limit: int) -> list[Path]:
+    """Cut a file into its pieces, from its end, so that one piece of additional disk is enough.
+    Returns where they lie, in order.
 
-    The file at `path` becomes the first piece, which gets its name last. Returns where the pieces
-    lie.
+    The file itself becomes the first piece. Where it ends before that, all that was made is to be
+    thrown away: use a scratch folder.
     """
     count = count_of(path.stat().st_size, size_limit)
-    places = names(final, count)
-    written: list[Path] = []
-    try:
-        with path.open("rb+") as source:
-            for number in range(count - 1, 0, -1):
-                source.seek(number * size_limit)
-                with places[number].open("xb") as piece:
-                    written.append(places[number])
-                    shutil.copyfileobj(source, piece, 1 << 20)
-                    piece.flush()
-                    os.fsync(piece.fileno())
-                source.truncate(number * size_limit)
-            source.flush()
-            os.fsync(source.fileno())
+    places = names(path, count)
+    with path.open("rb+") as source:
+        for number in range(count - 1, 0, -1):
+            source.seek(number * size_limit)
+            with places[number].open("xb") as piece:
+                shutil.copyfileobj(source, piece, 1 << 20)
+            source.truncate(number * size_limit)
+    if count > 1:
         path.rename(places[0])
-    except BaseException:
-        for piece_path in written:
-            piece_path.unlink(missing_ok=True)
-        raise
     return places
+
+
+def is_piece(whole: str, name: str) -> bool:
+    """Whether `name` is that of a piece of the file called `whole`."""
+    return re.fullmatch(re.escape(whole) + r"\.\d{3}", name) is not None
 
 
 def found(path: Path) -> list[Path]:
@@ -90,7 +85,7 @@ def found(path: Path) -> list[Path]:
     numbers = sorted(
         int(other.name.rpartition(".")[2])
         for other in base.parent.iterdir()
-        if re.fullmatch(re.escape(base.name) + r"\.\d{3}", other.name)
+        if is_piece(base.name, other.name)
     )
     for expected, number in enumerate(numbers, 1):
         if number != expected:

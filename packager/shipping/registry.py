@@ -10,6 +10,7 @@ from typing import Any
 from packager.errors import PackError, bad_input, no_room
 from packager.files import folder_that_appears_whole, free_bytes
 from packager.foreign import parse_json
+from packager.inspection import refuse_unsafe
 from packager.limits import MANIFEST_BYTES
 from packager.package import manifest
 from packager.package.manifest import FileEntry, Manifest
@@ -23,17 +24,23 @@ _MOST_LAYERS = 10_000
 
 
 def push(
-    package: Path, reference: str, *, allow_dummy: bool = False, accepted: Collection[str] = ()
+    package: Path,
+    reference: str,
+    *,
+    allow_dummy: bool = False,
+    accepted: Collection[str] = (),
+    token_hosts: Collection[str] = (),
 ) -> Generator[tuple[int, int], None, dict[str, str]]:
     """Push a package to HOST/NAME:TAG; yields (bytes done, bytes in all), returns the digest per
     tag that was written.
 
     A package of one GGUF gets TAG-docker and TAG-ollama over the same blob. What the registry holds
-    already is not sent again; the tags are set last. Raises PackError: as `shipment.prepare`; 5 for
-    what the registry refuses.
+    already is not sent again; the tags are set last. `token_hosts` are hosts beside the registry's
+    own that its log-in may go to. Raises PackError: as `shipment.prepare`; 5 for what the registry
+    refuses.
     """
     shipment = prepare(package, allow_dummy=allow_dummy, accepted=accepted)
-    place = Repository(reference)
+    place = Repository(reference, token_hosts)
     found = images(shipment)
     blobs = {blob.digest: blob for image in found for blob in image.blobs}
     total = sum(blob.size for blob in blobs.values())
@@ -64,16 +71,18 @@ def _chunks(shipment: Shipment, blob: Blob) -> Any:
     return shipment.chunks(blob.entry)
 
 
-def pull(reference: str, out: Path) -> Generator[tuple[int, int], None, Package]:
+def pull(
+    reference: str, out: Path, token_hosts: Collection[str] = ()
+) -> Generator[tuple[int, int], None, Package]:
     """Pull a package into the new folder `out`; yields (bytes done, bytes in all).
 
     The layers must be those files that the package's own manifest names, with its digests; each is
     compared before the folder gets its name. Raises PackError: 5 for a registry that does not
-    answer or let us in, 6 for anything that is not what it claims to be, 7 for a disk that is too
-    small, 2 where `out` exists.
+    answer or let us in, 6 for anything that is not what it claims to be, or not safe to open, 7 for
+    a disk that is too small, 2 where `out` exists.
     """
     free_place(out)
-    place = Repository(reference)
+    place = Repository(reference, token_hosts)
     layers = _layers(place.manifest(), reference)
     own = layers.pop(manifest.NAME, None)
     if own is None:
@@ -107,6 +116,7 @@ def pull(reference: str, out: Path) -> Generator[tuple[int, int], None, Package]
                     done += file.write(piece)
                     yield done, total
         checked = manifest.read(folder)
+        refuse_unsafe(folder, checked, reference)
     return Package(out, checked)
 
 

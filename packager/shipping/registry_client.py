@@ -1,4 +1,4 @@
-"""One repository of an OCI registry over HTTP: oras does names, log-ins and requests, this adds
+"""One repository of an OCI registry over HTTP, as the distribution specification has it, with
 limits and a sentence per failure.
 
 Nothing that a registry says is trusted: lengths bound what is read, digests decide what is kept,
@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from http.client import HTTPException
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from packager.errors import ExitCode, PackError, bad_input, unreachable, usage
+from packager.errors import PackError, bad_input, unreachable, usage
+from packager.shipping.known_registries import known
 from packager.shipping.oci import DOCKER_MANIFEST, IMAGE_MANIFEST, Blob
+from packager.shipping.registry_http import Http, drained, pieces
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _LOOPBACK = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
@@ -23,38 +26,39 @@ _NAME = re.compile(r"[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*"
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _LARGEST_MANIFEST = 4 << 20
 _CHUNK = 8 << 20
-_TIMEOUT = (10, 60)  # seconds to connect, and between two pieces of an answer
 
 
 class Repository:
     """HOST/NAME:TAG or HOST/NAME@DIGEST. Plain HTTP is spoken to this machine only."""
 
-    def __init__(self, reference: str) -> None:
-        """Raises PackError (usage) for a reference that names no host, repository or tag, and where
-        the client is not installed."""
+    def __init__(self, reference: str, token_hosts: Collection[str] = ()) -> None:
+        """`token_hosts` are hosts beside the registry's own that its log-in may go to.
+
+        Raises PackError (usage) for a reference that names no host, repository or tag, and where
+        the client is not installed.
+        """
         self.host, self.name, self.tag, self.digest = parse_reference(reference)
         self.reference = reference
-        plain = bool(_LOOPBACK.fullmatch(self.host))
-        self._base = f"{'http' if plain else 'https'}://{self.host}/v2/{self.name}"
-        self._client = _client(self.host, plain)
-        import oras.container
-
-        with self._sentences():
-            self._client.auth.load_configs(
-                oras.container.Container(f"{self.name}:x", registry=self.host)
-            )
+        registry = known(self.host)
+        name, api = self.name, self.host
+        if registry is not None:
+            api = registry.api
+            name = f"{registry.library}/{name}" if registry.library and "/" not in name else name
+        scheme = "http" if _LOOPBACK.fullmatch(self.host) else "https"
+        self._base = f"{scheme}://{api}/v2/{name}"
+        self._http = Http(self.host, self._base, name, token_hosts)
 
     def has(self, blob: Blob) -> bool:
         """Whether the registry holds the blob already."""
         with self._sentences():
-            return bool(self._ask("HEAD", f"{self._base}/blobs/{blob.digest}").status_code == 200)
+            return bool(self._done("HEAD", f"{self._base}/blobs/{blob.digest}").status_code == 200)
 
     def upload(self, blob: Blob, chunks: Iterator[bytes]) -> Iterator[int]:
         """Push a blob piece by piece; yields sizes. The registry compares the digest, and so do the
         chunks of a package."""
         with self._sentences():
             answer = self._expect(
-                self._ask("POST", f"{self._base}/blobs/uploads/", headers={"Content-Length": "0"}),
+                self._done("POST", f"{self._base}/blobs/uploads/", headers={"Content-Length": "0"}),
                 202,
             )
             place = self._location(answer, f"{self._base}/blobs/uploads/")
@@ -65,14 +69,14 @@ class Repository:
                     "Content-Type": "application/octet-stream",
                 }
                 answer = self._expect(
-                    self._ask("PATCH", place, data=piece, headers=headers), 202, 204
+                    self._done("PATCH", place, data=piece, headers=headers), 202, 204
                 )
                 place = self._location(answer, place)
                 start += len(piece)
                 yield len(piece)
             joint = "&" if urlsplit(place).query else "?"
             self._expect(
-                self._ask(
+                self._done(
                     "PUT", f"{place}{joint}digest={blob.digest}", headers={"Content-Length": "0"}
                 ),
                 201,
@@ -85,7 +89,7 @@ class Repository:
         with self._sentences():
             headers = {"Content-Type": blob.media_type}
             self._expect(
-                self._ask("PUT", f"{self._base}/manifests/{tag}", data=blob.data, headers=headers),
+                self._done("PUT", f"{self._base}/manifests/{tag}", data=blob.data, headers=headers),
                 201,
             )
 
@@ -93,15 +97,12 @@ class Repository:
         """The manifest of the reference. Raises PackError (exit code 6) when it is not the one
         whose digest was asked for."""
         with self._sentences():
-            answer = self._ask(
-                "GET",
-                f"{self._base}/manifests/{self.digest or self.tag}",
-                headers={"Accept": f"{IMAGE_MANIFEST}, {DOCKER_MANIFEST}"},
-                stream=True,
-            )
-            with answer:
+            headers = {"Accept": f"{IMAGE_MANIFEST}, {DOCKER_MANIFEST}"}
+            with self._http.ask(
+                "GET", f"{self._base}/manifests/{self.digest or self.tag}", False, headers
+            ) as answer:
                 self._expect(answer, 200)
-                data = b"".join(_bounded(answer, _LARGEST_MANIFEST, "the manifest", self.reference))
+                data = b"".join(self._bounded(answer, _LARGEST_MANIFEST, "the manifest"))
         if self.digest and f"sha256:{hashlib.sha256(data).hexdigest()}" != self.digest:
             raise bad_input(
                 f"{self.reference}: the registry sent another manifest than the one that was asked "
@@ -118,28 +119,41 @@ class Repository:
                 f"{self.reference}: {what} has a digest that is none.", "Do not use it."
             )
         seen, got = hashlib.sha256(), 0
-        with self._sentences():
-            answer = self._ask("GET", f"{self._base}/blobs/{digest}", stream=True)
-            with answer:
-                if answer.status_code == 404:
-                    raise unreachable(
-                        f"{self.host} has {self.reference}, but not its {what}.",
-                        "Pull another tag, or have it pushed again.",
-                    )
-                self._expect(answer, 200)
-                for piece in _bounded(answer, size, what, self.reference):
-                    seen.update(piece)
-                    got += len(piece)
-                    yield piece
+        with (
+            self._sentences(),
+            self._http.ask("GET", f"{self._base}/blobs/{digest}", False) as answer,
+        ):
+            if answer.status_code == 404:
+                raise unreachable(
+                    f"{self.host} has {self.reference}, but not its {what}.",
+                    "Pull another tag, or have it pushed again.",
+                )
+            self._expect(answer, 200)
+            for piece in self._bounded(answer, size, what):
+                seen.update(piece)
+                got += len(piece)
+                yield piece
         if got != size or f"sha256:{seen.hexdigest()}" != digest:
             raise bad_input(
                 f"{self.reference}: {what} is not what its digest says.",
                 "Get it again; if it stays so, do not use it.",
             )
 
-    def _ask(self, method: str, url: str, **more: Any) -> Any:
-        headers = {"Accept-Encoding": "identity", **more.pop("headers", {})}
-        return self._client.do_request(url, method, headers=headers, **more)
+    def _done(self, method: str, url: str, **more: Any) -> Any:
+        """An answer of which the status and the headers matter."""
+        return drained(self._http.ask(method, url, True, **more))
+
+    def _bounded(self, answer: Any, size: int, what: str) -> Iterator[bytes]:
+        """The body of an answer, at most `size` bytes of it."""
+        got = 0
+        for piece in pieces(answer, self.host):
+            got += len(piece)
+            if got > size:
+                raise bad_input(
+                    f"{self.reference}: {what} is longer than the {size} bytes it should have.",
+                    "Do not use it.",
+                )
+            yield piece
 
     def _location(self, answer: Any, asked: str) -> str:
         place = str(urljoin(asked, answer.headers.get("Location", "")))
@@ -158,21 +172,22 @@ class Repository:
             return answer
         code = answer.status_code
         if code in (401, 403):
-            raise _login(self.host)
+            raise self._http.refused()
         if code == 404:
             raise unreachable(
                 f"{self.host} has no {self.name}:{self.digest or self.tag}.",
                 "Look at the name and the tag.",
             )
+        reason = _plain(str(answer.reason or ""))
         raise unreachable(
-            f"{self.host} answers {code} {answer.reason}.",
+            f"{self.host} answers {f'{code} {reason}'.strip()}.",
             "Try again later; the registry's own log says more.",
         )
 
     @contextmanager
     def _sentences(self) -> Iterator[None]:
-        import oras.auth
         import requests
+        import urllib3
 
         try:
             yield
@@ -180,23 +195,20 @@ class Repository:
             raise
         except requests.exceptions.SSLError as error:
             raise unreachable(
-                f"{self.host} has no certificate that this machine trusts: {error}.",
+                f"{self.host} has no certificate that this machine trusts: {_short(error)}.",
                 "Add its authority to the system.",
             ) from None
-        except requests.exceptions.TooManyRedirects:
-            raise unreachable(
-                f"{self.host} sends us round in circles.", "Try again later."
-            ) from None
-        except (requests.exceptions.RequestException, OSError) as error:
+        except (
+            requests.exceptions.RequestException,
+            urllib3.exceptions.HTTPError,
+            HTTPException,
+            OSError,
+        ) as error:
             raise unreachable(
                 f"{self.host} cannot be reached, or stopped answering: {_short(error)}.",
                 "Look at the name, and try again.",
             ) from None
-        except oras.auth.AuthenticationException:
-            raise _login(self.host) from None
         except ValueError as error:
-            if "authentication" in str(error):
-                raise _login(self.host) from None
             raise unreachable(
                 f"{self.host} answers what no registry answers: {_short(error)}.",
                 "Look at the name.",
@@ -227,65 +239,6 @@ def parse_reference(reference: str) -> tuple[str, str, str, str | None]:
     return host, name, tag or "latest", digest or None
 
 
-def _client(host: str, plain: bool) -> Any:
-    try:
-        import requests
-        from oras.provider import Registry
-    except ImportError:
-        raise usage(
-            "Registries take the oras library, which is not installed.",
-            "pip install 'qwen-pack[ship]'",
-        ) from None
-
-    class Session(requests.Session):  # type: ignore[misc]
-        """Every request with a time limit; no redirect from TLS to none, nor, without TLS, to
-        another host."""
-
-        def request(self, *arguments: Any, **named: Any) -> Any:
-            named.setdefault("timeout", _TIMEOUT)
-            return super().request(*arguments, **named)
-
-        def get_redirect_target(self, response: Any) -> str | None:
-            target = super().get_redirect_target(response)
-            if target:
-                here, there = urlsplit(response.url), urlsplit(urljoin(response.url, target))
-                same = (here.scheme, here.netloc) == (there.scheme, there.netloc)
-                if not same and not here.scheme == there.scheme == "https":
-                    raise unreachable(
-                        f"{here.netloc} sends us to {there.scheme}://{there.netloc}, which is "
-                        "refused.",
-                        "Name that registry itself.",
-                    )
-            return None if target is None else str(target)
-
-    class Client(Registry):  # type: ignore[misc]
-        """Each request once: the caller decides what is asked again, and nobody waits a minute for
-        a name that does not exist."""
-
-        def do_request(self, *arguments: Any, **named: Any) -> Any:
-            return Registry.do_request.__wrapped__(self, *arguments, **named)
-
-    client = Client(hostname=host, insecure=plain)
-    session = Session()
-    session.cookies.set_policy(client.session.cookies.get_policy())
-    session.max_redirects = 5
-    client.session = client.auth.session = session
-    return client
-
-
-def _bounded(answer: Any, size: int, what: str, reference: str) -> Iterator[bytes]:
-    """The body of an answer, at most `size` bytes of it."""
-    got = 0
-    for piece in answer.iter_content(1 << 20):
-        got += len(piece)
-        if got > size:
-            raise bad_input(
-                f"{reference}: {what} is longer than the {size} bytes it should have.",
-                "Do not use it.",
-            )
-        yield piece
-
-
 def _of_size(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
     waiting = bytearray()
     for chunk in chunks:
@@ -297,14 +250,11 @@ def _of_size(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
         yield bytes(waiting)
 
 
-def _login(host: str) -> PackError:
-    return PackError(
-        f"{host} asks for a log-in that has the right to this.",
-        f"docker login {host}, or skopeo login {host}",
-        ExitCode.SOURCE,
-    )
-
-
 def _short(error: BaseException) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text if len(text) < 160 else f"{text[:157]}..."
+    return _plain(str(error).strip()) or type(error).__name__
+
+
+def _plain(text: str) -> str:
+    """What a server says, for a sentence: short, and without effect on a terminal."""
+    shown = "".join(char if " " <= char <= "~" else "?" for char in text)
+    return shown if len(shown) < 160 else f"{shown[:157]}..."

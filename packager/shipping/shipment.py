@@ -4,18 +4,19 @@ manifest as it is read."""
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from packager.catalog.licences import refusal
 from packager.errors import PackError, bad_input, usage
+from packager.files import permitted
+from packager.inspection import refuse_unsafe
 from packager.package import manifest
 from packager.package.manifest import FileEntry, Manifest
 from packager.package.verify import verify_names
+from packager.scratch import flush_tree, place, scratch_folder
 
 CHUNK = 1 << 20
 
@@ -77,9 +78,9 @@ def prepare(
 ) -> Shipment:
     """The package at `package`, when it may leave the house.
 
-    Raises PackError: exit code 6 for a folder whose files are not those of its manifest; 2 for
-    random weights, unless allowed, and for a licence that asks for agreement and is not among
-    `accepted`.
+    Raises PackError: exit code 6 for a folder whose files are not those of its manifest, or not
+    safe to open; 2 for random weights, unless allowed, and for a licence that asks for agreement
+    and is not among `accepted`.
     """
     found = manifest.read(package)
     findings = verify_names(package)
@@ -90,7 +91,8 @@ def prepare(
             f"{findings[0].message}{more}.",
             "`qwen-pack verify` names every difference; build or get the package again.",
         )
-    problem = _dummy(found, allow_dummy) or refusal(found.data["variant"].get("license"), accepted)
+    refuse_unsafe(package, found)
+    problem = _dummy(found, allow_dummy) or refusal(found.contents.variant.license, accepted)
     if problem:
         raise problem
     own = (package / manifest.NAME).read_bytes()
@@ -105,7 +107,7 @@ def prepare(
 
 
 def _dummy(found: Manifest, allowed: bool) -> PackError | None:
-    if found.data["source"].get("kind") != "dummy" or allowed:
+    if not found.contents.source.dummy or allowed:
         return None
     return usage(
         f"{found.name} has random weights: its answers mean nothing.",
@@ -115,24 +117,32 @@ def _dummy(found: Manifest, allowed: bool) -> PackError | None:
 
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` that takes its place when the block ends well; refused where
+    """A temporary file that takes the place of `path` when the block ends well; refused where
     something stands there.
 
     Raises PackError (usage) when `path` exists: an export replaces nothing.
     """
     free_place(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
+    with scratch_folder(path.parent) as holder:
+        temporary = holder / "file"
+        temporary.touch()
         yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.rename(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+        temporary.chmod(permitted(0o644))
+        place_all(holder, [(temporary, path)])
+
+
+def place_all(holder: Path, pairs: Sequence[tuple[Path, Path]]) -> None:
+    """Flush what lies in a scratch folder, and give each its final name: all of them or none.
+
+    Raises PackError (usage) where one of the names is taken.
+    """
+    for temporary, _ in pairs:
+        flush_tree(temporary)
+    try:
+        place(holder, pairs)
+    except FileExistsError:
+        for _, final in pairs:
+            free_place(final)
         raise
 
 

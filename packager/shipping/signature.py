@@ -11,14 +11,15 @@ from __future__ import annotations
 import stat
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from packager.errors import PackError, bad_input, usage
 from packager.package import manifest
 from packager.package.verify import Finding, verify
-from packager.shipping import keys
+from packager.shipping import certificate, keys
+from packager.shipping.certificate import Signatory
 from packager.shipping.shipment import new_file
 from packager.shipping.versions import ordered
 
@@ -48,10 +49,12 @@ class Signer:
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Whose signatures count: one public key, or the certificates of authorities."""
+    """Whose signatures count: one public key, or the certificates of authorities, for all or for
+    one `signatory` of theirs."""
 
     key: Path | None = None
     chain: tuple[Path, ...] = ()
+    signatory: Signatory = field(default_factory=Signatory)
 
 
 def sign(package: Path, signer: Signer, out: Path) -> Path:
@@ -143,6 +146,10 @@ def _signed_otherwise(library: Any, package: Path, signature: Path, trust: Trust
             "signature",
             f"does not hold for this package and this key: {textwrap.shorten(reason, 200)}",
         )
+    if trust.key is None:
+        reason = certificate.refusal(signature, trust.chain, trust.signatory) or ""
+        if reason:
+            return Finding(signature.name, "signature", textwrap.shorten(reason, 300))
     return None
 
 
@@ -173,7 +180,7 @@ def _modes(package: Path) -> list[Finding]:
 def _version(package: Path, floor: str | None) -> Finding | None:
     if floor is None:
         return None
-    own = manifest.read(package).data.get("version")
+    own = manifest.read(package).contents.version
     if not isinstance(own, str) or ordered(own) < ordered(floor):
         return Finding(
             manifest.NAME, "version", f"has the version {own or 'none'}, older than {floor}"
@@ -202,12 +209,21 @@ def _library() -> Any:
     return model_signing
 
 
-def trusted(key: Path | None, chain: Sequence[Path]) -> Trust | None:
+def trusted(
+    key: Path | None, chain: Sequence[Path], identity: str | None = None, issuer: str | None = None
+) -> Trust | None:
     """What the flags of `verify` say; None where no signature is asked for. Raises PackError
-    (usage) for both kinds at once."""
+    (usage) where they contradict."""
     if key is not None and chain:
         raise usage(
             "Give either --key or --certificate-chain.",
             "A key is one signer; a chain is an authority.",
         )
-    return Trust(key, tuple(chain)) if key is not None or chain else None
+    if (identity is not None or issuer is not None) and not chain:
+        raise usage(
+            "--identity and --issuer are looked for in a certificate.",
+            "Name who vouches for it with --certificate-chain.",
+        )
+    return (
+        Trust(key, tuple(chain), Signatory(identity, issuer)) if key is not None or chain else None
+    )

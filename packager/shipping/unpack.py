@@ -20,6 +20,7 @@ from typing import IO
 from packager import limits
 from packager.errors import bad_input, no_room, usage
 from packager.files import folder_that_appears_whole, free_bytes
+from packager.inspection import refuse_unsafe
 from packager.package import manifest
 from packager.package.manifest import FileEntry, Manifest
 from packager.package.package import Package
@@ -40,7 +41,8 @@ def unpack(archive: Path, out: Path) -> Generator[tuple[int, int], None, Package
 
     Nothing outside a temporary folder beside `out` is touched before all is read and right. Raises
     PackError: exit code 6 for links, paths that lead outside, files twice, files that the manifest
-    does not name or whose bytes it does not name; 2 where `out` exists.
+    does not name or whose bytes it does not name, and files that are not safe to open; 2 where
+    `out` exists.
     """
     free_place(out)
     parts = pieces.found(archive)
@@ -84,6 +86,7 @@ def unpack(archive: Path, out: Path) -> Generator[tuple[int, int], None, Package
         (folder / manifest.NAME).write_bytes(known[1])
         yield from _files(found, known[0], folder, where)
         checked = manifest.read(folder)
+        refuse_unsafe(folder, checked, where)
     return Package(out, checked)
 
 

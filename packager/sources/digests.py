@@ -17,7 +17,7 @@ from packager.errors import PackError
 from packager.files import sha256, write_json
 from packager.foreign import bounded_bytes, parse_json
 from packager.limits import SETTINGS_BYTES
-from packager.paths import cache_dir
+from packager.paths import cache_dir, made_cache_dir
 
 
 def digests(
@@ -42,6 +42,7 @@ def digests(
             found[name] = (stamp, digest)
     if found != known:
         with contextlib.suppress(OSError):
+            made_cache_dir()
             memory.parent.mkdir(parents=True, exist_ok=True)
             write_json(memory, found)
     return {name: digest for name, (_, digest) in found.items()}

@@ -3,6 +3,10 @@ will quote."""
 
 from __future__ import annotations
 
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from packager.checkpoint import Checkpoint
@@ -10,6 +14,9 @@ from packager.errors import bad_input
 from packager.runtime import Report
 from packager.shape import Shape
 from packager.sources.digests import digests
+from packager.sources.reread import SMALL
+
+_DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 # What a plan's footprint and forecast stand on. The vocabulary is left out: fine-tunes add tokens
 # and pad it as they like.
@@ -28,13 +35,18 @@ _SAME = (
 
 
 def source_facts(report: Report, checkpoint: Checkpoint, **origin: str | None) -> dict[str, Any]:
-    """JSON with the path, every file's size and sha256, and the `origin`: kind, repo_id, revision
-    and license."""
+    """JSON with the path, size and sha256 of every file, `notes` about files that disagree, and the
+    `origin`.
+
+    The origin is kind, repo_id, revision and license.
+    """
     if checkpoint.ignores_python:
         report.note(
             "It names Python of its own, which is left alone, unread: the first generation is "
             "known here without it."
         )
+    for note in checkpoint.notes:
+        report.note(note)
     sizes = {name: path.stat().st_size for name, path in checkpoint.files.items()}
     total = sum(sizes.values())
     done = 0
@@ -48,10 +60,42 @@ def source_facts(report: Report, checkpoint: Checkpoint, **origin: str | None) -
     return {
         **origin,
         "folder": str(checkpoint.folder),
+        "notes": list(checkpoint.notes),
         "files": [
             {"path": name, "size": sizes[name], "sha256": found[name]} for name in checkpoint.files
         ],
     }
+
+
+def check_addresses(
+    checkpoint: Checkpoint, files: list[dict[str, Any]], listed: Mapping[str, str] | None = None
+) -> None:
+    """Raise PackError (exit code 6) for a file that is not what the hub says, by its listing or by
+    its name in the hub's cache.
+
+    Large files lie in `blobs` under the sha256 of their bytes, small ones under git's sha1 of a
+    header and the bytes. `listed` are digests by name, which also hold where the disk knows no
+    links and a snapshot is made of copies.
+    """
+    for file in files:
+        path = checkpoint.files[file["path"]]
+        target = path.resolve()
+        address = (listed or {}).get(file["path"]) or (
+            target.name if target.parent.name == "blobs" else ""
+        )
+        if _DIGEST.fullmatch(address) is None or (len(address) == 40 and file["size"] > SMALL):
+            continue
+        if address != (file["sha256"] if len(address) == 64 else _git_sha1(target)):
+            raise bad_input(
+                f"{path} has changed since it was downloaded: its sha256 is {file['sha256']}.",
+                f"Delete {target} and build again.",
+            )
+
+
+def _git_sha1(path: Path) -> str:
+    return hashlib.sha1(
+        b"blob %d\0" % path.stat().st_size + path.read_bytes(), usedforsecurity=False
+    ).hexdigest()
 
 
 def check_variant(checkpoint: Checkpoint, repo_id: str, planned: dict[str, Any]) -> None:

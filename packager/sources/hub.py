@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from packager.checkpoint import Checkpoint
-from packager.checkpoint.agreement import refuse_foreign_code, refuse_quantized
+from packager.checkpoint.agreement import quantized_by_size, refuse_foreign_code
 from packager.checkpoint.first_generation import text_only
 from packager.checkpoint.folder import is_weights, read_json
-from packager.errors import bad_input, no_room
+from packager.errors import no_room
 from packager.files import free_bytes
 from packager.runtime import Report
-from packager.sources.facts import check_variant, source_facts
+from packager.sources.facts import check_addresses, check_variant, source_facts
 from packager.units import human_bytes
 
 _CONNECTIONS = 4
@@ -43,16 +43,17 @@ def fetch(
     from huggingface_hub import constants
 
     license_id = None
+    listed: dict[str, str] = {}
     if offline or constants.HF_HUB_OFFLINE:
         folder = _cached(repo_id, revision)
     else:
-        folder, license_id = _download(report, repo_id, revision)
+        folder, license_id, listed = _download(report, repo_id, revision)
     checkpoint = Checkpoint.open(folder)
     check_variant(checkpoint, repo_id, shape)
     facts = source_facts(
         report, checkpoint, kind="hub", repo_id=repo_id, revision=folder.name, license=license_id
     )
-    _check_blobs(checkpoint, facts["files"])
+    check_addresses(checkpoint, facts["files"], listed)
     return facts
 
 
@@ -66,9 +67,11 @@ def _cached(repo_id: str, revision: str | None) -> Path:
         return Path(snapshot_download(repo_id, revision=revision, local_files_only=True))
 
 
-def _download(report: Report, repo_id: str, revision: str | None) -> tuple[Path, str | None]:
-    """The snapshot folder, named after its full commit hash, and the licence that the repository
-    declares."""
+def _download(
+    report: Report, repo_id: str, revision: str | None
+) -> tuple[Path, str | None, dict[str, str]]:
+    """The snapshot folder, named after its full commit hash, the licence that the repository
+    declares, and the digests it lists."""
     from packager.sources.hub_download import (
         blob_path,
         download,
@@ -104,34 +107,22 @@ def _download(report: Report, repo_id: str, revision: str | None) -> tuple[Path,
         # Small files first: what they refuse costs no gigabytes.
         get([file for file in listing.files if not is_weights(file.name)])
         folder = home / "snapshots" / listing.commit
-        _refuse_early(folder)
+        _refuse_early(folder, sum(file.size for file in listing.files if is_weights(file.name)))
         get([file for file in listing.files if is_weights(file.name)])
     if revision != listing.commit:
         remember_branch(repo_id, revision or "main", listing.commit)
-    return folder, listing.license
+    return folder, listing.license, {file.name: file.digest for file in listing.files}
 
 
-def _refuse_early(folder: Path) -> None:
+def _refuse_early(folder: Path, weight_bytes: int) -> None:
     first = False
     for name in ("config.json", "tokenizer_config.json"):
         if (folder / name).exists():
             config = read_json(folder / name)
             first = first or text_only(config)
             refuse_foreign_code(folder / name, config, first=first)
-            refuse_quantized(folder / name, config)
-
-
-def _check_blobs(checkpoint: Checkpoint, files: list[dict[str, Any]]) -> None:
-    """Large files lie in the cache under their sha256: one that has changed since it was downloaded
-    is refused."""
-    for file in files:
-        blob = checkpoint.files[file["path"]].resolve()
-        if len(blob.name) == 64 and blob.parent.name == "blobs" and blob.name != file["sha256"]:
-            raise bad_input(
-                f"{checkpoint.files[file['path']]} has changed since it was downloaded: its sha256 "
-                f"is {file['sha256']}.",
-                f"Delete {blob} and build again.",
-            )
+            if name == "config.json":
+                quantized_by_size(folder / name, config, weight_bytes)
 
 
 class _Counter:

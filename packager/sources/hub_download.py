@@ -179,4 +179,4 @@ def remember_branch(repo_id: str, branch: str, commit: str) -> None:
     path = refs / branch
     if path.resolve().is_relative_to(refs.resolve()):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(commit)
+        path.write_text(commit, encoding="utf-8")

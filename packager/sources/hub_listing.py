@@ -32,12 +32,13 @@ class RemoteFile:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The files of a checkpoint at one full commit hash, and the licence that the repository
-    declares."""
+    """The files of a checkpoint at one full commit hash, the licence that the repository declares,
+    and what it was made from."""
 
     commit: str
     license: str | None
     files: tuple[RemoteFile, ...]
+    base_models: tuple[str, ...] = ()
 
 
 def list_checkpoint(repo_id: str, revision: str | None) -> Listing:
@@ -93,7 +94,7 @@ def list_checkpoint(repo_id: str, revision: str | None) -> Listing:
         raise unreachable(
             f"{constants.ENDPOINT} does not say which commit of {repo_id} it has.", WAYS_ON
         )
-    return Listing(info.sha, _license(info), files)
+    return Listing(info.sha, _license(info), files, _base_models(info))
 
 
 def _file(repo_id: str, sibling: Any) -> RemoteFile:
@@ -112,6 +113,15 @@ def _file(repo_id: str, sibling: Any) -> RemoteFile:
         )
     refuse_oversize(f"{repo_id}: {sibling.rfilename}", sibling.rfilename, size)
     return RemoteFile(sibling.rfilename, size, digest)
+
+
+def _base_models(info: Any) -> tuple[str, ...]:
+    """What the model card says that it was made from; a card may name one, several, or none."""
+    card = info.card_data
+    named = card.get("base_model") if card else None
+    several = named if isinstance(named, list) else [named]
+    tags = [tag.rpartition(":")[2] for tag in info.tags or [] if tag.startswith("base_model:")]
+    return tuple(name for name in [*several, *tags] if isinstance(name, str))
 
 
 def _license(info: Any) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any
 from packager.checkpoint import Checkpoint
 from packager.checkpoint.folder import checkpoint_files
 from packager.runtime import Report
-from packager.sources.facts import check_variant, source_facts
+from packager.sources.facts import check_addresses, check_variant, source_facts
 
 
 def fetch(
@@ -24,9 +24,11 @@ def fetch(
     """
     checkpoint = Checkpoint.open(Path(folder))
     check_variant(checkpoint, repo_id, shape)
-    return source_facts(
+    facts = source_facts(
         report, checkpoint, kind="local", repo_id=repo_id, revision=None, license=None
     )
+    check_addresses(checkpoint, facts["files"])
+    return facts
 
 
 def stamp(folder: Path) -> str:

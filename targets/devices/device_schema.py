@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from packager.device.target import BACK_ENDS
 from packager.units import human_bytes
 
 KINDS = ("laptop", "mini-pc", "server", "single-board", "phone", "gpu", "jetson", "riscv")
@@ -99,6 +100,8 @@ DEVICE: dict[str, Rule] = {
     "npu": Word(),
     "npu_ops": _FLOPS,
     "known_by": Words(),
+    "backend": Word(BACK_ENDS),
+    "disturbed": Number(0, 1, "share of the processors", whole=False),
 }
 TARGET: dict[str, Rule] = {"runtimes": Words(required=True), "recipes": Words()}
 WORKLOAD: dict[str, Rule] = {

@@ -4,28 +4,67 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import fields
+import tomllib
+from contextlib import suppress
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from packager.device.target import Target
 from packager.errors import PackError, usage
 from packager.need.workload import Workload, workload_for
-from targets.devices.device_file import NAME
+from targets.devices.device_file import NAME, parse_target
 from targets.devices.device_schema import DEVICE, WORKLOAD
 
 
 def device_text(target: Target) -> str:
-    """The whole file. Values that equal the default, or the use case's own, are left out."""
+    """The whole file. Values that equal the default, or the use case's own, are left out.
+
+    Raises PackError (usage) for a target that no device file gives back as it is.
+    """
+    text = _text(target)
+    try:
+        again = parse_target(text, target.path or f"{target.name}.toml", target.runtimes)
+    except PackError as error:
+        raise usage(
+            f"{target.name} cannot be written as a device file: {error.message}", error.hint
+        ) from None
+    different = _different(_that_runs(target), again)
+    if different:
+        raise usage(
+            f"{target.name} cannot be written as a device file: {different} would be read back as "
+            "another value.",
+            "Take the default for it, or write the file by hand.",
+        )
+    return text
+
+
+def _different(one: Target, other: Target) -> str | None:
+    """The first field in which two targets are not the same, their paths aside."""
+    for name in (
+        field.name for field in fields(Target) if field.name not in ("path", "device", "workload")
+    ):
+        if getattr(one, name) != getattr(other, name):
+            return name
+    for part in ("device", "workload"):
+        here, there = getattr(one, part), getattr(other, part)
+        for field in fields(here):
+            if getattr(here, field.name) != getattr(there, field.name):
+                return f"{part}.{field.name}"
+    return None
+
+
+def _text(target: Target) -> str:
     device = target.device
     facts = {key: getattr(device, key) for key in DEVICE}
     facts["isa"] = device.isa.split()
     empty = {"", None}
+    left_out = (("gpu_reserve_bytes", 0), ("known_by", ()))
     rows = {
         key: value
         for key, value in facts.items()
         if isinstance(value, list)
-        or (value not in empty and (key, value) not in (("gpu_reserve_bytes", 0), ("known_by", ())))
+        or (value not in empty and ((key, value) not in left_out or key in device.sources))
     }
     default = workload_for(target.workload.use_case)
     wish = {
@@ -42,14 +81,8 @@ def device_text(target: Target) -> str:
         ("", {"name": target.name, "summary": target.summary, "kind": target.kind, **aliases}),
         ("device", rows),
         ("source", {key: text for key, text in device.sources.items() if key in rows}),
-        (
-            "target",
-            {
-                "runtimes": list(target.runtimes),
-                **({"recipes": list(target.recipes)} if target.recipes else {}),
-            },
-        ),
-        ("workload", {key: value for key, value in wish.items() if value not in ((), {})}),
+        ("target", _served(target)),
+        ("workload", {key: value for key, value in wish.items() if value is not None}),
     ]
     parts = []
     for name, section in sections:
@@ -61,10 +94,49 @@ def device_text(target: Target) -> str:
     return "\n".join(parts)
 
 
+def _that_runs(target: Target) -> Target:
+    """The target as its file says it: what does not run on its processor is left out, and so is
+    why."""
+    served = _served(target)
+    return replace(
+        target,
+        runtimes=tuple(served["runtimes"]),
+        recipes=tuple(served.get("recipes", ())),
+        device=replace(target.device, cannot_run={}),
+    )
+
+
+def _served(target: Target) -> dict[str, list[str]]:
+    """Runtimes and recipes, without those that do not run on its processor."""
+    runtimes = [name for name in target.runtimes if name not in target.device.cannot_run]
+    prefixes = {"llama.cpp": "gguf", "onnxruntime": "onnx"}
+    served = {prefixes.get(name, name) for name in runtimes}
+    recipes = [
+        recipe
+        for recipe in target.recipes
+        if not target.device.cannot_run or recipe.partition(":")[0] in served
+    ]
+    return {"runtimes": runtimes, **({"recipes": recipes} if recipes else {})}
+
+
 def renamed(text: str, name: str) -> str:
-    """The text of a device file with another name: everything else, comments too, stays as it
-    is."""
-    return re.sub(r"(?m)^name\s*=.*$", lambda _: f"name = {_value(name)}", text, count=1)
+    """The text of a device file with another name: everything else, comments too, stays as it is.
+
+    Raises PackError (usage) where the name does not stand on a line of its own, so that nothing
+    else could change with it.
+    """
+    text = text.removeprefix("\ufeff")
+    wanted = {**tomllib.loads(text), "name": name}
+    # A line that looks like it may stand in the middle of a long text.
+    for line in re.finditer(r"(?m)^[ \t]*(?:name|\"name\"|'name')[ \t]*=.*$", text):
+        candidate = f"{text[: line.start()]}name = {_value(name)}{text[line.end() :]}"
+        with suppress(tomllib.TOMLDecodeError):
+            if tomllib.loads(candidate) == wanted:
+                return candidate
+    raise usage(
+        "The name in this device file cannot be changed safely.",
+        'Write it as name = "..." on a line of its own.',
+    )
 
 
 def new_path(name: str, folder: Path) -> Path:

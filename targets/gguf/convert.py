@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gc
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from packager.chat import speech
+from packager.chat.profile import Profile
+from packager.checkpoint import Checkpoint
+from packager.cores import cores
 from packager.runtime import Report
 from packager.units import human_bytes
 from targets.gguf import library, metadata, mix, tiktoken
@@ -16,16 +19,17 @@ from targets.gguf.arch import architecture
 from targets.gguf.arch.base import Architecture
 from targets.gguf.imatrix import check_imatrix, read_imatrix
 from targets.gguf.kernels import kernels, row_bytes
+from targets.gguf.positions import refuse_positions
 from targets.gguf.presets import preset_of
 from targets.gguf.shards import shards
-from targets.gguf.source import Source, open_source
 from targets.gguf.tensors import place
-from targets.gguf.tokenizer import Vocabulary, read_vocabulary
+from targets.gguf.tokenizer import Vocabulary, read_vocabulary, with_ends
+from targets.gguf.toolchain import toolchain
 from targets.gguf.writer import write_gguf
 
 
 def convert(
-    checkpoint: Path,
+    checkpoint: Path | Checkpoint,
     path: Path,
     preset_name: str,
     *,
@@ -35,40 +39,60 @@ def convert(
     imatrix: Path | None = None,
     max_file_bytes: int | None = None,
     origin: Mapping[str, Any] | None = None,
+    profile: Profile | None = None,
+    context: int | None = None,
 ) -> dict[str, Any]:
-    """Write the checkpoint as GGUF, in one file or as many as the limit takes, and return facts
-    about it.
+    """Write the checkpoint (its folder, or opened) as GGUF, in one file or as many as the limit
+    takes, and return facts about it.
 
     `overrides` maps regular expressions over tensor names to ggml types, `imatrix` is a file of
-    llama-imatrix, `origin` says where the weights come from (see metadata.collect). `threads` is
-    all cores by default; the bytes are the same for any number. Raises PackError; nothing is left
-    behind then.
+    llama-imatrix, `origin` says where the weights come from (see metadata.collect). `context` is
+    the longest sequence that the file is for, None for all that the model was trained for.
+    `profile` goes into the chat template and the sampling settings of the file.
+    `threads` is all cores by default; the bytes are the same for any number. Raises PackError;
+    nothing is left behind then.
     """
     preset = preset_of(preset_name)
     importance = read_imatrix(imatrix) if imatrix is not None else None
     listener: Report = report or _Silent()
     with _no_collection():
-        source = open_source(checkpoint)
+        source = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint.open(checkpoint)
+        fixed = profile or Profile()
+        spoken = speech.of_folder(source.folder, fixed)
         converter = architecture(source.config)
         converter.check()
+        refuse_positions(source, context)
         tensors = converter.tensors({name: info.shape for name, info in source.tensors.items()})
         types = mix.tensor_types(
             metadata.network(converter, preset.file_type),
             tensors,
             preset,
-            source.dtype,
+            stored_type(source),
             overrides,
             imatrix=imatrix is not None,
         )
-        vocabulary = _vocabulary(source, converter)
-        keys = metadata.collect(source, converter, tensors, vocabulary, preset.file_type, origin)
+        vocabulary = with_ends(_vocabulary(source, converter), spoken.ends)
+        keys = metadata.collect(
+            source,
+            converter,
+            tensors,
+            vocabulary,
+            preset.file_type,
+            origin,
+            template=spoken.template,
+            sampling=fixed.sampling,
+        )
         typed = list(place(tensors, types, row_bytes))
         check_imatrix(importance, typed)
         files = shards(path, keys, typed, max_file_bytes)
     path.parent.mkdir(parents=True, exist_ok=True)
-    used = threads or len(os.sched_getaffinity(0))
     write_gguf(
-        files, source.tensors, kernels(), used, listener, importance.weights if importance else None
+        files,
+        source.tensors,
+        kernels(),
+        threads or cores().at_once,
+        listener,
+        importance.weights if importance else None,
     )
     weights = sum(entry.nbytes for entry in typed)
     elements = sum(tensor.elements for tensor in tensors)
@@ -90,6 +114,7 @@ def convert(
         "header_bytes": sum(len(file.head) for file in files),
         "pre_tokenizer": vocabulary.pre,
         "llama_cpp_python": library.version(),
+        "toolchain": toolchain(),
     }
 
 
@@ -106,11 +131,16 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _vocabulary(source: Source, converter: Architecture) -> Vocabulary:
+def _vocabulary(source: Checkpoint, converter: Architecture) -> Vocabulary:
     ranks = source.folder / tiktoken.FILE
     if ranks.is_file() and not (source.folder / "tokenizer.json").is_file():
         return tiktoken.read_tiktoken(ranks, converter.number("vocab_size"))
     return read_vocabulary(source.folder, converter.config, source.tokenizer_config)
+
+
+def stored_type(source: Checkpoint) -> str:
+    """The ggml type nearest to what most of the weights are stored in."""
+    return "F32" if source.stored_dtype == "F64" else source.stored_dtype
 
 
 class _Silent:

@@ -18,7 +18,7 @@ from targets.gguf import library
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
-ITEM = {"F32": 4, "F16": 2, "BF16": 2}
+ITEM = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 """Bytes per element of what checkpoints store."""
 
 
@@ -48,7 +48,7 @@ class Kernels(Protocol):
     once."""
 
     def to_f32(self, dtype: str, raw: Bytes, out: Floats) -> None:
-        """Bytes of BF16, F16 or F32 numbers as float32."""
+        """Bytes of BF16, F16, F32 or F64 numbers as float32."""
 
     def finite(self, values: Floats) -> bool:
         """Whether there is neither NaN nor infinity."""
@@ -75,6 +75,8 @@ class GgmlKernels:
         """See Kernels."""
         if dtype == "F32":
             out.reshape(-1).view(np.uint8)[:] = raw
+        elif dtype == "F64":
+            out.reshape(-1)[:] = _from_f64(raw)
         else:
             self._to_f32[dtype](raw.ctypes.data, out.ctypes.data, out.size)
 
@@ -113,6 +115,8 @@ class NumpyKernels:
         if dtype == "BF16":
             # A bfloat16 is the upper half of a float32.
             np.left_shift(raw.view(np.uint16), 16, out=flat.view(np.uint32), dtype=np.uint32)
+        elif dtype == "F64":
+            flat[:] = _from_f64(raw)
         else:
             flat[:] = raw.view("<f2" if dtype == "F16" else "<f4")
 
@@ -129,6 +133,12 @@ class NumpyKernels:
         numbers = rows + np.float32(0) if name == "Q4_0" else rows
         quantized: Any = gguf.quants.quantize(numbers, gguf.GGMLQuantizationType[name])
         out[:] = quantized.reshape(-1).view(np.uint8)
+
+
+def _from_f64(raw: Bytes) -> Floats:
+    # What float32 cannot hold becomes infinity, which is refused afterwards by name.
+    with np.errstate(over="ignore"):
+        return raw.view("<f8").astype(np.float32)
 
 
 def kernels() -> Kernels:

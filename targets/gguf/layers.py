@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from packager.files import write_atomically
 from packager.shape import Shape
 from targets.gguf import sizes
-from targets.gguf.presets import PRESETS, Preset
+from targets.gguf.presets import PRESETS, PURE, Preset
 
 TABLE = Path(__file__).with_name("layers.json")
 
@@ -45,18 +45,39 @@ class Layers(NamedTuple):
 
     def layer_bytes(self) -> list[int]:
         """Bytes of each layer."""
-        return [sum(one.values()) for one in self.layers]
+        sizes_of = {id(part): sum(part.values()) for part in self._different()}
+        return [sizes_of[id(part)] for part in self.layers]
+
+    def layer_reads(self, shape: Shape) -> list[int]:
+        """Bytes of each layer that one token reads."""
+        reads = {id(part): read_of(shape, part) for part in self._different()}
+        return [reads[id(part)] for part in self.layers]
+
+    def _different(self) -> Iterable[Bytes]:
+        """Most layers are one and the same mapping: each is looked at once."""
+        return {id(part): part for part in self.layers}.values()
 
     def read_per_token(self, shape: Shape) -> dict[str, int]:
         """Bytes by type that one token reads: of the experts the active ones, of an untied
         embedding one row, which is left out."""
-        parts = [*self.layers, self.output, *([self.embedding] if shape.tied else [])]
-        found: dict[str, int] = {}
-        for part in parts:
-            for kind, size in part.items():
-                name = kind.removesuffix(_EXPERTS)
-                found[name] = found.get(name, 0) + active(shape, kind, size)
+        found = self.multiplied_per_token(shape)
+        for part in (self.output, self.embedding) if shape.tied else (self.output,):
+            _add(found, shape, part)
         return found
+
+    def multiplied_per_token(self, shape: Shape) -> dict[str, int]:
+        """Bytes by type of the layers alone, which every token of a prompt goes through."""
+        found: dict[str, int] = {}
+        times = Counter(map(id, self.layers))
+        for part in self._different():
+            _add(found, shape, part, times[id(part)])
+        return found
+
+
+def _add(found: dict[str, int], shape: Shape, part: Bytes, times: int = 1) -> None:
+    for kind, size in part.items():
+        name = kind.removesuffix(_EXPERTS)
+        found[name] = found.get(name, 0) + times * active(shape, kind, size)
 
 
 def active(shape: Shape, kind: str, size: int) -> int:
@@ -81,26 +102,32 @@ def of(shape: Shape, preset: Preset, total: sizes.Sizes) -> Layers:
     all alike: only their sum is exact.
     """
     entry = _table().get(sizes.key(shape), {}).get(preset.name)
+    # A preset without a mix gives all its matrices one type.
+    kind = preset.name if preset.name in PURE else UNKNOWN
     if entry is None:
-        return _alike(shape, total)
+        return _alike(shape, total, kind)
     pattern, kinds, embedding, output = entry
     found = Layers(tuple(kinds[ord(letter) - ord("a")] for letter in pattern), embedding, output)
     return (
         found
         if sum(found.layer_bytes()) + _sum(embedding) + _sum(output) == total.data
-        else _alike(shape, total)
+        else _alike(shape, total, kind)
     )
 
 
-def _alike(shape: Shape, total: sizes.Sizes) -> Layers:
+def _alike(shape: Shape, total: sizes.Sizes, kind: str) -> Layers:
     def share(size: int, number: int) -> int:
         return size * (number + 1) // shape.layers - size * number // shape.layers
 
-    layers = (
-        {UNKNOWN: share(total.rest, number), UNKNOWN + _EXPERTS: share(total.experts, number)}
-        for number in range(shape.layers)
+    shares = (
+        (share(total.rest, number), share(total.experts, number)) for number in range(shape.layers)
     )
-    return Layers(tuple(layers), {UNKNOWN: total.embedding}, {UNKNOWN: total.output})
+    # They differ by a byte at most, so there are few of them.
+    known: dict[tuple[int, int], Bytes] = {}
+    layers = tuple(
+        known.setdefault(pair, {kind: pair[0], kind + _EXPERTS: pair[1]}) for pair in shares
+    )
+    return Layers(layers, {kind: total.embedding}, {kind: total.output})
 
 
 def _sum(part: Bytes) -> int:
@@ -110,7 +137,7 @@ def _sum(part: Bytes) -> int:
 @cache
 def _table() -> dict[str, dict[str, Any]]:
     table: dict[str, dict[str, Any]] = (
-        json.loads(TABLE.read_text())["shapes"] if TABLE.exists() else {}
+        json.loads(TABLE.read_text(encoding="utf-8"))["shapes"] if TABLE.exists() else {}
     )
     return table
 
@@ -172,6 +199,8 @@ def main() -> int:
         "python -m targets.gguf.layers"
     )
     text = ",\n".join(f"{json.dumps(name)}: {row}" for name, row in rows.items())
+    from packager.files import write_atomically
+
     write_atomically(
         TABLE, f'{{"source": {json.dumps(source)},\n"shapes": {{\n{text}\n}}}}\n'.encode()
     )

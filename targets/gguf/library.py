@@ -19,6 +19,9 @@ SPIN = "20000"
 """Rounds that a waiting thread of GNU's OpenMP spins before it sleeps: as fast as spinning for ever
 on an idle machine (docs/measurements/forecast.md), and over in some microseconds on a busy one."""
 
+EXTRA_BUFFERS = "QWEN_PACK_LLAMA_CPP_EXTRA_BUFFERS"
+"""The variable that is 0 where weights must stay as the file has them, see ladder.toml."""
+
 _LINE_LIMIT = 4000
 
 
@@ -34,6 +37,35 @@ def missing() -> PackError:
     )
 
 
+def base_file() -> Path:
+    """The file of libggml-base. Raises PackError when it is not installed."""
+    spec = find_spec("llama_cpp")
+    if spec is None or not spec.submodule_search_locations:
+        raise missing()
+    folder = Path(next(iter(spec.submodule_search_locations))) / "lib"
+    path = _linked_name(folder)
+    if path is None:
+        raise usage(f"{folder} holds no ggml-base library.", "Install llama-cpp-python again.")
+    return path
+
+
+def _linked_name(folder: Path) -> Path | None:
+    """ggml-base under the name by which the other libraries are linked to it; None where it is not
+    there.
+
+    A wheel holds no links: libggml-base.so and libggml-base.so.0 are two files in it, and opening
+    the one that libllama does not name would load the library a second time, with registries of its
+    own. With CUDA that ends in a segmentation fault.
+    """
+    if sys.platform == "win32":
+        names = ["ggml-base.dll", "libggml-base.dll"]
+    elif sys.platform == "darwin":
+        names = ["libggml-base.0.dylib", "libggml-base.dylib"]
+    else:
+        names = ["libggml-base.so.0", "libggml-base.so"]
+    return next((folder / name for name in names if (folder / name).exists()), None)
+
+
 @functools.cache
 def ggml_base() -> ctypes.CDLL:
     """libggml-base with the signatures used here. Raises PackError when it is not installed.
@@ -41,22 +73,7 @@ def ggml_base() -> ctypes.CDLL:
     ctypes releases the interpreter's lock during each call, so threads of Python run its kernels at
     once.
     """
-    spec = find_spec("llama_cpp")
-    if spec is None or not spec.submodule_search_locations:
-        raise missing()
-    folder = Path(next(iter(spec.submodule_search_locations))) / "lib"
-    suffix = {"darwin": "dylib", "win32": "dll"}.get(sys.platform, "so")
-    path = next(
-        (
-            folder / name
-            for name in (f"libggml-base.{suffix}", f"ggml-base.{suffix}")
-            if (folder / name).exists()
-        ),
-        None,
-    )
-    if path is None:
-        raise usage(f"{folder} holds no ggml-base library.", "Install llama-cpp-python again.")
-    library = ctypes.CDLL(str(path))
+    library = ctypes.CDLL(str(base_file()))
     pointer, size = ctypes.c_void_p, ctypes.c_size_t
     library.ggml_quantize_chunk.argtypes = [
         ctypes.c_int,
@@ -126,6 +143,15 @@ def llama() -> Any:
         raise missing() from error
     llama_cpp.llama_backend_init()
     return llama_cpp
+
+
+def model_params() -> Any:
+    """Parameters to load a model with: llama.cpp's own, and what this process was told to leave
+    out."""
+    params = llama().llama_model_default_params()
+    if os.environ.get(EXTRA_BUFFERS) == "0":
+        params.use_extra_bufts = False
+    return params
 
 
 def version() -> str | None:

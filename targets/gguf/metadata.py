@@ -13,10 +13,10 @@ from typing import Any
 
 import gguf
 
+from packager.checkpoint import Checkpoint
 from targets.gguf import padding
 from targets.gguf.arch.base import Architecture
 from targets.gguf.model_card import front_matter
-from targets.gguf.source import Source
 from targets.gguf.tensors import OutTensor
 from targets.gguf.tokenizer import Vocabulary
 
@@ -40,23 +40,27 @@ _SAMPLING = {
 
 
 def collect(
-    source: Source,
+    source: Checkpoint,
     converter: Architecture,
     tensors: list[OutTensor],
     vocabulary: Vocabulary,
     file_type: str,
     origin: Mapping[str, Any] | None = None,
+    *,
+    template: str | None = None,
+    sampling: Mapping[str, float] | None = None,
 ) -> KeyValues:
-    """Every key of the file. `file_type` is a member of gguf.LlamaFileType.
+    """Every key of the file. `file_type` is a member of gguf.LlamaFileType; `template` is the chat
+    template, `sampling` stands before what the checkpoint recommends.
 
     `origin` knows what a folder may not: `kind` (hub, local, dummy), `repo_id`, `revision` (a full
     commit), `license`, `license_name`. What the model card says stands before it.
     """
     writer = gguf.GGUFWriter(None, converter.gguf_name)
     writer.add_type(gguf.GGUFType.MODEL)
-    _origin(writer, source, tensors, origin or {})
+    _origin(writer, source, tensors, origin or {}, sampling or {})
     converter.describe(writer)
-    _tokenizer(writer, vocabulary, source.chat_template)
+    _tokenizer(writer, vocabulary, template)
     writer.add_string(padding.KEY, padding.text(writer.kv_data[0]))
     return close(writer, file_type)
 
@@ -78,7 +82,11 @@ def close(writer: gguf.GGUFWriter, file_type: str) -> KeyValues:
 
 
 def _origin(
-    writer: gguf.GGUFWriter, source: Source, tensors: list[OutTensor], origin: Mapping[str, Any]
+    writer: gguf.GGUFWriter,
+    source: Checkpoint,
+    tensors: list[OutTensor],
+    origin: Mapping[str, Any],
+    sampling: Mapping[str, float],
 ) -> None:
     """`general.*`: name, size, licence and base model from the model card, the configuration, the
     origin, and the folder's name."""
@@ -101,7 +109,7 @@ def _origin(
         gguf.Metadata(), front_matter(folder), config, name, total
     )
     for key, field in _SAMPLING.items():
-        if (value := source.generation_config.get(key)) is not None:
+        if (value := sampling.get(key, source.generation_config.get(key))) is not None:
             setattr(meta, field, value)
     if meta.name is None:
         meta.name = (
@@ -165,6 +173,8 @@ def _tokenizer(writer: gguf.GGUFWriter, vocabulary: Vocabulary, chat_template: s
             add_id(number)
     if vocabulary.end_of_turn is not None:
         writer.add_eot_token_id(vocabulary.end_of_turn)
+    if vocabulary.end_of_message is not None:
+        writer.add_eom_token_id(vocabulary.end_of_message)
     for kind, value in vocabulary.add.items():
         if (add_flag := getattr(writer, f"add_add_{kind}_token", None)) is not None:
             add_flag(value)

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from packager.errors import usage
-from packager.files import write_atomically
 from packager.shape import Shape
 from targets.gguf.presets import IMATRIX_DECIDES, PRESETS, Preset
 
@@ -121,7 +120,11 @@ def of(
 
 @cache
 def _table() -> dict[str, dict[str, Sizes]]:
-    stored = json.loads(TABLE.read_text()) if TABLE.exists() else {"presets": [], "shapes": {}}
+    stored = (
+        json.loads(TABLE.read_text(encoding="utf-8"))
+        if TABLE.exists()
+        else {"presets": [], "shapes": {}}
+    )
     return {
         name: {
             preset: Sizes._make((*numbers, entry["table"]))
@@ -207,6 +210,8 @@ def main() -> int:
         f'{{"source": {json.dumps(source)},\n"presets": {json.dumps(COLUMNS)},\n"shapes": '
         f"{{\n{rows}\n}}}}\n"
     )
+    from packager.files import write_atomically
+
     write_atomically(TABLE, text.encode())
     return 0
 

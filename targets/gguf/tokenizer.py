@@ -6,7 +6,8 @@ recognised as what it is.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,10 @@ from packager.limits import TEXT_BYTES
 
 NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
 """Token types of GGUF (gguf.TokenType)."""
+
+KNOWN_ENDS = ("<|im_end|>", "<|endoftext|>")
+"""Control tokens of Qwen that end a turn for llama.cpp whatever the slots say."""
+_SLOTS = 2
 
 SPECIAL_KINDS = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
@@ -40,6 +45,7 @@ class Vocabulary:
     special: dict[str, int] = field(default_factory=dict)
     add: dict[str, bool] = field(default_factory=dict)
     end_of_turn: int | None = None
+    end_of_message: int | None = None
 
 
 def read_vocabulary(
@@ -142,6 +148,37 @@ def end_of_turn(tokens: list[str], types: list[int]) -> int | None:
         if types[number] == CONTROL and tokens[number] == "<|im_end|>":
             return number
     return None
+
+
+def with_ends(vocabulary: Vocabulary, ends: Sequence[int]) -> Vocabulary:
+    """The vocabulary with every id of `ends` as an end of turn, where llama.cpp does not know it
+    unasked.
+
+    It stops at the ids of eos, eot and eom, and at tokens whose text says so: the second and third
+    slot take what those do not cover. Raises PackError (bad input) for more than they hold.
+    Source: llama.cpp, src/llama-vocab.cpp, special_eog_ids.
+    """
+    tokens, types = vocabulary.tokens, vocabulary.types
+    special = dict(vocabulary.special)
+    if ends:
+        # Without one llama.cpp takes number 11, an ordinary token.
+        special.setdefault("eos", ends[0])
+    known = {number for number in ends if types[number] == CONTROL and tokens[number] in KNOWN_ENDS}
+    left = [number for number in ends if number not in known and number != special.get("eos")]
+    if len(left) > _SLOTS:
+        names = ", ".join(tokens[number] for number in left)
+        raise bad_input(
+            f"A GGUF has room for {_SLOTS} ends of turn of one's own, and this checkpoint has "
+            f"{len(left)}: {names}.",
+            "Leave those out of eos_token_id that never end a turn, or take another runtime.",
+        )
+    message, turn = ([None, *left] if len(left) == 1 else left[::-1]) or (None, None)
+    return replace(
+        vocabulary,
+        special=special,
+        end_of_turn=vocabulary.end_of_turn if turn is None else turn,
+        end_of_message=message,
+    )
 
 
 def _added(

@@ -4,9 +4,12 @@ imports no engine."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from packager.checkpoint.agreement import TEXT_TYPES
+from packager.engine_check.ladder import read
 from packager.errors import PackError, usage
 from packager.names import did_you_mean
 from packager.plan.additions import Additions
@@ -14,7 +17,7 @@ from packager.predict.forecast import Speed
 from packager.predict.memory import Footprint, kv_cache_bytes
 from packager.predict.offload import Split
 from packager.recipe import Recipe
-from packager.runtime import BuildNeeds, Tools
+from packager.runtime import BuildNeeds, Ladder, Tools
 from packager.shape import Shape
 from targets.gguf import layers, sizes, tensors
 from targets.gguf.presets import DEFAULT_KV, KV_BITS, PRESETS, Preset, preset_of
@@ -43,6 +46,10 @@ class LlamaCpp:
         """An adapter whose recipes carry them. Raises PackError: usage for a pattern or type that
         cannot be, bad input for a bad file."""
         return LlamaCpp(importance.checked(additions))
+
+    def ladder(self) -> Ladder:
+        """See packager.runtime.Laddered."""
+        return _ladder()
 
     def recipes(self) -> Sequence[Recipe]:
         """Every recipe with the default cache type, best quality first; those that need an
@@ -114,7 +121,7 @@ class LlamaCpp:
 
     def speed(self, shape: Shape, recipe: Recipe, isa: str) -> Speed:
         """By the types of the tensors that a token reads."""
-        return speed.speed(shape, self._layers(shape, recipe))
+        return speed.speed(shape, self._layers(shape, recipe), isa)
 
     def split(
         self, shape: Shape, recipe: Recipe, context: int, filled: int, gpu_layers: int
@@ -166,6 +173,11 @@ class LlamaCpp:
             **more,
         )
         return importance.carried(found, self.additions) if self.additions else found
+
+
+@cache
+def _ladder() -> Ladder:
+    return read(Path(__file__).with_name("ladder.toml"))
 
 
 def _weighed(recipe: Recipe) -> bool:

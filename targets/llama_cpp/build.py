@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from packager.chat.profile import Profile
+from packager.digests import key_of
 from packager.errors import bad_input
-from packager.pipeline.cache import BuildCache, key_of
+from packager.pipeline.cache import BuildCache, whole
 from packager.plan.additions import file_facts
 from packager.runtime import Report
 from targets.gguf import library
@@ -38,7 +40,12 @@ def build(
         text = Path(inputs["calibration"])
         same_file(text, settings["calibration"])
         imatrix = calibrated(
-            report, Path(checkpoint), text, settings["calibration"], inputs["checkpoint_key"]
+            report,
+            Path(checkpoint),
+            text,
+            settings["calibration"],
+            inputs["checkpoint_key"],
+            workload.get("context"),
         )
         facts = {
             "importance": {
@@ -56,12 +63,19 @@ def build(
         imatrix=imatrix,
         max_file_bytes=workload.get("max_file_bytes"),
         origin=inputs.get("origin"),
+        profile=Profile.from_dict(inputs.get("profile")),
+        context=workload.get("context"),
         report=report,
     )
 
 
 def calibrated(
-    report: Report, checkpoint: Path, text: Path, settings: Mapping[str, Any], checkpoint_key: str
+    report: Report,
+    checkpoint: Path,
+    text: Path,
+    settings: Mapping[str, Any],
+    checkpoint_key: str,
+    context: int | None = None,
 ) -> Path:
     """The importance matrix of a checkpoint over a text, from the cache or collected now with the
     model in 8 bits."""
@@ -76,12 +90,12 @@ def calibrated(
         "library": library.version(),
     }
     key = key_of(inputs)
-    entry = cache.look_up("imatrix", key)
+    entry = whole(cache, "imatrix", key)
     if entry is None:
         with cache.work_folder() as work:
             report.note(f"preparing {CALIBRATED_AS} to collect importances with")
             model = work / "calibrated.gguf"
-            convert(checkpoint, model, CALIBRATED_AS, report=report)
+            convert(checkpoint, model, CALIBRATED_AS, report=report, context=context)
             chunks = calibration.collect(model, text, work / IMATRIX_FILE, report)
             model.unlink()
             entry = cache.keep("imatrix", key, work, {"chunks": chunks})

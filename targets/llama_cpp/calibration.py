@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from packager.cores import cores
 from packager.errors import PackError, bad_input, no_room
 from packager.runtime import Report
 from targets.gguf import library
@@ -21,7 +22,6 @@ from targets.gguf.imatrix import write_imatrix
 from targets.gguf.kernels import Floats
 from targets.llama_cpp.ggml_tensor import F32, Operations, Tensor, at, checked_layout
 from targets.llama_cpp.importance import CHUNK_TOKENS
-from targets.llama_cpp.session import physical_cores
 
 _LEAST_CHUNKS = 2
 _LEAST_ROWS = 16
@@ -40,7 +40,7 @@ def collect(model: Path, text: Path, out: Path, report: Report, threads: int | N
     sums = _Sums(operations)
     callback = lib.ggml_backend_sched_eval_callback(sums)
     with library.captured_log() as said:
-        params = lib.llama_model_default_params()
+        params = library.model_params()
         params.n_gpu_layers = 0
         loaded = lib.llama_model_load_from_file(str(model).encode(), params)
         if not loaded:
@@ -51,7 +51,7 @@ def collect(model: Path, text: Path, out: Path, report: Report, threads: int | N
             settings = lib.llama_context_default_params()
             settings.n_ctx = settings.n_batch = settings.n_ubatch = CHUNK_TOKENS
             settings.n_seq_max = 1
-            settings.n_threads = settings.n_threads_batch = threads or physical_cores()
+            settings.n_threads = settings.n_threads_batch = threads or cores().computing
             # Whatever else this machine has, the numbers are read from its main memory.
             settings.offload_kqv = settings.op_offload = False
             settings.no_perf = True

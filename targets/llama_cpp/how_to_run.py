@@ -10,6 +10,20 @@ from targets.gguf.presets import DEFAULT_KV
 MODEL = "model/model.gguf"
 MERGED = "merged.gguf"
 
+PLAIN_WEIGHTS = """
+defaults = llama_cpp.llama_cpp.llama_model_default_params
+
+
+def plain_weights():
+    params = defaults()
+    params.use_extra_bufts = False  # for which llama_cpp.Llama has no argument
+    return params
+
+
+llama_cpp.llama_cpp.llama_model_default_params = plain_weights
+"""
+"""Lines of Python behind `import llama_cpp` after which it loads models without extra buffers."""
+
 
 def how_to_run(recipe: Recipe, workload: dict[str, Any]) -> str:
     """Markdown with commands for llama-cli, llama-server, Ollama and Python."""
@@ -27,7 +41,9 @@ def how_to_run(recipe: Recipe, workload: dict[str, Any]) -> str:
     # in memory once.
     layers = int(workload.get("gpu_layers") or 0)
     offload = f" --n-gpu-layers {layers}" if layers else ""
-    common = f"--ctx-size {context} --flash-attn on{cache}{offload} --no-mmap"
+    settings = workload.get("settings") or {}
+    flags = "".join(f" {flag}" for flag in settings.get("flags", ()))
+    common = f"--ctx-size {context} --flash-attn on{cache}{offload} --no-mmap{flags}"
     constants = (
         f", type_k=llama_cpp.GGML_TYPE_{recipe.kv.upper()}, "
         f"type_v=llama_cpp.GGML_TYPE_{recipe.kv.upper()}"
@@ -36,7 +52,11 @@ def how_to_run(recipe: Recipe, workload: dict[str, Any]) -> str:
     )
     parameter = f"PARAMETER num_gpu {layers}\\n" if layers else ""
     in_python = f", n_gpu_layers={layers}" if layers else ""
-    environment = f"OLLAMA_FLASH_ATTENTION=1 OLLAMA_KV_CACHE_TYPE={recipe.kv} " if quantized else ""
+    variables = (
+        {"OLLAMA_FLASH_ATTENTION": "1", "OLLAMA_KV_CACHE_TYPE": recipe.kv} if quantized else {}
+    )
+    variables |= settings.get("variables", {})
+    environment = "".join(f"{name}={value} " for name, value in variables.items())
     return f"""With [llama.cpp](https://github.com/ggml-org/llama.cpp), in a terminal:
 
 ```
@@ -65,7 +85,7 @@ With Python, `pip install llama-cpp-python`:
 
 ```python
 import llama_cpp
-
+{PLAIN_WEIGHTS if "use_extra_bufts" in settings.get("options", {}) else ""}
 model = llama_cpp.Llama("{model}", n_ctx={context}, n_batch=512, flash_attn=True{in_python}, verbose=False{constants})
 answer = model.create_chat_completion([{{"role": "user", "content": "What is the capital of France?"}}], max_tokens=200)
 print(answer["choices"][0]["message"]["content"])

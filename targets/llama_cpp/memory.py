@@ -20,7 +20,7 @@ _FLOAT = 4
 @cache
 def constants() -> dict[str, Any]:
     """memory.toml."""
-    return tomllib.loads(_FILE.read_text())
+    return tomllib.loads(_FILE.read_text(encoding="utf-8"))
 
 
 def footprint(shape: Shape, recipe: Recipe, sizes: Sizes, context: int) -> Footprint:

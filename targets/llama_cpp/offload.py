@@ -47,7 +47,7 @@ def split(
         memory.activations(shape, context),
         memory.overhead(shape) + (constants["offload"]["host_bytes"] if wanted else 0),
     )
-    read = [read_of(shape, layer) for layer in found.layers]
+    read = found.layer_reads(shape)
     head_read = read_of(shape, found.output) + (
         read_of(shape, found.embedding) if shape.tied else 0
     )
@@ -68,7 +68,9 @@ def _caches(shape: Shape, recipe: Recipe, tokens: int) -> list[int]:
     attention = (
         kv_cache_bytes(shape, tokens, recipe.kv_bits) - recurrent_state_bytes(shape)
     ) // max(1, shape.attention_layers)
-    state = recurrent_state_bytes(shape) // max(1, shape.recurrent_layers)
+    if not shape.recurrent_layers:
+        return [attention] * shape.layers
+    state = recurrent_state_bytes(shape) // shape.recurrent_layers
     return [attention if shape.full_attention(number) else state for number in range(shape.layers)]
 
 

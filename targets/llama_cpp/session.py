@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from packager.cores import cores, fewest
 from packager.errors import bad_input, no_room, usage
 from packager.runtime import LOGITS_BLOCK
 from targets.gguf import library
@@ -24,7 +24,8 @@ BATCH = 512
 batch."""
 
 _TRIAL_ROUNDS, _TRIAL_TOKENS = 3, 3
-_CLOSE = 1.05
+_CLOSE = 0.05
+"""A few tokens vary by this much; see packager.cores.fewest."""
 
 
 class Session:
@@ -40,7 +41,7 @@ class Session:
         self._lib = lib = library.llama()
         library.silence()
         path = model_file(Path(artifact))
-        params = lib.llama_model_default_params()
+        params = library.model_params()
         # Without a GPU that the library was built for, nothing is offloaded whatever is asked.
         params.n_gpu_layers = int(settings.get("gpu_layers") or 0)
         # Mapping the file would keep its pages resident beside the copies that the CPU kernels
@@ -56,7 +57,6 @@ class Session:
         self.context = int(settings["context"])
         self._context = self._open_context(kv)
         self._memory = lib.llama_get_memory(self._context)
-        self._cores = physical_cores()
         self.use_threads(int(settings.get("threads") or 0) or self._fastest())
 
     def _open_context(self, kv: str) -> Any:
@@ -203,18 +203,19 @@ class Session:
         )
 
     def use_threads(self, threads: int) -> None:
-        """Decode with so many threads from now on; a prompt takes all cores in any case."""
+        """Decode with so many threads from now on; a prompt takes all big cores in any case."""
         self.threads = threads
-        self._lib.llama_set_n_threads(self._context, threads, max(threads, self._cores))
+        # Asked each time: whoever measures may have moved this process to some of its cores.
+        self._lib.llama_set_n_threads(self._context, threads, max(threads, cores().big))
 
     def _fastest(self) -> int:
         """The number of threads that decodes fastest now. More than there are idle cores make each
         other wait.
 
-        The counts take turns, so that a busy moment hits all of them; of two that are close the
-        larger one is taken, which idles less.
+        The counts take turns, so that a busy moment hits all of them. Small cores are not tried:
+        this is a quick trial.
         """
-        counts = candidates(self._cores)
+        counts = cores().fewer()
         times: dict[int, list[float]] = {threads: [] for threads in counts}
         for _ in range(_TRIAL_ROUNDS if len(counts) > 1 else 0):
             for threads in counts:
@@ -227,38 +228,10 @@ class Session:
                     if number:
                         # The first token after a change also starts the threads.
                         times[threads].append(time.perf_counter() - started)
-        typical = {threads: statistics.median(found) for threads, found in times.items() if found}
-        best = min(typical.values(), default=0.0)
-        return next(
-            (
-                threads
-                for threads in counts
-                if threads in typical and typical[threads] <= best * _CLOSE
-            ),
-            counts[0],
-        )
-
-
-def candidates(cores: int) -> list[int]:
-    """Thread counts worth trying: all physical cores, then fewer by halves; decoding saturates the
-    memory long before the cores."""
-    found = []
-    while cores >= 1:
-        found.append(cores)
-        cores //= 2
-    return found
-
-
-def physical_cores() -> int:
-    """Cores this process may use, two threads of one core counting once."""
-    # Late: only sessions need it.
-    import psutil
-
-    allowed = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    logical, physical = psutil.cpu_count() or 1, psutil.cpu_count(logical=False) or 1
-    return max(1, min(allowed, round(allowed * physical / logical)))
+        typical = {
+            threads: statistics.median(seconds) for threads, seconds in times.items() if seconds
+        }
+        return fewest(typical, _CLOSE) if typical else counts[0]
 
 
 def model_file(artifact: Path) -> Path:

@@ -3,33 +3,51 @@ figures are in speed.toml."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 from packager.predict.forecast import Speed
 from packager.shape import Shape
 from targets.gguf.layers import Layers
-from targets.speed_table import rows
+from targets.speed_table import Row, rows
 
 FILE = Path(__file__).with_name("speed.toml")
-_DEFAULT = "Q4_K"
+_REFERENCE = "Q4_K"
+_Bytes = tuple[tuple[str, int], ...]
+"""Bytes by type."""
 
 
-def speed(shape: Shape, found: Layers) -> Speed:
-    """The mean over the types of the tensors that a token reads, each with the weight of its
-    bytes."""
-    return _speed(shape, tuple(found.read_per_token(shape).items()))
+def speed(shape: Shape, found: Layers, isa: str) -> Speed:
+    """The mean over the types of the tensors that a token reads, each with the weight of its bytes.
+
+    `isa` begins with what computes: a back end of llama.cpp (cuda, metal, vulkan), or the
+    architecture of a processor.
+    """
+    # A prompt goes through the layers alone: the embedding is looked up, and the output works on
+    # the last token only.
+    read, multiplied = found.read_per_token(shape), found.multiplied_per_token(shape)
+    return _speed(shape, tuple(read.items()), tuple(multiplied.items()), isa.partition(" ")[0])
 
 
 @cache
-def _speed(shape: Shape, read: tuple[tuple[str, int], ...]) -> Speed:
+def _speed(shape: Shape, read: _Bytes, multiplied: _Bytes, unit: str) -> Speed:
     known = rows(FILE)
-    default = known[_DEFAULT]
-    parts = [(size, known.get(kind, default)) for kind, size in read]
-    total = max(1, sum(size for size, _ in parts))
+    # What no table names is as the processors that were measured first.
+    default = known.get(f"{unit}/{_REFERENCE}", known[f"x86_64/{_REFERENCE}"])
+
+    def mean(parts: _Bytes, factor: Callable[[Row], float]) -> float:
+        seconds = sum(size / factor(known.get(f"{unit}/{kind}", default)) for kind, size in parts)
+        return max(1, sum(size for _, size in parts)) / max(1e-9, seconds)
+
+    operations = default.operations(shape)
     return Speed(
-        bandwidth=total / max(1e-9, sum(size / row.bandwidth for size, row in parts)),
-        compute=total / max(1e-9, sum(size / row.compute for size, row in parts)),
-        operations=default.operations_per_layer * shape.layers,
+        bandwidth=mean(read, lambda row: row.bandwidth),
+        compute=mean(multiplied, lambda row: row.compute),
+        operations=operations,
         attention=default.attention,
+        experts=default.experts,
+        recurrent=default.recurrent,
+        # A batch starts each kernel once, as a single token does.
+        prompt_operations=operations,
     )

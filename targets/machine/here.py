@@ -8,10 +8,11 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from packager.cores import cores
 from packager.device.identity import Here
 from targets.machine.gpus import gpus
 from targets.machine.isa import processor
-from targets.machine.limits import ROOT, memory, usable_cores
+from targets.machine.limits import ROOT, memory
 
 _BOARD = "proc/device-tree/model"
 """Where boards with a device tree (Raspberry Pi, Jetson, RISC-V) say what they are."""
@@ -22,7 +23,7 @@ def here(root: Path = ROOT) -> Here:
     cpu, isa = processor(root)
     return Here(
         isa=isa,
-        cores=usable_cores(root),
+        cores=cores(root).at_once,
         memory_bytes=memory(root).total,
         names=tuple(name for name in (cpu, _board(root)) if name),
         gpus=tuple((gpu.name, gpu.memory_bytes) for gpu in gpus()),

@@ -100,7 +100,10 @@ def riscv_extensions(isa: str) -> tuple[str, ...]:
 def _cpuinfo(root: Path) -> dict[str, str]:
     """Rows of /proc/cpuinfo, of each name the first."""
     rows: dict[str, str] = {}
-    with suppress(OSError), open(root / "proc/cpuinfo", errors="replace") as lines:
+    with (
+        suppress(OSError),
+        open(root / "proc/cpuinfo", encoding="utf-8", errors="replace") as lines,
+    ):
         for line in lines:
             key, colon, value = line.partition(":")
             if colon and value.strip():

@@ -1,16 +1,15 @@
-"""What this process may take of this machine: memory and cores, inside containers too.
+"""What this process may take of this machine's memory, inside containers too; for its cores see
+packager.cores.
 
 `root` stands for the root of the file system, so that a directory tree can play the machine.
 """
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from targets.machine.cgroup import Group, groups
+from packager.cgroup import Group, groups
 
 ROOT = Path("/")
 
@@ -70,7 +69,7 @@ def _meminfo(root: Path) -> tuple[int, int] | None:
     """(total, available) of /proc/meminfo in bytes; None where there is no such file."""
     rows: dict[str, int] = {}
     try:
-        with open(root / "proc/meminfo") as lines:
+        with open(root / "proc/meminfo", encoding="utf-8") as lines:
             for line in lines:
                 key, _, value = line.partition(":")
                 words = value.split()
@@ -88,54 +87,3 @@ def _meminfo(root: Path) -> tuple[int, int] | None:
         - rows.get("Shmem", 0)
     )
     return rows["MemTotal"], max(0, min(rows["MemTotal"], rows.get("MemAvailable", guess)))
-
-
-def usable_cores(root: Path = ROOT, allowed: int | None = None) -> int:
-    """Logical processors this process may keep busy at once: its affinity within the quota of every
-    group, at least 1.
-
-    `allowed` overrides the affinity of this process.
-    """
-    cores = float(allowed or _affinity())
-    for group in groups(root, "cpu"):
-        quota = _quota(group)
-        if quota is not None:
-            cores = min(cores, quota)
-    return max(1, int(cores))
-
-
-def _affinity() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _quota(group: Group) -> float | None:
-    """Processors' worth of time per period; None where there is no limit."""
-    if group.version == 2:
-        words = (group.text("cpu.max") or "").split()
-        quota, period = (words[0], words[1]) if len(words) == 2 else ("max", "")
-    else:
-        quota, period = (
-            group.text("cpu.cfs_quota_us") or "-1",
-            group.text("cpu.cfs_period_us") or "",
-        )
-    if quota.isdecimal() and period.isdecimal() and int(period) > 0:
-        return int(quota) / int(period)
-    return None
-
-
-def physical_cores(root: Path = ROOT) -> int:
-    """Cores behind the logical processors of this machine; their number itself where nobody
-    tells."""
-    siblings: set[str] = set()
-    for cpu in (root / "sys/devices/system/cpu").glob("cpu[0-9]*"):
-        for name in ("core_cpus_list", "thread_siblings_list"):
-            with suppress(OSError):
-                siblings.add((cpu / "topology" / name).read_text().strip())
-                break
-    if siblings:
-        return len(siblings)
-    with suppress(ImportError):
-        import psutil
-
-        return psutil.cpu_count(logical=False) or os.cpu_count() or 1
-    return os.cpu_count() or 1

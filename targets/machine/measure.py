@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from packager.cores import cores as machine
+from packager.cores import fewest
 from packager.runtime import Report
 
 _WARM_S, _THREADS_S, _RATE_S = 0.05, 0.15, 0.35
@@ -175,9 +177,10 @@ def _work(engine: str, weights: str, bytes_total: int) -> Work:
     return NumpyWork(bytes_total)
 
 
-def thread_candidates(cores: int) -> list[int]:
-    """Counts worth trying, ascending: one, the powers of two, and all."""
-    return sorted({1, cores, *(count for count in (2, 4, 8, 16, 32, 64) if count < cores)})
+def thread_candidates(cores: int, sizes: Sequence[int] = ()) -> list[int]:
+    """Counts worth trying, ascending: one, the powers of two, all, and the `sizes` at which a kind
+    of cores ends."""
+    return sorted({1, cores, *(count for count in (2, 4, 8, 16, 32, 64, *sizes) if count < cores)})
 
 
 def _best_threads(work: Callable[[int], float], cores: int) -> int:
@@ -186,12 +189,11 @@ def _best_threads(work: Callable[[int], float], cores: int) -> int:
     rates: dict[int, float] = {}
     # Twice, as a disturbed moment would choose for all the others.
     for _ in range(2):
-        for count in thread_candidates(cores):
+        for count in thread_candidates(cores, machine().sizes()):
             rates[count] = max(rates.get(count, 0.0), _rate(work, count, _THREADS_S))
             if rates[count] < max(rates.values()) * (1 - 2 * _CLOSE):
                 break
-    best = max(rates.values())
-    return min(count for count, rate in rates.items() if rate >= best * (1 - _CLOSE))
+    return fewest({count: 1 / rate for count, rate in rates.items()}, _CLOSE)
 
 
 def _rate(work: Callable[[int], float], threads: int, seconds: float) -> float:

@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 import platform
+import re
 import shutil
 from collections.abc import Generator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from packager.cores import cores, machine_cores
 from packager.device.target import Device, Target
 from packager.errors import PackError
 from packager.foreign import bounded_bytes, parse_json
 from packager.limits import SETTINGS_BYTES
+from packager.measure.noise import allowed_attempts
 from packager.need.workload import workload_for
-from packager.paths import cache_dir
-from packager.process import JobResult, Note, run_job
+from packager.paths import cache_dir, made_cache_dir
+from packager.process import JobResult, Note, Resident, run_job
 from targets.gguf.library import SPIN
 from targets.machine.gpus import Gpu, gpus
 from targets.machine.isa import processor
-from targets.machine.limits import ROOT, Memory, memory, physical_cores, usable_cores
+from targets.machine.limits import ROOT, Memory, memory
 from targets.machine.measure import SHARES, Kernel, headline
 
 _BUDGET_S = 5.0
 _RATES = "whole models, operations in the cache"
 """What the kept rates are; those of another definition are measured again."""
+_ILLEGAL = (
+    "the installed build holds an instruction that this processor does not know; install it "
+    "again on this machine"
+)
 _CACHES = 4
 """Weights as large as this many last-level caches: fewer would be read from the cache, not from
 memory."""
@@ -67,6 +74,8 @@ class Measurement:
     seconds: float
     measured_at: str
     operation_s: float = 0.0
+    died: dict[str, str] = field(default_factory=dict)
+    """Engines that this processor ended with an illegal instruction, and why that is."""
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Measurement:
@@ -80,8 +89,8 @@ def look(root: Path = ROOT) -> Machine:
     return Machine(
         cpu=cpu,
         isa=isa,
-        physical_cores=physical_cores(root),
-        usable_cores=usable_cores(root),
+        physical_cores=machine_cores(root),
+        usable_cores=cores(root).at_once,
         memory=memory(root),
         storage_free=storage_free(cache_dir()),
         gpus=gpus(),
@@ -96,28 +105,51 @@ def storage_free(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def measure(machine: Machine) -> Generator[Note, None, Measurement]:
-    """Measure in a child process, under ten seconds; yield what happens, return the Measurement.
+def measure(machine: Machine) -> Generator[Note | Resident, None, Measurement]:
+    """Measure, again while other programs disturb it (QWEN_PACK_ATTEMPTS times at most); return the
+    least disturbed Measurement.
 
-    Raises PackError when the child dies (no memory left).
+    Yields notes, and what the child has resident several times a second, so that a caller can close
+    the generator soon. Raises PackError when the child dies (no memory left).
     """
+    tries = allowed_attempts()
+    best = yield from _measure_once(machine)
+    for attempt in range(2, tries + 1):
+        if not best.noisy:
+            break
+        yield Note(
+            f"disturbed: other programs took {best.other_load:.0%} of the processors; measuring "
+            f"again ({attempt} of {tries})"
+        )
+        again = yield from _measure_once(machine)
+        best = min(best, again, key=lambda one: one.other_load)
+    return best
+
+
+def _measure_once(machine: Machine) -> Generator[Note | Resident, None, Measurement]:
+    """One measurement in a child process, under ten seconds."""
     engines = installed_engines()
+    died: dict[str, str] = {}
     while True:
         try:
-            return (yield from _measure_with(machine, engines))
+            return replace((yield from _measure_with(machine, engines)), died=died)
         except PackError as error:
             # A kernel of another build may crash; what is left of the engines still tells
             # something.
             if len(engines) == 1:
                 raise
+            if re.search(r"SIGILL|illegal instruction", error.message, re.IGNORECASE):
+                died[engines[0]] = _ILLEGAL
             yield Note(f"{engines[0]} cannot be measured here: {error.message}")
             engines = engines[1:]
 
 
-def _measure_with(machine: Machine, engines: list[str]) -> Generator[Note, None, Measurement]:
+def _measure_with(
+    machine: Machine, engines: list[str]
+) -> Generator[Note | Resident, None, Measurement]:
     arguments = {
         "engines": engines,
-        "cores": min(machine.usable_cores, machine.physical_cores),
+        "cores": min(machine.usable_cores, cores().computing),
         "bytes_total": stack_bytes(machine.memory.available),
         "budget_s": _BUDGET_S,
     }
@@ -126,18 +158,33 @@ def _measure_with(machine: Machine, engines: list[str]) -> Generator[Note, None,
     job = run_job(
         "targets.machine.measure:measure_job",
         arguments,
-        cache_dir() / "probe.log",
-        {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": SPIN},
+        made_cache_dir() / "probe.log",
+        {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": SPIN, **_as_found(engines)},
+        watch=True,
     )
     try:
         while True:
             message = next(job)
-            if isinstance(message, Note):
+            if isinstance(message, Note | Resident):
                 yield message
     except StopIteration as end:
         return _measurement(end.value)
     finally:
         job.close()
+
+
+def _as_found(engines: list[str]) -> dict[str, str]:
+    """Variables that start the engines as they were found to work here, as far as that is known."""
+    # Late: a registry loads this module for one name.
+    from packager.pipeline import climb
+    from targets.registry import runtime, runtime_names
+
+    adapters = [runtime(name) for name in engines if name in runtime_names()]
+    return {
+        name: value
+        for adapter in adapters
+        for name, value in climb.known(adapter).environment.items()
+    }
 
 
 def _measurement(result: JobResult) -> Measurement:
@@ -181,7 +228,7 @@ def stack_bytes(available: int, root: Path = ROOT) -> int:
 def _cache_bytes(path: Path) -> int:
     """`32768K` -> bytes; 0 for anything else."""
     try:
-        text = path.read_text().strip()
+        text = path.read_text(encoding="utf-8").strip()
     except OSError:
         return 0
     scale = {"K": 1 << 10, "M": 1 << 20}.get(text[-1:], 0)
@@ -196,8 +243,8 @@ def keep(machine: Machine, measurement: Measurement) -> Path | None:
         return None
     from packager.files import write_json
 
+    made_cache_dir()
     path = _kept_path()
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, {"machine": _key(machine), "measurement": asdict(measurement)})
     return path
 
@@ -228,6 +275,25 @@ def _key(machine: Machine) -> dict[str, Any]:
     }
 
 
+def cannot_run(machine: Machine, measurement: Measurement) -> dict[str, str]:
+    """Runtime -> why it does not run on this processor: by what its wheels take, or as it ended
+    when it was measured.
+
+    numpy's wheels for x86-64, which every runtime's converter and session take, and OpenVINO are
+    built for SSE4.2 (x86-64-v2). Source: numpy 2.4's build options (baseline X86_V2), OpenVINO's
+    system requirements; docs/systems.md has what was seen.
+    """
+    # Other systems than Linux do not tell all extensions; a processor with AVX has SSE4.2 in any
+    # case.
+    told = machine.system.startswith("Linux") and machine.isa[0] == "x86_64"
+    if told and not {"sse4_2", "avx", "avx2"} & set(machine.isa):
+        return dict.fromkeys(
+            ("openvino", "llama.cpp", "onnxruntime"),
+            "its Python packages take SSE4.2, which this processor has not",
+        )
+    return dict(measurement.died)
+
+
 def as_target(machine: Machine, measurement: Measurement, name: str) -> Target:
     """This machine as a target on its processor, every number with its source."""
     here = f"measured on this machine, {measurement.measured_at[:10]}, by qwen-pack probe"
@@ -251,10 +317,12 @@ def as_target(machine: Machine, measurement: Measurement, name: str) -> Target:
         "weights in the cache",
         "storage_bytes": f"{here}: free where the cache is",
         "gpu_memory_bytes": f"{here}: NVML",
+        "disturbed": f"{here}: processors that other programs took meanwhile",
     }
     first = machine.gpus[0] if machine.gpus else None
     absent = [] if first else ["gpu_memory_bytes"]
     absent += [] if measurement.operation_s else ["operation_seconds"]
+    absent += [] if measurement.noisy else ["disturbed"]
     device = Device(
         memory_bytes=machine.memory.total,
         reserve_bytes=taken,
@@ -272,6 +340,8 @@ def as_target(machine: Machine, measurement: Measurement, name: str) -> Target:
         cpu=machine.cpu,
         gpu=first.name if first else "",
         known_by=(machine.cpu,) if machine.cpu else (),
+        cannot_run=cannot_run(machine, measurement),
+        disturbed=round(measurement.other_load, 2) if measurement.noisy else None,
     )
     x86 = machine.isa[0] == "x86_64"
     return Target(

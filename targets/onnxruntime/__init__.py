@@ -4,16 +4,21 @@ this imports no engine."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
 from typing import Any
 
+from packager.engine_check.ladder import read
 from packager.errors import usage
 from packager.names import did_you_mean
 from packager.predict.forecast import Speed
 from packager.predict.memory import Footprint
 from packager.recipe import Recipe
-from packager.runtime import BuildNeeds, Tools
+from packager.runtime import BuildNeeds, Ladder, Tools
 from packager.shape import Shape, as_qwen2
 from targets.onnxruntime import data, obstacles, sizes, speed
+from targets.onnxruntime.distributions import engine_distributions
 from targets.onnxruntime.how_to_run import how_to_run
 
 
@@ -23,11 +28,23 @@ class OnnxRuntime:
     name = data.NAME
     prefix = data.PREFIX
     extra = "onnx"
-    distributions = ("onnxruntime-genai", "onnxruntime", "onnx", "onnx-ir", "transformers", "torch")
     more_tools = ()
     build_job = "targets.onnxruntime.convert:convert"
     session = "targets.onnxruntime.session:OnnxRuntimeSession"
     context_in_artifact = True
+
+    def __init__(self) -> None:
+        self.distributions: tuple[str, ...] = (
+            *engine_distributions(),
+            "onnx",
+            "onnx-ir",
+            "transformers",
+            "torch",
+        )
+
+    def ladder(self) -> Ladder:
+        """See packager.runtime.Laddered."""
+        return _ladder()
 
     def recipes(self) -> Sequence[Recipe]:
         """Every recipe: those for the CPU, then the other execution providers; of each the best
@@ -98,3 +115,9 @@ class OnnxRuntime:
     def how_to_run(self, recipe: Recipe, workload: Mapping[str, Any]) -> str:
         """Markdown with commands that need onnxruntime-genai alone."""
         return how_to_run(data.settings_of(recipe).provider, workload)
+
+
+@cache
+def _ladder() -> Ladder:
+    ladder = read(Path(__file__).with_name("ladder.toml"))
+    return replace(ladder, distributions=engine_distributions())

@@ -11,13 +11,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from packager.chat.profile import Profile
 from packager.checkpoint import Checkpoint
 from packager.checkpoint.folder import is_weights
+from packager.checkpoint.numbers import check_all_finite
 from packager.checkpoint.rewrite import for_every_engine
+from packager.cores import stay_within_quota
 from packager.errors import PackError, bad_input, from_foreign
-from packager.files import folder_that_appears_whole, tree_bytes
+from packager.files import folder_that_appears_whole, tree_bytes, write_json
 from packager.runtime import Report
-from targets.onnxruntime import finish, model_builder, obstacles
+from targets.onnxruntime import finish, model_builder, obstacles, positions
 from targets.onnxruntime.quantization import parse
 
 
@@ -30,9 +33,14 @@ def convert(
     """
     settings = parse(recipe["settings"], recipe["weights"])
     source = Checkpoint.open(Path(checkpoint))
+    context = int(workload["context"])
     obstacle = obstacles.of_shape(source.shape) or obstacles.of_blocks(source.shape, settings)
     if obstacle is not None:
         raise bad_input(obstacle, "Choose another recipe or runtime.")
+    # Its libraries count processors and know no quota.
+    stay_within_quota()
+    positions.refuse_positions(source, context)
+    check_all_finite(source)
     final = Path(out)
     if final.is_dir():
         final.rmdir()
@@ -40,9 +48,14 @@ def convert(
         with _speaking_plainly():
             plain = for_every_engine(report, source, work / "qwen2")
             folder = plain.folder if plain is not source else staged(source, work / "checkpoint")
+            write_json(
+                folder / "config.json", positions.plainly_placed(plain.config, plain.positions)
+            )
             model_builder.run(report, folder, plain.shape, settings, built, work)
+            positions.put_positions(built, plain.positions, context)
         report.note("writing the configuration and the tokenizer")
-        finish.finish(built, plain, int(workload["context"]))
+        profile = Profile.from_dict((recipe.get("inputs") or {}).get("profile"))
+        finish.finish(built, plain, context, profile)
     return {
         "artifact_bytes": tree_bytes(final),
         "provider": settings.provider,
@@ -60,6 +73,7 @@ def staged(source: Checkpoint, folder: Path) -> Path:
     folder.mkdir()
     for name, path in source.files.items():
         real = path.resolve()
+        (folder / name).parent.mkdir(exist_ok=True)
         try:
             if not is_weights(name):
                 raise OSError

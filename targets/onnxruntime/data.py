@@ -29,7 +29,7 @@ def recipes() -> tuple[Recipe, ...]:
     """Every recipe: those for the CPU, then the other providers; of each the best quality first."""
     path = _FOLDER / "recipes.toml"
     found = []
-    for name, row in tomllib.loads(path.read_text())["weights"].items():
+    for name, row in tomllib.loads(path.read_text(encoding="utf-8"))["weights"].items():
         row = dict(row)
         summary = row.pop("summary", None)
         if not isinstance(summary, str):
@@ -118,7 +118,7 @@ def costs() -> Costs:
     """The costs.toml beside this module. Raises PackError (exit code 6) naming the table that is
     missing or not known."""
     path = _FOLDER / "costs.toml"
-    table: dict[str, Any] = tomllib.loads(path.read_text())
+    table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     wrong = {field.name for field in fields(Costs)} ^ set(table)
     if wrong:
         raise bad_input(f"{path}: the table {sorted(wrong)[0]!r} is missing or not known.")

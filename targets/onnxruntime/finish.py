@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from packager.chat import speech
+from packager.chat.profile import Profile
 from packager.checkpoint import Checkpoint
 from packager.errors import bad_input
 from packager.files import write_atomically, write_json
@@ -13,10 +15,12 @@ from packager.foreign import bounded_bytes, parse_json
 from packager.limits import SETTINGS_BYTES, TEXT_BYTES
 from targets.onnxruntime.data import CHUNK
 
+_SEARCH = ("temperature", "top_k", "top_p", "repetition_penalty")
+_GREEDY = ("temperature", 0)
 _MODEL_FILES = ("model.onnx", "model.onnx.data")
 
 
-def finish(built: Path, source: Checkpoint, context: int) -> None:
+def finish(built: Path, source: Checkpoint, context: int, profile: Profile | None = None) -> None:
     """Rewrite genai_config.json and the tokenizer's files in `built`; refuse an artifact that is
     not whole."""
     for name in (*_MODEL_FILES, "genai_config.json"):
@@ -24,8 +28,11 @@ def finish(built: Path, source: Checkpoint, context: int) -> None:
             raise bad_input(
                 f"The model builder wrote no {name}.", "Its output is in the log of the build."
             )
+    wished = profile or Profile()
+    spoken = speech.of_folder(source.folder, wished)
     set_context(built / "genai_config.json", context)
-    _tokenizer(built, source)
+    _set_chat(built / "genai_config.json", spoken.ends, wished)
+    _tokenizer(built, source, spoken.template)
 
 
 def set_context(path: Path, context: int) -> None:
@@ -38,7 +45,23 @@ def set_context(path: Path, context: int) -> None:
     write_json(path, config)
 
 
-def _tokenizer(built: Path, source: Checkpoint) -> None:
+def _set_chat(path: Path, ends: tuple[int, ...], profile: Profile) -> None:
+    """Every end of turn, and the profile's sampling; nothing is written that stands there
+    already."""
+    config = json.loads(path.read_bytes())
+    model, search = config["model"], config["search"]
+    declared = model.get("eos_token_id")
+    if set(declared if isinstance(declared, list) else [declared]) != set(ends):
+        model["eos_token_id"] = ends[0] if len(ends) == 1 else list(ends)
+    known = {key: value for key, value in profile.sampling.items() if key in _SEARCH}
+    if profile.sampling:
+        # At temperature 0 the most likely token is taken, which the engine calls no sampling.
+        search["do_sample"] = profile.sampling.get("temperature") != 0
+        search.update({key: value for key, value in known.items() if (key, value) != _GREEDY})
+    write_json(path, config)
+
+
+def _tokenizer(built: Path, source: Checkpoint, chat: str | None) -> None:
     """The checkpoint's own files in place of transformers' rewriting of them; tokenizer.json loses
     its white space, 2 to 6 MB."""
     if source.tokenizer_json is not None:
@@ -53,8 +76,15 @@ def _tokenizer(built: Path, source: Checkpoint) -> None:
     for name in ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"):
         if name in source.files:
             write_atomically(built / name, bounded_bytes(source.files[name], SETTINGS_BYTES))
+    if source.tokenizer_config.get("chat_template") not in (None, chat):
+        # The engine reads no list of templates, and the file beside it says the same to all of
+        # them.
+        rest = {
+            key: value for key, value in source.tokenizer_config.items() if key != "chat_template"
+        }
+        write_json(built / "tokenizer_config.json", rest)
     template = built / "chat_template.jinja"
-    if source.chat_template is not None:
-        write_atomically(template, source.chat_template.encode())
+    if chat is not None:
+        write_atomically(template, chat.encode())
     else:
         template.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,13 +24,19 @@ _NOTES = {
 def how_to_run(provider: str, workload: Mapping[str, Any]) -> str:
     """Markdown: the line that installs the engine, and a program that answers one question."""
     context = workload["context"]
+    options = (workload.get("settings") or {}).get("options", {})
+    wanted = {"model": {"decoder": {"session_options": dict(options)}}}
+    opened = (
+        f"config = og.Config(\"model\")\nconfig.overlay('{json.dumps(wanted)}')\nmodel = "
+        "og.Model(config)"
+    )
     return f"""With Python, `pip install {_DISTRIBUTIONS[provider]}`:
 
 ```python
 import json
 import onnxruntime_genai as og
 
-model = og.Model("model")
+{opened if options else 'model = og.Model("model")'}
 tokenizer = og.Tokenizer(model)
 question = json.dumps([{{"role": "user", "content": "What is the capital of France?"}}])
 prompt = tokenizer.apply_chat_template(question, add_generation_prompt=True)

@@ -58,6 +58,9 @@ def arguments(shape: Shape, settings: Settings) -> tuple[str | None, list[str], 
         # Only the last token's logits are used: without it a prompt of 512 tokens takes 311 MB for
         # the others.
         "prune_lm_head": "true",
+        # A layer with a sliding window would keep no more than the window, in a ring that
+        # onnxruntime itself cannot be given.
+        "windowed_kv_cache": "false",
         "shared_embeddings": "true" if sizes.shares_embedding(shape) else "false",
     }
     quantization = settings.quantization

@@ -21,6 +21,14 @@ def of(config: dict[str, Any]) -> str:
     return names[0] if names else "cpu"
 
 
+def names(provider: str) -> list[str]:
+    """The providers that onnxruntime itself is asked for, the CPU last: for what the first one does
+    not compute."""
+    own = {"cuda": "CUDAExecutionProvider", "dml": "DmlExecutionProvider"}
+    own["webgpu"] = "WebGpuExecutionProvider"
+    return [*([own[provider]] if provider in own else []), "CPUExecutionProvider"]
+
+
 def require(provider: str, engine: Any) -> None:
     """Raise NotHere (usage) unless `engine`, the module onnxruntime_genai, can run that provider on
     this machine."""

@@ -24,8 +24,10 @@ from onnxruntime.capi.onnxruntime_pybind11_state import (
     RuntimeException,
 )
 
-from packager.errors import bad_input
+from packager.errors import PackError, bad_input
 from packager.runtime import LOGITS_BLOCK
+from targets.onnxruntime import providers
+from targets.onnxruntime.options import session_options
 
 _WEIGHTS = "session.model_external_initializers_file_folder_path"
 _CUT = "/lm_head/prune/"
@@ -33,8 +35,8 @@ _ENGINE_ERRORS = (Fail, InvalidArgument, InvalidGraph, NotImplemented, RuntimeEx
 
 
 class Scorer:
-    """One loaded graph, on the CPU whatever provider it is made for: what the weights have lost
-    shows there as well.
+    """One loaded graph, with the provider that it is made for: a graph for CUDA has operations
+    that the CPU lacks.
 
     `config` is the artifact's genai_config.json. Raises PackError (bad input) for a graph that is
     not the model builder's.
@@ -45,18 +47,17 @@ class Scorer:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.add_session_config_entry(_WEIGHTS, str(artifact.resolve()))
+        for key, value in session_options().items():
+            options.add_session_config_entry(key, value)
         if settings.get("threads"):
             options.intra_op_num_threads = int(settings["threads"])
         try:
             self._session = onnxruntime.InferenceSession(
-                graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
+                graph.SerializeToString(), options, providers=providers.names(providers.of(config))
             )
         except _ENGINE_ERRORS as error:
-            line = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-            raise bad_input(
-                f"ONNX Runtime cannot load {artifact}: {line}",
-                "`qwen-pack verify` says which file is damaged.",
-            ) from error
+            raise _refused(artifact, error) from error
+        self._artifact = artifact
         self._vocabulary = int(config["model"]["vocab_size"])
         decoder = config["model"]["decoder"]
         self._cache_shape = (1, int(decoder["num_key_value_heads"]), 0, int(decoder["head_size"]))
@@ -78,9 +79,11 @@ class Scorer:
                 "attention_mask": np.ones((1, end), dtype=np.int64),
                 "position_ids": np.arange(start, end, dtype=np.int64)[None],
             }
-            found, *present = self._session.run(
-                self._outputs, {name: given[name] for name in given if name in self._inputs} | past
-            )
+            fed = {name: given[name] for name in given if name in self._inputs} | past
+            try:
+                found, *present = self._session.run(self._outputs, fed)
+            except _ENGINE_ERRORS as error:
+                raise _refused(self._artifact, error) from error
             past = dict(zip(self._past, present, strict=True))
             yield found[0, :, : self._vocabulary].astype(np.float32, copy=False)
 
@@ -89,6 +92,14 @@ class Scorer:
             self._cache_shape,
             dtype=np.float16 if "float16" in self._inputs[name].type else np.float32,
         )
+
+
+def _refused(artifact: Path, error: Exception) -> PackError:
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    return bad_input(
+        f"ONNX Runtime cannot compute {artifact}: {line}",
+        "`qwen-pack verify` says whether a file is damaged; else choose another recipe.",
+    )
 
 
 def uncut(path: Path) -> onnx.ModelProto:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unicodedata import normalize
@@ -16,6 +16,7 @@ from packager.errors import PackError, bad_input, usage
 from packager.foreign import bounded_bytes, parse_json
 from packager.limits import SETTINGS_BYTES, TEXT_BYTES
 from targets.onnxruntime import providers
+from targets.onnxruntime.options import session_options
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,6 +75,18 @@ class OnnxRuntimeSession:
         config = files.get("tokenizer_config.json")
         return chat_template(files, read_json(config) if config else {})
 
+    def rendered(self, conversation: Mapping[str, Any]) -> str | None:
+        """What the engine's own language makes of the template; None where it takes no such
+        variable."""
+        given = dict(conversation)
+        messages, tools = given.pop("messages"), given.pop("tools", None)
+        opened = given.pop("add_generation_prompt", True)
+        if given:
+            return None
+        more = {} if tools is None else {"tools": json.dumps(tools, ensure_ascii=False)}
+        text = json.dumps(messages, ensure_ascii=False)
+        return str(self._tokenizer.apply_chat_template(text, add_generation_prompt=opened, **more))
+
     def generate(
         self,
         prompt: Sequence[int],
@@ -130,16 +143,12 @@ class OnnxRuntimeSession:
     def _open(self) -> Any:
         loading = og.Config(str(self._folder))
         threads = self._settings.get("threads")
-        if threads:
-            loading.overlay(
-                json.dumps(
-                    {
-                        "model": {
-                            "decoder": {"session_options": {"intra_op_num_threads": int(threads)}}
-                        }
-                    }
-                )
-            )
+        wanted: dict[str, Any] = {
+            **session_options(),
+            **({"intra_op_num_threads": int(threads)} if threads else {}),
+        }
+        if wanted:
+            loading.overlay(json.dumps({"model": {"decoder": {"session_options": wanted}}}))
         try:
             return og.Model(loading)
         except RuntimeError as error:

@@ -8,7 +8,6 @@ give the same result.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from packager.cores import cores
 from packager.runtime import Report
 
 SLICE = 1 << 12
@@ -71,10 +71,7 @@ def sliced(
         weights, scales, zero_points = quantizer(rows[start : start + SLICE], bits, block, *how)
         return weights.astype(np.uint8), scales, zero_points
 
-    threads = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(cores().at_once) as pool:
         parts = list(pool.map(one, range(0, len(rows), SLICE)))
     weights, scales, zero_points = (np.concatenate(pieces) for pieces in zip(*parts, strict=True))
     return weights, scales, zero_points

@@ -5,17 +5,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from packager.device.target import BACK_ENDS
 from packager.predict.forecast import Speed
 from packager.recipe import Recipe
 from packager.shape import Shape
 from targets.onnxruntime import data
-from targets.speed_table import rows
+from targets.speed_table import on_a_gpu, rows
 
 FILE = Path(__file__).with_name("speed.toml")
 
 
 def speed(shape: Shape, recipe: Recipe, isa: str) -> Speed:
-    """By the width of the weights."""
+    """By the width of the weights, on a processor; a GPU's rates are taken as its file has them."""
+    if isa.partition(" ")[0] in BACK_ENDS:
+        return on_a_gpu(shape)
     quantization = data.settings_of(recipe).quantization
     row = rows(FILE)["float" if quantization is None else f"{quantization.bits} bits"]
-    return Speed(row.bandwidth, row.compute, row.operations_per_layer * shape.layers, row.attention)
+    return Speed(row.bandwidth, row.compute, row.operations(shape), row.attention)

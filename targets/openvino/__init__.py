@@ -4,14 +4,17 @@ Importing this imports no engine."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any
 
+from packager.engine_check.ladder import read
 from packager.errors import usage
 from packager.names import did_you_mean
 from packager.predict.forecast import Speed
 from packager.predict.memory import Footprint
 from packager.recipe import Recipe
-from packager.runtime import BuildNeeds, Tools
+from packager.runtime import BuildNeeds, Ladder, Tools
 from packager.shape import FIRST_GENERATION, Shape, as_qwen2
 from targets.openvino import data, sizes, speed
 
@@ -39,6 +42,10 @@ class OpenVino:
     build_job = "targets.openvino.convert:convert"
     session = "targets.openvino.session:OpenVinoSession"
     context_in_artifact = False
+
+    def ladder(self) -> Ladder:
+        """See packager.runtime.Laddered."""
+        return _ladder()
 
     def recipes(self) -> Sequence[Recipe]:
         """Every recipe with the default cache type, best quality first."""
@@ -141,10 +148,18 @@ class OpenVino:
 
     def how_to_run(self, recipe: Recipe, workload: Mapping[str, Any]) -> str:
         """Markdown with commands that need openvino-genai alone."""
+        variables = (workload.get("settings") or {}).get("variables", {})
+        lines = "".join(f'os.environ["{name}"] = "{value}"\n' for name, value in variables.items())
+        capped = (
+            f"import os\n\n{lines}  # before the engine is loaded\n".replace("\n  #", "  #")
+            if lines
+            else ""
+        )
+        before = "".join(f"{name}={value} " for name, value in variables.items())
         return f"""With Python, `pip install openvino-genai`:
 
 ```python
-import openvino_genai
+{capped}import openvino_genai
 
 scheduler = openvino_genai.SchedulerConfig()
 scheduler.enable_prefix_caching = False
@@ -154,5 +169,10 @@ print(pipeline.generate(["What is the capital of France?"], max_new_tokens=200).
 ```
 
 `LLMPipeline.generate` applies the chat template itself. As a server that speaks OpenAI's protocol, the folder
-serves as it is with OpenVINO Model Server: `ovms --rest_port 8000 --model_name qwen --model_path model --task text_generation`.
+serves as it is with OpenVINO Model Server: `{before}ovms --rest_port 8000 --model_name qwen --model_path model --task text_generation`.
 """
+
+
+@cache
+def _ladder() -> Ladder:
+    return read(Path(__file__).with_name("ladder.toml"))

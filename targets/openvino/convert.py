@@ -16,12 +16,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from packager.chat.profile import Profile
 from packager.checkpoint.folder import checkpoint_files, read_json
+from packager.cores import stay_within_quota
 from packager.errors import bad_input, from_foreign, no_room
 from packager.files import free_bytes, tree_bytes
 from packager.runtime import Report
 from packager.shape import FIRST_GENERATION
-from targets.openvino import light, optimum
+from targets.openvino import light, optimum, papers
 from targets.openvino.data import LIGHT
 
 _TICK_S = 0.2
@@ -37,6 +39,8 @@ def convert(
     # A cancelled build ends this process by SIGTERM: leave through `finally`, so that nothing
     # half-written stays.
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    # Its libraries count processors and know no quota.
+    stay_within_quota()
     final = Path(out)
     final.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
@@ -45,8 +49,14 @@ def convert(
         built = work / "artifact"
         with _telling_bytes(report, work), _speaking_plainly(work, tree_bytes(Path(checkpoint))):
             _way(Path(checkpoint)).export(
-                report, Path(checkpoint), recipe["settings"]["compression"], built
+                report,
+                Path(checkpoint),
+                recipe["settings"]["compression"],
+                built,
+                workload.get("context"),
             )
+            profile = Profile.from_dict((recipe.get("inputs") or {}).get("profile"))
+            papers.write(Path(checkpoint), profile, built)
         if final.is_dir():
             final.rmdir()
         built.replace(final)

@@ -24,7 +24,7 @@ which takes torch."""
 
 
 def _read(name: str) -> dict[str, Any]:
-    return tomllib.loads((_FOLDER / name).read_text())
+    return tomllib.loads((_FOLDER / name).read_text(encoding="utf-8"))
 
 
 @cache

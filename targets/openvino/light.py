@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from packager.checkpoint import Checkpoint
-from packager.checkpoint.rewrite import for_every_engine
+from packager.checkpoint.rewrite import in_qwen2_form
 from packager.runtime import Report
 from packager.shape import tensors
-from targets.openvino.rope import put_positions
+from packager.shape.positions import Positions
+from targets.openvino.rope import put_positions, refuse_positions
 from targets.openvino.sizes import Compression
 from targets.openvino.skeleton import GRAPH, write_skeleton
 from targets.openvino.tokenizer import write_tokenizer
@@ -26,15 +28,26 @@ _GGUF = "model.gguf"
 _COUNTED = re.compile(r"[A-Za-z0-9]+_\d+(_compressed)?")
 
 
-def export(report: Report, checkpoint: Path, compression: Compression | None, out: Path) -> None:
+def export(
+    report: Report,
+    checkpoint: Path,
+    compression: Compression | None,
+    out: Path,
+    context: int | None = None,
+) -> None:
     """Write the artifact into the folder `out`, with what stands in between beside it.
+
+    It is for `context` tokens; None: as many as the model was trained for.
 
     Raises PackError (bad input) naming what is wrong with the checkpoint.
     """
     report.note("loading the engine")
     import openvino
 
-    opened = for_every_engine(report, Checkpoint.open(checkpoint), out.with_name("qwen2"))
+    source = Checkpoint.open(checkpoint)
+    refuse_positions(source, context)
+    # The weights are read under their official names here, whatever the files call them.
+    opened = in_qwen2_form(report, source, out.with_name("qwen2"))
     scratch = out.with_name("graph")
     scratch.mkdir()
     out.mkdir()
@@ -42,14 +55,27 @@ def export(report: Report, checkpoint: Path, compression: Compression | None, ou
         model = _from_blocks(report, opened, compression["blocks"], scratch)
     else:
         model = _from_weights(report, opened, compression, scratch)
-    rope = opened.config.get("rope_parameters") or opened.config.get("rope_scaling") or {}
-    put_positions(model, rope, opened.shape.rope_theta, opened.shape.head_dim)
+    put_positions(model, opened.positions)
     _name_by_place(model)
     report.note("writing the model")
     openvino.save_model(model, out / GRAPH, compress_to_fp16=False)
     report.note("converting the tokenizer")
     write_tokenizer(opened, out)
     _write_papers(opened, out)
+
+
+def plainly_placed(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration with plain positions and no windows: the graph is given the true ones
+    afterwards."""
+    dropped = (
+        "rope_scaling",
+        "rope_parameters",
+        "use_sliding_window",
+        "sliding_window",
+        "layer_types",
+        "max_window_layers",
+    )
+    return {key: value for key, value in config.items() if key not in dropped}
 
 
 def _name_by_place(model: Any) -> None:
@@ -67,7 +93,7 @@ def _from_weights(
     import openvino
 
     report.note("building the graph")
-    marks = write_skeleton(scratch, opened.config, tensors(opened.shape))
+    marks = write_skeleton(scratch, plainly_placed(opened.config), tensors(opened.shape))
     model = openvino.Core().read_model(scratch / GRAPH)
     put_weights(model, marks, opened)
     if compression is not None:
@@ -86,7 +112,16 @@ def _from_blocks(report: Report, opened: Checkpoint, kind: str, scratch: Path) -
     report.note(f"writing {kind} blocks")
     # Embedding and output matrix lose most by 4 bits; llama.cpp's own mix keeps them wider, too.
     wide = {r"^(token_embd|output)\.weight$": "Q8_0"} if kind == "Q4_0" else None
-    convert(opened.folder, scratch / _GGUF, kind, overrides=wide, report=report)
+    placed = Positions(
+        "default", opened.positions.theta, opened.positions.width, opened.positions.context
+    )
+    plain = replace(
+        opened,
+        config=plainly_placed(opened.config),
+        positions=placed,
+        windows=(None,) * opened.shape.layers,
+    )
+    convert(plain, scratch / _GGUF, kind, overrides=wide, report=report)
     report.note("building the graph")
     openvino_genai.LLMPipeline(scratch / _GGUF, "CPU", enable_save_ov_model=True)
     (scratch / _GGUF).unlink()

@@ -7,11 +7,26 @@ import json
 from pathlib import Path
 from typing import Any
 
+from packager.checkpoint import Checkpoint
+from packager.checkpoint.numbers import check_all_finite
+from packager.checkpoint.rewrite import for_every_engine
 from packager.runtime import Report
+from targets.openvino.rope import refuse_positions
 
 
-def export(report: Report, checkpoint: Path, compression: dict[str, Any] | None, out: Path) -> None:
-    """Write the artifact into the folder `out`."""
+def export(
+    report: Report,
+    checkpoint: Path,
+    compression: dict[str, Any] | None,
+    out: Path,
+    context: int | None = None,
+) -> None:
+    """Write the artifact for `context` tokens (None: as many as the model was trained for) into the
+    folder `out`."""
+    source = Checkpoint.open(checkpoint)
+    refuse_positions(source, context)
+    check_all_finite(source)
+    checkpoint = for_every_engine(report, source, out.with_name("checkpoint")).folder
     report.note("loading the exporter")
     from openvino import save_model
     from openvino_tokenizers import convert_tokenizer
@@ -57,7 +72,7 @@ def _leave_no_traces(built: Path) -> None:
     # It repeats the settings without bits and group size, and holds the checkpoint's path.
     (built / "openvino_config.json").unlink(missing_ok=True)
     for path in sorted(built.glob("*.json")):
-        data = json.loads(path.read_text())
+        data = json.loads(path.read_text(encoding="utf-8"))
         for key in ("_name_or_path", "name_or_path"):
             data.pop(key, None)
-        path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+        path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -7,74 +7,39 @@ float16 beside 16-bit weights, where an angle at position 4096 is off by up to t
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from packager.checkpoint import Checkpoint
 from packager.errors import bad_input
+from packager.reference.rope import frequencies
+from packager.shape.positions import Positions, not_computed
+from packager.shape.windows import acting
 
-Frequencies = npt.NDArray[np.float32]
-
-
-def frequencies(rope: dict[str, Any], theta: float, width: int) -> tuple[Frequencies, float]:
-    """Angle per position of every pair of a head `width` wide, and the factor on cosine and sine.
-
-    `rope` is config.json's `rope_parameters` or `rope_scaling`. Sources: RoFormer (arXiv
-    2104.09864), YaRN (arXiv 2309.00071). Raises PackError (bad input) for a scaling other than
-    `linear` and `yarn`.
-    """
-    exponents = np.arange(0, width, 2, dtype=np.float64) / width
-    plain = theta**-exponents
-    kind = rope.get("rope_type") or rope.get("type") or "default"
-    if kind == "default":
-        return plain.astype(np.float32), 1.0
-    if kind == "linear":
-        return (plain / _number(rope, "factor")).astype(np.float32), 1.0
-    if kind == "yarn":
-        return _yarn(rope, theta, width, plain)
-    raise bad_input(
-        "config.json scales positions in a way that is not built for OpenVINO here (rope_type "
-        f"{kind!r}).",
-        "default, linear and yarn are; llama.cpp may know more.",
-    )
+_ENGINE = "OpenVINO"
 
 
-def _yarn(
-    rope: dict[str, Any], theta: float, width: int, plain: npt.NDArray[np.float64]
-) -> tuple[Frequencies, float]:
-    """Fast pairs as trained, slow ones stretched, a ramp between."""
-    factor, trained = _number(rope, "factor"), _number(rope, "original_max_position_embeddings")
-
-    def pair_that_turns(times: float) -> float:
-        """The pair that makes so many turns within the trained context."""
-        return width * math.log(trained / (times * 2 * math.pi)) / (2 * math.log(theta))
-
-    low = max(math.floor(pair_that_turns(float(rope.get("beta_fast") or 32))), 0)
-    high = min(math.ceil(pair_that_turns(float(rope.get("beta_slow") or 1))), width - 1)
-    # A ramp of no length would divide by zero.
-    ramp = np.clip((np.arange(width // 2) - low) / max(high - low, 0.001), 0, 1)
-    mixed = plain * (1 - ramp) + plain / factor * ramp
-    given = rope.get("attention_factor")
-    attention = (
-        float(given) if given is not None else 0.1 * math.log(factor) + 1.0 if factor > 1 else 1.0
-    )
-    return mixed.astype(np.float32), attention
-
-
-def _number(rope: dict[str, Any], key: str) -> float:
-    value = rope.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-        raise bad_input(
-            f"config.json: {key} of the position scaling is {value!r} where a positive number is "
-            "needed.",
-            "Take the model's own.",
+def refuse_positions(opened: Checkpoint, context: int | None) -> None:
+    """Raise PackError (bad input) for positions or windows that a graph of `context` tokens would
+    compute otherwise."""
+    positions, context = opened.positions, context or opened.shape.context
+    if positions.fixed_up_to is not None and context > positions.fixed_up_to:
+        raise not_computed(
+            _ENGINE,
+            f"positions ({positions.kind}) that change beyond {positions.fixed_up_to} tokens",
+            f"Build with --context {positions.fixed_up_to} or less.",
         )
-    return float(value)
+    window = acting(opened.windows, context)
+    if window is not None:
+        raise not_computed(
+            _ENGINE,
+            f"a sliding window of {window} tokens",
+            f"Build with --context {window} or less, where the window hides nothing.",
+        )
 
 
-def put_positions(model: Any, rope: dict[str, Any], theta: float, width: int) -> None:
+def put_positions(model: Any, positions: Positions) -> None:
     """Replace the frequencies of an openvino.Model that openvino-genai made, and scale cosine and
     sine where the model wants it.
 
@@ -83,7 +48,7 @@ def put_positions(model: Any, rope: dict[str, Any], theta: float, width: int) ->
     # Late: it loads the engine.
     from openvino import op, opset13
 
-    values, factor = frequencies(rope, theta, width)
+    values, factor, width = frequencies(positions), positions.amplitude, positions.width
     turns = [node for node in model.get_ordered_ops() if node.get_type_name() in ("Cos", "Sin")]
     shape = [1, width // 2, 1]
     found = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,15 @@ class OpenVinoSession:
         """See packager.runtime.Session. The text in the artifact, not the engine's own rewriting of
         it."""
         return str(self._tokenizer.get_original_chat_template()) or None
+
+    def rendered(self, conversation: Mapping[str, Any]) -> str:
+        """What the engine's own language makes of the template. Raises RuntimeError where it
+        cannot."""
+        given = dict(conversation)
+        messages, tools = given.pop("messages"), given.pop("tools", None)
+        opened = given.pop("add_generation_prompt", True)
+        rest = {"tools": tools or [], "extra_context": given}
+        return str(self._tokenizer.apply_chat_template(messages, opened, **rest))
 
     def generate(
         self,

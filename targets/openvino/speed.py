@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from packager.device.target import BACK_ENDS
 from packager.predict.forecast import Speed
 from packager.recipe import Recipe
 from packager.shape import Shape
-from targets.speed_table import rows
+from targets.speed_table import on_a_gpu, rows
 
 FILE = Path(__file__).with_name("speed.toml")
 _BLOCKS = {"Q4_0": 4, "Q8_0": 8}
@@ -17,7 +18,12 @@ _DOT_PRODUCTS = ("avx_vnni", "avx512_vnni", "amx_int8")
 
 def speed(shape: Shape, recipe: Recipe, isa: str) -> Speed:
     """By the width of the weights; on a processor without instructions for sums of 8-bit products,
-    as llama.cpp."""
+    as llama.cpp.
+
+    The figures are those of processors; a GPU's or NPU's rates are taken as its file has them.
+    """
+    if isa.partition(" ")[0] in BACK_ENDS:
+        return on_a_gpu(shape)
     compression = recipe.settings["compression"]
     bits = (
         16
@@ -28,4 +34,4 @@ def speed(shape: Shape, recipe: Recipe, isa: str) -> Speed:
     )
     row = rows(FILE)[f"{bits} bits"]
     compute = row.compute if any(word in isa for word in _DOT_PRODUCTS) else min(1.0, row.compute)
-    return Speed(row.bandwidth, compute, row.operations_per_layer * shape.layers, row.attention)
+    return Speed(row.bandwidth, compute, row.operations(shape), row.attention)

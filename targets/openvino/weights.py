@@ -8,13 +8,10 @@ from typing import Any
 import numpy as np
 
 from packager.checkpoint import Checkpoint
+from packager.checkpoint.numbers import check_finite, to_float32
 from packager.errors import PackError, bad_input
 from packager.shape import TensorSpec
 from targets.openvino.skeleton import marked, narrow
-
-_CHUNK = 1 << 22
-_EXPONENT = {"BF16": 0x7F80, "F16": 0x7C00, "F32": 0x7F800000}
-"""Bits that are all set in NaN and infinity."""
 
 
 def put_weights(model: Any, marks: dict[int, TensorSpec], checkpoint: Checkpoint) -> None:
@@ -64,17 +61,18 @@ def _replace(node: Any, spec: TensorSpec, checkpoint: Checkpoint) -> None:
     info = checkpoint.tensors[spec.name]
     check_finite(checkpoint, spec.name)
     shape = [1] * (len(node.get_output_shape(0)) - len(spec.shape)) + list(spec.shape)
-    if info.dtype == "F32":
+    if info.dtype in ("F32", "F64"):
         # A 16-bit artifact is what the recipes promise, and bfloat16 has the range that float16
-        # lacks.
-        values = checkpoint.array(spec.name).astype(_bfloat16()).view(np.uint16)
-        kind = openvino.Type.bf16
+        # lacks. The constant takes a copy: what was converted belongs to nobody once this function
+        # is left.
+        values = to_float32(checkpoint.array(spec.name)).astype(_bfloat16()).view(np.uint16)
+        kind, shared = openvino.Type.bf16, False
     else:
+        # Over the mapped file, which lives as long as the checkpoint: nothing is copied.
         values = np.frombuffer(checkpoint.raw(spec.name), np.uint16)
-        kind = openvino.Type.bf16 if info.dtype == "BF16" else openvino.Type.f16
-    # Over the mapped file: nothing is copied.
+        kind, shared = openvino.Type.bf16 if info.dtype == "BF16" else openvino.Type.f16, True
     tensor = openvino.Tensor(values.reshape(-1), openvino.Shape(shape), kind)
-    constant = openvino.op.Constant(tensor, shared_memory=True)
+    constant = openvino.op.Constant(tensor, shared_memory=shared)
     constant.set_friendly_name(spec.name)
     node.output(0).replace(constant.output(0))
 
@@ -83,18 +81,3 @@ def _bfloat16() -> Any:
     import ml_dtypes
 
     return ml_dtypes.bfloat16
-
-
-def check_finite(checkpoint: Checkpoint, name: str) -> None:
-    """Raise PackError (bad input) naming a tensor that holds NaN or infinity."""
-    info = checkpoint.tensors[name]
-    bits: Any = np.frombuffer(checkpoint.raw(name), np.uint32 if info.dtype == "F32" else np.uint16)
-    full = bits.dtype.type(_EXPONENT[info.dtype])
-    for start in range(0, bits.size, _CHUNK):
-        if ((bits[start : start + _CHUNK] & full) == full).any():
-            raise bad_input(
-                f"The tensor {name!r} in {info.file.name} holds NaN or infinity.",
-                "The checkpoint is damaged or was trained into overflow: fetch it again or take "
-                "another revision.",
-            )
-    checkpoint.release(name)

@@ -55,19 +55,17 @@ def _checkpoint(name: str, mutant: Mutate, model_type: str = "qwen3", **more: An
     def read(folder: Path, data: bytes) -> None:
         from packager.checkpoint import Checkpoint
         from packager.quality.parity import reference_tokenizer
-        from targets.gguf.source import open_source
         from targets.gguf.tokenizer import read_vocabulary
 
         checkpoint = folder / "checkpoint"
         (checkpoint / name).write_bytes(data)
-        source = open_source(checkpoint)
         opened = Checkpoint.open(checkpoint)
         for tensor in opened.tensors:
             opened.raw(tensor)
         if "token" in name or name in SLOW_TOKENIZER:
             reference_tokenizer(opened)
             if opened.tokenizer_json is not None:
-                read_vocabulary(checkpoint, source.config, source.tokenizer_config)
+                read_vocabulary(checkpoint, opened.config, opened.tokenizer_config)
 
     return Kind(name if model_type == "qwen3" else f"{name} ({model_type})", seed, mutant, read, 4)
 
@@ -208,17 +206,17 @@ def _read_manifest(folder: Path, data: bytes) -> None:
     from packager.package import manifest
     from packager.pipeline import bench
     from packager.report import compare, figures
-    from packager.report.evidence import telling
     from packager.shipping.oci import images
     from packager.shipping.shipment import prepare
 
     package = folder / "package"
     (package / manifest.NAME).write_bytes(data)
     shipment = prepare(package, allow_dummy=True, accepted=("unstated", "text"))
-    known = shipment.manifest
-    figures.rows(known.data)
-    compare.rows([known.data, known.data])
-    bench.judged(known.data, telling(known.data) or {})
+    known = shipment.manifest.contents
+    figures.rows_of(known)
+    compare.rows([known, known])
+    if known.telling is not None:
+        bench.judged(known, known.telling)
     images(shipment)
 
 

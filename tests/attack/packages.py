@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import struct
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-from packager.package import manifest, schema
+from msgspec import inspect
+
+from packager.package import manifest
+from packager.records import Contents
 
 _WEIGHTS = b"".join(hashlib.sha256(b"%d" % number).digest() for number in range(8000))
+_HEADER = b"GGUF" + struct.pack("<IQQ", 3, 0, 0)
 OLD = {
-    "model/model.gguf": b"GGUF" + _WEIGHTS,
+    "model/model.gguf": _HEADER + _WEIGHTS,
     "README.md": b"# a package\n",
     "LICENSE": b"free\n",
     "chat_template.jinja": b"{{ messages }}",
@@ -60,17 +65,25 @@ def write_files(folder: Path, files: dict[str, bytes]) -> Path:
 
 def rich_manifest() -> bytes:
     """A manifest with a value for every field that anything reads."""
-    every = _value(schema.SHAPE)
+    every = _value(inspect.type_info(Contents))
     return json.dumps(manifest.seal({**every, **facts(OLD), "created": "2026-01-01"})).encode()
 
 
-def _value(kind: schema.Kind) -> Any:
-    if isinstance(kind, dict):
-        return {key: _value(part) for key, part in kind.items()}
-    if isinstance(kind, list):
-        return [_value(part) for part in kind]
-    values = {schema.text: "text", schema.number: 1.5, schema.tokens: 128, schema.flag: True}
-    return values[kind]
+def _value(kind: inspect.Type) -> Any:
+    if isinstance(kind, inspect.StructType):
+        return {field.encode_name: _value(field.type) for field in kind.fields}
+    if isinstance(kind, inspect.UnionType):
+        return next(_value(one) for one in kind.types if not isinstance(one, inspect.NoneType))
+    if isinstance(kind, inspect.Metadata):
+        return _value(kind.type)
+    if isinstance(kind, inspect.VarTupleType | inspect.ListType):
+        return [_value(kind.item_type)]
+    if isinstance(kind, inspect.DictType):
+        return {"text": _value(kind.value_type)}
+    if isinstance(kind, inspect.LiteralType):
+        return kind.values[0]
+    values = {inspect.IntType: 128, inspect.FloatType: 1.5, inspect.BoolType: True}
+    return values.get(type(kind), "text")
 
 
 def finish(work: Generator[Any, None, Any]) -> Any:

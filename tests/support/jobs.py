@@ -78,3 +78,13 @@ def leave_a_fork_behind(report: PipeReport, *, pids: str) -> dict[str, Any]:
 
 def import_by_name(report: PipeReport, *, name: str) -> dict[str, Any]:
     return {"file": importlib.import_module(name).__file__}
+
+
+def write_files(report: PipeReport, *, out: str, count: str) -> dict[str, Any]:
+    """Leaves the same two files every time, and one more byte in `count`."""
+    (Path(out) / "inner").mkdir(parents=True)
+    (Path(out) / "model.bin").write_bytes(bytes(range(256)) * 400)
+    (Path(out) / "inner" / "notes.txt").write_text("tokens")
+    with Path(count).open("a") as file:
+        file.write("x")
+    return {"artifact_bytes": 102_400}

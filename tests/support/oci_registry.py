@@ -19,10 +19,17 @@ import pytest
 Answer = tuple[int, dict[str, str], bytes]
 
 
+HTPASSWD = "builder:$2y$05$3LkrsU4Ji1nCNsaRdfQQEedlhg74C.kg0FJfibtxmsP15u5rt/d9."
+"""The user `builder` with the password `open sesame: 1`, as htpasswd -B writes it."""
+
+
 @contextmanager
-def real_registry(folder: Path) -> Iterator[str]:
+def real_registry(folder: Path, htpasswd: str | None = None) -> Iterator[str]:
     """Debian's docker-registry over an empty folder; yields HOST:PORT. Skips where it is not
-    installed."""
+    installed.
+
+    With the text of an htpasswd file it asks for a Basic log-in.
+    """
     program = shutil.which("docker-registry")
     if program is None:
         pytest.skip("needs docker-registry, which Debian packages under that name")
@@ -31,8 +38,12 @@ def real_registry(folder: Path) -> Iterator[str]:
         port = free.getsockname()[1]
     config = folder / "registry.yml"
     store = f"storage: {{filesystem: {{rootdirectory: {folder / 'store'}}}}}"
+    auth = ""
+    if htpasswd is not None:
+        (folder / "htpasswd").write_text(htpasswd)
+        auth = f"auth: {{htpasswd: {{realm: Registry Realm, path: {folder / 'htpasswd'}}}}}\n"
     config.write_text(
-        f"version: 0.1\nlog: {{level: error}}\n{store}\nhttp: {{addr: '127.0.0.1:{port}'}}\n"
+        f"version: 0.1\nlog: {{level: error}}\n{store}\n{auth}http: {{addr: '127.0.0.1:{port}'}}\n"
     )
     server = subprocess.Popen(
         [program, "serve", str(config)],

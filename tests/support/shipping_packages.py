@@ -7,14 +7,22 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-from packager.files import sha256
+from packager.files import regular_files, sha256
+from packager.inspection import refuse_unsafe
 from packager.package import manifest
 from packager.shipping.export import export
+from tests.support.tiny_gguf import tiny_gguf
 
 AGREED: dict[str, Any] = {"allow_dummy": True, "accepted": ("unstated",)}
 FORMATS_FOR_APPS = ("ollama", "docker", "android", "ios", "embedded")
 SIZES = (0, 1, 3, 55, 56, 57, 63, 64, 65, 119, 120, 127, 128, 129, 70_000)
 """Around every edge of SHA-256's padding, and more than one buffer."""
+
+CHATML = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}{% "
+    "endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
 
 EVIL = "x\"; exit(1) */ ${evil} $(id) `id` 'q' #{1} %s ??/ <b> {{ 7*7 }} é漢😀"
 """Ends strings and comments, starts templates, trigraphs, markup and commands. A manifest's texts
@@ -49,11 +57,11 @@ def tree(folder: Path) -> dict[str, bytes]:
 def gguf_package(folder: Path, model: str = "model/model.gguf", **more: Any) -> Path:
     """A package for llama.cpp of bytes that no engine is shown, with files of every size that
     matters to a digest."""
+    template = more.pop("template", CHATML)
     files = {
-        model: bytes(range(256)) * 300,
+        model: tiny_gguf(bytes(range(256)) * 300),
         "LICENSE": b"Apache License\n",
-        "chat_template.jinja": b"{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content "
-        b"}}<|im_end|>\n{% endfor %}",
+        **({"chat_template.jinja": template.encode()} if template is not None else {}),
         **{f"papers/{size}.txt": (b"%d bytes of paper " % size * 5000)[:size] for size in SIZES},
         **more.pop("files", {}),
     }
@@ -67,7 +75,7 @@ def evil_package(folder: Path, ending: str = ".gguf") -> Path:
     return gguf_package(
         folder,
         one if ending == ".gguf" else "model/model.gguf",
-        files={f"{EVIL_FILE}.two": b"more", **({} if ending == ".gguf" else {one: b"weights"})},
+        files={f"{EVIL_FILE}.two.bin": b"more", **({} if ending == ".gguf" else {one: b"weights"})},
         name=EVIL,
         version=EVIL,
         target=EVIL,
@@ -100,3 +108,15 @@ def write(folder: Path, files: dict[str, bytes], more: dict[str, Any]) -> Path:
     }
     manifest.write(folder, {**body, **more})
     return folder
+
+
+def opens(artifact: Path, runtime: str, folder: Path) -> bool:
+    """Whether a package around the artifact is one that engines may open; raises what keeps them
+    from it."""
+    files = {
+        f"model/{path.relative_to(artifact).as_posix()}": path.read_bytes()
+        for path in regular_files(artifact)
+    }
+    package = write(folder, files, {"runtime": {"name": runtime, "version": "1"}})
+    refuse_unsafe(package, manifest.read(package))
+    return bool(files)

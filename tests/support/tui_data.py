@@ -28,6 +28,7 @@ from packager.select import Candidate, Miss, Reason
 from packager.shipping.export import Exported
 from packager.sources import Source
 from targets.openvino import OpenVino
+from tests.support.contents import contents_of
 from tui.ask import Ask
 from tui.core import Found
 from tui.leaving import Order
@@ -202,6 +203,7 @@ def _candidate(
         scores={"IFEval": round(quality + 3, 1), "MMLU-Redux": round(quality - 3, 1)},
         quality=quality,
         bits_per_weight=bits,
+        coarse=bits < 4,
         rank=(rank, 0),
     )
 
@@ -251,6 +253,7 @@ NOTHING = Found(
     _REJECTED,
     (Miss(_REJECTED[0], "a memory limit of 1010 MB", "--max-memory-mb 1010", CHOSEN),),
     0.0,
+    "None of 7 variants fits laptop-cpu for chat at a context of 4096.",
 )
 PLAN = Plan(
     LAPTOP,
@@ -292,6 +295,14 @@ PROBLEMS = [
         "Close other programs, or choose another recipe.",
     ),
 ]
+
+
+def changed(package: Package, **fields: Any) -> Package:
+    """The same package, with other values of its manifest."""
+    data = {**package.manifest.data, **fields}
+    return replace(
+        package, manifest=replace(package.manifest, data=data, contents=contents_of(data))
+    )
 
 
 def package(
@@ -383,7 +394,7 @@ def package(
     files = tuple(
         FileEntry(path, size, f"{number:x}" * 64) for number, (path, size) in enumerate(rows, 10)
     )
-    return Package(HOME / name, Manifest(data, files))
+    return Package(HOME / name, Manifest(data, files, contents_of(data)))
 
 
 SHELF = (
@@ -456,6 +467,10 @@ def services(**others: Any) -> Services:
         "plan": lambda *_: PLAN,
         "problems": lambda *_: [],
         "packages": lambda _: SHELF,
+        "absent": lambda *_: {},
+        "unserved": lambda: frozenset(),
+        "replaced": lambda plan: None,
+        "underway": lambda plan: False,
         "engine_log": lambda stage: "",
         "clock": lambda: 1000.0,
         "folder": HOME,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shlex
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -12,13 +14,23 @@ from typing import Any, TypeVar
 from textual.pilot import Pilot
 from textual.screen import Screen
 
+from packager.cli import app as command_line
 from packager.cli.tui import services
 from tui.app import PackApp
 from tui.services import Services
 from tui.settings import Settings
 
 Shown = TypeVar("Shown", bound="Screen[Any]")
-_PATIENCE_S = 90.0
+_PATIENCE_S = float(os.environ.get("QWEN_PACK_TEST_PATIENCE_S", "90"))
+
+
+def parsed(command: str) -> dict[str, Any]:
+    """The parameters that click makes of a command line."""
+    words = shlex.split(command)
+    assert words[:2] == ["qwen-pack", "build"]
+    build = command_line.get_command(None, "build")  # type: ignore[arg-type]
+    assert build is not None
+    return build.make_context("build", words[2:]).params
 
 
 def real_services(folder: Path) -> Services:

@@ -3,16 +3,20 @@ copied."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.events import Resize
 from textual.message import Message
 from textual.screen import Screen
-from textual.widgets import Footer, Input, Static
+from textual.widgets import Input, Static
 
 from tui.app import LEAST
+from tui.widgets.keys import KeyLine
 from tui.widgets.steps import Steps
 
 if TYPE_CHECKING:
@@ -20,12 +24,16 @@ if TYPE_CHECKING:
     from tui.app import PackApp
     from tui.services import Services
 
-_NARROW = 100
 BACK = Binding(
     "escape", "back", "Back", id="screen.back", tooltip="Out of a text field, or to the step before"
 )
 COPY = Binding(
-    "y", "copy", "Copy", id="screen.copy", tooltip="Copy what this screen is about", show=False
+    "y,ctrl+y",
+    "copy",
+    "Copy",
+    id="screen.copy",
+    tooltip="Copy the error, or else what the screen shows",
+    show=False,
 )
 """Every screen lists these two last, so that the footer begins with what the screen is for."""
 
@@ -46,8 +54,9 @@ class Problem(Static):
         super().__init__(id=id, classes="problem")
         self.text = ""
 
-    def show(self, message: str, hint: str = "", keys: str = "y copies this") -> None:
-        """Show an error."""
+    def show(self, message: str, hint: str = "", keys: str = "ctrl+y copies this") -> None:
+        """Show an error. The key that copies it also works in a text field, where a y is a
+        letter."""
         from textual.content import Content
 
         self.text = f"{message} {hint}".strip()
@@ -72,13 +81,16 @@ class StepScreen(Screen[None]):
 
     STEP: ClassVar[int] = 0
     HEADING: ClassVar[str] = ""
+    CONTROLS: ClassVar[Mapping[str, tuple[str, str]]] = {}
+    """What stands on the screen for a flag of the command line: its selector, and what to call
+    it."""
     AUTO_FOCUS = ""
 
     def compose(self) -> ComposeResult:
         """The step's own part between the line on top and the footer."""
         yield Steps(self.STEP, self.HEADING)
         yield from self.body()
-        yield Footer()
+        yield KeyLine()
         yield Static(
             f"The window is too small: {LEAST[0]} columns and {LEAST[1]} rows are needed.",
             classes="too-small",
@@ -89,10 +101,7 @@ class StepScreen(Screen[None]):
         raise NotImplementedError
 
     def on_resize(self, event: Resize) -> None:
-        """A narrow footer has room for keys only, not for space around them."""
-        footer = self.query_one(Footer)
-        footer.compact = event.size.width < _NARROW
-        footer.show_command_palette = event.size.width >= _NARROW
+        """For screens that draw for the width there is."""
 
     @property
     def pack(self) -> PackApp:
@@ -106,6 +115,35 @@ class StepScreen(Screen[None]):
     def services(self) -> Services:
         """What the composition root handed over."""
         return self.pack.services
+
+    def refuse(self, problem: Problem, error: PackError, go: bool = True) -> None:
+        """Show an error in the words of this screen, and `go` to the control that its way on speaks
+        of."""
+        flags = sorted(self.CONTROLS, key=len, reverse=True)
+        if flags:
+            named = re.compile(
+                rf"(?<![\w-])(?:{'|'.join(map(re.escape, flags))})(?![\w-])(?: [A-Z]{{2,}})?"
+            )
+            text = f"{error.message} {error.hint}"
+            found = next((match[0].partition(" ")[0] for match in named.finditer(text)), None)
+
+            def spoken(match: re.Match[str]) -> str:
+                return self.CONTROLS[match[0].partition(" ")[0]][1]
+
+            problem.show(named.sub(spoken, error.message), named.sub(spoken, error.hint))
+            if found is not None and go and self.CONTROLS[found][0]:
+                control = next(iter(self.query(self.CONTROLS[found][0])), None)
+                if control is not None and control.focusable:
+                    self.set_focus(control)
+        else:
+            problem.show(error.message, error.hint)
+        problem.scroll_visible()
+
+    @property
+    def on_top(self) -> bool:
+        """Whether a person looks at this screen; one below a transparent one counts as current for
+        Textual."""
+        return self.app.screen is self
 
     @property
     def busy(self) -> bool:
@@ -125,6 +163,15 @@ class StepScreen(Screen[None]):
         if isinstance(self.focused, Input):
             self.home()
         elif len(self.app.screen_stack) > 2:
+            self.app.pop_screen()
+
+    @on(Steps.Wanted)
+    def _to_step(self, message: Steps.Wanted) -> None:
+        """Back to an earlier step, as far as nothing that runs would be left behind."""
+        while len(self.app.screen_stack) > 2:
+            top = self.app.screen
+            if not isinstance(top, StepScreen) or top.busy or message.step >= top.STEP:
+                return
             self.app.pop_screen()
 
     def action_copy(self) -> None:

@@ -18,7 +18,7 @@ from textual.widgets import Log, Sparkline, Static
 
 from packager.errors import from_foreign
 from packager.events import StageMemory, StageProgress
-from packager.units import human_bytes
+from packager.units import human_bytes, human_seconds
 from tui import progress as model
 from tui.bars import bar
 from tui.progress import MARKS, Failure, Progress, advance, stopped
@@ -109,6 +109,8 @@ class BuildScreen(StepScreen):
         self._engine = False
         self._lines = 0
         self._engine_text: str | None = None
+        self._began_at = 0.0
+        self._ended_at: float | None = None
         self.package: Package | None = None
 
     def body(self) -> ComposeResult:
@@ -136,6 +138,8 @@ class BuildScreen(StepScreen):
     def on_unmount(self) -> None:
         """However the screen goes, the engine's process goes with it."""
         self._cancel.set()
+        if self._start and self._ended_at is None:
+            self.pack.measuring = ""
 
     def on_screen_resume(self) -> None:
         """On top again: draw what happened meanwhile."""
@@ -146,9 +150,12 @@ class BuildScreen(StepScreen):
         from packager.pipeline.run import STAGES
 
         self._cancel.clear()
+        # A build takes all cores, and measures at its end: nothing else is measured beside it.
+        self.pack.measuring = self.plan.name
         self.query_one(Problem).clear()
         self.query_one(Log).clear()
         self._lines = 0
+        self._began_at, self._ended_at = self.services.clock(), None
         self._show(model.before(STAGES))
         self._build(self.progress)
 
@@ -196,11 +203,24 @@ class BuildScreen(StepScreen):
 
         self.package = message.package
         done = message.package is not None
+        self._ended_at = self.services.clock()
+        self.pack.measuring = ""
         self._show(replace(message.progress, state="done") if done else message.progress)
+        if message.package is not None:
+            self.pack.made.append(message.package.path.absolute())
+            self.pack.tell_the_desktop(f"{self.plan.name} is built")
+        elif message.progress.state == "failed":
+            self.pack.tell_the_desktop(f"{self.plan.name} was not built")
+        if message.progress.state == "failed" and not self.on_top:
+            self.notify(
+                "The build screen says why.",
+                title=f"{self.plan.name} was not built",
+                severity="error",
+            )
         if self._leave:
             self.app.exit(0)
         elif message.package is not None:
-            if self.app.screen is self:
+            if self.on_top:
                 self.action_result()
             else:
                 self.notify(f"{self.plan.name} is built.", title="Done")
@@ -221,7 +241,13 @@ class BuildScreen(StepScreen):
             self.query_one(Problem).show(
                 f"{where}: {failure.message}",
                 failure.hint,
-                "r tries again, y copies this, e shows the engine's output, Esc goes back",
+                "r tries again, ctrl+y copies this, e shows the engine's output, Esc goes back",
+            )
+        if progress.state == "cancelled" and not self.query_one(Problem).text:
+            self.query_one(Problem).show(
+                "The build was cancelled; no package was written.",
+                "Finished stages are in the cache.",
+                "r builds again and does only what is missing, Esc goes back",
             )
         if not self._engine:
             log = self.query_one(Log)
@@ -235,7 +261,7 @@ class BuildScreen(StepScreen):
 
     def _tick(self) -> None:
         """Rows and memory, with the time that passed; nothing is drawn below another screen."""
-        if not self.is_current:
+        if not self.on_top:
             return
         width, now = self.query_one("#stage-rows").content_size.width, self.services.clock()
         parts: list[tuple[str, str]] = []
@@ -266,21 +292,28 @@ class BuildScreen(StepScreen):
         self.query_one("#stage-rows", Static).update(Content.assemble(*parts))
         memory = self.progress.memory
         now_text = (
-            f"{human_bytes(memory[-1])}, most {human_bytes(max(memory))}"
+            f"{human_bytes(memory[-1])}, peak {human_bytes(max(memory))}"
             if memory
             else "nothing taken yet"
         )
-        state = {
-            "stopping": "stopping …",
-            "cancelled": "cancelled: no package was written; finished stages are in the cache",
-            "done": "done",
-        }
+        state = {"stopping": "stopping …", "cancelled": "cancelled", "done": "done"}
         self.query_one("#memory-now", Static).update(
             f"{now_text}  {state.get(self.progress.state, '')}"
         )
+        self.query_one("#stages").border_subtitle = self._times(now)
         self.query_one(Sparkline).data = [float(size) for size in memory]
         if self._engine:
             self._engine_lines()
+
+    def _times(self, now: float) -> str:
+        """How long the build has taken in all, and what is left of the running stage where that is
+        known."""
+        if not self._began_at:
+            return ""
+        end = now if self._ended_at is None else self._ended_at
+        total = f"total {human_seconds(max(0.0, end - self._began_at))}"
+        left = self.progress.running.left(now) if self.progress.running is not None else None
+        return total if left is None else f"{total}, about {human_seconds(left)} left in this stage"
 
     def _engine_lines(self) -> None:
         running = self.progress.running or next(
@@ -347,9 +380,9 @@ class BuildScreen(StepScreen):
         def leave() -> None:
             self._leave = True
 
-        self._ask("Quit while a build runs?", leave)
+        self._ask("Quit and stop the build?", leave, "Quit")
 
-    def _ask(self, question: str, then: Any) -> None:
+    def _ask(self, question: str, then: Any, deed: str = "Cancel the build") -> None:
         from tui.screens.confirm import ConfirmScreen
 
         def answered(yes: bool | None) -> None:
@@ -362,12 +395,10 @@ class BuildScreen(StepScreen):
                 self.app.exit(0)
 
         detail = (
-            f"{self.plan.name} is being built. It is cancelled; no package is written, and "
-            "finished stages stay in the cache."
+            f"{self.plan.name} is being built. It will be cancelled; no package is written, "
+            "and finished stages stay in the cache."
         )
-        self.app.push_screen(
-            ConfirmScreen(question, detail, "Cancel the build", "Go on building"), answered
-        )
+        self.app.push_screen(ConfirmScreen(question, detail, deed, "Keep building"), answered)
 
     def copied(self) -> tuple[str, str] | None:
         """The log."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import gc
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import on, work
 from textual.app import ComposeResult
@@ -14,20 +15,22 @@ from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.message import Message
 from textual.timer import Timer
-from textual.widgets import Input, Static
+from textual.widgets import Input, OptionList, Static
+from textual.widgets.option_list import Option
 
-from packager.errors import from_foreign
-from packager.predict.memory import KV_BITS
+from packager.errors import PackError, from_foreign
 from packager.units import human_bytes, human_seconds
 from tui import describe, explain
+from tui.change import changed
 from tui.screens.base import BACK, COPY, Failed, Problem, StepScreen
-from tui.table import KEYS, haystack
+from tui.table import KEYS, View, haystack
 from tui.widgets.candidates import CandidateTable
+from tui.widgets.lists import VimList
 from tui.widgets.pane import Pane
 from tui.widgets.slider import Slider
 
 if TYPE_CHECKING:
-    from packager.select import Candidate
+    from packager.select import Candidate, Miss
     from tui.ask import Ask
     from tui.core import Found
 
@@ -40,6 +43,20 @@ class Answered(Message):
     def __init__(self, found: Found, haystacks: list[str]) -> None:
         super().__init__()
         self.found, self.haystacks = found, haystacks
+
+
+class MissList(VimList):
+    """What would fit with one change, a row each; Enter makes the change."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding(
+            "enter",
+            "select",
+            "Make this change",
+            id="candidates.change",
+            tooltip="Ask again with the one change that makes it fit",
+        ),
+    ]
 
 
 class CandidatesScreen(StepScreen):
@@ -66,9 +83,9 @@ class CandidatesScreen(StepScreen):
         Binding(
             "O",
             "turn",
-            "Turn round",
+            "Reverse order",
             id="candidates.reverse",
-            tooltip="Turn the order round",
+            tooltip="The last first",
             show=False,
         ),
         Binding(
@@ -96,34 +113,57 @@ class CandidatesScreen(StepScreen):
         COPY,
     ]
 
-    def __init__(self, ask: Ask) -> None:
+    CONTROLS: ClassVar[dict[str, tuple[str, str]]] = {
+        "--context": ("#if-context", "context above"),
+        "--max-memory-mb": ("#if-memory", "memory above"),
+    }
+
+    def __init__(self, ask: Ask, view: View | None = None) -> None:
+        """`view` is the filter and the order of an earlier visit."""
         super().__init__()
         self.ask = ask
+        self.view = view or View()
         self.found: Found | None = None
+        self._first = ask
         self._timer: Timer | None = None
+        self._wanted: tuple[str, str] | None = None
 
     def body(self) -> ComposeResult:
         """Filter and what-if on top, the table, the reasons."""
         base = self.ask.workload()
         with Horizontal(id="controls"):
             yield Input(
-                placeholder="/ filter: names, recipes, licences, rules", id="filter", compact=True
+                self.view.words,
+                placeholder="/ filter: names, recipes, licences, rules",
+                id="filter",
+                compact=True,
             )
             yield Static(id="count")
         with Horizontal(id="what-if"):
-            contexts = [
-                (value, f"{value:,}") for value, _ in describe.steps("context", base.context)
-            ]
-            yield Slider("context", contexts, base.context, room=(8, 12), id="if-context")
             yield Slider(
-                "cache",
-                [(None, "its own"), *((kind, kind) for kind in KV_BITS)],
-                self.ask.kv,
-                room=(6, 12),
-                id="if-kv",
+                "context",
+                self._contexts(base.context),
+                base.context,
+                room=(9, 11),
+                id="if-context",
+                parse=partial(describe.parsed, "context"),
+                read="{:,}".format,
             )
-            memory = describe.steps("max_memory_bytes", base.max_memory_bytes)
-            yield Slider("memory", memory, base.max_memory_bytes, room=(7, 12), id="if-memory")
+            yield Slider(
+                "cache", self._caches(()), self.ask.kv, room=(7, 10), id="if-kv", usual=None
+            )
+            yield Slider(
+                "memory",
+                describe.steps("max_memory_bytes", base.max_memory_bytes),
+                base.max_memory_bytes,
+                room=(8, 11),
+                id="if-memory",
+                parse=partial(describe.parsed, "max_memory_bytes"),
+                read=partial(describe.quantity, "max_memory_bytes"),
+                unit=describe.UNITS["max_memory_bytes"],
+            )
+        yield Static(id="nothing-fits", markup=False)
+        yield MissList(id="misses")
         with Horizontal(id="candidates"):
             with Vertical(id="candidates-left"):
                 yield CandidateTable(id="table")
@@ -131,14 +171,31 @@ class CandidatesScreen(StepScreen):
                 yield Problem(id="candidates-problem")
                 yield Static(id="reason-text")
 
+    @staticmethod
+    def _contexts(base: int) -> list[tuple[int, str]]:
+        return [(value, f"{value:,}") for value, _ in describe.steps("context", base)]
+
+    def _caches(self, kinds: tuple[str, ...]) -> list[tuple[str | None, str]]:
+        """Only what a runtime of the target keeps, and what is asked now."""
+        asked = (self.ask.kv,) if self.ask.kv is not None and self.ask.kv not in kinds else ()
+        return [(None, "its own"), *((kind, kind) for kind in (*kinds, *asked))]
+
     def on_mount(self) -> None:
         """Ask at once; the frame stands before the answer."""
+        self.query_one(CandidateTable).view = self.view
         self.query_one("#candidates-left").loading = True
         self.query_one("#reasons").border_title = "Why"
-        self.query_one(
-            "#candidates-left"
-        ).border_title = f"{describe.purpose(self.ask.workload())} on {self.ask.target.name}"
+        self.query_one("#misses").border_title = "One change would do"
+        self._entitle()
         self._find(self.ask)
+
+    def _entitle(self) -> None:
+        """What is asked, and whether its figures deserve less trust."""
+        left = self.query_one("#candidates-left")
+        left.border_title = f"{describe.purpose(self.ask.workload())} on {self.ask.target.name}"
+        disturbed = describe.disturbance(self.ask.target)
+        order = f"best first: {self.ask.workload().prefer}"
+        left.border_subtitle = f"! speed {disturbed}; step 1 measures again" if disturbed else order
 
     def on_unmount(self) -> None:
         """The collector may look at everything again."""
@@ -163,6 +220,13 @@ class CandidatesScreen(StepScreen):
         self.query_one("#candidates-problem", Problem).clear()
         table = self.query_one(CandidateTable)
         table.show(message.found.candidates, message.haystacks)
+        if self._wanted is not None:
+            table.seek(*self._wanted)
+            self._wanted = None
+        self.query_one("#if-kv", Slider).show(
+            self._caches(message.found.cache_types), self.ask.kv, None
+        )
+        self._show_misses(message.found)
         self._arrived()
         # Thousands of candidates hold no cycles; without this the collector walks all of them again
         # and again, 100 ms each time.
@@ -173,10 +237,54 @@ class CandidatesScreen(StepScreen):
         if message.question != self.ask:
             return
         self.query_one(CandidateTable).show((), [])
-        self.query_one("#candidates-problem", Problem).show(
-            message.error.message, message.error.hint
-        )
+        for name in ("#nothing-fits", "#misses"):
+            self.query_one(name).display = False
         self._arrived()
+        self.refuse(self.query_one("#candidates-problem", Problem), message.error)
+
+    def _show_misses(self, found: Found) -> None:
+        """Where nothing fits: the sentence, and the ways on as rows that make themselves true."""
+        self.query_one("#nothing-fits").display = bool(found.nothing)
+        self.query_one("#misses").display = bool(found.misses)
+        more = (
+            ""
+            if found.misses or not found.nothing
+            else " No single change makes a variant fit; the reasons stand beside each."
+        )
+        self.query_one("#nothing-fits", Static).update(f"✗ {found.nothing}{more}")
+        misses = self.query_one(MissList)
+        misses.clear_options()
+        misses.add_options([Option(Content.assemble(*explain.miss(one))) for one in found.misses])
+
+    @on(OptionList.OptionSelected, "#misses")
+    def _change(self, event: OptionList.OptionSelected) -> None:
+        """Make the change of that row, and stand on what fits with it."""
+        assert self.found is not None
+        self._apply(self.found.misses[event.option_index])
+
+    @work(thread=True, exclusive=True, group="find")
+    def _apply(self, miss: Miss) -> None:
+        try:
+            ask = changed(self.ask, miss, self.services.read_target)
+        except PackError as error:
+            self.post_message(Failed(error, self.ask))
+            return
+        self.app.call_from_thread(self._asked, ask, miss)
+
+    def _asked(self, ask: Ask, miss: Miss) -> None:
+        """Another question, asked by one of the rows: the sliders follow it."""
+        self.ask, self._wanted = ask, (miss.then.variant.repo_id, miss.then.recipe.id)
+        workload, first = ask.workload(), self._first.workload()
+        self.query_one("#if-context", Slider).show(
+            self._contexts(workload.context), workload.context, first.context
+        )
+        memory = describe.steps("max_memory_bytes", workload.max_memory_bytes)
+        self.query_one("#if-memory", Slider).show(
+            memory, workload.max_memory_bytes, first.max_memory_bytes
+        )
+        self._entitle()
+        self.home()
+        self._find(ask)
 
     def _arrived(self) -> None:
         """The first answer brings the table; later ones leave the focus where it is."""
@@ -184,6 +292,8 @@ class CandidatesScreen(StepScreen):
         if left.loading:
             left.loading = False
             self.home()
+            if self.found is not None and self.found.misses:
+                self.set_focus(self.query_one(MissList))
         self._count()
 
     def _count(self) -> None:
@@ -194,13 +304,24 @@ class CandidatesScreen(StepScreen):
             if self.found and self.found.ask == self.ask and self.found.seconds
             else ""
         )
-        text = f"{len(table.rows)} of {len(table.candidates)}, {fitting} fit{took}"
+        variants = len({one.variant.repo_id for one in table.candidates})
+        text = (
+            f"{len(table.rows)} rows: {variants} variants, {len(table.candidates)} with "
+            f"recipes, {fitting} fit{took}"
+        )
+        if self.size.width < 110:
+            text = f"{len(table.rows)} of {len(table.candidates)}, {fitting} fit"
         self.query_one("#count", Static).update(text)
 
     @on(Input.Changed, "#filter")
     def _filtered(self, event: Input.Changed) -> None:
+        self._look(words=event.value)
+
+    def _look(self, **fields: Any) -> None:
+        """Another filter or order; it is kept for the way back here."""
         table = self.query_one(CandidateTable)
-        table.look(replace(table.view, words=event.value))
+        self.view = replace(table.view, **fields)
+        table.look(self.view)
         self._count()
 
     @on(Input.Submitted, "#filter")
@@ -224,11 +345,13 @@ class CandidatesScreen(StepScreen):
     def _explain(self, message: CandidateTable.Highlighted) -> None:
         if message.candidate is None:
             words = self.query_one(CandidateTable).view.words
-            text = f"Nothing matches {words!r}. Esc leaves the filter." if words else ""
+            text = f"Nothing matches {words!r}. Esc clears the filter." if words else ""
             self.query_one("#reason-text", Static).update(text)
             return
-        misses = self.found.misses if self.found else ()
-        parts = explain.candidate(message.candidate, misses)
+        parts = explain.candidate(message.candidate)
+        absent = self.found.absent.get(message.candidate.runtime) if self.found else None
+        if absent:
+            parts += [("\n! ", "$text-warning"), (absent, "$text-warning")]
         self.query_one("#reason-text", Static).update(Content.assemble(*parts))
 
     @on(CandidateTable.Selected)
@@ -237,27 +360,30 @@ class CandidatesScreen(StepScreen):
 
         candidate = message.candidate
         if not candidate.passes:
-            self.notify(
-                "; ".join(map(str, candidate.reasons)) + ".",
-                title=f"{candidate.label} was rejected",
-                severity="warning",
+            said = "; ".join(
+                f"{reason.rule}: {explain.why_not(reason)}" for reason in candidate.reasons
             )
+            self.notify(f"{said}.", title=f"{candidate.label} was rejected", severity="warning")
             return
         assert self.found is not None
         if self.found.ask == self.ask:
             self.app.push_screen(PlanScreen(self.found, candidate))
 
+    @on(CandidateTable.Viewed)
+    def _viewed(self, message: CandidateTable.Viewed) -> None:
+        self.view = message.view
+        self.query_one(CandidateTable).look(self.view)
+        self._count()
+
     @on(CandidateTable.SortedBy)
     def _sorted_by(self, message: CandidateTable.SortedBy) -> None:
-        table = self.query_one(CandidateTable)
-        again = table.view.sort == message.key
-        table.look(replace(table.view, sort=message.key, reverse=again and not table.view.reverse))
+        again = self.view.sort == message.key
+        self._look(sort=message.key, reverse=again and not self.view.reverse)
 
     def action_order(self, step: int) -> None:
-        """Sort by the next column; behind the last comes the core's own order again."""
-        table = self.query_one(CandidateTable)
-        key = KEYS[(KEYS.index(table.view.sort) + step) % len(KEYS)]
-        table.look(replace(table.view, sort=key, reverse=False))
+        """Sort by the next column; after the last comes the order of preference again."""
+        key = KEYS[(KEYS.index(self.view.sort) + step) % len(KEYS)]
+        self._look(sort=key, reverse=False)
         self.notify(
             "in the order of preference" if key == "rank" else f"by {key}",
             title="Sorted",
@@ -266,14 +392,18 @@ class CandidatesScreen(StepScreen):
 
     def action_turn(self) -> None:
         """Last first."""
-        table = self.query_one(CandidateTable)
-        table.look(replace(table.view, reverse=not table.view.reverse))
+        self._look(reverse=not self.view.reverse)
 
     def action_rejected(self) -> None:
         """Hide or show what does not fit."""
-        table = self.query_one(CandidateTable)
-        table.look(replace(table.view, rejected=not table.view.rejected))
-        self._count()
+        self._look(rejected=not self.view.rejected)
+
+    def action_back(self) -> None:
+        """Out of the filter, then without it, then to the step before."""
+        if not isinstance(self.focused, Input) and self.view.words:
+            self.query_one("#filter", Input).value = ""
+        else:
+            super().action_back()
 
     def action_filter(self) -> None:
         """Into the filter."""

@@ -40,13 +40,13 @@ class CompareScreen(StepScreen):
     def __init__(self, packages: Sequence[Package]) -> None:
         super().__init__()
         self._packages = tuple(packages)
-        data = [package.manifest.data for package in packages]
+        contents = [package.contents for package in packages]
         self._titles = titles(
             [package.manifest.name for package in packages],
             [str(package.path) for package in packages],
         )
-        self._rows: list[Row] = rows(data)
-        self._notes = notes(self._titles, data)
+        self._rows: list[Row] = rows(contents)
+        self._notes = notes(self._titles, contents)
 
     def body(self) -> ComposeResult:
         """The table and its legend."""
@@ -56,7 +56,8 @@ class CompareScreen(StepScreen):
                 yield Static(
                     "\n".join(
                         [
-                            "★ best of the row, where all were measured on the same machine",
+                            "★ best of the row, where all were measured undisturbed on the same "
+                            "machine, for the same context",
                             *self._notes,
                         ]
                     ),

@@ -1,8 +1,8 @@
-"""Step 1: what have I got? This machine, measured, or any device that is known."""
+"""Step 1: where will it run? This machine, measured, or any device that is known."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import on, work
@@ -10,50 +10,36 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.message import Message
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
-from textual.worker import get_current_worker
+from textual.worker import Worker, get_current_worker
 
 from packager.errors import from_foreign
 from packager.units import human_bytes
 from tui import describe
 from tui.ask import Ask
-from tui.screens.base import BACK, COPY, Failed, Problem, StepScreen
+from tui.device_list import rows
+from tui.icons import picture
+from tui.screens.base import COPY, Failed, Problem, StepScreen
+from tui.screens.device_messages import Loaded, Measured, Read, Said
 from tui.widgets.lists import VimList
 from tui.widgets.pane import Pane
+from tui.widgets.paths import PathSuggester
 from tui.widgets.stacked import Part, Stacked
 
 if TYPE_CHECKING:
     from packager.device.target import Target
 
 HERE = "this machine"
+_WHAT = (
+    "qwen-pack takes a device and a need, picks the smallest Qwen model that does the job there, "
+    "builds it, measures it, and packages it with the evidence."
+)
 _SIGNS = (("█", "$primary"), ("▒", "$warning"), ("░", "$foreground-muted"))
 _LIVE_S = 1.0
-
-
-class Loaded(Message):
-    """The targets are read, and this machine where it was measured before."""
-
-    def __init__(self, targets: tuple[Target, ...], here: Target | None) -> None:
-        super().__init__()
-        self.targets, self.here = targets, here
-
-
-class Said(Message):
-    """A sentence of the measurement that runs."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.text = text
-
-
-class Measured(Message):
-    """This machine as a target."""
-
-    def __init__(self, target: Target) -> None:
-        super().__init__()
-        self.target = target
+_ROUND = 10**8
+"""Bytes to which free memory is rounded while it is watched: a line that never rests is a burden
+over a slow connection."""
 
 
 class DeviceScreen(StepScreen):
@@ -77,7 +63,16 @@ class DeviceScreen(StepScreen):
             tooltip="Measure this machine's memory bandwidth and compute, under ten seconds",
         ),
         Binding("s,f2", "app.shelf", "Shelf", id="app.shelf", tooltip="The packages built so far"),
-        BACK,
+        # The first step has none before it: this key ends a measurement, or leads out of the
+        # filter.
+        Binding(
+            "escape",
+            "back",
+            "Back",
+            id="screen.back",
+            tooltip="Out of a text field; cancels a measurement",
+            show=False,
+        ),
         COPY,
     ]
 
@@ -85,24 +80,39 @@ class DeviceScreen(StepScreen):
         super().__init__()
         self._targets: tuple[Target, ...] = ()
         self._here: Target | None = None
-        self._measuring = False
+        self._absent: dict[str, Mapping[str, str]] = {}
+        self._worker: Worker[None] | None = None
+        self._live_text = ""
+
+    @property
+    def measuring(self) -> bool:
+        """Whether a measurement of this machine runs."""
+        return self._worker is not None
 
     def body(self) -> ComposeResult:
         """Filter and list on the left, facts on the right."""
+        yield Static(_WHAT, id="device-what", markup=False)
         with Horizontal(id="device"):
             with Vertical(id="device-left"):
-                yield Input(placeholder="/ filter, or FILE.toml", id="device-filter", compact=True)
+                yield Input(
+                    placeholder="/ filter, or FILE.toml",
+                    id="device-filter",
+                    compact=True,
+                    suggester=PathSuggester(),
+                )
                 yield VimList(id="devices")
             with Pane(id="device-right"):
                 yield Problem(id="device-problem")
-                yield Static(id="device-title")
+                with Horizontal(id="device-head"):
+                    yield Static(id="device-icon")
+                    yield Static(id="device-title")
                 yield Stacked(id="device-memory")
                 yield Static(id="device-live")
                 yield Static(id="device-facts")
 
     def on_mount(self) -> None:
-        """Show the frame at once; the files are read behind it."""
-        self.query_one("#devices").border_title = "What have you got?"
+        """Show the frame at once; the files are read meanwhile."""
+        self.query_one("#devices").border_title = "Where will it run?"
         self.query_one("#device-right").border_title = "The device"
         self.query_one(VimList).loading = True
         self._load()
@@ -130,66 +140,72 @@ class DeviceScreen(StepScreen):
         self.set_focus(devices)
 
     def _list(self, words: str) -> None:
-        """The devices whose name, summary or kind hold every word, by kind."""
+        """The devices whose name, summary or kind hold every word, by kind, with the memory for one
+        model."""
         devices = self.query_one(VimList)
         devices.clear_options()
-        wanted = words.casefold().split()
-        rows = [(HERE, "this machine here localhost", "here")]
-        rows += [
-            (one.name, f"{one.name} {one.summary} {one.kind}".casefold(), one.kind)
-            for one in sorted(self._targets, key=lambda one: (one.kind, one.name))
-        ]
-        options: list[Option] = []
-        last = ""
-        for name, text, kind in rows:
-            if not all(word in text for word in wanted):
-                continue
-            if kind not in (last, "here"):
-                options.append(
-                    Option(Content.styled(f"─ {kind} ", "$foreground-muted"), disabled=True)
-                )
-            last = kind
-            options.append(Option(name, id=name))
+        room = max(24, devices.scrollable_content_region.width or 34)
+        options = rows(self._targets, words, room)
+        if all(word in "this machine here localhost" for word in words.casefold().split()):
+            options.insert(0, Option(HERE, id=HERE))
         devices.add_options(options)
         if devices.option_count:
             devices.action_first()
         else:
-            for name in ("#device-memory", "#device-live"):
-                self.query_one(name).display = False
-            self.query_one("#device-facts", Static).update("")
-            self.query_one("#device-title", Static).update(
-                Content.assemble(
-                    ("Nothing of that name. ", "bold"),
-                    "Enter reads a path that ends in .toml as a device file.",
-                )
+            self._nothing()
+
+    def _nothing(self) -> None:
+        """No device matches the filter."""
+        for name in ("#device-memory", "#device-live"):
+            self.query_one(name).display = False
+        self.query_one("#device-icon").remove_class("-shown")
+        self.query_one("#device-facts", Static).update("")
+        self.query_one("#device-title", Static).update(
+            Content.assemble(
+                ("No device matches. ", "bold"),
+                "Enter reads a path that ends in .toml as a device file.",
             )
+        )
+
+    @property
+    def _on_here(self) -> bool:
+        option = self.query_one(VimList).highlighted_option
+        return option is not None and option.id == HERE
 
     def _highlighted(self) -> Target | None:
-        """The target under the cursor; this machine only once it is measured."""
+        """The target under the cursor; None where there is no row, and for this machine until it is
+        measured."""
         option = self.query_one(VimList).highlighted_option
-        if option is None or option.id == HERE:
+        if option is None:
+            return None
+        if option.id == HERE:
             return self._here
-        return next(one for one in self._targets if one.name == option.id)
+        return next((one for one in self._targets if one.name == option.id), None)
 
     @on(OptionList.OptionHighlighted)
     def _describe(self) -> None:
-        target = self._highlighted()
-        option = self.query_one(VimList).highlighted_option
-        here = option is not None and option.id == HERE
+        # A filter that is typed fast leaves messages about rows that are gone.
+        if self.query_one(VimList).highlighted_option is None:
+            self._nothing()
+            return
+        target, here = self._highlighted(), self._on_here
         self.query_one("#device-problem", Problem).clear()
-        title = target.summary if target is not None else "This machine, not measured yet"
-        self.query_one("#device-title", Static).update(Content.styled(title, "bold"))
+        self.query_one("#device-memory").display = True
         self.query_one("#device-live").display = here
-        self.query_one("#device-memory").display = target is not None or here
+        self._icon(target)
         if here:
+            self._live_text = ""
             self._live()
+        self._title()
         if target is None:
+            text = (
+                ""
+                if self.measuring
+                else " measures it: memory bandwidth and compute, with the installed engines' own "
+                "kernels."
+            )
             self.query_one("#device-facts", Static).update(
-                Content.assemble(
-                    ("Enter", "bold $text-accent"),
-                    " measures it: memory bandwidth and compute, with the installed engines' own "
-                    "kernels, in under ten seconds.",
-                )
+                Content.assemble(("Enter", "bold $text-accent"), text) if text else ""
             )
             return
         if not here:
@@ -197,7 +213,39 @@ class DeviceScreen(StepScreen):
             self.query_one(Stacked).show(
                 [Part(label, size, sign, style) for (label, size), (sign, style) in pieces]
             )
-        self._facts(describe.device_rows(target), target.device.sources)
+        self._facts(describe.device_rows(target, self._missing(target)), target.device.sources)
+
+    def _missing(self, target: Target) -> Mapping[str, str]:
+        """Runtimes whose engine is not installed, asked once for each list of runtimes."""
+        key = ",".join(target.runtimes)
+        if key not in self._absent:
+            self._absent[key] = self.services.absent(self.services, target)
+        return self._absent[key]
+
+    def _icon(self, target: Target | None) -> None:
+        icon = self.query_one("#device-icon", Static)
+        lines = picture(target.kind) if target is not None else ()
+        icon.set_class(bool(lines), "-shown")
+        icon.update(Content.styled("\n".join(lines), "$primary"))
+
+    def _title(self, note: str = "") -> None:
+        """What the highlighted row is, and what its measurement says meanwhile."""
+        target = self._highlighted()
+        if self._on_here and self.measuring:
+            parts = [
+                ("Measuring this machine … ", "bold"),
+                (note, ""),
+                ("\nEsc cancels.", "$foreground-muted"),
+            ]
+        elif target is None:
+            parts = [("This machine, not measured yet", "bold")]
+        else:
+            parts = [(target.summary, "bold")]
+            disturbed = describe.disturbance(target)
+            parts += [(f"\n! {disturbed}. m measures again.", "$text-warning")] if disturbed else []
+            if self._on_here:
+                parts.append(("\nEnter goes on.", "$foreground-muted"))
+        self.query_one("#device-title", Static).update(Content.assemble(*parts))
 
     def _facts(self, rows: list[tuple[str, str]], sources: dict[str, str]) -> None:
         parts: list[tuple[str, str]] = []
@@ -210,24 +258,22 @@ class DeviceScreen(StepScreen):
         self.query_one("#device-facts", Static).update(Content.assemble(*parts))
 
     def _live(self) -> None:
-        """Memory of this machine as it is now, while it is highlighted."""
-        option = self.query_one(VimList).highlighted_option
-        if self.app.screen is not self or option is None or option.id != HERE:
+        """Memory of this machine as it is now, while it is highlighted; drawn only where it
+        changed."""
+        if not self.on_top or not self._on_here:
             return
         total, available = self.services.memory()
-        parts = (
-            ("free for a model", available),
-            ("taken by others", 0),
-            ("in use now", total - available),
-        )
+        free = round(available / _ROUND) * _ROUND
+        text = f"{human_bytes(free)} of {human_bytes(total)} free"
+        if text == self._live_text:
+            return
+        self._live_text = text
+        parts = (("free for a model", free), ("taken by others", 0), ("in use now", total - free))
         self.query_one(Stacked).show(
             [Part(label, size, *sign) for (label, size), sign in zip(parts, _SIGNS, strict=True)]
         )
         self.query_one("#device-live", Static).update(
-            Content.assemble(
-                ("live: ", "$foreground-muted"),
-                f"{human_bytes(available)} of {human_bytes(total)} free",
-            )
+            Content.assemble(("live: ", "$foreground-muted"), text)
         )
 
     @on(Input.Changed, "#device-filter")
@@ -244,17 +290,22 @@ class DeviceScreen(StepScreen):
     @work(thread=True, exclusive=True, group="load")
     def _read(self, path: str) -> None:
         try:
-            self.post_message(Measured(self.services.read_target(path)))
+            self.post_message(Read(self.services.read_target(path)))
         except Exception as error:
             self._failed(error)
+
+    @on(Read)
+    def _was_read(self, message: Read) -> None:
+        if self.on_top:
+            self._go_on(message.target)
 
     @on(OptionList.OptionSelected)
     def _selected(self) -> None:
         target = self._highlighted()
-        if target is None:
-            self.action_measure()
-        else:
+        if target is not None:
             self._go_on(target)
+        elif self._on_here:
+            self.action_measure()
 
     def _go_on(self, target: Target) -> None:
         from tui.screens.need import NeedScreen
@@ -262,50 +313,78 @@ class DeviceScreen(StepScreen):
         self.app.push_screen(NeedScreen(Ask(target)))
 
     def action_measure(self) -> None:
-        """Measure this machine, once at a time."""
-        if self._measuring:
+        """Measure this machine, once at a time and beside no other measurement."""
+        if self.measuring or not self.pack.may_measure(HERE):
             return
-        self._measuring = True
-        self.query_one("#device-title", Static).update(
-            Content.styled("Measuring this machine …", "bold")
-        )
-        self.query_one("#device-facts", Static).update("")
-        self.query_one("#device-facts").loading = True
-        self._measure()
+        devices = self.query_one(VimList)
+        if devices.option_count and devices.get_option_at_index(0).id == HERE:
+            devices.highlighted = 0
+        self._worker = self._measure()
+        self._describe()
 
     @work(thread=True, exclusive=True, group="measure")
     def _measure(self) -> None:
-        worker = get_current_worker()
+        worker, last = get_current_worker(), ""
         notes: Generator[str, None, Target] = self.services.measure_machine()
         try:
             while not worker.is_cancelled:
-                self.post_message(Said(next(notes)))
+                text = next(notes)
+                if text != last:
+                    last = text
+                    self.post_message(Said(text))
+            self.post_message(Measured(None))
         except StopIteration as stop:
-            self._here = stop.value
             self.post_message(Measured(stop.value))
         except Exception as error:
             self._failed(error)
         finally:
             notes.close()
 
+    def _over(self) -> None:
+        self._worker = None
+        self.pack.measuring = ""
+
     @on(Said)
     def _said(self, message: Said) -> None:
-        self.query_one("#device-title", Static).update(
-            Content.assemble(("Measuring this machine … ", "bold"), message.text)
-        )
+        if self.measuring and self._on_here:
+            self._title(message.text)
 
     @on(Measured)
     def _measured(self, message: Measured) -> None:
-        self._measuring = False
-        self.query_one("#device-facts").loading = False
-        self._go_on(message.target)
+        """Show the figures here; wherever else a person has gone meanwhile, only say so."""
+        self._over()
+        target = message.target
+        self._here = target or self._here
+        if not self.on_top and target is not None:
+            disturbed = describe.disturbance(target)
+            self.notify(
+                f"{disturbed}."
+                if disturbed
+                else f"{target.device.bandwidth / 1e9:.3g} GB/s; it is the first row of step 1.",
+                title="This machine is measured",
+                severity="warning" if disturbed else "information",
+            )
+        if self.query_one(VimList).highlighted_option is not None:
+            self._describe()
 
     @on(Failed)
     def _show(self, message: Failed) -> None:
-        self._measuring = False
+        self._over()
         self.query_one(VimList).loading = False
-        self.query_one("#device-facts").loading = False
-        self.query_one("#device-problem", Problem).show(message.error.message, message.error.hint)
+        if not self.on_top:
+            self.notify(
+                message.error.message, title="This machine was not measured", severity="error"
+            )
+        self._title()
+        self.refuse(self.query_one("#device-problem", Problem), message.error)
+
+    def action_back(self) -> None:
+        """Out of the filter; else end the measurement."""
+        if not isinstance(self.focused, Input) and self._worker is not None:
+            self._worker.cancel()
+            self._title("stopping …")
+        else:
+            super().action_back()
 
     def action_filter(self) -> None:
         """Into the filter."""

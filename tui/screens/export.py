@@ -28,7 +28,8 @@ from tui.screens.base import BACK, Failed, Problem, StepScreen
 from tui.screens.package_base import open_folder
 from tui.widgets.lists import VimList
 from tui.widgets.pane import Pane
-from tui.widgets.slider import Slider
+from tui.widgets.paths import PathSuggester
+from tui.widgets.slider import Check, Choice, Slider
 
 if TYPE_CHECKING:
     from packager.package.package import Package
@@ -64,6 +65,15 @@ class ExportScreen(StepScreen):
 
     STEP = 7
     CSS_PATH = "export.tcss"
+    CONTROLS: ClassVar[dict[str, tuple[str, str]]] = {
+        "--out": ("#export-to", "To"),
+        "--max-file-size": ("#export-size", "Size"),
+        "--sign": ("#export-key", "Sign with"),
+        "--accept-license": ("#export-licence", "the box Licence"),
+        "--allow-dummy": ("#export-dummy", "the box Weights"),
+        "--base-image": ("#export-base_image", "Base image"),
+        "--device-type": ("#export-device_type", "Device type"),
+    }
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding(
             "w",
@@ -77,10 +87,10 @@ class ExportScreen(StepScreen):
             "cancel",
             "Cancel",
             id="export.cancel",
-            tooltip="Stop writing; nothing half-written stays",
+            tooltip="Stop writing; no partial files stay",
         ),
         Binding(
-            "y",
+            "y,ctrl+y",
             "copy",
             "Copy command",
             id="screen.copy",
@@ -133,34 +143,38 @@ class ExportScreen(StepScreen):
                 id="formats",
             )
             with VerticalScroll(id="export-form", can_focus=False):
-                yield from self._line("To", Input(id="export-to", compact=True))
-                yield Slider("Pieces", leaving.SIZES, leaving.WHOLE, room=_ROOM, id="export-pieces")
+                yield from self._line(
+                    "To", Input(id="export-to", compact=True, suggester=PathSuggester())
+                )
+                yield Choice("Pieces", leaving.SIZES, leaving.WHOLE, room=_ROOM, id="export-pieces")
                 yield from self._line(
                     "Size",
                     Input(placeholder="such as 1500M or 1.9GiB", id="export-size", compact=True),
                 )
-                yield from self._line(
-                    "Sign with",
-                    Input(
-                        placeholder="a private key's file; empty for none",
-                        id="export-key",
-                        compact=True,
-                    ),
+                key = Input(
+                    placeholder="a private key's file; empty for none",
+                    id="export-key",
+                    compact=True,
+                    suggester=PathSuggester(),
                 )
+                yield from self._line("Sign with", key)
                 for name in self._settings:
+                    example = leaving.EXAMPLES.get(name, "")
                     yield from self._line(
                         name.replace("_", " ").capitalize(),
-                        Input(id=f"export-{name}", compact=True),
+                        Input(placeholder=example, id=f"export-{name}", compact=True),
                     )
                 if self._licence:
-                    steps = [
-                        (None, "not agreed to"),
-                        (self._licence[0], f"I agreed to {self._licence[0]}"),
-                    ]
-                    yield Slider("Licence", steps, None, room=_ROOM, id="export-licence")
+                    steps = [(None, ""), (self._licence[0], f"I agree to {self._licence[0]}")]
+                    yield Check("Licence", steps, None, room=_ROOM, id="export-licence")
                 if leaving.is_dummy(self.package):
-                    steps = [(None, "random: keep here"), ("yes", "random: ship anyway")]
-                    yield Slider("Weights", steps, None, room=_ROOM, id="export-dummy")
+                    yield Check(
+                        "Weights",
+                        [(None, ""), ("yes", "ship random weights all the same")],
+                        None,
+                        room=_ROOM,
+                        id="export-dummy",
+                    )
         with Pane(id="export-what"):
             yield Static(id="export-text")
             yield Problem(id="export-problem")
@@ -182,13 +196,36 @@ class ExportScreen(StepScreen):
         formats.border_title = "Format"
         self.query_one("#export-form").border_title = self.package.manifest.name
         self.query_one("#export-what").border_title = "What is written"
+        kept = self.pack.forms.get(self.package.path)
         formats.highlighted = 0
         self.set_focus(formats)
         self._choose(self._formats[0])
+        if isinstance(kept, leaving.Form):
+            self._fill(kept)
 
     def on_unmount(self) -> None:
-        """An export does not outlive its screen."""
+        """An export does not outlive its screen; what was filled in does."""
         self._stop.set()
+
+    def _form(self) -> leaving.Form:
+        """What is filled in now."""
+        fields = {str(one.id): one.value for one in self.query(Input)}
+        return leaving.Form(
+            self._format.name, fields, {str(one.id): one.value for one in self.query(Slider)}
+        )
+
+    def _fill(self, form: leaving.Form) -> None:
+        """What was filled in before."""
+        place = next(
+            (index for index, one in enumerate(self._formats) if one.name == form.format), 0
+        )
+        self.query_one("#formats", VimList).highlighted = place
+        self._choose(self._formats[place])
+        for one in self.query(Input):
+            one.value = form.fields.get(str(one.id), one.value)
+        for slider in self.query(Slider):
+            slider.choose(form.choices.get(str(slider.id)))
+        self._forget()
 
     @property
     def order(self) -> leaving.Order:
@@ -257,6 +294,7 @@ class ExportScreen(StepScreen):
         self.query_one("#export-size-line").display = other
         self.exported = None
         self.query_one(Problem).clear()
+        self.pack.forms[self.package.path] = self._form()
         self._draw()
         self.refresh_bindings()
 
@@ -357,9 +395,13 @@ class ExportScreen(StepScreen):
     @on(Failed)
     def _failed(self, message: Failed) -> None:
         self._over()
-        problem = self.query_one(Problem)
-        problem.show(message.error.message, message.error.hint)
-        problem.scroll_visible()
+        if not self.on_top:
+            self.notify(
+                message.error.message,
+                title=f"{self.package.manifest.name} was not exported",
+                severity="error",
+            )
+        self.refuse(self.query_one(Problem), message.error)
 
     @on(Ended)
     def _ended(self, message: Ended) -> None:
@@ -367,11 +409,9 @@ class ExportScreen(StepScreen):
         self._over()
         if self.exported is None:
             self.notify(
-                "Nothing half-written was left behind.",
-                title="The export was cancelled",
-                severity="warning",
+                "No partial files are left.", title="The export was cancelled", severity="warning"
             )
-        elif self.app.screen is not self:
+        elif not self.on_top:
             self.notify(str(self.exported.path), title=f"{self.package.manifest.name} is exported")
 
     def _over(self) -> None:
@@ -405,7 +445,7 @@ class ExportScreen(StepScreen):
 
     def ask_to_leave(self) -> None:
         """The person wants to quit while this export runs."""
-        self._ask("Quit while an export runs?", True)
+        self._ask("Quit and stop the export?", True)
 
     def _ask(self, question: str, leave: bool) -> None:
         from tui.screens.confirm import ConfirmScreen
@@ -420,11 +460,14 @@ class ExportScreen(StepScreen):
                 self.app.exit(0)
 
         detail = (
-            f"{self.package.manifest.name} is being written. What was begun is removed; the "
-            "package stays as it is."
+            f"{self.package.manifest.name} is being written. What was begun will be removed; "
+            "the package stays as it is."
         )
         self.app.push_screen(
-            ConfirmScreen(question, detail, "Cancel the export", "Go on writing"), answered
+            ConfirmScreen(
+                question, detail, "Quit" if leave else "Cancel the export", "Keep writing"
+            ),
+            answered,
         )
 
     def action_open(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import on
 from textual.app import ComposeResult
@@ -16,26 +16,9 @@ from packager.report.budgets import quantity
 
 if TYPE_CHECKING:
     from packager.package.package import Package
+    from packager.records import Measurement
 
-_UNITS = {"load_s": "s", "ttft_ms": "ms"} | dict.fromkeys(
-    ("token_ms_median", "token_ms_p95", "token_ms_p99"), "ms"
-)
-_UNITS |= dict.fromkeys(("peak_memory_bytes", "proportional_memory_bytes"), "B")
-_LABELS = {
-    "load_s": "load",
-    "ttft_ms": "first token",
-    "prefill_tps": "prefill",
-    "prefill_128_tps": "prefill, 128",
-    "prefill_512_tps": "prefill, 512",
-    "decode_tps": "decode",
-    "decode_empty_tps": "decode, empty",
-    "decode_full_tps": "decode, full",
-    "token_ms_median": "token, median",
-    "token_ms_p95": "token, P95",
-    "token_ms_p99": "token, P99",
-    "proportional_memory_bytes": "proportional",
-    "peak_memory_bytes": "peak memory",
-}
+_LABEL_WIDTH = 24
 
 
 class FiguresScreen(ModalScreen[None]):
@@ -52,30 +35,29 @@ class FiguresScreen(ModalScreen[None]):
         Binding("escape,q,enter", "close", "Close", id="figures.close", tooltip="Forget them"),
     ]
 
-    def __init__(self, package: Package, figures: dict[str, Any]) -> None:
+    def __init__(self, package: Package, figures: Measurement) -> None:
         super().__init__()
         self._package, self._figures = package, figures
 
     def compose(self) -> ComposeResult:
         """A small table and two buttons."""
         from packager.pipeline.bench import beside
-        from packager.report.evidence import telling
 
         parts: list[tuple[str, str]] = [
-            (f"{'':<16}{'manifest':>14}{'now':>14}{'ratio':>8}\n", "bold")
+            (f"{'':<{_LABEL_WIDTH}}{'manifest':>14}{'now':>14}{'ratio':>8}\n", "bold")
         ]
-        for row in beside(telling(self._package.manifest.data) or {}, self._figures):
-            if row["manifest"] is None and row["now"] is None:
+        for row in beside(self._package.contents.telling, self._figures):
+            if row.manifest is None and row.now is None:
                 continue
-            unit = _UNITS.get(row["figure"], "tok/s")
             old, new = (
-                "–" if row[key] is None else quantity(row[key], unit) for key in ("manifest", "now")
+                "–" if value is None else quantity(value, row.figure.unit)
+                for value in (row.manifest, row.now)
             )
             parts += [
-                (f"{_LABELS[row['figure']]:<16}", "$foreground-muted"),
-                (f"{old:>14}{new:>14}{row['ratio'] or 0:>8.2f}\n", ""),
+                (f"{row.figure.label:<{_LABEL_WIDTH}}", "$foreground-muted"),
+                (f"{old:>14}{new:>14}{row.ratio or 0:>8.2f}\n", ""),
             ]
-        if self._figures.get("noisy"):
+        if self._figures.noisy:
             parts.append(
                 (
                     "Noisy: other programs used the processor. Close them and measure again.",

@@ -44,6 +44,7 @@ class HelpScreen(ModalScreen[None]):
         """A table by owner, and how to rebind."""
         with Vertical(id="help-box"), VerticalScroll(id="help-scroll"):
             yield Static(self._keys())
+            yield Static(_signs(), id="help-signs")
             yield Static(self._rebinding(), id="help-rebind")
 
     def on_mount(self) -> None:
@@ -55,6 +56,7 @@ class HelpScreen(ModalScreen[None]):
     def _keys(self) -> Content:
         parts: list[tuple[str, str]] = []
         last = ""
+        wide = self.app.size.width >= 100
         for row in self._rows:
             if row.owner != last:
                 parts += [("\n" if last else "", ""), (f"{row.owner}\n", "bold $primary")]
@@ -62,10 +64,12 @@ class HelpScreen(ModalScreen[None]):
             keys = " ".join(self.app.get_key_display(Binding(key, "")) for key in row.keys)
             parts += [
                 (f"  {keys:<13}", "bold $text-accent"),
-                (f"{row.binding.description:<15}", ""),
-                (f"{row.binding.tooltip}", "$foreground-muted"),
+                (f"{row.binding.description:<17}", "")
+                if wide
+                else (f"  {row.binding.tooltip}", ""),
+                (f"{row.binding.tooltip}" if wide else "", "$foreground-muted"),
                 (
-                    f"  {row.binding.id}\n" if self.app.size.width >= 100 else "\n",
+                    f"  {row.binding.id}\n" if wide else f"\n{'':17}{row.binding.id}\n",
                     "italic $foreground-muted",
                 ),
             ]
@@ -85,6 +89,17 @@ class HelpScreen(ModalScreen[None]):
     def action_close(self) -> None:
         """Back to the screen."""
         self.dismiss()
+
+
+def _signs() -> Content:
+    """What the signs mean that stand for a state."""
+    return Content.assemble(
+        ("\nSigns: ", "bold"),
+        "★ chosen or best, ✓ fits or passed, ✗ rejected, failed or missed, ● running, ○ waiting or "
+        "open, • changed by you, "
+        "▸5 in five recipes. A score is the mean of the published scores that the use case "
+        "compares, of the unquantized model.",
+    )
 
 
 def shown(path: Any) -> str:

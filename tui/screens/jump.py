@@ -37,7 +37,7 @@ class JumpScreen(ModalScreen[Widget | None]):
                 widget.region.x + (1 if widget.region.width > 4 else 0), widget.region.y
             )
             yield label
-        yield Static(" a letter jumps there, Esc stays ", id="jump-help")
+        yield Static(" press a letter to jump, Esc cancels ", id="jump-help")
 
     def on_key(self, event: events.Key) -> None:
         """The letter decides."""

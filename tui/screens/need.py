@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from textual import on
+from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
+from textual.message import Message
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
@@ -24,11 +26,14 @@ from tui.screens.base import BACK, COPY, Problem, StepScreen
 from tui.widgets.languages import LanguageLine
 from tui.widgets.lists import VimList
 from tui.widgets.pane import Pane
-from tui.widgets.slider import Slider
+from tui.widgets.paths import PathSuggester
+from tui.widgets.slider import Choice, Slider
 
 if TYPE_CHECKING:
     from packager.need.workload import Workload
     from tui.ask import Ask
+    from tui.screens.candidates import CandidatesScreen
+    from tui.table import View
 
 _FIELDS = (
     ("context", "Context"),
@@ -48,7 +53,7 @@ _LIMITS = {
 _SOURCES = (
     (
         "hub",
-        "from the hub",
+        "the hub",
         "The chosen variant's weights are fetched from the Hugging Face hub, pinned to a full "
         "commit.",
     ),
@@ -59,10 +64,18 @@ _SOURCES = (
     ),
     (
         "folder",
-        "from a folder",
+        "a folder",
         "A hub snapshot, or what save_pretrained wrote: its own checkpoint is packaged.",
     ),
 )
+
+
+class Unserved(Message):
+    """The use cases that no runtime serves yet."""
+
+    def __init__(self, names: frozenset[str]) -> None:
+        super().__init__()
+        self.names = names
 
 
 class NeedScreen(StepScreen):
@@ -71,6 +84,18 @@ class NeedScreen(StepScreen):
 
     STEP = 2
     CSS_PATH = "need.tcss"
+    CONTROLS: ClassVar[dict[str, tuple[str, str]]] = {
+        "--context": ("#limit-context", "Context"),
+        "--prompt": ("#limit-prompt", "Prompt"),
+        "--min-decode-tps": ("#limit-min_decode_tps", "Speed"),
+        "--max-ttft-ms": ("#limit-max_ttft_ms", "First token"),
+        "--max-artifact-mb": ("#limit-max_artifact_bytes", "Files"),
+        "--max-memory-mb": ("#limit-max_memory_bytes", "Memory"),
+        "--language": ("#languages", "Languages"),
+        "--prefer": ("#limit-prefer", "Prefer"),
+        "--weights": ("#weights-folder", "Weights"),
+        "--use-case": ("#use-cases", "the use case"),
+    }
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("n", "go_on", "Candidates", id="need.next", tooltip="See what runs there"),
         Binding(
@@ -102,6 +127,9 @@ class NeedScreen(StepScreen):
     def __init__(self, ask: Ask) -> None:
         super().__init__()
         self.ask = ask
+        self._unserved: frozenset[str] = frozenset()
+        self._table: CandidatesScreen | None = None
+        self._view: View | None = None
 
     @property
     def base(self) -> Workload:
@@ -116,23 +144,45 @@ class NeedScreen(StepScreen):
             with Vertical(id="need-right"):
                 with VerticalScroll(id="limits", can_focus=False):
                     for field, label in _FIELDS:
-                        value = getattr(self.ask.wish, field)
-                        shown = getattr(base, field) if value is None else value
-                        yield Slider(label, self._steps(field), shown, id=f"limit-{field}")
+                        yield self._control(field, label, base)
                     yield LanguageLine(self._languages, id="language-line")
                     kind = self.ask.weights if self.ask.weights in ("hub", "dummy") else "folder"
-                    yield Slider(
-                        "Weights", [(key, text) for key, text, _ in _SOURCES], kind, id="weights"
+                    yield Choice(
+                        "Weights",
+                        [(key, text) for key, text, _ in _SOURCES],
+                        kind,
+                        id="weights",
+                        usual="hub",
                     )
                     yield Input(
                         "" if kind != "folder" else self.ask.weights,
-                        placeholder="path of the checkpoint's folder",
+                        placeholder="path of the checkpoint's folder, → completes it",
+                        suggester=PathSuggester(folders=True),
                         id="weights-folder",
                         compact=True,
                     )
                 with Pane(id="why"):
                     yield Static(id="why-text")
                     yield Problem(id="need-problem")
+
+    def _control(self, field: str, label: str, base: Workload) -> Slider:
+        """What slides is a slider that takes typed numbers; a few alternatives stand beside each
+        other."""
+        usual = getattr(base, field)
+        value = getattr(self.ask.wish, field)
+        shown = usual if value is None else value
+        if field == "prefer":
+            return Choice(label, self._steps(field), shown, id=f"limit-{field}", usual=usual)
+        return Slider(
+            label,
+            self._steps(field),
+            shown,
+            id=f"limit-{field}",
+            parse=partial(describe.parsed, field),
+            read=partial(self._reads, field),
+            unit=describe.UNITS[field],
+            usual=usual,
+        )
 
     @property
     def _languages(self) -> tuple[str, ...]:
@@ -151,24 +201,72 @@ class NeedScreen(StepScreen):
         )
         self.set_focus(cases)
         self._explain()
+        self._look_what_is_served()
+
+    @work(thread=True, exclusive=True, group="served")
+    def _look_what_is_served(self) -> None:
+        try:
+            self.post_message(Unserved(self.services.unserved()))
+        except PackError:
+            # The candidates will say what is wrong with the catalogue.
+            return
+
+    @on(Unserved)
+    def _mark_unserved(self, message: Unserved) -> None:
+        """Say it here, before a person goes on to a table in which nothing can fit."""
+        self._unserved = message.names
+        cases = self.query_one("#use-cases", VimList)
+        for name in sorted(message.names):
+            cases.replace_option_prompt(
+                name,
+                Content.assemble(
+                    (f"{name} ", "$foreground-muted"), ("no runtime", "$text-warning")
+                ),
+            )
+        self._explain()
+
+    def on_screen_resume(self) -> None:
+        """Back from the candidates: what was tried there is what is asked here."""
+        table, self._table = self._table, None
+        if table is None:
+            return
+        self._view = table.view
+        if table.ask != self.ask:
+            self.ask = table.ask
+            self.query_one("#limits").border_title = f"Limits on {self.ask.target.name}"
+            cases = self.query_one("#use-cases", VimList)
+            with cases.prevent(OptionList.OptionHighlighted):
+                cases.highlighted = use_case_names().index(self.base.use_case)
+            self._show_limits()
+        self._explain()
+
+    def _show_limits(self) -> None:
+        for field, _ in _FIELDS:
+            value, usual = getattr(self.ask.wish, field), getattr(self.base, field)
+            self.query_one(f"#limit-{field}", Slider).show(
+                self._steps(field), usual if value is None else value, usual
+            )
 
     def _steps(self, field: str) -> list[tuple[object, str]]:
-        form = _LIMITS.get(field, "{}")
         return [
-            (value, form.format(text) if value else text)
-            for value, text in describe.steps(field, getattr(self.base, field))
+            (value, self._reads(field, value))
+            for value, _ in describe.steps(field, getattr(self.base, field))
         ]
+
+    @staticmethod
+    def _reads(field: str, value: Any) -> str:
+        """A limit as its line shows it."""
+        if field == "prefer":
+            return str(value)
+        text = describe.quantity(field, value)
+        return _LIMITS.get(field, "{}").format(text) if value else text
 
     @on(OptionList.OptionHighlighted, "#use-cases")
     def _case(self, event: OptionList.OptionHighlighted) -> None:
         name = event.option.id
         default = self.ask.target.workload.use_case
         self.ask = self.ask.wishing(use_case=None if name == default else name)
-        for field, _ in _FIELDS:
-            value = getattr(self.ask.wish, field)
-            self.query_one(f"#limit-{field}", Slider).show(
-                self._steps(field), getattr(self.base, field) if value is None else value
-            )
+        self._show_limits()
         self._explain()
 
     @on(OptionList.OptionSelected, "#use-cases")
@@ -222,6 +320,14 @@ class NeedScreen(StepScreen):
             parts.append((describe.reason(field, self.base), ""))
         else:
             parts = [(f"{case.name}: ", "bold"), (f"{case.summary}\n", "")]
+            if case.name in self._unserved:
+                parts.append(
+                    (
+                        "! No runtime builds the encoder that it needs: nothing fits, on any "
+                        "device.\n",
+                        "$text-warning",
+                    )
+                )
             parts += [(f"• {sentence}\n", "") for sentence in describe.floors(case)]
             if self.ask.target.workload.use_case == case.name:
                 parts.append(
@@ -244,10 +350,10 @@ class NeedScreen(StepScreen):
             self.ask = self._with_weights()
             self.ask.workload()
         except PackError as error:
-            problem.show(error.message, error.hint)
-            problem.scroll_visible()
+            self.refuse(problem, error)
             return
-        self.app.push_screen(CandidatesScreen(self.ask))
+        self._table = CandidatesScreen(self.ask, self._view)
+        self.app.push_screen(self._table)
 
     def _with_weights(self) -> Ask:
         kind = self.query_one("#weights", Slider).value
@@ -256,20 +362,15 @@ class NeedScreen(StepScreen):
         text = self.query_one("#weights-folder", Input).value.strip()
         folder = Path(text).expanduser()
         if not text or not folder.is_dir():
-            raise usage(
-                f"There is no folder {text!r}." if text else "No folder is named.",
-                "Write the path of a checkpoint's folder.",
-            )
+            message = f"There is no folder {text!r}." if text else "Enter a folder."
+            raise usage(message, "--weights takes the path of a checkpoint's folder.")
         return replace(self.ask, weights=str(folder))
 
     def action_reset(self) -> None:
         """Every limit as the use case has it."""
         self.ask = self.ask.wishing(languages=None, **{field: None for field, _ in _FIELDS})
         self.query_one(LanguageLine).show(self.base.languages)
-        for field, _ in _FIELDS:
-            self.query_one(f"#limit-{field}", Slider).show(
-                self._steps(field), getattr(self.base, field)
-            )
+        self._show_limits()
         self._explain()
 
     def home(self) -> None:

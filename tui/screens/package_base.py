@@ -5,19 +5,22 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import on, work
+from textual.binding import Binding, BindingType
 from textual.message import Message
+from textual.widgets import Static
 
 from packager.errors import PackError, from_foreign
-from packager.events import StageProgress
-from packager.units import human_bytes
+from packager.events import StageNote, StageProgress
+from packager.units import human_bytes, human_seconds
 from tui.screens.base import Failed, Problem, StepScreen
 from tui.screens.figures_dialog import FiguresScreen
 
 if TYPE_CHECKING:
     from packager.package.package import Package
+    from packager.records import Measurement
 
 
 class Busy(Message):
@@ -43,17 +46,41 @@ class Verified(Message):
 class Benched(Message):
     """New figures of a package, beside the manifest's."""
 
-    def __init__(self, package: Package, figures: dict[str, object]) -> None:
+    def __init__(self, package: Package, figures: Measurement) -> None:
         super().__init__()
         self.package, self.figures = package, figures
 
 
+class Stopped(Message):
+    """A measurement was stopped by hand."""
+
+
 class PackageScreen(StepScreen):
-    """A screen with a package under the cursor; one piece of work at a time."""
+    """A screen with a package under the cursor; one piece of work at a time, with a line that says
+    how far it is."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding(
+            "X",
+            "stop",
+            "Stop measuring",
+            id="package.stop",
+            tooltip="End the measurement; its figures are forgotten",
+        ),
+    ]
 
     def __init__(self) -> None:
         super().__init__()
         self._stop = threading.Event()
+        self._measured: Package | None = None
+        self._benched_later: Benched | None = None
+        self._leave = False
+        self._work_text = ""
+        self._began = 0.0
+
+    def work_line(self) -> Static:
+        """The line for the body: hidden while nothing is at work."""
+        return Static(id="work-line", classes="work", markup=False)
 
     @property
     def package(self) -> Package | None:
@@ -63,20 +90,58 @@ class PackageScreen(StepScreen):
     def on_unmount(self) -> None:
         """A benchmark does not outlive its screen."""
         self._stop.set()
+        if self._measured is not None:
+            self.pack.measuring = ""
+
+    @property
+    def busy(self) -> bool:
+        """Whether a measurement runs."""
+        return self._measured is not None
+
+    def on_mount(self) -> None:
+        """The time of a measurement passes also while it says nothing."""
+        self.set_interval(1.0, self._draw_work)
+
+    def _say(self, text: str) -> None:
+        self._work_text = text
+        self._draw_work()
+
+    def _draw_work(self) -> None:
+        line = self.query_one("#work-line", Static)
+        line.display = bool(self._work_text)
+        if not self._work_text:
+            return
+        took = (
+            f" · {human_seconds(self.services.clock() - self._began)}"
+            if self._measured is not None
+            else ""
+        )
+        line.update(
+            f"● {self._work_text}{took}" + (" · X stops it" if self._measured is not None else "")
+        )
+
+    @on(Busy)
+    def _busy_text(self, message: Busy) -> None:
+        self._say(message.text)
 
     def action_verify(self) -> None:
         """Hash every file."""
         if self.package is not None:
             self.query_one(Problem).clear()
-            self.sub_title = "verifying"
+            self._say(f"Verifying {self.package.manifest.name}")
             self._verify(self.package)
 
-    @work(thread=True, exclusive=True, group="package")
+    @work(thread=True, exclusive=True, group="verify")
     def _verify(self, package: Package) -> None:
         from packager.package.verify import verify
 
         def on_bytes(done: int, total: int) -> None:
-            self.post_message(Busy(f"{human_bytes(done)} of {human_bytes(total)} hashed"))
+            self.post_message(
+                Busy(
+                    f"Verifying {package.manifest.name}: {human_bytes(done)} of "
+                    f"{human_bytes(total)} hashed"
+                )
+            )
 
         try:
             self.post_message(
@@ -96,6 +161,8 @@ class PackageScreen(StepScreen):
     @on(Verified)
     def _verified(self, message: Verified) -> None:
         name = message.package.manifest.name
+        if self._measured is None:
+            self._say("")
         if message.findings:
             self.query_one(Problem).show(
                 f"{name} is not what its manifest says:", "\n".join(message.findings)
@@ -107,15 +174,16 @@ class PackageScreen(StepScreen):
             )
 
     def action_bench(self) -> None:
-        """Measure again, in a process of its own."""
-        if self.package is not None:
-            self.query_one(Problem).clear()
-            self._stop.clear()
-            self.notify(
-                "Every file is checked, then the model is loaded and measured.",
-                title=f"Measuring {self.package.manifest.name}",
-            )
-            self._bench(self.package)
+        """Measure again, in a process of its own, and beside no other measurement."""
+        package = self.package
+        if package is None or not self.pack.may_measure(package.manifest.name):
+            return
+        self.query_one(Problem).clear()
+        self._stop.clear()
+        self._measured, self._began = package, self.services.clock()
+        self._say(f"Measuring {package.manifest.name}: every file is checked first")
+        self.refresh_bindings()
+        self._bench(package)
 
     @work(thread=True, exclusive=True, group="package")
     def _bench(self, package: Package) -> None:
@@ -125,7 +193,15 @@ class PackageScreen(StepScreen):
                 while not self._stop.is_set():
                     event = next(events)
                     if isinstance(event, StageProgress):
-                        self.post_message(Busy(f"{event.done} of {event.total} {event.unit}"))
+                        self.post_message(
+                            Busy(
+                                f"Measuring {package.manifest.name}: {event.done} of {event.total} "
+                                f"{event.unit}"
+                            )
+                        )
+                    elif isinstance(event, StageNote):
+                        self.post_message(Busy(f"Measuring {package.manifest.name}: {event.text}"))
+                self.post_message(Stopped())
             except StopIteration as stop:
                 self.post_message(Benched(package, stop.value))
             finally:
@@ -133,13 +209,96 @@ class PackageScreen(StepScreen):
         except (PackError, OSError) as error:
             self._report(error)
 
+    def _over(self) -> None:
+        """Nothing is measured any more, whatever came of it."""
+        self._measured = None
+        self.pack.measuring = ""
+        self._say("")
+        self.refresh_bindings()
+        if self._leave:
+            self.app.exit(0)
+
     @on(Benched)
     def _benched(self, message: Benched) -> None:
-        self.app.push_screen(FiguresScreen(message.package, dict(message.figures)))
+        """Show the figures; where another screen is on top they wait, and are only announced."""
+        self._over()
+        if self.on_top:
+            self.app.push_screen(FiguresScreen(message.package, message.figures))
+            return
+        self._benched_later = message
+        self.notify(
+            "The figures are shown when you come back to it.",
+            title=f"{message.package.manifest.name} is measured",
+        )
+
+    def on_screen_resume(self) -> None:
+        """What ended meanwhile is shown now."""
+        waiting, self._benched_later = self._benched_later, None
+        if waiting is not None:
+            self.app.push_screen(FiguresScreen(waiting.package, waiting.figures))
+
+    @on(Stopped)
+    def _stopped(self) -> None:
+        self._over()
+        self.notify("Nothing was changed.", title="The measurement was stopped")
 
     @on(Failed)
     def _work_failed(self, message: Failed) -> None:
-        self.query_one(Problem).show(message.error.message, message.error.hint)
+        if self._measured is not None:
+            self._over()
+        else:
+            self._say("")
+        if not self.on_top:
+            self.notify(
+                message.error.message, title="The work on a package failed", severity="error"
+            )
+        self.refuse(self.query_one(Problem), message.error)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Stop while a measurement runs, measure while none does."""
+        if action == "stop":
+            return self._measured is not None
+        return self._measured is None if action == "bench" else True
+
+    def action_stop(self) -> None:
+        """The worker stops at the next event; its generator closes, which ends the engine's
+        process."""
+        self._stop.set()
+        self._say("stopping …")
+
+    def action_back(self) -> None:
+        """A measurement that runs is not left behind unseen: ask."""
+        if self._measured is None:
+            super().action_back()
+        else:
+            self._ask("Stop this measurement?", False)
+
+    def ask_to_leave(self) -> None:
+        """The person wants to quit while a measurement runs."""
+        self._ask("Quit and stop the measurement?", True)
+
+    def _ask(self, question: str, leave: bool) -> None:
+        from tui.screens.confirm import ConfirmScreen
+
+        def answered(yes: bool | None) -> None:
+            if not yes:
+                return
+            self._leave = leave
+            if self._measured is not None:
+                self.action_stop()
+            elif leave:
+                self.app.exit(0)
+
+        name = self._measured.manifest.name if self._measured is not None else ""
+        detail = (
+            f"{name} is being measured. The figures will be forgotten; the package stays as it is."
+        )
+        self.app.push_screen(
+            ConfirmScreen(
+                question, detail, "Quit" if leave else "Stop measuring", "Keep measuring"
+            ),
+            answered,
+        )
 
     def action_export(self) -> None:
         """To the last step of the walkthrough."""

@@ -15,7 +15,7 @@ from packager.units import human_bytes
 from tui.points import PAIRS, UNITS, Axis, Scatter, of_candidates, of_packages
 from tui.screens.base import BACK, COPY, StepScreen
 from tui.table import rate
-from tui.widgets.plots import colours, draw
+from tui.widgets.plots import axes, colours, draw
 
 
 class ScatterPlot(Static):
@@ -33,8 +33,15 @@ class ScatterPlot(Static):
         """For the new size."""
         self.draw()
 
+    def _entitle(self) -> None:
+        """What the axes are, each at its own side."""
+        x, y = self.pair
+        self.border_subtitle = f"→ {UNITS[x]}"
+        self.border_title = f"↑ {UNITS[y]} · {self.scatter.title}, {self.scatter.kind}"
+
     def draw(self) -> None:
         """Dots first, then lines, letters on top."""
+        self._entitle()
         scatter, (x, y) = self.scatter, self.pair
         points = scatter.shown(self.pair)
         front = {letter: point for letter, point in scatter.front().items() if point in points}
@@ -64,10 +71,17 @@ class ScatterPlot(Static):
                     line(limit, color=second)
             for letter, point in front.items():
                 plot.scatter([point.at(x)], [point.at(y)], marker=letter, color=first)
-            plot.xlabel(UNITS[x])
-            plot.ylabel(UNITS[y])
+            spread = {axis: _limits([point.at(axis) or 0 for point in points]) for axis in (x, y)}
+            axes(plot, spread[x], spread[y], self.content_size)
 
         draw(self, paint)
+
+
+def _limits(values: list[float]) -> tuple[float, float]:
+    """A little more than the values take, so that no point lies on the frame."""
+    low, high = min(values), max(values)
+    spare = 0.06 * (high - low) or 0.1 * abs(high) or 1.0
+    return max(0.0, low - spare) if low >= 0 else low - spare, high + spare
 
 
 class ParetoScreen(StepScreen):
@@ -110,7 +124,6 @@ class ParetoScreen(StepScreen):
 
     def on_mount(self) -> None:
         """Say what is what."""
-        self.query_one("#pareto-plot").border_title = f"{self._scatter.title}, {self._scatter.kind}"
         self.query_one("#pareto-legend").border_title = "On the front"
         self.set_focus(self.query_one("#pareto-legend"))
         self._legend()
@@ -130,8 +143,26 @@ class ParetoScreen(StepScreen):
                 ),
             ]
         rest = len(self._scatter.points) - len(front)
-        if rest:
-            parts.append((f"· {rest} more that another one beats or equals\n", ""))
+        if not front and self._scatter.points:
+            parts.append(("Nothing fits, so nothing is on the front.\n", "$text-warning"))
+        elif rest:
+            parts.append((f"· {rest} more, dominated\n", ""))
+        if self._scatter.coarse:
+            parts.append(
+                (
+                    f"{self._scatter.coarse} of them under 4 bits per weight: they lose more than "
+                    "a larger variant gains\n",
+                    "$foreground-muted",
+                )
+            )
+        if any(point.bits for point in self._scatter.points):
+            parts.append(
+                (
+                    "Scores are of the unquantized model; between equal scores more bits per "
+                    "weight count as better.\n",
+                    "$foreground-muted",
+                )
+            )
         unscored = len(self._scatter.points) - len(self._scatter.shown(pair))
         if unscored:
             parts.append(

@@ -16,28 +16,37 @@ from textual.events import Resize
 from textual.message import Message
 from textual.widgets import Input, Static
 
-from packager.errors import from_foreign
+from packager.errors import from_foreign, usage
 from packager.units import human_bytes
-from tui import explain
+from tui import explain, figures
 from tui.ask import build_command
 from tui.screens.base import BACK, Failed, Problem, StepScreen
 from tui.widgets.pane import Pane
+from tui.widgets.paths import PathSuggester
 from tui.widgets.stacked import Part, Stacked
 
 if TYPE_CHECKING:
     from packager.errors import PackError
+    from packager.package.package import Package
     from packager.plan.plan import Plan
     from packager.predict.memory import Footprint
     from packager.select import Candidate
     from tui.core import Found
 
 
+_UNPACKED = 1.2
+"""Times the size of the files from which on the weights in memory need a word."""
+
+
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A plan, and what would stop it."""
+    """A plan, what would stop it, the package that it would replace, and whether somebody else
+    builds it now."""
 
     plan: Plan
     problems: tuple[PackError, ...]
+    replaces: Package | None = None
+    underway: bool = False
 
 
 class Planned(Message):
@@ -53,6 +62,11 @@ class PlanScreen(StepScreen):
 
     STEP = 4
     CSS_PATH = "plan.tcss"
+    CONTROLS: ClassVar[dict[str, tuple[str, str]]] = {
+        "--out": ("#plan-folder", "the folder (f)"),
+        "--recipe": ("", "step 3"),
+        "--weights": ("", "step 2"),
+    }
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding(
             "enter,b",
@@ -62,7 +76,7 @@ class PlanScreen(StepScreen):
             tooltip="Fetch, convert, measure and package",
         ),
         Binding(
-            "y",
+            "y,ctrl+y",
             "copy",
             "Copy command",
             id="screen.copy",
@@ -79,7 +93,8 @@ class PlanScreen(StepScreen):
         self.checked: Checked | None = None
 
     def body(self) -> ComposeResult:
-        """Footprint and forecast beside each other, then why, then command and folder."""
+        """Footprint and forecast beside each other, then command and folder, what stands in the
+        way, then why."""
         with Pane(id="plan"):
             with Horizontal(
                 id="plan-top", classes="" if self.candidate.split is None else "-split"
@@ -92,14 +107,17 @@ class PlanScreen(StepScreen):
                         yield Stacked(id="plan-host")
                 with Vertical(id="plan-speed"):
                     yield Static(id="plan-forecast")
-            with Vertical(id="plan-why"):
-                yield Static(id="plan-why-text")
             with Vertical(id="plan-command"):
                 yield Static(id="plan-command-text")
                 with Horizontal(id="plan-out"):
                     yield Static("package in ", id="plan-out-label")
-                    yield Input(id="plan-folder", compact=True)
+                    yield Input(
+                        id="plan-folder", compact=True, suggester=PathSuggester(folders=True)
+                    )
+                yield Static(id="plan-replaces", markup=False)
             yield Problem(id="plan-problem")
+            with Vertical(id="plan-why"):
+                yield Static(id="plan-why-text")
 
     def on_mount(self) -> None:
         """Draw what is known at once; the plan is made and checked behind it."""
@@ -116,6 +134,8 @@ class PlanScreen(StepScreen):
         where = f" of {human_bytes(device.available_bytes)} that {self.ask.target.name} {has}"
         which = f" ({explain.layers(split)})" if split else ""
         files = f"; {human_bytes(one.artifact_bytes)} of model files"
+        if one.footprint.weights > _UNPACKED * one.artifact_bytes:
+            files += f", which the engine unpacks to {human_bytes(one.footprint.weights)} in memory"
         self.query_one("#plan-peak", Static).update(
             Content.assemble(
                 (human_bytes(one.footprint.peak), "bold"), f" at its peak,{where}{which}{files}"
@@ -179,7 +199,10 @@ class PlanScreen(StepScreen):
         services = self.services
         try:
             plan = services.plan(services, self.ask, self.candidate, self.out)
-            self.post_message(Planned(Checked(plan, tuple(services.problems(services, plan)))))
+            problems = tuple(services.problems(services, plan))
+            self.post_message(
+                Planned(Checked(plan, problems, services.replaced(plan), services.underway(plan)))
+            )
         except Exception as error:
             known = from_foreign(error)
             if known is None:
@@ -204,6 +227,16 @@ class PlanScreen(StepScreen):
         }
         parts += [("weights ", "$foreground-muted"), (kind[plan.source.kind], "")]
         self.query_one("#plan-why-text", Static).update(Content.assemble(*parts))
+        replaced = self.query_one("#plan-replaces", Static)
+        known, notes = message.checked.replaces, []
+        if known is not None:
+            notes.append(f"! {figures.replaced(known.contents)}")
+        if message.checked.underway:
+            notes.append(
+                "! Another qwen-pack builds into this folder now; whichever ends last stays."
+            )
+        replaced.display = bool(notes)
+        replaced.update("\n".join(notes))
         folder = self.query_one("#plan-folder", Input)
         if not folder.value:
             with folder.prevent(Input.Changed):
@@ -212,12 +245,14 @@ class PlanScreen(StepScreen):
         if message.checked.problems:
             found = message.checked.problems
             text = "\n".join(f"{one.message} {one.hint}" for one in found)
-            problem.show(
+            why = usage(
                 "This build cannot "
                 f"start{'' if len(found) == 1 else f', for {len(found)} reasons'}:",
                 text,
             )
-            problem.scroll_visible()
+            # The folder is where one goes by hand: a plan that is checked again must not take the
+            # focus there.
+            self.refuse(problem, why, go=False)
         else:
             problem.clear()
 
@@ -225,9 +260,7 @@ class PlanScreen(StepScreen):
     def _failed(self, message: Failed) -> None:
         self.checked = None
         self.query_one("#plan-why-text", Static).update("")
-        problem = self.query_one(Problem)
-        problem.show(message.error.message, message.error.hint)
-        problem.scroll_visible()
+        self.refuse(self.query_one(Problem), message.error, go=False)
 
     @on(Input.Changed, "#plan-folder")
     def _moved(self, event: Input.Changed) -> None:
@@ -251,11 +284,41 @@ class PlanScreen(StepScreen):
     def action_build(self) -> None:
         """Start, unless something stands against it."""
         from tui.screens.build import BuildScreen
+        from tui.screens.confirm import ConfirmScreen
 
-        if self.checked is None or self.checked.problems:
-            self.notify("The plan has a problem, or is still being checked.", severity="warning")
+        problem = self.query_one(Problem)
+        if problem.text:
+            # It stands on the screen already: a sentence over it would cover what helps.
+            problem.scroll_visible()
+            self.app.bell()
             return
-        self.app.push_screen(BuildScreen(self.checked.plan, self.command))
+        if self.checked is None:
+            self.notify("The plan is still being checked.", timeout=2)
+            return
+        if self.pack.measuring:
+            self.notify(
+                f"{self.pack.measuring} is being measured or built, and a build would disturb it.",
+                severity="warning",
+            )
+            return
+        checked = self.checked
+        lost = (
+            figures.measurements_added(checked.replaces.contents)
+            if checked.replaces is not None
+            else 0
+        )
+
+        def answered(yes: bool | None) -> None:
+            if yes:
+                self.app.push_screen(BuildScreen(checked.plan, self.command))
+
+        if not lost or checked.replaces is None:
+            answered(True)
+            return
+        detail = f"{checked.replaces.path}\n{figures.replaced(checked.replaces.contents)}"
+        self.app.push_screen(
+            ConfirmScreen("Replace this package?", detail, "Build and replace", "Keep it"), answered
+        )
 
     def copied(self) -> tuple[str, str] | None:
         """The command line."""

@@ -10,11 +10,13 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Grid, Horizontal, Vertical
 from textual.content import Content
+from textual.events import Resize
 from textual.widgets import Static
 
 from tui import figures
 from tui.screens.base import BACK, Problem
 from tui.screens.package_base import PackageScreen
+from tui.table import shortened
 from tui.widgets.lists import VimTable
 from tui.widgets.pane import Pane
 from tui.widgets.plots import TokenPlot
@@ -57,7 +59,13 @@ class ResultScreen(PackageScreen):
             id="package.open",
             tooltip="Show the folder in the file manager",
         ),
-        Binding("y", "copy", "Copy path", id="screen.copy", tooltip="Copy the path of the package"),
+        Binding(
+            "y,ctrl+y",
+            "copy",
+            "Copy path",
+            id="screen.copy",
+            tooltip="Copy the path of the package",
+        ),
         Binding(
             "H",
             "copy_hash",
@@ -80,8 +88,8 @@ class ResultScreen(PackageScreen):
 
     def body(self) -> ComposeResult:
         """Figures and budgets, the plot, the files."""
-        data = self._package.manifest.data
-        trials = figures.token_times(data)
+        contents = self._package.contents
+        trials = figures.token_times(contents)
         with Pane(id="result"):
             yield Static(id="result-title")
             with Grid(id="result-top"):
@@ -89,6 +97,7 @@ class ResultScreen(PackageScreen):
                     yield Static(id="result-rows")
                 with Vertical(id="result-budgets"):
                     yield Static(id="result-verdicts")
+            yield self.work_line()
             yield Problem(id="result-problem")
             with Horizontal(id="result-bottom"):
                 if trials:
@@ -97,27 +106,27 @@ class ResultScreen(PackageScreen):
 
     def on_mount(self) -> None:
         """Everything stands in the manifest; nothing has to be waited for."""
-        data = self._package.manifest.data
+        contents = self._package.contents
         self.query_one("#result-figures").border_title = "Predicted and measured"
         self.query_one("#result-budgets").border_title = "Budgets and evidence"
         self.query_one("#result-title", Static).update(
             Content.assemble(
                 (f"{self._package.manifest.name}\n", "bold $text-accent"),
-                (figures.heading(data), "$foreground-muted"),
+                (figures.heading(contents), "$foreground-muted"),
             )
         )
         self._rows()
         parts: list[tuple[str, str]] = []
-        for passed, text in figures.verdicts(data):
+        for passed, text in figures.verdicts(contents):
             sign, word, style = figures.MARKS[passed]
             parts += [(f"{sign} {word:<8}", style), (f"{text}\n", "")]
-        parts += [("quality   ", "$foreground-muted"), (f"{figures.quality(data)}\n", "")]
-        tried = figures.behaviour(data)
+        parts += [("quality   ", "$foreground-muted"), (f"{figures.quality(contents)}\n", "")]
+        tried = figures.behaviour(contents)
         parts += [("behaviour ", "$foreground-muted"), (f"{tried}\n", "")] if tried else []
-        beyond = figures.beyond(data)
+        beyond = figures.beyond(contents)
         parts += [(f"{beyond}\n", "")] if beyond else []
         parts += [
-            (f"{figures.provenance(data)}\n", "$foreground-muted"),
+            (f"{figures.provenance(contents)}\n", "$foreground-muted"),
             (str(self._package.path), ""),
         ]
         self.query_one("#result-verdicts", Static).update(Content.assemble(*parts))
@@ -131,19 +140,31 @@ class ResultScreen(PackageScreen):
         # The eye begins at the top, also where the table lies below the edge.
         self.set_focus(table, scroll_visible=False)
 
+    def on_resize(self, event: Resize) -> None:
+        """The head of a column is cut for the width there is."""
+        self.call_after_refresh(self._rows)
+
     def _rows(self) -> None:
-        rows = figures.figures(self._package.manifest.data)
+        contents = self._package.contents
+        rows = figures.figures(contents)
+        head, warning = figures.column(contents)
+        width = max(16, min(24, self.query_one("#result-rows").content_size.width - 46))
+        head = shortened(head, width - 2)
         parts: list[tuple[str, str]] = [
-            (f"{'':<24}{'predicted':>13}{'measured':>13}  error\n", "bold")
+            (f"{'':<24}{'predicted':>13}{head:>{width}}  error\n", "bold")
         ]
         for row in rows:
             parts += [
                 (f"{row.label:<24}", "$foreground-muted"),
                 (f"{row.predicted or '–':>13}", ""),
-                (f"{row.measured or '–':>13}", "bold"),
+                (f"{row.measured or '–':>{width}}", "bold"),
                 (f"  {row.off}\n", "$foreground-muted"),
             ]
-        parts[-1] = (parts[-1][0].rstrip("\n"), parts[-1][1])
+        parts.append(
+            (f"! {warning}", "$text-warning")
+            if warning
+            else ("error: how far the prediction lies above", "$foreground-muted")
+        )
         self.query_one("#result-rows", Static).update(Content.assemble(*parts))
 
     def action_copy_hash(self) -> None:

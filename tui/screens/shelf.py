@@ -11,15 +11,18 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, Vertical
 from textual.content import Content
+from textual.events import Resize
 from textual.message import Message
 from textual.widgets import DataTable, Static
 
 from packager.errors import PackError, from_foreign
+from packager.records import Measurement
 from packager.report.budgets import quantity
-from packager.report.evidence import telling
+from packager.report.compare import titles
 from tui import figures
 from tui.screens.base import BACK, COPY, Problem
-from tui.screens.package_base import Busy, PackageScreen
+from tui.screens.package_base import PackageScreen
+from tui.table import shortened
 from tui.widgets.lists import VimTable
 from tui.widgets.pane import Pane
 
@@ -118,6 +121,7 @@ class ShelfScreen(PackageScreen):
         self._packages: tuple[Package, ...] = ()
         self._marked: list[Path] = []
         self._wide = True
+        self._drawn_for = self._name_cells = 0
 
     @property
     def package(self) -> Package | None:
@@ -133,6 +137,7 @@ class ShelfScreen(PackageScreen):
         """Table and evidence, or what to do while there is nothing."""
         with Vertical(id="shelf"):
             yield ShelfTable(id="packages", cursor_type="row")
+            yield self.work_line()
             yield Problem(id="shelf-problem")
             with Pane(id="shelf-detail"):
                 yield Static(id="shelf-text")
@@ -143,23 +148,30 @@ class ShelfScreen(PackageScreen):
                     f"No package lies in {self.services.folder.absolute()}, and none was built "
                     "elsewhere.\n\n",
                     ("Esc", "bold $text-accent"),
-                    " leads to the walkthrough, whose last step leaves a package here.",
+                    " leads to the walkthrough: build one there.",
                 )
             )
 
     def on_mount(self) -> None:
-        """Look for packages behind the frame."""
+        """Show the frame, then look for packages."""
         table = self.query_one(VimTable)
         table.border_title = "Packages"
         self.query_one("#shelf-detail").border_title = "The highlighted one"
         self.query_one("#shelf-empty").display = False
-        self._wide = self.app.size.width >= 110
+        self.set_focus(table)
+        self._columns(self.app.size.width)
+        self.action_reload()
+
+    def _columns(self, width: int) -> None:
+        """The columns for a window of that width."""
+        self._drawn_for = width
+        table = self.query_one(VimTable)
+        table.clear(columns=True)
+        self._wide = width >= 110
+        self._name_cells = width - 85 if self._wide else max(16, width - 57)
         table.add_column("", width=1)
-        table.add_column(
-            "package",
-            width=self.app.size.width - 85 if self._wide else max(16, self.app.size.width - 57),
-        )
-        for title, width in (
+        table.add_column("package", width=self._name_cells)
+        for title, cells in (
             ("target", 13),
             ("files", 7),
             ("memory", 7),
@@ -168,11 +180,16 @@ class ShelfScreen(PackageScreen):
         ):
             if self._wide or title not in ("target", "first token"):
                 table.add_column(
-                    Text(title, justify="left" if title == "target" else "right"), width=width
+                    Text(title, justify="left" if title == "target" else "right"), width=cells
                 )
         table.add_column("budgets", width=10)
-        self.set_focus(table)
-        self.action_reload()
+
+    def on_resize(self, event: Resize) -> None:
+        """Another width holds other columns."""
+        super().on_resize(event)
+        if event.size.width != self._drawn_for:
+            self._columns(event.size.width)
+            self._fill()
 
     def action_reload(self) -> None:
         """Look again."""
@@ -196,31 +213,55 @@ class ShelfScreen(PackageScreen):
         empty = not self._packages
         self.query_one("#shelf").display = not empty
         self.query_one("#shelf-empty").display = empty
-        row = table.cursor_row
-        table.clear()
-        for package in self._packages:
-            table.add_row(*self._cells(package))
+        self._fill()
         if not empty:
-            table.move_cursor(row=min(max(0, row), len(self._packages) - 1))
             self.set_focus(table)
         self._describe()
+        self.refresh_bindings()
 
-    def _cells(self, package: Package) -> list[Text]:
-        data = package.manifest.data
-        measured = telling(data) or {}
+    def _fill(self) -> None:
+        """The rows; the cursor stays where it was."""
+        table = self.query_one(VimTable)
+        row = table.cursor_row
+        table.clear()
+        names = titles(
+            [one.manifest.name for one in self._packages], [str(one.path) for one in self._packages]
+        )
+        for package, name in zip(self._packages, names, strict=True):
+            table.add_row(*self._cells(package, name))
+        if self._packages:
+            table.move_cursor(row=min(max(0, row), len(self._packages) - 1))
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """An empty shelf offers nothing to do with a package."""
+        if not self._packages and action in (
+            "mark",
+            "compare",
+            "plot",
+            "verify",
+            "bench",
+            "export",
+            "open",
+            "delete",
+        ):
+            return False
+        return super().check_action(action, parameters)
+
+    def _cells(self, package: Package, name: str) -> list[Text]:
+        contents, measured = package.contents, package.contents.telling or Measurement()
 
         def cell(value: float | None, unit: str) -> Text:
             return Text("–" if value is None else quantity(value, unit), justify="right")
 
         return [
             Text("■" if package.path in self._marked else ""),
-            Text(package.manifest.name),
-            *([Text(str(data.get("target", "–")))] if self._wide else []),
-            cell(data.get("artifact_bytes"), "B"),
-            cell(measured.get("peak_memory_bytes"), "B"),
-            cell(measured.get("decode_tps"), "tok/s"),
-            *([cell(measured.get("ttft_ms"), "ms")] if self._wide else []),
-            Text(figures.budgets(data)),
+            Text(shortened(name, self._name_cells)),
+            *([Text(str(contents.target or "–"))] if self._wide else []),
+            cell(contents.artifact_bytes, "B"),
+            cell(measured.peak_memory_bytes, "B"),
+            cell(measured.decode_tps, "tok/s"),
+            *([cell(measured.ttft_ms, "ms")] if self._wide else []),
+            Text(figures.budgets(contents)),
         ]
 
     @on(DataTable.RowHighlighted)
@@ -229,20 +270,21 @@ class ShelfScreen(PackageScreen):
         self.query_one(Problem).clear()
         if package is None:
             return
-        data = package.manifest.data
+        contents = package.contents
         parts: list[tuple[str, str]] = [
             (f"{package.manifest.name}\n", "bold $text-accent"),
-            (f"{figures.heading(data)}\n", "$foreground-muted"),
+            (f"{figures.heading(contents)}\n", "$foreground-muted"),
         ]
-        for passed, text in figures.verdicts(data):
+        warning = figures.column(contents)[1]
+        parts += [(f"! {warning}\n", "$text-warning")] if warning else []
+        for passed, text in figures.verdicts(contents):
             sign, _, style = figures.MARKS[passed]
             parts += [(f"{sign} ", style), (f"{text}\n", "")]
-        parts += [(f"{figures.provenance(data)}\n", "$foreground-muted"), (str(package.path), "")]
+        parts += [
+            (f"{figures.provenance(contents)}\n", "$foreground-muted"),
+            (str(package.path), ""),
+        ]
         self.query_one("#shelf-text", Static).update(Content.assemble(*parts))
-
-    @on(Busy)
-    def _busy(self, message: Busy) -> None:
-        self.query_one("#packages").border_subtitle = message.text
 
     @on(DataTable.RowSelected)
     def action_show(self) -> None:

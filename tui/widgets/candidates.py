@@ -4,6 +4,7 @@ cost what forty do."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar
 
@@ -17,13 +18,13 @@ from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from tui.bars import bar
-from tui.table import COLUMNS, NONE, Column, View, haystack
+from tui.bars import line
+from tui.table import COLUMNS, NONE, Column, View, haystack, shortened
 
 if TYPE_CHECKING:
     from packager.select import Candidate
 
-MARKS = {"chosen": "★", "fits": "✓", "rejected": "✗"}
+MARKS = {"chosen": "★", "fits": "✓", "may miss": "~", "rejected": "✗"}
 _ALWAYS = ("variant", "recipe", "memory", "decode", "ttft")
 _THEN = ("quality", "params", "artifact")
 _BARS = ("memory", "decode")
@@ -37,10 +38,14 @@ def layout(width: int) -> tuple[tuple[Column, int, int], ...]:
     chosen = [column for column in COLUMNS if column.key in _ALWAYS]
     used = 2 + sum(column.width + 1 for column in chosen)
     cells = {column.key: column.width for column in COLUMNS}
-    for key, least in (("recipe", 18), ("variant", 16)):
+    for key, least in (("variant", 22), ("recipe", 18), ("variant", 16)):
         cut = min(max(0, used - width), cells[key] - least)
         cells[key] -= cut
         used -= cut
+    if used > width:
+        # Where there is no room the wait for the first token stands below, with the reasons.
+        chosen = [column for column in chosen if column.key != "ttft"]
+        used -= cells["ttft"] + 1
     for key in _THEN:
         if used + cells[key] + 1 <= width:
             chosen.append(next(column for column in COLUMNS if column.key == key))
@@ -88,10 +93,26 @@ class CandidateTable(ScrollView, can_focus=True):
             id="candidates.select",
             tooltip="Plan the build of the highlighted candidate",
         ),
+        Binding(
+            "space",
+            "unfold",
+            "Recipes",
+            id="candidates.unfold",
+            tooltip="Show or hide the other recipes of this variant",
+        ),
+        Binding(
+            "u",
+            "unfold_all",
+            "Every recipe",
+            id="candidates.ungroup",
+            tooltip="All variants in all recipes, or in one",
+            show=False,
+        ),
     ]
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "table--header",
         "table--fits",
+        "table--may-miss",
         "table--chosen",
         "table--rejected",
         "table--cursor",
@@ -113,6 +134,13 @@ class CandidateTable(ScrollView, can_focus=True):
             super().__init__()
             self.candidate = candidate
 
+    class Viewed(Message):
+        """Other rows are wanted: groups were folded or unfolded."""
+
+        def __init__(self, view: View) -> None:
+            super().__init__()
+            self.view = view
+
     class SortedBy(Message):
         """A column's header was clicked."""
 
@@ -126,16 +154,20 @@ class CandidateTable(ScrollView, can_focus=True):
         self.haystacks: Sequence[str] = ()
         self.view = View()
         self.rows: list[int] = []
+        self._more: dict[str, int] = {}
         self._most = {"memory": 1.0, "decode": 1.0}
 
     @property
     def highlighted(self) -> Candidate | None:
-        """The candidate under the cursor."""
-        return self.candidates[self.rows[self.cursor]] if self.cursor < len(self.rows) else None
+        """The candidate under the cursor; None where there is no row."""
+        row = self.rows[self.cursor] if self.cursor < len(self.rows) else None
+        return self.candidates[row] if row is not None and row < len(self.candidates) else None
 
     def show(self, candidates: Sequence[Candidate], haystacks: Sequence[str] | None = None) -> None:
         """Take other candidates; the cursor stays on the same variant and recipe where they are
         still there."""
+        # Asked before the rows change: they are places in the candidates that were shown until now.
+        before = self.highlighted
         self.candidates = candidates
         self.haystacks = haystacks or [haystack(one) for one in candidates]
         passing = [one for one in candidates if one.passes] or [
@@ -145,25 +177,60 @@ class CandidateTable(ScrollView, can_focus=True):
             "memory": max((float(one.footprint.peak) for one in passing), default=1.0),
             "decode": max((one.forecast.decode_tps for one in passing), default=1.0),
         }
-        self.look(self.view)
+        self._arrange(before)
+
+    def seek(self, variant: str, recipe: str) -> None:
+        """To the row of that variant and recipe, where there is one."""
+        for place, row in enumerate(self.rows):
+            one = self.candidates[row]
+            if (one.variant.repo_id, one.recipe.id) == (variant, recipe):
+                self.cursor = place
+                return
 
     def look(self, view: View) -> None:
         """Filter and sort otherwise."""
         # Other words start at the best match; everything else keeps the eye where it is.
         before = self.highlighted if view.words == self.view.words else None
         self.view = view
-        self.rows = view.rows(self.candidates, self.haystacks)
-        same = (before.variant.repo_id, before.recipe.id) if before else None
-        where = (
-            index
-            for index, row in enumerate(self.rows)
-            if same == (self.candidates[row].variant.repo_id, self.candidates[row].recipe.id)
-        )
-        self.set_reactive(CandidateTable.cursor, next(where, 0) if same else 0)
+        self._arrange(before)
+
+    def _arrange(self, before: Candidate | None) -> None:
+        """The rows of the present view, with the cursor on the candidate it was on."""
+        self.rows = self.view.rows(self.candidates, self.haystacks)
+        self._more = self.view.more(self.candidates, self.haystacks)
+        self.set_reactive(CandidateTable.cursor, self._place(before))
         self.virtual_size = Size(self.size.width, len(self.rows) + 1)
         self._into_sight()
         self.refresh()
         self.post_message(self.Highlighted(self.highlighted))
+
+    def _place(self, before: Candidate | None) -> int:
+        """The row of the same variant and recipe, else the first of the same variant, else the
+        first of all."""
+        if before is None:
+            return 0
+        shown = [self.candidates[row] for row in self.rows]
+        of_variant = [
+            place
+            for place, one in enumerate(shown)
+            if one.variant.repo_id == before.variant.repo_id
+        ]
+        return next(
+            (place for place in of_variant if shown[place].recipe.id == before.recipe.id),
+            next(iter(of_variant), 0),
+        )
+
+    def action_unfold(self) -> None:
+        """Show or hide the other recipes of the variant under the cursor."""
+        one = self.highlighted
+        if one is not None and self.view.grouped:
+            self.post_message(
+                self.Viewed(replace(self.view, unfolded=self.view.unfolded ^ {one.variant.repo_id}))
+            )
+
+    def action_unfold_all(self) -> None:
+        """Every variant in all its recipes, or in the first of them."""
+        self.post_message(self.Viewed(replace(self.view, grouped=not self.view.grouped)))
 
     def render_line(self, y: int) -> Strip:
         """One line of the screen: the header, or the row that scrolling has brought there."""
@@ -174,7 +241,7 @@ class CandidateTable(ScrollView, can_focus=True):
         if row >= len(self.rows):
             return Strip.blank(width, self.rich_style)
         candidate = self.candidates[self.rows[row]]
-        style = self.get_component_rich_style(f"table--{candidate.verdict}")
+        style = self.get_component_rich_style(f"table--{candidate.verdict.replace(' ', '-')}")
         bars = self.get_component_rich_style("table--bar") if candidate.passes else style
         if row == self.cursor:
             style = self.get_component_rich_style("table--cursor") + Style(
@@ -183,7 +250,12 @@ class CandidateTable(ScrollView, can_focus=True):
             bars = style
         segments = [Segment(f"{MARKS[candidate.verdict]} ", style)]
         for column, cells, bar_width in layout(width):
-            text = column.text(candidate)
+            text = (
+                self._folded(row, column.text(candidate), cells)
+                if column.key == "variant"
+                else column.text(candidate)
+            )
+            segments.append(Segment(_cell(text, cells, column.right) + " ", style))
             if bar_width:
                 value = (
                     candidate.footprint.peak
@@ -195,9 +267,21 @@ class CandidateTable(ScrollView, can_focus=True):
                     if candidate.sized and self._most[column.key]
                     else 0
                 )
-                segments.append(Segment(bar(share, bar_width) + " ", bars))
-            segments.append(Segment(_cell(text, cells, column.right) + " ", style))
+                segments.append(Segment(line(share, bar_width) + " ", bars))
         return Strip(segments).adjust_cell_length(width, style)
+
+    def _folded(self, row: int, name: str, cells: int) -> str:
+        """The name of a variant with how many recipes stand behind it; those that are unfolded are
+        set in."""
+        repo = self.candidates[self.rows[row]].variant.repo_id
+        count = self._more.get(repo, 1)
+        if count < 2:
+            return name
+        if repo not in self.view.unfolded:
+            more = f" ▸{count}"
+            return name.ljust(cells - len(more)) + more if len(name) + len(more) <= cells else name
+        first = row == 0 or self.candidates[self.rows[row - 1]].variant.repo_id != repo
+        return f"{name} ▾" if first else f"  {name}"
 
     def _header(self, width: int) -> Strip:
         style = self.get_component_rich_style("table--header")
@@ -205,7 +289,7 @@ class CandidateTable(ScrollView, can_focus=True):
         for column, cells, bar_width in layout(width):
             arrow = ("▼" if self.view.reverse else "▲") if self.view.sort == column.key else ""
             title = _cell(f"{column.title}{arrow}", cells, column.right)
-            segments.append(Segment(" " * (bar_width + 1 if bar_width else 0) + title + " ", style))
+            segments.append(Segment(title + " " + " " * (bar_width + 1 if bar_width else 0), style))
         return Strip(segments).adjust_cell_length(width, style)
 
     def watch_cursor(self, before: int, now: int) -> None:
@@ -270,7 +354,7 @@ class CandidateTable(ScrollView, can_focus=True):
 
 def _cell(text: str, cells: int, right: bool) -> str:
     if len(text) > cells:
-        text = text[: cells - 1] + "…"
+        text = text[: cells - 1] + "…" if right else shortened(text, cells)
     return text.rjust(cells) if right else text.ljust(cells)
 
 

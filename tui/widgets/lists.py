@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from textual import events
 from textual.binding import Binding, BindingType
 from textual.widgets import DataTable, OptionList
 
@@ -23,11 +24,19 @@ class VimList(OptionList):
     BINDINGS: ClassVar[list[BindingType]] = [
         *_MOVES,
         Binding("g", "first", "First", id="list.first", tooltip="The first row", show=False),
-        Binding(
-            "enter", "select", "Choose", id="list.choose", tooltip="Go on with the highlighted one"
-        ),
+        Binding("enter", "select", "Choose", id="list.choose", tooltip="Open"),
         Binding("G", "last", "Last", id="list.last", tooltip="The last row", show=False),
     ]
+
+    async def _on_click(self, event: events.Click) -> None:
+        """A click highlights, on the highlighted row it opens: as in the table of candidates."""
+        place = event.style.meta.get("option")
+        if place is None or place == self.highlighted:
+            return
+        if not self.get_option_at_index(place).disabled:
+            self.highlighted = place
+        # Textual's own answer to the same click would open the row.
+        event.prevent_default()
 
 
 class VimTable(DataTable[Any]):

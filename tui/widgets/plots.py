@@ -5,8 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import cycle
+from math import ceil, floor, log10
 from typing import Any
 
+from textual.geometry import Size
 from textual.widget import Widget
 from textual.widgets import Static
 
@@ -30,7 +32,10 @@ class TokenPlot(Static):
         def lines(plot: Any) -> None:
             # Marker and colour both tell the lines apart: a terminal may have no colours.
             styles = zip(
-                self._trials, cycle(("hd", "dot", "braille")), cycle(colours(self)), strict=False
+                self._trials,
+                cycle(("hd", "dot", "braille", "+", "x")),
+                cycle(colours(self)),
+                strict=False,
             )
             for number, (trial, marker, colour) in enumerate(styles, 1):
                 name = f"answer {number}" if len(self._trials) > 1 else None
@@ -41,10 +46,40 @@ class TokenPlot(Static):
                     color=colour,
                     label=name,
                 )
-            plot.ylim(0, max(max(trial) for trial in self._trials) * 1.15)
-            plot.xlabel("token")
+            top = max(max(trial) for trial in self._trials) * 1.15
+            axes(
+                plot,
+                (1, max(len(trial) for trial in self._trials) + 1),
+                (0, top),
+                self.content_size,
+            )
 
         draw(self, lines)
+
+
+def ticks(low: float, high: float, most: int) -> list[float]:
+    """At most `most` round numbers from `low` to `high`: 1, 2, 2.5 or 5 times a power of ten apart;
+    one where there is no room."""
+    if not high > low:
+        return [low]
+    step = 10.0 ** floor(log10((high - low) / most))
+    # Rising steps: the first of which few enough marks lie in the range.
+    for factor in (1, 2, 2.5, 5, 10, 20, 25, 50, 100):
+        first, last = ceil(low / (step * factor) - 1e-9), floor(high / (step * factor) + 1e-9)
+        if last - first + 1 <= most:
+            return [round(place * step * factor, 12) for place in range(first, last + 1)]
+    return [low]
+
+
+def axes(plot: Any, across: tuple[float, float], up: tuple[float, float], size: Size) -> None:
+    """Limits of both axes and round numbers on them, as many as have room."""
+    for limits, where, most, mark in (
+        (across, plot.xlim, size.width // 10, plot.xticks),
+        (up, plot.ylim, size.height // 3, plot.yticks),
+    ):
+        where(*limits)
+        marks = ticks(*limits, max(2, most))
+        mark(marks, [f"{value:,g}" for value in marks])
 
 
 def colours(widget: Widget) -> list[Any]:

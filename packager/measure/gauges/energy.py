@@ -8,7 +8,9 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
+
+from packager.records.measurement import Energy
 
 ROOT = Path("/sys/class")
 _SAMPLE_S = 0.5
@@ -45,7 +47,9 @@ class Rapl:
     source = "RAPL, processor package"
 
     def __init__(self, zones: list[Path]) -> None:
-        self._zones = {zone: int((zone / "energy_uj").read_text()) for zone in zones}
+        self._zones = {
+            zone: int((zone / "energy_uj").read_text(encoding="utf-8")) for zone in zones
+        }
         self._ranges = {zone: _number(zone / "max_energy_range_uj") or 0 for zone in zones}
         self._total = 0
 
@@ -67,7 +71,7 @@ class Rapl:
         """See Meter. The counter starts again from 0 behind its range."""
         for zone, before in self._zones.items():
             with contextlib.suppress(OSError, ValueError):
-                now = int((zone / "energy_uj").read_text())
+                now = int((zone / "energy_uj").read_text(encoding="utf-8"))
                 self._total += now - before if now >= before else now - before + self._ranges[zone]
                 self._zones[zone] = now
         return self._total / 1e6
@@ -173,25 +177,25 @@ def nvidia() -> Meter | None:
 
 def _text(path: Path) -> str:
     with contextlib.suppress(OSError):
-        return path.read_text().strip()
+        return path.read_text(encoding="utf-8").strip()
     return ""
 
 
 def _number(path: Path) -> int | None:
     with contextlib.suppress(OSError, ValueError):
-        return int(path.read_text())
+        return int(path.read_text(encoding="utf-8"))
     return None
 
 
 def spent(
     meter: Meter | None, tokens: int, prompts: int, decode_j: float, prompt_j: float
-) -> dict[str, Any] | None:
+) -> Energy | None:
     """Joules per token and per prompt, with their source; None without a meter that counted
     something."""
     if meter is None or decode_j + prompt_j <= 0:
         return None
-    return {
-        "source": meter.source,
-        "joules_per_token": decode_j / tokens if tokens else None,
-        "joules_per_prompt": prompt_j / prompts if prompts else None,
-    }
+    return Energy(
+        source=meter.source,
+        joules_per_token=decode_j / tokens if tokens else None,
+        joules_per_prompt=prompt_j / prompts if prompts else None,
+    )

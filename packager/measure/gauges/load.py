@@ -38,9 +38,9 @@ def other_cpu_seconds() -> float | None:
 
 def _busy_seconds() -> float | None:
     try:
-        with open("/proc/stat") as stat:
+        with open("/proc/stat", encoding="utf-8") as stat:
             return busy_ticks(stat.readline()) / os.sysconf("SC_CLK_TCK")
-    except (OSError, ValueError, IndexError):
+    except (OSError, ValueError, IndexError, AttributeError):
         pass
     try:
         # Late: Linux tells without it.

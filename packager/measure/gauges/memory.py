@@ -9,7 +9,10 @@ from pathlib import Path
 def proportional_bytes(rollup: Path = Path("/proc/self/smaps_rollup")) -> int | None:
     """Resident memory in which a page that n processes share counts 1/n (Pss of Linux); None where
     nobody tells."""
-    with contextlib.suppress(OSError, ValueError, IndexError), rollup.open() as lines:
+    with (
+        contextlib.suppress(OSError, ValueError, IndexError),
+        rollup.open(encoding="utf-8") as lines,
+    ):
         for line in lines:
             if line.startswith("Pss:"):
                 return int(line.split()[1]) * 1024

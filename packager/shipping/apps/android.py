@@ -115,6 +115,12 @@ def _same_file(source: Path, place: Path) -> None:
     try:
         os.link(source, place)
     except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOTSUP):
+        if error.errno not in (
+            errno.EPERM,
+            errno.EOPNOTSUPP,
+            errno.EMLINK,
+            errno.ENOTSUP,
+            errno.EINVAL,
+        ):
             raise
         shutil.copyfile(source, place)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from packager.errors import usage
-from packager.files import folder_that_appears_whole, write_json
+from packager.files import folder_that_appears_whole, let_all_read, write_json
 from packager.shipping import archive
 from packager.shipping.apps import snippets
 from packager.shipping.apps.escapes import Safe, slug
@@ -50,7 +50,7 @@ def write(
             yield from archive.write_tar(shipment, sink, snippets.FOLDER)
             raw.flush()
             os.fsync(raw.fileno())
-            os.fchmod(raw.fileno(), 0o644)
+            let_all_read(raw)
         values |= {"tar_size": sink.size, "tar_sha256": sink.digest.hexdigest()}
         for place, template in (
             ("c/qwen_pack.c", "qwen_pack.c"),

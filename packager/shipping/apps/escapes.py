@@ -12,6 +12,11 @@ import shlex
 import unicodedata
 from collections.abc import Callable, Iterable
 
+_LONGEST_CONSTANT = 65_535
+"""Bytes of a string constant. Source: the JVM specification, 4.4.7."""
+_MARKUP = frozenset("\\`*[]|$#!~&")
+"""Not the underscore and the hyphen, which names have, and which within a word are no markup."""
+
 
 class Safe(str):
     """A text that went through one of the functions below."""
@@ -27,6 +32,46 @@ def plain(text: str) -> Safe:
     known = unicodedata.normalize("NFC", text)
     return Safe(
         "".join(char if char.isalnum() or char in " .,:;+()@/-_" else "_" for char in known) or "_"
+    )
+
+
+def terminal(text: str) -> Safe:
+    """A text on a terminal: whatever would do more than show itself (escapes, marks that turn the
+    direction, bytes that are no UTF-8) as an escape of Python; line breaks and tabs stay."""
+    return Safe(
+        "".join(
+            char if char.isprintable() or char in "\n\t" else char.encode("unicode_escape").decode()
+            for char in text
+        )
+    )
+
+
+def markdown(text: str) -> Safe:
+    """A piece of a line of Markdown, in a table as well: nothing in it is markup, HTML or the end
+    of a cell."""
+    shown = terminal(text).replace("\n", " ").replace("\t", " ")
+    return Safe(
+        "".join(f"\\{char}" if char in _MARKUP else char for char in shown)
+        .replace("<", "&lt;")
+        .replace(">", "&gt;")
+    )
+
+
+def code(text: str) -> Safe:
+    """A piece of Markdown in a fixed-width face, with its backquotes; it is one piece in a table,
+    too."""
+    shown = (
+        terminal(text).replace("\n", " ").replace("\t", " ").replace("`", "'").replace("|", "\\|")
+    )
+    return Safe(f"`{shown}`")
+
+
+def yaml(text: str) -> Safe:
+    """A value of YAML, in ASCII. Not the string of JSON, which writes what lies outside 16 bits as
+    two characters."""
+    points = (ord(char) if not "\ud800" <= char <= "\udfff" else 0xFFFD for char in text)
+    return _quoted(
+        points, lambda point: f"\\u{point:04x}" if point < 1 << 16 else f"\\U{point:08x}", '"\\'
     )
 
 
@@ -46,7 +91,14 @@ def c(text: str) -> Safe:
 
 
 def kotlin(text: str) -> Safe:
-    """A string of Kotlin; the dollar sign, which would start a template, is escaped as well."""
+    """A string of Kotlin; the dollar sign, which would start a template, is escaped as well.
+
+    Raises ValueError for more than a constant of the JVM holds.
+    """
+    if len(text.encode(errors="surrogatepass")) > _LONGEST_CONSTANT:
+        raise ValueError(
+            f"a constant of Kotlin holds {_LONGEST_CONSTANT} bytes, and a text has more"
+        )
     return _quoted(_utf16(text), lambda unit: f"\\u{unit:04x}", '"\\$')
 
 
@@ -102,6 +154,10 @@ def c_bytes(text: str) -> Safe:
 
 
 FILTERS: dict[str, Callable[[str], Safe]] = {
+    "terminal": terminal,
+    "markdown": markdown,
+    "code": code,
+    "yaml": yaml,
     "plain": plain,
     "slug": slug,
     "c": c,

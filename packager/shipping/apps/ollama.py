@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,10 @@ from packager.package.sampling import KEYS
 from packager.shipping.apps import snippets
 from packager.shipping.apps.escapes import Safe
 from packager.shipping.apps.layout import copy_package, write_sums
+from packager.shipping.apps.ollama_template import translated
 from packager.shipping.shipment import Shipment, free_place
 
-TEMPLATE = (
-    "{{- if .System }}<|im_start|>system\n{{ .System }}<|im_end|>\n{{ end }}"
-    "{{- range .Messages }}<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n{{ end "
-    "}}<|im_start|>assistant\n"
-)
-"""ChatML, which every Qwen chat model was trained on, in Ollama's own language; tools and thinking
-switches are left out."""
-
+_STOP = "<|im_end|>"
 _LARGEST = 1 << 20
 _PARAMETERS = {"repetition_penalty": "repeat_penalty"}
 _PATH = re.compile(r"[A-Za-z0-9._/-]+")
@@ -39,14 +34,43 @@ def write(shipment: Shipment, out: Path, limit: int | None = None) -> Generator[
         yield from copy_package(shipment, folder)
 
 
-def chat(shipment: Shipment) -> tuple[str, list[str]] | None:
-    """Template and stops where the package's own chat template is ChatML; None where it is another,
-    or there is none."""
-    return (
-        (TEMPLATE, ["<|im_end|>"])
-        if b"<|im_start|>" in _small(shipment, "chat_template.jinja")
-        else None
-    )
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """What Ollama is told of chats: a template in its language, stops, and what the template cannot
+    do."""
+
+    template: str
+    stops: tuple[str, ...]
+    limits: tuple[str, ...]
+
+
+def chat(shipment: Shipment) -> Chat | None:
+    """The package's own chat template for Ollama; None for a base model.
+
+    Raises PackError (usage) for a template that Go's language cannot say: Ollama would make a
+    prompt that the model was not trained on, and say nothing.
+    """
+    template = _small(shipment, "chat_template.jinja").decode(errors="replace")
+    if not template:
+        return None
+    found = translated(template)
+    if isinstance(found, str):
+        raise usage(
+            f"Ollama cannot be given this model's chat template: {found}.",
+            "Take the format docker, whose server reads the template itself, or dir.",
+        )
+    ends = (shipment.manifest.data.get("chat") or {}).get("ends") or []
+    stops = tuple(row["text"] for row in ends if row.get("text"))
+    return Chat(found.template, stops or (_STOP,), found.limits)
+
+
+def refusal(shipment: Shipment) -> str | None:
+    """Why Ollama cannot be given this package, as a sentence; None where it can."""
+    try:
+        chat(shipment)
+    except PackError as error:
+        return error.message
+    return None
 
 
 def parameters(shipment: Shipment) -> dict[str, Any]:
@@ -81,23 +105,28 @@ def facts(shipment: Shipment) -> dict[str, Any]:
     values = snippets.facts(shipment)
     if not _PATH.fullmatch(values["model"]):
         raise _unnamed(values["model"])
-    template, stops = chat(shipment) or ("", [])
+    found = chat(shipment) or Chat("", (), ())
     licence = _small(shipment, "LICENSE")
     recipe, offload = shipment.manifest.data["recipe"], shipment.manifest.data.get("offload") or {}
     return {
         **values,
         "gguf": Safe(values["model"]),
-        "template": Safe(template),
+        "template": Safe(found.template),
+        "limits": [Safe(limit) for limit in found.limits],
         # Three quotes would end the text of a Modelfile: the file itself stands in the package in
         # any case.
         "licence_text": Safe("" if b'"""' in licence else licence.decode(errors="replace")),
-        "stops": [Safe(f'"{stop}"') for stop in stops],
+        "stops": [Safe(_quoted(stop)) for stop in found.stops],
         "parameters": [
             (Safe(key), Safe(f"{value:g}")) for key, value in parameters(shipment).items()
         ],
         "layers": int(offload.get("gpu_layers") or 0),
         "kv": Safe(recipe["kv"]) if recipe.get("kv") in ("q8_0", "q4_0") else Safe(""),
     }
+
+
+def _quoted(stop: str) -> str:
+    return '"' + stop.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _unnamed(path: str) -> PackError:

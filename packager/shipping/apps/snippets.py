@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from packager.catalog.licences import spdx
 from packager.errors import PackError, bad_input
 from packager.files import write_atomically
+from packager.shipping.apps import engine_settings
 from packager.shipping.apps.escapes import FILTERS, Safe
 from packager.shipping.shipment import Shipment
 from packager.units import human_bytes
@@ -53,10 +54,15 @@ def facts(shipment: Shipment) -> dict[str, Any]:
         "context": int((data.get("workload") or {}).get("context") or 0),
         # As JSON, which every app can read; empty where the checkpoint does not say.
         "sampling": json.dumps(data.get("sampling") or {}),
+        "thinking_budget": int(
+            ((data.get("chat") or {}).get("profile") or {}).get("thinking_budget") or 0
+        ),
+        "profile": json.dumps(_profile(data), ensure_ascii=False),
         "memory": int(peak),
         "memory_words": Safe(human_bytes(int(peak)) if peak else "not predicted"),
         "total_words": Safe(human_bytes(shipment.total)),
         "model": model(shipment),
+        **engine_settings.facts(data),
         "folder": Safe(FOLDER),
         "files": [
             {
@@ -70,13 +76,24 @@ def facts(shipment: Shipment) -> dict[str, Any]:
     }
 
 
+def _profile(data: dict[str, Any]) -> dict[str, Any]:
+    """What an app that writes its prompts itself must know: what the build fixed, and the texts
+    that end a turn."""
+    chat = data.get("chat") or {}
+    fixed = {
+        key: value
+        for key, value in (chat.get("profile") or {}).items()
+        if value not in (None, [], {})
+    }
+    ends = [row["text"] for row in chat.get("ends") or [] if row.get("text")]
+    return {**{key: value for key, value in fixed.items() if key != "sampling"}, "ends": ends}
+
+
 def model(shipment: Shipment) -> str:
     """What the engine is given, below the package: the one GGUF or the first of its shards,
     otherwise the folder."""
     ggufs = sorted(entry.path for entry in shipment.model_files() if entry.path.endswith(".gguf"))
-    return (
-        ggufs[0] if ggufs and shipment.manifest.data["runtime"]["name"] == "llama.cpp" else "model"
-    )
+    return ggufs[0] if ggufs and shipment.manifest.contents.runtime.name == "llama.cpp" else "model"
 
 
 def render(template: str, values: dict[str, Any]) -> bytes:

@@ -5,16 +5,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from typing import Any, ClassVar
 
 import gguf
 
 from packager.errors import bad_input
+from packager.shape import Shape
+from packager.shape.positions import Positions, not_computed, positions_of
+from packager.shape.windows import acting, windows_of
+from targets.gguf.positions import attention_factor
 from targets.gguf.tensors import OutTensor, Part, library_order
 
 Shapes = Mapping[str, tuple[int, ...]]
 
 _LAYER = re.compile(r"\.layers\.(\d+)\.|\.h\.(\d+)\.")
+_ROUNDING = 1e-6
 _NOT_STORED = (".rotary_emb.inv_freq", ".attention.masked_bias", ".attn.bias", ".attn.masked_bias")
 
 
@@ -28,8 +34,11 @@ class Architecture:
     """Member of gguf.MODEL_ARCH."""
     layer_tensors: ClassVar[tuple[str, ...]]
     """GGUF names (behind `blk.N.`) that every layer must have; subclasses may choose by layer."""
+    as_wide_as_hidden: ClassVar[bool] = False
+    """Whether llama.cpp's graph wants all heads together to be as wide as the hidden state."""
 
     def __init__(self, config: dict[str, Any]) -> None:
+        self._whole = config
         text = config.get("text_config")
         self.config: dict[str, Any] = {**config, **text} if isinstance(text, dict) else config
         self.layers = self.number("num_hidden_layers")
@@ -53,6 +62,12 @@ class Architecture:
     def check(self) -> None:
         """Raise PackError (bad input) for a setting that llama.cpp's graph of this architecture
         does not have."""
+        width = self.shape.heads * self.shape.head_dim
+        if self.as_wide_as_hidden and width != self.shape.hidden:
+            what = (
+                f"heads of {width} elements together beside a hidden state of {self.shape.hidden}"
+            )
+            raise not_computed("llama.cpp", what, "Take a recipe of OpenVINO or ONNX Runtime.")
 
     # ---- tensors
 
@@ -149,7 +164,7 @@ class Architecture:
         """The keys that describe the network. Source of their names: the gguf package."""
         config = self.config
         writer.add_block_count(self.layers)
-        if (context := config.get("max_position_embeddings")) is not None:
+        if (context := self.context()) is not None:
             writer.add_context_length(context)
         writer.add_embedding_length(self.number("hidden_size"))
         if (feed_forward := config.get("intermediate_size")) is not None:
@@ -169,44 +184,45 @@ class Architecture:
             writer.add_key_length(head_dim)
             writer.add_value_length(head_dim)
 
-    @property
-    def rope(self) -> dict[str, Any]:
-        """The rotary embedding's parameters: `rope_parameters` of newer configs, `rope_scaling` and
-        single keys of older ones."""
-        rope = dict(self.config.get("rope_parameters") or self.config.get("rope_scaling") or {})
-        for key in ("rope_theta", "partial_rotary_factor", "original_max_position_embeddings"):
-            if self.config.get(key) is not None:
-                rope.setdefault(key, self.config[key])
-        if rope.get("type") is not None:
-            rope.setdefault("rope_type", rope["type"])
-        return rope
+    @cached_property
+    def positions(self) -> Positions:
+        """The rotary embedding. Raises PackError (bad input) for one that is not known."""
+        return positions_of(self.config, self.shape, "config.json")
+
+    @cached_property
+    def shape(self) -> Shape:
+        """The decoder's shape."""
+        return Shape.from_config(self._whole, "config.json")
 
     def _describe_rope(self, writer: gguf.GGUFWriter) -> None:
-        rope = self.rope
-        kind, factor = rope.get("rope_type"), rope.get("factor")
-        if kind == "linear" and factor is not None:
+        positions = self.positions
+        if positions.kind == "linear":
             writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
-            writer.add_rope_scaling_factor(factor)
-        elif kind == "yarn" and factor is not None:
-            original = rope.get("original_max_position_embeddings")
-            if original is None:
-                raise bad_input(
-                    "config.json: rope_scaling of type yarn lacks "
-                    "original_max_position_embeddings.",
-                    "Add the context the model was trained with.",
-                )
+            writer.add_rope_scaling_factor(positions.factor)
+        elif positions.kind == "yarn":
             writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
-            writer.add_rope_scaling_factor(factor)
-            writer.add_rope_scaling_orig_ctx_len(original)
-            for key, add in (
-                ("extrapolation_factor", writer.add_rope_scaling_yarn_ext_factor),
-                ("attention_factor", writer.add_rope_scaling_yarn_attn_factor),
-                ("beta_fast", writer.add_rope_scaling_yarn_beta_fast),
-                ("beta_slow", writer.add_rope_scaling_yarn_beta_slow),
-            ):
-                if rope.get(key) is not None:
-                    add(rope[key])
-        if (sections := rope.get("mrope_section")) is not None:
+            writer.add_rope_scaling_factor(positions.factor)
+            writer.add_rope_scaling_orig_ctx_len(positions.original)
+            if abs(attention_factor(positions) - 1.0) > _ROUNDING:
+                writer.add_rope_scaling_attn_factors(attention_factor(positions))
+        if (sections := self.mrope_section) is not None:
             writer.add_rope_dimension_sections([*sections, 0, 0, 0, 0][:4])
-        if (theta := rope.get("rope_theta")) is not None:
-            writer.add_rope_freq_base(theta)
+        if "rotary_emb_base" not in self.config:
+            writer.add_rope_freq_base(positions.theta)
+
+    @property
+    def mrope_section(self) -> list[int] | None:
+        """How the pairs of a head are shared out among the three axes of images; None where
+        config.json does not say."""
+        for key in ("rope_scaling", "rope_parameters"):
+            table = self.config.get(key)
+            if isinstance(table, dict) and table.get("mrope_section") is not None:
+                return list(table["mrope_section"])
+        return None
+
+    def context(self) -> int | None:
+        """The tokens that the file is good for: as many as the model was trained for, or the
+        narrowest window."""
+        context = self.config.get("max_position_embeddings")
+        windows = windows_of(self.config, self.shape, "config.json")
+        return context if context is None else acting(windows, context) or context

@@ -7,6 +7,7 @@ from typing import Any
 
 import gguf
 
+from packager.shape.positions import not_computed
 from targets.gguf.arch.base import Architecture
 from targets.gguf.tensors import OutTensor, Part
 
@@ -53,6 +54,15 @@ class Hybrid(Architecture):
         self.key_dim = self.number("linear_key_head_dim")
         self.value_dim = self.number("linear_value_head_dim")
         self.interval = self.number("full_attention_interval", 4)
+
+    def check(self) -> None:
+        """The graph keeps one width for the heads of keys and of values."""
+        super().check()
+        if self.key_dim != self.value_dim:
+            what = f"key heads of {self.key_dim} and value heads of {self.value_dim} elements"
+            raise not_computed(
+                "llama.cpp", what, "No other runtime builds this generation: train with one width."
+            )
 
     def ignored(self, name: str) -> bool:
         """The draft module and, of multimodal checkpoints, the encoders."""
@@ -109,7 +119,4 @@ class Hybrid(Architecture):
             recurrent = [not self.full_attention(layer) for layer in range(self.layers)]
             writer.add_array(f"{self.gguf_name}.attention.recurrent_layers", recurrent)
         writer.add_full_attention_interval(self.interval)
-        width = self.config.get("head_dim") or self.number("hidden_size") // self.number(
-            "num_attention_heads"
-        )
-        writer.add_rope_dimension_count(int(width * self.rope.get("partial_rotary_factor", 0.25)))
+        writer.add_rope_dimension_count(self.positions.width)

@@ -20,4 +20,5 @@ class Qwen2(Architecture):
     """The dense second generation."""
 
     arch = "QWEN2"
+    as_wide_as_hidden = True
     layer_tensors = (*ATTENTION, *QKV_BIAS, *FEED_FORWARD)

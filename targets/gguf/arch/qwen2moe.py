@@ -11,4 +11,5 @@ class Qwen2Moe(WithExperts):
 
     arch = "QWEN2MOE"
     normalised = False
+    as_wide_as_hidden = True
     layer_tensors = (*ATTENTION, *QKV_BIAS, *EXPERTS, *SHARED_EXPERT)

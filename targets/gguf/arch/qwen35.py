@@ -84,7 +84,7 @@ class Qwen35(Hybrid):
     def describe(self, writer: gguf.GGUFWriter) -> None:
         """Rotary sections are required by llama.cpp, whether config.json has them or not."""
         super().describe(writer)
-        if "mrope_section" not in self.rope:
+        if self.mrope_section is None:
             writer.add_rope_dimension_sections(_MROPE_SECTIONS)
 
 

@@ -1,0 +1,1 @@
+"""How a checkpoint speaks: its chat templates, what they are rendered with, where a turn ends."""

@@ -1,0 +1,284 @@
+"""What a checkpoint in a folder says of chats: its template for every engine, and its ends of turn.
+
+The template is code from outside, so all of it is rendered in a child process that has bounded
+time and memory, whoever asks.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from packager.chat import ends as ends_of_turn
+from packager.chat.profile import Profile
+from packager.chat.special_tokens import special_tokens
+from packager.chat.templates import chosen, portable
+from packager.checkpoint import first_generation, tiktoken
+from packager.checkpoint.chat_templates import DEFAULT, TOOLS, templates_of
+from packager.checkpoint.folder import checkpoint_files, is_weights, read_json
+from packager.checkpoint.template import apart, limit_memory, render
+from packager.errors import PackError, bad_input, usage
+from packager.runtime import Report
+
+QUESTION: tuple[dict[str, str], ...] = ({"role": "user", "content": "What is 2 + 3?"},)
+
+_ANSWER = "the answer of 7"
+
+
+@dataclass(frozen=True, slots=True)
+class Speech:
+    """What an artifact must be given to speak as its checkpoint does.
+
+    `template` is one Jinja text for every engine, the profile in it; None for a base model. `ends`
+    are the ids that end a turn, `end_texts` the same as text. `notes` are what a user should know.
+    `prefix_stable` says whether a chat's next prompt begins with the one before it, so that a cache
+    of the prefix holds over turns; None where there is no template, or it takes no such chat.
+    """
+
+    template: str | None
+    ends: tuple[int, ...]
+    end_texts: tuple[str, ...]
+    notes: tuple[str, ...]
+    prefix_stable: bool | None = None
+
+
+def of_folder(folder: Path, profile: Profile | None = None) -> Speech:
+    """Read and try the templates of a checkpoint.
+
+    Raises PackError: exit code 6 naming the template's line where it cannot be rendered, or where
+    no file says what ends a turn; 2 where the model cannot do what the profile asks for.
+    """
+    stamps = tuple(
+        (str(path), path.stat().st_size, path.stat().st_mtime_ns)
+        for name, path in checkpoint_files(folder).items()
+        if not is_weights(name)
+    )
+    return _cached(str(folder.absolute()), stamps, _Hashed(profile or Profile()))
+
+
+class _Hashed:
+    """A profile as a key: it holds JSON, which has no hash of its own."""
+
+    def __init__(self, profile: Profile) -> None:
+        self.profile = profile
+        self._key = repr(profile.as_dict())
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Hashed) and other._key == self._key
+
+
+@lru_cache(maxsize=64)
+def _cached(folder: str, stamps: tuple[Any, ...], key: _Hashed) -> Speech:
+    arguments = {"folder": folder, "profile": key.profile.as_dict()}
+    with tempfile.TemporaryDirectory() as scratch:
+        found = apart("packager.chat.speech:read_job", arguments, Path(scratch) / "log")
+    return Speech(
+        found["template"],
+        tuple(found["ends"]),
+        tuple(found["end_texts"]),
+        tuple(found["notes"]),
+        found["prefix_stable"],
+    )
+
+
+def read_job(report: Report, *, folder: str, profile: dict[str, Any]) -> dict[str, Any]:
+    """The job behind `of_folder`: a Speech as JSON."""
+    own = own_templates(Path(folder))
+    files = checkpoint_files(Path(folder))
+    ids = token_ids(files, own.tokenizer_config)
+    limit_memory()
+    wished = Profile.from_dict(profile)
+    template = portable(own.templates, own.tokens, wished.statements())
+    if template is not None:
+        # As it stands in the file first: an error's line is one of that file then.
+        own.render({"messages": list(QUESTION)})
+        refuse_impossible(own, wished)
+        render(template, list(QUESTION))
+    elif wished.thinking or wished.system_prompt is not None or wished.tools:
+        raise usage(
+            "The checkpoint has no chat template, so that no profile can be applied to its chats.",
+            "Leave --thinking, --system-prompt and --tools out, or take a chat model.",
+        )
+    end = None if template is None else _end_of(template, ids)
+    config = read_json(files["config.json"]) if "config.json" in files else {}
+    found = ends_of_turn.ends_of(config, own.generation_config, own.tokenizer_config, ids, end)
+    texts = {number: text for text, number in ids.items()}
+    left_out = sorted(own.templates.keys() - {DEFAULT, TOOLS})
+    notes = list(found.notes)
+    if left_out:
+        notes.append(f"The chat templates {', '.join(left_out)} stay behind: engines ask for none")
+    return asdict(
+        Speech(
+            template,
+            found.ids,
+            tuple(texts.get(number, "") for number in found.ids),
+            tuple(notes),
+            None if template is None else _prefix_stable(template),
+        )
+    )
+
+
+def same_by_letter(folder: Path, template: str, profile: Profile) -> bool:
+    """Whether a template is the checkpoint's only one as it stands there, and nothing else
+    counts."""
+    own = own_templates(folder)
+    as_packaged = portable(own.templates, own.tokens, profile.statements())
+    return template == as_packaged == own.templates.get(DEFAULT)
+
+
+def beside_own(
+    folder: Path,
+    template: str,
+    profile: Profile,
+    conversations: Mapping[str, Mapping[str, Any]],
+    log: Path,
+) -> list[tuple[str | None, str | None]]:
+    """What `template` makes of each conversation, and what transformers would under the profile.
+
+    None where a template refuses the conversation. One child process renders them all.
+    """
+    arguments = {
+        "folder": str(folder.absolute()),
+        "template": template,
+        "profile": profile.as_dict(),
+        "conversations": list(conversations.values()),
+    }
+    found = apart("packager.chat.speech:beside_own_job", arguments, log)
+    return [(mine, theirs) for mine, theirs in found["texts"]]
+
+
+def beside_own_job(
+    report: Report,
+    *,
+    folder: str,
+    template: str,
+    profile: dict[str, Any],
+    conversations: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """The job behind `beside_own`."""
+    own, wished = own_templates(Path(folder)), Profile.from_dict(profile)
+    limit_memory()
+
+    def mine(conversation: dict[str, Any]) -> str | None:
+        given = dict(conversation)
+        with suppress(PackError):
+            return render(template, given.pop("messages"), **given)
+        return None
+
+    def theirs(conversation: dict[str, Any]) -> str | None:
+        with suppress(PackError):
+            return own.render(wished.applied(conversation))
+        return None
+
+    return {"texts": [[mine(entry), theirs(entry)] for entry in conversations]}
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """A checkpoint's own templates by name, with what transformers gives them."""
+
+    templates: dict[str, str]
+    tokens: dict[str, str]
+    tokenizer_config: Mapping[str, Any]
+    generation_config: Mapping[str, Any]
+
+    def render(self, conversation: Mapping[str, Any]) -> str:
+        """The prompt as transformers' apply_chat_template writes it. Raises PackError (bad
+        input)."""
+        given = dict(conversation)
+        template = chosen(self.templates, given.get("tools"))
+        if template is None:
+            raise bad_input("The checkpoint has no chat template.", "Take a chat model.")
+        return render(template, given.pop("messages"), **{**self.tokens, **given})
+
+
+def own_templates(folder: Path) -> Own:
+    """What a checkpoint's files say of templates, nothing rendered. Raises PackError (bad
+    input)."""
+    files = checkpoint_files(folder)
+    tokenizer_config, generation, config, special = (
+        read_json(files[name]) if name in files else {}
+        for name in (
+            "tokenizer_config.json",
+            "generation_config.json",
+            "config.json",
+            "special_tokens_map.json",
+        )
+    )
+    templates = templates_of(files, tokenizer_config)
+    if not templates and first_generation.text_only(config):
+        text = first_generation.chat_template(generation)
+        templates = {} if text is None else {DEFAULT: text}
+    return Own(templates, special_tokens(tokenizer_config, special), tokenizer_config, generation)
+
+
+def token_ids(files: Mapping[str, Path], tokenizer_config: Mapping[str, Any]) -> dict[str, int]:
+    """Text -> id of the added tokens, whichever file lists them."""
+    found: dict[str, int] = {}
+    if "tokenizer.json" in files:
+        definition = read_json(files["tokenizer.json"])
+        vocab = (definition.get("model") or {}).get("vocab") or {}
+        # A token that ends a turn may stand among the ordinary ones.
+        found |= {
+            text: vocab[text] for text in special_tokens(tokenizer_config).values() if text in vocab
+        }
+        listed = definition.get("added_tokens") or []
+        found |= {entry["content"]: entry["id"] for entry in listed}
+    elif tiktoken.FILE in files:
+        from packager.checkpoint.control_tokens import QWEN
+
+        words = len(tiktoken.read_ranks(files[tiktoken.FILE]))
+        found |= {token.text: words + place for place, token in enumerate(QWEN)}
+    if "added_tokens.json" in files:
+        found = {**read_json(files["added_tokens.json"]), **found}
+    more = tokenizer_config.get("added_tokens_decoder") or {}
+    return {**{entry["content"]: int(number) for number, entry in more.items()}, **found}
+
+
+def refuse_impossible(own: Own, profile: Profile) -> None:
+    """Raise PackError (usage) where the template has no switch for what the profile wants of
+    thinking."""
+    if profile.thinking is None:
+        return
+    question = {"messages": list(QUESTION)}
+    on, off = (own.render({**question, "enable_thinking": value}) for value in (True, False))
+    if on != off:
+        return
+    always = on.rstrip().endswith("<think>")
+    if always == (profile.thinking == "on"):
+        return
+    does = "always thinks" if always else "never thinks"
+    raise usage(
+        f"This model {does}: its chat template has no switch for it.",
+        f"Leave --thinking out, or take a model that can think {profile.thinking}.",
+    )
+
+
+def _prefix_stable(template: str) -> bool | None:
+    turns = [*QUESTION, {"role": "assistant", "content": _ANSWER}, *QUESTION]
+    try:
+        first, later = (render(template, turns[:count]) for count in (1, 3))
+    except PackError:
+        return None
+    return later.startswith(first)
+
+
+def _end_of(template: str, ids: Mapping[str, int]) -> str | None:
+    """The token that a template puts behind an answer; None where it refuses one, or puts none."""
+    turns = [*QUESTION, {"role": "assistant", "content": _ANSWER}]
+    try:
+        text = render(template, turns, add_generation_prompt=False)
+    except PackError:
+        return None
+    _, found, behind = text.rpartition(_ANSWER)
+    ending = behind.lstrip()
+    tokens = [token for token in ids if ending.startswith(token)]
+    return max(tokens, key=len) if found and tokens else None

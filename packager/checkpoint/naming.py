@@ -1,0 +1,175 @@
+"""The names that people's files have for a decoder's tensors, brought to those of the official
+checkpoints.
+
+What transformers 5.5 loads with nothing missing is taken (rename_source_key in
+core_model_loading.py, conversion_mapping.py); the wrappers of other tools, which it does not see
+through, are named in the refusal.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
+
+from packager.checkpoint.header import TensorInfo
+from packager.errors import PackError, bad_input
+from packager.shape import FIRST_GENERATION, Shape, tensors
+from packager.shape.names import NAMINGS
+from packager.shape.tensors import naming_of
+
+OUTPUT = "lm_head.weight"
+_MORE_THAN_STORED = 10_000
+
+# Stored by some exports, and computed from the configuration by everybody: frequencies, masks,
+# position numbers.
+_BUFFER = re.compile(
+    r"(.*\.)?(rotary_emb\.\w+|position_ids|attn\.bias|attn\.masked_bias|attention\.masked_bias)"
+)
+# The draft module for multi-token prediction, and the image encoder of Qwen3.5.
+_DRAFT = re.compile(r"(model\.)?mtp\..+")
+_ENCODER = re.compile(r"(model\.)?visual\..+")
+_LAYER = re.compile(r"(^|\.)(layers|h)\.\d+\.")
+_ADAPTER = re.compile(r"(^|\.)(lora_|base_layer\.|modules_to_save\.|adapter)")
+_FUSED = "mlp.experts.gate_up_proj"
+_EACH = re.compile(r"mlp\.experts\.\d+\.")
+
+_WRAPPERS = {
+    "_orig_mod.": (
+        "torch.compile",
+        "Save the model itself: model._orig_mod.save_pretrained(FOLDER).",
+    ),
+    "module.": (
+        "DataParallel or DDP",
+        "Save the model itself: model.module.save_pretrained(FOLDER).",
+    ),
+    "base_model.model.": (
+        "a PEFT wrapper",
+        "Merge and save the model: model.merge_and_unload().save_pretrained(FOLDER).",
+    ),
+    "_fsdp_wrapped_module.": ("FSDP", "Gather the full state and save it with save_pretrained."),
+    "_checkpoint_wrapped_module.": (
+        "activation checkpointing",
+        "Save the model itself with save_pretrained.",
+    ),
+}
+_COMPOSITES = ("qwen3_5", "qwen3_5_moe")
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """`expected`: shape by official name. `kept`: tensors under those names. `beside`: stored names
+    that are left out."""
+
+    expected: Mapping[str, tuple[int, ...]]
+    kept: dict[str, TensorInfo]
+    beside: tuple[str, ...]
+    strange: tuple[str, ...]
+
+    @property
+    def renamed(self) -> bool:
+        """Whether a file has another name for a tensor that is used."""
+        return any(name != tensor.name for name, tensor in self.kept.items())
+
+
+def named(where: str, shape: Shape, stored: Mapping[str, TensorInfo]) -> Named:
+    """The decoder's tensors among those that are stored, in stored order.
+
+    `strange` are names that belong to no part that may be left out. Raises PackError (exit code 6)
+    where two stored tensors are the same one of the decoder, and for names that a wrapper has
+    changed.
+    """
+    expected = expected_of(shape, stored)
+    kept: dict[str, TensorInfo] = {}
+    beside: list[str] = []
+    strange: list[str] = []
+    for name, tensor in stored.items():
+        official = _official(name, shape, expected)
+        if official is None:
+            (beside if _may_be_left_out(name, shape) else strange).append(name)
+        elif official in kept:
+            raise bad_input(
+                f"{tensor.file.name} holds {kept[official].name!r} and {name!r}, which are the "
+                "same tensor.",
+                f"Keep the one that is meant; {where} describes one network.",
+            )
+        else:
+            kept[official] = tensor
+    wrapped = _wrapper([*strange, *beside])
+    if wrapped is not None and len(kept) < len(expected):
+        raise wrapped
+    return Named(expected, kept, tuple(beside), tuple(strange))
+
+
+def expected_of(shape: Shape, stored: Collection[str]) -> dict[str, tuple[int, ...]]:
+    """Shape by official name, the experts of a layer one by one or in one tensor as the files have
+    them."""
+    naming = naming_of(shape)
+    # No more than there are, and some: a config that describes millions is not written out.
+    most = len(stored) + _MORE_THAN_STORED
+    if shape.experts is None or naming.experts == "fused-transposed":
+        return {spec.name: spec.shape for spec in islice(tensors(shape), most)}
+    names = [name for name in stored if not _DRAFT.fullmatch(name)]
+    if any(_FUSED in name for name in names):
+        naming = replace(naming, experts="fused")
+    elif any(_EACH.search(name) for name in names):
+        naming = replace(naming, experts="each")
+    return {spec.name: spec.shape for spec in islice(tensors(shape, naming), most)}
+
+
+def _official(name: str, shape: Shape, expected: Mapping[str, tuple[int, ...]]) -> str | None:
+    naming = naming_of(shape)
+    # A tied network has no output matrix, but files may.
+    known = {naming.head + OUTPUT}
+    if name in expected or name in known:
+        return name
+    for prefix in _prefixes(shape):
+        inner = name.removeprefix(prefix)
+        if name.startswith(prefix) and (naming.body + inner) in expected:
+            return naming.body + inner
+    inner = name.removeprefix("model.")
+    return inner if inner != name and (inner in expected or inner in known) else None
+
+
+def _prefixes(shape: Shape) -> tuple[str, ...]:
+    """What may stand before `layers`, `embed_tokens` and `norm` instead of the official
+    beginning."""
+    if shape.model_type == FIRST_GENERATION:
+        return ("",)
+    if NAMINGS[shape.model_type].decoder in _COMPOSITES:
+        whole = ("language_model.",) if naming_of(shape).config else ()
+        return ("model.language_model.", "model.model.", *whole, "model.", "")
+    return ("",)
+
+
+def _may_be_left_out(name: str, shape: Shape) -> bool:
+    if _BUFFER.fullmatch(name) or _DRAFT.fullmatch(name):
+        return True
+    if _ENCODER.fullmatch(name):
+        return naming_of(shape).decoder in _COMPOSITES
+    # A head that training put beside the decoder (v_head of a reward model). Parts of layers are
+    # never left out.
+    return not (
+        _LAYER.search(name)
+        or _ADAPTER.search(name)
+        or name.startswith(("model.", naming_of(shape).body))
+        or "." not in name
+    )
+
+
+def is_computed(name: str) -> bool:
+    """Whether a stored tensor is one of those that everybody computes or leaves out without a
+    word."""
+    return bool(_BUFFER.fullmatch(name) or _DRAFT.fullmatch(name) or _ENCODER.fullmatch(name))
+
+
+def _wrapper(names: Iterable[str]) -> PackError | None:
+    for name in names:
+        for prefix, (tool, way_on) in _WRAPPERS.items():
+            if name.startswith(prefix) or f".{prefix}" in name:
+                return bad_input(
+                    f"The tensors' names begin with {prefix!r} ({name!r}), as {tool} leaves them.",
+                    way_on,
+                )
+    return None

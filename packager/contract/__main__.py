@@ -1,0 +1,56 @@
+"""`python -m packager.contract`: every breach of the contract on a line of its own."""
+
+from __future__ import annotations
+
+import tempfile
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import click
+
+from packager.contract import build_problems, problems
+from packager.errors import ExitCode, PackError
+from packager.process import resolve
+
+GROUP = "qwen_pack.runtimes"
+
+
+@click.command()
+@click.argument("runtime", metavar="NAME|module:Class")
+@click.option("--build", is_flag=True, help="Build a tiny model too and ask its session.")
+@click.option("--recipe", metavar="WEIGHTS", help="Build with this recipe, not with the first.")
+def main(runtime: str, build: bool, recipe: str | None) -> None:
+    """Check a runtime adapter against packager/runtime.py."""
+    adapter = _adapter(runtime)
+    breaches = problems(adapter)
+    if build and not breaches:
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                breaches = build_problems(adapter, Path(folder), recipe)
+            except PackError as error:
+                breaches = [f"the build ends with: {error.message}"]
+    for breach in breaches:
+        click.echo(breach)
+    if breaches:
+        raise SystemExit(ExitCode.USAGE)
+    built = ", and a tiny model was built and asked" if build else ""
+    click.echo(f"{runtime} keeps the contract{built}.")
+
+
+def _adapter(name: str) -> Any:
+    if ":" in name:
+        try:
+            return resolve(name)()
+        except (ImportError, AttributeError) as error:
+            raise click.UsageError(f"{name} does not load: {error}.") from None
+    by_name = {point.name: point for point in entry_points(group=GROUP)}
+    if name not in by_name:
+        raise click.UsageError(
+            f"There is no runtime {name!r}. Installed: {', '.join(sorted(by_name))}."
+        )
+    return by_name[name].load()()
+
+
+if __name__ == "__main__":
+    main()

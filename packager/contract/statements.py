@@ -1,0 +1,195 @@
+"""What an adapter states without its engine: names, recipes, sizes. Nothing is built here."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from importlib.util import find_spec
+from typing import Any
+
+from packager import catalog
+from packager.errors import ExitCode, PackError
+from packager.need.workload import workload_for
+from packager.predict.forecast import Speed
+from packager.predict.memory import Footprint
+from packager.quality.thresholds import grades
+from packager.recipe import Recipe, split_id
+from packager.runtime import Runtime
+from packager.shape import Shape
+
+_SHORT, _LONG = 512, 4096
+_ISAS = ("x86_64 avx2", "aarch64 neon dotprod", "riscv64")
+_NOT_A_RECIPE = "no-such-weights"
+_PROGRAM = """
+import importlib, json, sys
+module = importlib.import_module(sys.argv[1])
+print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
+"""
+
+
+def problems(adapter: Any) -> list[str]:
+    """Every breach as a sentence; an empty list where the adapter keeps the contract.
+
+    Asks for every recipe and the smallest variant of every architecture. Needs no engine.
+    """
+    if not isinstance(adapter, Runtime):
+        missing = [name for name in _members() if not hasattr(adapter, name)]
+        return [f"{type(adapter).__name__} lacks {', '.join(missing)}."]
+    found = [*_names(adapter), *_recipes(adapter)]
+    if not found:
+        found = list(_sizes(adapter))
+    return [*found, *_engines_imported(adapter)]
+
+
+def _members() -> tuple[str, ...]:
+    own = {*Runtime.__annotations__, *vars(Runtime)}
+    return tuple(sorted(name for name in own if not name.startswith("_")))
+
+
+def _names(adapter: Runtime) -> Iterator[str]:
+    if not adapter.name:
+        yield "name is empty."
+    try:
+        split_id(f"{adapter.prefix}:weights")
+    except PackError:
+        yield f"prefix {adapter.prefix!r} cannot begin the name of a recipe."
+    for member in ("build_job", "session"):
+        dotted = getattr(adapter, member)
+        module, colon, attribute = dotted.partition(":")
+        if not (module and colon and attribute):
+            yield f"{member} {dotted!r} is not written module:name."
+        elif not _exists(module):
+            yield f"{member} names the module {module}, which is not there."
+
+
+def _exists(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _recipes(adapter: Runtime) -> Iterator[str]:
+    recipes = adapter.recipes()
+    if not recipes:
+        yield "recipes() is empty."
+    if len({recipe.id for recipe in recipes}) != len(recipes):
+        yield "two recipes have the same id."
+    for recipe in recipes:
+        yield from (f"{recipe.id}: {wrong}" for wrong in _recipe(adapter, recipe))
+    try:
+        adapter.recipe(_NOT_A_RECIPE)
+        yield f"recipe({_NOT_A_RECIPE!r}) gives a recipe; it must raise PackError."
+    except PackError as error:
+        if error.exit_code != ExitCode.USAGE:
+            yield f"recipe({_NOT_A_RECIPE!r}) raises exit code {error.exit_code:d}, not 2."
+    except Exception as error:
+        yield f"recipe({_NOT_A_RECIPE!r}) raises {type(error).__name__}, not PackError."
+
+
+def _recipe(adapter: Runtime, recipe: Recipe) -> Iterator[str]:
+    if (recipe.runtime, recipe.prefix) != (adapter.name, adapter.prefix):
+        yield f"belongs to {recipe.runtime} ({recipe.prefix}:), not to this runtime."
+    if adapter.recipe(recipe.weights) != recipe:
+        yield f"recipe({recipe.weights!r}) gives another recipe."
+    if not recipe.summary:
+        yield "has no summary."
+    if recipe.grade is not None and recipe.grade not in grades():
+        yield f"grade {recipe.grade!r} is not one of {', '.join(grades())}."
+    try:
+        same = json.loads(json.dumps(recipe.settings)) == recipe.settings
+    except TypeError:
+        same = False
+    if not same:
+        yield "its settings are not JSON; they go into the manifest as they are."
+
+
+def smallest_shapes() -> dict[str, Shape]:
+    """The shape of the smallest variant of every architecture in the catalogue, by model type."""
+    variants = [variant for variant in catalog.load() if variant.shape is not None]
+    by_size = sorted(variants, key=lambda variant: variant.params_total or 0, reverse=True)
+    return {
+        variant.shape.model_type: variant.shape for variant in by_size if variant.shape is not None
+    }
+
+
+def _sizes(adapter: Runtime) -> Iterator[str]:
+    built = 0
+    for model_type, shape in smallest_shapes().items():
+        for recipe in adapter.recipes():
+            wrong: list[str] = []
+            try:
+                obstacle = adapter.obstacle(shape, recipe)
+                if obstacle is None:
+                    built += 1
+                    for text in _size(adapter, shape, recipe):
+                        wrong.append(text)  # noqa: PERF402 - what came before an error stays
+                elif not obstacle.strip():
+                    wrong.append("the obstacle is an empty text.")
+            except PackError as error:
+                wrong.append(f"{error.message} That is for obstacle() to say.")
+            except Exception as error:
+                wrong.append(f"raises {type(error).__name__}: {error}.")
+            yield from (f"{recipe.id} of {model_type}: {text}" for text in wrong)
+    if not built:
+        yield "every recipe has an obstacle for every architecture: nothing can be built."
+
+
+def _size(adapter: Any, shape: Shape, recipe: Recipe) -> Iterator[str]:
+    size = adapter.artifact_bytes(shape, recipe)
+    if not isinstance(size, int) or size <= 0:
+        yield f"artifact_bytes is {size!r}, not a number of bytes."
+    elif not 0 < adapter.least_file_bytes(shape, recipe) <= size:
+        yield "least_file_bytes is not between 1 and artifact_bytes."
+    short, long = (adapter.footprint(shape, recipe, context) for context in (_SHORT, _LONG))
+    if not isinstance(short, Footprint):
+        yield "footprint is not a Footprint."
+    elif not 0 < short.peak <= long.peak:
+        yield "footprint does not grow with the context."
+    reads = [adapter.decode_bytes(shape, recipe, context) for context in (_SHORT, _LONG)]
+    if not 0 < reads[0] <= reads[1]:
+        yield "decode_bytes does not grow with the context."
+    if not all(isinstance(adapter.speed(shape, recipe, isa), Speed) for isa in _ISAS):
+        yield "speed is not a Speed for every instruction set."
+    needs = adapter.build_needs(shape, recipe)
+    if needs.memory < 0 or needs.disk < 0:
+        yield "build_needs has a negative number of bytes."
+    if not adapter.tools(shape, recipe).distributions and adapter.distributions:
+        yield "tools() names no distributions, so that the manifest would hold no versions."
+    workload = {**workload_for("chat").as_dict(), "gpu_layers": 0, "files": ["model/model.bin"]}
+    if not adapter.how_to_run(recipe, workload).strip():
+        yield "how_to_run is empty: the package's README would not say how to run it."
+
+
+def _engines_imported(adapter: Runtime) -> Iterator[str]:
+    """What importing the adapter's module loads of its own distributions, in an interpreter of its
+    own: `--help` and `fit` import every adapter."""
+    module = type(adapter).__module__
+    run = subprocess.run(
+        [sys.executable, "-c", _PROGRAM, module], capture_output=True, text=True, check=False
+    )
+    if run.returncode != 0:
+        last = run.stderr.strip().splitlines()[-1:]
+        yield f"the module {module} does not import by itself: {' '.join(last)}"
+        return
+    loaded = set(json.loads(run.stdout))
+    ours = _base_distributions()
+    for package, distributions in metadata.packages_distributions().items():
+        names = {_normal(name) for name in distributions} - ours
+        if package in loaded and names & {_normal(name) for name in adapter.distributions}:
+            yield f"importing {module} imports {package}: import engines inside functions."
+
+
+def _base_distributions() -> set[str]:
+    """What the base install has anyway."""
+    lines = metadata.requires("qwen-pack") or []
+    matches = (re.match(r"[\w.-]+", line) for line in lines if "extra ==" not in line)
+    return {_normal(match[0]) for match in matches if match}
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()

@@ -1,0 +1,111 @@
+"""Is a package safe to open? That its files are those of its manifest says nothing about what they
+make an engine do.
+
+Whoever made a package chose its manifest as well. So before anything of a package is opened, every
+file is looked at: configurations may have the keys that stand in keys.toml and no others, graphs
+the operators that our builders write, offsets must lie within the files that they point into, and a
+program, a library, Python code or a pickle is no file of a package, whatever its name.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from mmap import ACCESS_READ, mmap
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from packager.errors import bad_input
+from packager.files import open_to_read
+from packager.inspection import gguf, json_file, native, onnx, openvino
+from packager.inspection.unsafe import Unsafe, shown
+from packager.package.manifest import FileEntry, Manifest
+
+__all__ = ["refuse_unsafe"]
+
+_BUILT_IN = ("llama.cpp", "openvino", "onnxruntime")
+_MODEL = "model"
+_ENDINGS = (".bin", ".data", ".gguf", ".jinja", ".json", ".onnx", ".txt", ".xml")
+"""Of files below model/, for the runtimes whose artifacts we write ourselves."""
+
+
+def refuse_unsafe(package: Path, known: Manifest, label: str | None = None) -> None:
+    """Raise PackError (exit code 6) naming the first file that makes a package unsafe to open;
+    files that are absent are passed over.
+
+    `label` is what the package is called in the sentence, where it has no place of its own yet.
+    """
+    built_in = (known.data.get("runtime") or {}).get("name") in _BUILT_IN
+    for entry in known.files:
+        try:
+            _look(package, entry, known.files, built_in)
+        except FileNotFoundError:
+            continue
+        except Unsafe as reason:
+            raise bad_input(
+                f"{label or package} is not safe to open: its file {shown(entry.path)} {reason}.",
+                "Do not use it. `qwen-pack build` makes a package from the checkpoint itself.",
+            ) from None
+
+
+def _look(package: Path, entry: FileEntry, files: Sequence[FileEntry], built_in: bool) -> None:
+    path = PurePosixPath(entry.path)
+    native.refuse_name(entry.path)
+    ending = path.suffix.casefold()
+    within = path.parts[0] == _MODEL
+    if built_in and within and ending not in _ENDINGS:
+        raise Unsafe("is of a kind that no package of qwen-pack has")
+    beside = {
+        PurePosixPath(row.path).name: row.size
+        for row in files
+        if PurePosixPath(row.path).parent == path.parent
+    }
+    # Neither a link nor a named pipe is followed or waited for.
+    handle = open_to_read(package / entry.path)
+    with os.fdopen(handle, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        native.refuse_bytes(file, size)
+        file.seek(0)
+        if ending == ".gguf":
+            _mapped(file, size, lambda data: gguf.refuse(data, size))
+        elif ending == ".onnx":
+            _mapped(file, size, lambda data: _onnx(data, beside))
+        elif ending == ".xml" and within and built_in:
+            openvino.refuse(file, beside.get(f"{path.stem}.bin", 0))
+        elif ending == ".json" and within:
+            _json(file, size, path, beside, built_in)
+
+
+def _onnx(data: mmap, beside: dict[str, int]) -> None:
+    reason = None
+    with memoryview(data) as view:
+        try:
+            onnx.refuse(view, beside)
+        except Unsafe as refusal:
+            reason = str(refusal)
+    if reason is not None:
+        # Not from within: the traceback of the first would hold slices of the map, which then could
+        # not be closed.
+        raise Unsafe(reason)
+
+
+def _json(
+    file: IO[bytes], size: int, path: PurePosixPath, beside: dict[str, int], built_in: bool
+) -> None:
+    if not built_in and path.name != "genai_config.json":
+        return
+    if path.parent != PurePosixPath(_MODEL):
+        raise Unsafe("is a configuration that no package of qwen-pack has")
+    if path.suffix != ".json":
+        raise Unsafe("is a configuration by another spelling of its ending")
+    longest = json_file.largest(path.stem)
+    if size > longest:
+        raise Unsafe(f"has {size} bytes, more than any file of that name")
+    json_file.refuse(path.stem, file.read(longest + 1), beside)
+
+
+def _mapped(file: IO[bytes], size: int, look: Callable[[mmap], None]) -> None:
+    if size == 0:
+        raise Unsafe("is empty")
+    with mmap(file.fileno(), 0, access=ACCESS_READ) as data:
+        look(data)

@@ -1,0 +1,135 @@
+"""JSON files of a package against the keys that they may have."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection
+from typing import Any
+
+from packager.errors import PackError
+from packager.foreign import parse_json
+from packager.inspection.rules import rules
+from packager.inspection.unsafe import Unsafe, shown
+
+_LARGEST = 8 << 20
+_LARGEST_TOKENIZER = 128 << 20
+_LARGE = ("tokenizer", "vocab")
+_TEXT = re.compile(r"[A-Za-z0-9_.%+ -]{0,200}")
+_DIGITS = re.compile(r"[0-9]{1,20}")
+
+
+def refuse(stem: str, data: bytes, beside: Collection[str]) -> None:
+    """Raise Unsafe for a configuration that says more than it may. `beside` are the names of the
+    files in its folder."""
+    own = rules()
+    keys = own.configurations.get(stem)
+    if keys is None and stem not in own.along:
+        raise Unsafe("is a configuration that no package of qwen-pack has")
+    value = _parsed(data, unique=stem != "tokenizer" and keys is not None)
+    if keys is None:
+        _refuse_code(value, own.naming_code)
+    elif isinstance(value, dict):
+        _table(value, keys, "", beside)
+    else:
+        raise Unsafe("is no JSON object")
+
+
+def largest(stem: str) -> int:
+    """Bytes that a JSON file of that name may have."""
+    return _LARGEST_TOKENIZER if stem in _LARGE else _LARGEST
+
+
+def _parsed(data: bytes, unique: bool) -> Any:
+    # Engines disagree about which of two equal keys counts.
+    hook = _without_duplicates if unique else None
+    try:
+        return parse_json(data, "the file", hook=hook)
+    except PackError as error:
+        raise Unsafe(f"is no JSON ({shown(error)})") from None
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        numbers = Counter(name for name, _ in pairs)
+        twice = next(name for name, number in numbers.items() if number > 1)
+        raise Unsafe(f"has {shown(twice)} twice in one object")
+    return found
+
+
+def _table(
+    value: dict[str, Any], keys: dict[str, Any], where: str, beside: Collection[str]
+) -> None:
+    for name, inner in value.items():
+        place = f"{where}.{name}" if where else name
+        if name not in keys:
+            raise Unsafe(f"has the key {shown(place)}, which is not among those that it may have")
+        _value(inner, keys[name], place, beside)
+
+
+def _value(value: Any, kind: Any, where: str, beside: Collection[str]) -> None:
+    if isinstance(kind, dict):
+        if not isinstance(value, dict):
+            raise Unsafe(f"has something else than an object as {shown(where)}")
+        _table(value, kind, where, beside)
+    elif isinstance(kind, list):
+        if not isinstance(value, list):
+            raise Unsafe(f"has something else than a list as {shown(where)}")
+        for number, inner in enumerate(value):
+            _value(inner, kind[0], f"{where}[{number}]", beside)
+    elif not _fits(value, kind, beside):
+        raise Unsafe(
+            f"has the value {shown(value)} as {shown(where)}, where {_wanted(kind)} belongs"
+        )
+
+
+def _fits(value: Any, kind: str, beside: Collection[str]) -> bool:
+    if kind == "data" or (value is None and kind in ("number", "numbers", "flag", "text")):
+        return True
+    if kind == "number":
+        return _is_number(value)
+    if kind == "numbers":
+        return _is_number(value) or (isinstance(value, list) and all(map(_is_number, value)))
+    if kind == "flag":
+        return isinstance(value, bool)
+    if not isinstance(value, str):
+        return False
+    if kind == "text":
+        return bool(_TEXT.fullmatch(value)) and ".." not in value
+    if kind == "digits":
+        return bool(_DIGITS.fullmatch(value))
+    if kind.startswith("*."):
+        return value.endswith(kind[1:]) and value in beside
+    return value in kind.split("|")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _wanted(kind: str) -> str:
+    words = {
+        "number": "a number",
+        "numbers": "a number or a list of numbers",
+        "flag": "true or false",
+        "digits": "a text of digits",
+    }
+    words["text"] = "a plain name"
+    if kind.startswith("*."):
+        return f"a file of the package that ends in {kind[1:]}"
+    return words.get(kind) or "one of " + ", ".join(kind.split("|"))
+
+
+def _refuse_code(value: Any, names: frozenset[str]) -> None:
+    """Look at every key of a document, however deep; the parser has bounded the depth."""
+    pending = [value]
+    while pending:
+        inner = pending.pop()
+        if isinstance(inner, dict):
+            bad = sorted(names & inner.keys())
+            if bad:
+                raise Unsafe(f"names code ({shown(bad[0])})")
+            pending.extend(part for part in inner.values() if isinstance(part, dict | list))
+        elif isinstance(inner, list):
+            pending.extend(part for part in inner if isinstance(part, dict | list))

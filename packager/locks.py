@@ -1,0 +1,43 @@
+"""Locks on open files, which the system frees however their process ends.
+
+Windows has no such locks: there nothing is ever found to be locked, and whoever would remove what
+is not locked must ask `AVAILABLE` first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+
+_flock: Callable[[int, int], None] | None = None
+_SHARED = _EXCLUSIVE = _WAIT = 0
+with suppress(ImportError):
+    import fcntl
+
+    _flock = fcntl.flock
+    _WAIT = fcntl.LOCK_EX
+    _SHARED, _EXCLUSIVE = fcntl.LOCK_SH | fcntl.LOCK_NB, fcntl.LOCK_EX | fcntl.LOCK_NB
+
+AVAILABLE = _flock is not None
+"""Whether this system locks files."""
+
+
+def share(descriptor: int) -> None:
+    """Lock together with others that share. Raises OSError where one holds it alone, or the disk
+    knows no locks."""
+    _lock(descriptor, _SHARED)
+
+
+def take(descriptor: int) -> None:
+    """Lock alone, at once. Raises OSError where anybody holds it, or the disk knows no locks."""
+    _lock(descriptor, _EXCLUSIVE)
+
+
+def wait(descriptor: int) -> None:
+    """Lock alone, as soon as nobody else holds it. Raises OSError where the disk knows no locks."""
+    _lock(descriptor, _WAIT)
+
+
+def _lock(descriptor: int, how: int) -> None:
+    if _flock is not None:
+        _flock(descriptor, how)

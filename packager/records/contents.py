@@ -1,0 +1,244 @@
+"""Everything a manifest says that anything reads."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+
+from packager.records.base import Count, Free, Number, Record, Tokens
+from packager.records.behaviour import Behaviour
+from packager.records.measurement import Measurement
+from packager.records.quality import Quality
+from packager.records.verdict import Verdict
+
+
+class DeviceIdentity(Record, frozen=True, kw_only=True):
+    """What tells the device from other machines."""
+
+    kind: str | None = None
+    isa: str | None = None
+    cores: Count | None = None
+    memory_bytes: Count | None = None
+    runs_on: str | None = None
+    gpu: str | None = None
+    npu: str | None = None
+    gpu_memory_bytes: Count | None = None
+    known_by: tuple[str, ...] = ()
+
+
+class Need(Record, frozen=True, kw_only=True):
+    """What was asked of the package."""
+
+    use_case: str | None = None
+    context: Tokens | None = None
+    prompt: Tokens | None = None
+    languages: tuple[str, ...] = ()
+    max_file_bytes: Count | None = None
+
+
+class VariantOf(Record, frozen=True, kw_only=True):
+    """The checkpoint that was built."""
+
+    repo_id: str = ""
+    revision: str | None = None
+    license: str | None = None
+    spdx: str | None = None
+
+
+class SourceOf(Record, frozen=True, kw_only=True):
+    """Where its weights came from; `files` as they stand in the manifest."""
+
+    kind: str = ""
+    location: str | None = None
+    files: list[Any] = msgspec.field(default_factory=list)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def dummy(self) -> bool:
+        """Whether the weights are random."""
+        return self.kind == "dummy"
+
+
+class RecipeOf(Record, frozen=True, kw_only=True):
+    """The recipe: its id, the type of its cache, a summary."""
+
+    id: str = ""
+    kv: str | None = None
+    summary: str | None = None
+    provider: str | None = None
+
+
+class EngineOutcome(Record, frozen=True, kw_only=True):
+    """What became of one way of starting the engine."""
+
+    rung: str | None = None
+    result: str | None = None
+    part: str | None = None
+    signal: str | None = None
+    said: str | None = None
+    seconds: Number | None = None
+
+
+ShortText = Annotated[str, msgspec.Meta(max_length=200)]
+ShortTexts = Annotated[dict[ShortText, ShortText], msgspec.Meta(max_length=32)]
+
+
+class EngineSettings(Record, frozen=True, kw_only=True):
+    """How the engine was started, why not otherwise, and what was tried before."""
+
+    rung: str | None = None
+    reason: str | None = None
+    environment: ShortTexts | None = None
+    variables: ShortTexts | None = None
+    options: ShortTexts | None = None
+    flags: tuple[str, ...] = ()
+    before: tuple[EngineOutcome, ...] = ()
+
+    def _check_texts(self) -> None:
+        super()._check_texts()
+        for table in (self.environment, self.variables, self.options):
+            for pair in (table or {}).items():
+                if not all(text.isprintable() for text in pair):
+                    raise ValueError("`environment` holds control characters")
+
+
+class Engine(Record, frozen=True, kw_only=True):
+    """The engine that runs it, the version it was built and measured with, and how it is started
+    where that is not as usual."""
+
+    name: str
+    version: str | None = None
+    settings: EngineSettings | None = None
+
+
+class Offload(Record, frozen=True, kw_only=True):
+    """How many layers a GPU with memory of its own takes."""
+
+    gpu_layers: Tokens | None = None
+    all_layers: Tokens | None = None
+
+
+class PredictedFootprint(Record, frozen=True, kw_only=True):
+    """Bytes."""
+
+    total: Count | None = None
+    peak: Count | None = None
+
+
+class PredictedRates(Record, frozen=True, kw_only=True):
+    """Tokens per second, and milliseconds to the first token."""
+
+    decode_tps: Number | None = None
+    prefill_tps: Number | None = None
+    ttft_ms: Number | None = None
+
+
+class Predicted(Record, frozen=True, kw_only=True):
+    """What `fit` said before anything was built."""
+
+    footprint: PredictedFootprint | None = None
+    forecast: PredictedRates | None = None
+    artifact_bytes: Count | None = None
+
+
+class Why(Record, frozen=True, kw_only=True):
+    """The choice in a sentence."""
+
+    sentence: str | None = None
+
+
+class EndOfTurn(Free, frozen=True, kw_only=True):
+    """A token that ends a turn, and its text as the model writes it."""
+
+    id: Count | None = None
+    text: str = ""
+
+
+class ChatProfile(Free, frozen=True, kw_only=True):
+    """What the build fixed for every chat; texts go to the model and to no terminal."""
+
+    thinking: str | None = None
+    thinking_budget: Tokens | None = None
+    system_prompt: str | None = None
+    tools: tuple[dict[str, Any], ...] = ()
+    sampling: dict[str, Number] | None = None
+
+
+class Chat(Record, frozen=True, kw_only=True):
+    """How the package chats: tokens that end a turn, and the profile that every export obeys."""
+
+    ends: tuple[EndOfTurn, ...] = ()
+    notes: tuple[str, ...] = ()
+    prefix_stable: bool | None = None
+    profile: ChatProfile | None = None
+
+
+class Alternative(Record, frozen=True, kw_only=True):
+    """What was built beside it and not kept."""
+
+    runtime: Engine | None = None
+    recipe: str | None = None
+    artifact_bytes: Count | None = None
+    predicted: Predicted | None = None
+    measured: Measurement | None = None
+    not_measured: str | None = None
+    quality: Quality | None = None
+    verdicts: tuple[Verdict, ...] = ()
+    reason: str | None = None
+
+
+class Contents(Record, frozen=True, kw_only=True):
+    """The fields of a manifest; see docs/manifest.md."""
+
+    name: str
+    files: list[Any]
+    runtime: Engine
+    recipe: RecipeOf
+    variant: VariantOf
+    source: SourceOf
+    version: str | None = None
+    created: str | None = None
+    target: str | None = None
+    device: DeviceIdentity | None = None
+    workload: Need | None = None
+    artifact_bytes: Count | None = None
+    offload: Offload | None = None
+    predicted: Predicted | None = None
+    errors_percent: dict[str, Number] | None = None
+    measured: Measurement | None = None
+    not_measured: str | None = None
+    measurements: tuple[Measurement, ...] = ()
+    quality: Quality | None = None
+    behaviour: Behaviour | None = None
+    verdicts: tuple[Verdict, ...] = ()
+    alternatives: tuple[Alternative, ...] = ()
+    why: Why | None = None
+    build_key: str | None = None
+    content_sha256: str | None = None
+    tools: dict[str, Any] = msgspec.field(default_factory=dict)
+    sampling: dict[str, Number] | None = None
+    chat: Chat | None = None
+
+    @property
+    def context(self) -> int | None:
+        """Tokens of prompt and answer together that it was planned for."""
+        return self.workload.context if self.workload else None
+
+    @property
+    def telling(self) -> Measurement | None:
+        """The measurement that says most about the device: the newest one taken there, else that of
+        the build, else the newest of all."""
+        first, added = self.measured, self.measurements
+        if first is not None and first.on_device:
+            return first
+        there = [later for later in added if later.on_device]
+        if there:
+            return there[-1]
+        return first or (added[-1] if added else None)
+
+    @property
+    def seen_on_device(self) -> bool:
+        """Whether any measurement was taken on the device."""
+        telling = self.telling
+        return telling is not None and telling.on_device

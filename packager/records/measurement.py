@@ -1,0 +1,151 @@
+"""A measurement: what the benchmark saw of one artifact on one machine. docs/manifest.md says what
+each field means; packager.records.figures has the label, unit and direction of each."""
+
+from __future__ import annotations
+
+import msgspec
+
+from packager.records.base import Count, Number, Record, Tokens
+
+
+class Machine(Record, frozen=True, kw_only=True):
+    """The machine that was measured on."""
+
+    processor: str = ""
+    architecture: str = ""
+    cores: Count | None = None
+    memory_bytes: Count | None = None
+    system: str = ""
+
+
+class OnDevice(Record, frozen=True, kw_only=True):
+    """Whether that machine is the device of the package, and how that is known."""
+
+    on_device: bool = False
+    why: str = ""
+
+
+class Energy(Record, frozen=True, kw_only=True):
+    """Joules of an answer, and what counted them: RAPL, a battery, NVML."""
+
+    source: str | None = None
+    joules_per_token: Number | None = None
+    joules_per_prompt: Number | None = None
+
+
+class Window(Record, frozen=True, kw_only=True):
+    """One window of a sustained run."""
+
+    at_s: Number
+    decode_tps: Number
+    other_cpu_cores: Number | None = None
+    cpu_mhz: Number | None = None
+    temperature_c: Number | None = None
+
+
+class Sustained(Record, frozen=True, kw_only=True):
+    """Decoding without a pause: `ratio` is the last rate over the first; `throttled` is None where
+    other programs were at work, so that nothing can be said."""
+
+    seconds: Number
+    first_tps: Number
+    last_tps: Number
+    ratio: Number
+    throttled: bool | None = None
+    noisy: bool = False
+    temperature_c_max: Number | None = None
+    windows: tuple[Window, ...] = ()
+
+
+class ThreadTrial(Record, frozen=True, kw_only=True):
+    """One number of threads that was tried."""
+
+    threads: Count
+    prefill_tps: Number | None = None
+    token_ms: Number | None = None
+    answer_s: Number | None = None
+    trials: Count | None = None
+    processors: tuple[Count, ...] | None = None
+
+
+class ThreadSearch(Record, frozen=True, kw_only=True):
+    """The search for the fastest number of threads."""
+
+    threads: Count | None = None
+    processors: tuple[Count, ...] | None = None
+    candidates: tuple[ThreadTrial, ...] = ()
+    other_cpu_cores: Number | None = None
+    noisy: bool = False
+
+
+class Measurement(Record, frozen=True, kw_only=True):
+    """Rates in tokens per second (`_tps`), times in milliseconds (`_ms`) or seconds (`_s`), sizes
+    in bytes. None where the machine does not tell, or older versions did not measure it."""
+
+    prompt_tokens: Tokens | None = None
+    new_tokens: Tokens | None = None
+    repeats: Count | None = None
+    ttft_ms: Number | None = None
+    ttft_ms_p95: Number | None = None
+    ttft_ms_p99: Number | None = None
+    prefill_tps: Number | None = None
+    prefill_128_tps: Number | None = None
+    prefill_512_tps: Number | None = None
+    prefill_full_tps: Number | None = None
+    decode_tps: Number | None = None
+    decode_empty_tps: Number | None = None
+    decode_full_tps: Number | None = None
+    full_context_tokens: Count | None = None
+    token_ms_median: Number | None = None
+    token_ms_p95: Number | None = None
+    token_ms_p99: Number | None = None
+    token_ms: tuple[tuple[Number, ...], ...] = ()
+    """Every time between two tokens, one row per answer."""
+    load_s: Number | None = None
+    load_cold_s: Number | None = None
+    peak_memory_bytes: Count | None = None
+    steady_memory_bytes: Count | None = None
+    proportional_memory_bytes: Count | None = None
+    gpu_memory_bytes: Count | None = None
+    energy: Energy | None = None
+    sustained: Sustained | None = None
+    threads: Count | None = None
+    thread_search: ThreadSearch | None = None
+    processors: tuple[Count, ...] | None = None
+    """Numbers of the processors that the threads were kept on; None where they were not."""
+    cpu_mhz: Number | None = None
+    machine: Machine | None = None
+    measured_at: str | None = None
+    runs_on: str = "cpu"
+    deterministic: bool | None = None
+    spread: Number | None = None
+    ttft_spread: Number | None = None
+    other_cpu_cores: Number | None = None
+    noisy: bool = False
+    noisy_because: tuple[str, ...] = ()
+    attempts: dict[str, Count] = msgspec.field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+    place: OnDevice | None = None
+    rung: str | None = None
+    """How the engine was started, see packager/engine_check; None before engines were tried."""
+
+    @property
+    def on_device(self) -> bool:
+        """Whether it was taken on the device; older packages do not say, and took theirs for it."""
+        return self.place is None or self.place.on_device
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """The memory that decides whether it fits: the GPU's own where there is one."""
+        return self.gpu_memory_bytes or self.peak_memory_bytes
+
+    @property
+    def noise(self) -> str:
+        """Why it is noisy, as the end of a sentence; empty where it is clean."""
+        if not self.noisy:
+            return ""
+        because = "; ".join(
+            self.noisy_because or ("other programs used the processor, or the results varied",)
+        )
+        tries = max(self.attempts.values(), default=1)
+        return f"noisy ({because}{f'; the best of {tries} attempts' if tries > 1 else ''})"

@@ -1,0 +1,88 @@
+"""What an artifact has lost against the unquantized model, and whether it speaks the checkpoint's
+language."""
+
+from __future__ import annotations
+
+from packager.records.base import Count, Number, Record, Tokens
+
+
+class QualityFigures(Record, frozen=True, kw_only=True):
+    """How far a text is predicted from the unquantized model: nats per token, shares and
+    perplexities; None where they are not numbers."""
+
+    tokens: Tokens | None = None
+    kl_mean: Number | None = None
+    kl_p95: Number | None = None
+    kl_max: Number | None = None
+    top1: Number | None = None
+    perplexity: Number | None = None
+    reference_perplexity: Number | None = None
+    perplexity_ratio: Number | None = None
+    broken: Count | None = None
+
+
+class Part(QualityFigures, frozen=True, kw_only=True):
+    """The figures of one kind of text."""
+
+    name: str = ""
+
+
+class QualityVerdict(Record, frozen=True, kw_only=True):
+    """One limit of the recipe's class against what was measured."""
+
+    rule: str
+    limit: Number
+    measured: Number | None = None
+    at_least: bool = False
+    passed: bool = False
+
+
+class Parity(Record, frozen=True, kw_only=True):
+    """Tokens, chat template and end of turn of the artifact against the checkpoint's; `findings`
+    are the differences, as sentences."""
+
+    texts: Count = 0
+    tokens: Count = 0
+    control_tokens: Count = 0
+    conversations: Count = 0
+    ends: tuple[Count, ...] = ()
+    stopped_after: Count | None = None
+    findings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class GateText(Record, frozen=True, kw_only=True):
+    """The text that was read."""
+
+    name: str = ""
+    sha256: str = ""
+
+
+class Grade(Record, frozen=True, kw_only=True):
+    """What the class of the recipe may lose."""
+
+    grade: str = ""
+    kl_mean: Number | None = None
+    top1: Number | None = None
+    perplexity_ratio: Number | None = None
+    source: str = ""
+
+
+class Quality(QualityFigures, frozen=True, kw_only=True):
+    """The whole text. `skipped` says why there are no figures; `passed` is None where nothing was
+    looked at."""
+
+    skipped: str | None = None
+    parts: tuple[Part, ...] = ()
+    text: GateText | None = None
+    limits: Grade | None = None
+    verdicts: tuple[QualityVerdict, ...] = ()
+    parity: Parity | None = None
+    passed: bool | None = None
+    loss_allowed: bool = False
+    seconds: Number | None = None
+
+    @property
+    def differences(self) -> tuple[str, ...]:
+        """In what the artifact differs from its checkpoint in tokens, template or end of turn."""
+        return self.parity.findings if self.parity else ()

@@ -1,0 +1,167 @@
+"""Where nothing fits: where the model would run instead, and the memory that takes there."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from packager.device.target import Target
+from packager.errors import PackError
+from packager.need.workload import Workload
+from packager.predict.memory import kv_cache_bytes
+from packager.runtime import Runtime
+from packager.select.candidate import Candidate
+from packager.select.engine import candidates, choose
+from packager.units import human_bytes
+
+FILE = Path(__file__).with_name("elsewhere.toml")
+_OF_THE_DEVICE = frozenset({"memory", "storage", "decode", "ttft"})
+"""Rules that a larger or faster device meets."""
+_MOST = 16
+"""Accelerators of one machine; above that a count says nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accelerators:
+    """So many of one kind behind one engine; no count where the memory of one is not known."""
+
+    name: str
+    engine: str
+    count: int | None
+    source: str
+
+    def __str__(self) -> str:
+        many = "" if self.count is None else f"{self.count} x "
+        return f"{many}{self.name} ({self.engine})"
+
+
+@dataclass(frozen=True, slots=True)
+class Hosted:
+    """A service that runs it; the prompts leave the device."""
+
+    name: str
+    what: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """The nearest variant that only the device stands in the way of, and where it would run."""
+
+    candidate: Candidate
+    on: Candidate | None
+    device: str | None
+    full_bytes: int
+    accelerators: tuple[Accelerators, ...]
+    hosted: tuple[Hosted, ...]
+
+    def __str__(self) -> str:
+        name = self.candidate.variant.name
+        if self.on is None:
+            here = f"No device that is known here runs {name} as it is asked for."
+        else:
+            split = self.on.split
+            beside = (
+                f" on the GPU and {human_bytes(split.host.peak)} beside it"
+                if split and not split.whole
+                else ""
+            )
+            here = (
+                f"{self.on.label} passes every rule on {self.device}, where it takes "
+                f"{human_bytes(self.on.footprint.peak)}{beside}."
+            )
+        full = (
+            f"Unquantized (BF16, with a cache for {self.candidate.context} tokens) it takes "
+            f"{human_bytes(self.full_bytes)}: "
+        )
+        hosted = "".join(
+            f" Hosted, with the prompts leaving the device: {one.name}, {one.what}."
+            for one in self.hosted
+        )
+        there = " or ".join(map(str, self.accelerators)) or "more than one machine holds"
+        return f"Where it would run: {here} {full}{there}.{hosted}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON form."""
+        return {
+            "variant": self.candidate.variant.repo_id,
+            "device": self.device,
+            "recipe": self.on.recipe.id if self.on else None,
+            "peak_bytes": self.on.footprint.peak if self.on else None,
+            "bf16_bytes": self.full_bytes,
+            "accelerators": [
+                {"name": one.name, "engine": one.engine, "count": one.count, "source": one.source}
+                for one in self.accelerators
+            ],
+            "hosted": [
+                {"name": one.name, "what": one.what, "source": one.source} for one in self.hosted
+            ],
+            "text": str(self),
+        }
+
+
+def elsewhere(
+    target: Target,
+    found: Sequence[Candidate],
+    larger: Sequence[tuple[Target, Workload]],
+    runtimes: Sequence[Runtime],
+    *,
+    named: bool = False,
+) -> Elsewhere | None:
+    """Where the nearest of the rejected would run that only the device stands in the way of; None
+    where there is no such one.
+
+    `larger` are known devices with more memory, each with what would be asked of it. Named is one
+    of the target's kind before another, the smallest that meets every rule in a recipe with 4 bits
+    a weight or more.
+    """
+    near = next((one for one in found if one.sized and _of_the_device(one)), None)
+    if near is None or near.variant.shape is None:
+        return None
+    on, device = None, None
+    for other, asked in sorted(
+        larger,
+        key=lambda pair: (
+            pair[0].kind != target.kind,
+            pair[0].device.available_bytes,
+            pair[0].name,
+        ),
+    ):
+        with suppress(PackError):
+            best = choose(candidates(other, asked, (near.variant,), runtimes, named=named))
+            if best is not None and best.sure and not best.coarse:
+                on, device = best, other.name
+                break
+    weights = 2 * (near.variant.params_total or near.variant.shape.parameters())
+    full = weights + kv_cache_bytes(near.variant.shape, near.context, 16)
+    data = tomllib.loads(FILE.read_text(encoding="utf-8"))
+    rows = [
+        row
+        for row in data["accelerator"]
+        if near.variant.family in row.get("families", (near.variant.family,))
+    ]
+    places = tuple(place for row in rows if (place := _so_many(row, full)) is not None)
+    return Elsewhere(near, on, device, full, places, tuple(Hosted(**one) for one in data["hosted"]))
+
+
+def _of_the_device(candidate: Candidate) -> bool:
+    return (
+        bool(candidate.reasons) and {reason.rule for reason in candidate.reasons} <= _OF_THE_DEVICE
+    )
+
+
+def _so_many(row: dict[str, Any], needed: int) -> Accelerators | None:
+    """As many as hold it, a power of two, as heads are split evenly; None where one machine has not
+    as many."""
+    count = None
+    if "bytes" in row:
+        count = 1
+        while count * row["share"] * row["bytes"] < needed:
+            count *= 2
+        if count > _MOST:
+            return None
+    return Accelerators(row["name"], row["engine"], count, row["source"])

@@ -1,0 +1,155 @@
+"""What stands for a score that nobody has published, so that a newer variant is not passed over for
+a missing number.
+
+Tried in this order, each said in a note and none shown as a score: the same benchmark in the
+variant's other mode, less what the mode makes on average; another benchmark that asks the same, on
+the wanted one's scale; and the best score of an older variant that is no larger. Scales are equated
+by mean and spread over the variants that have both (linear equating: Kolen and Brennan, Test
+Equating, Scaling, and Linking, chapter 2).
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from math import sqrt
+
+from packager.catalog import Variant, load, score_of
+from packager.need.usecases import instead_of
+
+_FEWEST = 4
+"""Variants that two figures must have in common before one is turned into the other."""
+
+
+@dataclass(frozen=True, slots=True)
+class StandIn:
+    """A value on the benchmark's scale, and the sentence that says where it comes from."""
+
+    value: float
+    why: str
+
+
+def published(variant: Variant, benchmark: str, modes: tuple[str, ...]) -> float | None:
+    """The score in the first of the `modes` that there is one of; a score without a mode is that of
+    a model without the switch."""
+    for mode in modes:
+        score = score_of(variant, benchmark, mode)
+        if score is None and mode == (
+            "thinking" if variant.thinking == "always" else "non-thinking"
+        ):
+            score = next(
+                (
+                    other
+                    for other in variant.scores
+                    if other.mode is None and other.benchmark == benchmark
+                ),
+                None,
+            )
+        if score is not None:
+            return score.value
+    return None
+
+
+@cache
+def stand_in(variant: Variant, benchmark: str, modes: tuple[str, ...]) -> StandIn | None:
+    """What stands for the variant's missing score; None where nothing does.
+
+    That is so for a base model, and for one that cannot answer in the mode that counts: one that
+    always thinks where answers must come at once, one that never thinks where the thinking is what
+    is wanted.
+    """
+    cannot = {"always": "non-thinking", "never": "thinking"}.get(variant.thinking)
+    if variant.base or modes == (cannot,):
+        return None
+    return next(_tried(variant, benchmark, modes), None)
+
+
+def _tried(variant: Variant, benchmark: str, modes: tuple[str, ...]) -> Iterator[StandIn]:
+    missing = f"{benchmark} is not published"
+    other = tuple(mode for mode in ("non-thinking", "thinking") if mode not in modes)
+    if other and (value := published(variant, benchmark, other)) is not None:
+        shift = _mode_makes(benchmark, modes[0], other[0])
+        yield StandIn(
+            round(value + shift, 1),
+            f"{missing} in {modes[0]} mode: {value:g} in {other[0]} mode stands for it, "
+            f"{shift:+.1f} that the mode makes on average.",
+        )
+    for substitute in instead_of(benchmark):
+        value = published(variant, substitute, (*modes, *other))
+        line = None if value is None else _line(substitute, benchmark)
+        if value is not None and line is not None:
+            slope, intercept = line
+            turned = round(min(100.0, max(0.0, intercept + slope * value)), 1)
+            yield StandIn(
+                turned,
+                f"{missing}: {value:g} in {substitute} stands for it, {turned:g} on its scale.",
+            )
+    elder = _elder(variant, benchmark, modes)
+    if elder is not None:
+        name, value = elder
+        yield StandIn(
+            value,
+            f"{missing}: the {value:g} of {name} stands for it, which is older and no larger.",
+        )
+
+
+@cache
+def _mode_makes(benchmark: str, wanted: str, other: str) -> float:
+    """The median of the differences between two modes, over the variants that have both; 0 with too
+    few."""
+    pairs = [
+        (score_of(one, benchmark, wanted), score_of(one, benchmark, other))
+        for one in load()
+        if not one.base
+    ]
+    found = [
+        first.value - second.value
+        for first, second in pairs
+        if first is not None and second is not None
+    ]
+    return round(statistics.median(found), 1) if len(found) >= _FEWEST else 0.0
+
+
+@cache
+def _line(source: str, wanted: str) -> tuple[float, float] | None:
+    """Slope and intercept from one benchmark's scale to another's; None with too few variants in
+    common."""
+    pairs = [
+        (one_value, other_value)
+        for variant in load()
+        if not variant.base
+        for mode in ("non-thinking", "thinking")
+        if (one_value := published(variant, source, (mode,))) is not None
+        and (other_value := published(variant, wanted, (mode,))) is not None
+    ]
+    if len(pairs) < _FEWEST:
+        return None
+    before, after = zip(*pairs, strict=True)
+    spread = statistics.pstdev(before)
+    if not spread:
+        return None
+    slope = statistics.pstdev(after) / spread
+    return slope, statistics.mean(after) - slope * statistics.mean(before)
+
+
+def _elder(variant: Variant, benchmark: str, modes: tuple[str, ...]) -> tuple[str, float] | None:
+    """Name and score of the best variant that is older, no larger and made for the same."""
+    if variant.release_date is None or not variant.params_total:
+        return None
+    best: tuple[str, float] | None = None
+    for one in load():
+        newer = one.release_date is None or one.release_date >= variant.release_date
+        if newer or one.base or one.kind != variant.kind or not 0 < _size(one) <= _size(variant):
+            continue
+        value = published(one, benchmark, modes)
+        if value is not None and (best is None or value > best[1]):
+            best = (one.name, value)
+    return best
+
+
+def _size(variant: Variant) -> float:
+    """What a variant knows and computes with: the geometric mean of all and of active weights."""
+    total = variant.params_total or 0
+    return sqrt(total * (variant.params_active or total))

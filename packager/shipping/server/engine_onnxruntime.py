@@ -1,0 +1,77 @@
+"""ONNX Runtime GenAI; the provider is what genai_config.json names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+from unicodedata import normalize
+
+import onnxruntime_genai
+
+from .refused import Refused
+from .settings import Settings
+
+OnToken = Callable[[int], bool]
+
+
+class Engine:
+    """One model; one answer at a time."""
+
+    def __init__(self, settings: Settings, unit: str) -> None:
+        self._ends = settings.ends
+        config = onnxruntime_genai.Config(str(settings.model))
+        if settings.options:
+            decoder = {"session_options": settings.options}
+            config.overlay(json.dumps({"model": {"decoder": decoder}}))
+        self._model = onnxruntime_genai.Model(config)
+        self._tokenizer = onnxruntime_genai.Tokenizer(self._model)
+        self._tokenizer.update_options(skip_special_tokens="false")
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a prompt, control tokens recognised, none added."""
+        # The engine's tokenizer leaves Unicode's normal form out, which every Qwen asks for.
+        return [int(number) for number in self._tokenizer.encode(normalize("NFC", text))]
+
+    def decode(self, ids: list[int]) -> str:
+        """The text of ids; a character whose last bytes are missing ends in U+FFFD."""
+        return str(self._tokenizer.decode(ids))
+
+    def generate(
+        self,
+        ids: list[int],
+        most: int,
+        sampling: dict[str, float],
+        schema: str | None,
+        on_token: OnToken,
+    ) -> None:
+        """Call `on_token` with every token until it says False, the turn ends, or `most` have
+        come."""
+        options = onnxruntime_genai.GeneratorParams(self._model)
+        temperature = sampling.get("temperature", 1.0)
+        search: dict[str, Any] = {"max_length": len(ids) + most, "do_sample": temperature > 0}
+        if temperature > 0:
+            search["temperature"] = temperature
+            for name in ("top_k", "top_p"):
+                if sampling.get(name):
+                    search[name] = sampling[name]
+            if sampling.get("seed"):
+                search["random_seed"] = int(sampling["seed"])
+        search["repetition_penalty"] = sampling.get("repetition_penalty", 1.0)
+        options.set_search_options(**search)
+        try:
+            if schema is not None:
+                options.set_guidance("json_schema", schema)
+            generator = onnxruntime_genai.Generator(self._model, options)
+        except RuntimeError as error:
+            if schema is not None:
+                raise Refused(
+                    f"the engine takes no such JSON schema: {json.loads(schema)}"
+                ) from error
+            raise
+        generator.append_tokens(ids)
+        while not generator.is_done():
+            generator.generate_next_token()
+            token = int(generator.get_next_tokens()[0])
+            if token in self._ends or not on_token(token):
+                return

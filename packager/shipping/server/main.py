@@ -1,0 +1,253 @@
+"""The HTTP side: /v1/chat/completions with streaming, /v1/models, /health."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import select
+import socket
+import sys
+import threading
+import time
+import traceback
+import uuid
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import import_module
+from typing import Any
+
+from . import settings as settings_file
+from .answers import Answer, Engine, Gone, Outcome, Queue
+from .refused import Refused
+from .replies import Piece
+from .requests import Request, parse
+from .settings import Settings
+
+LONGEST = 4 << 20
+"""Bytes of a request at most."""
+_KINDS = {400: "invalid_request_error", 404: "not_found_error", 413: "invalid_request_error"}
+
+
+class Server(ThreadingHTTPServer):
+    """A model, the queue before it, and a thread per connection."""
+
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(
+        self, place: tuple[str, int], engine: Engine, known: Settings, waiting: int
+    ) -> None:
+        super().__init__(place, Handler)
+        self.engine, self.settings = engine, known
+        self.queue = Queue(waiting)
+        self.connections = threading.BoundedSemaphore(128)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """A thread for a connection, as long as there are not too many of them."""
+        if not self.connections.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Serve one connection."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self.connections.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that leaves in the middle is no fault of the server's."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
+
+
+class Handler(BaseHTTPRequestHandler):
+    """The requests of one connection."""
+
+    server: Server
+    protocol_version = "HTTP/1.1"
+    timeout = 60
+
+    def do_GET(self) -> None:
+        """/health and /v1/models."""
+        name = self.server.settings.name
+        known: dict[str, Any] = {
+            "/health": {"status": "ok"},
+            "/v1/models": {
+                "object": "list",
+                "data": [{"id": name, "object": "model", "owned_by": "qwen-pack"}],
+            },
+        }
+        if self.path in known:
+            self._send(200, known[self.path])
+        else:
+            self._refuse(Refused("there is no such page", 404))
+
+    def do_POST(self) -> None:
+        """/v1/chat/completions."""
+        length = self.headers.get("Content-Length", "")
+        if not length.isascii() or not length.isdigit() or int(length) > LONGEST:
+            self.close_connection = True
+            self._refuse(Refused(f"a request needs a Content-Length of at most {LONGEST}", 413))
+            return
+        body = self.rfile.read(int(length))
+        try:
+            if self.path != "/v1/chat/completions":
+                raise Refused("there is no such page", 404)
+            request = parse(body, self.server.settings)
+            with self.server.queue.turn(self._gone):
+                _Reply(self, request).give()
+        except Refused as refusal:
+            self._refuse(refusal)
+        except (Gone, OSError):
+            self.close_connection = True
+        except Exception:
+            traceback.print_exc()
+            self.close_connection = True
+            self._refuse(Refused("the engine failed; the server's own output says how", 500))
+
+    def _gone(self) -> bool:
+        """Whether the client has closed its side: it is readable, and there is nothing to read."""
+        try:
+            ready, _, _ = select.select([self.connection], [], [], 0)
+            return bool(ready) and self.connection.recv(1, socket.MSG_PEEK) == b""
+        except (OSError, ValueError):
+            return True
+
+    def _refuse(self, refusal: Refused) -> None:
+        kind = _KINDS.get(refusal.status, "server_error")
+        self._send(
+            refusal.status,
+            {"error": {"message": str(refusal), "type": kind, "code": refusal.status}},
+        )
+
+    def _send(self, status: int, value: Any) -> None:
+        body = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        if status == 503:
+            self.send_header("Retry-After", "1")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *words: Any) -> None:
+        """Requests are nobody's business."""
+
+
+class _Reply:
+    """An answer in OpenAI's form: whole, or in events as it is written."""
+
+    def __init__(self, handler: Handler, request: Request) -> None:
+        self._handler, self._request = handler, request
+        self._head = {
+            "id": f"chatcmpl-{uuid.uuid4().hex}",
+            "created": int(time.time()),
+            "model": handler.server.settings.name,
+        }
+        self._texts = {"thought": "", "text": ""}
+        self._begun = False
+
+    def give(self) -> None:
+        server = self._handler.server
+        answer = Answer(server.engine, server.settings, self._request)
+        on_piece = self._event if self._request.stream else self._keep
+        try:
+            outcome = answer.run(on_piece, self._handler._gone)
+        except Refused as refusal:
+            if not self._begun:
+                raise
+            self._chunk({"error": {"message": str(refusal)}})
+            self._handler.close_connection = True
+            return
+        if self._request.stream:
+            self._end(outcome)
+        else:
+            self._whole(outcome)
+
+    def _keep(self, piece: Piece) -> None:
+        self._texts[piece.kind] += piece.text
+
+    def _whole(self, outcome: Outcome) -> None:
+        message: dict[str, Any] = {"role": "assistant", "content": self._texts["text"] or None}
+        if not outcome.calls:
+            message["content"] = self._texts["text"]
+        if self._texts["thought"]:
+            message["reasoning_content"] = self._texts["thought"]
+        if outcome.calls:
+            message["tool_calls"] = [{"id": _id(), **call} for call in outcome.calls]
+        choice = {"index": 0, "message": message, "finish_reason": outcome.finish, "logprobs": None}
+        whole = {
+            **self._head,
+            "object": "chat.completion",
+            "choices": [choice],
+            "usage": _usage(outcome),
+        }
+        self._handler._send(200, whole)
+
+    def _event(self, piece: Piece) -> None:
+        name = "reasoning_content" if piece.kind == "thought" else "content"
+        self._delta({name: piece.text})
+
+    def _delta(self, delta: dict[str, Any], finish: str | None = None) -> None:
+        if not self._begun:
+            self._begin()
+        choice = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}
+        self._chunk({**self._head, "object": "chat.completion.chunk", "choices": [choice]})
+
+    def _begin(self) -> None:
+        self._begun = True
+        handler = self._handler
+        handler.send_response(200)
+        handler.send_header("Content-Type", "text/event-stream")
+        handler.send_header("Cache-Control", "no-store")
+        handler.send_header("Connection", "close")
+        handler.close_connection = True
+        handler.end_headers()
+        self._delta({"role": "assistant", "content": ""})
+
+    def _end(self, outcome: Outcome) -> None:
+        for place, call in enumerate(outcome.calls):
+            self._delta({"tool_calls": [{"index": place, "id": _id(), **call}]})
+        self._delta({}, outcome.finish)
+        if self._request.usage:
+            rest = {"object": "chat.completion.chunk", "choices": [], "usage": _usage(outcome)}
+            self._chunk({**self._head, **rest})
+        self._handler.wfile.write(b"data: [DONE]\n\n")
+
+    def _chunk(self, value: dict[str, Any]) -> None:
+        self._handler.wfile.write(b"data: " + json.dumps(value).encode() + b"\n\n")
+        self._handler.wfile.flush()
+
+
+def _id() -> str:
+    return f"call_{uuid.uuid4().hex[:24]}"
+
+
+def _usage(outcome: Outcome) -> dict[str, int]:
+    total = outcome.prompt_tokens + outcome.new_tokens
+    return {
+        "prompt_tokens": outcome.prompt_tokens,
+        "completion_tokens": outcome.new_tokens,
+        "total_tokens": total,
+    }
+
+
+def main() -> None:
+    """Load the model and serve until somebody ends it."""
+    known = settings_file.read()
+    parser = argparse.ArgumentParser(description="Serve this package over OpenAI's protocol.")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8080)
+    parser.add_argument("--unit", default=known.unit, help="CPU, GPU or NPU")
+    parser.add_argument(
+        "--waiting", type=int, default=16, help="requests that may wait for their turn"
+    )
+    given = parser.parse_args()
+    for name, value in known.environment.items():
+        os.environ.setdefault(name, value)
+    engine = import_module(f".engine_{known.runtime}", __package__).Engine(known, given.unit)
+    server = Server((given.host, given.port), engine, known, given.waiting)
+    print(f"http://{given.host}:{server.server_port}/v1", flush=True)
+    server.serve_forever()

@@ -1,0 +1,121 @@
+"""Messages of OpenAI's protocol as the prompt that the model was trained on."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+from jinja2 import Template, TemplateError
+from jinja2.ext import loopcontrols
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from .refused import Refused
+
+
+def render(template: str, messages: list[dict[str, Any]], **variables: Any) -> str:
+    """The prompt, as transformers' apply_chat_template writes it. Raises Refused where the template
+    does not take it."""
+    given = {"tools": None, "documents": None, "add_generation_prompt": True, **variables}
+    try:
+        return compiled(template).render(messages=messages, **given)
+    except (TemplateError, TypeError, ValueError, AttributeError, LookupError) as error:
+        raise Refused(f"the model's chat template takes no such conversation: {error}") from None
+
+
+@lru_cache(maxsize=2)
+def compiled(template: str) -> Template:
+    """The template in the environment that transformers has, but for what only training uses."""
+
+    def refuse(message: str) -> None:
+        raise TemplateError(message)
+
+    def to_json(
+        value: Any,
+        ensure_ascii: bool = False,
+        indent: Any = None,
+        separators: Any = None,
+        sort_keys: bool = False,
+    ) -> str:
+        return json.dumps(
+            value,
+            ensure_ascii=ensure_ascii,
+            indent=indent,
+            separators=separators,
+            sort_keys=sort_keys,
+        )
+
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
+    )
+    environment.filters["tojson"] = to_json
+    environment.globals["raise_exception"] = refuse
+    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+    return environment.from_string(template)
+
+
+def messages_of(given: Any) -> list[dict[str, Any]]:
+    """A request's messages as a template takes them. Raises Refused for what is none."""
+    if not isinstance(given, list) or not given:
+        raise Refused("`messages` is empty, or no list")
+    return [_message(row, place) for place, row in enumerate(given)]
+
+
+def _message(row: Any, place: int) -> dict[str, Any]:
+    if not isinstance(row, dict) or not isinstance(row.get("role"), str):
+        raise Refused(f"messages[{place}] is no object with a `role`")
+    role = {"developer": "system"}.get(row["role"], row["role"])
+    if role not in ("system", "user", "assistant", "tool"):
+        raise Refused(f"messages[{place}] has the role {role!r}, which is none")
+    calls = row.get("tool_calls") or []
+    if row.get("content") is None and not calls:
+        raise Refused(f"messages[{place}] has no `content`")
+    found: dict[str, Any] = {"role": role, "content": _text(row.get("content"), place)}
+    if isinstance(row.get("reasoning_content"), str):
+        found["reasoning_content"] = row["reasoning_content"]
+    if calls:
+        found["tool_calls"] = [_call(call, place) for call in calls]
+    return found
+
+
+def _text(content: Any, place: int) -> str:
+    parts = content if isinstance(content, list) else [{"type": "text", "text": content or ""}]
+    for part in parts:
+        if (
+            not isinstance(part, dict)
+            or part.get("type") != "text"
+            or not isinstance(part.get("text"), str)
+        ):
+            raise Refused(f"messages[{place}] has `content` that is no text")
+    return "".join(part["text"] for part in parts)
+
+
+def _call(call: Any, place: int) -> dict[str, Any]:
+    """A call as templates take it: its arguments as an object, for the model was shown no string of
+    JSON."""
+    try:
+        function = call["function"]
+        name, arguments = function["name"], function["arguments"]
+        if isinstance(arguments, str):
+            arguments = json.loads(arguments or "{}")
+        if not isinstance(name, str) or not isinstance(arguments, dict):
+            raise TypeError
+    except (KeyError, TypeError, ValueError, RecursionError):
+        raise Refused(
+            f"messages[{place}] has a tool call without a name, or arguments that are no object"
+        ) from None
+    return {"type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def tools_of(given: Any) -> list[dict[str, Any]] | None:
+    """A request's tools; None where it brings none. Raises Refused for what is no function."""
+    if given is None or given == []:
+        return None
+    if not isinstance(given, list):
+        raise Refused("`tools` is no list")
+    for place, tool in enumerate(given):
+        function = tool.get("function") if isinstance(tool, dict) else None
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            raise Refused(f"tools[{place}] is no function with a name")
+    return given

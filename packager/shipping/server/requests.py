@@ -1,0 +1,150 @@
+"""A request of /v1/chat/completions, checked whole before it waits for the engine."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from .prompts import messages_of, render, tools_of
+from .refused import Refused
+from .settings import Settings
+
+_BOUNDS = {
+    "temperature": (0.0, 10.0),
+    "top_p": (0.0, 1.0),
+    "min_p": (0.0, 1.0),
+    "top_k": (0.0, 1e6),
+    "repetition_penalty": (0.01, 10.0),
+    "seed": (0.0, 2**32 - 1),
+}
+_WHOLE = ("top_k", "seed")
+_MOST_STOPS = 8
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be answered. `schema` is JSON's, of the whole answer; `opened` says that the
+    prompt has opened a thought."""
+
+    prompt: str
+    opened: bool
+    tools: list[dict[str, Any]]
+    most: int
+    sampling: dict[str, float]
+    stops: tuple[str, ...]
+    schema: str | None
+    stream: bool
+    usage: bool
+    budget: int | None
+
+
+def parse(body: bytes, settings: Settings) -> Request:
+    """The request in a body. Raises Refused with a sentence for whatever cannot be answered."""
+    try:
+        given = json.loads(body)
+    except (ValueError, RecursionError):
+        raise Refused("the request is no JSON") from None
+    if not isinstance(given, dict):
+        raise Refused("the request is no JSON object")
+    messages = messages_of(given.get("messages"))
+    tools = _tools(given)
+    schema = _schema(given.get("response_format"))
+    extra = given.get("chat_template_kwargs") or {}
+    if not isinstance(extra, dict):
+        raise Refused("`chat_template_kwargs` is no object")
+    if schema is not None:
+        # A thought is no JSON: where the model can leave it out, it does.
+        extra = {"enable_thinking": False, **extra}
+    prompt = _prompt(settings, messages, tools, extra)
+    if given.get("n") not in (None, 1):
+        raise Refused("this server gives one answer to a request: leave `n` away")
+    options = given.get("stream_options") or {}
+    return Request(
+        prompt=prompt,
+        opened=prompt.rstrip().endswith("<think>"),
+        tools=tools or list(settings.tools),
+        most=_most(given),
+        sampling={**settings.sampling, **_sampling(given)},
+        stops=_stops(given.get("stop")),
+        schema=schema,
+        stream=_flag(given, "stream"),
+        usage=isinstance(options, dict) and options.get("include_usage") is True,
+        budget=settings.thinking_budget,
+    )
+
+
+def _prompt(
+    settings: Settings,
+    messages: list[dict[str, Any]],
+    tools: list[dict[str, Any]] | None,
+    extra: dict[str, Any],
+) -> str:
+    if not settings.template:
+        raise Refused("this is a base model: it has no chat template")
+    switches = {name: value for name, value in extra.items() if isinstance(value, bool | str)}
+    for taken in ("messages", "tools", "add_generation_prompt"):
+        switches.pop(taken, None)
+    return render(settings.template, messages, **{**switches, "tools": tools})
+
+
+def _tools(given: dict[str, Any]) -> list[dict[str, Any]] | None:
+    choice = given.get("tool_choice", "auto")
+    if choice not in ("auto", "none", None):
+        raise Refused("this server lets the model choose: `tool_choice` is auto or none")
+    tools = tools_of(given.get("tools"))
+    return None if choice == "none" else tools
+
+
+def _schema(form: Any) -> str | None:
+    if form is None:
+        return None
+    kind = form.get("type") if isinstance(form, dict) else None
+    if kind == "text":
+        return None
+    if kind == "json_object":
+        return json.dumps({"type": "object"})
+    if kind == "json_schema":
+        named = form.get("json_schema")
+        schema = named.get("schema") if isinstance(named, dict) else None
+        if isinstance(schema, dict):
+            return json.dumps(schema)
+    raise Refused("`response_format` is text, json_object, or json_schema with a `schema`")
+
+
+def _most(given: dict[str, Any]) -> int:
+    most = given.get("max_completion_tokens", given.get("max_tokens"))
+    if most is None:
+        return 1 << 30
+    if type(most) is not int or most < 1:
+        raise Refused("`max_tokens` is out of range")
+    return most
+
+
+def _sampling(given: dict[str, Any]) -> dict[str, float]:
+    found = {}
+    for name, (low, high) in _BOUNDS.items():
+        value = given.get(name)
+        if value is None:
+            continue
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not low <= value <= high or (name in _WHOLE and value != int(value)):
+            raise Refused(f"`{name}` is out of range: it goes from {low:g} to {high:g}")
+        found[name] = value
+    return found
+
+
+def _stops(given: Any) -> tuple[str, ...]:
+    stops = [given] if isinstance(given, str) else given or []
+    if not isinstance(stops, list) or not all(isinstance(stop, str) and stop for stop in stops):
+        raise Refused("`stop` is a text, or a list of texts")
+    if len(stops) > _MOST_STOPS:
+        raise Refused(f"`stop` has more than {_MOST_STOPS} texts")
+    return tuple(stops)
+
+
+def _flag(given: dict[str, Any], name: str) -> bool:
+    value = given.get(name) or False
+    if not isinstance(value, bool):
+        raise Refused(f"`{name}` is true or false")
+    return value

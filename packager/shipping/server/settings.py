@@ -1,0 +1,59 @@
+"""What the server knows of its package: the file settings.json beside this one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`model` is what the engine loads. `context` counts tokens, `ends` are ids that end a turn.
+
+    `tools` are those that the template brings where a request has none.
+    """
+
+    name: str
+    runtime: str
+    model: Path
+    template: str
+    context: int
+    kv: str
+    unit: str
+    ends: frozenset[int]
+    end_texts: tuple[str, ...]
+    sampling: dict[str, float]
+    thinking_budget: int | None
+    tools: tuple[dict[str, Any], ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+    """Variables that the engine reads when it is loaded."""
+    options: dict[str, str] = field(default_factory=dict)
+    """Options of an ONNX Runtime session."""
+
+
+def read(path: Path = HERE / "settings.json") -> Settings:
+    """The settings in a file that `qwen-pack export` wrote; paths in it are relative to its
+    folder."""
+    data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    package = path.parent / data["package"]
+    chat = package / "chat_template.jinja"
+    return Settings(
+        data["name"],
+        data["runtime"],
+        package / data["model"],
+        chat.read_text(encoding="utf-8") if chat.is_file() else "",
+        int(data["context"]),
+        data["kv"],
+        data["unit"],
+        frozenset(row["id"] for row in data["ends"]),
+        tuple(row["text"] for row in data["ends"]),
+        dict(data["sampling"]),
+        data["thinking_budget"],
+        tuple(data["tools"]),
+        dict(data.get("environment") or {}),
+        dict(data.get("options") or {}),
+    )

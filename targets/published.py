@@ -1,0 +1,128 @@
+"""Published speeds: what others measured on devices of ours, read from published.toml and
+checked."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from packager import catalog
+from packager.errors import bad_input
+from packager.shape import Shape
+
+FILE = Path(__file__).with_name("published.toml")
+Use = Literal["fit", "check"]
+_KEYS: dict[str, type | tuple[type, ...]] = {
+    "device": str,
+    "variant": str,
+    "shape": str,
+    "recipe": str,
+    "prompt": int,
+    "prefill": float,
+    "filled": int,
+    "decode": float,
+    "use": str,
+    "source": str,
+    "note": str,
+}
+_WIDTHS = ("hidden", "layers", "heads", "kv_heads", "head_dim", "intermediate", "vocab")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One measurement: a model in a recipe on a device, tokens per second; None where that figure
+    was not published.
+
+    `prefill` is the rate of a prompt of `prompt` tokens from an empty cache, `decode` the rate
+    behind `filled` tokens. `known` says whether the model is one of the catalogue's. Rows that were
+    fitted to have `use` "fit".
+    """
+
+    device: str
+    model: str
+    known: bool
+    recipe: str
+    prompt: int
+    prefill: float | None
+    filled: int
+    decode: float | None
+    use: Use
+    source: str
+    note: str
+
+    @property
+    def shape(self) -> Shape:
+        """The text decoder's."""
+        if not self.known:
+            return _shapes()[self.model]
+        shape = catalog.find(self.model).shape
+        assert shape is not None
+        return shape
+
+
+@cache
+def rows(path: Path = FILE) -> tuple[Row, ...]:
+    """All rows, in the file's order. Raises PackError (exit code 6) naming file and row for what is
+    missing, unknown or absurd."""
+    document = _document(path)
+    sources = document.get("sources", {})
+    return tuple(
+        _row(table, sources, document.get("shapes", {}), f"{path.name}: rows[{number}]")
+        for number, table in enumerate(document.get("rows", []))
+    )
+
+
+@cache
+def _document(path: Path) -> dict[str, Any]:
+    return tomllib.loads(path.read_text(encoding="utf-8"))
+
+
+@cache
+def _shapes() -> dict[str, Shape]:
+    tables = _document(FILE)["shapes"]
+    # Biases are a few kilobytes; with them the layout is one that the llama.cpp adapter sizes.
+    more: dict[str, Any] = {
+        "qkv_bias": True,
+        "qk_norm": False,
+        "context": 8192,
+        "model_type": "qwen2",
+    }
+    return {
+        name: Shape(**{key: table[key] for key in (*_WIDTHS, "tied")}, **more)
+        for name, table in tables.items()
+    }
+
+
+def _row(table: dict[str, Any], sources: dict[str, str], shapes: dict[str, Any], where: str) -> Row:
+    for key, value in table.items():
+        if key not in _KEYS or not isinstance(value, _KEYS[key]) or isinstance(value, bool):
+            raise bad_input(f"{where}: {key} = {value!r} is not what a published row may have.")
+    if ("variant" in table) == ("shape" in table):
+        raise bad_input(f"{where} must name either a variant or a shape.")
+    if table.get("use") not in ("fit", "check") or table.get("source") not in sources:
+        raise bad_input(f"{where} must have a use (fit or check) and a source of [sources].")
+    if "shape" in table and table["shape"] not in shapes:
+        raise bad_input(f"{where}: {table['shape']!r} is not in [shapes].")
+    for rate, length in (("prefill", "prompt"), ("decode", "filled")):
+        if (rate in table) != (length in table):
+            raise bad_input(f"{where}: {rate} and {length} belong together.")
+        if rate in table and not (0 < table[rate] < 1e6 and 0 < table[length] < 2**24):
+            raise bad_input(f"{where}: {rate} and {length} must be numbers above zero.")
+    if "prefill" not in table and "decode" not in table:
+        raise bad_input(f"{where} has no figure.")
+    return Row(
+        device=table["device"],
+        model=table.get("variant") or table["shape"],
+        known="variant" in table,
+        recipe=table["recipe"],
+        prompt=table.get("prompt", 512),
+        prefill=table.get("prefill"),
+        filled=table.get("filled", 0),
+        decode=table.get("decode"),
+        use=table["use"],
+        source=sources[table["source"]],
+        note=table.get("note", ""),
+    )

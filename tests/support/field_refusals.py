@@ -1,0 +1,172 @@
+"""Checkpoints as people have them and that nobody can build, each with a part of the sentence of
+its refusal."""
+
+from __future__ import annotations
+
+import codecs
+import json
+
+import ml_dtypes
+import numpy as np
+
+from packager.checkpoint.folder import INDEX
+from tests.support.field_cases import EMBEDDING, LFS, Case, Field, odd_shards
+from tests.support.yardstick import safetensors
+
+
+def _without_index(field: Field) -> None:
+    odd_shards(field)
+    del field.files[INDEX]
+
+
+def _nan(field: Field) -> None:
+    name = "model.layers.2.mlp.down_proj.weight"
+    field.weights[name] = field.weights[name].copy()
+    field.weights[name][3, 5] = np.nan
+
+
+def _gptq(field: Field) -> None:
+    for name in [name for name in field.weights if name.endswith("_proj.weight")]:
+        rows, columns = field.weights.pop(name).shape
+        start = name.removesuffix(".weight")
+        field.weights |= {
+            f"{start}.qweight": np.zeros((columns // 8, rows), np.int32),
+            f"{start}.qzeros": np.zeros((columns // 64, rows // 8), np.int32),
+            f"{start}.scales": np.zeros((columns // 64, rows), np.float16),
+        }
+
+
+def _fp8(field: Field) -> None:
+    for name in [name for name in field.weights if name.endswith("_proj.weight")]:
+        field.weights[name] = field.weights[name].astype(ml_dtypes.float8_e4m3fn)
+        field.weights[f"{name}_scale_inv"] = np.ones((2, 2), np.float32)
+    field.config["quantization_config"] = {"quant_method": "fp8"}
+
+
+def _mlx(field: Field) -> None:
+    for name in [name for name in field.weights if name.endswith("_proj.weight")]:
+        rows, columns = field.weights[name].shape
+        start = name.removesuffix(".weight")
+        field.weights[name] = np.zeros((rows, columns // 8), np.int32)
+        field.weights |= {
+            f"{start}.{part}": np.zeros((rows, columns // 64), np.float16)
+            for part in ("scales", "biases")
+        }
+    field.config |= {"quantization": {"bits": 4}, "quantization_config": {"bits": 4}}
+
+
+def _bnb8(field: Field) -> None:
+    _int8(field)
+    for name in [name for name in field.weights if name.endswith("_proj.weight")]:
+        field.weights[name.replace(".weight", ".SCB")] = np.ones(
+            len(field.weights[name]), np.float32
+        )
+
+
+def _int8(field: Field) -> None:
+    field.retype(np.int8, lambda name: name.endswith("_proj.weight"))
+
+
+def _classifier(field: Field) -> None:
+    field.config["architectures"] = ["Qwen3ForSequenceClassification"]
+    field.weights["score.weight"] = np.ones((1, 256), np.float32)
+
+
+def _vocabulary_grown(field: Field) -> None:
+    field.weights[EMBEDDING] = np.concatenate(
+        [field.weights[EMBEDDING], field.weights[EMBEDDING][:5]]
+    )
+
+
+def _pruned(field: Field) -> None:
+    for part in ("gate", "up"):
+        name = f"model.layers.3.mlp.{part}_proj.weight"
+        field.weights[name] = field.weights[name][:448]
+    name = "model.layers.3.mlp.down_proj.weight"
+    field.weights[name] = field.weights[name][:, :448]
+    field.config["layer_inter_size"] = [512, 512, 512, 448]
+
+
+def _norms_lost(field: Field) -> None:
+    field.weights = {
+        name: values for name, values in field.weights.items() if "input_layernorm" not in name
+    }
+
+
+def _bom(field: Field) -> None:
+    field.files["config.json"] = codecs.BOM_UTF8 + json.dumps(field.config).encode()
+
+
+REFUSED: dict[str, tuple[Case, str]] = {
+    "NaN": (
+        _nan,
+        "'model.layers.2.mlp.down_proj.weight' in model.safetensors holds NaN or infinity",
+    ),
+    "untied without a head": (
+        lambda field: field.config.update(tie_word_embeddings=False),
+        "'lm_head.weight' is missing",
+    ),
+    "torch.compile": (lambda field: field.rename(lambda name: f"_orig_mod.{name}"), "'_orig_mod.'"),
+    "DDP": (lambda field: field.rename(lambda name: f"module.{name}"), "'module.'"),
+    "PEFT": (
+        lambda field: field.rename(lambda name: f"base_model.model.{name}"),
+        "merge_and_unload",
+    ),
+    "language_model. in front": (
+        lambda field: field.rename(lambda name: f"language_model.{name}"),
+        "is missing",
+    ),
+    "no tie key": (
+        lambda field: field.config.pop("tie_word_embeddings"),
+        "'lm_head.weight' is missing",
+    ),
+    "no head_dim": (
+        lambda field: field.config.pop("head_dim"),
+        "q_proj.weight' in model.safetensors has the shape",
+    ),
+    "an embedding of no rows": (
+        lambda field: field.weights.update({EMBEDDING: field.weights[EMBEDDING][:0]}),
+        "has the shape [0, 256] instead of [2048, 256]",
+    ),
+    "shards without an index": (_without_index, "no model.safetensors.index.json"),
+    "another name for the file": (
+        lambda field: field.files.update(
+            {"pytorch_model.safetensors": safetensors(field.weights), "model.safetensors": None}
+        ),
+        "no model.safetensors",
+    ),
+    "MLX": (_mlx, "already quantized"),
+    "bitsandbytes, 8 bits": (_bnb8, "already quantized"),
+    "GPTQ": (_gptq, "already quantized"),
+    "FP8": (_fp8, "config.json says so, too (fp8)"),
+    "INT8": (_int8, "is stored as I8"),
+    "a classifier": (
+        _classifier,
+        "Qwen3ForSequenceClassification, a classifier and not a text generator",
+    ),
+    "vocab_size as before": (_vocabulary_grown, "Set vocab_size to 2053"),
+    "LFS weights": (lambda field: field.files.update({"model.safetensors": LFS}), "git lfs pull"),
+    "LFS tokenizer": (lambda field: field.files.update({"tokenizer.json": LFS}), "git lfs pull"),
+    "byte order mark": (_bom, "byte order mark"),
+    "an adapter alone": (
+        lambda field: field.files.update({"config.json": None, "adapter_config.json": b"{}"}),
+        "Merge the adapter into its base model",
+    ),
+    "an adapter within": (
+        lambda field: field.weights.update(
+            {"model.layers.0.self_attn.q_proj.lora_A.weight": np.ones((4, 256), np.float32)}
+        ),
+        "'model.layers.0.self_attn.q_proj.lora_A.weight' in model.safetensors is not one of its "
+        "own",
+    ),
+    "pruned by layer": (
+        _pruned,
+        "'model.layers.3.mlp.gate_proj.weight' in model.safetensors has the shape [448, 256]",
+    ),
+    "norms lost": (_norms_lost, "tensor 'model.layers.0.input_layernorm.weight' is missing"),
+    "unknown positions": (
+        lambda field: field.config.update(rope_scaling={"type": "spiral"}),
+        "'spiral'",
+    ),
+}
+"""What nobody can build, with a part of the sentence."""

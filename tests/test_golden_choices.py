@@ -1,0 +1,86 @@
+"""Golden answers: what `fit` chooses is what was reviewed, and the table keeps the rules that an
+engineer would hold it to."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.choices import DEVICES, NOTHING, answers, read
+from packager import catalog
+from packager.need.usecases import use_case, use_case_names
+from packager.need.workload import PREFERENCES
+
+TABLE = read()
+ARM = ("raspberry-pi-5-8gb", "android-8gb")
+# The whole table takes a quarter of a minute: `python benchmarks/choices.py` compares it all.
+CHECKED = ("chat", "assistant", "code", "reasoning")
+
+
+def test_the_table_has_a_reason_for_every_use_case_device_and_preference() -> None:
+    asked = {
+        (case, device, prefer)
+        for case in use_case_names()
+        for device in DEVICES
+        for prefer in PREFERENCES
+    }
+    assert {row.question for row in TABLE} == asked and len(TABLE) == len(asked) == 396
+    assert all(len(row.reason) > 20 for row in TABLE)
+
+
+@pytest.mark.parametrize("case", CHECKED)
+def test_the_answers_are_those_that_were_reviewed(case: str) -> None:
+    now = {row.question: row.answer for row in answers((case,), DEVICES)}
+    assert now == {row.question: row.answer for row in TABLE if row.use_case == case}
+
+
+def test_nobody_waits_for_thinking_where_a_conversation_was_asked_for() -> None:
+    always = {variant.name for variant in catalog.load() if variant.thinking == "always"}
+    assert not [
+        row for row in TABLE if row.variant in always and row.use_case in ("chat", "assistant")
+    ]
+    assert not [
+        row
+        for row in TABLE
+        if row.variant in always and use_case(row.use_case).modes == ("non-thinking",)
+    ]
+
+
+def test_what_thinks_never_is_not_taken_for_reasoning() -> None:
+    thinking = {variant.name: variant.thinking for variant in catalog.load()}
+    assert all(
+        thinking[row.variant] != "never"
+        for row in TABLE
+        if row.use_case == "reasoning" and row.variant != NOTHING
+    )
+
+
+def test_speed_on_arm_takes_what_is_repacked_there() -> None:
+    fast = [
+        row
+        for row in TABLE
+        if row.device in ARM and row.prefer == "speed" and row.variant != NOTHING
+    ]
+    assert fast and {row.recipe for row in fast} == {"gguf:Q4_0"}
+
+
+def test_nothing_is_chosen_in_three_bits_or_fewer_where_something_finer_fits() -> None:
+    assert not [
+        row
+        for row in TABLE
+        if "Q3_" in row.recipe or "Q2_" in row.recipe or "IQ3" in row.recipe or "IQ2" in row.recipe
+    ]
+
+
+def test_an_npu_gets_weights_without_zero_points() -> None:
+    assert not [row for row in TABLE if row.device.endswith("npu") and "asym" in row.recipe]
+
+
+def test_the_best_quality_is_never_below_that_of_another_preference() -> None:
+    scored = {}
+    for row in TABLE:
+        if "quality " in row.reason:
+            scored[row.question] = float(row.reason.rpartition("quality ")[2].partition(";")[0])
+    for (case, device, prefer), value in scored.items():
+        best = scored.get((case, device, "quality"))
+        # Half points, and what a quantization takes, may stand between them.
+        assert best is None or value <= best + 2, (case, device, prefer)

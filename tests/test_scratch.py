@@ -1,0 +1,146 @@
+"""Temporaries of ours: gone whatever happens, and nothing else with them; several files get their
+names together or not at all."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from packager.files import write_atomically
+from packager.scratch import MARK, place, remove_abandoned, scratch_folder
+
+START = "import os, signal, time\nfrom pathlib import Path\nfrom packager import scratch, files\n"
+KILL = "os.kill(os.getpid(), signal.SIGKILL)\n"
+
+
+def killed(script: str) -> None:
+    assert (
+        subprocess.run([sys.executable, "-c", START + script], check=False).returncode
+        == -signal.SIGKILL
+    )
+
+
+def test_scratch_is_gone_when_its_block_ends_and_with_it_what_a_killed_process_left(
+    tmp_path: Path,
+) -> None:
+    folder_left = (
+        f"with scratch.scratch_folder(Path({str(tmp_path)!r})) as folder:\n    (folder / "
+        f"'half').touch()\n    {KILL}"
+    )
+    file_left = (
+        f"with scratch.scratch_file(Path({str(tmp_path)!r})) as (path, number):\n    "
+        f"os.write(number, b'half')\n    {KILL}"
+    )
+    for script in (folder_left, file_left):
+        killed(script)
+        assert len(list(tmp_path.iterdir())) == 1
+    with scratch_folder(tmp_path) as folder:
+        assert list(tmp_path.iterdir()) == [folder]
+    assert os.listdir(tmp_path) == []
+
+
+def test_scratch_of_somebody_who_lives_and_what_others_made_is_left_alone(tmp_path: Path) -> None:
+    """Names that look like ours, and folders of our name without our mark."""
+    names = [
+        ".qwen-pack-notes",
+        ".qwen-pack-abcdefgh",
+        ".qwen-pack-tmp-short",
+        "work",
+        ".qwen-pack-tmp-0123456789abcdeX",
+    ]
+    for name in [*names, ".qwen-pack-tmp-0123456789abcdef"]:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine").write_text("precious")
+    (tmp_path / ".qwen-pack-tmp-00000000000000aa").symlink_to(
+        tmp_path / "work", target_is_directory=True
+    )
+    (tmp_path / ".qwen-pack-tmp-0123456789abcdef" / MARK).symlink_to("mine")
+    before = sorted(os.listdir(tmp_path))
+    with scratch_folder(tmp_path) as first, scratch_folder(tmp_path) as second:
+        assert first != second and first.is_dir()
+        write_atomically(tmp_path / "other", b"x")
+        assert first.is_dir()
+    (tmp_path / "other").unlink()
+    assert sorted(os.listdir(tmp_path)) == before
+    assert all((tmp_path / name / "mine").read_text() == "precious" for name in names)
+
+
+def test_a_removal_that_was_cut_short_is_finished_by_the_next_one(tmp_path: Path) -> None:
+    killed(f"with scratch.scratch_folder(Path({str(tmp_path)!r})) as folder:\n    {KILL}")
+    (left,) = tmp_path.iterdir()
+    (left / MARK).write_bytes((left / MARK).read_bytes()[:10])
+    remove_abandoned(tmp_path)
+    assert os.listdir(tmp_path) == []
+
+
+def test_several_files_get_their_names_together_or_not_at_all_wherever_the_process_is_killed(
+    tmp_path: Path,
+) -> None:
+    """A kill before each of the system calls that give or take a name."""
+    script = (
+        "import itertools\ncalls, at = itertools.count(), {at}\n"
+        "def counted(call):\n"
+        "    def inner(*a, **k):\n"
+        "        if next(calls) == at: " + KILL + "        return call(*a, **k)\n"
+        "    return inner\n"
+        "for name in ('link', 'unlink', 'rename'): setattr(os, name, counted(getattr(os, name)))\n"
+        "folder = Path({folder!r})\n"
+        "with scratch.scratch_folder(folder) as holder:\n"
+        "    for name in 'abc': (holder / name).write_text(name)\n"
+        "    scratch.place(holder, [(holder / name, folder / name) for name in 'abc'])\n"
+        "print('done')\n"
+    )
+    seen = set()
+    for at in range(40):
+        folder = tmp_path / str(at)
+        folder.mkdir()
+        run = subprocess.run(
+            [sys.executable, "-c", START + script.format(at=at, folder=str(folder))],
+            check=False,
+            capture_output=True,
+        )
+        remove_abandoned(folder)
+        names = tuple(sorted(os.listdir(folder)))
+        assert names in ((), ("a", "b", "c")), (at, names)
+        seen.add(names)
+        if b"done" in run.stdout:
+            break
+    assert seen == {(), ("a", "b", "c")}
+    assert at > 6
+
+
+def test_a_name_that_is_taken_takes_back_those_that_were_given(tmp_path: Path) -> None:
+    (tmp_path / "b").write_text("somebody's")
+    with scratch_folder(tmp_path) as holder:
+        for name in "ab":
+            (holder / name).write_text("ours")
+        with pytest.raises(FileExistsError):
+            place(holder, [(holder / name, tmp_path / name) for name in "ab"])
+    assert os.listdir(tmp_path) == ["b"]
+    assert (tmp_path / "b").read_text() == "somebody's"
+
+
+def test_a_process_that_is_killed_at_any_moment_leaves_the_old_file_or_the_new_one_and_the_next_cleans_up(
+    tmp_path: Path,
+) -> None:
+    seeded = random.Random(7)
+    script = (
+        f"n = 0\nwhile True:\n    files.write_atomically(Path({str(tmp_path / 'file')!r}), "
+        "b'%06d' % n * 20000)\n    n += 1\n"
+    )
+    for _ in range(5):
+        child = subprocess.Popen([sys.executable, "-c", START + script])
+        time.sleep(0.3 + seeded.random() / 5)
+        child.kill()
+        child.wait()
+        data = (tmp_path / "file").read_bytes() if (tmp_path / "file").exists() else b""
+        assert data == data[:6] * 20000
+    write_atomically(tmp_path / "file", b"new")
+    assert os.listdir(tmp_path) == ["file"]

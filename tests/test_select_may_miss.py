@@ -1,0 +1,77 @@
+"""A forecast that misses a limit while its range reaches it rejects nothing, but stands behind what
+meets it."""
+
+from __future__ import annotations
+
+from packager.errors import PackError
+from packager.need.workload import Workload
+from packager.predict.forecast import Forecast
+from packager.recipe import Recipe
+from packager.select import choose, rules
+from packager.shape import Shape
+from tests.support.plain_runtime import GB, PlainRuntime, chat, fit, target
+
+SLOW = Forecast(100, 5, 9000, 4, 8, "estimated", 60, 140, 7000, 12000)
+
+
+def test_a_rate_is_rejected_only_where_the_whole_range_lies_below_it() -> None:
+    for floor, rejected, may in ((4.5, 0, 0), (7.0, 0, 1), (9.0, 1, 0)):
+        wish = Workload(min_decode_tps=floor)
+        assert len(list(rules.of_speed(SLOW, wish))) == rejected
+        assert len(list(rules.may_miss(SLOW, wish))) == may
+
+
+def test_a_wait_is_rejected_only_where_the_whole_range_lies_above_the_limit() -> None:
+    for limit, rejected, may in ((9500.0, 0, 0), (8000.0, 0, 1), (6000.0, 1, 0)):
+        wish = Workload(max_ttft_ms=limit)
+        assert len(list(rules.of_speed(SLOW, wish))) == rejected
+        assert len(list(rules.may_miss(SLOW, wish))) == may
+
+
+def test_what_may_be_missed_says_by_how_much() -> None:
+    wish = Workload(min_decode_tps=7.0, max_ttft_ms=8000.0)
+    rate, wait = rules.may_miss(SLOW, wish)
+    assert str(rate) == "decode: needs 7 tok/s, has 5 tok/s, between 4 and 8"
+    assert str(wait) == "ttft: needs 8000 ms, has 9000 ms for 512 tokens, between 7000 and 12000 ms"
+    assert (rate.needs_value, rate.has_value) == (7.0, 5)
+
+
+def test_what_may_miss_a_limit_is_chosen_only_where_nothing_meets_it_for_sure() -> None:
+    device = target(64 * GB, recipes=("plain:b4",))
+    (small, *_), (large, *_) = (fit(device, chat(), name) for name in ("Qwen3-4B", "Qwen3-8B"))
+    # The smaller one meets a floor that the larger one's range just reaches.
+    floor = large.forecast.high * 0.99
+    assert large.forecast.decode_tps < floor < small.forecast.decode_tps
+    between = fit(
+        device,
+        chat(min_decode_tps=floor, prefer="quality"),
+        "Qwen3-8B",
+        "Qwen3-4B",
+        recipe="plain:b4",
+    )
+    assert [(one.variant.name, one.verdict) for one in between] == [
+        ("Qwen3-4B", "chosen"),
+        ("Qwen3-8B", "may miss"),
+    ]
+    alone = choose(fit(device, chat(min_decode_tps=floor), "Qwen3-8B", recipe="plain:b4"))
+    assert alone is not None and alone.may_miss and alone.passes and not alone.sure
+    assert alone.as_dict()["may_miss"][0]["rule"] == "decode"
+
+
+def test_a_recipe_that_cannot_be_sized_is_rejected_and_the_others_are_not() -> None:
+    class Gaps(PlainRuntime):
+        def artifact_bytes(self, shape: Shape, recipe: Recipe) -> int:
+            if recipe.weights == "b8":
+                raise PackError("No layout of 8 bits is known.")
+            return super().artifact_bytes(shape, recipe)
+
+    found = fit(
+        target(64 * GB, recipes=("plain:b4",)),
+        chat(prefer="quality"),
+        "Qwen3-4B",
+        runtimes=[Gaps()],
+    )
+    assert choose(found) is not None
+    (unsized,) = (one for one in found if one.recipe.weights == "b8")
+    assert (unsized.verdict, unsized.sized) == ("rejected", False)
+    assert unsized.reasons[0].has == "No layout of 8 bits is known"

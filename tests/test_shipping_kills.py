@@ -1,0 +1,181 @@
+"""Shipping that is killed: nothing stands under a final name that is not whole, and the same
+command works the next time."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from packager.cli import main
+from packager.errors import ExitCode
+from packager.package import manifest
+from packager.package.verify import verify
+from packager.pipeline.cache import BuildCache
+from packager.shipping import keys
+from packager.shipping.signature import Trust, check
+from tests.support.make_package import body, write_package
+
+AGREED = ["--allow-dummy", "--accept-license", "unstated"]
+COUNTED = """
+import itertools, os, signal, sys
+calls, at = itertools.count(1), int(sys.argv[1])
+def counted(call):
+    def inner(*a, **k):
+        if next(calls) == at: os.kill(os.getpid(), signal.SIGKILL)
+        return call(*a, **k)
+    return inner
+for name in ("link", "unlink", "rename", "rmdir", "mkdir", "fsync"): setattr(os, name, counted(getattr(os, name)))
+from packager.cli import main
+code = main(sys.argv[2:])
+print(next(calls))
+sys.exit(code)
+"""
+"""A command that is killed before the nth of the system calls by which files get and lose their
+names."""
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    folder = write_package(tmp_path / "tiny")
+    (folder / "model" / "model.bin").write_bytes(random.Random(1).randbytes(400_000))
+    data = body(folder)
+    data["files"][0] = {**data["files"][0], "size": 400_000}
+    manifest.write(folder, data)
+    return folder
+
+
+def run(at: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", COUNTED, str(at), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def moments(calls: int, count: int) -> list[int]:
+    """Some of them, seeded, and always those of the end, where names are given."""
+    return sorted({*random.Random(5).sample(range(1, calls), count), *range(calls - 8, calls, 2)})
+
+
+def test_a_killed_export_leaves_all_of_its_pieces_with_their_signature_or_nothing_and_the_next_run_works(
+    package: Path, tmp_path: Path
+) -> None:
+    pair = keys.new(tmp_path / "key")
+    wrong = []
+
+    def command(place: Path) -> list[str]:
+        cut = ["--max-file-size", "100000", "--sign", str(pair.private)]
+        return [
+            "export",
+            str(package),
+            "--format",
+            "zip",
+            "--out",
+            str(place / "m.zip"),
+            *cut,
+            *AGREED,
+        ]
+
+    (tmp_path / "whole").mkdir()
+    whole = run(0, *command(tmp_path / "whole"))
+    assert whole.returncode == 0, whole.stderr
+    names = sorted(os.listdir(tmp_path / "whole"))
+    assert len(names) == 6 and "m.zip.sig" in names
+    for at in moments(int(whole.stdout.splitlines()[-1]), 6):
+        place = tmp_path / str(at)
+        place.mkdir()
+        assert run(at, *command(place)).returncode == -signal.SIGKILL
+        visible = sorted(
+            name for name in os.listdir(place) if not name.startswith(".qwen-pack-tmp-")
+        )
+        again = main(command(place))
+        done = sorted(os.listdir(place))
+        if (
+            again not in (ExitCode.DONE, ExitCode.USAGE)
+            or (again == ExitCode.USAGE and visible != names)
+            or done != names
+        ):
+            wrong.append((at, again, visible, done))
+        assert main(["unpack", str(place / "m.zip.001"), "--out", str(place / "back")]) == 0
+        assert check(place / "back", place / "m.zip.sig", Trust(pair.public)) == []
+    assert wrong == []
+
+
+def test_a_killed_unpack_leaves_no_folder_and_nothing_for_ever(
+    package: Path, tmp_path: Path
+) -> None:
+    archive = tmp_path / "m.zip"
+    assert main(["export", str(package), "--format", "zip", "--out", str(archive), *AGREED]) == 0
+    seeded, place = random.Random(3), tmp_path / "place"
+    for _ in range(4):
+        child = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "packager.cli",
+                "unpack",
+                str(archive),
+                "--out",
+                str(place / "p"),
+            ]
+        )
+        time.sleep(0.1 + 0.5 * seeded.random())
+        child.kill()
+        child.wait()
+        if (place / "p").exists():
+            assert verify(place / "p") == []
+            break
+    if not (place / "p").exists():
+        assert main(["unpack", str(archive), "--out", str(place / "p")]) == 0
+    assert main(["unpack", str(archive), "--out", str(place / "q")]) == 0
+    assert sorted(os.listdir(place)) == ["p", "q"]
+
+
+def test_pieces_of_somebody_elses_archive_are_named_and_never_mixed(
+    package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "m.zip.007").write_text("of another archive")
+    command = [
+        "export",
+        str(package),
+        "--format",
+        "zip",
+        "--out",
+        str(tmp_path / "m.zip"),
+        "--max-file-size",
+        "100000",
+        *AGREED,
+    ]
+    assert main(command) == ExitCode.USAGE
+    assert "m.zip.007 exists already" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.glob("m.zip*")) == ["m.zip.007"]
+
+
+def test_an_interruption_that_was_lost_on_its_way_still_ends_with_its_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Python lets no exception out of a finalizer: the signal comes, and the command goes on to its
+    end."""
+
+    class Lost:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def stages(self: BuildCache) -> list[tuple[str, int, float]]:
+        Lost()
+        return []
+
+    monkeypatch.setattr(BuildCache, "stages", stages)
+    monkeypatch.setattr(sys, "unraisablehook", lambda hook: None)
+    assert main(["cache"]) == ExitCode.INTERRUPTED
+    assert "Interrupted, when all was done." in capsys.readouterr().err
+    monkeypatch.undo()
+    assert main(["--version"]) == ExitCode.DONE

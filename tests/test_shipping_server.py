@@ -1,0 +1,243 @@
+"""The server's parts without an engine: prompts as transformers makes them, replies taken apart,
+requests that wait."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from packager.chat import speech
+from packager.chat.profile import Profile
+from packager.checkpoint.template import render_both_apart
+from packager.quality.parity_corpus import CONVERSATIONS
+from packager.shipping.server.answers import Answer, Gone, Queue
+from packager.shipping.server.prompts import messages_of, render
+from packager.shipping.server.refused import Refused
+from packager.shipping.server.replies import Piece, Splitter, call_of
+from packager.shipping.server.requests import Request
+from packager.shipping.server.settings import Settings
+from tests.conftest import REPOSITORY
+from tests.support.shipping_packages import CHATML
+
+TINY = REPOSITORY / "tests" / "models" / "tiny-qwen3"
+TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": "f",
+            "parameters": {"properties": {"code": {"type": "string"}, "n": {"type": "integer"}}},
+        },
+    }
+]
+END = 0
+
+
+def as_a_client_sends_it(message: dict[str, Any]) -> dict[str, Any]:
+    """A message in OpenAI's form, where the arguments of a call are a string of JSON."""
+    calls = [
+        {
+            **call,
+            "function": {
+                **call["function"],
+                "arguments": json.dumps(call["function"]["arguments"]),
+            },
+        }
+        for call in message.get("tool_calls") or []
+    ]
+    return {
+        **message,
+        **({"tool_calls": calls, "content": message["content"] or None} if calls else {}),
+    }
+
+
+def test_the_servers_prompts_are_those_of_the_checkpoints_own_template(tmp_path: Path) -> None:
+    own = speech.own_templates(TINY)
+    for profile in (Profile(), Profile("off", 64, "Be brief.", tuple(TOOLS))):
+        template = speech.of_folder(TINY, profile).template
+        assert template is not None
+        for name, conversation in CONVERSATIONS.items():
+            sent = dict(conversation)
+            messages = messages_of([as_a_client_sends_it(row) for row in sent.pop("messages")])
+            assert render(template, messages, **sent) == own.render(
+                profile.applied(conversation)
+            ), name
+
+
+def test_genuine_templates_are_rendered_as_everywhere_else(shared: Path, tmp_path: Path) -> None:
+    for path in sorted((shared / "qwen" / "templates").glob("*.jinja")):
+        text = path.read_text()
+        wanted = render_both_apart(text, text, CONVERSATIONS, tmp_path / "log")
+        for (name, conversation), (want, _) in zip(CONVERSATIONS.items(), wanted, strict=True):
+            sent = dict(conversation)
+            try:
+                got = render(text, sent.pop("messages"), **sent)
+            except Refused:
+                got = None
+            assert got == want, (path.name, name)
+
+
+REPLY = (
+    'hm\n</think>\n\nWell <b>.\n<tool_call>\n{"name": "f", "arguments": {"n": '
+    "1}}\n</tool_call>\nBye <tool_ca"
+)
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=60))
+def test_a_reply_is_taken_apart_in_whatever_pieces_it_comes(sizes: list[int]) -> None:
+    splitter, pieces, at, turn = Splitter(True, True), [], 0, 0
+    while at < len(REPLY):
+        pieces += splitter.feed(REPLY[at : at + sizes[turn % len(sizes)]])
+        at += sizes[turn % len(sizes)]
+        turn += 1
+    pieces += splitter.end()
+    texts = {
+        kind: "".join(piece.text for piece in pieces if piece.kind == kind)
+        for kind in ("thought", "text", "call")
+    }
+    assert texts["thought"] == "hm"
+    assert texts["text"] == "Well <b>.Bye <tool_ca"
+    assert json.loads(texts["call"])["name"] == "f"
+
+
+def test_a_call_that_never_ends_is_shown_as_text() -> None:
+    splitter = Splitter(False, True)
+    pieces = [*splitter.feed('<tool_call>\n{"name"'), *splitter.end()]
+    assert pieces == [Piece("text", '<tool_call>\n{"name"')]
+
+
+@pytest.mark.parametrize(
+    ("body", "arguments"),
+    [
+        ('{"name": "f", "arguments": {"n": 1}}', {"n": 1}),
+        (
+            "<function=f>\n<parameter=code>\n1\n</parameter>\n<parameter=n>\n2\n</parameter>\n</function>",
+            {"code": "1", "n": 2},
+        ),
+        ("<function=g>\n<parameter=x>\n[1]\n</parameter>\n</function>", {"x": [1]}),
+        ('{"name": "f"}', None),
+        ("[]", None),
+        ("", None),
+    ],
+)
+def test_calls_are_read_in_both_of_qwens_forms(body: str, arguments: Any) -> None:
+    call = call_of(body, TOOLS)
+    assert (None if call is None else json.loads(call["function"]["arguments"])) == arguments
+
+
+class Letters:
+    """A model that says one text, a letter a token, and then ends its turn; it knows what it was
+    asked."""
+
+    def __init__(self, *replies: str) -> None:
+        self.replies, self.asked = list(replies), []
+
+    def encode(self, text: str) -> list[int]:
+        return [ord(letter) for letter in text]
+
+    def decode(self, ids: list[int]) -> str:
+        return "".join(map(chr, ids))
+
+    def generate(
+        self, ids: list[int], most: int, sampling: Any, schema: Any, on_token: Callable[[int], bool]
+    ) -> None:
+        self.asked.append((self.decode(ids), most, schema))
+        for letter in self.replies.pop(0)[:most]:
+            if not on_token(ord(letter)):
+                return
+
+
+def request(prompt: str = "hi", **more: Any) -> Request:
+    values: dict[str, Any] = {
+        "tools": [],
+        "most": 1000,
+        "sampling": {},
+        "stops": (),
+        "schema": None,
+    }
+    values |= {"opened": False, "stream": False, "usage": False, "budget": None}
+    return Request(prompt, **{**values, **more})
+
+
+def answered(engine: Letters, asked: Request, context: int = 1000) -> tuple[dict[str, str], Any]:
+    known = Settings(
+        "x", "x", Path(), CHATML, context, "f16", "CPU", frozenset((END,)), (), {}, None
+    )
+    texts = {"thought": "", "text": ""}
+
+    def keep(piece: Piece) -> None:
+        texts[piece.kind] += piece.text
+
+    return texts, Answer(engine, known, asked).run(keep, lambda: False)
+
+
+def test_a_thought_over_its_budget_is_ended_and_the_answer_follows() -> None:
+    engine = Letters("thinking on and on and on", "Yes.")
+    texts, outcome = answered(engine, request("<think>\n", opened=True, budget=8))
+    assert texts == {"thought": "thinking", "text": "Yes."}
+    assert engine.asked[1][0] == "<think>\nthinking\n</think>\n\n"
+    assert (outcome.finish, outcome.new_tokens) == ("stop", 12)
+
+
+def test_a_schema_holds_behind_the_thought_and_not_within_it() -> None:
+    engine = Letters("hm</think>", '{"a": 1}')
+    texts, _ = answered(engine, request("<think>\n", opened=True, schema="{}"))
+    assert texts == {"thought": "hm", "text": '{"a": 1}'}
+    assert [asked[2] for asked in engine.asked] == [None, "{}"]
+
+
+def test_a_stop_text_ends_the_answer_also_where_it_comes_in_parts() -> None:
+    texts, outcome = answered(Letters("one two STOP three"), request(stops=("STOP", "never")))
+    assert (texts["text"], outcome.finish) == ("one two ", "stop")
+    texts, outcome = answered(Letters("one two STO"), request(stops=("STOP",)))
+    assert (texts["text"], outcome.finish) == ("one two STO", "stop")
+
+
+def test_tool_calls_end_an_answer_as_such_and_a_broken_one_is_text() -> None:
+    texts, outcome = answered(
+        Letters('Ok.<tool_call>{"name": "f", "arguments": {}}</tool_call>'), request(tools=TOOLS)
+    )
+    assert texts["text"] == "Ok." and outcome.finish == "tool_calls" and len(outcome.calls) == 1
+    texts, outcome = answered(Letters("<tool_call>x</tool_call>"), request(tools=TOOLS))
+    assert texts["text"] == "<tool_call>x</tool_call>" and outcome.finish == "stop"
+
+
+def test_an_answer_takes_no_more_than_the_context_holds() -> None:
+    texts, outcome = answered(Letters("abcdef"), request("123456"), context=10)
+    assert (texts["text"], outcome.finish) == ("abcd", "length")
+    with pytest.raises(Refused, match="the context holds 6"):
+        answered(Letters(""), request("123456"), context=6)
+
+
+def test_an_answer_of_a_client_that_left_is_given_up() -> None:
+    known = Settings("x", "x", Path(), CHATML, 100, "f16", "CPU", frozenset(), (), {}, None)
+    with pytest.raises(Gone):
+        Answer(Letters("abc"), known, request()).run(lambda piece: None, lambda: True)
+
+
+def test_requests_wait_in_order_and_too_many_are_turned_away() -> None:
+    queue, order, inside = Queue(1), [], threading.Event()
+
+    def second() -> None:
+        with queue.turn(lambda: False):
+            order.append(2)
+
+    with queue.turn(lambda: False):
+        waiting = threading.Thread(target=second)
+        waiting.start()
+        while len(queue._waiting) < 2:
+            inside.wait(0.01)
+        with pytest.raises(Refused, match="waiting") as caught, queue.turn(lambda: False):
+            pass
+        assert caught.value.status == 503
+        order.append(1)
+    waiting.join(5)
+    assert order == [1, 2]
+    with queue.turn(lambda: False), pytest.raises(Gone), queue.turn(lambda: True):
+        pass

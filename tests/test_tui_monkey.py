@@ -1,0 +1,210 @@
+"""A monkey at the keys, with the mouse, and at the corner of the window: whatever it does, no
+traceback, no orphan, no lost package.
+
+QWEN_PACK_MONKEY_STEPS=20000 pytest tests/test_tui_monkey.py        as long as one likes
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from collections.abc import Generator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+
+from packager.device.target import Target
+from packager.errors import usage
+from packager.events import (
+    Event,
+    StageFinished,
+    StageMemory,
+    StageNote,
+    StageProgress,
+    StageStarted,
+)
+from packager.package.package import Package
+from packager.pipeline.run import STAGES
+from packager.shipping.export import Exported
+from tests.support import tui_data as data
+from tests.support.tui_helpers import drive
+from tui.ask import Ask
+from tui.core import Found
+from tui.leaving import Order
+
+STEPS = int(os.environ.get("QWEN_PACK_MONKEY_STEPS", "2000"))
+SIZES = ((80, 24), (120, 36), (200, 50))
+KEYS = (
+    *(
+        "enter",
+        "escape",
+        "tab",
+        "shift+tab",
+        "up",
+        "down",
+        "left",
+        "right",
+        "space",
+        "home",
+        "end",
+        "backspace",
+    ),
+    *(
+        "ctrl+d",
+        "ctrl+u",
+        "ctrl+o",
+        "ctrl+p",
+        "ctrl+y",
+        "slash",
+        "question_mark",
+        "f1",
+        "f2",
+        "f3",
+        "minus",
+        "full_stop",
+    ),
+    *"jkhlgGnrmsoOxXwpuyYfbcevdaH129z",
+)
+"""All that is bound anywhere, and some that is not; q is left out, as it would end the walk."""
+
+
+class Worlds:
+    """Services that answer, refuse, hurry and dawdle at random, and count the work that is open."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self.chance = chance
+        self.open: set[int] = set()
+        self.deleted: list[Path] = []
+
+    def _work(self, steps: int, events: Any, value: Any) -> Generator[Any, None, Any]:
+        mark = id(threading.current_thread()) + len(self.open) + random.getrandbits(40)
+        self.open.add(mark)
+        try:
+            for step in range(steps):
+                time.sleep(0.002)
+                yield events(step)
+            if self.chance.random() < 0.2:
+                raise usage(
+                    "It did not work this time.", "Try again with another --context or --out."
+                )
+            return value
+        finally:
+            self.open.discard(mark)
+
+    def measure(self) -> Generator[str, None, Target]:
+        return self._work(self.chance.randint(1, 60), lambda step: f"matrix {step}", data.HERE)
+
+    def build(self, plan: object) -> Generator[Event, None, Package]:
+        def event(step: int) -> Event:
+            names = list(STAGES)
+            name = names[min(step // 8, len(names) - 1)]
+            kinds: list[Event] = [
+                StageStarted(name, STAGES[name], 1, len(names)),
+                StageProgress(name, step, 40),
+                StageMemory(name, step * 10**7),
+                StageNote(name, f"step {step}"),
+                StageFinished(name, 0.1, False, "1 MB"),
+            ]
+            return kinds[step % len(kinds)]
+
+        return self._work(self.chance.randint(1, 60), event, data.package())
+
+    def bench(self, *_: object) -> Generator[Event, None, dict[str, Any]]:
+        figures = dict(data.SHELF[1].manifest.data["measured"])
+        return self._work(
+            self.chance.randint(1, 60),
+            lambda step: StageProgress("bench", step, 60, "answers"),
+            figures,
+        )
+
+    def export(self, order: Order) -> Generator[Event, None, Exported]:
+        return self._work(
+            self.chance.randint(1, 40),
+            lambda step: StageProgress("export", step, 40),
+            Exported(order.out, order.format, 5, 9),
+        )
+
+    def find(self, _: object, ask: Ask) -> Found:
+        kind = self.chance.randint(0, 9)
+        if kind == 0:
+            raise usage("None of the runtimes keeps its cache as f32.", "Take another type.")
+        if kind == 1:
+            return replace(data.NOTHING, ask=ask, cache_types=("f16",))
+        rows = data.CANDIDATES[: self.chance.choice((0, 1, 3, len(data.CANDIDATES)))]
+        return replace(data.FOUND, ask=ask, candidates=rows, cache_types=("f16", "q8_0", "u8"))
+
+    def packages(self, _: Path) -> tuple[Package, ...]:
+        return data.SHELF[: self.chance.randint(0, len(data.SHELF))]
+
+    def problems(self, *_: object) -> list[Any]:
+        return data.PROBLEMS if self.chance.random() < 0.2 else []
+
+
+async def wander(pilot: Pilot[Any], chance: random.Random, steps: int, trail: list[str]) -> None:
+    """So many random steps; `trail` tells the last of them where one went wrong."""
+    app = pilot.app
+    for _ in range(steps):
+        kind = chance.random()
+        if kind < 0.86:
+            what = chance.choice(KEYS)
+            trail.append(f"{type(app.screen).__name__}: {what}")
+            await pilot.press(what)
+        elif kind < 0.94:
+            place = (chance.randrange(app.size.width), chance.randrange(app.size.height))
+            trail.append(f"{type(app.screen).__name__}: click at {place}")
+            await pilot.click(offset=place)
+        elif kind < 0.97:
+            size = (chance.randint(40, 210), chance.randint(12, 55))
+            trail.append(f"{type(app.screen).__name__}: window of {size}")
+            await pilot.resize_terminal(*size)
+        else:
+            trail.append(f"{type(app.screen).__name__}: wait")
+            await pilot.pause(0.02)
+        del trail[:-30]
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+def test_a_monkey_brings_nothing_down_and_leaves_nothing_running(
+    size: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seed = int(os.environ.get("QWEN_PACK_MONKEY_SEED", "7")) + size[0]
+    chance = random.Random(seed)
+    worlds, trail = Worlds(chance), list[str]()
+    # What only a desktop or a disk would notice.
+    monkeypatch.setattr("tui.screens.package_base.open_folder", lambda path: True)
+    monkeypatch.setattr("tui.screens.export.open_folder", lambda path: True)
+    monkeypatch.setattr("packager.package.shelf.delete", worlds.deleted.append)
+    monkeypatch.setattr("packager.pipeline.bench.save", lambda *_: None)
+    monkeypatch.setattr("packager.package.verify.verify", lambda path, on_bytes=None: [])
+    given = data.services(
+        known_machine=lambda: data.HERE if chance.random() < 0.5 else None,
+        measure_machine=worlds.measure,
+        build=worlds.build,
+        bench=worlds.bench,
+        export=worlds.export,
+        find=worlds.find,
+        packages=worlds.packages,
+        problems=worlds.problems,
+        folder=tmp_path,
+        clock=time.monotonic,
+    )
+
+    async def walk(pilot: Pilot[Any]) -> None:
+        monkeypatch.setattr(pilot.app, "save_picture", lambda: None)
+        # The palette finds Quit as well; the walk goes on.
+        monkeypatch.setattr(pilot.app, "exit", lambda *_: None)
+        await wander(pilot, chance, STEPS // len(SIZES), trail)
+
+    try:
+        drive(walk, given, size=size)
+    except BaseException as error:
+        error.add_note(f"seed {seed}; the way there: " + ", ".join(trail))
+        raise
+    assert worlds.open == set(), "work that outlived the interface"
+    # Every deletion was answered with yes; nothing else touched a package.
+    assert {path.name for path in worlds.deleted} <= {one.manifest.name for one in data.SHELF}

@@ -1,0 +1,35 @@
+"""The list of devices without a screen: by kind, with the memory that one model may take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from textual.content import Content
+from textual.widgets.option_list import Option
+
+from tui.icons import KINDS, order
+
+if TYPE_CHECKING:
+    from packager.device.target import Target
+
+
+def rows(targets: Sequence[Target], words: str, room: int) -> list[Option]:
+    """The devices whose name, summary or kind hold every word, in `room` cells, below the name of
+    their kind."""
+    wanted = words.casefold().split()
+    options: list[Option] = []
+    last = ""
+    for one in sorted(targets, key=lambda one: (order(one.kind), one.kind, one.name)):
+        text = f"{one.name} {one.summary} {one.kind}".casefold()
+        if not all(word in text for word in wanted):
+            continue
+        if one.kind != last:
+            head = Content.styled(f"─ {KINDS.get(one.kind, one.kind)} ", "$foreground-muted")
+            options.append(Option(head, disabled=True))
+            last = one.kind
+        memory = f"{one.device.available_bytes / 1e9:.3g} GB"
+        gap = " " * max(1, room - len(one.name) - len(memory) - 1)
+        prompt = Content.assemble(one.name, (f"{gap}{memory}", "$foreground-muted"))
+        options.append(Option(prompt, id=one.name))
+    return options
