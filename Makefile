@@ -11,11 +11,12 @@ RIGHT_FLAGS = leave_out="$$($(COMPILER))"; CFLAGS="$$CFLAGS $$leave_out" CXXFLAG
 # The bytes of quantized weights must not depend on compiler and architecture: ggml rounds every product (docs/systems.md).
 export CFLAGS := $(CFLAGS) -ffp-contract=off
 
-.PHONY: help demo test quick lint types check tables attack soak clean
+.PHONY: help demo test field quick lint types check tables attack soak clean
 
 help:
 	@echo "make demo    build a package for laptop-cpu from random weights of the true shape, and show it"
 	@echo "make test    run the tests"
+	@echo "make field   the tests of all checkpoints as people keep them, in every engine; long"
 	@echo "make lint    ruff and the import rules, in seconds; needs no engine"
 	@echo "make types   mypy; needs no engine"
 	@echo "make quick   the tests that need no engine and no long wait, under a minute"
@@ -54,6 +55,9 @@ demo: $(VENV)/.demo
 # test: so many may be replaced that an engine which dies at every use does not end the run.
 test: $(VENV)/.test
 	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile --max-worker-restart 400
+
+field: $(VENV)/.test
+	QWEN_PACK_FIELD=all $(BIN)/pytest tests/test_yardstick.py tests/test_field.py tests/test_field_names.py
 
 # A venv of two packages: a change is linted before any engine is installed.
 LINT := .venv-lint

@@ -16,7 +16,7 @@ TAG_TEXT = (
     "# This folder is the cache of qwen-pack: everything in it can be made again.\n"
     "# Source of the format: https://bford.info/cachedir/\n"
 )
-STAGE = re.compile(r"(fetch|convert|measure|quality|reference|imatrix)-[0-9a-z]+")
+STAGE = re.compile(r"(fetch|convert|measure|quality|reference|imatrix|agent)-[0-9a-z]+")
 """How the folder of a finished stage is called."""
 
 _SUBFOLDER = "qwen-pack"

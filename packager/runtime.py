@@ -203,6 +203,48 @@ class InstallsItself(Protocol):
 
 
 @runtime_checkable
+class Retrieves(Protocol):
+    """What a Runtime has besides where it builds embedders and rerankers."""
+
+    retrieval_session: str
+    """`module:class` of its RetrievalSession."""
+
+
+class RetrievalSession(Protocol):
+    """One loaded embedder or reranker, in a child process."""
+
+    threads: int
+    """How many compute."""
+
+    def __init__(self, artifact: str, settings: dict[str, Any]) -> None:
+        """Load the artifact. `settings`: task (embed or rerank), context (int), kv (str), threads
+        (int or None), gpu_layers (int, may be absent)."""
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, control tokens recognised, with those that the artifact adds by
+        itself."""
+
+    def plain(self, text: str) -> list[int]:
+        """Token ids of a text, control tokens recognised, none added."""
+
+    def embed(self, batch: Sequence[Sequence[int]]) -> numpy.typing.NDArray[numpy.float32]:
+        """(texts, hidden): of each text the pooled state as the artifact's own application hands it
+        over, normalized. Raises PackError (usage) when one exceeds the context."""
+
+    def score(self, batch: Sequence[Sequence[int]]) -> list[float]:
+        """Of each prompt the probability of "yes" beside that of "no". Raises PackError (usage)
+        when one exceeds the context."""
+
+    def facts(self) -> dict[str, Any]:
+        """What the artifact itself says: `pooling` (last, rank or another word), `end` (the id that
+        is put behind a text, None for none), `labels` (those of a head, in order) and `template`
+        (of a reranker, None without one)."""
+
+    def close(self) -> None:
+        """Free the model."""
+
+
+@runtime_checkable
 class RendersChats(Protocol):
     """What a Session has besides where its engine renders chat templates itself."""
 
@@ -212,6 +254,18 @@ class RendersChats(Protocol):
         `conversation` has `messages` and what else a template gets. Raises RuntimeError where it
         cannot.
         """
+
+
+@runtime_checkable
+class Stamped(Protocol):
+    """A session that computes on another machine and brings the times of that machine's own clock:
+    the way here is no part of them."""
+
+    def began(self) -> float:
+        """When the last `generate` began to compute, in seconds."""
+
+    def stamp(self) -> float:
+        """When the token that `on_token` was last called for was there, by the same clock."""
 
 
 class Session(Protocol):

@@ -110,7 +110,7 @@ class TestWhatIsRefused:
         (folder / "config.json").unlink()
         refused(folder, "has no config.json")
         (folder / "adapter_config.json").write_text("{}")
-        refused(folder, "Merge the adapter")
+        refused(folder, "it holds an adapter")
 
     def test_a_missing_tokenizer(self, folder: Path) -> None:
         (folder / "tokenizer.json").unlink()

@@ -280,7 +280,7 @@ def searched(
     )
     monkeypatch.setattr(threads, "time", clock)
     monkeypatch.setattr("packager.measure.trials.time", clock)
-    monkeypatch.setattr(threads, "cores", lambda: machine)
+    monkeypatch.setattr("packager.measure.gauges.machine.cores", lambda: machine)
     monkeypatch.setattr("packager.cores._pin", lambda mask: False)
     settings = {"context": 256, "kv": "f16"}
     return threads.search(

@@ -17,6 +17,7 @@ from packager.engine_check.outcome import DIED, Outcome, Start
 from packager.errors import ExitCode, PackError
 from packager.package import manifest
 from packager.runtime import Laddered
+from packager.shipping.server import settings as settings_file
 from targets import registry
 from tests.conftest import REPOSITORY
 from tests.support.shipping_packages import exported, gguf_package
@@ -198,10 +199,10 @@ def test_the_server_of_a_container_starts_its_engine_in_that_way(
     named = {"name": runtime, "version": "1", "settings": start(runtime, rung).settings()}
     server = (
         exported(gguf_package(tmp_path / "careful", runtime=named), "docker", tmp_path / "out")
-        / "serve.py"
+        / "server"
     )
-    compile(server.read_text(), "serve.py", "exec")
-    assert words in server.read_text()
+    told = settings_file.read(server / "settings.json")
+    assert words in {**told.environment, **told.options}
 
 
 @pytest.mark.parametrize(

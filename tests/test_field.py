@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from packager.checkpoint import Checkpoint
-from packager.checkpoint.agreement import QUANTIZATION_KEYS
+from packager.checkpoint.quantized import KEYS
 from packager.errors import ExitCode, PackError
 from packager.reference import Reference
 from packager.shape import Shape
@@ -102,10 +102,10 @@ def truth(home: Path) -> Callable[[str], np.ndarray[Any, Any]]:
 def unquantized(checkpoint: Path) -> Path:
     """Without a stale quantization_config, by which transformers would quantize."""
     config = json.loads((checkpoint / "config.json").read_bytes())
-    if not any(key in config for key in QUANTIZATION_KEYS):
+    if not any(key in config for key in KEYS):
         return checkpoint
     copy = shutil.copytree(checkpoint, checkpoint.with_name(f"{checkpoint.name}-unquantized"))
-    kept = {key: value for key, value in config.items() if key not in QUANTIZATION_KEYS}
+    kept = {key: value for key, value in config.items() if key not in KEYS}
     (copy / "config.json").write_text(json.dumps(kept))
     return copy
 

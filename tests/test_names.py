@@ -23,9 +23,9 @@ from packager.package import manifest
 from packager.package.verify import verify
 from packager.papers import card
 from packager.python import python_command
-from packager.records.contents import Contents
 from packager.shipping.apps.escapes import FILTERS, Safe, terminal
 from tests.conftest import REPOSITORY
+from tests.support.contents import contents_of
 from tests.support.make_checkpoint import write_tiny
 from tests.support.shipping_packages import EVIL
 
@@ -159,7 +159,7 @@ def test_the_card_holds_a_hostile_manifest_as_text() -> None:
         "variant": {"repo_id": "x", "revision": "x", "license": "x"},
         "recipe": {"id": "x", "kv": "x"},
     }
-    evil, fine = (card.text(Contents.from_json(one)) for one in (data, plain))
+    evil, fine = (card.text(contents_of(one)) for one in (data, plain))
     assert len(evil.splitlines()) == len(fine.splitlines())
     front = yaml.safe_load(evil.split("---\n")[1])
     assert front["base_model"] == EVIL and set(front) == set(yaml.safe_load(fine.split("---\n")[1]))

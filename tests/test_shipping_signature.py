@@ -79,8 +79,8 @@ def test_the_private_half_is_never_readable_by_others_whatever_the_mask_and_a_ki
         "    global step\n"
         "    if event in ('open', 'os.link', 'os.rename', 'os.chmod', 'os.remove') and "
         "str(sys.argv[1]) in os.getcwd():\n"
-        "        for path in Path('.').iterdir():\n"
-        "            if path.stat().st_mode & 0o077 and b'PRIVATE' in path.read_bytes():\n"
+        "        for path in Path('.').rglob('*'):\n"
+        "            if path.is_file() and path.stat().st_mode & 0o077 and b'PRIVATE' in path.read_bytes():\n"
         "                os.write(2, f'{path} {path.stat().st_mode:o}'.encode()); os._exit(3)\n"
         "        step += 1\n"
         "        if step == at: os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -101,7 +101,11 @@ def test_the_private_half_is_never_readable_by_others_whatever_the_mask_and_a_ki
         if done.returncode == 0:
             break
         # Killed: the key is whole or absent, and nothing else that holds it lies there.
-        secret = {path.name for path in folder.iterdir() if b"PRIVATE" in path.read_bytes()}
+        secret = {
+            str(path.relative_to(folder))
+            for path in folder.rglob("*")
+            if path.is_file() and b"PRIVATE" in path.read_bytes()
+        }
         assert secret <= {"team.key"}
         if "team.key" in names:
             keys.private_key(folder / "team.key", None)

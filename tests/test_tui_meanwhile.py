@@ -15,6 +15,7 @@ from packager.cli import main
 from packager.device.target import Target
 from packager.errors import PackError
 from packager.events import Event, StageProgress
+from packager.records.measurement import Measurement
 from targets.devices.device_write import device_text
 from targets.machine.probe import keep, look
 from tests.support import tui_data as data
@@ -60,12 +61,14 @@ class Benchmark:
     def __init__(self) -> None:
         self.runs, self.go, self.closed = 0, threading.Event(), threading.Event()
 
-    def __call__(self, *_: object) -> Generator[Event, None, dict[str, Any]]:
+    def __call__(self, *_: object) -> Generator[Event, None, Measurement]:
         self.runs += 1
         try:
             while not self.go.wait(0.01):
                 yield StageProgress("bench", 2, 5, "answers")
-            return dict(data.SHELF[1].manifest.data["measured"])
+            measured = data.SHELF[1].contents.measured
+            assert measured is not None
+            return measured
         finally:
             self.closed.set()
 

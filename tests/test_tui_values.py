@@ -91,7 +91,7 @@ def test_ticks_are_round_and_few_and_lie_within_the_range(
 
 
 def test_figures_of_another_machine_say_whose_they_are_and_what_to_do_next() -> None:
-    there = data.tried().manifest.data
+    there = data.tried().contents
     head, warning = figures.column(there)
     assert (
         head == "NOISY on a processor"
@@ -104,16 +104,16 @@ def test_figures_of_another_machine_say_whose_they_are_and_what_to_do_next() -> 
         and by_label["decode"].off == ""
         and by_label["model files"].off == "+1 %"
     )
-    assert figures.column(data.package().manifest.data) == ("measured", "")
+    assert figures.column(data.package().contents) == ("measured", "")
 
 
 def test_what_a_build_replaces_is_named_with_its_context_and_the_figures_that_would_go() -> None:
-    kept = data.package().manifest.data
+    kept = data.package()
     assert (
-        figures.replaced(kept)
+        figures.replaced(kept.contents)
         == "Replaces the package that is there (built 2026-01-02 03:04, context 4,096)."
     )
-    assert figures.replaced({**kept, "measurements": [{}, {}]}).endswith(
+    assert figures.replaced(data.changed(kept, measurements=[{}, {}]).contents).endswith(
         "with 2 measurements added later."
     )
 

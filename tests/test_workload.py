@@ -26,6 +26,8 @@ ASKED = (
     "classification",
     "vision",
     "audio",
+    "embed",
+    "rerank",
 )
 
 SMALL = """
@@ -80,7 +82,23 @@ def test_a_floor_asks_only_for_what_somebody_published(name: str) -> None:
     assert set(use_case(name).quality) <= published
 
 
-@pytest.mark.parametrize("name", [name for name in ASKED if name != "audio"])
+@pytest.mark.parametrize("name", [name for name in ASKED if use_case(name).task != "generate"])
+def test_the_floor_of_a_use_case_that_gives_no_text_passes_every_published_variant(
+    name: str,
+) -> None:
+    from packager.select import rules
+
+    case = use_case(name)
+    tuned = [variant for variant in catalog.load() if variant.kind in case.kinds]
+    assert len(tuned) == 3
+    for variant in tuned:
+        assert not any(list(rules.score(variant, floor, case.modes)) for floor in case.floors)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name for name in ASKED if name != "audio" and use_case(name).task == "generate"],
+)
 def test_the_floors_of_a_use_case_pass_some_variants_and_stop_others(name: str) -> None:
     from packager.select import rules
 

@@ -39,6 +39,11 @@ def run(
     Raises PackError (usage) for random weights, whose answers mean nothing.
     """
     found = bench.whole(package, runtime)
+    if found.contents.task != "generate":
+        raise usage(
+            f"{found.name} gives no text, so that there is nothing to check.",
+            f"`qwen-pack {found.contents.task}` asks it what it is made for.",
+        )
     if found.contents.source.dummy:
         raise usage(
             f"{found.name} has random weights: its answers mean nothing.",

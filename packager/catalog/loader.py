@@ -17,7 +17,7 @@ from packager.catalog.variant import Variant
 from packager.shape import Experts, Hybrid, Shape
 
 FOLDER = Path(__file__).parent
-VARIANT_FILES = ("qwen", "qwen1_5", "qwen2", "qwen2_5", "qwen3", "qwen3_5")
+VARIANT_FILES = ("qwen", "qwen1_5", "qwen2", "qwen2_5", "qwen3", "qwen3_embedding", "qwen3_5")
 # What transformers' configuration classes take where config.json is silent.
 DEFAULTS = {"rope_theta": 10_000.0, "rms_eps": 1e-6, "context": 32_768}
 _GEOMETRY = ("hidden", "layers", "heads", "kv_heads", "head_dim", "intermediate", "vocab")

@@ -85,7 +85,17 @@ VARIANT: Types = {
     "sources": dict,
 }
 CHOICES: Mapping[str, tuple[str, ...]] = {
-    "kind": ("general", "coder", "math", "reasoning", "vision", "audio", "omni"),
+    "kind": (
+        "general",
+        "coder",
+        "math",
+        "reasoning",
+        "vision",
+        "audio",
+        "omni",
+        "embedding",
+        "reranking",
+    ),
     "thinking": ("never", "switch", "always"),
 }
 # A value of the left needs the source group of the right.

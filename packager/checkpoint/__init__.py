@@ -9,29 +9,35 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from packager.checkpoint import composed as composition
 from packager.checkpoint import first_generation
 from packager.checkpoint.agreement import (
-    QUANTIZATION_KEYS,
     Agreed,
     match,
-    quantized_before,
     refuse_foreign_code,
     refuse_other_inputs,
     refuse_other_tasks,
     refuse_unsupported,
 )
-from packager.checkpoint.folder import checkpoint_files, is_license, missing_config, read_json
+from packager.checkpoint.composed import Composed
+from packager.checkpoint.folder import (
+    POOLING,
+    is_license,
+    missing_config,
+    read_json,
+)
 from packager.checkpoint.header import TensorInfo
 from packager.checkpoint.kinds import (
     check_config,
     check_generation_config,
     check_tokenizer_config,
 )
+from packager.checkpoint.quantized import KEYS, method_of
 from packager.checkpoint.shards import read_tensors
 from packager.checkpoint.tokenizer import chat_template, check_tokenizer
 from packager.shape import Shape
@@ -56,7 +62,8 @@ class Checkpoint:
     those that the files store besides: redundant ones, draft modules, the image encoder of Qwen3.5.
     `as_published` says that the files themselves have those names, that configuration and types of
     32 bits at most, so that an engine may read them. `chat_template` is None for a base model.
-    `notes` are sentences for whoever builds.
+    `notes` are sentences for whoever builds; `quantized` says how the files hold the weights where
+    those are dequantized as they are read.
     """
 
     folder: Path
@@ -72,7 +79,9 @@ class Checkpoint:
     windows: Windows
     as_published: bool
     notes: tuple[str, ...] = ()
+    quantized: str | None = None
     _maps: dict[Path, mmap.mmap] = field(default_factory=dict, repr=False, compare=False)
+    _computed: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def open(cls, folder: Path) -> Checkpoint:
@@ -81,7 +90,8 @@ class Checkpoint:
         Raises PackError: exit code 2 when there is no such folder, 6 naming the file when something
         in it is corrupt, unsafe, missing or not supported.
         """
-        files = checkpoint_files(folder)
+        composed = composition.read(folder)
+        files = composition.files_of(folder, composed)
         if "config.json" not in files:
             raise missing_config(folder)
         config = read_json(files["config.json"])
@@ -110,8 +120,13 @@ class Checkpoint:
         for key in naming_of(shape).config:
             decoder = decoder[key]
         positions, windows = positions_of(decoder, shape, where), windows_of(decoder, shape, where)
-        agreed = match(files["config.json"], config, shape, read_tensors(folder, files))
-        check_tokenizer(folder, files, shape.vocab)
+        weights = folder if composed is None else composed.base
+        agreed = match(
+            files["config.json"], config, shape, read_tensors(weights, files), POOLING in files
+        )
+        if composed is not None:
+            agreed = _adapted(agreed, composed)
+        check_tokenizer(folder, files, agreed.shape.vocab)
         return cls(
             folder=folder,
             files=MappingProxyType(files),
@@ -127,6 +142,7 @@ class Checkpoint:
             windows=windows,
             as_published=_as_published(config, agreed),
             notes=agreed.notes,
+            quantized=agreed.quantized,
         )
 
     @property
@@ -183,9 +199,11 @@ class Checkpoint:
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
     def raw(self, name: str) -> memoryview:
-        """The bytes of a tensor, read from the disk as they are touched. Raises KeyError for an
-        unknown name."""
+        """The bytes of a tensor, read from the disk as they are touched, or computed. Raises
+        KeyError for an unknown name."""
         tensor = self.tensors[name]
+        if tensor.made is not None:
+            return self.array(name).reshape(-1).view("u1").data
         return memoryview(self._map(tensor.file))[tensor.offset : tensor.offset + tensor.nbytes]
 
     def array(self, name: str) -> numpy.ndarray[Any, Any]:
@@ -195,15 +213,24 @@ class Checkpoint:
         # not pay for it.
         import numpy
 
-        from packager.checkpoint.numbers import dtype_of
+        from packager.checkpoint.numbers import compute, dtype_of
 
         tensor = self.tensors[name]
+        if tensor.made is not None:
+            made = self._computed.get(name)
+            if made is None:
+                made = self._computed[name] = compute(tensor)
+                made.flags.writeable = False
+            return made
         return numpy.frombuffer(self.raw(name), dtype=dtype_of(tensor.dtype)).reshape(tensor.shape)
 
     def release(self, name: str) -> None:
         """Let the system take back the memory of a tensor that has been read; its bytes can be read
         again."""
         tensor = self.tensors[name]
+        if tensor.made is not None:
+            self._computed.pop(name, None)
+            return
         start = tensor.offset - tensor.offset % mmap.PAGESIZE
         if tensor.nbytes and hasattr(mmap, "MADV_DONTNEED"):
             self._map(tensor.file).madvise(
@@ -222,19 +249,35 @@ class Checkpoint:
         return found
 
 
+def _adapted(agreed: Agreed, composed: Composed) -> Agreed:
+    """The base with its adapters, one after the other."""
+    # Late: numpy, which only adapters need here.
+    from packager.checkpoint.adapter import Adapter
+    from packager.checkpoint.merge import merge
+
+    shape, tensors = agreed.shape, agreed.tensors
+    for folder, scale in composed.adapters:
+        shape, tensors = merge(shape, tensors, Adapter.open(folder, scale))
+    untied = agreed.untied or (agreed.shape.tied and not shape.tied)
+    return replace(agreed, shape=shape, tensors=tensors, untied=untied)
+
+
 def _borne_out(config: dict[str, Any], agreed: Agreed) -> dict[str, Any]:
     """config.json without what the weights contradict."""
-    kept = {key: value for key, value in config.items() if key not in QUANTIZATION_KEYS}
-    if not agreed.untied:
-        return kept
-    table = kept
-    table["tie_word_embeddings"] = False
+    kept = {key: value for key, value in config.items() if key not in KEYS}
+    tables = [kept]
     for key in naming_of(agreed.shape).config:
-        table[key] = {**table[key], "tie_word_embeddings": False}
-        table = table[key]
+        tables[-1][key] = dict(tables[-1][key])
+        tables.append(tables[-1][key])
+    for table in tables:
+        if agreed.untied or agreed.headless:
+            table["tie_word_embeddings"] = agreed.headless
+        if "vocab_size" in table:
+            table["vocab_size"] = agreed.shape.vocab
     return kept
 
 
 def _as_published(config: dict[str, Any], agreed: Agreed) -> bool:
-    changed = agreed.renamed or agreed.untied or quantized_before(config) is not None
-    return not changed and all(tensor.dtype != "F64" for tensor in agreed.tensors.values())
+    changed = agreed.renamed or agreed.untied or agreed.headless or method_of(config) is not None
+    plain = (tensor.dtype != "F64" and tensor.made is None for tensor in agreed.tensors.values())
+    return not changed and all(plain)

@@ -11,11 +11,10 @@ from typing import Any
 from packager.checkpoint import first_generation
 from packager.checkpoint.header import ITEM_BYTES, TensorInfo
 from packager.checkpoint.naming import OUTPUT, Named, is_computed, named
+from packager.checkpoint.quantized import METHODS, dequantized, method_of, note
 from packager.errors import bad_input
 from packager.shape import FIRST_GENERATION, Shape
 from packager.shape.tensors import naming_of, outer_tensors
-
-QUANTIZATION_KEYS = ("quantization_config", "quantization")
 
 _NAMED = 3
 _COMPARED = 1 << 21
@@ -105,17 +104,6 @@ def refuse_other_tasks(where: str, config: dict[str, Any]) -> None:
             )
 
 
-def quantized_before(config: dict[str, Any]) -> str | None:
-    """The method by which a config.json says that its weights are quantized; None where it says
-    nothing of the kind."""
-    for key in QUANTIZATION_KEYS:
-        found = config.get(key)
-        if found:
-            method = found.get("quant_method") if isinstance(found, dict) else None
-            return str(method or key)
-    return None
-
-
 def refuse_quantized(
     path: Path,
     config: dict[str, Any],
@@ -127,7 +115,7 @@ def refuse_quantized(
     The tensors decide: merging an adapter leaves a quantization_config beside weights of 16 bits,
     which are taken.
     """
-    method = quantized_before(config)
+    method = method_of(config)
     says = f"; config.json says so, too ({method})" if method else ""
     way_on = "Name the unquantized repository or folder that it was made from."
     for name, tensor in stored.items():
@@ -149,9 +137,10 @@ def quantized_by_size(path: Path, config: dict[str, Any], weight_bytes: int) -> 
 
     Raises PackError (exit code 6).
     """
-    method = quantized_before(config)
+    method = method_of(config)
     if (
         method
+        and method not in METHODS
         and weight_bytes
         < _SMALLEST_SHARE_OF_16_BITS * 2 * Shape.from_config(config, str(path)).parameters()
     ):
@@ -166,8 +155,10 @@ class Agreed:
     """The decoder that config.json and tensors describe together.
 
     `tensors` by official name in stored order; `dropped` are stored names that are left out;
-    `untied` says that the output matrix is not the embedding although config.json ties them;
-    `notes` are sentences for whoever builds.
+    `untied` says that the output matrix is not the embedding although config.json ties them,
+    `headless` that an embedder has no output matrix although config.json unties them; `quantized`
+    how the files hold the weights, where these are computed from it; `notes` are sentences for
+    whoever builds.
     """
 
     shape: Shape
@@ -175,19 +166,33 @@ class Agreed:
     dropped: tuple[str, ...]
     renamed: bool
     untied: bool
+    headless: bool
     notes: tuple[str, ...]
+    quantized: str | None = None
 
 
 def match(
-    path: Path, config: dict[str, Any], shape: Shape, stored: Mapping[str, TensorInfo]
+    path: Path,
+    config: dict[str, Any],
+    shape: Shape,
+    stored: Mapping[str, TensorInfo],
+    embedder: bool = False,
 ) -> Agreed:
     """Bring the tensors and config.json (at `path`) together.
+
+    An `embedder` may lack the output matrix that config.json promises: it has none then, as if it
+    were tied.
 
     A tied checkpoint may store its output matrix again (Qwen1.5-0.5B, Qwen3-0.6B and Qwen3-1.7B
     do): equal to the embedding it is dropped, different from it (a trained output matrix) it
     counts, and nothing is tied. Raises PackError (exit code 6) that names the first tensors which
     are missing, additional or of another shape, and for weights that are quantized already.
     """
+    plain = dequantized(path, config, stored)
+    stored = plain.tensors
+    headless = not shape.tied and embedder and not any(name.endswith(OUTPUT) for name in stored)
+    if headless:
+        shape = replace(shape, tied=True)
     found = named(str(path), shape, stored)
     refuse_quantized(path, config, stored, found.kept)
     kept, beside = found.kept, list(found.beside)
@@ -208,7 +213,9 @@ def match(
         tuple(name for name in stored if name in beside),
         renamed=any(name != tensor.name for name, tensor in kept.items()),
         untied=untied,
-        notes=tuple(_notes(config, kept, found, untied)),
+        headless=headless,
+        notes=tuple(_notes(config, kept, found, untied, plain.how)),
+        quantized=plain.how,
     )
 
 
@@ -258,14 +265,20 @@ def _refuse_disagreement(
 
 
 def _notes(
-    config: dict[str, Any], kept: Mapping[str, TensorInfo], found: Named, untied: bool
+    config: dict[str, Any],
+    kept: Mapping[str, TensorInfo],
+    found: Named,
+    untied: bool,
+    quantized: str | None,
 ) -> Iterator[str]:
     if untied:
         yield (
             "The output matrix differs from the embedding although config.json ties them: both "
             "are kept, as transformers does."
         )
-    if (method := quantized_before(config)) is not None:
+    if quantized is not None:
+        yield note(quantized)
+    elif (method := method_of(config)) is not None:
         yield (
             f"config.json says that the weights are quantized ({method}), but they have 16 bits "
             "or more: the key is left aside."
@@ -281,6 +294,8 @@ def _notes(
 def same_values(one: TensorInfo, other: TensorInfo) -> bool:
     """Whether two tensors of one shape hold the same numbers; read in pieces, and no further than
     the first difference."""
+    if one.made is not None or other.made is not None:
+        return _same_rows(one, other)
     sizes = [ITEM_BYTES[tensor.dtype] for tensor in (one, other)]
     elements = one.nbytes // sizes[0]
     with one.file.open("rb") as first, other.file.open("rb") as second:
@@ -295,6 +310,13 @@ def same_values(one: TensorInfo, other: TensorInfo) -> bool:
             elif not _equal_numbers(left, one.dtype, right, other.dtype):
                 return False
     return True
+
+
+def _same_rows(one: TensorInfo, other: TensorInfo) -> bool:
+    # Late, as below.
+    from packager.checkpoint.numbers import same_rows
+
+    return same_rows(one, other)
 
 
 def _equal_numbers(left: bytes, left_type: str, right: bytes, right_type: str) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import codecs
+import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from packager.errors import PackError, bad_input, usage
 from packager.foreign import bounded_bytes, names_in, parse_json
 
 INDEX = "model.safetensors.index.json"
+POOLING = "1_Pooling/config.json"
+"""What Sentence Transformers keep of how an embedding is made of the states."""
 ADDITIONAL_TEMPLATES = "additional_chat_templates"
 """The folder of a checkpoint that holds its chat templates by name, where there are several."""
 
@@ -32,6 +35,9 @@ _TEXTS = {
     "added_tokens.json",
     "chat_template.jinja",
     "chat_template.json",
+    "modules.json",
+    "config_sentence_transformers.json",
+    POOLING,
 }
 _TEMPLATE = re.compile(rf"{ADDITIONAL_TEMPLATES}/[\w-][\w.-]*\.jinja")
 _LICENSE = re.compile(r"(LICEN[CS]E|NOTICE|COPYING)[\w. -]*", re.IGNORECASE)
@@ -96,9 +102,21 @@ def checkpoint_files(folder: Path) -> dict[str, Path]:
             f"{folder} is a file, not a folder.",
             "Name the folder that holds config.json and the safetensors files.",
         ) from None
+    return _checked(folder, names)
+
+
+def safe_files(folder: Path, names: Iterable[str]) -> dict[str, Path]:
+    """Those of the named files that are there, checked as `checkpoint_files` checks its own.
+
+    Raises PackError like it.
+    """
+    return _checked(folder, [name for name in names if os.path.lexists(folder / name)])
+
+
+def _checked(folder: Path, names: Iterable[str]) -> dict[str, Path]:
     files = {name: folder / name for name in names}
     blobs = _blobs(folder)
-    for path in files.values():
+    for name, path in files.items():
         try:
             target = path.resolve(strict=True)
             status = target.stat()
@@ -115,18 +133,22 @@ def checkpoint_files(folder: Path) -> dict[str, Path]:
             raise bad_input(
                 f"{path} is not a regular file.", "Name a folder that holds the files themselves."
             )
-        refuse_oversize(str(path), path.name, status.st_size)
+        if belongs(name):  # an adapter's weights have other names
+            refuse_oversize(str(path), path.name, status.st_size)
     return files
 
 
 def _names(folder: Path) -> Iterator[str]:
-    """What stands in a folder, and in the one folder of it that belongs to a checkpoint."""
+    """What stands in a folder, and in the two folders of it that belong to a checkpoint."""
     yield from names_in(folder)
-    inner = folder / ADDITIONAL_TEMPLATES
-    if inner.is_symlink():
-        raise bad_input(f"{inner} is a link.", "Copy the folder itself to where the link stands.")
-    if inner.is_dir():
-        yield from (f"{ADDITIONAL_TEMPLATES}/{name}" for name in names_in(inner))
+    for name in (ADDITIONAL_TEMPLATES, POOLING.partition("/")[0]):
+        inner = folder / name
+        if inner.is_symlink():
+            raise bad_input(
+                f"{inner} is a link.", "Copy the folder itself to where the link stands."
+            )
+        if inner.is_dir():
+            yield from (f"{name}/{one}" for one in names_in(inner))
 
 
 def _blobs(folder: Path) -> Path | None:
@@ -176,7 +198,8 @@ def missing_config(folder: Path) -> PackError:
     no_config = f"{folder} has no config.json"
     if (folder / "adapter_config.json").exists():
         return bad_input(
-            f"{no_config}: it holds an adapter.", "Merge the adapter into its base model first."
+            f"{no_config}: it holds an adapter.",
+            f"Name its base with --model or --weights, and the adapter with --lora {folder}.",
         )
     snapshots = sorted(folder.glob("snapshots/*/config.json"))
     if snapshots:

@@ -11,11 +11,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from packager.errors import PackError, bad_input
 from packager.foreign import parse_json
 from packager.limits import TENSORS
+
+if TYPE_CHECKING:
+    import numpy
 
 MAX_HEADER_BYTES = 100_000_000
 """The limit of the safetensors library."""
@@ -51,10 +54,25 @@ _GET_AGAIN = "Get the file again from where it was published."
 _LFS = b"version https://git-lfs"
 
 
+class Rows(Protocol):
+    """The numbers of a tensor that no file holds as they are."""
+
+    def rows(self, first: int, end: int) -> numpy.ndarray[Any, Any]:
+        """Rows `first` to `end` as float32 (rows, columns), where a row is the innermost dimension
+        and all others are counted through.
+
+        The same row has the same numbers, whatever is asked for beside it. Threads may ask at once.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
     """Where one tensor lies: `nbytes` bytes from `offset` of `file`, little-endian, row-major,
-    outermost dimension first."""
+    outermost dimension first.
+
+    With `made` it lies nowhere: it is computed when it is asked for, `nbytes` are those of the
+    numbers in `dtype`, and `file` is where most of what it is made of lies.
+    """
 
     name: str
     dtype: str
@@ -62,6 +80,7 @@ class TensorInfo:
     file: Path
     offset: int
     nbytes: int
+    made: Rows | None = None
 
 
 def read_header(file: Path) -> list[TensorInfo]:

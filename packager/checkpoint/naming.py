@@ -85,7 +85,7 @@ def named(where: str, shape: Shape, stored: Mapping[str, TensorInfo]) -> Named:
     beside: list[str] = []
     strange: list[str] = []
     for name, tensor in stored.items():
-        official = _official(name, shape, expected)
+        official = official_name(name, shape, expected)
         if official is None:
             (beside if _may_be_left_out(name, shape) else strange).append(name)
         elif official in kept:
@@ -118,7 +118,8 @@ def expected_of(shape: Shape, stored: Collection[str]) -> dict[str, tuple[int, .
     return {spec.name: spec.shape for spec in islice(tensors(shape, naming), most)}
 
 
-def _official(name: str, shape: Shape, expected: Mapping[str, tuple[int, ...]]) -> str | None:
+def official_name(name: str, shape: Shape, expected: Mapping[str, tuple[int, ...]]) -> str | None:
+    """What an official checkpoint calls a tensor; None for one that is not the decoder's."""
     naming = naming_of(shape)
     # A tied network has no output matrix, but files may.
     known = {naming.head + OUTPUT}

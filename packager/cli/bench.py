@@ -30,15 +30,37 @@ if TYPE_CHECKING:
     is_flag=True,
     help="This machine is the device, though it does not call itself so.",
 )
+@click.option(
+    "--on",
+    "address",
+    metavar="ADDRESS",
+    help="Measure on another machine: ssh://[USER@]HOST[:PORT][/FOLDER], adb:SERIAL, or local:.",
+)
+@click.option(
+    "--agent",
+    metavar="NAME|FILE",
+    help="With --on: the program that runs the model there, by its name or as a file.",
+)
 @sustained_option
 @json_option
-def command(package: Path, save: bool, claimed: bool, sustained: float, as_json: bool) -> int:
+def command(
+    package: Path,
+    save: bool,
+    claimed: bool,
+    address: str | None,
+    agent: str | None,
+    sustained: float,
+    as_json: bool,
+) -> int:
     """Measure PACKAGE on this machine and put the figures beside its manifest's.
+
+    With --on the model runs on another machine, which needs neither Python nor qwen-pack.
 
     On the device that the package is for the budgets are judged, and the first measurement there is
     kept.
     """
     from packager.cli.progress import follow
+    from packager.cli.reach import measure_on
     from packager.errors import usage
     from packager.package import manifest
     from packager.pipeline import bench
@@ -53,7 +75,12 @@ def command(package: Path, save: bool, claimed: bool, sustained: float, as_json:
             "Measure without --save, or copy the package.",
         )
     runtime = registry.runtime(found.contents.runtime.name)
-    now = follow(bench.run(package, runtime, here(), claimed, sustained))
+    if address is not None:
+        now = follow(measure_on(package, runtime.name, address, agent, claimed, sustained))
+    elif agent is not None:
+        raise usage("--agent has a meaning only with --on.", "Name the machine with --on.")
+    else:
+        now = follow(bench.run(package, runtime, here(), claimed, sustained))
     wanted = save or (now.on_device and not found.contents.seen_on_device)
     if wanted and writable:
         bench.save(package, now)

@@ -50,6 +50,13 @@ _ENFORCED = {"min_decode_tps": "decode", "max_ttft_ms": "ttft"}
     metavar="hub|dummy|PATH",
     help="Where the weights come from.",
 )
+@click.option(
+    "--lora",
+    "loras",
+    multiple=True,
+    metavar="DIR|REPO[@REV][:SCALE]",
+    help="Merge this LoRA adapter into the weights; repeatable.",
+)
 @click.option("--revision", metavar="SHA", help="Commit, tag or branch of the hub's repository.")
 @click.option(
     "--out",
@@ -93,6 +100,7 @@ def command(
     runtimes: tuple[str, ...],
     recipes: tuple[str, ...],
     weights: str,
+    loras: tuple[str, ...],
     revision: str | None,
     out: Path | None,
     offline: bool,
@@ -109,6 +117,7 @@ def command(
     \b
     qwen-pack build --target laptop-cpu
     qwen-pack build --target laptop-cpu --model Qwen3-1.7B --weights ./my-finetune
+    qwen-pack build --target laptop-cpu --model Qwen3-1.7B --lora ./my-adapter
     qwen-pack build --target laptop-cpu --weights dummy    random weights of the true shape
     qwen-pack build --target laptop-cpu --runtime all      every runtime that fits; the best is kept
     """
@@ -134,11 +143,12 @@ def command(
     several = len(runtimes) > 1 or comparison.ALL in runtimes or len(recipes) > 1
     plan = make_plan(
         found,
-        workload_from(flags, found),
+        workload_from(flags, found, model),
         adapters,
         model=model,
         recipe=recipes[0] if len(recipes) == 1 and not several else None,
         weights=weights,
+        lora=loras,
         revision=revision,
         offline=offline,
         out=out,

@@ -273,7 +273,7 @@ def _answer(target: Target, wish: _Wish, with_misses: bool = True) -> Answer:
     from targets import registry
 
     workload, runtimes, named = (
-        workload_from(_flags(wish, target), target),
+        workload_from(_flags(wish, target), target, wish.model),
         wish.runtimes,
         wish.model is not None,
     )
@@ -293,7 +293,9 @@ def _answer(target: Target, wish: _Wish, with_misses: bool = True) -> Answer:
     if chosen is None and with_misses:
         larger = tuple(
             larger_than(
-                target, registry.targets(), lambda other: workload_from(_flags(wish, other), other)
+                target,
+                registry.targets(),
+                lambda other: workload_from(_flags(wish, other), other, wish.model),
             )
         )
         misses = nearest_misses(target, workload, found, runtimes, larger=larger, named=named)
@@ -318,7 +320,9 @@ def _answer_or_problem(target: Target, wish: _Wish) -> Answer:
     try:
         return _answer(target, wish, with_misses=False)
     except PackError as error:
-        return Answer(target, workload_from(wish.flags, target), (), None, (), None, str(error))
+        return Answer(
+            target, workload_from(wish.flags, target, wish.model), (), None, (), None, str(error)
+        )
 
 
 def _payload(answer: Answer) -> dict[str, Any]:

@@ -34,7 +34,7 @@ _FLAGS = (
         "max_file_size",
         "max_memory_mb",
     ),
-    *("min_score", "modality", "license", "language", "prefer"),
+    *("min_score", "modality", "license", "language", "prefer", "dimension"),
 )
 
 
@@ -244,6 +244,11 @@ _OPTIONS = (
         "knee of the three; "
         "coarse recipes, under 4 bits per weight, come last in all of them.",
     ),
+    click.option(
+        "--dimension",
+        type=Number(1, MOST_TOKENS, whole=True),
+        help="Numbers of a vector that are kept, for --use-case embed; all by default.",
+    ),
 )
 
 
@@ -271,18 +276,41 @@ def words_of(flags: dict[str, Any]) -> list[str]:
     return words
 
 
-def workload_from(flags: dict[str, Any], target: Target | None) -> Workload:
+def _made_for(model: str | None) -> str | None:
+    """The use case of a variant of the catalogue that gives no text; None for every other name."""
+    from packager import catalog
+    from packager.select.rules import RETRIEVAL_KINDS
+
+    wanted = (model or "").strip().casefold()
+    for variant in catalog.load() if wanted else ():
+        if wanted in (variant.repo_id.casefold(), variant.name.casefold()):
+            return RETRIEVAL_KINDS.get(variant.kind)
+    return None
+
+
+def workload_from(
+    flags: dict[str, Any], target: Target | None, model: str | None = None
+) -> Workload:
     """The workload of the flags (others in `flags` are ignored) over the target's default over the
-    use case's own.
+    use case's own. Without a use case a `model` of the catalogue that gives no text says its own.
 
     Raises PackError (usage) where they contradict each other.
     """
     from packager.need.workload import merge
 
     given = {name: flags.get(name) for name in _FLAGS}
+    given["use_case"] = given["use_case"] or _made_for(model)
     fields: dict[str, Any] = {
         name: given[name]
-        for name in ("use_case", "context", "prompt", "min_decode_tps", "max_ttft_ms", "prefer")
+        for name in (
+            "use_case",
+            "context",
+            "prompt",
+            "min_decode_tps",
+            "max_ttft_ms",
+            "prefer",
+            "dimension",
+        )
     }
     fields["max_artifact_bytes"] = (
         None if given["max_artifact_mb"] is None else round(given["max_artifact_mb"] * _MB)

@@ -37,6 +37,11 @@ def command(package: Path, prompt: str, max_tokens: int, think: bool) -> None:
         raise usage("The prompt is not valid UTF-8.", "Check the terminal's encoding.")
     runtime = registry.runtime(manifest.read(package).contents.runtime.name)
     found = bench.whole(package, runtime)
+    if found.contents.task != "generate":
+        raise usage(
+            f"{package} gives no text.",
+            f"`qwen-pack {found.contents.task} {package} ...` asks it what it is made for.",
+        )
     if found.contents.source.dummy:
         narrate("The weights of this package are random: what follows means nothing.")
     logs = BuildCache()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from packager.cli.output import say
 from packager.errors import usage
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def command(serve: bool, host: str, port: int, consent: bool) -> int:
     for package in app.made:
         # The screens are gone with their paths; what was built is named once more where it can be
         # scrolled back to.
-        click.echo(f"Package: {package}")
+        say(f"Package: {package}")
     return app.return_code or 0
 
 

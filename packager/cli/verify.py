@@ -63,6 +63,13 @@ if TYPE_CHECKING:
     help="With --rebuild: the folder of the checkpoint.",
 )
 @click.option(
+    "--lora",
+    "loras",
+    multiple=True,
+    metavar="DIR|REPO[@REV]",
+    help="With --rebuild: an adapter of the build, in the build's order.",
+)
+@click.option(
     "--imatrix",
     type=click.Path(path_type=Path),
     metavar="FILE",
@@ -85,6 +92,7 @@ def command(
     min_version: str | None,
     again: bool,
     weights: Path | None,
+    loras: tuple[str, ...],
     imatrix: Path | None,
     calibration: Path | None,
     as_json: bool,
@@ -118,12 +126,14 @@ def command(
         findings = check(
             package, signature or package.with_name(f"{package.name}{ENDING}"), trust, min_version
         )
-    if (weights or imatrix or calibration) and not again:
+    if (weights or loras or imatrix or calibration) and not again:
         raise usage(
-            "--weights, --imatrix and --calibration are for a rebuild.",
+            "--weights, --lora, --imatrix and --calibration are for a rebuild.",
             "Add --rebuild, or leave them out.",
         )
-    rebuilt = _rebuild(package, weights, imatrix, calibration) if again and not findings else None
+    rebuilt = None
+    if again and not findings:
+        rebuilt = _rebuild(package, weights, loras, imatrix, calibration)
     if rebuilt is not None:
         findings = list(rebuilt.findings)
     known = manifest.read(package)
@@ -198,11 +208,16 @@ def _unsafe(package: Path, known: Manifest) -> str | None:
 
 
 def _rebuild(
-    package: Path, weights: Path | None, imatrix: Path | None, calibration: Path | None
+    package: Path,
+    weights: Path | None,
+    loras: tuple[str, ...],
+    imatrix: Path | None,
+    calibration: Path | None,
 ) -> Rebuilt:
     from packager.cli.progress import follow
     from packager.pipeline.rebuild import rebuild
     from packager.plan.additions import parse
     from targets import registry
 
-    return follow(rebuild(package, registry.runtimes(), weights, parse(imatrix, calibration, ())))
+    additions = parse(imatrix, calibration, ())
+    return follow(rebuild(package, registry.runtimes(), weights, additions, lora=loras))

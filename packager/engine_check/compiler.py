@@ -1,11 +1,11 @@
 """Does this machine's C++ compiler break AMX? Prints the flags that leave AMX out where it does,
 and nothing where it does not.
 
-Compilers before GCC 11.5, 12.4, 13.3 and 14 name 8 of the 64 bytes that LDTILECFG reads as its
-operand, so an optimizer drops the stores of the others, and the first product of llama.cpp on a
-processor with AMX ends with a general protection fault (GCC bug 114098; ggml-org/llama.cpp issue
-20824). The compiler itself is asked, as distributions mend older versions: what it makes of a
-function that fills a configuration and loads it must still hold the function's argument.
+Older GCCs (12.2 is one) name 8 of the 64 bytes that LDTILECFG reads as its operand, so an
+optimizer drops the stores of the others, and the first product of llama.cpp on a processor with
+AMX ends with a general protection fault (ggml-org/llama.cpp issue 20824). The compiler itself is
+asked, as distributions mend older versions: what it makes of a function that fills a configuration
+and loads it must still hold the function's argument.
 
 A program of its own, for the standard library alone: it runs before anything is installed.
 """

@@ -11,16 +11,13 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from packager.cores import keep_on_strongest
-from packager.device.this_machine import describe_machine
 from packager.errors import ExitCode, NotHere, PackError
 from packager.measure import noise, throttling
-from packager.measure.gauges import clock, energy
-from packager.measure.gauges.memory import proportional_bytes
-from packager.measure.gauges.nvml import process_bytes
+from packager.measure.gauges import energy
+from packager.measure.gauges.machine import Gauges, gauges_of
 from packager.measure.noise import Attempt, calm
 from packager.measure.trials import Trial, answer, prompt_ids, quartile_spread, summary
-from packager.process import peak_resident_bytes, resident_bytes, resolve
+from packager.process import resolve
 from packager.records import Machine, Measurement, Sustained
 from packager.runtime import Report, Session
 
@@ -79,49 +76,71 @@ def measure(
     decoding repeats itself.
     """
     make = resolve(session)  # which imports the engine: no part of loading a model
+    gauges = gauges_of(make, settings)
     # As the search for the number of threads had it.
-    processors = keep_on_strongest(settings.get("threads"))
-    loading = time.perf_counter()
-    try:
-        model: Session = make(artifact, settings)
-    except NotHere as error:
-        return {"not_measured": error.message, "hint": error.hint}
-    load_s = time.perf_counter() - loading
-    report.note(f"loaded in {load_s:.1f} s")
-    # After the engine: a GPU has a counter of its own.
-    meter = energy.meter(gpu=getattr(model, "runs_on", "cpu") != "cpu")
-    run = _Run(
-        report,
-        model,
-        int(settings["context"]),
-        prompt_tokens,
-        seed,
-        meter,
-        _QUICK_S if attempts > 1 else 0.0,
-    )
-    try:
-        check = run.prompt(min(_CHECK_PROMPT, prompt_tokens))
-        checked = answer(model, check, min(_CHECK_TOKENS, new_tokens))
-        new_tokens = run.shortened(
-            new_tokens, repeats, statistics.median(checked.gaps_s) if checked.gaps_s else 0.0
+    with gauges.pinned(settings.get("threads")) as processors:
+        loading = time.perf_counter()
+        try:
+            model: Session = make(artifact, settings)
+        except NotHere as error:
+            return {"not_measured": error.message, "hint": error.hint}
+        # A session that computes elsewhere takes the time there.
+        load_s: float = getattr(model, "load_s", time.perf_counter() - loading)
+        report.note(f"loaded in {load_s:.1f} s")
+        # After the engine: a GPU has a counter of its own.
+        meter = gauges.meter(gpu=getattr(model, "runs_on", "cpu") != "cpu")
+        run = _Run(
+            report,
+            model,
+            int(settings["context"]),
+            prompt_tokens,
+            seed,
+            meter,
+            _QUICK_S if attempts > 1 else 0.0,
+            gauges,
         )
-        parts: dict[str, list[Attempt[Any]]] = {
-            "answers": calm(lambda: run.answers(new_tokens, repeats), attempts, report.note)
-        }
-        seen, trials = parts["answers"][0].figures
-        megahertz = clock.megahertz()
-        if thorough:
-            parts["rates"] = calm(run.rates, min(2, attempts), report.note)
-            parts["full context"] = calm(lambda: (run.full(seen.prefill_tps), 0.0), 1)
-        again = answer(model, check, min(_CHECK_TOKENS, new_tokens))
-        steady, proportional = resident_bytes(), proportional_bytes()
-        # Engines keep what they took on a GPU until the model is closed: now is the peak.
-        on_gpu = process_bytes()
-        long_run = run.sustained(sustained_s) if sustained_s else None
-    finally:
-        if meter:
-            meter.close()
-        model.close()
+        try:
+            found = _figures(run, new_tokens, repeats, thorough, attempts, sustained_s)
+        finally:
+            if meter:
+                meter.close()
+            model.close()
+    measurement = found.but(
+        load_s=load_s,
+        runs_on=getattr(model, "runs_on", "cpu"),
+        threads=getattr(model, "threads", None) or settings.get("threads"),
+        processors=None if processors is None else tuple(processors),
+        machine=Machine.from_json(gauges.machine()),
+        measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        through=gauges.through(),
+    )
+    figures: dict[str, Any] = measurement.to_json()
+    return figures
+
+
+def _figures(
+    run: _Run, new_tokens: int, repeats: int, thorough: bool, attempts: int, sustained_s: float
+) -> Measurement:
+    """All answers of the open model; see `measure`."""
+    check = run.prompt(min(_CHECK_PROMPT, run.prompt_tokens))
+    checked = answer(run.model, check, min(_CHECK_TOKENS, new_tokens))
+    new_tokens = run.shortened(
+        new_tokens, repeats, statistics.median(checked.gaps_s) if checked.gaps_s else 0.0
+    )
+    gauges, note = run.gauges, run.report.note
+    parts: dict[str, list[Attempt[Any]]] = {
+        "answers": calm(lambda: run.answers(new_tokens, repeats), attempts, note, gauges.mark)
+    }
+    seen, trials = parts["answers"][0].figures
+    megahertz = gauges.megahertz()
+    if thorough:
+        parts["rates"] = calm(run.rates, min(2, attempts), note, gauges.mark)
+        parts["full context"] = calm(
+            lambda: (run.full(seen.prefill_tps), 0.0), 1, present=gauges.mark
+        )
+    again = answer(run.model, check, min(_CHECK_TOKENS, new_tokens))
+    memory = gauges.memory()
+    long_run = run.sustained(sustained_s) if sustained_s else None
     if again.tokens != checked.tokens[: len(again.tokens)]:
         raise PackError(
             "Greedy decoding gave two different answers to one prompt.",
@@ -129,36 +148,29 @@ def measure(
             ExitCode.BUDGET,
         )
     believed = noise.verdict(parts)
-    measurement: Measurement = seen.but(
+    figures: Measurement = seen.but(
         **(parts["rates"][0].figures if thorough else {}),
         **(parts["full context"][0].figures if thorough else {}),
-        load_s=load_s,
         sustained=long_run,
         energy=energy.spent(
-            meter,
+            run.meter,
             sum(len(trial.gaps_s) for trial in trials),
             len(trials),
             sum(trial.decode_j for trial in trials),
             sum(trial.prompt_j for trial in trials),
         ),
-        peak_memory_bytes=peak_resident_bytes(),
-        steady_memory_bytes=steady,
-        proportional_memory_bytes=proportional,
-        gpu_memory_bytes=on_gpu,
+        peak_memory_bytes=gauges.memory().peak,
+        steady_memory_bytes=memory.steady,
+        proportional_memory_bytes=memory.proportional,
+        gpu_memory_bytes=memory.gpu,
         deterministic=True,
-        runs_on=getattr(model, "runs_on", "cpu"),
-        threads=getattr(model, "threads", None) or settings.get("threads"),
-        processors=None if processors is None else tuple(processors),
         cpu_mhz=megahertz,
-        machine=Machine.from_json(describe_machine()),
-        measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
         noisy=believed.noisy,
         noisy_because=believed.because,
         other_cpu_cores=believed.others,
         attempts=believed.attempts,
         left_out=tuple(run.left_out),
     )
-    figures: dict[str, Any] = measurement.to_json()
     return figures
 
 
@@ -174,21 +186,22 @@ class _Run:
         prompt_tokens: int,
         seed: int,
         meter: energy.Meter | None,
-        quick_s: float = 0.0,
+        quick_s: float,
+        gauges: Gauges,
     ) -> None:
-        self._report, self._model, self._context, self._prompt_tokens = (
+        self.report, self.model, self._context, self.prompt_tokens = (
             report,
             model,
             context,
             prompt_tokens,
         )
-        self._seed, self._meter, self._quick_s = seed, meter, quick_s
+        self._seed, self.meter, self._quick_s, self.gauges = seed, meter, quick_s, gauges
         self.left_out: list[str] = []
 
     def prompt(self, count: int) -> list[int]:
         """A prompt that no engine has seen in this measurement."""
         self._seed += 1
-        return prompt_ids(self._model, count, self._seed - 1)
+        return prompt_ids(self.model, count, self._seed - 1)
 
     def shortened(self, new_tokens: int, repeats: int, gap_s: float) -> int:
         """Tokens of an answer that this machine can give `repeats` times in a bearable time."""
@@ -209,9 +222,9 @@ class _Run:
         began = time.monotonic()
         while not self._enough(len(trials), repeats, began):
             trials.append(
-                answer(self._model, self.prompt(self._prompt_tokens), new_tokens, self._meter)
+                answer(self.model, self.prompt(self.prompt_tokens), new_tokens, self.meter)
             )
-            self._report.progress(min(len(trials), repeats), repeats, "answers")
+            self.report.progress(min(len(trials), repeats), repeats, "answers")
             spent = time.monotonic() - began
             if (
                 _LEAST_REPEATS <= len(trials) < repeats
@@ -223,7 +236,7 @@ class _Run:
                 )
                 self.left_out += [said] if said not in self.left_out else []
                 break
-        figures = summary(trials, self._prompt_tokens, new_tokens)
+        figures = summary(trials, self.prompt_tokens, new_tokens)
         return (figures, trials), max(figures.spread or 0.0, figures.ttft_spread or 0.0)
 
     def _enough(self, done: int, repeats: int, began: float) -> bool:
@@ -238,7 +251,7 @@ class _Run:
         trials: list[Trial] = []
         began = time.monotonic()
         while not self._enough(len(trials), repeats, began):
-            trials.append(answer(self._model, self.prompt(length), tokens))
+            trials.append(answer(self.model, self.prompt(length), tokens))
         return trials
 
     def rates(self) -> tuple[dict[str, float | None], float]:
@@ -255,7 +268,7 @@ class _Run:
                 trial.ttft_s for trial in self._answers(length, 1, _RATE_REPEATS)
             )
             figures[name] = rate
-            self._report.note(f"prefill of {length} tokens: {rate:.0f} tok/s")
+            self.report.note(f"prefill of {length} tokens: {rate:.0f} tok/s")
         tokens = min(_EMPTY_TOKENS, max(2, self._context // 4))
         start = min(_EMPTY_PROMPT, self._context - tokens)
         trials = self._answers(start, tokens, _RATE_REPEATS)
@@ -268,11 +281,11 @@ class _Run:
         time."""
         tokens = min(_FULL_TOKENS, max(2, self._context // 4))
         wanted = self._context - tokens
-        filled = min(wanted, max(self._prompt_tokens, int(prefill_tps * _FILL_S)))
+        filled = min(wanted, max(self.prompt_tokens, int(prefill_tps * _FILL_S)))
         if filled < wanted:
             text = f"decoding with {filled} tokens in the context of {self._context}"
             self._leave_out(f"{text}: filling it takes more than {wanted / prefill_tps:.0f} s here")
-        self._report.note(f"filling the context with {filled} tokens")
+        self.report.note(f"filling the context with {filled} tokens")
         trials = self._answers(filled, tokens, 1)
         return {
             "decode_full_tps": 1
@@ -287,9 +300,9 @@ class _Run:
         room = max(2, min(256, self._context - start))
 
         def progress(done: int, total: int) -> None:
-            self._report.progress(done, total, "windows")
+            self.report.progress(done, total, "windows")
 
-        return throttling.run(self._model, self.prompt(start), room, seconds, progress)
+        return throttling.run(self.model, self.prompt(start), room, seconds, progress, self.gauges)
 
     def _leave_out(self, text: str) -> None:
         if text not in self.left_out:

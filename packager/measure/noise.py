@@ -77,18 +77,20 @@ def calm(
     measure: Callable[[], tuple[Figures, float]],
     attempts: int,
     on_again: Callable[[str], None] = lambda why: None,
+    present: Callable[[], Mark] | None = None,
 ) -> list[Attempt[Figures]]:
     """Measure until an attempt is clean, `attempts` times at most; the best-behaved attempt first,
     the others in their order.
 
-    `measure` returns figures and their spread. Between two attempts the machine gets as long as the
+    `measure` returns figures and their spread; `present` marks the time on the machine that is
+    measured, this one by default. Between two attempts the machine gets as long as the
     last one took, five seconds at most, to calm down; a third is begun only within the first
     minute.
     """
     seen: list[Attempt[Figures]] = []
     began = time.monotonic()
     while True:
-        mark = Mark.now()
+        mark, started = (present or Mark.now)(), time.monotonic()
         figures, spread = measure()
         seen.append(Attempt(figures, mark.cores_since(), spread))
         now = time.monotonic()
@@ -99,7 +101,7 @@ def calm(
         ):
             break
         on_again("; ".join(seen[-1].why("noisy")) + ": measuring again")
-        time.sleep(min(_WAIT_S, now - mark.at))
+        time.sleep(min(_WAIT_S, now - started))
     best = min(seen, key=lambda attempt: attempt.disorder)
     return [best, *(attempt for attempt in seen if attempt is not best)]
 

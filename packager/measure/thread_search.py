@@ -13,10 +13,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from packager.cores import Cores, cores, fewest, pinned
-from packager.files import regular_files
-from packager.measure.gauges.load import Mark
-from packager.measure.gauges.pages import forget
+from packager.cores import fewest
+from packager.measure.gauges.machine import Gauges, gauges_of
 from packager.measure.noise import BUSY_CORES
 from packager.measure.trials import answer, prompt_ids
 from packager.process import resolve
@@ -51,10 +49,11 @@ def search(
     behind a candidate that is not the best: the first one may be the worst of all.
     """
     make = resolve(session)  # which imports the engine: no part of loading a model
-    mark = Mark.now()
-    machine = cores()
-    cached = forget(_files(Path(artifact)))
-    tries = _Tries(make, artifact, settings, prompt_tokens, report, machine)
+    gauges = gauges_of(make, settings)
+    mark = gauges.mark()
+    machine = gauges.cores()
+    cached = gauges.forget(Path(artifact))
+    tries = _Tries(make, artifact, settings, prompt_tokens, report, gauges)
     try:
         for direction in (machine.fewer(), machine.more()):
             for threads in direction:
@@ -94,10 +93,10 @@ class _Tries:
         settings: dict[str, Any],
         prompt_tokens: int,
         report: Report,
-        machine: Cores,
+        gauges: Gauges,
     ) -> None:
         self._make, self._artifact, self._settings = make, artifact, settings
-        self._prompt_tokens, self._report, self._machine = prompt_tokens, report, machine
+        self._prompt_tokens, self._report, self._gauges = prompt_tokens, report, gauges
         self._began = time.monotonic()
         self._model: Session | None = None
         self.rows: list[dict[str, Any]] = []
@@ -109,7 +108,7 @@ class _Tries:
 
     def add(self, threads: int) -> dict[str, Any]:
         """Try one number of threads, on the strongest cores."""
-        with pinned(threads, self._machine) as processors:
+        with self._gauges.pinned(threads) as processors:
             model = self._with(threads)
             figures = _tried(model, self._settings["context"], self._prompt_tokens)
         row = {
@@ -130,7 +129,8 @@ class _Tries:
         model: Session = self._make(self._artifact, {**self._settings, "threads": threads})
         self._model = model
         if not self.load_cold:
-            self.load_cold = {"seconds": time.perf_counter() - loading}
+            took = time.perf_counter() - loading
+            self.load_cold = {"seconds": getattr(model, "load_s", took)}
         return model
 
     def close(self) -> None:
@@ -171,9 +171,3 @@ def _tried(model: Session, context: int, prompt_tokens: int) -> dict[str, Any]:
         "answer_s": first * prompt_tokens / length + _ANSWER * gap,
         "trials": trials,
     }
-
-
-def _files(artifact: Path) -> list[Path]:
-    return (
-        regular_files(artifact) if artifact.is_dir() else [artifact] if artifact.is_file() else []
-    )

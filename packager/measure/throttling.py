@@ -6,14 +6,14 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from packager.measure.gauges.clock import celsius, megahertz
 from packager.measure.gauges.load import Mark
+from packager.measure.gauges.machine import Gauges, ThisMachine
 from packager.measure.noise import BUSY_CORES
 from packager.records import Sustained
 from packager.records.measurement import Window
-from packager.runtime import Session
+from packager.runtime import Session, Stamped
 
 WINDOWS = 24
 """Windows of a run; none is shorter than a second."""
@@ -26,7 +26,7 @@ _SPARKS = "▁▂▃▄▅▆▇█"
 
 @dataclass(slots=True)
 class _Counting:
-    began: Mark = field(default_factory=Mark.now)
+    began: Mark
     tokens: int = 0
     seconds: float = 0.0
 
@@ -37,31 +37,36 @@ def run(
     room: int,
     seconds: float,
     on_window: Callable[[int, int], None],
+    gauges: Gauges | None = None,
 ) -> Sustained:
     """Decode for so many seconds, `room` tokens behind the prompt at a time; see `summary`.
 
-    The time in which a prompt is read belongs to no rate.
+    The time in which a prompt is read belongs to no rate. `gauges` are those of the machine that
+    computes, this one by default.
     """
     length = max(1.0, seconds / WINDOWS)
     count = max(2, round(seconds / length))
     rows: list[Window] = []
-    window = _Counting()
+    seen = gauges or ThisMachine()
+    own = model if isinstance(model, Stamped) else None
+    window = _Counting(seen.mark())
     start = time.monotonic()
     last: float | None = None
 
     def on_token(_token: int) -> None:
         nonlocal window, last
-        now = time.monotonic()
+        now = own.stamp() if own else time.monotonic()
         if last is not None:
             window.tokens += 1
             window.seconds += now - last
         last = now
-        if now - start >= length * (len(rows) + 1) and window.tokens:
-            rows.append(_row(window, now - start))
-            window = _Counting()
+        spent = time.monotonic() - start
+        if spent >= length * (len(rows) + 1) and window.tokens:
+            rows.append(_row(window, spent, seen))
+            window = _Counting(seen.mark())
             on_window(len(rows), count)
-            # Reading the sensors takes time that is no token's.
-            last = time.monotonic()
+            # Reading the sensors takes time that is no token's; a device's stamps have none of it.
+            last = last if own else time.monotonic()
 
     while len(rows) < count:
         last = None
@@ -69,13 +74,13 @@ def run(
     return summary(seconds, rows[:count])
 
 
-def _row(window: _Counting, at_s: float) -> Window:
+def _row(window: _Counting, at_s: float, gauges: Gauges) -> Window:
     return Window(
         at_s=round(at_s, 2),
         decode_tps=window.tokens / window.seconds,
         other_cpu_cores=window.began.cores_since(),
-        cpu_mhz=megahertz(),
-        temperature_c=celsius(),
+        cpu_mhz=gauges.megahertz(),
+        temperature_c=gauges.celsius(),
     )
 
 

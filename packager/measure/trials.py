@@ -6,13 +6,13 @@ import itertools
 import random
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from packager.errors import bad_input
 from packager.measure.gauges.energy import Meter
 from packager.records import Measurement
-from packager.runtime import Session
+from packager.runtime import Session, Stamped
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -37,8 +37,10 @@ def answer(
     tokens: list[int] = []
     joules: list[float] = []
 
+    own = model if isinstance(model, Stamped) else None
+
     def on_token(token: int) -> None:
-        stamps.append(time.perf_counter())
+        stamps.append(own.stamp() if own else time.perf_counter())
         tokens.append(token)
         if meter is not None and len(stamps) == 1:
             joules.append(meter.joules())
@@ -46,6 +48,8 @@ def answer(
     before = meter.joules() if meter else 0.0
     start = time.perf_counter()
     model.generate(prompt, new_tokens, on_token, stop=False)
+    if own:
+        start = own.began()
     if len(tokens) != new_tokens:
         raise bad_input(
             f"The engine returned {len(tokens)} tokens instead of {new_tokens}.",
@@ -107,13 +111,19 @@ def percentile(ordered: list[float], share: float) -> float:
 def prompt_ids(model: Session, count: int, seed: int) -> list[int]:
     """Exactly `count` token ids of made-up words, another text for every seed from the first word
     on."""
+    return words_of(model.encode, count, seed)
+
+
+def words_of(encode: Callable[[str], list[int]], count: int, seed: int) -> list[int]:
+    """The same by a function from text to ids. Raises PackError (bad input) for one that makes
+    none."""
     words = random.Random(seed)
     ids: list[int] = []
     while len(ids) < count:
         text = " ".join(
             "".join(words.choices(_LETTERS, k=words.randint(2, 9))) for _ in range(count)
         )
-        more = model.encode(text)
+        more = encode(text)
         if not more:
             raise bad_input(
                 "The tokenizer of the artifact makes no tokens of words.",

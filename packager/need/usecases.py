@@ -14,9 +14,20 @@ from packager.errors import usage
 from packager.foreign import load_toml
 from packager.names import did_you_mean
 from packager.need.floors import Floor
+from packager.shape import TASKS
 
 FILE = Path(__file__).with_name("usecases.toml")
-KINDS = ("general", "reasoning", "coder", "math", "vision", "audio", "omni")
+KINDS = (
+    "general",
+    "reasoning",
+    "coder",
+    "math",
+    "vision",
+    "audio",
+    "omni",
+    "embedding",
+    "reranking",
+)
 MODES = ("non-thinking", "thinking")
 MODALITIES = ("text", "image", "video", "audio")
 _LIMITS: Mapping[str, type] = {
@@ -43,7 +54,7 @@ class UseCase:
 
     `kinds` are the tunings that may be chosen; `modes` the ways of answering whose scores count,
     best first; `quality` the benchmarks whose mean score compares variants, none where too little
-    is published.
+    is published. `task` is what a model gives back: text, vectors or scores (packager.shape.TASKS).
     """
 
     name: str
@@ -57,6 +68,7 @@ class UseCase:
     max_ttft_ms: Limit | None
     quality: tuple[str, ...]
     floors: tuple[Floor, ...]
+    task: str = "generate"
 
 
 @cache
@@ -136,13 +148,16 @@ def parse(text: str, file: str) -> tuple[dict[str, UseCase], dict[str, str]]:
 
 
 def _use_case(name: str, table: Any, known: Mapping[str, str], file: str) -> UseCase:
-    keys = ("summary", *_LISTS, *_LIMITS, "quality", "floor")
+    keys = ("summary", "task", *_LISTS, *_LIMITS, "quality", "floor")
     table = _table(table, keys, name, file)
     for key in ("summary", *_LISTS, "context", "prompt"):
         if key not in table:
             raise usage(f"{file}: {name}.{key} is missing.")
     if not isinstance(table["summary"], str) or not table["summary"]:
         raise usage(f"{file}: {name}.summary must be a text.")
+    task = table.get("task", "generate")
+    if task not in TASKS:
+        raise usage(f"{file}: {name}.task is {task!r}; it must be one of {', '.join(TASKS)}.")
     limits = {
         key: _limit(table[key], kind, f"{name}.{key}", file) if key in table else None
         for key, kind in _LIMITS.items()
@@ -174,6 +189,7 @@ def _use_case(name: str, table: Any, known: Mapping[str, str], file: str) -> Use
         if table.get("quality")
         else (),
         floors=tuple(_floor(floor, known, f"{name}.floor", file) for floor in floors),
+        task=task,
     )
 
 

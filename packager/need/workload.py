@@ -21,7 +21,8 @@ class Workload:
     `min_scores` maps a benchmark's name to the least published score, in place of the use case's
     own floor on it. `licenses` lists the licence ids that are acceptable ("any" for all); empty
     means any that permits commercial use or says nothing. `languages` are codes of ISO 639 in which
-    answers are needed; English goes without saying.
+    answers are needed; English goes without saying. `dimension` is how many numbers of a vector are
+    kept, for embeddings only; None keeps all.
     """
 
     use_case: str = "chat"
@@ -37,6 +38,7 @@ class Workload:
     licenses: tuple[str, ...] = ()
     languages: tuple[str, ...] = ()
     prefer: Preference = "smallest"
+    dimension: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """JSON form, one key per field."""
@@ -84,6 +86,11 @@ def merge(flags: Mapping[str, Any], default: Workload | None) -> Workload:
             workload, **{key: value for key in kept if (value := getattr(default, key)) is not None}
         )
     workload = replace(workload, **given)
+    if workload.dimension is not None and use_case(name).task != "embed":
+        raise usage(
+            f"The use case {name!r} gives no vectors, so that --dimension means nothing.",
+            "Ask for --use-case embed.",
+        )
     if "context" in given and "prompt" not in given and workload.prompt >= workload.context:
         # A context set by hand keeps the room for an answer that the use case had in mind.
         workload = replace(workload, prompt=max(1, workload.context // 2))

@@ -28,7 +28,7 @@ def text(contents: Contents) -> str:
 | | |
 | --- | --- |
 | model | {markdown(variant.repo_id)}{_at(variant.revision)} |
-| version of this package | {markdown(contents.version or "none")} |
+{_adapters(contents)}| version of this package | {markdown(contents.version or "none")} |
 | recipe | {code(recipe.id)}{f": {recipe.summary}" if recipe.summary else ""} |
 | engine | {markdown(contents.runtime.name)} {markdown(contents.runtime.version or "")} |
 | context | {contents.context} tokens, cache {code(str(recipe.kv))} |
@@ -61,6 +61,14 @@ and figures that were added later.
 """
 
 
+_PIPELINES = {
+    "generate": "text-generation",
+    "embed": "feature-extraction",
+    "rerank": "text-ranking",
+}
+"""What hubs call a task."""
+
+
 def _front(contents: Contents) -> str:
     """YAML, every value between quotes."""
     licence = (contents.variant.license or "unknown").casefold()
@@ -75,7 +83,7 @@ def _front(contents: Contents) -> str:
         **declared,
         "base_model": contents.variant.repo_id,
         "base_model_relation": "quantized",
-        "pipeline_tag": "text-generation",
+        "pipeline_tag": _PIPELINES[contents.task],
         "tags": ["qwen-pack", contents.runtime.name, contents.recipe.id],
     }
     return "".join(f"{key}: {_yaml(value)}\n" for key, value in rows.items())
@@ -87,6 +95,14 @@ def _yaml(value: str | Sequence[str]) -> str:
 
 def _at(revision: str | None) -> str:
     return f", commit {code(revision)}" if revision else ""
+
+
+def _adapters(contents: Contents) -> str:
+    """A row of every adapter that was merged."""
+    return "".join(
+        f"| adapter | {markdown(row.location)}{_at(row.revision)}, scale {row.scale:g} |\n"
+        for row in contents.source.adapters
+    )
 
 
 def _sampling(sampling: dict[str, float] | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,19 @@ _TEXTS = Path(__file__).parent / "texts"
 
 
 def write(
-    folder: Path, checkpoint: Path, variant: Mapping[str, Any], recipe: str, *, dummy: bool
+    folder: Path,
+    checkpoint: Path,
+    variant: Mapping[str, Any],
+    recipe: str,
+    *,
+    dummy: bool,
+    adapters: Sequence[str] = (),
 ) -> list[str]:
     """Write the licence papers of a package into `folder`, and return their names.
 
     What the checkpoint brings goes along as it is. Where it brings no text, the standard one stands
     in, or name and address of a licence whose text we do not have; a notice says what the licence
-    wants said, and what was changed.
+    wants said, and what was changed. `adapters` are the names of those that were merged.
     """
     written = _brought(folder, checkpoint)
     have = {name.upper() for name in written}
@@ -33,7 +39,9 @@ def write(
         write_atomically(folder / LICENSE, text(variant).encode())
         written.append(LICENSE)
     if not any(name.startswith("NOTICE") for name in have):
-        write_atomically(folder / NOTICE, notice(variant, recipe, dummy=dummy).encode())
+        write_atomically(
+            folder / NOTICE, notice(variant, recipe, dummy=dummy, adapters=adapters).encode()
+        )
         written.append(NOTICE)
     return written
 
@@ -74,18 +82,21 @@ def text(variant: Mapping[str, Any]) -> str:
     )
 
 
-def notice(variant: Mapping[str, Any], recipe: str, *, dummy: bool) -> str:
+def notice(
+    variant: Mapping[str, Any], recipe: str, *, dummy: bool, adapters: Sequence[str] = ()
+) -> str:
     """What the licence wants said in all copies, and that the files were changed, which every one
     of them wants said."""
     row = known().get((variant.get("license") or "").casefold()) or {}
     said = f"{row['notice']}\n\n" if row.get("notice") else ""
+    merged = f"merged with the adapter {' and '.join(adapters)} and " if adapters else ""
     if dummy:
         return (
             f"{said}The weights are random numbers in the shape of {variant['repo_id']}, made "
             "by qwen-pack; they are not that model's.\n"
         )
     return (
-        f"{said}Changed: the weights of {variant['repo_id']} were converted to {recipe} by "
+        f"{said}Changed: the weights of {variant['repo_id']} were {merged}converted to {recipe} by "
         "qwen-pack. manifest.json has the details.\n"
     )
 

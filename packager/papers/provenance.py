@@ -43,6 +43,7 @@ def statement(data: dict[str, Any]) -> dict[str, Any]:
                 },
                 "resolvedDependencies": [
                     *_source(data),
+                    *_adapters(data),
                     *_own(data["recipe"]),
                     *_tools(data.get("tools") or {}),
                 ],
@@ -78,6 +79,30 @@ def _source(data: dict[str, Any]) -> list[dict[str, Any]]:
         for row in data["source"].get("files") or []
     ]
     return [*(commit if revision else []), *files]
+
+
+def _adapters(data: dict[str, Any]) -> list[dict[str, Any]]:
+    """The adapters that were merged: the commit of each where it has one, and its files."""
+    found: list[dict[str, Any]] = []
+    for number, row in enumerate(data["source"].get("adapters") or [], 1):
+        if row.get("repo_id") and row.get("revision"):
+            place = address({"repo_id": row["repo_id"]})
+            found.append(
+                {
+                    "name": row["repo_id"],
+                    "uri": f"git+{place}@{row['revision']}",
+                    "digest": {"gitCommit": row["revision"]},
+                }
+            )
+        found += [
+            {
+                "name": f"adapter-{number}/{file['path']}",
+                "digest": {"sha256": file["sha256"]},
+                "annotations": {"size": file["size"], "scale": str(row["scale"])},
+            }
+            for file in row["files"]
+        ]
+    return found
 
 
 def _own(recipe: dict[str, Any]) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from packager.package.content import TOOLCHAIN, content
 from packager.papers import words
 from packager.papers.licence import address
 from packager.records import Contents
+from packager.records.contents import AdapterOf
 
 _MODEL, _BASE, _ENGINE = "model", "base", "engine"
 _MEDIA = {
@@ -68,7 +69,7 @@ def _model(data: dict[str, Any], contents: Contents) -> dict[str, Any]:
         "licenses": _licences(data["variant"]),
         "pedigree": {
             "ancestors": [_identity(data, contents)],
-            "notes": f"Converted and quantized: {recipe['id']}.",
+            "notes": f"{_merged(contents)}Converted and quantized: {recipe['id']}.",
         },
         "modelCard": {
             "modelParameters": {
@@ -100,6 +101,20 @@ def _model(data: dict[str, Any], contents: Contents) -> dict[str, Any]:
             if value is not None
         ],
     }
+
+
+def _merged(contents: Contents) -> str:
+    """The adapters that were merged, with what their weights are known by."""
+    return "".join(
+        f"Merged with the adapter {row.location}, scale {row.scale:g}, sha256 {_weights(row)}. "
+        for row in contents.source.adapters
+    )
+
+
+def _weights(row: AdapterOf) -> str:
+    return next(
+        (str(file["sha256"]) for file in row.files if file["path"].endswith(".safetensors")), "?"
+    )
 
 
 def _identity(data: dict[str, Any], contents: Contents) -> dict[str, Any]:

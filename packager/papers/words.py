@@ -13,15 +13,27 @@ def summary(contents: Contents) -> str:
     """What the package is, in a sentence."""
     what = "Random weights in the shape of" if contents.source.dummy else "The weights of"
     return (
-        f"{what} {contents.variant.repo_id}, converted to {contents.recipe.id} for "
+        f"{what} {contents.variant.repo_id}{_changes(contents)}, "
+        f"converted to {contents.recipe.id} for "
         f"{contents.runtime.name}, planned for {contents.target}."
     )
 
 
+def _changes(contents: Contents) -> str:
+    """What became of the weights before they were converted."""
+    source = contents.source
+    found = f", dequantized from {source.quantized}" if source.quantized else ""
+    if source.adapters:
+        named = " and ".join(adapter.location for adapter in source.adapters)
+        found += f", merged with the adapter {named}"
+    return found
+
+
 def users(contents: Contents) -> str:
     """For whom it is."""
+    kind = {"embed": "an embedder", "rerank": "a reranker"}.get(contents.task, "a language model")
     return (
-        f"Developers who put a language model on {contents.target} or a device like it, "
+        f"Developers who put {kind} on {contents.target} or a device like it, "
         "behind an interface of their own."
     )
 
@@ -30,6 +42,17 @@ def uses(contents: Contents) -> list[str]:
     """What it was planned for."""
     need = contents.workload or Need()
     purpose = f"{need.use_case or 'general'}{in_words(need.languages)}"
+    own = contents.retrieval
+    if own is not None and own.task == "embed":
+        return [
+            f"{purpose}: text in, a vector of {own.dimension} numbers out, texts of up to "
+            f"{need.context} tokens."
+        ]
+    if own is not None:
+        return [
+            f"{purpose}: a query and a document in, a score from 0 to 1 out, up to {need.context} "
+            "tokens together."
+        ]
     return [
         f"{purpose}: text in, text out, up to {need.context} tokens of prompt and answer together."
     ]
@@ -38,6 +61,8 @@ def uses(contents: Contents) -> list[str]:
 def limits(contents: Contents) -> list[str]:
     """Where it must not be relied on, a sentence each."""
     found = []
+    if contents.task != "generate":
+        return _limits_of_retrieval(contents)
     if contents.source.dummy:
         found.append(
             "Its weights are random: it answers nothing, and is there to measure size, speed and "
@@ -58,11 +83,40 @@ def limits(contents: Contents) -> list[str]:
         f"Quantizing{how} changes answers: the measured divergence says how much on average, your "
         "own texts say more."
     )
+    if contents.source.quantized:
+        found.append(
+            f"Its weights had been quantized before ({contents.source.quantized}): what that "
+            "changed is not part of the measured divergence, whose reference they are."
+        )
     found.append(
         f"Prompt and answer together hold {contents.context} tokens; what goes beyond was not "
         "planned for."
     )
     found.append("Text only: images and sound are not part of the package.")
+    return found + _limits_of_licence(contents)
+
+
+def _limits_of_retrieval(contents: Contents) -> list[str]:
+    found = []
+    if contents.source.dummy:
+        found.append(
+            "Its weights are random: it finds nothing, and is there to measure size, speed and "
+            "memory."
+        )
+    found.append(
+        "Vectors of another model, another recipe or another number of kept numbers do not compare "
+        "with these: an index is made again when the package changes."
+        if contents.task == "embed"
+        else "A score orders documents of one query; it is no share of truth, and scores of two "
+        "queries do not compare."
+    )
+    found.append("What ranks first is near to the query in meaning, not therefore true.")
+    found.append(f"A text holds {contents.context} tokens; what goes beyond is cut off.")
+    return found + _limits_of_licence(contents)
+
+
+def _limits_of_licence(contents: Contents) -> list[str]:
+    found = []
     row = known().get((contents.variant.license or "").casefold()) or {}
     if row.get("agreement"):
         found.append(f"Its licence ({row['name']}) {row['agreement']}.")

@@ -17,6 +17,7 @@ from packager.package import manifest
 from packager.package.manifest import Manifest
 from packager.package.package import MODEL
 from packager.package.verify import verify
+from packager.pipeline import retrieval_stage
 from packager.pipeline.cache import BuildCache
 from packager.pipeline.run import run_alone
 from packager.pipeline.stages import benchmark
@@ -60,6 +61,11 @@ def whole(package: Path, runtime: Runtime) -> Manifest:
     absent = missing_engine(runtime)
     if absent is not None:
         raise absent
+    return intact(package)
+
+
+def intact(package: Path) -> Manifest:
+    """The manifest of a package whose files are what it says. Raises PackError (bad input)."""
     # A measurement that was killed while it was added left its half beside the manifest.
     remove_abandoned(package)
     findings = [finding for finding in verify(package) if not finding.harmless]
@@ -93,16 +99,24 @@ def run(
     settings = settings_of(found)
     workload = found.contents.workload
     prompt = (workload.prompt if workload else None) or settings["context"] // 2
-    job = benchmark(runtime.session, package / MODEL, settings, prompt, sustained_s)
+    task = found.contents.task
+    job = (
+        benchmark(runtime.session, package / MODEL, settings, prompt, sustained_s)
+        if task == "generate"
+        else retrieval_stage.benchmark(
+            retrieval_stage.session_of(runtime), package / MODEL, settings, task, prompt
+        )
+    )
     result = yield from run_alone(job, BuildCache().log("bench"), runtime, artifact_key(found))
     if "not_measured" in result.value:
         raise NotHere(result.value["not_measured"], result.value.get("hint", ""))
     taken = Measurement.from_json(result.value)
-    place = _place(found.data, here, claimed, taken.runs_on)
+    place = of_package(found.data, here, claimed, taken.runs_on)
     return taken.but(place=OnDevice(on_device=place.on_device, why=place.why))
 
 
-def _place(data: dict[str, Any], here: Here | None, claimed: bool, runs_on: str) -> Place:
+def of_package(data: dict[str, Any], here: Here | None, claimed: bool, runs_on: str) -> Place:
+    """Where figures were taken, as seen from the device in a manifest."""
     if claimed:
         return CLAIMED
     try:

@@ -15,7 +15,7 @@ from packager import __version__, papers
 from packager.catalog import licences
 from packager.catalog.licences import spdx
 from packager.chat import speech
-from packager.checkpoint import Checkpoint
+from packager.checkpoint import Checkpoint, retrieval
 from packager.errors import bad_input, usage
 from packager.files import copy_hashed, replace_folder, sha256, write_atomically
 from packager.inspection import refuse_unsafe
@@ -33,6 +33,7 @@ from packager.records.contents import Predicted
 from packager.report import figures
 from packager.report.budgets import limits, verdicts
 from packager.scratch import flush_tree, scratch_folder
+from packager.sources import adapters
 
 _OUT = "out/"
 
@@ -110,9 +111,15 @@ def _papers(
     chosen = plan.chosen
     variant = {"repo_id": chosen.variant.repo_id, "license": _licence(plan, made)}
     written = licence.write(
-        folder, checkpoint, variant, chosen.recipe.id, dummy=plan.source.kind == "dummy"
+        folder,
+        checkpoint,
+        variant,
+        chosen.recipe.id,
+        dummy=plan.source.kind == "dummy",
+        adapters=[row["location"] for row in adapters.recorded(made.fetched.facts)],
     )
-    text = speech.of_folder(checkpoint, plan.profile).template
+    speaks = plan.shape.task == "generate"
+    text = speech.of_folder(checkpoint, plan.profile).template if speaks else None
     if text is not None:
         write_atomically(folder / "chat_template.jinja", text.encode())
         written.append("chat_template.jinja")
@@ -122,6 +129,15 @@ def _papers(
     return [
         FileEntry(name, (folder / name).stat().st_size, sha256(folder / name)) for name in written
     ]
+
+
+def _changed(facts: dict[str, Any]) -> dict[str, Any]:
+    """What was done to the weights before they were quantized: dequantized, adapters merged."""
+    rows = adapters.recorded(facts)
+    return {
+        **({"quantized": facts["quantized"]} if facts.get("quantized") else {}),
+        **({"adapters": rows} if rows else {}),
+    }
 
 
 def _licence(plan: Plan, made: Made) -> str | None:
@@ -146,6 +162,27 @@ def _chat(plan: Plan, made: Made) -> dict[str, Any]:
         "notes": list(spoken.notes),
         "prefix_stable": spoken.prefix_stable,
         "profile": plan.profile.as_dict(),
+    }
+
+
+def _retrieval(plan: Plan, made: Made) -> dict[str, Any] | None:
+    """How vectors or scores are made, for whoever runs it; None for text."""
+    task = plan.shape.task
+    if task == "generate":
+        return None
+    if task == "rerank":
+        prompt = retrieval.RERANK.replace("{instruction}", retrieval.INSTRUCTION)
+        return {"task": task, "pooling": "last", "prompt": prompt}
+    own = retrieval.conventions(Checkpoint.open(checkpoint_of(made.fetched)))
+    hidden = plan.shape.hidden
+    return {
+        "task": task,
+        "pooling": "last",
+        "normalized": True,
+        "end": own.end,
+        "query": own.query,
+        "hidden": hidden,
+        "dimension": plan.workload.dimension or hidden,
     }
 
 
@@ -189,6 +226,7 @@ def _describe(
             "files": fetched.facts["files"],
             # What config.json says and the weights do not bear out.
             **({"notes": fetched.facts["notes"]} if fetched.facts.get("notes") else {}),
+            **_changed(fetched.facts),
         },
         "recipe": {"id": chosen.recipe.id, **asdict(chosen.recipe)},
         "runtime": {
@@ -221,8 +259,11 @@ def _describe(
             **toolchain,
         },
         "chat_template_sha256": text,
-        "sampling": _sampling(plan, checkpoint_of(fetched)),
-        "chat": _chat(plan, made),
+        "sampling": _sampling(plan, checkpoint_of(fetched))
+        if plan.shape.task == "generate"
+        else None,
+        "chat": _chat(plan, made) if plan.shape.task == "generate" else None,
+        "retrieval": _retrieval(plan, made),
     }
     return {
         **data,

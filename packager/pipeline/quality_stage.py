@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from packager.digests import key_of
+from packager.pipeline import retrieval_stage
 from packager.pipeline.cache import Entry
 from packager.pipeline.stages import Job, checkpoint_of, environment
 from packager.quality import VERSION
@@ -14,6 +15,7 @@ from packager.quality.text import FURTHEST
 from packager.quality.thresholds import limits
 from packager.quality.verdict import judged, skipped
 from packager.records import Quality
+from packager.sources.adapters import inputs_of
 from packager.sources.reread import SMALL, Evidence
 
 if TYPE_CHECKING:
@@ -36,11 +38,13 @@ def why_not(plan: Plan) -> str | None:
 
 def reference(plan: Plan, fetched: Entry) -> Job:
     """What the unquantized checkpoint says of the text, whatever is made of it."""
+    if plan.shape.task != "generate":
+        return retrieval_stage.reference(plan, fetched)
     # Late: only a build computes a reference, and numpy comes with it.
     from packager.reference.states import VERSION as STATES
 
     key = key_of(
-        {"files": fetched.facts["files"], "text": _text(plan), "version": [STATES, VERSION]}
+        {"files": inputs_of(fetched.facts), "text": _text(plan), "version": [STATES, VERSION]}
     )
     evidence = Evidence.of(checkpoint_of(fetched), fetched.facts)
     return Job(
@@ -63,6 +67,8 @@ def compare(
 ) -> Job:
     """The artifact against its checkpoint: its tokenizer and template, and with `divergence` its
     logits against what is `kept`."""
+    if plan.shape.task != "generate":
+        return retrieval_stage.compare(plan, fetched, converted, artifact, divergence, kept)
     settings = {"kv": plan.chosen.recipe.kv, "threads": None, "gpu_layers": plan.gpu_layers}
     arguments = {
         **_arguments(plan, fetched),
@@ -98,6 +104,8 @@ def compare(
 
 def result(plan: Plan, facts: dict[str, Any], why_not: str | None) -> Quality:
     """The manifest's `quality`; `why_not` says why there is no divergence, where there is none."""
+    if plan.shape.task != "generate":
+        return retrieval_stage.result(plan, facts, why_not)
     text = {"name": plan.gate.text.name, "sha256": plan.gate.text.sha256}
     return judged(
         {**facts, "text": text}, limits(plan.chosen.recipe.grade), why_not, plan.gate.allow_loss

@@ -11,7 +11,7 @@ import json
 import platform
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,8 @@ from packager.plan.additions import Additions, applied
 from packager.recipe import split_id
 from packager.runtime import Runtime
 from packager.shape import Shape
-from packager.sources import Source, hub_variant
+from packager.sources import Source, adapters, hub_variant
+from packager.sources.adapters import AdapterSource, inputs_of
 from packager.sources.reread import Evidence
 from packager.units import human_bytes
 
@@ -80,12 +81,14 @@ def rebuild(
     weights: Path | None = None,
     additions: Additions | None = None,
     cache: BuildCache | None = None,
+    lora: Sequence[str] = (),
 ) -> Generator[Event, None, Rebuilt]:
     """Fetch and convert again in a temporary folder; yield events, return what differs.
 
     `weights` is the checkpoint's folder; without it the weights come from where they came from.
-    `additions` are the files that the build was given; types of single tensors stand in the
-    manifest. Raises PackError: 2 where the runtime, its engine, the weights or such a file are not
+    `additions` are the files that the build was given, `lora` its adapters in their order, which
+    come from the hub again unless they are named; types of single tensors stand in the manifest.
+    Raises PackError: 2 where the runtime, its engine, the weights or such a file are not
     here; 5 where the hub does not answer; 7 where disk does not suffice.
     """
     known = manifest.read(package)
@@ -93,6 +96,7 @@ def rebuild(
     added = _additions(recorded, additions or Additions())
     runtime = _runtime(known, runtimes, added)
     source, shape = _source(known, weights)
+    source = replace(source, adapters=_adapters(known, lora))
     _, name, kv = split_id(recorded["id"])
     recipe = runtime.recipe(name, kv)
     problem = missing_engine(runtime, runtime.tools(shape, recipe))
@@ -118,12 +122,15 @@ def rebuild(
                 Job("fetch", fetch, {**arguments, "out": str(work / "checkpoint")}), log
             )
         ).value
-        different = _sources(known.contents.source.files, fetched["files"])
+        different = [
+            *_sources(known.contents.source.files, fetched["files"]),
+            *_other_adapters(known, fetched),
+        ]
         if different:
             return Rebuilt(tuple(different), tools)
         checkpoint = _called(Path(fetched["folder"]), known, work)
         profile = _profile(known)
-        inputs = {"origin": _origin(known), "checkpoint_key": key_of(fetched["files"])}
+        inputs = {"origin": _origin(known), "checkpoint_key": key_of(inputs_of(fetched))}
         inputs |= {"profile": profile.as_dict()} if profile else {}
         files = {"imatrix": added.imatrix, "calibration": added.calibration}
         inputs |= {name: str(path.absolute()) for name, path in files.items() if path is not None}
@@ -193,6 +200,34 @@ def _source(known: Manifest, weights: Path | None) -> tuple[Source, Shape]:
     if kind == "dummy":
         return sources.parse("dummy", repo_id), shape
     return sources.parse("hub", repo_id, known.contents.variant.revision), shape
+
+
+def _adapters(known: Manifest, lora: Sequence[str]) -> tuple[AdapterSource, ...]:
+    """The adapters of the build. Raises PackError (usage) where one is missing, or too many."""
+    recorded = known.contents.source.adapters
+    if len(lora) not in (0, len(recorded)):
+        count = len(recorded) or "no"
+        raise usage(
+            f"The build was given {count} --lora, and {len(lora)} are named.",
+            "Name each with --lora, in the order of the build.",
+        )
+    for row in recorded:
+        if not lora and not (row.repo_id and row.revision):
+            raise usage(
+                f"The adapter came from a folder called {row.location!r}.",
+                "Name that folder with --lora.",
+            )
+    specs = lora or [f"{row.repo_id}@{row.revision}" for row in recorded]
+    found = adapters.parse(specs)
+    return tuple(replace(one, scale=row.scale) for one, row in zip(found, recorded, strict=True))
+
+
+def _other_adapters(known: Manifest, fetched: dict[str, Any]) -> Iterator[Finding]:
+    """Files of the adapters that are not those of the build."""
+    rows = fetched.get("adapters") or []
+    for before, now in zip(known.contents.source.adapters, rows, strict=True):
+        for finding in _sources(before.files, now["files"]):
+            yield replace(finding, path=f"{before.location}/{finding.path}")
 
 
 def _profile(known: Manifest) -> Profile:
@@ -317,6 +352,7 @@ def _made(known: Manifest, checkpoint: Path, work: Path) -> dict[str, FileEntry]
         variant,
         known.contents.recipe.id,
         dummy=known.contents.source.dummy,
+        adapters=[row.location for row in known.contents.source.adapters],
     )
     text = speech.of_folder(checkpoint, _profile(known)).template
     if text is not None:

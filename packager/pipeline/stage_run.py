@@ -25,6 +25,7 @@ from packager.pipeline.cache import BuildCache, Entry
 from packager.pipeline.stages import STAGES, Job
 from packager.process import JobResult, Note, Progress, Resident, run_job
 from packager.sources import reread
+from packager.sources.adapters import inputs_of
 from packager.units import human_bytes
 
 # Whoever waits for a build goes on using the machine; only what is measured must run as it will run
@@ -94,9 +95,7 @@ def work(cache: BuildCache, job: Job) -> Events:
 def _keeping(cache: BuildCache, job: Job, work: Path, facts: dict[str, Any]) -> Events:
     """The output of a stage into the cache: hashed, flushed, and named."""
     total, done = tree_bytes(work), 0
-    with closing(
-        cache.keeping(job.stage, job.key or key_of(facts.get("files")), work, facts)
-    ) as keeping:
+    with closing(cache.keeping(job.stage, job.key or _unkeyed(facts), work, facts)) as keeping:
         while True:
             try:
                 done += next(keeping)
@@ -189,6 +188,11 @@ def announce(stage: str) -> Iterator[Event]:
     yield StageStarted(stage, STAGES[stage], names.index(stage) + 1, len(names))
 
 
+def _unkeyed(facts: dict[str, Any]) -> str:
+    """The key of a stage whose inputs only its work has told."""
+    return key_of(inputs_of(facts) if facts.get("adapters") else facts.get("files"))
+
+
 def _relative(facts: dict[str, Any], work: Path) -> dict[str, Any]:
     """A folder inside the work folder is kept relative to it: the work folder is renamed when it is
     done. See stages.checkpoint_of."""
@@ -202,6 +206,9 @@ def summary(facts: dict[str, Any]) -> str:
     """What the stage's row says behind its time."""
     if "not_measured" in facts:
         return f"not measured: {facts['not_measured']}"
+    if facts.get("query_ms") is not None:
+        found = f"{1000 / facts['ttft_ms']:.3g} texts/s, query in {facts['query_ms']:.0f} ms"
+        return f"{found}, noisy" if facts["noisy"] else found
     if "decode_tps" in facts:
         found = f"{facts['decode_tps']:.1f} tok/s, first token after {facts['ttft_ms']:.0f} ms"
         return f"{found}, noisy" if facts["noisy"] else found

@@ -3,6 +3,7 @@ what it leaves."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from packager import __version__, sources
 from packager.catalog.licences import stated
+from packager.checkpoint import composed as composition
 from packager.device.identity import of_figures
 from packager.device.this_machine import describe_machine, installation_id
 from packager.digests import key_of
@@ -25,6 +27,7 @@ from packager.pipeline.cache import BuildCache, Entry
 from packager.quality import VERSION as QUALITY_VERSION
 from packager.records import Measurement, Quality
 from packager.records.measurement import OnDevice
+from packager.sources.adapters import inputs_of
 from packager.sources.reread import SMALL, Evidence
 
 if TYPE_CHECKING:
@@ -113,10 +116,12 @@ def convert(plan: Plan, fetched: Entry) -> Job:
         # The folder's name becomes the model's where nothing else says one.
         folder = Path(plan.source.location).name if plan.source.kind == "local" else None
         more = {"origin": origin, "max_file_bytes": plan.workload.max_file_bytes, "folder": folder}
-    profile = {"profile": plan.profile.as_dict()} if plan.profile else {}
+    profile: dict[str, Any] = {"profile": plan.profile.as_dict()} if plan.profile else {}
+    if plan.shape.task != "generate":
+        profile["task"] = plan.shape.task
     key = key_of(
         {
-            "files": fetched.facts["files"],
+            "files": inputs_of(fetched.facts),
             "recipe": recipe,
             "context": plan.workload.context,
             **more,
@@ -126,7 +131,7 @@ def convert(plan: Plan, fetched: Entry) -> Job:
         }
     )
     added = {"imatrix": plan.additions.imatrix, "calibration": plan.additions.calibration}
-    inputs = {"origin": origin, "checkpoint_key": key_of(fetched.facts["files"]), **profile}
+    inputs = {"origin": origin, "checkpoint_key": key_of(inputs_of(fetched.facts)), **profile}
     inputs |= {name: str(path.absolute()) for name, path in added.items() if path is not None}
     recipe["inputs"] = inputs
     arguments = {
@@ -171,13 +176,15 @@ def measure(plan: Plan, converted: Entry, artifact: Job) -> Job:
         "threads": None,
         "gpu_layers": plan.gpu_layers,
     }
-    job = benchmark(
-        plan.runtime.session,
-        converted.folder / "out",
-        settings,
-        plan.workload.prompt,
-        plan.sustained_s,
-    )
+    out, prompt = converted.folder / "out", plan.workload.prompt
+    if plan.shape.task == "generate":
+        job = benchmark(plan.runtime.session, out, settings, prompt, plan.sustained_s)
+    else:
+        # Late: those stages are made of what this module has.
+        from packager.pipeline import retrieval_stage
+
+        session = retrieval_stage.session_of(plan.runtime)
+        job = retrieval_stage.benchmark(session, out, settings, plan.shape.task, prompt)
     here = {"machine": describe_machine(), "installation": installation_id()}
     asked = {name: value for name, value in job.arguments.items() if name != "attempts"}
     started = plan.start.identity if plan.start else {}
@@ -279,6 +286,8 @@ def _is_place(job: Job, entry: Entry) -> bool:
         return False
     if not checkpoint_of(entry).is_dir():
         return False
+    if "adapters" in job.arguments:
+        return _is_composed(job, entry)
     if given is not None:
         return Path(folder) == Path(given)
     if "revision" in job.arguments:
@@ -288,6 +297,28 @@ def _is_place(job: Job, entry: Entry) -> bool:
             and Path(folder).name == entry.facts.get("revision")
         )
     return folder == "out"
+
+
+def _is_composed(job: Job, entry: Entry) -> bool:
+    """Whether a base with adapters is the one that the job would compose."""
+    folder, place = Path(entry.facts["folder"]), entry.facts.get("base")
+    rows = entry.facts.get("adapters")
+    composed = composition.read(checkpoint_of(entry))
+    if folder.parts[0] != "out" or len(folder.parts) != 2 or composed is None:
+        return False
+    wanted = [(row["folder"], row["scale"]) for row in job.arguments["adapters"]]
+    if [(str(path), scale) for path, scale in composed.adapters] != wanted:
+        return False
+    if not isinstance(rows, list) or [(row["folder"], row["scale"]) for row in rows] != wanted:
+        return False
+    if composed.base != Path(os.path.normpath(checkpoint_of(entry) / str(place))):
+        return False
+    base = job.arguments["base"]
+    where = "out" if place == "../base" else str(place)
+    return _is_place(
+        Job("fetch", base["job"], base["arguments"]),
+        Entry(entry.folder, {**entry.facts, "folder": where}),
+    )
 
 
 def _is_file_row(row: Any) -> bool:

@@ -19,6 +19,7 @@ from packager.plan.plan import Plan, package_name
 from packager.quality.gate import Gate
 from packager.runtime import Runtime
 from packager.select import Candidate, candidates, choose, nearest_misses
+from packager.sources import adapters as loras
 from packager.sources import hub_variant
 
 _NAMED = ("hub", "dummy", "modelscope")
@@ -41,16 +42,25 @@ def make_plan(
     here: Here | None = None,
     gate: Gate | None = None,
     additions: Additions | None = None,
+    lora: Sequence[str] = (),
 ) -> Plan:
     """Choose among the catalogue, or take the variant that was named or lies in a folder.
 
     `here` is this machine, so that what is measured on it is known as the device's figures or
     somebody else's. Raises PackError: exit code 3 when nothing fits, with the nearest misses; 2 for
     an unknown name; 6 for a folder that holds no usable checkpoint. With `additions` only runtimes
-    that know them take part.
+    that know them take part. `lora` names adapters as `sources.adapters.parse` takes them; the base
+    is the one that they name where nothing else does.
     """
     runtimes = applied(runtimes, additions or Additions(), recipe)
+    adapters = loras.parse(lora, offline)
+    if adapters and model is None and weights in _NAMED:
+        model = loras.base_named(adapters)
     variants = named_variants(model, weights, revision, offline)
+    base = variants[0].shape if adapters else None
+    if base is not None:
+        repo_id = variants[0].repo_id
+        variants = (replace(variants[0], shape=loras.adapted(base, repo_id, adapters)),)
     found = candidates(
         target, workload, variants or catalog.load(), runtimes, recipe=recipe, named=bool(variants)
     )
@@ -60,6 +70,8 @@ def make_plan(
             target, workload, found, runtimes, variants, local=weights not in _NAMED
         )
     source = sources.parse(weights, chosen.variant.repo_id, revision, offline)
+    if adapters:
+        source = replace(source, adapters=adapters, base=base)
     return Plan(
         target=target,
         workload=workload,

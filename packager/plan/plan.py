@@ -138,6 +138,10 @@ class Plan:
 
 
 def package_name(chosen: Candidate, source: Source) -> str:
-    """`qwen3-0.6b-openvino-int4_sym_g128`, with `-dummy` behind it for random weights."""
+    """`qwen3-0.6b-openvino-int4_sym_g128`; `-lora` says that adapters are in it, `-dummy` that the
+    weights are random."""
     recipe = chosen.recipe.id.replace(":", "-").replace("/", "-")
-    return f"{chosen.variant.name}-{recipe}{'-dummy' if source.kind == 'dummy' else ''}".lower()
+    lora = "-lora" if source.adapters else ""
+    return (
+        f"{chosen.variant.name}{lora}-{recipe}{'-dummy' if source.kind == 'dummy' else ''}".lower()
+    )

@@ -47,12 +47,46 @@ def parity(quality: Quality) -> list[str]:
     rendered = (
         f", {compared.conversations} conversations rendered" if compared.conversations else ""
     )
-    same = (
-        "passed: tokens, chat template and end of turn are the checkpoint's, "
-        f"{compared.texts} texts encoded{rendered}."
-    )
+    what = "tokens, chat template and end of turn"
+    if not compared.conversations and not compared.ends:
+        what = "tokens, end of text and pooling"
+    same = f"passed: {what} are the checkpoint's, {compared.texts} texts encoded{rendered}."
     lines = [f"MISSED: {text}." for text in compared.findings] or [same]
     return lines + [f"{text}." for text in compared.notes]
+
+
+def _verdicts(quality: Quality) -> str:
+    return "".join(
+        f"* {'passed' if row.passed else 'MISSED'}: {sentence(row)}\n" for row in quality.verdicts
+    )
+
+
+def retrieval(quality: Quality) -> str:
+    """What vectors or scores have lost, a sentence and a table; empty where that was not asked."""
+    found = quality.retrieval
+    if found is None:
+        return ""
+    read = (
+        f"On {found.texts} texts ({found.tokens} tokens) of {found.queries} queries with their "
+        "documents, in several languages, against the unquantized model.\n"
+    )
+    if not found.dimensions:
+        return (
+            f"{read}\nScores differ by {shown('score_mean', found.score_mean)} on average and by "
+            f"{shown('score_max', found.score_max)} at most; the first document of "
+            f"{shown('order_kept', found.top1_kept)} of the queries is the same.\n"
+        )
+    head = (
+        "| numbers kept | cosine, mean | P5 | least | order kept | same first document |\n"
+        f"| ---: |{' ---: |' * 5}\n"
+    )
+    rows = "".join(
+        f"| {row.dimension} | {shown('cosine_mean', row.cosine_mean)} "
+        f"| {shown('cosine_p5', row.cosine_p5)} | {shown('cosine_min', row.cosine_min)} "
+        f"| {shown('order_kept', row.order_kept)} | {shown('order_kept', row.top1_kept)} |\n"
+        for row in found.dimensions
+    )
+    return f"{read}\n{head}{rows}"
 
 
 def markdown(quality: Quality) -> str:
@@ -63,6 +97,8 @@ def markdown(quality: Quality) -> str:
         else ""
     )
     language = "".join(f"* {line}\n" for line in parity(quality))
+    if quality.retrieval is not None:
+        return f"## Quality\n\n{retrieval(quality)}{allowed}\n{_verdicts(quality)}{language}"
     if quality.skipped or quality.text is None:
         return (
             "## Quality\n\nNot compared with the unquantized model: "
@@ -70,9 +106,7 @@ def markdown(quality: Quality) -> str:
         )
     head = f"| {' | '.join(COLUMNS)} |\n| --- |{' ---: |' * (len(COLUMNS) - 1)}\n"
     body = "".join(f"| {' | '.join(row)} |\n" for row in table(quality))
-    limits = "".join(
-        f"* {'passed' if row.passed else 'MISSED'}: {sentence(row)}\n" for row in quality.verdicts
-    )
+    limits = _verdicts(quality)
     read = (
         f"On {quality.tokens} tokens of the text `{quality.text.name}`, against the unquantized "
         "model; divergence in nats.\n"

@@ -9,7 +9,13 @@ from typing import Any
 from packager.errors import ExitCode, PackError
 from packager.quality.thresholds import Limits
 from packager.records import Parity, Quality, QualityVerdict
-from packager.records.quality import GateText, Grade, Part, QualityFigures
+from packager.records.quality import (
+    GateText,
+    Grade,
+    Part,
+    QualityFigures,
+    RetrievalQuality,
+)
 
 _CHANCE = 0.8
 """A perplexity of this share of the vocabulary: such a model has learnt nothing of this text.
@@ -25,6 +31,14 @@ RULES = {
     "top1": "same top token",
     "perplexity_ratio": "perplexity ratio",
 }
+WORDS = RULES | {
+    "cosine_mean": "mean cosine",
+    "cosine_min": "least cosine",
+    "score_mean": "mean difference of scores",
+    "order_kept": "order kept",
+}
+"""Every rule, those of vectors and scores among them."""
+_SHARES = ("top1", "order_kept")
 
 
 def rows(figures: QualityFigures, limits: Limits) -> tuple[QualityVerdict, ...]:
@@ -95,6 +109,12 @@ def lacking(facts: dict[str, Any], divergence: bool) -> str | None:
     """What a comparison does not hold that a verdict stands on; None where it is complete. With
     `divergence` figures are asked for."""
     parity, figures = facts.get("parity"), facts.get("figures")
+    if "retrieval" in facts:
+        figures = facts["retrieval"]
+        complete = isinstance(figures, dict) and figures.get("texts") and "broken" in figures
+        if divergence and not complete:
+            return "what vectors or scores have lost"
+        divergence = False
     if (
         not isinstance(parity, dict)
         or not isinstance(parity.get("findings"), list)
@@ -172,22 +192,31 @@ def check(quality: Quality) -> None:
 def sentence(row: QualityVerdict) -> str:
     """A verdict in words: `mean divergence 0.0313 nats of at most 0.15`."""
     least = "least" if row.at_least else "most"
-    return f"{RULES[row.rule]} {shown(row.rule, row.measured)} of at {least} {_limit(row)}"
+    return f"{WORDS[row.rule]} {shown(row.rule, row.measured)} of at {least} {_limit(row)}"
 
 
 def shown(rule: str, value: float | None) -> str:
     """A figure as people read it: nats, percent, a ratio."""
     if value is None:
         return "unknown"
-    if rule == "top1":
+    if rule in _SHARES:
         return f"{value:.1%}"
+    if rule.startswith(("cosine_", "score_")):
+        return f"{value:.4f}"
     if rule.startswith("kl_"):
         return f"{value:.4f} nats"
     return f"{value:.3f}" if rule == "perplexity_ratio" else f"{value:.2f}"
 
 
 def _limit(row: QualityVerdict) -> str:
-    return f"{row.limit:.0%}" if row.rule == "top1" else f"{row.limit:g}"
+    return f"{row.limit:.0%}" if row.rule in _SHARES else f"{row.limit:g}"
+
+
+def retrieval_summary(found: RetrievalQuality, loss_allowed: bool) -> str:
+    """One line of what vectors or scores have lost."""
+    rule = "cosine_mean" if found.cosine_mean is not None else "score_mean"
+    parts = [f"{WORDS[name]} {shown(name, getattr(found, name))}" for name in (rule, "order_kept")]
+    return f"{', '.join(parts)}{'; loss allowed' if loss_allowed else ''}"
 
 
 def summary(quality: Quality) -> str:
@@ -197,6 +226,8 @@ def summary(quality: Quality) -> str:
         if quality.parity is None or quality.differences
         else "same tokens, template and end of turn; "
     )
+    if quality.retrieval is not None:
+        return retrieval_summary(quality.retrieval, quality.loss_allowed)
     if quality.kl_mean is None:
         outcome = f"{same}quality not compared: {quality.skipped or 'it was not asked for'}"
     else:

@@ -35,6 +35,7 @@ class Need(Record, frozen=True, kw_only=True):
     prompt: Tokens | None = None
     languages: tuple[str, ...] = ()
     max_file_bytes: Count | None = None
+    dimension: Tokens | None = None
 
 
 class VariantOf(Record, frozen=True, kw_only=True):
@@ -46,13 +47,27 @@ class VariantOf(Record, frozen=True, kw_only=True):
     spdx: str | None = None
 
 
+class AdapterOf(Record, frozen=True, kw_only=True):
+    """A LoRA adapter that was merged into the weights, times `scale`."""
+
+    location: str = ""
+    repo_id: str | None = None
+    revision: str | None = None
+    scale: Number = 1.0
+    base: str | None = None
+    files: list[Any] = msgspec.field(default_factory=list)
+
+
 class SourceOf(Record, frozen=True, kw_only=True):
-    """Where its weights came from; `files` as they stand in the manifest."""
+    """Where its weights came from; `files` as they stand in the manifest. `quantized` says how they
+    were stored where they were dequantized first."""
 
     kind: str = ""
     location: str | None = None
     files: list[Any] = msgspec.field(default_factory=list)
     notes: tuple[str, ...] = ()
+    quantized: str | None = None
+    adapters: tuple[AdapterOf, ...] = ()
 
     @property
     def dummy(self) -> bool:
@@ -188,6 +203,20 @@ class Alternative(Record, frozen=True, kw_only=True):
     reason: str | None = None
 
 
+class Retrieval(Free, frozen=True, kw_only=True):
+    """How the package makes vectors or scores: its task, the id of the token behind a text, what
+    stands in front of a query or the whole prompt of a reranker, and how many numbers are kept."""
+
+    task: str
+    pooling: str | None = None
+    normalized: bool | None = None
+    end: Count | None = None
+    query: str | None = None
+    prompt: str | None = None
+    hidden: Tokens | None = None
+    dimension: Tokens | None = None
+
+
 class Contents(Record, frozen=True, kw_only=True):
     """The fields of a manifest; see docs/manifest.md."""
 
@@ -219,6 +248,12 @@ class Contents(Record, frozen=True, kw_only=True):
     tools: dict[str, Any] = msgspec.field(default_factory=dict)
     sampling: dict[str, Number] | None = None
     chat: Chat | None = None
+    retrieval: Retrieval | None = None
+
+    @property
+    def task(self) -> str:
+        """What it gives: text, vectors or scores (packager.shape.TASKS)."""
+        return self.retrieval.task if self.retrieval else "generate"
 
     @property
     def context(self) -> int | None:

@@ -108,6 +108,18 @@ MEASURED: tuple[Figure, ...] = (
     ),
     Figure("decode_empty_tps", "decode, empty context", "tok/s", "more", again=True),
     Figure("decode_full_tps", "decode, full context", "tok/s", "more", again=True),
+    Figure("documents_128_dps", "documents of 128 tokens", "/s", "more", compared=True, again=True),
+    Figure(
+        "documents_512_dps",
+        "documents of 512 tokens",
+        "/s",
+        "more",
+        main=True,
+        compared=True,
+        again=True,
+    ),
+    Figure("query_ms", "query", "ms", main=True, compared=True, again=True),
+    Figure("query_ms_p95", "query, P95", "ms", again=True),
     Figure(
         "token_ms_median", "token, median", "ms", main=True, compared=True, always=True, again=True
     ),

@@ -25,6 +25,21 @@ class OnDevice(Record, frozen=True, kw_only=True):
     why: str = ""
 
 
+class Through(Record, frozen=True, kw_only=True):
+    """How a device was measured from another machine: the kind of connection, the program that ran
+    there, and the state the device was in. Temperatures in degrees Celsius."""
+
+    transport: str = ""
+    agent_sha256: str = ""
+    agent_for: str = ""
+    engine: str = ""
+    """What the engine in the agent says of its kernels."""
+    governor: str | None = None
+    battery: str | None = None
+    temperature_before_c: Number | None = None
+    temperature_after_c: Number | None = None
+
+
 class Energy(Record, frozen=True, kw_only=True):
     """Joules of an answer, and what counted them: RAPL, a battery, NVML."""
 
@@ -80,8 +95,10 @@ class ThreadSearch(Record, frozen=True, kw_only=True):
 
 class Measurement(Record, frozen=True, kw_only=True):
     """Rates in tokens per second (`_tps`), times in milliseconds (`_ms`) or seconds (`_s`), sizes
-    in bytes. None where the machine does not tell, or older versions did not measure it."""
+    in bytes, documents per second (`_dps`). None where the machine does not tell, where the task
+    has no such figure, or older versions did not measure it."""
 
+    task: str = "generate"
     prompt_tokens: Tokens | None = None
     new_tokens: Tokens | None = None
     repeats: Count | None = None
@@ -96,6 +113,10 @@ class Measurement(Record, frozen=True, kw_only=True):
     decode_empty_tps: Number | None = None
     decode_full_tps: Number | None = None
     full_context_tokens: Count | None = None
+    documents_128_dps: Number | None = None
+    documents_512_dps: Number | None = None
+    query_ms: Number | None = None
+    query_ms_p95: Number | None = None
     token_ms_median: Number | None = None
     token_ms_p95: Number | None = None
     token_ms_p99: Number | None = None
@@ -128,6 +149,8 @@ class Measurement(Record, frozen=True, kw_only=True):
     place: OnDevice | None = None
     rung: str | None = None
     """How the engine was started, see packager/engine_check; None before engines were tried."""
+    through: Through | None = None
+    """None where the machine that measured ran the model itself."""
 
     @property
     def on_device(self) -> bool:

@@ -27,6 +27,35 @@ class Part(QualityFigures, frozen=True, kw_only=True):
     name: str = ""
 
 
+class AtDimension(Record, frozen=True, kw_only=True):
+    """What vectors have lost of which so many numbers are kept."""
+
+    dimension: Tokens
+    cosine_mean: Number | None = None
+    cosine_p5: Number | None = None
+    cosine_min: Number | None = None
+    order_kept: Number | None = None
+    top1_kept: Number | None = None
+
+
+class RetrievalQuality(Record, frozen=True, kw_only=True):
+    """Vectors or scores of the corpus against the unquantized model's: cosines, differences of
+    scores, shares of documents and queries whose order stays."""
+
+    texts: Count = 0
+    queries: Count = 0
+    tokens: Count = 0
+    broken: Count = 0
+    cosine_mean: Number | None = None
+    cosine_p5: Number | None = None
+    cosine_min: Number | None = None
+    score_mean: Number | None = None
+    score_max: Number | None = None
+    order_kept: Number | None = None
+    top1_kept: Number | None = None
+    dimensions: tuple[AtDimension, ...] = ()
+
+
 class QualityVerdict(Record, frozen=True, kw_only=True):
     """One limit of the recipe's class against what was measured."""
 
@@ -65,6 +94,10 @@ class Grade(Record, frozen=True, kw_only=True):
     kl_mean: Number | None = None
     top1: Number | None = None
     perplexity_ratio: Number | None = None
+    cosine_mean: Number | None = None
+    cosine_min: Number | None = None
+    score_mean: Number | None = None
+    order_kept: Number | None = None
     source: str = ""
 
 
@@ -81,6 +114,7 @@ class Quality(QualityFigures, frozen=True, kw_only=True):
     passed: bool | None = None
     loss_allowed: bool = False
     seconds: Number | None = None
+    retrieval: RetrievalQuality | None = None
 
     @property
     def differences(self) -> tuple[str, ...]:

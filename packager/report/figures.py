@@ -82,12 +82,20 @@ def rows(
             there or figure.anywhere,
         )
         for figure in MEASURED
+        if figure.name != "decode_tps" or measured is None or measured.task not in _ONE_TEXT
     ]
     return [row for row in table if row.predicted is not None or row.measured is not None]
 
 
+_ONE_TEXT = {"embed": "vector of a text", "rerank": "score of a pair"}
+"""What stands in place of the first token where there is no answer."""
+
+
 def _label(figure: Figure, measured: Measurement | None) -> str:
     """The figure's label, with the length of the prompt or of the context where that is known."""
+    if measured and measured.task in _ONE_TEXT and figure.name.startswith("ttft_ms"):
+        rest = figure.label.removeprefix(BY_NAME["ttft_ms"].label)
+        return f"{_ONE_TEXT[measured.task]}, {measured.prompt_tokens} tokens{rest}"
     if figure.name == "ttft_ms" and measured and measured.prompt_tokens:
         return f"{figure.label}, {measured.prompt_tokens} tokens"
     if figure.name == "decode_full_tps" and measured and measured.full_context_tokens:

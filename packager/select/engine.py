@@ -18,7 +18,7 @@ from packager.predict.forecast import AS_RATED, NO_EXTRA, Forecast, Speed, predi
 from packager.predict.memory import Footprint
 from packager.predict.offload import Offloads, Split, best_split, host_seconds, splits
 from packager.recipe import Recipe, split_id
-from packager.runtime import Runtime
+from packager.runtime import Retrieves, Runtime
 from packager.select import rules
 from packager.select.candidate import Candidate, Reason, Verdict
 from packager.select.preference import ordered, recipe_order
@@ -84,14 +84,19 @@ def candidates(
     and tuning then turn into notes; None means "where only one variant is given". Raises PackError
     (usage) for an unknown recipe, or one the target does not serve.
     """
-    pool = tuple(variants)
     case = use_case(workload.use_case)
+    given = tuple(variants)
+    named = len(given) == 1 if named is None else named
+    # What gives text is no answer to who wants vectors, nor the other way, unless it is named.
+    pool = tuple(
+        _for_task(variant, case.task)
+        for variant in given
+        if named or rules.task_of(variant) == case.task
+    )
     ways = _ways(target, tuple(runtimes), recipe)
     if not ways:
         raise usage(f"No recipe of the runtimes of {target.name} is for what it runs models on.")
-    judge = _Judge(
-        target, workload, case, available_bytes, len(pool) == 1 if named is None else named
-    )
+    judge = _Judge(target, workload, case, available_bytes, named)
     groups = [list(group) for _, group in groupby(ways, key=lambda way: way.rank)]
     lazy = workload.prefer == "smallest" and not every
     found = [candidate for variant in pool for candidate in judge.all_of(variant, groups, lazy)]
@@ -102,6 +107,12 @@ def candidates(
         *passing,
         *sorted((candidate for candidate in found if not candidate.passes), key=_nearness),
     )
+
+
+def _for_task(variant: Variant, task: str) -> Variant:
+    if variant.shape is None or variant.shape.task == task:
+        return variant
+    return replace(variant, shape=variant.shape.for_task(task))
 
 
 def choose(found: Sequence[Candidate]) -> Candidate | None:
@@ -336,6 +347,8 @@ class _Judge:
     def _measured(self, shape: Shape, way: _Way) -> _Size:
         runtime, recipe = way.runtime, way.recipe
         obstacle = runtime.obstacle(shape, recipe)
+        if obstacle is None and shape.task != "generate" and not isinstance(runtime, Retrieves):
+            obstacle = f"{runtime.name} is built for text here, not for vectors and scores"
         if obstacle is not None:
             return _Size(obstacle)
         context, prompt = self._workload.context, self._workload.prompt

@@ -30,6 +30,15 @@ _PROVIDERS = {
     "webgpu": "a GPU",
 }
 
+RETRIEVAL_KINDS = {"embedding": "embed", "reranking": "rerank"}
+"""Tunings of the catalogue that give no text, and the use case that each is for."""
+
+
+def task_of(variant: Variant) -> str:
+    """What the catalogue says that a variant gives (packager.shape.TASKS)."""
+    return RETRIEVAL_KINDS.get(variant.kind, "generate")
+
+
 FORGIVEN_WHEN_NAMED = ("tuning", "score", "language")
 """Who names a variant knows what it is for and how good it is; what the device cannot do stays
 impossible."""
@@ -42,6 +51,7 @@ def of_variant(variant: Variant, workload: Workload, case: UseCase) -> Iterator[
     yield from modality(variant, workload)
     yield from context(variant, workload)
     yield from trained_on(variant, workload)
+    yield from dimension(variant, workload)
     # Languages of one family share their tests: what fails for both is said once.
     yield from dict.fromkeys(
         reason for floor in floors(workload, case) for reason in score(variant, floor, case.modes)
@@ -110,7 +120,14 @@ def tuning(variant: Variant, case: UseCase) -> Iterator[Reason]:
     """A base model continues text, it does not answer; and a use case names what it is served
     by."""
     wanted = f"a {' or '.join(case.kinds)} model tuned to answer"
-    if variant.base:
+    if case.task != "generate":
+        wanted = f"a model made for {case.kinds[0]}"
+        if variant.kind not in case.kinds:
+            yield Reason("tuning", wanted, f"a {variant.kind} model")
+    elif variant.kind in RETRIEVAL_KINDS:
+        # No end for text: naming it changes nothing.
+        yield Reason("task", wanted, f"a model made for {variant.kind}")
+    elif variant.base:
         yield Reason("tuning", wanted, "a base model")
     elif variant.kind not in case.kinds:
         yield Reason("tuning", wanted, f"a {variant.kind} model")
@@ -151,6 +168,19 @@ def context(variant: Variant, workload: Workload) -> Iterator[Reason]:
     if limit and workload.context > limit:
         yield Reason(
             "context", f"{workload.context} tokens", f"{limit} tokens", workload.context, limit
+        )
+
+
+def dimension(variant: Variant, workload: Workload) -> Iterator[Reason]:
+    """A vector has as many numbers as the hidden state: fewer can be kept, not more."""
+    wanted, shape = workload.dimension, variant.shape
+    if wanted is not None and shape is not None and wanted > shape.hidden:
+        yield Reason(
+            "dimension",
+            f"vectors of {wanted} numbers",
+            f"{shape.hidden} numbers",
+            wanted,
+            shape.hidden,
         )
 
 

@@ -9,13 +9,14 @@ by its name on the hub
 from __future__ import annotations
 
 from packager.shape.first_generation import as_qwen2
-from packager.shape.model import Experts, Hybrid, Shape
+from packager.shape.model import TASKS, Experts, Hybrid, Shape
 from packager.shape.names import FIRST_GENERATION, KNOWN_TYPES
 from packager.shape.tensors import TensorSpec, tensors
 
 __all__ = [
     "FIRST_GENERATION",
     "KNOWN_TYPES",
+    "TASKS",
     "Experts",
     "Hybrid",
     "Shape",

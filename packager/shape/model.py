@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+TASKS = ("generate", "embed", "rerank")
+"""What a decoder is built for: text; the normalized state of the last token as a vector; the
+probability of "yes" beside that of "no" behind a prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,7 @@ class Shape:
 
     `intermediate` is the width of one gate or up projection (first-generation configs store twice
     that), 0 where every layer is a mixture and the config has no such width. `context` is the
-    config's max_position_embeddings.
+    config's max_position_embeddings. `task` is what it is built for, which no config.json says.
     """
 
     model_type: str
@@ -82,6 +86,7 @@ class Shape:
     rms_eps: float = 1e-6
     experts: Experts | None = None
     hybrid: Hybrid | None = None
+    task: str = "generate"
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], where: str) -> Shape:
@@ -103,6 +108,11 @@ class Shape:
                 "hybrid": Hybrid(**hybrid) if hybrid else None,
             }
         )
+
+    def for_task(self, task: str) -> Shape:
+        """The same decoder with the end that a task takes: what is built for a vector or a score
+        keeps no output matrix, but for two rows of it."""
+        return replace(self, task=task, tied=self.tied or task != "generate")
 
     def to_config(self) -> dict[str, Any]:
         """A config.json of this shape, which transformers reads and `from_config` turns back into

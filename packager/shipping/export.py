@@ -53,6 +53,11 @@ class Format:
                 f"{self.name} cannot take a package for {engine}: {self.why_not}.",
                 f"Build one with {' or '.join(self.runtimes)}, or take another format.",
             )
+        if self.name == "ollama" and manifest.contents.task == "rerank":
+            return usage(
+                "Ollama scores no documents, and this package is a reranker.",
+                "Take another format, for example docker, which serves /v1/rerank.",
+            )
         if (
             self.one_gguf
             and sum(

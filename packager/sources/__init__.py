@@ -12,8 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from packager.checkpoint import composed
 from packager.errors import usage
 from packager.shape import Shape
+from packager.sources.adapters import AdapterSource, as_arguments, stamp
 
 Kind = Literal["hub", "local", "dummy"]
 
@@ -26,7 +28,8 @@ class Source:
 
     `location` is the repository id for the hub and the dummy, an absolute path for a local folder.
     `revision` is a branch, tag or commit of the hub. `offline` keeps the hub source to the files
-    that are in its cache already.
+    that are in its cache already. `adapters` are merged into the weights in their order, and `base`
+    is the shape without them.
     """
 
     kind: Kind
@@ -34,10 +37,14 @@ class Source:
     revision: str | None
     repo_id: str
     offline: bool = False
+    adapters: tuple[AdapterSource, ...] = ()
+    base: Shape | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON form, one key per field."""
-        return asdict(self)
+        """JSON form, one key per field; without adapters there are no keys for them."""
+        data = asdict(self)
+        del data["base"]
+        return data if self.adapters else {key: data[key] for key in data if key != "adapters"}
 
 
 def parse(
@@ -65,6 +72,7 @@ def parse(
         return Source("dummy", repo_id, None, repo_id, offline)
     assert weights is not None
     folder = Path(weights).expanduser().absolute()
+    composed.refuse_by_hand(folder)
     if not folder.is_dir():
         what = "is a file, not a folder" if folder.exists() else "does not exist"
         raise usage(
@@ -77,6 +85,16 @@ def parse(
 def job(source: Source, shape: Shape) -> tuple[str, dict[str, Any]]:
     """The job that fetches the weights of a variant of that shape, as `module:function` and its
     arguments without `out`."""
+    name, arguments = _base_job(source, source.base or shape)
+    if not source.adapters:
+        return name, arguments
+    return "packager.sources.adapters:fetch", {
+        "base": {"job": name, "arguments": arguments},
+        "adapters": as_arguments(source.adapters),
+    }
+
+
+def _base_job(source: Source, shape: Shape) -> tuple[str, dict[str, Any]]:
     arguments: dict[str, Any] = {"repo_id": source.repo_id, "shape": asdict(shape)}
     match source.kind:
         case "dummy":
@@ -94,15 +112,20 @@ def job(source: Source, shape: Shape) -> tuple[str, dict[str, Any]]:
 def cache_key(source: Source, shape: Shape) -> str | None:
     """A text that changes whenever the bytes would; None when only fetching tells (a branch of the
     hub moves)."""
+    key = _base_key(source, source.base or shape)
+    return f"{key} {stamp(source.adapters)}" if key and source.adapters else key
+
+
+def _base_key(source: Source, shape: Shape) -> str | None:
     match source.kind:
         case "dummy":
             from packager.sources.dummy import SEED, WRITER_VERSION
 
             return f"dummy {source.repo_id} {asdict(shape)} seed {SEED} writer {WRITER_VERSION}"
         case "local":
-            from packager.sources.local import stamp
+            from packager.sources import local
 
-            return f"local {source.location} {source.repo_id} {stamp(Path(source.location))}"
+            return f"local {source.location} {source.repo_id} {local.stamp(Path(source.location))}"
         case "hub":
             pinned = source.revision is not None and _COMMIT.fullmatch(source.revision)
             return f"hub {source.repo_id} {source.revision}" if pinned else None
@@ -114,5 +137,5 @@ def bytes_needed(source: Source, shape: Shape) -> int:
     if source.kind == "dummy":
         from packager.sources import dummy
 
-        return dummy.bytes_needed(shape)
+        return dummy.bytes_needed(source.base or shape)
     return 0

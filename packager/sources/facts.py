@@ -61,6 +61,7 @@ def source_facts(report: Report, checkpoint: Checkpoint, **origin: str | None) -
         **origin,
         "folder": str(checkpoint.folder),
         "notes": list(checkpoint.notes),
+        **({"quantized": checkpoint.quantized} if checkpoint.quantized else {}),
         "files": [
             {"path": name, "size": sizes[name], "sha256": found[name]} for name in checkpoint.files
         ],
@@ -101,8 +102,12 @@ def _git_sha1(path: Path) -> str:
 def check_variant(checkpoint: Checkpoint, repo_id: str, planned: dict[str, Any]) -> None:
     """Raise PackError (exit code 6) when a checkpoint has not the shape that the plan was made for;
     `planned` are a Shape's fields."""
+    wanted = Shape.from_dict(planned)
     for field in _SAME:
-        has, needs = getattr(checkpoint.shape, field), getattr(Shape.from_dict(planned), field)
+        has, needs = getattr(checkpoint.shape, field), getattr(wanted, field)
+        if field == "tied" and wanted.task != "generate":
+            # No output matrix is built, whether there is one or not.
+            continue
         if needs != has:
             raise bad_input(
                 f"{checkpoint.folder} is no {repo_id}: its config.json says {field} {has!r} "

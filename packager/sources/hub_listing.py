@@ -4,6 +4,7 @@ with which digests."""
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import HFValidationError
 
 from packager.checkpoint.folder import belongs, is_pickle, is_weights, refuse_oversize
-from packager.errors import bad_input, unreachable
+from packager.errors import PackError, bad_input, unreachable
 from packager.limits import FOLDER_NAMES
 from packager.sources.hub_client import bound_answers
 from packager.sources.hub_errors import WAYS_ON, hub_errors
@@ -48,6 +49,20 @@ def list_checkpoint(repo_id: str, revision: str | None) -> Listing:
     Raises PackError: exit code 5 when the hub cannot be reached or does not let us in, 6 when there
     are no safetensors.
     """
+    info = _info(repo_id, revision)
+    names = [sibling.rfilename for sibling in info.siblings or []]
+    if not any(is_weights(name) for name in names):
+        raise _no_weights(repo_id, names)
+    return _listing(repo_id, info, belongs)
+
+
+def list_files(repo_id: str, revision: str | None, wanted: Callable[[str], bool]) -> Listing:
+    """Resolve a branch, tag or commit, and list the files whose names are wanted. Raises PackError
+    (exit code 5) as `list_checkpoint`."""
+    return _listing(repo_id, _info(repo_id, revision), wanted)
+
+
+def _info(repo_id: str, revision: str | None) -> Any:
     bound_answers()
     wanted = revision or constants.DEFAULT_REVISION
     with hub_errors(repo_id, revision):
@@ -72,24 +87,31 @@ def list_checkpoint(repo_id: str, revision: str | None) -> Listing:
         raise bad_input(
             f"{repo_id} lists {len(siblings)} files.", "Name a repository that holds one model."
         )
-    names = [sibling.rfilename for sibling in siblings]
-    if not all(isinstance(name, str) for name in names):
+    if not all(isinstance(sibling.rfilename, str) for sibling in siblings):
         raise unreachable(
             f"{constants.ENDPOINT} lists files of {repo_id} that have no name.", WAYS_ON
         )
-    if not any(is_weights(name) for name in names):
-        pickles = [name for name in names if is_pickle(name)]
-        if pickles:
-            raise bad_input(
-                f"{repo_id} holds its weights as a pickle ({pickles[0]}), which can run any code "
-                "when it is loaded.",
-                "Name a repository with safetensors files.",
-            )
-        raise bad_input(
-            f"{repo_id} holds no safetensors files.",
-            "Name the repository with the unquantized weights.",
+    return info
+
+
+def _no_weights(repo_id: str, names: list[str]) -> PackError:
+    pickles = [name for name in names if is_pickle(name)]
+    if pickles:
+        return bad_input(
+            f"{repo_id} holds its weights as a pickle ({pickles[0]}), which can run any code "
+            "when it is loaded.",
+            "Name a repository with safetensors files.",
         )
-    files = tuple(_file(repo_id, sibling) for sibling in siblings if belongs(sibling.rfilename))
+    return bad_input(
+        f"{repo_id} holds no safetensors files.",
+        "Name the repository with the unquantized weights.",
+    )
+
+
+def _listing(repo_id: str, info: Any, wanted: Callable[[str], bool]) -> Listing:
+    files = tuple(
+        _file(repo_id, sibling) for sibling in info.siblings or [] if wanted(sibling.rfilename)
+    )
     if not isinstance(info.sha, str) or not _COMMIT.fullmatch(info.sha):
         raise unreachable(
             f"{constants.ENDPOINT} does not say which commit of {repo_id} it has.", WAYS_ON
@@ -111,7 +133,8 @@ def _file(repo_id: str, sibling: Any) -> RemoteFile:
             "cannot be checked.",
             WAYS_ON,
         )
-    refuse_oversize(f"{repo_id}: {sibling.rfilename}", sibling.rfilename, size)
+    if belongs(sibling.rfilename):  # an adapter's weights have other names
+        refuse_oversize(f"{repo_id}: {sibling.rfilename}", sibling.rfilename, size)
     return RemoteFile(sibling.rfilename, size, digest)
 
 

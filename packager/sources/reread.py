@@ -26,8 +26,8 @@ _WAIT_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A checkpoint's folder, and of the files that are used the size and sha256 that were
-    recorded."""
+    """A checkpoint's folder, and of the files that are used the size and sha256 that were recorded;
+    those of adapters and of their base by their whole paths."""
 
     folder: Path
     files: tuple[tuple[str, int, str], ...]
@@ -35,7 +35,9 @@ class Evidence:
     @classmethod
     def of(cls, folder: Path, facts: dict[str, Any], largest: int | None = None) -> Evidence:
         """From the facts of a source; with `largest`, without files of more bytes."""
-        rows = [(str(row["path"]), int(row["size"]), str(row["sha256"])) for row in facts["files"]]
+        rows = _rows(facts["files"], folder / facts["base"] if "base" in facts else None)
+        for adapter in facts.get("adapters") or []:
+            rows += _rows(adapter["files"], Path(adapter["folder"]))
         return cls(folder, tuple(row for row in rows if largest is None or row[1] <= largest))
 
     def check(self) -> None:
@@ -45,6 +47,17 @@ class Evidence:
             while comparison.reading():
                 pass
             comparison.check()
+
+
+def _rows(files: list[dict[str, Any]], below: Path | None) -> list[tuple[str, int, str]]:
+    return [
+        (
+            str(row["path"] if below is None else below / row["path"]),
+            int(row["size"]),
+            str(row["sha256"]),
+        )
+        for row in files
+    ]
 
 
 class Comparison:

@@ -17,6 +17,7 @@ from packager.units import human_bytes
 from targets.gguf import library, metadata, mix, tiktoken
 from targets.gguf.arch import architecture
 from targets.gguf.arch.base import Architecture
+from targets.gguf.head import Head
 from targets.gguf.imatrix import check_imatrix, read_imatrix
 from targets.gguf.kernels import kernels, row_bytes
 from targets.gguf.positions import refuse_positions
@@ -41,6 +42,7 @@ def convert(
     origin: Mapping[str, Any] | None = None,
     profile: Profile | None = None,
     context: int | None = None,
+    task: str = "generate",
 ) -> dict[str, Any]:
     """Write the checkpoint (its folder, or opened) as GGUF, in one file or as many as the limit
     takes, and return facts about it.
@@ -48,6 +50,7 @@ def convert(
     `overrides` maps regular expressions over tensor names to ggml types, `imatrix` is a file of
     llama-imatrix, `origin` says where the weights come from (see metadata.collect). `context` is
     the longest sequence that the file is for, None for all that the model was trained for.
+    `task` is what the file is for (packager.shape.TASKS).
     `profile` goes into the chat template and the sampling settings of the file.
     `threads` is all cores by default; the bytes are the same for any number. Raises PackError;
     nothing is left behind then.
@@ -59,19 +62,22 @@ def convert(
         source = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint.open(checkpoint)
         fixed = profile or Profile()
         spoken = speech.of_folder(source.folder, fixed)
-        converter = architecture(source.config)
+        head = Head.of(source, task)
+        converter = architecture(head.config(source.config))
         converter.check()
         refuse_positions(source, context)
-        tensors = converter.tensors({name: info.shape for name, info in source.tensors.items()})
+        stored = {name: info.shape for name, info in source.tensors.items()}
+        decoder = converter.tensors(head.decoder(stored))
+        tensors = head.tensors(stored, decoder)
         types = mix.tensor_types(
             metadata.network(converter, preset.file_type),
-            tensors,
+            decoder,
             preset,
             stored_type(source),
             overrides,
             imatrix=imatrix is not None,
-        )
-        vocabulary = with_ends(_vocabulary(source, converter), spoken.ends)
+        ) | {tensor.name: "F32" for tensor in tensors if tensor not in decoder}
+        vocabulary = head.vocabulary(with_ends(_vocabulary(source, converter), spoken.ends))
         keys = metadata.collect(
             source,
             converter,
@@ -79,8 +85,9 @@ def convert(
             vocabulary,
             preset.file_type,
             origin,
-            template=spoken.template,
+            template=spoken.template if task == "generate" else None,
             sampling=fixed.sampling,
+            head=head,
         )
         typed = list(place(tensors, types, row_bytes))
         check_imatrix(importance, typed)

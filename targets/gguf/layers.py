@@ -13,6 +13,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -101,6 +102,10 @@ def of(shape: Shape, preset: Preset, total: sizes.Sizes) -> Layers:
     A shape that the table lacks, and a recipe to which the user added types, get layers that are
     all alike: only their sum is exact.
     """
+    head = sizes.head_bytes(shape)
+    if head:
+        found = of(replace(shape, task="generate"), preset, total._replace(rest=total.rest - head))
+        return found._replace(output={**found.output, "F32": found.output.get("F32", 0) + head})
     entry = _table().get(sizes.key(shape), {}).get(preset.name)
     # A preset without a mix gives all its matrices one type.
     kind = preset.name if preset.name in PURE else UNKNOWN
@@ -188,7 +193,7 @@ def main() -> int:
 
     rows: dict[str, str] = {}
     for variant in catalog.load():
-        shape = variant.shape
+        shape = sizes.decoder_of(variant)
         if shape is None or shape.model_type not in MODEL_TYPES or sizes.key(shape) in rows:
             continue
         found = {preset.name: ask(shape, preset) for preset in PRESETS.values()}

@@ -16,6 +16,7 @@ import gguf
 from packager.checkpoint import Checkpoint
 from targets.gguf import padding
 from targets.gguf.arch.base import Architecture
+from targets.gguf.head import TEXT, Head
 from targets.gguf.model_card import front_matter
 from targets.gguf.tensors import OutTensor
 from targets.gguf.tokenizer import Vocabulary
@@ -49,9 +50,11 @@ def collect(
     *,
     template: str | None = None,
     sampling: Mapping[str, float] | None = None,
+    head: Head = TEXT,
 ) -> KeyValues:
     """Every key of the file. `file_type` is a member of gguf.LlamaFileType; `template` is the chat
-    template, `sampling` stands before what the checkpoint recommends.
+    template, `head` what the decoder ends in, `sampling` stands before what the checkpoint
+    recommends.
 
     `origin` knows what a folder may not: `kind` (hub, local, dummy), `repo_id`, `revision` (a full
     commit), `license`, `license_name`. What the model card says stands before it.
@@ -61,6 +64,7 @@ def collect(
     _origin(writer, source, tensors, origin or {}, sampling or {})
     converter.describe(writer)
     _tokenizer(writer, vocabulary, template)
+    head.describe(writer)
     writer.add_string(padding.KEY, padding.text(writer.kv_data[0]))
     return close(writer, file_type)
 

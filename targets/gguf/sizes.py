@@ -10,13 +10,18 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from packager.errors import usage
 from packager.shape import Shape
 from targets.gguf.presets import IMATRIX_DECIDES, PRESETS, Preset
+from targets.gguf.tensors import padded
+
+if TYPE_CHECKING:
+    from packager.catalog import Variant
 
 WITH_IMATRIX = "+imatrix"
 COLUMNS = [*PRESETS, *(f"{name}{WITH_IMATRIX}" for name in IMATRIX_DECIDES)]
@@ -24,6 +29,10 @@ COLUMNS = [*PRESETS, *(f"{name}{WITH_IMATRIX}" for name in IMATRIX_DECIDES)]
 TABLE = Path(__file__).with_name("sizes.json")
 
 
+_TASKS = {"embedding": "embed", "reranking": "rerank"}
+_ANSWERS, _FLOAT = 2, 4
+_HEAD_LINE = 8 + len("cls.output.weight") + 4 + 2 * 8 + 4 + 8
+"""What the head of a reranker takes in the table of tensors: name, axes, type and offset."""
 _QWEN_ROWS, _QWEN_BYTES = 151_936, 5_926_500
 _PADDING_LIMIT = 4096
 _PADDING_BYTES = len("[PAD151936]") + 8 + 4
@@ -114,8 +123,34 @@ def of(
         if imatrix and preset.name in IMATRIX_DECIDES
         else preset.name
     )
+    if shape.task != "generate":
+        return _with_head(shape, of(_decoder(shape), preset, imatrix, overrides))
     found = None if overrides else _table().get(key(shape), {}).get(column)
     return found if found is not None else _asked(shape, preset.name, imatrix, overrides)
+
+
+def decoder_of(variant: Variant) -> Shape | None:
+    """The shape under which a variant of the catalogue stands in the tables: of a reranker without
+    its output matrix. None where no source states it."""
+    if variant.shape is None:
+        return None
+    return _decoder(variant.shape.for_task(_TASKS.get(variant.kind, "generate")))
+
+
+def _decoder(shape: Shape) -> Shape:
+    """The decoder of an embedder or a reranker, whose embedding is an output matrix for the
+    quantizer."""
+    return replace(shape, task="generate")
+
+
+def _with_head(shape: Shape, decoder: Sizes) -> Sizes:
+    line = _HEAD_LINE if shape.task == "rerank" else 0
+    return decoder._replace(rest=decoder.rest + head_bytes(shape), table=decoder.table + line)
+
+
+def head_bytes(shape: Shape) -> int:
+    """Bytes of the two rows that a reranker keeps of its output matrix; 0 for everything else."""
+    return padded(_ANSWERS * shape.hidden * _FLOAT) if shape.task == "rerank" else 0
 
 
 @cache
@@ -156,7 +191,7 @@ def ask(
     from packager.shape import tensors
     from targets.gguf import header, kernels, metadata, mix
     from targets.gguf.arch import architecture
-    from targets.gguf.tensors import padded, place
+    from targets.gguf.tensors import place
 
     converter = architecture(shape.to_config())
     planned = converter.tensors({spec.name: spec.shape for spec in tensors(shape)})
@@ -183,7 +218,7 @@ def main() -> int:
 
     shapes: dict[str, dict[str, object]] = {}
     for variant in catalog.load():
-        shape = variant.shape
+        shape = decoder_of(variant)
         if shape is None or shape.model_type not in MODEL_TYPES or key(shape) in shapes:
             continue
         found = [

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from packager.checkpoint import TensorInfo
+from packager.checkpoint.numbers import elements
 from packager.errors import PackError, bad_input
 from packager.runtime import Report
 from targets.gguf.kernels import ITEM, Bytes, Floats, Kernels
@@ -36,7 +37,10 @@ Imatrix = Mapping[str, Floats]
 @dataclass(frozen=True, slots=True)
 class _Block:
     """`rows` rows of one tensor, found at `read_at` of the source and put to `write_at` of the file
-    with that descriptor."""
+    with that descriptor.
+
+    Of a computed tensor `read_at` counts as if it lay in its own type from byte 0.
+    """
 
     typed: TypedTensor
     source: TensorInfo
@@ -186,17 +190,21 @@ class _Pass:
     def _convert(self, block: _Block, buffers: _Buffers) -> int:
         typed, tensor, dtype = block.typed, block.typed.tensor, block.source.dtype
         count = block.rows * tensor.columns
-        raw = buffers.take("raw", count * ITEM[dtype])
-        self._readers.read(block.source.file, block.read_at, raw)
         values: Any = (
             buffers.take("f32", count * 4).view(np.float32).reshape(block.rows, tensor.columns)
         )
-        self._kernels.to_f32(dtype, raw, values)
+        raw = None
+        if block.source.made is not None:
+            values.reshape(-1)[:] = elements(block.source, block.read_at // ITEM[dtype], count)
+        else:
+            raw = buffers.take("raw", count * ITEM[dtype])
+            self._readers.read(block.source.file, block.read_at, raw)
+            self._kernels.to_f32(dtype, raw, values)
         if tensor.change is not None:
             values = np.ascontiguousarray(tensor.change(values), dtype=np.float32)
         if not self._kernels.finite(values):
             raise _not_finite(block)
-        if typed.type == dtype and tensor.change is None:
+        if raw is not None and typed.type == dtype and tensor.change is None:
             out = raw
         else:
             out = buffers.take("out", block.rows * typed.row_bytes)

@@ -27,6 +27,11 @@ _BLOCK = 32
 """The smallest block of a quantized type: rows that it does not divide stay in 16 bits."""
 
 
+RETRIEVAL_TYPES = ("qwen3",)
+"""Model types whose embedders and rerankers are built: llama.cpp's graph of the others has no head
+for a reranker, and their published embedders look both ways."""
+
+
 class LlamaCpp:
     """The adapter that the registry finds; see packager.runtime.Runtime."""
 
@@ -37,6 +42,7 @@ class LlamaCpp:
     more_tools = ()
     build_job = "targets.llama_cpp.build:build"
     session = "targets.llama_cpp.session:Session"
+    retrieval_session = "targets.llama_cpp.retrieval:Session"
     context_in_artifact = False
 
     def __init__(self, additions: Additions | None = None) -> None:
@@ -75,6 +81,11 @@ class LlamaCpp:
             return (
                 "The llama.cpp adapter builds text decoders of these types: "
                 f"{', '.join(TEXT_TYPES)}; this one is {shape.model_type!r}."
+            )
+        if shape.task != "generate" and shape.model_type not in RETRIEVAL_TYPES:
+            return (
+                "llama.cpp makes vectors and scores of these types: "
+                f"{', '.join(RETRIEVAL_TYPES)}; this one is {shape.model_type!r}."
             )
         preset = preset_of(recipe.weights)
         if preset.imatrix and not _weighed(recipe):

@@ -65,6 +65,7 @@ def build(
         origin=inputs.get("origin"),
         profile=Profile.from_dict(inputs.get("profile")),
         context=workload.get("context"),
+        task=inputs.get("task") or "generate",
         report=report,
     )
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from packager.need.usecases import use_case
 from packager.recipe import Recipe
 from targets.gguf.presets import DEFAULT_KV
+from targets.llama_cpp import how_to_retrieve
 
 MODEL = "model/model.gguf"
 MERGED = "merged.gguf"
@@ -26,7 +28,11 @@ llama_cpp.llama_cpp.llama_model_default_params = plain_weights
 
 
 def how_to_run(recipe: Recipe, workload: dict[str, Any]) -> str:
-    """Markdown with commands for llama-cli, llama-server, Ollama and Python."""
+    """Markdown with commands for llama-cli, llama-server, Ollama and Python; for vectors and scores
+    those of llama-server and Python."""
+    task = use_case(workload.get("use_case") or "chat").task
+    if task != "generate":
+        return how_to_retrieve.how_to_run(recipe, workload, task)
     context = int(workload["context"])
     files = workload.get("files") or [MODEL]
     # The engine finds the other parts by the name of the first.

@@ -51,7 +51,7 @@ class Session:
             self._model = lib.llama_model_load_from_file(str(path).encode(), params)
         if not self._model:
             raise bad_input(
-                f"llama.cpp cannot load {path.name}: {_last(said)}", "Build the package again."
+                f"llama.cpp cannot load {path.name}: {last_of(said)}", "Build the package again."
             )
         self._vocab = lib.llama_model_get_vocab(self._model)
         self.context = int(settings["context"])
@@ -74,7 +74,7 @@ class Session:
             context = lib.llama_init_from_model(self._model, params)
         if not context:
             raise no_room(
-                f"llama.cpp cannot open a context of {self.context} tokens: {_last(said)}",
+                f"llama.cpp cannot open a context of {self.context} tokens: {last_of(said)}",
                 "Take a shorter context or a smaller variant.",
             )
         return context
@@ -245,7 +245,8 @@ def model_file(artifact: Path) -> Path:
     return found[0]
 
 
-def _last(said: list[str]) -> str:
+def last_of(said: list[str]) -> str:
+    """The line of the engine's log that says what went wrong."""
     lines = [line.strip() for line in "".join(said).splitlines() if line.strip()]
     return next(
         (line for line in lines if "error" in line.lower()),

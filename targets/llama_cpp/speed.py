@@ -4,10 +4,11 @@ figures are in speed.toml."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from packager.predict.forecast import Speed
+from packager.predict.forecast import Speed, prompt_parameters
 from packager.shape import Shape
 from targets.gguf.layers import Layers
 from targets.speed_table import Row, rows
@@ -27,7 +28,13 @@ def speed(shape: Shape, found: Layers, isa: str) -> Speed:
     # A prompt goes through the layers alone: the embedding is looked up, and the output works on
     # the last token only.
     read, multiplied = found.read_per_token(shape), found.multiplied_per_token(shape)
-    return _speed(shape, tuple(read.items()), tuple(multiplied.items()), isa.partition(" ")[0])
+    known = _speed(shape, tuple(read.items()), tuple(multiplied.items()), isa.partition(" ")[0])
+    if shape.task == "generate":
+        return known
+    # Of a text for an embedder or a reranker the logits of every token are computed as well.
+    layers = prompt_parameters(shape)
+    share = layers / (layers + shape.vocab * shape.hidden)
+    return replace(known, compute=known.compute * share)
 
 
 @cache

@@ -32,6 +32,22 @@ def here(root: Path = ROOT) -> Here:
     )
 
 
+def elsewhere(
+    root: Path, machine: str, cores_there: int, names: tuple[str, ...], phone: bool
+) -> Here:
+    """The same of another machine, whose files of /proc and /sys lie below `root`: `machine` as its
+    `uname -m` says it, `names` what it calls itself beside. Its GPUs are not looked at: what runs
+    there through an agent runs on the CPU."""
+    cpu, isa = processor(root, machine, "linux")
+    return Here(
+        isa=isa,
+        cores=cores_there,
+        memory_bytes=memory(root).total,
+        names=tuple(name for name in (cpu, _board(root), *names) if name),
+        phone=phone,
+    )
+
+
 def _board(root: Path) -> str:
     with suppress(OSError):
         return (root / _BOARD).read_bytes().rstrip(b"\0\n").decode(errors="replace").strip()

@@ -67,6 +67,10 @@ def _replace(node: Any, spec: TensorSpec, checkpoint: Checkpoint) -> None:
         # is left.
         values = to_float32(checkpoint.array(spec.name)).astype(_bfloat16()).view(np.uint16)
         kind, shared = openvino.Type.bf16, False
+    elif info.made is not None:
+        # Computed numbers are in memory already, and no longer than until they are released.
+        values = checkpoint.array(spec.name).view(np.uint16)
+        kind, shared = openvino.Type.bf16 if info.dtype == "BF16" else openvino.Type.f16, False
     else:
         # Over the mapped file, which lives as long as the checkpoint: nothing is copied.
         values = np.frombuffer(checkpoint.raw(spec.name), np.uint16)
@@ -75,6 +79,8 @@ def _replace(node: Any, spec: TensorSpec, checkpoint: Checkpoint) -> None:
     constant = openvino.op.Constant(tensor, shared_memory=shared)
     constant.set_friendly_name(spec.name)
     node.output(0).replace(constant.output(0))
+    if not shared:
+        checkpoint.release(spec.name)
 
 
 def _bfloat16() -> Any:

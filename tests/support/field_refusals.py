@@ -150,7 +150,7 @@ REFUSED: dict[str, tuple[Case, str]] = {
     "byte order mark": (_bom, "byte order mark"),
     "an adapter alone": (
         lambda field: field.files.update({"config.json": None, "adapter_config.json": b"{}"}),
-        "Merge the adapter into its base model",
+        "it holds an adapter",
     ),
     "an adapter within": (
         lambda field: field.weights.update(

@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What a process has taken, in bytes: the most resident memory, resident memory now, its
+    proportional set, memory of GPUs. `peak` and `steady` are 0 where nobody tells."""
+
+    peak: int
+    steady: int
+    proportional: int | None
+    gpu: int | None = None
 
 
 def proportional_bytes(rollup: Path = Path("/proc/self/smaps_rollup")) -> int | None:

@@ -49,6 +49,7 @@ def facts(shipment: Shipment) -> dict[str, Any]:
         "repo_id": data["variant"].get("repo_id") or "unknown",
         "recipe": data["recipe"].get("id") or "unknown",
         "runtime": data["runtime"]["name"],
+        "task": (data.get("retrieval") or {}).get("task") or "generate",
         "spdx": spdx(data["variant"].get("license")),
         "device": data.get("target") or "any",
         "context": int((data.get("workload") or {}).get("context") or 0),

@@ -1,0 +1,77 @@
+"""`qwen-pack embed`: vectors of texts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from packager.cli.options import MOST_TOKENS, Number
+from packager.cli.output import emit_json, json_option, narrate, say
+from packager.errors import ExitCode
+
+
+@click.command("embed")
+@click.argument("package", type=click.Path(path_type=Path))
+@click.argument("texts", nargs=-1)
+@click.option(
+    "--file",
+    "file",
+    type=click.Path(path_type=Path),
+    help="Texts of a file besides, one a line.",
+)
+@click.option(
+    "--query", "is_query", is_flag=True, help="The texts ask: an instruction goes in front."
+)
+@click.option(
+    "--instruction", help="What a query is for, in place of the model's own; implies --query."
+)
+@click.option(
+    "--dimension",
+    type=Number(1, MOST_TOKENS, whole=True),
+    help="Numbers of a vector that are kept; as the package says by default.",
+)
+@json_option
+def command(
+    package: Path,
+    texts: tuple[str, ...],
+    file: Path | None,
+    is_query: bool,
+    instruction: str | None,
+    dimension: int | None,
+    as_json: bool,
+) -> int:
+    """Vectors of TEXTS, by PACKAGE: one line of numbers each, of length 1.
+
+    Vectors of one package compare by their product: the larger, the nearer.
+    """
+    from packager.checkpoint import retrieval as rules
+    from packager.cli.retrieval import asked, lines_of, opened
+    from packager.errors import usage
+
+    found, arguments = opened(package, "embed")
+    own = found.contents.retrieval
+    assert own is not None
+    hidden = own.hidden or 0
+    if dimension is not None and dimension > hidden:
+        raise usage(
+            f"A vector of {package} has {hidden} numbers, fewer than {dimension}.",
+            f"Ask for --dimension {hidden} or less.",
+        )
+    given = [*texts, *lines_of(file)]
+    if not given:
+        raise usage("There is no text.", "Give texts, or a file with --file.")
+    if is_query or instruction is not None:
+        conventions = rules.Conventions(own.end, own.query or "")
+        given = [rules.query_text(conventions, text, instruction) for text in given]
+    arguments |= {"texts": given, "dimension": dimension or own.dimension}
+    result = asked("packager.behaviour.retrieval:embed", arguments)
+    if result["cut"]:
+        context = arguments["settings"]["context"]
+        narrate(f"{result['cut']} of the texts are longer than {context} tokens and were cut.")
+    if as_json:
+        emit_json("embed", {"package": str(package), "name": found.name, **result})
+    else:
+        for row in result["vectors"]:
+            say(" ".join(f"{number:.6f}" for number in row))
+    return ExitCode.DONE

@@ -1,0 +1,92 @@
+"""`--on` and `--agent`: another machine, and what runs the model there."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from packager.errors import usage
+
+if TYPE_CHECKING:
+    from packager.device.identity import Here
+    from packager.events import Event
+    from packager.lab.agent import Agent, Makers
+    from packager.lab.snapshot import Snapshot
+    from packager.lab.transport import Transport
+    from packager.pipeline.on_device import Choose
+    from packager.records import Measurement
+
+
+def measure_on(
+    package: Path,
+    runtime: str,
+    address: str,
+    agent: str | None,
+    claimed: bool,
+    sustained_s: float,
+) -> Generator[Event, None, Measurement]:
+    """The measurement of a package on the machine at an address. Raises PackError (usage) where the
+    address or the agent is none, or the package is not made for one."""
+    from packager.lab.transport import parse
+    from packager.pipeline import on_device
+
+    if runtime != "llama.cpp":
+        raise usage(
+            f"The agent runs GGUF packages, and this one is made for {runtime}.",
+            "Install qwen-pack on the device and run bench there.",
+        )
+    transport = parse(address)
+    choose = _chosen(transport, agent)
+    return on_device.run(package, transport, identify, choose, claimed, sustained_s)
+
+
+def identify(snapshot: Snapshot) -> Here:
+    """Who a machine is, of its own files."""
+    from targets.machine.here import elsewhere
+
+    return elsewhere(
+        snapshot.root,
+        snapshot.architecture,
+        snapshot.cores().at_once,
+        snapshot.names(),
+        snapshot.phone,
+    )
+
+
+def _chosen(transport: Transport, agent: str | None) -> Choose:
+    """Which agents are tried: the one that was named, else what the machine can run."""
+    from packager.pipeline.cache import BuildCache
+    from targets.llama_cpp.agent import build
+    from targets.llama_cpp.agent.variants import agents, fitting, is_name
+
+    cache = BuildCache()
+    if agent is not None and agent in agents().variants:
+        return lambda _here: [build.build(agent, cache)]
+    if agent is not None:
+        path = Path(agent)
+        if is_name(agent) and not path.exists():
+            raise usage(
+                f"There is no agent {agent!r}.",
+                f"Name a file, or one of {', '.join(agents().variants)}.",
+            )
+        made = build.from_file(path)
+        return lambda _here: [_done(made)]
+    if transport.kind == "local":
+        if transport.prefix:
+            raise usage(
+                "Nobody knows which processor stands behind the words of local:.",
+                f"Name the agent: --agent with a file, or one of {', '.join(agents().variants)}.",
+            )
+        return lambda _here: [build.for_this_machine(cache)]
+
+    def fit(here: Here) -> Makers:
+        return [build.build(name, cache) for name in fitting(here.isa)]
+
+    return fit
+
+
+def _done(agent: Agent) -> Generator[Event, None, Agent]:
+    """An agent that needs no making."""
+    yield from ()
+    return agent

@@ -1,0 +1,195 @@
+"""The open conversation with an agent on a device: one command, one answer, in turn."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import select
+import subprocess
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from packager.errors import ExitCode, PackError, bad_input, no_room, unreachable, usage
+from packager.lab.transport import last_line
+
+PROTOCOL = 1
+"""The agent's, see docs/lab.md."""
+
+ILLEGAL_INSTRUCTION = 4
+_KILLED = 9
+_SHELL_SIGNAL = 128
+_MOST_LINE = 64 << 20
+_GRACE_S = 5.0
+_TAIL = 1 << 16
+
+
+class Dead(PackError):
+    """The agent has ended without being asked to; `signal` is what ended it, 0 for anything
+    else."""
+
+    def __init__(self, message: str, hint: str, code: ExitCode, signal: int = 0) -> None:
+        super().__init__(message, hint, code)
+        self.signal = signal
+
+
+class Link:
+    """A running agent. `argv` starts it: a transport's child process, or the agent itself.
+
+    `deadline_s` is how long the device may be silent before it counts as gone.
+    """
+
+    def __init__(self, argv: Sequence[str], deadline_s: float = 600) -> None:
+        self._deadline_s = deadline_s
+        self._child = subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+        )
+        assert self._child.stdin and self._child.stdout and self._child.stderr
+        self._in, self._out = self._child.stdin, self._child.stdout
+        self._held = bytearray()
+        self._said = b""
+        # Read all the time: an engine that complains would fill the pipe and stop.
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+        self.hello = self._greeted()
+
+    def ask(self, command: str, payload: bytes = b"") -> dict[str, Any]:
+        """The answer to one command. Raises PackError for a refusal, Dead where the agent is
+        gone."""
+        self.tell(command, payload)
+        return self.hear()
+
+    def tell(self, command: str, payload: bytes = b"") -> None:
+        """Send a command; its answers are fetched by `hear`."""
+        data = memoryview(command.encode() + b"\n" + payload)
+        try:
+            while data:
+                data = data[self._in.write(data) or 0 :]
+        except OSError:
+            self._gone()
+
+    def hear(self) -> dict[str, Any]:
+        """The next line of an answer."""
+        while (end := self._held.find(b"\n")) < 0:
+            if len(self._held) > _MOST_LINE:
+                raise self._not_ours()
+            self._more()
+        line = bytes(self._held[:end])
+        del self._held[: end + 1]
+        try:
+            answer = json.loads(line.decode("utf-8", "replace"))
+        except ValueError:
+            raise self._not_ours() from None
+        if not isinstance(answer, dict):
+            raise self._not_ours()
+        if "error" in answer:
+            raise _refusal(str(answer["error"]), str(answer.get("kind")))
+        return answer
+
+    def raw(self, size: int) -> bytes:
+        """So many bytes behind a line."""
+        while len(self._held) < size:
+            self._more()
+        data = bytes(self._held[:size])
+        del self._held[:size]
+        return data
+
+    def close(self) -> None:
+        """End the agent, which leaves when its input ends."""
+        for stream in (self._in, self._out):
+            with contextlib.suppress(OSError):
+                stream.close()
+        try:
+            self._child.wait(_GRACE_S)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
+        self._listener.join()
+        assert self._child.stderr
+        self._child.stderr.close()
+
+    def _greeted(self) -> dict[str, Any]:
+        try:
+            hello = self.ask("hello")
+            if hello.get("protocol") != PROTOCOL:
+                raise usage(
+                    f"The agent speaks protocol {hello.get('protocol')!r}, not {PROTOCOL}.",
+                    "Build it again: qwen-pack agent build.",
+                )
+        except BaseException:
+            self.close()
+            raise
+        return hello
+
+    def _more(self) -> None:
+        until = time.monotonic() + self._deadline_s
+        while not select.select([self._out], [], [], 1.0)[0]:
+            if time.monotonic() > until:
+                raise unreachable(
+                    f"The device has said nothing for {self._deadline_s:.0f} seconds.",
+                    "Check that it is awake and connected.",
+                )
+        chunk = self._out.read(1 << 20)
+        if not chunk:
+            self._gone()
+        self._held += chunk
+
+    def _listen(self) -> None:
+        assert self._child.stderr
+        while piece := self._child.stderr.read(4096):
+            self._said = (self._said + piece)[-_TAIL:]
+
+    def _gone(self) -> NoReturn:
+        """Raise the sentence for an agent that is no longer there."""
+        try:
+            code = self._child.wait(_GRACE_S)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            code = self._child.wait()
+        self._listener.join()
+        said = self._said.decode("utf-8", "replace")
+        # A child of ours ends by a signal as a negative number, a shell there tells it above 128.
+        number = -code if code < 0 else max(0, code - _SHELL_SIGNAL)
+        if number == ILLEGAL_INSTRUCTION:
+            raise Dead(
+                "The device does not know an instruction of the agent.",
+                "Build one for it: qwen-pack agent build --for aarch64.",
+                ExitCode.RESOURCE,
+                number,
+            )
+        if number == _KILLED:
+            raise Dead(
+                "The agent was killed on the device, most likely because memory ran out there.",
+                "Close other programs on it, or take a smaller variant or a shorter context.",
+                ExitCode.RESOURCE,
+                number,
+            )
+        if code in (126, 127):
+            raise Dead(
+                f"The device does not run the agent: {last_line(said)}.",
+                "Its folder may be mounted noexec: name another one in --on, or another agent.",
+                ExitCode.RESOURCE,
+            )
+        how = f"{last_line(said)} (exit code {code})" if said.strip() else f"exit code {code}"
+        raise Dead(
+            f"The connection to the agent ended: {how}.",
+            "Check cable, network and power of the device, and run it again.",
+            ExitCode.SOURCE,
+            number if number < _SHELL_SIGNAL - 1 else 0,
+        )
+
+    def _not_ours(self) -> PackError:
+        return bad_input(
+            "What runs on the device does not answer as an agent does.",
+            "Build it again: qwen-pack agent build.",
+        )
+
+
+def _refusal(message: str, kind: str) -> PackError:
+    """What the agent could not do, with the exit code of its kind."""
+    text = "".join(char for char in message.strip() if char.isprintable())
+    text = f"On the device: {text}{'' if text.endswith('.') else '.'}"
+    if kind == "room":
+        return no_room(text, "Take a shorter context or a smaller variant.")
+    return bad_input(text, "Build the package again.") if kind == "input" else usage(text)

@@ -1,0 +1,177 @@
+"""Files to a device, by their digests: only what is missing, resumed where a cut left it, under
+their names only when the device has found the same digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+import subprocess
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from packager.errors import PackError, bad_input, no_room, unreachable
+from packager.lab.transport import Done, Transport, last_line, run
+from packager.units import human_bytes
+
+_CHUNK = 1 << 18
+_SPARE = 64 << 20
+"""Bytes of the device's disk that a push leaves free."""
+_BYTES_PER_S = 4e6
+"""The slowest disk that a digest is waited for on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One file to be on the device: where it lies here, its name there, and what it must be."""
+
+    path: Path
+    name: str
+    size: int
+    sha256: str
+
+
+def folder_of(transport: Transport, files: Sequence[Sent]) -> str:
+    """The folder of exactly these files there, as a word of the shell: another set of files is
+    another folder."""
+    rows = "".join(f"{sent.sha256} {sent.name}\n" for sent in sorted(files, key=lambda f: f.name))
+    return f"{transport.folder}/{hashlib.sha256(rows.encode()).hexdigest()[:24]}"
+
+
+def push(transport: Transport, files: Sequence[Sent]) -> Generator[tuple[int, int], None, str]:
+    """Send what is missing; yields bytes done and in all, returns the path of the folder there.
+
+    Raises PackError: exit code 5 where the device goes away, 7 where its disk is full, 6 where what
+    arrives is not what was sent. Nothing but whole files stands there under its name.
+    """
+    total, done = sum(sent.size for sent in files), 0
+    whole = _made(transport, folder_of(transport, files))
+    folder = shlex.quote(whole)
+    have = {sent.name: _have(transport, folder, sent) for sent in files}
+    missing = sum(max(0, sent.size - have[sent.name]) for sent in files)
+    if missing:
+        _check_room(transport, folder, missing)
+    for sent in files:
+        if have[sent.name] < sent.size or not _is_there(transport, folder, sent):
+            for sending in _send(transport, folder, sent, have[sent.name]):
+                yield done + sending, total
+        done += sent.size
+        yield done, total
+    return whole
+
+
+def _made(transport: Transport, folder: str) -> str:
+    """Make a folder, the word of a shell, there: its whole path. Its time says when it was last
+    used."""
+    made = run(transport, f"umask 077; mkdir -p {folder} && cd {folder} && touch . && pwd -P")
+    path = made.text.strip("\n")
+    if made.code or not path.startswith("/") or not path.isprintable():
+        raise _refused(made, "The device does not let us make a folder")
+    return path
+
+
+def _is_there(transport: Transport, folder: str, sent: Sent) -> bool:
+    name = shlex.quote(sent.name)
+    return run(transport, f"cd {folder} && [ -f {name} ]").code == 0
+
+
+def _have(transport: Transport, folder: str, sent: Sent) -> int:
+    """Bytes of a file that are there, whole or in part; a part that is too long is no part of
+    it."""
+    name, part = shlex.quote(sent.name), shlex.quote(f"{sent.name}.part")
+    told = run(
+        transport,
+        f"cd {folder} || exit; if [ -f {name} ]; then wc -c < {name}; "
+        f"elif [ -f {part} ]; then wc -c < {part}; else echo 0; fi",
+    )
+    text = told.text.strip()
+    if told.code or not text.isdecimal():
+        raise _refused(told, "The device does not tell what it has")
+    return int(text) if int(text) <= sent.size else 0
+
+
+def _check_room(transport: Transport, folder: str, missing: int) -> None:
+    told = run(transport, f"df -Pk {folder} | tail -n 1")
+    words = told.text.split()
+    # A device path with blanks moves the columns, the number before the share stays where it is.
+    at = next((place for place, word in enumerate(words) if word.endswith("%")), 0)
+    if told.code or at < 1 or not words[at - 1].isdecimal():
+        return  # a device without df: the disk says itself when it is full
+    free = int(words[at - 1]) * 1024
+    if free < missing + _SPARE:
+        raise no_room(
+            f"The device has {human_bytes(free)} free, and {human_bytes(missing + _SPARE)} are "
+            "needed there.",
+            "Free some space on it, or name a folder on another disk in --on.",
+        )
+
+
+def _send(transport: Transport, folder: str, sent: Sent, have: int) -> Generator[int, None, None]:
+    """Append what is missing to the part, compare its digest there, give it its name. A part that
+    turns out to be something else is sent once more from its beginning."""
+    name, part = shlex.quote(sent.name), shlex.quote(f"{sent.name}.part")
+    for start in (have, 0) if have else (0,):
+        if start == 0:
+            run(transport, f"cd {folder} && rm -f {part} {name}")
+        yield from _append(transport, f"cd {folder} && umask 077 && cat >> {part}", sent, start)
+        told = run(transport, f"cd {folder} && sha256sum {part}", 60 + sent.size / _BYTES_PER_S)
+        if told.code:
+            raise _refused(told, "The device cannot compare what arrived")
+        if told.text.split()[:1] == [sent.sha256]:
+            mode = "700" if sent.path.stat().st_mode & 0o100 else "600"
+            named = run(transport, f"cd {folder} && chmod {mode} {part} && mv -f {part} {name}")
+            if named.code:
+                raise _refused(named, "The device does not let us name a file")
+            return
+    run(transport, f"cd {folder} && rm -f {part}")
+    raise bad_input(
+        f"{sent.name} arrived on the device as something else, twice.",
+        "Check the cable, the network and the device's disk, and push again.",
+    )
+
+
+def _append(
+    transport: Transport, command: str, sent: Sent, start: int
+) -> Generator[int, None, None]:
+    child = subprocess.Popen(
+        transport.argv(command),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    assert child.stdin is not None and child.stderr is not None
+    try:
+        with sent.path.open("rb") as file:
+            file.seek(start)
+            place = start
+            try:
+                while chunk := file.read(min(_CHUNK, sent.size - place)):
+                    child.stdin.write(chunk)
+                    place += len(chunk)
+                    yield place
+                child.stdin.close()
+            except BrokenPipeError:
+                pass  # the reason stands on standard error
+        said = child.stderr.read().decode("utf-8", "replace")
+        code = child.wait()
+    finally:
+        child.kill()
+        child.wait()
+        child.stderr.close()
+    if code:
+        raise transport.failure(code, said) or _refused(
+            Done(code, b"", said), "The device stopped taking the file"
+        )
+
+
+def _refused(done: Done, what: str) -> PackError:
+    """The sentence for a command that failed there."""
+    said = done.said.casefold()
+    if "no space left" in said or "disk quota" in said:
+        return no_room("The device's disk is full.", "Free some space on it, or name a folder.")
+    if "read-only" in said or "permission denied" in said:
+        return unreachable(
+            f"{what}: {last_line(done.said)}.", "Name a folder of yours on it in --on."
+        )
+    return unreachable(f"{what}: {last_line(done.said)} (exit code {done.code}).")

@@ -1,0 +1,310 @@
+"""A model on a device as a session here: the benchmark, the quality gate and the tasks drive it as
+any other. `settings["lab"]` says how the device is reached, see `Reach`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from packager.cores import Cores
+from packager.errors import bad_input
+from packager.lab.link import Link
+from packager.measure.gauges.clock import hottest
+from packager.measure.gauges.load import Mark, busy_ticks
+from packager.measure.gauges.memory import Memory
+from packager.records.measurement import Through
+from packager.runtime import LOGITS_BLOCK
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from packager.measure.gauges.energy import Meter
+
+SESSION = "packager.lab.session:Session"
+"""The dotted name by which jobs find it."""
+
+_ZONES = ("cpu", "soc", "x86_pkg", "acpitz")
+_WIDEST = 1 << 22
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How a child process reaches an agent: the program that starts it, the model's path there,
+    the device's processors, what it calls itself, and how the measurement names the way."""
+
+    argv: tuple[str, ...]
+    model: str
+    cores: Cores
+    machine: dict[str, Any]
+    through: Through
+
+    def to_json(self) -> dict[str, Any]:
+        """As it travels in the settings of a session."""
+        data: dict[str, Any] = msgspec.to_builtins(self)
+        return data
+
+    @classmethod
+    def of(cls, settings: dict[str, Any]) -> Reach:
+        """The inverse, of a session's settings."""
+        return msgspec.convert(settings["lab"], cls)
+
+
+class Device:
+    """The gauges of a device, and the link to its agent; see
+    packager.measure.gauges.machine.Gauges. One process of ours has one agent at a time."""
+
+    _open: Device | None = None
+
+    def __init__(self, reach: Reach) -> None:
+        self.reach = reach
+        self.link = Link(reach.argv)
+        self.pins: tuple[int, ...] | None = None
+        self.latest: dict[str, Any] = {}
+        self._before = self.celsius()
+
+    @classmethod
+    def of(cls, settings: dict[str, Any]) -> Device:
+        """The device of these settings: the one that is open, or a new agent."""
+        reach = Reach.of(settings)
+        if cls._open is None or cls._open.reach != reach:
+            cls.leave()
+            cls._open = Device(reach)
+        return cls._open
+
+    @classmethod
+    def leave(cls) -> None:
+        """End the agent that is open."""
+        if cls._open is not None:
+            cls._open.link.close()
+            cls._open = None
+
+    def cores(self) -> Cores:
+        """See Gauges."""
+        return self.reach.cores
+
+    @contextmanager
+    def pinned(self, threads: int | None) -> Iterator[tuple[int, ...] | None]:
+        """See Gauges."""
+        wanted = self.cores().processors(threads) if threads else None
+        if wanted is None:
+            yield None
+            return
+        self.pins = self._pin(wanted)
+        try:
+            yield self.pins
+        finally:
+            self._pin([cpu for kind in self.cores().kinds for core in kind.cores for cpu in core])
+            self.pins = None
+
+    def _pin(self, wanted: Any) -> tuple[int, ...] | None:
+        """Move the agent; None where the mask that is read back is another one."""
+        mask = sorted(wanted)
+        answer = self.link.ask("mask " + " ".join(map(str, mask)))
+        return tuple(mask) if answer.get("mask") == mask else None
+
+    def mark(self) -> Mark:
+        """See Gauges."""
+        return self._mark(self._asked())
+
+    def now(self) -> Mark:
+        """The latest mark: what came with the tokens while an answer runs, when nothing can be
+        asked."""
+        return self._mark(self.latest) if self.latest else self.mark()
+
+    def _mark(self, told: dict[str, Any]) -> Mark:
+        try:
+            others = busy_ticks(told["stat"]) / told["hertz"] - told["own_s"]
+        except (KeyError, ValueError, IndexError, TypeError, ZeroDivisionError):
+            others = None
+        return Mark(float(told.get("at") or 0) / 1e9, others, self.now)
+
+    def _asked(self) -> dict[str, Any]:
+        """A fresh mark; the latest one while the agent is telling tokens."""
+        if self.latest:
+            return self.latest
+        found: dict[str, Any] = self.link.ask("mark").get("mark") or {}
+        return found
+
+    def forget(self, artifact: Path) -> float | None:
+        """See Gauges. The file that is forgotten is the device's."""
+        share = self.link.ask(f"forget {self.reach.model}").get("cached")
+        return None if share is None else float(share)
+
+    def meter(self, gpu: bool) -> Meter | None:
+        """See Gauges: nothing on a device is read finely enough to be a figure."""
+        return None
+
+    def megahertz(self) -> float | None:
+        """See Gauges."""
+        value = self._asked().get("mhz")
+        return round(float(value), 1) if value else None
+
+    def celsius(self) -> float | None:
+        """See Gauges. The kernel gives thousandths of a degree."""
+        rows = self._asked().get("zones") or []
+        sensors: dict[str, list[float | None]] = {}
+        for kind, value in rows:
+            if re.search("|".join(_ZONES), str(kind)):
+                sensors.setdefault("cpu_thermal", []).append(float(value) / 1000)
+        return hottest(sensors)
+
+    def memory(self) -> Memory:
+        """See Gauges. Of the agent's own process."""
+        told = self.link.ask("memory")
+        return Memory(
+            int(told.get("peak") or 0), int(told.get("resident") or 0), told.get("proportional")
+        )
+
+    def machine(self) -> dict[str, Any]:
+        """See Gauges."""
+        return self.reach.machine
+
+    def through(self) -> Through | None:
+        """See Gauges."""
+        return self.reach.through.but(
+            engine=str(self.link.hello.get("engine", "")).strip(" |"),
+            temperature_before_c=self._before,
+            temperature_after_c=self.celsius(),
+        )
+
+
+class Session:
+    """See packager.runtime.Session, and Stamped: all times are the device's own."""
+
+    runs_on = "cpu"
+
+    def __init__(self, artifact: str, settings: dict[str, Any]) -> None:
+        self._device = Device.of(settings)
+        self._link = self._device.link
+        self._context = int(settings["context"])
+        self.threads = int(settings.get("threads") or 0) or self._device.cores().big
+        kv = settings.get("kv") or "f16"
+        told = self._link.ask(
+            f"open {self._context} {kv} {self.threads} {self._prompt_threads()} "
+            f"{self._device.reach.model}"
+        )
+        self.load_s = float(told["load_s"])
+        self._vocabulary = int(told["vocabulary"])
+        self._ends = frozenset(int(number) for number in told["ends"])
+        self._template = told.get("template")
+        self._began = self._stamp = 0.0
+
+    @classmethod
+    def gauges(cls, settings: dict[str, Any]) -> Device:
+        """See packager.measure.gauges.machine.gauges_of."""
+        return Device.of(settings)
+
+    def _prompt_threads(self) -> int:
+        """A prompt takes all big cores that the agent may use, as in the session of this
+        machine."""
+        pins = self._device.pins
+        return max(self.threads, min(self._device.cores().big, len(pins) if pins else 1 << 20))
+
+    def use_threads(self, threads: int) -> None:
+        """Decode with so many threads from now on."""
+        self.threads = threads
+        self._link.ask(f"threads {threads} {self._prompt_threads()}")
+
+    def encode(self, text: str) -> list[int]:
+        """See packager.runtime.Session."""
+        data = text.encode("utf-8", "surrogatepass")
+        return [int(number) for number in self._link.ask(f"encode {len(data)}", data)["ids"]]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """See packager.runtime.Session."""
+        told = self._link.ask("decode " + " ".join(map(str, ids)))
+        return self._link.raw(int(told["bytes"])).decode("utf-8", "replace")
+
+    def ends(self) -> frozenset[int]:
+        """See packager.runtime.Session."""
+        return self._ends
+
+    def chat_template(self) -> str | None:
+        """See packager.runtime.Session."""
+        return self._template
+
+    def generate(
+        self,
+        prompt: Sequence[int],
+        max_new_tokens: int,
+        on_token: Callable[[int], None],
+        *,
+        stop: bool = True,
+    ) -> list[int]:
+        """See packager.runtime.Session. Tokens come in groups, each with the time at which it was
+        there."""
+        ids = " ".join(map(str, prompt))
+        answer: list[int] = []
+        stamps: list[float] = []
+        groups = self._groups(f"generate {max_new_tokens} {int(stop)} {ids}", "began")
+        try:
+            for told in groups:
+                self._device.latest = told.get("mark") or {}
+                self._began = float(told.get("began") or 0) / 1e9
+                for token, at in zip(told["tokens"], told["at"], strict=True):
+                    answer.append(int(token))
+                    stamps.append(float(at) / 1e9)
+                    self._stamp = stamps[-1]
+                    on_token(answer[-1])
+        finally:
+            groups.close()
+            self._device.latest = {}
+        if any(later < earlier for earlier, later in itertools.pairwise([self._began, *stamps])):
+            raise bad_input("The clock of the device ran backwards.", "Measure again.")
+        return answer
+
+    def _groups(self, command: str, last: str) -> Generator[dict[str, Any], None, None]:
+        """The lines of one answer, up to the one that has the field `last`. Whoever stops listening
+        in the middle leaves none of them to the next answer."""
+        self._link.tell(command)
+        listening = True
+        while listening:
+            told = self._link.hear()
+            size = int(told.get("rows") or 0) * int(told.get("width") or 0) * 4
+            if not 0 <= size <= LOGITS_BLOCK * _WIDEST * 4:
+                raise bad_input("The agent tells logits of no size.", "Build the agent again.")
+            told["data"] = self._link.raw(size)
+            listening = last not in told
+            try:
+                yield told
+            except GeneratorExit:
+                while listening:
+                    told = self._link.hear()
+                    self._link.raw(int(told.get("rows") or 0) * int(told.get("width") or 0) * 4)
+                    listening = last not in told
+                raise
+
+    def began(self) -> float:
+        """See packager.runtime.Stamped."""
+        return self._began
+
+    def stamp(self) -> float:
+        """See packager.runtime.Stamped."""
+        return self._stamp
+
+    def logits(self, ids: Sequence[int]) -> Iterator[NDArray[np.float32]]:
+        """See packager.runtime.Session."""
+        # Late: numpy takes a while, and a benchmark needs none of it.
+        import numpy as np
+
+        blocks = self._groups("logits " + " ".join(map(str, ids)), "end")
+        try:
+            for told in blocks:
+                if told["data"]:
+                    yield np.frombuffer(told["data"], dtype="<f4").reshape(-1, int(told["width"]))
+        finally:
+            blocks.close()
+
+    def close(self) -> None:
+        """See packager.runtime.Session. The agent stays until its process's work is done: its
+        peak of memory is still to be asked."""
+        self._link.ask("close")

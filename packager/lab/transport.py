@@ -1,0 +1,268 @@
+"""Ways to another machine: each runs one command of a POSIX shell there, as a child process here.
+
+`ssh://[user@]host[:port][/folder]` takes the user's own OpenSSH with its configuration, agent and
+jump hosts; `adb:SERIAL[/folder]` an Android device; `local:[PREFIX]` this machine, where PREFIX is
+put before the agent (an emulator).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from packager.errors import ExitCode, PackError, unreachable, usage
+
+COMMAND_S = 60
+"""Seconds for a command that looks at the device, none of which computes anything."""
+KNOWN = "ssh://[USER@]HOST[:PORT][/FOLDER], adb:SERIAL[/FOLDER] or local:[PREFIX]"
+
+_WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+_HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*|[0-9A-Fa-f:]+")
+_SERIAL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._:-]*")
+_FOLDER = re.compile(r"/[\w./ +-]*", re.ASCII)
+_SSH_FAILED = 255
+
+
+class Transport(Protocol):
+    """One machine that can be reached. Nothing here assumes Linux on the desk."""
+
+    @property
+    def kind(self) -> str:
+        """`ssh`, `adb` or `local`, for the manifest, which names no host."""
+
+    @property
+    def folder(self) -> str:
+        """Where files go there, as a word of the shell: it may hold `$HOME`."""
+
+    @property
+    def prefix(self) -> tuple[str, ...]:
+        """Words before the agent: an emulator's."""
+
+    @property
+    def phone(self) -> bool:
+        """Whether what is reached that way is a phone."""
+
+    def argv(self, command: str) -> list[str]:
+        """The child process that runs `command` there, standard streams passed on as bytes."""
+
+    def failure(self, code: int, said: str) -> PackError | None:
+        """The sentence where an exit code and standard error mean that the machine was not
+        reached; None where the command itself ended so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A command that has ended there."""
+
+    code: int
+    out: bytes
+    said: str
+
+    @property
+    def text(self) -> str:
+        """Standard output as text."""
+        return self.out.decode("utf-8", "replace")
+
+
+def run(transport: Transport, command: str, seconds: float = COMMAND_S) -> Done:
+    """Run a command to its end. Raises PackError (source) where the machine cannot be reached, or
+    is silent for too long."""
+    try:
+        done = subprocess.run(
+            transport.argv(command),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=seconds,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise unreachable(
+            f"The device did not answer within {seconds:.0f} seconds.",
+            "Check that it is awake and connected.",
+        ) from None
+    said = done.stderr.decode("utf-8", "replace").strip()
+    failed = transport.failure(done.returncode, said)
+    if failed is not None:
+        raise failed
+    return Done(done.returncode, done.stdout, said)
+
+
+def last_line(said: str) -> str:
+    """The last line of standard error, as the end of a sentence."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    return lines[-1][:300] if lines else "it does not say why"
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """This machine, by the same way as any other."""
+
+    folder: str
+    prefix: tuple[str, ...] = ()
+    kind: str = "local"
+    phone: bool = False
+
+    def argv(self, command: str) -> list[str]:
+        """See Transport."""
+        return ["sh", "-c", command]
+
+    def failure(self, code: int, said: str) -> PackError | None:
+        """See Transport: this machine is always there."""
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Ssh:
+    """A host, by the user's own OpenSSH. An unknown or changed host key is never accepted."""
+
+    host: str
+    folder: str
+    user: str = ""
+    port: int | None = None
+    prefix: tuple[str, ...] = ()
+    kind: str = "ssh"
+    phone: bool = False
+
+    def argv(self, command: str) -> list[str]:
+        """See Transport."""
+        options = ["-T", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes"]
+        options += ["-o", "ServerAliveInterval=15", "-o", "ConnectTimeout=20"]
+        options += ["-p", str(self.port)] if self.port else []
+        options += ["-l", self.user] if self.user else []
+        return [_program("ssh", "OpenSSH's client"), *options, "--", self.host, command]
+
+    def failure(self, code: int, said: str) -> PackError | None:
+        """See Transport."""
+        if code != _SSH_FAILED:
+            return None
+        words = f"{f'-p {self.port} ' if self.port else ''}{self.user + '@' if self.user else ''}"
+        if "Host key verification failed" in said or "host key is known" in said:
+            changed = "IDENTIFICATION HAS CHANGED" in said
+            return PackError(
+                f"The host key of {self.host} {'has changed' if changed else 'is not known'}.",
+                "Ask its owner, then remove the old key with `ssh-keygen -R`."
+                if changed
+                else f"Look at it and accept it once with: ssh {words}{self.host}",
+                ExitCode.SOURCE,
+            )
+        if "Permission denied" in said:
+            return unreachable(
+                f"{self.host} lets nobody in without a password.",
+                f"Give it a key that needs no typing: ssh-copy-id {words}{self.host}",
+            )
+        return unreachable(
+            f"{self.host} cannot be reached by ssh: {last_line(said)}.",
+            f"Check that this works: ssh {words}{self.host} true",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Adb:
+    """An Android device on this machine's adb. An empty serial number is the only device."""
+
+    serial: str
+    folder: str = "/data/local/tmp/qwen-pack"
+    prefix: tuple[str, ...] = ()
+    kind: str = "adb"
+    phone: bool = True
+
+    def argv(self, command: str) -> list[str]:
+        """See Transport."""
+        chosen = ["-s", self.serial] if self.serial else ["-d"]
+        return [_adb(), *chosen, "shell", "-T", command]
+
+    def failure(self, code: int, said: str) -> PackError | None:
+        """See Transport. adb tells its own failures by a first word on standard error."""
+        if code == 0 or not re.search(r"^(adb: |error: )", said, re.MULTILINE):
+            return None
+        if "unauthorized" in said:
+            return unreachable(
+                "The phone has not allowed this computer to debug it.",
+                "Unlock it and accept the question on its screen.",
+            )
+        return unreachable(
+            f"The Android device cannot be reached: {last_line(said)}.",
+            "Check `adb devices`: the device needs USB debugging switched on.",
+        )
+
+
+def parse(address: str) -> Transport:
+    """The transport of an `--on` address. Raises PackError (usage)."""
+    scheme, colon, rest = address.partition(":")
+    if not colon or scheme not in ("ssh", "adb", "local"):
+        raise usage(f"{address!r} names no device.", f"Give {KNOWN}.")
+    if scheme == "local":
+        return _local(rest)
+    return _ssh(address) if scheme == "ssh" else _android(address, rest)
+
+
+def _local(prefix: str) -> Local:
+    try:
+        words = tuple(shlex.split(prefix))
+    except ValueError:
+        raise usage(f"local:{prefix} has a quote that does not end.", f"Give {KNOWN}.") from None
+    # The same folder as anywhere else, where a test or a container can move it.
+    return Local(_home_folder(), words)
+
+
+def _home_folder() -> str:
+    return '"${XDG_CACHE_HOME:-$HOME/.cache}"/qwen-pack-device'
+
+
+def _ssh(address: str) -> Ssh:
+    try:
+        parts = urlsplit(address)
+        host, port, user = parts.hostname or "", parts.port, parts.username or ""
+    except ValueError:
+        host, port, user, parts = "", None, "", urlsplit("ssh:")
+    # `hostname` is in lower case, and names in the user's ssh configuration are not.
+    named = re.search(re.escape(host), parts.netloc, re.IGNORECASE) if host else None
+    host = named[0] if named else ""
+    if (
+        not _HOST.fullmatch(host)
+        or (user and not _WORD.fullmatch(user))
+        or parts.password
+        or parts.query
+        or parts.fragment
+    ):
+        raise usage(f"{address!r} is not an address for ssh.", f"Give {KNOWN}.")
+    return Ssh(host, _folder(parts.path, _home_folder()), user, port)
+
+
+def _android(address: str, rest: str) -> Adb:
+    serial, slash, folder = rest.partition("/")
+    if serial and not _SERIAL.fullmatch(serial):
+        raise usage(f"{address!r} is not an address for adb.", f"Give {KNOWN}.")
+    return Adb(serial, _folder(slash + folder, Adb("").folder))
+
+
+def _folder(path: str, otherwise: str) -> str:
+    """A folder that the address names, for the shell; `otherwise` where it names none."""
+    if path in ("", "/"):
+        return otherwise
+    if not _FOLDER.fullmatch(path) or ".." in path.split("/"):
+        raise usage(f"{path!r} is not a folder on the device.", f"Give {KNOWN}.")
+    return shlex.quote(f"{path.rstrip('/')}/qwen-pack-device")
+
+
+def _program(name: str, what: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        raise usage(f"{what} ({name}) is not installed here.", f"Install {name}.")
+    return found
+
+
+def _adb() -> str:
+    """The user's adb: in PATH, or in the Android SDK."""
+    for variable in ("ANDROID_HOME", "ANDROID_SDK_ROOT"):
+        program = Path(os.environ.get(variable, "/nowhere")) / "platform-tools" / "adb"
+        if program.is_file() and shutil.which("adb") is None:
+            return str(program)
+    return _program("adb", "Android's adb")

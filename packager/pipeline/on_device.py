@@ -1,0 +1,147 @@
+"""Measure a finished package on another machine: push what is missing, run the whole benchmark
+there, bring the figures back with the identity of that machine.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+from typing import Any
+
+from packager.device.identity import Here, Place
+from packager.errors import NotHere, bad_input
+from packager.events import Event, StageFinished, StageNote, StageProgress, StageStarted
+from packager.lab.agent import Makers, Running, first_that_runs
+from packager.lab.push import Sent, push
+from packager.lab.session import SESSION, Reach
+from packager.lab.snapshot import Snapshot, take
+from packager.lab.transport import Transport
+from packager.package.manifest import Manifest
+from packager.package.package import MODEL
+from packager.pipeline.bench import intact, of_package, settings_of
+from packager.pipeline.cache import BuildCache
+from packager.pipeline.run import run_alone
+from packager.pipeline.stages import benchmark
+from packager.records import Measurement
+from packager.records.measurement import OnDevice, Through
+from packager.units import human_bytes
+
+_PUSH = "push"
+_EMULATED = Place(False, "the model ran behind another program, such as an emulator")
+
+Identify = Callable[[Snapshot], Here]
+"""Who a machine is, of what it tells."""
+Choose = Callable[[Here], Makers]
+"""Agents for a machine, the best first."""
+
+
+def run(
+    package: Path,
+    transport: Transport,
+    identify: Identify,
+    choose: Choose,
+    claimed: bool = False,
+    sustained_s: float = 0,
+) -> Generator[Event, None, Measurement]:
+    """Yield the events of the measurement and return its figures with their place; the package is
+    not changed.
+
+    `claimed` says that the machine is the device, whatever it calls itself. Raises PackError: exit
+    code 5 where the machine cannot be reached or goes away, 6 where the package is not whole, 7
+    where its disk, memory or instruction set does not suffice.
+    """
+    found = intact(package)
+    settings = settings_of(found)
+    files = model_files(package, found)
+    with tempfile.TemporaryDirectory(prefix="qwen-pack-") as held:
+        snapshot = take(transport, Path(held))
+        here = identify(snapshot)
+        running, folder = yield from _sent(transport, choose(here), files)
+        reach = Reach(
+            argv=running.argv,
+            model=f"{folder}/{files[0].name}",
+            cores=snapshot.cores(),
+            machine=_machine(here, snapshot),
+            through=Through(
+                transport=transport.kind,
+                agent_sha256=running.agent.sha256,
+                agent_for=running.agent.built_for,
+                governor=snapshot.governor(),
+                battery=snapshot.battery(),
+            ),
+        )
+    workload = found.contents.workload
+    prompt = (workload.prompt if workload else None) or settings["context"] // 2
+    there = {**settings, "gpu_layers": 0, "lab": reach.to_json()}
+    job = benchmark(SESSION, package / MODEL, there, prompt, sustained_s)
+    result = yield from run_alone(job, BuildCache().log("bench"))
+    if "not_measured" in result.value:
+        raise NotHere(result.value["not_measured"], result.value.get("hint", ""))
+    taken = Measurement.from_json(result.value)
+    place = _EMULATED if transport.prefix else of_package(found.data, here, claimed, taken.runs_on)
+    return taken.but(place=OnDevice(on_device=place.on_device, why=place.why))
+
+
+def model_files(package: Path, found: Manifest) -> list[Sent]:
+    """What a session opens of a package, the file that it is opened by first. Raises PackError (bad
+    input) where there is none."""
+    rows = sorted(
+        (entry for entry in found.files if entry.path.startswith(f"{MODEL}/")),
+        key=lambda entry: entry.path,
+    )
+    files = [
+        Sent(package / entry.path, Path(entry.path).name, entry.size, entry.sha256)
+        for entry in rows
+        if entry.path.endswith(".gguf")
+    ]
+    if not files:
+        raise bad_input("The package holds no GGUF file.", "Build the package again.")
+    return files
+
+
+def _sent(
+    transport: Transport, makers: Makers, files: Sequence[Sent]
+) -> Generator[Event, None, tuple[Running, str]]:
+    """An agent that answers there, and the folder of the model there."""
+    started = time.monotonic()
+    steps = first_that_runs(transport, makers)
+    pushing = False
+    running: Running | None = None
+    while running is None:
+        try:
+            step = next(steps)
+        except StopIteration as stop:
+            running = stop.value
+            break
+        if isinstance(step, tuple):
+            if not pushing:
+                yield StageStarted(_PUSH, "Send to the device", 1, 1)
+            pushing = True
+            yield StageProgress(_PUSH, *step)
+        else:
+            yield step
+    yield StageNote(_PUSH, f"the agent for {running.agent.built_for} runs there")
+    sending = push(transport, files)
+    try:
+        while True:
+            yield StageProgress(_PUSH, *next(sending))
+    except StopIteration as stop:
+        folder: str = stop.value
+    finally:
+        sending.close()
+    size = human_bytes(sum(sent.size for sent in files))
+    yield StageFinished(_PUSH, time.monotonic() - started, False, size)
+    return running, folder
+
+
+def _machine(here: Here, snapshot: Snapshot) -> dict[str, Any]:
+    """See packager.device.this_machine.describe_machine."""
+    return {
+        "processor": " / ".join(here.names) or snapshot.architecture,
+        "architecture": snapshot.architecture,
+        "cores": here.cores,
+        "memory_bytes": here.memory_bytes,
+        "system": snapshot.system,
+    }

@@ -1,0 +1,1 @@
+"""The agent: llama.cpp on a device, driven from the desk (packager.lab)."""

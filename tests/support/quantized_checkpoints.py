@@ -1,0 +1,192 @@
+"""Quantized checkpoints of a small model, packed number by number after the published layouts, and
+what they stand for: written apart from the code that reads them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from safetensors.numpy import save_file
+
+from packager.checkpoint import Checkpoint
+
+Array = np.ndarray[Any, Any]
+Parts = dict[str, Array]
+_MATRICES = ("_proj.weight", "c_attn.weight", "c_proj.weight", "w1.weight", "w2.weight")
+
+
+def put(words: list[int], place: int, bits: int, value: int) -> None:
+    """One number into a run of 32-bit words, at bit `place`."""
+    for bit in range(bits):
+        if value >> bit & 1:
+            words[(place + bit) // 32] |= 1 << (place + bit) % 32
+
+
+def packed(numbers: Array, bits: int) -> Array:
+    """Every row of whole numbers as 32-bit words, lowest bits first."""
+    rows = []
+    for row in numbers.tolist():
+        words = [0] * (-(-len(row) * bits // 32))
+        for place, value in enumerate(row):
+            put(words, place * bits, bits, value)
+        rows.append(words)
+    return np.array(rows, np.uint32).view(np.int32)
+
+
+def grouped(
+    weight: Array, bits: int, group: int, symmetric: bool, order: Array
+) -> tuple[Array, ...]:
+    """Numbers, zero points and scales of a matrix (outputs, inputs): input i is of group
+    order[i]."""
+    top, groups = (1 << bits) - 1, int(order.max()) + 1
+    numbers = np.zeros(weight.shape, np.int64)
+    zeros, scales = (np.zeros((groups, len(weight)), kind) for kind in (np.int64, np.float16))
+    for number in range(groups):
+        part = weight[:, order == number]
+        low, high = part.min(1), part.max(1)
+        if symmetric:
+            high = np.maximum(abs(low), abs(high))
+            low = -high
+        scales[number] = np.maximum((high - low) / top, 1e-4)
+        scale = scales[number].astype(np.float32)
+        zeros[number] = (top + 1) // 2 if symmetric else np.clip(np.round(-low / scale), 1, top)
+        found = np.round(part / scale[:, None]) + zeros[number][:, None]
+        numbers[:, order == number] = np.clip(found, 0, top)
+    return numbers, zeros, scales
+
+
+def stands_for(numbers: Array, zeros: Array, scales: Array, order: Array) -> Array:
+    """(number - zero point) * scale, one by one."""
+    difference = (numbers - zeros[order].T).astype(np.float32)
+    return difference * scales.astype(np.float32)[order].T
+
+
+def gptq(
+    bits: int, group: int, *, act: bool = False, symmetric: bool = True, second: bool = False
+) -> Callable[[str, Array], tuple[Parts, Array]]:
+    """GPTQ as AutoGPTQ packs it (`second`: as gptq_v2, with whole zero points)."""
+
+    def of(name: str, weight: Array) -> tuple[Parts, Array]:
+        inputs = weight.shape[1]
+        size = inputs if group < 0 else group
+        order = np.arange(inputs) // size
+        if act:
+            order = np.random.default_rng(1).permutation(order)
+        numbers, zeros, scales = grouped(weight, bits, size, symmetric, order)
+        stored = zeros if second else zeros - 1
+        parts = {
+            "qweight": np.ascontiguousarray(packed(numbers, bits).T),
+            "qzeros": packed(stored, bits),
+            "scales": scales,
+            "g_idx": order.astype(np.int32),
+            # What AutoGPTQ stores beside layers that have none.
+            "bias": np.zeros(len(weight), np.float16),
+        }
+        if name.endswith(("q_proj", "k_proj", "v_proj", "c_attn")):
+            del parts["bias"]
+        return parts, stands_for(numbers, zeros, scales, order)
+
+    return of
+
+
+def awq(group: int) -> Callable[[str, Array], tuple[Parts, Array]]:
+    """AWQ as AutoAWQ's gemm packs it: nibble i of a word is output ORDER[i] of its eight."""
+    order_of_nibbles = [0, 2, 4, 6, 1, 3, 5, 7]
+
+    def interleaved(numbers: Array) -> Array:
+        eights = numbers.reshape(len(numbers), -1, 8)[:, :, order_of_nibbles]
+        return packed(eights.reshape(numbers.shape), 4)
+
+    def of(name: str, weight: Array) -> tuple[Parts, Array]:
+        order = np.arange(weight.shape[1]) // group
+        numbers, zeros, scales = grouped(weight, 4, group, False, order)
+        parts = {
+            "qweight": interleaved(np.ascontiguousarray(numbers.T)),
+            "qzeros": interleaved(zeros),
+            "scales": scales,
+        }
+        return parts, stands_for(numbers, zeros, scales, order)
+
+    return of
+
+
+def fp8(block: tuple[int, int] | None) -> Callable[[str, Array], tuple[Parts, Array]]:
+    """FP8 as Qwen publishes it, with a scale for every block; None: one scale for all."""
+
+    def of(name: str, weight: Array) -> tuple[Parts, Array]:
+        rows, columns = block or weight.shape
+        scales = np.zeros((-(-weight.shape[0] // rows), -(-weight.shape[1] // columns)), np.float32)
+        stored = np.zeros(weight.shape, ml_dtypes.float8_e4m3fn)
+        found = np.zeros(weight.shape, np.float32)
+        for row, column in np.ndindex(scales.shape):
+            where = np.s_[row * rows : (row + 1) * rows, column * columns : (column + 1) * columns]
+            scales[row, column] = abs(weight[where]).max() / 448
+            stored[where] = (weight[where] / scales[row, column]).astype(stored.dtype)
+            found[where] = stored[where].astype(np.float32) * scales[row, column]
+        if block is None:
+            return {"weight": stored, "weight_scale": scales.reshape(1)}, found
+        return {"weight": stored, "weight_scale_inv": scales}, found
+
+    return of
+
+
+def compressed(
+    bits: int, group: int, symmetric: bool
+) -> Callable[[str, Array], tuple[Parts, Array]]:
+    """compressed-tensors, pack-quantized: rows packed along inputs, zero points along outputs."""
+
+    def of(name: str, weight: Array) -> tuple[Parts, Array]:
+        order = np.arange(weight.shape[1]) // group
+        numbers, zeros, scales = grouped(weight, bits, group, symmetric, order)
+        parts = {
+            "weight_packed": packed(numbers, bits),
+            "weight_scale": np.ascontiguousarray(scales.T),
+            "weight_shape": np.array(weight.shape, np.int64),
+        }
+        if not symmetric:
+            # Packed along outputs: a column of words for every group.
+            parts["weight_zero_point"] = np.ascontiguousarray(packed(zeros, bits).T)
+        return parts, stands_for(numbers, zeros, scales, order)
+
+    return of
+
+
+def write(
+    source: Path,
+    folder: Path,
+    quantize: Callable[[str, Array], tuple[Parts, Array]],
+    described: dict[str, Any],
+    dtype: str = "float16",
+) -> dict[str, Array]:
+    """The checkpoint of `source` with its layers' matrices quantized; returns what every tensor
+    stands for, before it is rounded to the type that the model computes in."""
+    opened = Checkpoint.open(source)
+    folder.mkdir()
+    for name, path in opened.files.items():
+        if not name.startswith("model"):
+            shutil.copy(path, folder / name)
+    tensors: Parts = {}
+    expected: dict[str, Array] = {}
+    kind: Any = ml_dtypes.bfloat16 if dtype == "bfloat16" else np.dtype(dtype)
+    for name in opened.tensors:
+        stored = opened.array(name)
+        if not name.endswith(_MATRICES) or "lm_head" in name:
+            tensors[name] = stored
+            expected[name] = stored.astype(np.float32)
+            continue
+        module = name.removesuffix(".weight")
+        parts, found = quantize(module, stored.astype(np.float32))
+        tensors |= {
+            f"{module}.{part}": np.ascontiguousarray(value) for part, value in parts.items()
+        }
+        expected[name] = found.astype(kind).astype(np.float32)
+    save_file(tensors, folder / "model.safetensors")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"quantization_config": described, "torch_dtype": dtype}
+    (folder / "config.json").write_text(json.dumps(config))
+    return expected

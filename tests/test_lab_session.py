@@ -1,0 +1,372 @@
+"""A model behind an agent is a session as any other: the same tokens, the same logits, its times
+the device's own; and whatever happens to the device ends in a sentence."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from packager.cores import Cores, Kind, cores
+from packager.errors import ExitCode, PackError
+from packager.lab.agent import Agent, first_that_runs
+from packager.lab.link import Link
+from packager.lab.session import Device, Reach, Session
+from packager.measure.gauges.machine import gauges_of
+from packager.measure.thread_search import search
+from packager.measure.trials import answer
+from packager.pipeline.cache import BuildCache
+from packager.records.measurement import Through
+from packager.runtime import Stamped
+from targets.llama_cpp.agent import build
+from tests.support import gguf_checkpoints
+from tests.support.lab import agent_of_this_machine, here
+from tests.support.make_checkpoint import Silent
+from tests.support.trained_package import TRAINED
+
+pytestmark = pytest.mark.engine
+
+CONTEXT = 256
+PROMPT = [5, 300, 17, 411, 42, 256, 8, 77]
+KEPT = "QWEN_PACK_AGENTS"
+"""Names a cache in which agents for other machines have been built before: minutes of compiling are
+no part of a test."""
+
+
+@pytest.fixture(scope="module")
+def agent(tmp_path_factory: pytest.TempPathFactory) -> Agent:
+    return agent_of_this_machine(tmp_path_factory.mktemp("agent"))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return gguf_checkpoints.build(
+        TRAINED, tmp_path_factory.mktemp("the model's") / "model.gguf", "Q8_0"
+    )
+
+
+def settings(argv: list[str], model: Path, machine: Cores | None = None) -> dict[str, Any]:
+    reach = Reach(tuple(argv), str(model), machine or cores(), {"architecture": "a"}, Through())
+    return {"context": CONTEXT, "kv": "f16", "threads": 1, "lab": reach.to_json()}
+
+
+@pytest.fixture
+def remote(agent: Agent, model: Path) -> Iterator[Session]:
+    session = Session("", settings([str(agent.path)], model))
+    yield session
+    session.close()
+    Device.leave()
+
+
+@pytest.fixture
+def local(model: Path) -> Iterator[Any]:
+    from targets.llama_cpp.session import Session as Here
+
+    session = Here(str(model), {"context": CONTEXT, "kv": "f16", "threads": 1})
+    yield session
+    session.close()
+
+
+def greedy(session: Any, count: int = 24, stop: bool = False) -> list[int]:
+    return session.generate(PROMPT, count, lambda _: None, stop=stop)  # type: ignore[no-any-return]
+
+
+def test_an_agent_of_the_same_library_says_what_the_session_of_this_machine_says(
+    remote: Session, local: Any
+) -> None:
+    assert greedy(remote) == greedy(local)
+    assert greedy(remote, stop=True) == greedy(local, stop=True)
+    text = 'Grüße, <|im_start|>user\n你好 {"a": 1}\0\t\\ '
+    ids = remote.encode(text)
+    assert ids == local.encode(text)
+    assert remote.decode(ids) == local.decode(ids)
+    # The middle of a character is no text, and arrives as what it is.
+    assert [remote.decode([one]) for one in ids] == [local.decode([one]) for one in ids]
+    assert remote.decode([]) == "" == local.decode([])
+    assert remote.ends() == local.ends()
+    assert remote.chat_template() == local.chat_template()
+    long = (PROMPT * 40)[:CONTEXT]
+    mine = np.concatenate([block.copy() for block in local.logits(long)])
+    theirs = np.concatenate([block.copy() for block in remote.logits(long)])
+    assert np.array_equal(mine, theirs)
+
+
+def test_times_are_the_devices_own_and_a_slow_way_here_is_no_part_of_them(
+    remote: Session,
+) -> None:
+    assert isinstance(remote, Stamped)
+    tell = remote._link.tell
+
+    def late(command: str, payload: bytes = b"") -> None:
+        time.sleep(0.5)
+        tell(command, payload)
+
+    remote._link.tell = late  # type: ignore[method-assign]
+    began = time.perf_counter()
+    trial = answer(remote, PROMPT, 8)
+    seen = time.perf_counter() - began
+    assert 0 < trial.ttft_s + sum(trial.gaps_s) < seen - 0.5
+    assert len(trial.gaps_s) == 7
+    assert remote.load_s > 0
+
+
+def test_who_stops_listening_in_the_middle_leaves_nothing_to_the_next_answer(
+    remote: Session,
+) -> None:
+    expected = greedy(remote)
+
+    def enough(_token: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        remote.generate(PROMPT, 24, enough, stop=False)
+    assert greedy(remote) == expected
+    blocks = remote.logits((PROMPT * 40)[:CONTEXT])
+    next(blocks)
+    blocks.close()
+    assert greedy(remote) == expected
+
+
+def test_the_device_is_asked_for_memory_load_and_its_mask(remote: Session) -> None:
+    gauges = gauges_of(
+        Session, settings(list(remote._device.reach.argv), Path(remote._device.reach.model))
+    )
+    assert gauges is remote._device, "one agent, not two"
+    memory = gauges.memory()
+    assert memory.peak >= memory.steady > 1 << 20
+    mark = gauges.mark()
+    greedy(remote, 100)
+    assert 0 <= (mark.cores_since() or 0.0) < 1000
+    assert gauges.forget(Path("ignored")) is not None
+    assert gauges.machine() == {"architecture": "a"}
+
+
+def test_threads_are_kept_on_the_strongest_cores_and_the_mask_is_read_back(
+    agent: Agent, model: Path
+) -> None:
+    cpus = sorted(os.sched_getaffinity(0))
+    if len(cpus) < 2:
+        pytest.skip("needs two processors")
+    # A device of one big core and a small one, or so it says.
+    unlike = Cores((Kind(1.0, ((cpus[1],),)), Kind(0.3, ((cpus[0],),))), None)
+    how = settings([str(agent.path)], model, unlike)
+    try:
+        device = Device.of(how)
+        pid = device.link._child.pid
+        with device.pinned(1) as mask:
+            Session("", how)
+            assert mask == (cpus[1],)
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                assert os.sched_getaffinity(int(task.name)) == {cpus[1]}
+        assert os.sched_getaffinity(pid) == set(cpus[:2])
+        # A mask that the system cannot give is no mask.
+        assert device._pin([1000]) is None
+    finally:
+        Device.leave()
+
+
+def test_the_search_for_the_best_threads_is_the_devices(agent: Agent, model: Path) -> None:
+    cpus = sorted(os.sched_getaffinity(0))
+    phone = Cores((Kind(1.0, ((cpus[0],),)), Kind(0.3, tuple((cpu,) for cpu in cpus[1:]))), None)
+    how = settings([str(agent.path)], model, phone)
+    try:
+        found = search(
+            Silent(),
+            session="packager.lab.session:Session",
+            artifact="no such file here",
+            settings={**how, "threads": None},
+            prompt_tokens=16,
+        )
+    finally:
+        Device.leave()
+    assert found["candidates"][0]["threads"] == phone.big
+    assert found["load_cold"]["cached_share"] is not None
+
+
+@pytest.mark.parametrize(
+    ("ask", "words", "code"),
+    [
+        (
+            lambda s: s.generate([1], CONTEXT, lambda _: None),
+            "do not fit the context",
+            ExitCode.USAGE,
+        ),
+        (
+            lambda s: s.generate([1 << 30], 2, lambda _: None),
+            "no such token: 1073741824",
+            ExitCode.USAGE,
+        ),
+        (lambda s: list(s.logits([1] * (CONTEXT + 1))), "do not fit the context", ExitCode.USAGE),
+        (lambda s: s._link.ask("sing"), "no such command", ExitCode.USAGE),
+        (
+            lambda s: s._link.ask("open 9 f16 1 1 /no/such.gguf"),
+            "cannot load the model",
+            ExitCode.INPUT,
+        ),
+        (lambda s: s._link.ask("threads 0 0"), "out of range", ExitCode.USAGE),
+    ],
+)
+def test_what_the_agent_refuses_is_a_sentence_and_the_agent_goes_on(
+    remote: Session, ask: Callable[[Session], Any], words: str, code: ExitCode
+) -> None:
+    with pytest.raises(PackError, match=f"On the device: .*{words}") as caught:
+        ask(remote)
+    assert caught.value.exit_code == code
+    assert remote._link.ask("hello")["protocol"] == 1
+
+
+@pytest.mark.parametrize(
+    ("program", "words", "code"),
+    [
+        ("kill -ILL $$", "does not know an instruction", ExitCode.RESOURCE),
+        ("exit 132", "does not know an instruction", ExitCode.RESOURCE),
+        ("kill -KILL $$", "killed on the device", ExitCode.RESOURCE),
+        ("exit 137", "killed on the device", ExitCode.RESOURCE),
+        ("echo noexec >&2; exit 126", "does not run the agent: noexec", ExitCode.RESOURCE),
+        (
+            "echo cable >&2; exit 255",
+            r"connection to the agent ended: cable \(exit code 255",
+            ExitCode.SOURCE,
+        ),
+        ("exit 0", "connection to the agent ended: exit code 0", ExitCode.SOURCE),
+        ("echo '<html>'; cat", "does not answer as an agent does", ExitCode.INPUT),
+        ("echo '[1]'; cat", "does not answer as an agent does", ExitCode.INPUT),
+        ("echo '{\"protocol\": 7}'; cat", "speaks protocol 7", ExitCode.USAGE),
+    ],
+)
+def test_what_is_no_agent_or_has_ended_is_told_apart(
+    program: str, words: str, code: ExitCode
+) -> None:
+    with pytest.raises(PackError, match=words) as caught:
+        Link(["sh", "-c", program])
+    assert caught.value.exit_code == code
+    assert caught.value.hint
+
+
+def test_an_agent_that_dies_in_an_answer_ends_it_with_a_sentence(remote: Session) -> None:
+    killer = threading.Timer(0.3, remote._link._child.kill)
+    killer.start()
+    with pytest.raises(PackError, match="killed on the device"):
+        while True:
+            greedy(remote, 200)
+    # The fixture's own end: nothing is left to be asked.
+    remote.close = lambda: None  # type: ignore[method-assign]
+
+
+def test_a_silent_device_is_given_up() -> None:
+    with pytest.raises(PackError, match="has said nothing for 1 seconds"):
+        Link(["sh", "-c", "cat > /dev/null"], deadline_s=1)
+
+
+def test_the_agent_leaves_when_its_input_ends_in_the_middle_of_an_answer_too(
+    agent: Agent, model: Path
+) -> None:
+    long = f"open 100000 f16 1 1 {model}\ngenerate 99000 0 1\n".encode()
+    for said in (b"", b"hello\n", long):
+        child = subprocess.Popen(
+            [agent.path],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        assert child.stdin is not None
+        child.stdin.write(said)
+        child.stdin.close()
+        assert child.wait(60) == 0
+
+
+def run(transport: Any, agents: list[Agent]) -> tuple[Agent, Path]:
+    def made(one: Agent) -> Any:
+        yield from ()
+        return one
+
+    work = first_that_runs(transport, [made(one) for one in agents])
+    while True:
+        try:
+            next(work)
+        except StopIteration as stop:
+            return stop.value.agent, Path(stop.value.argv[-1].split()[-1])
+
+
+def test_a_device_that_does_not_know_an_instruction_gets_the_next_agent(
+    agent: Agent, tmp_path: Path
+) -> None:
+    program = tmp_path / "too-new"
+    program.write_text("#!/bin/sh\nkill -ILL $$\n")
+    program.chmod(0o755)
+    newer = build.from_file(program)
+    found, there = run(here(tmp_path / "d"), [newer, agent])
+    assert found == agent
+    assert build.from_file(there).sha256 == agent.sha256
+    with pytest.raises(PackError, match="does not know an instruction"):
+        run(here(tmp_path / "d"), [newer])
+    with pytest.raises(PackError, match="no agent for the device"):
+        run(here(tmp_path / "d"), [])
+
+
+def emulated(name: str) -> Agent:
+    if shutil.which("qemu-aarch64-static") is None:
+        pytest.skip("needs qemu-aarch64-static (Debian: qemu-user-static)")
+    folder = os.environ.get(KEPT)
+    found = build.cached(name, BuildCache(Path(folder))) if folder else None
+    if found is None:
+        pytest.skip(f"needs {KEPT} with a cache where `qwen-pack agent build --for {name}` has run")
+    return found
+
+
+@pytest.mark.parametrize("name", ["armv8.2-dotprod", "aarch64"])
+def test_an_agent_for_arm_is_one_static_file_that_new_phones_can_map_and_answers_alike(
+    name: str, model: Path, local: Any
+) -> None:
+    agent = emulated(name)
+    data = agent.path.read_bytes()
+    assert len(data) < 30_000_000
+    headers = program_headers(data)
+    assert not [kind for kind, _ in headers if kind in (2, 3)], "PT_DYNAMIC or PT_INTERP"
+    assert min(align for kind, align in headers if kind == 1) >= 16384
+    session = Session("", settings(["qemu-aarch64-static", str(agent.path)], model))
+    try:
+        tokens = (PROMPT * 4)[:32]
+        mine = np.concatenate([block.copy() for block in local.logits(tokens)])
+        theirs = np.concatenate([block.copy() for block in session.logits(tokens)])
+        # Kernels of another architecture round otherwise; the likeliest token stays.
+        assert np.abs(mine - theirs).max() < 0.35 * np.ptp(mine)
+        margin = np.sort(mine, axis=1)
+        clear = (margin[:, -1] - margin[:, -2]) > 0.1
+        assert (mine.argmax(1) == theirs.argmax(1))[clear].all()
+        assert clear.sum() > 16
+        assert greedy(session, 4) == greedy(session, 4)
+    finally:
+        Device.leave()
+
+
+def test_an_arm_without_dot_products_refuses_the_agent_that_uses_them_and_takes_the_other(
+    tmp_path: Path,
+) -> None:
+    newer, older = emulated("armv8.2-dotprod"), emulated("aarch64")
+    from packager.lab.transport import Local
+
+    pi4 = Local(str(tmp_path / "d"), ("qemu-aarch64-static", "-cpu", "cortex-a72"))
+    found, _ = run(pi4, [newer, older])
+    assert found.built_for == "aarch64"
+
+
+def program_headers(elf: bytes) -> list[tuple[int, int]]:
+    """Type and alignment of each, of a 64-bit little-endian ELF (System V ABI, AArch64)."""
+    start, size, count = (
+        int.from_bytes(elf[32:40], "little"),
+        int.from_bytes(elf[54:56], "little"),
+        int.from_bytes(elf[56:58], "little"),
+    )
+    rows = [elf[start + size * place :][:size] for place in range(count)]
+    return [
+        (int.from_bytes(row[:4], "little"), int.from_bytes(row[48:56], "little")) for row in rows
+    ]

@@ -1,0 +1,185 @@
+"""Checkpoints that are quantized already, as a source: every number is what the layout says, and
+what does not fit together is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from packager.checkpoint import Checkpoint
+from packager.checkpoint.numbers import to_float32
+from packager.checkpoint.rewrite import for_every_engine
+from packager.errors import ExitCode, PackError
+from tests.support.damage import WEIGHTS, edit_json
+from tests.support.gguf_checkpoints import FIRST, build, values
+from tests.support.make_checkpoint import Silent, tiny_shape, write_tiny
+from tests.support.quantized_checkpoints import awq, compressed, fp8, gptq, write
+
+GPTQ = {"quant_method": "gptq", "sym": True}
+SMALL = tiny_shape("qwen3", hidden=64, intermediate=128)
+
+LAYOUTS: dict[str, tuple[Any, dict[str, Any], str]] = {
+    f"GPTQ of {bits} bits": (
+        gptq(bits, 32),
+        {**GPTQ, "bits": bits, "group_size": 32},
+        f"GPTQ, {bits} bits, groups of 32",
+    )
+    for bits in (2, 3, 4, 8)
+} | {
+    "GPTQ with act-order": (
+        gptq(4, 32, act=True),
+        {**GPTQ, "bits": 4, "group_size": 32, "desc_act": True},
+        "GPTQ, 4 bits, groups of 32",
+    ),
+    "GPTQ, asymmetric, a group for a row": (
+        gptq(4, -1, symmetric=False),
+        {**GPTQ, "bits": 4, "group_size": -1, "sym": False},
+        "GPTQ, 4 bits, a group for every row",
+    ),
+    "GPTQ with whole zero points": (
+        gptq(3, 32, symmetric=False, second=True),
+        {**GPTQ, "bits": 3, "group_size": 32, "checkpoint_format": "gptq_v2"},
+        "GPTQ, 3 bits, groups of 32",
+    ),
+    "AWQ": (
+        awq(32),
+        {"quant_method": "awq", "bits": 4, "group_size": 32, "version": "gemm", "zero_point": True},
+        "AWQ, 4 bits, groups of 32",
+    ),
+    "FP8 in blocks": (
+        fp8((48, 40)),
+        {"quant_method": "fp8", "fmt": "e4m3", "weight_block_size": [48, 40]},
+        "FP8, F8_E4M3, blocks of 48 x 40",
+    ),
+    "FP8 with one scale": (
+        fp8(None),
+        {"quant_method": "fp8", "fmt": "e4m3"},
+        "FP8, F8_E4M3, one scale",
+    ),
+    "compressed-tensors, symmetric": (
+        compressed(4, 32, True),
+        {
+            "quant_method": "compressed-tensors",
+            "format": "pack-quantized",
+            "config_groups": {"group_0": {"weights": {"num_bits": 4, "group_size": 32}}},
+        },
+        "compressed-tensors, 4 bits, groups of 32",
+    ),
+    "compressed-tensors, asymmetric": (
+        compressed(8, 32, False),
+        {
+            "quant_method": "compressed-tensors",
+            "format": "pack-quantized",
+            "config_groups": {"group_0": {"weights": {"num_bits": 8, "group_size": 32}}},
+        },
+        "compressed-tensors, 8 bits, groups of 32",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny(tmp_path_factory.mktemp("plain") / "tiny", shape=SMALL)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_number_is_what_the_layout_says(layout: str, plain: Path, tmp_path: Path) -> None:
+    quantize, described, how = LAYOUTS[layout]
+    dtype = "bfloat16" if "FP8" in layout else "float16"
+    expected = write(plain, tmp_path / "q", quantize, described, dtype)
+    opened = Checkpoint.open(tmp_path / "q")
+    assert opened.quantized == how
+    assert any(
+        "reference of the quality gate is the dequantized model" in note for note in opened.notes
+    )
+    assert "quantization_config" not in opened.config
+    assert not opened.as_published
+    assert set(opened.tensors) == set(expected)
+    for name, wanted in expected.items():
+        np.testing.assert_array_equal(to_float32(opened.array(name)), wanted, err_msg=name)
+        made = opened.tensors[name].made
+        if made is not None:
+            pieces = [made.rows(row, min(row + 5, len(wanted))) for row in range(0, len(wanted), 5)]
+            assert (np.concatenate(pieces) == made.rows(0, len(wanted))).all()
+
+
+def test_the_first_generation_as_it_was_published(tmp_path: Path) -> None:
+    plain = write_tiny(tmp_path / "plain", shape=FIRST)
+    described = {**GPTQ, "bits": 4, "group_size": 128, "desc_act": False}
+    expected = write(plain, tmp_path / "q", gptq(4, 128), described, "bfloat16")
+    opened = Checkpoint.open(tmp_path / "q")
+    for name, wanted in expected.items():
+        np.testing.assert_array_equal(to_float32(opened.array(name)), wanted)
+    rewritten = for_every_engine(Silent(), opened, tmp_path / "qwen2")
+    name = "transformer.h.1.attn.c_attn.weight"
+    key = rewritten.array("model.layers.1.self_attn.k_proj.weight")
+    np.testing.assert_array_equal(to_float32(key), expected[name][256:512])
+
+
+def test_the_gguf_and_the_rewritten_folder_hold_the_same_numbers(
+    plain: Path, tmp_path: Path
+) -> None:
+    quantize, described, _ = LAYOUTS["GPTQ with act-order"]
+    expected = write(plain, tmp_path / "q", quantize, described)
+    gguf = values(build(tmp_path / "q", tmp_path / "q.gguf", "F16"))
+    folder = for_every_engine(Silent(), Checkpoint.open(tmp_path / "q"), tmp_path / "rewritten")
+    assert folder.as_published
+    for official, short in (("self_attn.o_proj", "attn_output"), ("mlp.down_proj", "ffn_down")):
+        wanted = expected[f"model.layers.1.{official}.weight"]
+        np.testing.assert_array_equal(gguf[f"blk.1.{short}.weight"], wanted)
+        np.testing.assert_array_equal(
+            to_float32(folder.array(f"model.layers.1.{official}.weight")), wanted
+        )
+
+
+def _change(part: str, new: Callable[[Any], Any]) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        tensors = load_file(folder / WEIGHTS)
+        name = f"model.layers.1.mlp.up_proj.{part}"
+        value = new(tensors.pop(name))
+        save_file(tensors if value is None else tensors | {name: value}, folder / WEIGHTS)
+
+    return damage
+
+
+def _described(**changes: Any) -> Callable[[Path], None]:
+    described = {**GPTQ, "bits": 4, "group_size": 32} | changes
+    return lambda folder: edit_json(folder / "config.json", quantization_config=described)
+
+
+REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
+    "bits that do not exist": (_described(bits=5), "says bits 5"),
+    "other bits than the tensors have": (_described(bits=8), "has 'model.layers"),
+    "no scales": (
+        _change("scales", lambda value: None),
+        "has no 'model.layers.1.mlp.up_proj.scales",
+    ),
+    "scales of another shape": (_change("scales", lambda value: value[:, :8].copy()), "scales"),
+    "zero points of another shape": (_change("qzeros", lambda value: value[:1].copy()), "qzeros"),
+    "groups that are not there": (_change("g_idx", lambda value: value + 7), "are not there"),
+    "numbers that are not packed": (
+        _change("qweight", lambda value: value.astype(np.float32)),
+        "no packed matrix",
+    ),
+    "a bias that the network has not": (
+        _change("bias", lambda value: value + 1),
+        "'model.layers.1.mlp.up_proj.bias'",
+    ),
+    "another method": (_described(quant_method="hqq"), "already quantized"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_does_not_fit_together_is_refused(case: str, plain: Path, tmp_path: Path) -> None:
+    damage, said = REFUSED[case]
+    write(plain, tmp_path / "q", *LAYOUTS["GPTQ of 4 bits"][:2])
+    damage(tmp_path / "q")
+    with pytest.raises(PackError) as caught:
+        Checkpoint.open(tmp_path / "q")
+    assert said in str(caught.value)
+    assert caught.value.exit_code is ExitCode.INPUT
