@@ -115,7 +115,7 @@ class Worlds:
         return self._work(self.chance.randint(1, 60), event, data.package())
 
     def bench(self, *_: object) -> Generator[Event, None, dict[str, Any]]:
-        figures = dict(data.SHELF[1].manifest.data["measured"])
+        figures = data.measured_on_the_shelf()
         return self._work(
             self.chance.randint(1, 60),
             lambda step: StageProgress("bench", step, 60, "answers"),

@@ -183,9 +183,7 @@ PICTURES = {
     "compare": Picture(lambda: CompareScreen(data.SHELF)),
     "pareto_packages": Picture(lambda: ParetoScreen(of_packages(data.SHELF))),
     "pareto_candidates": Picture(lambda: ParetoScreen(of_candidates(data.FOUND))),
-    "measured_again": Picture(
-        lambda: FiguresScreen(data.package(), dict(data.SHELF[1].manifest.data["measured"]))
-    ),
+    "measured_again": Picture(lambda: FiguresScreen(data.package(), data.measured_on_the_shelf())),
     "help": Picture(lambda: CandidatesScreen(data.ASK), ("question_mark",), ANSWERED),
     "jump": Picture(lambda: CandidatesScreen(data.ASK), ("ctrl+o",), ANSWERED),
 }

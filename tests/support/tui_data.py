@@ -24,6 +24,7 @@ from packager.predict.forecast import Forecast
 from packager.predict.memory import Footprint
 from packager.predict.offload import Split
 from packager.recipe import Recipe
+from packager.records.measurement import Measurement
 from packager.select import Candidate, Miss, Reason
 from packager.shipping.export import Exported
 from packager.sources import Source
@@ -305,6 +306,13 @@ def changed(package: Package, **fields: Any) -> Package:
     )
 
 
+def measured_on_the_shelf() -> Measurement:
+    """The figures of the slower package."""
+    measured = SHELF[1].contents.measured
+    assert measured is not None
+    return measured
+
+
 def package(
     name: str = "qwen3-0.6b-openvino-int4_sym_g128",
     *,
@@ -414,12 +422,7 @@ def tried() -> Package:
         "noisy": True,
         "place": {"on_device": False, "why": "this is no laptop"},
     }
-    return replace(
-        one,
-        manifest=replace(
-            one.manifest, data={**one.manifest.data, "behaviour": found, "measured": measured}
-        ),
-    )
+    return changed(one, behaviour=found, measured=measured)
 
 
 def never(*_: object) -> Generator[str, None, Target]:

@@ -255,6 +255,7 @@ class CandidatesScreen(StepScreen):
         misses = self.query_one(MissList)
         misses.clear_options()
         misses.add_options([Option(Content.assemble(*explain.miss(one))) for one in found.misses])
+        misses.highlighted = 0 if found.misses else None
 
     @on(OptionList.OptionSelected, "#misses")
     def _change(self, event: OptionList.OptionSelected) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from packager.package.package import Package
     from packager.records import Measurement
 
-_LABEL_WIDTH = 24
+_LABEL_WIDTH = 20
 
 
 class FiguresScreen(ModalScreen[None]):
