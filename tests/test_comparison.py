@@ -13,6 +13,7 @@ from packager.cli import main
 from packager.errors import ExitCode
 from packager.package.verify import verify
 from packager.paths import cache_dir
+from targets import registry
 from tests.support.calm import calm
 from tests.support.make_checkpoint import write_tiny
 
@@ -192,9 +193,7 @@ def test_a_runtime_that_cannot_build_the_variant_is_a_row_with_its_reason(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from targets.onnxruntime import OnnxRuntime
-
-    monkeypatch.setattr(OnnxRuntime, "distributions", ("no-such-engine",))
+    monkeypatch.setattr(registry.runtime("onnxruntime"), "distributions", ("no-such-engine",))
     package = tmp_path / "p"
     flags = [*PI, "--runtime", "llama.cpp", "--runtime", "onnxruntime", "--recipe", "gguf:Q8_0"]
     assert main([*flags, "--weights", str(checkpoint), "--out", str(package)]) == ExitCode.DONE

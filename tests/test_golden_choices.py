@@ -16,10 +16,11 @@ ARM = ("raspberry-pi-5-8gb", "android-8gb")
 CHECKED = ("chat", "assistant", "code", "reasoning")
 
 
-def test_the_table_has_a_reason_for_every_use_case_device_and_preference() -> None:
+def test_the_table_has_a_reason_for_every_use_case_of_text_device_and_preference() -> None:
     asked = {
         (case, device, prefer)
         for case in use_case_names()
+        if use_case(case).task == "generate"
         for device in DEVICES
         for prefer in PREFERENCES
     }

@@ -31,9 +31,9 @@ from targets.llama_cpp import LlamaCpp
 GB = 10**9
 LLAMA = LlamaCpp()
 SHAPES = {
-    sizes.key(one.shape): one.shape
-    for one in catalog.load()
-    if one.shape is not None and one.shape.model_type in MODEL_TYPES
+    sizes.key(shape): shape
+    for shape in map(sizes.decoder_of, catalog.load())
+    if shape is not None and shape.model_type in MODEL_TYPES
 }
 GPU = replace(
     registry.target("rtx-3060-12gb").device, gpu_memory_bytes=12 * GB, gpu_reserve_bytes=0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from packager.cli.output import emit_json, emit_table, json_option
+from packager.cli.output import emit_json, emit_table, json_option, say
 
 
 @click.group("agent")
@@ -44,7 +44,7 @@ def build_command(name: str, out: Path | None, as_json: bool) -> None:
         row = {"agent": name, "path": str(path), "bytes": size, "sha256": agent.sha256}
         emit_json("agent-build", row)
     else:
-        click.echo(str(path))
+        say(str(path))
 
 
 @command.command("list")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from packager import locks
 from packager.digests import key_of
-from packager.paths import cache_dir
+from packager.paths import cache_dir, made_cache_dir
 
 
 @contextlib.contextmanager
@@ -22,6 +22,7 @@ def underway(out: Path) -> Iterator[None]:
     # Where nothing can be written or locked nobody is told, and the build goes on: this is a
     # courtesy.
     with contextlib.suppress(OSError):
+        made_cache_dir()
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         locks.share(lock)

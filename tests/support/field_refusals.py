@@ -138,7 +138,7 @@ REFUSED: dict[str, tuple[Case, str]] = {
     "MLX": (_mlx, "already quantized"),
     "bitsandbytes, 8 bits": (_bnb8, "already quantized"),
     "GPTQ": (_gptq, "already quantized"),
-    "FP8": (_fp8, "config.json says so, too (fp8)"),
+    "FP8": (_fp8, "already quantized (fp8) and says weight_block_size None"),
     "INT8": (_int8, "is stored as I8"),
     "a classifier": (
         _classifier,
