@@ -11,7 +11,7 @@ RIGHT_FLAGS = leave_out="$$($(COMPILER))"; CFLAGS="$$CFLAGS $$leave_out" CXXFLAG
 # The bytes of quantized weights must not depend on compiler and architecture: ggml rounds every product (docs/systems.md).
 export CFLAGS := $(CFLAGS) -ffp-contract=off
 
-.PHONY: help demo test field quick lint types check tables clean
+.PHONY: help demo test field quick lint types check tables attack soak clean
 
 help:
 	@echo "make demo    build a package for laptop-cpu from random weights of the true shape, and show it"
@@ -21,6 +21,8 @@ help:
 	@echo "make types   mypy; needs no engine"
 	@echo "make quick   the tests that need no engine and no long wait, under a minute"
 	@echo "make check   lint, and mypy with every engine installed"
+	@echo "make attack  mutants, kills, servers that lie, full disks: a quarter of an hour"
+	@echo "make soak    fit, verify and run a hundred times: does anything grow?"
 	@echo "make tables  ask llama.cpp again for the sizes of every preset (sizes.json, layers.json)"
 	@echo "make clean   remove what these targets made (.venv, .venv-quick, .venv-lint, demo)"
 
@@ -89,6 +91,12 @@ check: $(VENV)/.test lint
 tables: $(VENV)/.test
 	$(BIN)/python -m targets.gguf.sizes
 	$(BIN)/python -m targets.gguf.layers
+
+attack: $(VENV)/.test
+	$(BIN)/python -W ignore -m tests.attack
+
+soak: $(VENV)/.test
+	$(BIN)/python -W ignore -m tests.attack --mutants 0 --answers 0 --kills 0 --limits 0
 
 clean:
 	rm -rf $(VENV) $(QUICK) $(LINT) demo

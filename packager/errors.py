@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 from enum import IntEnum
 
+MESSAGE_CHARACTERS = 10_000
+"""What of a message is kept."""
+
 
 class ExitCode(IntEnum):
     """What the shell sees. Scripts rely on these numbers."""
@@ -25,7 +28,8 @@ class PackError(Exception):
 
     def __init__(self, message: str, hint: str = "", exit_code: ExitCode = ExitCode.USAGE) -> None:
         super().__init__(message)
-        self.message = message
+        # What is quoted may be as large as what came from outside.
+        self.message = message[:MESSAGE_CHARACTERS]
         self.hint = hint
         self.exit_code = ExitCode(exit_code)
 
@@ -59,6 +63,8 @@ def no_room(message: str, hint: str = "") -> PackError:
 
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_LIMITS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ENOLCK}
+_BROKEN = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENXIO, errno.ENODEV, errno.ENOTCONN}
 _NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -74,6 +80,16 @@ def from_foreign(error: BaseException) -> PackError | None:
             return no_room(
                 f"The disk is full{where and ', writing' + where}.",
                 "Free some space, or choose another place with --out or QWEN_PACK_CACHE.",
+            )
+        if error.errno in _LIMITS:
+            return no_room(
+                f"The system refuses{where}: {error.strerror}.",
+                "Close other programs, or raise the limits of this shell (ulimit -a).",
+            )
+        if error.errno in _BROKEN:
+            return no_room(
+                f"The disk or the terminal does not answer{where}: {error.strerror}.",
+                "Look at the disk, and try again.",
             )
         if error.errno in _NOT_WRITABLE:
             return usage(

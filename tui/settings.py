@@ -9,12 +9,12 @@ theme = "nord"
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from packager.foreign import load_toml
 from packager.names import did_you_mean
 
 NAME = "tui.toml"
@@ -45,10 +45,10 @@ def read(
     file writes them.
     """
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = load_toml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return Settings()
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:
         return Settings(problems=(f"It cannot be read: {error}.",))
     problems = [
         f"{key} is not a setting.{did_you_mean(key, ('theme', 'keys'))}"

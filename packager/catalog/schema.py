@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from packager.errors import PackError, bad_input
+from packager.foreign import load_toml
 from packager.names import did_you_mean
 
 Types = Mapping[str, type | tuple[type, ...]]
@@ -114,10 +114,10 @@ ALWAYS = ("repo_id", "family", "kind", "model_type", "architecture", "sources")
 def read(path: Path) -> dict[str, Any]:
     """A TOML file of the catalogue."""
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        return load_toml(path.read_text("utf-8"))
     except FileNotFoundError:
         raise bad_input(f"The catalogue's file {path} is missing.", HINT) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise bad_input(f"The catalogue's file {path} cannot be read: {error}.", HINT) from None
 
 

@@ -32,6 +32,11 @@ from packager.checkpoint.folder import (
     read_json,
 )
 from packager.checkpoint.header import TensorInfo
+from packager.checkpoint.kinds import (
+    check_config,
+    check_generation_config,
+    check_tokenizer_config,
+)
 from packager.checkpoint.quantized import KEYS, method_of
 from packager.checkpoint.shards import read_tensors
 from packager.checkpoint.tokenizer import chat_template, check_tokenizer
@@ -104,6 +109,11 @@ class Checkpoint:
         generation_config = (
             read_json(files["generation_config.json"]) if "generation_config.json" in files else {}
         )
+        check_config(files["config.json"], config)
+        if tokenizer_config:
+            check_tokenizer_config(files["tokenizer_config.json"], tokenizer_config)
+        if generation_config:
+            check_generation_config(files["generation_config.json"], generation_config)
         shape = Shape.from_config(config, where)
         check_keys(config, shape, where)
         decoder = config

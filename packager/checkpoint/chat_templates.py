@@ -8,6 +8,7 @@ from typing import Any
 
 from packager.checkpoint.folder import ADDITIONAL_TEMPLATES, read_json, read_text
 from packager.errors import bad_input
+from packager.limits import TEMPLATE_BYTES
 
 DEFAULT, TOOLS = "default", "tool_use"
 """What transformers takes of several: the second where a conversation has tools."""
@@ -18,8 +19,20 @@ def templates_of(files: Mapping[str, Path], tokenizer_config: Mapping[str, Any])
 
     Order as in transformers: chat_template.jinja with the files of additional_chat_templates,
     then chat_template.json, then tokenizer_config.json. Raises PackError (bad input) for templates
-    of which none is the default, and for what is no text.
+    of which none is the default, for what is no text, and for more of it than a template has.
     """
+    found = _found(files, tokenizer_config)
+    for name, text in found.items():
+        if len(text) > TEMPLATE_BYTES:
+            raise bad_input(
+                f"The chat template {name!r} in {next(iter(files.values())).parent} has "
+                f"{len(text)} characters, which none has.",
+                "Get the file again from where it was published.",
+            )
+    return found
+
+
+def _found(files: Mapping[str, Path], tokenizer_config: Mapping[str, Any]) -> dict[str, str]:
     in_files = {
         Path(name).stem: read_text(path)
         for name, path in files.items()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import json
 import os
 import re
 import stat
@@ -11,8 +10,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from packager import limits
 from packager.checkpoint.header import refuse_pointer
 from packager.errors import PackError, bad_input, usage
+from packager.foreign import bounded_bytes, names_in, parse_json
 
 INDEX = "model.safetensors.index.json"
 POOLING = "1_Pooling/config.json"
@@ -41,9 +42,7 @@ _TEXTS = {
 _TEMPLATE = re.compile(rf"{ADDITIONAL_TEMPLATES}/[\w-][\w.-]*\.jinja")
 _LICENSE = re.compile(r"(LICEN[CS]E|NOTICE|COPYING)[\w. -]*", re.IGNORECASE)
 _PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
-# The largest genuine ones are tokenizer.json with 11 to 20 MB: what is far beyond is no description
-# of a model.
-_MAX_TEXT_BYTES = 128_000_000
+_LARGE_TEXTS = {INDEX, "tokenizer.json", "vocab.json", "merges.txt", "qwen.tiktoken"}
 
 
 def belongs(name: str) -> bool:
@@ -56,6 +55,25 @@ def belongs(name: str) -> bool:
 def is_license(name: str) -> bool:
     """Whether the file holds a licence or a notice."""
     return bool(_LICENSE.fullmatch(name))
+
+
+def most_bytes(name: str) -> int | None:
+    """How large a file of that name can be; None for weights, which have no limit."""
+    if is_weights(name):
+        return None
+    if is_license(name):
+        return limits.LICENSE_BYTES
+    return limits.TEXT_BYTES if name in _LARGE_TEXTS else limits.SETTINGS_BYTES
+
+
+def refuse_oversize(where: str, name: str, size: int) -> None:
+    """Raise PackError (exit code 6) for a file that is far larger than one of that name can be."""
+    most = most_bytes(name)
+    if most is not None and size > most:
+        raise bad_input(
+            f"{where} has {size} bytes, far more than a file of its kind can have ({most}).",
+            "Get the file again from where it was published.",
+        )
 
 
 def is_weights(name: str) -> bool:
@@ -98,10 +116,10 @@ def safe_files(folder: Path, names: Iterable[str]) -> dict[str, Path]:
 def _checked(folder: Path, names: Iterable[str]) -> dict[str, Path]:
     files = {name: folder / name for name in names}
     blobs = _blobs(folder)
-    for path in files.values():
+    for name, path in files.items():
         try:
             target = path.resolve(strict=True)
-            mode = target.stat().st_mode
+            status = target.stat()
         except (OSError, RuntimeError):
             raise bad_input(
                 f"{path} is a link to nothing.", "Get the file again from where it was published."
@@ -111,16 +129,18 @@ def _checked(folder: Path, names: Iterable[str]) -> dict[str, Path]:
                 f"{path} is a link out of its folder, to {target}.",
                 "Copy the file itself into the folder.",
             )
-        if not stat.S_ISREG(mode):
+        if not stat.S_ISREG(status.st_mode):
             raise bad_input(
                 f"{path} is not a regular file.", "Name a folder that holds the files themselves."
             )
+        if belongs(name):  # an adapter's weights have other names
+            refuse_oversize(str(path), path.name, status.st_size)
     return files
 
 
 def _names(folder: Path) -> Iterator[str]:
     """What stands in a folder, and in the two folders of it that belong to a checkpoint."""
-    yield from (path.name for path in folder.iterdir())
+    yield from names_in(folder)
     for name in (ADDITIONAL_TEMPLATES, POOLING.partition("/")[0]):
         inner = folder / name
         if inner.is_symlink():
@@ -128,7 +148,7 @@ def _names(folder: Path) -> Iterator[str]:
                 f"{inner} is a link.", "Copy the folder itself to where the link stands."
             )
         if inner.is_dir():
-            yield from (f"{name}/{path.name}" for path in inner.iterdir())
+            yield from (f"{name}/{one}" for one in names_in(inner))
 
 
 def _blobs(folder: Path) -> Path | None:
@@ -141,13 +161,7 @@ def _blobs(folder: Path) -> Path | None:
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in a file. Raises PackError (exit code 6) that names the file when it holds
     none."""
-    text = read_text(path)
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise bad_input(
-            f"{path} is not valid JSON: {error}.", "Get the file again from where it was published."
-        ) from None
+    value = parse_json(_bytes(path), str(path))
     if not isinstance(value, dict):
         raise bad_input(
             f"{path} holds no JSON object.", "Get the file again from where it was published."
@@ -158,23 +172,24 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_text(path: Path) -> str:
     """The UTF-8 text of a file. Raises PackError (exit code 6) that names the file when it is
     none."""
-    if path.stat().st_size > _MAX_TEXT_BYTES:
+    try:
+        return _bytes(path).decode("utf-8")
+    except UnicodeDecodeError as error:
         raise bad_input(
-            f"{path} has {path.stat().st_size} bytes, far more than a file of its kind can have."
-        )
-    data = path.read_bytes()
+            f"{path} is not UTF-8 text: {error.reason} at byte {error.start}."
+        ) from None
+
+
+def _bytes(path: Path) -> bytes:
+    """What a file holds, as much as one of its name can have; a text as engines take it."""
+    data = bounded_bytes(path, most_bytes(path.name) or limits.TEXT_BYTES)
     refuse_pointer(path, data)
     if data.startswith(codecs.BOM_UTF8):
         raise bad_input(
             f"{path} begins with a byte order mark, which engines take for text.",
             "Save it as UTF-8 without one.",
         )
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise bad_input(
-            f"{path} is not UTF-8 text: {error.reason} at byte {error.start}."
-        ) from None
+    return data
 
 
 def missing_config(folder: Path) -> PackError:

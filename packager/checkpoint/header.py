@@ -8,13 +8,14 @@ needs the first and must not have the second.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from packager.errors import PackError, bad_input
+from packager.foreign import parse_json
+from packager.limits import TENSORS
 
 if TYPE_CHECKING:
     import numpy
@@ -115,14 +116,16 @@ def refuse_pointer(file: Path, beginning: bytes) -> None:
 def _tensors(file: Path, text: bytes, start: int, size: int) -> list[TensorInfo]:
     if not text.startswith(b"{"):
         raise _broken(file, "its header does not start with '{'")
-    try:
-        header = json.loads(
-            text.decode("utf-8"),
-            object_pairs_hook=lambda pairs: _once(file, pairs),
-            parse_constant=_no_constant,
-        )
-    except (ValueError, RecursionError) as error:
-        raise _broken(file, f"its header is not valid JSON: {error}") from None
+    # Each tensor is an object: counted before any of them is made.
+    if text.count(b"{") > TENSORS:
+        raise _broken(file, f"its header has more than {TENSORS} tensors")
+    header = parse_json(
+        text,
+        f"{file} is not a whole safetensors file: its header",
+        _GET_AGAIN,
+        hook=lambda pairs: _once(file, pairs),
+        constant=_no_constant,
+    )
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(
         isinstance(value, str) for value in metadata.values()
@@ -176,11 +179,11 @@ def _counts(value: Any) -> bool:
 
 
 def _once(file: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise _broken(file, f"its header has {twice!r} twice")
+    found = {}
+    for name, value in pairs:
+        if name in found:
+            raise _broken(file, f"its header has {name!r} twice")
+        found[name] = value
     return found
 
 

@@ -9,8 +9,9 @@ through, are named in the refusal.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from packager.checkpoint.header import TensorInfo
 from packager.errors import PackError, bad_input
@@ -19,6 +20,7 @@ from packager.shape.names import NAMINGS
 from packager.shape.tensors import naming_of
 
 OUTPUT = "lm_head.weight"
+_MORE_THAN_STORED = 10_000
 
 # Stored by some exports, and computed from the configuration by everybody: frequencies, masks,
 # position numbers.
@@ -100,18 +102,20 @@ def named(where: str, shape: Shape, stored: Mapping[str, TensorInfo]) -> Named:
     return Named(expected, kept, tuple(beside), tuple(strange))
 
 
-def expected_of(shape: Shape, stored: Iterable[str]) -> dict[str, tuple[int, ...]]:
+def expected_of(shape: Shape, stored: Collection[str]) -> dict[str, tuple[int, ...]]:
     """Shape by official name, the experts of a layer one by one or in one tensor as the files have
     them."""
     naming = naming_of(shape)
+    # No more than there are, and some: a config that describes millions is not written out.
+    most = len(stored) + _MORE_THAN_STORED
     if shape.experts is None or naming.experts == "fused-transposed":
-        return {spec.name: spec.shape for spec in tensors(shape)}
+        return {spec.name: spec.shape for spec in islice(tensors(shape), most)}
     names = [name for name in stored if not _DRAFT.fullmatch(name)]
     if any(_FUSED in name for name in names):
         naming = replace(naming, experts="fused")
     elif any(_EACH.search(name) for name in names):
         naming = replace(naming, experts="each")
-    return {spec.name: spec.shape for spec in tensors(shape, naming)}
+    return {spec.name: spec.shape for spec in islice(tensors(shape, naming), most)}
 
 
 def official_name(name: str, shape: Shape, expected: Mapping[str, tuple[int, ...]]) -> str | None:

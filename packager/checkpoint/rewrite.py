@@ -26,6 +26,8 @@ from packager.checkpoint.folder import INDEX, is_weights
 from packager.checkpoint.header import TensorInfo
 from packager.errors import usage
 from packager.files import folder_that_appears_whole, write_atomically, write_json
+from packager.foreign import bounded_bytes
+from packager.limits import LICENSE_BYTES
 from packager.runtime import Report
 from packager.shape import FIRST_GENERATION, as_qwen2
 
@@ -237,4 +239,4 @@ def _write_texts(source: Checkpoint, folder: Path) -> None:
         {**sampling, **ids, "eos_token_id": ends, "pad_token_id": end_of_text},
     )
     for path in source.licenses:
-        write_atomically(folder / path.name, path.read_bytes())
+        write_atomically(folder / path.name, bounded_bytes(path, LICENSE_BYTES))

@@ -7,6 +7,7 @@ from pathlib import Path
 from packager.checkpoint.folder import INDEX, is_pickle, is_weights, read_json
 from packager.checkpoint.header import TensorInfo, read_header
 from packager.errors import PackError, bad_input
+from packager.foreign import names_in
 
 _SINGLE = "model.safetensors"
 
@@ -36,7 +37,7 @@ def _no_weights(folder: Path, files: dict[str, Path]) -> PackError:
             f"{folder} holds shards but no {INDEX}, so nobody can tell whether one is missing.",
             "Get the index from where the shards were published.",
         )
-    names = sorted(path.name for path in folder.iterdir())
+    names = names_in(folder)
     pickles = [name for name in names if is_pickle(name)]
     if pickles:
         return bad_input(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from packager.errors import PackError, bad_input
+from packager.limits import TEMPLATE_BYTES
 from packager.process import run_job
 from packager.runtime import Report
 
@@ -22,7 +23,6 @@ SECONDS = 10.0
 """A template of Qwen's renders in milliseconds: what takes longer does not mean to end."""
 _MEMORY_BYTES = 1 << 30
 _MOST_CHARACTERS = 1 << 24
-_MOST_BYTES = 1 << 20
 
 _ITS_OWN = "Take the template from the model's own repository."
 
@@ -193,10 +193,10 @@ def read(path: Path) -> str:
     """The text of a template's file. Raises PackError (bad input) where it is no text, or more of
     it than a template has."""
     with path.open("rb") as file:
-        data = file.read(_MOST_BYTES + 1)
-    if len(data) > _MOST_BYTES:
+        data = file.read(TEMPLATE_BYTES + 1)
+    if len(data) > TEMPLATE_BYTES:
         raise bad_input(
-            f"{path} has more than {_MOST_BYTES} bytes, which no chat template has.", _ITS_OWN
+            f"{path} has more than {TEMPLATE_BYTES} bytes, which no chat template has.", _ITS_OWN
         )
     try:
         return data.decode()

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import base64
 import binascii
-from itertools import pairwise
+import heapq
 from pathlib import Path
 
 from packager.errors import bad_input
+from packager.foreign import bounded_bytes
+from packager.limits import TEXT_BYTES, TOKEN_BYTES
 
 FILE = "qwen.tiktoken"
 
@@ -23,20 +25,17 @@ SPECIAL = (
 )
 """Tokens behind the ranks. Source: SPECIAL_TOKENS in tokenization_qwen.py of Qwen/Qwen-7B."""
 
-_MOST_BYTES = 128_000_000
-
 
 def read_ranks(path: Path) -> dict[bytes, int]:
     """Token bytes -> rank. Raises PackError (bad input) naming the line."""
-    if path.stat().st_size > _MOST_BYTES:
-        raise bad_input(
-            f"{path} has {path.stat().st_size} bytes, far more than a file of its kind can have."
-        )
     ranks: dict[bytes, int] = {}
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+    for number, line in enumerate(bounded_bytes(path, TEXT_BYTES).splitlines(), 1):
         try:
-            token, rank = line.split()
-            ranks[base64.b64decode(token, validate=True)] = int(rank)
+            text, rank = line.split()
+            token = base64.b64decode(text, validate=True)
+            if len(token) > TOKEN_BYTES:
+                raise ValueError
+            ranks[token] = int(rank)
         except (ValueError, binascii.Error):
             raise bad_input(
                 f"{path}, line {number} is not a token and its rank.", "Fetch it again."
@@ -74,22 +73,41 @@ def merges(ranks: dict[bytes, int]) -> list[tuple[str, str]]:
 
 def halves(ranks: dict[bytes, int], token: bytes, rank: int) -> tuple[bytes, bytes]:
     """The two tokens that byte-pair encoding joins last to make this one."""
-    parts = [token[place : place + 1] for place in range(len(token))]
-    while len(parts) > 2:
-        pairs = [
-            (ranks.get(left + right, rank), place)
-            for place, (left, right) in enumerate(pairwise(parts))
-        ]
-        best, place = min(pairs)
+    # A heap of pairs over a list linked both ways: a token of N bytes takes N log N steps.
+    parts: list[bytes | None] = [token[place : place + 1] for place in range(len(token))]
+    after = list(range(1, len(parts) + 1))
+    before = list(range(-1, len(parts) - 1))
+    pairs = [
+        (ranks[joined], place, joined)
+        for place in range(len(token) - 1)
+        if (joined := token[place : place + 2]) in ranks
+    ]
+    heapq.heapify(pairs)
+    left = len(parts)
+    while left > 2 and pairs:
+        best, place, joined = heapq.heappop(pairs)
         if best >= rank:
             break
-        parts[place : place + 2] = [parts[place] + parts[place + 1]]
-    if len(parts) != 2:
+        first, second = parts[place], after[place]
+        if first is None or second >= len(parts) or first + (parts[second] or b"") != joined:
+            continue  # one of the two has become a part of something else
+        parts[place], parts[second] = joined, None
+        left -= 1
+        after[place] = after[second]
+        if after[place] < len(parts):
+            before[after[place]] = place
+        for start in (before[place], place):
+            if start >= 0 and after[start] < len(parts):
+                both = (parts[start] or b"") + (parts[after[start]] or b"")
+                if both in ranks:
+                    heapq.heappush(pairs, (ranks[both], start, both))
+    kept = [part for part in parts if part is not None]
+    if len(kept) != 2:
         raise bad_input(
             f"The token of rank {rank} cannot be made of two earlier ones.",
             "Fetch qwen.tiktoken again.",
         )
-    return parts[0], parts[1]
+    return kept[0], kept[1]
 
 
 def byte_letters() -> dict[int, str]:

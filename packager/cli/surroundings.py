@@ -75,8 +75,18 @@ def _interruptible(interruption: Interruption) -> Iterator[None]:
         for number, handler in before.items()
         if handler in (signal.SIG_DFL, signal.default_int_handler)
     ]
+    # Asked now: of a terminal that is gone nobody can tell any more that it was one.
+    terminals = [
+        stream for stream in (sys.stdout, sys.stderr) if stream is not None and stream.isatty()
+    ]
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if number == getattr(signal, "SIGHUP", None):
+            silence(*terminals)
+        interruption(number, frame)
+
     for number in mine:
-        signal.signal(number, interruption)
+        signal.signal(number, interrupt)
     try:
         yield
     finally:

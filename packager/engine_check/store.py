@@ -4,7 +4,6 @@ not asked again."""
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,7 +12,10 @@ from typing import Any
 
 from packager.engine_check import identity
 from packager.engine_check.outcome import Outcome
+from packager.errors import PackError
 from packager.files import write_json
+from packager.foreign import bounded_bytes, parse_json
+from packager.limits import SETTINGS_BYTES
 from packager.paths import cache_dir, made_cache_dir
 from packager.runtime import Ladder, Runtime
 
@@ -46,8 +48,9 @@ class Known:
 
 def read(runtime: Runtime, key: str) -> Known:
     """What is known; nothing where there is no file or one that nobody here has written."""
-    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
-        data = json.loads(path(runtime, key).read_bytes())
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError, PackError):
+        file = path(runtime, key)
+        data = parse_json(bounded_bytes(file, SETTINGS_BYTES), str(file))
         deaths = {work: _by_rung(rows) for work, rows in data["deaths"].items()}
         return Known(_by_rung(data["checked"]), deaths)
     return Known()

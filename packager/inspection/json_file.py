@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
+from collections import Counter
 from collections.abc import Collection
 from typing import Any
 
+from packager.errors import PackError
+from packager.foreign import parse_json
 from packager.inspection.rules import rules
 from packager.inspection.unsafe import Unsafe, shown
 
@@ -42,19 +44,17 @@ def _parsed(data: bytes, unique: bool) -> Any:
     # Engines disagree about which of two equal keys counts.
     hook = _without_duplicates if unique else None
     try:
-        return json.loads(data.decode("utf-8"), object_pairs_hook=hook)
-    except (ValueError, RecursionError) as error:
+        return parse_json(data, "the file", hook=hook)
+    except PackError as error:
         raise Unsafe(f"is no JSON ({shown(error)})") from None
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise Unsafe(
-            f"has {shown(next(name for name in names if names.count(name) > 1))} twice in one "
-            "object"
-        )
+        numbers = Counter(name for name, _ in pairs)
+        twice = next(name for name, number in numbers.items() if number > 1)
+        raise Unsafe(f"has {shown(twice)} twice in one object")
     return found
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from packager.errors import usage
+from packager.foreign import load_toml
 from packager.names import did_you_mean
 from packager.need.floors import Floor
 from packager.shape import TASKS
@@ -133,8 +134,8 @@ def parse(text: str, file: str) -> tuple[dict[str, UseCase], dict[str, str]]:
     """Use cases and benchmarks of a TOML text; `file` is for messages. Raises PackError (usage)
     naming file and key."""
     try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        data = load_toml(text)
+    except ValueError as error:
         raise usage(f"{file}: this is not TOML: {error}.") from None
     known = data.pop("benchmark", {})
     data.pop("instead", None)

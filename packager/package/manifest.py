@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from packager import limits
 from packager.errors import bad_input
 from packager.files import write_json
+from packager.foreign import bounded_bytes, parse_json
 from packager.records import Contents, Misfit
 
 NAME = "manifest.json"
 SCHEMA = "qwen-pack/manifest/1"
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_MAX_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +78,7 @@ def read(package: Path) -> Manifest:
                 f"{path} is {what}; a package holds files only.",
                 "Get the package again from where it was built.",
             )
-        if status.st_size > _MAX_BYTES:
-            raise bad_input(
-                f"{path} has {status.st_size} bytes, more than any manifest.",
-                "Get the package again from where it was built.",
-            )
-        text = path.read_bytes()
+        text = bounded_bytes(path, limits.MANIFEST_BYTES)
     except FileNotFoundError:
         raise bad_input(
             f"{package} is not a package: it has no {NAME}.",
@@ -97,10 +93,12 @@ def read(package: Path) -> Manifest:
 
 def parse(text: bytes, where: str) -> Manifest:
     """Check the bytes of a manifest; `where` names it in errors."""
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise bad_input(f"{where} is not valid JSON: {error}.") from None
+    if len(text) > limits.MANIFEST_BYTES:
+        raise bad_input(
+            f"{where} has {len(text)} bytes, more than any manifest.",
+            "Get the package again from where it was built.",
+        )
+    data = parse_json(text, where, "Get the package again from where it was built.")
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
         raise bad_input(f"{where} does not follow {SCHEMA}.", "It may come from a newer qwen-pack.")
     try:
@@ -124,6 +122,8 @@ def parse(text: bytes, where: str) -> Manifest:
 def _files(rows: list[Any], where: str) -> tuple[FileEntry, ...]:
     entries = []
     seen: dict[str, str] = {}
+    if len(rows) > limits.PACKAGE_FILES:
+        raise bad_input(f"{where} names {len(rows)} files, more than any package has.")
     for number, row in enumerate(rows):
         label = f"{where}: files[{number}]"
         if not isinstance(row, dict):

@@ -3,12 +3,13 @@ removed whole."""
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from pathlib import Path
 
 from packager.errors import PackError, usage
 from packager.files import write_json
+from packager.foreign import bounded_bytes, parse_json
+from packager.limits import SETTINGS_BYTES
 from packager.package import manifest, verify
 from packager.package.package import Package
 from packager.paths import cache_dir, made_cache_dir
@@ -41,8 +42,8 @@ def find(folder: Path) -> tuple[Package, ...]:
 
 def remembered() -> list[Path]:
     """Where packages were built, as far as they are still there."""
-    with suppress(OSError, ValueError):
-        rows = json.loads(_file().read_bytes())
+    with suppress(OSError, PackError):
+        rows = parse_json(bounded_bytes(_file(), SETTINGS_BYTES), str(_file()))
         if isinstance(rows, list):
             return [Path(row) for row in rows if isinstance(row, str) and Path(row).is_dir()]
     return []

@@ -9,6 +9,8 @@ from typing import Any
 from packager.catalog.licences import agreement, known, spdx
 from packager.checkpoint.folder import is_license
 from packager.files import write_atomically
+from packager.foreign import bounded_bytes, names_in
+from packager.limits import LICENSE_BYTES
 from packager.package.manifest import safe_path
 
 LICENSE = "LICENSE"
@@ -46,14 +48,14 @@ def write(
 
 def _brought(folder: Path, checkpoint: Path) -> list[str]:
     papers = {
-        path.name.casefold(): path for path in sorted(checkpoint.iterdir()) if is_license(path.name)
+        name.casefold(): checkpoint / name for name in names_in(checkpoint) if is_license(name)
     }
     written = []
     for path in (
         papers.values()
     ):  # one of LICENSE and License: they are the same file on half of the world's disks
         if path.is_file() and safe_path(path.name):
-            write_atomically(folder / path.name, path.read_bytes())
+            write_atomically(folder / path.name, bounded_bytes(path, LICENSE_BYTES))
             written.append(path.name)
     return written
 

@@ -19,6 +19,7 @@ from packager.chat import speech
 from packager.chat.profile import Profile
 from packager.checkpoint import Checkpoint
 from packager.checkpoint.template import render_apart
+from packager.errors import PackError, bad_input
 from packager.quality.parity_corpus import CONVERSATIONS, DECOMPOSED, TEXTS, shipped_texts
 from packager.runtime import RendersChats, Session
 
@@ -126,7 +127,23 @@ def check(
 
 
 def reference_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
-    """The tokenizers library's own reading of the checkpoint's files."""
+    """The tokenizers library's own reading of the checkpoint's files. Raises PackError (exit code
+    6) for what it cannot read."""
+    try:
+        return _reference_tokenizer(checkpoint)
+    except PackError:
+        raise
+    except BaseException as error:
+        # The library raises bare exceptions, and where its Rust panics, one that is none.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise bad_input(
+            f"{checkpoint.folder} has a tokenizer that cannot be read: {error}.",
+            "Get its files again from where they were published.",
+        ) from None
+
+
+def _reference_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
     # Late: only a build that measures needs it.
     from tokenizers import (
         AddedToken,

@@ -3,13 +3,13 @@ as it is read."""
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from packager.errors import bad_input
+from packager.foreign import load_toml
 
 FILE = Path(__file__).parent / "thresholds.toml"
 _LIMITS = ("kl_mean", "top1", "perplexity_ratio")
@@ -46,8 +46,8 @@ def tokens_for(parameters: int, file: Path = FILE) -> int:
 @cache
 def _read(file: Path) -> tuple[dict[str, Limits], tuple[tuple[int | None, int], ...]]:
     try:
-        data = tomllib.loads(file.read_text("utf-8"))
-    except tomllib.TOMLDecodeError as error:
+        data = load_toml(file.read_text("utf-8"))
+    except ValueError as error:
         raise bad_input(f"{file.name}: {error}.") from None
     unknown = data.keys() - {"classes", "tokens"}
     if unknown or not data.get("classes") or not data.get("tokens"):

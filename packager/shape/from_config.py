@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from packager.errors import bad_input
+from packager.limits import EXPERTS, LAYERS
 from packager.shape.fields import Fields
 from packager.shape.model import Experts, Hybrid, Shape
 from packager.shape.names import FIRST_GENERATION, KNOWN_TYPES, NAMINGS, Naming
@@ -78,7 +79,7 @@ def from_config(config: Mapping[str, Any], where: str) -> Shape:
     if fields.flag("attention_bias", False):
         raise fields.wrong("attention_bias", "is true, which no Qwen decoder has")
     experts = _experts(fields, naming)
-    layers = fields.count("num_hidden_layers", defaults.get("num_hidden_layers"))
+    layers = _layers(fields, defaults.get("num_hidden_layers"))
     return Shape(
         model_type=model_type,
         hidden=hidden,
@@ -143,7 +144,7 @@ def _first_generation(fields: Fields, tied: bool) -> Shape:
     return Shape(
         model_type=FIRST_GENERATION,
         hidden=hidden,
-        layers=fields.count("num_hidden_layers"),
+        layers=_layers(fields),
         heads=heads,
         kv_heads=heads,
         head_dim=fields.count("kv_channels", hidden // heads),
@@ -167,15 +168,29 @@ def _experts(fields: Fields, naming: Naming) -> Experts | None:
             "or decoder_sparse_step leaves some layers dense, which no published Qwen does",
         )
     shared = naming.decoder != "qwen3_moe"
+    # transformers 5 saves Qwen3-MoE's count under a name that it shares with other families.
+    key = "num_local_experts" if "num_local_experts" in fields else "num_experts"
+    count = fields.count(key)
+    if count > EXPERTS:
+        raise fields.wrong(key, f"is {count}, and no Qwen has more than {EXPERTS} experts")
     return Experts(
-        # transformers 5 saves Qwen3-MoE's count under a name that it shares with other families.
-        count=fields.count("num_local_experts" if "num_local_experts" in fields else "num_experts"),
+        count=count,
         active=fields.count("num_experts_per_tok"),
         intermediate=fields.count("moe_intermediate_size"),
         shared_intermediate=fields.count("shared_expert_intermediate_size") if shared else None,
         # Qwen3.5's router always normalizes and its configuration class has no such key.
         norm_topk=fields.flag("norm_topk_prob", naming.decoder in ("qwen3_next", "qwen3_5_moe")),
     )
+
+
+def _layers(fields: Fields, default: int | None = None) -> int:
+    """Tensors are listed layer by layer, so their number is bounded before any is."""
+    layers = fields.count("num_hidden_layers", default)
+    if layers > LAYERS:
+        raise fields.wrong(
+            "num_hidden_layers", f"is {layers}, and no Qwen has more than {LAYERS} layers"
+        )
+    return layers
 
 
 def _hybrid(fields: Fields, layers: int) -> Hybrid:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Generator
 from pathlib import Path
@@ -11,7 +10,9 @@ from typing import Any
 
 from packager.errors import PackError, bad_input, usage
 from packager.files import folder_that_appears_whole, let_all_read, write_json
+from packager.foreign import bounded_bytes, parse_json
 from packager.inspection import refuse_unsafe
+from packager.limits import MANIFEST_BYTES
 from packager.package import manifest
 from packager.package.manifest import FileEntry
 from packager.package.package import Package
@@ -21,7 +22,6 @@ from packager.shipping.shipment import Shipment, free_place
 
 PIECES = "pieces.json"
 SCHEMA = "qwen-pack/pieces/1"
-_LARGEST = 16 << 20
 
 
 def write_folder(
@@ -132,9 +132,7 @@ def _rows(folder: Path) -> dict[str, list[str]]:
             )
         raise usage(f"{folder} holds no {PIECES}: its files are whole.", "Use the folder as it is.")
     try:
-        if path.stat().st_size > _LARGEST:
-            raise ValueError
-        data = json.loads(path.read_bytes())
+        data = parse_json(bounded_bytes(path, MANIFEST_BYTES), str(path))
         if data["schema"] != SCHEMA:
             raise ValueError
         rows = {

@@ -132,23 +132,23 @@ def _entry(blob: Blob) -> FileEntry:
 def _model_pack(shipment: Shipment) -> Image:
     data = shipment.manifest.data
     layers = [_layer(entry) for entry in sorted(shipment.files, key=_order)]
-    variant, recipe = data["variant"], data["recipe"]
+    variant, recipe = shipment.manifest.contents.variant, shipment.manifest.contents.recipe
     descriptor = {
         "createdAt": data.get("created"),
         "family": "qwen",
         "name": shipment.name,
-        "sourceURL": variant["repo_id"],
-        "revision": variant.get("revision"),
+        "sourceURL": variant.repo_id,
+        "revision": variant.revision,
         "vendor": "Qwen",
-        "licenses": [spdx(variant.get("license"))],
-        "title": variant["repo_id"].rpartition("/")[2],
+        "licenses": [spdx(variant.license)],
+        "title": variant.repo_id.rpartition("/")[2],
         "description": (data.get("why") or {}).get("sentence"),
     }
     config = {
         "descriptor": {key: value for key, value in descriptor.items() if value},
         "config": {
             "format": _FORMATS.get(data["runtime"]["name"], data["runtime"]["name"]),
-            "quantization": recipe["id"].partition(":")[2],
+            "quantization": recipe.id.partition(":")[2],
             "capabilities": {"inputTypes": ["text"], "outputTypes": ["text"]},
         },
         "modelfs": {"type": "layers", "diffIds": [layer.digest for layer in layers]},
@@ -172,8 +172,8 @@ def _annotations(data: dict[str, Any]) -> dict[str, str]:
     """What a registry shows without fetching a layer: memory and speed, where they were measured or
     predicted."""
     rows = {
-        "dev.qwen-pack.recipe": data["recipe"]["id"],
-        "dev.qwen-pack.context": data["workload"]["context"],
+        "dev.qwen-pack.recipe": data["recipe"].get("id"),
+        "dev.qwen-pack.context": (data.get("workload") or {}).get("context"),
     }
     rows["dev.qwen-pack.target"] = data.get("target")
     rows["dev.qwen-pack.predicted.peak_bytes"] = (
@@ -202,7 +202,7 @@ def _docker(shipment: Shipment, gguf: FileEntry) -> Image:
     config: dict[str, Any] = {
         "config": {
             "format": "gguf",
-            "quantization": data["recipe"]["id"].partition(":")[2],
+            "quantization": shipment.manifest.contents.recipe.id.partition(":")[2],
             "size": str(gguf.size),
         },
         "descriptor": {"created": data["created"]} if data.get("created") else {},
@@ -220,7 +220,6 @@ def _docker(shipment: Shipment, gguf: FileEntry) -> Image:
 
 def _ollama(shipment: Shipment, gguf: FileEntry) -> Image:
     """Ollama's layers. Source: github.com/ollama/ollama, server/images.go and manifest/."""
-    data = shipment.manifest.data
     layers = [_file(gguf, "application/vnd.ollama.image.model")]
     chat = ollama.chat(shipment)
     stop = list(chat.stops) if chat else []
@@ -236,7 +235,7 @@ def _ollama(shipment: Shipment, gguf: FileEntry) -> Image:
     )
     config = {
         "model_format": "gguf",
-        "file_type": data["recipe"]["id"].partition(":")[2],
+        "file_type": shipment.manifest.contents.recipe.id.partition(":")[2],
         "architecture": "amd64",
         "os": "linux",
         "rootfs": {"type": "layers", "diff_ids": [layer.digest for layer in layers]},

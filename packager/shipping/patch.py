@@ -11,6 +11,7 @@ from typing import IO
 from packager.errors import PackError, bad_input, no_room
 from packager.files import free_bytes, let_all_read, open_to_read
 from packager.inspection import refuse_unsafe
+from packager.limits import MANIFEST_BYTES
 from packager.package import manifest
 from packager.package.manifest import FileEntry
 from packager.package.package import Package
@@ -22,7 +23,6 @@ from packager.shipping.shipment import free_place, outside
 from packager.units import human_bytes
 
 _CHUNK = 1 << 20
-_LARGEST_MANIFEST = 64 << 20
 
 
 def header_of(patch: Path) -> Header:
@@ -123,7 +123,7 @@ class _Old:
 
 def _build(reader: Reader, source: _Old, new: Path) -> Iterator[tuple[int, int]]:
     header = reader.header
-    if header.manifest_bytes > _LARGEST_MANIFEST:
+    if header.manifest_bytes > MANIFEST_BYTES:
         raise reader.broken()
     first = FileEntry(manifest.NAME, header.manifest_bytes, header.new_sha256)
     done = 0

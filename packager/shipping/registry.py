@@ -3,14 +3,15 @@ by their digests."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Generator
 from pathlib import Path
 from typing import Any
 
-from packager.errors import bad_input, no_room
+from packager.errors import PackError, bad_input, no_room
 from packager.files import folder_that_appears_whole, free_bytes
+from packager.foreign import parse_json
 from packager.inspection import refuse_unsafe
+from packager.limits import MANIFEST_BYTES
 from packager.package import manifest
 from packager.package.manifest import FileEntry, Manifest
 from packager.package.package import Package
@@ -19,7 +20,6 @@ from packager.shipping.registry_client import DIGEST, Repository
 from packager.shipping.shipment import Shipment, free_place, prepare
 from packager.units import human_bytes
 
-_LARGEST_MANIFEST = 64 << 20
 _MOST_LAYERS = 10_000
 
 
@@ -90,7 +90,7 @@ def pull(
             f"{reference} holds no manifest.json: it is no package of qwen-pack.",
             "Pull it with the tool that pushed it.",
         )
-    if own.size > _LARGEST_MANIFEST:
+    if own.size > MANIFEST_BYTES:
         raise bad_input(
             f"{reference}: its manifest.json has {own.size} bytes, more than any manifest.",
             "Do not use it.",
@@ -128,7 +128,7 @@ def _layers(data: bytes, reference: str) -> dict[str, FileEntry]:
         "Name the tag without -docker or -ollama; or pull it with its own tool.",
     )
     try:
-        body = json.loads(data)
+        body = parse_json(data, reference)
         if (
             body.get("artifactType") != MODEL_MANIFEST
             or body["config"]["mediaType"] != MODEL_CONFIG
@@ -138,7 +138,7 @@ def _layers(data: bytes, reference: str) -> dict[str, FileEntry]:
         rows = [
             (row["annotations"][FILEPATH], row["digest"], row["size"]) for row in body["layers"]
         ]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (PackError, KeyError, TypeError, AttributeError):
         raise wrong from None
     found: dict[str, FileEntry] = {}
     for path, digest, size in rows:

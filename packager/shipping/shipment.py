@@ -4,7 +4,6 @@ manifest as it is read."""
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -98,7 +97,7 @@ def prepare(
         raise problem
     own = (package / manifest.NAME).read_bytes()
     # What was checked is what is shipped, also when somebody writes into the folder meanwhile.
-    if json.loads(own) != found.data:
+    if manifest.parse(own, str(package / manifest.NAME)).data != found.data:
         raise bad_input(
             f"{package / manifest.NAME} changed while it was read.",
             "Try again when nobody writes there.",

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from typing import IO
 
 from packager.errors import bad_input
+from packager.limits import ARCHIVE_MEMBERS, EXTENDED_HEADERS
 
 _BLOCK = 512
 _LONGEST_HEADER = 1 << 16
+_SHORTEST_RECORD = 5
 _KINDS = {
     tarfile.LNKTYPE: "a hard link",
     tarfile.SYMTYPE: "a symbolic link",
@@ -42,10 +44,17 @@ def members(stream: IO[bytes], where: str) -> Iterator[tuple[Member, IO[bytes]]]
     early.
     """
     name = size = None
+    extended = count = 0
     while True:
         block = _exactly(stream, _BLOCK, where)
         if block == bytes(_BLOCK):
             return
+        if count >= ARCHIVE_MEMBERS or extended > EXTENDED_HEADERS:
+            raise bad_input(
+                f"{where} has more members, or more headers before one of them, than the archive "
+                "of a package.",
+                "Do not use it.",
+            )
         try:
             info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
         except tarfile.TarError as error:
@@ -54,6 +63,7 @@ def members(stream: IO[bytes], where: str) -> Iterator[tuple[Member, IO[bytes]]]
                 "Get it again from where it comes from.",
             ) from None
         if info.type in (tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME):
+            extended += 1
             text = _header(stream, info.size, where)
             if info.type == tarfile.GNUTYPE_LONGNAME:
                 name = text.rstrip(b"\0").decode("utf-8", "surrogateescape")
@@ -73,6 +83,7 @@ def members(stream: IO[bytes], where: str) -> Iterator[tuple[Member, IO[bytes]]]
         if member.size < 0:
             raise bad_input(f"{where}: {member.name!r} has a negative size.", "Do not use it.")
         name = size = None
+        extended, count = 0, count + 1
         body = _Body(stream, member.size, where)
         yield member, body  # type: ignore[misc]
         body.skip()
@@ -115,12 +126,14 @@ def _pax(
 ) -> tuple[str | None, int | None]:
     """Name and size out of the records `LENGTH KEY=VALUE\\n` of an extended header; the other
     records say nothing that we use."""
-    while text:
+    start = 0
+    while start < len(text):
         try:
-            length, _, _ = text.partition(b" ")
-            record, text = text[: int(length)], text[int(length) :]
+            length = text[start : start + len(str(_LONGEST_HEADER)) + 1].partition(b" ")[0]
+            record = text[start : start + int(length)]
+            start += int(length)
             key, equals, value = record[len(length) + 1 : -1].partition(b"=")
-            if not equals or not record.endswith(b"\n") or int(length) < 5:
+            if not equals or not record.endswith(b"\n") or int(length) < _SHORTEST_RECORD:
                 raise ValueError
             if key == b"path":
                 name = value.decode("utf-8", "surrogateescape")
@@ -139,13 +152,15 @@ def _pax(
 
 
 def _exactly(stream: IO[bytes], size: int, where: str) -> bytes:
-    data = b""
-    while len(data) < size:
-        more = stream.read(size - len(data))
+    parts: list[bytes] = []
+    left = size
+    while left:
+        more = stream.read(left)
         if not more:
             raise _early(where)
-        data += more
-    return data
+        parts.append(more)
+        left -= len(more)
+    return b"".join(parts)
 
 
 def _early(where: str) -> Exception:

@@ -3,9 +3,13 @@ anything gets its name."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
+import os
 import re
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Generator, Iterator
@@ -13,8 +17,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO
 
-from packager.errors import bad_input, usage
-from packager.files import folder_that_appears_whole
+from packager import limits
+from packager.errors import bad_input, no_room, usage
+from packager.files import folder_that_appears_whole, free_bytes
 from packager.inspection import refuse_unsafe
 from packager.package import manifest
 from packager.package.manifest import FileEntry, Manifest
@@ -23,8 +28,8 @@ from packager.shipping import pieces
 from packager.shipping.archive import reading, zstd
 from packager.shipping.shipment import free_place
 from packager.shipping.tar_reader import Member, members
+from packager.units import human_bytes
 
-_LARGEST_MANIFEST = 64 << 20
 _CHUNK = 1 << 20
 
 _Members = Iterator[tuple[Member, IO[bytes]]]
@@ -54,14 +59,17 @@ def unpack(archive: Path, out: Path) -> Generator[tuple[int, int], None, Package
     elif start[:2] == b"PK":
         found = _zip_members(pieces.joined(parts), where)
         # RuntimeError and NotImplementedError: what zipfile says of encryption and of versions it
-        # does not know.
+        # does not know; the others are what it makes of impossible times, offsets and lengths.
         kinds = (
             zipfile.BadZipFile,
             zlib.error,
             NotImplementedError,
             RuntimeError,
             EOFError,
-            UnicodeDecodeError,
+            ValueError,
+            OverflowError,
+            LookupError,
+            struct.error,
         )
     else:
         piece = re.fullmatch(r"(.+)\.\d{3}", archive.name)
@@ -74,6 +82,7 @@ def unpack(archive: Path, out: Path) -> Generator[tuple[int, int], None, Package
         raise bad_input(f"{archive} is neither a tar.zst nor a zip.", way)
     with _sentences(where, kinds), folder_that_appears_whole(out) as folder, closing(found):
         known = _first(next(found, None), where)
+        _plausible(known[0], sum(part.stat().st_size for part in parts), out, where)
         (folder / manifest.NAME).write_bytes(known[1])
         yield from _files(found, known[0], folder, where)
         checked = manifest.read(folder)
@@ -99,7 +108,7 @@ def _first(item: tuple[Member, IO[bytes]] | None, where: str) -> tuple[Manifest,
             "Unpack it by other means, and let `qwen-pack verify` look at the folder.",
         )
     member, body = item
-    if member.size > _LARGEST_MANIFEST:
+    if member.size > limits.MANIFEST_BYTES:
         raise bad_input(
             f"{where}: the manifest has {member.size} bytes, more than any manifest.",
             "Do not use it.",
@@ -108,10 +117,29 @@ def _first(item: tuple[Member, IO[bytes]] | None, where: str) -> tuple[Manifest,
     return manifest.parse(text, f"{where}: {manifest.NAME}"), text, member.name.split("/")[0]
 
 
+def _plausible(known: Manifest, packed: int, out: Path, where: str) -> None:
+    """Raise PackError for a package that no archive of `packed` bytes holds (exit code 6), or no
+    disk (7), before its first file is written."""
+    total = sum(entry.size for entry in known.files)
+    if total > limits.EXPANSION_FREE + limits.EXPANSION * packed:
+        raise bad_input(
+            f"{where} has {packed} bytes and says that it holds {total}, more than "
+            f"{limits.EXPANSION} times as many.",
+            "Do not use it.",
+        )
+    free = free_bytes(out.parent)
+    if free < total:
+        raise no_room(
+            f"{out.parent} has {human_bytes(free)} free; the package takes {human_bytes(total)}.",
+            "Choose another disk with --out.",
+        )
+
+
 def _files(
     found: _Members, known: Manifest, folder: Path, where: str
 ) -> Generator[tuple[int, int], None, None]:
     rows = {entry.path: entry for entry in known.files}
+    named = {*rows, manifest.NAME}
     total = sum(entry.size for entry in known.files)
     done = 0
     for member, body in found:
@@ -120,8 +148,7 @@ def _files(
         path = _inner(member.name)
         entry = rows.pop(path, None) if path else None
         if entry is None:
-            twice = path in {row.path for row in known.files} or path == manifest.NAME
-            what = "twice" if twice else "which its manifest does not name"
+            what = "twice" if path in named else "which its manifest does not name"
             raise bad_input(
                 f"{where} holds {member.name!r} {what}.",
                 "Do not use it; get it again from where it comes from.",
@@ -179,11 +206,42 @@ def _tar_members(archive: IO[bytes], where: str) -> Generator[tuple[Member, IO[b
 
 
 def _zip_members(archive: IO[bytes], where: str) -> Generator[tuple[Member, IO[bytes]], None, None]:
-    with archive, zipfile.ZipFile(archive) as file:
-        for row in file.infolist():
+    with archive, zipfile.ZipFile(_Sparing(archive)) as file:
+        rows = file.infolist()
+        if len(rows) > limits.ARCHIVE_MEMBERS:
+            raise bad_input(f"{where} holds {len(rows)} files.", "Do not use it.")
+        for row in rows:
             _refuse_odd(row, where)
             with file.open(row) as body:
                 yield Member(row.filename, row.file_size, row.is_dir()), body
+
+
+class _Sparing(io.BufferedIOBase):
+    """A zip whose list of files, which zipfile reads in one piece, is no longer than one of a
+    package can be."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def read(self, size: int | None = -1) -> bytes:
+        # Without a size zipfile reads what stands at the end, at most a comment of 64 kB.
+        most = limits.ZIP_DIRECTORY_BYTES + 1
+        data = self._file.read(most if size is None or size < 0 else min(size, most))
+        if len(data) > limits.ZIP_DIRECTORY_BYTES:
+            raise zipfile.BadZipFile("its list of files is longer than any package's")
+        return data
 
 
 @contextmanager
@@ -192,7 +250,11 @@ def _sentences(where: str, kinds: tuple[type[Exception], ...]) -> Iterator[None]
     sentence."""
     try:
         yield
-    except kinds as error:
+    except Exception as error:
+        # What lies before the start of a file is no OSError of a disk: those have a number.
+        nowhere = isinstance(error, OSError) and error.errno in (None, errno.EINVAL)
+        if not nowhere and not isinstance(error, kinds):
+            raise
         way = "Get it again from where it comes from"
         # A zip's list of files is its end, so without its last piece it looks like no zip.
         way += ", with all of its pieces." if where.endswith(".001") else "."

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from packager.errors import PackError
 from packager.files import sha256, write_json
+from packager.foreign import bounded_bytes, parse_json
+from packager.limits import SETTINGS_BYTES
 from packager.paths import cache_dir, made_cache_dir
 
 
@@ -54,8 +56,8 @@ def _stamp(path: Path) -> list[int]:
 
 
 def _read(memory: Path) -> dict[str, tuple[list[int], str]]:
-    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
-        rows = json.loads(memory.read_bytes())
+    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError, PackError):
+        rows = parse_json(bounded_bytes(memory, SETTINGS_BYTES), str(memory))
         return {
             name: ([int(part) for part in stamp], str(digest))
             for name, (stamp, digest) in rows.items()

@@ -32,6 +32,7 @@ from packager.sources.hub_listing import RemoteFile
 
 _RETRIES = 3
 _PAUSE_S = 0.5
+_CHUNK = 1 << 20
 
 
 def repository_folder(repo_id: str) -> Path:
@@ -150,10 +151,12 @@ def _digest(path: Path, file: RemoteFile) -> str:
     the bytes."""
     if len(file.digest) == 64:
         return sha256(path)
-    # Files outside of large-file storage have at most 10 MB.
-    return hashlib.sha1(
-        b"blob %d\0" % path.stat().st_size + path.read_bytes(), usedforsecurity=False
-    ).hexdigest()
+    digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    with path.open("rb") as stream:
+        # In pieces: only genuine hubs keep nothing larger than 10 MB outside of large-file storage.
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _link(blob: Path, pointer: Path) -> Path:

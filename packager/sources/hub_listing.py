@@ -11,8 +11,10 @@ from typing import Any
 from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import HFValidationError
 
-from packager.checkpoint.folder import belongs, is_pickle, is_weights
+from packager.checkpoint.folder import belongs, is_pickle, is_weights, refuse_oversize
 from packager.errors import PackError, bad_input, unreachable
+from packager.limits import FOLDER_NAMES
+from packager.sources.hub_client import bound_answers
 from packager.sources.hub_errors import WAYS_ON, hub_errors
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -61,12 +63,13 @@ def list_files(repo_id: str, revision: str | None, wanted: Callable[[str], bool]
 
 
 def _info(repo_id: str, revision: str | None) -> Any:
+    bound_answers()
     wanted = revision or constants.DEFAULT_REVISION
     with hub_errors(repo_id, revision):
         try:
             # Without a timeout the client waits for ever; ten seconds of silence are its default
             # for downloads.
-            return HfApi().model_info(
+            info = HfApi().model_info(
                 repo_id,
                 revision=wanted,
                 files_metadata=True,
@@ -79,6 +82,16 @@ def _info(repo_id: str, revision: str | None) -> Any:
                 f"{constants.ENDPOINT} does not answer like a hub.",
                 f"Check HF_ENDPOINT and the network. {WAYS_ON}",
             ) from None
+    siblings = info.siblings or []
+    if len(siblings) > FOLDER_NAMES:
+        raise bad_input(
+            f"{repo_id} lists {len(siblings)} files.", "Name a repository that holds one model."
+        )
+    if not all(isinstance(sibling.rfilename, str) for sibling in siblings):
+        raise unreachable(
+            f"{constants.ENDPOINT} lists files of {repo_id} that have no name.", WAYS_ON
+        )
+    return info
 
 
 def _no_weights(repo_id: str, names: list[str]) -> PackError:
@@ -99,11 +112,10 @@ def _listing(repo_id: str, info: Any, wanted: Callable[[str], bool]) -> Listing:
     files = tuple(
         _file(repo_id, sibling) for sibling in info.siblings or [] if wanted(sibling.rfilename)
     )
-    if not _COMMIT.fullmatch(info.sha or ""):
+    if not isinstance(info.sha, str) or not _COMMIT.fullmatch(info.sha):
         raise unreachable(
             f"{constants.ENDPOINT} does not say which commit of {repo_id} it has.", WAYS_ON
         )
-    assert info.sha is not None
     return Listing(info.sha, _license(info), files, _base_models(info))
 
 
@@ -121,6 +133,8 @@ def _file(repo_id: str, sibling: Any) -> RemoteFile:
             "cannot be checked.",
             WAYS_ON,
         )
+    if belongs(sibling.rfilename):  # an adapter's weights have other names
+        refuse_oversize(f"{repo_id}: {sibling.rfilename}", sibling.rfilename, size)
     return RemoteFile(sibling.rfilename, size, digest)
 
 
@@ -141,7 +155,11 @@ def _license(info: Any) -> str | None:
         declared = card.get("license_name") or declared
     if declared is None:
         declared = next(
-            (tag.removeprefix("license:") for tag in info.tags or [] if tag.startswith("license:")),
+            (
+                tag.removeprefix("license:")
+                for tag in info.tags or []
+                if isinstance(tag, str) and tag.startswith("license:")
+            ),
             None,
         )
     return declared if isinstance(declared, str) else None

@@ -11,6 +11,7 @@ from typing import Any
 
 from packager.device.target import Device, Target
 from packager.errors import PackError, usage
+from packager.foreign import load_toml
 from packager.names import did_you_mean
 from packager.need.languages import codes
 from packager.need.usecases import MODALITIES, benchmark, use_case
@@ -64,14 +65,14 @@ def parse_target(text: str, path: str, runtimes: tuple[str, ...]) -> Target:
     """The target in the text of a device file; `path` is for messages only."""
     file = Path(path).name
     try:
-        data = tomllib.loads(text)
+        data = load_toml(text)
     except tomllib.TOMLDecodeError as error:
         place = re.search(r"\s*\(at line (\d+), column \d+\)", str(error))
         text = str(error).replace(place[0], "") if place else str(error)
         raise BadDeviceFile(
             file, [(int(place[1]) if place else 1, f"this is not TOML: {text}.")]
         ) from None
-    except (RecursionError, ValueError):
+    except ValueError:
         # Numbers of thousands of digits and tables nested a thousand deep: valid TOML, and nothing
         # else.
         raise BadDeviceFile(

@@ -14,6 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from packager.errors import PackError, bad_input
+from packager.foreign import bounded_bytes
+from packager.limits import MATRIX_BYTES, MATRIX_ENTRIES
+from targets.gguf.imatrix_header import check_matrix_file
 from targets.gguf.kernels import Floats
 from targets.gguf.tensors import TypedTensor
 
@@ -24,7 +27,7 @@ _KERNELS_NEED = ("IQ2_XXS", "IQ2_XS")
 _LIBRARY_NEEDS = (*_KERNELS_NEED, "IQ2_S", "IQ3_XXS")
 """Types that ggml's kernels, and those that llama.cpp's quantizer, refuse to make without
 importances."""
-_MOST_ENTRIES, _MOST_VALUES = 1 << 16, 1 << 26
+_MOST_VALUES = 1 << 26
 _AGAIN = "Collect it again, with llama-imatrix or --calibration."
 
 
@@ -64,7 +67,7 @@ def read_imatrix(path: Path) -> Imatrix:
         KeyError,
         IndexError,
         TypeError,
-        OverflowError,
+        ArithmeticError,
         struct.error,
     ) as error:
         raise bad_input(
@@ -83,6 +86,7 @@ def read_imatrix(path: Path) -> Imatrix:
 
 
 def _read_gguf(path: Path) -> Imatrix:
+    check_matrix_file(path)
     reader: Any = gguf.GGUFReader(path)
     tensors = {tensor.name: tensor for tensor in reader.tensors}
     weights: dict[str, Floats] = {}
@@ -122,7 +126,7 @@ def _read_gguf(path: Path) -> Imatrix:
 def _read_dat(path: Path) -> Imatrix:
     """Entries of name, number of calls, and means times calls; the number of chunks and the text's
     name may follow."""
-    data = path.read_bytes()
+    data = bounded_bytes(path, MATRIX_BYTES)
     at = 0
 
     def take(count: int) -> bytes:
@@ -139,7 +143,7 @@ def _read_dat(path: Path) -> Imatrix:
         return int(found)
 
     weights: dict[str, Floats] = {}
-    for _ in range(number(_MOST_ENTRIES)):
+    for _ in range(number(MATRIX_ENTRIES)):
         name = take(number(256)).decode()
         calls = struct.unpack("<i", take(4))[0]
         values = np.frombuffer(take(4 * number(_MOST_VALUES)), "<f4").astype(np.float32)

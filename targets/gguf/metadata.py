@@ -17,6 +17,7 @@ from packager.checkpoint import Checkpoint
 from targets.gguf import padding
 from targets.gguf.arch.base import Architecture
 from targets.gguf.head import TEXT, Head
+from targets.gguf.model_card import front_matter
 from targets.gguf.tensors import OutTensor
 from targets.gguf.tokenizer import Vocabulary
 
@@ -109,7 +110,7 @@ def _origin(
         name = None
     # The heuristic reads no more of the folder than its last name.
     meta: Any = gguf.Metadata.apply_metadata_heuristic(
-        gguf.Metadata(), gguf.Metadata.load_model_card(folder), config, name, total
+        gguf.Metadata(), front_matter(folder), config, name, total
     )
     for key, field in _SAMPLING.items():
         if (value := sampling.get(key, source.generation_config.get(key))) is not None:

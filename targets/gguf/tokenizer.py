@@ -6,13 +6,15 @@ recognised as what it is.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from packager.checkpoint.tokenizer import EXPRESSIONS, check_definition
 from packager.errors import bad_input
+from packager.foreign import bounded_bytes, parse_json
+from packager.limits import TEXT_BYTES
 
 NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
 """Token types of GGUF (gguf.TokenType)."""
@@ -23,15 +25,7 @@ _SLOTS = 2
 
 SPECIAL_KINDS = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
-_WORDS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-_WORDS_AND_MARKS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}"
-    r"| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-_PRE_TOKENIZERS = {_WORDS: "qwen2", _WORDS_AND_MARKS: "qwen35"}
+_PRE_TOKENIZERS = dict(zip(EXPRESSIONS, ("qwen2", "qwen35"), strict=True))
 """The splitting expression of tokenizer.json -> what llama.cpp calls it (src/llama-vocab.cpp quotes
 both expressions)."""
 
@@ -67,21 +61,22 @@ def read_vocabulary(
             "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER).",
         )
     try:
-        # Text, so that the bytes are gone while the objects are made: this is the peak of the whole
-        # conversion.
-        definition = json.loads(path.read_text(encoding="utf-8"))
+        definition = parse_json(bounded_bytes(path, TEXT_BYTES), str(path))
+        check_definition(path, definition)
         model, added = definition["model"], definition.get("added_tokens") or []
         vocab: dict[str, int] = model["vocab"]
         merges = _merges(model["merges"])
         rows = config["vocab_size"]
         by_id = {number: token for token, number in vocab.items()}
         extra = _added(added, tokenizer_config)
+        pre = pre_tokenizer(definition, path)
+        flags = _add_flags(definition, tokenizer_config)
+        highest = max((*by_id, *extra), default=-1)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise bad_input(
             f"{path} is no byte-level BPE tokenizer ({type(error).__name__}: {error}).",
             "Fetch it again.",
         ) from error
-    highest = max((*by_id, *extra), default=-1)
     if highest >= rows:
         raise bad_input(
             f"{path} has the token id {highest}, but the embedding has only {rows} rows.",
@@ -102,9 +97,9 @@ def read_vocabulary(
         tokens,
         types,
         merges,
-        pre_tokenizer(definition, path),
+        pre,
         special,
-        _add_flags(definition, tokenizer_config),
+        flags,
         end_of_turn(tokens, types),
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import re
 import shutil
@@ -15,6 +14,8 @@ from typing import Any
 from packager.cores import cores, machine_cores
 from packager.device.target import Device, Target
 from packager.errors import PackError
+from packager.foreign import bounded_bytes, parse_json
+from packager.limits import SETTINGS_BYTES
 from packager.measure.noise import allowed_attempts
 from packager.need.workload import workload_for
 from packager.paths import cache_dir, made_cache_dir
@@ -251,11 +252,11 @@ def keep(machine: Machine, measurement: Measurement) -> Path | None:
 def kept(machine: Machine) -> Measurement | None:
     """The measurement in the cache, if it was taken on this machine with the engines it has now."""
     try:
-        data = json.loads(_kept_path().read_text(encoding="utf-8"))
+        data = parse_json(bounded_bytes(_kept_path(), SETTINGS_BYTES), str(_kept_path()))
         return (
             Measurement.from_dict(data["measurement"]) if data["machine"] == _key(machine) else None
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, PackError):
         return None
 
 

@@ -11,6 +11,8 @@ from packager.chat.profile import Profile
 from packager.checkpoint import Checkpoint
 from packager.errors import bad_input
 from packager.files import write_atomically, write_json
+from packager.foreign import bounded_bytes, parse_json
+from packager.limits import SETTINGS_BYTES, TEXT_BYTES
 from targets.onnxruntime.data import CHUNK
 
 _SEARCH = ("temperature", "top_k", "top_p", "repetition_penalty")
@@ -64,14 +66,16 @@ def _tokenizer(built: Path, source: Checkpoint, chat: str | None) -> None:
     its white space, 2 to 6 MB."""
     if source.tokenizer_json is not None:
         text = json.dumps(
-            json.loads(source.tokenizer_json.read_bytes()),
+            parse_json(
+                bounded_bytes(source.tokenizer_json, TEXT_BYTES), str(source.tokenizer_json)
+            ),
             ensure_ascii=False,
             separators=(",", ":"),
         )
         write_atomically(built / "tokenizer.json", text.encode())
     for name in ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"):
         if name in source.files:
-            write_atomically(built / name, source.files[name].read_bytes())
+            write_atomically(built / name, bounded_bytes(source.files[name], SETTINGS_BYTES))
     if source.tokenizer_config.get("chat_template") not in (None, chat):
         # The engine reads no list of templates, and the file beside it says the same to all of
         # them.

@@ -13,6 +13,8 @@ import onnxruntime_genai as og
 from packager.checkpoint.folder import read_json
 from packager.checkpoint.tokenizer import chat_template
 from packager.errors import PackError, bad_input, usage
+from packager.foreign import bounded_bytes, parse_json
+from packager.limits import SETTINGS_BYTES, TEXT_BYTES
 from targets.onnxruntime import providers
 from targets.onnxruntime.options import session_options
 
@@ -183,15 +185,15 @@ def _first_line(error: Exception) -> str:
 def _normalizes(path: Path) -> bool:
     """Whether a tokenizer.json asks for Unicode normalization form C, as all of Qwen's do."""
     try:
-        normalizer = json.loads(path.read_bytes()).get("normalizer")
-    except (OSError, ValueError) as error:
+        normalizer = parse_json(bounded_bytes(path, TEXT_BYTES), str(path)).get("normalizer")
+    except (OSError, AttributeError) as error:
         raise bad_input(f"{path} is no tokenizer.", "Build the package again.") from error
     return bool(normalizer == {"type": "NFC"})
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        config: dict[str, Any] = json.loads(path.read_bytes())
+        config: dict[str, Any] = parse_json(bounded_bytes(path, SETTINGS_BYTES), str(path))
         (
             config["model"]["vocab_size"],
             config["model"]["eos_token_id"],

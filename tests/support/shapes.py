@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
+from packager.limits import EXPERTS
 from packager.shape import KNOWN_TYPES, Experts, Hybrid, Shape
 from packager.shape.names import NAMINGS
 
@@ -31,7 +32,11 @@ def shapes(draw: st.DrawFn, small: bool = False) -> Shape:
     if decoder.endswith(("_moe", "_next")):
         shared = None if decoder == "qwen3_moe" else draw(size)
         experts = Experts(
-            draw(size), draw(st.integers(1, 8)), draw(size), shared, draw(st.booleans())
+            draw(size.map(lambda count: 1 + count % EXPERTS)),
+            draw(st.integers(1, 8)),
+            draw(size),
+            shared,
+            draw(st.booleans()),
         )
     layers = draw(st.integers(1, 8))
     if decoder in ("qwen3_next", "qwen3_5", "qwen3_5_moe"):

@@ -1,0 +1,89 @@
+"""Reading what comes from outside: bounded in size and in number before anything is made of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tomllib
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from packager import limits
+from packager.errors import bad_input
+
+GET_AGAIN = "Get the file again from where it was published."
+
+_HALF_A_LETTER = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+def bounded_bytes(path: Path, most: int) -> bytes:
+    """The bytes of a file. Raises PackError (exit code 6) naming it where there are more than
+    `most`."""
+    with path.open("rb") as file:
+        # Python makes room for what is asked for, not for what there is.
+        data = file.read(min(most, os.fstat(file.fileno()).st_size) + 1)
+    if len(data) > most:
+        raise bad_input(
+            f"{path} has more than {most} bytes, far more than a file of its kind can have.",
+            GET_AGAIN,
+        )
+    return data
+
+
+def parse_json(
+    data: bytes,
+    where: str,
+    hint: str = GET_AGAIN,
+    *,
+    hook: Callable[[list[tuple[str, Any]]], Any] | None = None,
+    constant: Callable[[str], Any] | None = None,
+) -> Any:
+    """The value of a JSON text in UTF-8. `hook` and `constant` are json.loads' object_pairs_hook
+    and parse_constant.
+
+    Raises PackError (exit code 6) beginning with `where` for what is no JSON, is nested too deeply,
+    holds too much, or has half a surrogate pair, which is no text.
+    """
+    # Counted with those that stand in strings: never too few, and at the speed of memory.
+    if data.count(b"{") + data.count(b"[") > limits.JSON_CONTAINERS:
+        raise bad_input(
+            f"{where} holds more than {limits.JSON_CONTAINERS} objects and lists.", hint
+        )
+    if data.count(b",") > limits.JSON_VALUES:
+        raise bad_input(f"{where} holds more than {limits.JSON_VALUES} values.", hint)
+    try:
+        value = json.loads(data.decode("utf-8"), object_pairs_hook=hook, parse_constant=constant)
+        if _HALF_A_LETTER.search(data):
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except (ValueError, RecursionError) as error:
+        raise bad_input(f"{where} is not valid JSON: {error}.", hint) from None
+    return value
+
+
+def names_in(folder: Path) -> list[str]:
+    """The sorted names in a folder. Raises PackError (exit code 6) where there are more than any
+    checkpoint or package has."""
+    names = [path.name for path in islice(folder.iterdir(), limits.FOLDER_NAMES + 1)]
+    if len(names) > limits.FOLDER_NAMES:
+        raise bad_input(
+            f"{folder} holds more than {limits.FOLDER_NAMES} files.",
+            "Name the folder that holds the model alone.",
+        )
+    return sorted(names)
+
+
+def load_toml(text: str) -> dict[str, Any]:
+    """tomllib.loads for a text from outside. Raises ValueError (TOMLDecodeError is one) also for
+    what is nested too deeply or too large."""
+    if len(text) > limits.TOML_CHARACTERS:
+        raise ValueError(f"more than {limits.TOML_CHARACTERS} characters")
+    # The library copies the beginning of a dotted key once for each of its parts.
+    if any(line.count(".") > limits.TOML_DOTS for line in text.splitlines()):
+        raise ValueError(f"more than {limits.TOML_DOTS} dots in one line")
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("tables are nested too deeply") from None

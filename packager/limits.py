@@ -1,0 +1,86 @@
+"""How much of anything that comes from outside is read, with the reason of each number.
+
+Every limit lies far above what genuine files have and is looked at before work that grows with what
+it bounds. With them a foreign input of N bytes costs time and memory in proportion to N: memory at
+most `BYTES_PER_BYTE` times N.
+"""
+
+from __future__ import annotations
+
+BYTES_PER_BYTE = 100
+"""What the worst JSON costs of memory per byte of text: `{"":[]},` makes an object of 184 bytes, a
+list of 56 and two places in lists out of eight bytes; twice that while a reader makes something of
+it. Measured by tests/test_limits.py."""
+
+JSON_CONTAINERS = 1_000_000
+"""Objects and lists of one JSON text. tokenizer.json of Qwen3.5 has 250,000 (one per merge)."""
+JSON_VALUES = 4_000_000
+"""Commas of one JSON text, with those in its strings. tokenizer.json of Qwen3.5 has 1,000,000."""
+
+TENSORS = 1 << 19
+"""Tensors of one file. The largest Qwen, of 512 single experts in each layer, has 141,312 in all
+of its shards together."""
+LAYERS = 1 << 10
+"""Layers of a decoder. The largest Qwen has 94."""
+EXPERTS = 1 << 12
+"""Experts of a layer. The largest Qwen has 512."""
+
+TEXT_BYTES = 128_000_000
+"""tokenizer.json, the index of the shards, vocab.json, merges.txt, qwen.tiktoken. The largest
+genuine one has 20 MB."""
+SETTINGS_BYTES = 16 << 20
+"""config.json and the other settings. tokenizer_config.json with its template and a thousand added
+tokens has 0.2 MB."""
+LICENSE_BYTES = 4 << 20
+"""A licence or a notice. The GPL has 35 kB, the notices of a whole browser 2 MB."""
+TEMPLATE_BYTES = 1 << 20
+"""A chat template. Qwen's have 2 to 8 kB."""
+FOLDER_NAMES = 100_000
+"""Names of a folder that is looked through. The largest checkpoint has 200."""
+TOKEN_BYTES = 1 << 10
+"""A token of qwen.tiktoken. The longest genuine one has 128 bytes, all of them spaces."""
+
+CARD_BYTES = 1 << 20
+"""README.md of a checkpoint. Those of Qwen have 5 to 30 kB."""
+FRONT_MATTER_BYTES = 1 << 16
+"""The YAML in front of a README.md. Those of Qwen have 0.5 kB."""
+YAML_EVENTS = 10_000
+"""Events of the YAML parser, two for each list and mapping and one for each scalar."""
+YAML_DEPTH = 20
+"""Lists and mappings within each other: the parser looks at all of them with every sign."""
+
+TOML_CHARACTERS = 1 << 20
+"""A device file or a list of use cases. The largest of ours has 20 kB."""
+TOML_DOTS = 100
+"""Dots in one line of it, as in a dotted key."""
+
+MATRIX_KEYS = 1 << 10
+"""Keys of an importance matrix in GGUF. llama-imatrix writes five."""
+MATRIX_ITEMS = 1 << 16
+"""Items of an array in it. llama-imatrix writes one text per data set; the gguf package makes an
+object of a hundred bytes and more of each."""
+MATRIX_ENTRIES = 1 << 16
+"""Matrices of weights of one model: stacks of experts count once, so 94 layers have 1,000."""
+MATRIX_BYTES = 4 << 30
+"""The file. 512 experts in 60 layers make 1.5 GB."""
+
+MANIFEST_BYTES = 16 << 20
+"""manifest.json. With a hundred measurements it has 1 MB."""
+PACKAGE_FILES = 10_000
+"""Files of a package. One of a hundred shards has 110."""
+ARCHIVE_MEMBERS = 2 * PACKAGE_FILES
+"""Members of an archive: a folder may stand before each of its files."""
+EXTENDED_HEADERS = 8
+"""Extended headers before one member of a tar: a path, a size and times fit into one."""
+ZIP_DIRECTORY_BYTES = 4 << 20
+"""The list of files of a zip: 10,000 rows of 46 bytes and a path of 300."""
+EXPANSION = 200
+"""How many times its archive a package may be. Weights shrink by a tenth, papers to a fifth; a
+file of zeros shrinks to a tenth of a thousandth."""
+EXPANSION_FREE = 64 << 20
+"""Bytes of a package of which nobody asks how far they shrank."""
+
+HUB_ANSWER_BYTES = 32 << 20
+"""An answer of a hub that is no file. What it says of a repository with 200 files is 0.1 MB."""
+HUB_PACKED_BYTES = 1 << 18
+"""The same while it is compressed: gzip makes at most a thousand times of it."""

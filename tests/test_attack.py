@@ -1,0 +1,148 @@
+"""A small part of the campaign of tests/attack, under one seed: what is refused is refused with a
+sentence, and what is accepted is right."""
+
+from __future__ import annotations
+
+import json
+import random
+import resource
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from packager.errors import PackError
+from tests.attack import mutants
+from tests.attack.commands import Command, Ground, ended, listening, start
+from tests.attack.inputs import KINDS, Kind
+from tests.attack.packages import AGREED, OLD, finish, tree, write_files
+from tests.attack.servers import SERVERS, response
+from tests.attack.soak import Soak
+
+MUTANTS, ANSWERS, SEED = 900, 20, 7
+
+
+def test_every_kind_of_input_is_read_as_long_as_nobody_changes_it(tmp_path: Path) -> None:
+    assert len(KINDS) >= 18
+    for number, kind in enumerate(KINDS):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        kind.read(folder, kind.seed(folder))
+
+
+def test_no_mutant_gets_a_traceback_hangs_takes_memory_or_is_taken_for_the_genuine() -> None:
+    for total, kinds in ((MUTANTS, KINDS), (ANSWERS, SERVERS)):
+        tally = mutants.attack(total, SEED, kinds=kinds)
+        assert set(tally.counts) <= {"accepted", "refused"}, tally.cases
+        assert set(tally.kinds) == {kind.name for kind in kinds}
+        assert tally.counts["refused"] > total / 4
+
+
+def test_a_hub_that_says_anything_but_a_listing_is_refused_with_a_sentence() -> None:
+    row = {"rfilename": "model.safetensors", "size": 1, "blobId": "0" * 40}
+    genuine = {"id": "tests/tiny", "modelId": "tests/tiny", "sha": "0" * 40, "siblings": [row]}
+    for change in (
+        {"siblings": [{**row, "rfilename": 3}]},
+        {"siblings": [{**row, "rfilename": ["x"]}]},
+        {"siblings": [{**row, "size": "large"}]},
+        {"siblings": [{**row, "size": 1 << 40}, {**row, "rfilename": "LICENSE", "size": 5 << 30}]},
+        {"sha": 3},
+        {"sha": ["0"]},
+    ):
+        answer = response(json.dumps({**genuine, **change}).encode())
+        kind = replace(SERVERS[0], mutant=lambda random_, data, answer=answer: answer)
+        tally = mutants.attack(3, SEED, kinds=[kind])
+        assert dict(tally.counts) == {"refused": 3}, (change, tally.cases)
+
+
+def test_the_campaign_sees_what_it_looks_for() -> None:
+    """Readers that do all that none may: each is counted under its name."""
+
+    def leave(folder: Path, data: bytes) -> None:
+        (folder / "in").mkdir()
+        (folder / "in" / ".left").touch()
+
+    def write_outside(folder: Path, data: bytes) -> None:
+        (folder.parent / str(random.random())).touch()
+
+    def crash(folder: Path, data: bytes) -> None:
+        raise KeyError("x")
+
+    def take(folder: Path, data: bytes) -> None:
+        bytearray(3 << 30)
+
+    def refuse(folder: Path, data: bytes) -> None:
+        raise PackError("no")
+
+    for read, outcome in (
+        (leave, "leftovers"),
+        (write_outside, "files outside"),
+        (crash, "tracebacks"),
+        (take, "over memory"),
+        (refuse, "refused"),
+    ):
+        kind = Kind(read.__name__, lambda folder: b"x", lambda random_, data: data, read)
+        assert dict(mutants.attack(3, SEED, kinds=[kind]).counts) == {outcome: 3}
+
+
+def test_the_same_seed_makes_the_same_mutants(tmp_path: Path) -> None:
+    for number, kind in enumerate(KINDS):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        seed = kind.seed(folder)
+        first, second = (kind.mutant(random.Random("1"), seed) for _ in range(2))
+        assert first == second, kind.name
+
+
+@pytest.mark.parametrize("short", ["disk", "files"])
+def test_a_command_that_runs_short_leaves_nothing_and_says_so(tmp_path: Path, short: str) -> None:
+    ground = Ground(tmp_path, "")
+    write_files(tmp_path / "old", OLD)
+    (tmp_path / "rooms").mkdir()
+    room = tmp_path / "rooms" / "room"
+    room.mkdir()
+    flags = ["--format", "zip", *("--allow-dummy", "--accept-license", "unstated")]
+    command = Command(
+        "export",
+        lambda ground, room: ["export", str(tmp_path / "old"), "--out", str(room / "out"), *flags],
+    )
+    limit = {resource.RLIMIT_FSIZE: 100_000} if short == "disk" else {resource.RLIMIT_NOFILE: 40}
+    code, errors = ended(start(command, ground, room, limit))
+    assert "Traceback" not in errors
+    assert code in (0, 7), errors
+    assert [path.name for path in room.iterdir()] == ([] if code else ["out"])
+    assert short != "disk" or "The disk is full" in errors
+
+
+def test_a_command_that_is_interrupted_says_so_and_the_next_run_ends_well(tmp_path: Path) -> None:
+    from packager.shipping.export import export
+
+    large = {**OLD, "model/model.gguf": OLD["model/model.gguf"] * 200}
+    write_files(tmp_path / "old", large)
+    finish(export(tmp_path / "old", "zip", tmp_path / "old.zip", **AGREED))
+    ground = Ground(tmp_path, "")
+    room = tmp_path / "rooms" / "room"
+    room.mkdir(parents=True)
+    command = Command(
+        "unpack",
+        lambda ground, room: ["unpack", str(tmp_path / "old.zip"), "--out", str(room / "out")],
+    )
+    child = start(command, ground, room)
+    listening(child)
+    time.sleep(0.05)
+    child.terminate()
+    code, errors = ended(child)
+    assert code in (0, 130)
+    assert "Traceback" not in errors
+    assert [path.name for path in room.iterdir()] == ([] if code else ["out"])
+    if code:
+        assert ended(start(command, ground, room))[0] == 0
+    assert tree(room / "out") == tree(tmp_path / "old")
+
+
+def test_a_soak_fails_on_whatever_grows() -> None:
+    assert not Soak(100, 1 << 20, 0, 0, 0).grew
+    assert Soak(100, 1 << 30, 0, 0, 0).grew
+    for growth in ((1, 0, 0), (0, 1, 0), (0, 0, 1)):
+        assert Soak(100, 0, *growth).grew
