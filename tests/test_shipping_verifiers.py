@@ -25,7 +25,8 @@ needs_mender = pytest.mark.skipif(
     not shutil.which("mender-artifact"), reason="needs mender-artifact"
 )
 needs_rauc = pytest.mark.skipif(
-    not (shutil.which("rauc") and shutil.which("openssl")), reason="needs rauc and openssl"
+    not all(map(shutil.which, ("rauc", "mksquashfs", "openssl"))),
+    reason="needs rauc, mksquashfs and openssl",
 )
 
 
