@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from importlib import metadata
 from importlib.util import find_spec
@@ -16,6 +15,7 @@ from packager.errors import ExitCode, PackError
 from packager.need.workload import workload_for
 from packager.predict.forecast import Speed
 from packager.predict.memory import Footprint
+from packager.python import python_command, python_environment
 from packager.quality.thresholds import grades
 from packager.recipe import Recipe, split_id
 from packager.runtime import Runtime
@@ -24,11 +24,6 @@ from packager.shape import Shape
 _SHORT, _LONG = 512, 4096
 _ISAS = ("x86_64 avx2", "aarch64 neon dotprod", "riscv64")
 _NOT_A_RECIPE = "no-such-weights"
-_PROGRAM = """
-import importlib, json, sys
-module = importlib.import_module(sys.argv[1])
-print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
-"""
 
 
 def problems(adapter: Any) -> list[str]:
@@ -170,7 +165,11 @@ def _engines_imported(adapter: Runtime) -> Iterator[str]:
     own: `--help` and `fit` import every adapter."""
     module = type(adapter).__module__
     run = subprocess.run(
-        [sys.executable, "-c", _PROGRAM, module], capture_output=True, text=True, check=False
+        python_command("packager.contract.imported", module),
+        env=python_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if run.returncode != 0:
         last = run.stderr.strip().splitlines()[-1:]

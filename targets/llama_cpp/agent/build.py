@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import time
 from collections.abc import Generator, Sequence
@@ -25,6 +26,7 @@ from packager.events import Event, StageFinished, StageNote, StageProgress, Stag
 from packager.files import sha256
 from packager.lab.agent import Agent
 from packager.pipeline.cache import BuildCache, Entry, whole
+from packager.python import python_command, python_environment
 from targets.gguf import library
 from targets.llama_cpp.agent.variants import agents, variant
 
@@ -157,7 +159,7 @@ def _tools() -> dict[str, str]:
     spec = find_spec(wanted.distribution)
     assert spec is not None and spec.origin is not None
     zig = Path(spec.origin).parent / ("zig.exe" if sys.platform == "win32" else "zig")
-    scripts = Path(sys.executable).parent
+    scripts = Path(sysconfig.get_path("scripts"))
     return {"zig": str(zig), **{name: _script(scripts, name) for name in ("cmake", "ninja")}}
 
 
@@ -177,10 +179,10 @@ def _source(cache: BuildCache) -> Generator[Event, None, Entry]:
         return found
     yield StageNote(_STAGE, f"downloading the source of {pin.distribution} {pin.version}")
     with cache.work_folder() as work:
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary"]
+        command = python_command("pip", "download", "--no-deps", "--no-binary")
         command += [pin.distribution, "--dest", str(work), f"{pin.distribution}=={pin.version}"]
         log = cache.log(f"{_STAGE}-source")
-        yield from _run(command, log, dict(os.environ))
+        yield from _run(command, log, python_environment())
         archives = list(work.glob("*.tar.gz"))
         if len(archives) != 1:
             raise unreachable(
