@@ -40,7 +40,8 @@ _REASONS = (
 @dataclass(frozen=True, slots=True)
 class Death:
     """A process that a signal ended: its name, what the log says of the reason, the most bytes it
-    had resident."""
+    had resident. A process that hung was ended from here: `signal` is empty, `said` tells how it
+    was seen."""
 
     signal: str
     said: str
@@ -48,13 +49,20 @@ class Death:
     log: Path
 
     @property
+    def hung(self) -> bool:
+        """Whether it gave no sign of life any more."""
+        return not self.signal
+
+    @property
     def crashed(self) -> bool:
         """Whether it did that itself, and was not ended by somebody."""
-        return self.signal in CRASHES
+        return self.hung or self.signal in CRASHES
 
     def words(self) -> str:
         """`SIGSEGV, an access to memory that is not its own`, and with it the reason that a failed
         check has told."""
+        if self.hung:
+            return self.said
         words = _WORDS.get(self.signal)
         found = f"{self.signal}, {words}" if words else f"signal {self.signal}"
         return f"{found} ({self.said})" if self.signal == "SIGABRT" and self.said else found
@@ -90,6 +98,16 @@ def death_of(job: str, code: int, peak: int, log: Path) -> PackError:
         death,
         f"The process {job} ended with signal {death.words()}{said}",
         f"Its whole output is in {log}.",
+    )
+
+
+def hang_of(job: str, sign: str, peak: int, log: Path) -> Died:
+    """The error for a child that was ended because it hung, which `sign` tells."""
+    return Died(
+        Death("", sign, peak, log),
+        f"The process {job} hung: {sign}.",
+        f"Its whole output is in {log}.",
+        ExitCode.RESOURCE,
     )
 
 

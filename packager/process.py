@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from packager.cores import thread_limits
-from packager.deaths import death_of
+from packager.deaths import death_of, hang_of
 from packager.errors import PackError, from_foreign, no_room
+from packager.liveness import Liveness
 from packager.python import python_command, python_environment
 
 PARENT = "QWEN_PACK_PARENT"
@@ -89,7 +90,7 @@ def run_job(
     nothing. `niceness` lets other programs go first, as in nice(1): for work that takes all cores
     while somebody sits before them. Closing the generator kills the child and everything it
     started. Raises the job's own PackError, or one that says how the child died: a
-    packager.deaths.Died where a signal ended it.
+    packager.deaths.Died where a signal ended it, or where it hung and was ended here.
     """
     if not hasattr(os, "killpg"):
         raise no_room(
@@ -126,7 +127,12 @@ def run_job(
             error: PackError | None = None
             peak = 0
             watched = started
+            life = Liveness(child.pid)
             for message in _messages(read_end, child):
+                if message["kind"] != "peak":
+                    life.heard()
+                elif hang := life.hang():
+                    raise hang_of(job, hang, peak, log)
                 match message["kind"]:
                     case "progress":
                         yield Progress(message["done"], message["total"], message["unit"])

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from packager import liveness
 from packager.cli import main
 from packager.deaths import Death, Died
 from packager.engine_check import store
@@ -187,6 +188,26 @@ def test_an_engine_that_works_in_no_way_ends_with_the_sentence_and_exit_code_7_a
         None,
         False,
     )
+
+
+def test_a_stage_in_which_the_engine_hangs_is_ended_and_runs_again_in_the_next_way(
+    home: Path,
+    tell: Tell,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    # A machine that runs other tests beside this one lets a process wait for seconds.
+    monkeypatch.setattr(liveness, "IDLE_S", 6.0)
+    monkeypatch.setattr(liveness, "_SAMPLE_S", 0.5)
+    tell("convert=hang;measure=hang,hang;quality=hang,hang,hang")
+    assert build(home, tmp_path / "out") == ExitCode.DONE
+    narration = capsys.readouterr().err
+    for stage in ("Convert", "Smoke", "Quality"):
+        assert re.search(rf"no answer in the stage '{stage}.*: it computed, read", narration)
+    settings = read(tmp_path / "out").data["runtime"]["settings"]
+    assert settings["rung"] == "care-3"
+    assert [outcome["result"] for outcome in settings["before"]] == ["hung"] * 3
 
 
 @pytest.mark.parametrize("stage", ["convert", "measure", "quality"])

@@ -78,14 +78,15 @@ def check(
                     f"while computing {trial['recipe']}, {name}, with {count} "
                     f"thread{'' if count == 1 else 's'}"
                 )
-                report.note(part)
                 settings = {
                     "context": tiny.CONTEXT,
                     "kv": trial["built"]["kv"],
                     "threads": count,
                     "gpu_layers": 0,
                 }
+                report.note(part.replace("computing", "opening", 1))
                 model: Session = make(str(artifact), settings)
+                report.note(part)
                 try:
                     found = _agreement(model, known, trial["least"])
                 finally:

@@ -180,7 +180,10 @@ def _judged(rung: Rung, result: JobResult) -> Outcome:
 
 
 def _died(rung: Rung, death: Died) -> Outcome:
-    return Outcome(rung.name, DIED, signal=death.death.signal, said=death.death.words())
+    said = death.death.words()
+    if death.death.hung:
+        return Outcome(rung.name, HUNG, said=said)
+    return Outcome(rung.name, DIED, signal=death.death.signal, said=said)
 
 
 def _engine(runtime: Runtime, ladder: Ladder | None) -> str:
@@ -194,23 +197,10 @@ def _engine(runtime: Runtime, ladder: Ladder | None) -> str:
 
 
 def no_way(runtime: Runtime, ladder: Ladder | None, tried: list[Outcome]) -> PackError:
-    """The sentence for an engine that is right in no way here."""
+    """The sentence for an engine that is right in no way here. It suspects no feature of the
+    processor: the ways that do without have failed as well."""
     ways = "".join(f" Started as {one.rung!r}: {one.words()}." for one in tried[1:])
-    features = (
-        identity.avoided(tuple(name for rung in ladder.rungs for name in rung.avoids))
-        if ladder
-        else ()
-    )
-    suspected = (
-        f" Suspected: {' '.join(dict.fromkeys(features))} of this processor "
-        f"({identity.processor()})."
-        if features
-        else ""
-    )
-    message = (
-        f"{_engine(runtime, ladder)} does not work on this machine: "
-        f"{tried[0].words()}.{ways}{suspected}"
-    )
+    message = f"{_engine(runtime, ladder)} does not work on this machine: {tried[0].words()}.{ways}"
     return PackError(message, _way_on(runtime, ladder, tried), ExitCode.RESOURCE)
 
 
