@@ -25,6 +25,7 @@ COMMANDS = {
     "models": "The Qwen variants that are known, or one in full.",
     "probe": "This machine, as a device: memory, instruction set, speed.",
     "bench": "Measure a package again, beside its manifest.",
+    "lab": "Other machines to measure on: their names, what they are, what is kept there.",
     "agent": "The program that runs a model on a device, for bench --on.",
     "run": "Answer one prompt with a package.",
     "embed": "Vectors of texts, by a package made for that.",

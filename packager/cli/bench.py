@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from packager.cli.options import sustained_option
+from packager.cli.options import machine_options, sustained_option
 from packager.cli.output import emit_json, emit_table, json_option, narrate, say
 from packager.errors import ExitCode
 
@@ -30,37 +30,29 @@ if TYPE_CHECKING:
     is_flag=True,
     help="This machine is the device, though it does not call itself so.",
 )
-@click.option(
-    "--on",
-    "address",
-    metavar="ADDRESS",
-    help="Measure on another machine: ssh://[USER@]HOST[:PORT][/FOLDER], adb:SERIAL, or local:.",
-)
-@click.option(
-    "--agent",
-    metavar="NAME|FILE",
-    help="With --on: the program that runs the model there, by its name or as a file.",
-)
+@machine_options(several=True)
 @sustained_option
 @json_option
 def command(
     package: Path,
     save: bool,
     claimed: bool,
-    address: str | None,
+    machines: tuple[str, ...],
     agent: str | None,
+    cool: float | None,
     sustained: float,
     as_json: bool,
 ) -> int:
     """Measure PACKAGE on this machine and put the figures beside its manifest's.
 
-    With --on the model runs on another machine, which needs neither Python nor qwen-pack.
+    With --on the model runs on another machine, which needs neither Python nor qwen-pack; with
+    several, on all of them at once.
 
     On the device that the package is for the budgets are judged, and the first measurement there is
     kept.
     """
     from packager.cli.progress import follow
-    from packager.cli.reach import measure_on
+    from packager.cli.reach import Way, measure_on
     from packager.errors import usage
     from packager.package import manifest
     from packager.pipeline import bench
@@ -75,12 +67,19 @@ def command(
             "Measure without --save, or copy the package.",
         )
     runtime = registry.runtime(found.contents.runtime.name)
-    if address is not None:
-        now = follow(measure_on(package, runtime.name, address, agent, claimed, sustained))
+    if len(machines) > 1:
+        from packager.cli.bench_machines import bench_machines
+
+        return bench_machines(
+            found, package, machines, Way(agent, claimed, sustained, cool), save, as_json
+        )
+    if machines:
+        way = Way(agent, claimed, sustained, cool)
+        now = follow(measure_on(package, runtime.name, machines[0], way))
     elif agent is not None:
         raise usage("--agent has a meaning only with --on.", "Name the machine with --on.")
     else:
-        now = follow(bench.run(package, runtime, here(), claimed, sustained))
+        now = follow(bench.run(package, runtime, here(), claimed, sustained, cool))
     wanted = save or (now.on_device and not found.contents.seen_on_device)
     if wanted and writable:
         bench.save(package, now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,12 +10,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from packager.cli.additions import addition_options, additions_from
-from packager.cli.options import Number, sustained_option, workload_from, workload_options
+from packager.cli.options import (
+    Number,
+    machine_options,
+    sustained_option,
+    workload_from,
+    workload_options,
+)
 from packager.cli.output import emit_json, emit_table, json_option, narrate, say
 from packager.cli.profile import profile_from, profile_options
 from packager.errors import ExitCode, PackError
 
 if TYPE_CHECKING:
+    from packager.cli.reach import Way
     from packager.package.package import Package
     from packager.records import Contents, Quality, Verdict
 
@@ -65,6 +73,7 @@ _ENFORCED = {"min_decode_tps": "decode", "max_ttft_ms": "ttft"}
     help="The folder that becomes the package; its own name, here, by default.",
 )
 @sustained_option
+@machine_options(several=False)
 @click.option(
     "--quality-text",
     type=click.Path(path_type=Path),
@@ -110,6 +119,9 @@ def command(
     quality_tokens: int | None,
     allow_quality_loss: bool,
     as_json: bool,
+    address: str | None,
+    agent: str | None,
+    cool: float | None,
     **flags: Any,
 ) -> int:
     """Choose, fetch, convert, measure and package for a target.
@@ -120,6 +132,7 @@ def command(
     qwen-pack build --target laptop-cpu --model Qwen3-1.7B --lora ./my-adapter
     qwen-pack build --target laptop-cpu --weights dummy    random weights of the true shape
     qwen-pack build --target laptop-cpu --runtime all      every runtime that fits; the best is kept
+    qwen-pack build --target raspberry-pi-5-8gb --on ssh://pi@pi5    built here, measured there
     """
     from packager.cli.progress import follow
     from packager.pipeline import comparison
@@ -134,6 +147,7 @@ def command(
 
     if version is not None:
         ordered(version)
+    elsewhere = _elsewhere(address, agent, cool)
     profile = profile_from(flags)
     gate = Gate(quality_text, quality_tokens, allow_quality_loss)
     found = registry.target(target)
@@ -181,6 +195,8 @@ def command(
             "The same command goes on from there.",
             ExitCode.INTERRUPTED,
         ) from None
+    if elsewhere is not None and address is not None:
+        package = _measured_on(package, address, elsewhere, sustained)
     if as_json:
         emit_json("build", {"package": str(package.path), "manifest": package.manifest.data})
     else:
@@ -195,6 +211,48 @@ def command(
 
         narrate("Missed: " + "; ".join(sentence(row) for row in failed) + ".")
     return ExitCode.BUDGET if failed else ExitCode.DONE
+
+
+def _elsewhere(machine: str | None, agent: str | None, cool: float | None) -> Way | None:
+    """How another machine is measured once the package stands; an address that is none is refused
+    before anything is built."""
+    from packager.cli.reach import Way
+    from packager.errors import usage
+    from packager.lab.machines import address_of
+    from packager.lab.transport import parse
+
+    if machine is None:
+        if agent is not None or cool is not None:
+            flag = "--agent" if agent is not None else "--cool"
+            raise usage(f"{flag} has a meaning only with --on here.", "Name the machine with --on.")
+        return None
+    parse(address_of(machine))
+    return Way(agent, cool_c=cool)
+
+
+def _measured_on(package: Package, machine: str, way: Way, sustained_s: float) -> Package:
+    """The package with the figures of another machine, which judge its budgets where that is the
+    device."""
+    from packager.cli.progress import follow
+    from packager.cli.reach import measure_on
+    from packager.package import manifest
+    from packager.package.package import Package
+    from packager.pipeline import bench
+
+    runtime = package.contents.runtime.name
+    try:
+        now = follow(
+            measure_on(package.path, runtime, machine, replace(way, sustained_s=sustained_s))
+        )
+    except PackError as error:
+        raise PackError(
+            f"The package is in {package.path}, but it was not measured on {machine}: "
+            f"{error.message}",
+            f"{error.hint} Then: qwen-pack bench {shlex.quote(str(package.path))} --on {machine}",
+            error.exit_code,
+        ) from None
+    bench.save(package.path, now)
+    return Package(package.path, manifest.read(package.path))
 
 
 def show_quality(quality: Quality | None) -> None:

@@ -78,6 +78,39 @@ def sustained_option(command: _Command) -> _Command:
     return decorated
 
 
+def machine_options(several: bool) -> Callable[[_Command], _Command]:
+    """`--on` (repeatable where `several`), `--agent` and `--cool`, for what measures elsewhere."""
+
+    def decorate(command: _Command) -> _Command:
+        options = (
+            click.option(
+                "--on",
+                "machines" if several else "address",
+                metavar="ADDRESS",
+                multiple=several,
+                help="Measure on another machine: ssh://[USER@]HOST[:PORT][/FOLDER], adb:SERIAL, "
+                f"local:, or its name in `qwen-pack lab`{'; repeatable' if several else ''}.",
+            ),
+            click.option(
+                "--agent",
+                metavar="NAME|FILE",
+                help="With --on: the program that runs the model there, by its name or as a file.",
+            ),
+            click.option(
+                "--cool",
+                type=Number(0, 150),
+                metavar="DEGREES",
+                help="Wait until the processor has no more degrees Celsius than that.",
+            ),
+        )
+        decorated = command
+        for option in reversed(options):
+            decorated = option(decorated)
+        return decorated
+
+    return decorate
+
+
 class Size(_ParamType):
     """A number of bytes as people write it."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,16 +19,24 @@ if TYPE_CHECKING:
     from packager.records import Measurement
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a machine is measured: the agent that was named, whether the machine is said to be the
+    device, seconds of sustained decoding, and the degrees Celsius that are waited for."""
+
+    agent: str | None = None
+    claimed: bool = False
+    sustained_s: float = 0
+    cool_c: float | None = None
+
+
 def measure_on(
-    package: Path,
-    runtime: str,
-    address: str,
-    agent: str | None,
-    claimed: bool,
-    sustained_s: float,
+    package: Path, runtime: str, machine: str, way: Way, log: str = "bench"
 ) -> Generator[Event, None, Measurement]:
-    """The measurement of a package on the machine at an address. Raises PackError (usage) where the
-    address or the agent is none, or the package is not made for one."""
+    """The measurement of a package on a machine, an address or a name of the user's. Raises
+    PackError (usage) where it is neither, there is no such agent, or the package is not made for
+    one. `log` names the output that is kept."""
+    from packager.lab.machines import address_of
     from packager.lab.transport import parse
     from packager.pipeline import on_device
 
@@ -36,9 +45,11 @@ def measure_on(
             f"The agent runs GGUF packages, and this one is made for {runtime}.",
             "Install qwen-pack on the device and run bench there.",
         )
-    transport = parse(address)
-    choose = _chosen(transport, agent)
-    return on_device.run(package, transport, identify, choose, claimed, sustained_s)
+    transport = parse(address_of(machine))
+    choose = _chosen(transport, way.agent)
+    return on_device.run(
+        package, transport, identify, choose, way.claimed, way.sustained_s, way.cool_c, log
+    )
 
 
 def identify(snapshot: Snapshot) -> Here:

@@ -5,7 +5,6 @@ any other. `settings["lab"]` says how the device is reached, see `Reach`.
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,8 +15,8 @@ import msgspec
 
 from packager.cores import Cores
 from packager.errors import bad_input
+from packager.lab.heat import hottest_zone
 from packager.lab.link import Link
-from packager.measure.gauges.clock import hottest
 from packager.measure.gauges.load import Mark, busy_ticks
 from packager.measure.gauges.memory import Memory
 from packager.records.measurement import Through
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 SESSION = "packager.lab.session:Session"
 """The dotted name by which jobs find it."""
 
-_ZONES = ("cpu", "soc", "x86_pkg", "acpitz")
 _WIDEST = 1 << 22
 
 
@@ -151,11 +149,7 @@ class Device:
     def celsius(self) -> float | None:
         """See Gauges. The kernel gives thousandths of a degree."""
         rows = self._asked().get("zones") or []
-        sensors: dict[str, list[float | None]] = {}
-        for kind, value in rows:
-            if re.search("|".join(_ZONES), str(kind)):
-                sensors.setdefault("cpu_thermal", []).append(float(value) / 1000)
-        return hottest(sensors)
+        return hottest_zone((str(kind), float(value)) for kind, value in rows)
 
     def memory(self) -> Memory:
         """See Gauges. Of the agent's own process."""

@@ -12,6 +12,7 @@ import re
 import shlex
 import shutil
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -250,6 +251,29 @@ def _folder(path: str, otherwise: str) -> str:
     if not _FOLDER.fullmatch(path) or ".." in path.split("/"):
         raise usage(f"{path!r} is not a folder on the device.", f"Give {KNOWN}.")
     return shlex.quote(f"{path.rstrip('/')}/qwen-pack-device")
+
+
+def android_devices(known: Iterable[str] = ()) -> list[str]:
+    """The address of each device that adb lists as ready, but for those `known`; empty where there
+    is no adb."""
+    try:
+        told = subprocess.run(
+            [_adb(), "devices"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=COMMAND_S,
+            check=False,
+        )
+    except (PackError, OSError, subprocess.TimeoutExpired):
+        return []
+    rows = (line.split() for line in told.stdout.decode("utf-8", "replace").splitlines()[1:])
+    named = {address.split("/")[0] for address in known}
+    found = (f"adb:{row[0]}" for row in rows if len(row) == 2 and row[1] == "device")
+    return [
+        address
+        for address in found
+        if _SERIAL.fullmatch(address.removeprefix("adb:")) and address not in named
+    ]
 
 
 def _program(name: str, what: str) -> str:

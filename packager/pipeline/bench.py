@@ -13,12 +13,14 @@ from packager.engines import missing_engine
 from packager.errors import NotHere, bad_input
 from packager.events import Event
 from packager.inspection import refuse_unsafe
+from packager.measure.gauges.clock import celsius
 from packager.package import manifest
 from packager.package.manifest import Manifest
 from packager.package.package import MODEL
 from packager.package.verify import verify
 from packager.pipeline import retrieval_stage
 from packager.pipeline.cache import BuildCache
+from packager.pipeline.cooling import cool
 from packager.pipeline.run import run_alone
 from packager.pipeline.stages import benchmark
 from packager.records import Contents, Measurement, Verdict
@@ -86,17 +88,21 @@ def run(
     here: Here | None = None,
     claimed: bool = False,
     sustained_s: float = 0,
+    cool_c: float | None = None,
 ) -> Generator[Event, None, Measurement]:
     """Yield the events of the measurement and return its figures with their place; the package is
     not changed.
 
     `here` is this machine, compared with the device in the manifest; `claimed` says that it is the
     device, whatever it calls itself. With `sustained_s` it decodes for so many seconds more and
-    shows whether the machine throttles. Raises NotHere where the package is made for what this
+    shows whether the machine throttles; with `cool_c` it waits until the processor has no more
+    degrees Celsius. Raises NotHere where the package is made for what this
     machine does not have.
     """
     found = whole(package, runtime)
     settings = settings_of(found)
+    if cool_c is not None:
+        yield from cool(celsius, cool_c)
     workload = found.contents.workload
     prompt = (workload.prompt if workload else None) or settings["context"] // 2
     task = found.contents.task

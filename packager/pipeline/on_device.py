@@ -14,6 +14,7 @@ from packager.device.identity import Here, Place
 from packager.errors import NotHere, bad_input
 from packager.events import Event, StageFinished, StageNote, StageProgress, StageStarted
 from packager.lab.agent import Makers, Running, first_that_runs
+from packager.lab.heat import celsius
 from packager.lab.push import Sent, push
 from packager.lab.session import SESSION, Reach
 from packager.lab.snapshot import Snapshot, take
@@ -22,6 +23,7 @@ from packager.package.manifest import Manifest
 from packager.package.package import MODEL
 from packager.pipeline.bench import intact, of_package, settings_of
 from packager.pipeline.cache import BuildCache
+from packager.pipeline.cooling import cool
 from packager.pipeline.run import run_alone
 from packager.pipeline.stages import benchmark
 from packager.records import Measurement
@@ -44,11 +46,15 @@ def run(
     choose: Choose,
     claimed: bool = False,
     sustained_s: float = 0,
+    cool_c: float | None = None,
+    log: str = "bench",
 ) -> Generator[Event, None, Measurement]:
     """Yield the events of the measurement and return its figures with their place; the package is
     not changed.
 
-    `claimed` says that the machine is the device, whatever it calls itself. Raises PackError: exit
+    `claimed` says that the machine is the device, whatever it calls itself. With `cool_c` it waits
+    until the processor there has no more degrees Celsius. `log` names the output that is kept, one
+    for each measurement that runs at a time. Raises PackError: exit
     code 5 where the machine cannot be reached or goes away, 6 where the package is not whole, 7
     where its disk, memory or instruction set does not suffice.
     """
@@ -72,11 +78,13 @@ def run(
                 battery=snapshot.battery(),
             ),
         )
+    if cool_c is not None:
+        yield from cool(lambda: celsius(transport), cool_c)
     workload = found.contents.workload
     prompt = (workload.prompt if workload else None) or settings["context"] // 2
     there = {**settings, "gpu_layers": 0, "lab": reach.to_json()}
     job = benchmark(SESSION, package / MODEL, there, prompt, sustained_s)
-    result = yield from run_alone(job, BuildCache().log("bench"))
+    result = yield from run_alone(job, BuildCache().log(log))
     if "not_measured" in result.value:
         raise NotHere(result.value["not_measured"], result.value.get("hint", ""))
     taken = Measurement.from_json(result.value)

@@ -1,0 +1,185 @@
+"""What `bench` does with several machines: all are measured at once, and stand in one table."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from packager.cli.output import emit_json, emit_table, narrate, say
+from packager.cli.reach import Way, measure_on
+from packager.errors import ExitCode, PackError, usage
+
+if TYPE_CHECKING:
+    from packager.package.manifest import Manifest
+    from packager.records import Measurement, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """One machine: its figures and what they say of the budgets, or why there are none."""
+
+    machine: str
+    now: Measurement | None
+    verdicts: tuple[Verdict, ...] = ()
+    saved: bool = False
+    error: PackError | None = None
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """Of this machine alone."""
+        if self.error is not None:
+            return self.error.exit_code
+        failed = any(verdict.failed for verdict in self.verdicts)
+        return ExitCode.BUDGET if failed else ExitCode.DONE
+
+    def to_json(self, found: Manifest) -> dict[str, Any]:
+        """A row of `devices`."""
+        from packager.pipeline import bench
+
+        error = self.error
+        return {
+            "machine": self.machine,
+            "measured": self.now.to_json() if self.now else None,
+            "rows": [row.as_dict() for row in bench.beside(found.contents.telling, self.now)]
+            if self.now
+            else [],
+            "verdicts": [verdict.to_json() for verdict in self.verdicts],
+            "saved": self.saved,
+            "error": {
+                "message": error.message,
+                "hint": error.hint,
+                "exit_code": int(error.exit_code),
+            }
+            if error
+            else None,
+        }
+
+
+def bench_machines(
+    found: Manifest, package: Path, machines: Sequence[str], way: Way, save: bool, as_json: bool
+) -> int:
+    """Measure on all of them at once. A machine that fails is a row with its sentence; the others
+    are kept. Returns the exit code of the first that has one."""
+    if len(set(machines)) != len(machines):
+        raise usage("A machine is named twice.", "Name each once with --on.")
+    results = _measured(found, package, machines, way)
+    outcomes = _kept(found, package, machines, results, save)
+    if as_json:
+        rows = [outcome.to_json(found) for outcome in outcomes]
+        emit_json("bench", {"package": str(package), "name": found.name, "devices": rows})
+    else:
+        _show(found, outcomes)
+    codes = [outcome.exit_code for outcome in outcomes if outcome.exit_code != ExitCode.DONE]
+    return codes[0] if codes else ExitCode.DONE
+
+
+def _measured(
+    found: Manifest, package: Path, machines: Sequence[str], way: Way
+) -> list[Measurement | PackError]:
+    """The figures or the error of each, in their order. Ctrl-C ends all of them."""
+    leave = threading.Event()
+    runtime = found.contents.runtime.name
+
+    def measure(place: int) -> Measurement | PackError:
+        try:
+            return _followed(
+                measure_on(package, runtime, machines[place], way, f"bench-{place + 1}"),
+                machines[place],
+                leave,
+            )
+        except PackError as error:
+            return error
+
+    with ThreadPoolExecutor(len(machines)) as pool:
+        running = [pool.submit(measure, place) for place in range(len(machines))]
+        try:
+            return [one.result() for one in running]
+        except BaseException:
+            leave.set()
+            raise
+
+
+def _followed(work: Any, machine: str, leave: threading.Event) -> Measurement:
+    """Narrate what a measurement reports, with the machine before each line."""
+    from packager.events import StageFinished, StageNote, StageStarted
+
+    try:
+        while True:
+            event = next(work)
+            if leave.is_set():
+                raise PackError("Interrupted.", "", ExitCode.INTERRUPTED)
+            match event:
+                case StageStarted():
+                    narrate(f"{machine}: {event.title}")
+                case StageNote():
+                    narrate(f"{machine}: {event.text}")
+                case StageFinished():
+                    narrate(f"{machine}: {event.summary}")
+    except StopIteration as stop:
+        measured: Measurement = stop.value
+        return measured
+    finally:
+        work.close()
+
+
+def _kept(
+    found: Manifest,
+    package: Path,
+    machines: Sequence[str],
+    results: Sequence[Measurement | PackError],
+    save: bool,
+) -> list[_Outcome]:
+    """The outcomes, and into the manifest what belongs there, one after another."""
+    from packager.pipeline import bench
+
+    seen = found.contents.seen_on_device
+    writable = os.access(package, os.W_OK)
+    outcomes = []
+    for machine, result in zip(machines, results, strict=True):
+        if isinstance(result, PackError):
+            outcomes.append(_Outcome(machine, None, error=result))
+            continue
+        wanted = save or (result.on_device and not seen)
+        seen = seen or result.on_device
+        if wanted and writable:
+            bench.save(package, result)
+        elif wanted:
+            narrate(f"{package} is not writable: the figures of {machine} were not added.")
+        verdicts = tuple(bench.judged(found.contents, result)) if result.on_device else ()
+        outcomes.append(_Outcome(machine, result, verdicts, wanted and writable))
+    return outcomes
+
+
+def _show(found: Manifest, outcomes: Sequence[_Outcome]) -> None:
+    """One table with a column for each machine that answered, then budgets and errors."""
+    from packager.report import figures
+    from packager.report.budgets import sentence
+
+    before = found.contents.telling
+    columns = [("manifest", before)] if before else []
+    columns += [(one.machine, one.now) for one in outcomes if one.now]
+    texts = [
+        {row.name: (row.label, row.texts()[1]) for row in figures.rows(taken)}
+        for _, taken in columns
+    ]
+    names = list(dict.fromkeys(name for column in texts for name in column))
+    rows = []
+    for name in names:
+        label = next(column[name][0] for column in texts if name in column)
+        rows.append((label, *(column[name][1] if name in column else "" for column in texts)))
+    titles = tuple(title for title, _ in columns)
+    if any(one.now for one in outcomes):
+        emit_table(found.name, ("", *titles), rows, right=titles)
+    marks = {True: "passed", False: "missed", None: "open"}
+    for one in outcomes:
+        for verdict in one.verdicts:
+            say(f"{one.machine}: {marks[verdict.passed]}: {sentence(verdict)}")
+        if one.now is not None and one.now.noisy:
+            narrate(f"{one.machine}: this measurement is {one.now.noise}. Measure again.")
+        if one.error is not None:
+            narrate(f"{one.machine}: {one.error.message} {one.error.hint}".rstrip())

@@ -1,0 +1,48 @@
+"""Wait until a processor is as cool as a measurement is to begin."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+
+from packager.errors import ExitCode, NotHere
+from packager.events import Event, StageFinished, StageNote, StageStarted
+
+LONGEST_S = 15 * 60.0
+_PAUSE_S = 5.0
+_STAGE = "cool"
+
+
+def cool(read: Callable[[], float | None], degrees: float) -> Generator[Event, None, None]:
+    """Wait until `read` tells no more than `degrees` Celsius.
+
+    Raises NotHere (exit code 7) where no temperature is told, or it stays hotter for a quarter of
+    an hour: what is measured then is the heat of before.
+    """
+    now = read()
+    if now is None:
+        raise NotHere(
+            "The machine tells no temperature of its processor.",
+            "Measure without --cool.",
+            ExitCode.RESOURCE,
+        )
+    if now <= degrees:
+        return
+    started = time.monotonic()
+    yield StageStarted(_STAGE, f"Wait for {degrees:g} °C", 1, 1)
+    said = now
+    yield StageNote(_STAGE, f"the processor has {now:.0f} °C")
+    while now is None or now > degrees:
+        if time.monotonic() - started > LONGEST_S:
+            raise NotHere(
+                f"The processor still has {said:.0f} °C after {LONGEST_S / 60:.0f} minutes, and "
+                f"--cool asks for {degrees:g} °C.",
+                "End what else runs on it, cool it, or ask for a higher temperature.",
+                ExitCode.RESOURCE,
+            )
+        time.sleep(_PAUSE_S)
+        now = read()
+        if now is not None and abs(now - said) >= 1:
+            said = now
+            yield StageNote(_STAGE, f"the processor has {now:.0f} °C")
+    yield StageFinished(_STAGE, time.monotonic() - started, False, f"{now:.0f} °C")

@@ -1,0 +1,245 @@
+"""Names for machines, what is kept on them, several at once, and a package that is built here and
+measured there."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from packager.cli import main
+from packager.errors import ExitCode, NotHere, PackError
+from packager.events import StageNote
+from packager.lab import machines
+from packager.lab.heat import hottest_zone
+from packager.lab.stored import Stored, to_remove
+from packager.lab.transport import android_devices, parse
+from packager.package import manifest
+from packager.package.verify import verify
+from packager.pipeline import cooling
+from tests.support.lab import agent_of_this_machine, ssh_host
+from tests.support.make_checkpoint import write_tiny
+from tests.support.trained_package import write_trained
+
+
+@pytest.fixture(autouse=True)
+def names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    file = tmp_path / "settings" / "lab.toml"
+    monkeypatch.setenv(machines.FILE, str(file))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "there"))
+    return file
+
+
+def printed(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_a_machine_gets_a_name_that_on_takes_and_loses_it_again(
+    names: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["lab", "add", "pi5", "ssh://pi@pi5"]) == ExitCode.DONE
+    assert main(["lab", "add", "emulated", "local:qemu -cpu 'a \"b\\'"]) == ExitCode.DONE
+    assert main(["lab", "add", "pi5", "ssh://pi@pi5:2222"]) == ExitCode.DONE
+    assert machines.machines() == {
+        "pi5": "ssh://pi@pi5:2222",
+        "emulated": "local:qemu -cpu 'a \"b\\'",
+    }
+    assert machines.address_of("pi5") == "ssh://pi@pi5:2222"
+    assert machines.address_of("adb:") == "adb:"
+    assert main(["lab", "remove", "emulated"]) == ExitCode.DONE
+    assert names.read_text().endswith('[machines]\npi5 = "ssh://pi@pi5:2222"\n')
+    capsys.readouterr()
+    with pytest.raises(PackError, match=r"'p5' is neither an address .* Did you mean 'pi5'"):
+        machines.address_of("p5")
+    for words in (["add", "a b", "local:"], ["add", "x", "http://x"], ["remove", "p5"]):
+        assert main(["lab", *words]) == ExitCode.USAGE
+
+
+@settings(max_examples=30)
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
+def test_whatever_address_is_taken_reads_back_as_it_is(prefix: str) -> None:
+    try:
+        parse(f"local:{prefix}")
+    except PackError:
+        return
+    machines.add("x", f"local:{prefix}")
+    assert machines.machines() == {"x": f"local:{prefix}"}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("machines = 3", "machines is not a table"),
+        ("[machine]\na = 'local:'", "machine is not known. Did you mean"),
+        ("[machines]\na = 3", "machines.a is not a name with an address"),
+        ("[machines]\n'a b' = 'local:'", "machines.a b is not a name"),
+        ("[machines]\na = 'ssh:'", "machines.a: 'ssh:' is not an address for ssh"),
+        ("[machines\n", "cannot be read"),
+    ],
+)
+def test_a_file_of_names_that_is_wrong_says_where(
+    text: str, words: str, names: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names.parent.mkdir()
+    names.write_text(text)
+    assert main(["lab", "list"]) == ExitCode.INPUT
+    assert words in capsys.readouterr().err
+
+
+def test_the_list_says_who_answers_and_why_another_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    adb = tmp_path / "bin" / "adb"
+    adb.parent.mkdir()
+    adb.write_text(
+        "#!/bin/sh\n[ \"$1\" = devices ] || { echo 'error: device offline' >&2; exit 1; }\n"
+        "printf 'List of devices attached\\nR5CT\\tdevice\\nabc\\tunauthorized\\n\\n'\n"
+    )
+    adb.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{adb.parent}:{os.environ['PATH']}")
+    assert android_devices() == ["adb:R5CT"]
+    assert android_devices(["adb:R5CT/data/local/tmp/x"]) == []
+    machines.add("here", "local:")
+    machines.add("gone", "ssh://127.0.0.1:1")
+    assert main(["lab", "list", "--json"]) == ExitCode.DONE
+    rows = {row["address"]: row for row in printed(capsys)["machines"]}
+    assert rows["local:"]["reached"] and rows["local:"]["memory_bytes"] > 0
+    assert rows["local:"]["name"] == "here" and rows["local:"]["device"]
+    assert not rows["ssh://127.0.0.1:1"]["reached"] and rows["ssh://127.0.0.1:1"]["error"]
+    assert "device offline" in rows["adb:R5CT"]["error"]
+    assert main(["lab", "list"]) == ExitCode.DONE
+    assert "here\tlocal:" in capsys.readouterr().out
+
+
+def test_no_machine_at_all_says_how_to_name_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert main(["lab", "list"]) == ExitCode.DONE
+    assert "qwen-pack lab add pi5 ssh://pi@pi5" in capsys.readouterr().err
+
+
+def test_cleaning_removes_what_was_not_used_for_longest_and_nothing_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = tmp_path / "there" / "qwen-pack-device"
+    folders = [home / (letter * 24) for letter in "abc"]
+    for place, folder in enumerate(folders):
+        folder.mkdir(parents=True)
+        (folder / "model.gguf").write_bytes(os.urandom(1 << 20))
+        os.utime(folder, (1_000_000 + place, 1_000_000 + place))
+    other = home / "mine"
+    other.mkdir()
+    assert main(["lab", "clean", "local:", "--keep", "2500K", "--json"]) == ExitCode.DONE
+    told = printed(capsys)
+    assert [row["name"] for row in told["removed"]] == ["a" * 24]
+    assert told["freed_bytes"] >= 1 << 20 and told["left_bytes"] >= 2 << 20
+    assert [folder.exists() for folder in folders] == [False, True, True]
+    assert main(["lab", "clean", "local:"]) == ExitCode.DONE
+    assert [folder.exists() for folder in folders] == [False] * 3 and other.is_dir()
+    assert main(["lab", "clean", "local:"]) == ExitCode.DONE, "nothing left is no error"
+
+
+@given(st.lists(st.integers(0, 100)), st.integers(0, 500))
+def test_what_stays_is_the_latest_and_fits(sizes: list[int], keep: int) -> None:
+    rows = [Stored(1000 - place, size, f"{place:024x}") for place, size in enumerate(sizes)]
+    gone = to_remove(rows, keep)
+    stays = rows[: len(rows) - len(gone)]
+    assert gone == rows[len(stays) :]
+    assert sum(row.bytes for row in stays) <= keep
+    assert not gone or sum(row.bytes for row in [*stays, gone[0]]) > keep
+
+
+def test_a_hot_processor_is_waited_for_and_one_that_stays_hot_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cooling, "_PAUSE_S", 0.0)
+    readings = iter([61.2, 61.0, None, 45.0, 38.0])
+    events = list(cooling.cool(lambda: next(readings), 38))
+    said = [event.text for event in events if isinstance(event, StageNote)]
+    assert said == [f"the processor has {degrees} °C" for degrees in (61, 45, 38)]
+    assert list(cooling.cool(lambda: 30.0, 38)) == []
+    with pytest.raises(NotHere, match="tells no temperature"):
+        list(cooling.cool(lambda: None, 38))
+    monkeypatch.setattr(cooling, "LONGEST_S", 0.0)
+    with pytest.raises(NotHere, match="still has 60 °C"):
+        list(cooling.cool(lambda: 60.0, 38))
+
+
+def test_the_hottest_zone_is_one_of_the_processor() -> None:
+    rows = [("battery", 90000.0), ("cpu-0-1", 41000.0), ("x86_pkg_temp", 55000.0)]
+    assert hottest_zone(rows) == 55.0
+    assert hottest_zone([("battery", 40000.0)]) is None
+
+
+@pytest.fixture(scope="module")
+def agent(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(agent_of_this_machine(tmp_path_factory.mktemp("agent")).path)
+
+
+@pytest.mark.engine
+def test_several_machines_are_measured_at_once_and_one_that_is_gone_is_a_row(
+    agent: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    package = write_trained(tmp_path / "p")
+    with ssh_host(tmp_path) as host:
+        monkeypatch.setenv("PATH", f"{host.clients}:{os.environ['PATH']}")
+        machines.add("board", f"{host.address}{tmp_path}/d")
+        words = ["bench", str(package), "--agent", agent, "--save", "--on", "local:"]
+        code = main([*words, "--on", "board", "--on", "ssh://127.0.0.1:1", "--json"])
+    assert code == ExitCode.SOURCE
+    here, board, gone = printed(capsys)["devices"]
+    assert [row["machine"] for row in (here, board, gone)] == [
+        "local:",
+        "board",
+        "ssh://127.0.0.1:1",
+    ]
+    assert here["measured"]["decode_tps"] > 0 and board["measured"]["decode_tps"] > 0
+    assert board["measured"]["through"]["transport"] == "ssh"
+    assert gone["measured"] is None and gone["error"]["exit_code"] == ExitCode.SOURCE
+    assert (here["saved"], board["saved"], gone["saved"]) == (True, True, False)
+    kept = manifest.read(package).contents.measurements
+    assert [taken.through.transport for taken in kept if taken.through] == ["local", "ssh"]
+    assert main(["bench", str(package), "--on", "local:", "--on", "local:"]) == ExitCode.USAGE
+
+
+@pytest.mark.engine
+def test_a_package_is_built_here_and_measured_there_in_one_command(
+    agent: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("QWEN_PACK_ATTEMPTS", "1")
+    write_tiny(tmp_path / "tiny", layers=1, context=64)
+    words = ["build", "--target", "laptop-cpu", "--weights", str(tmp_path / "tiny"), "--recipe"]
+    words += ["gguf:Q8_0", "--context", "64", "--prompt", "16", "--out", str(tmp_path / "out")]
+    assert main([*words, "--on", "nowhere"]) == ExitCode.USAGE
+    assert main([*words, "--agent", agent]) == ExitCode.USAGE
+    assert not (tmp_path / "out").exists(), "what is wrong is said before anything is built"
+    capsys.readouterr()
+    assert main([*words, "--on", "local:", "--agent", agent, "--json"]) == ExitCode.DONE
+    found = manifest.read(tmp_path / "out").contents
+    assert found.measured is not None and found.measured.through is None
+    (there,) = found.measurements
+    assert there.through is not None and there.through.transport == "local"
+    assert printed(capsys)["manifest"]["measurements"], "the JSON has the figures of both"
+
+
+@pytest.mark.engine
+def test_a_machine_that_goes_away_after_the_build_leaves_the_package_and_the_next_command(
+    agent: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("QWEN_PACK_ATTEMPTS", "1")
+    write_tiny(tmp_path / "tiny", layers=1, context=64)
+    words = ["build", "--target", "laptop-cpu", "--weights", str(tmp_path / "tiny"), "--recipe"]
+    words += ["gguf:Q8_0", "--context", "64", "--prompt", "16", "--out", str(tmp_path / "out")]
+    code = main([*words, "--on", "ssh://127.0.0.1:1", "--agent", agent])
+    assert code == ExitCode.SOURCE
+    said = capsys.readouterr().err
+    assert "was not measured on ssh://127.0.0.1:1" in said
+    assert f"qwen-pack bench {tmp_path / 'out'} --on ssh://127.0.0.1:1" in said
+    assert verify(tmp_path / "out") == []
