@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
+from packager.json_values import JsonObject
 from packager.shape import Shape
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class Variant:
 
         return scores(self.repo_id)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """JSON form of everything but the scores; the sources stand beside the numbers."""
         fields = asdict(self)
         del fields["sources"], fields["published_precisions"]

@@ -12,6 +12,7 @@ import click
 from packager.cli.options import sustained_option
 from packager.cli.output import emit_json, emit_table, json_option, narrate, say
 from packager.errors import ExitCode
+from packager.json_values import JsonObject
 
 if TYPE_CHECKING:
     from packager.records import Measurement, Sustained, Verdict
@@ -88,7 +89,7 @@ def command(
     verdicts = bench.judged(found.contents, now) if now.on_device else []
     failed = [verdict for verdict in verdicts if verdict.failed]
     if as_json:
-        fields = {
+        fields: JsonObject = {
             "measured": now.to_json(),
             "manifest": before.to_json() if before else {},
             "rows": [row.as_dict() for row in bench.beside(before, now)],

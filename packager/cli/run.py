@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from packager.cli.output import narrate, printable
+from packager.json_values import JsonObject
 
 
 @click.command("run")
@@ -48,11 +49,11 @@ def command(package: Path, prompt: str, max_tokens: int, think: bool) -> None:
     chat = package / "chat_template.jinja"
     text = prompt
     if chat.is_file():
-        messages = [{"role": "user", "content": prompt}]
+        messages: list[JsonObject] = [{"role": "user", "content": prompt}]
         text = template.render_apart(
             template.read(chat), messages, logs.log("template"), enable_thinking=think
         )
-    arguments = {
+    arguments: JsonObject = {
         "session": runtime.session,
         "artifact": str(package / MODEL),
         "settings": bench.settings_of(found),

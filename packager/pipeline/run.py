@@ -12,12 +12,12 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from packager.chat import speech
 from packager.chat.speech import Speech
 from packager.errors import ExitCode, PackError
 from packager.events import Event, StageFinished, StageNote, StageStarted
+from packager.json_values import JsonObject
 from packager.package import package as package_module
 from packager.package import shelf
 from packager.package.package import Package
@@ -86,7 +86,7 @@ def make(plan: Plan, cache: BuildCache) -> Generator[Event, None, Made]:
 
 
 def deliver(
-    plan: Plan, made: Made, losers: Sequence[dict[str, Any]] = ()
+    plan: Plan, made: Made, losers: Sequence[JsonObject] = ()
 ) -> Generator[Event, None, Package]:
     """The package of what was made; `losers` are what was built and measured beside it, for its
     manifest."""

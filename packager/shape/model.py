@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
+
+from packager.json_values import JsonObject
+
 TASKS = ("generate", "embed", "rerank")
 """What a decoder is built for: text; the normalized state of the last token as a vector; the
 probability of "yes" beside that of "no" behind a prompt."""
@@ -98,23 +102,16 @@ class Shape:
         return from_config(config, where)
 
     @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> Shape:
+    def from_dict(cls, fields: JsonObject) -> Shape:
         """The inverse of dataclasses.asdict, for shapes that crossed a process or a JSON file."""
-        experts, hybrid = fields.get("experts"), fields.get("hybrid")
-        return cls(
-            **{
-                **fields,
-                "experts": Experts(**experts) if experts else None,
-                "hybrid": Hybrid(**hybrid) if hybrid else None,
-            }
-        )
+        return msgspec.convert(fields, cls)
 
     def for_task(self, task: str) -> Shape:
         """The same decoder with the end that a task takes: what is built for a vector or a score
         keeps no output matrix, but for two rows of it."""
         return replace(self, task=task, tied=self.tied or task != "generate")
 
-    def to_config(self) -> dict[str, Any]:
+    def to_config(self) -> JsonObject:
         """A config.json of this shape, which transformers reads and `from_config` turns back into
         the same shape."""
         from packager.shape.write_config import to_config

@@ -9,12 +9,14 @@ from collections.abc import Generator
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from packager.cores import cores, machine_cores
 from packager.device.target import Device, Target
 from packager.errors import PackError
 from packager.foreign import bounded_bytes, parse_json
+from packager.json_values import JsonObject, at
 from packager.limits import SETTINGS_BYTES
 from packager.measure.noise import allowed_attempts
 from packager.need.workload import workload_for
@@ -78,9 +80,9 @@ class Measurement:
     """Engines that this processor ended with an illegal instruction, and why that is."""
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Measurement:
-        """The inverse of `dataclasses.asdict`. Raises KeyError or TypeError for anything else."""
-        return cls(**{**data, "kernels": tuple(Kernel(**kernel) for kernel in data["kernels"])})
+    def from_dict(cls, data: JsonObject) -> Measurement:
+        """The inverse of `dataclasses.asdict`. Raises ValueError for anything else."""
+        return msgspec.convert(data, cls)
 
 
 def look(root: Path = ROOT) -> Machine:
@@ -147,7 +149,7 @@ def _measure_once(machine: Machine) -> Generator[Note | Resident, None, Measurem
 def _measure_with(
     machine: Machine, engines: list[str]
 ) -> Generator[Note | Resident, None, Measurement]:
-    arguments = {
+    arguments: JsonObject = {
         "engines": engines,
         "cores": min(machine.usable_cores, cores().computing),
         "bytes_total": stack_bytes(machine.memory.available),
@@ -188,7 +190,7 @@ def _as_found(engines: list[str]) -> dict[str, str]:
 
 
 def _measurement(result: JobResult) -> Measurement:
-    kernels = tuple(Kernel(**kernel) for kernel in result.value["kernels"])
+    kernels = msgspec.convert(result.value["kernels"], tuple[Kernel, ...])
     engine = kernels[0].engine
     bandwidth, compute = headline([kernel for kernel in kernels if kernel.engine == engine])
     return Measurement(
@@ -197,10 +199,10 @@ def _measurement(result: JobResult) -> Measurement:
         compute=round(compute),
         threads=kernels[0].threads,
         threads_batch=kernels[0].threads_batch,
-        noisy=result.value["noisy"],
-        other_load=result.value["other_load"],
+        noisy=at(result.value, "noisy", bool),
+        other_load=at(result.value, "other_load", float),
         kernels=kernels,
-        failed=result.value["failed"],
+        failed=msgspec.convert(result.value["failed"], dict[str, str]),
         seconds=round(result.seconds, 2),
         measured_at=datetime.now().astimezone().isoformat(timespec="seconds"),
         operation_s=float(f"{kernels[0].operation_s:.3g}"),
@@ -264,7 +266,7 @@ def _kept_path() -> Path:
     return cache_dir() / "probe.json"
 
 
-def _key(machine: Machine) -> dict[str, Any]:
+def _key(machine: Machine) -> JsonObject:
     """What a measurement depends on."""
     return {
         "rates": _RATES,
