@@ -63,8 +63,9 @@ def _measure(machine: Machine) -> Measurement:
     """Measure, narrating on stderr."""
     from packager.process import Note
     from targets.machine.probe import measure
+    from targets.registry import environment_of
 
-    notes = measure(machine)
+    notes = measure(machine, environment_of)
     try:
         while True:
             message = next(notes)

@@ -26,8 +26,9 @@ from packager.package.manifest import FileEntry
 from packager.package.package import MODEL, Package
 from packager.package.verify import strangers
 from packager.papers import licence
+from packager.pipeline.job import checkpoint_of
 from packager.pipeline.package_readme import package_readme
-from packager.pipeline.stages import Made, checkpoint_of
+from packager.pipeline.stages import Made
 from packager.plan.plan import Plan
 from packager.records.contents import Predicted
 from packager.report import figures

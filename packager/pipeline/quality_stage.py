@@ -10,7 +10,7 @@ from packager.digests import key_of
 from packager.json_values import JsonObject
 from packager.pipeline import retrieval_stage
 from packager.pipeline.cache import Entry
-from packager.pipeline.stages import Job, checkpoint_of, environment
+from packager.pipeline.job import Job, checkpoint_of, environment
 from packager.quality import VERSION
 from packager.quality.text import FURTHEST
 from packager.quality.thresholds import limits

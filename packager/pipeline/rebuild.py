@@ -31,8 +31,8 @@ from packager.package.manifest import FileEntry, Manifest
 from packager.package.verify import Finding
 from packager.papers import licence
 from packager.pipeline.cache import BuildCache
+from packager.pipeline.job import Job
 from packager.pipeline.run import run_alone
-from packager.pipeline.stages import Job
 from packager.plan.additions import Additions, applied
 from packager.recipe import split_id
 from packager.runtime import Runtime

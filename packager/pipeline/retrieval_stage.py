@@ -12,7 +12,7 @@ from packager.json_values import JsonObject, at
 from packager.measure import retrieval as measuring
 from packager.measure.noise import allowed_attempts
 from packager.pipeline.cache import Entry
-from packager.pipeline.stages import Job, checkpoint_of
+from packager.pipeline.job import Job, checkpoint_of
 from packager.quality import VERSION, retrieval_corpus, retrieval_limits, retrieval_verdict
 from packager.records import Quality
 from packager.runtime import Retrieves, Runtime

@@ -26,6 +26,7 @@ from packager.pipeline import packaging as package
 from packager.pipeline import quality_stage as gate
 from packager.pipeline.cache import BuildCache, Entry
 from packager.pipeline.engine_start import Engine, narrated, on_ladder, started
+from packager.pipeline.job import STAGES, Job, checkpoint_of
 from packager.pipeline.stage_run import (
     Events,
     age,
@@ -37,7 +38,7 @@ from packager.pipeline.stage_run import (
     summary,
     work,
 )
-from packager.pipeline.stages import STAGES, Job, Made
+from packager.pipeline.stages import Made
 from packager.pipeline.underway import underway
 from packager.plan.plan import Plan
 from packager.process import JobResult
@@ -152,7 +153,7 @@ def _speech(plan: Plan, fetched: Entry) -> Generator[Event, None, Sequence[str]]
     here."""
     spoken: Speech | None = None
     with failures("convert") as failed:
-        spoken = speech.of_folder(stages.checkpoint_of(fetched), plan.profile)
+        spoken = speech.of_folder(checkpoint_of(fetched), plan.profile)
     if failed:
         yield from announce("convert")
         yield failed[0][0]

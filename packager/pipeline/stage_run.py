@@ -23,7 +23,7 @@ from packager.json_values import JsonObject, at, at_or_none, objects_at
 from packager.measure import measurement as harness
 from packager.pipeline import stages
 from packager.pipeline.cache import BuildCache, Entry
-from packager.pipeline.stages import STAGES, Job
+from packager.pipeline.job import STAGES, Job
 from packager.process import JobResult, Note, Progress, Resident, run_job
 from packager.sources import reread
 from packager.sources.adapters import inputs_of
@@ -194,7 +194,7 @@ def _unkeyed(facts: JsonObject) -> str:
 
 def _relative(facts: JsonObject, work: Path) -> JsonObject:
     """A folder inside the work folder is kept relative to it: the work folder is renamed when it is
-    done. See stages.checkpoint_of."""
+    done. See job.checkpoint_of."""
     folder = at_or_none(facts, "folder", str)
     if folder and Path(folder).is_relative_to(work):
         return {**facts, "folder": Path(folder).relative_to(work).as_posix()}

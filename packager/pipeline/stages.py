@@ -31,8 +31,9 @@ from packager.measure.benchmark import NEW_TOKENS, REPEATS
 from packager.measure.benchmark import VERSION as SMOKE_VERSION
 from packager.measure.noise import allowed_attempts
 from packager.package import manifest
-from packager.pipeline import climb
+from packager.pipeline import climb, retrieval_stage
 from packager.pipeline.cache import BuildCache, Entry
+from packager.pipeline.job import Job, checkpoint_of, environment
 from packager.quality import VERSION as QUALITY_VERSION
 from packager.records import Measurement, Quality
 from packager.records.measurement import OnDevice
@@ -41,40 +42,6 @@ from packager.sources.reread import SMALL, Evidence
 
 if TYPE_CHECKING:
     from packager.plan.plan import Plan
-
-STAGES = {
-    "fetch": "Get the weights",
-    "convert": "Convert and quantize",
-    "measure": "Smoke benchmark",
-}
-STAGES |= {"quality": "Quality gate", "package": "Hash and package"}
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A stage that a child process does: the job's dotted name and its arguments, in which `out` is
-    added.
-
-    A key of None means that only the work itself can tell what its inputs are: it runs every time.
-    `row` is the stage that it is shown under, where that is not its own. `evidence` are the files
-    of the checkpoint that it reads, which are compared with their recorded digests meanwhile.
-    `by_start` says that its key tells how the engine is started.
-    """
-
-    stage: str
-    job: str
-    arguments: JsonObject
-    key: str | None = None
-    needs_out: bool = True
-    env: dict[str, str] | None = None
-    row: str | None = None
-    evidence: Evidence | None = None
-    by_start: bool = False
-
-    @property
-    def shown(self) -> str:
-        """The stage that its events belong to."""
-        return self.row or self.stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,11 +131,6 @@ def convert(plan: Plan, fetched: Entry) -> Job:
     )
 
 
-def environment(plan: Plan) -> dict[str, str] | None:
-    """Variables for the processes of a build that load the engine."""
-    return plan.start.environment if plan.start else None
-
-
 def _origin(plan: Plan, fetched: Entry) -> JsonObject:
     """Where the weights come from, for the model's own metadata; no path of this machine."""
     variant = plan.chosen.variant
@@ -193,9 +155,6 @@ def measure(plan: Plan, converted: Entry, artifact: Job) -> Job:
     if plan.shape.task == "generate":
         job = benchmark(plan.runtime.session, out, settings, prompt, plan.sustained_s)
     else:
-        # Late: those stages are made of what this module has.
-        from packager.pipeline import retrieval_stage
-
         session = retrieval_stage.session_of(plan.runtime)
         job = retrieval_stage.benchmark(session, out, settings, plan.shape.task, prompt)
     here = {"machine": describe_machine(), "installation": installation_id()}
@@ -251,12 +210,6 @@ def package_key(plan: Plan, keys: JsonObject, losers: Sequence[JsonObject] = ())
             **({"alternatives": list(losers)} if losers else {}),
         }
     )
-
-
-def checkpoint_of(fetched: Entry) -> Path:
-    """Where the fetched checkpoint lies: below its entry in the cache, or outside (the hub's cache,
-    a folder of the user's)."""
-    return fetched.folder / str(fetched.facts["folder"])
 
 
 def descriptions(fetched: Entry) -> Evidence:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import re
 import shutil
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -107,15 +107,18 @@ def storage_free(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def measure(machine: Machine) -> Generator[Note | Resident, None, Measurement]:
+def measure(
+    machine: Machine, environment: Callable[[list[str]], Mapping[str, str]]
+) -> Generator[Note | Resident, None, Measurement]:
     """Measure, again while other programs disturb it (QWEN_PACK_ATTEMPTS times at most); return the
-    least disturbed Measurement.
+    least disturbed Measurement. `environment` gives the variables that start engines as they were
+    found to work here, see targets.registry.environment_of.
 
     Yields notes, and what the child has resident several times a second, so that a caller can close
     the generator soon. Raises PackError when the child dies (no memory left).
     """
     tries = allowed_attempts()
-    best = yield from _measure_once(machine)
+    best = yield from _measure_once(machine, environment)
     for attempt in range(2, tries + 1):
         if not best.noisy:
             break
@@ -123,18 +126,20 @@ def measure(machine: Machine) -> Generator[Note | Resident, None, Measurement]:
             f"disturbed: other programs took {best.other_load:.0%} of the processors; measuring "
             f"again ({attempt} of {tries})"
         )
-        again = yield from _measure_once(machine)
+        again = yield from _measure_once(machine, environment)
         best = min(best, again, key=lambda one: one.other_load)
     return best
 
 
-def _measure_once(machine: Machine) -> Generator[Note | Resident, None, Measurement]:
+def _measure_once(
+    machine: Machine, environment: Callable[[list[str]], Mapping[str, str]]
+) -> Generator[Note | Resident, None, Measurement]:
     """One measurement in a child process, under ten seconds."""
     engines = installed_engines()
     died: dict[str, str] = {}
     while True:
         try:
-            return replace((yield from _measure_with(machine, engines)), died=died)
+            return replace((yield from _measure_with(machine, engines, environment)), died=died)
         except PackError as error:
             # A kernel of another build may crash; what is left of the engines still tells
             # something.
@@ -147,7 +152,9 @@ def _measure_once(machine: Machine) -> Generator[Note | Resident, None, Measurem
 
 
 def _measure_with(
-    machine: Machine, engines: list[str]
+    machine: Machine,
+    engines: list[str],
+    environment: Callable[[list[str]], Mapping[str, str]],
 ) -> Generator[Note | Resident, None, Measurement]:
     arguments: JsonObject = {
         "engines": engines,
@@ -161,7 +168,7 @@ def _measure_with(
         "targets.machine.measure:measure_job",
         arguments,
         made_cache_dir() / "probe.log",
-        {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": SPIN, **_as_found(engines)},
+        {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": SPIN, **environment(engines)},
         watch=True,
     )
     try:
@@ -173,20 +180,6 @@ def _measure_with(
         return _measurement(end.value)
     finally:
         job.close()
-
-
-def _as_found(engines: list[str]) -> dict[str, str]:
-    """Variables that start the engines as they were found to work here, as far as that is known."""
-    # Late: a registry loads this module for one name.
-    from packager.pipeline import climb
-    from targets.registry import runtime, runtime_names
-
-    adapters = [runtime(name) for name in engines if name in runtime_names()]
-    return {
-        name: value
-        for adapter in adapters
-        for name, value in climb.known(adapter).environment.items()
-    }
 
 
 def _measurement(result: JobResult) -> Measurement:
