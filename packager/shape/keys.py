@@ -16,7 +16,7 @@ from typing import Any
 
 from packager.errors import bad_input
 from packager.json_values import JsonObject, at, texts_at
-from packager.shape.model import Shape
+from packager.shape.model import Widths
 from packager.shape.names import FIRST_GENERATION
 from packager.shape.tensors import naming_of
 
@@ -52,7 +52,7 @@ def keys() -> Keys:
     )
 
 
-def check_keys(config: Mapping[str, Any], shape: Shape, where: str) -> None:
+def check_keys(config: Mapping[str, Any], shape: Widths, where: str) -> None:
     """Raise PackError (exit code 6) naming the first key of a config.json that changes the network
     and is not computed.
 
@@ -66,7 +66,7 @@ def check_keys(config: Mapping[str, Any], shape: Shape, where: str) -> None:
         _check(table, shape, where, path)
 
 
-def _check(table: Mapping[str, Any], shape: Shape, where: str, path: str) -> None:
+def _check(table: Mapping[str, Any], shape: Widths, where: str, path: str) -> None:
     data = keys()
     read = data.read[naming_of(shape).decoder]
     for key, value in table.items():

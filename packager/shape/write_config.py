@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from packager.json_values import JsonDict, JsonObject
 from packager.shape.from_config import layer_types
-from packager.shape.model import Shape
+from packager.shape.model import Widths
 from packager.shape.names import FIRST_GENERATION
 from packager.shape.tensors import naming_of
 
@@ -14,7 +14,7 @@ _END_OF_TEXT = {False: 151_643, True: 248_044}
 _END_OF_TURN = {False: 151_645, True: 248_046}
 
 
-def to_config(shape: Shape) -> JsonObject:
+def to_config(shape: Widths) -> JsonObject:
     """The config.json of this shape; `from_config` turns it back into the same shape.
 
     The token ids are Qwen's own, and are left out where the vocabulary is too small to hold them.
@@ -41,7 +41,7 @@ def to_config(shape: Shape) -> JsonObject:
     return {**top, "torch_dtype": "bfloat16", **decoder}
 
 
-def _decoder(shape: Shape, decoder: str) -> JsonObject:
+def _decoder(shape: Widths, decoder: str) -> JsonObject:
     rope: JsonDict = {"rope_type": "default", "rope_theta": shape.rope_theta}
     config: JsonDict = {
         "attention_dropout": 0.0,
@@ -92,7 +92,7 @@ def _decoder(shape: Shape, decoder: str) -> JsonObject:
     return {**config, "rope_theta": shape.rope_theta, "rope_parameters": rope}
 
 
-def _experts(shape: Shape, decoder: str) -> JsonObject:
+def _experts(shape: Widths, decoder: str) -> JsonObject:
     experts = shape.experts
     assert experts is not None
     config: JsonDict = {
@@ -110,7 +110,7 @@ def _experts(shape: Shape, decoder: str) -> JsonObject:
     return config
 
 
-def _hybrid(shape: Shape, decoder: str) -> JsonObject:
+def _hybrid(shape: Widths, decoder: str) -> JsonObject:
     hybrid = shape.hybrid
     assert hybrid is not None
     return {
@@ -130,7 +130,7 @@ def _hybrid(shape: Shape, decoder: str) -> JsonObject:
     }
 
 
-def _first_generation(shape: Shape) -> JsonObject:
+def _first_generation(shape: Widths) -> JsonObject:
     return {
         "attn_dropout_prob": 0.0,
         "bf16": True,
@@ -158,7 +158,7 @@ def _first_generation(shape: Shape) -> JsonObject:
     }
 
 
-def _token_ids(shape: Shape) -> JsonObject:
+def _token_ids(shape: Widths) -> JsonObject:
     large = shape.vocab >= 248_320
     if shape.vocab <= _END_OF_TURN[large]:
         return {}
