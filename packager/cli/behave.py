@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from packager.cli.output import emit_json, emit_table, json_option, narrate, printable
+from packager.cli.shared_options import package_argument, think_option
 from packager.errors import ExitCode
 from packager.json_values import JsonObject, as_object, at, object_or_empty, texts_at
 
@@ -28,7 +29,7 @@ _PATH = click.Path(path_type=Path)
 
 
 @click.command("behave")
-@click.argument("package", type=_PATH)
+@package_argument
 @click.option(
     "--prompts",
     type=_PATH,
@@ -44,7 +45,7 @@ _PATH = click.Path(path_type=Path)
     metavar="PACKAGE",
     help="One size up, asked the same: would it be worth it?",
 )
-@click.option("--think", is_flag=True, help="Let a model that can think do so before it answers.")
+@think_option
 @click.option(
     "--fail-under",
     "least",

@@ -11,6 +11,7 @@ import click
 
 from packager.cli.options import sustained_option
 from packager.cli.output import emit_json, emit_table, json_option, narrate, say
+from packager.cli.shared_options import package_argument
 from packager.errors import ExitCode
 from packager.json_values import JsonObject
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command("bench")
-@click.argument("package", type=click.Path(path_type=Path))
+@package_argument
 @click.option(
     "--save",
     is_flag=True,

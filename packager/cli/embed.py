@@ -9,19 +9,15 @@ import msgspec
 
 from packager.cli.options import MOST_TOKENS, Number
 from packager.cli.output import emit_json, json_option, narrate, say
+from packager.cli.shared_options import lines_option, package_argument
 from packager.errors import ExitCode
 from packager.json_values import JsonObject
 
 
 @click.command("embed")
-@click.argument("package", type=click.Path(path_type=Path))
+@package_argument
 @click.argument("texts", nargs=-1)
-@click.option(
-    "--file",
-    "file",
-    type=click.Path(path_type=Path),
-    help="Texts of a file besides, one a line.",
-)
+@lines_option("Texts")
 @click.option(
     "--query", "is_query", is_flag=True, help="The texts ask: an instruction goes in front."
 )

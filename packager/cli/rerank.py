@@ -8,6 +8,7 @@ import click
 import msgspec
 
 from packager.cli.output import emit_json, emit_table, json_option, narrate, printable
+from packager.cli.shared_options import lines_option, package_argument
 from packager.errors import ExitCode
 from packager.json_values import JsonObject
 
@@ -15,15 +16,10 @@ _SHOWN = 80
 
 
 @click.command("rerank")
-@click.argument("package", type=click.Path(path_type=Path))
+@package_argument
 @click.argument("query")
 @click.argument("documents", nargs=-1)
-@click.option(
-    "--file",
-    "file",
-    type=click.Path(path_type=Path),
-    help="Documents of a file besides, one a line.",
-)
+@lines_option("Documents")
 @click.option("--instruction", help="What makes a document relevant, in place of the model's own.")
 @json_option
 def command(

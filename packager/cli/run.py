@@ -9,11 +9,12 @@ from pathlib import Path
 import click
 
 from packager.cli.output import narrate, printable
+from packager.cli.shared_options import package_argument, think_option
 from packager.json_values import JsonObject
 
 
 @click.command("run")
-@click.argument("package", type=click.Path(path_type=Path))
+@package_argument
 @click.argument("prompt")
 @click.option(
     "--max-tokens",
@@ -22,7 +23,7 @@ from packager.json_values import JsonObject
     show_default=True,
     help="Longest answer.",
 )
-@click.option("--think", is_flag=True, help="Let a model that can think do so before it answers.")
+@think_option
 def command(package: Path, prompt: str, max_tokens: int, think: bool) -> None:
     """Answer one PROMPT with PACKAGE; the answer goes to stdout as it is decoded."""
     from packager.checkpoint import template
