@@ -34,6 +34,7 @@ from packager.device.this_machine import describe_machine
 from packager.measure.benchmark import NEW_TOKENS
 from packager.measure.noise import BUSY_CORES, allowed_attempts
 from packager.predict.forecast import Extra, Forecast, predict
+from targets import registry
 from targets.machine import probe
 from targets.machine.isa import processor
 
@@ -75,7 +76,7 @@ def probed() -> dict[str, Any]:
 
 
 def one_probe() -> dict[str, Any]:
-    work = probe.measure(probe.look())
+    work = probe.measure(probe.look(), registry.environment_of)
     while True:
         try:
             next(work)

@@ -4,7 +4,8 @@ TUI."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+
+from packager.json_values import JsonObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class StageFinished:
     seconds: float
     cached: bool
     summary: str = ""
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: JsonObject = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ class AlternativeFinished:
     runtime: str
     recipe: str
     summary: str
-    row: dict[str, Any] = field(default_factory=dict)
+    row: JsonObject = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,8 @@ from typing import IO, Any
 
 from packager.cores import thread_limits
 from packager.deaths import death_of, hang_of
-from packager.errors import PackError, from_foreign, no_room
+from packager.errors import ExitCode, PackError, from_foreign, no_room
+from packager.json_values import JsonObject, at, at_or_none, object_at
 from packager.liveness import Liveness
 from packager.python import python_command, python_environment
 
@@ -69,14 +70,14 @@ class JobResult:
     """What the job returned, how long the child lived and the most memory it had resident, in
     bytes."""
 
-    value: dict[str, Any]
+    value: JsonObject
     seconds: float
     peak_bytes: int
 
 
 def run_job(
     job: str,
-    arguments: dict[str, Any],
+    arguments: JsonObject,
     log: Path,
     env: dict[str, str] | None = None,
     watch: bool = False,
@@ -123,7 +124,7 @@ def run_job(
             with contextlib.suppress(BrokenPipeError):
                 child.stdin.write(json.dumps({"job": job, "arguments": arguments}).encode())
                 child.stdin.close()
-            value: dict[str, Any] | None = None
+            value: JsonObject | None = None
             error: PackError | None = None
             peak = 0
             watched = started
@@ -135,20 +136,28 @@ def run_job(
                     raise hang_of(job, hang, peak, log)
                 match message["kind"]:
                     case "progress":
-                        yield Progress(message["done"], message["total"], message["unit"])
+                        yield Progress(
+                            at(message, "done", int),
+                            at_or_none(message, "total", int),
+                            at(message, "unit", str),
+                        )
                     case "note":
-                        yield Note(message["text"])
+                        yield Note(at(message, "text", str))
                     case "text":
-                        yield Text(message["piece"])
+                        yield Text(at(message, "piece", str))
                     case "peak":
-                        peak = max(peak, message["bytes"])
+                        peak = max(peak, at(message, "bytes", int))
                         if watch and time.monotonic() - watched >= _WATCH_S:
                             watched = time.monotonic()
                             yield Resident(resident_bytes(child.pid))
                     case "value":
-                        value = message["value"]
+                        value = object_at(message, "value")
                     case "error":
-                        error = PackError(message["message"], message["hint"], message["exit_code"])
+                        error = PackError(
+                            at(message, "message", str),
+                            at(message, "hint", str),
+                            ExitCode(at(message, "exit_code", int)),
+                        )
             code = child.wait()
         finally:
             os.close(read_end)
@@ -160,7 +169,7 @@ def run_job(
     return JobResult(value, time.monotonic() - started, peak)
 
 
-def _messages(read_end: int, child: subprocess.Popen[bytes]) -> Iterator[dict[str, Any]]:
+def _messages(read_end: int, child: subprocess.Popen[bytes]) -> Iterator[JsonObject]:
     """Messages until the child closes its end or is gone, with the peak sampled in between in case
     it dies."""
     buffer = b""

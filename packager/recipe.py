@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from packager.errors import usage
+from packager.json_values import JsonObject
 
 IMATRIX = "imatrix"
 """The mark of a recipe with an importance matrix."""
@@ -33,7 +34,7 @@ class Recipe:
     kv_bits: float
     summary: str
     default_kv: bool = True
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: JsonObject = field(default_factory=dict)
     provider: str | None = None
     grade: str | None = None
     marks: tuple[str, ...] = ()

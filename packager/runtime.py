@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from packager.json_values import JsonObject
 from packager.predict.forecast import Speed
 from packager.predict.memory import Footprint
 from packager.recipe import Recipe
@@ -184,7 +185,7 @@ class Runtime(Protocol):
         """The smallest limit on one file that it can be built below, about: what it splits no
         further, or the whole artifact."""
 
-    def how_to_run(self, recipe: Recipe, workload: dict[str, Any]) -> str:
+    def how_to_run(self, recipe: Recipe, workload: JsonObject) -> str:
         """Markdown for the package's README: exact commands that run the artifact in `model/`
         without qwen-pack.
 
@@ -216,7 +217,7 @@ class RetrievalSession(Protocol):
     threads: int
     """How many compute."""
 
-    def __init__(self, artifact: str, settings: dict[str, Any]) -> None:
+    def __init__(self, artifact: str, settings: JsonObject) -> None:
         """Load the artifact. `settings`: task (embed or rerank), context (int), kv (str), threads
         (int or None), gpu_layers (int, may be absent)."""
 
@@ -235,7 +236,7 @@ class RetrievalSession(Protocol):
         """Of each prompt the probability of "yes" beside that of "no". Raises PackError (usage)
         when one exceeds the context."""
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> JsonObject:
         """What the artifact itself says: `pooling` (last, rank or another word), `end` (the id that
         is put behind a text, None for none), `labels` (those of a head, in order) and `template`
         (of a reranker, None without one)."""
@@ -272,7 +273,7 @@ class Session(Protocol):
     """One loaded model, in a child process. Greedy decoding only: the same prompt gives the same
     tokens."""
 
-    def __init__(self, artifact: str, settings: dict[str, Any]) -> None:
+    def __init__(self, artifact: str, settings: JsonObject) -> None:
         """Load the artifact. `settings`: context (int), kv (str), threads (int or None), gpu_layers
         (int, may be absent)."""
 

@@ -17,9 +17,9 @@ import shutil
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from packager import locks
+from packager.json_values import JsonObject
 
 NAME = re.compile(r"\.qwen-pack-tmp-[0-9a-f]{16}")
 """How a temporary of ours is called, file or folder."""
@@ -227,7 +227,7 @@ def _stamp(path: Path) -> list[int]:
     return [status.st_dev, status.st_ino, 0 if stat.S_ISDIR(status.st_mode) else status.st_mtime_ns]
 
 
-def _row(holder: Path, temporary: Path, final: Path) -> dict[str, Any]:
+def _row(holder: Path, temporary: Path, final: Path) -> JsonObject:
     return {
         "temporary": temporary.relative_to(holder).as_posix(),
         "final": final.name,

@@ -7,10 +7,13 @@ import tomllib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
+
+import msgspec
 
 from packager import catalog
 from packager.errors import bad_input
+from packager.json_values import JsonObject, at, object_at, object_or_empty, objects_at
 from packager.shape import Shape
 
 FILE = Path(__file__).with_name("published.toml")
@@ -45,13 +48,13 @@ class Row:
     model: str
     known: bool
     recipe: str
-    prompt: int
-    prefill: float | None
-    filled: int
-    decode: float | None
     use: Use
     source: str
-    note: str
+    prompt: int = 512
+    prefill: float | None = None
+    filled: int = 0
+    decode: float | None = None
+    note: str = ""
 
     @property
     def shape(self) -> Shape:
@@ -68,35 +71,36 @@ def rows(path: Path = FILE) -> tuple[Row, ...]:
     """All rows, in the file's order. Raises PackError (exit code 6) naming file and row for what is
     missing, unknown or absurd."""
     document = _document(path)
-    sources = document.get("sources", {})
+    sources, shapes = object_or_empty(document, "sources"), object_or_empty(document, "shapes")
     return tuple(
-        _row(table, sources, document.get("shapes", {}), f"{path.name}: rows[{number}]")
-        for number, table in enumerate(document.get("rows", []))
+        _row(table, sources, shapes, f"{path.name}: rows[{number}]")
+        for number, table in enumerate(objects_at(document, "rows"))
     )
 
 
 @cache
-def _document(path: Path) -> dict[str, Any]:
+def _document(path: Path) -> JsonObject:
     return tomllib.loads(path.read_text(encoding="utf-8"))
 
 
 @cache
 def _shapes() -> dict[str, Shape]:
-    tables = _document(FILE)["shapes"]
+    tables = object_at(_document(FILE), "shapes")
     # Biases are a few kilobytes; with them the layout is one that the llama.cpp adapter sizes.
-    more: dict[str, Any] = {
+    more: JsonObject = {
         "qkv_bias": True,
         "qk_norm": False,
         "context": 8192,
         "model_type": "qwen2",
     }
-    return {
-        name: Shape(**{key: table[key] for key in (*_WIDTHS, "tied")}, **more)
-        for name, table in tables.items()
-    }
+    return {name: _shape(object_at(tables, name), more) for name in tables}
 
 
-def _row(table: dict[str, Any], sources: dict[str, str], shapes: dict[str, Any], where: str) -> Row:
+def _shape(table: JsonObject, more: JsonObject) -> Shape:
+    return Shape.from_dict({**{key: table[key] for key in (*_WIDTHS, "tied")}, **more})
+
+
+def _row(table: JsonObject, sources: JsonObject, shapes: JsonObject, where: str) -> Row:
     for key, value in table.items():
         if key not in _KEYS or not isinstance(value, _KEYS[key]) or isinstance(value, bool):
             raise bad_input(f"{where}: {key} = {value!r} is not what a published row may have.")
@@ -109,20 +113,16 @@ def _row(table: dict[str, Any], sources: dict[str, str], shapes: dict[str, Any],
     for rate, length in (("prefill", "prompt"), ("decode", "filled")):
         if (rate in table) != (length in table):
             raise bad_input(f"{where}: {rate} and {length} belong together.")
-        if rate in table and not (0 < table[rate] < 1e6 and 0 < table[length] < 2**24):
+        if rate in table and not (
+            0 < at(table, rate, float) < 1e6 and 0 < at(table, length, float) < 2**24
+        ):
             raise bad_input(f"{where}: {rate} and {length} must be numbers above zero.")
     if "prefill" not in table and "decode" not in table:
         raise bad_input(f"{where} has no figure.")
-    return Row(
-        device=table["device"],
-        model=table.get("variant") or table["shape"],
-        known="variant" in table,
-        recipe=table["recipe"],
-        prompt=table.get("prompt", 512),
-        prefill=table.get("prefill"),
-        filled=table.get("filled", 0),
-        decode=table.get("decode"),
-        use=table["use"],
-        source=sources[table["source"]],
-        note=table.get("note", ""),
-    )
+    fields = {key: value for key, value in table.items() if key not in ("variant", "shape")}
+    more = {
+        "model": table.get("variant") or table["shape"],
+        "known": "variant" in table,
+        "source": sources[at(table, "source", str)],
+    }
+    return msgspec.convert({**fields, **more}, Row)

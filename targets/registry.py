@@ -133,3 +133,17 @@ def _this_machine() -> Target:
 def targets() -> tuple[Target, ...]:
     """Every built-in target, in the order of the names."""
     return tuple(target(name) for name in target_names())
+
+
+def environment_of(engines: list[str]) -> dict[str, str]:
+    """Variables that start these engines as they were found to work on this machine, as far as that
+    is known; names of no runtime (numpy) have none."""
+    # Late: a list of names needs nothing of builds.
+    from packager.pipeline import climb
+
+    adapters = [runtime(name) for name in engines if name in runtime_names()]
+    return {
+        name: value
+        for adapter in adapters
+        for name, value in climb.known(adapter).environment.items()
+    }

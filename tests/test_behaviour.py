@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from packager.behaviour import tasks
 from packager.behaviour.answer import Answer, parse
-from packager.behaviour.checks import FAILURES, failures
+from packager.behaviour.checks import FAILURES, Check, failures
 from packager.behaviour.job import ask_all
 from packager.behaviour.long_text import long_text
 from packager.behaviour.trial import kept, neighbours, save, summed
@@ -30,8 +30,11 @@ from tests.support.make_package import body, write_package
 SHIPPED = {task.id: task for task in tasks.shipped().tasks}
 
 
-def kinds(reply: str, *checks: dict[str, Any], stopped: bool = True, **options: Any) -> list[str]:
-    return [one.kind for one in failures(parse(reply, stopped), list(checks), **options)]
+def kinds(
+    reply: str, *checks: Check | dict[str, Any], stopped: bool = True, **options: Any
+) -> list[str]:
+    made = [check if isinstance(check, Check) else Check.from_json(check) for check in checks]
+    return [failure.kind for failure in failures(parse(reply, stopped), made, **options)]
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -48,9 +51,7 @@ def test_every_task_lets_a_right_answer_pass_and_stops_a_wrong_one(name: str) ->
 
 def test_the_set_has_every_kind_of_task_that_it_promises() -> None:
     assert {task.stage for task in SHIPPED.values()} == set(tasks.PASSES)
-    used = {
-        check["kind"] for task in SHIPPED.values() for turn in task.turns for check in turn.checks
-    }
+    used = {check.kind for task in SHIPPED.values() for turn in task.turns for check in turn.checks}
     assert used >= set(tasks.schemas()) - {"task", "turn", "stops"}
     assert [SHIPPED[f"long-{place}"].depth for place in ("early", "middle", "late")] == [
         0.1,
@@ -157,12 +158,13 @@ def test_no_reply_whatsoever_ends_in_anything_but_an_answer(reply: str, stopped:
         {"kind": "tool_call", "name": "f"},
         {"kind": "number", "value": 1},
     ]
-    assert {one.kind for one in failures(found, everything)} <= set(FAILURES)
+    checks = [Check.from_json(check) for check in everything]
+    assert {failure.kind for failure in failures(found, checks)} <= set(FAILURES)
 
 
 def test_a_schema_that_refers_elsewhere_fails_and_fetches_nothing() -> None:
     check = {"kind": "json", "schema": {"properties": {"a": {"$ref": "http://127.0.0.1:9/schema"}}}}
-    (wrong,) = failures(Answer('{"a": 1}'), [check])
+    (wrong,) = failures(Answer('{"a": 1}'), [Check.from_json(check)])
     assert wrong.kind == "format" and "refers to" in wrong.why
 
 

@@ -16,10 +16,11 @@ from packager.errors import ExitCode, PackError
 from packager.events import Event, StageFinished, StageNote
 from packager.package.manifest import FileEntry
 from packager.pipeline.cache import BuildCache, Entry
+from packager.pipeline.job import Job
 from packager.pipeline.packaging import _copied
 from packager.pipeline.run import _complete, _stage
 from packager.pipeline.stage_record import RECORD, sealed
-from packager.pipeline.stages import Job, look_up
+from packager.pipeline.stages import look_up
 from packager.quality.verdict import judged, lacking, refuse_incomplete
 from packager.sources.reread import Evidence
 from tests.test_quality_gate import facts_with

@@ -34,7 +34,7 @@ def test_scores_with_and_without_thinking_are_kept_apart() -> None:
 
 def test_no_variant_carries_scores_of_another_kind_and_no_score_is_without_a_variant() -> None:
     for variant in load():
-        assert {score.kind for score in variant.scores} <= {
+        assert {score.kind for score in scores(variant.repo_id)} <= {
             "base" if variant.base else "instruct"
         }, variant.name
     assert set(read_scores(FILE)) <= {variant.repo_id for variant in load()}

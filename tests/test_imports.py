@@ -64,3 +64,54 @@ def test_the_list_of_runtimes_and_targets_imports_no_adapter() -> None:
         "from targets import registry; registry.runtime_names(); registry.target_names()"
     )
     assert loaded.isdisjoint(ENGINES)
+
+
+def circles(imports: dict[str, set[str]]) -> list[set[str]]:
+    """The groups of modules that import one another by some way round: Tarjan's strongly connected
+    components of more than one module."""
+    order: dict[str, int] = {}
+    lowest: dict[str, int] = {}
+    stack: list[str] = []
+    groups: list[set[str]] = []
+
+    def visit(module: str) -> None:
+        order[module] = lowest[module] = len(order)
+        stack.append(module)
+        for imported in imports[module]:
+            if imported not in order:
+                visit(imported)
+            if imported in stack:
+                lowest[module] = min(lowest[module], lowest[imported])
+        if lowest[module] == order[module]:
+            start = stack.index(module)
+            group = set(stack[start:])
+            del stack[start:]
+            if len(group) > 1:
+                groups.append(group)
+
+    for module in imports:
+        if module not in order:
+            visit(module)
+    return groups
+
+
+def test_circles_are_found_whichever_way_round_they_go() -> None:
+    imports = {"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": set(), "e": {"d", "e"}}
+    assert circles(imports) == [{"a", "b", "c"}]
+    assert circles({**imports, "c": {"d"}}) == []
+
+
+def test_no_modules_import_one_another_in_a_circle_but_the_screens_that_lead_to_each_other() -> (
+    None
+):
+    """Late imports count, and those for types alone."""
+    import grimp
+
+    graph = grimp.build_graph("packager", "targets", "tui", cache_dir=None)
+    imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+    others = [
+        group
+        for group in circles(imports)
+        if not all(module == "tui.app" or module.startswith("tui.screens.") for module in group)
+    ]
+    assert others == []

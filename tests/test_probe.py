@@ -492,7 +492,9 @@ def test_a_runtime_that_cannot_run_on_this_processor_is_rejected_with_the_reason
 def test_an_engine_that_ends_with_an_illegal_instruction_is_kept_as_one_that_cannot_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def dying(machine: Machine, engines: list[str]) -> Generator[object, None, Measurement]:
+    def dying(
+        machine: Machine, engines: list[str], environment: object
+    ) -> Generator[object, None, Measurement]:
         yield from ()
         if engines[0] == "llama.cpp":
             raise PackError(
@@ -504,7 +506,7 @@ def test_an_engine_that_ends_with_an_illegal_instruction_is_kept_as_one_that_can
 
     monkeypatch.setattr("targets.machine.probe._measure_with", dying)
     monkeypatch.setattr("targets.machine.probe.installed_engines", lambda: ["llama.cpp", "numpy"])
-    result = measure(MACHINE)
+    result = measure(MACHINE, lambda engines: {})
     while True:
         try:
             next(result)

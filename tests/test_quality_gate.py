@@ -23,8 +23,8 @@ from packager.events import StageFailed, StageFinished
 from packager.need.workload import merge
 from packager.pipeline import quality_stage as stage
 from packager.pipeline.cache import BuildCache
+from packager.pipeline.job import Job
 from packager.pipeline.run import _reference, run
-from packager.pipeline.stages import Job
 from packager.plan.choose import make_plan
 from packager.process import run_job
 from packager.quality import job, paper

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from packager import catalog
+from packager.catalog import scores
 from packager.errors import ExitCode, PackError
 from packager.plan.choose import named_variants
 from packager.sources import hub_variant
@@ -47,7 +48,7 @@ def test_a_fine_tune_has_its_own_name_and_shape_and_no_scores_of_its_base(hub: H
     (found,) = named_variants(REPO, "hub")
     assert (found.repo_id, found.family, found.license) == (REPO, "Qwen3", "apache-2.0")
     assert found.shape == catalog.find("Qwen3-0.6B").shape
-    assert found.scores == ()
+    assert scores(found.repo_id) == ()
     assert any("no published scores" in note for note in found.notes)
     assert not hub.bodies("model.safetensors")
 

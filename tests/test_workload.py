@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from packager import catalog
+from packager.catalog import scores
 from packager.errors import ExitCode, PackError
 from packager.need.usecases import FILE, benchmark, benchmarks, parse, use_case, use_case_names
 from packager.need.workload import Workload, merge, workload_for
@@ -75,7 +76,10 @@ def test_every_number_of_a_use_case_has_a_reason_and_a_source(name: str) -> None
 @pytest.mark.parametrize("name", ASKED)
 def test_a_floor_asks_only_for_what_somebody_published(name: str) -> None:
     published = {
-        score.benchmark for variant in catalog.load() if variant.chat for score in variant.scores
+        score.benchmark
+        for variant in catalog.load()
+        if variant.chat
+        for score in scores(variant.repo_id)
     }
     for floor in use_case(name).floors:
         assert published & {benchmark for benchmark, _ in floor.any_of}

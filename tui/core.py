@@ -4,15 +4,16 @@ stay inside for the first paint."""
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from packager.errors import PackError, usage
 from tui.ask import Ask, named
 
 if TYPE_CHECKING:
+    from packager.device.identity import Here
     from packager.device.target import Target
     from packager.events import Event
     from packager.package.package import Package
@@ -22,7 +23,31 @@ if TYPE_CHECKING:
     from packager.select import Candidate, Miss
     from packager.shipping.export import Exported
     from tui.leaving import Order
-    from tui.services import Services
+
+
+class World(Protocol):
+    """What a question needs of the machine and the installation; see tui.services.Services, which
+    is made of these questions."""
+
+    @property
+    def targets(self) -> Callable[[], tuple[Target, ...]]:
+        """Every device."""
+
+    @property
+    def runtimes(self) -> Callable[[], tuple[Runtime, ...]]:
+        """Every runtime."""
+
+    @property
+    def memory(self) -> Callable[[], tuple[int, int]]:
+        """(total, available) bytes of this machine."""
+
+    @property
+    def here(self) -> Callable[[], Here | None]:
+        """What tells this machine from the device a package is for."""
+
+    @property
+    def folder(self) -> Path:
+        """Where packages are written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +74,7 @@ class Found:
         return next((one for one in self.candidates if one.verdict == "chosen"), None)
 
 
-def find(services: Services, ask: Ask) -> Found:
+def find(services: World, ask: Ask) -> Found:
     """Measure the catalogue, or the checkpoint in the folder that was named, against the ask."""
     from packager import catalog
     from packager.plan.choose import named_variants
@@ -81,7 +106,7 @@ def find(services: Services, ask: Ask) -> Found:
     return Found(ask, found, misses, time.perf_counter() - started, nothing, missing, kinds)
 
 
-def absent(services: Services, target: Target) -> dict[str, str]:
+def absent(services: World, target: Target) -> dict[str, str]:
     """What to do about each runtime of the target whose engine is not installed here, by its
     name."""
     from packager.engines import missing_engine
@@ -126,7 +151,7 @@ def replaced(plan: Plan) -> Package | None:
         return None
 
 
-def served(services: Services, ask: Ask) -> tuple[Runtime, ...]:
+def served(services: World, ask: Ask) -> tuple[Runtime, ...]:
     """The installed adapters that the target names, in its order. Raises PackError where there is
     none."""
     by_name = {runtime.name: runtime for runtime in services.runtimes()}
@@ -139,7 +164,7 @@ def served(services: Services, ask: Ask) -> tuple[Runtime, ...]:
     return runtimes
 
 
-def plan(services: Services, ask: Ask, candidate: Candidate, out: Path | None) -> Plan:
+def plan(services: World, ask: Ask, candidate: Candidate, out: Path | None) -> Plan:
     """The same plan that the command line makes of `build_command`."""
     from packager.plan.choose import make_plan
 
@@ -165,7 +190,7 @@ def default_name(ask: Ask, candidate: Candidate) -> str:
     return package_name(candidate, sources.parse(ask.weights, candidate.variant.repo_id))
 
 
-def problems(services: Services, plan: Plan) -> list[PackError]:
+def problems(services: World, plan: Plan) -> list[PackError]:
     """What would stop the build, all of it."""
     from packager.pipeline.preflight import problems as of_plan
 
@@ -179,7 +204,7 @@ def build(plan: Plan) -> Generator[Event, None, Package]:
     return run(plan)
 
 
-def bench(services: Services, package: Path) -> Generator[Event, None, Measurement]:
+def bench(services: World, package: Path) -> Generator[Event, None, Measurement]:
     """Measure a package again."""
     from packager.package import manifest
     from packager.pipeline import bench as core

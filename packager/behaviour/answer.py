@@ -6,7 +6,8 @@ import json
 import re
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+
+from packager.json_values import JsonObject, JsonValue
 
 _CALL = re.compile(r"<tool_call>\s*(.*?)\s*</tool_call>", re.DOTALL)
 _FUNCTION = re.compile(r"<function=([^>\s]+)>(.*?)</function>", re.DOTALL)
@@ -20,7 +21,7 @@ class Call:
     """A tool that the model asked for."""
 
     name: str
-    arguments: dict[str, Any]
+    arguments: JsonObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +37,9 @@ class Answer:
     calls: tuple[Call, ...] = ()
     broken_call: str | None = None
 
-    def message(self) -> dict[str, Any]:
+    def message(self) -> JsonObject:
         """The turn as the next prompt's template takes it."""
-        calls = [
+        calls: list[JsonObject] = [
             {"type": "function", "function": {"name": call.name, "arguments": call.arguments}}
             for call in self.calls
         ]
@@ -89,8 +90,9 @@ def _call(body: str) -> Call | None:
     return None
 
 
-def _value(text: str) -> Any:
+def _value(text: str) -> JsonValue:
     """An argument written as text: a number or an object where it is one."""
     with suppress(ValueError, RecursionError):
-        return json.loads(text)
+        value: JsonValue = json.loads(text)
+        return value
     return text

@@ -6,7 +6,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from packager.behaviour.answer import parse
 from packager.behaviour.checks import failures
@@ -14,6 +13,7 @@ from packager.behaviour.long_text import MOST_TOKENS, SHARE, long_text
 from packager.behaviour.tasks import Task, Turn, read, shipped
 from packager.checkpoint.template import render_apart, render_both_apart
 from packager.errors import PackError, bad_input
+from packager.json_values import JsonObject, at
 from packager.process import resolve
 from packager.runtime import Report, Session
 
@@ -31,12 +31,12 @@ def ask_all(
     *,
     session: str,
     artifact: str,
-    settings: dict[str, Any],
+    settings: JsonObject,
     template: str | None,
     prompts: str | None,
     think: bool,
     log: str,
-) -> dict[str, Any]:
+) -> JsonObject:
     """A row per task in `tasks[]`, those that could not be asked in `left_out[]`, and what the
     answers took together.
 
@@ -46,7 +46,7 @@ def ask_all(
     tasks = (read(Path(prompts)) if prompts else shipped()).tasks
     openings = _openings(tasks, template, think, Path(log))
     model: Session = resolve(session)(artifact, settings)
-    asking = _Asking(model, int(settings["context"]), template, think, Path(log))
+    asking = _Asking(model, at(settings, "context", int), template, think, Path(log))
     rows, left_out = [], []
     try:
         for number, task in enumerate(tasks):
@@ -81,7 +81,7 @@ class _Asking:
         )
         self.seconds, self.new_tokens, self.prompt_tokens = 0.0, 0, 0
 
-    def task(self, task: Task, opening: str | None) -> dict[str, Any]:
+    def task(self, task: Task, opening: str | None) -> JsonObject:
         """The row of one task, `opening` its first prompt. What follows a wrong turn is not asked:
         it builds on what was never said."""
         if opening is None:
@@ -91,8 +91,11 @@ class _Asking:
         if task.fact is not None:
             text = self._long_text(task, opening)
             prompt = opening.replace("{text}", text)
-            messages[-1]["content"] = messages[-1]["content"].replace("{text}", text)
-        wrong: list[dict[str, Any]] = []
+            messages[-1] = {
+                "role": task.turns[0].role,
+                "content": task.turns[0].text.replace("{text}", text),
+            }
+        wrong: list[JsonObject] = []
         answers: list[str] = []
         for number, turn in enumerate(task.turns, 1):
             if number > 1:
@@ -101,9 +104,9 @@ class _Asking:
             reply, stopped = self._reply(turn, prompt)
             answer = parse(reply, stopped)
             answers.append(reply)
-            found = failures(answer, turn.checks, may_be_cut=turn.may_be_cut)
-            wrong += [{"turn": number, "kind": one.kind, "why": one.why} for one in found]
-            if found:
+            here = failures(answer, turn.checks, may_be_cut=turn.may_be_cut)
+            wrong += [{"turn": number, "kind": each.kind, "why": each.why} for each in here]
+            if here:
                 break
             messages.append(answer.message())
         return {
@@ -145,7 +148,7 @@ class _Asking:
         self.prompt_tokens += len(ids)
         return self._model.decode(said) if said else "", len(said) < room
 
-    def _render(self, task: Task, messages: list[dict[str, Any]]) -> str:
+    def _render(self, task: Task, messages: list[JsonObject]) -> str:
         """A later turn, whose conversation only now exists."""
         if self._template is None:
             raise _LeftOut("a model without a chat template holds no conversation")
@@ -190,10 +193,10 @@ def _openings(
     return found
 
 
-def _first(task: Task) -> list[dict[str, Any]]:
+def _first(task: Task) -> list[JsonObject]:
     system = [{"role": "system", "content": task.system}] if task.system else []
     return [*system, {"role": task.turns[0].role, "content": task.turns[0].text}]
 
 
-def _tools(task: Task) -> dict[str, Any]:
+def _tools(task: Task) -> JsonObject:
     return {"tools": list(task.tools)} if task.tools else {}

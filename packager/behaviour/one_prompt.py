@@ -3,9 +3,8 @@ decodes."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from packager.errors import usage
+from packager.json_values import JsonObject, at
 from packager.process import resolve
 from packager.runtime import Report, Session
 
@@ -15,10 +14,10 @@ def answer(
     *,
     session: str,
     artifact: str,
-    settings: dict[str, Any],
+    settings: JsonObject,
     prompt: str,
     max_new_tokens: int,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Decode greedily until the end of the turn; pieces of text go out through `report.text` as
     they are sure.
 
@@ -42,11 +41,11 @@ def answer(
         prompt_ids = model.encode(prompt)
         if not prompt_ids:
             raise usage("The prompt is empty.", "Say something to the model.")
-        room = settings["context"] - len(prompt_ids)
+        context = at(settings, "context", int)
+        room = context - len(prompt_ids)
         if room < 1:
             raise usage(
-                f"The prompt has {len(prompt_ids)} tokens and the package's context is "
-                f"{settings['context']}.",
+                f"The prompt has {len(prompt_ids)} tokens and the package's context is {context}.",
                 "Shorten it.",
             )
         model.generate(prompt_ids, min(max_new_tokens, room), on_token)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from packager.checkpoint import retrieval as rules
+from packager.json_values import JsonObject, at, at_or_none
 from packager.process import resolve
 from packager.runtime import Report, RetrievalSession
 
@@ -15,10 +15,10 @@ def embed(
     *,
     session: str,
     artifact: str,
-    settings: dict[str, Any],
+    settings: JsonObject,
     texts: Sequence[str],
     dimension: int | None,
-) -> dict[str, Any]:
+) -> JsonObject:
     """`vectors` of the texts, of length 1, the first `dimension` numbers of each; `tokens` of each
     text and how many were `cut` to the context, their end of text kept."""
     # Late: numpy, for the child that computes.
@@ -26,7 +26,7 @@ def embed(
 
     model: RetrievalSession = resolve(session)(artifact, {**settings, "task": "embed"})
     try:
-        end, context = model.facts()["end"], int(settings["context"])
+        end, context = at_or_none(model.facts(), "end", int), at(settings, "context", int)
         whole = [model.encode(text) for text in texts]
         rows = model.embed([rules.shortened(ids, context, end) for ids in whole])
     finally:
@@ -43,16 +43,16 @@ def rerank(
     *,
     session: str,
     artifact: str,
-    settings: dict[str, Any],
+    settings: JsonObject,
     query: str,
     documents: Sequence[str],
     instruction: str | None,
-) -> dict[str, Any]:
+) -> JsonObject:
     """`scores` of the documents, from 0 to 1, and how many documents were `cut` so that the prompt
     keeps its end."""
     model: RetrievalSession = resolve(session)(artifact, {**settings, "task": "rerank"})
     try:
-        context = int(settings["context"])
+        context = at(settings, "context", int)
         head, tail = rules.rerank_text(query, "\0", instruction).split("\0")
         before, behind = model.plain(head), model.plain(tail)
         room = context - len(before) - len(behind)

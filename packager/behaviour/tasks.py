@@ -11,8 +11,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
-from packager.behaviour.checks import misfit
+from packager.behaviour.checks import Check, misfit
 from packager.errors import bad_input, usage
+from packager.json_values import JsonObject, at, object_at
 from packager.names import did_you_mean
 
 SHIPPED = Path(__file__).with_name("tasks.jsonl")
@@ -31,7 +32,7 @@ class Turn:
 
     role: str
     text: str
-    checks: list[dict[str, Any]]
+    checks: tuple[Check, ...]
     max_tokens: int = _ANSWER_TOKENS
     may_be_cut: bool = False
 
@@ -45,7 +46,7 @@ class Task:
     stage: str
     turns: tuple[Turn, ...]
     system: str | None = None
-    tools: tuple[dict[str, Any], ...] = ()
+    tools: tuple[JsonObject, ...] = ()
     fact: str | None = None
     depth: float = 0.5
 
@@ -107,9 +108,9 @@ def parse(name: str, data: bytes, where: str) -> TaskSet:
 
 
 @cache
-def schemas() -> dict[str, dict[str, Any]]:
+def schemas() -> dict[str, JsonObject]:
     """JSON schemas of a `task`, a `turn`, and of every kind of check by its name."""
-    found: dict[str, dict[str, Any]] = json.loads(
+    found: dict[str, JsonObject] = json.loads(
         Path(__file__).with_name("tasks_schema.json").read_bytes()
     )
     return found
@@ -167,7 +168,7 @@ def _turn(row: Any, place: str) -> Turn:
     return Turn(
         role,
         text,
-        row["checks"],
+        tuple(map(Check.from_json, row["checks"])),
         row.get("max_tokens", _ANSWER_TOKENS),
         row.get("may_be_cut", False),
     )
@@ -175,23 +176,24 @@ def _turn(row: Any, place: str) -> Turn:
 
 def _valid(value: Any, name: str, place: str) -> None:
     schema = schemas()[name]
+    known = object_at(schema, "properties")
     if isinstance(value, dict):
         for key in value:
-            if key not in schema["properties"]:
-                _refuse(place, f"there is no {key!r}.{did_you_mean(key, schema['properties'])}")
+            if key not in known:
+                _refuse(place, f"there is no {key!r}.{did_you_mean(key, known)}")
     wrong = misfit(value, schema)
     if wrong:
         _refuse(place, wrong)
 
 
-def _usable(check: dict[str, Any], place: str) -> None:
+def _usable(check: JsonObject, place: str) -> None:
     """What a schema cannot say: patterns that compile, schemas that are schemas."""
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import SchemaError
 
     if "pattern" in check:
         try:
-            re.compile(check["pattern"])
+            re.compile(at(check, "pattern", str))
         except re.error as error:
             _refuse(place, f"the pattern is none: {error}")
     if "schema" in check:

@@ -8,7 +8,6 @@ from collections.abc import Generator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from packager.behaviour.checks import FAILURES
 from packager.behaviour.tasks import PASSES, TaskSet
@@ -16,11 +15,13 @@ from packager.checkpoint import template
 from packager.device.this_machine import describe_machine
 from packager.errors import usage
 from packager.events import Event, StageFinished, StageNote, StageProgress, StageStarted
+from packager.json_values import JsonDict, JsonObject, at, objects_at
 from packager.package import manifest
 from packager.package.package import MODEL
 from packager.pipeline import bench, climb
 from packager.pipeline.cache import BuildCache
 from packager.process import Note, Progress, run_job
+from packager.records.behaviour import Task
 from packager.runtime import Runtime
 
 _STAGE = "behave"
@@ -32,7 +33,7 @@ def run(
     tasks: TaskSet,
     prompts: Path | None = None,
     think: bool = False,
-) -> Generator[Event, None, dict[str, Any]]:
+) -> Generator[Event, None, JsonObject]:
     """Yield the events of the trial and return its result; the package is not changed. `prompts` is
     where `tasks` were read from.
 
@@ -86,23 +87,23 @@ def run(
     return result
 
 
-def summed(tasks: TaskSet, found: dict[str, Any], think: bool) -> dict[str, Any]:
+def summed(tasks: TaskSet, found: JsonObject, think: bool) -> JsonObject:
     """What was found, counted: per pass, and failed tasks per kind of failure (a task may fail in
     several ways)."""
-    rows = found["tasks"]
-    kinds = Counter(kind for row in rows for kind in {one["kind"] for one in row["failures"]})
+    rows = [Task.from_json(row) for row in objects_at(found, "tasks")]
+    kinds = Counter(kind for row in rows for kind in {failure.kind for failure in row.failures})
     return {
         "set": tasks.name,
         "set_sha256": tasks.sha256,
         "tried_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": describe_machine(),
         "think": think,
-        "passed": sum(row["passed"] for row in rows),
+        "passed": sum(row.passed for row in rows),
         "total": len(rows),
         "passes": {
-            name: {"passed": sum(row["passed"] for row in part), "total": len(part)}
+            name: {"passed": sum(row.passed for row in part), "total": len(part)}
             for name in PASSES
-            if (part := [row for row in rows if row["pass"] == name])
+            if (part := [row for row in rows if row.pass_ == name])
         },
         "failures": {kind: kinds[kind] for kind in FAILURES},
         **{
@@ -112,17 +113,15 @@ def summed(tasks: TaskSet, found: dict[str, Any], think: bool) -> dict[str, Any]
     }
 
 
-def neighbours(
-    own: dict[str, Any], others: dict[str, tuple[str, dict[str, Any]]]
-) -> dict[str, Any]:
+def neighbours(own: JsonObject, others: dict[str, tuple[str, JsonObject]]) -> JsonObject:
     """A result with those of its neighbours: `smaller` and `larger`, each a package's name and its
     own result, of the same tasks."""
-    rows = {}
-    for place, (name, other) in others.items():
-        mine = {row["id"] for row in own["tasks"] if row["passed"]}
-        theirs = {row["id"] for row in other["tasks"] if row["passed"]}
-        asked = {row["id"] for row in own["tasks"]} & {row["id"] for row in other["tasks"]}
-        rows[place] = {
+    rows: JsonDict = {}
+    for direction, (name, other) in others.items():
+        mine, asked_here = _passed_and_asked(own)
+        theirs, asked_there = _passed_and_asked(other)
+        asked = asked_here & asked_there
+        rows[direction] = {
             "name": name,
             **{key: other[key] for key in ("passed", "total", "passes", "failures")},
             "only_it_passed": sorted((theirs - mine) & asked),
@@ -131,27 +130,33 @@ def neighbours(
     return {**own, "neighbours": rows}
 
 
-def kept(result: dict[str, Any]) -> dict[str, Any]:
+def _passed_and_asked(result: JsonObject) -> tuple[set[str], set[str]]:
+    """The ids of the tasks that were passed, and of all that were asked."""
+    rows = objects_at(result, "tasks")
+    passed = {at(row, "id", str) for row in rows if at(row, "passed", bool)}
+    return passed, {at(row, "id", str) for row in rows}
+
+
+def kept(result: JsonObject) -> JsonObject:
     """What goes into a manifest: everything but the answers themselves."""
-    rows = [
-        {key: value for key, value in row.items() if key != "answers"} for row in result["tasks"]
-    ]
-    return {
-        **result,
-        "tasks": [{**row, "failures": [_shown(one) for one in row["failures"]]} for row in rows],
-    }
+    return {**result, "tasks": [_without_answers(row) for row in objects_at(result, "tasks")]}
 
 
-def _shown(failure: dict[str, Any]) -> dict[str, Any]:
+def _without_answers(row: JsonObject) -> JsonObject:
+    fields = {key: value for key, value in row.items() if key != "answers"}
+    return {**fields, "failures": [_shown(failure) for failure in objects_at(row, "failures")]}
+
+
+def _shown(failure: JsonObject) -> JsonObject:
     """A reason may quote the model, and a manifest's text does nothing to a terminal but show
     itself."""
     return {
         **failure,
-        "why": "".join(char if char.isprintable() else " " for char in failure["why"]),
+        "why": "".join(char if char.isprintable() else " " for char in at(failure, "why", str)),
     }
 
 
-def save(package: Path, result: dict[str, Any]) -> None:
+def save(package: Path, result: JsonObject) -> None:
     """Put the result into the package's manifest, in place of an earlier one."""
     data = dict(manifest.read(package).data)
     manifest.write(package, {**data, "behaviour": kept(result)})

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from packager.catalog.schema import check, read, source_text, wrong
+from packager.json_values import JsonObject
 
 if TYPE_CHECKING:
     from packager.catalog.variant import Variant
@@ -37,7 +38,7 @@ class Score:
     mode: str | None
     source: str
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """JSON form, one key per field."""
         return asdict(self)
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from packager.catalog.schema import check, read, source_text, wrong
+from packager.json_values import JsonObject
 from packager.shape import tensors
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class ParameterCount:
     reason: str | None = None
     tolerance: float = 0.0
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """JSON form, one key per field."""
         return asdict(self)
 

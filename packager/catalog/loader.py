@@ -1,8 +1,8 @@
 """From the catalogue's TOML files to Variants.
 
-`shapes.toml` holds every distinct geometry once, `licenses.toml` the licences; the other files hold
-the variants, each of which inherits from the table of its family. Sources are defined once per file
-and named by key.
+`shapes.toml` holds every distinct geometry once, `licenses.toml` the licences; files whose names
+begin with `qwen` hold the variants, each of which inherits from the table of its family. Sources
+are defined once per file and named by key.
 """
 
 from __future__ import annotations
@@ -17,21 +17,23 @@ from packager.catalog.variant import Variant
 from packager.shape import Experts, Hybrid, Shape
 
 FOLDER = Path(__file__).parent
-VARIANT_FILES = ("qwen", "qwen1_5", "qwen2", "qwen2_5", "qwen3", "qwen3_embedding", "qwen3_5")
+VARIANT_FILES = "qwen*.toml"
 # What transformers' configuration classes take where config.json is silent.
 DEFAULTS = {"rope_theta": 10_000.0, "rms_eps": 1e-6, "context": 32_768}
 _GEOMETRY = ("hidden", "layers", "heads", "kv_heads", "head_dim", "intermediate", "vocab")
 
 
 def read_all(folder: Path = FOLDER) -> tuple[Variant, ...]:
-    """Every variant of the files in `folder`, in the files' order; PackError names file and key of
-    the first mistake."""
+    """Every variant of the files in `folder`, file by file in the order of their names.
+
+    Raises PackError that names file and key of the first mistake.
+    """
     shapes = _read_shapes(folder / "shapes.toml")
     licenses = read_licenses(folder / "licenses.toml")
     variants = [
         variant
-        for name in VARIANT_FILES
-        for variant in _read_variants(folder / f"{name}.toml", shapes, licenses)
+        for path in sorted(folder.glob(VARIANT_FILES))
+        for variant in _read_variants(path, shapes, licenses)
     ]
     by_id: dict[str, Variant] = {}
     for variant in variants:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
+from packager.json_values import JsonObject
 from packager.shape import Shape
-
-if TYPE_CHECKING:
-    from packager.catalog.benchmarks import Score
 
 Kind = Literal["general", "coder", "math", "reasoning", "vision", "audio", "omni"]
 Thinking = Literal["never", "switch", "always"]
@@ -78,14 +76,7 @@ class Variant:
             if precision != "BF16"
         )
 
-    @property
-    def scores(self) -> tuple[Score, ...]:
-        """Published scores of this very checkpoint; read from their file at the first use."""
-        from packager.catalog.benchmarks import scores
-
-        return scores(self.repo_id)
-
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """JSON form of everything but the scores; the sources stand beside the numbers."""
         fields = asdict(self)
         del fields["sources"], fields["published_precisions"]

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from packager.chat.templates import literal
+from packager.json_values import JsonObject
 
 Thinking = Literal["on", "off"]
 
@@ -30,7 +31,7 @@ class Profile:
         """Whether anything is fixed."""
         return self != Profile()
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """As the manifest keeps it."""
         return {**asdict(self), "tools": [dict(tool) for tool in self.tools]}
 
@@ -62,7 +63,7 @@ class Profile:
             found.append(f"{{%- if not tools -%}}{{%- set tools = {tools} -%}}{{%- endif -%}}")
         return found
 
-    def applied(self, conversation: Mapping[str, Any]) -> dict[str, Any]:
+    def applied(self, conversation: Mapping[str, Any]) -> JsonObject:
         """A conversation as somebody who obeys the profile would hand it to the checkpoint's own
         template."""
         found = dict(conversation)

@@ -10,6 +10,7 @@ from typing import Any
 
 from packager.chat.profile import Profile, Thinking
 from packager.errors import bad_input, usage
+from packager.json_values import JsonObject
 from packager.names import did_you_mean
 from packager.package.sampling import KEYS
 
@@ -44,7 +45,7 @@ def parse(
     )
 
 
-def read_tools(path: Path) -> tuple[dict[str, Any], ...]:
+def read_tools(path: Path) -> tuple[JsonObject, ...]:
     """Tools in OpenAI's form: a JSON list of {"type": "function", "function": {"name", ...}}."""
     try:
         found = json.loads(_text(path))

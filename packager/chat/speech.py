@@ -21,11 +21,20 @@ from packager.chat.templates import chosen, portable
 from packager.checkpoint import first_generation, tiktoken
 from packager.checkpoint.chat_templates import DEFAULT, TOOLS, templates_of
 from packager.checkpoint.folder import checkpoint_files, is_weights, read_json
-from packager.checkpoint.template import apart, limit_memory, render
+from packager.checkpoint.template import apart, limit_memory, pairs_of_texts, render, split
 from packager.errors import PackError, bad_input, usage
+from packager.json_values import (
+    JsonObject,
+    at,
+    at_or_none,
+    object_or_empty,
+    objects_at,
+    texts_at,
+    wholes_at,
+)
 from packager.runtime import Report
 
-QUESTION: tuple[dict[str, str], ...] = ({"role": "user", "content": "What is 2 + 3?"},)
+QUESTION: tuple[JsonObject, ...] = ({"role": "user", "content": "What is 2 + 3?"},)
 
 _ANSWER = "the answer of 7"
 
@@ -77,19 +86,19 @@ class _Hashed:
 
 @lru_cache(maxsize=64)
 def _cached(folder: str, stamps: tuple[Any, ...], key: _Hashed) -> Speech:
-    arguments = {"folder": folder, "profile": key.profile.as_dict()}
+    arguments: JsonObject = {"folder": folder, "profile": key.profile.as_dict()}
     with tempfile.TemporaryDirectory() as scratch:
-        found = apart("packager.chat.speech:read_job", arguments, Path(scratch) / "log")
+        speech = apart("packager.chat.speech:read_job", arguments, Path(scratch) / "log")
     return Speech(
-        found["template"],
-        tuple(found["ends"]),
-        tuple(found["end_texts"]),
-        tuple(found["notes"]),
-        found["prefix_stable"],
+        at_or_none(speech, "template", str),
+        tuple(wholes_at(speech, "ends")),
+        tuple(texts_at(speech, "end_texts")),
+        tuple(texts_at(speech, "notes")),
+        at_or_none(speech, "prefix_stable", bool),
     )
 
 
-def read_job(report: Report, *, folder: str, profile: dict[str, Any]) -> dict[str, Any]:
+def read_job(report: Report, *, folder: str, profile: JsonObject) -> JsonObject:
     """The job behind `of_folder`: a Speech as JSON."""
     own = own_templates(Path(folder))
     files = checkpoint_files(Path(folder))
@@ -145,14 +154,13 @@ def beside_own(
 
     None where a template refuses the conversation. One child process renders them all.
     """
-    arguments = {
+    arguments: JsonObject = {
         "folder": str(folder.absolute()),
         "template": template,
         "profile": profile.as_dict(),
         "conversations": list(conversations.values()),
     }
-    found = apart("packager.chat.speech:beside_own_job", arguments, log)
-    return [(mine, theirs) for mine, theirs in found["texts"]]
+    return pairs_of_texts(apart("packager.chat.speech:beside_own_job", arguments, log))
 
 
 def beside_own_job(
@@ -160,20 +168,20 @@ def beside_own_job(
     *,
     folder: str,
     template: str,
-    profile: dict[str, Any],
-    conversations: list[dict[str, Any]],
-) -> dict[str, Any]:
+    profile: JsonObject,
+    conversations: list[JsonObject],
+) -> JsonObject:
     """The job behind `beside_own`."""
     own, wished = own_templates(Path(folder)), Profile.from_dict(profile)
     limit_memory()
 
-    def mine(conversation: dict[str, Any]) -> str | None:
-        given = dict(conversation)
+    def mine(conversation: JsonObject) -> str | None:
+        messages, variables = split(conversation)
         with suppress(PackError):
-            return render(template, given.pop("messages"), **given)
+            return render(template, messages, **variables)
         return None
 
-    def theirs(conversation: dict[str, Any]) -> str | None:
+    def theirs(conversation: JsonObject) -> str | None:
         with suppress(PackError):
             return own.render(wished.applied(conversation))
         return None
@@ -193,11 +201,11 @@ class Own:
     def render(self, conversation: Mapping[str, Any]) -> str:
         """The prompt as transformers' apply_chat_template writes it. Raises PackError (bad
         input)."""
-        given = dict(conversation)
-        template = chosen(self.templates, given.get("tools"))
+        template = chosen(self.templates, conversation.get("tools"))
         if template is None:
             raise bad_input("The checkpoint has no chat template.", "Take a chat model.")
-        return render(template, given.pop("messages"), **{**self.tokens, **given})
+        messages, variables = split(conversation)
+        return render(template, messages, **{**self.tokens, **variables})
 
 
 def own_templates(folder: Path) -> Own:
@@ -225,20 +233,23 @@ def token_ids(files: Mapping[str, Path], tokenizer_config: Mapping[str, Any]) ->
     found: dict[str, int] = {}
     if "tokenizer.json" in files:
         definition = read_json(files["tokenizer.json"])
-        vocab = (definition.get("model") or {}).get("vocab") or {}
+        vocab = object_or_empty(object_or_empty(definition, "model"), "vocab")
         # A token that ends a turn may stand among the ordinary ones.
         found |= {
-            text: vocab[text] for text in special_tokens(tokenizer_config).values() if text in vocab
+            text: at(vocab, text, int)
+            for text in special_tokens(tokenizer_config).values()
+            if text in vocab
         }
-        listed = definition.get("added_tokens") or []
-        found |= {entry["content"]: entry["id"] for entry in listed}
+        listed = objects_at(definition, "added_tokens")
+        found |= {at(entry, "content", str): at(entry, "id", int) for entry in listed}
     elif tiktoken.FILE in files:
         from packager.checkpoint.control_tokens import QWEN
 
         words = len(tiktoken.read_ranks(files[tiktoken.FILE]))
         found |= {token.text: words + place for place, token in enumerate(QWEN)}
     if "added_tokens.json" in files:
-        found = {**read_json(files["added_tokens.json"]), **found}
+        added = read_json(files["added_tokens.json"])
+        found = {**{text: at(added, text, int) for text in added}, **found}
     more = tokenizer_config.get("added_tokens_decoder") or {}
     return {**{entry["content"]: int(number) for number, entry in more.items()}, **found}
 
@@ -248,7 +259,7 @@ def refuse_impossible(own: Own, profile: Profile) -> None:
     thinking."""
     if profile.thinking is None:
         return
-    question = {"messages": list(QUESTION)}
+    question: JsonObject = {"messages": list(QUESTION)}
     on, off = (own.render({**question, "enable_thinking": value}) for value in (True, False))
     if on != off:
         return
@@ -263,7 +274,7 @@ def refuse_impossible(own: Own, profile: Profile) -> None:
 
 
 def _prefix_stable(template: str) -> bool | None:
-    turns = [*QUESTION, {"role": "assistant", "content": _ANSWER}, *QUESTION]
+    turns: list[JsonObject] = [*QUESTION, {"role": "assistant", "content": _ANSWER}, *QUESTION]
     try:
         first, later = (render(template, turns[:count]) for count in (1, 3))
     except PackError:
@@ -273,7 +284,7 @@ def _prefix_stable(template: str) -> bool | None:
 
 def _end_of(template: str, ids: Mapping[str, int]) -> str | None:
     """The token that a template puts behind an answer; None where it refuses one, or puts none."""
-    turns = [*QUESTION, {"role": "assistant", "content": _ANSWER}]
+    turns: list[JsonObject] = [*QUESTION, {"role": "assistant", "content": _ANSWER}]
     try:
         text = render(template, turns, add_generation_prompt=False)
     except PackError:

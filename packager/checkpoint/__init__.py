@@ -40,6 +40,7 @@ from packager.checkpoint.kinds import (
 from packager.checkpoint.quantized import KEYS, method_of
 from packager.checkpoint.shards import read_tensors
 from packager.checkpoint.tokenizer import chat_template, check_tokenizer
+from packager.json_values import JsonDict, JsonObject, object_at
 from packager.shape import Shape
 from packager.shape.keys import check_keys
 from packager.shape.positions import Positions, positions_of
@@ -48,6 +49,7 @@ from packager.shape.windows import Windows, windows_of
 
 if TYPE_CHECKING:
     import numpy
+    from numpy.typing import NDArray
 
 __all__ = ["Checkpoint", "TensorInfo"]
 
@@ -68,12 +70,12 @@ class Checkpoint:
 
     folder: Path
     files: Mapping[str, Path]
-    config: dict[str, Any]
+    config: JsonObject
     shape: Shape
     tensors: Mapping[str, TensorInfo]
     dropped: tuple[str, ...]
-    tokenizer_config: dict[str, Any]
-    generation_config: dict[str, Any]
+    tokenizer_config: JsonObject
+    generation_config: JsonObject
     chat_template: str | None
     positions: Positions
     windows: Windows
@@ -81,7 +83,7 @@ class Checkpoint:
     notes: tuple[str, ...] = ()
     quantized: str | None = None
     _maps: dict[Path, mmap.mmap] = field(default_factory=dict, repr=False, compare=False)
-    _computed: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    _computed: dict[str, NDArray[Any]] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def open(cls, folder: Path) -> Checkpoint:
@@ -118,7 +120,7 @@ class Checkpoint:
         check_keys(config, shape, where)
         decoder = config
         for key in naming_of(shape).config:
-            decoder = decoder[key]
+            decoder = object_at(decoder, key)
         positions, windows = positions_of(decoder, shape, where), windows_of(decoder, shape, where)
         weights = folder if composed is None else composed.base
         agreed = match(
@@ -262,13 +264,14 @@ def _adapted(agreed: Agreed, composed: Composed) -> Agreed:
     return replace(agreed, shape=shape, tensors=tensors, untied=untied)
 
 
-def _borne_out(config: dict[str, Any], agreed: Agreed) -> dict[str, Any]:
+def _borne_out(config: JsonObject, agreed: Agreed) -> JsonObject:
     """config.json without what the weights contradict."""
     kept = {key: value for key, value in config.items() if key not in KEYS}
-    tables = [kept]
+    tables: list[JsonDict] = [kept]
     for key in naming_of(agreed.shape).config:
-        tables[-1][key] = dict(tables[-1][key])
-        tables.append(tables[-1][key])
+        inner = dict(object_at(tables[-1], key))
+        tables[-1][key] = inner
+        tables.append(inner)
     for table in tables:
         if agreed.untied or agreed.headless:
             table["tie_word_embeddings"] = agreed.headless
@@ -277,7 +280,7 @@ def _borne_out(config: dict[str, Any], agreed: Agreed) -> dict[str, Any]:
     return kept
 
 
-def _as_published(config: dict[str, Any], agreed: Agreed) -> bool:
+def _as_published(config: JsonObject, agreed: Agreed) -> bool:
     changed = agreed.renamed or agreed.untied or agreed.headless or method_of(config) is not None
     plain = (tensor.dtype != "F64" and tensor.made is None for tensor in agreed.tensors.values())
     return not changed and all(plain)

@@ -18,6 +18,7 @@ from typing import Any
 from packager.checkpoint.folder import checkpoint_files, read_json, safe_files
 from packager.checkpoint.header import ITEM_BYTES, TensorInfo, read_header
 from packager.errors import PackError, bad_input, usage
+from packager.json_values import JsonObject, object_or_empty
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 TOKENIZER_FILES = (
@@ -163,7 +164,7 @@ def _texts(folder: Path) -> dict[str, Path]:
     return {name: path for name, path in checkpoint_files(folder).items() if _is_text(name)}
 
 
-def _config(path: Path) -> dict[str, Any]:
+def _config(path: Path) -> JsonObject:
     if path.stat().st_size > _MOST_CONFIG_BYTES:
         raise bad_input(f"{path} has far more bytes than a file of its kind can have.", _GET_AGAIN)
     config = read_json(path)
@@ -191,7 +192,7 @@ def _config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _patterns(path: Path, config: dict[str, Any]) -> None:
+def _patterns(path: Path, config: JsonObject) -> None:
     """Refuse patterns that are no regular expression, or one that could run for ever."""
     for key in ("rank_pattern", "alpha_pattern"):
         table = config.get(key) or {}
@@ -213,7 +214,7 @@ def _patterns(path: Path, config: dict[str, Any]) -> None:
                 ) from None
 
 
-def _sorted(path: Path, config: dict[str, Any]) -> tuple[dict[str, LowRank], dict[str, TensorInfo]]:
+def _sorted(path: Path, config: JsonObject) -> tuple[dict[str, LowRank], dict[str, TensorInfo]]:
     """Every tensor of the file in its place."""
     parts: dict[str, dict[str, TensorInfo]] = {}
     replaced: dict[str, TensorInfo] = {}
@@ -247,9 +248,7 @@ def _once(path: Path, table: dict[str, TensorInfo], name: str, tensor: TensorInf
     table[name] = tensor
 
 
-def _low_rank(
-    path: Path, config: dict[str, Any], module: str, found: dict[str, TensorInfo]
-) -> LowRank:
+def _low_rank(path: Path, config: JsonObject, module: str, found: dict[str, TensorInfo]) -> LowRank:
     embedding = "lora_embedding_A" in found
     first, second = ("lora_embedding_A", "lora_embedding_B") if embedding else ("lora_A", "lora_B")
     known = {first, second, "lora_magnitude_vector", "lora_B_bias"}
@@ -285,7 +284,7 @@ def _low_rank(
     return LowRank(module, a, b, scaling, False, magnitude, bias)
 
 
-def _scaling(path: Path, config: dict[str, Any], module: str, rank: int) -> float:
+def _scaling(path: Path, config: JsonObject, module: str, rank: int) -> float:
     """alpha / rank, or alpha / sqrt(rank) of rsLoRA, by what stands for this module."""
     named = _of_module(config, "rank_pattern", module, config.get("r"))
     alpha = _of_module(config, "alpha_pattern", module, config.get("lora_alpha"))
@@ -299,9 +298,8 @@ def _scaling(path: Path, config: dict[str, Any], module: str, rank: int) -> floa
     return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
 
-def _of_module(config: dict[str, Any], key: str, module: str, otherwise: Any) -> Any:
-    table = config.get(key) or {}
-    for pattern, value in table.items():
+def _of_module(config: JsonObject, key: str, module: str, otherwise: Any) -> Any:
+    for pattern, value in object_or_empty(config, key).items():
         if re.match(rf"(.*\.)?({pattern})$", module):
             return value
     return otherwise
@@ -311,7 +309,7 @@ def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and math.isfinite(value)
 
 
-def _text(config: dict[str, Any], key: str) -> str | None:
+def _text(config: JsonObject, key: str) -> str | None:
     value = config.get(key)
     return value if isinstance(value, str) and value else None
 

@@ -13,6 +13,7 @@ from packager.checkpoint.header import ITEM_BYTES, TensorInfo
 from packager.checkpoint.naming import OUTPUT, Named, is_computed, named
 from packager.checkpoint.quantized import METHODS, dequantized, method_of, note
 from packager.errors import bad_input
+from packager.json_values import JsonObject, list_at
 from packager.shape import FIRST_GENERATION, Shape
 from packager.shape.tensors import naming_of, outer_tensors
 
@@ -69,7 +70,7 @@ def refuse_unsupported(where: str, model_type: Any) -> None:
         )
 
 
-def refuse_other_inputs(where: str, config: dict[str, Any]) -> None:
+def refuse_other_inputs(where: str, config: JsonObject) -> None:
     """Refuse Qwen-VL and Qwen-Audio, which share their model_type with the first generation's text
     models."""
     if config.get("model_type") == FIRST_GENERATION and not first_generation.text_only(config):
@@ -80,7 +81,7 @@ def refuse_other_inputs(where: str, config: dict[str, Any]) -> None:
         )
 
 
-def refuse_foreign_code(path: Path, config: dict[str, Any], *, first: bool = False) -> None:
+def refuse_foreign_code(path: Path, config: JsonObject, *, first: bool = False) -> None:
     """Refuse a config that points at Python of its own: it would have to be run.
 
     The `first` generation's own is known without it, and is left alone.
@@ -92,10 +93,10 @@ def refuse_foreign_code(path: Path, config: dict[str, Any], *, first: bool = Fal
         )
 
 
-def refuse_other_tasks(where: str, config: dict[str, Any]) -> None:
+def refuse_other_tasks(where: str, config: JsonObject) -> None:
     """Refuse a decoder that was given another end than one for text: a classifier, a reranker, a
     reward model."""
-    for name in config.get("architectures") or []:
+    for name in list_at(config, "architectures"):
         if isinstance(name, str) and _OTHER_TASK.search(name):
             raise bad_input(
                 f"{where}: architectures names {name}, a classifier and not a text generator.",
@@ -106,7 +107,7 @@ def refuse_other_tasks(where: str, config: dict[str, Any]) -> None:
 
 def refuse_quantized(
     path: Path,
-    config: dict[str, Any],
+    config: JsonObject,
     stored: Mapping[str, TensorInfo],
     needed: Mapping[str, TensorInfo],
 ) -> None:
@@ -131,7 +132,7 @@ def refuse_quantized(
             raise bad_input(f"{path.parent} is already quantized: {stored_as}{says}.", way_on)
 
 
-def quantized_by_size(path: Path, config: dict[str, Any], weight_bytes: int) -> None:
+def quantized_by_size(path: Path, config: JsonObject, weight_bytes: int) -> None:
     """Refuse a repository before its weights are fetched: its config.json says that they are
     quantized, and they are too few bytes.
 
@@ -173,7 +174,7 @@ class Agreed:
 
 def match(
     path: Path,
-    config: dict[str, Any],
+    config: JsonObject,
     shape: Shape,
     stored: Mapping[str, TensorInfo],
     embedder: bool = False,
@@ -265,7 +266,7 @@ def _refuse_disagreement(
 
 
 def _notes(
-    config: dict[str, Any],
+    config: JsonObject,
     kept: Mapping[str, TensorInfo],
     found: Named,
     untied: bool,

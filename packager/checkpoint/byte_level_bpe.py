@@ -12,11 +12,11 @@ import base64
 import json
 from collections.abc import Iterator, Sequence
 from itertools import islice, product
-from typing import Any
 
 from packager.checkpoint.control_tokens import ControlToken
 from packager.checkpoint.tiktoken import byte_letters
 from packager.errors import usage
+from packager.json_values import JsonObject
 
 # Source: pre_tokenizer of tokenizer.json in Qwen/Qwen3-0.6B; the same in every Qwen from 1.5 to 3.
 QWEN_PATTERN = (
@@ -34,7 +34,7 @@ CHAT_TEMPLATE = (
 
 _CONSONANTS = "bcdfghjklmnpqrstvwxyz"
 _VOWELS = "aeiou"
-_BYTE_LEVEL = {
+_BYTE_LEVEL: JsonObject = {
     "type": "ByteLevel",
     "add_prefix_space": False,
     "trim_offsets": False,
@@ -104,7 +104,7 @@ def byte_level_bpe(
     """tokenizer.json with `words` by id, Qwen's pre-tokenizer, and the control tokens at the ids
     behind them."""
     added = [{"id": len(words) + index, **_flags(token)} for index, token in enumerate(control)]
-    tokenizer = {
+    tokenizer: JsonObject = {
         "version": "1.0",
         "truncation": None,
         "padding": None,
@@ -134,15 +134,13 @@ def byte_level_bpe(
             "byte_fallback": False,
             "ignore_merges": False,
             "vocab": {word: index for index, word in enumerate(words)},
-            "merges": merges,
+            "merges": [list(pair) for pair in merges],
         },
     }
     return json.dumps(tokenizer, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def tokenizer_config(
-    base_vocab: int, control: Sequence[ControlToken], context: int
-) -> dict[str, Any]:
+def tokenizer_config(base_vocab: int, control: Sequence[ControlToken], context: int) -> JsonObject:
     """tokenizer_config.json as Qwen's own has it, with the ChatML template; `context` is the
     longest input in tokens."""
     return {
@@ -165,6 +163,6 @@ def tokenizer_config(
     }
 
 
-def _flags(token: ControlToken) -> dict[str, Any]:
+def _flags(token: ControlToken) -> JsonObject:
     sides = {"lstrip": False, "rstrip": False, "single_word": False, "normalized": False}
     return {"content": token.text, **sides, "special": token.special}

@@ -24,6 +24,7 @@ from packager.checkpoint.folder import (
 )
 from packager.errors import bad_input, usage
 from packager.files import write_atomically, write_json
+from packager.json_values import at, objects_at
 
 FILE = "adapted.json"
 
@@ -45,10 +46,13 @@ def read(folder: Path) -> Composed | None:
     data = read_json(path)
     try:
         return Composed(
-            Path(os.path.normpath(folder / data["base"])),
-            tuple((Path(row["folder"]), float(row["scale"])) for row in data["adapters"]),
+            Path(os.path.normpath(folder / at(data, "base", str))),
+            tuple(
+                (Path(at(row, "folder", str)), float(at(row, "scale", float)))
+                for row in objects_at(data, "adapters")
+            ),
         )
-    except (KeyError, TypeError, ValueError):
+    except (TypeError, ValueError):
         raise bad_input(
             f"{path} does not say what the checkpoint is composed of.",
             "`qwen-pack cache --clear` empties the cache.",

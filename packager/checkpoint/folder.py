@@ -8,12 +8,12 @@ import re
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from packager import limits
 from packager.checkpoint.header import refuse_pointer
 from packager.errors import PackError, bad_input, usage
 from packager.foreign import bounded_bytes, names_in, parse_json
+from packager.json_values import JsonObject
 
 INDEX = "model.safetensors.index.json"
 POOLING = "1_Pooling/config.json"
@@ -158,7 +158,7 @@ def _blobs(folder: Path) -> Path | None:
     return (real.parent.parent / "blobs").resolve() if real.parent.name == "snapshots" else None
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> JsonObject:
     """The JSON object in a file. Raises PackError (exit code 6) that names the file when it holds
     none."""
     value = parse_json(_bytes(path), str(path))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from packager.errors import PackError, bad_input
 from packager.foreign import parse_json
+from packager.json_values import JsonObject
 from packager.limits import TENSORS
 
 if TYPE_CHECKING:
@@ -178,7 +179,7 @@ def _counts(value: Any) -> bool:
     )
 
 
-def _once(file: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _once(file: Path, pairs: list[tuple[str, Any]]) -> JsonObject:
     found = {}
     for name, value in pairs:
         if name in found:

@@ -3,9 +3,10 @@ all."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import ml_dtypes
 import numpy as np
@@ -13,9 +14,6 @@ import numpy.typing as npt
 
 from packager.checkpoint.header import Rows, TensorInfo
 from packager.errors import bad_input
-
-if TYPE_CHECKING:
-    from packager.checkpoint import Checkpoint
 
 _DTYPES: dict[str, np.dtype[Any]] = {
     "BF16": np.dtype(ml_dtypes.bfloat16),
@@ -124,7 +122,21 @@ def elements(tensor: TensorInfo, start: int, count: int) -> npt.NDArray[np.float
     return values[inside : inside + count]
 
 
-def check_finite(checkpoint: Checkpoint, name: str) -> None:
+class HoldsTensors(Protocol):
+    """What holds tensors: a packager.checkpoint.Checkpoint, which is made of this module."""
+
+    @property
+    def tensors(self) -> Mapping[str, TensorInfo]:
+        """By their official names."""
+
+    def array(self, name: str) -> np.ndarray[Any, Any]:
+        """The numbers of one."""
+
+    def release(self, name: str) -> None:
+        """Let the system take back the memory of one that has been read."""
+
+
+def check_finite(checkpoint: HoldsTensors, name: str) -> None:
     """Raise PackError (bad input) naming a tensor that holds NaN or infinity, or what float32
     cannot hold."""
     stored = checkpoint.array(name).reshape(-1)
@@ -140,7 +152,7 @@ def check_finite(checkpoint: Checkpoint, name: str) -> None:
     checkpoint.release(name)
 
 
-def check_all_finite(checkpoint: Checkpoint) -> None:
+def check_all_finite(checkpoint: HoldsTensors) -> None:
     """`check_finite` for every tensor of the decoder, for engines that would convert anything."""
     for name in checkpoint.tensors:
         check_finite(checkpoint, name)

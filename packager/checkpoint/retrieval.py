@@ -12,11 +12,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from packager.checkpoint import Checkpoint
 from packager.checkpoint.folder import POOLING, read_json, read_text
 from packager.errors import bad_input
+from packager.json_values import JsonObject, object_or_empty
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -70,7 +71,7 @@ def conventions(checkpoint: Checkpoint) -> Conventions:
     query = QUERY.partition("{query}")[0]
     if "config_sentence_transformers.json" in files:
         path = files["config_sentence_transformers.json"]
-        own = (read_json(path).get("prompts") or {}).get("query")
+        own = object_or_empty(read_json(path), "prompts").get("query")
         if own is not None and not isinstance(own, str):
             raise bad_input(f"{path}: prompts.query is no text.", "Get the file again.")
         query = own if own is not None else query
@@ -105,7 +106,7 @@ def answer_ids(tokenizer: Tokenizer, where: str) -> tuple[int, int]:
     return found[0], found[1]
 
 
-def _refuse_other_pooling(where: str, pooling: dict[str, Any]) -> None:
+def _refuse_other_pooling(where: str, pooling: JsonObject) -> None:
     modes = [
         key.removeprefix(_MODES)
         for key, value in pooling.items()

@@ -19,7 +19,6 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from packager.checkpoint import Checkpoint, tiktoken
 from packager.checkpoint.folder import INDEX, is_weights
@@ -27,6 +26,7 @@ from packager.checkpoint.header import TensorInfo
 from packager.errors import usage
 from packager.files import folder_that_appears_whole, write_atomically, write_json
 from packager.foreign import bounded_bytes
+from packager.json_values import JsonDict, at_or_none
 from packager.limits import LICENSE_BYTES
 from packager.runtime import Report
 from packager.shape import FIRST_GENERATION, as_qwen2
@@ -163,7 +163,7 @@ def _in_32_bits(raw: memoryview) -> bytes:
 def _header(pieces: list[_Piece]) -> bytes:
     """Length and JSON, padded with spaces so that the data begin at a multiple of eight."""
     # transformers refuses files that do not say which framework's layout they follow.
-    entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    entries: JsonDict = {"__metadata__": {"format": "pt"}}
     offset = 0
     for piece in pieces:
         dtype, end = (
@@ -204,11 +204,11 @@ def _write_texts(source: Checkpoint, folder: Path) -> None:
     write_atomically(folder / "tokenizer.json", bpe_of(source.tiktoken))
     words = len(tiktoken.read_ranks(source.tiktoken))
     shape = as_qwen2(source.shape)
-    context = min(shape.context, source.config.get("seq_length") or shape.context)
+    context = min(shape.context, at_or_none(source.config, "seq_length", int) or shape.context)
     chats = source.chat_template is not None
     end_of_text, end_of_turn = words, words + 2
-    settings = tokenizer_config(words, QWEN, context)
-    settings |= {
+    settings = {
+        **tokenizer_config(words, QWEN, context),
         "chat_template": source.chat_template,
         "eos_token": "<|im_end|>" if chats else "<|endoftext|>",
     }

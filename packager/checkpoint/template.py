@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from packager.errors import PackError, bad_input
+from packager.json_values import JsonObject, JsonValue, objects_at
 from packager.limits import TEMPLATE_BYTES
 from packager.process import run_job
 from packager.runtime import Report
@@ -29,15 +32,14 @@ _ITS_OWN = "Take the template from the model's own repository."
 
 def render(
     template: str,
-    messages: list[dict[str, Any]],
-    *,
-    add_generation_prompt: bool = True,
-    **variables: Any,
+    messages: Sequence[JsonObject],
+    **variables: JsonValue,
 ) -> str:
     """The prompt text, as transformers' apply_chat_template writes it for this template.
 
     `variables` go to the template as they are (tools, enable_thinking, the special tokens, ...);
-    `tools` and `documents` are None where they are not given, as in transformers.
+    `tools` and `documents` are None where they are not given, and `add_generation_prompt` is true,
+    as in transformers.
     Raises PackError when the template is not valid, reaches for what the sandbox forbids, or
     refuses the messages. The sandbox bounds neither time nor memory: a template that nobody has
     looked at goes through `render_apart`.
@@ -45,11 +47,9 @@ def render(
     # Jinja costs 30 ms to import: only a rendered prompt pays for it.
     from jinja2 import TemplateError
 
-    given = {"tools": None, "documents": None, **variables}
+    given = {"tools": None, "documents": None, "add_generation_prompt": True, **variables}
     try:
-        text = _compiled(template).render(
-            messages=messages, add_generation_prompt=add_generation_prompt, **given
-        )
+        text = _compiled(template).render(messages=messages, **given)
     except MemoryError:
         raise bad_input(
             "The chat template cannot be rendered: it takes more memory than any prompt.", _ITS_OWN
@@ -98,7 +98,9 @@ def _compiled(template: str) -> Template:
     return Sandbox().from_string(template)
 
 
-def render_apart(template: str, messages: list[dict[str, Any]], log: Path, **variables: Any) -> str:
+def render_apart(
+    template: str, messages: Sequence[JsonObject], log: Path, **variables: JsonValue
+) -> str:
     """`render` in a child process that has bounded memory and is killed after SECONDS."""
     return str(
         apart(
@@ -110,19 +112,25 @@ def render_apart(template: str, messages: list[dict[str, Any]], log: Path, **var
 
 
 def render_both_apart(
-    first: str, second: str, conversations: Mapping[str, dict[str, Any]], log: Path
+    first: str, second: str, conversations: Mapping[str, JsonObject], log: Path
 ) -> list[tuple[str | None, str | None]]:
     """What two templates make of each conversation, in one child process; None where a template
     refuses it."""
-    found = apart(
-        "packager.checkpoint.template:render_both_job",
-        {"templates": [first, second], "conversations": list(conversations.values())},
-        log,
+    return pairs_of_texts(
+        apart(
+            "packager.checkpoint.template:render_both_job",
+            {"templates": [first, second], "conversations": list(conversations.values())},
+            log,
+        )
     )
-    return [(one, other) for one, other in found["texts"]]
 
 
-def apart(job: str, arguments: dict[str, Any], log: Path) -> dict[str, Any]:
+def pairs_of_texts(value: JsonObject) -> list[tuple[str | None, str | None]]:
+    """What a job that renders every conversation twice gives back in `texts`."""
+    return msgspec.convert(value["texts"], list[tuple[str | None, str | None]])
+
+
+def apart(job: str, arguments: JsonObject, log: Path) -> JsonObject:
     """The value of a job that renders templates, in a child process that is killed after
     SECONDS."""
     deadline = time.monotonic() + SECONDS
@@ -131,7 +139,7 @@ def apart(job: str, arguments: dict[str, Any], log: Path) -> dict[str, Any]:
             try:
                 next(work)
             except StopIteration as stop:
-                value: dict[str, Any] = stop.value.value
+                value: JsonObject = stop.value.value
                 return value
     raise bad_input(
         f"The chat template cannot be rendered: it did not end within {SECONDS:.0f} seconds.",
@@ -140,14 +148,14 @@ def apart(job: str, arguments: dict[str, Any], log: Path) -> dict[str, Any]:
 
 
 def render_both_job(
-    report: Report, *, templates: list[str], conversations: list[dict[str, Any]]
-) -> dict[str, Any]:
+    report: Report, *, templates: list[str], conversations: list[JsonObject]
+) -> JsonObject:
     """The job behind `render_both_apart`; returns the texts."""
 
-    def text(template: str, conversation: dict[str, Any]) -> str | None:
+    def text(template: str, conversation: JsonObject) -> str | None:
         try:
-            split = _split(conversation)
-            return render_bounded(template, split["messages"], **split["variables"])
+            messages, variables = split(conversation)
+            return render_bounded(template, messages, **variables)
         except PackError:
             return None
 
@@ -159,19 +167,20 @@ def render_both_job(
     }
 
 
-def _split(conversation: dict[str, Any]) -> dict[str, Any]:
+def split(conversation: JsonObject) -> tuple[list[JsonObject], JsonObject]:
+    """The messages of a conversation, and what else the template is given."""
     variables = {key: value for key, value in conversation.items() if key != "messages"}
-    return {"messages": conversation["messages"], "variables": variables}
+    return objects_at(conversation, "messages"), variables
 
 
 def render_job(
-    report: Report, *, template: str, messages: list[dict[str, Any]], variables: dict[str, Any]
-) -> dict[str, Any]:
+    report: Report, *, template: str, messages: Sequence[JsonObject], variables: JsonObject
+) -> JsonObject:
     """The job behind `render_apart`; returns the text."""
     return {"text": render_bounded(template, messages, **variables)}
 
 
-def render_bounded(template: str, messages: list[dict[str, Any]], **variables: Any) -> str:
+def render_bounded(template: str, messages: Sequence[JsonObject], **variables: JsonValue) -> str:
     """`render` in a process that is there for nothing else: its memory is bounded from now on."""
     limit_memory()
     return render(template, messages, **variables)

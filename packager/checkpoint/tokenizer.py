@@ -12,6 +12,7 @@ from packager.checkpoint.byte_level_bpe import QWEN_PATTERN
 from packager.checkpoint.chat_templates import DEFAULT, templates_of
 from packager.checkpoint.folder import read_json, read_text
 from packager.errors import bad_input
+from packager.json_values import JsonObject, list_at, object_at
 
 EXPRESSIONS = (
     QWEN_PATTERN,
@@ -67,17 +68,17 @@ def check_tokenizer(folder: Path, files: dict[str, Path], vocab: int) -> None:
         )
 
 
-def check_definition(path: Path, tokenizer: dict[str, Any]) -> None:
+def check_definition(path: Path, tokenizer: JsonObject) -> None:
     """Raise PackError (exit code 6) unless its merges are pairs, its added tokens have a text, and
     its expressions are Qwen's own.
 
     A regular expression is a program, and the engines that run it set no limit: one of a few dozen
     letters takes years over a text of as many.
     """
-    merges = tokenizer["model"].get("merges")
+    merges = object_at(tokenizer, "model").get("merges")
     if merges is not None and not (isinstance(merges, list) and all(map(_is_merge, merges))):
         raise bad_input(f"{path} has merges that are not pairs of tokens.", _GET_AGAIN)
-    for token in tokenizer.get("added_tokens") or []:
+    for token in list_at(tokenizer, "added_tokens"):
         if not isinstance(token, dict) or not isinstance(token.get("content"), str):
             raise bad_input(f"{path} has an added token without a text.", _GET_AGAIN)
     for stage in ("normalizer", "pre_tokenizer", "post_processor", "decoder"):
@@ -118,7 +119,7 @@ def _added_ids(files: dict[str, Path]) -> list[Any]:
     )
 
 
-def chat_template(files: dict[str, Path], tokenizer_config: dict[str, Any]) -> str | None:
+def chat_template(files: dict[str, Path], tokenizer_config: JsonObject) -> str | None:
     """The Jinja text of the default chat template, from the file that takes precedence; None for a
     base model.
 

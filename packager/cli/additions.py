@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from packager.cli.options import Flags
+
 if TYPE_CHECKING:
     from packager.plan.additions import Additions
 
@@ -43,7 +45,7 @@ def addition_options(command: _Command) -> _Command:
     return command
 
 
-def additions_from(flags: dict[str, Any]) -> Additions:
+def additions_from(flags: Flags) -> Additions:
     """The additions of the flags (others are ignored). Raises PackError (usage)."""
     # Late: only these two commands need it.
     from packager.plan.additions import parse

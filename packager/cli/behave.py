@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from packager.cli.output import emit_json, emit_table, json_option, narrate, printable
+from packager.cli.shared_options import package_argument, think_option
 from packager.errors import ExitCode
+from packager.json_values import JsonObject, as_object, at, object_or_empty, texts_at
 
 if TYPE_CHECKING:
     from packager.behaviour.tasks import TaskSet
+    from packager.records import Contents
+    from packager.records.behaviour import Tried
 
 _KINDS = {
     "wrong_answer": "wrong answer",
@@ -25,7 +29,7 @@ _PATH = click.Path(path_type=Path)
 
 
 @click.command("behave")
-@click.argument("package", type=_PATH)
+@package_argument
 @click.option(
     "--prompts",
     type=_PATH,
@@ -41,7 +45,7 @@ _PATH = click.Path(path_type=Path)
     metavar="PACKAGE",
     help="One size up, asked the same: would it be worth it?",
 )
-@click.option("--think", is_flag=True, help="Let a model that can think do so before it answers.")
+@think_option
 @click.option(
     "--fail-under",
     "least",
@@ -90,11 +94,11 @@ def command(
         )
     else:
         _show(_name(package), result)
-    few = least is not None and 100 * result["passed"] < least * result["total"]
+    few = least is not None and 100 * at(result, "passed", int) < least * at(result, "total", int)
     return ExitCode.BUDGET if few else ExitCode.DONE
 
 
-def _saved(package: Path, result: dict[str, Any]) -> bool:
+def _saved(package: Path, result: JsonObject) -> bool:
     """Whether the result went into the package's manifest; a package that may only be read is
     said."""
     from packager.behaviour import trial
@@ -117,32 +121,28 @@ def _ordered(package: Path, others: dict[str, Path | None]) -> None:
     from packager.errors import usage
     from packager.package import manifest
 
-    def what(data: dict[str, Any]) -> tuple[Any, Any, int]:
-        return (
-            data["variant"]["repo_id"],
-            data["recipe"]["id"],
-            int(data.get("artifact_bytes") or 0),
-        )
+    def what(contents: Contents) -> tuple[str, str, int]:
+        return contents.variant.repo_id, contents.recipe.id, contents.artifact_bytes or 0
 
-    variant, recipe, own = what(manifest.read(package).data)
-    for place, path in others.items():
+    variant, recipe, own = what(manifest.read(package).contents)
+    for direction, path in others.items():
         if path is None:
             continue
-        its_variant, its_recipe, size = what(manifest.read(path).data)
+        its_variant, its_recipe, size = what(manifest.read(path).contents)
         if (its_variant, its_recipe) == (variant, recipe):
             # In more or fewer files they differ by the headers; that is no other size.
             raise usage(
                 f"{path} holds the same weights as {package}.",
-                f"--{place} takes a package of another variant or recipe.",
+                f"--{direction} takes a package of another variant or recipe.",
             )
-        if size >= own if place == "smaller" else size <= own:
+        if size >= own if direction == "smaller" else size <= own:
             raise usage(
-                f"{path} is not {place} than {package}.",
-                f"--{place} takes a package of another size, by the bytes of its model.",
+                f"{path} is not {direction} than {package}.",
+                f"--{direction} takes a package of another size, by the bytes of its model.",
             )
 
 
-def _tried(package: Path, asked: TaskSet, prompts: Path | None, think: bool) -> dict[str, Any]:
+def _tried(package: Path, asked: TaskSet, prompts: Path | None, think: bool) -> JsonObject:
     from packager.behaviour import trial
     from packager.cli.progress import follow
     from packager.package import manifest
@@ -152,34 +152,46 @@ def _tried(package: Path, asked: TaskSet, prompts: Path | None, think: bool) -> 
     return follow(trial.run(package, runtime, asked, prompts, think))
 
 
-def _show(name: str, result: dict[str, Any]) -> None:
-    rows = [(name, result), *((row["name"], row) for row in result.get("neighbours", {}).values())]
-    passes = list(result["passes"])
+def _show(name: str, result: JsonObject) -> None:
+    from packager.records import Behaviour
+
+    own = Behaviour.from_json(result)
+    passes = list(own.passes)
     columns = ("", *passes, *_KINDS.values())
-    table = []
-    for title, one in rows:
-        shares = [
-            f"{one['passes'][part]['passed']} of {one['passes'][part]['total']}" for part in passes
-        ]
-        table.append((printable(title), *shares, *(str(one["failures"][kind]) for kind in _KINDS)))
     emit_table(
-        f"{result['passed']} of {result['total']} tasks passed", columns, table, right=columns[1:]
-    )
-    for row in result["tasks"]:
-        for failure in row["failures"]:
-            where = f"{row['id']}, turn {failure['turn']}" if failure["turn"] > 1 else row["id"]
-            narrate(printable(f"{where}: {_KINDS[failure['kind']]}: {failure['why']}"))
-    for place, row in result.get("neighbours", {}).items():
-        direction = "down" if place == "smaller" else "up"
-        more, less = len(row["only_it_passed"]), len(row["only_this_passed"])
-        narrate(
-            printable(
-                f"One size {direction}, {row['name']}: passes {more} that {name} fails, and fails "
-                f"{less} that it passes."
+        f"{own.passed} of {own.total} tasks passed",
+        columns,
+        [
+            _row(title, tried, passes)
+            for title, tried in (
+                (name, own),
+                *((tried.name, tried) for tried in own.neighbours.values()),
             )
+        ],
+        right=columns[1:],
+    )
+    for task in own.tasks:
+        for failure in task.failures:
+            where = f"{task.id}, turn {failure.turn}" if (failure.turn or 1) > 1 else task.id
+            narrate(printable(f"{where}: {_KINDS[failure.kind]}: {failure.why}"))
+    for direction, row in object_or_empty(result, "neighbours").items():
+        _show_neighbour(name, direction, as_object(row, direction))
+    if own.left_out:
+        ids = ", ".join(task.id for task in own.left_out)
+        narrate(f"Left out: {ids}; {own.left_out[0].why}.")
+
+
+def _row(title: str, tried: Tried, passes: list[str]) -> tuple[str, ...]:
+    shares = (f"{tried.passes[part].passed} of {tried.passes[part].total}" for part in passes)
+    return (printable(title), *shares, *(str(tried.failures[kind]) for kind in _KINDS))
+
+
+def _show_neighbour(name: str, direction: str, row: JsonObject) -> None:
+    """What a package of another size passes that this one does not, and the other way round."""
+    more, less = (len(texts_at(row, key)) for key in ("only_it_passed", "only_this_passed"))
+    narrate(
+        printable(
+            f"One size {'down' if direction == 'smaller' else 'up'}, {at(row, 'name', str)}: "
+            f"passes {more} that {name} fails, and fails {less} that it passes."
         )
-    if result["left_out"]:
-        narrate(
-            f"Left out: {', '.join(row['id'] for row in result['left_out'])}; "
-            f"{result['left_out'][0]['why']}."
-        )
+    )

@@ -11,14 +11,16 @@ import click
 
 from packager.cli.options import machine_options, sustained_option
 from packager.cli.output import emit_json, emit_table, json_option, narrate, say
+from packager.cli.shared_options import package_argument
 from packager.errors import ExitCode
+from packager.json_values import JsonObject
 
 if TYPE_CHECKING:
     from packager.records import Measurement, Sustained, Verdict
 
 
 @click.command("bench")
-@click.argument("package", type=click.Path(path_type=Path))
+@package_argument
 @click.option(
     "--save",
     is_flag=True,
@@ -87,7 +89,7 @@ def command(
     verdicts = bench.judged(found.contents, now) if now.on_device else []
     failed = [verdict for verdict in verdicts if verdict.failed]
     if as_json:
-        fields = {
+        fields: JsonObject = {
             "measured": now.to_json(),
             "manifest": before.to_json() if before else {},
             "rows": [row.as_dict() for row in bench.beside(before, now)],

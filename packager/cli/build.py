@@ -19,6 +19,7 @@ from packager.cli.options import (
 )
 from packager.cli.output import emit_json, emit_table, json_option, narrate, say
 from packager.cli.profile import profile_from, profile_options
+from packager.cli.shared_options import out_option
 from packager.errors import ExitCode, PackError
 
 if TYPE_CHECKING:
@@ -66,12 +67,7 @@ _ENFORCED = {"min_decode_tps": "decode", "max_ttft_ms": "ttft"}
     help="Merge this LoRA adapter into the weights; repeatable.",
 )
 @click.option("--revision", metavar="SHA", help="Commit, tag or branch of the hub's repository.")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="The folder that becomes the package; its own name, here, by default.",
-)
+@out_option("DIR", "The folder that becomes the package; its own name, here, by default.")
 @sustained_option
 @machine_options(several=False)
 @click.option(

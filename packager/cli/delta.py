@@ -7,28 +7,15 @@ from pathlib import Path
 import click
 
 from packager.cli.output import emit_json, json_option, say
+from packager.cli.shared_options import consent_options, out_option
 from packager.errors import ExitCode
 
 
 @click.command("delta")
 @click.argument("old", type=click.Path(path_type=Path))
 @click.argument("new", type=click.Path(path_type=Path))
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="The patch; the new package's name and .patch, here, by default.",
-)
-@click.option(
-    "--accept-license",
-    "accepted",
-    multiple=True,
-    metavar="NAME",
-    help="Say that you have agreed to a licence that asks for it.",
-)
-@click.option(
-    "--allow-dummy", is_flag=True, help="Send out a package of random weights all the same."
-)
+@out_option("FILE", "The patch; the new package's name and .patch, here, by default.")
+@consent_options("Send out")
 @json_option
 def command(
     old: Path,

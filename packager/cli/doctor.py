@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
 
 import click
 
 from packager.cli.output import emit_json, json_option, say
+from packager.json_values import JsonObject
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from packager.runtime import Tools
+    from targets.machine.limits import Memory
 
 
 @click.command("doctor")
@@ -33,11 +36,11 @@ def command(engines: bool, again: bool, as_json: bool) -> int:
 
     if again and not engines:
         raise usage("--again says nothing without --engines.", "Add --engines, or leave it out.")
-    report = examine()
+    report = _examine()
     tried = trying.examine(again) if engines else None
     code = ExitCode.RESOURCE if tried and not all(row["works"] for row in tried) else ExitCode.DONE
     if as_json:
-        emit_json("doctor", {**report, "engines": tried})
+        emit_json("doctor", {**report.to_json(), "engines": tried})
         return code
     _show(report)
     if tried is not None:
@@ -45,62 +48,137 @@ def command(engines: bool, again: bool, as_json: bool) -> int:
     return code
 
 
-def _show(report: dict[str, Any]) -> None:
-    from packager.units import human_bytes
+@dataclass(frozen=True, slots=True)
+class _Distribution:
+    """One that a runtime needs; `version` is None where it is not installed."""
 
-    say(f"{'qwen-pack':16} {report['version']}, Python {report['python']}, {report['platform']}")
-    for engine in report["runtimes"]:
-        if engine["error"]:
-            say(f"{engine['name']:16} does not load: {engine['error']}")
-            continue
-        parts = ", ".join(
-            f"{part['name']} {part['version'] or 'MISSING'}" for part in engine["distributions"]
-        )
-        say(f"{engine['name']:16} {'ready' if engine['ready'] else 'not ready'}: {parts}")
-        if engine["started"]:
-            say(f"{'':16} started as {engine['started']!r} on this machine, see --engines")
-        if not engine["ready"]:
-            say(f"{'':16} {engine['install']}")
-        for more in engine["more"]:
-            missing = ", ".join(
-                part["name"] for part in more["distributions"] if part["version"] is None
-            )
-            say(
-                f"{'':16} {more['serves']}: "
-                + ("ready" if more["ready"] else f"not ready, {missing} missing: {more['install']}")
-            )
-    memory = report["memory"]
-    say(
-        f"{'memory':16} {human_bytes(memory['available'])} available of "
-        f"{human_bytes(memory['total'])}"
-    )
-    say(f"{'cache':16} {report['cache']['folder']}, {human_bytes(report['cache']['bytes'])}")
-    say(f"{'disk':16} {human_bytes(report['disk_free'])} free there")
+    name: str
+    version: str | None
 
 
-def examine() -> dict[str, Any]:
-    """Everything the command reports; imports no engine."""
+@dataclass(frozen=True, slots=True)
+class _Set:
+    """Distributions that belong together, and the line that installs those that are missing.
+    `serves` says what they are for, where they are more than the runtime itself."""
+
+    extra: str | None
+    distributions: tuple[_Distribution, ...]
+    ready: bool
+    install: str
+    serves: str | None = None
+
+    def missing(self) -> str:
+        """The names of those that are not there."""
+        return ", ".join(part.name for part in self.distributions if part.version is None)
+
+    def to_json(self) -> JsonObject:
+        """A row of `runtimes[]` or of its `more[]`."""
+        row = asdict(self)
+        if self.serves is None:
+            del row["serves"]
+        return row
+
+
+@dataclass(frozen=True, slots=True)
+class _Engine:
+    """A runtime and how it is started here; `error` says why it cannot be loaded."""
+
+    name: str
+    own: _Set
+    more: tuple[_Set, ...] = ()
+    started: str | None = None
+    error: str | None = None
+
+    def to_json(self) -> JsonObject:
+        """A row of `runtimes[]`."""
+        return {
+            "name": self.name,
+            **self.own.to_json(),
+            "more": [each.to_json() for each in self.more],
+            "started": self.started,
+            "error": self.error,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Report:
+    """What the command says; sizes in bytes."""
+
+    runtimes: tuple[_Engine, ...]
+    cache: Path
+    cache_bytes: int
+    memory: Memory
+    disk_free: int
+
+    def to_json(self) -> JsonObject:
+        """JSON form, see docs/manifest.md."""
+        return {
+            **_versions(),
+            "runtimes": [engine.to_json() for engine in self.runtimes],
+            "cache": {"folder": str(self.cache), "bytes": self.cache_bytes},
+            "memory": asdict(self.memory),
+            "disk_free": self.disk_free,
+        }
+
+
+def _versions() -> dict[str, str]:
     import platform
-    from dataclasses import asdict
 
     from packager import __version__
-    from packager.paths import cache_dir
-    from targets.machine.limits import memory
-    from targets.machine.probe import storage_free
-    from targets.registry import runtime_names
 
     return {
         "version": __version__,
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
-        "runtimes": [_engine(name) for name in runtime_names()],
-        "cache": {"folder": str(cache_dir()), "bytes": folder_bytes(cache_dir())},
-        "memory": asdict(memory()),
-        "disk_free": storage_free(cache_dir()),
     }
 
 
-def _engine(name: str) -> dict[str, Any]:
+def _show(report: _Report) -> None:
+    from packager.units import human_bytes
+
+    own = _versions()
+    say(f"{'qwen-pack':16} {own['version']}, Python {own['python']}, {own['platform']}")
+    for engine in report.runtimes:
+        _show_engine(engine)
+    memory = report.memory
+    say(f"{'memory':16} {human_bytes(memory.available)} available of {human_bytes(memory.total)}")
+    say(f"{'cache':16} {report.cache}, {human_bytes(report.cache_bytes)}")
+    say(f"{'disk':16} {human_bytes(report.disk_free)} free there")
+
+
+def _show_engine(engine: _Engine) -> None:
+    if engine.error:
+        say(f"{engine.name:16} does not load: {engine.error}")
+        return
+    own = engine.own
+    parts = ", ".join(f"{part.name} {part.version or 'MISSING'}" for part in own.distributions)
+    say(f"{engine.name:16} {'ready' if own.ready else 'not ready'}: {parts}")
+    if engine.started:
+        say(f"{'':16} started as {engine.started!r} on this machine, see --engines")
+    if not own.ready:
+        say(f"{'':16} {own.install}")
+    for more in engine.more:
+        state = "ready" if more.ready else f"not ready, {more.missing()} missing: {more.install}"
+        say(f"{'':16} {more.serves}: {state}")
+
+
+def _examine() -> _Report:
+    """Everything the command reports; imports no engine."""
+    from packager.paths import cache_dir
+    from targets.machine.limits import memory
+    from targets.machine.probe import storage_free
+    from targets.registry import runtime_names
+
+    return _Report(
+        tuple(_engine(name) for name in runtime_names()),
+        cache_dir(),
+        folder_bytes(cache_dir()),
+        memory(),
+        storage_free(cache_dir()),
+    )
+
+
+def _engine(name: str) -> _Engine:
     """One runtime: its distributions with versions, and what installs those that are missing."""
     from packager.engines import install_line
     from packager.errors import PackError
@@ -111,28 +189,17 @@ def _engine(name: str) -> dict[str, Any]:
     try:
         adapter = runtime(name)
     except PackError as error:
-        nothing: dict[str, Any] = {
-            "extra": None,
-            "distributions": [],
-            "ready": False,
-            "more": [],
-            "started": None,
-        }
-        return {"name": name, **nothing, "install": error.hint, "error": error.message}
-    more = [
-        {"serves": tools.serves, **_set(tools, install_line(adapter, tools))}
-        for tools in adapter.more_tools
-    ]
-    found = _set(Tools(adapter.extra, adapter.distributions), install_line(adapter))
-    started = climb.known(adapter).name if found["ready"] else None
-    return {"name": name, **found, "more": more, "started": started, "error": None}
+        return _Engine(name, _Set(None, (), False, error.hint), error=error.message)
+    more = (_set(tools, install_line(adapter, tools)) for tools in adapter.more_tools)
+    own = _set(Tools(adapter.extra, adapter.distributions), install_line(adapter))
+    started = climb.known(adapter).name if own.ready else None
+    return _Engine(name, replace(own, serves=None), tuple(more), started)
 
 
-def _set(tools: Tools, install: str) -> dict[str, Any]:
+def _set(tools: Tools, install: str) -> _Set:
     """Distributions with their versions, whether all are there, and the line that installs them."""
-    parts = [{"name": each, "version": _version(each)} for each in tools.distributions]
-    ready = all(part["version"] for part in parts)
-    return {"extra": tools.extra, "distributions": parts, "ready": ready, "install": install}
+    parts = tuple(_Distribution(each, _version(each)) for each in tools.distributions)
+    return _Set(tools.extra, parts, all(part.version for part in parts), install, tools.serves)
 
 
 def _version(distribution: str) -> str | None:
@@ -152,8 +219,8 @@ def folder_bytes(folder: Path) -> int:
     from pathlib import Path
 
     total = 0
-    for place, _, names in os.walk(folder):
+    for inner, _, names in os.walk(folder):
         for name in names:
             with suppress(OSError):
-                total += (Path(place) / name).lstat().st_size
+                total += (Path(inner) / name).lstat().st_size
     return total

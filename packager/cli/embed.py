@@ -5,21 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+import msgspec
 
 from packager.cli.options import MOST_TOKENS, Number
 from packager.cli.output import emit_json, json_option, narrate, say
+from packager.cli.shared_options import lines_option, package_argument
 from packager.errors import ExitCode
+from packager.json_values import JsonObject
 
 
 @click.command("embed")
-@click.argument("package", type=click.Path(path_type=Path))
+@package_argument
 @click.argument("texts", nargs=-1)
-@click.option(
-    "--file",
-    "file",
-    type=click.Path(path_type=Path),
-    help="Texts of a file besides, one a line.",
-)
+@lines_option("Texts")
 @click.option(
     "--query", "is_query", is_flag=True, help="The texts ask: an instruction goes in front."
 )
@@ -64,14 +62,14 @@ def command(
     if is_query or instruction is not None:
         conventions = rules.Conventions(own.end, own.query or "")
         given = [rules.query_text(conventions, text, instruction) for text in given]
-    arguments |= {"texts": given, "dimension": dimension or own.dimension}
-    result = asked("packager.behaviour.retrieval:embed", arguments)
+    wanted: JsonObject = {"texts": given, "dimension": dimension or own.dimension}
+    result = asked("packager.behaviour.retrieval:embed", {**arguments, **wanted})
     if result["cut"]:
-        context = arguments["settings"]["context"]
+        context = found.contents.context
         narrate(f"{result['cut']} of the texts are longer than {context} tokens and were cut.")
     if as_json:
         emit_json("embed", {"package": str(package), "name": found.name, **result})
     else:
-        for row in result["vectors"]:
+        for row in msgspec.convert(result["vectors"], list[list[float]]):
             say(" ".join(f"{number:.6f}" for number in row))
     return ExitCode.DONE

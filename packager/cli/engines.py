@@ -5,14 +5,18 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING
 
 from packager.cli.output import narrate, printable, say
 from packager.errors import PackError
+from packager.json_values import JsonObject, at, object_or_empty
 from packager.runtime import Laddered, Runtime
 
+if TYPE_CHECKING:
+    from packager.engine_check.outcome import Start
 
-def examine(again: bool = False) -> list[dict[str, Any]]:
+
+def examine(again: bool = False) -> list[JsonObject]:
     """A row per installed runtime that can be tried; see docs/engines.md."""
     from targets import registry
 
@@ -35,7 +39,7 @@ def _adapter(name: str) -> Runtime | None:
     return adapter if isinstance(adapter, Laddered) and missing_engine(adapter) is None else None
 
 
-def _row(runtime: Runtime, again: bool) -> dict[str, Any]:
+def _row(runtime: Runtime, again: bool) -> JsonObject:
     from packager.engine_check import identity
     from packager.pipeline import climb
 
@@ -43,7 +47,8 @@ def _row(runtime: Runtime, again: bool) -> dict[str, Any]:
     ladder = runtime.ladder()
     began = time.monotonic()
     before = [] if again else climb.checked(runtime)
-    chosen, error = None, None
+    chosen: Start | None = None
+    error: JsonObject | None = None
     work = climb.climb(runtime, again=again)
     try:
         while True:
@@ -70,7 +75,7 @@ def _row(runtime: Runtime, again: bool) -> dict[str, Any]:
     }
 
 
-def show(rows: list[dict[str, Any]]) -> None:
+def show(rows: list[JsonObject]) -> None:
     """The rows for a person: one line per engine on stdout, the sentence for one that needs another
     way on stderr."""
     for row in rows:
@@ -82,9 +87,9 @@ def show(rows: list[dict[str, Any]]) -> None:
         )
         say(
             f"{row['name']:16} {ways if row['works'] else 'NOT RIGHT'} on "
-            f"{printable(row['processor'])}, {when}"
+            f"{printable(at(row, 'processor', str))}, {when}"
         )
-        if row["settings"]:
-            narrate(printable(row["settings"]["reason"]))
-        if row["error"]:
-            narrate(printable(f"{row['error']['message']} {row['error']['hint']}"))
+        if settings := object_or_empty(row, "settings"):
+            narrate(printable(at(settings, "reason", str)))
+        if error := object_or_empty(row, "error"):
+            narrate(printable(f"{error['message']} {error['hint']}"))

@@ -7,31 +7,18 @@ from pathlib import Path
 import click
 
 from packager.cli.output import emit_json, json_option, say
+from packager.cli.shared_options import consent_options, out_option, package_argument
 from packager.errors import ExitCode, usage
 
 
 @click.command("export")
-@click.argument("package", type=click.Path(path_type=Path))
+@package_argument
 @click.option("--format", "name", required=True, metavar="FORMAT", help="What to write; see below.")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    metavar="PATH",
-    help="Where; the package's own name, here, by default.",
-)
+@out_option("PATH", "Where; the package's own name, here, by default.")
 @click.option(
     "--max-file-size", metavar="SIZE", help="Cut larger files into pieces, for example 2G or 1500M."
 )
-@click.option(
-    "--accept-license",
-    "accepted",
-    multiple=True,
-    metavar="NAME",
-    help="Say that you have agreed to a licence that asks for it.",
-)
-@click.option(
-    "--allow-dummy", is_flag=True, help="Export a package of random weights all the same."
-)
+@consent_options("Export")
 @click.option(
     "--sign",
     "key",

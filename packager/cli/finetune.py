@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from packager.cli.output import emit_json, emit_table, say
 from packager.errors import ExitCode, usage
+from packager.json_values import JsonObject
 from packager.units import human_bytes, human_count
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class _Trial:
             else "rejected"
         )
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         room = self.target.device.available_bytes
         return {
             "target": self.target.name,

@@ -8,9 +8,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from packager.cli.additions import addition_options, additions_from
-from packager.cli.options import MOST_TOKENS, Number, words_of, workload_from, workload_options
+from packager.cli.options import (
+    MOST_TOKENS,
+    Flags,
+    Number,
+    words_of,
+    workload_from,
+    workload_options,
+)
 from packager.cli.output import emit_json, json_option
 from packager.errors import ExitCode, usage
+from packager.json_values import JsonDict, JsonObject
 from packager.recipe import split_id
 
 if TYPE_CHECKING:
@@ -223,7 +231,7 @@ def _finetune(
 class _Wish(NamedTuple):
     """What was asked, the targets aside."""
 
-    flags: dict[str, Any]
+    flags: Flags
     model: str | None
     recipe: str | None
     show_all: bool
@@ -254,7 +262,7 @@ def _of_an_hour(
     return hour
 
 
-def _flags(wish: _Wish, target: Target) -> dict[str, Any]:
+def _flags(wish: _Wish, target: Target) -> Flags:
     """The flags, with the rate that a cost or a day's tokens ask for where that is more than is
     asked anyway."""
     asked = workload_from(wish.flags, target).min_decode_tps or 0.0
@@ -325,9 +333,9 @@ def _answer_or_problem(target: Target, wish: _Wish) -> Answer:
         )
 
 
-def _payload(answer: Answer) -> dict[str, Any]:
+def _payload(answer: Answer) -> JsonObject:
     """The fields of the contract for one target."""
-    payload: dict[str, Any] = {
+    payload: JsonDict = {
         "target": answer.target.name,
         "workload": answer.workload.as_dict(),
         "chosen": answer.chosen.as_dict() if answer.chosen else None,

@@ -107,6 +107,7 @@ def _show(variant: Variant) -> None:
 
 
 def _in_full(variant: Variant) -> dict[str, object]:
+    from packager.catalog.benchmarks import scores
     from packager.catalog.counts import parameter_counts
     from packager.need.languages import named
 
@@ -114,7 +115,7 @@ def _in_full(variant: Variant) -> dict[str, object]:
         **variant.as_dict(),
         "published_parameters": [count.as_dict() for count in parameter_counts(variant.repo_id)],
         "languages": sorted(known.languages) if (known := named(variant.family)) else None,
-        "scores": [score.as_dict() for score in variant.scores],
+        "scores": [score.as_dict() for score in scores(variant.repo_id)],
     }
 
 
@@ -130,6 +131,8 @@ def _line(variant: Variant) -> tuple[str, ...]:
 
 
 def _rows(variant: Variant) -> Iterator[tuple[str, str, str]]:
+    from packager.catalog.benchmarks import scores
+
     sources = variant.sources
     yield "name", variant.name, sources["repo_id"]
     yield "family", variant.family, ""
@@ -159,7 +162,7 @@ def _rows(variant: Variant) -> Iterator[tuple[str, str, str]]:
         yield "cannot be built", f"{variant.unbuildable}; nearest: {variant.nearest}", ""
     for note in variant.notes:
         yield "note", note, ""
-    for score in variant.scores:
+    for score in scores(variant.repo_id):
         how = ", ".join(part for part in (score.mode, score.protocol) if part)
         yield score.benchmark, f"{score.value:g}{f' ({how})' if how else ''}", score.source
 

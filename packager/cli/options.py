@@ -3,8 +3,8 @@ target's default."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import click
 
@@ -19,6 +19,10 @@ else:
     _ParamType = click.ParamType
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+
+Flags: TypeAlias = Mapping[str, Any]
+"""Options by the names of their parameters. Any: what each holds is what its type of click made of
+the words, and click hands them over untyped."""
 
 MOST_TOKENS = 2**24
 _MB = 10**6
@@ -293,7 +297,7 @@ def workload_options(command: _Command) -> _Command:
     return command
 
 
-def words_of(flags: dict[str, Any]) -> list[str]:
+def words_of(flags: Flags) -> list[str]:
     """The flags of workload and additions that were given, as words of a command line again; others
     in `flags` are ignored."""
     words: list[str] = []
@@ -321,9 +325,7 @@ def _made_for(model: str | None) -> str | None:
     return None
 
 
-def workload_from(
-    flags: dict[str, Any], target: Target | None, model: str | None = None
-) -> Workload:
+def workload_from(flags: Flags, target: Target | None, model: str | None = None) -> Workload:
     """The workload of the flags (others in `flags` are ignored) over the target's default over the
     use case's own. Without a use case a `model` of the catalogue that gives no text says its own.
 
@@ -333,7 +335,7 @@ def workload_from(
 
     given = {name: flags.get(name) for name in _FLAGS}
     given["use_case"] = given["use_case"] or _made_for(model)
-    fields: dict[str, Any] = {
+    fields: dict[str, Any] = {  # of a Workload, whose types `merge` checks
         name: given[name]
         for name in (
             "use_case",

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 import click
 
@@ -41,7 +40,7 @@ def narrate(text: str, mark: str = "") -> None:
         silence(sys.stderr)
 
 
-def emit_json(command: str, payload: dict[str, Any]) -> None:
+def emit_json(command: str, payload: Mapping[str, object]) -> None:
     """The one object of a command, marked with the schema it follows."""
     text = json.dumps({"schema": f"qwen-pack/{command}/1", **payload}, indent=2, ensure_ascii=False)
     # JSON leaves what is no control character of ASCII as it is; a terminal does not.

@@ -7,18 +7,14 @@ from pathlib import Path
 import click
 
 from packager.cli.output import emit_json, json_option, say
+from packager.cli.shared_options import out_option
 from packager.errors import ExitCode
 
 
 @click.command("patch")
 @click.argument("patch", type=click.Path(path_type=Path))
 @click.argument("old", type=click.Path(path_type=Path))
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="The new folder; the new package's name, here, by default.",
-)
+@out_option("DIR", "The new folder; the new package's name, here, by default.")
 @json_option
 def command(patch: Path, old: Path, out: Path | None, as_json: bool) -> int:
     """Make the new package of OLD with PATCH, in a new folder: exactly that, every byte compared,

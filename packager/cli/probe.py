@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from packager.cli.output import emit_json, json_option, say
+from packager.json_values import JsonObject
 
 if TYPE_CHECKING:
     from packager.device.target import Target
@@ -62,8 +63,9 @@ def _measure(machine: Machine) -> Measurement:
     """Measure, narrating on stderr."""
     from packager.process import Note
     from targets.machine.probe import measure
+    from targets.registry import environment_of
 
-    notes = measure(machine)
+    notes = measure(machine, environment_of)
     try:
         while True:
             message = next(notes)
@@ -78,7 +80,7 @@ def _measure(machine: Machine) -> Measurement:
 
 def _payload(
     machine: Machine, measurement: Measurement, target: Target, saved: str | None, kept: str | None
-) -> dict[str, Any]:
+) -> JsonObject:
     return {
         "machine": asdict(machine),
         "measurement": asdict(measurement),

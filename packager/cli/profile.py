@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from packager.cli.options import Flags
+
 if TYPE_CHECKING:
     from packager.chat.profile import Profile
 
@@ -47,7 +49,7 @@ def profile_options(command: Command) -> Command:
     return command
 
 
-def profile_from(flags: dict[str, Any]) -> Profile:
+def profile_from(flags: Flags) -> Profile:
     """The profile of a command's flags, its files read. Raises PackError (usage, bad input)."""
     from packager.chat.profile_files import parse
 

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Generator
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from packager.cli.output import narrate
 from packager.events import (
@@ -22,6 +22,9 @@ from packager.events import (
     StageStarted,
 )
 from packager.units import human_bytes, human_seconds
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
 
 Result = TypeVar("Result")
 _QUIET_S = 10.0
@@ -148,7 +151,7 @@ class LiveRows:
             refresh_per_second=10,
             expand=True,
         )
-        self._tasks: dict[str, Any] = {}
+        self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> LiveRows:
         self._progress.start()

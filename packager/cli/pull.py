@@ -7,24 +7,14 @@ from pathlib import Path
 import click
 
 from packager.cli.output import emit_json, json_option, say
+from packager.cli.shared_options import out_option, reference_argument, token_host_option
 from packager.errors import ExitCode
 
 
 @click.command("pull")
-@click.argument("reference", metavar="HOST/NAME:TAG")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="The new folder; the last part of NAME, here, by default.",
-)
-@click.option(
-    "--token-host",
-    "token_hosts",
-    multiple=True,
-    metavar="HOST",
-    help="Another host that the registry's log-in may go to.",
-)
+@reference_argument
+@out_option("DIR", "The new folder; the last part of NAME, here, by default.")
+@token_host_option
 @json_option
 def command(reference: str, out: Path | None, token_hosts: tuple[str, ...], as_json: bool) -> int:
     """Pull the package at HOST/NAME:TAG (or HOST/NAME@sha256:...), every byte compared with its

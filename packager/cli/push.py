@@ -7,27 +7,20 @@ from pathlib import Path
 import click
 
 from packager.cli.output import emit_json, json_option, narrate, say
+from packager.cli.shared_options import (
+    consent_options,
+    package_argument,
+    reference_argument,
+    token_host_option,
+)
 from packager.errors import ExitCode
 
 
 @click.command("push")
-@click.argument("package", type=click.Path(path_type=Path))
-@click.argument("reference", metavar="HOST/NAME:TAG")
-@click.option(
-    "--accept-license",
-    "accepted",
-    multiple=True,
-    metavar="NAME",
-    help="Say that you have agreed to a licence that asks for it.",
-)
-@click.option("--allow-dummy", is_flag=True, help="Push a package of random weights all the same.")
-@click.option(
-    "--token-host",
-    "token_hosts",
-    multiple=True,
-    metavar="HOST",
-    help="Another host that the registry's log-in may go to.",
-)
+@package_argument
+@reference_argument
+@consent_options("Push")
+@token_host_option
 @json_option
 def command(
     package: Path,

@@ -5,23 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+import msgspec
 
 from packager.cli.output import emit_json, emit_table, json_option, narrate, printable
+from packager.cli.shared_options import lines_option, package_argument
 from packager.errors import ExitCode
+from packager.json_values import JsonObject
 
 _SHOWN = 80
 
 
 @click.command("rerank")
-@click.argument("package", type=click.Path(path_type=Path))
+@package_argument
 @click.argument("query")
 @click.argument("documents", nargs=-1)
-@click.option(
-    "--file",
-    "file",
-    type=click.Path(path_type=Path),
-    help="Documents of a file besides, one a line.",
-)
+@lines_option("Documents")
 @click.option("--instruction", help="What makes a document relevant, in place of the model's own.")
 @json_option
 def command(
@@ -40,19 +38,17 @@ def command(
     given = [*documents, *lines_of(file)]
     if not given:
         raise usage("There is no document.", "Give documents, or a file with --file.")
-    arguments |= {"query": query, "documents": given, "instruction": instruction}
-    result = asked("packager.behaviour.retrieval:rerank", arguments)
-    order = sorted(range(len(given)), key=lambda number: -result["scores"][number])
+    wanted: JsonObject = {"query": query, "documents": given, "instruction": instruction}
+    result = asked("packager.behaviour.retrieval:rerank", {**arguments, **wanted})
+    scores = msgspec.convert(result["scores"], list[float])
+    order = sorted(range(len(given)), key=lambda number: -scores[number])
     if result["cut"]:
         narrate(f"{result['cut']} of the documents are too long for the context and were cut.")
     if as_json:
-        rows = [{"index": number, "score": result["scores"][number]} for number in order]
+        rows = [{"index": number, "score": scores[number]} for number in order]
         fields = {"results": rows, "tokens": result["tokens"], "cut": result["cut"]}
         emit_json("rerank", {"package": str(package), "name": found.name, **fields})
     else:
-        table = [
-            (f"{result['scores'][number]:.4f}", printable(given[number])[:_SHOWN])
-            for number in order
-        ]
+        table = [(f"{scores[number]:.4f}", printable(given[number])[:_SHOWN]) for number in order]
         emit_table(found.name, ("score", "document"), table, right=("score",))
     return ExitCode.DONE

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from packager.cli.output import narrate
+from packager.json_values import JsonObject, at_or_none, texts_at
 
 if TYPE_CHECKING:
     from packager.package.manifest import Manifest
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 _MOST_BYTES = 64 << 20
 
 
-def opened(package: Path, task: str) -> tuple[Manifest, dict[str, Any]]:
+def opened(package: Path, task: str) -> tuple[Manifest, JsonObject]:
     """The manifest of a package for that task, and the arguments of its session.
 
     Raises PackError: usage for a package of another task, and as packager.pipeline.bench.whole.
@@ -62,14 +63,14 @@ def lines_of(file: Path | None) -> list[str]:
     return [line for line in text.splitlines() if line.strip()]
 
 
-def asked(job: str, arguments: dict[str, Any]) -> dict[str, Any]:
+def asked(job: str, arguments: JsonObject) -> JsonObject:
     """The result of a job in a child process."""
     from packager.errors import usage
     from packager.pipeline.cache import BuildCache
     from packager.process import run_job
 
-    texts = [*arguments.get("texts", ()), *arguments.get("documents", ())]
-    texts += [arguments.get("query") or "", arguments.get("instruction") or ""]
+    texts = [*texts_at(arguments, "texts"), *texts_at(arguments, "documents")]
+    texts += [at_or_none(arguments, name, str) or "" for name in ("query", "instruction")]
     if any("\ud800" <= char <= "\udfff" for text in texts for char in text):
         raise usage("A text is not valid UTF-8.", "Check the terminal's encoding.")
     with closing(run_job(job, arguments, BuildCache().log("run"))) as work:
@@ -77,5 +78,5 @@ def asked(job: str, arguments: dict[str, Any]) -> dict[str, Any]:
             try:
                 next(work)
             except StopIteration as stop:
-                result: dict[str, Any] = stop.value.value
+                result: JsonObject = stop.value.value
                 return result

@@ -9,10 +9,12 @@ from pathlib import Path
 import click
 
 from packager.cli.output import narrate, printable
+from packager.cli.shared_options import package_argument, think_option
+from packager.json_values import JsonObject
 
 
 @click.command("run")
-@click.argument("package", type=click.Path(path_type=Path))
+@package_argument
 @click.argument("prompt")
 @click.option(
     "--max-tokens",
@@ -21,7 +23,7 @@ from packager.cli.output import narrate, printable
     show_default=True,
     help="Longest answer.",
 )
-@click.option("--think", is_flag=True, help="Let a model that can think do so before it answers.")
+@think_option
 def command(package: Path, prompt: str, max_tokens: int, think: bool) -> None:
     """Answer one PROMPT with PACKAGE; the answer goes to stdout as it is decoded."""
     from packager.checkpoint import template
@@ -48,11 +50,11 @@ def command(package: Path, prompt: str, max_tokens: int, think: bool) -> None:
     chat = package / "chat_template.jinja"
     text = prompt
     if chat.is_file():
-        messages = [{"role": "user", "content": prompt}]
+        messages: list[JsonObject] = [{"role": "user", "content": prompt}]
         text = template.render_apart(
             template.read(chat), messages, logs.log("template"), enable_thinking=think
         )
-    arguments = {
+    arguments: JsonObject = {
         "session": runtime.session,
         "artifact": str(package / MODEL),
         "settings": bench.settings_of(found),

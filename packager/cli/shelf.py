@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -40,26 +39,29 @@ def _list(folder: Path, as_json: bool) -> None:
     rows, table = [], []
     for package in shelf.find(folder):
         contents, measured = package.contents, package.contents.telling
-        row: dict[str, Any] = {
+        figures = (
+            (contents.artifact_bytes, "B"),
+            (measured.peak_memory_bytes if measured else None, "B"),
+            (measured.decode_tps if measured else None, "tok/s"),
+        )
+        row = {
             "name": package.manifest.name,
             "package": str(package.path),
             "created": contents.created,
             "target": contents.target,
             "recipe": contents.recipe.id,
-            "artifact_bytes": contents.artifact_bytes,
-            "peak_memory_bytes": measured.peak_memory_bytes if measured else None,
-            "decode_tps": measured.decode_tps if measured else None,
+            "artifact_bytes": figures[0][0],
+            "peak_memory_bytes": figures[1][0],
+            "decode_tps": figures[2][0],
         }
         rows.append(row)
-        figures = (("artifact_bytes", "B"), ("peak_memory_bytes", "B"), ("decode_tps", "tok/s"))
-        cells = ["–" if row[name] is None else quantity(row[name], unit) for name, unit in figures]
         table.append(
             [
-                row["name"],
-                row["target"] or "–",
-                row["recipe"] or "–",
-                *cells,
-                printable(row["package"]),
+                package.manifest.name,
+                contents.target or "–",
+                contents.recipe.id or "–",
+                *("–" if value is None else quantity(value, unit) for value, unit in figures),
+                printable(str(package.path)),
             ]
         )
     if as_json:

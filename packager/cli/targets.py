@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from packager.cli.output import emit_json, emit_table, json_option, say
+from packager.json_values import JsonValue, object_at
 
 if TYPE_CHECKING:
     from packager.device.target import Target
@@ -169,19 +170,10 @@ def _in_full(one: Target) -> None:
     from packager.units import human_bytes
 
     say(f"{one.name}: {one.summary}\n")
-    device = one.as_dict()["device"]
-    for key, value in device.items():
+    for key, value in object_at(one.as_dict(), "device").items():
         if value in (None, "", 0, ()):
             continue
-        if key.endswith("_bytes"):
-            value = human_bytes(value)
-        elif key.endswith("bandwidth"):
-            value = f"{human_bytes(value)}/s"
-        elif key in ("compute", "host_compute", "npu_ops"):
-            value = _flops(value)
-        elif isinstance(value, tuple):
-            value = ", ".join(value)
-        say(f"  {key:18} {value}")
+        say(f"  {key:18} {_in_words(key, value)}")
         if key in one.device.sources:
             say(f"  {'':18}   {one.device.sources[key]}")
     say(f"\n  {'for a model':18} {human_bytes(one.device.available_bytes)}")
@@ -192,6 +184,20 @@ def _in_full(one: Target) -> None:
         f"  {'asked by default':18} {one.workload.use_case}{in_words(one.workload.languages)}, "
         f"{one.workload.context} tokens"
     )
+
+
+def _in_words(key: str, value: JsonValue) -> str:
+    """A fact of a device as people read it."""
+    from packager.units import human_bytes
+
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if key.endswith("_bytes"):
+            return human_bytes(value)
+        if key.endswith("bandwidth"):
+            return f"{human_bytes(value)}/s"
+        if key in ("compute", "host_compute", "npu_ops"):
+            return _flops(value)
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _flops(rate: float) -> str:

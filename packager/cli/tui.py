@@ -188,9 +188,10 @@ def _known_machine() -> Target | None:
 def _measure_machine() -> Generator[str, None, Target]:
     from packager.process import Note
     from targets.machine.probe import keep, look, measure
+    from targets.registry import environment_of
 
     machine = look()
-    notes, last = measure(machine), ""
+    notes, last = measure(machine, environment_of), ""
     try:
         while True:
             message = next(notes)

@@ -7,17 +7,13 @@ from pathlib import Path
 import click
 
 from packager.cli.output import emit_json, json_option, say
+from packager.cli.shared_options import out_option
 from packager.errors import ExitCode
 
 
 @click.command("unpack")
 @click.argument("archive", type=click.Path(path_type=Path))
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="The new folder; the name of the package, here, by default.",
-)
+@out_option("DIR", "The new folder; the name of the package, here, by default.")
 @json_option
 def command(archive: Path, out: Path | None, as_json: bool) -> int:
     """Make a package of ARCHIVE: a tar.zst or zip, its first piece, or a folder whose files are in

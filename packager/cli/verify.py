@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from packager.cli.output import emit_json, json_option, narrate, printable, say
+from packager.cli.shared_options import package_argument
 from packager.errors import ExitCode, PackError, usage
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command("verify")
-@click.argument("package", type=click.Path(path_type=Path))
+@package_argument
 @click.option(
     "--key",
     type=click.Path(path_type=Path),

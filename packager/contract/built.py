@@ -6,11 +6,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from packager.checkpoint import Checkpoint
 from packager.checkpoint.control_tokens import QWEN2_5
 from packager.errors import PackError
+from packager.json_values import JsonObject, texts_at
 from packager.need.workload import workload_for
 from packager.process import resolve, run_job
 from packager.quality import parity
@@ -51,7 +52,7 @@ def build_problems(adapter: Runtime, folder: Path, weights: str | None = None) -
         **{"kind": "dummy", "repo_id": _REPO_ID, "revision": None},
         **{"license": "CC0-1.0", "license_name": None},
     }
-    inputs = {"origin": origin, "checkpoint_key": "contract"}
+    inputs: JsonObject = {"origin": origin, "checkpoint_key": "contract"}
     workload = replace(workload_for("chat"), context=CONTEXT, prompt=CONTEXT // 2)
     facts = _done(
         adapter.build_job,
@@ -74,10 +75,10 @@ def build_problems(adapter: Runtime, folder: Path, weights: str | None = None) -
         "log": str(folder / "templates.log"),
     }
     answer = _done("packager.contract.built:examine", arguments, folder / "session.log")
-    return [str(breach) for breach in answer["breaches"]]
+    return texts_at(answer, "breaches")
 
 
-def _artifact(facts: dict[str, Any], out: Path) -> Iterator[str]:
+def _artifact(facts: JsonObject, out: Path) -> Iterator[str]:
     size = facts.get("artifact_bytes")
     written = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     if not written:
@@ -86,13 +87,13 @@ def _artifact(facts: dict[str, Any], out: Path) -> Iterator[str]:
         yield f"the build job returns artifact_bytes {size!r} and leaves {written} bytes."
 
 
-def _done(job: str, arguments: dict[str, Any], log: Path) -> dict[str, Any]:
+def _done(job: str, arguments: JsonObject, log: Path) -> JsonObject:
     messages = run_job(job, arguments, log)
     while True:
         try:
             next(messages)
         except StopIteration as stop:
-            value: dict[str, Any] = stop.value.value
+            value: JsonObject = stop.value.value
             return value
 
 
@@ -111,7 +112,7 @@ class _Silent:
 
 def examine(
     report: Report, *, session: str, artifact: str, checkpoint: str, kv: str, log: str
-) -> dict[str, Any]:
+) -> JsonObject:
     """A job: everything a Session promises, asked of the artifact. Returns `breaches`."""
     source = Checkpoint.open(Path(checkpoint))
     settings = {"context": CONTEXT, "kv": kv, "threads": None, "gpu_layers": 0}

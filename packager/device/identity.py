@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass, fields
-from typing import Any
 
 from packager.device.target import Target
+from packager.json_values import JsonObject, at, at_or_none, texts_at
 from packager.units import human_bytes
 
 NOT_YET = "not yet measured on the device"
@@ -66,20 +66,22 @@ class Identity:
         return cls(kind=target.kind, **facts)
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Identity:
-        """The inverse of `as_dict`, for a manifest whose fields were checked. Raises KeyError where
-        one is missing."""
-        found = {field.name: data[field.name] for field in fields(cls)}
+    def from_dict(cls, data: JsonObject) -> Identity:
+        """The inverse of `as_dict`. Raises WrongKind where a field is missing or is of another
+        kind."""
         return cls(
-            **{
-                **found,
-                "known_by": tuple(found["known_by"] or ()),
-                "gpu": found["gpu"] or "",
-                "npu": found["npu"] or "",
-            }
+            kind=at(data, "kind", str),
+            isa=at(data, "isa", str),
+            cores=at(data, "cores", int),
+            memory_bytes=at(data, "memory_bytes", int),
+            runs_on=at(data, "runs_on", str),
+            gpu=at_or_none(data, "gpu", str) or "",
+            npu=at_or_none(data, "npu", str) or "",
+            gpu_memory_bytes=at_or_none(data, "gpu_memory_bytes", int),
+            known_by=tuple(texts_at(data, "known_by")),
         )
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """JSON form."""
         return {**asdict(self), "known_by": list(self.known_by)}
 
@@ -91,7 +93,7 @@ class Place:
     on_device: bool
     why: str
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """JSON form, beside the figures of a measurement."""
         return asdict(self)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
+from packager.json_values import JsonObject
 from packager.need.workload import Workload
 
 Confidence = Literal["measured", "same-class", "estimated"]
@@ -112,7 +113,7 @@ class Target:
     path: str
     aliases: tuple[str, ...] = ()
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """The fields of the contract; `memory_bytes` stands at the top for scripts that sort by
         it."""
         device = asdict(self.device)

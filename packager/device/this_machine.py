@@ -7,12 +7,12 @@ import os
 import platform
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from packager.cores import cores
+from packager.json_values import JsonObject
 
 
-def describe_machine() -> dict[str, Any]:
+def describe_machine() -> JsonObject:
     """Processor, logical processors this process may keep busy, memory in bytes, system: tells two
     machines apart, names neither."""
     return {

@@ -8,10 +8,10 @@ import platform
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from packager.device.this_machine import describe_machine, installation_id
 from packager.digests import key_of
+from packager.json_values import JsonDict, JsonObject
 from packager.runtime import Ladder, Runtime
 
 VERSION = 1
@@ -26,7 +26,7 @@ def key(runtime: Runtime, ladder: Ladder) -> str:
     trials = [[trial.recipe, trial.least, trial.narrow] for trial in ladder.trials]
     # Neither cores nor memory nor the system's release: whether kernels are right depends on none
     # of them.
-    here: dict[str, Any] = {"processor": processor(), "architecture": platform.machine()}
+    here: JsonDict = {"processor": processor(), "architecture": platform.machine()}
     here |= {"installation": installation_id(), "flags": sorted(processor_flags())}
     jobs = [runtime.build_job, runtime.session]
     binaries = {name: _digest(name) for name in ladder.distributions}
@@ -98,6 +98,6 @@ def avoided(names: tuple[str, ...], flags: frozenset[str] | None = None) -> tupl
     return tuple(name for name in names if name in here)
 
 
-def described(runtime: Runtime, ladder: Ladder) -> dict[str, Any]:
+def described(runtime: Runtime, ladder: Ladder) -> JsonObject:
     """What stands beside the outcomes, for a person who reads the file."""
     return {"runtime": runtime.name, "engine": versions(ladder), "processor": processor()}

@@ -12,9 +12,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import sqrt
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from packager.engine_check import tiny
+from packager.json_values import JsonObject, at, object_at
 from packager.process import resolve
 from packager.runtime import Report, Session
 
@@ -44,10 +45,10 @@ def check(
     *,
     build_job: str,
     session: str,
-    trials: list[dict[str, Any]],
+    trials: list[JsonObject],
     threads: list[int],
     work: str,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Build and run every trial; returns `wrong`, a sentence for each that is not right, and
     `agreement`, the least of each recipe.
 
@@ -60,27 +61,28 @@ def check(
     wrong: list[str] = []
     agreement: dict[str, float] = {}
     for trial in trials:
+        recipe, built = at(trial, "recipe", str), object_at(trial, "built")
         for name in ("wide", "narrow") if trial["narrow"] else ("wide",):
             known = models.get(name) or _Model(Path(work, name), name)
             models[name] = known
-            artifact = Path(work, f"{trial['recipe']}-{name}")
+            artifact = Path(work, f"{recipe}-{name}")
             artifact.mkdir()
-            report.note(f"while converting {trial['recipe']}, {name}")
+            report.note(f"while converting {recipe}, {name}")
             asked = {
                 "checkpoint": str(known.source.folder),
                 "workload": {"context": tiny.CONTEXT},
                 "out": str(artifact),
             }
             with _own_temporary_folder():
-                build(_Quiet(), recipe=trial["built"], **asked)
+                build(_Quiet(), recipe=built, **asked)
             for count in threads:
                 part = (
-                    f"while computing {trial['recipe']}, {name}, with {count} "
+                    f"while computing {recipe}, {name}, with {count} "
                     f"thread{'' if count == 1 else 's'}"
                 )
                 settings = {
                     "context": tiny.CONTEXT,
-                    "kv": trial["built"]["kv"],
+                    "kv": built["kv"],
                     "threads": count,
                     "gpu_layers": 0,
                 }
@@ -88,12 +90,12 @@ def check(
                 model: Session = make(str(artifact), settings)
                 report.note(part)
                 try:
-                    found = _agreement(model, known, trial["least"])
+                    alike, why = _agreement(model, known, at(trial, "least", float))
                 finally:
                     model.close()
-                agreement[trial["recipe"]] = min(found[0], agreement.get(trial["recipe"], 1.0))
-                if found[1]:
-                    wrong.append(f"{part.removeprefix('while computing ')}: {found[1]}")
+                agreement[recipe] = min(alike, agreement.get(recipe, 1.0))
+                if why:
+                    wrong.append(f"{part.removeprefix('while computing ')}: {why}")
     return {"wrong": wrong, "agreement": agreement}
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from packager.errors import PackError, bad_input
+from packager.json_values import JsonObject
 from packager.names import did_you_mean
 from packager.runtime import Ladder, Rung, Trial
 
@@ -49,7 +50,7 @@ def read(path: Path) -> Ladder:
     )
 
 
-def _trial(path: Path, number: int, row: dict[str, Any]) -> Trial:
+def _trial(path: Path, number: int, row: JsonObject) -> Trial:
     where = f"check[{number}]"
     _known(path, where, row, _TRIAL)
     least = row.get("least")
@@ -61,7 +62,7 @@ def _trial(path: Path, number: int, row: dict[str, Any]) -> Trial:
     return Trial(_word(path, f"{where}.recipe", row.get("recipe")), float(least), narrow)
 
 
-def _rung(path: Path, number: int, row: dict[str, Any]) -> Rung:
+def _rung(path: Path, number: int, row: JsonObject) -> Rung:
     where = f"rung[{number}]"
     _known(path, where, row, _RUNG)
     name = _word(path, f"{where}.name", row.get("name"))
@@ -82,14 +83,14 @@ def _rung(path: Path, number: int, row: dict[str, Any]) -> Rung:
     return rung
 
 
-def _rows(path: Path, table: dict[str, Any], key: str) -> list[dict[str, Any]]:
+def _rows(path: Path, table: JsonObject, key: str) -> list[JsonObject]:
     rows = table.get(key, [])
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise _wrong(path, key, "is not a list of tables")
     return rows
 
 
-def _known(path: Path, where: str, table: dict[str, Any], keys: tuple[str, ...]) -> None:
+def _known(path: Path, where: str, table: JsonObject, keys: tuple[str, ...]) -> None:
     for key in table:
         if key not in keys:
             raise _wrong(

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from packager.engine_check.ladder import DEFAULT
+from packager.json_values import JsonObject
 from packager.runtime import Rung
 
 RIGHT, WRONG, DIED, HUNG, FAILED = "right", "wrong", "died", "hung", "failed"
@@ -42,7 +43,7 @@ class Outcome:
             FAILED: f"failed{during}: {self.said}",
         }[self.result]
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """JSON form."""
         return asdict(self)
 
@@ -86,7 +87,7 @@ class Start:
         return dict(self.rung.environment)
 
     @property
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> JsonObject:
         """What the keys of stages hold of it: nothing where the engine runs as it comes."""
         return (
             {}
@@ -116,7 +117,7 @@ class Start:
         )
         return f"{started}{suspected} {self.rung.reason}"
 
-    def settings(self) -> dict[str, Any] | None:
+    def settings(self) -> JsonObject | None:
         """The manifest's `runtime.settings`: null where the engine runs as it comes."""
         if self.default:
             return None

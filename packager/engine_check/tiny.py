@@ -4,7 +4,6 @@ logits that say something."""
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from packager.runtime import Report
 from packager.shape import Shape
@@ -33,7 +32,7 @@ def write(report: Report, folder: Path, shape: Shape) -> Path:
     folder.mkdir(parents=True)
     write_checkpoint(report, folder, repo_id="qwen-pack/engine-check", shape=shape, control=QWEN3)
     file = folder / "model.safetensors"
-    tensors: dict[str, Any] = load_file(file)
+    tensors = load_file(file)
     louder = {
         name: value * value.dtype.type(_LOUDER) if value.ndim > 1 else value
         for name, value in tensors.items()

@@ -35,7 +35,7 @@ def refuse_unsafe(package: Path, known: Manifest, label: str | None = None) -> N
 
     `label` is what the package is called in the sentence, where it has no place of its own yet.
     """
-    built_in = (known.data.get("runtime") or {}).get("name") in _BUILT_IN
+    built_in = known.contents.runtime.name in _BUILT_IN
     for entry in known.files:
         try:
             _look(package, entry, known.files, built_in)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from packager.errors import PackError
 from packager.foreign import parse_json
 from packager.inspection.rules import rules
 from packager.inspection.unsafe import Unsafe, shown
+from packager.json_values import JsonObject, JsonValue, as_object
 
 _LARGEST = 8 << 20
 _LARGEST_TOKENIZER = 128 << 20
@@ -29,8 +30,8 @@ def refuse(stem: str, data: bytes, beside: Collection[str]) -> None:
     value = _parsed(data, unique=stem != "tokenizer" and keys is not None)
     if keys is None:
         _refuse_code(value, own.naming_code)
-    elif isinstance(value, dict):
-        _table(value, keys, "", beside)
+    elif isinstance(value, Mapping):
+        _table(value, as_object(keys, stem), "", beside)
     else:
         raise Unsafe("is no JSON object")
 
@@ -40,27 +41,26 @@ def largest(stem: str) -> int:
     return _LARGEST_TOKENIZER if stem in _LARGE else _LARGEST
 
 
-def _parsed(data: bytes, unique: bool) -> Any:
+def _parsed(data: bytes, unique: bool) -> JsonValue:
     # Engines disagree about which of two equal keys counts.
     hook = _without_duplicates if unique else None
     try:
-        return parse_json(data, "the file", hook=hook)
+        value: JsonValue = parse_json(data, "the file", hook=hook)
     except PackError as error:
         raise Unsafe(f"is no JSON ({shown(error)})") from None
+    return value
 
 
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> JsonObject:
+    table = dict(pairs)
+    if len(table) != len(pairs):
         numbers = Counter(name for name, _ in pairs)
         twice = next(name for name, number in numbers.items() if number > 1)
         raise Unsafe(f"has {shown(twice)} twice in one object")
-    return found
+    return table
 
 
-def _table(
-    value: dict[str, Any], keys: dict[str, Any], where: str, beside: Collection[str]
-) -> None:
+def _table(value: JsonObject, keys: JsonObject, where: str, beside: Collection[str]) -> None:
     for name, inner in value.items():
         place = f"{where}.{name}" if where else name
         if name not in keys:
@@ -68,9 +68,9 @@ def _table(
         _value(inner, keys[name], place, beside)
 
 
-def _value(value: Any, kind: Any, where: str, beside: Collection[str]) -> None:
+def _value(value: JsonValue, kind: JsonValue, where: str, beside: Collection[str]) -> None:
     if isinstance(kind, dict):
-        if not isinstance(value, dict):
+        if not isinstance(value, Mapping):
             raise Unsafe(f"has something else than an object as {shown(where)}")
         _table(value, kind, where, beside)
     elif isinstance(kind, list):
@@ -78,9 +78,9 @@ def _value(value: Any, kind: Any, where: str, beside: Collection[str]) -> None:
             raise Unsafe(f"has something else than a list as {shown(where)}")
         for number, inner in enumerate(value):
             _value(inner, kind[0], f"{where}[{number}]", beside)
-    elif not _fits(value, kind, beside):
+    elif not isinstance(kind, str) or not _fits(value, kind, beside):
         raise Unsafe(
-            f"has the value {shown(value)} as {shown(where)}, where {_wanted(kind)} belongs"
+            f"has the value {shown(value)} as {shown(where)}, where {_wanted(str(kind))} belongs"
         )
 
 
@@ -104,7 +104,7 @@ def _fits(value: Any, kind: str, beside: Collection[str]) -> bool:
     return value in kind.split("|")
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: JsonValue) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

@@ -6,7 +6,8 @@ import tomllib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+
+from packager.json_values import JsonObject
 
 _CONFIGURATIONS = ("genai_config", "generation_config", "openvino_config", "tokenizer")
 
@@ -16,7 +17,7 @@ class Rules:
     """`configurations` maps the name of a JSON file, without its ending, to its keys; see keys.toml
     for the kinds of values."""
 
-    configurations: dict[str, Any]
+    configurations: JsonObject
     along: frozenset[str]
     naming_code: frozenset[str]
     onnx_domains: frozenset[str]

@@ -9,9 +9,10 @@ import subprocess
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from packager.errors import ExitCode, PackError, bad_input, no_room, unreachable, usage
+from packager.json_values import JsonObject
 from packager.lab.transport import last_line
 
 PROTOCOL = 1
@@ -54,7 +55,7 @@ class Link:
         self._listener.start()
         self.hello = self._greeted()
 
-    def ask(self, command: str, payload: bytes = b"") -> dict[str, Any]:
+    def ask(self, command: str, payload: bytes = b"") -> JsonObject:
         """The answer to one command. Raises PackError for a refusal, Dead where the agent is
         gone."""
         self.tell(command, payload)
@@ -69,7 +70,7 @@ class Link:
         except OSError:
             self._gone()
 
-    def hear(self) -> dict[str, Any]:
+    def hear(self) -> JsonObject:
         """The next line of an answer."""
         while (end := self._held.find(b"\n")) < 0:
             if len(self._held) > _MOST_LINE:
@@ -109,7 +110,7 @@ class Link:
         assert self._child.stderr
         self._child.stderr.close()
 
-    def _greeted(self) -> dict[str, Any]:
+    def _greeted(self) -> JsonObject:
         try:
             hello = self.ask("hello")
             if hello.get("protocol") != PROTOCOL:

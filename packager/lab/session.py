@@ -15,6 +15,15 @@ import msgspec
 
 from packager.cores import Cores
 from packager.errors import bad_input
+from packager.json_values import (
+    JsonDict,
+    JsonObject,
+    at,
+    at_or_none,
+    list_at,
+    object_or_empty,
+    wholes_at,
+)
 from packager.lab.heat import hottest_zone
 from packager.lab.link import Link
 from packager.measure.gauges.load import Mark, busy_ticks
@@ -42,16 +51,16 @@ class Reach:
     argv: tuple[str, ...]
     model: str
     cores: Cores
-    machine: dict[str, Any]
+    machine: dict[str, str | int | None]
     through: Through
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """As it travels in the settings of a session."""
-        data: dict[str, Any] = msgspec.to_builtins(self)
+        data: JsonDict = msgspec.to_builtins(self)
         return data
 
     @classmethod
-    def of(cls, settings: dict[str, Any]) -> Reach:
+    def of(cls, settings: JsonObject) -> Reach:
         """The inverse, of a session's settings."""
         return msgspec.convert(settings["lab"], cls)
 
@@ -66,11 +75,11 @@ class Device:
         self.reach = reach
         self.link = Link(reach.argv)
         self.pins: tuple[int, ...] | None = None
-        self.latest: dict[str, Any] = {}
+        self.latest: JsonObject = {}
         self._before = self.celsius()
 
     @classmethod
-    def of(cls, settings: dict[str, Any]) -> Device:
+    def of(cls, settings: JsonObject) -> Device:
         """The device of these settings: the one that is open, or a new agent."""
         reach = Reach.of(settings)
         if cls._open is None or cls._open.reach != reach:
@@ -118,24 +127,23 @@ class Device:
         asked."""
         return self._mark(self.latest) if self.latest else self.mark()
 
-    def _mark(self, told: dict[str, Any]) -> Mark:
+    def _mark(self, told: JsonObject) -> Mark:
         try:
-            others = busy_ticks(told["stat"]) / told["hertz"] - told["own_s"]
-        except (KeyError, ValueError, IndexError, TypeError, ZeroDivisionError):
+            busy = busy_ticks(at(told, "stat", str)) / at(told, "hertz", float)
+            others = busy - at(told, "own_s", float)
+        except (ValueError, IndexError, TypeError, ZeroDivisionError):
             others = None
-        return Mark(float(told.get("at") or 0) / 1e9, others, self.now)
+        return Mark((at_or_none(told, "at", float) or 0) / 1e9, others, self.now)
 
-    def _asked(self) -> dict[str, Any]:
+    def _asked(self) -> JsonObject:
         """A fresh mark; the latest one while the agent is telling tokens."""
         if self.latest:
             return self.latest
-        found: dict[str, Any] = self.link.ask("mark").get("mark") or {}
-        return found
+        return object_or_empty(self.link.ask("mark"), "mark")
 
     def forget(self, artifact: Path) -> float | None:
         """See Gauges. The file that is forgotten is the device's."""
-        share = self.link.ask(f"forget {self.reach.model}").get("cached")
-        return None if share is None else float(share)
+        return at_or_none(self.link.ask(f"forget {self.reach.model}"), "cached", float)
 
     def meter(self, gpu: bool) -> Meter | None:
         """See Gauges: nothing on a device is read finely enough to be a figure."""
@@ -143,22 +151,24 @@ class Device:
 
     def megahertz(self) -> float | None:
         """See Gauges."""
-        value = self._asked().get("mhz")
+        value = at_or_none(self._asked(), "mhz", float)
         return round(float(value), 1) if value else None
 
     def celsius(self) -> float | None:
         """See Gauges. The kernel gives thousandths of a degree."""
-        rows = self._asked().get("zones") or []
-        return hottest_zone((str(kind), float(value)) for kind, value in rows)
+        zones = msgspec.convert(list_at(self._asked(), "zones"), list[tuple[str, float]])
+        return hottest_zone(zones)
 
     def memory(self) -> Memory:
         """See Gauges. Of the agent's own process."""
         told = self.link.ask("memory")
         return Memory(
-            int(told.get("peak") or 0), int(told.get("resident") or 0), told.get("proportional")
+            at_or_none(told, "peak", int) or 0,
+            at_or_none(told, "resident", int) or 0,
+            at_or_none(told, "proportional", int),
         )
 
-    def machine(self) -> dict[str, Any]:
+    def machine(self) -> JsonObject:
         """See Gauges."""
         return self.reach.machine
 
@@ -171,29 +181,34 @@ class Device:
         )
 
 
+def _logits_bytes(told: JsonObject) -> int:
+    """The bytes of 32-bit floats that follow a line."""
+    return (at_or_none(told, "rows", int) or 0) * (at_or_none(told, "width", int) or 0) * 4
+
+
 class Session:
     """See packager.runtime.Session, and Stamped: all times are the device's own."""
 
     runs_on = "cpu"
 
-    def __init__(self, artifact: str, settings: dict[str, Any]) -> None:
+    def __init__(self, artifact: str, settings: JsonObject) -> None:
         self._device = Device.of(settings)
         self._link = self._device.link
-        self._context = int(settings["context"])
-        self.threads = int(settings.get("threads") or 0) or self._device.cores().big
+        self._context = at(settings, "context", int)
+        self.threads = at_or_none(settings, "threads", int) or self._device.cores().big
         kv = settings.get("kv") or "f16"
         told = self._link.ask(
             f"open {self._context} {kv} {self.threads} {self._prompt_threads()} "
             f"{self._device.reach.model}"
         )
-        self.load_s = float(told["load_s"])
-        self._vocabulary = int(told["vocabulary"])
-        self._ends = frozenset(int(number) for number in told["ends"])
-        self._template = told.get("template")
+        self.load_s = at(told, "load_s", float)
+        self._vocabulary = at(told, "vocabulary", int)
+        self._ends = frozenset(wholes_at(told, "ends"))
+        self._template = at_or_none(told, "template", str)
         self._began = self._stamp = 0.0
 
     @classmethod
-    def gauges(cls, settings: dict[str, Any]) -> Device:
+    def gauges(cls, settings: JsonObject) -> Device:
         """See packager.measure.gauges.machine.gauges_of."""
         return Device.of(settings)
 
@@ -211,12 +226,12 @@ class Session:
     def encode(self, text: str) -> list[int]:
         """See packager.runtime.Session."""
         data = text.encode("utf-8", "surrogatepass")
-        return [int(number) for number in self._link.ask(f"encode {len(data)}", data)["ids"]]
+        return wholes_at(self._link.ask(f"encode {len(data)}", data), "ids")
 
     def decode(self, ids: Sequence[int]) -> str:
         """See packager.runtime.Session."""
         told = self._link.ask("decode " + " ".join(map(str, ids)))
-        return self._link.raw(int(told["bytes"])).decode("utf-8", "replace")
+        return self._link.raw(at(told, "bytes", int)).decode("utf-8", "replace")
 
     def ends(self) -> frozenset[int]:
         """See packager.runtime.Session."""
@@ -241,12 +256,13 @@ class Session:
         stamps: list[float] = []
         groups = self._groups(f"generate {max_new_tokens} {int(stop)} {ids}", "began")
         try:
-            for told in groups:
-                self._device.latest = told.get("mark") or {}
-                self._began = float(told.get("began") or 0) / 1e9
-                for token, at in zip(told["tokens"], told["at"], strict=True):
-                    answer.append(int(token))
-                    stamps.append(float(at) / 1e9)
+            for told, _ in groups:
+                self._device.latest = object_or_empty(told, "mark")
+                self._began = (at_or_none(told, "began", float) or 0) / 1e9
+                times = wholes_at(told, "at")
+                for token, nanoseconds in zip(wholes_at(told, "tokens"), times, strict=True):
+                    answer.append(token)
+                    stamps.append(nanoseconds / 1e9)
                     self._stamp = stamps[-1]
                     on_token(answer[-1])
         finally:
@@ -256,24 +272,24 @@ class Session:
             raise bad_input("The clock of the device ran backwards.", "Measure again.")
         return answer
 
-    def _groups(self, command: str, last: str) -> Generator[dict[str, Any], None, None]:
-        """The lines of one answer, up to the one that has the field `last`. Whoever stops listening
-        in the middle leaves none of them to the next answer."""
+    def _groups(self, command: str, last: str) -> Generator[tuple[JsonObject, bytes], None, None]:
+        """The lines of one answer, each with the logits behind it, up to the one that has the field
+        `last`. Whoever stops listening in the middle leaves none of them to the next answer."""
         self._link.tell(command)
         listening = True
         while listening:
             told = self._link.hear()
-            size = int(told.get("rows") or 0) * int(told.get("width") or 0) * 4
+            size = _logits_bytes(told)
             if not 0 <= size <= LOGITS_BLOCK * _WIDEST * 4:
                 raise bad_input("The agent tells logits of no size.", "Build the agent again.")
-            told["data"] = self._link.raw(size)
+            data = self._link.raw(size)
             listening = last not in told
             try:
-                yield told
+                yield told, data
             except GeneratorExit:
                 while listening:
                     told = self._link.hear()
-                    self._link.raw(int(told.get("rows") or 0) * int(told.get("width") or 0) * 4)
+                    self._link.raw(_logits_bytes(told))
                     listening = last not in told
                 raise
 
@@ -292,9 +308,9 @@ class Session:
 
         blocks = self._groups("logits " + " ".join(map(str, ids)), "end")
         try:
-            for told in blocks:
-                if told["data"]:
-                    yield np.frombuffer(told["data"], dtype="<f4").reshape(-1, int(told["width"]))
+            for told, data in blocks:
+                if data:
+                    yield np.frombuffer(data, dtype="<f4").reshape(-1, at(told, "width", int))
         finally:
             blocks.close()
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from packager.errors import ExitCode, NotHere, PackError
+from packager.json_values import JsonObject, at, at_or_none
 from packager.measure import noise, throttling
 from packager.measure.gauges import energy
 from packager.measure.gauges.machine import Gauges, gauges_of
@@ -55,7 +56,7 @@ def measure(
     *,
     session: str,
     artifact: str,
-    settings: dict[str, Any],
+    settings: JsonObject,
     prompt_tokens: int,
     new_tokens: int,
     repeats: int,
@@ -63,7 +64,7 @@ def measure(
     thorough: bool = False,
     attempts: int = 1,
     sustained_s: float = 0,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Measure a model; see `packager.measure.trials.summary` for the figures of its answers. What
     cannot run on this machine gives `not_measured`, a sentence, and `hint`.
 
@@ -78,7 +79,7 @@ def measure(
     make = resolve(session)  # which imports the engine: no part of loading a model
     gauges = gauges_of(make, settings)
     # As the search for the number of threads had it.
-    with gauges.pinned(settings.get("threads")) as processors:
+    with gauges.pinned(at_or_none(settings, "threads", int)) as processors:
         loading = time.perf_counter()
         try:
             model: Session = make(artifact, settings)
@@ -92,7 +93,7 @@ def measure(
         run = _Run(
             report,
             model,
-            int(settings["context"]),
+            at(settings, "context", int),
             prompt_tokens,
             seed,
             meter,
@@ -114,8 +115,7 @@ def measure(
         measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
         through=gauges.through(),
     )
-    figures: dict[str, Any] = measurement.to_json()
-    return figures
+    return measurement.to_json()
 
 
 def _figures(

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from packager.errors import PackError
+from packager.json_values import JsonObject, object_at, texts_at
 from packager.process import JobResult, Note, Progress, Resident, Text, run_job
 from packager.records import ThreadSearch
 
@@ -20,7 +23,7 @@ _Messages = Generator[Progress | Note | Text | Resident, None, JobResult]
 
 def run(
     job: str,
-    arguments: dict[str, Any],
+    arguments: JsonObject,
     log: Path,
     env: dict[str, str] | None = None,
     watch: bool = False,
@@ -33,8 +36,7 @@ def run(
     alone. A search that others disturbed is repeated once when the measurement after it was not
     disturbed, and where it then finds another number, so is the measurement.
     """
-    settings = arguments["settings"]
-    if settings.get("threads"):
+    if object_at(arguments, "settings").get("threads"):
         return (yield from run_job(job, arguments, log, env, watch=watch))
     search = yield from _search(arguments, log, env, watch)
     result = yield from _measured(job, arguments, search, log, env, watch)
@@ -71,12 +73,12 @@ class _Search:
     load: _Load
 
 
-def _with_search(value: dict[str, Any], search: _Search | None) -> dict[str, Any]:
+def _with_search(value: JsonObject, search: _Search | None) -> JsonObject:
     """The measurement's JSON with `thread_search` and `load_cold_s`; what could not be run here
     stays as it is."""
     if search is None or "not_measured" in value:
         return {**value, "thread_search": None, "load_cold_s": None}
-    load, left_out = search.load, list(value.get("left_out") or [])
+    load, left_out = search.load, texts_at(value, "left_out")
     if not load.cold:
         why = "this system does not say what its page cache holds"
         if load.cached_share is not None:
@@ -91,7 +93,7 @@ def _with_search(value: dict[str, Any], search: _Search | None) -> dict[str, Any
 
 
 def _search(
-    arguments: dict[str, Any], log: Path, env: dict[str, str] | None, watch: bool
+    arguments: JsonObject, log: Path, env: dict[str, str] | None, watch: bool
 ) -> Generator[Any, None, _Search | None]:
     kept = {name: arguments[name] for name in ("session", "artifact", "settings", "prompt_tokens")}
     try:
@@ -106,19 +108,20 @@ def _search(
         # Whatever is wrong with the model, the measurement says it in its own words; where only the
         # search failed, the engine chooses.
         return None
-    return _Search(ThreadSearch.from_json(result.value), _Load(**result.value["load_cold"]))
+    load = msgspec.convert(result.value["load_cold"], _Load)
+    return _Search(ThreadSearch.from_json(result.value), load)
 
 
 def _measured(
     job: str,
-    arguments: dict[str, Any],
+    arguments: JsonObject,
     search: _Search | None,
     log: Path,
     env: dict[str, str] | None,
     watch: bool,
 ) -> _Messages:
     threads = search.threads.threads if search else None
-    settings = {**arguments["settings"], "threads": threads}
+    settings = {**object_at(arguments, "settings"), "threads": threads}
     return (yield from run_job(job, {**arguments, "settings": settings}, log, env, watch=watch))
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from packager.cores import keep_on_strongest
 from packager.device.this_machine import describe_machine
 from packager.errors import ExitCode, NotHere, PackError
+from packager.json_values import JsonObject, at, at_or_none
 from packager.measure import noise
 from packager.measure.gauges import clock
 from packager.measure.gauges.memory import proportional_bytes
@@ -47,12 +48,12 @@ def measure(
     *,
     session: str,
     artifact: str,
-    settings: dict[str, Any],
+    settings: JsonObject,
     prompt_tokens: int,
     repeats: int,
     seed: int = 1,
     attempts: int = 1,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Measure a model; what cannot run on this machine gives `not_measured`, a sentence, and
     `hint`.
 
@@ -62,7 +63,7 @@ def measure(
     is new. Raises PackError (budget) for a model that gives two results for one text.
     """
     make = resolve(session)  # which imports the engine: no part of loading a model
-    processors = keep_on_strongest(settings.get("threads"))
+    processors = keep_on_strongest(at_or_none(settings, "threads", int))
     loading = time.perf_counter()
     try:
         model: RetrievalSession = make(artifact, settings)
@@ -92,7 +93,7 @@ def measure(
         )
     believed = noise.verdict(parts)
     figures = {name: value for part in parts.values() for name, value in part[0].figures.items()}
-    found: dict[str, Any] = Measurement(
+    found: JsonObject = Measurement(
         task=str(settings["task"]),
         prompt_tokens=prompt_tokens,
         repeats=repeats,
@@ -122,10 +123,10 @@ class _Run:
     """The parts of a measurement of one loaded model."""
 
     def __init__(
-        self, report: Report, model: RetrievalSession, settings: dict[str, Any], seed: int
+        self, report: Report, model: RetrievalSession, settings: JsonObject, seed: int
     ) -> None:
         self._report, self._model, self._seed = report, model, seed
-        self.context = int(settings["context"])
+        self.context = at(settings, "context", int)
         self._embeds = settings["task"] == "embed"
         self.left_out: list[str] = []
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import statistics
 import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from packager.cores import fewest
+from packager.json_values import JsonObject, at
 from packager.measure.gauges.machine import Gauges, gauges_of
 from packager.measure.noise import BUSY_CORES
 from packager.measure.trials import answer, prompt_ids
@@ -38,9 +40,9 @@ _COLD = 0.01
 
 
 def search(
-    report: Report, *, session: str, artifact: str, settings: dict[str, Any], prompt_tokens: int
-) -> dict[str, Any]:
-    """Try thread counts from the big cores downwards, then upwards; see `chosen` for which wins.
+    report: Report, *, session: str, artifact: str, settings: JsonObject, prompt_tokens: int
+) -> JsonObject:
+    """Try thread counts from the big cores downwards, then upwards; see `_chosen` for which wins.
 
     Returns `threads`, `processors` (those that the process was kept on, None where it was on all),
     `candidates[]` (threads, processors, prefill_tps, token_ms, answer_s, trials), `load_cold` and
@@ -57,22 +59,21 @@ def search(
     try:
         for direction in (machine.fewer(), machine.more()):
             for threads in direction:
-                row = tries.add(threads)
-                best = min(row["answer_s"] for row in tries.rows)
-                if row["answer_s"] > best * _CLEARLY or (
-                    row["answer_s"] > best and tries.spent() > _BUDGET_S
-                ):
+                took = tries.add(threads).figures.answer_s
+                best = min(row.figures.answer_s for row in tries.rows)
+                if took > best * _CLEARLY or (took > best and tries.spent() > _BUDGET_S):
                     break
             if tries.spent() > _BUDGET_S:
                 break
     finally:
         tries.close()
     others = mark.cores_since()
-    threads = chosen(tries.rows)
+    threads = _chosen(tries.rows)
+    rows = [row.to_json() for row in tries.rows]
     return {
         "threads": threads,
-        "processors": next(row["processors"] for row in tries.rows if row["threads"] == threads),
-        "candidates": tries.rows,
+        "processors": next(row["processors"] for row in rows if row["threads"] == threads),
+        "candidates": rows,
         "other_cpu_cores": others,
         "noisy": (others or 0.0) > BUSY_CORES,
         "load_cold": {
@@ -83,6 +84,31 @@ def search(
     }
 
 
+@dataclass(frozen=True, slots=True)
+class _Figures:
+    """What the answers of one count took: tokens per second, milliseconds, seconds of an answer of
+    the workload's prompt, and how many were timed."""
+
+    prefill_tps: float
+    token_ms: float
+    answer_s: float
+    trials: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One count of threads, and the processors that it was kept on."""
+
+    threads: int
+    processors: tuple[int, ...] | None
+    figures: _Figures
+
+    def to_json(self) -> JsonObject:
+        """One of `candidates[]`."""
+        kept = None if self.processors is None else list(self.processors)
+        return {"threads": self.threads, "processors": kept, **asdict(self.figures)}
+
+
 class _Tries:
     """One model, tried with several numbers of threads; `rows` has what came out."""
 
@@ -90,7 +116,7 @@ class _Tries:
         self,
         make: Any,
         artifact: str,
-        settings: dict[str, Any],
+        settings: JsonObject,
         prompt_tokens: int,
         report: Report,
         gauges: Gauges,
@@ -99,25 +125,21 @@ class _Tries:
         self._prompt_tokens, self._report, self._gauges = prompt_tokens, report, gauges
         self._began = time.monotonic()
         self._model: Session | None = None
-        self.rows: list[dict[str, Any]] = []
-        self.load_cold: dict[str, Any] = {}
+        self.rows: list[_Row] = []
+        self.load_cold: JsonObject = {}
 
     def spent(self) -> float:
         """Seconds since the beginning."""
         return time.monotonic() - self._began
 
-    def add(self, threads: int) -> dict[str, Any]:
+    def add(self, threads: int) -> _Row:
         """Try one number of threads, on the strongest cores."""
         with self._gauges.pinned(threads) as processors:
             model = self._with(threads)
-            figures = _tried(model, self._settings["context"], self._prompt_tokens)
-        row = {
-            "threads": threads,
-            "processors": None if processors is None else list(processors),
-            **figures,
-        }
+            figures = _tried(model, at(self._settings, "context", int), self._prompt_tokens)
+        row = _Row(threads, processors, figures)
         self.rows.append(row)
-        self._report.note(f"{threads} threads: {row['token_ms']:.1f} ms per token")
+        self._report.note(f"{threads} threads: {figures.token_ms:.1f} ms per token")
         return row
 
     def _with(self, threads: int) -> Session:
@@ -140,13 +162,13 @@ class _Tries:
             self._model = None
 
 
-def chosen(rows: list[dict[str, Any]]) -> int:
+def _chosen(rows: list[_Row]) -> int:
     """The fewest threads among those that answer nearly as fast as the best; see
     packager.cores.fewest."""
-    return fewest({int(row["threads"]): row["answer_s"] for row in rows}, _CLOSE)
+    return fewest({row.threads: row.figures.answer_s for row in rows}, _CLOSE)
 
 
-def _tried(model: Session, context: int, prompt_tokens: int) -> dict[str, Any]:
+def _tried(model: Session, context: int, prompt_tokens: int) -> _Figures:
     new_tokens = max(2, min(_PROBE_TOKENS, context // 4))
     length = max(1, min(_PROBE_PROMPT, prompt_tokens, context - new_tokens))
     # The first answer of a loaded model warms it up, and tells how long the others will take.
@@ -165,9 +187,9 @@ def _tried(model: Session, context: int, prompt_tokens: int) -> dict[str, Any]:
         # apart.
         first, gap = min(first, trial.ttft_s), min(gap, statistics.median(trial.gaps_s))
         trials += 1
-    return {
-        "prefill_tps": length / first,
-        "token_ms": gap * 1000,
-        "answer_s": first * prompt_tokens / length + _ANSWER * gap,
-        "trials": trials,
-    }
+    return _Figures(
+        prefill_tps=length / first,
+        token_ms=gap * 1000,
+        answer_s=first * prompt_tokens / length + _ANSWER * gap,
+        trials=trials,
+    )

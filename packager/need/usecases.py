@@ -12,6 +12,7 @@ from typing import Any
 
 from packager.errors import usage
 from packager.foreign import load_toml
+from packager.json_values import JsonObject, object_at, texts_at
 from packager.names import did_you_mean
 from packager.need.floors import Floor
 from packager.shape import TASKS
@@ -94,19 +95,21 @@ def use_case_names() -> tuple[str, ...]:
 
 
 @cache
-def _tables() -> dict[str, Any]:
+def _tables() -> JsonObject:
     return tomllib.loads(FILE.read_text(encoding="utf-8"))
 
 
 def instead_of(name: str) -> tuple[str, ...]:
     """Benchmarks that ask the same, nearest first; none for most."""
-    return tuple(_tables()["instead"].get(name, ()))
+    return tuple(texts_at(object_at(_tables(), "instead"), name))
 
 
 @cache
 def thinking_tokens() -> int:
     """Tokens that a variant spends which thinks before every answer."""
-    return int(_limit(_tables()["thinking"]["tokens"], int, "thinking.tokens", FILE.name).value)
+    return int(
+        _limit(object_at(_tables(), "thinking")["tokens"], int, "thinking.tokens", FILE.name).value
+    )
 
 
 def benchmarks() -> Mapping[str, str]:
@@ -193,7 +196,7 @@ def _use_case(name: str, table: Any, known: Mapping[str, str], file: str) -> Use
     )
 
 
-def _table(value: Any, keys: tuple[str, ...], where: str, file: str) -> dict[str, Any]:
+def _table(value: Any, keys: tuple[str, ...], where: str, file: str) -> JsonObject:
     if not isinstance(value, dict):
         raise usage(f"{file}: {where} must be a table.")
     for key in value:
@@ -214,7 +217,7 @@ def _words(value: Any, choices: tuple[str, ...], where: str, file: str) -> tuple
     return tuple(value)
 
 
-def _text(table: dict[str, Any], key: str, where: str, file: str) -> str:
+def _text(table: JsonObject, key: str, where: str, file: str) -> str:
     text = table.get(key)
     if not isinstance(text, str) or not text.strip():
         raise usage(f"{file}: {where} has no {key}: say it as a text.")

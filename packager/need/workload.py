@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from packager.errors import usage
+from packager.json_values import JsonObject
 from packager.need.usecases import use_case
 
 Preference = Literal["smallest", "quality", "speed", "balanced"]
@@ -40,7 +41,7 @@ class Workload:
     prefer: Preference = "smallest"
     dimension: int | None = None
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """JSON form, one key per field."""
         return asdict(self)
 

@@ -15,6 +15,7 @@ from packager import limits
 from packager.errors import bad_input
 from packager.files import write_json
 from packager.foreign import bounded_bytes, parse_json
+from packager.json_values import JsonObject
 from packager.records import Contents, Misfit
 
 NAME = "manifest.json"
@@ -38,7 +39,7 @@ class Manifest:
     """A manifest that was read and checked: its files and everything that anything reads, typed;
     `data` is all of it as it stands in the file, for whoever writes it again."""
 
-    data: dict[str, Any]
+    data: JsonObject
     files: tuple[FileEntry, ...]
     contents: Contents
 
@@ -48,19 +49,19 @@ class Manifest:
         return self.contents.name
 
 
-def seal(data: dict[str, Any]) -> dict[str, Any]:
+def seal(data: JsonObject) -> JsonObject:
     """The manifest with the digest of its own content, which finds damage (not forgery: that takes
     a signature)."""
     body = {key: value for key, value in data.items() if key != "manifest_sha256"}
     return {**body, "manifest_sha256": _digest(body)}
 
 
-def write(package: Path, data: dict[str, Any]) -> None:
+def write(package: Path, data: JsonObject) -> None:
     """Write the manifest into the folder: sealed, whole or not at all."""
     write_json(package / NAME, seal(data))
 
 
-def _digest(body: dict[str, Any]) -> str:
+def _digest(body: JsonObject) -> str:
     return hashlib.sha256(
         json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
     ).hexdigest()

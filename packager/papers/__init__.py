@@ -11,9 +11,9 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from packager.files import sha256, write_atomically
+from packager.json_values import JsonObject, list_at
 from packager.package.manifest import FileEntry
 from packager.records import Contents
 
@@ -23,7 +23,7 @@ PROVENANCE = "provenance.intoto.json"
 BENCHMARK = "benchmark.intoto.json"
 
 
-def added(folder: Path, data: dict[str, Any]) -> dict[str, Any]:
+def added(folder: Path, data: JsonObject) -> JsonObject:
     """Write the papers that speak of the manifest `data` into `folder`, and return it with their
     rows among its files."""
     from packager.papers import benchmark, card, provenance, sbom
@@ -39,8 +39,8 @@ def added(folder: Path, data: dict[str, Any]) -> dict[str, Any]:
     for name, content in written.items():
         write_atomically(folder / name, content)
         rows.append(asdict(FileEntry(name, len(content), sha256(folder / name))))
-    return {**data, "files": [*data["files"], *rows]}
+    return {**data, "files": [*list_at(data, "files"), *rows]}
 
 
-def _json(value: dict[str, Any]) -> bytes:
+def _json(value: JsonObject) -> bytes:
     return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()

@@ -6,8 +6,7 @@ What `bench` adds later stands in the manifest, which binds it to the same diges
 
 from __future__ import annotations
 
-from typing import Any
-
+from packager.json_values import JsonObject, at, object_at, object_or_empty, objects_at
 from packager.papers.provenance import STATEMENT, subject
 
 PREDICATE = "urn:qwen-pack:benchmark:1"
@@ -15,18 +14,14 @@ _LISTS = ("token_ms", "thread_search")
 """Every token of every answer, and what was tried first: the manifest has them."""
 
 
-def statement(data: dict[str, Any]) -> dict[str, Any]:
+def statement(data: JsonObject) -> JsonObject:
     """The statement over the model's files; `measured` is null where they could not be run, and
     `not_measured` says why."""
-    measured = data.get("measured")
-    figures = (
-        None
-        if measured is None
-        else {key: value for key, value in measured.items() if key not in _LISTS}
-    )
+    measured = object_or_empty(data, "measured")
+    figures = {key: value for key, value in measured.items() if key not in _LISTS}
     return {
         "_type": STATEMENT,
-        "subject": [subject(row) for row in data["files"] if row["path"].startswith("model/")],
+        "subject": [subject(row) for row in _model_files(data)],
         "predicateType": PREDICATE,
         "predicate": {
             "package": data["name"],
@@ -34,10 +29,14 @@ def statement(data: dict[str, Any]) -> dict[str, Any]:
             "engine": data["runtime"],
             "workload": data.get("workload"),
             "target": data.get("target"),
-            "random_weights": data["source"].get("kind") == "dummy",
-            "measured": figures,
+            "random_weights": object_at(data, "source").get("kind") == "dummy",
+            "measured": figures or None,
             "not_measured": data.get("not_measured"),
             "quality": data.get("quality"),
             "verdicts": data.get("verdicts") or [],
         },
     }
+
+
+def _model_files(data: JsonObject) -> list[JsonObject]:
+    return [row for row in objects_at(data, "files") if at(row, "path", str).startswith("model/")]

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from packager.catalog.licences import agreement, known, spdx
+from packager.json_values import at, object_at
 from packager.papers import measured, words
 from packager.quality import paper
 from packager.records import Contents, Quality
@@ -125,7 +126,7 @@ def _profile(chat: Chat | None) -> str:
     if profile.system_prompt is not None:
         fixed.append("a system prompt")
     if profile.tools:
-        names = (tool["function"]["name"] for tool in profile.tools)
+        names = (at(object_at(tool, "function"), "name", str) for tool in profile.tools)
         fixed.append(f"the tools {', '.join(names)}")
     return f"| fixed for every chat | {', '.join(fixed)} |\n" if fixed else ""
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from packager.catalog.licences import agreement, known, spdx
 from packager.checkpoint.folder import is_license
 from packager.files import write_atomically
 from packager.foreign import bounded_bytes, names_in
+from packager.json_values import JsonObject, at_or_none
 from packager.limits import LICENSE_BYTES
 from packager.package.manifest import safe_path
 
@@ -21,7 +21,7 @@ _TEXTS = Path(__file__).parent / "texts"
 def write(
     folder: Path,
     checkpoint: Path,
-    variant: Mapping[str, Any],
+    variant: JsonObject,
     recipe: str,
     *,
     dummy: bool,
@@ -60,16 +60,16 @@ def _brought(folder: Path, checkpoint: Path) -> list[str]:
     return written
 
 
-def text(variant: Mapping[str, Any]) -> str:
+def text(variant: JsonObject) -> str:
     """The text of the licence, or name and address of one whose text we do not have."""
-    shipped = _TEXTS / f"{spdx(variant.get('license'))}.txt"
+    shipped = _TEXTS / f"{spdx(at_or_none(variant, 'license', str))}.txt"
     if shipped.is_file():
         return shipped.read_text(encoding="utf-8")
-    licence, place = variant.get("license"), address(variant)
+    licence, page = at_or_none(variant, "license", str), address(variant)
     if licence is None:
         return (
             f"No source that we know states a licence for the weights of {variant['repo_id']}.\n"
-            f"Ask their publisher before you use or pass them on{f': {place}' if place else '.'}\n"
+            f"Ask their publisher before you use or pass them on{f': {page}' if page else '.'}\n"
         )
     row = known().get(licence.casefold()) or {}
     reason = agreement(licence)
@@ -78,30 +78,29 @@ def text(variant: Mapping[str, Any]) -> str:
         f"({spdx(licence)}).\n"
         f"{f'It {reason}.' if row and reason else 'Read it before you use them.'}\n"
         "The checkpoint from which this package was built came without its "
-        f"text{f', which stands at {place}' if place else '.'}\n"
+        f"text{f', which stands at {page}' if page else '.'}\n"
     )
 
 
-def notice(
-    variant: Mapping[str, Any], recipe: str, *, dummy: bool, adapters: Sequence[str] = ()
-) -> str:
+def notice(variant: JsonObject, recipe: str, *, dummy: bool, adapters: Sequence[str] = ()) -> str:
     """What the licence wants said in all copies, and that the files were changed, which every one
     of them wants said."""
-    row = known().get((variant.get("license") or "").casefold()) or {}
-    said = f"{row['notice']}\n\n" if row.get("notice") else ""
+    licence = at_or_none(variant, "license", str) or ""
+    row = known().get(licence.casefold()) or {}
+    wanted = f"{row['notice']}\n\n" if row.get("notice") else ""
     merged = f"merged with the adapter {' and '.join(adapters)} and " if adapters else ""
     if dummy:
         return (
-            f"{said}The weights are random numbers in the shape of {variant['repo_id']}, made "
+            f"{wanted}The weights are random numbers in the shape of {variant['repo_id']}, made "
             "by qwen-pack; they are not that model's.\n"
         )
     return (
-        f"{said}Changed: the weights of {variant['repo_id']} were {merged}converted to {recipe} by "
-        "qwen-pack. manifest.json has the details.\n"
+        f"{wanted}Changed: the weights of {variant['repo_id']} were {merged}converted to {recipe} "
+        "by qwen-pack. manifest.json has the details.\n"
     )
 
 
-def address(variant: Mapping[str, Any]) -> str | None:
+def address(variant: JsonObject) -> str | None:
     """Where the publisher keeps this model and its licence; None for a folder of somebody's own."""
     owner = str(variant["repo_id"]).partition("/")[0]
     return None if owner == "local" else f"https://huggingface.co/{variant['repo_id']}"

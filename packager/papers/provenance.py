@@ -6,9 +6,10 @@ It is not signed by itself: `export --sign` covers it with everything else.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 from urllib.parse import quote
 
+from packager.json_values import JsonObject, at, object_at, object_or_empty, objects_at
 from packager.package.content import TOOLCHAIN, content
 from packager.papers.licence import address
 
@@ -18,11 +19,15 @@ BUILD = "urn:qwen-pack:build:1"
 BUILDER = "urn:qwen-pack:builder"
 
 
-def statement(data: dict[str, Any]) -> dict[str, Any]:
+def statement(data: JsonObject) -> JsonObject:
     """The statement over every file that follows from the inputs."""
+    variant, recipe = object_at(data, "variant"), object_at(data, "recipe")
+    source, tools = object_at(data, "source"), object_or_empty(data, "tools")
     return {
         "_type": STATEMENT,
-        "subject": [subject(row) for row in data["files"] if content(row["path"])],
+        "subject": [
+            subject(row) for row in objects_at(data, "files") if content(at(row, "path", str))
+        ],
         "predicateType": PREDICATE,
         "predicate": {
             "buildDefinition": {
@@ -30,96 +35,93 @@ def statement(data: dict[str, Any]) -> dict[str, Any]:
                 "externalParameters": {
                     "target": data.get("target"),
                     "workload": data.get("workload"),
-                    "model": data["variant"]["repo_id"],
-                    "revision": data["variant"].get("revision"),
-                    "weights": data["source"].get("kind"),
-                    "recipe": data["recipe"]["id"],
+                    "model": variant["repo_id"],
+                    "revision": variant.get("revision"),
+                    "weights": source.get("kind"),
+                    "recipe": recipe["id"],
                     "version": data.get("version"),
                 },
                 "internalParameters": {
-                    "recipe": data["recipe"],
-                    "seeds": _seeds(data),
+                    "recipe": recipe,
+                    "seeds": _seeds(source),
                     "content_sha256": data.get("content_sha256"),
                 },
                 "resolvedDependencies": [
-                    *_source(data),
-                    *_adapters(data),
-                    *_own(data["recipe"]),
-                    *_tools(data.get("tools") or {}),
+                    *_source(variant, source),
+                    *_adapters(source),
+                    *_own(recipe),
+                    *_tools(tools),
                 ],
             },
-            "runDetails": {
-                "builder": {"id": BUILDER, "version": _versions(data.get("tools") or {})}
-            },
+            "runDetails": {"builder": {"id": BUILDER, "version": _versions(tools)}},
         },
     }
 
 
-def subject(row: dict[str, Any]) -> dict[str, Any]:
+def subject(row: JsonObject) -> JsonObject:
     """A file of the package by its digest."""
     return {"name": row["path"], "digest": {"sha256": row["sha256"]}}
 
 
-def _source(data: dict[str, Any]) -> list[dict[str, Any]]:
+def _source(variant: JsonObject, source: JsonObject) -> list[JsonObject]:
     """The commit of the checkpoint, and each of its files."""
-    revision = data["variant"].get("revision")
-    commit = [
+    revision = variant.get("revision")
+    commit: list[JsonObject] = [
         {
-            "name": data["variant"]["repo_id"],
-            "uri": f"git+{address(data['variant'])}@{revision}",
+            "name": variant["repo_id"],
+            "uri": f"git+{address(variant)}@{revision}",
             "digest": {"gitCommit": revision},
         }
     ]
-    files = [
+    files: list[JsonObject] = [
         {
             "name": f"checkpoint/{row['path']}",
             "digest": {"sha256": row["sha256"]},
             "annotations": {"size": row["size"]},
         }
-        for row in data["source"].get("files") or []
+        for row in objects_at(source, "files")
     ]
     return [*(commit if revision else []), *files]
 
 
-def _adapters(data: dict[str, Any]) -> list[dict[str, Any]]:
+def _adapters(source: JsonObject) -> list[JsonObject]:
     """The adapters that were merged: the commit of each where it has one, and its files."""
-    found: list[dict[str, Any]] = []
-    for number, row in enumerate(data["source"].get("adapters") or [], 1):
+    rows: list[JsonObject] = []
+    for number, row in enumerate(objects_at(source, "adapters"), 1):
         if row.get("repo_id") and row.get("revision"):
             place = address({"repo_id": row["repo_id"]})
-            found.append(
+            rows.append(
                 {
                     "name": row["repo_id"],
                     "uri": f"git+{place}@{row['revision']}",
                     "digest": {"gitCommit": row["revision"]},
                 }
             )
-        found += [
+        rows += [
             {
                 "name": f"adapter-{number}/{file['path']}",
                 "digest": {"sha256": file["sha256"]},
                 "annotations": {"size": file["size"], "scale": str(row["scale"])},
             }
-            for file in row["files"]
+            for file in objects_at(row, "files")
         ]
-    return found
+    return rows
 
 
-def _own(recipe: dict[str, Any]) -> list[dict[str, Any]]:
+def _own(recipe: JsonObject) -> list[JsonObject]:
     """Files of the builder's that went in beside the checkpoint: an importance matrix, or the text
     it was collected from."""
-    settings = (recipe.get("settings") or {}).items()
     named = [
         (key, row)
-        for key, row in settings
-        if isinstance(row, dict) and {"file", "sha256"} <= row.keys()
+        for key, row in object_or_empty(recipe, "settings").items()
+        if isinstance(row, Mapping) and {"file", "sha256"} <= row.keys()
     ]
     return [
         {"name": f"{key}/{row['file']}", "digest": {"sha256": row["sha256"]}} for key, row in named
     ]
 
 
-def _tools(versions: dict[str, Any]) -> list[dict[str, Any]]:
+def _tools(versions: JsonObject) -> list[JsonObject]:
     """The distributions that took part, by name and version; python itself is the builder's."""
     return [
         {"name": name, "uri": f"pkg:pypi/{quote(name.casefold())}@{quote(str(version))}"}
@@ -128,7 +130,7 @@ def _tools(versions: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _versions(versions: dict[str, Any]) -> dict[str, str]:
+def _versions(versions: JsonObject) -> dict[str, str]:
     return {
         name: str(versions[name])
         for name in ("qwen-pack", "python", *TOOLCHAIN)
@@ -136,8 +138,8 @@ def _versions(versions: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _seeds(data: dict[str, Any]) -> dict[str, int]:
+def _seeds(source: JsonObject) -> dict[str, int]:
     """What stood in for chance. Converting takes none: the same weights give the same bytes."""
     from packager.sources.dummy import SEED
 
-    return {"random_weights": SEED} if data["source"].get("kind") == "dummy" else {}
+    return {"random_weights": SEED} if source.get("kind") == "dummy" else {}

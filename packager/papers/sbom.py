@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 import uuid
-from typing import Any
 from urllib.parse import quote
 
 from packager.catalog.licences import known, spdx
+from packager.json_values import JsonObject, at, at_or_none, object_at, object_or_empty, objects_at
 from packager.package.content import TOOLCHAIN, content
 from packager.papers import words
 from packager.papers.licence import address
@@ -28,15 +28,15 @@ _MEDIA = {
 }
 
 
-def document(data: dict[str, Any], contents: Contents) -> dict[str, Any]:
+def document(data: JsonObject, contents: Contents) -> JsonObject:
     """The whole document."""
-    body = {
+    body: JsonObject = {
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
         "version": 1,
         "metadata": {
             "lifecycles": [{"phase": "build"}],
-            "tools": {"components": _tools(data.get("tools") or {})},
+            "tools": {"components": _tools(object_or_empty(data, "tools"))},
             "component": _model(data, contents),
         },
         "components": [
@@ -57,25 +57,26 @@ def document(data: dict[str, Any], contents: Contents) -> dict[str, Any]:
     }
 
 
-def _model(data: dict[str, Any], contents: Contents) -> dict[str, Any]:
+def _model(data: JsonObject, contents: Contents) -> JsonObject:
     """The package's model with its card."""
-    recipe = data["recipe"]
+    recipe, variant = contents.recipe.id, object_at(data, "variant")
+    footprint = object_or_empty(object_or_empty(data, "predicted"), "footprint")
     return {
         "type": "machine-learning-model",
         "bom-ref": _MODEL,
         "name": data["name"],
         "version": data.get("version") or data.get("content_sha256") or "0",
         "description": words.summary(contents),
-        "licenses": _licences(data["variant"]),
+        "licenses": _licences(variant),
         "pedigree": {
-            "ancestors": [_identity(data, contents)],
-            "notes": f"{_merged(contents)}Converted and quantized: {recipe['id']}.",
+            "ancestors": [_identity(contents)],
+            "notes": f"{_merged(contents)}Converted and quantized: {recipe}.",
         },
         "modelCard": {
             "modelParameters": {
                 "task": "text-generation",
                 "architectureFamily": "transformer",
-                "modelArchitecture": data["variant"]["repo_id"].rpartition("/")[2],
+                "modelArchitecture": contents.variant.repo_id.rpartition("/")[2],
                 "inputs": [{"format": "text"}],
                 "outputs": [{"format": "text"}],
             },
@@ -88,13 +89,11 @@ def _model(data: dict[str, Any], contents: Contents) -> dict[str, Any]:
         "properties": [
             {"name": f"qwen-pack:{name}", "value": str(value)}
             for name, value in {
-                "recipe": recipe["id"],
+                "recipe": recipe,
                 "target": data.get("target"),
-                "context": (data.get("workload") or {}).get("context"),
-                "source": data["source"].get("kind"),
-                "predicted_peak_bytes": ((data.get("predicted") or {}).get("footprint") or {}).get(
-                    "peak"
-                ),
+                "context": object_or_empty(data, "workload").get("context"),
+                "source": contents.source.kind,
+                "predicted_peak_bytes": footprint.get("peak"),
                 "content_sha256": data.get("content_sha256"),
                 "chat_template_sha256": data.get("chat_template_sha256"),
             }.items()
@@ -117,13 +116,12 @@ def _weights(row: AdapterOf) -> str:
     )
 
 
-def _identity(data: dict[str, Any], contents: Contents) -> dict[str, Any]:
+def _identity(contents: Contents) -> JsonObject:
     """The model that was converted, by the name and the commit under which its publisher keeps
     it."""
-    variant = data["variant"]
-    group, _, name = variant["repo_id"].rpartition("/")
+    group, _, name = contents.variant.repo_id.rpartition("/")
     row = {"type": "machine-learning-model", "name": name, **({"group": group} if group else {})}
-    revision = variant.get("revision")
+    revision = contents.variant.revision
     if contents.source.dummy:
         return {**row, "description": "Random weights in its shape; none of its own."}
     if revision:
@@ -134,29 +132,29 @@ def _identity(data: dict[str, Any], contents: Contents) -> dict[str, Any]:
     return row
 
 
-def _base(data: dict[str, Any], contents: Contents) -> dict[str, Any]:
+def _base(data: JsonObject, contents: Contents) -> JsonObject:
     """The checkpoint, file by file."""
-    files = [
+    files: list[JsonObject] = [
         {
             "type": "file",
             "name": row["path"],
             "hashes": [{"alg": "SHA-256", "content": row["sha256"]}],
         }
-        for row in data["source"].get("files") or []
+        for row in objects_at(object_at(data, "source"), "files")
     ]
-    place = None if contents.source.dummy else address(data["variant"])
+    place = None if contents.source.dummy else address(object_at(data, "variant"))
     return {
-        **_identity(data, contents),
+        **_identity(contents),
         "bom-ref": _BASE,
-        "licenses": _licences(data["variant"]),
+        "licenses": _licences(object_at(data, "variant")),
         **({"externalReferences": [{"type": "distribution", "url": place}]} if place else {}),
         **({"components": files} if files else {}),
     }
 
 
-def _engine(data: dict[str, Any]) -> dict[str, Any]:
+def _engine(data: JsonObject) -> JsonObject:
     """What runs the model; it is no part of the package."""
-    runtime = data["runtime"]
+    runtime = object_at(data, "runtime")
     version = {"version": runtime["version"]} if runtime.get("version") else {}
     return {
         "type": "framework",
@@ -167,8 +165,8 @@ def _engine(data: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _file(row: dict[str, Any]) -> dict[str, Any]:
-    ending = "." + row["path"].rpartition(".")[2]
+def _file(row: JsonObject) -> JsonObject:
+    ending = "." + at(row, "path", str).rpartition(".")[2]
     media = {"mime-type": _MEDIA[ending]} if ending in _MEDIA else {}
     return {
         "type": "file",
@@ -180,16 +178,16 @@ def _file(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _content(data: dict[str, Any]) -> list[dict[str, Any]]:
+def _content(data: JsonObject) -> list[JsonObject]:
     """The files that follow from the inputs; the others are papers like this one."""
-    return [row for row in data["files"] if content(row["path"])]
+    return [row for row in objects_at(data, "files") if content(at(row, "path", str))]
 
 
-def _ref(row: dict[str, Any]) -> str:
+def _ref(row: JsonObject) -> str:
     return f"file:{row['path']}"
 
 
-def _tools(versions: dict[str, Any]) -> list[dict[str, Any]]:
+def _tools(versions: JsonObject) -> list[JsonObject]:
     return [
         {
             "type": "application" if name == "qwen-pack" else "library",
@@ -201,9 +199,9 @@ def _tools(versions: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _licences(variant: dict[str, Any]) -> list[dict[str, Any]]:
+def _licences(variant: JsonObject) -> list[JsonObject]:
     """The SPDX id, or name and address of a licence that SPDX does not list."""
-    licence = variant.get("license")
+    licence = at_or_none(variant, "license", str)
     row = known().get((licence or "").casefold())
     if row and not str(row["spdx"]).startswith("LicenseRef"):
         return [{"license": {"id": spdx(licence), "acknowledgement": "declared"}}]

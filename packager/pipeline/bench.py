@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from packager.device.identity import CLAIMED, UNKNOWN, Here, Identity, Place, of_figures, place
 from packager.digests import key_of
@@ -13,6 +12,7 @@ from packager.engines import missing_engine
 from packager.errors import NotHere, bad_input
 from packager.events import Event
 from packager.inspection import refuse_unsafe
+from packager.json_values import JsonObject, WrongKind, at, at_or_none, list_at, object_at
 from packager.measure.gauges.clock import celsius
 from packager.package import manifest
 from packager.package.manifest import Manifest
@@ -32,7 +32,7 @@ from packager.runtime import Runtime
 from packager.scratch import remove_abandoned
 
 
-def settings_of(found: Manifest) -> dict[str, Any]:
+def settings_of(found: Manifest) -> JsonObject:
     """What the package's session is opened with: context (tokens), cache type, threads left to the
     engine."""
     context, kv = found.contents.context, found.contents.recipe.kv
@@ -104,7 +104,7 @@ def run(
     if cool_c is not None:
         yield from cool(celsius, cool_c)
     workload = found.contents.workload
-    prompt = (workload.prompt if workload else None) or settings["context"] // 2
+    prompt = (workload.prompt if workload else None) or at(settings, "context", int) // 2
     task = found.contents.task
     job = (
         benchmark(runtime.session, package / MODEL, settings, prompt, sustained_s)
@@ -115,19 +115,21 @@ def run(
     )
     result = yield from run_alone(job, BuildCache().log("bench"), runtime, artifact_key(found))
     if "not_measured" in result.value:
-        raise NotHere(result.value["not_measured"], result.value.get("hint", ""))
+        raise NotHere(
+            at(result.value, "not_measured", str), at_or_none(result.value, "hint", str) or ""
+        )
     taken = Measurement.from_json(result.value)
     place = of_package(found.data, here, claimed, taken.runs_on)
     return taken.but(place=OnDevice(on_device=place.on_device, why=place.why))
 
 
-def of_package(data: dict[str, Any], here: Here | None, claimed: bool, runs_on: str) -> Place:
+def of_package(data: JsonObject, here: Here | None, claimed: bool, runs_on: str) -> Place:
     """Where figures were taken, as seen from the device in a manifest."""
     if claimed:
         return CLAIMED
     try:
-        device = Identity.from_dict(data["device"])
-    except (KeyError, TypeError):
+        device = Identity.from_dict(object_at(data, "device"))
+    except WrongKind:
         return Place(False, "the manifest does not say what the device is")
     return UNKNOWN if here is None else of_figures(place(device, here), device, runs_on)
 
@@ -146,7 +148,7 @@ def save(package: Path, measured: Measurement) -> None:
     data = dict(found.data)
     if data.get("verdicts"):
         data["verdicts"] = [verdict.to_json() for verdict in judged(found.contents, measured)]
-    data["measurements"] = [*(data.get("measurements") or []), measured.to_json()]
+    data["measurements"] = [*list_at(data, "measurements"), measured.to_json()]
     manifest.write(package, data)
 
 
@@ -163,7 +165,7 @@ class Again:
         """Now as a multiple of the manifest."""
         return self.now / self.manifest if self.manifest and self.now is not None else None
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """JSON form."""
         return {
             "figure": self.figure.name,

@@ -17,10 +17,10 @@ import stat
 from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from packager import locks
 from packager.files import hashing, tree_bytes, write_json
+from packager.json_values import JsonObject
 from packager.package.manifest import FileEntry
 from packager.paths import STAGE, cache_dir, mark
 from packager.pipeline.stage_record import (
@@ -43,7 +43,7 @@ class Entry:
     paths below the folder."""
 
     folder: Path
-    facts: dict[str, Any]
+    facts: JsonObject
     files: tuple[FileEntry, ...] = ()
 
 
@@ -125,7 +125,7 @@ class BuildCache:
             work.mkdir()
             yield work
 
-    def keep(self, stage: str, key: str, folder: Path, facts: dict[str, Any]) -> Entry:
+    def keep(self, stage: str, key: str, folder: Path, facts: JsonObject) -> Entry:
         """`keeping`, without its sizes."""
         work = self.keeping(stage, key, folder, facts)
         while True:
@@ -136,7 +136,7 @@ class BuildCache:
                 return entry
 
     def keeping(
-        self, stage: str, key: str, folder: Path, facts: dict[str, Any]
+        self, stage: str, key: str, folder: Path, facts: JsonObject
     ) -> Generator[int, None, Entry]:
         """Make `folder` the finished output of the stage, on the disk before it has its name;
         yields sizes hashed.

@@ -19,6 +19,7 @@ from packager.deaths import Died
 from packager.engine_check import identity, store
 from packager.engine_check.outcome import DIED, FAILED, HUNG, RIGHT, WRONG, Outcome, Start
 from packager.errors import ExitCode, PackError
+from packager.json_values import JsonObject, texts_at
 from packager.pipeline.cache import BuildCache
 from packager.process import JobResult, Note, run_job
 from packager.runtime import Ladder, Laddered, Rung, Runtime
@@ -157,7 +158,7 @@ def _tried(runtime: Runtime, ladder: Ladder, rung: Rung) -> Generator[Note, None
             job.close()
 
 
-def _arguments(runtime: Runtime, ladder: Ladder, work: str) -> dict[str, Any]:
+def _arguments(runtime: Runtime, ladder: Ladder, work: str) -> JsonObject:
     trials = [
         {**asdict(trial), "built": {**asdict(runtime.recipe(trial.recipe)), "inputs": {}}}
         for trial in ladder.trials
@@ -173,7 +174,7 @@ def _arguments(runtime: Runtime, ladder: Ladder, work: str) -> dict[str, Any]:
 
 
 def _judged(rung: Rung, result: JobResult) -> Outcome:
-    wrong = result.value["wrong"]
+    wrong = texts_at(result.value, "wrong")
     return Outcome(
         rung.name, WRONG if wrong else RIGHT, "", None, "; ".join(wrong[:2]), result.seconds
     )

@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from packager.device.target import Target
 from packager.errors import PackError, usage
 from packager.events import AlternativeFinished, AlternativeStarted, Compared, Event, StageFailed
+from packager.json_values import JsonObject, at
 from packager.names import did_you_mean
 from packager.package.package import Package
 from packager.pipeline import run as pipeline
@@ -59,7 +59,7 @@ class Row:
     @property
     def artifact_bytes(self) -> int | None:
         """Size of the model files that were built."""
-        return None if self.made is None else int(self.made.converted.facts["artifact_bytes"])
+        return None if self.made is None else at(self.made.converted.facts, "artifact_bytes", int)
 
     @property
     def reason(self) -> str | None:
@@ -83,14 +83,14 @@ class Row:
         """Whether it does not keep an enforced budget."""
         return any(verdict.failed for verdict in self.verdicts())
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """JSON form: a row of the manifest's `alternatives[]`."""
         chosen = None if self.plan is None else self.plan.chosen
         return {
             "runtime": {"name": self.runtime, "version": self.version},
             "recipe": self.recipe,
             "artifact_bytes": self.artifact_bytes,
-            "predicted": chosen and chosen.predicted(),
+            "predicted": chosen.predicted() if chosen else None,
             "measured": self.figures.to_json() if self.figures else None,
             "not_measured": None if self.made is None else self.made.not_measured,
             "quality": None if self.made is None else self.made.quality.to_json(),

@@ -13,8 +13,8 @@ from packager.engine_check.outcome import Start
 from packager.events import Event, StageNote
 from packager.pipeline import climb
 from packager.pipeline.cache import BuildCache, Entry
+from packager.pipeline.job import STAGES, Job
 from packager.pipeline.stage_run import compared_child, work
-from packager.pipeline.stages import STAGES, Job
 from packager.plan.plan import Plan
 from packager.process import JobResult, Note
 

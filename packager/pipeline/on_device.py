@@ -8,11 +8,11 @@ import tempfile
 import time
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import Any
 
 from packager.device.identity import Here, Place
 from packager.errors import NotHere, bad_input
 from packager.events import Event, StageFinished, StageNote, StageProgress, StageStarted
+from packager.json_values import at, at_or_none
 from packager.lab.agent import Makers, Running, first_that_runs
 from packager.lab.heat import celsius
 from packager.lab.push import Sent, push
@@ -81,12 +81,14 @@ def run(
     if cool_c is not None:
         yield from cool(lambda: celsius(transport), cool_c)
     workload = found.contents.workload
-    prompt = (workload.prompt if workload else None) or settings["context"] // 2
+    prompt = (workload.prompt if workload else None) or at(settings, "context", int) // 2
     there = {**settings, "gpu_layers": 0, "lab": reach.to_json()}
     job = benchmark(SESSION, package / MODEL, there, prompt, sustained_s)
     result = yield from run_alone(job, BuildCache().log(log))
     if "not_measured" in result.value:
-        raise NotHere(result.value["not_measured"], result.value.get("hint", ""))
+        raise NotHere(
+            at(result.value, "not_measured", str), at_or_none(result.value, "hint", str) or ""
+        )
     taken = Measurement.from_json(result.value)
     place = _EMULATED if transport.prefix else of_package(found.data, here, claimed, taken.runs_on)
     return taken.but(place=OnDevice(on_device=place.on_device, why=place.why))
@@ -144,7 +146,7 @@ def _sent(
     return running, folder
 
 
-def _machine(here: Here, snapshot: Snapshot) -> dict[str, Any]:
+def _machine(here: Here, snapshot: Snapshot) -> dict[str, str | int | None]:
     """See packager.device.this_machine.describe_machine."""
     return {
         "processor": " / ".join(here.names) or snapshot.architecture,

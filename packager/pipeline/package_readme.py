@@ -4,9 +4,9 @@ without qwen-pack."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from packager.catalog.licences import stated
+from packager.json_values import JsonObject
 from packager.papers import measured as paragraphs
 from packager.pipeline.stages import Made
 from packager.plan.plan import Plan
@@ -61,7 +61,7 @@ Licence of the weights: {markdown(licence)}.
 {_start(made)}{plan.runtime.how_to_run(chosen.recipe, _workload(plan, made, files))}{_elsewhere(plan, made)}"""
 
 
-def _workload(plan: Plan, made: Made, files: Sequence[str]) -> dict[str, Any]:
+def _workload(plan: Plan, made: Made, files: Sequence[str]) -> JsonObject:
     """What the runtime's own text is made from."""
     settings = made.start.settings() if made.start else None
     return {

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from packager import __version__, papers
 from packager.catalog import licences
@@ -19,6 +18,7 @@ from packager.checkpoint import Checkpoint, retrieval
 from packager.errors import bad_input, usage
 from packager.files import copy_hashed, replace_folder, sha256, write_atomically
 from packager.inspection import refuse_unsafe
+from packager.json_values import JsonObject, at, object_or_empty
 from packager.names import plain_name
 from packager.package import manifest, sampling
 from packager.package.content import content_sha256
@@ -26,8 +26,9 @@ from packager.package.manifest import FileEntry
 from packager.package.package import MODEL, Package
 from packager.package.verify import strangers
 from packager.papers import licence
+from packager.pipeline.job import checkpoint_of
 from packager.pipeline.package_readme import package_readme
-from packager.pipeline.stages import Made, checkpoint_of
+from packager.pipeline.stages import Made
 from packager.plan.plan import Plan
 from packager.records.contents import Predicted
 from packager.report import figures
@@ -39,7 +40,7 @@ _OUT = "out/"
 
 
 def write(
-    plan: Plan, build_key: str, made: Made, losers: Sequence[dict[str, Any]] = ()
+    plan: Plan, build_key: str, made: Made, losers: Sequence[JsonObject] = ()
 ) -> Generator[tuple[int, int], None, Package]:
     """Copy, hash and describe; yields (bytes done, bytes in all) and returns the Package.
 
@@ -116,7 +117,7 @@ def _papers(
         variant,
         chosen.recipe.id,
         dummy=plan.source.kind == "dummy",
-        adapters=[row["location"] for row in adapters.recorded(made.fetched.facts)],
+        adapters=[at(row, "location", str) for row in adapters.recorded(made.fetched.facts)],
     )
     speaks = plan.shape.task == "generate"
     text = speech.of_folder(checkpoint, plan.profile).template if speaks else None
@@ -131,7 +132,7 @@ def _papers(
     ]
 
 
-def _changed(facts: dict[str, Any]) -> dict[str, Any]:
+def _changed(facts: JsonObject) -> JsonObject:
     """What was done to the weights before they were quantized: dequantized, adapters merged."""
     rows = adapters.recorded(facts)
     return {
@@ -150,10 +151,10 @@ def _sampling(plan: Plan, checkpoint: Path) -> dict[str, float] | None:
     return {**own, **plan.profile.sampling} or None
 
 
-def _chat(plan: Plan, made: Made) -> dict[str, Any]:
+def _chat(plan: Plan, made: Made) -> JsonObject:
     """What ends a turn and what the profile fixes: every export goes by it."""
     spoken = speech.of_folder(checkpoint_of(made.fetched), plan.profile)
-    ends = [
+    ends: list[JsonObject] = [
         {"id": number, "text": text}
         for number, text in zip(spoken.ends, spoken.end_texts, strict=True)
     ]
@@ -165,7 +166,7 @@ def _chat(plan: Plan, made: Made) -> dict[str, Any]:
     }
 
 
-def _retrieval(plan: Plan, made: Made) -> dict[str, Any] | None:
+def _retrieval(plan: Plan, made: Made) -> JsonObject | None:
     """How vectors or scores are made, for whoever runs it; None for text."""
     task = plan.shape.task
     if task == "generate":
@@ -191,8 +192,8 @@ def _describe(
     build_key: str,
     made: Made,
     entries: tuple[FileEntry, ...],
-    losers: Sequence[dict[str, Any]],
-) -> dict[str, Any]:
+    losers: Sequence[JsonObject],
+) -> JsonObject:
     chosen, variant, versions = plan.chosen, plan.chosen.variant, plan.versions
     fetched, converted, measured = made.fetched, made.converted, made.measurement(plan)
     artifact_bytes = sum(entry.size for entry in entries if entry.path.startswith(f"{MODEL}/"))
@@ -202,8 +203,10 @@ def _describe(
         limits(plan.workload, plan.target.device, plan.enforced), artifact_bytes, measured
     )
     # Older entries of the cache do not say, and were converted on a machine like this one.
-    toolchain = converted.facts.get("toolchain") or {"architecture": platform.machine()}
-    data = {
+    toolchain = object_or_empty(converted.facts, "toolchain") or {
+        "architecture": platform.machine()
+    }
+    data: JsonObject = {
         "schema": manifest.SCHEMA,
         "name": plan.name,
         "version": plan.version,

@@ -4,12 +4,13 @@ leave."""
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from packager.digests import key_of
+from packager.json_values import JsonObject
 from packager.pipeline import retrieval_stage
 from packager.pipeline.cache import Entry
-from packager.pipeline.stages import Job, checkpoint_of, environment
+from packager.pipeline.job import Job, checkpoint_of, environment
 from packager.quality import VERSION
 from packager.quality.text import FURTHEST
 from packager.quality.thresholds import limits
@@ -102,7 +103,7 @@ def compare(
     )
 
 
-def result(plan: Plan, facts: dict[str, Any], why_not: str | None) -> Quality:
+def result(plan: Plan, facts: JsonObject, why_not: str | None) -> Quality:
     """The manifest's `quality`; `why_not` says why there is no divergence, where there is none."""
     if plan.shape.task != "generate":
         return retrieval_stage.result(plan, facts, why_not)
@@ -112,7 +113,7 @@ def result(plan: Plan, facts: dict[str, Any], why_not: str | None) -> Quality:
     )
 
 
-def _arguments(plan: Plan, fetched: Entry) -> dict[str, Any]:
+def _arguments(plan: Plan, fetched: Entry) -> JsonObject:
     file = plan.gate.file
     return {
         "checkpoint": str(checkpoint_of(fetched)),
@@ -122,7 +123,7 @@ def _arguments(plan: Plan, fetched: Entry) -> dict[str, Any]:
     }
 
 
-def _text(plan: Plan) -> dict[str, Any]:
+def _text(plan: Plan) -> JsonObject:
     # Pieces grow no further than that, whatever the context.
     context = min(plan.workload.context, FURTHEST)
     return {

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from packager import __version__, catalog, sources
 from packager.chat import speech
@@ -25,14 +24,15 @@ from packager.engines import installed, missing_engine
 from packager.errors import no_room, usage
 from packager.events import Event
 from packager.files import free_bytes, regular_files, sha256
+from packager.json_values import JsonDict, JsonObject, at, object_at, object_or_empty, objects_at
 from packager.package import manifest
 from packager.package.content import MODEL_FOLDER, TEMPLATE, TOOLCHAIN, content
 from packager.package.manifest import FileEntry, Manifest
 from packager.package.verify import Finding
 from packager.papers import licence
 from packager.pipeline.cache import BuildCache
+from packager.pipeline.job import Job
 from packager.pipeline.run import run_alone
-from packager.pipeline.stages import Job
 from packager.plan.additions import Additions, applied
 from packager.recipe import split_id
 from packager.runtime import Runtime
@@ -61,7 +61,7 @@ class Rebuilt:
         package may be right."""
         return bool(self.findings) and all(finding.kind == "toolchain" for finding in self.findings)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """JSON form."""
         return {
             "findings": [finding.as_dict() for finding in self.findings],
@@ -92,12 +92,12 @@ def rebuild(
     here; 5 where the hub does not answer; 7 where disk does not suffice.
     """
     known = manifest.read(package)
-    recorded = known.data["recipe"]
+    recorded = object_at(known.data, "recipe")
     added = _additions(recorded, additions or Additions())
     runtime = _runtime(known, runtimes, added)
     source, shape = _source(known, weights)
     source = replace(source, adapters=_adapters(known, lora))
-    _, name, kv = split_id(recorded["id"])
+    _, name, kv = split_id(known.contents.recipe.id)
     recipe = runtime.recipe(name, kv)
     problem = missing_engine(runtime, runtime.tools(shape, recipe))
     if problem:
@@ -123,14 +123,14 @@ def rebuild(
             )
         ).value
         different = [
-            *_sources(known.contents.source.files, fetched["files"]),
+            *_sources(known.contents.source.files, objects_at(fetched, "files")),
             *_other_adapters(known, fetched),
         ]
         if different:
             return Rebuilt(tuple(different), tools)
-        checkpoint = _called(Path(fetched["folder"]), known, work)
+        checkpoint = _called(Path(at(fetched, "folder", str)), known, work)
         profile = _profile(known)
-        inputs = {"origin": _origin(known), "checkpoint_key": key_of(inputs_of(fetched))}
+        inputs: JsonDict = {"origin": _origin(known), "checkpoint_key": key_of(inputs_of(fetched))}
         inputs |= {"profile": profile.as_dict()} if profile else {}
         files = {"imatrix": added.imatrix, "calibration": added.calibration}
         inputs |= {name: str(path.absolute()) for name, path in files.items() if path is not None}
@@ -140,7 +140,7 @@ def rebuild(
             {
                 "checkpoint": str(checkpoint),
                 "recipe": {**fields, "inputs": inputs},
-                "workload": known.data.get("workload") or {},
+                "workload": object_or_empty(known.data, "workload"),
                 "out": str(work / "out"),
             },
             evidence=Evidence.of(checkpoint, fetched),
@@ -151,12 +151,12 @@ def rebuild(
         return Rebuilt(tuple(findings), tools, toolchain)
 
 
-def _additions(recorded: dict[str, Any], given: Additions) -> Additions:
+def _additions(recorded: JsonObject, given: Additions) -> Additions:
     """What the build was given beside the recipe. Raises PackError (usage) where a file is missing,
     or too many."""
-    settings = recorded.get("settings") or {}
+    settings = object_or_empty(recorded, "settings")
     for name in ("imatrix", "calibration"):
-        facts, file = settings.get(name), getattr(given, name)
+        facts, file = object_or_empty(settings, name), getattr(given, name)
         if facts and file is None:
             raise usage(
                 f"The build was given --{name} {str(facts.get('file'))!r}.",
@@ -164,7 +164,13 @@ def _additions(recorded: dict[str, Any], given: Additions) -> Additions:
             )
         if file is not None and not facts:
             raise usage(f"The build was given no --{name}.", "Leave it out.")
-    return Additions(given.imatrix, given.calibration, settings.get("tensor_types") or {})
+    return Additions(given.imatrix, given.calibration, _tensor_types(settings))
+
+
+def _tensor_types(settings: JsonObject) -> dict[str, str]:
+    """The types of single tensors that the build was given, by pattern."""
+    types = object_or_empty(settings, "tensor_types")
+    return {pattern: at(types, pattern, str) for pattern in types}
 
 
 def _runtime(known: Manifest, runtimes: Sequence[Runtime], additions: Additions) -> Runtime:
@@ -189,7 +195,7 @@ def _source(known: Manifest, weights: Path | None) -> tuple[Source, Shape]:
         raise usage(
             f"The weights came from a folder called {folder!r}.", "Name that folder with --weights."
         )
-    revision = known.data["variant"].get("revision")
+    revision = known.contents.variant.revision
     by_name = catalog.find if kind == "dummy" else partial(hub_variant.find, revision=revision)
     shape = by_name(repo_id).shape
     if shape is None:
@@ -199,7 +205,7 @@ def _source(known: Manifest, weights: Path | None) -> tuple[Source, Shape]:
         )
     if kind == "dummy":
         return sources.parse("dummy", repo_id), shape
-    return sources.parse("hub", repo_id, known.contents.variant.revision), shape
+    return sources.parse("hub", repo_id, revision), shape
 
 
 def _adapters(known: Manifest, lora: Sequence[str]) -> tuple[AdapterSource, ...]:
@@ -218,33 +224,35 @@ def _adapters(known: Manifest, lora: Sequence[str]) -> tuple[AdapterSource, ...]
                 "Name that folder with --lora.",
             )
     specs = lora or [f"{row.repo_id}@{row.revision}" for row in recorded]
-    found = adapters.parse(specs)
-    return tuple(replace(one, scale=row.scale) for one, row in zip(found, recorded, strict=True))
+    named = adapters.parse(specs)
+    return tuple(
+        replace(adapter, scale=row.scale) for adapter, row in zip(named, recorded, strict=True)
+    )
 
 
-def _other_adapters(known: Manifest, fetched: dict[str, Any]) -> Iterator[Finding]:
+def _other_adapters(known: Manifest, fetched: JsonObject) -> Iterator[Finding]:
     """Files of the adapters that are not those of the build."""
-    rows = fetched.get("adapters") or []
+    rows = objects_at(fetched, "adapters")
     for before, now in zip(known.contents.source.adapters, rows, strict=True):
-        for finding in _sources(before.files, now["files"]):
+        for finding in _sources(before.files, objects_at(now, "files")):
             yield replace(finding, path=f"{before.location}/{finding.path}")
 
 
 def _profile(known: Manifest) -> Profile:
-    return Profile.from_dict((known.data.get("chat") or {}).get("profile"))
+    return Profile.from_dict(object_or_empty(object_or_empty(known.data, "chat"), "profile"))
 
 
-def _origin(known: Manifest) -> dict[str, Any]:
+def _origin(known: Manifest) -> JsonObject:
     """What the build knew of the origin, see stages.convert; the catalogue has what the manifest
     has not."""
-    variant = known.data["variant"]
-    found = next((row for row in catalog.load() if row.repo_id == variant["repo_id"]), None)
+    variant = known.contents.variant
+    listed = next((row for row in catalog.load() if row.repo_id == variant.repo_id), None)
     return {
         "kind": known.contents.source.kind,
-        "repo_id": variant["repo_id"],
-        "revision": variant.get("revision"),
-        "license": variant.get("license"),
-        "license_name": found.license_name if found else None,
+        "repo_id": variant.repo_id,
+        "revision": variant.revision,
+        "license": variant.license,
+        "license_name": listed.license_name if listed else None,
     }
 
 
@@ -284,8 +292,8 @@ def _tools(known: Manifest) -> dict[str, tuple[str | None, str | None]]:
     """Distributions of the manifest that are not the same version here."""
     here = {"qwen-pack": __version__, "python": platform.python_version()}
     recorded = {
-        name: version
-        for name, version in (known.data.get("tools") or {}).items()
+        name: None if version is None else str(version)
+        for name, version in known.contents.tools.items()
         if name and name not in TOOLCHAIN
     }
     rows = {
@@ -295,11 +303,11 @@ def _tools(known: Manifest) -> dict[str, tuple[str | None, str | None]]:
     return {name: pair for name, pair in rows.items() if pair[0] != pair[1]}
 
 
-def _toolchain(known: Manifest, facts: dict[str, Any]) -> dict[str, tuple[str, str]]:
+def _toolchain(known: Manifest, facts: JsonObject) -> dict[str, tuple[str, str]]:
     """What the manifest says of the toolchain and is another one here; what it does not say is
     taken for the same."""
-    here = facts.get("toolchain") or {"architecture": platform.machine()}
-    recorded = known.data.get("tools") or {}
+    here = object_or_empty(facts, "toolchain") or {"architecture": platform.machine()}
+    recorded = known.contents.tools
     return {
         name: (str(recorded[name]), str(here[name]))
         for name in here
@@ -307,10 +315,10 @@ def _toolchain(known: Manifest, facts: dict[str, Any]) -> dict[str, tuple[str, s
     }
 
 
-def _sources(recorded: list[dict[str, Any]], found: list[dict[str, Any]]) -> list[Finding]:
+def _sources(recorded: Sequence[JsonObject], fetched: Sequence[JsonObject]) -> list[Finding]:
     """Files of the checkpoint that are not those that the package was built from."""
-    before = {row["path"]: (row["size"], row["sha256"]) for row in recorded}
-    now = {row["path"]: (row["size"], row["sha256"]) for row in found}
+    before = {at(row, "path", str): (row["size"], row["sha256"]) for row in recorded}
+    now = {at(row, "path", str): (row["size"], row["sha256"]) for row in fetched}
     rows = []
     for path in sorted(before.keys() | now.keys()):
         if path not in now:

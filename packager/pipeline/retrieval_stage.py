@@ -4,14 +4,15 @@ gate."""
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from packager.cores import cores
 from packager.digests import key_of
+from packager.json_values import JsonObject, at
 from packager.measure import retrieval as measuring
 from packager.measure.noise import allowed_attempts
 from packager.pipeline.cache import Entry
-from packager.pipeline.stages import Job, checkpoint_of
+from packager.pipeline.job import Job, checkpoint_of
 from packager.quality import VERSION, retrieval_corpus, retrieval_limits, retrieval_verdict
 from packager.records import Quality
 from packager.runtime import Retrieves, Runtime
@@ -28,16 +29,14 @@ def session_of(runtime: Runtime) -> str:
     return runtime.retrieval_session
 
 
-def benchmark(
-    session: str, artifact: Path, settings: dict[str, Any], task: str, prompt: int
-) -> Job:
+def benchmark(session: str, artifact: Path, settings: JsonObject, task: str, prompt: int) -> Job:
     """The benchmark of an artifact, by as many threads as there are strong cores: a text is
     computed whole, and arithmetic bounds it."""
-    arguments = {
+    arguments: JsonObject = {
         "session": session,
         "artifact": str(artifact),
         "settings": {**settings, "task": task, "threads": cores().big},
-        "prompt_tokens": max(1, min(prompt, settings["context"])),
+        "prompt_tokens": max(1, min(prompt, at(settings, "context", int))),
         "repeats": measuring.REPEATS,
         "attempts": allowed_attempts(),
     }
@@ -110,7 +109,7 @@ def compare(
     )
 
 
-def result(plan: Plan, facts: dict[str, Any], why_not: str | None) -> Quality:
+def result(plan: Plan, facts: JsonObject, why_not: str | None) -> Quality:
     """The manifest's `quality`; `why_not` says why nothing was compared but tokens, where that is
     so."""
     text = {"name": retrieval_corpus.FILE.name, "sha256": retrieval_corpus.sha256()}

@@ -12,12 +12,12 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from packager.chat import speech
 from packager.chat.speech import Speech
 from packager.errors import ExitCode, PackError
 from packager.events import Event, StageFinished, StageNote, StageStarted
+from packager.json_values import JsonObject
 from packager.package import package as package_module
 from packager.package import shelf
 from packager.package.package import Package
@@ -26,6 +26,7 @@ from packager.pipeline import packaging as package
 from packager.pipeline import quality_stage as gate
 from packager.pipeline.cache import BuildCache, Entry
 from packager.pipeline.engine_start import Engine, narrated, on_ladder, started
+from packager.pipeline.job import STAGES, Job, checkpoint_of
 from packager.pipeline.stage_run import (
     Events,
     age,
@@ -37,7 +38,7 @@ from packager.pipeline.stage_run import (
     summary,
     work,
 )
-from packager.pipeline.stages import STAGES, Job, Made
+from packager.pipeline.stages import Made
 from packager.pipeline.underway import underway
 from packager.plan.plan import Plan
 from packager.process import JobResult
@@ -86,7 +87,7 @@ def make(plan: Plan, cache: BuildCache) -> Generator[Event, None, Made]:
 
 
 def deliver(
-    plan: Plan, made: Made, losers: Sequence[dict[str, Any]] = ()
+    plan: Plan, made: Made, losers: Sequence[JsonObject] = ()
 ) -> Generator[Event, None, Package]:
     """The package of what was made; `losers` are what was built and measured beside it, for its
     manifest."""
@@ -152,7 +153,7 @@ def _speech(plan: Plan, fetched: Entry) -> Generator[Event, None, Sequence[str]]
     here."""
     spoken: Speech | None = None
     with failures("convert") as failed:
-        spoken = speech.of_folder(stages.checkpoint_of(fetched), plan.profile)
+        spoken = speech.of_folder(checkpoint_of(fetched), plan.profile)
     if failed:
         yield from announce("convert")
         yield failed[0][0]

@@ -11,10 +11,10 @@ import re
 import stat
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from packager.digests import digest_of
 from packager.files import hashing, open_to_read
+from packager.json_values import JsonObject
 from packager.package.manifest import FileEntry, safe_path
 from packager.scratch import flush_folder
 
@@ -29,14 +29,14 @@ class Unfit(Exception):
     """Why a kept stage cannot be used, as the end of a sentence."""
 
 
-def sealed(facts: dict[str, Any], files: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def sealed(facts: JsonObject, files: Sequence[JsonObject]) -> JsonObject:
     """A record with the digest of its own content, which finds damage; whoever may write into the
     cache can write another."""
-    body = {"schema": SCHEMA, "facts": facts, "files": list(files)}
+    body: JsonObject = {"schema": SCHEMA, "facts": facts, "files": list(files)}
     return {**body, "sha256": digest_of(body)}
 
 
-def read(path: Path) -> tuple[dict[str, Any], tuple[FileEntry, ...]]:
+def read(path: Path) -> tuple[JsonObject, tuple[FileEntry, ...]]:
     """Facts and files of a record. It is foreign input: whoever may write into the cache wrote
     it."""
     handle = open_to_read(path)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from packager.digests import key_of
 from packager.errors import PackError, from_foreign
@@ -19,10 +19,11 @@ from packager.events import (
     StageStarted,
 )
 from packager.files import tree_bytes
+from packager.json_values import JsonObject, at, at_or_none, objects_at
 from packager.measure import measurement as harness
 from packager.pipeline import stages
 from packager.pipeline.cache import BuildCache, Entry
-from packager.pipeline.stages import STAGES, Job
+from packager.pipeline.job import STAGES, Job
 from packager.process import JobResult, Note, Progress, Resident, run_job
 from packager.sources import reread
 from packager.sources.adapters import inputs_of
@@ -92,7 +93,7 @@ def work(cache: BuildCache, job: Job) -> Events:
         return (yield from _keeping(cache, job, folder, facts))
 
 
-def _keeping(cache: BuildCache, job: Job, work: Path, facts: dict[str, Any]) -> Events:
+def _keeping(cache: BuildCache, job: Job, work: Path, facts: JsonObject) -> Events:
     """The output of a stage into the cache: hashed, flushed, and named."""
     total, done = tree_bytes(work), 0
     with closing(cache.keeping(job.stage, job.key or _unkeyed(facts), work, facts)) as keeping:
@@ -105,9 +106,7 @@ def _keeping(cache: BuildCache, job: Job, work: Path, facts: dict[str, Any]) -> 
             yield StageProgress(job.shown, min(done, total), total)
 
 
-def compared_child(
-    job: Job, arguments: dict[str, Any], log: Path
-) -> Generator[Event, None, JobResult]:
+def compared_child(job: Job, arguments: JsonObject, log: Path) -> Generator[Event, None, JobResult]:
     """A job in a child process, while what it reads is compared with the digests that the package
     will name."""
     with (
@@ -131,7 +130,7 @@ def compared_child(
     return result
 
 
-def _child(job: Job, arguments: dict[str, Any], log: Path) -> Generator[Event, None, JobResult]:
+def _child(job: Job, arguments: JsonObject, log: Path) -> Generator[Event, None, JobResult]:
     # What is measured runs as it will run later; everything else leaves the machine to others.
     if job.stage == "measure":
         work = harness.run(job.job, arguments, log, job.env, watch=True)
@@ -188,35 +187,37 @@ def announce(stage: str) -> Iterator[Event]:
     yield StageStarted(stage, STAGES[stage], names.index(stage) + 1, len(names))
 
 
-def _unkeyed(facts: dict[str, Any]) -> str:
+def _unkeyed(facts: JsonObject) -> str:
     """The key of a stage whose inputs only its work has told."""
     return key_of(inputs_of(facts) if facts.get("adapters") else facts.get("files"))
 
 
-def _relative(facts: dict[str, Any], work: Path) -> dict[str, Any]:
+def _relative(facts: JsonObject, work: Path) -> JsonObject:
     """A folder inside the work folder is kept relative to it: the work folder is renamed when it is
-    done. See stages.checkpoint_of."""
-    folder = facts.get("folder")
+    done. See job.checkpoint_of."""
+    folder = at_or_none(facts, "folder", str)
     if folder and Path(folder).is_relative_to(work):
         return {**facts, "folder": Path(folder).relative_to(work).as_posix()}
     return facts
 
 
-def summary(facts: dict[str, Any]) -> str:
+def summary(facts: JsonObject) -> str:
     """What the stage's row says behind its time."""
     if "not_measured" in facts:
         return f"not measured: {facts['not_measured']}"
     if facts.get("query_ms") is not None:
-        found = f"{1000 / facts['ttft_ms']:.3g} texts/s, query in {facts['query_ms']:.0f} ms"
-        return f"{found}, noisy" if facts["noisy"] else found
+        query_ms = at(facts, "query_ms", float)
+        speed = f"{1000 / at(facts, 'ttft_ms', float):.3g} texts/s, query in {query_ms:.0f} ms"
+        return f"{speed}, noisy" if facts["noisy"] else speed
     if "decode_tps" in facts:
-        found = f"{facts['decode_tps']:.1f} tok/s, first token after {facts['ttft_ms']:.0f} ms"
-        return f"{found}, noisy" if facts["noisy"] else found
+        first_ms = at(facts, "ttft_ms", float)
+        speed = f"{at(facts, 'decode_tps', float):.1f} tok/s, first token after {first_ms:.0f} ms"
+        return f"{speed}, noisy" if facts["noisy"] else speed
     if facts.get("files"):
-        return human_bytes(sum(file["size"] for file in facts["files"]))
-    return human_bytes(facts["artifact_bytes"]) if "artifact_bytes" in facts else ""
+        return human_bytes(sum(at(file, "size", int) for file in objects_at(facts, "files")))
+    return human_bytes(at(facts, "artifact_bytes", int)) if "artifact_bytes" in facts else ""
 
 
-def age(facts: dict[str, Any]) -> str:
+def age(facts: JsonObject) -> str:
     """The day of a measurement that was not made just now."""
     return f"on {str(facts['measured_at'])[:10]}: " if "measured_at" in facts else ""

@@ -18,12 +18,22 @@ from packager.device.this_machine import describe_machine, installation_id
 from packager.digests import key_of
 from packager.engine_check.outcome import Start
 from packager.errors import PackError
+from packager.json_values import (
+    JsonDict,
+    JsonObject,
+    WrongKind,
+    at,
+    at_or_none,
+    object_at,
+    objects_at,
+)
 from packager.measure.benchmark import NEW_TOKENS, REPEATS
 from packager.measure.benchmark import VERSION as SMOKE_VERSION
 from packager.measure.noise import allowed_attempts
 from packager.package import manifest
-from packager.pipeline import climb
+from packager.pipeline import climb, retrieval_stage
 from packager.pipeline.cache import BuildCache, Entry
+from packager.pipeline.job import Job, checkpoint_of, environment
 from packager.quality import VERSION as QUALITY_VERSION
 from packager.records import Measurement, Quality
 from packager.records.measurement import OnDevice
@@ -32,40 +42,6 @@ from packager.sources.reread import SMALL, Evidence
 
 if TYPE_CHECKING:
     from packager.plan.plan import Plan
-
-STAGES = {
-    "fetch": "Get the weights",
-    "convert": "Convert and quantize",
-    "measure": "Smoke benchmark",
-}
-STAGES |= {"quality": "Quality gate", "package": "Hash and package"}
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A stage that a child process does: the job's dotted name and its arguments, in which `out` is
-    added.
-
-    A key of None means that only the work itself can tell what its inputs are: it runs every time.
-    `row` is the stage that it is shown under, where that is not its own. `evidence` are the files
-    of the checkpoint that it reads, which are compared with their recorded digests meanwhile.
-    `by_start` says that its key tells how the engine is started.
-    """
-
-    stage: str
-    job: str
-    arguments: dict[str, Any]
-    key: str | None = None
-    needs_out: bool = True
-    env: dict[str, str] | None = None
-    row: str | None = None
-    evidence: Evidence | None = None
-    by_start: bool = False
-
-    @property
-    def shown(self) -> str:
-        """The stage that its events belong to."""
-        return self.row or self.stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +52,7 @@ class Made:
     fetched: Entry
     converted: Entry
     measured: Entry
-    keys: dict[str, Any]
+    keys: JsonObject
     quality: Quality
     start: Start | None = None
     """How the engine was started; None for what was made before engines were tried."""
@@ -84,7 +60,7 @@ class Made:
     @property
     def not_measured(self) -> str | None:
         """Why the artifact could not be run here; None where it was."""
-        return self.measured.facts.get("not_measured")
+        return at_or_none(self.measured.facts, "not_measured", str)
 
     def measurement(self, plan: Plan) -> Measurement | None:
         """The measurement with the place where it was taken; None where there is none."""
@@ -111,12 +87,12 @@ def convert(plan: Plan, fetched: Entry) -> Job:
     recipe, origin = asdict(plan.chosen.recipe), _origin(plan, fetched)
     # Some runtimes write what they know of the origin into the model, and split it: nothing else
     # may convert again for that.
-    more: dict[str, Any] = {}
+    more: JsonDict = {}
     if hasattr(plan.runtime, "with_additions"):
         # The folder's name becomes the model's where nothing else says one.
         folder = Path(plan.source.location).name if plan.source.kind == "local" else None
         more = {"origin": origin, "max_file_bytes": plan.workload.max_file_bytes, "folder": folder}
-    profile: dict[str, Any] = {"profile": plan.profile.as_dict()} if plan.profile else {}
+    profile: JsonDict = {"profile": plan.profile.as_dict()} if plan.profile else {}
     if plan.shape.task != "generate":
         profile["task"] = plan.shape.task
     key = key_of(
@@ -131,10 +107,14 @@ def convert(plan: Plan, fetched: Entry) -> Job:
         }
     )
     added = {"imatrix": plan.additions.imatrix, "calibration": plan.additions.calibration}
-    inputs = {"origin": origin, "checkpoint_key": key_of(inputs_of(fetched.facts)), **profile}
+    inputs: JsonDict = {
+        "origin": origin,
+        "checkpoint_key": key_of(inputs_of(fetched.facts)),
+        **profile,
+    }
     inputs |= {name: str(path.absolute()) for name, path in added.items() if path is not None}
     recipe["inputs"] = inputs
-    arguments = {
+    arguments: JsonObject = {
         "checkpoint": str(checkpoint_of(fetched)),
         "recipe": recipe,
         "workload": plan.workload.as_dict(),
@@ -151,12 +131,7 @@ def convert(plan: Plan, fetched: Entry) -> Job:
     )
 
 
-def environment(plan: Plan) -> dict[str, str] | None:
-    """Variables for the processes of a build that load the engine."""
-    return plan.start.environment if plan.start else None
-
-
-def _origin(plan: Plan, fetched: Entry) -> dict[str, Any]:
+def _origin(plan: Plan, fetched: Entry) -> JsonObject:
     """Where the weights come from, for the model's own metadata; no path of this machine."""
     variant = plan.chosen.variant
     return {
@@ -170,7 +145,7 @@ def _origin(plan: Plan, fetched: Entry) -> dict[str, Any]:
 
 def measure(plan: Plan, converted: Entry, artifact: Job) -> Job:
     """The smoke benchmark of what `artifact` left; its figures hold for this one machine."""
-    settings = {
+    settings: JsonObject = {
         "context": plan.workload.context,
         "kv": plan.chosen.recipe.kv,
         "threads": None,
@@ -180,9 +155,6 @@ def measure(plan: Plan, converted: Entry, artifact: Job) -> Job:
     if plan.shape.task == "generate":
         job = benchmark(plan.runtime.session, out, settings, prompt, plan.sustained_s)
     else:
-        # Late: those stages are made of what this module has.
-        from packager.pipeline import retrieval_stage
-
         session = retrieval_stage.session_of(plan.runtime)
         job = retrieval_stage.benchmark(session, out, settings, plan.shape.task, prompt)
     here = {"machine": describe_machine(), "installation": installation_id()}
@@ -193,16 +165,16 @@ def measure(plan: Plan, converted: Entry, artifact: Job) -> Job:
 
 
 def benchmark(
-    session: str, artifact: Path, settings: dict[str, Any], prompt: int, sustained_s: float = 0
+    session: str, artifact: Path, settings: JsonObject, prompt: int, sustained_s: float = 0
 ) -> Job:
     """The smoke benchmark of an artifact: with the workload's own prompt length, as far as the
     context of the settings holds it.
 
     `sustained_s` seconds of decoding without a pause come behind it.
     """
-    context = settings["context"]
+    context = at(settings, "context", int)
     new_tokens = min(NEW_TOKENS, max(2, context // 4))
-    arguments = {
+    arguments: JsonObject = {
         "session": session,
         "artifact": str(artifact),
         "settings": settings,
@@ -216,7 +188,7 @@ def benchmark(
     return Job("measure", "packager.measure.benchmark:measure", arguments, needs_out=False)
 
 
-def keys_of(artifact: Job, measurement: Job, measured: Entry) -> dict[str, Any]:
+def keys_of(artifact: Job, measurement: Job, measured: Entry) -> JsonObject:
     """What the package depends on of its stages: with these figures, not with earlier ones."""
     measured_at = measured.facts.get("measured_at")
     return {
@@ -227,7 +199,7 @@ def keys_of(artifact: Job, measurement: Job, measured: Entry) -> dict[str, Any]:
     }
 
 
-def package_key(plan: Plan, keys: dict[str, Any], losers: Sequence[dict[str, Any]] = ()) -> str:
+def package_key(plan: Plan, keys: JsonObject, losers: Sequence[JsonObject] = ()) -> str:
     """The key that a package keeps, by which the same build finds it again; `losers` are what it
     was compared with."""
     return key_of(
@@ -238,12 +210,6 @@ def package_key(plan: Plan, keys: dict[str, Any], losers: Sequence[dict[str, Any
             **({"alternatives": list(losers)} if losers else {}),
         }
     )
-
-
-def checkpoint_of(fetched: Entry) -> Path:
-    """Where the fetched checkpoint lies: below its entry in the cache, or outside (the hub's cache,
-    a folder of the user's)."""
-    return fetched.folder / str(fetched.facts["folder"])
 
 
 def descriptions(fetched: Entry) -> Evidence:
@@ -276,7 +242,7 @@ def look_up(cache: BuildCache, job: Job) -> Entry | None:
 def _is_place(job: Job, entry: Entry) -> bool:
     """Whether a kept fetch leads to a folder where that source's weights can lie: its record may
     come from somebody else."""
-    folder, given = entry.facts.get("folder"), job.arguments.get("folder")
+    folder, given = entry.facts.get("folder"), at_or_none(job.arguments, "folder", str)
     rows = entry.facts.get("files")
     if (
         not isinstance(folder, str)
@@ -301,22 +267,25 @@ def _is_place(job: Job, entry: Entry) -> bool:
 
 def _is_composed(job: Job, entry: Entry) -> bool:
     """Whether a base with adapters is the one that the job would compose."""
-    folder, place = Path(entry.facts["folder"]), entry.facts.get("base")
-    rows = entry.facts.get("adapters")
+    folder, base_folder = Path(at(entry.facts, "folder", str)), entry.facts.get("base")
     composed = composition.read(checkpoint_of(entry))
     if folder.parts[0] != "out" or len(folder.parts) != 2 or composed is None:
         return False
-    wanted = [(row["folder"], row["scale"]) for row in job.arguments["adapters"]]
+    wanted = [(row["folder"], row["scale"]) for row in objects_at(job.arguments, "adapters")]
     if [(str(path), scale) for path, scale in composed.adapters] != wanted:
         return False
-    if not isinstance(rows, list) or [(row["folder"], row["scale"]) for row in rows] != wanted:
+    try:
+        rows = objects_at(entry.facts, "adapters")
+    except WrongKind:
         return False
-    if composed.base != Path(os.path.normpath(checkpoint_of(entry) / str(place))):
+    if [(row.get("folder"), row.get("scale")) for row in rows] != wanted:
         return False
-    base = job.arguments["base"]
-    where = "out" if place == "../base" else str(place)
+    if composed.base != Path(os.path.normpath(checkpoint_of(entry) / str(base_folder))):
+        return False
+    base = object_at(job.arguments, "base")
+    where = "out" if base_folder == "../base" else str(base_folder)
     return _is_place(
-        Job("fetch", base["job"], base["arguments"]),
+        Job("fetch", at(base, "job", str), object_at(base, "arguments")),
         Entry(entry.folder, {**entry.facts, "folder": where}),
     )
 

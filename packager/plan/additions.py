@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from packager.errors import PackError, bad_input, usage
+from packager.json_values import JsonObject
 from packager.recipe import marks_of, split_id
 from packager.runtime import Runtime
 
@@ -108,7 +109,7 @@ def applied(
     return tuple(runtime.with_additions(additions) for runtime in found)
 
 
-def file_facts(path: Path) -> dict[str, Any]:
+def file_facts(path: Path) -> JsonObject:
     """What a recipe keeps of a file of the user's: its name without the folders above it, and its
     digest."""
     from packager.files import sha256

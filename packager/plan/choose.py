@@ -12,6 +12,7 @@ from packager.catalog import Variant
 from packager.device.identity import UNKNOWN, Here, Identity, place
 from packager.device.target import Target
 from packager.errors import ExitCode, PackError, usage
+from packager.json_values import list_at
 from packager.names import plain_name
 from packager.need.workload import Workload
 from packager.plan.additions import Additions, applied
@@ -130,7 +131,7 @@ def variant_in(folder: Path, repo_id: str, variant: Variant | None) -> Variant:
         # The folder decides: a fine-tune may have grown its vocabulary. What else must agree is
         # checked when it is fetched.
         return replace(variant, shape=checkpoint.shape)
-    architecture = str((checkpoint.config.get("architectures") or ["unknown"])[0])
+    architecture = str((list_at(checkpoint.config, "architectures") or ["unknown"])[0])
     return hub_variant.bare(
         repo_id, checkpoint.shape, architecture, checkpoint.chat_template is None
     )

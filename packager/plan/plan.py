@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from packager.chat.profile import Profile
 from packager.device.identity import UNKNOWN, Identity, Place
 from packager.device.target import Target
 from packager.engine_check.outcome import Start
 from packager.engines import installed
+from packager.json_values import JsonObject
 from packager.need.languages import in_words
 from packager.need.workload import Workload
 from packager.plan.additions import Additions
@@ -104,10 +104,10 @@ class Plan:
             + "".join(f" It may miss {reason}." for reason in self.chosen.may_miss)
         )
 
-    def smaller(self) -> list[dict[str, Any]]:
+    def smaller(self) -> list[JsonObject]:
         """Why nothing smaller was taken: per smaller variant the reasons of its best candidate."""
         seen = {self.chosen.variant.repo_id}
-        rows = []
+        rows: list[JsonObject] = []
         for candidate in self.others:
             variant = candidate.variant
             if (
@@ -122,7 +122,7 @@ class Plan:
                 )
         return rows
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """JSON form: what `build` is about to do."""
         return {
             "name": self.name,

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Literal
 
+from packager.json_values import JsonObject
 from packager.shape import Shape, tensors
 
 Method = Literal["lora", "lora-emb", "qlora", "full"]
@@ -82,7 +83,7 @@ class Training:
         """The most it may be."""
         return round(self.each * (1 + SPREAD))
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """JSON form."""
         parts = ("weights", "adapters", "gradients", "optimizer", "working", "overhead")
         return {

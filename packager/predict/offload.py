@@ -10,9 +10,10 @@ which the layers that stay behind are copied once for every batch.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from packager.device.target import Device
+from packager.json_values import JsonObject
 from packager.predict.forecast import NO_EXTRA, Extra
 from packager.predict.memory import Footprint
 from packager.recipe import Recipe
@@ -42,7 +43,7 @@ class Split:
         """Whether every layer is on the GPU."""
         return self.gpu_layers == self.all_layers
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """JSON form: the layers, and what both memories hold."""
         return {
             "gpu_layers": self.gpu_layers,

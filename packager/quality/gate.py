@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
+from packager.json_values import JsonObject
 from packager.quality import text, thresholds
 from packager.quality.text import Text
 
@@ -33,6 +33,6 @@ class Gate:
         """How many tokens are read for a model of so many weights."""
         return self.tokens or thresholds.tokens_for(parameters)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """JSON form, by the text's content."""
         return {"text": self.text.sha256, "tokens": self.tokens, "allow_loss": self.allow_loss}

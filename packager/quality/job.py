@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from packager.chat.profile import Profile
 from packager.checkpoint import Checkpoint
 from packager.errors import ExitCode, PackError, bad_input
+from packager.json_values import JsonDict, JsonObject
 from packager.process import resolve
 from packager.quality import parity
 from packager.quality import text as texts
@@ -43,7 +44,7 @@ def reference(
     tokens: int,
     out: str,
     context: int | None = None,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Run the unquantized checkpoint over the text and keep the states behind its last norm: exact,
     4 bytes per token and channel.
 
@@ -111,15 +112,15 @@ def compare(
     *,
     session: str,
     artifact: str,
-    settings: dict[str, Any],
+    settings: JsonObject,
     checkpoint: str,
     text: str | None,
     tokens: int,
     reference: str | None,
     stops: bool,
-    profile: dict[str, Any] | None = None,
+    profile: JsonObject | None = None,
     context: int | None = None,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Parity of tokenizer, template and end of turn, and with a `reference` (the folder that the
     other job left) the divergence.
 
@@ -142,7 +143,7 @@ def compare(
                 stops=stops,
                 profile=Profile.from_dict(profile),
             )
-        found: dict[str, Any] = {"parity": same.as_dict(), "figures": None, "parts": []}
+        found: JsonDict = {"parity": same.as_dict(), "figures": None, "parts": []}
         if reference is not None:
             found |= divergence(report, model, source, pieces, Path(reference) / KEPT)
         else:
@@ -163,7 +164,7 @@ def numbers_at_all(model: Session, ids: Sequence[int]) -> dict[str, int]:
 
 def divergence(
     report: Report, model: Session, source: Checkpoint, pieces: list[Piece], kept: Path
-) -> dict[str, Any]:
+) -> JsonObject:
     """What a loaded artifact lost against the reference in the file `kept`. Raises PackError (bad
     input) for one of other pieces."""
     from packager.reference import Reference

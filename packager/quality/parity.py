@@ -9,17 +9,18 @@ answers worse or never ends.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise, zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from packager.chat import speech
 from packager.chat.profile import Profile
 from packager.checkpoint import Checkpoint
 from packager.checkpoint.template import render_apart
 from packager.errors import PackError, bad_input
+from packager.json_values import JsonObject, at, object_at, object_or_empty
 from packager.quality.parity_corpus import CONVERSATIONS, DECOMPOSED, TEXTS, shipped_texts
 from packager.runtime import RendersChats, Session
 
@@ -65,7 +66,7 @@ class ParityResult:
         """Whether nothing differs."""
         return not self.findings
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """As the manifest keeps it."""
         shown = {
             name: [_printable(text) for text in getattr(self, name)]
@@ -172,13 +173,14 @@ def _reference_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
         ]
     )
     found.decoder = decoders.ByteLevel()
-    listed = checkpoint.tokenizer_config.get("added_tokens_decoder") or {}
-    for _, entry in sorted(listed.items(), key=lambda item: int(item[0])):
-        found.add_tokens([AddedToken(entry["content"], **_flags(entry))])
+    listed = object_or_empty(checkpoint.tokenizer_config, "added_tokens_decoder")
+    for number in sorted(listed, key=int):
+        entry = object_at(listed, number)
+        found.add_tokens([AddedToken(at(entry, "content", str), **_flags(entry))])
     return found
 
 
-def _flags(entry: Mapping[str, Any]) -> dict[str, bool]:
+def _flags(entry: JsonObject) -> dict[str, bool]:
     flags = ("special", "lstrip", "rstrip", "single_word", "normalized")
     return {name: bool(entry.get(name)) for name in flags}
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+
+from packager.json_values import JsonObject
 
 _SHIPPED = Path(__file__).resolve().parent / "text"
 
@@ -40,8 +41,8 @@ Qwen's tokenizers ask for.
 Text from keyboards and files is composed almost always; not every engine does this step.
 """
 
-_ASKED = [{"role": "user", "content": "How are you?"}]
-_TOOL = {
+_ASKED: list[JsonObject] = [{"role": "user", "content": "How are you?"}]
+_TOOL: JsonObject = {
     "type": "function",
     "function": {
         "name": "get_weather",
@@ -53,12 +54,12 @@ _TOOL = {
         },
     },
 }
-_CALL = {
+_CALL: JsonObject = {
     "type": "function",
     "function": {"name": "get_weather", "arguments": {"city": "København"}},
 }
 
-CONVERSATIONS: dict[str, dict[str, Any]] = {
+CONVERSATIONS: dict[str, JsonObject] = {
     "one question": {"messages": _ASKED},
     "a system prompt": {"messages": [{"role": "system", "content": "Be brief. 简短。"}, *_ASKED]},
     "several turns": {

@@ -10,11 +10,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from packager.checkpoint import Checkpoint
 from packager.checkpoint import retrieval as rules
 from packager.errors import bad_input
+from packager.json_values import JsonDict, JsonObject, texts_at
 from packager.process import resolve
 from packager.quality.parity import reference_tokenizer
 from packager.quality.parity_corpus import TEXTS, shipped_texts
@@ -83,7 +84,7 @@ def _texts(query: Query, own: rules.Conventions | None) -> list[str]:
     return [rules.rerank_text(query.text, document) for document in query.documents]
 
 
-def reference(report: Report, *, checkpoint: str, task: str, out: str) -> dict[str, Any]:
+def reference(report: Report, *, checkpoint: str, task: str, out: str) -> JsonObject:
     """Run the unquantized checkpoint over the corpus and keep its vectors or scores, float32.
 
     Returns `tokens` and `texts`; `not_possible`, a sentence, where this machine's memory does not
@@ -122,12 +123,12 @@ def compare(
     *,
     session: str,
     artifact: str,
-    settings: dict[str, Any],
+    settings: JsonObject,
     checkpoint: str,
     task: str,
     dimension: int | None,
     reference: str | None,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Parity of tokens and conventions, and with a `reference` (the folder that the other job left)
     what vectors or scores have lost.
 
@@ -182,35 +183,39 @@ def figures(
     values: NDArray[np.float32],
     wanted: NDArray[np.float32],
     dimension: int | None = None,
-) -> dict[str, Any]:
+) -> JsonObject:
     """What was lost: cosines of vectors, at the packaged `dimension` as well, or differences of
     scores; and the share of documents that keep their order."""
     import numpy as np
 
-    found: dict[str, Any] = {
+    broken = int((~np.isfinite(values.reshape(len(values), -1))).any(axis=1).sum())
+    counts: JsonDict = {
         "texts": len(values),
         "queries": len(read.groups),
         "tokens": sum(map(len, read.ids)),
-        "broken": int((~np.isfinite(values.reshape(len(values), -1))).any(axis=1).sum()),
+        "broken": broken,
     }
-    if found["broken"]:
-        return found
+    if broken:
+        return counts
     if read.task == "embed":
         sizes = dict.fromkeys((values.shape[1], dimension or values.shape[1]))
-        found["dimensions"] = [_at(read, values, wanted, size) for size in sizes]
-        worst = min(found["dimensions"], key=lambda row: row["cosine_mean"])
-        return found | {key: value for key, value in worst.items() if key != "dimension"}
+        rows = {size: _lost(read, values, wanted, size) for size in sizes}
+        worst = min(rows.values(), key=lambda row: row["cosine_mean"])
+        kept = [{"dimension": size, **row} for size, row in rows.items()]
+        return {**counts, "dimensions": kept, **worst}
     difference = np.abs(values - wanted)
-    return found | {
+    return {
+        **counts,
         "score_mean": float(difference.mean()),
         "score_max": float(difference.max()),
         **_order(read, values, wanted),
     }
 
 
-def _at(
+def _lost(
     read: Corpus, values: NDArray[np.float32], wanted: NDArray[np.float32], dimension: int
-) -> dict[str, Any]:
+) -> dict[str, float]:
+    """What vectors have lost of which the first `dimension` numbers are kept."""
     import numpy as np
 
     from packager.reference.pooled import normalized
@@ -222,7 +227,6 @@ def _at(
     # The distance of two vectors of length 1 is the root of twice one less their cosine.
     cosines = 1 - ((mine.astype(np.float64) - theirs) ** 2).sum(axis=1) / 2
     return {
-        "dimension": dimension,
         "cosine_mean": float(cosines.mean()),
         "cosine_p5": float(np.quantile(cosines, 0.05)),
         "cosine_min": float(cosines.min()),
@@ -250,7 +254,7 @@ def _order(
 
 def _parity(
     model: RetrievalSession, source: Checkpoint, read: Corpus, values: NDArray[np.float32]
-) -> dict[str, Any]:
+) -> JsonObject:
     """As the manifest keeps it; see packager.records.Parity."""
     tokenizer = reference_tokenizer(source)
     texts = [*TEXTS, *shipped_texts()]
@@ -314,7 +318,7 @@ def _conventions(model: RetrievalSession, source: Checkpoint, task: str) -> Iter
                 f"{end}"
             )
         return
-    if tuple(facts["labels"]) != rules.ANSWERS:
+    if tuple(texts_at(facts, "labels")) != rules.ANSWERS:
         yield f"The head of the artifact says {facts['labels']} and not {list(rules.ANSWERS)}"
     if facts["template"] != rules.RERANK.replace("{instruction}", rules.INSTRUCTION):
         yield "The prompt of the artifact for a query and a document is not the published one"

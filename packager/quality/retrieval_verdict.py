@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
 
+from packager.json_values import JsonObject, at
 from packager.quality.retrieval_limits import SOURCE, RetrievalLimits
 from packager.quality.verdict import skipped
 from packager.records import Parity, Quality, QualityVerdict
@@ -33,7 +33,7 @@ def rows(task: str, found: RetrievalQuality, limits: RetrievalLimits) -> tuple[Q
 
 
 def judged(
-    facts: dict[str, Any],
+    facts: JsonObject,
     task: str,
     grade: str | None,
     limits: RetrievalLimits | None,
@@ -67,5 +67,5 @@ def judged(
         parity=parity,
         passed=not lost,
         loss_allowed=lost and allow_loss,
-        seconds=facts["compare_seconds"],
+        seconds=at(facts, "compare_seconds", float),
     )

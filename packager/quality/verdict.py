@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict
-from typing import Any
 
 from packager.errors import ExitCode, PackError
+from packager.json_values import JsonObject, at, objects_at
 from packager.quality.thresholds import Limits
 from packager.records import Parity, Quality, QualityVerdict
 from packager.records.quality import (
@@ -64,7 +64,7 @@ def hardly_better_than_chance(perplexity: float | None, vocabulary: int) -> bool
 
 
 def judged(
-    facts: dict[str, Any], limits: Limits | None, why_not: str | None, allow_loss: bool
+    facts: JsonObject, limits: Limits | None, why_not: str | None, allow_loss: bool
 ) -> Quality:
     """The manifest's `quality`: parity, figures, parts, limits and verdicts, and whether a loss
     beyond them was let through.
@@ -81,7 +81,7 @@ def judged(
     if (
         figures is not None
         and not figures.broken
-        and hardly_better_than_chance(figures.reference_perplexity, facts["vocabulary"])
+        and hardly_better_than_chance(figures.reference_perplexity, at(facts, "vocabulary", int))
     ):
         figures, why_not = None, CHANCE
     differs = bool(parity and parity.findings)
@@ -94,18 +94,18 @@ def judged(
     lost = differs or any(not row.passed for row in verdicts)
     return Quality(
         **{name: getattr(figures, name) for name in figures.__struct_fields__},
-        parts=tuple(Part.from_json(part) for part in facts["parts"]),
+        parts=tuple(Part.from_json(part) for part in objects_at(facts, "parts")),
         text=GateText.from_json(facts["text"]),
         limits=Grade.from_json(asdict(limits)) if limits else None,
         verdicts=verdicts,
         parity=parity,
         passed=not lost and not figures.broken,
         loss_allowed=lost and allow_loss,
-        seconds=facts["compare_seconds"],
+        seconds=at(facts, "compare_seconds", float),
     )
 
 
-def lacking(facts: dict[str, Any], divergence: bool) -> str | None:
+def lacking(facts: JsonObject, divergence: bool) -> str | None:
     """What a comparison does not hold that a verdict stands on; None where it is complete. With
     `divergence` figures are asked for."""
     parity, figures = facts.get("parity"), facts.get("figures")
@@ -136,7 +136,7 @@ def lacking(facts: dict[str, Any], divergence: bool) -> str | None:
     return None
 
 
-def refuse_incomplete(facts: dict[str, Any], divergence: bool) -> None:
+def refuse_incomplete(facts: JsonObject, divergence: bool) -> None:
     """Raise PackError (exit code 4) for a comparison that proves nothing: what was not looked at
     has not passed."""
     missing = lacking(facts, divergence)

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Self
 
 import msgspec
 
+from packager.json_values import JsonObject
+
 Number = Annotated[float, msgspec.Meta(gt=-1e18, lt=1e18)]
 """A finite number of a size that can be shown."""
 Count = Annotated[int, msgspec.Meta(gt=-(10**18), lt=10**18)]
@@ -54,9 +56,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         except RecursionError:
             raise Misfit("$") from None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """The JSON object of the record: every field, null where there is none."""
-        data: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))
+        data: JsonObject = msgspec.json.decode(msgspec.json.encode(self))
         return data
 
     def but(self, **changes: Any) -> Self:

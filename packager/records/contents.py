@@ -176,6 +176,7 @@ class ChatProfile(Free, frozen=True, kw_only=True):
     thinking: str | None = None
     thinking_budget: Tokens | None = None
     system_prompt: str | None = None
+    # Any: functions in the form of OpenAI's, whose JSON schemas nobody here reads.
     tools: tuple[dict[str, Any], ...] = ()
     sampling: dict[str, Number] | None = None
 
@@ -245,6 +246,7 @@ class Contents(Record, frozen=True, kw_only=True):
     why: Why | None = None
     build_key: str | None = None
     content_sha256: str | None = None
+    # Any: versions by distribution, null in some, and what a compiler adds.
     tools: dict[str, Any] = msgspec.field(default_factory=dict)
     sampling: dict[str, Number] | None = None
     chat: Chat | None = None

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from packager.json_values import JsonObject
 from packager.records import Contents
 from packager.records.figures import DERIVED, MEASURED, Figure
 from packager.report.budgets import quantity
@@ -26,7 +26,7 @@ from packager.report.pareto import (
 )
 from packager.report.prices import Prices
 
-_WORDS: tuple[tuple[str, Callable[[Contents], object]], ...] = (
+_WORDS: tuple[tuple[str, Callable[[Contents], str | int | None]], ...] = (
     ("variant", lambda contents: contents.variant.repo_id),
     ("recipe", lambda contents: contents.recipe.id),
     ("cache", lambda contents: contents.recipe.kv),
@@ -175,10 +175,10 @@ QUALITY_BY: dict[str | None, str] = {
 
 def as_dict(
     names: Sequence[str], paths: Sequence[str], manifests: Sequence[Contents], prices: Prices
-) -> dict[str, Any]:
+) -> JsonObject:
     """The comparison as JSON."""
     places, by = standings(manifests)
-    packages = []
+    packages: list[JsonObject] = []
     for name, path, contents, standing in zip(names, paths, manifests, places, strict=True):
         measured, machine = contents.telling, machine_of(contents)
         packages.append(
@@ -219,7 +219,7 @@ def titles(names: Sequence[str], paths: Sequence[str]) -> list[str]:
     ]
 
 
-def _standing(standing: Standing, paths: Sequence[str]) -> dict[str, Any]:
+def _standing(standing: Standing, paths: Sequence[str]) -> JsonObject:
     return {
         "on_front": standing.front,
         "quality_score": standing.quality,

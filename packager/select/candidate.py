@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
+from packager.json_values import JsonObject
 from packager.predict.forecast import Forecast
 from packager.predict.memory import Footprint
 from packager.predict.offload import Split
@@ -39,7 +40,7 @@ class Reason:
         ratio = self.needs_value / self.has_value
         return max(ratio, 1 / ratio)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """The fields of the contract, and the numbers behind the words."""
         return {
             "rule": self.rule,
@@ -104,7 +105,7 @@ class Candidate:
         """How people write it: `Qwen3-0.6B as gguf:Q4_K_M`."""
         return f"{self.variant.name} as {self.recipe.id}"
 
-    def predicted(self) -> dict[str, Any]:
+    def predicted(self) -> JsonObject:
         """What a manifest keeps of it: memory, rates and size, before anything is built."""
         return {
             "footprint": self.footprint.as_dict(),
@@ -112,7 +113,7 @@ class Candidate:
             "artifact_bytes": self.artifact_bytes,
         }
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """The fields of the contract."""
         return {
             "variant": self.variant.repo_id,

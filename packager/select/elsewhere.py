@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from packager.device.target import Target
 from packager.errors import PackError
+from packager.json_values import JsonObject, at
 from packager.need.workload import Workload
 from packager.predict.memory import kv_cache_bytes
 from packager.runtime import Runtime
@@ -85,7 +85,7 @@ class Elsewhere:
         there = " or ".join(map(str, self.accelerators)) or "more than one machine holds"
         return f"Where it would run: {here} {full}{there}.{hosted}"
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """JSON form."""
         return {
             "variant": self.candidate.variant.repo_id,
@@ -154,14 +154,14 @@ def _of_the_device(candidate: Candidate) -> bool:
     )
 
 
-def _so_many(row: dict[str, Any], needed: int) -> Accelerators | None:
+def _so_many(row: JsonObject, needed: int) -> Accelerators | None:
     """As many as hold it, a power of two, as heads are split evenly; None where one machine has not
     as many."""
     count = None
     if "bytes" in row:
-        count = 1
-        while count * row["share"] * row["bytes"] < needed:
+        count, usable = 1, at(row, "share", float) * at(row, "bytes", float)
+        while count * usable < needed:
             count *= 2
         if count > _MOST:
             return None
-    return Accelerators(row["name"], row["engine"], count, row["source"])
+    return Accelerators(at(row, "name", str), at(row, "engine", str), count, at(row, "source", str))

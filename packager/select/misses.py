@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from packager.device.target import Target
 from packager.errors import PackError
+from packager.json_values import JsonObject
 from packager.need.workload import Workload
 from packager.predict.memory import KV_BITS
 from packager.recipe import split_id
@@ -50,7 +51,7 @@ class Miss:
         lacks = "; ".join(map(str, self.candidate.reasons))
         return f"{self.candidate.label} ({lacks}) would fit with {self.change}: {self.flag}"
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """JSON form."""
         return {
             "variant": self.candidate.variant.repo_id,

@@ -17,6 +17,7 @@ from functools import cache
 from math import sqrt
 
 from packager.catalog import Variant, load, score_of
+from packager.catalog.benchmarks import scores
 from packager.need.usecases import instead_of
 
 _FEWEST = 4
@@ -42,7 +43,7 @@ def published(variant: Variant, benchmark: str, modes: tuple[str, ...]) -> float
             score = next(
                 (
                     other
-                    for other in variant.scores
+                    for other in scores(variant.repo_id)
                     if other.mode is None and other.benchmark == benchmark
                 ),
                 None,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from packager.json_values import JsonObject
 from packager.select.candidate import Candidate
 from packager.select.preference import recipe_order
 
@@ -27,7 +27,7 @@ class Step:
     ttft_ms: float
     scores: dict[str, float]
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """JSON form."""
         return {
             "direction": self.direction,

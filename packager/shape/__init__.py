@@ -8,8 +8,9 @@ by its name on the hub
 
 from __future__ import annotations
 
+from packager.shape.decoder import Shape
 from packager.shape.first_generation import as_qwen2
-from packager.shape.model import TASKS, Experts, Hybrid, Shape
+from packager.shape.model import TASKS, Experts, Hybrid
 from packager.shape.names import FIRST_GENERATION, KNOWN_TYPES
 from packager.shape.tensors import TensorSpec, tensors
 

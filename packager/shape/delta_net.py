@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from packager.shape.model import Hybrid, Shape
+from packager.shape.model import Hybrid, Widths
 
 
-def layer(shape: Shape, hybrid: Hybrid, *, fused: bool) -> Iterator[tuple[str, tuple[int, ...]]]:
+def layer(shape: Widths, hybrid: Hybrid, *, fused: bool) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Names within the layer and shapes.
 
     Qwen3-Next keeps its input projections `fused` (queries, keys, values and gate in one, beta and

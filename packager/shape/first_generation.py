@@ -6,17 +6,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from packager.shape.model import Shape
+from packager.shape.model import AnyShape, Widths
 from packager.shape.names import FIRST_GENERATION
 
 
-def as_qwen2(shape: Shape) -> Shape:
+def as_qwen2(shape: AnyShape) -> AnyShape:
     """The shape of the checkpoint in Qwen2 form, as packager.checkpoint.rewrite writes it; any
     other shape as it is."""
     return replace(shape, model_type="qwen2") if shape.model_type == FIRST_GENERATION else shape
 
 
-def layer(shape: Shape) -> Iterator[tuple[str, tuple[int, ...]]]:
+def layer(shape: Widths) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Names within the layer and shapes. `mlp.w2` goes through the activation: it is the gate."""
     width = shape.heads * shape.head_dim
     yield "ln_1.weight", (shape.hidden,)

@@ -12,7 +12,7 @@ from typing import Any
 from packager.errors import bad_input
 from packager.limits import EXPERTS, LAYERS
 from packager.shape.fields import Fields
-from packager.shape.model import Experts, Hybrid, Shape
+from packager.shape.model import AnyShape, Experts, Hybrid
 from packager.shape.names import FIRST_GENERATION, KNOWN_TYPES, NAMINGS, Naming
 from packager.shape.positions import theta_of
 
@@ -49,9 +49,11 @@ _CONTEXT = {"qwen3_vl": 128_000, "qwen3_vl_moe": 128_000}
 _AUDIO_DECODER = {"hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32}
 
 
-def from_config(config: Mapping[str, Any], where: str) -> Shape:
-    """The shape that a config.json describes. Raises PackError (exit code 6) that names `where` and
-    the key."""
+def from_config(kind: type[AnyShape], config: Mapping[str, Any], where: str) -> AnyShape:
+    """The shape that a config.json describes, as a `kind` of one.
+
+    Raises PackError (exit code 6) that names `where` and the key.
+    """
     if not isinstance(config, Mapping):
         raise bad_input(f"{where} holds no JSON object.", "Take the config.json of the checkpoint.")
     model_type = config.get("model_type")
@@ -63,7 +65,7 @@ def from_config(config: Mapping[str, Any], where: str) -> Shape:
     naming = NAMINGS[model_type]
     fields, tied = _text_decoder(config, naming, where)
     if naming.decoder == FIRST_GENERATION:
-        return _first_generation(fields, tied)
+        return _first_generation(kind, fields, tied)
     defaults = _AUDIO_DECODER if model_type == "qwen2_audio" else {}
     hidden = fields.count("hidden_size", defaults.get("hidden_size"))
     heads = fields.count("num_attention_heads", defaults.get("num_attention_heads"))
@@ -80,7 +82,7 @@ def from_config(config: Mapping[str, Any], where: str) -> Shape:
         raise fields.wrong("attention_bias", "is true, which no Qwen decoder has")
     experts = _experts(fields, naming)
     layers = _layers(fields, defaults.get("num_hidden_layers"))
-    return Shape(
+    return kind(
         model_type=model_type,
         hidden=hidden,
         layers=layers,
@@ -130,7 +132,7 @@ def _text_decoder(config: Mapping[str, Any], naming: Naming, where: str) -> tupl
     return fields, tied
 
 
-def _first_generation(fields: Fields, tied: bool) -> Shape:
+def _first_generation(kind: type[AnyShape], fields: Fields, tied: bool) -> AnyShape:
     hidden, heads, width = (
         fields.count("hidden_size"),
         fields.count("num_attention_heads"),
@@ -141,7 +143,7 @@ def _first_generation(fields: Fields, tied: bool) -> Shape:
             "intermediate_size",
             f"is {width}, but the first generation stores the widths of w1 and w2 together",
         )
-    return Shape(
+    return kind(
         model_type=FIRST_GENERATION,
         hidden=hidden,
         layers=_layers(fields),

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from packager.errors import bad_input
-from packager.shape.model import Shape
+from packager.json_values import JsonObject, at, texts_at
+from packager.shape.model import Widths
 from packager.shape.names import FIRST_GENERATION
 from packager.shape.tensors import naming_of
 
@@ -36,13 +37,14 @@ class Keys:
 @cache
 def keys() -> Keys:
     """Both files, read once."""
-    listed: dict[str, Any] = json.loads((_FOLDER / "config_keys.json").read_text("utf-8"))
+    listed: JsonObject = json.loads((_FOLDER / "config_keys.json").read_text("utf-8"))
     ours = tomllib.loads((_FOLDER / "config_keys.toml").read_text("utf-8"))
-    version, common = listed.pop("transformers"), listed.pop("common")
+    version, common = at(listed, "transformers", str), texts_at(listed, "common")
+    decoders = listed.keys() - {"transformers", "common"}
     without_effect = [key for group in ours["without_effect"].values() for key in group]
     only = {key: tuple(values) for key, values in ours["only"].items()}
     known = frozenset((*ours["computed"], *ours["refused_elsewhere"], *without_effect))
-    read = {decoder: frozenset((*common, *names)) for decoder, names in listed.items()}
+    read = {decoder: frozenset((*common, *texts_at(listed, decoder))) for decoder in decoders}
     # The first generation's own configuration class is not part of transformers: what it can say is
     # in the lists above.
     return Keys(
@@ -50,7 +52,7 @@ def keys() -> Keys:
     )
 
 
-def check_keys(config: Mapping[str, Any], shape: Shape, where: str) -> None:
+def check_keys(config: Mapping[str, Any], shape: Widths, where: str) -> None:
     """Raise PackError (exit code 6) naming the first key of a config.json that changes the network
     and is not computed.
 
@@ -64,7 +66,7 @@ def check_keys(config: Mapping[str, Any], shape: Shape, where: str) -> None:
         _check(table, shape, where, path)
 
 
-def _check(table: Mapping[str, Any], shape: Shape, where: str, path: str) -> None:
+def _check(table: Mapping[str, Any], shape: Widths, where: str, path: str) -> None:
     data = keys()
     read = data.read[naming_of(shape).decoder]
     for key, value in table.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from packager.shape.model import Experts, Shape
+from packager.shape.model import Experts, Widths
 from packager.shape.names import ExpertLayout
 
 
@@ -18,7 +18,7 @@ def feed_forward(
 
 
 def layer(
-    shape: Shape, experts: Experts, layout: ExpertLayout
+    shape: Widths, experts: Experts, layout: ExpertLayout
 ) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Router, experts, and the shared expert with its gate where there is one."""
     hidden, width = shape.hidden, experts.intermediate

@@ -1,10 +1,14 @@
-"""Shape: the widths of a text decoder, frozen and light."""
+"""The widths of a text decoder, frozen and light; packager.shape.decoder adds what follows from
+them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Self, TypeVar
+
+import msgspec
+
+from packager.json_values import JsonObject
 
 TASKS = ("generate", "embed", "rerank")
 """What a decoder is built for: text; the normalized state of the last token as a vector; the
@@ -62,8 +66,8 @@ class Hybrid:
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
-    """A text decoder of any Qwen generation. Source: the config.json of the checkpoint.
+class Widths:
+    """The fields of a Shape. Source: the config.json of the checkpoint.
 
     `intermediate` is the width of one gate or up projection (first-generation configs store twice
     that), 0 where every layer is a mixture and the config has no such width. `context` is the
@@ -89,37 +93,14 @@ class Shape:
     task: str = "generate"
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any], where: str) -> Shape:
-        """The shape that a Hugging Face config.json describes; a PackError (exit code 6) names
-        `where` and the key."""
-        # Late, because those modules are made of this class.
-        from packager.shape.from_config import from_config
-
-        return from_config(config, where)
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> Shape:
+    def from_dict(cls, fields: JsonObject) -> Self:
         """The inverse of dataclasses.asdict, for shapes that crossed a process or a JSON file."""
-        experts, hybrid = fields.get("experts"), fields.get("hybrid")
-        return cls(
-            **{
-                **fields,
-                "experts": Experts(**experts) if experts else None,
-                "hybrid": Hybrid(**hybrid) if hybrid else None,
-            }
-        )
+        return msgspec.convert(fields, cls)
 
-    def for_task(self, task: str) -> Shape:
+    def for_task(self, task: str) -> Self:
         """The same decoder with the end that a task takes: what is built for a vector or a score
         keeps no output matrix, but for two rows of it."""
         return replace(self, task=task, tied=self.tied or task != "generate")
-
-    def to_config(self) -> dict[str, Any]:
-        """A config.json of this shape, which transformers reads and `from_config` turns back into
-        the same shape."""
-        from packager.shape.write_config import to_config
-
-        return to_config(self)
 
     @property
     def attention_layers(self) -> int:
@@ -146,15 +127,6 @@ class Shape:
         interval."""
         return self.hybrid is None or (layer + 1) % self.hybrid.interval == 0
 
-    def parameters(self) -> int:
-        """All weights of the text decoder; a tied output matrix counts once."""
-        from packager.shape.tensors import parameters
 
-        return parameters(self)
-
-    def active_parameters(self) -> int:
-        """The weights that one token touches: all but the experts that the router leaves out."""
-        if self.experts is None:
-            return self.parameters()
-        idle = self.experts.count - self.experts.active
-        return self.parameters() - self.layers * idle * 3 * self.hidden * self.experts.intermediate
+AnyShape = TypeVar("AnyShape", bound=Widths)
+"""Widths, or the Shape that is made of them."""

@@ -19,7 +19,7 @@ from typing import Any
 
 from packager.errors import PackError, bad_input
 from packager.shape.fields import Fields
-from packager.shape.model import Shape
+from packager.shape.model import Widths
 
 KINDS = ("default", "linear", "dynamic", "yarn", "llama3", "longrope")
 """The rope types that are computed; `mrope` is `default` for text, which has one position in all
@@ -82,7 +82,7 @@ def theta_of(fields: Fields, default: float = _DEFAULT_THETA) -> float:
     return fields.number("rope_theta", default)
 
 
-def positions_of(config: Mapping[str, Any], shape: Shape, where: str) -> Positions:
+def positions_of(config: Mapping[str, Any], shape: Widths, where: str) -> Positions:
     """The positions that the text decoder's own table of a config.json describes.
 
     Raises PackError (exit code 6) naming `where` and the key: for a rope type that is not computed,
@@ -202,7 +202,7 @@ def _table(fields: Fields) -> Fields | None:
     return None
 
 
-def _width(fields: Fields, table: Fields | None, shape: Shape, kind: str) -> int:
+def _width(fields: Fields, table: Fields | None, shape: Widths, kind: str) -> int:
     """How many elements of a head are turned: a quarter in the hybrids unless they say otherwise,
     else all."""
     if shape.hybrid is None:

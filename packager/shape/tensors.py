@@ -14,7 +14,7 @@ from math import prod
 
 from packager.errors import bad_input
 from packager.shape import delta_net, first_generation, mixture
-from packager.shape.model import Shape
+from packager.shape.model import Widths
 from packager.shape.names import FIRST_GENERATION, KNOWN_TYPES, NAMINGS, Naming
 
 
@@ -31,7 +31,7 @@ class TensorSpec:
         return prod(self.shape)
 
 
-def tensors(shape: Shape, naming: Naming | None = None) -> Iterator[TensorSpec]:
+def tensors(shape: Widths, naming: Naming | None = None) -> Iterator[TensorSpec]:
     """Every tensor of the text decoder, in the order the layers run; `naming` in place of the model
     type's own.
 
@@ -45,7 +45,7 @@ def tensors(shape: Shape, naming: Naming | None = None) -> Iterator[TensorSpec]:
     yield from outer[1:]
 
 
-def outer_tensors(shape: Shape) -> Iterator[TensorSpec]:
+def outer_tensors(shape: Widths) -> Iterator[TensorSpec]:
     """What stands outside the layers: the embedding, the last norm, and the output matrix unless it
     is tied."""
     naming = naming_of(shape)
@@ -58,7 +58,7 @@ def outer_tensors(shape: Shape) -> Iterator[TensorSpec]:
         yield TensorSpec(f"{naming.head}lm_head.weight", (shape.vocab, shape.hidden))
 
 
-def layer_tensors(shape: Shape, layer: int, naming: Naming | None = None) -> Iterator[TensorSpec]:
+def layer_tensors(shape: Widths, layer: int, naming: Naming | None = None) -> Iterator[TensorSpec]:
     """The tensors of one layer, counted from 0; `naming` in place of the model type's own."""
     naming = naming or naming_of(shape)
     if naming.decoder == FIRST_GENERATION:
@@ -70,7 +70,7 @@ def layer_tensors(shape: Shape, layer: int, naming: Naming | None = None) -> Ite
 
 
 @lru_cache(maxsize=512)
-def parameters(shape: Shape) -> int:
+def parameters(shape: Widths) -> int:
     """The sum of all tensors' elements. Cached: `fit` asks for every variant many times."""
     # Layers are of two kinds at most, and fused experts count like single ones: no need to list up
     # to 141,312 matrices.
@@ -89,7 +89,7 @@ def parameters(shape: Shape) -> int:
     return total
 
 
-def naming_of(shape: Shape) -> Naming:
+def naming_of(shape: Widths) -> Naming:
     """How checkpoints of this model type are laid out. Raises PackError (exit code 6) for an
     unknown one."""
     naming = NAMINGS.get(shape.model_type)
@@ -101,7 +101,7 @@ def naming_of(shape: Shape) -> Naming:
     return naming
 
 
-def _layer(shape: Shape, naming: Naming, layer: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _layer(shape: Widths, naming: Naming, layer: int) -> Iterator[tuple[str, tuple[int, ...]]]:
     yield "input_layernorm.weight", (shape.hidden,)
     if shape.hybrid is not None and not shape.full_attention(layer):
         yield from delta_net.layer(shape, shape.hybrid, fused=naming.decoder == "qwen3_next")
@@ -114,7 +114,7 @@ def _layer(shape: Shape, naming: Naming, layer: int) -> Iterator[tuple[str, tupl
         yield from mixture.layer(shape, shape.experts, naming.experts)
 
 
-def _attention(shape: Shape) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _attention(shape: Widths) -> Iterator[tuple[str, tuple[int, ...]]]:
     q_width, kv_width = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     # The full-attention layers of the hybrids gate their output; the gate shares the matrix of the
     # queries.

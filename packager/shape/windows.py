@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from packager.shape.fields import Fields
-from packager.shape.model import Shape
+from packager.shape.model import Widths
 from packager.shape.names import FIRST_GENERATION
 from packager.shape.tensors import naming_of
 
@@ -22,7 +22,7 @@ _FIRST_WITHOUT = 28
 _DEFAULT_WINDOW = 4096
 
 
-def windows_of(config: Mapping[str, Any], shape: Shape, where: str) -> Windows:
+def windows_of(config: Mapping[str, Any], shape: Widths, where: str) -> Windows:
     """The windows that the text decoder's own table of a config.json describes.
 
     Raises PackError (exit code 6) naming `where` and the key for kinds of layers that the model
@@ -47,7 +47,7 @@ def windows_of(config: Mapping[str, Any], shape: Shape, where: str) -> Windows:
     return tuple(window if kind == _SLIDING else None for kind in kinds)
 
 
-def _kinds(fields: Fields, shape: Shape, decoder: str, sliding: bool) -> list[str]:
+def _kinds(fields: Fields, shape: Widths, decoder: str, sliding: bool) -> list[str]:
     kinds = fields.listing("layer_types")
     if kinds:
         if len(kinds) != shape.layers or not set(kinds) <= {_FULL, _SLIDING}:

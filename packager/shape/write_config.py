@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from packager.json_values import JsonDict, JsonObject
 from packager.shape.from_config import layer_types
-from packager.shape.model import Shape
+from packager.shape.model import Widths
 from packager.shape.names import FIRST_GENERATION
 from packager.shape.tensors import naming_of
 
@@ -15,7 +14,7 @@ _END_OF_TEXT = {False: 151_643, True: 248_044}
 _END_OF_TURN = {False: 151_645, True: 248_046}
 
 
-def to_config(shape: Shape) -> dict[str, Any]:
+def to_config(shape: Widths) -> JsonObject:
     """The config.json of this shape; `from_config` turns it back into the same shape.
 
     The token ids are Qwen's own, and are left out where the vocabulary is too small to hold them.
@@ -28,27 +27,23 @@ def to_config(shape: Shape) -> dict[str, Any]:
         if naming.decoder == FIRST_GENERATION
         else _decoder(shape, naming.decoder)
     )
-    top = {
+    top: JsonObject = {
         "architectures": [naming.architecture],
         "model_type": shape.model_type,
         "tie_word_embeddings": shape.tied,
     }
     if not naming.config:
         return {**decoder, **top}
+    inner = "qwen2" if shape.model_type == "qwen2_audio" else f"{shape.model_type}_text"
+    decoder = {**decoder, "model_type": inner}
     for key in reversed(naming.config):
         decoder = {key: decoder}
-    inner = decoder
-    for key in naming.config:
-        inner = inner[key]
-    inner["model_type"] = (
-        "qwen2" if shape.model_type == "qwen2_audio" else f"{shape.model_type}_text"
-    )
     return {**top, "torch_dtype": "bfloat16", **decoder}
 
 
-def _decoder(shape: Shape, decoder: str) -> dict[str, Any]:
-    rope: dict[str, Any] = {"rope_type": "default", "rope_theta": shape.rope_theta}
-    config: dict[str, Any] = {
+def _decoder(shape: Widths, decoder: str) -> JsonObject:
+    rope: JsonDict = {"rope_type": "default", "rope_theta": shape.rope_theta}
+    config: JsonDict = {
         "attention_dropout": 0.0,
         **_token_ids(shape),
         "hidden_act": "silu",
@@ -97,10 +92,10 @@ def _decoder(shape: Shape, decoder: str) -> dict[str, Any]:
     return {**config, "rope_theta": shape.rope_theta, "rope_parameters": rope}
 
 
-def _experts(shape: Shape, decoder: str) -> dict[str, Any]:
+def _experts(shape: Widths, decoder: str) -> JsonObject:
     experts = shape.experts
     assert experts is not None
-    config: dict[str, Any] = {
+    config: JsonDict = {
         "decoder_sparse_step": 1,
         "mlp_only_layers": [],
         "moe_intermediate_size": experts.intermediate,
@@ -115,7 +110,7 @@ def _experts(shape: Shape, decoder: str) -> dict[str, Any]:
     return config
 
 
-def _hybrid(shape: Shape, decoder: str) -> dict[str, Any]:
+def _hybrid(shape: Widths, decoder: str) -> JsonObject:
     hybrid = shape.hybrid
     assert hybrid is not None
     return {
@@ -135,7 +130,7 @@ def _hybrid(shape: Shape, decoder: str) -> dict[str, Any]:
     }
 
 
-def _first_generation(shape: Shape) -> dict[str, Any]:
+def _first_generation(shape: Widths) -> JsonObject:
     return {
         "attn_dropout_prob": 0.0,
         "bf16": True,
@@ -163,7 +158,7 @@ def _first_generation(shape: Shape) -> dict[str, Any]:
     }
 
 
-def _token_ids(shape: Shape) -> dict[str, Any]:
+def _token_ids(shape: Widths) -> JsonObject:
     large = shape.vocab >= 248_320
     if shape.vocab <= _END_OF_TURN[large]:
         return {}

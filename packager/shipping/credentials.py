@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from packager.errors import PackError, bad_input, usage
+from packager.json_values import JsonObject
 from packager.shipping.known_registries import canonical, known
 
 _LARGEST = 1 << 20
@@ -99,7 +100,7 @@ def files(environment: Mapping[str, str]) -> list[Path]:
     return found
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _read(path: Path) -> JsonObject | None:
     try:
         with path.open("rb") as file:
             text = file.read(_LARGEST + 1)
@@ -117,7 +118,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 def _in_file(
     path: Path,
-    data: dict[str, Any],
+    data: JsonObject,
     host: str,
     name: str,
     environment: Mapping[str, str],

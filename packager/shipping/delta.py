@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from packager.errors import bad_input, usage
+from packager.json_values import JsonDict
 from packager.package import manifest
 from packager.package.manifest import FileEntry
 from packager.package.verify import verify_names
@@ -245,7 +246,7 @@ def _data(
 def packed(data: bytes, reference: bytes) -> bytes:
     """`data` under zstd, with what `reference` has of it referred to."""
     library = zstd()
-    more: dict[str, Any] = {"dict_data": _prefix(library, reference)} if reference else {}
+    more: JsonDict = {"dict_data": _prefix(library, reference)} if reference else {}
     found: bytes = library.ZstdCompressor(level=_LEVEL, write_content_size=True, **more).compress(
         data
     )
@@ -255,7 +256,7 @@ def packed(data: bytes, reference: bytes) -> bytes:
 def unpacked(step: Data, reference: bytes) -> bytes | None:
     """The bytes of a step; None when they are damaged, or not as many as it says."""
     library = zstd()
-    more: dict[str, Any] = {"dict_data": _prefix(library, reference)} if reference else {}
+    more: JsonDict = {"dict_data": _prefix(library, reference)} if reference else {}
     try:
         # Asked first: the library makes room for whatever the frame says.
         if library.frame_content_size(step.packed) != step.size:

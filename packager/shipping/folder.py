@@ -6,12 +6,12 @@ import hashlib
 import os
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
 
 from packager.errors import PackError, bad_input, usage
 from packager.files import folder_that_appears_whole, let_all_read, write_json
 from packager.foreign import bounded_bytes, parse_json
 from packager.inspection import refuse_unsafe
+from packager.json_values import JsonObject
 from packager.limits import MANIFEST_BYTES
 from packager.package import manifest
 from packager.package.manifest import FileEntry
@@ -49,7 +49,7 @@ def write_folder(
 
 def copy_entry(
     shipment: Shipment, entry: FileEntry, final: Path, limit: int | None
-) -> Generator[int, None, list[dict[str, Any]]]:
+) -> Generator[int, None, list[JsonObject]]:
     """Write one file of a package, in pieces of at most `limit` bytes; yields sizes, returns name,
     size and sha256 of each piece."""
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -57,7 +57,7 @@ def copy_entry(
         final, pieces.count_of(entry.size, limit) if limit and entry.size > limit else 1
     )
     room = limit if len(places) > 1 and limit else entry.size
-    rows: list[dict[str, Any]] = []
+    rows: list[JsonObject] = []
     rest = b""
     chunks = shipment.chunks(entry)
     for place in places:

@@ -18,6 +18,7 @@ from typing import Any
 
 from packager.catalog.licences import spdx
 from packager.files import folder_that_appears_whole, let_all_read
+from packager.json_values import JsonDict, JsonObject, object_at, object_or_empty
 from packager.package.manifest import FileEntry
 from packager.shipping.apps import ollama
 from packager.shipping.shipment import Shipment, free_place
@@ -48,9 +49,9 @@ class Blob:
     data: bytes | None = None
     entry: FileEntry | None = None
 
-    def descriptor(self, **annotations: str) -> dict[str, Any]:
+    def descriptor(self, **annotations: str) -> JsonObject:
         """The OCI descriptor."""
-        row: dict[str, Any] = {
+        row: JsonDict = {
             "mediaType": self.media_type,
             "digest": self.digest,
             "size": self.size,
@@ -133,6 +134,7 @@ def _model_pack(shipment: Shipment) -> Image:
     data = shipment.manifest.data
     layers = [_layer(entry) for entry in sorted(shipment.files, key=_order)]
     variant, recipe = shipment.manifest.contents.variant, shipment.manifest.contents.recipe
+    engine = shipment.manifest.contents.runtime.name
     descriptor = {
         "createdAt": data.get("created"),
         "family": "qwen",
@@ -142,19 +144,21 @@ def _model_pack(shipment: Shipment) -> Image:
         "vendor": "Qwen",
         "licenses": [spdx(variant.license)],
         "title": variant.repo_id.rpartition("/")[2],
-        "description": (data.get("why") or {}).get("sentence"),
+        "description": shipment.manifest.contents.why.sentence
+        if shipment.manifest.contents.why
+        else None,
     }
-    config = {
+    config: JsonObject = {
         "descriptor": {key: value for key, value in descriptor.items() if value},
         "config": {
-            "format": _FORMATS.get(data["runtime"]["name"], data["runtime"]["name"]),
+            "format": _FORMATS.get(engine, engine),
             "quantization": recipe.id.partition(":")[2],
             "capabilities": {"inputTypes": ["text"], "outputTypes": ["text"]},
         },
         "modelfs": {"type": "layers", "diffIds": [layer.digest for layer in layers]},
     }
     blob = _own(MODEL_CONFIG, config)
-    body = {
+    body: JsonObject = {
         "schemaVersion": 2,
         "mediaType": IMAGE_MANIFEST,
         "artifactType": MODEL_MANIFEST,
@@ -168,18 +172,18 @@ def _model_pack(shipment: Shipment) -> Image:
     return Image("", _own(IMAGE_MANIFEST, body), (blob, *layers))
 
 
-def _annotations(data: dict[str, Any]) -> dict[str, str]:
+def _annotations(data: JsonObject) -> dict[str, str]:
     """What a registry shows without fetching a layer: memory and speed, where they were measured or
     predicted."""
     rows = {
-        "dev.qwen-pack.recipe": data["recipe"].get("id"),
-        "dev.qwen-pack.context": (data.get("workload") or {}).get("context"),
+        "dev.qwen-pack.recipe": object_at(data, "recipe").get("id"),
+        "dev.qwen-pack.context": object_or_empty(data, "workload").get("context"),
+        "dev.qwen-pack.target": data.get("target"),
+        "dev.qwen-pack.predicted.peak_bytes": object_or_empty(
+            object_or_empty(data, "predicted"), "footprint"
+        ).get("peak"),
     }
-    rows["dev.qwen-pack.target"] = data.get("target")
-    rows["dev.qwen-pack.predicted.peak_bytes"] = (
-        (data.get("predicted") or {}).get("footprint") or {}
-    ).get("peak")
-    measured = data.get("measured") or {}
+    measured = object_or_empty(data, "measured")
     for key in ("peak_memory_bytes", "decode_tps", "ttft_ms"):
         rows[f"dev.qwen-pack.measured.{key}"] = measured.get(key)
     return {key: str(value) for key, value in rows.items() if value is not None}
@@ -199,7 +203,7 @@ def _docker(shipment: Shipment, gguf: FileEntry) -> Image:
         for entry in shipment.files
         if entry.path == "chat_template.jinja"
     ]
-    config: dict[str, Any] = {
+    config: JsonDict = {
         "config": {
             "format": "gguf",
             "quantization": shipment.manifest.contents.recipe.id.partition(":")[2],
@@ -209,7 +213,7 @@ def _docker(shipment: Shipment, gguf: FileEntry) -> Image:
         "rootfs": {"type": "rootfs", "diff_ids": [layer.digest for layer in layers]},
     }
     blob = _own("application/vnd.docker.ai.model.config.v0.1+json", config)
-    body = {
+    body: JsonObject = {
         "schemaVersion": 2,
         "mediaType": IMAGE_MANIFEST,
         "config": blob.descriptor(),
@@ -233,7 +237,7 @@ def _ollama(shipment: Shipment, gguf: FileEntry) -> Image:
             {**ollama.parameters(shipment), **({"stop": stop} if stop else {})},
         )
     )
-    config = {
+    config: JsonObject = {
         "model_format": "gguf",
         "file_type": shipment.manifest.contents.recipe.id.partition(":")[2],
         "architecture": "amd64",
@@ -241,7 +245,7 @@ def _ollama(shipment: Shipment, gguf: FileEntry) -> Image:
         "rootfs": {"type": "layers", "diff_ids": [layer.digest for layer in layers]},
     }
     blob = _own("application/vnd.docker.container.image.v1+json", config)
-    body = {
+    body: JsonObject = {
         "schemaVersion": 2,
         "mediaType": DOCKER_MANIFEST,
         "config": blob.descriptor(),
@@ -271,7 +275,7 @@ def _file(entry: FileEntry, media_type: str) -> Blob:
     return Blob(media_type, f"sha256:{entry.sha256}", entry.size, entry=entry)
 
 
-def _own(media_type: str, value: dict[str, Any]) -> Blob:
+def _own(media_type: str, value: JsonObject) -> Blob:
     return _own_bytes(media_type, _json(value))
 
 

@@ -113,6 +113,7 @@ def token(
     an answer that is none."""
     wanted = {"scope": scope, **({"service": asked.service} if asked.service else {})}
     headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+    # The keywords of requests, which has no type for all of them together.
     how: dict[str, Any] = {
         "timeout": timeout,
         "allow_redirects": False,

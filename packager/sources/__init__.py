@@ -10,10 +10,11 @@ from __future__ import annotations
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from packager.checkpoint import composed
 from packager.errors import usage
+from packager.json_values import JsonDict, JsonObject
 from packager.shape import Shape
 from packager.sources.adapters import AdapterSource, as_arguments, stamp
 
@@ -40,7 +41,7 @@ class Source:
     adapters: tuple[AdapterSource, ...] = ()
     base: Shape | None = None
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """JSON form, one key per field; without adapters there are no keys for them."""
         data = asdict(self)
         del data["base"]
@@ -82,7 +83,7 @@ def parse(
     return Source("local", str(folder), None, repo_id, offline)
 
 
-def job(source: Source, shape: Shape) -> tuple[str, dict[str, Any]]:
+def job(source: Source, shape: Shape) -> tuple[str, JsonObject]:
     """The job that fetches the weights of a variant of that shape, as `module:function` and its
     arguments without `out`."""
     name, arguments = _base_job(source, source.base or shape)
@@ -94,8 +95,8 @@ def job(source: Source, shape: Shape) -> tuple[str, dict[str, Any]]:
     }
 
 
-def _base_job(source: Source, shape: Shape) -> tuple[str, dict[str, Any]]:
-    arguments: dict[str, Any] = {"repo_id": source.repo_id, "shape": asdict(shape)}
+def _base_job(source: Source, shape: Shape) -> tuple[str, JsonObject]:
+    arguments: JsonDict = {"repo_id": source.repo_id, "shape": asdict(shape)}
     match source.kind:
         case "dummy":
             return "packager.sources.dummy:fetch", arguments

@@ -14,10 +14,13 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from packager import catalog
 from packager.checkpoint.adapter import CONFIG, WEIGHTS, Adapter, adapter_file
 from packager.checkpoint.header import TensorInfo
 from packager.errors import bad_input, usage
+from packager.json_values import JsonObject, JsonValue, at, at_or_none, object_at, objects_at
 from packager.names import plain_name
 from packager.process import resolve, run_job
 from packager.runtime import Report
@@ -101,9 +104,7 @@ def _on_hub(repo_id: str, revision: str | None, offline: bool) -> tuple[Path, st
                     return Path(value["folder"]), str(value["revision"])
 
 
-def download(
-    report: Report, *, repo_id: str, revision: str | None, offline: bool
-) -> dict[str, Any]:
+def download(report: Report, *, repo_id: str, revision: str | None, offline: bool) -> JsonObject:
     """A job: bring an adapter into the hub's cache; returns `folder` and the commit `revision`."""
     from huggingface_hub import constants, snapshot_download
 
@@ -195,9 +196,7 @@ def refuse_other_base(adapter: Adapter, repo_id: str, revision: str | None) -> N
         )
 
 
-def fetch(
-    report: Report, *, base: dict[str, Any], adapters: list[dict[str, Any]], out: str
-) -> dict[str, Any]:
+def fetch(report: Report, *, base: JsonObject, adapters: list[JsonObject], out: str) -> JsonObject:
     """A job: fetch the base by its own job, and write the checkpoint that it is with its adapters.
 
     `base` has `job` and `arguments`. The facts are those of the base, and `base`, its folder seen
@@ -208,26 +207,30 @@ def fetch(
     from packager.checkpoint import Checkpoint
     from packager.checkpoint.composed import compose
 
-    arguments, given = base["arguments"], [AdapterSource(**row) for row in adapters]
+    arguments, given = object_at(base, "arguments"), msgspec.convert(adapters, list[AdapterSource])
     home = Path(out)
     home.mkdir(parents=True, exist_ok=True)
-    facts: dict[str, Any] = resolve(base["job"])(report, **arguments, out=str(home / "base"))
-    root = Path(facts["folder"])
-    opened = [one.open() for one in given]
+    facts: JsonObject = resolve(at(base, "job", str))(report, **arguments, out=str(home / "base"))
+    root = Path(at(facts, "folder", str))
+    opened = [source.open() for source in given]
     for adapter in opened:
-        refuse_other_base(adapter, arguments["repo_id"], facts.get("revision"))
+        refuse_other_base(
+            adapter, at(arguments, "repo_id", str), at_or_none(facts, "revision", str)
+        )
     folder = home / (root.name if facts["kind"] == "local" else _CHECKPOINT)
     compose(folder, root, opened)
     checkpoint = Checkpoint.open(folder)
-    rows = [_described(report, one, adapter) for one, adapter in zip(given, opened, strict=True)]
+    rows = [
+        _described(report, source, adapter) for source, adapter in zip(given, opened, strict=True)
+    ]
     if checkpoint.shape.vocab != Checkpoint.open(root).shape.vocab:
         report.note(f"the vocabulary has {checkpoint.shape.vocab} rows with the adapter")
     inside = root.is_relative_to(home)
-    place = os.path.relpath(root, folder) if inside else str(root)
-    return {**facts, "folder": str(folder), "base": place, "adapters": rows}
+    seen_from_there = os.path.relpath(root, folder) if inside else str(root)
+    return {**facts, "folder": str(folder), "base": seen_from_there, "adapters": rows}
 
 
-def _described(report: Report, source: AdapterSource, adapter: Adapter) -> dict[str, Any]:
+def _described(report: Report, source: AdapterSource, adapter: Adapter) -> JsonObject:
     """What the manifest says of an adapter; `folder` is left out there."""
     found = digests(adapter.folder, adapter.files, lambda size: None)
     report.note(
@@ -259,23 +262,23 @@ def _stamps(source: AdapterSource) -> Iterator[Any]:
         yield name, status.st_size, status.st_mtime_ns, status.st_ino
 
 
-def inputs_of(facts: dict[str, Any]) -> Any:
+def inputs_of(facts: JsonObject) -> JsonValue:
     """What of a fetched checkpoint decides about the bytes that are made of it, for a key: files,
     and adapters with their scales."""
     if not facts.get("adapters"):
         return facts["files"]
-    rows = [{"scale": row["scale"], "files": row["files"]} for row in facts["adapters"]]
+    rows = [{"scale": row["scale"], "files": row["files"]} for row in objects_at(facts, "adapters")]
     return {"files": facts["files"], "adapters": rows}
 
 
-def recorded(facts: dict[str, Any]) -> list[dict[str, Any]]:
+def recorded(facts: JsonObject) -> list[JsonObject]:
     """The manifest's `source.adapters[]`."""
     return [
         {key: value for key, value in row.items() if key != "folder"}
-        for row in facts.get("adapters") or []
+        for row in objects_at(facts, "adapters")
     ]
 
 
-def as_arguments(adapters: Sequence[AdapterSource]) -> list[dict[str, Any]]:
+def as_arguments(adapters: Sequence[AdapterSource]) -> list[JsonObject]:
     """The adapters as JSON, for `fetch`."""
-    return [asdict(one) for one in adapters]
+    return [asdict(source) for source in adapters]

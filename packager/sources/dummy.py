@@ -17,6 +17,7 @@ from packager.checkpoint.control_tokens import ControlToken, base_vocab, control
 from packager.checkpoint.header import ITEM_BYTES
 from packager.errors import no_room
 from packager.files import folder_that_appears_whole, free_bytes, write_atomically, write_json
+from packager.json_values import JsonObject
 from packager.runtime import Report
 from packager.shape import FIRST_GENERATION, Shape, tensors
 from packager.sources.facts import source_facts
@@ -40,8 +41,8 @@ They are dedicated to the public domain under CC0 1.0 (https://creativecommons.o
 
 
 def fetch(
-    report: Report, *, repo_id: str, shape: dict[str, Any], out: str, seed: int = SEED
-) -> dict[str, Any]:
+    report: Report, *, repo_id: str, shape: JsonObject, out: str, seed: int = SEED
+) -> JsonObject:
     """A job: write the dummy checkpoint of a variant into the folder `out`, which appears whole or
     not at all.
 

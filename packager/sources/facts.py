@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from packager.checkpoint import Checkpoint
 from packager.errors import bad_input
+from packager.json_values import JsonObject, at
 from packager.runtime import Report
 from packager.shape import Shape
 from packager.sources.digests import digests
@@ -34,7 +34,7 @@ _SAME = (
 )
 
 
-def source_facts(report: Report, checkpoint: Checkpoint, **origin: str | None) -> dict[str, Any]:
+def source_facts(report: Report, checkpoint: Checkpoint, **origin: str | None) -> JsonObject:
     """JSON with the path, size and sha256 of every file, `notes` about files that disagree, and the
     `origin`.
 
@@ -69,7 +69,7 @@ def source_facts(report: Report, checkpoint: Checkpoint, **origin: str | None) -
 
 
 def check_addresses(
-    checkpoint: Checkpoint, files: list[dict[str, Any]], listed: Mapping[str, str] | None = None
+    checkpoint: Checkpoint, files: Sequence[JsonObject], listed: Mapping[str, str] | None = None
 ) -> None:
     """Raise PackError (exit code 6) for a file that is not what the hub says, by its listing or by
     its name in the hub's cache.
@@ -79,16 +79,17 @@ def check_addresses(
     links and a snapshot is made of copies.
     """
     for file in files:
-        path = checkpoint.files[file["path"]]
+        name, recorded = at(file, "path", str), at(file, "sha256", str)
+        path = checkpoint.files[name]
         target = path.resolve()
-        address = (listed or {}).get(file["path"]) or (
-            target.name if target.parent.name == "blobs" else ""
-        )
-        if _DIGEST.fullmatch(address) is None or (len(address) == 40 and file["size"] > SMALL):
+        address = (listed or {}).get(name) or (target.name if target.parent.name == "blobs" else "")
+        if _DIGEST.fullmatch(address) is None or (
+            len(address) == 40 and at(file, "size", int) > SMALL
+        ):
             continue
-        if address != (file["sha256"] if len(address) == 64 else _git_sha1(target)):
+        if address != (recorded if len(address) == 64 else _git_sha1(target)):
             raise bad_input(
-                f"{path} has changed since it was downloaded: its sha256 is {file['sha256']}.",
+                f"{path} has changed since it was downloaded: its sha256 is {recorded}.",
                 f"Delete {target} and build again.",
             )
 
@@ -99,7 +100,7 @@ def _git_sha1(path: Path) -> str:
     ).hexdigest()
 
 
-def check_variant(checkpoint: Checkpoint, repo_id: str, planned: dict[str, Any]) -> None:
+def check_variant(checkpoint: Checkpoint, repo_id: str, planned: JsonObject) -> None:
     """Raise PackError (exit code 6) when a checkpoint has not the shape that the plan was made for;
     `planned` are a Shape's fields."""
     wanted = Shape.from_dict(planned)

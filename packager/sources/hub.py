@@ -15,6 +15,7 @@ from packager.checkpoint.first_generation import text_only
 from packager.checkpoint.folder import is_weights, read_json
 from packager.errors import no_room
 from packager.files import free_bytes
+from packager.json_values import JsonObject, objects_at
 from packager.runtime import Report
 from packager.sources.facts import check_addresses, check_variant, source_facts
 from packager.units import human_bytes
@@ -27,10 +28,10 @@ def fetch(
     *,
     repo_id: str,
     revision: str | None,
-    shape: dict[str, Any],
+    shape: JsonObject,
     offline: bool,
     out: str,
-) -> dict[str, Any]:
+) -> JsonObject:
     """A job: bring a checkpoint into the hub cache and hand back its snapshot folder; `out` stays
     unused.
 
@@ -53,7 +54,7 @@ def fetch(
     facts = source_facts(
         report, checkpoint, kind="hub", repo_id=repo_id, revision=folder.name, license=license_id
     )
-    check_addresses(checkpoint, facts["files"], listed)
+    check_addresses(checkpoint, objects_at(facts, "files"), listed)
     return facts
 
 

@@ -8,7 +8,6 @@ import tempfile
 from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from packager import catalog
 from packager.catalog import Variant
@@ -21,6 +20,7 @@ from packager.checkpoint.chat_templates import templates_of
 from packager.checkpoint.first_generation import text_only
 from packager.checkpoint.folder import is_weights, read_json
 from packager.errors import PackError
+from packager.json_values import JsonObject, at, at_or_none, list_at, object_at, texts_at
 from packager.process import run_job
 from packager.runtime import Report
 from packager.shape import Shape
@@ -73,7 +73,7 @@ def _on_hub(name: str, revision: str | None, offline: bool) -> Variant:
                     return _variant(name, stop.value.value)
 
 
-def look_up(report: Report, *, repo_id: str, revision: str | None, offline: bool) -> dict[str, Any]:
+def look_up(report: Report, *, repo_id: str, revision: str | None, offline: bool) -> JsonObject:
     """A job: what the small files and the card of a repository say; no weights are fetched."""
     from huggingface_hub import constants
 
@@ -106,24 +106,25 @@ def look_up(report: Report, *, repo_id: str, revision: str | None, offline: bool
     chats = bool(templates_of(files, read_json(tokenizer) if tokenizer.exists() else {}))
     return {
         "shape": asdict(Shape.from_config(config, str(path))),
-        "architecture": str((config.get("architectures") or ["unknown"])[0]),
+        "architecture": str((list_at(config, "architectures") or ["unknown"])[0]),
         "chats": chats or config.get("chat_format") == "chatml",
         "license": license_id,
         "base_models": bases,
     }
 
 
-def _variant(repo_id: str, found: dict[str, Any]) -> Variant:
-    shape = Shape.from_dict(found["shape"])
-    base = descends_from(shape, found["base_models"])
+def _variant(repo_id: str, told: JsonObject) -> Variant:
+    shape = Shape.from_dict(object_at(told, "shape"))
+    base = descends_from(shape, texts_at(told, "base_models"))
+    licence, chats = at_or_none(told, "license", str), at(told, "chats", bool)
     if base is None:
-        return bare(repo_id, shape, found["architecture"], not found["chats"], found["license"])
+        return bare(repo_id, shape, at(told, "architecture", str), not chats, licence)
     return replace(
         base,
         repo_id=repo_id,
         shape=shape,
-        base=not found["chats"],
-        license=found["license"],
+        base=not chats,
+        license=licence,
         license_name=None,
         published_precisions=(),
         notes=(f"A fine-tune on the hub, taken as {base.repo_id}: it has no published scores.",),

@@ -5,17 +5,15 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 from packager.checkpoint import Checkpoint
 from packager.checkpoint.folder import checkpoint_files
+from packager.json_values import JsonObject, objects_at
 from packager.runtime import Report
 from packager.sources.facts import check_addresses, check_variant, source_facts
 
 
-def fetch(
-    report: Report, *, folder: str, repo_id: str, shape: dict[str, Any], out: str
-) -> dict[str, Any]:
+def fetch(report: Report, *, folder: str, repo_id: str, shape: JsonObject, out: str) -> JsonObject:
     """A job: check and hash the checkpoint in `folder`, which must have the shape that was planned;
     `out` stays unused.
 
@@ -27,7 +25,7 @@ def fetch(
     facts = source_facts(
         report, checkpoint, kind="local", repo_id=repo_id, revision=None, license=None
     )
-    check_addresses(checkpoint, facts["files"])
+    check_addresses(checkpoint, objects_at(facts, "files"))
     return facts
 
 

@@ -23,6 +23,7 @@ import numpy as np
 from packager.checkpoint.folder import INDEX
 from packager.checkpoint.header import ITEM_BYTES
 from packager.files import write_json
+from packager.json_values import JsonDict
 from packager.shape import TensorSpec
 
 MAX_SHARD_BYTES = 5_000_000_000
@@ -111,7 +112,7 @@ def _shards(specs: Sequence[TensorSpec], item: int, limit: int) -> dict[str, lis
 def _header(specs: Sequence[TensorSpec], dtype: str) -> bytes:
     """Length and JSON, padded with spaces so that the data begin at a multiple of eight."""
     # transformers refuses files that do not say which framework's layout they follow.
-    entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    entries: JsonDict = {"__metadata__": {"format": "pt"}}
     offset = 0
     for spec in specs:
         end = offset + spec.elements * ITEM_BYTES[dtype]

@@ -13,10 +13,10 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from packager.errors import PackError, bad_input
 from packager.files import hashing
+from packager.json_values import JsonObject, at, at_or_none, objects_at
 
 SMALL = 64 << 20
 """No description, tokenizer or licence of a checkpoint is larger; nearly all weights are."""
@@ -33,11 +33,12 @@ class Evidence:
     files: tuple[tuple[str, int, str], ...]
 
     @classmethod
-    def of(cls, folder: Path, facts: dict[str, Any], largest: int | None = None) -> Evidence:
+    def of(cls, folder: Path, facts: JsonObject, largest: int | None = None) -> Evidence:
         """From the facts of a source; with `largest`, without files of more bytes."""
-        rows = _rows(facts["files"], folder / facts["base"] if "base" in facts else None)
-        for adapter in facts.get("adapters") or []:
-            rows += _rows(adapter["files"], Path(adapter["folder"]))
+        base = at_or_none(facts, "base", str)
+        rows = _rows(facts, None if base is None else folder / base)
+        for adapter in objects_at(facts, "adapters"):
+            rows += _rows(adapter, Path(at(adapter, "folder", str)))
         return cls(folder, tuple(row for row in rows if largest is None or row[1] <= largest))
 
     def check(self) -> None:
@@ -49,14 +50,15 @@ class Evidence:
             comparison.check()
 
 
-def _rows(files: list[dict[str, Any]], below: Path | None) -> list[tuple[str, int, str]]:
+def _rows(facts: JsonObject, below: Path | None) -> list[tuple[str, int, str]]:
+    """`files[]` of a source; their paths below a folder, where there is one."""
     return [
         (
-            str(row["path"] if below is None else below / row["path"]),
-            int(row["size"]),
-            str(row["sha256"]),
+            str((below or Path()) / at(row, "path", str)),
+            at(row, "size", int),
+            at(row, "sha256", str),
         )
-        for row in files
+        for row in objects_at(facts, "files")
     ]
 
 

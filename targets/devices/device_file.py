@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import stat
 import tomllib
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,14 @@ from typing import Any
 from packager.device.target import Device, Target
 from packager.errors import PackError, usage
 from packager.foreign import load_toml
+from packager.json_values import (
+    JsonObject,
+    at,
+    at_or_none,
+    object_at,
+    object_or_empty,
+    texts_at,
+)
 from packager.names import did_you_mean
 from packager.need.languages import codes
 from packager.need.usecases import MODALITIES, benchmark, use_case
@@ -118,7 +127,7 @@ class _Problems:
         return BadDeviceFile(self._file, sorted(set(self.found)))
 
 
-def _check(data: dict[str, Any], runtimes: tuple[str, ...], problems: _Problems) -> None:
+def _check(data: JsonObject, runtimes: tuple[str, ...], problems: _Problems) -> None:
     sections = [*SECTIONS, "source"]
     for key in data:
         if key not in TOP and key not in sections:
@@ -128,9 +137,8 @@ def _check(data: dict[str, Any], runtimes: tuple[str, ...], problems: _Problems)
     _check_section("", {key: data[key] for key in TOP if key in data}, problems)
     for section in sections:
         part = data.get(section, {})
-        if not isinstance(part, dict):
+        if not isinstance(part, Mapping):
             problems.add(section, f"must be a table, written [{section}].")
-            data[section] = {}
         elif section == "source":
             _check_sources(part, data.get("device", {}), problems)
         else:
@@ -139,13 +147,14 @@ def _check(data: dict[str, Any], runtimes: tuple[str, ...], problems: _Problems)
         problems.add(
             "name", f"is {name!r}, but must be small letters, digits, dots and hyphens, at most 64."
         )
-    _check_isa(data.get("device", {}).get("isa"), problems)
+    device = data.get("device")
+    _check_isa(device.get("isa") if isinstance(device, Mapping) else None, problems)
     _check_target(data.get("target", {}), runtimes, problems)
     if not problems.found:
-        _check_sense(data["device"], data.get("workload", {}), problems)
+        _check_sense(object_at(data, "device"), object_or_empty(data, "workload"), problems)
 
 
-def _check_section(section: str, part: dict[str, Any], problems: _Problems) -> None:
+def _check_section(section: str, part: JsonObject, problems: _Problems) -> None:
     """Types, ranges, unknown and missing keys of one table (or of the top, named "")."""
     rules = SECTIONS[section] if section else TOP
     dot = f"{section}." if section else ""
@@ -163,7 +172,7 @@ def _check_section(section: str, part: dict[str, Any], problems: _Problems) -> N
             problems.add(dot + key, "is missing.")
 
 
-def _check_sources(sources: dict[str, Any], device: Any, problems: _Problems) -> None:
+def _check_sources(sources: JsonObject, device: Any, problems: _Problems) -> None:
     known = SECTIONS["device"]
     for key, value in sources.items():
         if key not in known:
@@ -219,30 +228,37 @@ def _check_target(target: Any, runtimes: tuple[str, ...], problems: _Problems) -
                 problems.add("target.recipes", f"holds a slip: {error.message} {error.hint}")
 
 
-def _check_sense(device: dict[str, Any], workload: dict[str, Any], problems: _Problems) -> None:
+def _check_sense(device: JsonObject, workload: JsonObject, problems: _Problems) -> None:
     """Numbers that are fine alone but contradict each other."""
-    if device["reserve_bytes"] >= device["memory_bytes"]:
+    memory = at(device, "memory_bytes", float)
+    if at(device, "reserve_bytes", float) >= memory:
         problems.add("device.reserve_bytes", "leaves nothing of memory_bytes to a model.")
-    if device.get("process_cap_bytes", 0) > device["memory_bytes"]:
+    if (at_or_none(device, "process_cap_bytes", float) or 0) > memory:
         problems.add("device.process_cap_bytes", "is larger than memory_bytes.")
-    if device.get("gpu_reserve_bytes", 0) >= device.get("gpu_memory_bytes", float("inf")):
+    reserved, gpu_memory = (
+        at_or_none(device, key, float) for key in ("gpu_reserve_bytes", "gpu_memory_bytes")
+    )
+    if gpu_memory is not None and (reserved or 0) >= gpu_memory:
         problems.add("device.gpu_reserve_bytes", "leaves nothing of gpu_memory_bytes to a model.")
     unit = device.get("runs_on", "cpu")
     if unit != "cpu" and unit not in device:
         problems.add(
             "device.runs_on", f'is {unit!r}, but there is no {unit} = "..." that names it.'
         )
-    if workload.get("prompt", 0) >= workload.get("context", float("inf")):
+    prompt, context = (at_or_none(workload, key, float) for key in ("prompt", "context"))
+    if context is not None and (prompt or 0) >= context:
         problems.add(
             "workload.prompt",
             "leaves no room in the context, which holds prompt and answer together.",
         )
     if "use_case" in workload:
         try:
-            use_case(workload["use_case"])
+            use_case(at(workload, "use_case", str))
         except PackError as error:
             problems.add("workload.use_case", f"is unknown: {error.message}")
-    for name, least in workload.get("min_scores", {}).items():
+    scores = object_or_empty(workload, "min_scores")
+    for name in scores:
+        least = at(scores, name, float)
         try:
             benchmark(name)
         except PackError as error:
@@ -251,17 +267,16 @@ def _check_sense(device: dict[str, Any], workload: dict[str, Any], problems: _Pr
             problems.add(
                 "workload.min_scores", f"asks for {least:g} in {name}, but scores go from 0 to 100."
             )
-    for word in workload.get("modality", MODALITIES) or [""]:
+    for word in (texts_at(workload, "modality") or [""]) if "modality" in workload else ():
         if word not in MODALITIES:
             problems.add(
                 "workload.modality",
                 f"has {word!r}, but must be of "
                 f"{', '.join(MODALITIES)}.{did_you_mean(word, MODALITIES)}",
             )
-    if workload.get("licenses"):
-        _check_licences(workload["licenses"], problems)
+    _check_licences(texts_at(workload, "licenses"), problems)
     try:
-        codes(workload.get("languages", ()))
+        codes(texts_at(workload, "languages"))
     except PackError as error:
         problems.add("workload.languages", f"has an unknown one: {error.message}")
 
@@ -279,11 +294,13 @@ def _check_licences(words: list[str], problems: _Problems) -> None:
             )
 
 
-def _target(data: dict[str, Any], path: str) -> Target:
+def _target(data: JsonObject, path: str) -> Target:
     """The checked data as objects."""
-    facts = dict(data["device"])
-    facts["isa"] = " ".join(facts["isa"])
-    facts["known_by"] = tuple(facts.get("known_by", ()))
+    named = object_at(data, "device")
+    # Any: the fields of a Device, each checked against the schema before.
+    facts: dict[str, Any] = dict(named)
+    facts["isa"] = " ".join(texts_at(named, "isa"))
+    facts["known_by"] = tuple(texts_at(named, "known_by"))
     for key in (
         "memory_bytes",
         "reserve_bytes",
@@ -307,9 +324,10 @@ def _target(data: dict[str, Any], path: str) -> Target:
     ):
         if key in facts:
             facts[key] = float(facts[key])
+    # Any: as above, those of a Workload.
     wish: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value
-        for key, value in data.get("workload", {}).items()
+        for key, value in object_or_empty(data, "workload").items()
     }
     for key in ("context", "prompt", "max_artifact_bytes", "max_memory_bytes"):
         if key in wish:
@@ -322,17 +340,17 @@ def _target(data: dict[str, Any], path: str) -> Target:
         workload = replace(workload, prompt=workload.context // 2)
     device = Device(
         **{"process_cap_bytes": None, "storage_bytes": None, **facts},
-        sources=dict(data.get("source", {})),
+        sources={key: str(text) for key, text in object_or_empty(data, "source").items()},
     )
-    target = data["target"]
+    target = object_at(data, "target")
     return Target(
-        name=data["name"],
-        summary=data["summary"],
-        kind=data["kind"],
+        name=at(data, "name", str),
+        summary=at(data, "summary", str),
+        kind=at(data, "kind", str),
         device=device,
-        runtimes=tuple(target["runtimes"]),
-        recipes=tuple(target.get("recipes", ())),
+        runtimes=tuple(texts_at(target, "runtimes")),
+        recipes=tuple(texts_at(target, "recipes")),
         workload=workload,
         path=path,
-        aliases=tuple(data.get("aliases", ())),
+        aliases=tuple(texts_at(data, "aliases")),
     )

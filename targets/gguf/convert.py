@@ -12,6 +12,7 @@ from packager.chat import speech
 from packager.chat.profile import Profile
 from packager.checkpoint import Checkpoint
 from packager.cores import cores
+from packager.json_values import JsonObject
 from packager.runtime import Report
 from packager.units import human_bytes
 from targets.gguf import library, metadata, mix, tiktoken
@@ -43,7 +44,7 @@ def convert(
     profile: Profile | None = None,
     context: int | None = None,
     task: str = "generate",
-) -> dict[str, Any]:
+) -> JsonObject:
     """Write the checkpoint (its folder, or opened) as GGUF, in one file or as many as the limit
     takes, and return facts about it.
 

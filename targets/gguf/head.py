@@ -16,6 +16,7 @@ import gguf
 from packager.checkpoint import Checkpoint
 from packager.checkpoint import retrieval as rules
 from packager.errors import bad_input
+from packager.json_values import JsonObject
 from targets.gguf.tensors import OutTensor, Part, library_order
 from targets.gguf.tokenizer import Vocabulary
 
@@ -54,7 +55,7 @@ class Head:
             return cls(task, answers=rules.answer_ids(Tokenizer.from_file(str(path)), str(path)))
         return cls(task)
 
-    def config(self, config: dict[str, Any]) -> dict[str, Any]:
+    def config(self, config: JsonObject) -> JsonObject:
         """The configuration of what is written: without an output matrix of its own."""
         return config if self.task == "generate" else {**config, "tie_word_embeddings": True}
 
@@ -104,7 +105,7 @@ class Head:
 TEXT = Head("generate")
 
 
-def facts(values: Mapping[str, Any], architecture: str) -> dict[str, Any]:
+def facts(values: Mapping[str, Any], architecture: str) -> JsonObject:
     """What the keys of a file say of its head: `pooling`, `labels`, `template`."""
     pooling = values.get(f"{architecture}.pooling_type")
     known = {int(kind): kind.name.lower() for kind in gguf.PoolingType}

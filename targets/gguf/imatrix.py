@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from packager.errors import PackError, bad_input
 from packager.foreign import bounded_bytes
+from packager.json_values import JsonObject
 from packager.limits import MATRIX_BYTES, MATRIX_ENTRIES
 from targets.gguf.imatrix_header import check_matrix_file
 from targets.gguf.kernels import Floats
@@ -45,7 +46,7 @@ class Imatrix:
     chunk_tokens: int | None = None
     dataset: str | None = None
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> JsonObject:
         """JSON for the manifest."""
         return {
             "entries": len(self.weights),

@@ -18,6 +18,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
+
+from packager.json_values import JsonObject
 from packager.shape import Shape
 from targets.gguf import sizes
 from targets.gguf.presets import PRESETS, PURE, Preset
@@ -111,7 +114,9 @@ def of(shape: Shape, preset: Preset, total: sizes.Sizes) -> Layers:
     kind = preset.name if preset.name in PURE else UNKNOWN
     if entry is None:
         return _alike(shape, total, kind)
-    pattern, kinds, embedding, output = entry
+    pattern, kinds, embedding, output = msgspec.convert(
+        entry, tuple[str, list[Bytes], Bytes, Bytes]
+    )
     found = Layers(tuple(kinds[ord(letter) - ord("a")] for letter in pattern), embedding, output)
     return (
         found
@@ -140,8 +145,8 @@ def _sum(part: Bytes) -> int:
 
 
 @cache
-def _table() -> dict[str, dict[str, Any]]:
-    table: dict[str, dict[str, Any]] = (
+def _table() -> dict[str, JsonObject]:
+    table: dict[str, JsonObject] = (
         json.loads(TABLE.read_text(encoding="utf-8"))["shapes"] if TABLE.exists() else {}
     )
     return table

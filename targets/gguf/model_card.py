@@ -12,12 +12,13 @@ from typing import Any
 
 import yaml
 
+from packager.json_values import JsonObject
 from packager.limits import CARD_BYTES, FRONT_MATTER_BYTES, YAML_DEPTH, YAML_EVENTS
 
 _NAME = "README.md"
 
 
-def front_matter(folder: Path) -> dict[str, Any]:
+def front_matter(folder: Path) -> JsonObject:
     """The front matter of `folder`/README.md; empty where there is none that can be read."""
     try:
         status = (folder / _NAME).stat()
@@ -34,7 +35,7 @@ def front_matter(folder: Path) -> dict[str, Any]:
     return _parsed(text) if len(text) <= FRONT_MATTER_BYTES else {}
 
 
-def _parsed(text: str) -> dict[str, Any]:
+def _parsed(text: str) -> JsonObject:
     depth = 0
     try:
         # An alias may stand for what holds aliases itself: ten lines for a billion values.

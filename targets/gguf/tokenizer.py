@@ -14,6 +14,7 @@ from typing import Any
 from packager.checkpoint.tokenizer import EXPRESSIONS, check_definition
 from packager.errors import bad_input
 from packager.foreign import bounded_bytes, parse_json
+from packager.json_values import JsonObject, at, at_or_none, object_at, object_or_empty, objects_at
 from packager.limits import TEXT_BYTES
 
 NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
@@ -48,9 +49,7 @@ class Vocabulary:
     end_of_message: int | None = None
 
 
-def read_vocabulary(
-    folder: Path, config: dict[str, Any], tokenizer_config: dict[str, Any]
-) -> Vocabulary:
+def read_vocabulary(folder: Path, config: JsonObject, tokenizer_config: JsonObject) -> Vocabulary:
     """The vocabulary in tokenizer.json, as many tokens as the embedding has rows. Raises PackError
     (bad input) naming the file."""
     path = folder / "tokenizer.json"
@@ -66,7 +65,7 @@ def read_vocabulary(
         model, added = definition["model"], definition.get("added_tokens") or []
         vocab: dict[str, int] = model["vocab"]
         merges = _merges(model["merges"])
-        rows = config["vocab_size"]
+        rows = at(config, "vocab_size", int)
         by_id = {number: token for token, number in vocab.items()}
         extra = _added(added, tokenizer_config)
         pre = pre_tokenizer(definition, path)
@@ -104,14 +103,15 @@ def read_vocabulary(
     )
 
 
-def pre_tokenizer(definition: dict[str, Any], path: Path) -> str:
+def pre_tokenizer(definition: JsonObject, path: Path) -> str:
     """llama.cpp's name for the way this tokenizer splits text. Raises PackError (bad input) for an
     unknown one."""
-    normalizer = (definition.get("normalizer") or {"type": "NFC"}).get("type")
-    stage = definition.get("pre_tokenizer") or {}
-    stages = stage.get("pretokenizers", [stage])
+    normalizer = (object_or_empty(definition, "normalizer") or {"type": "NFC"}).get("type")
+    stages = _stages(object_or_empty(definition, "pre_tokenizer"), "pretokenizers")
     expressions = [
-        entry.get("pattern", {}).get("Regex") for entry in stages if entry.get("type") == "Split"
+        at_or_none(object_or_empty(entry, "pattern"), "Regex", str) or ""
+        for entry in stages
+        if entry.get("type") == "Split"
     ]
     byte_level = any(entry.get("type") == "ByteLevel" for entry in stages)
     found = _PRE_TOKENIZERS.get(expressions[0]) if len(expressions) == 1 else None
@@ -125,8 +125,13 @@ def pre_tokenizer(definition: dict[str, Any], path: Path) -> str:
     return found
 
 
+def _stages(part: JsonObject, key: str) -> list[JsonObject]:
+    """The stages of a part of tokenizer.json: those that it lists, or itself."""
+    return objects_at(part, key) if key in part else [part]
+
+
 def special_ids(
-    config: dict[str, Any], tokenizer_config: dict[str, Any], ids: dict[str, int]
+    config: JsonObject, tokenizer_config: JsonObject, ids: dict[str, int]
 ) -> dict[str, int]:
     """Kind -> id: tokenizer_config.json decides, then config.json."""
     found: dict[str, int] = {}
@@ -181,19 +186,15 @@ def with_ends(vocabulary: Vocabulary, ends: Sequence[int]) -> Vocabulary:
     )
 
 
-def _added(
-    added: list[dict[str, Any]], tokenizer_config: dict[str, Any]
-) -> dict[int, tuple[str, int]]:
+def _added(added: list[JsonObject], tokenizer_config: JsonObject) -> dict[int, tuple[str, int]]:
     """Added tokens by id with their type; tokenizer_config.json may know more than
     tokenizer.json."""
-    entries = {
-        int(number): entry
-        for number, entry in (tokenizer_config.get("added_tokens_decoder") or {}).items()
-    }
-    entries |= {entry["id"]: entry for entry in added}
+    decoder = object_or_empty(tokenizer_config, "added_tokens_decoder")
+    entries = {int(number): object_at(decoder, number) for number in decoder}
+    entries |= {at(entry, "id", int): entry for entry in added}
     found = {}
     for number, entry in entries.items():
-        text = entry["content"]
+        text = at(entry, "content", str)
         if entry.get("special") or (text.startswith("<|") and text.endswith("|>")):
             found[number] = (text, CONTROL)
         else:
@@ -211,11 +212,10 @@ def _merges(merges: list[Any]) -> list[str]:
     return merges
 
 
-def _add_flags(definition: dict[str, Any], tokenizer_config: dict[str, Any]) -> dict[str, bool]:
+def _add_flags(definition: JsonObject, tokenizer_config: JsonObject) -> dict[str, bool]:
     """Whether bos and eos are added by themselves. A byte-level post-processor adds nothing,
     whatever the configuration says."""
-    post = definition.get("post_processor") or {}
-    stages = post.get("processors", [post])
+    stages = _stages(object_or_empty(definition, "post_processor"), "processors")
     flags = (
         {"bos": False, "eos": False}
         if any(stage.get("type") == "ByteLevel" for stage in stages)

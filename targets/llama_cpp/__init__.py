@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from packager.checkpoint.agreement import TEXT_TYPES
 from packager.engine_check.ladder import read
 from packager.errors import PackError, usage
+from packager.json_values import JsonObject, at, object_or_empty
 from packager.names import did_you_mean
 from packager.plan.additions import Additions
 from packager.predict.forecast import Speed
@@ -149,7 +149,7 @@ class LlamaCpp:
         """A streaming pass: a few megabytes per thread, and the result itself; to collect
         importances, the model in 8 bits before that."""
         needs = BuildNeeds(
-            memory.constants()["build"]["memory_bytes"], self.artifact_bytes(shape, recipe)
+            memory.constants().build["memory_bytes"], self.artifact_bytes(shape, recipe)
         )
         if "calibration" not in recipe.settings:
             return needs
@@ -168,22 +168,17 @@ class LlamaCpp:
             + tensors.ROOM
         )
 
-    def how_to_run(self, recipe: Recipe, workload: dict[str, Any]) -> str:
+    def how_to_run(self, recipe: Recipe, workload: JsonObject) -> str:
         """Markdown with commands that need llama.cpp, Ollama or llama-cpp-python alone."""
         return how_to_run.how_to_run(recipe, workload)
 
     def _recipe(self, preset: Preset) -> Recipe:
-        more: dict[str, Any] = {"settings": {"file_type": preset.file_type}, "grade": preset.grade}
-        found = Recipe(
-            "llama.cpp",
-            "gguf",
-            preset.name,
-            DEFAULT_KV,
-            KV_BITS[DEFAULT_KV],
-            preset.summary,
-            **more,
+        recipe = Recipe(
+            *("llama.cpp", "gguf", preset.name, DEFAULT_KV, KV_BITS[DEFAULT_KV], preset.summary),
+            settings={"file_type": preset.file_type},
+            grade=preset.grade,
         )
-        return importance.carried(found, self.additions) if self.additions else found
+        return importance.carried(recipe, self.additions) if self.additions else recipe
 
 
 @cache
@@ -196,10 +191,16 @@ def _weighed(recipe: Recipe) -> bool:
     return "imatrix" in recipe.settings or "calibration" in recipe.settings
 
 
+def _tensor_types(settings: JsonObject) -> dict[str, str]:
+    """The types that the user gave to single tensors, by pattern; their order counts."""
+    types = object_or_empty(settings, "tensor_types")
+    return {pattern: at(types, pattern, str) for pattern in types}
+
+
 def _sizes(shape: Shape, recipe: Recipe) -> sizes.Sizes:
     return sizes.of(
         shape,
         preset_of(recipe.weights),
         _weighed(recipe),
-        tuple(recipe.settings.get("tensor_types", {}).items()),
+        tuple(_tensor_types(recipe.settings).items()),
     )

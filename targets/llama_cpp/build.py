@@ -9,6 +9,7 @@ from typing import Any
 from packager.chat.profile import Profile
 from packager.digests import key_of
 from packager.errors import bad_input
+from packager.json_values import JsonDict, JsonObject, at, at_or_none, object_at, object_or_empty
 from packager.pipeline.cache import BuildCache, whole
 from packager.plan.additions import file_facts
 from packager.runtime import Report
@@ -22,52 +23,57 @@ IMATRIX_FILE = "imatrix.gguf"
 
 
 def build(
-    report: Report, *, checkpoint: str, recipe: dict[str, Any], workload: dict[str, Any], out: str
-) -> dict[str, Any]:
+    report: Report, *, checkpoint: str, recipe: JsonObject, workload: JsonObject, out: str
+) -> JsonObject:
     """The runtime's build job: writes `model.gguf`, or files below the workload's limit, into `out`
     and returns what the manifest keeps.
 
     `recipe` holds beside its own fields the `inputs` of the build: `origin` for the keys of the
     file, the paths of the user's files.
     """
-    settings, inputs = recipe.get("settings") or {}, recipe.get("inputs") or {}
-    imatrix = Path(inputs["imatrix"]) if inputs.get("imatrix") else None
-    facts: dict[str, Any] = {}
+    settings, inputs = object_or_empty(recipe, "settings"), object_or_empty(recipe, "inputs")
+    given, text_file = (at_or_none(inputs, key, str) for key in ("imatrix", "calibration"))
+    context = at_or_none(workload, "context", int)
+    imatrix = Path(given) if given else None
+    facts: JsonDict = {}
     if imatrix is not None:
-        same_file(imatrix, settings["imatrix"])
-        facts = {"importance": {**settings["imatrix"], **read_imatrix(imatrix).facts()}}
-    elif inputs.get("calibration"):
-        text = Path(inputs["calibration"])
-        same_file(text, settings["calibration"])
+        recorded = object_at(settings, "imatrix")
+        same_file(imatrix, recorded)
+        facts = {"importance": {**recorded, **read_imatrix(imatrix).facts()}}
+    elif text_file:
+        text, recorded = Path(text_file), object_at(settings, "calibration")
+        same_file(text, recorded)
         imatrix = calibrated(
             report,
             Path(checkpoint),
             text,
-            settings["calibration"],
-            inputs["checkpoint_key"],
-            workload.get("context"),
+            recorded,
+            at(inputs, "checkpoint_key", str),
+            context,
         )
         facts = {
             "importance": {
-                **settings["calibration"],
+                **recorded,
                 **read_imatrix(imatrix).facts(),
                 "collected_here": True,
             }
         }
-    return facts | convert(
+    types = object_or_empty(settings, "tensor_types")
+    made = convert(
         Path(checkpoint),
         Path(out) / MODEL_FILE,
-        recipe["weights"],
-        overrides=settings.get("tensor_types"),
-        threads=settings.get("threads"),
+        at(recipe, "weights", str),
+        overrides={pattern: at(types, pattern, str) for pattern in types} or None,
+        threads=at_or_none(settings, "threads", int),
         imatrix=imatrix,
-        max_file_bytes=workload.get("max_file_bytes"),
-        origin=inputs.get("origin"),
-        profile=Profile.from_dict(inputs.get("profile")),
-        context=workload.get("context"),
-        task=inputs.get("task") or "generate",
+        max_file_bytes=at_or_none(workload, "max_file_bytes", int),
+        origin=object_or_empty(inputs, "origin") or None,
+        profile=Profile.from_dict(object_or_empty(inputs, "profile")),
+        context=context,
+        task=at_or_none(inputs, "task", str) or "generate",
         report=report,
     )
+    return {**facts, **made}
 
 
 def calibrated(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from packager.checkpoint.retrieval import INSTRUCTION
+from packager.json_values import JsonObject, at, at_or_none, texts_at
 from packager.recipe import Recipe
 from targets.gguf.presets import DEFAULT_KV
 from targets.llama_cpp.memory import EMBEDDING_BATCH
@@ -12,19 +11,19 @@ from targets.llama_cpp.memory import EMBEDDING_BATCH
 MODEL = "model/model.gguf"
 
 
-def how_to_run(recipe: Recipe, workload: dict[str, Any], task: str) -> str:
+def how_to_run(recipe: Recipe, workload: JsonObject, task: str) -> str:
     """Markdown with commands for llama-server and Python."""
-    context = int(workload["context"])
-    files = workload.get("files") or [MODEL]
+    context = at(workload, "context", int)
+    files = texts_at(workload, "files") or [MODEL]
     model = next((file for file in files if file.endswith(".gguf")), MODEL)
     quantized = recipe.kv != DEFAULT_KV
     cache = f" --cache-type-k {recipe.kv} --cache-type-v {recipe.kv}" if quantized else ""
-    layers = int(workload.get("gpu_layers") or 0)
+    layers = at_or_none(workload, "gpu_layers", int) or 0
     offload = f" --n-gpu-layers {layers}" if layers else ""
     common = f"--ctx-size {context} --parallel 1 --flash-attn on{cache}{offload} --no-mmap"
     if task == "rerank":
         return _rerank(model, common, context)
-    return _embed(model, common, context, workload.get("dimension"), layers)
+    return _embed(model, common, context, at_or_none(workload, "dimension", int), layers)
 
 
 def _embed(model: str, common: str, context: int, dimension: int | None, layers: int) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from packager.json_values import JsonObject, at, at_or_none, object_or_empty, texts_at
 from packager.need.usecases import use_case
 from packager.recipe import Recipe
 from targets.gguf.presets import DEFAULT_KV
@@ -27,14 +26,14 @@ llama_cpp.llama_cpp.llama_model_default_params = plain_weights
 """Lines of Python behind `import llama_cpp` after which it loads models without extra buffers."""
 
 
-def how_to_run(recipe: Recipe, workload: dict[str, Any]) -> str:
+def how_to_run(recipe: Recipe, workload: JsonObject) -> str:
     """Markdown with commands for llama-cli, llama-server, Ollama and Python; for vectors and scores
     those of llama-server and Python."""
-    task = use_case(workload.get("use_case") or "chat").task
+    task = use_case(at_or_none(workload, "use_case", str) or "chat").task
     if task != "generate":
         return how_to_retrieve.how_to_run(recipe, workload, task)
-    context = int(workload["context"])
-    files = workload.get("files") or [MODEL]
+    context = at(workload, "context", int)
+    files = texts_at(workload, "files") or [MODEL]
     # The engine finds the other parts by the name of the first.
     model = next((file for file in files if file.endswith(".gguf")), MODEL)
     parts = len([file for file in files if file.endswith(".gguf")]) > 1
@@ -45,10 +44,10 @@ def how_to_run(recipe: Recipe, workload: dict[str, Any]) -> str:
     cache = f" --cache-type-k {recipe.kv} --cache-type-v {recipe.kv}" if quantized else ""
     # Flash attention is what a quantized cache of values needs; without mmap repacked tensors are
     # in memory once.
-    layers = int(workload.get("gpu_layers") or 0)
+    layers = at_or_none(workload, "gpu_layers", int) or 0
     offload = f" --n-gpu-layers {layers}" if layers else ""
-    settings = workload.get("settings") or {}
-    flags = "".join(f" {flag}" for flag in settings.get("flags", ()))
+    settings = object_or_empty(workload, "settings")
+    flags = "".join(f" {flag}" for flag in texts_at(settings, "flags"))
     common = f"--ctx-size {context} --flash-attn on{cache}{offload} --no-mmap{flags}"
     constants = (
         f", type_k=llama_cpp.GGML_TYPE_{recipe.kv.upper()}, "
@@ -61,8 +60,10 @@ def how_to_run(recipe: Recipe, workload: dict[str, Any]) -> str:
     variables = (
         {"OLLAMA_FLASH_ATTENTION": "1", "OLLAMA_KV_CACHE_TYPE": recipe.kv} if quantized else {}
     )
-    variables |= settings.get("variables", {})
-    environment = "".join(f"{name}={value} " for name, value in variables.items())
+    environment = "".join(
+        f"{name}={value} "
+        for name, value in {**variables, **object_or_empty(settings, "variables")}.items()
+    )
     return f"""With [llama.cpp](https://github.com/ggml-org/llama.cpp), in a terminal:
 
 ```
@@ -91,7 +92,7 @@ With Python, `pip install llama-cpp-python`:
 
 ```python
 import llama_cpp
-{PLAIN_WEIGHTS if "use_extra_bufts" in settings.get("options", {}) else ""}
+{PLAIN_WEIGHTS if "use_extra_bufts" in object_or_empty(settings, "options") else ""}
 model = llama_cpp.Llama("{model}", n_ctx={context}, n_batch=512, flash_attn=True{in_python}, verbose=False{constants})
 answer = model.create_chat_completion([{{"role": "user", "content": "What is the capital of France?"}}], max_tokens=200)
 print(answer["choices"][0]["message"]["content"])

@@ -8,9 +8,9 @@ import json
 import re
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from packager.errors import bad_input, usage
+from packager.json_values import JsonObject
 from packager.names import did_you_mean
 from packager.plan.additions import Additions, file_facts
 from packager.recipe import IMATRIX, TYPES, Recipe
@@ -65,7 +65,7 @@ def carried(recipe: Recipe, additions: Additions) -> Recipe:
 
 
 @cache
-def _facts(path: Path) -> dict[str, Any]:
+def _facts(path: Path) -> JsonObject:
     return file_facts(path)
 
 

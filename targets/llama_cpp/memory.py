@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from packager.predict.memory import Footprint, kv_cache_bytes
 from packager.recipe import Recipe
@@ -21,10 +23,21 @@ EMBEDDING_BATCH = 128
 quarter of the logits, which llama.cpp computes of all of them (src/models/qwen3.cpp)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Constants:
+    """memory.toml: its tables, and the tokens of a batch of a prompt."""
+
+    batch: int
+    compute: dict[str, float]
+    overhead: dict[str, float]
+    offload: dict[str, int]
+    build: dict[str, int]
+
+
 @cache
-def constants() -> dict[str, Any]:
-    """memory.toml."""
-    return tomllib.loads(_FILE.read_text(encoding="utf-8"))
+def constants() -> Constants:
+    """memory.toml, checked."""
+    return msgspec.convert(tomllib.loads(_FILE.read_text(encoding="utf-8")), Constants)
 
 
 def footprint(shape: Shape, recipe: Recipe, sizes: Sizes, context: int) -> Footprint:
@@ -53,8 +66,8 @@ def activations(shape: Shape, context: int, batch: int | None = None) -> int:
     """What stands between the layers while a batch of a prompt is computed (the engine's own size
     of one, unless given), and the attention mask."""
     known = constants()
-    batch = min(known["batch"], context) if batch is None else batch
-    compute = known["compute"]
+    batch = min(known.batch, context) if batch is None else batch
+    compute = known.compute
     per_token = compute["vectors_of_hidden"] * shape.hidden + compute[
         "vectors_of_feed_forward"
     ] * feed_forward(shape)
@@ -63,7 +76,7 @@ def activations(shape: Shape, context: int, batch: int | None = None) -> int:
 
 def overhead(shape: Shape) -> int:
     """The process itself, and the vocabulary in it."""
-    known = constants()["overhead"]
+    known = constants().overhead
     return int(known["engine_bytes"] + known["bytes_per_token_of_vocabulary"] * shape.vocab)
 
 

@@ -45,7 +45,7 @@ def split(
         behind + embedding + (0 if wanted else output),
         sum(caches[:first]),
         memory.activations(shape, context),
-        memory.overhead(shape) + (constants["offload"]["host_bytes"] if wanted else 0),
+        memory.overhead(shape) + (constants.offload["host_bytes"] if wanted else 0),
     )
     read = found.layer_reads(shape)
     head_read = read_of(shape, found.output) + (
@@ -81,7 +81,7 @@ def _graph(shape: Shape, context: int) -> int:
     Held against the buffers that the library reports for the same graph on a processor:
     docs/measurements/footprint.md.
     """
-    batch: int = min(memory.constants()["batch"], context)
+    batch = min(memory.constants().batch, context)
     logits = batch * _FLOAT * (shape.vocab + 2 * shape.hidden + shape.heads * shape.head_dim)
     return max(logits, memory.activations(shape, context)) + _HALF * batch * memory.padded_context(
         context

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from packager.cores import cores
 from packager.errors import bad_input, no_room, usage
+from packager.json_values import JsonObject, at, at_or_none
 from targets.gguf import library
 from targets.gguf.head import facts
 from targets.gguf.presets import KV_BITS
@@ -30,7 +31,7 @@ _SEQUENCES = 16
 class Session:
     """See packager.runtime.RetrievalSession."""
 
-    def __init__(self, artifact: str, settings: dict[str, Any]) -> None:
+    def __init__(self, artifact: str, settings: JsonObject) -> None:
         kv = settings.get("kv") or "f16"
         if kv not in KV_BITS:
             raise usage(
@@ -40,7 +41,7 @@ class Session:
         library.silence()
         self._path = model_file(Path(artifact))
         params = lib.llama_model_default_params()
-        params.n_gpu_layers = int(settings.get("gpu_layers") or 0)
+        params.n_gpu_layers = at_or_none(settings, "gpu_layers", int) or 0
         # As for text: a mapped file would stay resident beside the copies that kernels repack.
         params.load_mode = lib.LLAMA_LOAD_MODE_NONE
         with library.captured_log() as said:
@@ -51,8 +52,8 @@ class Session:
                 "Build the package again.",
             )
         self._vocab = lib.llama_model_get_vocab(self._model)
-        self.context = int(settings["context"])
-        self.threads = int(settings.get("threads") or 0) or cores().big
+        self.context = at(settings, "context", int)
+        self.threads = at_or_none(settings, "threads", int) or cores().big
         self._context = self._open_context(kv)
         self._memory = lib.llama_get_memory(self._context)
         self._pooling = int(lib.llama_pooling_type(self._context))
@@ -116,7 +117,7 @@ class Session:
             )
         return [row[0] for row in self._pooled(batch, count)]
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> JsonObject:
         """See packager.runtime.RetrievalSession."""
         lib = self._lib
         arch = self._key("general.architecture") or ""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from packager.cores import cores, fewest
 from packager.errors import bad_input, no_room, usage
+from packager.json_values import JsonObject, at, at_or_none
 from packager.runtime import LOGITS_BLOCK
 from targets.gguf import library
 from targets.gguf.presets import KV_BITS
@@ -32,7 +33,7 @@ class Session:
     """See packager.runtime.Session. `threads` says how many decode: given, or the fastest of a
     short trial."""
 
-    def __init__(self, artifact: str, settings: dict[str, Any]) -> None:
+    def __init__(self, artifact: str, settings: JsonObject) -> None:
         kv = settings.get("kv") or "f16"
         if kv not in KV_BITS:
             raise usage(
@@ -43,7 +44,7 @@ class Session:
         path = model_file(Path(artifact))
         params = library.model_params()
         # Without a GPU that the library was built for, nothing is offloaded whatever is asked.
-        params.n_gpu_layers = int(settings.get("gpu_layers") or 0)
+        params.n_gpu_layers = at_or_none(settings, "gpu_layers", int) or 0
         # Mapping the file would keep its pages resident beside the copies that the CPU kernels
         # repack.
         params.load_mode = lib.LLAMA_LOAD_MODE_NONE
@@ -54,10 +55,10 @@ class Session:
                 f"llama.cpp cannot load {path.name}: {last_of(said)}", "Build the package again."
             )
         self._vocab = lib.llama_model_get_vocab(self._model)
-        self.context = int(settings["context"])
+        self.context = at(settings, "context", int)
         self._context = self._open_context(kv)
         self._memory = lib.llama_get_memory(self._context)
-        self.use_threads(int(settings.get("threads") or 0) or self._fastest())
+        self.use_threads(at_or_none(settings, "threads", int) or self._fastest())
 
     def _open_context(self, kv: str) -> Any:
         lib = self._lib

@@ -12,10 +12,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from packager.cores import cores as machine
 from packager.cores import fewest
+from packager.json_values import JsonObject
 from packager.runtime import Report
 
 _WARM_S, _THREADS_S, _RATE_S = 0.05, 0.15, 0.35
@@ -79,7 +80,7 @@ class Kernel:
 
 def measure_job(
     report: Report, *, engines: list[str], cores: int, bytes_total: int, budget_s: float
-) -> dict[str, Any]:
+) -> JsonObject:
     """Measure with the named engines ("llama.cpp", "openvino", "numpy") on up to `cores` threads,
     with `bytes_total` of weights.
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import platform
 import re
 import shutil
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from packager.cores import cores, machine_cores
 from packager.device.target import Device, Target
 from packager.errors import PackError
 from packager.foreign import bounded_bytes, parse_json
+from packager.json_values import JsonObject, at
 from packager.limits import SETTINGS_BYTES
 from packager.measure.noise import allowed_attempts
 from packager.need.workload import workload_for
@@ -78,9 +80,9 @@ class Measurement:
     """Engines that this processor ended with an illegal instruction, and why that is."""
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Measurement:
-        """The inverse of `dataclasses.asdict`. Raises KeyError or TypeError for anything else."""
-        return cls(**{**data, "kernels": tuple(Kernel(**kernel) for kernel in data["kernels"])})
+    def from_dict(cls, data: JsonObject) -> Measurement:
+        """The inverse of `dataclasses.asdict`. Raises ValueError for anything else."""
+        return msgspec.convert(data, cls)
 
 
 def look(root: Path = ROOT) -> Machine:
@@ -105,15 +107,18 @@ def storage_free(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def measure(machine: Machine) -> Generator[Note | Resident, None, Measurement]:
+def measure(
+    machine: Machine, environment: Callable[[list[str]], Mapping[str, str]]
+) -> Generator[Note | Resident, None, Measurement]:
     """Measure, again while other programs disturb it (QWEN_PACK_ATTEMPTS times at most); return the
-    least disturbed Measurement.
+    least disturbed Measurement. `environment` gives the variables that start engines as they were
+    found to work here, see targets.registry.environment_of.
 
     Yields notes, and what the child has resident several times a second, so that a caller can close
     the generator soon. Raises PackError when the child dies (no memory left).
     """
     tries = allowed_attempts()
-    best = yield from _measure_once(machine)
+    best = yield from _measure_once(machine, environment)
     for attempt in range(2, tries + 1):
         if not best.noisy:
             break
@@ -121,18 +126,20 @@ def measure(machine: Machine) -> Generator[Note | Resident, None, Measurement]:
             f"disturbed: other programs took {best.other_load:.0%} of the processors; measuring "
             f"again ({attempt} of {tries})"
         )
-        again = yield from _measure_once(machine)
+        again = yield from _measure_once(machine, environment)
         best = min(best, again, key=lambda one: one.other_load)
     return best
 
 
-def _measure_once(machine: Machine) -> Generator[Note | Resident, None, Measurement]:
+def _measure_once(
+    machine: Machine, environment: Callable[[list[str]], Mapping[str, str]]
+) -> Generator[Note | Resident, None, Measurement]:
     """One measurement in a child process, under ten seconds."""
     engines = installed_engines()
     died: dict[str, str] = {}
     while True:
         try:
-            return replace((yield from _measure_with(machine, engines)), died=died)
+            return replace((yield from _measure_with(machine, engines, environment)), died=died)
         except PackError as error:
             # A kernel of another build may crash; what is left of the engines still tells
             # something.
@@ -145,9 +152,11 @@ def _measure_once(machine: Machine) -> Generator[Note | Resident, None, Measurem
 
 
 def _measure_with(
-    machine: Machine, engines: list[str]
+    machine: Machine,
+    engines: list[str],
+    environment: Callable[[list[str]], Mapping[str, str]],
 ) -> Generator[Note | Resident, None, Measurement]:
-    arguments = {
+    arguments: JsonObject = {
         "engines": engines,
         "cores": min(machine.usable_cores, cores().computing),
         "bytes_total": stack_bytes(machine.memory.available),
@@ -159,7 +168,7 @@ def _measure_with(
         "targets.machine.measure:measure_job",
         arguments,
         made_cache_dir() / "probe.log",
-        {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": SPIN, **_as_found(engines)},
+        {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": SPIN, **environment(engines)},
         watch=True,
     )
     try:
@@ -173,22 +182,8 @@ def _measure_with(
         job.close()
 
 
-def _as_found(engines: list[str]) -> dict[str, str]:
-    """Variables that start the engines as they were found to work here, as far as that is known."""
-    # Late: a registry loads this module for one name.
-    from packager.pipeline import climb
-    from targets.registry import runtime, runtime_names
-
-    adapters = [runtime(name) for name in engines if name in runtime_names()]
-    return {
-        name: value
-        for adapter in adapters
-        for name, value in climb.known(adapter).environment.items()
-    }
-
-
 def _measurement(result: JobResult) -> Measurement:
-    kernels = tuple(Kernel(**kernel) for kernel in result.value["kernels"])
+    kernels = msgspec.convert(result.value["kernels"], tuple[Kernel, ...])
     engine = kernels[0].engine
     bandwidth, compute = headline([kernel for kernel in kernels if kernel.engine == engine])
     return Measurement(
@@ -197,10 +192,10 @@ def _measurement(result: JobResult) -> Measurement:
         compute=round(compute),
         threads=kernels[0].threads,
         threads_batch=kernels[0].threads_batch,
-        noisy=result.value["noisy"],
-        other_load=result.value["other_load"],
+        noisy=at(result.value, "noisy", bool),
+        other_load=at(result.value, "other_load", float),
         kernels=kernels,
-        failed=result.value["failed"],
+        failed=msgspec.convert(result.value["failed"], dict[str, str]),
         seconds=round(result.seconds, 2),
         measured_at=datetime.now().astimezone().isoformat(timespec="seconds"),
         operation_s=float(f"{kernels[0].operation_s:.3g}"),
@@ -264,7 +259,7 @@ def _kept_path() -> Path:
     return cache_dir() / "probe.json"
 
 
-def _key(machine: Machine) -> dict[str, Any]:
+def _key(machine: Machine) -> JsonObject:
     """What a measurement depends on."""
     return {
         "rates": _RATES,

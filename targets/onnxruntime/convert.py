@@ -9,7 +9,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from packager.chat.profile import Profile
 from packager.checkpoint import Checkpoint
@@ -19,21 +18,22 @@ from packager.checkpoint.rewrite import for_every_engine
 from packager.cores import stay_within_quota
 from packager.errors import PackError, bad_input, from_foreign
 from packager.files import folder_that_appears_whole, tree_bytes, write_json
+from packager.json_values import JsonObject, at, object_at, object_or_empty
 from packager.runtime import Report
 from targets.onnxruntime import finish, model_builder, obstacles, positions
 from targets.onnxruntime.quantization import parse
 
 
 def convert(
-    report: Report, *, checkpoint: str, recipe: dict[str, Any], workload: dict[str, Any], out: str
-) -> dict[str, Any]:
+    report: Report, *, checkpoint: str, recipe: JsonObject, workload: JsonObject, out: str
+) -> JsonObject:
     """Build the artifact into the folder `out`, which appears whole or not at all.
 
     Returns the files' total size, the settings and the execution provider that it is made for.
     """
-    settings = parse(recipe["settings"], recipe["weights"])
+    settings = parse(object_at(recipe, "settings"), at(recipe, "weights", str))
     source = Checkpoint.open(Path(checkpoint))
-    context = int(workload["context"])
+    context = at(workload, "context", int)
     obstacle = obstacles.of_shape(source.shape) or obstacles.of_blocks(source.shape, settings)
     if obstacle is not None:
         raise bad_input(obstacle, "Choose another recipe or runtime.")
@@ -54,7 +54,7 @@ def convert(
             model_builder.run(report, folder, plain.shape, settings, built, work)
             positions.put_positions(built, plain.positions, context)
         report.note("writing the configuration and the tokenizer")
-        profile = Profile.from_dict((recipe.get("inputs") or {}).get("profile"))
+        profile = Profile.from_dict(object_or_empty(object_or_empty(recipe, "inputs"), "profile"))
         finish.finish(built, plain, context, profile)
     return {
         "artifact_bytes": tree_bytes(final),

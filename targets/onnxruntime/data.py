@@ -7,7 +7,8 @@ from dataclasses import dataclass, fields
 from functools import cache
 from math import ceil
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from packager.errors import bad_input
 from packager.predict.memory import Footprint, kv_bits, kv_cache_bytes
@@ -28,7 +29,7 @@ _FOLDER = Path(__file__).parent
 def recipes() -> tuple[Recipe, ...]:
     """Every recipe: those for the CPU, then the other providers; of each the best quality first."""
     path = _FOLDER / "recipes.toml"
-    found = []
+    recipes = []
     for name, row in tomllib.loads(path.read_text(encoding="utf-8"))["weights"].items():
         row = dict(row)
         summary = row.pop("summary", None)
@@ -37,13 +38,15 @@ def recipes() -> tuple[Recipe, ...]:
         settings = parse(row, f"{path}: weights.{name}")
         # What is not quantized is held to what 16 bits lose, also in 32.
         grade = f"{settings.quantization.bits if settings.quantization else 16}-bit"
-        ways: dict[str, Any] = {
-            "settings": settings.as_dict(),
-            "provider": settings.provider,
-            "grade": grade,
-        }
-        found.append(Recipe(NAME, PREFIX, name, settings.kv, kv_bits(settings.kv), summary, **ways))
-    return tuple(found)
+        recipes.append(
+            Recipe(
+                *(NAME, PREFIX, name, settings.kv, kv_bits(settings.kv), summary),
+                settings=settings.as_dict(),
+                provider=settings.provider,
+                grade=grade,
+            )
+        )
+    return tuple(recipes)
 
 
 def settings_of(recipe: Recipe) -> Settings:
@@ -118,8 +121,8 @@ def costs() -> Costs:
     """The costs.toml beside this module. Raises PackError (exit code 6) naming the table that is
     missing or not known."""
     path = _FOLDER / "costs.toml"
-    table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    table = tomllib.loads(path.read_text(encoding="utf-8"))
     wrong = {field.name for field in fields(Costs)} ^ set(table)
     if wrong:
         raise bad_input(f"{path}: the table {sorted(wrong)[0]!r} is missing or not known.")
-    return Costs(**table)
+    return msgspec.convert(table, Costs)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from packager.errors import usage
+from packager.json_values import JsonObject
 from packager.runtime import Report
 from packager.shape import Shape
 from targets.onnxruntime import embedding, sizes
@@ -49,7 +50,7 @@ def run(
     )
 
 
-def arguments(shape: Shape, settings: Settings) -> tuple[str | None, list[str], dict[str, Any]]:
+def arguments(shape: Shape, settings: Settings) -> tuple[str | None, list[str], JsonObject]:
     """Precision, options and structured options of the builder for a recipe; nothing is left to its
     defaults."""
     options = {
@@ -94,7 +95,7 @@ def _method(quantization: Quantization) -> str:
     )
 
 
-def _eight_bits(shape: Shape, quantization: Quantization, operators: list[str]) -> dict[str, Any]:
+def _eight_bits(shape: Shape, quantization: Quantization, operators: list[str]) -> JsonObject:
     """Four bits with every matrix raised to eight: the builder's own int8 keeps a tied embedding
     beside it, in 32 bits."""
     names = [
@@ -105,7 +106,7 @@ def _eight_bits(shape: Shape, quantization: Quantization, operators: list[str]) 
             for name in _MATRICES
         ),
     ]
-    weights = {
+    weights: JsonObject = {
         "type": "int4",
         "method": quantization.method,
         "block_size": quantization.block,

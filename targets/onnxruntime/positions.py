@@ -16,6 +16,7 @@ import numpy as np
 
 from packager.checkpoint import Checkpoint
 from packager.errors import bad_input
+from packager.json_values import JsonObject
 from packager.reference.rope import table
 from packager.shape.positions import Positions, not_computed
 
@@ -41,7 +42,7 @@ def refuse_positions(source: Checkpoint, context: int) -> None:
         )
 
 
-def plainly_placed(config: Mapping[str, Any], positions: Positions) -> dict[str, Any]:
+def plainly_placed(config: Mapping[str, Any], positions: Positions) -> JsonObject:
     """The configuration with plain positions of the same base."""
     return {key: value for key, value in config.items() if key not in _DROPPED} | {
         "rope_theta": positions.theta

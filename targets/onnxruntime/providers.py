@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from packager.errors import NotHere
+from packager.json_values import JsonObject, object_at, objects_at
 
 _NAMES = {"cuda": "CUDA", "dml": "DirectML", "webgpu": "WebGPU"}
 _WAY_ON = {
@@ -14,9 +15,10 @@ _WAY_ON = {
 }
 
 
-def of(config: dict[str, Any]) -> str:
+def of(config: JsonObject) -> str:
     """The provider that a genai_config.json asks for: cpu when it names none."""
-    options = config["model"]["decoder"]["session_options"].get("provider_options") or []
+    decoder = object_at(object_at(config, "model"), "decoder")
+    options = objects_at(object_at(decoder, "session_options"), "provider_options")
     names = [str(name).lower() for entry in options for name in entry]
     return names[0] if names else "cpu"
 

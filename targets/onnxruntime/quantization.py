@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import ceil
 from typing import Any, Literal
 
 from packager.errors import bad_input
+from packager.json_values import JsonObject
 
 Method = Literal["rtn", "k_quant"]
 
@@ -59,11 +60,9 @@ class Settings:
         """The cache has the precision of the activations."""
         return {"fp32": "f32", "fp16": "f16"}[self.precision]
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """JSON form."""
-        fields = self.quantization and {
-            name: getattr(self.quantization, name) for name in Quantization.__slots__
-        }
+        fields = None if self.quantization is None else asdict(self.quantization)
         return {"provider": self.provider, "precision": self.precision, "quantization": fields}
 
 

@@ -25,6 +25,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import (
 )
 
 from packager.errors import PackError, bad_input
+from packager.json_values import JsonObject, at, at_or_none, object_at
 from packager.runtime import LOGITS_BLOCK
 from targets.onnxruntime import providers
 from targets.onnxruntime.options import session_options
@@ -42,15 +43,15 @@ class Scorer:
     not the model builder's.
     """
 
-    def __init__(self, artifact: Path, settings: dict[str, Any], config: dict[str, Any]) -> None:
+    def __init__(self, artifact: Path, settings: JsonObject, config: JsonObject) -> None:
         graph = uncut(artifact / "model.onnx")
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.add_session_config_entry(_WEIGHTS, str(artifact.resolve()))
         for key, value in session_options().items():
             options.add_session_config_entry(key, value)
-        if settings.get("threads"):
-            options.intra_op_num_threads = int(settings["threads"])
+        if threads := at_or_none(settings, "threads", int):
+            options.intra_op_num_threads = threads
         try:
             self._session = onnxruntime.InferenceSession(
                 graph.SerializeToString(), options, providers=providers.names(providers.of(config))
@@ -58,9 +59,11 @@ class Scorer:
         except _ENGINE_ERRORS as error:
             raise _refused(artifact, error) from error
         self._artifact = artifact
-        self._vocabulary = int(config["model"]["vocab_size"])
-        decoder = config["model"]["decoder"]
-        self._cache_shape = (1, int(decoder["num_key_value_heads"]), 0, int(decoder["head_size"]))
+        model = object_at(config, "model")
+        self._vocabulary = at(model, "vocab_size", int)
+        decoder = object_at(model, "decoder")
+        heads, width = (at(decoder, key, int) for key in ("num_key_value_heads", "head_size"))
+        self._cache_shape = (1, heads, 0, width)
         self._inputs = {entry.name: entry for entry in self._session.get_inputs()}
         self._past = [name for name in self._inputs if name.startswith("past_key_values.")]
         self._outputs = [

@@ -14,6 +14,7 @@ from packager.checkpoint.folder import read_json
 from packager.checkpoint.tokenizer import chat_template
 from packager.errors import PackError, bad_input, usage
 from packager.foreign import bounded_bytes, parse_json
+from packager.json_values import JsonObject, at, at_or_none, object_at, wholes_at
 from packager.limits import SETTINGS_BYTES, TEXT_BYTES
 from targets.onnxruntime import providers
 from targets.onnxruntime.options import session_options
@@ -28,17 +29,20 @@ if TYPE_CHECKING:
 class OnnxRuntimeSession:
     """See packager.runtime.Session. Every answer has a generator, and so a cache, of its own."""
 
-    def __init__(self, artifact: str, settings: dict[str, Any]) -> None:
+    def __init__(self, artifact: str, settings: JsonObject) -> None:
         og.disable_telemetry_events()
         self._folder = folder = Path(artifact)
         self._config = config = _read(folder / "genai_config.json")
         provider = providers.of(config)
         providers.require(provider, og)
         self.runs_on = "cpu" if provider == "cpu" else "gpu"
-        self._context = int(settings["context"])
-        self._vocabulary = int(config["model"]["vocab_size"])
-        ends = config["model"]["eos_token_id"]
-        self._ends = frozenset(ends if isinstance(ends, list) else [ends])
+        self._context = at(settings, "context", int)
+        model = object_at(config, "model")
+        self._vocabulary = at(model, "vocab_size", int)
+        several = isinstance(model["eos_token_id"], list)
+        self._ends = frozenset(
+            wholes_at(model, "eos_token_id") if several else [at(model, "eos_token_id", int)]
+        )
         self._settings = settings
         self._scorer: Scorer | None = None
         self._model: Any = self._open()
@@ -142,10 +146,10 @@ class OnnxRuntimeSession:
 
     def _open(self) -> Any:
         loading = og.Config(str(self._folder))
-        threads = self._settings.get("threads")
-        wanted: dict[str, Any] = {
+        threads = at_or_none(self._settings, "threads", int)
+        wanted: JsonObject = {
             **session_options(),
-            **({"intra_op_num_threads": int(threads)} if threads else {}),
+            **({"intra_op_num_threads": threads} if threads else {}),
         }
         if wanted:
             loading.overlay(json.dumps({"model": {"decoder": {"session_options": wanted}}}))
@@ -191,14 +195,13 @@ def _normalizes(path: Path) -> bool:
     return bool(normalizer == {"type": "NFC"})
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> JsonObject:
     try:
-        config: dict[str, Any] = parse_json(bounded_bytes(path, SETTINGS_BYTES), str(path))
-        (
-            config["model"]["vocab_size"],
-            config["model"]["eos_token_id"],
-            config["model"]["decoder"]["session_options"],
-        )
+        config: JsonObject = parse_json(bounded_bytes(path, SETTINGS_BYTES), str(path))
+        model = object_at(config, "model")
+        if not {"vocab_size", "eos_token_id"} <= model.keys():
+            raise ValueError("it names no vocabulary")
+        object_at(object_at(model, "decoder"), "session_options")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise bad_input(
             f"{path} is no configuration of onnxruntime-genai.", "Build the package again."

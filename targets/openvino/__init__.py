@@ -103,7 +103,7 @@ class OpenVino:
 
     def artifact_bytes(self, shape: Shape, recipe: Recipe) -> int:
         """Weights to the byte, the graph and the tokenizers within a few kilobytes."""
-        shape, compression, costs = as_qwen2(shape), recipe.settings["compression"], data.costs()
+        shape, compression, costs = as_qwen2(shape), data.compression_of(recipe), data.costs()
         return (
             sizes.totals(shape, compression).stored
             + costs.graph_bytes(shape, compression)
@@ -118,7 +118,7 @@ class OpenVino:
     def decode_bytes(self, shape: Shape, recipe: Recipe, context: int) -> int:
         """Weights once and the cache once."""
         cache = sizes.cache_bytes(shape, recipe.kv, context)
-        return sizes.totals(as_qwen2(shape), recipe.settings["compression"]).read + cache
+        return sizes.totals(as_qwen2(shape), data.compression_of(recipe)).read + cache
 
     def speed(self, shape: Shape, recipe: Recipe, isa: str) -> Speed:
         """By the width of the weights."""

@@ -14,13 +14,13 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from packager.chat.profile import Profile
 from packager.checkpoint.folder import checkpoint_files, read_json
 from packager.cores import stay_within_quota
 from packager.errors import bad_input, from_foreign, no_room
 from packager.files import free_bytes, tree_bytes
+from packager.json_values import JsonObject, object_at, object_or_empty
 from packager.runtime import Report
 from packager.shape import FIRST_GENERATION
 from targets.openvino import light, optimum, papers
@@ -30,8 +30,8 @@ _TICK_S = 0.2
 
 
 def convert(
-    report: Report, *, checkpoint: str, recipe: dict[str, Any], workload: dict[str, Any], out: str
-) -> dict[str, Any]:
+    report: Report, *, checkpoint: str, recipe: JsonObject, workload: JsonObject, out: str
+) -> JsonObject:
     """Build the artifact into the folder `out`, which appears whole or not at all.
 
     Returns the files' total size, the tools' versions and the compression settings as passed.
@@ -41,6 +41,7 @@ def convert(
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     # Its libraries count processors and know no quota.
     stay_within_quota()
+    compression = object_at(recipe, "settings")["compression"]
     final = Path(out)
     final.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
@@ -51,18 +52,20 @@ def convert(
             _way(Path(checkpoint)).export(
                 report,
                 Path(checkpoint),
-                recipe["settings"]["compression"],
+                compression,
                 built,
                 workload.get("context"),
             )
-            profile = Profile.from_dict((recipe.get("inputs") or {}).get("profile"))
+            profile = Profile.from_dict(
+                object_or_empty(object_or_empty(recipe, "inputs"), "profile")
+            )
             papers.write(Path(checkpoint), profile, built)
         if final.is_dir():
             final.rmdir()
         built.replace(final)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return {"artifact_bytes": tree_bytes(final), "compression": recipe["settings"]["compression"]}
+    return {"artifact_bytes": tree_bytes(final), "compression": compression}
 
 
 def _way(checkpoint: Path) -> ModuleType:

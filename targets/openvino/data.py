@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from functools import cache
 from math import ceil
 from pathlib import Path
-from typing import Any
 
+import msgspec
+
+from packager.json_values import JsonObject, at, at_or_none, object_at, object_or_empty, texts_at
 from packager.predict.memory import Footprint
 from packager.recipe import Recipe
 from packager.shape import Shape
@@ -23,44 +25,50 @@ LIGHT = ("qwen2", "qwen3")
 which takes torch."""
 
 
-def _read(name: str) -> dict[str, Any]:
+def _read(name: str) -> JsonObject:
     return tomllib.loads((_FOLDER / name).read_text(encoding="utf-8"))
 
 
 @cache
 def recipes() -> tuple[Recipe, ...]:
     """Every recipe with the default cache type, best quality first."""
-    table = _read("recipes.toml")
-    kv, kv_row = next(iter(table["kv"].items()))
+    kv, bits = next(iter(kv_bits().items()))
+    weights = object_at(_read("recipes.toml"), "weights")
+    rows = {name: object_at(weights, name) for name in weights}
     return tuple(
         Recipe(
-            *("openvino", "openvino", name, kv, kv_row["bits"], row["summary"]),
+            *("openvino", "openvino", name, kv, bits, at(row, "summary", str)),
             settings={"compression": row.get("compression")},
             grade=f"{re.findall('[0-9]+', name)[0]}-bit",
         )
-        for name, row in table["weights"].items()
+        for name, row in rows.items()
     )
+
+
+def compression_of(recipe: Recipe) -> Compression | None:
+    """The settings of a recipe for OVWeightQuantizationConfig, or the ggml type whose blocks are
+    taken over; None where nothing is compressed."""
+    return object_or_empty(recipe.settings, "compression") or None
 
 
 @cache
 def refused() -> dict[str, str]:
     """Types of ggml that are not built, and why."""
-    return {
-        name: reason for reason, names in _read("recipes.toml")["refused"].items() for name in names
-    }
+    reasons = object_at(_read("recipes.toml"), "refused")
+    return {name: reason for reason in reasons for name in texts_at(reasons, reason)}
 
 
 def blocks(recipe: Recipe) -> str | None:
     """The ggml type whose blocks openvino-genai takes over; None where NNCF compresses, or
     nobody."""
-    found = (recipe.settings["compression"] or {}).get("blocks")
-    return None if found is None else str(found)
+    return at_or_none(compression_of(recipe) or {}, "blocks", str)
 
 
 @cache
 def kv_bits() -> dict[str, float]:
     """Cache types and their bits per element, scales counted, the default first."""
-    return {name: row["bits"] for name, row in _read("recipes.toml")["kv"].items()}
+    types = object_at(_read("recipes.toml"), "kv")
+    return {name: at(object_at(types, name), "bits", float) for name in types}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +103,7 @@ class Costs:
         The plug-in repacks every matrix at the first token, and the mapped file it came from stays
         resident beside it.
         """
-        compression = recipe.settings["compression"]
+        compression = compression_of(recipe)
         compute = self.compute
         kv_width = shape.kv_heads * shape.head_dim
         chunk = min(context, compute["chunk_tokens"]) * _width(shape) * compute["per_intermediate"]
@@ -118,7 +126,7 @@ class Costs:
 
     def build_memory(self, shape: Shape, recipe: Recipe, artifact: int) -> int:
         """Peak resident bytes of the conversion."""
-        compression = recipe.settings["compression"]
+        compression = compression_of(recipe)
         way = (
             "optimum"
             if shape.model_type not in LIGHT
@@ -152,4 +160,4 @@ def _width(shape: Shape) -> int:
 @cache
 def costs() -> Costs:
     """The costs.toml beside this module."""
-    return Costs(**_read("costs.toml"))
+    return msgspec.convert(_read("costs.toml"), Costs)

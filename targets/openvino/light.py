@@ -14,6 +14,7 @@ from typing import Any
 
 from packager.checkpoint import Checkpoint
 from packager.checkpoint.rewrite import in_qwen2_form
+from packager.json_values import JsonDict, JsonObject, at
 from packager.runtime import Report
 from packager.shape import tensors
 from packager.shape.positions import Positions
@@ -52,7 +53,7 @@ def export(
     scratch.mkdir()
     out.mkdir()
     if compression is not None and "blocks" in compression:
-        model = _from_blocks(report, opened, compression["blocks"], scratch)
+        model = _from_blocks(report, opened, at(compression, "blocks", str), scratch)
     else:
         model = _from_weights(report, opened, compression, scratch)
     put_positions(model, opened.positions)
@@ -64,7 +65,7 @@ def export(
     _write_papers(opened, out)
 
 
-def plainly_placed(config: dict[str, Any]) -> dict[str, Any]:
+def plainly_placed(config: JsonObject) -> JsonObject:
     """The configuration with plain positions and no windows: the graph is given the true ones
     afterwards."""
     dropped = (
@@ -136,7 +137,7 @@ def compress(model: Any, compression: Compression) -> Any:
     mode = nncf.CompressWeightsMode(
         f"int{compression['bits']}_{'sym' if compression['sym'] else 'asym'}"
     )
-    arguments: dict[str, Any] = {
+    arguments: JsonDict = {
         "mode": mode,
         "ratio": compression["ratio"],
         "group_size": compression["group_size"],

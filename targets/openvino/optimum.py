@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from packager.checkpoint import Checkpoint
 from packager.checkpoint.numbers import check_all_finite
 from packager.checkpoint.rewrite import for_every_engine
+from packager.json_values import JsonObject
 from packager.runtime import Report
 from targets.openvino.rope import refuse_positions
 
@@ -17,7 +17,7 @@ from targets.openvino.rope import refuse_positions
 def export(
     report: Report,
     checkpoint: Path,
-    compression: dict[str, Any] | None,
+    compression: JsonObject | None,
     out: Path,
     context: int | None = None,
 ) -> None:

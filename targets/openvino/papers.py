@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from packager.chat import speech
 from packager.chat.profile import Profile
 from packager.checkpoint.folder import read_json
 from packager.files import write_atomically
+from packager.json_values import JsonDict
 
 
 def write(checkpoint: Path, profile: Profile, built: Path) -> None:
@@ -27,7 +27,7 @@ def _generation_config(path: Path, ends: tuple[int, ...], profile: Profile) -> N
     config = read_json(path) if path.is_file() else {}
     declared = config.get("eos_token_id")
     stated = declared if isinstance(declared, list) else [declared]
-    changed: dict[str, Any] = dict(profile.sampling)
+    changed: JsonDict = dict(profile.sampling)
     if profile.sampling:
         changed["do_sample"] = profile.sampling.get("temperature") != 0
     if set(stated) != set(ends):

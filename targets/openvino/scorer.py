@@ -5,23 +5,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import openvino
 from numpy.typing import NDArray
 
 from packager.errors import bad_input
+from packager.json_values import JsonDict, JsonObject, at
 from packager.runtime import LOGITS_BLOCK
 
 
 class Scorer:
     """One compiled graph; its cache is a state inside, emptied before every sequence."""
 
-    def __init__(self, artifact: Path, settings: dict[str, Any]) -> None:
-        properties: dict[str, Any] = {"KV_CACHE_PRECISION": settings["kv"]}
+    def __init__(self, artifact: Path, settings: JsonObject) -> None:
+        properties: JsonDict = {"KV_CACHE_PRECISION": settings["kv"]}
         if settings.get("threads"):
-            properties["INFERENCE_NUM_THREADS"] = int(settings["threads"])
+            properties["INFERENCE_NUM_THREADS"] = at(settings, "threads", int)
         compiled = openvino.Core().compile_model(artifact / "openvino_model.xml", "CPU", properties)
         self._names = {name for port in compiled.inputs for name in port.get_names()}
         if (

@@ -12,6 +12,7 @@ import openvino_genai
 from numpy.typing import NDArray
 
 from packager.errors import bad_input, usage
+from packager.json_values import JsonDict, JsonObject, at
 from targets.openvino.scorer import Scorer
 from targets.openvino.sizes import cache_blocks
 
@@ -20,8 +21,8 @@ class OpenVinoSession:
     """See packager.runtime.Session. Paged attention with the cache allocated once for the whole
     context, no prefix cache."""
 
-    def __init__(self, artifact: str, settings: dict[str, Any]) -> None:
-        self._context = int(settings["context"])
+    def __init__(self, artifact: str, settings: JsonObject) -> None:
+        self._context = at(settings, "context", int)
         self._artifact, self._settings = Path(artifact), settings
         self._scorer: Scorer | None = None
         self._pipeline: Any = self._open()
@@ -39,12 +40,12 @@ class OpenVinoSession:
         scheduler.max_num_batched_tokens = 256
         # Without it the cache grows by copying, old and new at once.
         scheduler.num_kv_blocks = cache_blocks(self._context)
-        properties: dict[str, Any] = {
+        properties: JsonDict = {
             "KV_CACHE_PRECISION": settings["kv"],
             "ATTENTION_BACKEND": "PA",
         }
         if settings.get("threads"):
-            properties["INFERENCE_NUM_THREADS"] = int(settings["threads"])
+            properties["INFERENCE_NUM_THREADS"] = at(settings, "threads", int)
         return _load(self._artifact, scheduler, properties)
 
     def encode(self, text: str) -> list[int]:
@@ -132,7 +133,7 @@ class OpenVinoSession:
         del self._pipeline, self._tokenizer
 
 
-def _load(artifact: Path, scheduler: Any, properties: dict[str, Any]) -> Any:
+def _load(artifact: Path, scheduler: Any, properties: JsonObject) -> Any:
     """The pipeline. Raises PackError (bad input) where the engine cannot read the artifact: its own
     errors carry its source's lines."""
     try:

@@ -6,12 +6,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from math import ceil
-from typing import Any
+from typing import Any, TypeAlias
 
+from packager.json_values import JsonObject, at
 from packager.shape import Shape, TensorSpec
 from packager.shape.tensors import layer_tensors, outer_tensors
 
-Compression = dict[str, Any]
+Compression: TypeAlias = JsonObject
 """Keyword arguments of optimum.intel.OVWeightQuantizationConfig, as recipes.toml has them; or
 `blocks`, a type of ggml."""
 
@@ -80,8 +81,12 @@ def storage(spec: TensorSpec, compression: Compression | None) -> Storage:
     backup = Storage(8, None, compression["backup_precision"] == "int8_asym")
     if not compression["all_layers"] and spec.name in (EMBEDDING, OUTPUT):
         return backup
-    group = fitting_group(spec.shape[-1], compression["group_size"])
-    return backup if group is None else Storage(compression["bits"], group, not compression["sym"])
+    group = fitting_group(spec.shape[-1], at(compression, "group_size", int))
+    return (
+        backup
+        if group is None
+        else Storage(at(compression, "bits", int), group, not compression["sym"])
+    )
 
 
 def fitting_group(columns: int, wanted: int) -> int | None:

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from packager.errors import bad_input
+from packager.json_values import JsonObject
 from packager.shape import TensorSpec
 from targets.gguf.arch import architecture
 
@@ -38,7 +39,7 @@ _BY_HEADS = ("q_proj", "k_proj", "v_proj", "q_norm", "k_norm")
 
 
 def write_skeleton(
-    folder: Path, config: dict[str, Any], specs: Iterable[TensorSpec]
+    folder: Path, config: JsonObject, specs: Iterable[TensorSpec]
 ) -> dict[int, TensorSpec]:
     """Write the graph that config.json describes into `folder`, with marks for weights; returns
     whose mark each is.

@@ -6,9 +6,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from packager.device.target import BACK_ENDS
+from packager.json_values import at
 from packager.predict.forecast import Speed
 from packager.recipe import Recipe
 from packager.shape import Shape
+from targets.openvino.data import compression_of
 from targets.speed_table import on_a_gpu, rows
 
 FILE = Path(__file__).with_name("speed.toml")
@@ -24,13 +26,13 @@ def speed(shape: Shape, recipe: Recipe, isa: str) -> Speed:
     """
     if isa.partition(" ")[0] in BACK_ENDS:
         return on_a_gpu(shape)
-    compression = recipe.settings["compression"]
+    compression = compression_of(recipe)
     bits = (
         16
         if compression is None
-        else compression["bits"]
+        else at(compression, "bits", int)
         if "bits" in compression
-        else _BLOCKS[compression["blocks"]]
+        else _BLOCKS[at(compression, "blocks", str)]
     )
     row = rows(FILE)[f"{bits} bits"]
     compute = row.compute if any(word in isa for word in _DOT_PRODUCTS) else min(1.0, row.compute)

@@ -6,12 +6,23 @@ normalisation and cuts texts at 8192 tokens; the steps themselves need neither.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from packager.checkpoint import Checkpoint
 from packager.checkpoint.folder import read_json
 from packager.errors import PackError, bad_input
+from packager.json_values import (
+    JsonObject,
+    JsonValue,
+    at,
+    at_or_none,
+    list_at,
+    object_at,
+    object_or_empty,
+    objects_at,
+)
 
 _MOST = 2**31 - 1
 _NAMED = ("bos_token", "eos_token", "pad_token", "unk_token")
@@ -60,16 +71,18 @@ def write_tokenizer(checkpoint: Checkpoint, out: Path) -> None:
         openvino.save_model(model, out / name, compress_to_fp16=False)
 
 
-def added_tokens(definition: dict[str, Any], config: dict[str, Any]) -> list[dict[str, Any]]:
+def added_tokens(definition: JsonObject, config: JsonObject) -> list[JsonObject]:
     """Added tokens in the order of their ids; tokenizer_config.json may know more, and which of
     them steer the model."""
-    entries = {entry["id"]: dict(entry) for entry in definition.get("added_tokens") or []}
-    for number, entry in (config.get("added_tokens_decoder") or {}).items():
-        entries[int(number)] = {**entries.get(int(number), {}), **entry, "id": int(number)}
+    entries = {at(entry, "id", int): entry for entry in objects_at(definition, "added_tokens")}
+    decoder = object_or_empty(config, "added_tokens_decoder")
+    for number in decoder:
+        known = entries.get(int(number), {})
+        entries[int(number)] = {**known, **object_at(decoder, number), "id": int(number)}
     named = [config.get(key) for key in _NAMED]
     for key in ("additional_special_tokens", "extra_special_tokens"):
-        more = config.get(key) or []
-        named += list(more.values()) if isinstance(more, dict) else more
+        more = config.get(key)
+        named += more.values() if isinstance(more, Mapping) else list_at(config, key)
     texts = {_text(token) for token in named}
     return [
         {**entry, "special": bool(entry.get("special")) or entry["content"] in texts}
@@ -77,31 +90,32 @@ def added_tokens(definition: dict[str, Any], config: dict[str, Any]) -> list[dic
     ]
 
 
-def _text(token: Any) -> Any:
-    return token.get("content") if isinstance(token, dict) else token
+def _text(token: JsonValue) -> JsonValue:
+    return token.get("content") if isinstance(token, Mapping) else token
 
 
 def _pipeline(
-    definition: dict[str, Any], config: dict[str, Any], added: list[dict[str, Any]], path: Path
+    definition: JsonObject, config: JsonObject, added: list[JsonObject], path: Path
 ) -> Any:
     from openvino_tokenizers import tokenizer_pipeline as steps
     from openvino_tokenizers.constants import UTF8ReplaceMode
 
-    model = {
+    defaults: JsonObject = {
         "unk_token": None,
         "fuse_unk": False,
         "continuing_subword_prefix": "",
         "end_of_word_suffix": "",
         "byte_fallback": False,
     }
-    definition = {**definition, "model": {**model, **definition["model"]}, "added_tokens": added}
+    model: JsonObject = {**defaults, **object_at(definition, "model")}
+    definition = {**definition, "model": model, "added_tokens": added}
     if (
-        definition["model"].get("type", "BPE") != "BPE"
-        or (definition.get("decoder") or {}).get("type") != "ByteLevel"
+        model.get("type", "BPE") != "BPE"
+        or object_or_empty(definition, "decoder").get("type") != "ByteLevel"
     ):
         raise _foreign(path)
     pad = _text(config.get("pad_token"))
-    longest = min(int(config.get("model_max_length") or _MOST), _MOST)
+    longest = int(min(at_or_none(config, "model_max_length", float) or _MOST, _MOST))
     pipeline = steps.TokenizerPipeline()
     pipeline.number_of_inputs = 1
     found = [
@@ -135,24 +149,23 @@ def _pipeline(
     return pipeline
 
 
-def _splitting(definition: dict[str, Any], path: Path) -> list[Any]:
+def _splitting(definition: JsonObject, path: Path) -> list[Any]:
     """Normalisation and the splitting into words, as tokenizer.json says."""
     from openvino_tokenizers import tokenizer_pipeline as steps
 
     found: list[Any] = []
-    normalizer = definition.get("normalizer")
-    if normalizer is not None:
+    normalizer = object_or_empty(definition, "normalizer")
+    if normalizer:
         if normalizer.get("type") not in ("NFC", "NFKC"):
             raise _foreign(path)
         found.append(steps.NormalizeUnicode(normalizer["type"]))
-    stage = definition.get("pre_tokenizer") or {}
-    for entry in stage.get("pretokenizers", [stage]):
-        if entry.get("type") == "Split" and "Regex" in entry["pattern"]:
-            behaviour = entry["behavior"].lower().removesuffix("d")
+    stage = object_or_empty(definition, "pre_tokenizer")
+    for entry in objects_at(stage, "pretokenizers") if "pretokenizers" in stage else [stage]:
+        pattern = object_or_empty(entry, "pattern")
+        if entry.get("type") == "Split" and "Regex" in pattern:
+            behaviour = at(entry, "behavior", str).lower().removesuffix("d")
             found.append(
-                steps.RegexSplitStep(
-                    entry["pattern"]["Regex"], invert=entry["invert"], behaviour=behaviour
-                )
+                steps.RegexSplitStep(pattern["Regex"], invert=entry["invert"], behaviour=behaviour)
             )
         elif (
             entry.get("type") == "ByteLevel"
@@ -172,7 +185,7 @@ def _foreign(path: Path) -> PackError:
     )
 
 
-def _describe(model: Any, checkpoint: Checkpoint, added: list[dict[str, Any]]) -> None:
+def _describe(model: Any, checkpoint: Checkpoint, added: list[JsonObject]) -> None:
     """What openvino-genai reads beside the graph."""
     import openvino
     from openvino_tokenizers import __version__ as tokenizers_version

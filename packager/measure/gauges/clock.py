@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 _PROCESSOR_SENSORS = (
     "coretemp",
     "k10temp",
@@ -33,10 +31,10 @@ def celsius() -> float | None:
     import psutil
 
     try:
-        found: dict[str, Any] = psutil.sensors_temperatures()
+        sensors = psutil.sensors_temperatures()
     except (AttributeError, OSError, RuntimeError, ValueError):
         return None
-    return hottest({name: [row.current for row in rows] for name, rows in found.items()})
+    return hottest({name: [row.current for row in rows] for name, rows in sensors.items()})
 
 
 def hottest(sensors: dict[str, list[float | None]]) -> float | None:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from packager.cores import Cores, cores, pinned
 from packager.device.this_machine import describe_machine
 from packager.files import regular_files
+from packager.json_values import JsonObject
 from packager.measure.gauges import clock, energy, pages
 from packager.measure.gauges.load import Mark
 from packager.measure.gauges.memory import Memory, proportional_bytes
@@ -46,7 +47,7 @@ class Gauges(Protocol):
     def memory(self) -> Memory:
         """What the model's process has taken, in bytes."""
 
-    def machine(self) -> dict[str, Any]:
+    def machine(self) -> JsonObject:
         """See packager.device.this_machine.describe_machine."""
 
     def through(self) -> Through | None:
@@ -94,7 +95,7 @@ class ThisMachine:
             gpu=process_bytes(),
         )
 
-    def machine(self) -> dict[str, Any]:
+    def machine(self) -> JsonObject:
         """See Gauges."""
         return describe_machine()
 
@@ -103,7 +104,7 @@ class ThisMachine:
         return None
 
 
-def gauges_of(session: Any, settings: dict[str, Any]) -> Gauges:
+def gauges_of(session: Any, settings: JsonObject) -> Gauges:
     """The gauges of the machine on which sessions of that class compute: a class that computes
     elsewhere has `gauges(settings)`."""
     elsewhere = getattr(session, "gauges", None)

@@ -12,10 +12,11 @@ import errno
 import os
 import shutil
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from packager.files import folder_that_appears_whole
+from packager.records import Contents
 from packager.shipping import pieces
 from packager.shipping.apps import snippets
 from packager.shipping.apps.escapes import Safe, slug
@@ -35,21 +36,23 @@ def write(
     free_place(out)
     packs = _packs(shipment, pack_bytes) if shipment.total <= PLAY_BYTES else []
     pack_of = {path: name for name, paths in packs for path in paths}
-    values = snippets.facts(shipment)
-    least = least_memory(shipment.manifest.data)
-    values |= {
+    own = snippets.facts(shipment)
+    least = least_memory(shipment.manifest.contents)
+    values = {
+        **own.values(),
         "packs": [name for name, _ in packs],
         "group": GROUP,
         "least": least,
         "least_words": Safe(f"{least / 1e9:g} GB"),
         "files": [
-            {
-                **row,
-                "pieces": [
-                    snippets.Piece(path, pack_of.get(path, "")) for path in _parts(row, pack_bytes)
-                ],
-            }
-            for row in values["files"]
+            replace(
+                file,
+                pieces=tuple(
+                    snippets.Piece(path, pack_of.get(path, ""))
+                    for path in _parts(file.path, file.size, pack_bytes)
+                ),
+            )
+            for file in own.files
         ],
     }
     with folder_that_appears_whole(out) as folder:
@@ -72,22 +75,22 @@ def write(
         snippets.write(folder, "README.md", "android.md", values)
 
 
-def least_memory(data: dict[str, Any]) -> int:
+def least_memory(contents: Contents) -> int:
     """RAM from which a device gets the model: that of the phone it was planned for, else what the
     engine takes; 0 when unknown.
 
     Whole gigabytes of 10^9, because a phone of "8 GB" tells apps a little less than 8 GiB.
     """
-    device = data.get("device") or {}
-    peak = ((data.get("predicted") or {}).get("footprint") or {}).get("peak") or 0
-    if device.get("kind") == "phone" and device.get("memory_bytes"):
-        return int(device["memory_bytes"]) // (1 << 30) * 10**9
-    return -(-int(peak) // 10**9) * 10**9
+    device, predicted = contents.device, contents.predicted
+    peak = (predicted.footprint.peak if predicted and predicted.footprint else None) or 0
+    if device is not None and device.kind == "phone" and device.memory_bytes:
+        return device.memory_bytes // (1 << 30) * 10**9
+    return -(-peak // 10**9) * 10**9
 
 
-def _parts(row: dict[str, Any], pack_bytes: int) -> list[str]:
-    count = pieces.count_of(row["size"], pack_bytes) if row["size"] > pack_bytes else 1
-    return [path.as_posix() for path in pieces.names(Path(row["path"]), count)]
+def _parts(path: str, size: int, pack_bytes: int) -> list[str]:
+    count = pieces.count_of(size, pack_bytes) if size > pack_bytes else 1
+    return [part.as_posix() for part in pieces.names(Path(path), count)]
 
 
 def _packs(shipment: Shipment, pack_bytes: int) -> list[tuple[Safe, list[str]]]:
@@ -96,7 +99,7 @@ def _packs(shipment: Shipment, pack_bytes: int) -> list[tuple[Safe, list[str]]]:
     paths: list[list[str]] = []
     for entry in shipment.files:
         left = entry.size
-        for path in _parts({"path": entry.path, "size": entry.size}, pack_bytes):
+        for path in _parts(entry.path, entry.size, pack_bytes):
             size = min(left, pack_bytes)
             left -= size
             number = next((index for index, free in enumerate(room) if free >= size), len(room))

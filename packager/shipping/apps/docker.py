@@ -6,10 +6,10 @@ from __future__ import annotations
 import re
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
 
 from packager.errors import usage
 from packager.files import folder_that_appears_whole, write_atomically, write_json
+from packager.json_values import list_at, object_or_empty
 from packager.shipping.apps import snippets
 from packager.shipping.apps.escapes import Safe, plain
 from packager.shipping.apps.layout import copy_package, write_sums
@@ -50,7 +50,8 @@ def write(
             f"{base_image!r} is no name of an image.",
             "Name it like ghcr.io/ggml-org/llama.cpp@sha256:... or registry/name:tag.",
         )
-    values = facts(shipment, base_image)
+    own = snippets.facts(shipment)
+    values = {**own.values(), **_facts(shipment, own, base_image)}
     with folder_that_appears_whole(out) as folder:
         snippets.write(folder, "Dockerfile", "Dockerfile", values)
         snippets.write(folder, "README.md", "docker.md", values)
@@ -58,67 +59,76 @@ def write(
             folder / ".dockerignore", b"*\n!SHA256SUMS\n!serve.py\n!server\n!package\n"
         )
         write_sums(shipment, folder)
-        if values["runtime"] != "llama.cpp":
-            _write_server(shipment, folder, values)
+        if own.runtime != "llama.cpp":
+            _write_server(shipment, folder, own)
         yield from copy_package(shipment, folder)
 
 
-def _write_server(shipment: Shipment, folder: Path, values: dict[str, Any]) -> None:
+def _write_server(shipment: Shipment, folder: Path, own: snippets.Facts) -> None:
     """`serve.py`, the modules that it starts, and what they are told of this package."""
-    data, engine = shipment.manifest.data, values["runtime"]
-    chat = data.get("chat") or {}
-    profile = chat.get("profile") or {}
+    data = shipment.manifest.data
+    chat = object_or_empty(data, "chat")
+    profile = object_or_empty(chat, "profile")
     (folder / "server").mkdir()
     for path in sorted(_SERVER.glob("*.py")):
-        if not path.name.startswith("engine_") or path.stem == f"engine_{engine}":
+        if not path.name.startswith("engine_") or path.stem == f"engine_{own.runtime}":
             write_atomically(folder / "server" / path.name, path.read_bytes())
     write_atomically(folder / "serve.py", _START)
     settings = {
-        "name": str(values["name"]),
-        "runtime": engine,
+        "name": own.name,
+        "runtime": own.runtime,
         "package": f"../{snippets.FOLDER}",
-        "model": values["model"],
-        "context": values["context"],
-        "kv": values["kv"],
-        "unit": str(values["unit"]),
-        "ends": chat.get("ends") or [],
+        "model": own.model,
+        "context": own.context,
+        "kv": _kv(shipment),
+        "unit": str(_unit(shipment)),
+        "ends": list_at(chat, "ends"),
         "sampling": {
-            key: value for key, value in (data.get("sampling") or {}).items() if value is not None
+            key: value
+            for key, value in object_or_empty(data, "sampling").items()
+            if value is not None
         },
         "thinking_budget": profile.get("thinking_budget"),
-        "tools": profile.get("tools") or [],
-        "environment": {str(name): str(value) for name, value in values["engine_variables"]},
-        "options": {str(name): str(value) for name, value in values["engine_options"]},
+        "tools": list_at(profile, "tools"),
+        "environment": {str(name): str(value) for name, value in own.engine.variables},
+        "options": {str(name): str(value) for name, value in own.engine.options},
     }
     write_json(folder / "server" / "settings.json", settings)
 
 
-def facts(shipment: Shipment, base_image: str | None) -> dict[str, Any]:
-    """What the Dockerfile says."""
-    values = snippets.facts(shipment)
-    data = shipment.manifest.data
-    engine = values["runtime"]
-    profile = (data.get("chat") or {}).get("profile") or {}
-    provider = data["recipe"].get("provider") or "cpu"
-    distribution = _DISTRIBUTIONS.get(provider) or _DISTRIBUTIONS[engine]
-    version = (data.get("tools") or {}).get(distribution)
+def _kv(shipment: Shipment) -> str:
+    return shipment.manifest.contents.recipe.kv or "f16"
+
+
+def _unit(shipment: Shipment) -> Safe:
+    """OpenVINO's name for what the model runs on."""
+    device = shipment.manifest.contents.device
+    runs_on = (device.runs_on if device else None) or "cpu"
+    return {"gpu": Safe("GPU"), "npu": Safe("NPU")}.get(runs_on, Safe("CPU"))
+
+
+def _facts(shipment: Shipment, own: snippets.Facts, base_image: str | None) -> snippets.Values:
+    """What the Dockerfile says beside what every template may."""
+    contents = shipment.manifest.contents
+    profile = contents.chat.profile if contents.chat else None
+    distribution = (
+        _DISTRIBUTIONS.get(contents.recipe.provider or "cpu") or _DISTRIBUTIONS[own.runtime]
+    )
+    version = contents.tools.get(distribution)
     return {
-        **values,
-        "engine": Safe(_ENGINES[engine]),
+        "engine": Safe(_ENGINES[own.runtime]),
         "tested": Safe(
             f"{distribution}=={plain(version)}" if isinstance(version, str) else distribution
         ),
         "base_image": Safe(base_image or ""),
         "pinned": "@sha256:" in (base_image or ""),
-        "kv": data["recipe"].get("kv") or "f16",
+        "kv": _kv(shipment),
         "sampling_flags": [
             (Safe(_SAMPLING_FLAGS[key]), Safe(f"{value:g}"))
-            for key, value in (data.get("sampling") or {}).items()
-            if key in _SAMPLING_FLAGS and value is not None
+            for key, value in (contents.sampling or {}).items()
+            if key in _SAMPLING_FLAGS
         ],
-        "thinking_off": profile.get("thinking") == "off",
-        "gpu_layers": int((data.get("offload") or {}).get("gpu_layers") or 0),
-        "unit": {"gpu": Safe("GPU"), "npu": Safe("NPU")}.get(
-            (data.get("device") or {}).get("runs_on") or "cpu", Safe("CPU")
-        ),
+        "thinking_off": profile is not None and profile.thinking == "off",
+        "gpu_layers": (contents.offload.gpu_layers if contents.offload else None) or 0,
+        "unit": _unit(shipment),
     }

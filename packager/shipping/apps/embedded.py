@@ -12,10 +12,11 @@ import hashlib
 import os
 from collections.abc import Generator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from packager.errors import usage
 from packager.files import folder_that_appears_whole, let_all_read, write_json
+from packager.json_values import JsonObject
 from packager.shipping import archive
 from packager.shipping.apps import snippets
 from packager.shipping.apps.escapes import Safe, slug
@@ -30,18 +31,13 @@ def write(
     """Write the folder `out`; yields sizes. `device_type` is what the fleet calls its devices, by
     default the target's name."""
     free_place(out)
-    values = snippets.facts(shipment)
-    name = str(values["device"]) if device_type is None else device_type
+    own = snippets.facts(shipment)
+    name = own.device if device_type is None else device_type
     if not name.isprintable() or not 0 < len(name) <= _LONGEST or name != name.strip():
         raise usage(
             f"{name!r} is no type of devices.",
             f"Give --device-type up to {_LONGEST} printable characters.",
         )
-    values |= {
-        "device_type": name,
-        "artifact": f"{slug(shipment.name)}-{values['version']}",
-        **_constants(),
-    }
     with folder_that_appears_whole(out) as folder:
         tar = folder / "rauc/update.tar"
         tar.parent.mkdir()
@@ -51,8 +47,15 @@ def write(
             raw.flush()
             os.fsync(raw.fileno())
             let_all_read(raw)
-        values |= {"tar_size": sink.size, "tar_sha256": sink.digest.hexdigest()}
-        for place, template in (
+        values = {
+            **own.values(),
+            "device_type": name,
+            "artifact": f"{slug(shipment.name)}-{own.version}",
+            "tar_size": sink.size,
+            "tar_sha256": sink.digest.hexdigest(),
+            **_constants(),
+        }
+        for path, template in (
             ("c/qwen_pack.c", "qwen_pack.c"),
             ("c/qwen_pack.h", "qwen_pack.h"),
             ("c/main.c", "main.c"),
@@ -60,22 +63,24 @@ def write(
             ("mender/write-artifact.sh", "mender.sh"),
             ("README.md", "embedded.md"),
         ):
-            snippets.write(folder, place, template, values)
-        write_json(folder / "mender/meta-data.json", _meta_data(values, shipment))
+            snippets.write(folder, path, template, values)
+        write_json(folder / "mender/meta-data.json", _meta_data(own, name, sink, shipment))
 
 
-def _meta_data(values: dict[str, Any], shipment: Shipment) -> dict[str, Any]:
+def _meta_data(
+    own: snippets.Facts, device_type: str, tar: _Hashed, shipment: Shipment
+) -> JsonObject:
     """What a fleet's server shows of the artifact."""
     return {
-        "package": values["name"],
-        "version": values["version"],
-        "device_type": values["device_type"],
-        "license": values["spdx"],
-        "minimum_memory_bytes": values["memory"],
+        "package": own.name,
+        "version": own.version,
+        "device_type": device_type,
+        "license": own.spdx,
+        "minimum_memory_bytes": own.memory,
         "payload": {
             "path": "update.tar",
-            "size": values["tar_size"],
-            "sha256": values["tar_sha256"],
+            "size": tar.size,
+            "sha256": tar.digest.hexdigest(),
         },
         "manifest_sha256": shipment.files[0].sha256,
     }
@@ -95,7 +100,7 @@ class _Hashed:
         return self._file.write(data)
 
 
-def _constants() -> dict[str, Any]:
+def _constants() -> snippets.Values:
     """The numbers of SHA-256, from their definition: 32 bits of the fractions of the roots of the
     first primes."""
     primes = [n for n in range(2, 312) if all(n % d for d in range(2, n))]

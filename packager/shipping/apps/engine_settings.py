@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
 
 from packager.errors import bad_input
+from packager.records.contents import Engine, EngineSettings
 from packager.shipping.apps.escapes import Safe
 
 _FLAGS = {"llama.cpp": {"--no-repack"}}
@@ -21,32 +22,49 @@ _VARIABLES = {
 _OPTIONS = {"onnxruntime": {"session.disable_prepacking": re.compile("1")}}
 
 
-def facts(data: Mapping[str, Any]) -> dict[str, Any]:
-    """`flags`, `variables` and `options` of the engine, empty where it runs as it comes, and
-    `caution` for other processors.
+@dataclass(frozen=True, slots=True)
+class EngineStart:
+    """Flags, variables and options of the engine, empty where it runs as it comes (`plain`)."""
+
+    flags: tuple[Safe, ...]
+    variables: tuple[tuple[Safe, Safe], ...]
+    options: tuple[tuple[Safe, Safe], ...]
+    plain: bool
+
+    def values(self) -> dict[str, object]:
+        """What a template is given."""
+        return {
+            "engine_flags": self.flags,
+            "engine_variables": self.variables,
+            "engine_options": self.options,
+            "plain_start": self.plain,
+        }
+
+
+def engine_start(engine: Engine) -> EngineStart:
+    """How the engine of a manifest is started.
 
     Raises PackError (bad input) for a setting that is not known to be harmless.
     """
-    runtime, settings = data["runtime"]["name"], data["runtime"].get("settings") or {}
-    flags = list(settings.get("flags") or [])
-    unknown = [flag for flag in flags if flag not in _FLAGS.get(runtime, ())]
-    variables = _allowed(settings.get("variables") or {}, _VARIABLES.get(runtime, {}), unknown)
+    settings = engine.settings or EngineSettings()
+    unknown = [flag for flag in settings.flags if flag not in _FLAGS.get(engine.name, ())]
+    variables = _allowed(settings.variables or {}, _VARIABLES.get(engine.name, {}), unknown)
     options = (
-        _allowed(settings.get("options") or {}, _OPTIONS.get(runtime, {}), unknown)
-        if runtime == "onnxruntime"
+        _allowed(settings.options or {}, _OPTIONS.get(engine.name, {}), unknown)
+        if engine.name == "onnxruntime"
         else {}
     )
     if unknown:
         raise bad_input(
-            f"The manifest starts {runtime} with {unknown[0]!r}, which is not known here.",
+            f"The manifest starts {engine.name} with {unknown[0]!r}, which is not known here.",
             "Build the package again.",
         )
-    return {
-        "engine_flags": [Safe(flag) for flag in flags],
-        "engine_variables": [(Safe(name), Safe(value)) for name, value in variables.items()],
-        "engine_options": [(Safe(name), Safe(value)) for name, value in options.items()],
-        "plain_start": not settings,
-    }
+    return EngineStart(
+        tuple(map(Safe, settings.flags)),
+        tuple((Safe(name), Safe(value)) for name, value in variables.items()),
+        tuple((Safe(name), Safe(value)) for name, value in options.items()),
+        settings == EngineSettings(),
+    )
 
 
 def _allowed(

@@ -19,7 +19,7 @@ from packager.shipping.shipment import Shipment, free_place
 def write(shipment: Shipment, out: Path, limit: int | None = None) -> Generator[int, None, None]:
     """Write the folder `out`; yields sizes."""
     free_place(out)
-    values = snippets.facts(shipment)
+    values = snippets.facts(shipment).values()
     manifest = {
         "assetPackID": slug(shipment.name),
         "downloadPolicy": {"onDemand": {}},

@@ -6,10 +6,10 @@ import re
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from packager.errors import PackError, usage
 from packager.files import folder_that_appears_whole
+from packager.json_values import at, object_or_empty
 from packager.package.sampling import KEYS
 from packager.shipping.apps import snippets
 from packager.shipping.apps.escapes import Safe
@@ -59,8 +59,8 @@ def chat(shipment: Shipment) -> Chat | None:
             f"Ollama cannot be given this model's chat template: {found}.",
             "Take the format docker, whose server reads the template itself, or dir.",
         )
-    ends = (shipment.manifest.data.get("chat") or {}).get("ends") or []
-    stops = tuple(row["text"] for row in ends if row.get("text"))
+    spoken = shipment.manifest.contents.chat
+    stops = tuple(end.text for end in (spoken.ends if spoken else ()) if end.text)
     return Chat(found.template, stops or (_STOP,), found.limits)
 
 
@@ -73,14 +73,14 @@ def refusal(shipment: Shipment) -> str | None:
     return None
 
 
-def parameters(shipment: Shipment) -> dict[str, Any]:
+def parameters(shipment: Shipment) -> dict[str, float]:
     """What Ollama is told of context and sampling, by its own names."""
-    data = shipment.manifest.data
-    context, sampling = (data.get("workload") or {}).get("context"), data.get("sampling") or {}
+    context = shipment.manifest.contents.context
+    sampling = object_or_empty(shipment.manifest.data, "sampling")
     return {
         **({"num_ctx": context} if context else {}),
         **{
-            _PARAMETERS.get(key, key): value
+            _PARAMETERS.get(key, key): at(sampling, key, float)
             for key, value in sampling.items()
             if key in KEYS and value is not None
         },
@@ -99,29 +99,29 @@ def _small(shipment: Shipment, path: str) -> bytes:
     )
 
 
-def facts(shipment: Shipment) -> dict[str, Any]:
+def facts(shipment: Shipment) -> snippets.Values:
     """What the Modelfile says. Raises PackError (usage) for a GGUF whose name a Modelfile cannot
     hold."""
-    values = snippets.facts(shipment)
-    if not _PATH.fullmatch(values["model"]):
-        raise _unnamed(values["model"])
-    found = chat(shipment) or Chat("", (), ())
+    own = snippets.facts(shipment)
+    if not _PATH.fullmatch(own.model):
+        raise _unnamed(own.model)
+    spoken = chat(shipment) or Chat("", (), ())
     licence = _small(shipment, "LICENSE")
-    recipe, offload = shipment.manifest.data["recipe"], shipment.manifest.data.get("offload") or {}
+    kv, offload = shipment.manifest.contents.recipe.kv, shipment.manifest.contents.offload
     return {
-        **values,
-        "gguf": Safe(values["model"]),
-        "template": Safe(found.template),
-        "limits": [Safe(limit) for limit in found.limits],
+        **own.values(),
+        "gguf": Safe(own.model),
+        "template": Safe(spoken.template),
+        "limits": [Safe(limit) for limit in spoken.limits],
         # Three quotes would end the text of a Modelfile: the file itself stands in the package in
         # any case.
         "licence_text": Safe("" if b'"""' in licence else licence.decode(errors="replace")),
-        "stops": [Safe(_quoted(stop)) for stop in found.stops],
+        "stops": [Safe(_quoted(stop)) for stop in spoken.stops],
         "parameters": [
             (Safe(key), Safe(f"{value:g}")) for key, value in parameters(shipment).items()
         ],
-        "layers": int(offload.get("gpu_layers") or 0),
-        "kv": Safe(recipe["kv"]) if recipe.get("kv") in ("q8_0", "q4_0") else Safe(""),
+        "layers": (offload.gpu_layers if offload else None) or 0,
+        "kv": Safe(kv) if kv in ("q8_0", "q4_0") else Safe(""),
     }
 
 

@@ -21,6 +21,7 @@ from typing import Any
 
 from packager.checkpoint.template import apart, render_bounded
 from packager.errors import PackError
+from packager.json_values import JsonObject
 from packager.runtime import Report
 
 Message = dict[str, str]
@@ -84,7 +85,7 @@ def _translated(template: str) -> str:
         return json.dumps(apart(job, {"template": template}, log))
 
 
-def translate_job(report: Report, *, template: str) -> dict[str, Any]:
+def translate_job(report: Report, *, template: str) -> JsonObject:
     """The job behind `translated`."""
     found = {state: _pieces(template, state) for state in _STATES}
     wrong = next((one for one in found.values() if isinstance(one, str)), None)
@@ -99,7 +100,7 @@ def translate_job(report: Report, *, template: str) -> dict[str, Any]:
     return {"why_not": why_not, "template": _go_of_all(pieces), "limits": different}
 
 
-def as_jinja_takes_it(messages: Sequence[Message], think: bool | None) -> dict[str, Any]:
+def as_jinja_takes_it(messages: Sequence[Message], think: bool | None) -> JsonObject:
     """A conversation of Ollama's as the variables of a Jinja template."""
     renamed = [
         {("reasoning_content" if key == "thinking" else key): text for key, text in row.items()}

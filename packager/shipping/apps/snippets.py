@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
 from packager.catalog.licences import spdx
 from packager.errors import PackError, bad_input
 from packager.files import write_atomically
-from packager.shipping.apps import engine_settings
+from packager.json_values import JsonObject, object_or_empty, objects_at
+from packager.shipping.apps.engine_settings import EngineStart, engine_start
 from packager.shipping.apps.escapes import FILTERS, Safe
 from packager.shipping.shipment import Shipment
 from packager.units import human_bytes
@@ -24,6 +26,10 @@ FOLDER = "package"
 """Where the package stands, whole, in every format for apps: what `qwen-pack verify` takes."""
 
 
+Values: TypeAlias = Mapping[str, object]
+"""What a template is given, by name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Piece:
     """A part of a file, or all of it: its path below the package's folder, and the pack of a store
@@ -33,60 +39,92 @@ class Piece:
     pack: str = ""
 
 
-def facts(shipment: Shipment) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file of the package, and the parts in which an app gets it. Size in bytes."""
+
+    path: str
+    size: int
+    sha256: str
+    pieces: tuple[Piece, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
     """What every template may say of a package. Sizes are bytes; `memory` is 0 where nothing was
     predicted."""
-    data = shipment.manifest.data
-    peak = ((data.get("predicted") or {}).get("footprint") or {}).get("peak") or 0
-    version = data.get("version")
-    return {
-        "name": shipment.name,
+
+    name: str
+    version: str
+    repo_id: str
+    recipe: str
+    runtime: str
+    task: str
+    spdx: str
+    device: str
+    context: int
+    sampling: str
+    """As JSON, which every app can read; empty where the checkpoint does not say."""
+    thinking_budget: int
+    profile: str
+    memory: int
+    memory_words: Safe
+    total_words: Safe
+    model: str
+    engine: EngineStart
+    folder: Safe
+    files: tuple[File, ...]
+
+    def values(self) -> Values:
+        """What a template is given."""
+        own = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {**own, **self.engine.values()}
+
+
+def facts(shipment: Shipment) -> Facts:
+    """See Facts."""
+    data, contents = shipment.manifest.data, shipment.manifest.contents
+    predicted = contents.predicted
+    peak = (predicted.footprint.peak if predicted and predicted.footprint else None) or 0
+    profile = contents.chat.profile if contents.chat else None
+    return Facts(
+        name=shipment.name,
         # Updates need a name of their own: without a version that is the beginning of the
         # manifest's digest.
-        "version": version
-        if isinstance(version, str) and version
-        else f"0+{shipment.files[0].sha256[:12]}",
-        "repo_id": data["variant"].get("repo_id") or "unknown",
-        "recipe": data["recipe"].get("id") or "unknown",
-        "runtime": data["runtime"]["name"],
-        "task": (data.get("retrieval") or {}).get("task") or "generate",
-        "spdx": spdx(data["variant"].get("license")),
-        "device": data.get("target") or "any",
-        "context": int((data.get("workload") or {}).get("context") or 0),
-        # As JSON, which every app can read; empty where the checkpoint does not say.
-        "sampling": json.dumps(data.get("sampling") or {}),
-        "thinking_budget": int(
-            ((data.get("chat") or {}).get("profile") or {}).get("thinking_budget") or 0
-        ),
-        "profile": json.dumps(_profile(data), ensure_ascii=False),
-        "memory": int(peak),
-        "memory_words": Safe(human_bytes(int(peak)) if peak else "not predicted"),
-        "total_words": Safe(human_bytes(shipment.total)),
-        "model": model(shipment),
-        **engine_settings.facts(data),
-        "folder": Safe(FOLDER),
-        "files": [
-            {
-                "path": entry.path,
-                "size": entry.size,
-                "sha256": entry.sha256,
-                "pieces": [Piece(entry.path)],
-            }
+        version=contents.version or f"0+{shipment.files[0].sha256[:12]}",
+        repo_id=contents.variant.repo_id or "unknown",
+        recipe=contents.recipe.id or "unknown",
+        runtime=contents.runtime.name,
+        task=contents.task,
+        spdx=spdx(contents.variant.license),
+        device=contents.target or "any",
+        context=contents.context or 0,
+        sampling=json.dumps(object_or_empty(data, "sampling")),
+        thinking_budget=(profile.thinking_budget if profile else None) or 0,
+        profile=json.dumps(_profile(data), ensure_ascii=False),
+        memory=peak,
+        memory_words=Safe(human_bytes(peak) if peak else "not predicted"),
+        total_words=Safe(human_bytes(shipment.total)),
+        model=model(shipment),
+        engine=engine_start(contents.runtime),
+        folder=Safe(FOLDER),
+        files=tuple(
+            File(entry.path, entry.size, entry.sha256, (Piece(entry.path),))
             for entry in shipment.files
-        ],
-    }
+        ),
+    )
 
 
-def _profile(data: dict[str, Any]) -> dict[str, Any]:
+def _profile(data: JsonObject) -> JsonObject:
     """What an app that writes its prompts itself must know: what the build fixed, and the texts
     that end a turn."""
-    chat = data.get("chat") or {}
+    chat = object_or_empty(data, "chat")
     fixed = {
         key: value
-        for key, value in (chat.get("profile") or {}).items()
+        for key, value in object_or_empty(chat, "profile").items()
         if value not in (None, [], {})
     }
-    ends = [row["text"] for row in chat.get("ends") or [] if row.get("text")]
+    ends = [row["text"] for row in objects_at(chat, "ends") if row.get("text")]
     return {**{key: value for key, value in fixed.items() if key != "sampling"}, "ends": ends}
 
 
@@ -97,7 +135,7 @@ def model(shipment: Shipment) -> str:
     return ggufs[0] if ggufs and shipment.manifest.contents.runtime.name == "llama.cpp" else "model"
 
 
-def render(template: str, values: dict[str, Any]) -> bytes:
+def render(template: str, values: Values) -> bytes:
     """The template of that name with `values`; numbers and what went through a filter of escapes.py
     is printed, nothing else.
 
@@ -110,7 +148,7 @@ def render(template: str, values: dict[str, Any]) -> bytes:
         raise _unwritable(template, error) from None
 
 
-def write(folder: Path, name: str, template: str, values: dict[str, Any]) -> None:
+def write(folder: Path, name: str, template: str, values: Values) -> None:
     """Render a template into a new file of a folder that is being made."""
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / name, render(template, values))

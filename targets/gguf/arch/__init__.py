@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from packager.errors import bad_input
+from packager.json_values import JsonObject
 from packager.names import did_you_mean
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ MODEL_TYPES = tuple(_MODULES)
 """Every `model_type` that can be converted."""
 
 
-def architecture(config: dict[str, Any]) -> Architecture:
+def architecture(config: JsonObject) -> Architecture:
     """The converter for that configuration. Raises PackError (bad input) naming an unknown
     `model_type`."""
     model_type = config.get("model_type")

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import gguf
 
 from packager.errors import bad_input
+from packager.json_values import JsonObject, at_or_none
 from packager.shape import Shape
 from packager.shape.positions import Positions, not_computed, positions_of
 from packager.shape.windows import acting, windows_of
@@ -37,10 +38,10 @@ class Architecture:
     as_wide_as_hidden: ClassVar[bool] = False
     """Whether llama.cpp's graph wants all heads together to be as wide as the hidden state."""
 
-    def __init__(self, config: dict[str, Any]) -> None:
+    def __init__(self, config: JsonObject) -> None:
         self._whole = config
         text = config.get("text_config")
-        self.config: dict[str, Any] = {**config, **text} if isinstance(text, dict) else config
+        self.config: JsonObject = {**config, **text} if isinstance(text, dict) else config
         self.layers = self.number("num_hidden_layers")
         self.names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[self.arch], self.layers)
 
@@ -223,6 +224,6 @@ class Architecture:
     def context(self) -> int | None:
         """The tokens that the file is good for: as many as the model was trained for, or the
         narrowest window."""
-        context = self.config.get("max_position_embeddings")
+        context = at_or_none(self.config, "max_position_embeddings", int)
         windows = windows_of(self.config, self.shape, "config.json")
         return context if context is None else acting(windows, context) or context

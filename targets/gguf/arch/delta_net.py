@@ -7,6 +7,7 @@ from typing import Any
 
 import gguf
 
+from packager.json_values import JsonObject
 from packager.shape.positions import not_computed
 from targets.gguf.arch.base import Architecture
 from targets.gguf.tensors import OutTensor, Part
@@ -47,7 +48,7 @@ class Hybrid(Architecture):
     feed_forward: tuple[str, ...] = ()
     beta_alpha: tuple[str, ...] = ()
 
-    def __init__(self, config: dict[str, Any]) -> None:
+    def __init__(self, config: JsonObject) -> None:
         super().__init__(config)
         self.key_heads = self.number("linear_num_key_heads")
         self.value_heads = self.number("linear_num_value_heads")
