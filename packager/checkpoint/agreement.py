@@ -94,9 +94,9 @@ def refuse_foreign_code(path: Path, config: dict[str, Any], *, first: bool = Fal
 
 def refuse_other_tasks(where: str, config: dict[str, Any]) -> None:
     """Refuse a decoder that was given another end than one for text: a classifier, a reranker, a
-    reward model."""
+    reward model. `config` is one whose settings are of their kinds."""
     for name in config.get("architectures") or []:
-        if isinstance(name, str) and _OTHER_TASK.search(name):
+        if _OTHER_TASK.search(name):
             raise bad_input(
                 f"{where}: architectures names {name}, a classifier and not a text generator.",
                 "Name the checkpoint of a text generator; a reranker can be had as one, too "

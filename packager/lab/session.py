@@ -16,7 +16,18 @@ import msgspec
 
 from packager.cores import Cores
 from packager.errors import bad_input
+from packager.lab.answers import (
+    is_number,
+    not_ours,
+    number,
+    optional_number,
+    optional_text,
+    table,
+    whole,
+    wholes,
+)
 from packager.lab.link import Link
+from packager.limits import DEVICE_WORD_CHARACTERS, TEMPLATE_BYTES, TOKEN_BYTES
 from packager.measure.gauges.clock import hottest
 from packager.measure.gauges.load import Mark, busy_ticks
 from packager.measure.gauges.memory import Memory
@@ -34,6 +45,8 @@ SESSION = "packager.lab.session:Session"
 
 _ZONES = ("cpu", "soc", "x86_pkg", "acpitz")
 _WIDEST = 1 << 22
+_AROUND = 16
+"""Tokens that a model puts around a text, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,21 +136,26 @@ class Device:
     def _mark(self, told: dict[str, Any]) -> Mark:
         try:
             others = busy_ticks(told["stat"]) / told["hertz"] - told["own_s"]
-        except (KeyError, ValueError, IndexError, TypeError, ZeroDivisionError):
+        except (
+            KeyError,
+            ValueError,
+            IndexError,
+            TypeError,
+            AttributeError,
+            ArithmeticError,
+        ):
             others = None
-        return Mark(float(told.get("at") or 0) / 1e9, others, self.now)
+        return Mark((optional_number(told, "at") or 0) / 1e9, others, self.now)
 
     def _asked(self) -> dict[str, Any]:
         """A fresh mark; the latest one while the agent is telling tokens."""
         if self.latest:
             return self.latest
-        found: dict[str, Any] = self.link.ask("mark").get("mark") or {}
-        return found
+        return table(self.link.ask("mark"), "mark")
 
     def forget(self, artifact: Path) -> float | None:
         """See Gauges. The file that is forgotten is the device's."""
-        share = self.link.ask(f"forget {self.reach.model}").get("cached")
-        return None if share is None else float(share)
+        return optional_number(self.link.ask(f"forget {self.reach.model}"), "cached")
 
     def meter(self, gpu: bool) -> Meter | None:
         """See Gauges: nothing on a device is read finely enough to be a figure."""
@@ -145,23 +163,27 @@ class Device:
 
     def megahertz(self) -> float | None:
         """See Gauges."""
-        value = self._asked().get("mhz")
-        return round(float(value), 1) if value else None
+        value = optional_number(self._asked(), "mhz")
+        return round(value, 1) if value else None
 
     def celsius(self) -> float | None:
         """See Gauges. The kernel gives thousandths of a degree."""
         rows = self._asked().get("zones") or []
         sensors: dict[str, list[float | None]] = {}
-        for kind, value in rows:
-            if re.search("|".join(_ZONES), str(kind)):
-                sensors.setdefault("cpu_thermal", []).append(float(value) / 1000)
+        for row in rows if isinstance(rows, list) else []:
+            kind, value = row if isinstance(row, list) and len(row) == 2 else ("", 0)
+            if is_number(value) and re.search("|".join(_ZONES), str(kind)):
+                sensors.setdefault("cpu_thermal", []).append(value / 1000)
         return hottest(sensors)
 
     def memory(self) -> Memory:
         """See Gauges. Of the agent's own process."""
         told = self.link.ask("memory")
+        proportional = optional_number(told, "proportional")
         return Memory(
-            int(told.get("peak") or 0), int(told.get("resident") or 0), told.get("proportional")
+            int(optional_number(told, "peak") or 0),
+            int(optional_number(told, "resident") or 0),
+            None if proportional is None else int(proportional),
         )
 
     def machine(self) -> dict[str, Any]:
@@ -171,7 +193,7 @@ class Device:
     def through(self) -> Through | None:
         """See Gauges."""
         return self.reach.through.but(
-            engine=str(self.link.hello.get("engine", "")).strip(" |"),
+            engine=str(self.link.hello.get("engine", ""))[:DEVICE_WORD_CHARACTERS].strip(" |"),
             temperature_before_c=self._before,
             temperature_after_c=self.celsius(),
         )
@@ -192,10 +214,9 @@ class Session:
             f"open {self._context} {kv} {self.threads} {self._prompt_threads()} "
             f"{self._device.reach.model}"
         )
-        self.load_s = float(told["load_s"])
-        self._vocabulary = int(told["vocabulary"])
-        self._ends = frozenset(int(number) for number in told["ends"])
-        self._template = told.get("template")
+        self.load_s = number(told, "load_s")
+        self._ends = frozenset(wholes(told, "ends"))
+        self._template = optional_text(told, "template", TEMPLATE_BYTES)
         self._began = self._stamp = 0.0
 
     @classmethod
@@ -217,12 +238,14 @@ class Session:
     def encode(self, text: str) -> list[int]:
         """See packager.runtime.Session."""
         data = text.encode("utf-8", "surrogatepass")
-        return [int(number) for number in self._link.ask(f"encode {len(data)}", data)["ids"]]
+        # No more tokens than bytes, and what the model puts around a text.
+        return wholes(self._link.ask(f"encode {len(data)}", data), "ids", len(data) + _AROUND)
 
     def decode(self, ids: Sequence[int]) -> str:
         """See packager.runtime.Session."""
         told = self._link.ask("decode " + " ".join(map(str, ids)))
-        return self._link.raw(int(told["bytes"])).decode("utf-8", "replace")
+        size = whole(told, "bytes", TOKEN_BYTES * (len(ids) + 1))
+        return self._link.raw(size).decode("utf-8", "replace")
 
     def ends(self) -> frozenset[int]:
         """See packager.runtime.Session."""
@@ -245,16 +268,21 @@ class Session:
         ids = " ".join(map(str, prompt))
         answer: list[int] = []
         stamps: list[float] = []
-        groups = self._groups(f"generate {max_new_tokens} {int(stop)} {ids}", "began")
+        groups = self._groups(
+            f"generate {max_new_tokens} {int(stop)} {ids}", "began", max_new_tokens
+        )
         try:
             for told in groups:
-                self._device.latest = told.get("mark") or {}
-                self._began = float(told.get("began") or 0) / 1e9
-                for token, at in zip(told["tokens"], told["at"], strict=True):
-                    answer.append(int(token))
-                    stamps.append(float(at) / 1e9)
+                self._device.latest = table(told, "mark")
+                self._began = (optional_number(told, "began") or 0) / 1e9
+                tokens, at = wholes(told, "tokens"), wholes(told, "at")
+                if len(at) != len(tokens) or len(answer) + len(tokens) > max_new_tokens:
+                    raise not_ours("it tells more tokens than it was asked for, or other times")
+                for token, stamp in zip(tokens, at, strict=True):
+                    answer.append(token)
+                    stamps.append(stamp / 1e9)
                     self._stamp = stamps[-1]
-                    on_token(answer[-1])
+                    on_token(token)
         finally:
             groups.close()
             self._device.latest = {}
@@ -262,26 +290,32 @@ class Session:
             raise bad_input("The clock of the device ran backwards.", "Measure again.")
         return answer
 
-    def _groups(self, command: str, last: str) -> Generator[dict[str, Any], None, None]:
-        """The lines of one answer, up to the one that has the field `last`. Whoever stops listening
-        in the middle leaves none of them to the next answer."""
+    def _groups(self, command: str, last: str, most: int) -> Generator[dict[str, Any], None, None]:
+        """The lines of one answer, up to the one that has the field `last`; `most` of them at most
+        before it. Whoever stops listening in the middle leaves none of them to the next answer."""
         self._link.tell(command)
-        listening = True
+        heard, listening = 0, True
         while listening:
-            told = self._link.hear()
-            size = int(told.get("rows") or 0) * int(told.get("width") or 0) * 4
-            if not 0 <= size <= LOGITS_BLOCK * _WIDEST * 4:
-                raise bad_input("The agent tells logits of no size.", "Build the agent again.")
-            told["data"] = self._link.raw(size)
-            listening = last not in told
+            told, listening = self._line(last)
+            heard += 1
+            if listening and heard > most:
+                raise not_ours("its answer does not end")
             try:
                 yield told
             except GeneratorExit:
-                while listening:
-                    told = self._link.hear()
-                    self._link.raw(int(told.get("rows") or 0) * int(told.get("width") or 0) * 4)
-                    listening = last not in told
+                while listening and heard <= most:
+                    listening = self._line(last)[1]
+                    heard += 1
                 raise
+
+    def _line(self, last: str) -> tuple[dict[str, Any], bool]:
+        """A line of an answer with the numbers behind it, and whether more come."""
+        told = self._link.hear()
+        size = 0
+        if "rows" in told or "width" in told:
+            size = whole(told, "rows", LOGITS_BLOCK) * whole(told, "width", _WIDEST) * 4
+        told["data"] = self._link.raw(size)
+        return told, last not in told
 
     def began(self) -> float:
         """See packager.runtime.Stamped."""
@@ -296,7 +330,7 @@ class Session:
         # Late: numpy takes a while, and a benchmark needs none of it.
         import numpy as np
 
-        blocks = self._groups("logits " + " ".join(map(str, ids)), "end")
+        blocks = self._groups("logits " + " ".join(map(str, ids)), "end", len(ids))
         try:
             for told in blocks:
                 if told["data"]:

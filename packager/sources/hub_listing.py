@@ -133,8 +133,7 @@ def _file(repo_id: str, sibling: Any) -> RemoteFile:
             "cannot be checked.",
             WAYS_ON,
         )
-    if belongs(sibling.rfilename):  # an adapter's weights have other names
-        refuse_oversize(f"{repo_id}: {sibling.rfilename}", sibling.rfilename, size)
+    refuse_oversize(f"{repo_id}: {sibling.rfilename}", sibling.rfilename, size)
     return RemoteFile(sibling.rfilename, size, digest)
 
 
@@ -143,8 +142,14 @@ def _base_models(info: Any) -> tuple[str, ...]:
     card = info.card_data
     named = card.get("base_model") if card else None
     several = named if isinstance(named, list) else [named]
-    tags = [tag.rpartition(":")[2] for tag in info.tags or [] if tag.startswith("base_model:")]
+    tags = [tag.rpartition(":")[2] for tag in _tags(info) if tag.startswith("base_model:")]
     return tuple(name for name in [*several, *tags] if isinstance(name, str))
+
+
+def _tags(info: Any) -> list[str]:
+    """The tags of a repository that are texts; a list that is none has none."""
+    tags = info.tags if isinstance(info.tags, list) else []
+    return [tag for tag in tags if isinstance(tag, str)]
 
 
 def _license(info: Any) -> str | None:
@@ -155,11 +160,7 @@ def _license(info: Any) -> str | None:
         declared = card.get("license_name") or declared
     if declared is None:
         declared = next(
-            (
-                tag.removeprefix("license:")
-                for tag in info.tags or []
-                if isinstance(tag, str) and tag.startswith("license:")
-            ),
+            (tag.removeprefix("license:") for tag in _tags(info) if tag.startswith("license:")),
             None,
         )
     return declared if isinstance(declared, str) else None

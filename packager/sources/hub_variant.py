@@ -20,6 +20,7 @@ from packager.checkpoint.agreement import (
 from packager.checkpoint.chat_templates import templates_of
 from packager.checkpoint.first_generation import text_only
 from packager.checkpoint.folder import is_weights, read_json
+from packager.checkpoint.kinds import check_config
 from packager.errors import PackError
 from packager.process import run_job
 from packager.runtime import Report
@@ -96,9 +97,16 @@ def look_up(report: Report, *, repo_id: str, revision: str | None, offline: bool
                 if not is_weights(file.name):
                     download(repo_id, listing.commit, file, lambda size: None)
         folder = repository_folder(repo_id) / "snapshots" / listing.commit
+    return {**described(folder), "license": license_id, "base_models": bases}
+
+
+def described(folder: Path) -> dict[str, Any]:
+    """What the small files of a repository say of it: `shape`, `architecture`, and whether it
+    `chats`. Raises PackError (exit code 6) for a configuration that is none of ours."""
     path = folder / "config.json"
     config = read_json(path)
     refuse_unsupported(str(path), config.get("model_type"))
+    check_config(path, config)
     refuse_other_inputs(str(path), config)
     refuse_foreign_code(path, config, first=text_only(config))
     files = {file.name: file for file in folder.iterdir() if file.is_file()}
@@ -106,10 +114,8 @@ def look_up(report: Report, *, repo_id: str, revision: str | None, offline: bool
     chats = bool(templates_of(files, read_json(tokenizer) if tokenizer.exists() else {}))
     return {
         "shape": asdict(Shape.from_config(config, str(path))),
-        "architecture": str((config.get("architectures") or ["unknown"])[0]),
+        "architecture": (config.get("architectures") or ["unknown"])[0],
         "chats": chats or config.get("chat_format") == "chatml",
-        "license": license_id,
-        "base_models": bases,
     }
 
 

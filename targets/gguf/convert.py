@@ -14,7 +14,7 @@ from packager.checkpoint import Checkpoint
 from packager.cores import cores
 from packager.runtime import Report
 from packager.units import human_bytes
-from targets.gguf import library, metadata, mix, tiktoken
+from targets.gguf import library, metadata, mix, model_card, tiktoken
 from targets.gguf.arch import architecture
 from targets.gguf.arch.base import Architecture
 from targets.gguf.head import Head
@@ -78,6 +78,9 @@ def convert(
             imatrix=imatrix is not None,
         ) | {tensor.name: "F32" for tensor in tensors if tensor not in decoder}
         vocabulary = head.vocabulary(with_ends(_vocabulary(source, converter), spoken.ends))
+        card = model_card.read(source.folder)
+        if card.note is not None:
+            listener.note(card.note)
         keys = metadata.collect(
             source,
             converter,
@@ -88,6 +91,7 @@ def convert(
             template=spoken.template if task == "generate" else None,
             sampling=fixed.sampling,
             head=head,
+            card=card,
         )
         typed = list(place(tensors, types, row_bytes))
         check_imatrix(importance, typed)
