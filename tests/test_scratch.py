@@ -9,12 +9,16 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
 from packager.files import write_atomically
-from packager.scratch import MARK, place, remove_abandoned, scratch_folder
+from packager.scratch import MARK, place, remove_abandoned, scratch_file, scratch_folder
 
 START = "import os, signal, time\nfrom pathlib import Path\nfrom packager import scratch, files\n"
 KILL = "os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -125,6 +129,36 @@ def test_a_name_that_is_taken_takes_back_those_that_were_given(tmp_path: Path) -
             place(holder, [(holder / name, tmp_path / name) for name in "ab"])
     assert os.listdir(tmp_path) == ["b"]
     assert (tmp_path / "b").read_text() == "somebody's"
+
+
+@pytest.mark.parametrize("kind", [scratch_folder, scratch_file])
+def test_an_interruption_at_any_moment_leaves_nothing(
+    kind: Callable[[Path], AbstractContextManager[Any]], tmp_path: Path
+) -> None:
+    """Where Python lets a signal be seen: when a function begins, and after a call into C."""
+    done, moment = False, 0
+    while not done:
+        moment += 1
+        left = moment
+
+        def interrupt(frame: FrameType, event: str, argument: object) -> None:
+            nonlocal left
+            if event in ("call", "c_return"):
+                left -= 1
+                if not left:
+                    sys.setprofile(None)
+                    raise KeyboardInterrupt
+
+        try:
+            sys.setprofile(interrupt)
+            with kind(tmp_path) as made:
+                (made / "half").touch() if isinstance(made, Path) else os.write(made[1], b"half")
+            sys.setprofile(None)
+            done = True
+        except KeyboardInterrupt:
+            pass
+        assert list(tmp_path.iterdir()) == [], moment
+    assert moment > 50
 
 
 def test_a_process_that_is_killed_at_any_moment_leaves_the_old_file_or_the_new_one_and_the_next_cleans_up(
