@@ -33,10 +33,10 @@ from tui.screens.plan import PlanScreen
 from tui.screens.result import ResultScreen
 from tui.screens.shelf import ShelfScreen
 
-SAID = "[/x]a\x1b]0;owned\x07\x9b2J\u202e[@click=app.quit]b[/]"
-"""What a manifest can say."""
-EVIL = f"{SAID}\udcff"
-"""What the name of a folder can be: not UTF-8 either."""
+SAID = "[/x]a[@click=app.quit]b[/]"
+"""What a manifest can say: control characters are refused where it is read."""
+EVIL = "[/x]a\x1b]0;owned\x07\x9b2J\u202e[@click=app.quit]b[/]\udcff"
+"""What the name of a folder or the end of an error can be."""
 
 
 def evil(number: int = 0) -> Package:
