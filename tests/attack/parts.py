@@ -124,6 +124,51 @@ def _profile(flag: str) -> Callable[[Path, bytes], Any]:
     return read
 
 
+_TEMPLATE = (
+    "{%- if tools %}{{ tools | tojson }}{% endif %}{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{{ m.content }}{% for call in m.tool_calls or [] %}{{ call.function | tojson }}{% endfor %}"
+    "<|im_end|>\n{% endfor %}"
+)
+_REQUEST = json.dumps(
+    {
+        "model": "tiny",
+        "messages": [
+            {"role": "system", "content": "Be short."},
+            {"role": "user", "content": [{"type": "text", "text": "hello"}]},
+            {
+                "role": "assistant",
+                "tool_calls": [{"function": {"name": "weather", "arguments": '{"place": "x"}'}}],
+            },
+            {"role": "tool", "content": "warm"},
+        ],
+        "tools": json.loads(_TOOLS),
+        "response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "object"}}},
+        "chat_template_kwargs": {"enable_thinking": False},
+        "temperature": 0.5,
+        "max_tokens": 9,
+        "stop": ["x"],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+).encode()
+
+
+def _read_request(folder: Path, data: bytes) -> None:
+    """What a server that was exported with a package is asked."""
+    from packager.errors import bad_input
+    from packager.shipping.server import requests
+    from packager.shipping.server.refused import Refused
+    from packager.shipping.server.settings import Settings
+
+    known = Settings("x", "x", Path(), _TEMPLATE, 100, "f16", "CPU", frozenset(), (), {}, None)
+    try:
+        asked = requests.parse(data, known)
+    except Refused as reason:
+        raise bad_input(str(reason)) from None
+    # As it goes to the engine, and back in an answer.
+    (asked.prompt + "".join(asked.stops) + json.dumps(asked.tools)).encode()
+
+
 PARTS: tuple[Kind, ...] = (
     Kind("model.gguf of a package", _good("llama.cpp", "model.gguf"), mutate.of_bytes, _read_gguf),
     Kind(
@@ -142,6 +187,7 @@ PARTS: tuple[Kind, ...] = (
         _configuration("genai_config", _BESIDE),
     ),
     Kind("signature", _seeded_signature, mutate.of_json, _read_signature, 20),
+    Kind("request to a server", lambda folder: _REQUEST, mutate.of_json, _read_request),
     Kind("system prompt", lambda folder: _PROMPT, mutate.of_text, _profile("system_prompt"), 3),
     Kind("tools of a profile", lambda folder: _TOOLS, mutate.of_json, _profile("tools"), 3),
 )
