@@ -28,7 +28,7 @@ def main() -> int:
     """Exit code 0 where nothing was found, 4 where something was."""
     flags = argparse.ArgumentParser(prog="python -m tests.attack", description=__doc__)
     flags.add_argument("--seed", type=int, default=1)
-    flags.add_argument("--mutants", type=int, default=20_600)
+    flags.add_argument("--mutants", type=int, default=30_000)
     flags.add_argument("--answers", type=int, default=600, help="of hubs and registries")
     flags.add_argument("--kills", type=int, default=300)
     flags.add_argument("--limits", type=int, default=60, help="full disks, low memory, few files")

@@ -63,7 +63,12 @@ def main() -> int:
     flags.add_argument("kinds", nargs="*", help="Names of kinds; all of them by default.")
     flags.add_argument("--seconds", type=int, default=30, help="for each kind")
     flags.add_argument("--seed", type=int, default=1)
-    flags.add_argument("--found", type=Path, default=Path("found"), help="where findings are kept")
+    flags.add_argument(
+        "--found",
+        type=Path,
+        default=Path(tempfile.gettempdir()) / "qwen-pack-found",
+        help="where findings are kept",
+    )
     flags.add_argument("--one", help=argparse.SUPPRESS)
     flags.add_argument("--place", type=Path, help=argparse.SUPPRESS)
     asked = flags.parse_args()
