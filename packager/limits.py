@@ -48,8 +48,8 @@ ADAPTER_CONFIG_BYTES = 1 << 20
 """adapter_config.json. One that names every module by itself has 0.2 MB."""
 PATTERN_CHARACTERS = 200
 """A pattern of an adapter's modules. Those in PEFT's documentation have 20 to 60."""
-PATTERN_STEPS = 400_000_000
-"""Steps of all patterns over the names of all modules, at most: ten seconds. A rank of its own for
+PATTERN_STEPS = 60_000_000
+"""Steps of all patterns over the names of all modules, at most: two seconds. A rank of its own for
 each of 448 modules takes 15,000,000."""
 
 CARD_BYTES = 1 << 20

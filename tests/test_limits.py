@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 from packager import limits
 from packager.checkpoint import tiktoken
+from packager.checkpoint.adapter import Adapter
 from packager.checkpoint.header import read_header
 from packager.checkpoint.kinds import check_config, check_tokenizer_config
 from packager.checkpoint.tokenizer import check_definition
@@ -142,6 +143,38 @@ def expressions(count: int, folder: Path) -> None:
     check_definition(folder, definition)
 
 
+def adapter(folder: Path, modules: int, patterns: int) -> None:
+    """LoRA of rank 1 on so many modules, with patterns that match none of them."""
+    rows: dict[str, Any] = {}
+    for number in range(2 * modules):
+        side, place = "AB"[number % 2], number // 2
+        rows[f"base_model.model.model.layers.{place}.mlp.up_proj.lora_{side}.weight"] = {
+            "dtype": "F32",
+            "shape": [1, 1],
+            "data_offsets": [4 * number, 4 * number + 4],
+        }
+    (folder / "adapter_model.safetensors").write_bytes(safetensors(rows, bytes(8 * modules)))
+    alphas = {f"layers_{number}": 1 for number in range(patterns)}
+    config = {"peft_type": "LORA", "r": 1, "lora_alpha": 1, "alpha_pattern": alphas}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    started = time.process_time()
+    with suppress(PackError):
+        Adapter.open(folder)
+    raise Took(time.process_time() - started)
+
+
+def adapter_of_many_modules(count: int, folder: Path) -> None:
+    adapter(folder, count // 3, 4)
+
+
+def adapter_of_many_patterns(count: int, folder: Path) -> None:
+    adapter(folder, 4, count)
+
+
+def adapter_of_both(count: int, folder: Path) -> None:
+    adapter(folder, count // 4, count // 4)
+
+
 class Took(Exception):
     """CPU seconds of the part that counts, where making the input costs more."""
 
@@ -149,6 +182,7 @@ class Took(Exception):
 COSTS: list[Callable[[int, Path], None]] = [
     header, small_objects, deep, token, manifest_of_files, layers, pax_records, pax_headers,
     empty_members, zip_members, dotted_key, nested_card, aliases, many_layers, expressions,
+    adapter_of_many_modules, adapter_of_many_patterns, adapter_of_both,
 ]  # fmt: skip
 
 
