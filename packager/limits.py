@@ -46,6 +46,9 @@ ADAPTER_BYTES = 64 << 30
 """Weights of an adapter. Rank 64 in 16 bits on every expert of the largest Qwen makes 60 GB."""
 ADAPTER_CONFIG_BYTES = 1 << 20
 """adapter_config.json. One that names every module by itself has 0.2 MB."""
+PATTERNS = 1 << 12
+"""Patterns of an adapter's modules in one table. A rank of its own for each matrix of the largest
+dense Qwen takes 560."""
 PATTERN_CHARACTERS = 200
 """A pattern of an adapter's modules. Those in PEFT's documentation have 20 to 60."""
 PATTERN_STEPS = 60_000_000

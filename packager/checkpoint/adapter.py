@@ -26,7 +26,7 @@ from packager.checkpoint.header import ITEM_BYTES, TensorInfo, read_header
 from packager.checkpoint.kinds import is_number
 from packager.checkpoint.patterns import compiled, most_steps, refuse_pattern
 from packager.errors import PackError, bad_input, usage
-from packager.limits import PATTERN_STEPS
+from packager.limits import PATTERN_STEPS, PATTERNS
 
 CONFIG, WEIGHTS = ADAPTER_CONFIG, ADAPTER_WEIGHTS
 TOKENIZER_FILES = (
@@ -203,6 +203,8 @@ def _patterns(path: Path, config: dict[str, Any]) -> None:
         table = config.get(key) or {}
         if not isinstance(table, dict) or not all(map(is_number, table.values())):
             raise bad_input(f"{path}: {key} is not a map from names to numbers.", _GET_AGAIN)
+        if len(table) > PATTERNS:
+            raise bad_input(f"{path}: {key} has more than {PATTERNS} patterns.", _GET_AGAIN)
         for pattern in table:
             refuse_pattern(f"{path}: {key}", pattern)
 
