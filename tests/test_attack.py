@@ -57,6 +57,22 @@ def test_a_hub_that_says_anything_but_a_listing_is_refused_with_a_sentence() -> 
         assert dict(tally.counts) == {"refused": 3}, (change, tally.cases)
 
 
+def test_tags_and_cards_of_a_hub_that_are_none_are_passed_over() -> None:
+    row = {"rfilename": "model.safetensors", "size": 1, "blobId": "0" * 40}
+    genuine = {"id": "tests/tiny", "modelId": "tests/tiny", "sha": "0" * 40, "siblings": [row]}
+    for change in (
+        {"tags": [5, None, "license:mit"]},
+        {"tags": 5},
+        {"cardData": "x"},
+        {"cardData": [1]},
+        {"cardData": {"base_model": [5], "license": ["mit"]}},
+    ):
+        answer = response(json.dumps({**genuine, **change}).encode())
+        kind = replace(SERVERS[0], mutant=lambda random_, data, answer=answer: answer)
+        tally = mutants.attack(3, SEED, kinds=[kind])
+        assert dict(tally.counts) == {"accepted": 3}, (change, tally.cases)
+
+
 def test_the_campaign_sees_what_it_looks_for() -> None:
     """Readers that do all that none may: each is counted under its name."""
 

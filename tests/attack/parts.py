@@ -3,6 +3,7 @@ engines, signatures, profiles."""
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 from collections.abc import Callable, Collection
@@ -95,11 +96,16 @@ def _read_signature(folder: Path, data: bytes) -> None:
     if check(folder / "package", folder / "p.sig", Trust(folder / "team.key.pub")):
         raise bad_input("It does not hold.")
     try:
-        said = json.loads(data)["dsseEnvelope"]["payload"]
+        said = _statement(data)
     except (ValueError, KeyError, TypeError):
         raise Wrong("what is no signature holds") from None
-    if said != json.loads((folder / "genuine.sig").read_bytes())["dsseEnvelope"]["payload"]:
+    if said != _statement((folder / "genuine.sig").read_bytes()):
         raise Wrong("a signature of something else holds")
+
+
+def _statement(signature: bytes) -> bytes:
+    """What is signed; as the library, signs that are none of base64 are passed over."""
+    return base64.b64decode(json.loads(signature)["dsseEnvelope"]["payload"])
 
 
 def _seeded_signature(folder: Path) -> bytes:
