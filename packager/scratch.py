@@ -15,6 +15,7 @@ import re
 import secrets
 import shutil
 import stat
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,12 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
             raise
         if lock is not None:
             os.close(lock)
+
+
+def temporary_folder() -> contextlib.AbstractContextManager[Path]:
+    """The same in the system's place for what nobody is to see (TMPDIR): there too, a kill leaves
+    nothing for ever."""
+    return scratch_folder(Path(tempfile.gettempdir()))
 
 
 @contextlib.contextmanager
@@ -194,6 +201,8 @@ def _remove_abandoned(left: Path) -> None:
         descriptor = os.open(left, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
             status = os.fstat(descriptor)
+            if status.st_uid != os.geteuid():
+                return  # where several people write, what another one left is none of ours
             locks.take(descriptor)
             if stat.S_ISREG(status.st_mode):
                 left.unlink()

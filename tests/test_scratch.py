@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -18,7 +19,15 @@ from typing import Any
 import pytest
 
 from packager.files import write_atomically
-from packager.scratch import MARK, place, remove_abandoned, scratch_file, scratch_folder
+from packager.scratch import (
+    MARK,
+    place,
+    remove_abandoned,
+    scratch_file,
+    scratch_folder,
+    temporary_folder,
+)
+from tests.conftest import REPOSITORY
 
 START = "import os, signal, time\nfrom pathlib import Path\nfrom packager import scratch, files\n"
 KILL = "os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -74,6 +83,52 @@ def test_scratch_of_somebody_who_lives_and_what_others_made_is_left_alone(tmp_pa
     (tmp_path / "other").unlink()
     assert sorted(os.listdir(tmp_path)) == before
     assert all((tmp_path / name / "mine").read_text() == "precious" for name in names)
+
+
+def test_a_kill_leaves_nothing_in_the_place_for_temporaries_after_the_next_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    script = f"import tempfile\ntempfile.tempdir = {str(tmp_path)!r}\n"
+    killed(
+        f"{script}with scratch.temporary_folder() as folder:\n    (folder / 'x').touch()\n    {KILL}"
+    )
+    assert len(list(tmp_path.iterdir())) == 1
+    with temporary_folder() as folder:
+        assert list(tmp_path.iterdir()) == [folder]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_another_person_left_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder of our name with a mark and a list of names to take back, as anybody can make one
+    where everybody writes."""
+    (tmp_path / "mine").write_text("precious")
+    killed(
+        f"made = scratch.scratch_folder(Path({str(tmp_path)!r}))\nholder = made.__enter__()\n"
+        f"(holder / 'a').write_text('x')\n{KILL}"
+    )
+    left = sorted(path.name for path in tmp_path.iterdir())
+    user = os.geteuid()
+    monkeypatch.setattr("os.geteuid", lambda: user + 1)
+    remove_abandoned(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == left
+    monkeypatch.setattr("os.geteuid", lambda: user)
+    remove_abandoned(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_no_module_makes_temporaries_that_a_kill_would_leave() -> None:
+    """The two that do make them inside of the folder of a stage, which goes with them."""
+    pattern = re.compile(r"\b(TemporaryDirectory|NamedTemporaryFile|mkdtemp|mkstemp)\(")
+    found = {
+        path.relative_to(REPOSITORY).as_posix()
+        for folder in ("packager", "targets", "tui")
+        for path in (REPOSITORY / folder).rglob("*.py")
+        if pattern.search(path.read_text(encoding="utf-8"))
+    }
+    assert found == {"targets/onnxruntime/convert.py", "targets/openvino/convert.py"}
 
 
 def test_a_removal_that_was_cut_short_is_finished_by_the_next_one(tmp_path: Path) -> None:

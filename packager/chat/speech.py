@@ -6,7 +6,6 @@ time and memory, whoever asks.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -24,6 +23,7 @@ from packager.checkpoint.folder import checkpoint_files, is_weights, read_json
 from packager.checkpoint.template import apart, limit_memory, render
 from packager.errors import PackError, bad_input, usage
 from packager.runtime import Report
+from packager.scratch import temporary_folder
 
 QUESTION: tuple[dict[str, str], ...] = ({"role": "user", "content": "What is 2 + 3?"},)
 
@@ -78,8 +78,8 @@ class _Hashed:
 @lru_cache(maxsize=64)
 def _cached(folder: str, stamps: tuple[Any, ...], key: _Hashed) -> Speech:
     arguments = {"folder": folder, "profile": key.profile.as_dict()}
-    with tempfile.TemporaryDirectory() as scratch:
-        found = apart("packager.chat.speech:read_job", arguments, Path(scratch) / "log")
+    with temporary_folder() as scratch:
+        found = apart("packager.chat.speech:read_job", arguments, scratch / "log")
     return Speech(
         found["template"],
         tuple(found["ends"]),

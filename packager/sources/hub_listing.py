@@ -148,7 +148,7 @@ def _base_models(info: Any) -> tuple[str, ...]:
 def _card(info: Any) -> dict[str, Any]:
     """What the model card says; nothing where it is no table of keys."""
     card = info.card_data
-    return card.to_dict() if isinstance(card, CardData) else {}
+    return dict(vars(card)) if isinstance(card, CardData) else {}
 
 
 def _tags(info: Any) -> list[str]:

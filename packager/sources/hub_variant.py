@@ -4,7 +4,6 @@ from."""
 from __future__ import annotations
 
 import re
-import tempfile
 from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from packager.checkpoint.kinds import check_config
 from packager.errors import PackError
 from packager.process import run_job
 from packager.runtime import Report
+from packager.scratch import temporary_folder
 from packager.shape import Shape
 
 REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
@@ -63,10 +63,10 @@ def find(name: str, revision: str | None = None, offline: bool = False) -> Varia
 
 
 def _on_hub(name: str, revision: str | None, offline: bool) -> Variant:
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         arguments = {"repo_id": name, "revision": revision, "offline": offline}
         job = "packager.sources.hub_variant:look_up"
-        with closing(run_job(job, arguments, Path(folder) / "log")) as work:
+        with closing(run_job(job, arguments, folder / "log")) as work:
             while True:
                 try:
                     next(work)
