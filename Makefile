@@ -11,7 +11,7 @@ RIGHT_FLAGS = leave_out="$$($(COMPILER))"; CFLAGS="$$CFLAGS $$leave_out" CXXFLAG
 # The bytes of quantized weights must not depend on compiler and architecture: ggml rounds every product (docs/systems.md).
 export CFLAGS := $(CFLAGS) -ffp-contract=off
 
-.PHONY: help demo test field quick lint types check tables attack soak clean
+.PHONY: help demo test field quick lint types check tables attack soak fuzz clean
 
 help:
 	@echo "make demo    build a package for laptop-cpu from random weights of the true shape, and show it"
@@ -22,7 +22,8 @@ help:
 	@echo "make quick   the tests that need no engine and no long wait, under a minute"
 	@echo "make check   lint, and mypy with every engine installed"
 	@echo "make attack  mutants, kills, servers that lie, full disks: a quarter of an hour"
-	@echo "make soak    fit, verify and run a hundred times: does anything grow?"
+	@echo "make soak    fit, verify and run a hundred times, 60 tabs: does anything grow?"
+	@echo "make fuzz    our parsers under atheris, guided by coverage: a quarter of an hour"
 	@echo "make tables  ask llama.cpp again for the sizes of every preset (sizes.json, layers.json)"
 	@echo "make clean   remove what these targets made (.venv, .venv-quick, .venv-lint, demo)"
 
@@ -97,6 +98,14 @@ attack: $(VENV)/.test
 
 soak: $(VENV)/.test
 	$(BIN)/python -W ignore -m tests.attack --mutants 0 --answers 0 --kills 0 --limits 0
+
+# libFuzzer for Python has wheels for Linux alone, so it is no part of the other tools.
+$(VENV)/.fuzz: $(INPUTS) | $(VENV)/.test
+	@$(PIP) -e '.[fuzz]'
+	@touch $@
+
+fuzz: $(VENV)/.fuzz
+	$(BIN)/python -W ignore -m tests.attack.fuzz
 
 clean:
 	rm -rf $(VENV) $(QUICK) $(LINT) demo

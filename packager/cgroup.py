@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+_BYTES = re.compile(r"[0-9]{1,20}")
 _NO_LIMIT = 1 << 62
 """Version 1 writes the largest multiple of a page that fits in 63 bits where there is no limit."""
 
@@ -33,7 +34,7 @@ class Group:
         """The same as a number of bytes or microseconds; None also for "max", "-1" and the sentinel
         of version 1."""
         text = self.text(name)
-        value = int(text) if text and re.fullmatch(r"\d{1,20}", text) else None
+        value = int(text) if text and _BYTES.fullmatch(text) else None
         return None if value is None or value >= _NO_LIMIT else value
 
     def statistic(self, *names: str) -> int:
@@ -43,7 +44,7 @@ class Group:
             for line in (self.text("memory.stat") or "").splitlines()
             if len(line.split()) >= 2
         )
-        return next((int(rows[name]) for name in names if rows.get(name, "").isdecimal()), 0)
+        return next((int(rows[name]) for name in names if _BYTES.fullmatch(rows.get(name, ""))), 0)
 
 
 def groups(root: Path, controller: str) -> Iterator[Group]:
@@ -69,11 +70,18 @@ def groups(root: Path, controller: str) -> Iterator[Group]:
         top = root / mount.point.lstrip("/")
         folder = top / _below(path, mount.shown)
         while True:
-            if folder.is_dir():
+            if _is_folder(folder):
                 yield Group(folder, mount.version)
             if folder == top:
                 break
             folder = folder.parent
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether it is one; a name that no disk takes is none."""
+    with suppress(OSError, ValueError):
+        return path.is_dir()
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +103,8 @@ def _mounts(root: Path) -> list[_Mount]:
         left, right = before.split(), after.split()
         if not dash or len(left) < 5 or len(right) < 3 or right[0] not in ("cgroup", "cgroup2"):
             continue
+        if ".." in left[4].split("/"):
+            continue  # of another machine, which may say anything
         version: Literal[1, 2] = 2 if right[0] == "cgroup2" else 1
         found.append(
             _Mount(_unescape(left[4]), _unescape(left[3]), version, frozenset(right[2].split(",")))

@@ -200,9 +200,8 @@ def _quota(group: Group) -> float | None:
             group.text("cpu.cfs_quota_us") or "-1",
             group.text("cpu.cfs_period_us") or "",
         )
-    if limit.isdecimal() and period.isdecimal() and int(period) > 0:
-        return int(limit) / int(period)
-    return None
+    known = [re.fullmatch(r"\d{1,18}", word, re.ASCII) for word in (limit, period)]
+    return int(limit) / int(period) if all(known) and int(period) > 0 else None
 
 
 def _kinds(rows: list[list[int]], strengths: Mapping[int, float]) -> tuple[Kind, ...]:

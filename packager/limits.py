@@ -20,6 +20,8 @@ JSON_VALUES = 4_000_000
 TENSORS = 1 << 19
 """Tensors of one file. The largest Qwen, of 512 single experts in each layer, has 141,312 in all
 of its shards together."""
+TENSOR_NAME_CHARACTERS = 512
+"""Name of a tensor. The longest genuine one, of an adapter that PEFT saved, has 110."""
 LAYERS = 1 << 10
 """Layers of a decoder. The largest Qwen has 94."""
 EXPERTS = 1 << 12
@@ -39,6 +41,19 @@ FOLDER_NAMES = 100_000
 """Names of a folder that is looked through. The largest checkpoint has 200."""
 TOKEN_BYTES = 1 << 10
 """A token of qwen.tiktoken. The longest genuine one has 128 bytes, all of them spaces."""
+
+ADAPTER_BYTES = 64 << 30
+"""Weights of an adapter. Rank 64 in 16 bits on every expert of the largest Qwen makes 60 GB."""
+ADAPTER_CONFIG_BYTES = 1 << 20
+"""adapter_config.json. One that names every module by itself has 0.2 MB."""
+PATTERNS = 1 << 12
+"""Patterns of an adapter's modules in one table. A rank of its own for each matrix of the largest
+dense Qwen takes 560."""
+PATTERN_CHARACTERS = 200
+"""A pattern of an adapter's modules. Those in PEFT's documentation have 20 to 60."""
+PATTERN_STEPS = 60_000_000
+"""Steps of all patterns over the names of all modules, at most: two seconds. A rank of its own for
+each of 448 modules takes 15,000,000."""
 
 CARD_BYTES = 1 << 20
 """README.md of a checkpoint. Those of Qwen have 5 to 30 kB."""
@@ -84,3 +99,10 @@ HUB_ANSWER_BYTES = 32 << 20
 """An answer of a hub that is no file. What it says of a repository with 200 files is 0.1 MB."""
 HUB_PACKED_BYTES = 1 << 18
 """The same while it is compressed: gzip makes at most a thousand times of it."""
+
+DEVICE_ANSWER_BYTES = 8 << 20
+"""What one command on a device prints. The files of a server of 512 cores have 0.5 MB."""
+DEVICE_WORD_CHARACTERS = 200
+"""A name that a device gives itself or a part of it."""
+AGENT_LINE_BYTES = 16 << 20
+"""A line of an agent. The ids of a text of a million tokens have 7 MB."""

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 _LONGEST = 96  # bytes: a recipe and the ending of an archive fit behind it on every disk
+_MOST_BYTES = 255
+_RESERVED = frozenset('<>:"/\\|?*')
 _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
 
 
@@ -30,6 +32,17 @@ def plain_name(text: str) -> str:
     if not short.strip("._ "):
         return "weights"
     return f"_{short}" if _DEVICES.fullmatch(short) else short
+
+
+def fits_everywhere(name: str) -> bool:
+    """Whether a name of a file is one on every system: no device of Windows, no character that it
+    keeps for itself, no end that it takes away, and no more bytes than a disk holds."""
+    return not (
+        _DEVICES.fullmatch(name)
+        or name.endswith((".", " "))
+        or _RESERVED & set(name)
+        or len(name.encode("utf-8", "surrogatepass")) > _MOST_BYTES
+    )
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:

@@ -15,6 +15,7 @@ import re
 import secrets
 import shutil
 import stat
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -41,13 +42,26 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
     processes left there goes first."""
     parent.mkdir(parents=True, exist_ok=True)
     remove_abandoned(parent)
-    folder, lock = _locked_folder(parent)
+    # Named before it is made: an interruption between two lines leaves nothing either.
+    folder = parent / _new_name()
+    lock: int | None = None
     try:
+        lock = _make_locked(folder)
         yield folder
     finally:
-        _remove(folder)
+        try:
+            _remove(folder)
+        except KeyboardInterrupt:
+            _remove(folder)
+            raise
         if lock is not None:
             os.close(lock)
+
+
+def temporary_folder() -> contextlib.AbstractContextManager[Path]:
+    """The same in the system's place for what nobody is to see (TMPDIR): there too, a kill leaves
+    nothing for ever."""
+    return scratch_folder(Path(tempfile.gettempdir()))
 
 
 @contextlib.contextmanager
@@ -55,14 +69,20 @@ def scratch_file(parent: Path) -> Iterator[tuple[Path, int]]:
     """Name and descriptor of a new empty file in `parent`, which the block renames; removed where
     it does not."""
     remove_abandoned(parent)
-    path, descriptor = _locked_file(parent)
+    path = parent / _new_name()
+    descriptor: int | None = None
     try:
+        descriptor = _open_locked(path)
         yield path, descriptor
     finally:
         # Still locked: nobody else takes the file for abandoned, and its new name is not touched.
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()
-        os.close(descriptor)
+        try:
+            path.unlink(missing_ok=True)
+        except KeyboardInterrupt:
+            path.unlink(missing_ok=True)
+            raise
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def remove_abandoned(parent: Path) -> None:
@@ -147,30 +167,28 @@ def _lock(descriptor: int) -> None:
         locks.wait(descriptor)
 
 
-def _locked_file(parent: Path) -> tuple[Path, int]:
+def _open_locked(path: Path) -> int:
     while True:
-        path = parent / _new_name()
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         _lock(descriptor)
         if path.exists():
-            return path, descriptor
+            return descriptor
         # Somebody cleaned up between the two calls.
         os.close(descriptor)
 
 
-def _locked_folder(parent: Path) -> tuple[Path, int | None]:
+def _make_locked(folder: Path) -> int | None:
     while True:
-        folder = parent / _new_name()
         folder.mkdir(mode=0o700)
         if not locks.AVAILABLE:
             (folder / MARK).write_bytes(_MARK_TEXT)
-            return folder, None
+            return None
         with contextlib.suppress(FileNotFoundError):
             descriptor = os.open(folder, os.O_RDONLY)
             _lock(descriptor)
             try:
                 (folder / MARK).write_bytes(_MARK_TEXT)
-                return folder, descriptor
+                return descriptor
             except FileNotFoundError:
                 # Somebody cleaned up between the two calls.
                 os.close(descriptor)
@@ -183,6 +201,8 @@ def _remove_abandoned(left: Path) -> None:
         descriptor = os.open(left, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
             status = os.fstat(descriptor)
+            if status.st_uid != os.geteuid():
+                return  # where several people write, what another one left is none of ours
             locks.take(descriptor)
             if stat.S_ISREG(status.st_mode):
                 left.unlink()
@@ -241,7 +261,7 @@ def _undo(holder: Path) -> None:
     journal = holder / _JOURNAL
     if not journal.is_file() or journal.stat().st_size > _MOST_JOURNAL:
         return
-    with contextlib.suppress(ValueError, KeyError, TypeError):
+    with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
         rows = [
             (
                 holder / str(row["temporary"]),

@@ -17,7 +17,9 @@ from packager.checkpoint import Checkpoint
 from packager.checkpoint.adapter import CONFIG, WEIGHTS, Adapter
 from packager.checkpoint.composed import FILE, compose
 from packager.checkpoint.numbers import to_float32
+from packager.checkpoint.patterns import compiled, most_steps, refuse_pattern
 from packager.errors import ExitCode, PackError
+from packager.limits import ADAPTER_BYTES, PATTERN_STEPS
 from packager.reference import Reference
 from packager.sources import adapters as loras
 from packager.sources import parse
@@ -238,7 +240,7 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     "no configuration": (lambda folder: (folder / CONFIG).unlink(), "has no adapter_config.json"),
     "a configuration without end": (
         lambda folder: (folder / CONFIG).write_text(" " * (1 << 20) + "{}") and None,
-        "far more bytes",
+        "far more than a file of its kind",
     ),
     "a pickle": (_pickled, "can run any code"),
     "a link out of the folder": (_linked, "link out of its folder"),
@@ -249,9 +251,23 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     "a changed base": (_config(init_lora_weights="pissa_niter_4"), "changed base"),
     "no rank": (_config(r="4"), "give no scale"),
     "an infinite alpha": (_config(lora_alpha=float("inf")), "give no scale"),
+    "an alpha that no float holds": (_config(lora_alpha=10**400), "give no scale"),
+    "a rank that no float holds": (_config(rank_pattern={"x": 10**400}), "names to numbers"),
     "another rank than the matrices": (_config(r=3), "have the rank 2"),
     "a pattern that never ends": (_config(alpha_pattern={"(a+)+b": 1}), "too complex"),
     "a pattern that is none": (_config(rank_pattern={"(": 1}), "not a regular expression"),
+    "a pattern without end by what may be left out": (
+        _config(rank_pattern={"a?" * 60 + "a" * 60: 1}),
+        "take too long",
+    ),
+    "a pattern without end by alternatives": (
+        _config(alpha_pattern={"(a|a)" * 39 + "b": 1}),
+        "take too long",
+    ),
+    "patterns without number": (
+        _config(alpha_pattern={rf".*\.{number}\..*x": 1 for number in range(20_000)}),
+        "more than 4096 patterns",
+    ),
     "DoRA without magnitudes": (_config(use_dora=True), "use_dora"),
     "half a pair": (_weights(lambda tensors: tensors.pop(B)), "instead of lora_A and lora_B"),
     "ranks that differ": (
@@ -276,6 +292,29 @@ def test_an_adapter_that_is_damaged_or_more_than_lora_is_refused(case: str, tmp_
     assert said in str(caught.value)
     assert caught.value.exit_code is ExitCode.INPUT
     assert caught.value.hint
+
+
+def test_patterns_that_people_write_take_few_steps_and_match_as_in_peft() -> None:
+    module = "model.layers.11.self_attn.q_proj"
+    for pattern, matches in (
+        ("q_proj", True),
+        (r"layers\.1\.self_attn\.q_proj", False),
+        (r"^model\.layers\.11\.self_attn\.q_proj", True),
+        (r".*layers\.(?:9|1[01])\..*_proj", True),
+        (r"model\.layers\.\d+\.mlp\.(gate|up|down)_proj", False),
+        ("[*+?|(]", False),
+    ):
+        refuse_pattern("here", pattern)
+        assert bool(compiled(pattern).match(module)) is matches, pattern
+        assert most_steps(pattern, len(module)) * 448 < PATTERN_STEPS, pattern
+
+
+def test_weights_far_larger_than_an_adapters_are_refused_unread(tmp_path: Path) -> None:
+    adapter = low_rank(tmp_path / "one", {QUERY: (64, 64)})
+    with (adapter / WEIGHTS).open("ab") as file:
+        file.truncate(ADAPTER_BYTES + 1)
+    with pytest.raises(PackError, match="far more than a file of its kind"):
+        Adapter.open(adapter)
 
 
 STRANGERS = {

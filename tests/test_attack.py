@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 
 from packager.errors import PackError
-from tests.attack import mutants
+from tests.attack import fuzz, mutants
 from tests.attack.commands import Command, Ground, ended, listening, start
 from tests.attack.inputs import KINDS, Kind
 from tests.attack.packages import AGREED, OLD, finish, tree, write_files
 from tests.attack.servers import SERVERS, response
 from tests.attack.soak import Soak
+from tests.attack.tabs import Tabs
 
 MUTANTS, ANSWERS, SEED = 900, 20, 7
 
@@ -54,6 +55,22 @@ def test_a_hub_that_says_anything_but_a_listing_is_refused_with_a_sentence() -> 
         kind = replace(SERVERS[0], mutant=lambda random_, data, answer=answer: answer)
         tally = mutants.attack(3, SEED, kinds=[kind])
         assert dict(tally.counts) == {"refused": 3}, (change, tally.cases)
+
+
+def test_tags_and_cards_of_a_hub_that_are_none_are_passed_over() -> None:
+    row = {"rfilename": "model.safetensors", "size": 1, "blobId": "0" * 40}
+    genuine = {"id": "tests/tiny", "modelId": "tests/tiny", "sha": "0" * 40, "siblings": [row]}
+    for change in (
+        {"tags": [5, None, "license:mit"]},
+        {"tags": 5},
+        {"cardData": "x"},
+        {"cardData": [1]},
+        {"cardData": {"base_model": [5], "license": ["mit"]}},
+    ):
+        answer = response(json.dumps({**genuine, **change}).encode())
+        kind = replace(SERVERS[0], mutant=lambda random_, data, answer=answer: answer)
+        tally = mutants.attack(3, SEED, kinds=[kind])
+        assert dict(tally.counts) == {"accepted": 3}, (change, tally.cases)
 
 
 def test_the_campaign_sees_what_it_looks_for() -> None:
@@ -141,8 +158,20 @@ def test_a_command_that_is_interrupted_says_so_and_the_next_run_ends_well(tmp_pa
     assert tree(room / "out") == tree(tmp_path / "old")
 
 
-def test_a_soak_fails_on_whatever_grows() -> None:
-    assert not Soak(100, 1 << 20, 0, 0, 0).grew
-    assert Soak(100, 1 << 30, 0, 0, 0).grew
+@pytest.mark.parametrize("kind", [Soak, Tabs])
+def test_a_soak_fails_on_whatever_grows(kind: type[Soak] | type[Tabs]) -> None:
+    assert not kind(100, 1 << 20, 0, 0, 0).grew
+    assert kind(100, 1 << 30, 0, 0, 0).grew
     for growth in ((1, 0, 0), (0, 1, 0), (0, 0, 1)):
-        assert Soak(100, 0, *growth).grew
+        assert kind(100, 0, *growth).grew
+
+
+def test_every_parser_that_is_fuzzed_is_a_kind_of_the_campaign() -> None:
+    assert set(fuzz.KINDS) <= {kind.name for kind in KINDS}
+    assert len({kind.name for kind in KINDS}) == len(KINDS)
+
+
+def test_the_fuzzer_finds_what_is_no_refusal(tmp_path: Path) -> None:
+    pytest.importorskip("atheris", reason="needs atheris: make fuzz")
+    row = fuzz._apart("manifest of a registry", 2, SEED, tmp_path)
+    assert row["passed"] and row["inputs"] > 100 and row["covered"] > 10

@@ -240,6 +240,12 @@ def test_what_the_agent_refuses_is_a_sentence_and_the_agent_goes_on(
         ("echo '<html>'; cat", "does not answer as an agent does", ExitCode.INPUT),
         ("echo '[1]'; cat", "does not answer as an agent does", ExitCode.INPUT),
         ("echo '{\"protocol\": 7}'; cat", "speaks protocol 7", ExitCode.USAGE),
+        ("exec yes '[[[[' | tr -d '\\n'", "a line of it does not end", ExitCode.INPUT),
+        (
+            "head -c 99999 /dev/zero | tr '\\0' '['; echo; cat",
+            "does not answer as an agent does",
+            ExitCode.INPUT,
+        ),
     ],
 )
 def test_what_is_no_agent_or_has_ended_is_told_apart(
@@ -249,6 +255,42 @@ def test_what_is_no_agent_or_has_ended_is_told_apart(
         Link(["sh", "-c", program])
     assert caught.value.exit_code == code
     assert caught.value.hint
+
+
+def test_what_answers_in_an_agents_place_is_not_believed(tmp_path: Path) -> None:
+    """Each row is the answer to one command, after a genuine greeting."""
+    told = '{"protocol": 1, "engine": "x"}\n{"mark": {}}\n'
+    opened = told + '{"load_s": 1, "vocabulary": 4, "ends": [3], "template": null}\n'
+    began = '{"tokens": [1, 2, 3], "at": [1, 2, 3], "began": 0}\n'
+    asked: dict[str, tuple[str, Callable[[Session], Any]]] = {
+        "a number that is a text": (told + '{"load_s": "soon"}\n', lambda s: None),
+        "no ends": (told + '{"load_s": 1, "vocabulary": 4}\n', lambda s: None),
+        "a number that no float holds": (told + f'{{"load_s": {"9" * 400}}}\n', lambda s: None),
+        "more ids than bytes": (opened + f'{{"ids": {[1] * 99}}}\n', lambda s: s.encode("a")),
+        "a text without end": (opened + '{"bytes": 999999999999}\n', lambda s: s.decode([1])),
+        "more tokens than asked": (
+            opened + began,
+            lambda s: s.generate([1], 2, lambda token: None),
+        ),
+        "lines without end": (
+            opened + '{"tokens": [], "at": []}\n' * 99,
+            lambda s: s.generate([1], 2, lambda token: None),
+        ),
+        "logits of no size": (
+            opened + '{"rows": -1, "width": -1}\n',
+            lambda s: list(s.logits([1])),
+        ),
+    }
+    for case, (said, ask) in asked.items():
+        (tmp_path / "said").write_text(said)
+        cores = Cores((Kind(1.0, ((0,),)),), None)
+        through = Through(transport="local", agent_sha256="0" * 64, agent_for="x")
+        words = ("sh", "-c", f"cat {tmp_path / 'said'}; exec >&-; exec cat >/dev/null")
+        reach = Reach(words, "/m.gguf", cores, {}, through)
+        with pytest.raises(PackError, match="does not answer as an agent does") as caught:
+            ask(Session("x", {"lab": reach.to_json(), "context": 8}))
+        assert caught.value.exit_code == ExitCode.INPUT, case
+        Device.leave()
 
 
 def test_an_agent_that_dies_in_an_answer_ends_it_with_a_sentence(remote: Session) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from packager.cli import main
 from packager.errors import ExitCode, PackError
 from packager.lab.transport import Adb, Local, Ssh, parse, run
+from packager.limits import DEVICE_ANSWER_BYTES
 from packager.package import manifest
 from tests.support.lab import Host, ssh_host
 from tests.support.make_package import body, write_package
@@ -131,6 +132,15 @@ def test_a_host_that_wants_a_password_is_not_asked_and_one_that_is_silent_not_wa
 def test_a_device_that_does_not_answer_in_time_is_given_up() -> None:
     with pytest.raises(PackError, match="did not answer within 0 seconds"):
         run(Local("/nowhere"), "sleep 60", 0.2)
+
+
+def test_a_device_that_prints_without_end_is_given_up_before_it_fills_the_memory() -> None:
+    for stream in ("", " >&2"):
+        with pytest.raises(
+            PackError, match=f"prints more than {DEVICE_ANSWER_BYTES} bytes"
+        ) as caught:
+            run(Local("/nowhere"), f"exec yes{stream}")
+        assert caught.value.exit_code == ExitCode.SOURCE
 
 
 @pytest.mark.skipif(shutil.which("adb") is None, reason="needs Android's adb")

@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 from packager import limits
 from packager.checkpoint import tiktoken
+from packager.checkpoint.adapter import Adapter
 from packager.checkpoint.header import read_header
 from packager.checkpoint.kinds import check_config, check_tokenizer_config
 from packager.checkpoint.tokenizer import check_definition
@@ -35,8 +36,8 @@ from packager.shape import Shape
 from packager.shipping.registry import _layers
 from packager.shipping.tar_reader import members
 from packager.shipping.unpack import unpack
+from targets.gguf import model_card
 from targets.gguf.imatrix import read_imatrix
-from targets.gguf.model_card import front_matter
 from tests.support.damage import edit_json, refused, safetensors
 from tests.support.make_checkpoint import write_tiny
 from tests.support.make_package import body
@@ -121,14 +122,14 @@ def dotted_key(count: int, folder: Path) -> None:
 
 def nested_card(count: int, folder: Path) -> None:
     (folder / "README.md").write_text("---\na: " + "[" * count + "\n---\n")
-    front_matter(folder)
+    model_card.read(folder)
 
 
 def aliases(count: int, folder: Path) -> None:
     rows = ["a0: &a0 [x]"]
     rows += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, min(count, 300))]
     (folder / "README.md").write_text("\n".join(["---", *rows, "---"]))
-    front_matter(folder)
+    model_card.read(folder)
 
 
 def many_layers(count: int, folder: Path) -> None:
@@ -142,6 +143,38 @@ def expressions(count: int, folder: Path) -> None:
     check_definition(folder, definition)
 
 
+def adapter(folder: Path, modules: int, patterns: int) -> None:
+    """LoRA of rank 1 on so many modules, with patterns that match none of them."""
+    rows: dict[str, Any] = {}
+    for number in range(2 * modules):
+        side, place = "AB"[number % 2], number // 2
+        rows[f"base_model.model.model.layers.{place}.mlp.up_proj.lora_{side}.weight"] = {
+            "dtype": "F32",
+            "shape": [1, 1],
+            "data_offsets": [4 * number, 4 * number + 4],
+        }
+    (folder / "adapter_model.safetensors").write_bytes(safetensors(rows, bytes(8 * modules)))
+    alphas = {f"layers_{number}": 1 for number in range(patterns)}
+    config = {"peft_type": "LORA", "r": 1, "lora_alpha": 1, "alpha_pattern": alphas}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    started = time.process_time()
+    with suppress(PackError):
+        Adapter.open(folder)
+    raise Took(time.process_time() - started)
+
+
+def adapter_of_many_modules(count: int, folder: Path) -> None:
+    adapter(folder, count // 3, 4)
+
+
+def adapter_of_many_patterns(count: int, folder: Path) -> None:
+    adapter(folder, 4, count)
+
+
+def adapter_of_both(count: int, folder: Path) -> None:
+    adapter(folder, count // 4, count // 4)
+
+
 class Took(Exception):
     """CPU seconds of the part that counts, where making the input costs more."""
 
@@ -149,6 +182,7 @@ class Took(Exception):
 COSTS: list[Callable[[int, Path], None]] = [
     header, small_objects, deep, token, manifest_of_files, layers, pax_records, pax_headers,
     empty_members, zip_members, dotted_key, nested_card, aliases, many_layers, expressions,
+    adapter_of_many_modules, adapter_of_many_patterns, adapter_of_both,
 ]  # fmt: skip
 
 
@@ -357,27 +391,32 @@ def test_an_importance_matrix_that_claims_more_than_it_has_is_refused_at_once(
     assert time.process_time() - started < 1
 
 
-def test_a_model_card_counts_as_far_as_it_is_clean_yaml(tmp_path: Path) -> None:
-    for text, found in (
-        ("---\nlicense: mit\nversion: 1.5\ntags: [a, 3]\n---\n", {"license": "mit", "version": "1.5", "tags": ["a", "3"]}),
-        ("---\nlanguage:\n- no\n---\n", {"language": ["no"]}),
-        ("---\na: &x [1]\nb: *x\n---\n", {}),
-        ("---\na: [\n---\n", {}),
-        ("---\na: |\n  " + "x" * 70_000 + "\n---\n", {}),
-        ("---\n? [a]\n: b\n---\n", {}),
-        ("---\n- a\n---\n", {}),
-        ("---\na: 1\n", {}),
-        ("---\na: !!python/object/apply:os.system [id]\n---\n", {}),
-        ("---\nwhen: 2026-99-99\nname: x\n---\n", {}),
-        ("# words\n", {}),
+def test_a_model_card_counts_as_far_as_it_is_clean_yaml_and_a_note_says_where_it_is_not(
+    tmp_path: Path,
+) -> None:
+    for text, found, note in (
+        ("---\nlicense: mit\nversion: 1.5\ntags: [a, 3]\n---\n", {"license": "mit", "version": "1.5", "tags": ["a", "3"]}, None),
+        ("---\nlanguage:\n- no\n---\n", {"language": ["no"]}, None),
+        ("---\na: &x [1]\nb: *x\n---\n", {}, "more nested"),
+        ("---\na: [\n---\n", {}, "not YAML at line 3"),
+        ("---\na: |\n  " + "x" * 70_000 + "\n---\n", {}, "more than 65536 characters"),
+        ("---\n? [a]\n: b\n---\n", {}, "not YAML"),
+        ("---\n- a\n---\n", {}, "not a table"),
+        ("---\na: 1\n", {}, "no end"),
+        ("---\na: !!python/object/apply:os.system [id]\n---\n", {}, "not YAML"),
+        ("---\nwhen: 2026-99-99\nname: x\n---\n", {}, "not YAML"),
+        ("# words\n", {}, None),
     ):  # fmt: skip
         (tmp_path / "README.md").write_text(text)
-        assert front_matter(tmp_path) == found, text
+        card = model_card.read(tmp_path)
+        assert card.entries == found, text
+        assert (card.note is None) if note is None else (note in (card.note or "")), card
     (tmp_path / "README.md").write_bytes(b"---\n\xff\n---\n")
-    assert front_matter(tmp_path) == {}
+    assert "UTF-8" in (model_card.read(tmp_path).note or "")
     (tmp_path / "README.md").unlink()
+    assert model_card.read(tmp_path).note is None
     (tmp_path / "README.md").mkdir()
-    assert front_matter(tmp_path) == {}
+    assert "no file" in (model_card.read(tmp_path).note or "")
 
 
 def small_archive(tmp_path: Path, size: int) -> Path:

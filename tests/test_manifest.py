@@ -45,6 +45,14 @@ def test_a_written_manifest_is_read_back_whole(tmp_path: Path) -> None:
         "nul\0",
         "c1\x9b",
         "turn\u202e",
+        "model/con.gguf",
+        "NUL",
+        "com1.txt/x",
+        "model/x.",
+        "model/x ",
+        "a?b",
+        "a<b",
+        "é" * 128,
     ],
 )
 def test_a_path_that_leaves_the_package_is_refused(tmp_path: Path, path: str) -> None:

@@ -5,16 +5,29 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
 from packager.files import write_atomically
-from packager.scratch import MARK, place, remove_abandoned, scratch_folder
+from packager.scratch import (
+    MARK,
+    place,
+    remove_abandoned,
+    scratch_file,
+    scratch_folder,
+    temporary_folder,
+)
+from tests.conftest import REPOSITORY
 
 START = "import os, signal, time\nfrom pathlib import Path\nfrom packager import scratch, files\n"
 KILL = "os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -72,6 +85,52 @@ def test_scratch_of_somebody_who_lives_and_what_others_made_is_left_alone(tmp_pa
     assert all((tmp_path / name / "mine").read_text() == "precious" for name in names)
 
 
+def test_a_kill_leaves_nothing_in_the_place_for_temporaries_after_the_next_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    script = f"import tempfile\ntempfile.tempdir = {str(tmp_path)!r}\n"
+    killed(
+        f"{script}with scratch.temporary_folder() as folder:\n    (folder / 'x').touch()\n    {KILL}"
+    )
+    assert len(list(tmp_path.iterdir())) == 1
+    with temporary_folder() as folder:
+        assert list(tmp_path.iterdir()) == [folder]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_another_person_left_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder of our name with a mark and a list of names to take back, as anybody can make one
+    where everybody writes."""
+    (tmp_path / "mine").write_text("precious")
+    killed(
+        f"made = scratch.scratch_folder(Path({str(tmp_path)!r}))\nholder = made.__enter__()\n"
+        f"(holder / 'a').write_text('x')\n{KILL}"
+    )
+    left = sorted(path.name for path in tmp_path.iterdir())
+    user = os.geteuid()
+    monkeypatch.setattr("os.geteuid", lambda: user + 1)
+    remove_abandoned(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == left
+    monkeypatch.setattr("os.geteuid", lambda: user)
+    remove_abandoned(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_no_module_makes_temporaries_that_a_kill_would_leave() -> None:
+    """The two that do make them inside of the folder of a stage, which goes with them."""
+    pattern = re.compile(r"\b(TemporaryDirectory|NamedTemporaryFile|mkdtemp|mkstemp)\(")
+    found = {
+        path.relative_to(REPOSITORY).as_posix()
+        for folder in ("packager", "targets", "tui")
+        for path in (REPOSITORY / folder).rglob("*.py")
+        if pattern.search(path.read_text(encoding="utf-8"))
+    }
+    assert found == {"targets/onnxruntime/convert.py", "targets/openvino/convert.py"}
+
+
 def test_a_removal_that_was_cut_short_is_finished_by_the_next_one(tmp_path: Path) -> None:
     killed(f"with scratch.scratch_folder(Path({str(tmp_path)!r})) as folder:\n    {KILL}")
     (left,) = tmp_path.iterdir()
@@ -125,6 +184,36 @@ def test_a_name_that_is_taken_takes_back_those_that_were_given(tmp_path: Path) -
             place(holder, [(holder / name, tmp_path / name) for name in "ab"])
     assert os.listdir(tmp_path) == ["b"]
     assert (tmp_path / "b").read_text() == "somebody's"
+
+
+@pytest.mark.parametrize("kind", [scratch_folder, scratch_file])
+def test_an_interruption_at_any_moment_leaves_nothing(
+    kind: Callable[[Path], AbstractContextManager[Any]], tmp_path: Path
+) -> None:
+    """Where Python lets a signal be seen: when a function begins, and after a call into C."""
+    done, moment = False, 0
+    while not done:
+        moment += 1
+        left = moment
+
+        def interrupt(frame: FrameType, event: str, argument: object) -> None:
+            nonlocal left
+            if event in ("call", "c_return"):
+                left -= 1
+                if not left:
+                    sys.setprofile(None)
+                    raise KeyboardInterrupt
+
+        try:
+            sys.setprofile(interrupt)
+            with kind(tmp_path) as made:
+                (made / "half").touch() if isinstance(made, Path) else os.write(made[1], b"half")
+            sys.setprofile(None)
+            done = True
+        except KeyboardInterrupt:
+            pass
+        assert list(tmp_path.iterdir()) == [], moment
+    assert moment > 50
 
 
 def test_a_process_that_is_killed_at_any_moment_leaves_the_old_file_or_the_new_one_and_the_next_cleans_up(

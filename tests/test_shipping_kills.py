@@ -179,3 +179,20 @@ def test_an_interruption_that_was_lost_on_its_way_still_ends_with_its_exit_code(
     assert "Interrupted, when all was done." in capsys.readouterr().err
     monkeypatch.undo()
     assert main(["--version"]) == ExitCode.DONE
+
+
+def test_an_interruption_within_a_text_that_python_evaluates_ends_with_an_exit_code() -> None:
+    """Such an end Python remembers, whoever caught it, and kills itself by SIGINT: every dataclass
+    is made of a text."""
+    script = (
+        "import sys\n"
+        "from packager.cli import app, main\n"
+        "def evaluate(**_): exec('raise KeyboardInterrupt')\n"
+        "app.main = evaluate\n"
+        "sys.exit(main(['cache']))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == ExitCode.INTERRUPTED
+    assert "Interrupted" in done.stderr

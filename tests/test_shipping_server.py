@@ -17,6 +17,7 @@ from packager.chat import speech
 from packager.chat.profile import Profile
 from packager.checkpoint.template import render_both_apart
 from packager.quality.parity_corpus import CONVERSATIONS
+from packager.shipping.server import requests
 from packager.shipping.server.answers import Answer, Gone, Queue
 from packager.shipping.server.prompts import messages_of, render
 from packager.shipping.server.refused import Refused
@@ -213,6 +214,26 @@ def test_an_answer_takes_no_more_than_the_context_holds() -> None:
     assert (texts["text"], outcome.finish) == ("abcd", "length")
     with pytest.raises(Refused, match="the context holds 6"):
         answered(Letters(""), request("123456"), context=6)
+
+
+def test_what_is_no_request_is_refused_with_a_sentence() -> None:
+    known = Settings("x", "x", Path(), CHATML, 100, "f16", "CPU", frozenset(), (), {}, None)
+    ask = [{"role": "user", "content": "x"}]
+    called = {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": {}}}]}
+    for asked, words in (
+        ({"messages": [{**called, "tool_calls": 5}]}, "are no list"),
+        ({"messages": [{**called, "tool_calls": True}]}, "are no list"),
+        ({"messages": [{**called, "tool_calls": [5]}]}, "without a name"),
+        ({"messages": [{"role": "user", "content": "\ud800"}]}, "no JSON"),
+        ({"messages": ask, "stop": ["\udfff"]}, "no JSON"),
+        ({"messages": ask, "temperature": float("nan")}, "out of range"),
+        ({"messages": ask, "tools": {"a": 1}}, "no list"),
+    ):
+        with pytest.raises(Refused, match=words):
+            requests.parse(json.dumps(asked).encode(), known)
+    for body in (b"[" * 100_000, b"\xff", b"5", b""):
+        with pytest.raises(Refused, match="no JSON"):
+            requests.parse(body, known)
 
 
 def test_an_answer_of_a_client_that_left_is_given_up() -> None:

@@ -18,6 +18,7 @@ from tui.settings import Settings, config_file, keep_theme
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from textual.dom import DOMNode
+    from textual.notifications import SeverityLevel
     from textual.screen import Screen
 
     from tui.services import Services
@@ -111,7 +112,6 @@ class PackApp(App[int]):
                 title=f"{config_file()}{several}",
                 severity="warning",
                 timeout=12,
-                markup=False,
             )
         self.watch(self, "theme", self._keep_theme, init=False)
         self.push_screen(self.first_screen())
@@ -240,6 +240,18 @@ class PackApp(App[int]):
         if isinstance(renderable, LayoutUpdate | ChopsUpdate) and not self.is_inline:
             renderable = self._terminal.of(renderable)  # type: ignore[assignment]
         super()._display(screen, renderable)
+
+    def notify(
+        self,
+        message: str,
+        *,
+        title: str = "",
+        severity: SeverityLevel = "information",
+        timeout: float | None = None,
+        markup: bool = False,
+    ) -> None:
+        """Tell something for a while. Never markup: names of files and packages stand in it."""
+        super().notify(message, title=title, severity=severity, timeout=timeout, markup=False)
 
     async def action_quit(self) -> None:
         """Textual's own ctrl+q asks as well."""

@@ -6,6 +6,7 @@ remembered, and of an update only what differs is written.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
 
@@ -24,6 +25,9 @@ _GAP = 8
 """Unchanged cells between two changes that are written again: moving the cursor there costs as many
 bytes."""
 _UNKNOWN: Cell = ("\0", "")
+_PRIVATE = "Co"
+"""Symbols of fonts for programmers: printable there."""
+_UNSHOWN = "\N{REPLACEMENT CHARACTER}"
 
 
 class ChangedCells:
@@ -86,17 +90,26 @@ def _runs(
 def _cells(segment: Segment, console: Console) -> list[Cell]:
     codes = _codes(segment.style, console)
     text = segment.text
-    if cell_len(text) == len(text):
+    if text.isprintable() and cell_len(text) == len(text):
         return [(character, codes) for character in text]
     found: list[Cell] = []
     for character in text:
         width = cell_len(character)
+        shown = _without_effect(character, width)
         if not width and found:
             # A combining mark belongs to the character before it.
-            found[-1] = (found[-1][0] + character, codes)
-        else:
-            found += [(character, codes), *([("", codes)] * (width - 1))]
+            found[-1] = (found[-1][0] + shown, codes)
+        elif width:
+            found += [(shown, codes), *([("", codes)] * (width - 1))]
     return found
+
+
+def _without_effect(character: str, width: int) -> str:
+    """A character as the terminal may have it: names from outside hold control characters, marks
+    that turn the direction, and bytes that are no text."""
+    if character.isprintable() or unicodedata.category(character) == _PRIVATE:
+        return character
+    return _UNSHOWN if width else ""
 
 
 def _codes(style: Style | None, console: Console) -> str:

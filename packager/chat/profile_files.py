@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from packager.chat.profile import Profile, Thinking
 from packager.errors import bad_input, usage
+from packager.foreign import parse_json
 from packager.json_values import JsonObject
 from packager.names import did_you_mean
 from packager.package.sampling import KEYS
@@ -47,10 +47,9 @@ def parse(
 
 def read_tools(path: Path) -> tuple[JsonObject, ...]:
     """Tools in OpenAI's form: a JSON list of {"type": "function", "function": {"name", ...}}."""
-    try:
-        found = json.loads(_text(path))
-    except (ValueError, RecursionError) as error:
-        raise bad_input(f"{path} is not valid JSON: {error}.", "Write a list of tools.") from None
+    found = parse_json(
+        _text(path).encode(), str(path), "Write a list of tools.", constant=_no_constant
+    )
     if not isinstance(found, list) or not found:
         raise bad_input(f"{path} holds no list of tools.", "Write a list, also for one tool.")
     seen: set[str] = set()
@@ -63,6 +62,10 @@ def read_tools(path: Path) -> tuple[JsonObject, ...]:
             )
         seen.add(tool["function"]["name"])
     return tuple(found)
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
 
 
 def _misfit(tool: Any, seen: set[str]) -> str | None:

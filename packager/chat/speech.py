@@ -6,7 +6,6 @@ time and memory, whoever asks.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -33,6 +32,7 @@ from packager.json_values import (
     wholes_at,
 )
 from packager.runtime import Report
+from packager.scratch import temporary_folder
 
 QUESTION: tuple[JsonObject, ...] = ({"role": "user", "content": "What is 2 + 3?"},)
 
@@ -87,8 +87,8 @@ class _Hashed:
 @lru_cache(maxsize=64)
 def _cached(folder: str, stamps: tuple[Any, ...], key: _Hashed) -> Speech:
     arguments: JsonObject = {"folder": folder, "profile": key.profile.as_dict()}
-    with tempfile.TemporaryDirectory() as scratch:
-        speech = apart("packager.chat.speech:read_job", arguments, Path(scratch) / "log")
+    with temporary_folder() as scratch:
+        speech = apart("packager.chat.speech:read_job", arguments, scratch / "log")
     return Speech(
         at_or_none(speech, "template", str),
         tuple(wholes_at(speech, "ends")),

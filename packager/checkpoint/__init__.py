@@ -106,12 +106,12 @@ class Checkpoint:
             refuse_foreign_code(files["tokenizer_config.json"], tokenizer_config, first=first)
         where = str(files["config.json"])
         refuse_unsupported(where, config.get("model_type"))
+        check_config(files["config.json"], config)
         refuse_other_inputs(where, config)
         refuse_other_tasks(where, config)
         generation_config = (
             read_json(files["generation_config.json"]) if "generation_config.json" in files else {}
         )
-        check_config(files["config.json"], config)
         if tokenizer_config:
             check_tokenizer_config(files["tokenizer_config.json"], tokenizer_config)
         if generation_config:

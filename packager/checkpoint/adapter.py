@@ -15,12 +15,21 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from packager.checkpoint.folder import checkpoint_files, read_json, safe_files
+from packager.checkpoint.folder import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    checkpoint_files,
+    read_json,
+    safe_files,
+)
 from packager.checkpoint.header import ITEM_BYTES, TensorInfo, read_header
+from packager.checkpoint.kinds import is_number
+from packager.checkpoint.patterns import compiled, most_steps, refuse_pattern
 from packager.errors import PackError, bad_input, usage
 from packager.json_values import JsonObject, object_or_empty
+from packager.limits import PATTERN_STEPS, PATTERNS
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+CONFIG, WEIGHTS = ADAPTER_CONFIG, ADAPTER_WEIGHTS
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -32,9 +41,8 @@ TOKENIZER_FILES = (
 TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
 _PICKLE = "adapter_model.bin"
 
-_MOST_CONFIG_BYTES = 1 << 20
 _MOST_RANK = 1 << 14
-_MOST_PATTERN = 200
+_PATTERNS = ("rank_pattern", "alpha_pattern")
 _PREFIX = "base_model.model."
 _PART = re.compile(
     r"(?P<module>.+?)\.(?P<part>lora_A|lora_B|lora_embedding_A|lora_embedding_B"
@@ -165,8 +173,6 @@ def _texts(folder: Path) -> dict[str, Path]:
 
 
 def _config(path: Path) -> JsonObject:
-    if path.stat().st_size > _MOST_CONFIG_BYTES:
-        raise bad_input(f"{path} has far more bytes than a file of its kind can have.", _GET_AGAIN)
     config = read_json(path)
     if config.get("peft_type") != "LORA":
         raise bad_input(
@@ -194,24 +200,29 @@ def _config(path: Path) -> JsonObject:
 
 def _patterns(path: Path, config: JsonObject) -> None:
     """Refuse patterns that are no regular expression, or one that could run for ever."""
-    for key in ("rank_pattern", "alpha_pattern"):
+    for key in _PATTERNS:
         table = config.get(key) or {}
-        if not isinstance(table, dict) or not all(map(_is_number, table.values())):
+        if not isinstance(table, dict) or not all(map(is_number, table.values())):
             raise bad_input(f"{path}: {key} is not a map from names to numbers.", _GET_AGAIN)
+        if len(table) > PATTERNS:
+            raise bad_input(f"{path}: {key} has more than {PATTERNS} patterns.", _GET_AGAIN)
         for pattern in table:
-            loops = len(re.findall(r"[*+{]", pattern))
-            if len(pattern) > _MOST_PATTERN or loops > 2 or re.search(r"\)[*+?{]", pattern):
-                raise bad_input(
-                    f"{path}: the pattern {pattern[:60]!r} in {key} is too complex.",
-                    "Write the modules' names out.",
-                )
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise bad_input(
-                    f"{path}: {pattern!r} in {key} is not a regular expression: {error}.",
-                    _GET_AGAIN,
-                ) from None
+            refuse_pattern(f"{path}: {key}", pattern)
+
+
+def _bounded(path: Path, config: JsonObject, modules: Mapping[str, Any]) -> None:
+    """Refuse patterns and modules that together take too long."""
+    longest = max(map(len, modules), default=0)
+    each = sum(
+        most_steps(pattern, longest)
+        for key in _PATTERNS
+        for pattern in object_or_empty(config, key)
+    )
+    if each * len(modules) > PATTERN_STEPS:
+        raise bad_input(
+            f"{path} has patterns that would take too long over {len(modules)} modules.",
+            "Write the modules' names out.",
+        )
 
 
 def _sorted(path: Path, config: JsonObject) -> tuple[dict[str, LowRank], dict[str, TensorInfo]]:
@@ -234,6 +245,7 @@ def _sorted(path: Path, config: JsonObject) -> tuple[dict[str, LowRank], dict[st
             _once(path, trained, _SAVED.sub("", name), tensor)
         elif ".original_module." not in name:
             _once(path, replaced, _SAVED.sub("", name), tensor)
+    _bounded(path, config, parts)
     low_rank = {module: _low_rank(path, config, module, found) for module, found in parts.items()}
     # A vocabulary that has grown is saved as it was before training besides.
     return low_rank, replaced | trained
@@ -288,7 +300,7 @@ def _scaling(path: Path, config: JsonObject, module: str, rank: int) -> float:
     """alpha / rank, or alpha / sqrt(rank) of rsLoRA, by what stands for this module."""
     named = _of_module(config, "rank_pattern", module, config.get("r"))
     alpha = _of_module(config, "alpha_pattern", module, config.get("lora_alpha"))
-    if not _is_number(alpha) or not isinstance(named, int) or not 0 < named <= _MOST_RANK:
+    if not is_number(alpha) or not isinstance(named, int) or not 0 < named <= _MOST_RANK:
         raise bad_input(f"{path}: r {named!r} and lora_alpha {alpha!r} give no scale.", _GET_AGAIN)
     if named != rank:
         raise bad_input(
@@ -300,13 +312,9 @@ def _scaling(path: Path, config: JsonObject, module: str, rank: int) -> float:
 
 def _of_module(config: JsonObject, key: str, module: str, otherwise: Any) -> Any:
     for pattern, value in object_or_empty(config, key).items():
-        if re.match(rf"(.*\.)?({pattern})$", module):
+        if compiled(pattern).match(module):
             return value
     return otherwise
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
 
 
 def _text(config: JsonObject, key: str) -> str | None:

@@ -95,7 +95,7 @@ def refuse_foreign_code(path: Path, config: JsonObject, *, first: bool = False) 
 
 def refuse_other_tasks(where: str, config: JsonObject) -> None:
     """Refuse a decoder that was given another end than one for text: a classifier, a reranker, a
-    reward model."""
+    reward model. `config` is one whose settings are of their kinds."""
     for name in list_at(config, "architectures"):
         if isinstance(name, str) and _OTHER_TASK.search(name):
             raise bad_input(

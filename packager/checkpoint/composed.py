@@ -7,7 +7,6 @@ one (see `refuse_by_hand`), since it leads to files elsewhere.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -130,4 +129,4 @@ def _same(adapters: Sequence[Adapter], name: str) -> dict[str, Path] | None:
 
 
 def _content(path: Path) -> object:
-    return json.loads(path.read_bytes()) if path.suffix == ".json" else path.read_bytes()
+    return read_json(path) if path.suffix == ".json" else path.read_bytes()

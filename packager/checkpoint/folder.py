@@ -18,6 +18,8 @@ from packager.json_values import JsonObject
 INDEX = "model.safetensors.index.json"
 POOLING = "1_Pooling/config.json"
 """What Sentence Transformers keep of how an embedding is made of the states."""
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+"""What PEFT saves of an adapter."""
 ADDITIONAL_TEMPLATES = "additional_chat_templates"
 """The folder of a checkpoint that holds its chat templates by name, where there are several."""
 
@@ -42,6 +44,10 @@ _TEXTS = {
 _TEMPLATE = re.compile(rf"{ADDITIONAL_TEMPLATES}/[\w-][\w.-]*\.jinja")
 _LICENSE = re.compile(r"(LICEN[CS]E|NOTICE|COPYING)[\w. -]*", re.IGNORECASE)
 _PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
+_OF_ADAPTERS = {
+    ADAPTER_CONFIG: limits.ADAPTER_CONFIG_BYTES,
+    ADAPTER_WEIGHTS: limits.ADAPTER_BYTES,
+}
 _LARGE_TEXTS = {INDEX, "tokenizer.json", "vocab.json", "merges.txt", "qwen.tiktoken"}
 
 
@@ -58,9 +64,11 @@ def is_license(name: str) -> bool:
 
 
 def most_bytes(name: str) -> int | None:
-    """How large a file of that name can be; None for weights, which have no limit."""
+    """How large a file of that name can be; None for weights of a model, which have no limit."""
     if is_weights(name):
         return None
+    if name in _OF_ADAPTERS:
+        return _OF_ADAPTERS[name]
     if is_license(name):
         return limits.LICENSE_BYTES
     return limits.TEXT_BYTES if name in _LARGE_TEXTS else limits.SETTINGS_BYTES
@@ -116,7 +124,7 @@ def safe_files(folder: Path, names: Iterable[str]) -> dict[str, Path]:
 def _checked(folder: Path, names: Iterable[str]) -> dict[str, Path]:
     files = {name: folder / name for name in names}
     blobs = _blobs(folder)
-    for name, path in files.items():
+    for path in files.values():
         try:
             target = path.resolve(strict=True)
             status = target.stat()
@@ -133,8 +141,7 @@ def _checked(folder: Path, names: Iterable[str]) -> dict[str, Path]:
             raise bad_input(
                 f"{path} is not a regular file.", "Name a folder that holds the files themselves."
             )
-        if belongs(name):  # an adapter's weights have other names
-            refuse_oversize(str(path), path.name, status.st_size)
+        refuse_oversize(str(path), path.name, status.st_size)
     return files
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from packager.errors import PackError, bad_input
 from packager.foreign import parse_json
 from packager.json_values import JsonObject
-from packager.limits import TENSORS
+from packager.limits import TENSOR_NAME_CHARACTERS, TENSORS
 
 if TYPE_CHECKING:
     import numpy
@@ -152,6 +152,9 @@ def _tensors(file: Path, text: bytes, start: int, size: int) -> list[TensorInfo]
 
 
 def _tensor(file: Path, name: str, entry: Any, start: int) -> TensorInfo:
+    # Names are searched by patterns, whose time grows faster than a name.
+    if len(name) > TENSOR_NAME_CHARACTERS:
+        raise _broken(file, f"the name of a tensor has {len(name)} characters")
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         raise _broken(file, f"tensor {name!r} is not described by dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]

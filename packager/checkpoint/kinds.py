@@ -18,8 +18,8 @@ def _is_whole(value: Any) -> bool:
     return type(value) is int and abs(value) < 1 << 63
 
 
-def _is_number(value: Any) -> bool:
-    # False for NaN and infinity too.
+def is_number(value: Any) -> bool:
+    """Whether it is a number that a float can hold; NaN, infinity and truth values are none."""
     return type(value) in (int, float) and abs(value) < 1e300
 
 
@@ -54,7 +54,7 @@ def _are_added(value: Any) -> bool:
 
 _WHOLE: Kind = ("a whole number", _is_whole)
 _WHOLES: Kind = ("a list of whole numbers", _list_of(_is_whole))
-_NUMBER: Kind = ("a number", _is_number)
+_NUMBER: Kind = ("a number", is_number)
 _TEXT: Kind = ("a text", _is_text)
 _TEXTS: Kind = ("a list of texts", _list_of(_is_text))
 _FLAG: Kind = ("true or false", lambda value: isinstance(value, bool))
@@ -86,7 +86,7 @@ _ROPE: dict[str, Kind] = {
         _NUMBER,
     ),
     "mrope_section": _WHOLES,
-    **dict.fromkeys(("long_factor", "short_factor"), ("a list of numbers", _list_of(_is_number))),
+    **dict.fromkeys(("long_factor", "short_factor"), ("a list of numbers", _list_of(is_number))),
 }
 
 CONFIG: dict[str, Kind] = {

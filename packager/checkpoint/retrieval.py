@@ -8,7 +8,6 @@ Source: the two model cards; arXiv:2506.05176.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,8 @@ from typing import TYPE_CHECKING
 from packager.checkpoint import Checkpoint
 from packager.checkpoint.folder import POOLING, read_json, read_text
 from packager.errors import bad_input
-from packager.json_values import JsonObject, object_or_empty
+from packager.foreign import parse_json
+from packager.json_values import JsonObject
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -71,7 +71,8 @@ def conventions(checkpoint: Checkpoint) -> Conventions:
     query = QUERY.partition("{query}")[0]
     if "config_sentence_transformers.json" in files:
         path = files["config_sentence_transformers.json"]
-        own = object_or_empty(read_json(path), "prompts").get("query")
+        prompts = read_json(path).get("prompts") or {}
+        own = prompts.get("query") if isinstance(prompts, dict) else prompts
         if own is not None and not isinstance(own, str):
             raise bad_input(f"{path}: prompts.query is no text.", "Get the file again.")
         query = own if own is not None else query
@@ -126,9 +127,9 @@ def _refuse_other_pooling(where: str, pooling: JsonObject) -> None:
 
 def _refuse_other_modules(path: Path) -> None:
     try:
-        modules = json.loads(read_text(path))
+        modules = parse_json(read_text(path).encode(), str(path))
         kinds = [str(module["type"]).rpartition(".")[2] for module in modules]
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (KeyError, TypeError):
         raise bad_input(
             f"{path} lists no modules of Sentence Transformers.", "Get the file again."
         ) from None

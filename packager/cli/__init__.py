@@ -119,14 +119,27 @@ def main(arguments: list[str] | None = None) -> int:
             narrate(said.getvalue().rstrip("\n"))
             return ExitCode.USAGE
         except (KeyboardInterrupt, click.Abort):
+            _forget_the_interruption()
             _complain("Interrupted.")
             return ExitCode.INTERRUPTED
         except Exception as error:
             known = from_foreign(error)
             if known is None:
                 raise
+            if known.exit_code == ExitCode.INTERRUPTED:
+                _forget_the_interruption()
             _complain(known.message, known.hint)
             return known.exit_code
+
+
+def _forget_the_interruption() -> None:
+    """Let the exit code be the one that we return.
+
+    Where an interruption comes while Python evaluates a text, as for every dataclass, it remembers
+    that, and kills itself with SIGINT at its end whoever caught it; the next text makes it forget
+    (run_eval_code_obj in CPython's pythonrun.c).
+    """
+    exec("")
 
 
 def _complain(message: str, hint: str = "") -> None:

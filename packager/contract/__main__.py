@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from importlib.metadata import entry_points
-from pathlib import Path
 from typing import Any
 
 import click
@@ -12,6 +10,7 @@ import click
 from packager.contract import build_problems, problems
 from packager.errors import ExitCode, PackError
 from packager.process import resolve
+from packager.scratch import temporary_folder
 
 GROUP = "qwen_pack.runtimes"
 
@@ -25,9 +24,9 @@ def main(runtime: str, build: bool, recipe: str | None) -> None:
     adapter = _adapter(runtime)
     breaches = problems(adapter)
     if build and not breaches:
-        with tempfile.TemporaryDirectory() as folder:
+        with temporary_folder() as folder:
             try:
-                breaches = build_problems(adapter, Path(folder), recipe)
+                breaches = build_problems(adapter, folder, recipe)
             except PackError as error:
                 breaches = [f"the build ends with: {error.message}"]
     for breach in breaches:

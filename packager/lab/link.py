@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import select
 import subprocess
 import threading
@@ -12,8 +11,11 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from packager.errors import ExitCode, PackError, bad_input, no_room, unreachable, usage
+from packager.foreign import parse_json
 from packager.json_values import JsonObject
+from packager.lab.answers import not_ours
 from packager.lab.transport import last_line
+from packager.limits import AGENT_LINE_BYTES
 
 PROTOCOL = 1
 """The agent's, see docs/lab.md."""
@@ -21,7 +23,6 @@ PROTOCOL = 1
 ILLEGAL_INSTRUCTION = 4
 _KILLED = 9
 _SHELL_SIGNAL = 128
-_MOST_LINE = 64 << 20
 _GRACE_S = 5.0
 _TAIL = 1 << 16
 
@@ -72,18 +73,20 @@ class Link:
 
     def hear(self) -> JsonObject:
         """The next line of an answer."""
-        while (end := self._held.find(b"\n")) < 0:
-            if len(self._held) > _MOST_LINE:
-                raise self._not_ours()
+        looked = 0
+        while (end := self._held.find(b"\n", looked)) < 0:
+            looked = len(self._held)
+            if looked > AGENT_LINE_BYTES:
+                raise not_ours("a line of it does not end")
             self._more()
         line = bytes(self._held[:end])
         del self._held[: end + 1]
         try:
-            answer = json.loads(line.decode("utf-8", "replace"))
-        except ValueError:
-            raise self._not_ours() from None
+            answer = parse_json(line.decode("utf-8", "replace").encode(), "An answer")
+        except PackError:
+            raise not_ours() from None
         if not isinstance(answer, dict):
-            raise self._not_ours()
+            raise not_ours()
         if "error" in answer:
             raise _refusal(str(answer["error"]), str(answer.get("kind")))
         return answer
@@ -143,6 +146,8 @@ class Link:
 
     def _gone(self) -> NoReturn:
         """Raise the sentence for an agent that is no longer there."""
+        with contextlib.suppress(OSError):
+            self._in.close()
         try:
             code = self._child.wait(_GRACE_S)
         except subprocess.TimeoutExpired:
@@ -178,12 +183,6 @@ class Link:
             "Check cable, network and power of the device, and run it again.",
             ExitCode.SOURCE,
             number if number < _SHELL_SIGNAL - 1 else 0,
-        )
-
-    def _not_ours(self) -> PackError:
-        return bad_input(
-            "What runs on the device does not answer as an agent does.",
-            "Build it again: qwen-pack agent build.",
         )
 
 

@@ -5,6 +5,7 @@ their names only when the device has found the same digest.
 from __future__ import annotations
 
 import hashlib
+import re
 import shlex
 import subprocess
 from collections.abc import Generator, Sequence
@@ -16,6 +17,8 @@ from packager.lab.transport import Done, Transport, last_line, run
 from packager.units import human_bytes
 
 _CHUNK = 1 << 18
+_SIZE = re.compile(r"[0-9]{1,18}")
+_MOST_SAID = 1 << 16
 _SPARE = 64 << 20
 """Bytes of the device's disk that a push leaves free."""
 _BYTES_PER_S = 4e6
@@ -86,7 +89,7 @@ def _have(transport: Transport, folder: str, sent: Sent) -> int:
         f"elif [ -f {part} ]; then wc -c < {part}; else echo 0; fi",
     )
     text = told.text.strip()
-    if told.code or not text.isdecimal():
+    if told.code or not _SIZE.fullmatch(text):
         raise _refused(told, "The device does not tell what it has")
     return int(text) if int(text) <= sent.size else 0
 
@@ -96,7 +99,7 @@ def _check_room(transport: Transport, folder: str, missing: int) -> None:
     words = told.text.split()
     # A device path with blanks moves the columns, the number before the share stays where it is.
     at = next((place for place, word in enumerate(words) if word.endswith("%")), 0)
-    if told.code or at < 1 or not words[at - 1].isdecimal():
+    if told.code or at < 1 or not _SIZE.fullmatch(words[at - 1]):
         return  # a device without df: the disk says itself when it is full
     free = int(words[at - 1]) * 1024
     if free < missing + _SPARE:
@@ -153,7 +156,8 @@ def _append(
                 child.stdin.close()
             except BrokenPipeError:
                 pass  # the reason stands on standard error
-        said = child.stderr.read().decode("utf-8", "replace")
+        said = child.stderr.read(_MOST_SAID).decode("utf-8", "replace")
+        child.stderr.close()
         code = child.wait()
     finally:
         child.kill()

@@ -15,17 +15,20 @@ import msgspec
 
 from packager.cores import Cores
 from packager.errors import bad_input
-from packager.json_values import (
-    JsonDict,
-    JsonObject,
-    at,
-    at_or_none,
-    list_at,
-    object_or_empty,
-    wholes_at,
+from packager.json_values import JsonDict, JsonObject, at, at_or_none
+from packager.lab.answers import (
+    is_number,
+    not_ours,
+    number,
+    optional_number,
+    optional_text,
+    table,
+    whole,
+    wholes,
 )
 from packager.lab.heat import hottest_zone
 from packager.lab.link import Link
+from packager.limits import DEVICE_WORD_CHARACTERS, TEMPLATE_BYTES, TOKEN_BYTES
 from packager.measure.gauges.load import Mark, busy_ticks
 from packager.measure.gauges.memory import Memory
 from packager.records.measurement import Through
@@ -41,6 +44,8 @@ SESSION = "packager.lab.session:Session"
 """The dotted name by which jobs find it."""
 
 _WIDEST = 1 << 22
+_AROUND = 16
+"""Tokens that a model puts around a text, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +56,7 @@ class Reach:
     argv: tuple[str, ...]
     model: str
     cores: Cores
-    machine: dict[str, str | int | None]
+    machine: JsonObject
     through: Through
 
     def to_json(self) -> JsonObject:
@@ -131,19 +136,26 @@ class Device:
         try:
             busy = busy_ticks(at(told, "stat", str)) / at(told, "hertz", float)
             others = busy - at(told, "own_s", float)
-        except (ValueError, IndexError, TypeError, ZeroDivisionError):
+        except (
+            KeyError,
+            ValueError,
+            IndexError,
+            TypeError,
+            AttributeError,
+            ArithmeticError,
+        ):
             others = None
-        return Mark((at_or_none(told, "at", float) or 0) / 1e9, others, self.now)
+        return Mark((optional_number(told, "at") or 0) / 1e9, others, self.now)
 
     def _asked(self) -> JsonObject:
         """A fresh mark; the latest one while the agent is telling tokens."""
         if self.latest:
             return self.latest
-        return object_or_empty(self.link.ask("mark"), "mark")
+        return table(self.link.ask("mark"), "mark")
 
     def forget(self, artifact: Path) -> float | None:
         """See Gauges. The file that is forgotten is the device's."""
-        return at_or_none(self.link.ask(f"forget {self.reach.model}"), "cached", float)
+        return optional_number(self.link.ask(f"forget {self.reach.model}"), "cached")
 
     def meter(self, gpu: bool) -> Meter | None:
         """See Gauges: nothing on a device is read finely enough to be a figure."""
@@ -151,21 +163,27 @@ class Device:
 
     def megahertz(self) -> float | None:
         """See Gauges."""
-        value = at_or_none(self._asked(), "mhz", float)
-        return round(float(value), 1) if value else None
+        value = optional_number(self._asked(), "mhz")
+        return round(value, 1) if value else None
 
     def celsius(self) -> float | None:
         """See Gauges. The kernel gives thousandths of a degree."""
-        zones = msgspec.convert(list_at(self._asked(), "zones"), list[tuple[str, float]])
+        rows = self._asked().get("zones")
+        zones = []
+        for row in rows if isinstance(rows, list) else []:
+            kind, value = row if isinstance(row, list) and len(row) == 2 else ("", None)
+            if isinstance(value, int | float) and is_number(value):
+                zones.append((str(kind), float(value)))
         return hottest_zone(zones)
 
     def memory(self) -> Memory:
         """See Gauges. Of the agent's own process."""
         told = self.link.ask("memory")
+        proportional = optional_number(told, "proportional")
         return Memory(
-            at_or_none(told, "peak", int) or 0,
-            at_or_none(told, "resident", int) or 0,
-            at_or_none(told, "proportional", int),
+            int(optional_number(told, "peak") or 0),
+            int(optional_number(told, "resident") or 0),
+            None if proportional is None else int(proportional),
         )
 
     def machine(self) -> JsonObject:
@@ -175,15 +193,10 @@ class Device:
     def through(self) -> Through | None:
         """See Gauges."""
         return self.reach.through.but(
-            engine=str(self.link.hello.get("engine", "")).strip(" |"),
+            engine=str(self.link.hello.get("engine", ""))[:DEVICE_WORD_CHARACTERS].strip(" |"),
             temperature_before_c=self._before,
             temperature_after_c=self.celsius(),
         )
-
-
-def _logits_bytes(told: JsonObject) -> int:
-    """The bytes of 32-bit floats that follow a line."""
-    return (at_or_none(told, "rows", int) or 0) * (at_or_none(told, "width", int) or 0) * 4
 
 
 class Session:
@@ -195,16 +208,15 @@ class Session:
         self._device = Device.of(settings)
         self._link = self._device.link
         self._context = at(settings, "context", int)
-        self.threads = at_or_none(settings, "threads", int) or self._device.cores().big
+        self.threads = (at_or_none(settings, "threads", int) or 0) or self._device.cores().big
         kv = settings.get("kv") or "f16"
         told = self._link.ask(
             f"open {self._context} {kv} {self.threads} {self._prompt_threads()} "
             f"{self._device.reach.model}"
         )
-        self.load_s = at(told, "load_s", float)
-        self._vocabulary = at(told, "vocabulary", int)
-        self._ends = frozenset(wholes_at(told, "ends"))
-        self._template = at_or_none(told, "template", str)
+        self.load_s = number(told, "load_s")
+        self._ends = frozenset(wholes(told, "ends"))
+        self._template = optional_text(told, "template", TEMPLATE_BYTES)
         self._began = self._stamp = 0.0
 
     @classmethod
@@ -226,12 +238,14 @@ class Session:
     def encode(self, text: str) -> list[int]:
         """See packager.runtime.Session."""
         data = text.encode("utf-8", "surrogatepass")
-        return wholes_at(self._link.ask(f"encode {len(data)}", data), "ids")
+        # No more tokens than bytes, and what the model puts around a text.
+        return wholes(self._link.ask(f"encode {len(data)}", data), "ids", len(data) + _AROUND)
 
     def decode(self, ids: Sequence[int]) -> str:
         """See packager.runtime.Session."""
         told = self._link.ask("decode " + " ".join(map(str, ids)))
-        return self._link.raw(at(told, "bytes", int)).decode("utf-8", "replace")
+        size = whole(told, "bytes", TOKEN_BYTES * (len(ids) + 1))
+        return self._link.raw(size).decode("utf-8", "replace")
 
     def ends(self) -> frozenset[int]:
         """See packager.runtime.Session."""
@@ -254,17 +268,21 @@ class Session:
         ids = " ".join(map(str, prompt))
         answer: list[int] = []
         stamps: list[float] = []
-        groups = self._groups(f"generate {max_new_tokens} {int(stop)} {ids}", "began")
+        groups = self._groups(
+            f"generate {max_new_tokens} {int(stop)} {ids}", "began", max_new_tokens
+        )
         try:
             for told, _ in groups:
-                self._device.latest = object_or_empty(told, "mark")
-                self._began = (at_or_none(told, "began", float) or 0) / 1e9
-                times = wholes_at(told, "at")
-                for token, nanoseconds in zip(wholes_at(told, "tokens"), times, strict=True):
+                self._device.latest = table(told, "mark")
+                self._began = (optional_number(told, "began") or 0) / 1e9
+                tokens, at = wholes(told, "tokens"), wholes(told, "at")
+                if len(at) != len(tokens) or len(answer) + len(tokens) > max_new_tokens:
+                    raise not_ours("it tells more tokens than it was asked for, or other times")
+                for token, stamp in zip(tokens, at, strict=True):
                     answer.append(token)
-                    stamps.append(nanoseconds / 1e9)
+                    stamps.append(stamp / 1e9)
                     self._stamp = stamps[-1]
-                    on_token(answer[-1])
+                    on_token(token)
         finally:
             groups.close()
             self._device.latest = {}
@@ -272,26 +290,34 @@ class Session:
             raise bad_input("The clock of the device ran backwards.", "Measure again.")
         return answer
 
-    def _groups(self, command: str, last: str) -> Generator[tuple[JsonObject, bytes], None, None]:
-        """The lines of one answer, each with the logits behind it, up to the one that has the field
-        `last`. Whoever stops listening in the middle leaves none of them to the next answer."""
+    def _groups(
+        self, command: str, last: str, most: int
+    ) -> Generator[tuple[JsonObject, bytes], None, None]:
+        """The lines of one answer with the bytes behind each, up to the one that has the field
+        `last`; `most` of them at most before it. Whoever stops listening in the middle leaves none
+        of them to the next answer."""
         self._link.tell(command)
-        listening = True
+        heard, listening = 0, True
         while listening:
-            told = self._link.hear()
-            size = _logits_bytes(told)
-            if not 0 <= size <= LOGITS_BLOCK * _WIDEST * 4:
-                raise bad_input("The agent tells logits of no size.", "Build the agent again.")
-            data = self._link.raw(size)
-            listening = last not in told
+            told, data, listening = self._line(last)
+            heard += 1
+            if listening and heard > most:
+                raise not_ours("its answer does not end")
             try:
                 yield told, data
             except GeneratorExit:
-                while listening:
-                    told = self._link.hear()
-                    self._link.raw(_logits_bytes(told))
-                    listening = last not in told
+                while listening and heard <= most:
+                    listening = self._line(last)[2]
+                    heard += 1
                 raise
+
+    def _line(self, last: str) -> tuple[JsonObject, bytes, bool]:
+        """A line of an answer with the numbers behind it, and whether more come."""
+        told = self._link.hear()
+        size = 0
+        if "rows" in told or "width" in told:
+            size = whole(told, "rows", LOGITS_BLOCK) * whole(told, "width", _WIDEST) * 4
+        return told, self._link.raw(size), last not in told
 
     def began(self) -> float:
         """See packager.runtime.Stamped."""
@@ -306,11 +332,12 @@ class Session:
         # Late: numpy takes a while, and a benchmark needs none of it.
         import numpy as np
 
-        blocks = self._groups("logits " + " ".join(map(str, ids)), "end")
+        blocks = self._groups("logits " + " ".join(map(str, ids)), "end", len(ids))
         try:
             for told, data in blocks:
                 if data:
-                    yield np.frombuffer(data, dtype="<f4").reshape(-1, at(told, "width", int))
+                    width = whole(told, "width", _WIDEST)
+                    yield np.frombuffer(data, dtype="<f4").reshape(-1, width)
         finally:
             blocks.close()
 

@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 from packager.cores import Cores, cores, parse_list
 from packager.errors import unreachable
 from packager.lab.transport import Transport, last_line, run
+from packager.limits import DEVICE_WORD_CHARACTERS
 
-_MOST_BYTES = 8 << 20
 _FILE = re.compile(r"(proc|sys)/[\w./:@+-]{1,400}", re.ASCII)
 _COMMANDS = ("uname -m", "uname -sr", "getprop", "dumpsys battery", "dumpsys thermalservice")
 
@@ -56,12 +56,12 @@ class Snapshot:
     @property
     def architecture(self) -> str:
         """As `uname -m` says it."""
-        return self.said.get("uname -m", "").strip()
+        return _word(self.said.get("uname -m", ""))
 
     @property
     def system(self) -> str:
         """Name and version of the kernel."""
-        return self.said.get("uname -sr", "").strip()
+        return _word(self.said.get("uname -sr", ""))
 
     @property
     def properties(self) -> dict[str, str]:
@@ -81,7 +81,7 @@ class Snapshot:
             f"{found.get('ro.product.manufacturer', '')} {found.get('ro.product.model', '')}",
             f"{found.get('ro.soc.manufacturer', '')} {found.get('ro.soc.model', '')}",
         )
-        return tuple(row.strip() for row in rows if row.strip())
+        return tuple(_word(row) for row in rows if row.strip())
 
     def cores(self) -> Cores:
         """Its processors, as far as a session of ours may use them."""
@@ -104,7 +104,7 @@ class Snapshot:
             path.read_text("utf-8", "replace").strip()
             for path in self.root.glob("sys/devices/system/cpu/cpu*/cpufreq/scaling_governor")
         }
-        return ", ".join(sorted(found)) or None
+        return _word(", ".join(sorted(found))) or None
 
     def battery(self) -> str | None:
         """`discharging, 80 %` where there is a battery that tells it."""
@@ -117,8 +117,10 @@ class Snapshot:
                 ]
                 if words and words[-1].isdecimal():
                     words[-1] += " %"
-                return ", ".join(words).casefold() or None
-        level = re.search(r"^\s*level: (\d+)", self.said.get("dumpsys battery", ""), re.MULTILINE)
+                return _word(", ".join(words)).casefold() or None
+        level = re.search(
+            r"^\s*level: (\d{1,3})\b", self.said.get("dumpsys battery", ""), re.MULTILINE
+        )
         powered = re.search(
             r"^\s*(AC|USB|Wireless) powered: true", self.said.get("dumpsys battery", ""), re.M
         )
@@ -144,7 +146,7 @@ def take(transport: Transport, root: Path) -> Snapshot:
     commands = "\n".join(f"c {command}" for command in _COMMANDS)
     done = run(transport, _SCRIPT.format(word=word, commands=commands))
     said: dict[str, str] = {}
-    for name, data in _parts(done.out[:_MOST_BYTES], word.encode()):
+    for name, data in _parts(done.out, word.encode()):
         if name in _COMMANDS:
             said[name] = data.decode("utf-8", "replace")
         elif _FILE.fullmatch(name) and ".." not in PurePosixPath(name).parts:
@@ -156,6 +158,11 @@ def take(transport: Transport, root: Path) -> Snapshot:
             "It needs a POSIX shell, as every Linux and Android device has.",
         )
     return found
+
+
+def _word(text: str) -> str:
+    """A name that a device gives, on one line of a manifest."""
+    return " ".join(text[: 2 * DEVICE_WORD_CHARACTERS].split())[:DEVICE_WORD_CHARACTERS]
 
 
 def _parts(out: bytes, word: bytes) -> list[tuple[str, bytes]]:

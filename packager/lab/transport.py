@@ -12,13 +12,16 @@ import re
 import shlex
 import shutil
 import subprocess
+import threading
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 from urllib.parse import urlsplit
 
 from packager.errors import ExitCode, PackError, unreachable, usage
+from packager.limits import DEVICE_ANSWER_BYTES
 
 COMMAND_S = 60
 """Seconds for a command that looks at the device, none of which computes anything."""
@@ -29,6 +32,8 @@ _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*|[0-9A-Fa-f:]+")
 _SERIAL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._:-]*")
 _FOLDER = re.compile(r"/[\w./ +-]*", re.ASCII)
 _SSH_FAILED = 255
+_PIECE = 1 << 16
+_GRACE_S = 5.0
 
 
 class Transport(Protocol):
@@ -74,25 +79,66 @@ class Done:
 
 def run(transport: Transport, command: str, seconds: float = COMMAND_S) -> Done:
     """Run a command to its end. Raises PackError (source) where the machine cannot be reached, or
-    is silent for too long."""
+    is silent or talks for too long."""
+    child = subprocess.Popen(
+        transport.argv(command),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    heard = [_Heard(child, child.stdout), _Heard(child, child.stderr)]
+    until = time.monotonic() + seconds
     try:
-        done = subprocess.run(
-            transport.argv(command),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=seconds,
-            check=False,
-        )
+        for stream in heard:
+            stream.join(max(0.0, until - time.monotonic()))
+        silent = any(stream.is_alive() for stream in heard)
+        if not silent:
+            child.wait(_GRACE_S)
     except subprocess.TimeoutExpired:
+        silent = True
+    finally:
+        child.kill()
+        child.wait()
+    if any(stream.endless for stream in heard):
+        raise unreachable(
+            f"The device prints more than {DEVICE_ANSWER_BYTES} bytes.",
+            "Check what its shell prints when it starts.",
+        )
+    if silent:
         raise unreachable(
             f"The device did not answer within {seconds:.0f} seconds.",
             "Check that it is awake and connected.",
-        ) from None
-    said = done.stderr.decode("utf-8", "replace").strip()
-    failed = transport.failure(done.returncode, said)
+        )
+    said = heard[1].data.decode("utf-8", "replace").strip()
+    failed = transport.failure(child.returncode, said)
     if failed is not None:
         raise failed
-    return Done(done.returncode, done.stdout, said)
+    return Done(child.returncode, bytes(heard[0].data), said)
+
+
+class _Heard(threading.Thread):
+    """Reads what a child prints on one stream; ends a child that prints without end.
+
+    A thread, as pipes cannot be waited for on every system.
+    """
+
+    def __init__(self, child: subprocess.Popen[bytes], stream: IO[bytes] | None) -> None:
+        super().__init__(daemon=True)
+        assert stream is not None
+        self._child, self._stream = child, stream
+        self.data = bytearray()
+        self.endless = False
+        self.start()
+
+    def run(self) -> None:
+        """Until the stream ends."""
+        with self._stream:
+            while piece := os.read(self._stream.fileno(), _PIECE):
+                self.data += piece
+                if len(self.data) > DEVICE_ANSWER_BYTES:
+                    self.endless = True
+                    self._child.kill()
+                    return
 
 
 def last_line(said: str) -> str:

@@ -16,6 +16,7 @@ from packager.errors import bad_input
 from packager.files import write_json
 from packager.foreign import bounded_bytes, parse_json
 from packager.json_values import JsonObject
+from packager.names import fits_everywhere
 from packager.records import Contents, Misfit
 
 NAME = "manifest.json"
@@ -148,11 +149,11 @@ def _files(rows: list[Any], where: str) -> tuple[FileEntry, ...]:
 
 
 def safe_path(path: str) -> bool:
-    """Whether a path stays below the package on every system: relative, plain, no parent, no drive,
-    no control characters."""
+    """Whether a path is one file below the package on every system: relative, plain, no parent, no
+    drive, no device of Windows, no control characters."""
     if not path or path == NAME or "\\" in path or ":" in path or not path.isprintable():
         return False
     parts = path.split("/")
     return not PurePosixPath(path).is_absolute() and all(
-        part not in ("", ".", "..") for part in parts
+        part not in ("", ".", "..") and fits_everywhere(part) for part in parts
     )

@@ -4,7 +4,6 @@ there, bring the figures back with the identity of that machine.
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
@@ -28,6 +27,7 @@ from packager.pipeline.run import run_alone
 from packager.pipeline.stages import benchmark
 from packager.records import Measurement
 from packager.records.measurement import OnDevice, Through
+from packager.scratch import temporary_folder
 from packager.units import human_bytes
 
 _PUSH = "push"
@@ -61,8 +61,8 @@ def run(
     found = intact(package)
     settings = settings_of(found)
     files = model_files(package, found)
-    with tempfile.TemporaryDirectory(prefix="qwen-pack-") as held:
-        snapshot = take(transport, Path(held))
+    with temporary_folder() as held:
+        snapshot = take(transport, held)
         here = identify(snapshot)
         running, folder = yield from _sent(transport, choose(here), files)
         reach = Reach(

@@ -3,7 +3,6 @@ it."""
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from packager.quality.metrics import Comparison
 from packager.quality.text import Piece
 from packager.quality.verdict import CHANCE, hardly_better_than_chance
 from packager.runtime import Report, Session
+from packager.scratch import temporary_folder
 from packager.units import human_bytes
 
 if TYPE_CHECKING:
@@ -135,11 +135,11 @@ def compare(
     model: Session = make(artifact, {**settings, "context": min(longest, source.shape.context)})
     try:
         report.note("tokens, template and end of turn beside the checkpoint's own")
-        with tempfile.TemporaryDirectory() as folder:
+        with temporary_folder() as folder:
             same = parity.check(
                 model,
                 source,
-                Path(folder) / "templates.log",
+                folder / "templates.log",
                 stops=stops,
                 profile=Profile.from_dict(profile),
             )

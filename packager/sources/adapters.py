@@ -6,7 +6,6 @@ from __future__ import annotations
 import math
 import os
 import re
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -24,6 +23,7 @@ from packager.json_values import JsonObject, JsonValue, at, at_or_none, object_a
 from packager.names import plain_name
 from packager.process import resolve, run_job
 from packager.runtime import Report
+from packager.scratch import temporary_folder
 from packager.shape import Shape, tensors
 from packager.sources.digests import digests
 
@@ -93,9 +93,9 @@ def _parsed(spec: str, offline: bool) -> AdapterSource:
 
 def _on_hub(repo_id: str, revision: str | None, offline: bool) -> tuple[Path, str]:
     arguments = {"repo_id": repo_id, "revision": revision, "offline": offline}
-    with tempfile.TemporaryDirectory() as scratch:
+    with temporary_folder() as scratch:
         job = "packager.sources.adapters:download"
-        with closing(run_job(job, arguments, Path(scratch) / "log")) as work:
+        with closing(run_job(job, arguments, scratch / "log")) as work:
             while True:
                 try:
                     next(work)

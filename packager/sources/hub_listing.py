@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from huggingface_hub import HfApi, constants
+from huggingface_hub import CardData, HfApi, constants
 from huggingface_hub.errors import HFValidationError
 
 from packager.checkpoint.folder import belongs, is_pickle, is_weights, refuse_oversize
@@ -133,33 +133,39 @@ def _file(repo_id: str, sibling: Any) -> RemoteFile:
             "cannot be checked.",
             WAYS_ON,
         )
-    if belongs(sibling.rfilename):  # an adapter's weights have other names
-        refuse_oversize(f"{repo_id}: {sibling.rfilename}", sibling.rfilename, size)
+    refuse_oversize(f"{repo_id}: {sibling.rfilename}", sibling.rfilename, size)
     return RemoteFile(sibling.rfilename, size, digest)
 
 
 def _base_models(info: Any) -> tuple[str, ...]:
     """What the model card says that it was made from; a card may name one, several, or none."""
-    card = info.card_data
-    named = card.get("base_model") if card else None
+    named = _card(info).get("base_model")
     several = named if isinstance(named, list) else [named]
-    tags = [tag.rpartition(":")[2] for tag in info.tags or [] if tag.startswith("base_model:")]
+    tags = [tag.rpartition(":")[2] for tag in _tags(info) if tag.startswith("base_model:")]
     return tuple(name for name in [*several, *tags] if isinstance(name, str))
+
+
+def _card(info: Any) -> dict[str, Any]:
+    """What the model card says; nothing where it is no table of keys."""
+    card = info.card_data
+    return dict(vars(card)) if isinstance(card, CardData) else {}
+
+
+def _tags(info: Any) -> list[str]:
+    """The tags of a repository that are texts; a list that is none has none."""
+    tags = info.tags if isinstance(info.tags, list) else []
+    return [tag for tag in tags if isinstance(tag, str)]
 
 
 def _license(info: Any) -> str | None:
     """The licence id of the model card; its own name where the card says `other`."""
-    card = info.card_data
-    declared = card.get("license") if card else None
+    card = _card(info)
+    declared = card.get("license")
     if declared == "other":
         declared = card.get("license_name") or declared
     if declared is None:
         declared = next(
-            (
-                tag.removeprefix("license:")
-                for tag in info.tags or []
-                if isinstance(tag, str) and tag.startswith("license:")
-            ),
+            (tag.removeprefix("license:") for tag in _tags(info) if tag.startswith("license:")),
             None,
         )
     return declared if isinstance(declared, str) else None

@@ -4,7 +4,6 @@ from."""
 from __future__ import annotations
 
 import re
-import tempfile
 from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,10 +18,12 @@ from packager.checkpoint.agreement import (
 from packager.checkpoint.chat_templates import templates_of
 from packager.checkpoint.first_generation import text_only
 from packager.checkpoint.folder import is_weights, read_json
+from packager.checkpoint.kinds import check_config
 from packager.errors import PackError
 from packager.json_values import JsonObject, at, at_or_none, list_at, object_at, texts_at
 from packager.process import run_job
 from packager.runtime import Report
+from packager.scratch import temporary_folder
 from packager.shape import Shape
 
 REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
@@ -62,10 +63,10 @@ def find(name: str, revision: str | None = None, offline: bool = False) -> Varia
 
 
 def _on_hub(name: str, revision: str | None, offline: bool) -> Variant:
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         arguments = {"repo_id": name, "revision": revision, "offline": offline}
         job = "packager.sources.hub_variant:look_up"
-        with closing(run_job(job, arguments, Path(folder) / "log")) as work:
+        with closing(run_job(job, arguments, folder / "log")) as work:
             while True:
                 try:
                     next(work)
@@ -96,9 +97,16 @@ def look_up(report: Report, *, repo_id: str, revision: str | None, offline: bool
                 if not is_weights(file.name):
                     download(repo_id, listing.commit, file, lambda size: None)
         folder = repository_folder(repo_id) / "snapshots" / listing.commit
+    return {**described(folder), "license": license_id, "base_models": bases}
+
+
+def described(folder: Path) -> JsonObject:
+    """What the small files of a repository say of it: `shape`, `architecture`, and whether it
+    `chats`. Raises PackError (exit code 6) for a configuration that is none of ours."""
     path = folder / "config.json"
     config = read_json(path)
     refuse_unsupported(str(path), config.get("model_type"))
+    check_config(path, config)
     refuse_other_inputs(str(path), config)
     refuse_foreign_code(path, config, first=text_only(config))
     files = {file.name: file for file in folder.iterdir() if file.is_file()}
@@ -108,8 +116,6 @@ def look_up(report: Report, *, repo_id: str, revision: str | None, offline: bool
         "shape": asdict(Shape.from_config(config, str(path))),
         "architecture": str((list_at(config, "architectures") or ["unknown"])[0]),
         "chats": chats or config.get("chat_format") == "chatml",
-        "license": license_id,
-        "base_models": bases,
     }
 
 

@@ -15,7 +15,7 @@ from packager.cores import cores
 from packager.json_values import JsonObject
 from packager.runtime import Report
 from packager.units import human_bytes
-from targets.gguf import library, metadata, mix, tiktoken
+from targets.gguf import library, metadata, mix, model_card, tiktoken
 from targets.gguf.arch import architecture
 from targets.gguf.arch.base import Architecture
 from targets.gguf.head import Head
@@ -79,6 +79,9 @@ def convert(
             imatrix=imatrix is not None,
         ) | {tensor.name: "F32" for tensor in tensors if tensor not in decoder}
         vocabulary = head.vocabulary(with_ends(_vocabulary(source, converter), spoken.ends))
+        card = model_card.read(source.folder)
+        if card.note is not None:
+            listener.note(card.note)
         keys = metadata.collect(
             source,
             converter,
@@ -89,6 +92,7 @@ def convert(
             template=spoken.template if task == "generate" else None,
             sampling=fixed.sampling,
             head=head,
+            card=card,
         )
         typed = list(place(tensors, types, row_bytes))
         check_imatrix(importance, typed)

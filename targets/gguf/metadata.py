@@ -17,7 +17,7 @@ from packager.checkpoint import Checkpoint
 from targets.gguf import padding
 from targets.gguf.arch.base import Architecture
 from targets.gguf.head import TEXT, Head
-from targets.gguf.model_card import front_matter
+from targets.gguf.model_card import Card
 from targets.gguf.tensors import OutTensor
 from targets.gguf.tokenizer import Vocabulary
 
@@ -51,17 +51,18 @@ def collect(
     template: str | None = None,
     sampling: Mapping[str, float] | None = None,
     head: Head = TEXT,
+    card: Card | None = None,
 ) -> KeyValues:
     """Every key of the file. `file_type` is a member of gguf.LlamaFileType; `template` is the chat
     template, `head` what the decoder ends in, `sampling` stands before what the checkpoint
-    recommends.
+    recommends, `card` is the checkpoint's model card.
 
     `origin` knows what a folder may not: `kind` (hub, local, dummy), `repo_id`, `revision` (a full
     commit), `license`, `license_name`. What the model card says stands before it.
     """
     writer = gguf.GGUFWriter(None, converter.gguf_name)
     writer.add_type(gguf.GGUFType.MODEL)
-    _origin(writer, source, tensors, origin or {}, sampling or {})
+    _origin(writer, source, tensors, origin or {}, sampling or {}, card or Card())
     converter.describe(writer)
     _tokenizer(writer, vocabulary, template)
     head.describe(writer)
@@ -91,6 +92,7 @@ def _origin(
     tensors: list[OutTensor],
     origin: Mapping[str, Any],
     sampling: Mapping[str, float],
+    card: Card,
 ) -> None:
     """`general.*`: name, size, licence and base model from the model card, the configuration, the
     origin, and the folder's name."""
@@ -110,7 +112,7 @@ def _origin(
         name = None
     # The heuristic reads no more of the folder than its last name.
     meta: Any = gguf.Metadata.apply_metadata_heuristic(
-        gguf.Metadata(), front_matter(folder), config, name, total
+        gguf.Metadata(), dict(card.entries), config, name, total
     )
     for key, field in _SAMPLING.items():
         if (value := sampling.get(key, source.generation_config.get(key))) is not None:

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import ctypes
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import gguf
 
 from packager.errors import bad_input, usage
 from packager.names import did_you_mean
+from packager.scratch import temporary_folder
 from targets.gguf import header, kernels, library
 from targets.gguf.imatrix import needs_imatrix
 from targets.gguf.metadata import KeyValues
@@ -151,8 +150,8 @@ def dry_run(
     weights = _some_imatrix(lib) if imatrix else None
     if weights is not None:
         params.imatrix = weights
-    with tempfile.TemporaryDirectory(prefix="qwen-pack-") as folder:
-        path = Path(folder) / "header.gguf"
+    with temporary_folder() as folder:
+        path = folder / "header.gguf"
         with path.open("wb") as file:
             file.write(header.encode(network, typed))
             file.truncate(file.tell() + (typed[-1].offset + padded(typed[-1].nbytes)))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from packager.cores import cores
 from packager.device.identity import Here
+from packager.limits import DEVICE_WORD_CHARACTERS
 from targets.machine.gpus import gpus
 from targets.machine.isa import processor
 from targets.machine.limits import ROOT, memory
@@ -43,7 +44,7 @@ def elsewhere(
         isa=isa,
         cores=cores_there,
         memory_bytes=memory(root).total,
-        names=tuple(name for name in (cpu, _board(root), *names) if name),
+        names=tuple(name[:DEVICE_WORD_CHARACTERS] for name in (cpu, _board(root), *names) if name),
         phone=phone,
     )
 

@@ -6,12 +6,14 @@ packager.cores.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from packager.cgroup import Group, groups
 
 ROOT = Path("/")
+_NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ def _meminfo(root: Path) -> tuple[int, int] | None:
             for line in lines:
                 key, _, value = line.partition(":")
                 words = value.split()
-                if words and words[0].isdecimal():
+                if words and _NUMBER.fullmatch(words[0]):
                     rows[key] = int(words[0]) * 1024
     except (OSError, UnicodeDecodeError):
         return None

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tests.attack import kills, mutants
 from tests.attack.commands import ground
 from tests.attack.inputs import KINDS
 from tests.attack.servers import SERVERS
+from tests.attack.tabs import soak_tabs
 
 _BAD = ("tracebacks", "hangs", "over memory", "wrong packages", "leftovers", "files outside")
 _BAD_RUNS = ("tracebacks", "wrong packages", "leftovers", "wrong exit codes", "next runs that fail")
@@ -26,11 +28,12 @@ def main() -> int:
     """Exit code 0 where nothing was found, 4 where something was."""
     flags = argparse.ArgumentParser(prog="python -m tests.attack", description=__doc__)
     flags.add_argument("--seed", type=int, default=1)
-    flags.add_argument("--mutants", type=int, default=20_600)
+    flags.add_argument("--mutants", type=int, default=30_000)
     flags.add_argument("--answers", type=int, default=600, help="of hubs and registries")
     flags.add_argument("--kills", type=int, default=300)
     flags.add_argument("--limits", type=int, default=60, help="full disks, low memory, few files")
     flags.add_argument("--soak", type=int, default=100, help="rounds of fit, verify and run")
+    flags.add_argument("--tabs", type=int, default=60, help="of the served interface")
     flags.add_argument("--minutes", type=float, default=60, help="nothing new begins after so many")
     asked = flags.parse_args()
     began = time.monotonic()
@@ -46,6 +49,11 @@ def main() -> int:
         _say(f"{asked.answers} answers of hubs and registries")
         answers = mutants.attack(asked.answers, asked.seed, workers, SERVERS, until)
         figures["answers"] = _mutants(answers)
+    if asked.tabs:
+        _say(f"{asked.tabs} tabs")
+        with tempfile.TemporaryDirectory(prefix="qwen-pack-attack-") as cache:
+            tabs = soak_tabs(asked.tabs, Path(cache))
+        figures["tabs"] = {**asdict(tabs), "passed": not tabs.grew}
     if asked.kills or asked.limits or asked.soak:
         folder = Path(tempfile.mkdtemp(prefix="qwen-pack-attack-"))
         try:

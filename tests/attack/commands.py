@@ -145,6 +145,9 @@ def start(
     """The command in a process of its own group, under resource limits where given."""
 
     def limit() -> None:
+        # Whoever starts the campaign in the background hands down that some are ignored.
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
         for which, value in (limits or {}).items():
             resource.setrlimit(which, (value, value))
 
@@ -155,7 +158,7 @@ def start(
         stderr=subprocess.PIPE,
         env=environment(room),
         cwd=room.parent,
-        preexec_fn=limit if limits else None,
+        preexec_fn=limit,
         start_new_session=True,
     )
 

@@ -9,103 +9,15 @@ import random
 import struct
 import tarfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from tests.attack import mutate
-from tests.attack.packages import MORE, NEW, OLD, finish, rich_manifest, tree, write_files
-
-Mutate = Callable[[random.Random, bytes], bytes]
-
-
-class Wrong(Exception):
-    """Something was accepted that should not have been, or stands where it should not."""
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One kind: `seed` writes what stands around the input into an empty folder and returns its
-    bytes, `read` lets our code read a mutant there. PackError is how it refuses one.
-
-    `cost` is about how many ordinary mutants one of them takes."""
-
-    name: str
-    seed: Callable[[Path], bytes]
-    mutant: Mutate
-    read: Callable[[Path, bytes], Any]
-    cost: int = 1
-
-
-def _checkpoint(name: str, mutant: Mutate, model_type: str = "qwen3", **more: Any) -> Kind:
-    """One file of a checkpoint, read by all that opens checkpoints."""
-
-    def seed(folder: Path) -> bytes:
-        from tests.support.make_checkpoint import write_tiny
-
-        write_tiny(folder / "checkpoint", model_type, hidden=16, intermediate=16, vocab=320, **more)
-        path = folder / "checkpoint" / name
-        if name in SLOW_TOKENIZER:
-            _in_parts(folder / "checkpoint")
-        elif not path.exists():
-            path.write_bytes(MORE[name])
-        return path.read_bytes()
-
-    def read(folder: Path, data: bytes) -> None:
-        from packager.checkpoint import Checkpoint
-        from packager.quality.parity import reference_tokenizer
-        from targets.gguf.tokenizer import read_vocabulary
-
-        checkpoint = folder / "checkpoint"
-        (checkpoint / name).write_bytes(data)
-        opened = Checkpoint.open(checkpoint)
-        for tensor in opened.tensors:
-            opened.raw(tensor)
-        if "token" in name or name in SLOW_TOKENIZER:
-            reference_tokenizer(opened)
-            if opened.tokenizer_json is not None:
-                read_vocabulary(checkpoint, opened.config, opened.tokenizer_config)
-
-    return Kind(name if model_type == "qwen3" else f"{name} ({model_type})", seed, mutant, read, 4)
-
-
-SLOW_TOKENIZER = ("vocab.json", "merges.txt", "added_tokens.json")
-
-
-def _in_parts(checkpoint: Path) -> None:
-    """tokenizer.json as the files that stood in its place before it."""
-    whole = json.loads((checkpoint / "tokenizer.json").read_bytes())
-    (checkpoint / "tokenizer.json").unlink()
-    (checkpoint / "vocab.json").write_text(json.dumps(whole["model"]["vocab"]))
-    merges = "".join(f"{left} {right}\n" for left, right in whole["model"]["merges"])
-    (checkpoint / "merges.txt").write_text(f"#version: 0.2\n{merges}")
-    added = {token["content"]: token["id"] for token in whole["added_tokens"]}
-    (checkpoint / "added_tokens.json").write_text(json.dumps(added))
-
-
-def _header_mutant(random_: random.Random, data: bytes) -> bytes:
-    """The JSON changed and the length with it, or any bytes of the file."""
-    if random_.randrange(3) == 0:
-        return mutate.of_bytes(random_, data)
-    (length,) = struct.unpack("<Q", data[:8])
-    text = mutate.of_json(random_, data[8 : 8 + length])
-    return struct.pack("<Q", len(text)) + text + data[8 + length :]
-
-
-def _read_header(folder: Path, data: bytes) -> None:
-    from packager.checkpoint.header import read_header
-
-    (folder / "model.safetensors").write_bytes(data)
-    read_header(folder / "model.safetensors")
-
-
-def _seed_header(folder: Path) -> bytes:
-    from tests.support.make_checkpoint import write_tiny
-
-    return (
-        write_tiny(folder / "c", hidden=16, intermediate=16, vocab=320) / "model.safetensors"
-    ).read_bytes()
+from tests.attack.checkpoints import CHECKPOINTS
+from tests.attack.devices import DEVICES
+from tests.attack.kind import Kind, Wrong
+from tests.attack.packages import NEW, OLD, finish, rich_manifest, tree, write_files
+from tests.attack.parts import PARTS
 
 
 def _seed_vocabulary(folder: Path) -> bytes:
@@ -373,10 +285,12 @@ def _read_tasks(folder: Path, data: bytes) -> None:
 def _read_card(folder: Path, data: bytes) -> None:
     import gguf
 
-    from targets.gguf.model_card import front_matter
+    from targets.gguf import model_card
 
     (folder / "README.md").write_bytes(data)
-    gguf.Metadata.apply_metadata_heuristic(gguf.Metadata(), front_matter(folder), {}, None, 1000)
+    gguf.Metadata.apply_metadata_heuristic(
+        gguf.Metadata(), dict(model_card.read(folder).entries), {}, None, 1000
+    )
 
 
 def _read_record(folder: Path, data: bytes) -> None:
@@ -423,17 +337,7 @@ _RECORD = json.dumps(
 _TEMPLATE = b"{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content | tojson }}{% endfor %}"
 
 KINDS: tuple[Kind, ...] = (
-    Kind("safetensors header", _seed_header, _header_mutant, _read_header),
-    _checkpoint("config.json", mutate.of_json),
-    _checkpoint("config.json", mutate.of_json, "qwen2"),
-    _checkpoint("tokenizer.json", mutate.of_json),
-    _checkpoint("tokenizer_config.json", mutate.of_json),
-    _checkpoint("generation_config.json", mutate.of_json),
-    _checkpoint("model.safetensors.index.json", mutate.of_json, shards=2),
-    _checkpoint("chat_template.json", mutate.of_json),
-    _checkpoint("vocab.json", mutate.of_json),
-    _checkpoint("merges.txt", mutate.of_text),
-    _checkpoint("added_tokens.json", mutate.of_json),
+    *CHECKPOINTS,
     Kind("qwen.tiktoken", _seed_vocabulary, mutate.of_text, _read_ranks),
     Kind("chat template", lambda folder: _TEMPLATE, mutate.of_text, _read_template, 150),
     Kind("importance matrix, GGUF", _seed_matrix, mutate.of_bytes, _read_matrix),
@@ -460,6 +364,8 @@ KINDS: tuple[Kind, ...] = (
     Kind("model card", lambda folder: _CARD, mutate.of_text, _read_card),
     Kind("record of the cache", lambda folder: _RECORD, mutate.of_json, _read_record),
     Kind("answer of a model", lambda folder: _ANSWER, mutate.of_text, _read_answer),
+    *PARTS,
+    *DEVICES,
     Kind("text of the quality gate", lambda folder: b"A text.\n" * 50, mutate.of_text, _read_text),
 )
 """All kinds, each a stream of mutants of its own."""

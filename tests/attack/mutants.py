@@ -90,7 +90,7 @@ def attack(
     """Read `total` mutants in `workers` processes at a time; what has not begun at the moment
     `until` (of time.monotonic) is left out."""
     tally, waiting = Tally(), batches(total, seed, kinds)
-    _import_readers()
+    import_readers()
     with tempfile.TemporaryDirectory(prefix="qwen-pack-attack-") as folder:
         running: dict[int, tuple[Batch, Path]] = {}
         while waiting or running:
@@ -110,7 +110,7 @@ def attack(
     return tally
 
 
-def _import_readers() -> None:
+def import_readers() -> None:
     """Before the workers are forked, which each would have to."""
     for name in (
         "jinja2",

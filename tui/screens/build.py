@@ -125,7 +125,7 @@ class BuildScreen(StepScreen):
 
     def on_mount(self) -> None:
         """Begin."""
-        self.query_one("#stages").border_title = self.plan.name
+        self.query_one("#stages").border_title = Content(self.plan.name)
         self.query_one("#build-memory").border_title = "Memory of the running stage"
         self.query_one("#log").border_title = "Log"
         self.set_focus(self.query_one("#log"))

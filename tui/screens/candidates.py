@@ -192,7 +192,9 @@ class CandidatesScreen(StepScreen):
     def _entitle(self) -> None:
         """What is asked, and whether its figures deserve less trust."""
         left = self.query_one("#candidates-left")
-        left.border_title = f"{describe.purpose(self.ask.workload())} on {self.ask.target.name}"
+        left.border_title = Content(
+            f"{describe.purpose(self.ask.workload())} on {self.ask.target.name}"
+        )
         disturbed = describe.disturbance(self.ask.target)
         order = f"best first: {self.ask.workload().prefer}"
         left.border_subtitle = f"! speed {disturbed}; step 1 measures again" if disturbed else order

@@ -194,7 +194,7 @@ class ExportScreen(StepScreen):
         """Stand on the formats."""
         formats = self.query_one("#formats", VimList)
         formats.border_title = "Format"
-        self.query_one("#export-form").border_title = self.package.manifest.name
+        self.query_one("#export-form").border_title = Content(self.package.manifest.name)
         self.query_one("#export-what").border_title = "What is written"
         kept = self.pack.forms.get(self.package.path)
         formats.highlighted = 0

@@ -193,7 +193,7 @@ class NeedScreen(StepScreen):
         """Stand on the use case."""
         cases = self.query_one("#use-cases", VimList)
         cases.border_title = "What is it for?"
-        self.query_one("#limits").border_title = f"Limits on {self.ask.target.name}"
+        self.query_one("#limits").border_title = Content(f"Limits on {self.ask.target.name}")
         self.query_one("#why").border_title = "Why"
         cases.highlighted = use_case_names().index(self.base.use_case)
         self.query_one("#weights-folder").display = (
@@ -233,7 +233,7 @@ class NeedScreen(StepScreen):
         self._view = table.view
         if table.ask != self.ask:
             self.ask = table.ask
-            self.query_one("#limits").border_title = f"Limits on {self.ask.target.name}"
+            self.query_one("#limits").border_title = Content(f"Limits on {self.ask.target.name}")
             cases = self.query_one("#use-cases", VimList)
             with cases.prevent(OptionList.OptionHighlighted):
                 cases.highlighted = use_case_names().index(self.base.use_case)

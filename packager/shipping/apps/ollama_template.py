@@ -12,17 +12,16 @@ system message stays among .Messages; neighbours of one role are joined; the tho
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from packager.checkpoint.template import apart, render_bounded
 from packager.errors import PackError
 from packager.json_values import JsonObject
 from packager.runtime import Report
+from packager.scratch import temporary_folder
 
 Message = dict[str, str]
 
@@ -79,8 +78,8 @@ def translated(template: str) -> OllamaChat | str:
 
 @lru_cache(maxsize=8)
 def _translated(template: str) -> str:
-    with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder) / "log"
+    with temporary_folder() as folder:
+        log = folder / "log"
         job = "packager.shipping.apps.ollama_template:translate_job"
         return json.dumps(apart(job, {"template": template}, log))
 

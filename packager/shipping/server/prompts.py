@@ -20,7 +20,15 @@ def render(template: str, messages: list[dict[str, Any]], **variables: Any) -> s
     given = {"tools": None, "documents": None, "add_generation_prompt": True, **variables}
     try:
         return compiled(template).render(messages=messages, **given)
-    except (TemplateError, TypeError, ValueError, AttributeError, LookupError) as error:
+    except (
+        TemplateError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        LookupError,
+        ArithmeticError,
+        RecursionError,
+    ) as error:
         raise Refused(f"the model's chat template takes no such conversation: {error}") from None
 
 
@@ -69,6 +77,8 @@ def _message(row: Any, place: int) -> dict[str, Any]:
     if role not in ("system", "user", "assistant", "tool"):
         raise Refused(f"messages[{place}] has the role {role!r}, which is none")
     calls = row.get("tool_calls") or []
+    if not isinstance(calls, list):
+        raise Refused(f"messages[{place}] has `tool_calls` that are no list")
     if row.get("content") is None and not calls:
         raise Refused(f"messages[{place}] has no `content`")
     found: dict[str, Any] = {"role": role, "content": _text(row.get("content"), place)}

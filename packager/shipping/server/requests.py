@@ -43,6 +43,8 @@ def parse(body: bytes, settings: Settings) -> Request:
     """The request in a body. Raises Refused with a sentence for whatever cannot be answered."""
     try:
         given = json.loads(body)
+        # Half a letter of UTF-16 is no text, and no engine takes it.
+        json.dumps(given, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         raise Refused("the request is no JSON") from None
     if not isinstance(given, dict):
