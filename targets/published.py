@@ -24,6 +24,7 @@ _KEYS: dict[str, type | tuple[type, ...]] = {
     "prefill": float,
     "filled": int,
     "decode": float,
+    "parallel": int,
     "use": str,
     "source": str,
     "note": str,
@@ -37,7 +38,7 @@ class Row:
     was not published.
 
     `prefill` is the rate of a prompt of `prompt` tokens from an empty cache, `decode` the rate
-    behind `filled` tokens. `known` says whether the model is one of the catalogue's. Rows that were
+    behind `filled` tokens, of each of `parallel` sequences. `known` says whether the model is one of the catalogue's. Rows that were
     fitted to have `use` "fit".
     """
 
@@ -52,6 +53,7 @@ class Row:
     use: Use
     source: str
     note: str
+    parallel: int = 1
 
     @property
     def shape(self) -> Shape:
@@ -111,6 +113,8 @@ def _row(table: dict[str, Any], sources: dict[str, str], shapes: dict[str, Any],
             raise bad_input(f"{where}: {rate} and {length} belong together.")
         if rate in table and not (0 < table[rate] < 1e6 and 0 < table[length] < 2**24):
             raise bad_input(f"{where}: {rate} and {length} must be numbers above zero.")
+    if not 0 < table.get("parallel", 1) <= 4096:
+        raise bad_input(f"{where}: parallel must be a number of sequences.")
     if "prefill" not in table and "decode" not in table:
         raise bad_input(f"{where} has no figure.")
     return Row(
@@ -125,4 +129,5 @@ def _row(table: dict[str, Any], sources: dict[str, str], shapes: dict[str, Any],
         use=table["use"],
         source=sources[table["source"]],
         note=table.get("note", ""),
+        parallel=table.get("parallel", 1),
     )

@@ -39,6 +39,7 @@ PREFERENCES = (
     ("quality", "the highest published scores"),
     ("speed", "the fastest"),
     ("balanced", "the knee of quality, speed and memory"),
+    ("cost", "the cheapest answers"),
 )
 
 

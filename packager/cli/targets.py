@@ -151,7 +151,7 @@ def _list(found: tuple[Target, ...]) -> None:
             (
                 each.name,
                 each.kind,
-                human_bytes(each.device.available_bytes),
+                _room(each),
                 f"{human_bytes(each.device.bandwidth)}/s",
                 _flops(each.device.compute),
                 each.device.confidence,
@@ -184,7 +184,7 @@ def _in_full(one: Target) -> None:
         say(f"  {key:18} {value}")
         if key in one.device.sources:
             say(f"  {'':18}   {one.device.sources[key]}")
-    say(f"\n  {'for a model':18} {human_bytes(one.device.available_bytes)}")
+    say(f"\n  {'for a model':18} {_room(one)}")
     say(f"  {'runtimes':18} {', '.join(one.runtimes)}")
     if one.recipes:
         say(f"  {'preferred recipes':18} {', '.join(one.recipes)}")
@@ -192,6 +192,14 @@ def _in_full(one: Target) -> None:
         f"  {'asked by default':18} {one.workload.use_case}{in_words(one.workload.languages)}, "
         f"{one.workload.context} tokens"
     )
+
+
+def _room(one: Target) -> str:
+    """What a model may take: of each GPU where there are several."""
+    from packager.units import human_bytes
+
+    room = human_bytes(one.device.available_bytes)
+    return room if one.device.gpus == 1 else f"{one.device.gpus} x {room}"
 
 
 def _flops(rate: float) -> str:

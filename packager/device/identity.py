@@ -54,6 +54,7 @@ class Identity:
     npu: str = ""
     gpu_memory_bytes: int | None = None
     known_by: tuple[str, ...] = ()
+    gpus: int = 1
 
     @classmethod
     def of(cls, target: Target) -> Identity:
@@ -69,6 +70,8 @@ class Identity:
     def from_dict(cls, data: dict[str, Any]) -> Identity:
         """The inverse of `as_dict`, for a manifest whose fields were checked. Raises KeyError where
         one is missing."""
+        # A manifest from before devices had several GPUs has no count of them.
+        data = {"gpus": 1, **data}
         found = {field.name: data[field.name] for field in fields(cls)}
         return cls(
             **{
@@ -76,6 +79,7 @@ class Identity:
                 "known_by": tuple(found["known_by"] or ()),
                 "gpu": found["gpu"] or "",
                 "npu": found["npu"] or "",
+                "gpus": found["gpus"] or 1,
             }
         )
 
@@ -144,8 +148,10 @@ def _difference(device: Identity, here: Here) -> str | None:
             f"{' and '.join(_all_names(here)) or 'nothing'}"
         )
     if device.runs_on == "gpu" and device.gpu_memory_bytes is not None:
-        found = max((size for name, size in here.gpus if _matches(known_by, name)), default=0)
-        return _memory("GPU memory", device.gpu_memory_bytes, found)
+        sizes = [size for name, size in here.gpus if _matches(known_by, name)]
+        if len(sizes) < device.gpus:
+            return f"the device has {device.gpus} of these GPUs, this machine {len(sizes)}"
+        return _memory("GPU memory", device.gpu_memory_bytes, max(sizes, default=0))
     if device.runs_on == "cpu" and here.cores < device.cores:
         return f"the device has {device.cores} cores, and {here.cores} may be used here"
     return _memory("memory", device.memory_bytes, here.memory_bytes)

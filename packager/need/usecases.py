@@ -109,6 +109,12 @@ def thinking_tokens() -> int:
     return int(_limit(_tables()["thinking"]["tokens"], int, "thinking.tokens", FILE.name).value)
 
 
+@cache
+def answer_tokens() -> int:
+    """Tokens of a usual answer, for what it costs."""
+    return int(_limit(_tables()["answer"]["tokens"], int, "answer.tokens", FILE.name).value)
+
+
 def benchmarks() -> Mapping[str, str]:
     """The benchmarks that floors may name, those of single languages among them, each with what it
     measures."""
@@ -140,6 +146,7 @@ def parse(text: str, file: str) -> tuple[dict[str, UseCase], dict[str, str]]:
     known = data.pop("benchmark", {})
     data.pop("instead", None)
     data.pop("thinking", None)
+    data.pop("answer", None)
     if not isinstance(known, dict) or not all(
         isinstance(what, str) and what for what in known.values()
     ):

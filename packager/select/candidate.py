@@ -56,6 +56,15 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True)
+class Alone:
+    """What a single one of several sequences would take, and how fast it would be: what a benchmark
+    measures."""
+
+    footprint: Footprint
+    forecast: Forecast
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """A variant in a recipe with a context, measured against every rule.
 
@@ -66,7 +75,9 @@ class Candidate:
     fit on the GPU whole. `coarse` marks a recipe that leaves less than 4 bits to a weight; `notes`
     are worth knowing but reject nothing; `rank` is the place of its runtime and recipe in the
     target's preference. On a GPU with memory of its own `footprint` is what lies there, and `split`
-    says how many layers that are and what the system's memory holds beside them.
+    says how many layers that are and what the system's memory holds beside them. Both count all
+    sequences of the workload; `alone` is there where it has several. `machine_seconds` is what a
+    usual answer takes of the machine's time.
     """
 
     variant: Variant
@@ -88,6 +99,8 @@ class Candidate:
     split: Split | None = None
     may_miss: tuple[Reason, ...] = ()
     crowded: bool = False
+    alone: Alone | None = None
+    machine_seconds: float = 0.0
 
     @property
     def passes(self) -> bool:
@@ -105,10 +118,12 @@ class Candidate:
         return f"{self.variant.name} as {self.recipe.id}"
 
     def predicted(self) -> dict[str, Any]:
-        """What a manifest keeps of it: memory, rates and size, before anything is built."""
+        """What a manifest keeps of it: memory, rates and size, before anything is built, of one
+        sequence."""
+        one = self.alone or self
         return {
-            "footprint": self.footprint.as_dict(),
-            "forecast": self.forecast.as_dict(),
+            "footprint": one.footprint.as_dict(),
+            "forecast": one.forecast.as_dict(),
             "artifact_bytes": self.artifact_bytes,
         }
 
@@ -128,6 +143,7 @@ class Candidate:
             "scores": self.scores,
             "quality": self.quality,
             "bits_per_weight": round(self.bits_per_weight, 2) if self.sized else None,
+            "machine_seconds": round(self.machine_seconds, 3) if self.sized else None,
             "gpu_layers": self.split.gpu_layers if self.split else None,
             "offload": self.split.as_dict() if self.split else None,
             "notes": list(self.notes),

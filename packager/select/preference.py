@@ -10,6 +10,8 @@ half points; what fills more than nine tenths of the memory, or has to leave lay
 stands behind what leaves room. Among equals the target's first runtime, then the newer variant and
 the smaller recipe.
 * speed: the highest forecast decode rate.
+* cost: the least time that the machine takes for a usual answer, of all that it gives at once: the
+prompt, what is thought before, and the answer. At one price an hour that is the cheapest answer.
 * balanced: the knee of the Pareto front of quality, decode rate and peak memory, each variant in
 its first passing recipe as above and with at least half of the best quality: of all that no other
 one beats on every count, the one nearest to the best of all three, quality on its own scale and the
@@ -72,8 +74,8 @@ def _ordered(passing: Sequence[Candidate], prefer: Preference) -> list[Candidate
         return _smallest(passing)
     if prefer == "balanced":
         return _balanced(passing)
-    key = _by_quality if prefer == "quality" else _by_speed
-    return sorted(passing, key=key)
+    keys = {"quality": _by_quality, "speed": _by_speed, "cost": _by_cost}
+    return sorted(passing, key=keys[prefer])
 
 
 def _by_quality(candidate: Candidate) -> tuple[Any, ...]:
@@ -117,6 +119,10 @@ def _by_speed(candidate: Candidate) -> tuple[Any, ...]:
     return (candidate.coarse, -_rate(candidate), tie(candidate))
 
 
+def _by_cost(candidate: Candidate) -> tuple[Any, ...]:
+    return (candidate.coarse, round(candidate.machine_seconds, 3), tie(candidate))
+
+
 def _rate(candidate: Candidate) -> float:
     """Tokens per second as far as they tell two candidates apart."""
     return round(candidate.forecast.decode_tps, 1)
@@ -141,6 +147,9 @@ def undercut(best: Candidate, found: Sequence[Candidate], prefer: Preference) ->
         beaten = any((one.quality or 0) > (best.quality or 0) for one in coarse)
     else:
         beaten = prefer == "speed" and any(_rate(one) > _rate(best) for one in coarse)
+        beaten |= prefer == "cost" and any(
+            one.machine_seconds < best.machine_seconds for one in coarse
+        )
     return ", coarse recipes aside," if beaten else ""
 
 

@@ -228,6 +228,11 @@ def _check_sense(device: dict[str, Any], workload: dict[str, Any], problems: _Pr
     if device.get("gpu_reserve_bytes", 0) >= device.get("gpu_memory_bytes", float("inf")):
         problems.add("device.gpu_reserve_bytes", "leaves nothing of gpu_memory_bytes to a model.")
     unit = device.get("runs_on", "cpu")
+    if device.get("gpus", 1) > 1 and (unit != "gpu" or "gpu_memory_bytes" not in device):
+        problems.add(
+            "device.gpus",
+            'shares layers among GPUs: it takes runs_on = "gpu" and gpu_memory_bytes.',
+        )
     if unit != "cpu" and unit not in device:
         problems.add(
             "device.runs_on", f'is {unit!r}, but there is no {unit} = "..." that names it.'
@@ -292,6 +297,7 @@ def _target(data: dict[str, Any], path: str) -> Target:
         "storage_bytes",
         "gpu_memory_bytes",
         "gpu_reserve_bytes",
+        "gpus",
     ):
         if key in facts:
             facts[key] = int(facts[key])
@@ -311,7 +317,7 @@ def _target(data: dict[str, Any], path: str) -> Target:
         key: tuple(value) if isinstance(value, list) else value
         for key, value in data.get("workload", {}).items()
     }
-    for key in ("context", "prompt", "max_artifact_bytes", "max_memory_bytes"):
+    for key in ("context", "prompt", "max_artifact_bytes", "max_memory_bytes", "parallel"):
         if key in wish:
             wish[key] = int(wish[key])
     if "languages" in wish:
