@@ -38,8 +38,8 @@ class Row:
     was not published.
 
     `prefill` is the rate of a prompt of `prompt` tokens from an empty cache, `decode` the rate
-    behind `filled` tokens, of each of `parallel` sequences. `known` says whether the model is one of the catalogue's. Rows that were
-    fitted to have `use` "fit".
+    behind `filled` tokens, of each of `parallel` sequences. `known` says whether the model is
+    one of the catalogue's. Rows that were fitted to have `use` "fit".
     """
 
     device: str

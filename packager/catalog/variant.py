@@ -10,7 +10,21 @@ from packager.shape import Shape
 if TYPE_CHECKING:
     from packager.catalog.benchmarks import Score
 
-Kind = Literal["general", "coder", "math", "reasoning", "vision", "audio", "omni"]
+Kind = Literal[
+    "general",
+    "coder",
+    "math",
+    "reasoning",
+    "vision",
+    "audio",
+    "omni",
+    "embedding",
+    "reranking",
+    "guard",
+    "reward",
+    "speech",
+    "world",
+]
 Thinking = Literal["never", "switch", "always"]
 
 

@@ -74,6 +74,7 @@ def _show(report: dict[str, Any]) -> None:
         f"{'memory':16} {human_bytes(memory['available'])} available of "
         f"{human_bytes(memory['total'])}"
     )
+    say(f"{'catalogue':16} {report['catalogue']['text']}")
     say(f"{'cache':16} {report['cache']['folder']}, {human_bytes(report['cache']['bytes'])}")
     say(f"{'disk':16} {human_bytes(report['disk_free'])} free there")
 
@@ -94,9 +95,27 @@ def examine() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "runtimes": [_engine(name) for name in runtime_names()],
+        "catalogue": _catalogue(),
         "cache": {"folder": str(cache_dir()), "bytes": folder_bytes(cache_dir())},
         "memory": asdict(memory()),
         "disk_free": storage_free(cache_dir()),
+    }
+
+
+def _catalogue() -> dict[str, Any]:
+    """How old the catalogue is, and how many rows the user has added."""
+    from packager import catalog
+    from packager.catalog import own
+
+    age, added = catalog.age(), len(own.files())
+    text = f"{len(catalog.load())} variants, reviewed on {age.reviewed} ({age.ago})"
+    more = f", {added} of them your own" if added else ""
+    return {
+        "reviewed": age.reviewed,
+        "age_days": age.days,
+        "newest_release": age.newest,
+        "own": added,
+        "text": f"{text}{more}",
     }
 
 

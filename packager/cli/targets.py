@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class NameOrWord(click.Group):
-    """A group whose first word may also be the name of a target, or missing: both go to `show`."""
+    """A group whose first word may also be a name, or missing: both go to `show`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put the word `show` in front of everything that is no subcommand and no plea for help."""

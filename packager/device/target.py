@@ -19,23 +19,24 @@ BACK_ENDS: tuple[BackEnd, ...] = ("cuda", "metal", "vulkan", "npu")
 class Device:
     """Facts of one machine class. Bytes, bytes per second, operations per second.
 
-    `runs_on` says which unit carries the model; a machine whose processor and graphics both serve
-    is two devices. `bandwidth` and `compute` are effective figures of that unit, as an engine's
-    kernels reach them (floating-point operations count a multiply-add as two), not the data
-    sheet's. `operation_seconds` is what a small operation of a model takes: on a processor a
-    product of 256 x 256 weights in the cache, on a GPU the start of a kernel; None where the
-    bandwidth was taken from whole models alone, which holds it already. `reserve_bytes` stays with
-    the system and other programs; `process_cap_bytes` is what the system lets one process take
-    (phones, shared graphics memory), None where there is no such cap. `gpu_memory_bytes` is memory
-    of the GPU's own, None where it shares the system's; `gpu_reserve_bytes` of it stays with the
-    desktop and the driver. `gpus` of them are there, all alike, each with that memory: layers are
-    shared among them, and the rates stay those of one. `host_bandwidth` and `host_compute` serve
-    the layers that do not fit on the GPU; `link_bandwidth` is the way between the two. `npu_ops` are
-    int8 operations per second as the data sheet gives them. `known_by` is what the processor, board or GPU of a product calls
-    itself; empty for a class of machines. `cannot_run` says of runtimes why they do not run on this
-    processor, as far as it was probed. `backend` is what drives the GPU or NPU; where it is empty,
-    the unit's name tells. `disturbed` is the share of the processors (0 to 1) that other programs
-    took while the rates were measured, None where that was little: the true rates are then higher.
+    `runs_on` says which unit carries the model; a machine whose processor and graphics both
+    serve is two devices. `bandwidth` and `compute` are effective figures of that unit, as an
+    engine's kernels reach them (floating-point operations count a multiply-add as two), not the
+    data sheet's. `operation_seconds` is what a small operation of a model takes: on a processor
+    a product of 256 x 256 weights in the cache, on a GPU the start of a kernel; None where the
+    bandwidth was taken from whole models alone, which holds it already. `reserve_bytes` stays
+    with the system and other programs; `process_cap_bytes` is what the system lets one process
+    take (phones, shared graphics memory), None where there is no such cap. `gpu_memory_bytes`
+    is memory of the GPU's own, None where it shares the system's; `gpu_reserve_bytes` of it
+    stays with the desktop and the driver. `gpus` of them are there, all alike, each with that
+    memory: layers are shared among them, and the rates stay those of one. `host_bandwidth` and
+    `host_compute` serve the layers that do not fit on the GPU; `link_bandwidth` is the way
+    between the two. `npu_ops` are int8 operations per second as the data sheet gives them.
+    `known_by` is what the processor, board or GPU of a product calls itself; empty for a class
+    of machines. `cannot_run` says of runtimes why they do not run on this processor, as far as
+    it was probed. `backend` is what drives the GPU or NPU; where it is empty, the unit's name
+    tells. `disturbed` is the share of the processors (0 to 1) that other programs took while
+    the rates were measured, None where that was little: the true rates are then higher.
     """
 
     memory_bytes: int
