@@ -35,9 +35,11 @@ def expert_growth(shape: Shape, count: int) -> float:
     if shape.experts is None or count == 1:
         return 1.0
     active = shape.experts.active / shape.experts.count
+    # Of an untied embedding a token reads one row.
+    read = shape.active_parameters() - (0 if shape.tied else shape.vocab * shape.hidden)
     experts = (
         shape.layers * shape.experts.active * 3 * shape.hidden * shape.experts.intermediate
-    ) / shape.active_parameters()
+    ) / read
     touched = (1 - (1 - active) ** count) / active
     return 1 + experts * (touched - 1)
 
