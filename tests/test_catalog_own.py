@@ -15,10 +15,13 @@ from hypothesis import strategies as st
 
 from packager import catalog
 from packager.catalog import own
+from packager.catalog.licences import plain
 from packager.catalog.loader import read_own
 from packager.cli import main
 from packager.errors import ExitCode, PackError
 from packager.sources import added
+from tests.support.hub_server import Hub, repository, serve
+from tests.support.make_checkpoint import write_tiny
 
 
 @pytest.fixture(autouse=True)
@@ -85,13 +88,27 @@ def test_a_repository_is_asked_for_its_config_and_card(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     like = catalog.find("Qwen3-4B")
-    told = replace(like, repo_id="me/fine-tune", license="mit", notes=("A fine-tune",))
-    monkeypatch.setattr(added, "on_hub", lambda name, revision, offline: told)
-    variant, _, _ = added.add("me/fine-tune")
-    assert (variant.license, variant.shape, variant.notes) == ("mit", like.shape, ("A fine-tune",))
-    # What the hub says is text from outside: no id of a licence, no row.
-    told = replace(told, license='x"\n[[variants]]')
-    assert added.add("me/fine-tune")[0].license is None
+    assert like.shape is not None
+    files = repository(write_tiny(tmp_path / "tiny"))
+    files["config.json"] = json.dumps(like.shape.to_config()).encode()
+    with serve(Hub("me/fine-tune", files)) as hub:
+        for name, value in {
+            "HF_HUB_OFFLINE": "0",
+            "HF_HOME": str(tmp_path / "hf"),
+            "HF_ENDPOINT": hub.endpoint,
+            "HF_TOKEN": "",
+            "NO_PROXY": "127.0.0.1",
+        }.items():
+            monkeypatch.setenv(name, value)
+        variant, _, _ = added.add("me/fine-tune")
+        assert not hub.bodies("model.safetensors"), "no weights are fetched for a row"
+    assert (variant.repo_id, variant.license) == ("me/fine-tune", "apache-2.0")
+    assert variant.shape == like.shape and "fine-tune" in variant.notes[0]
+
+
+@pytest.mark.parametrize("declared", ['x"\n[[variants]]', "other", "", 7, None])
+def test_a_licence_that_is_no_id_is_not_stated(declared: object) -> None:
+    assert plain(declared) is None and plain("apache-2.0") == "apache-2.0"
 
 
 def test_a_repository_that_cannot_be_reached_leaves_nothing(rows: Path) -> None:

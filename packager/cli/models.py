@@ -214,7 +214,8 @@ def _rows(variant: Variant) -> Iterator[tuple[str, str, str]]:
     yield from _languages(variant)
     yield "published as", " ".join(variant.published_precisions), ""
     if variant.unbuildable:
-        yield "cannot be built", f"{variant.unbuildable}; nearest: {variant.nearest}", ""
+        nearest = f"; nearest: {variant.nearest}" if variant.nearest else ""
+        yield "cannot be built", f"{variant.unbuildable}{nearest}", ""
     for note in variant.notes:
         yield "note", note, ""
     for score in variant.scores:
