@@ -293,3 +293,15 @@ def test_thinking_is_paid_for() -> None:
     plain = fitted("rtx-4090", "Qwen3-4B-Instruct-2507", "gguf:Q4_K_M")
     thinks = fitted("rtx-4090", "Qwen3-4B-Thinking-2507", "gguf:Q4_K_M")
     assert thinks.machine_seconds > 2 * plain.machine_seconds
+
+
+def test_a_limit_on_memory_is_shared_by_the_gpus_and_judged_over_all_of_them() -> None:
+    from packager.need.workload import Workload
+    from packager.report.budgets import limits
+
+    one = fitted("rtx-3090-x2", "Qwen3-8B", "gguf:Q4_K_M", context=4096, max_memory_bytes=8 * GB)
+    assert one.split is not None and one.split.whole
+    assert one.split.fullest.peak <= 4 * GB < one.footprint.peak <= 8 * GB
+    device = registry.target("rtx-3090-x2").device
+    (memory,) = (row for row in limits(Workload(), device, ()) if row.rule == "memory")
+    assert memory.limit == 2 * device.available_bytes

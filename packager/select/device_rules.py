@@ -86,12 +86,13 @@ def providers(device: Device) -> tuple[str, ...]:
     return (*(("cuda",) if nvidia else ()), *(("dml",) if windows else ()), "webgpu")
 
 
-def room(workload: Workload, available: int) -> int:
-    """Bytes that a model may take where it runs: what there is, or the limit that was asked for."""
+def room(workload: Workload, available: int, gpus: int = 1) -> int:
+    """Bytes that a model may take where it runs: what there is, or the limit that was asked for, of
+    which each of several GPUs has its share."""
     return (
         available
         if workload.max_memory_bytes is None
-        else min(available, workload.max_memory_bytes)
+        else min(available, workload.max_memory_bytes // gpus)
     )
 
 
@@ -108,7 +109,7 @@ def memory(footprint: Footprint, workload: Workload, available: int) -> Iterator
 def memories(split: Split, device: Device, workload: Workload, available: int) -> Iterator[Reason]:
     """What lies on the GPU must fit there, and what stays behind into the system's memory: both
     peaks, against both."""
-    limit, beside = room(workload, available), device.host_available_bytes
+    limit, beside = room(workload, available, device.gpus), device.host_available_bytes
     if split.fullest.peak > limit:
         # Not even in parts: together they would have to hold it.
         on = "the GPU" if device.gpus == 1 else f"each of {device.gpus} GPUs"

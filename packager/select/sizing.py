@@ -80,7 +80,9 @@ class Sizes:
         if size.split is not None and not size.split.whole:
             return True
         fullest = size.split.fullest if size.split else size.footprint
-        return fullest.peak > _ROOMY * device_rules.room(self._workload, self._available)
+        gpus = self._target.device.gpus if size.split else 1
+        room = device_rules.room(self._workload, self._available, gpus)
+        return fullest.peak > _ROOMY * room
 
     def _number(self, shape: Shape) -> int:
         """The same for equal shapes; an object that is met again is not hashed again, which its
@@ -119,7 +121,7 @@ class Sizes:
         speed = runtime.speed(shape, recipe, device.computes_with)
         cached = kv_cache_bytes(shape, filled, recipe.kv_bits) if count > 1 else 0
         if splits(device) and isinstance(runtime, Offloads):
-            room = device_rules.room(workload, self._available)
+            room = device_rules.room(workload, self._available, device.gpus)
             split = best_split(runtime, shape, recipe, context, filled, device, room, count)
             one = split
             if count > 1:
