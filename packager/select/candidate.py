@@ -68,16 +68,17 @@ class Alone:
 class Candidate:
     """A variant in a recipe with a context, measured against every rule.
 
-    `sized` is False where no runtime builds the variant so: bytes and rates are then zero here and
-    null in JSON. `may_miss` are limits that the forecast misses, though not its whole range: the
-    truth may lie on either side. They reject nothing, but a candidate without them stands before
-    one with them. `crowded` says that it leaves less than a tenth of the memory free, or does not
-    fit on the GPU whole. `coarse` marks a recipe that leaves less than 4 bits to a weight; `notes`
-    are worth knowing but reject nothing; `rank` is the place of its runtime and recipe in the
-    target's preference. On a GPU with memory of its own `footprint` is what lies there, and `split`
-    says how many layers that are and what the system's memory holds beside them. Both count all
-    sequences of the workload; `alone` is there where it has several. `machine_seconds` is what a
-    usual answer takes of the machine's time.
+    `sized` is False where no runtime builds the variant so: bytes and rates are then zero here
+    and null in JSON. `may_miss` are limits that the forecast misses, though not its whole
+    range: the truth may lie on either side. They reject nothing, but a candidate without them
+    stands before one with them. `crowded` says that it leaves less than a tenth of the memory
+    free, or does not fit on the GPU whole. `coarse` marks a recipe that leaves less than 4 bits
+    to a weight; `notes` are worth knowing but reject nothing; `rank` is the place of its
+    runtime and recipe in the target's preference, `order` that of the recipe in its runtime's,
+    best quality first. On a GPU with memory of its own `footprint` is what lies there, and
+    `split` says how many layers that are and what the system's memory holds beside them. Both
+    count all sequences of the workload; `alone` is there where it has several.
+    `machine_seconds` is what a usual answer takes of the machine's time.
     """
 
     variant: Variant
@@ -96,6 +97,7 @@ class Candidate:
     sized: bool = True
     notes: tuple[str, ...] = ()
     rank: tuple[int, int] = field(default=(0, 0))
+    order: int = 0
     split: Split | None = None
     may_miss: tuple[Reason, ...] = ()
     crowded: bool = False

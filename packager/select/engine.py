@@ -267,6 +267,7 @@ class _Judge:
             sized=size.obstacle is None,
             notes=notes,
             rank=way.rank,
+            order=way.order,
             split=size.split,
             may_miss=may_miss,
             crowded=self._sizes.crowded(size),

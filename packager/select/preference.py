@@ -8,7 +8,7 @@ least peak memory wins.
 * quality: the highest mean of the use case's scores less what the quantization is known to take, in
 half points; what fills more than nine tenths of the memory, or has to leave layers beside the GPU,
 stands behind what leaves room. Among equals the target's first runtime, then the newer variant and
-the smaller recipe.
+the smaller recipe, unless a better one is no larger.
 * speed: the highest forecast decode rate.
 * cost: the least time that the machine takes for a usual answer, of all that it gives at once: the
 prompt, what is thought before, and the answer. At one price an hour that is the cheapest answer.
@@ -74,11 +74,39 @@ def _ordered(passing: Sequence[Candidate], prefer: Preference) -> list[Candidate
         return _smallest(passing)
     if prefer == "balanced":
         return _balanced(passing)
-    keys = {"quality": _by_quality, "speed": _by_speed, "cost": _by_cost}
-    return sorted(passing, key=keys[prefer])
+    if prefer == "quality":
+        behind = _dominated(passing)
+        return sorted(passing, key=lambda one: _by_quality(one, id(one) in behind))
+    return sorted(passing, key=_by_speed if prefer == "speed" else _by_cost)
 
 
-def _by_quality(candidate: Candidate) -> tuple[Any, ...]:
+_NO_LARGER = 1.01
+"""A recipe that takes up to so many times the memory of another is no larger."""
+
+
+def _dominated(passing: Sequence[Candidate]) -> set[int]:
+    """Candidates beside which the same variant is there in a recipe that its runtime calls better
+    and that is no larger, as Q5_K_S is beside Q5_0; the target's own recipes stand, and what loses nothing."""
+    groups: dict[tuple[str, str, str], list[Candidate]] = {}
+    for one in passing:
+        key = (one.variant.repo_id, one.runtime, one.recipe.kv)
+        groups.setdefault(key, []).append(one)
+    return {
+        id(one)
+        for group in groups.values()
+        for one in group
+        if loss(one) > 0
+        and any(
+            other.order < one.order
+            and other.rank <= one.rank
+            and other.footprint.peak <= _NO_LARGER * one.footprint.peak
+            and other.crowded <= one.crowded
+            for other in group
+        )
+    }
+
+
+def _by_quality(candidate: Candidate, dominated: bool) -> tuple[Any, ...]:
     # Without a score a variant cannot be compared: it stands behind all that can, the larger first.
     unknown = candidate.quality is None
     size = -(candidate.variant.params_total or 0) if unknown else 0
@@ -97,6 +125,7 @@ def _by_quality(candidate: Candidate) -> tuple[Any, ...]:
         lost,
         age,
         candidate.rank[0],
+        dominated,
         tie(candidate),
     )
 

@@ -21,12 +21,14 @@ a recipe spends shows there."""
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """A runtime with one of its recipes, and its place in the target's preference."""
+    """A runtime with one of its recipes, and its place in the target's preference; `order` is its
+    place among the runtime's own recipes, which go from the best quality down."""
 
     runtime: Runtime
     recipe: Recipe
     rank: tuple[int, int]
     coarse: bool
+    order: int = 0
 
 
 def ways_of(target: Target, runtimes: tuple[Runtime, ...], wanted: str | None) -> list[Way]:
@@ -62,8 +64,15 @@ def ways_of(target: Target, runtimes: tuple[Runtime, ...], wanted: str | None) -
             if recipe.id not in ids and recipe.provider in (None, *chosen_by)
         ]
         ranked = [*enumerate(own), *((len(own), recipe) for recipe in others)]
+        by_quality = {recipe.weights: order for order, recipe in enumerate(runtime.recipes())}
         ways += [
-            Way(runtime, recipe, (place, order), _coarse(runtime, recipe))
+            Way(
+                runtime,
+                recipe,
+                (place, order),
+                _coarse(runtime, recipe),
+                by_quality.get(recipe.weights, len(by_quality)),
+            )
             for order, recipe in ranked
         ]
     return ways
