@@ -23,8 +23,8 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from packager import catalog
-from packager.need.usecases import use_case_names
-from packager.need.workload import PREFERENCES, merge
+from packager.need.usecases import use_case, use_case_names
+from packager.need.workload import Preference, merge
 from packager.select import Candidate, candidates
 from packager.select.preference import ordered
 from packager.units import human_bytes
@@ -35,6 +35,10 @@ DEVICES = (
     *("laptop-cpu", "mini-pc-8gb", "raspberry-pi-5-8gb", "android-8gb", "iphone-8gb", "macbook-m4"),
     *("core-ultra-7-155h-npu", "rtx-3060-12gb", "rtx-4090"),
 )
+PREFERENCES: tuple[Preference, ...] = ("smallest", "quality", "speed", "balanced")
+"""Those that were reviewed. The cheapest answer is the fastest one that does not think, or near it:
+tests/test_several.py."""
+TEXT = tuple(name for name in use_case_names() if use_case(name).task == "generate")
 NOTHING = "nothing fits"
 
 
@@ -121,7 +125,7 @@ def main() -> int:
     )
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
-    now = list(answers(use_case_names(), DEVICES))
+    now = list(answers(TEXT, DEVICES))
     before = {row.question: row for row in read()} if TABLE.exists() else {}
     changed = [
         row

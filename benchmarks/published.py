@@ -22,7 +22,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from packager.device.target import Target
-from packager.predict.forecast import Forecast, predict_on
+from packager.predict.forecast import NO_EXTRA, Forecast, predict_on
+from packager.predict.memory import kv_cache_bytes
+from packager.predict.offload import Offloads, host_seconds
+from packager.predict.sequences import ALONE, Sequences
 from packager.recipe import split_id
 from packager.shape import Shape
 from targets import published, registry
@@ -90,7 +93,15 @@ def forecast(row: published.Row, length: int) -> Forecast:
     runtime, device = runtimes[prefix], registry.target(row.device).device
     recipe, shape = runtime.recipe(weights, kv), row.shape
     speed = runtime.speed(shape, recipe, device.computes_with)
-    return predict_on(shape, runtime.decode_bytes(shape, recipe, length), length, device, speed)
+    extra, sequences, confidence = NO_EXTRA, ALONE, device.confidence
+    if device.gpus > 1 and isinstance(runtime, Offloads):
+        split = runtime.split(shape, recipe, length, length, 2**31 - 1, gpus=device.gpus)
+        extra = host_seconds(split, device)
+    if row.parallel > 1:
+        sequences = Sequences(row.parallel, kv_cache_bytes(shape, length, recipe.kv_bits))
+        confidence = "estimated"
+    read = runtime.decode_bytes(shape, recipe, length)
+    return predict_on(shape, read, length, device, speed, extra, confidence, sequences)
 
 
 def pairs(rows: Sequence[published.Row]) -> list[Pair]:
@@ -102,7 +113,9 @@ def pairs(rows: Sequence[published.Row]) -> list[Pair]:
         if row.decode is not None:
             said = forecast(row, row.filled)
             figures = (row.decode, said.decode_tps, said.low, said.high)
-            found.append(Pair(row.device, row.model, row.recipe, "decode", *where, *figures))
+            # Of several at once the forecast is an estimate with a wide range: a class of its own.
+            figure = "decode" if row.parallel == 1 else "decode at once"
+            found.append(Pair(row.device, row.model, row.recipe, figure, *where, *figures))
         if row.prefill is not None:
             said = forecast(row, row.prompt)
             figures = (row.prefill, said.prefill_tps, said.prefill_low, said.prefill_high)

@@ -211,6 +211,14 @@ class Retrieves(Protocol):
     """`module:class` of its RetrievalSession."""
 
 
+@runtime_checkable
+class AnswersSeveral(Protocol):
+    """What a Runtime has besides where its packages can answer several sequences at once."""
+
+    answers_at_once: bool
+    """Whether they can: `how_to_run` then says how, for the workload's `parallel`."""
+
+
 class RetrievalSession(Protocol):
     """One loaded embedder or reranker, in a child process."""
 

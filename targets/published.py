@@ -13,7 +13,7 @@ import msgspec
 
 from packager import catalog
 from packager.errors import bad_input
-from packager.json_values import JsonObject, at, object_at, object_or_empty, objects_at
+from packager.json_values import JsonObject, at, at_or_none, object_at, object_or_empty, objects_at
 from packager.shape import Shape
 
 FILE = Path(__file__).with_name("published.toml")
@@ -27,6 +27,7 @@ _KEYS: dict[str, type | tuple[type, ...]] = {
     "prefill": float,
     "filled": int,
     "decode": float,
+    "parallel": int,
     "use": str,
     "source": str,
     "note": str,
@@ -40,8 +41,8 @@ class Row:
     was not published.
 
     `prefill` is the rate of a prompt of `prompt` tokens from an empty cache, `decode` the rate
-    behind `filled` tokens. `known` says whether the model is one of the catalogue's. Rows that were
-    fitted to have `use` "fit".
+    behind `filled` tokens, of each of `parallel` sequences. `known` says whether the model is
+    one of the catalogue's. Rows that were fitted to have `use` "fit".
     """
 
     device: str
@@ -55,6 +56,7 @@ class Row:
     filled: int = 0
     decode: float | None = None
     note: str = ""
+    parallel: int = 1
 
     @property
     def shape(self) -> Shape:
@@ -117,6 +119,8 @@ def _row(table: JsonObject, sources: JsonObject, shapes: JsonObject, where: str)
             0 < at(table, rate, float) < 1e6 and 0 < at(table, length, float) < 2**24
         ):
             raise bad_input(f"{where}: {rate} and {length} must be numbers above zero.")
+    if not 0 < (at_or_none(table, "parallel", int) or 1) <= 4096:
+        raise bad_input(f"{where}: parallel must be a number of sequences.")
     if "prefill" not in table and "decode" not in table:
         raise bad_input(f"{where} has no figure.")
     fields = {key: value for key, value in table.items() if key not in ("variant", "shape")}

@@ -21,7 +21,7 @@ class Row:
     bounds it).
 
     A layer with experts has `operations_per_mixture` more, one with a recurrent state
-    `operations_per_recurrent` more. `experts` and `recurrent` as in
+    `operations_per_recurrent` more. `experts`, `recurrent` and `batched` as in
     packager.predict.forecast.Speed.
     """
 
@@ -33,6 +33,7 @@ class Row:
     recurrent: float = 0.0
     operations_per_mixture: float = 0.0
     operations_per_recurrent: float = 0.0
+    batched: float = 0.5
 
     def operations(self, shape: Shape) -> float:
         """Small operations of one pass through all layers."""
@@ -66,9 +67,15 @@ def on_a_gpu(shape: Shape) -> Speed:
 
 
 _NEEDED = ("bandwidth", "compute", "operations_per_layer", "attention", "source")
-_MORE = ("experts", "recurrent", "operations_per_mixture", "operations_per_recurrent")
-_SHARES = ("attention", "experts", "recurrent")
-_ABOVE_ZERO = ("bandwidth", "compute", "operations_per_layer", "experts")
+_MORE = (
+    "experts",
+    "recurrent",
+    "operations_per_mixture",
+    "operations_per_recurrent",
+    "batched",
+)
+_SHARES = ("attention", "experts", "recurrent", "batched")
+_ABOVE_ZERO = ("bandwidth", "compute", "operations_per_layer", "experts", "batched")
 
 
 def _row(table: Any, where: str) -> Row:

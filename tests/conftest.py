@@ -15,6 +15,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 # Runtimes that somebody has installed next to the project are not what is tested. Not a fixture:
 # modules ask for all runtimes while they are collected.
 os.environ["QWEN_PACK_PLUGINS"] = "0"
+# Nor are the rows that somebody has added to the catalogue: a folder that is not there.
+os.environ["QWEN_PACK_CATALOGUE"] = str(REPOSITORY / "tests" / "no-catalogue")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

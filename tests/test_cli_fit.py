@@ -156,7 +156,7 @@ def test_people_read_what_is_missing_where_nothing_fits(capsys: pytest.CaptureFi
         main(["fit", "--target", "laptop-cpu", "--max-memory-mb", "400"]) == ExitCode.NOTHING_FITS
     )
     out = capsys.readouterr().out
-    assert out.startswith("None of 157 variants fits laptop-cpu")
+    assert out.startswith("None of 178 variants fits laptop-cpu")
     assert "--max-memory-mb" in out
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.choices import DEVICES, NOTHING, answers, read
+from benchmarks.choices import DEVICES, NOTHING, PREFERENCES, answers, read
 from packager import catalog
 from packager.need.usecases import use_case, use_case_names
-from packager.need.workload import PREFERENCES
 
 TABLE = read()
 ARM = ("raspberry-pi-5-8gb", "android-8gb")

@@ -77,7 +77,7 @@ def test_a_larger_device_is_proposed_for_what_would_be_asked_of_it() -> None:
 
 def test_a_licence_that_nobody_states_is_accepted_with_any() -> None:
     wish = replace(chat(), licenses=("apache-2.0",))
-    found = fit(target(), wish, "Qwen1.5-1.8B-Chat", named=True)
+    found = fit(target(), wish, "Qwen2.5-7B-Instruct-1M", named=True)
     (miss,) = nearest_misses(target(), wish, found, (PLAIN,), named=True)
     assert (miss.flag, miss.then.passes) == ("--license any", True)
 

@@ -93,7 +93,11 @@ def test_the_floor_of_a_use_case_that_gives_no_text_passes_every_published_varia
     from packager.select import rules
 
     case = use_case(name)
-    tuned = [variant for variant in catalog.load() if variant.kind in case.kinds]
+    tuned = [
+        variant
+        for variant in catalog.load()
+        if variant.kind in case.kinds and variant.unbuildable is None
+    ]
     assert len(tuned) == 3
     for variant in tuned:
         assert not any(list(rules.score(variant, floor, case.modes)) for floor in case.floors)

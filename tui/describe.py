@@ -39,6 +39,7 @@ PREFERENCES = (
     ("quality", "the highest published scores"),
     ("speed", "the fastest"),
     ("balanced", "the knee of quality, speed and memory"),
+    ("cost", "the cheapest answers"),
 )
 
 
@@ -239,12 +240,12 @@ def memory_parts(target: Target) -> list[tuple[str, int]]:
     device = target.device
     own_gpu = device.runs_on == "gpu" and device.gpu_memory_bytes is not None
     total = (
-        device.gpu_memory_bytes
+        device.gpu_memory_bytes * device.gpus
         if own_gpu and device.gpu_memory_bytes is not None
         else device.memory_bytes
     )
-    reserve = device.gpu_reserve_bytes if own_gpu else device.reserve_bytes
-    usable = device.available_bytes
+    reserve = device.gpu_reserve_bytes * device.gpus if own_gpu else device.reserve_bytes
+    usable = device.all_available_bytes
     beyond = max(0, total - reserve - usable)
     return [
         ("for one model", usable),

@@ -28,7 +28,7 @@ def rows(targets: Sequence[Target], words: str, room: int) -> list[Option]:
             head = Content.styled(f"─ {KINDS.get(one.kind, one.kind)} ", "$foreground-muted")
             options.append(Option(head, disabled=True))
             last = one.kind
-        memory = f"{one.device.available_bytes / 1e9:.3g} GB"
+        memory = f"{one.device.all_available_bytes / 1e9:.3g} GB"
         gap = " " * max(1, room - len(one.name) - len(memory) - 1)
         prompt = Content.assemble(one.name, (f"{gap}{memory}", "$foreground-muted"))
         options.append(Option(prompt, id=one.name))

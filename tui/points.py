@@ -104,7 +104,7 @@ def of_candidates(found: Found) -> Scatter:
         one for one in found.candidates if one.sized
     ]
     limits = [
-        found.ask.target.device.available_bytes,
+        found.ask.target.device.all_available_bytes,
         *([workload.max_memory_bytes] if workload.max_memory_bytes else []),
     ]
     points = tuple(_point(one) for one in fitting)

@@ -23,6 +23,7 @@ __all__ = [
     "age",
     "families",
     "find",
+    "forget",
     "licence_ids",
     "load",
     "score_of",
@@ -44,12 +45,15 @@ class Age:
     days: int
     newest: str
 
+    @property
+    def ago(self) -> str:
+        """The days in words."""
+        words = {0: "today", 1: "1 day ago"}
+        return words.get(self.days, f"{self.days} days ago")
+
     def __str__(self) -> str:
-        ago = (
-            "today" if self.days < 1 else "1 day ago" if self.days == 1 else f"{self.days} days ago"
-        )
         return (
-            f"The catalogue was last reviewed on {self.reviewed}, {ago}; its newest variants "
+            f"The catalogue was last reviewed on {self.reviewed}, {self.ago}; its newest variants "
             f"are of {self.newest}."
         )
 
@@ -60,6 +64,12 @@ def load() -> tuple[Variant, ...]:
     from packager.catalog.loader import read_all
 
     return read_all()
+
+
+def forget() -> None:
+    """Read the files again at the next question: one of the user's rows has changed."""
+    load.cache_clear()
+    _index.cache_clear()
 
 
 def age(today: date | None = None) -> Age:

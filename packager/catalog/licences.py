@@ -18,8 +18,13 @@ def stated(listed: str | None, kind: str, facts: Mapping[str, Any]) -> str | Non
     """The licence of the weights: what their repository declares at the commit that was fetched,
     else what the catalogue lists."""
     declared = facts.get("license") if kind == "hub" else None
-    plain = isinstance(declared, str) and _ID.fullmatch(declared) and declared.casefold() != "other"
-    return str(declared) if plain else listed
+    return plain(declared) or listed
+
+
+def plain(declared: object) -> str | None:
+    """The licence id that somebody declares; None for `other` and for what is no id."""
+    known_by = isinstance(declared, str) and _ID.fullmatch(declared)
+    return str(declared) if known_by and str(declared).casefold() != "other" else None
 
 
 @cache

@@ -11,9 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from packager.catalog import schema
+from packager.catalog import own, schema
 from packager.catalog.schema import check, source_text, wrong
 from packager.catalog.variant import Variant
+from packager.errors import PackError, bad_input
+from packager.foreign import load_toml
 from packager.shape import Experts, Hybrid, Shape
 
 FOLDER = Path(__file__).parent
@@ -23,8 +25,9 @@ DEFAULTS = {"rope_theta": 10_000.0, "rms_eps": 1e-6, "context": 32_768}
 _GEOMETRY = ("hidden", "layers", "heads", "kv_heads", "head_dim", "intermediate", "vocab")
 
 
-def read_all(folder: Path = FOLDER) -> tuple[Variant, ...]:
-    """Every variant of the files in `folder`, file by file in the order of their names.
+def read_all(folder: Path = FOLDER, own_rows: bool = True) -> tuple[Variant, ...]:
+    """Every variant of the files in `folder`, file by file in the order of their names, then the
+    user's own.
 
     Raises PackError that names file and key of the first mistake.
     """
@@ -35,6 +38,10 @@ def read_all(folder: Path = FOLDER) -> tuple[Variant, ...]:
         for path in sorted(folder.glob(VARIANT_FILES))
         for variant in _read_variants(path, shapes, licenses)
     ]
+    if own_rows:
+        known = {variant.repo_id.casefold() for variant in variants}
+        # A later release of the catalogue may bring what the user had to add.
+        variants += [one for one in read_own(licenses) if one.repo_id.casefold() not in known]
     by_id: dict[str, Variant] = {}
     for variant in variants:
         if by_id.setdefault(variant.repo_id, variant) is not variant:
@@ -48,10 +55,35 @@ def read_all(folder: Path = FOLDER) -> tuple[Variant, ...]:
     return tuple(variants)
 
 
+def read_own(licenses: Mapping[str, Any]) -> list[Variant]:
+    """The user's rows, in the order of their files. Raises PackError (exit code 6) naming file and
+    key."""
+    found = []
+    for path in own.files():
+        try:
+            document = load_toml(own.text_of(path))
+        except ValueError as error:
+            raise bad_input(f"{path} cannot be read: {error}.", own.HINT) from None
+        try:
+            shapes = _shapes_of(
+                {key: document.get(key) for key in ("sources", "shapes")}, str(path)
+            )
+            rows = {key: document[key] for key in document if key != "shapes"}
+            variants = _variants_of(rows, str(path), shapes, licenses, strict=False)
+        except PackError as error:
+            raise own.renamed(error) from None
+        for variant in variants:
+            own.check_shape(variant, path)
+        found += variants
+    return found
+
+
 def _read_shapes(path: Path) -> dict[str, dict[str, Any]]:
-    document = check(
-        schema.read(path), {"sources": dict, "shapes": dict}, ("sources", "shapes"), str(path)
-    )
+    return _shapes_of(schema.read(path), str(path))
+
+
+def _shapes_of(read: Any, path: str) -> dict[str, dict[str, Any]]:
+    document = check(read, {"sources": dict, "shapes": dict}, ("sources", "shapes"), path)
     for name, table in document["shapes"].items():
         where = f"{path}: shapes.{name}"
         check(table, schema.SHAPE, (*_GEOMETRY, "parameters", "source"), where)
@@ -88,8 +120,19 @@ def read_licenses(path: Path = FOLDER / "licenses.toml") -> dict[str, dict[str, 
 def _read_variants(
     path: Path, shapes: Mapping[str, Any], licenses: Mapping[str, Any]
 ) -> list[Variant]:
+    return _variants_of(schema.read(path), str(path), shapes, licenses)
+
+
+def _variants_of(
+    read: Any,
+    path: str,
+    shapes: Mapping[str, Any],
+    licenses: Mapping[str, Any],
+    strict: bool = True,
+) -> list[Variant]:
+    """`strict`: every licence must be one of licenses.toml."""
     tables: schema.Types = {"sources": dict, "families": dict, "variants": list}
-    document = check(schema.read(path), tables, tuple(tables), str(path))
+    document = check(read, tables, tuple(tables), path)
     families = document["families"]
     for name, table in families.items():
         check(table, schema.VARIANT, (), f"{path}: families.{name}")
@@ -108,7 +151,7 @@ def _read_variants(
             **row,
             "sources": {**family.get("sources", {}), **row.get("sources", {})},
         }
-        variants.append(_variant(whole, document["sources"], shapes, licenses, where))
+        variants.append(_variant(whole, document["sources"], shapes, licenses, where, strict))
     return variants
 
 
@@ -118,6 +161,7 @@ def _variant(
     shapes: Mapping[str, Any],
     licenses: Mapping[str, Any],
     where: str,
+    strict: bool,
 ) -> Variant:
     for key in schema.ALWAYS:
         if key not in row:
@@ -128,9 +172,9 @@ def _variant(
                 f"{where}.sources", f"has no {group!r}, the source of {key} = {row[key]!r}."
             )
     license_id = row.get("license")
-    if license_id is not None and license_id not in licenses:
+    if license_id is not None and license_id not in licenses and strict:
         raise wrong(f"{where}.license", f"is {license_id!r}, which licenses.toml does not define.")
-    license_table = licenses[license_id] if license_id is not None else {}
+    license_table = licenses.get(license_id or "", {})
     geometry = _geometry(row, shapes, where)
     base = row.get("base", False)
     return Variant(

@@ -95,6 +95,10 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
         "omni",
         "embedding",
         "reranking",
+        "guard",
+        "reward",
+        "speech",
+        "world",
     ),
     "thinking": ("never", "switch", "always"),
 }

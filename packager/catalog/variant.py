@@ -8,7 +8,21 @@ from typing import Literal
 from packager.json_values import JsonObject
 from packager.shape import Shape
 
-Kind = Literal["general", "coder", "math", "reasoning", "vision", "audio", "omni"]
+Kind = Literal[
+    "general",
+    "coder",
+    "math",
+    "reasoning",
+    "vision",
+    "audio",
+    "omni",
+    "embedding",
+    "reranking",
+    "guard",
+    "reward",
+    "speech",
+    "world",
+]
 Thinking = Literal["never", "switch", "always"]
 
 

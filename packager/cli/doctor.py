@@ -105,6 +105,7 @@ class _Report:
     """What the command says; sizes in bytes."""
 
     runtimes: tuple[_Engine, ...]
+    catalogue: JsonObject
     cache: Path
     cache_bytes: int
     memory: Memory
@@ -115,6 +116,7 @@ class _Report:
         return {
             **_versions(),
             "runtimes": [engine.to_json() for engine in self.runtimes],
+            "catalogue": self.catalogue,
             "cache": {"folder": str(self.cache), "bytes": self.cache_bytes},
             "memory": asdict(self.memory),
             "disk_free": self.disk_free,
@@ -142,6 +144,7 @@ def _show(report: _Report) -> None:
         _show_engine(engine)
     memory = report.memory
     say(f"{'memory':16} {human_bytes(memory.available)} available of {human_bytes(memory.total)}")
+    say(f"{'catalogue':16} {report.catalogue['text']}")
     say(f"{'cache':16} {report.cache}, {human_bytes(report.cache_bytes)}")
     say(f"{'disk':16} {human_bytes(report.disk_free)} free there")
 
@@ -171,11 +174,29 @@ def _examine() -> _Report:
 
     return _Report(
         tuple(_engine(name) for name in runtime_names()),
+        _catalogue(),
         cache_dir(),
         folder_bytes(cache_dir()),
         memory(),
         storage_free(cache_dir()),
     )
+
+
+def _catalogue() -> JsonObject:
+    """How old the catalogue is, and how many rows the user has added."""
+    from packager import catalog
+    from packager.catalog import own
+
+    age, added = catalog.age(), len(own.files())
+    text = f"{len(catalog.load())} variants, reviewed on {age.reviewed} ({age.ago})"
+    more = f", {added} of them your own" if added else ""
+    return {
+        "reviewed": age.reviewed,
+        "age_days": age.days,
+        "newest_release": age.newest,
+        "own": added,
+        "text": f"{text}{more}",
+    }
 
 
 def _engine(name: str) -> _Engine:

@@ -35,7 +35,8 @@ class Wish:
     method: Method
     sequence: int
     batch: int
-    gpus: int
+    gpus: int | None = None
+    """None: as many as the target has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,16 +128,15 @@ def _trial(target: Target, variant: Variant, wish: Wish) -> _Trial:
     from packager.predict.finetuning import memory
 
     assert variant.shape is not None
-    whole = memory(
-        variant.shape, wish.method, sequence=wish.sequence, batch=wish.batch, gpus=wish.gpus
-    )
-    if whole.high > target.device.available_bytes and wish.gpus > 1:
+    gpus = wish.gpus or target.device.gpus
+    whole = memory(variant.shape, wish.method, sequence=wish.sequence, batch=wish.batch, gpus=gpus)
+    if whole.high > target.device.available_bytes and gpus > 1:
         split = memory(
             variant.shape,
             wish.method,
             sequence=wish.sequence,
             batch=wish.batch,
-            gpus=wish.gpus,
+            gpus=gpus,
             split=True,
         )
         whole = min(whole, split, key=lambda one: one.each)
@@ -148,7 +148,7 @@ def _least(trial: _Trial, wish: Wish) -> _Trial | None:
     more = (
         _trial(trial.target, trial.variant, replace(wish, gpus=count))
         for count in (2, 4, 8, 16)
-        if count > wish.gpus
+        if count > trial.training.gpus
     )
     return next((one for one in more if one.verdict == "fits"), None)
 

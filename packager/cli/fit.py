@@ -83,7 +83,7 @@ if TYPE_CHECKING:
     "--tokens-per-day",
     type=Number(1, 1e15),
     metavar="N",
-    help="Tokens of answers that one after another must be done in a day.",
+    help="Tokens of answers that must be done in a day, all sequences together.",
 )
 @click.option(
     "--finetune",
@@ -104,7 +104,7 @@ if TYPE_CHECKING:
 @click.option(
     "--gpus",
     type=Number(1, 64, whole=True),
-    help="With --finetune: so many of the device; 1 if not given.",
+    help="With --finetune: so many of the device; as many as it has if not given.",
 )
 @json_option
 def command(
@@ -157,13 +157,12 @@ def command(
             raise usage(
                 "--finetune goes with --target, --model, --sequence, --batch and --gpus only."
             )
-        return _finetune(
-            targets, model, finetune, (sequence or 2048, batch or 1, gpus or 1), as_json
-        )
+        return _finetune(targets, model, finetune, (sequence or 2048, batch or 1, gpus), as_json)
     if sequence or batch or gpus:
         raise usage(
             "--sequence, --batch and --gpus say how a model is trained.",
-            "Add --finetune lora, lora-emb, qlora or full.",
+            "Add --finetune lora, lora-emb, qlora or full. For answers there are --parallel, and "
+            "devices with several GPUs, such as rtx-3090-x2.",
         )
     if recipe is not None:
         # A slip in it is one mistake, not one per target.
@@ -213,7 +212,7 @@ def _finetune(
     names: tuple[str, ...],
     model: str | None,
     method: str,
-    numbers: tuple[int, int, int],
+    numbers: tuple[int, int, int | None],
     as_json: bool,
 ) -> int:
     from packager import catalog
@@ -263,12 +262,13 @@ def _of_an_hour(
 
 
 def _flags(wish: _Wish, target: Target) -> Flags:
-    """The flags, with the rate that a cost or a day's tokens ask for where that is more than is
-    asked anyway."""
-    asked = workload_from(wish.flags, target).min_decode_tps or 0.0
+    """The flags, with the rate that a cost or a day's tokens ask of each sequence where that is
+    more than is asked anyway."""
+    workload = workload_from(wish.flags, target)
+    each = wish.least_rate / workload.parallel
     return (
-        {**wish.flags, "min_decode_tps": ceil(wish.least_rate * 100) / 100}
-        if wish.least_rate > asked
+        {**wish.flags, "min_decode_tps": ceil(each * 100) / 100}
+        if each > (workload.min_decode_tps or 0.0)
         else wish.flags
     )
 

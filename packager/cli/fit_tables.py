@@ -13,6 +13,7 @@ from packager.cli.output import emit_table, say
 from packager.device.target import Target
 from packager.need.languages import in_words
 from packager.need.workload import Workload
+from packager.predict.forecast import Forecast
 from packager.recipe import marks_of
 from packager.select import Candidate, Elsewhere, Miss, Step, none_fits
 from packager.select.preference import undercut
@@ -29,6 +30,7 @@ _WHY = {
     "quality": "has the best published scores",
     "speed": "answers fastest",
     "balanced": "is the knee of quality, speed and memory",
+    "cost": "takes the machine least time for an answer",
 }
 
 
@@ -47,12 +49,12 @@ class Answer:
     hour: float | None = None
 
     def cost(self, candidate: Candidate) -> tuple[float, float, float] | None:
-        """Of a million tokens of answers, one after another: as forecast, at the least and at the
-        most; None without a price."""
+        """Of a million tokens of answers, as many at once as the workload has: as forecast, at the
+        least and at the most; None without a price."""
         speed = candidate.forecast
         if self.hour is None or not candidate.sized or speed.low <= 0:
             return None
-        of_second = self.hour / 3600 * 1e6
+        of_second = self.hour / 3600 * 1e6 / speed.parallel
         return (of_second / speed.decode_tps, of_second / speed.high, of_second / speed.low)
 
 
@@ -133,12 +135,19 @@ def _sentence(answer: Answer) -> str:
         f"{best.label} for {answer.target.name}: {why} ({case}). "
         f"It takes {_takes(answer, best)}, answers at "
         f"{speed.decode_tps:.3g} tok/s ({speed.low:.3g} to {speed.high:.3g}, "
-        f"{_KINDS[speed.confidence]}), "
+        f"{_KINDS[speed.confidence]}){_together(speed)}, "
         f"first token after {_milliseconds(speed.ttft_ms)} "
         f"({_milliseconds(speed.ttft_low_ms)} to {_milliseconds(speed.ttft_high_ms)})."
         + _cost(answer, best)
         + "".join(f" It may miss {reason}." for reason in best.may_miss)
     )
+
+
+def _together(speed: Forecast) -> str:
+    """What several sequences get together, each at the rate before it."""
+    if speed.parallel == 1:
+        return ""
+    return f" each of {speed.parallel} at once, {speed.aggregate_tps:.3g} together"
 
 
 def _cost(answer: Answer, best: Candidate) -> str:
@@ -154,14 +163,21 @@ def _takes(answer: Answer, best: Candidate) -> str:
     """The memory: of the device, or of its GPU and of the system's, with the layers that each
     holds."""
     device, split = answer.target.device, best.split
-    of = f"{human_bytes(best.footprint.peak)} of {human_bytes(device.available_bytes)}"
+    room = human_bytes(device.available_bytes)
+    of = f"{human_bytes(best.footprint.peak)} of {room}"
     if split is None:
         return of
     layers = (
         "the whole model" if split.whole else f"{split.gpu_layers} of {split.all_layers} layers"
     )
+    gpu = f"{of} on the GPU ({layers})"
+    if split.gpus:
+        gpu = (
+            f"{human_bytes(best.footprint.peak)} on {device.gpus} GPUs ({layers}), "
+            f"{human_bytes(split.fullest.peak)} of {room} on the fullest,"
+        )
     return (
-        f"{of} on the GPU ({layers}) and {human_bytes(split.host.peak)} of "
+        f"{gpu} and {human_bytes(split.host.peak)} of "
         f"{human_bytes(device.host_available_bytes)} beside it"
     )
 

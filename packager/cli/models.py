@@ -1,4 +1,4 @@
-"""`qwen-pack models`: the Qwen variants that are known, or one in full."""
+"""`qwen-pack models`: the Qwen variants that are known, one in full, and rows of one's own."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import click
 
 from packager.cli.options import Languages
 from packager.cli.output import emit_json, emit_table, json_option, say
+from packager.cli.targets import NameOrWord
 
 if TYPE_CHECKING:
     from packager.catalog import Variant
@@ -16,7 +17,64 @@ if TYPE_CHECKING:
 UNSTATED = "not stated"
 
 
-@click.command("models")
+@click.group(
+    "models",
+    cls=NameOrWord,
+    subcommand_metavar="[NAME] [--family F] [--json] | add REPO|FOLDER | remove NAME",
+)
+def command() -> None:
+    """The Qwen variants that are known, or one in full; `add` and `remove` are for your own rows.
+
+    \b
+    qwen-pack models                        list all of them, and how old the catalogue is
+    qwen-pack models qwen3-0.6b             one, with scores and sources
+    qwen-pack models add me/my-qwen         a row from a repository's config.json and card
+    qwen-pack models add ./my-checkpoint    a row from a folder's config.json
+    """
+
+
+@command.command("add")
+@click.argument("place", metavar="REPO|FOLDER")
+@click.option("--name", metavar="OWNER/NAME", help="What a folder is called in the catalogue.")
+@click.option("--revision", metavar="REV", help="A branch, tag or commit of the repository.")
+@click.option("--offline", is_flag=True, help="Only what is in the hub's cache already.")
+@json_option
+def add(place: str, name: str | None, revision: str | None, offline: bool, as_json: bool) -> None:
+    """Write a row of your own: its shape from config.json, its licence from the repository's card.
+
+    No weights are fetched. The row is known to every command from then on.
+    """
+    from packager.sources import added
+
+    variant, path, there = added.add(place, name, revision, offline)
+    if as_json:
+        emit_json("models-add", {"file": str(path), "variant": variant.as_dict()})
+        return
+    what = "replaced" if there else "added"
+    say(
+        f"{variant.repo_id} {what}: {variant.model_type}, {_parameters(variant)} parameters, a "
+        f"context of {_tokens(variant.context_native)}, licence {_license(variant)}."
+    )
+    for note in variant.notes:
+        say(f"Note: {note}")
+    say(f"{path}\nWhere it runs: qwen-pack fit --model {variant.repo_id}", err=True)
+
+
+@command.command("remove")
+@click.argument("name")
+@json_option
+def remove(name: str, as_json: bool) -> None:
+    """Take a row of your own away again; nothing else is deleted."""
+    from packager.sources import added
+
+    path = added.remove(name)
+    if as_json:
+        emit_json("models-remove", {"file": str(path)})
+    else:
+        say(f"{path} is removed.")
+
+
+@command.command("show", hidden=True)
 @click.argument("name", required=False)
 @click.option("--family", metavar="F", help="Only this family, e.g. Qwen3.")
 @click.option(
@@ -35,7 +93,7 @@ UNSTATED = "not stated"
     help="Only what speaks it by its publisher's word: German, de, ...; repeatable.",
 )
 @json_option
-def command(
+def show(
     name: str | None,
     family: str | None,
     license_id: str | None,
@@ -159,7 +217,8 @@ def _rows(variant: Variant) -> Iterator[tuple[str, str, str]]:
     yield from _languages(variant)
     yield "published as", " ".join(variant.published_precisions), ""
     if variant.unbuildable:
-        yield "cannot be built", f"{variant.unbuildable}; nearest: {variant.nearest}", ""
+        nearest = f"; nearest: {variant.nearest}" if variant.nearest else ""
+        yield "cannot be built", f"{variant.unbuildable}{nearest}", ""
     for note in variant.notes:
         yield "note", note, ""
     for score in scores(variant.repo_id):

@@ -38,7 +38,7 @@ _FLAGS = (
         "max_file_size",
         "max_memory_mb",
     ),
-    *("min_score", "modality", "license", "language", "prefer", "dimension"),
+    *("min_score", "modality", "license", "language", "prefer", "dimension", "parallel"),
 )
 
 
@@ -276,15 +276,22 @@ _OPTIONS = (
     ),
     click.option(
         "--prefer",
-        type=click.Choice(["smallest", "quality", "speed", "balanced"]),
-        help="Which of those that fit: least memory (default), highest scores, fastest, or the "
-        "knee of the three; "
+        type=click.Choice(["smallest", "quality", "speed", "balanced", "cost"]),
+        help="Which of those that fit: least memory (default), highest scores, fastest, the knee "
+        "of the three, or the cheapest answer; "
         "coarse recipes, under 4 bits per weight, come last in all of them.",
     ),
     click.option(
         "--dimension",
         type=Number(1, MOST_TOKENS, whole=True),
         help="Numbers of a vector that are kept, for --use-case embed; all by default.",
+    ),
+    click.option(
+        "--parallel",
+        "--concurrent-users",
+        "parallel",
+        type=Number(1, 4096, whole=True),
+        help="Answers that are given at once, each with the context of its own; 1 by default.",
     ),
 )
 
@@ -345,6 +352,7 @@ def workload_from(flags: Flags, target: Target | None, model: str | None = None)
             "max_ttft_ms",
             "prefer",
             "dimension",
+            "parallel",
         )
     }
     fields["max_artifact_bytes"] = (

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class NameOrWord(click.Group):
-    """A group whose first word may also be the name of a target, or missing: both go to `show`."""
+    """A group whose first word may also be a name, or missing: both go to `show`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put the word `show` in front of everything that is no subcommand and no plea for help."""
@@ -152,7 +152,7 @@ def _list(found: tuple[Target, ...]) -> None:
             (
                 each.name,
                 each.kind,
-                human_bytes(each.device.available_bytes),
+                _room(each),
                 f"{human_bytes(each.device.bandwidth)}/s",
                 _flops(each.device.compute),
                 each.device.confidence,
@@ -167,7 +167,6 @@ def _list(found: tuple[Target, ...]) -> None:
 def _in_full(one: Target) -> None:
     """Every fact with its source; numbers as people read them."""
     from packager.need.languages import in_words
-    from packager.units import human_bytes
 
     say(f"{one.name}: {one.summary}\n")
     for key, value in object_at(one.as_dict(), "device").items():
@@ -176,7 +175,7 @@ def _in_full(one: Target) -> None:
         say(f"  {key:18} {_in_words(key, value)}")
         if key in one.device.sources:
             say(f"  {'':18}   {one.device.sources[key]}")
-    say(f"\n  {'for a model':18} {human_bytes(one.device.available_bytes)}")
+    say(f"\n  {'for a model':18} {_room(one)}")
     say(f"  {'runtimes':18} {', '.join(one.runtimes)}")
     if one.recipes:
         say(f"  {'preferred recipes':18} {', '.join(one.recipes)}")
@@ -198,6 +197,14 @@ def _in_words(key: str, value: JsonValue) -> str:
         if key in ("compute", "host_compute", "npu_ops"):
             return _flops(value)
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _room(one: Target) -> str:
+    """What a model may take: of each GPU where there are several."""
+    from packager.units import human_bytes
+
+    room = human_bytes(one.device.available_bytes)
+    return room if one.device.gpus == 1 else f"{one.device.gpus} x {room}"
 
 
 def _flops(rate: float) -> str:

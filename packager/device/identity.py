@@ -54,6 +54,7 @@ class Identity:
     npu: str = ""
     gpu_memory_bytes: int | None = None
     known_by: tuple[str, ...] = ()
+    gpus: int = 1
 
     @classmethod
     def of(cls, target: Target) -> Identity:
@@ -79,6 +80,8 @@ class Identity:
             npu=at_or_none(data, "npu", str) or "",
             gpu_memory_bytes=at_or_none(data, "gpu_memory_bytes", int),
             known_by=tuple(texts_at(data, "known_by")),
+            # A manifest from before devices had several GPUs has no count of them.
+            gpus=at_or_none(data, "gpus", int) or 1,
         )
 
     def as_dict(self) -> JsonObject:
@@ -146,8 +149,10 @@ def _difference(device: Identity, here: Here) -> str | None:
             f"{' and '.join(_all_names(here)) or 'nothing'}"
         )
     if device.runs_on == "gpu" and device.gpu_memory_bytes is not None:
-        found = max((size for name, size in here.gpus if _matches(known_by, name)), default=0)
-        return _memory("GPU memory", device.gpu_memory_bytes, found)
+        sizes = [size for name, size in here.gpus if _matches(known_by, name)]
+        if len(sizes) < device.gpus:
+            return f"the device has {device.gpus} of these GPUs, this machine {len(sizes)}"
+        return _memory("GPU memory", device.gpu_memory_bytes, max(sizes, default=0))
     if device.runs_on == "cpu" and here.cores < device.cores:
         return f"the device has {device.cores} cores, and {here.cores} may be used here"
     return _memory("memory", device.memory_bytes, here.memory_bytes)

@@ -20,22 +20,24 @@ BACK_ENDS: tuple[BackEnd, ...] = ("cuda", "metal", "vulkan", "npu")
 class Device:
     """Facts of one machine class. Bytes, bytes per second, operations per second.
 
-    `runs_on` says which unit carries the model; a machine whose processor and graphics both serve
-    is two devices. `bandwidth` and `compute` are effective figures of that unit, as an engine's
-    kernels reach them (floating-point operations count a multiply-add as two), not the data
-    sheet's. `operation_seconds` is what a small operation of a model takes: on a processor a
-    product of 256 x 256 weights in the cache, on a GPU the start of a kernel; None where the
-    bandwidth was taken from whole models alone, which holds it already. `reserve_bytes` stays with
-    the system and other programs; `process_cap_bytes` is what the system lets one process take
-    (phones, shared graphics memory), None where there is no such cap. `gpu_memory_bytes` is memory
-    of the GPU's own, None where it shares the system's; `gpu_reserve_bytes` of it stays with the
-    desktop and the driver. `host_bandwidth` and `host_compute` serve the layers that do not fit on
-    the GPU; `link_bandwidth` is the way between the two. `npu_ops` are int8 operations per second
-    as the data sheet gives them. `known_by` is what the processor, board or GPU of a product calls
-    itself; empty for a class of machines. `cannot_run` says of runtimes why they do not run on this
-    processor, as far as it was probed. `backend` is what drives the GPU or NPU; where it is empty,
-    the unit's name tells. `disturbed` is the share of the processors (0 to 1) that other programs
-    took while the rates were measured, None where that was little: the true rates are then higher.
+    `runs_on` says which unit carries the model; a machine whose processor and graphics both
+    serve is two devices. `bandwidth` and `compute` are effective figures of that unit, as an
+    engine's kernels reach them (floating-point operations count a multiply-add as two), not the
+    data sheet's. `operation_seconds` is what a small operation of a model takes: on a processor
+    a product of 256 x 256 weights in the cache, on a GPU the start of a kernel; None where the
+    bandwidth was taken from whole models alone, which holds it already. `reserve_bytes` stays
+    with the system and other programs; `process_cap_bytes` is what the system lets one process
+    take (phones, shared graphics memory), None where there is no such cap. `gpu_memory_bytes`
+    is memory of the GPU's own, None where it shares the system's; `gpu_reserve_bytes` of it
+    stays with the desktop and the driver. `gpus` of them are there, all alike, each with that
+    memory: layers are shared among them, and the rates stay those of one. `host_bandwidth` and
+    `host_compute` serve the layers that do not fit on the GPU; `link_bandwidth` is the way
+    between the two. `npu_ops` are int8 operations per second as the data sheet gives them.
+    `known_by` is what the processor, board or GPU of a product calls itself; empty for a class
+    of machines. `cannot_run` says of runtimes why they do not run on this processor, as far as
+    it was probed. `backend` is what drives the GPU or NPU; where it is empty, the unit's name
+    tells. `disturbed` is the share of the processors (0 to 1) that other programs took while
+    the rates were measured, None where that was little: the true rates are then higher.
     """
 
     memory_bytes: int
@@ -64,6 +66,7 @@ class Device:
     cannot_run: dict[str, str] = field(default_factory=dict)
     backend: BackEnd | None = None
     disturbed: float | None = None
+    gpus: int = 1
 
     @property
     def computes_with(self) -> str:
@@ -75,11 +78,16 @@ class Device:
 
     @property
     def available_bytes(self) -> int:
-        """What one model may take where it runs: the GPU's own memory, or the system's less the
+        """What one model may take where it runs: one GPU's own memory, or the system's less the
         reserve, under the cap."""
         if self.runs_on == "gpu" and self.gpu_memory_bytes is not None:
             return max(0, self.gpu_memory_bytes - self.gpu_reserve_bytes)
         return self.host_available_bytes
+
+    @property
+    def all_available_bytes(self) -> int:
+        """The same of all GPUs together, for an engine that shares the layers among them."""
+        return self.available_bytes * self.gpus
 
     @property
     def host_available_bytes(self) -> int:
@@ -127,6 +135,7 @@ class Target:
             "recipes": list(self.recipes),
             "memory_bytes": self.device.memory_bytes,
             "available_bytes": self.device.available_bytes,
+            "all_available_bytes": self.device.all_available_bytes,
             "device": device,
             "workload": self.workload.as_dict(),
             "sources": sources,

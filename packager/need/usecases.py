@@ -112,6 +112,13 @@ def thinking_tokens() -> int:
     )
 
 
+@cache
+def answer_tokens() -> int:
+    """Tokens of a usual answer, for what it costs."""
+    tokens = object_at(_tables(), "answer")["tokens"]
+    return int(_limit(tokens, int, "answer.tokens", FILE.name).value)
+
+
 def benchmarks() -> Mapping[str, str]:
     """The benchmarks that floors may name, those of single languages among them, each with what it
     measures."""
@@ -143,6 +150,7 @@ def parse(text: str, file: str) -> tuple[dict[str, UseCase], dict[str, str]]:
     known = data.pop("benchmark", {})
     data.pop("instead", None)
     data.pop("thinking", None)
+    data.pop("answer", None)
     if not isinstance(known, dict) or not all(
         isinstance(what, str) and what for what in known.values()
     ):

@@ -10,8 +10,8 @@ from packager.errors import usage
 from packager.json_values import JsonObject
 from packager.need.usecases import use_case
 
-Preference = Literal["smallest", "quality", "speed", "balanced"]
-PREFERENCES: tuple[Preference, ...] = ("smallest", "quality", "speed", "balanced")
+Preference = Literal["smallest", "quality", "speed", "balanced", "cost"]
+PREFERENCES: tuple[Preference, ...] = ("smallest", "quality", "speed", "balanced", "cost")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,8 @@ class Workload:
     own floor on it. `licenses` lists the licence ids that are acceptable ("any" for all); empty
     means any that permits commercial use or says nothing. `languages` are codes of ISO 639 in which
     answers are needed; English goes without saying. `dimension` is how many numbers of a vector are
-    kept, for embeddings only; None keeps all.
+    kept, for embeddings only; None keeps all. `parallel` sequences are answered at once, each with
+    a context of its own.
     """
 
     use_case: str = "chat"
@@ -40,6 +41,7 @@ class Workload:
     languages: tuple[str, ...] = ()
     prefer: Preference = "smallest"
     dimension: int | None = None
+    parallel: int = 1
 
     def as_dict(self) -> JsonObject:
         """JSON form, one key per field."""
@@ -82,7 +84,8 @@ def merge(flags: Mapping[str, Any], default: Workload | None) -> Workload:
             "prefer",
         ]
         if default.use_case == name:
-            kept += ["context", "prompt", "min_decode_tps", "max_ttft_ms", "min_scores", "modality"]
+            kept += ["context", "prompt", "min_decode_tps", "max_ttft_ms", "min_scores"]
+            kept += ["modality", "parallel"]
         workload = replace(
             workload, **{key: value for key in kept if (value := getattr(default, key)) is not None}
         )

@@ -94,6 +94,7 @@ class Plan:
             "quality": "the best by published scores",
             "speed": "the fastest",
             "balanced": "the best balanced",
+            "cost": "the one with the cheapest answers",
         }
         within = undercut(self.chosen, self.others, self.workload.prefer)
         return (

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from packager.device.target import Confidence
 from packager.errors import usage
+from packager.predict.sequences import ALONE, Sequences, expert_growth
 from packager.shape import Shape
 
 if TYPE_CHECKING:
@@ -73,7 +74,8 @@ class Speed:
     single token reaches; 0 where reading the cache takes longer than computing with it. In a prompt
     `experts` is the factor on the compute for weights of experts, to each of which few tokens of a
     batch go, `recurrent` the share of the compute that Gated DeltaNet's state reaches (0: not
-    counted), and `prompt_operations` the small operations of a batch.
+    counted), and `prompt_operations` the small operations of a batch. `batched` is the share of the
+    compute that a decoding step of several sequences reaches.
     """
 
     bandwidth: float = 1.0
@@ -83,6 +85,7 @@ class Speed:
     experts: float = 1.0
     recurrent: float = 0.0
     prompt_operations: float = 0.0
+    batched: float = 0.5
 
 
 AS_RATED = Speed()
@@ -107,6 +110,9 @@ class Forecast:
     `low` and `high` bound the decode rate, the others say which figure they bound. Ranges are held
     against published rows: four of five lie inside. `confidence` says where the device's bandwidth
     and compute come from: measured here, measured on the same device class, or estimated.
+
+    With `parallel` sequences at once the decode rate is that of each of them. Where all ask at the
+    same time, the first waits `ttft_low_ms`, the last `ttft_high_ms`, and `ttft_ms` is the mean.
     """
 
     prefill_tps: float
@@ -119,9 +125,23 @@ class Forecast:
     prefill_high: float = 0.0
     ttft_low_ms: float = 0.0
     ttft_high_ms: float = 0.0
+    parallel: int = 1
+
+    @property
+    def aggregate_tps(self) -> float:
+        """Tokens per second of all sequences together."""
+        return round(self.decode_tps * self.parallel, 3)
 
     def as_dict(self) -> dict[str, float | str]:
-        """The fields of the contract."""
+        """The fields of the contract; those of several sequences only where there are several."""
+        several: dict[str, float | str] = {}
+        if self.parallel > 1:
+            several = {
+                "parallel": self.parallel,
+                "aggregate_tps": self.aggregate_tps,
+                "aggregate_low": round(self.low * self.parallel, 3),
+                "aggregate_high": round(self.high * self.parallel, 3),
+            }
         return {
             "prefill_tps": self.prefill_tps,
             "decode_tps": self.decode_tps,
@@ -133,6 +153,7 @@ class Forecast:
             "prefill_high": self.prefill_high,
             "ttft_low_ms": self.ttft_low_ms,
             "ttft_high_ms": self.ttft_high_ms,
+            **several,
         }
 
 
@@ -220,6 +241,7 @@ def predict(
     confidence: Confidence,
     speed: Speed = AS_RATED,
     extra: Extra = NO_EXTRA,
+    sequences: Sequences = ALONE,
 ) -> Forecast:
     """The forecast for one shape, one recipe's `decode_bytes` per token and a prompt of `prompt`
     tokens, which the answer attends to.
@@ -235,21 +257,27 @@ def predict(
             "Give the device's effective bandwidth and compute, both above zero.",
         )
     spread = SPREADS[confidence]
+    count = sequences.count
+    # The weights are read once for all, the cache of each sequence by itself.
+    weights = max(1, decode_bytes - sequences.cache_bytes) * expert_growth(shape, count)
+    read = weights + count * sequences.cache_bytes
     attention_s = (
         attention_operations(shape, prompt) / (compute * speed.attention)
         if speed.attention
         else 0.0
     )
     token = _Seconds.of(
-        (max(1, decode_bytes) / (bandwidth * speed.bandwidth), spread.fraction),
+        (read / (bandwidth * speed.bandwidth), spread.fraction),
         (extra.token, spread.operations),
-        (attention_s, spread.operations),
+        (count * attention_s, spread.operations),
+        ((count - 1) * _step_seconds(shape, compute, speed), spread.compute),
     )
     reading = _Seconds.of(
         (prompt * _prompt_token_seconds(shape, prompt, compute, speed), spread.compute),
         (extra.batch * ceil(prompt / BATCH), spread.operations),
     )
-    first = reading.value + token.value
+    # Prompts are computed one after another: of those that ask at once the mean waits for half.
+    first = reading.value * (count + 1) / 2 + token.value
     return Forecast(
         prefill_tps=round(prompt / reading.value, 3),
         decode_tps=round(1 / token.value, 3),
@@ -260,8 +288,15 @@ def predict(
         prefill_low=round(prompt / reading.longest, 3),
         prefill_high=round(prompt / reading.shortest, 3),
         ttft_low_ms=round(1000 * (reading.shortest + token.shortest), 3),
-        ttft_high_ms=round(1000 * (reading.longest + token.longest), 3),
+        ttft_high_ms=round(1000 * (count * reading.longest + token.longest), 3),
+        parallel=count,
     )
+
+
+def _step_seconds(shape: Shape, compute: float, speed: Speed) -> float:
+    """Seconds that one sequence more adds to a decoding step: the products of its token."""
+    active = shape.active_parameters() - (0 if shape.tied else shape.vocab * shape.hidden)
+    return 2.0 * active / (compute * speed.compute * speed.batched)
 
 
 def _prompt_token_seconds(shape: Shape, prompt: int, compute: float, speed: Speed) -> float:
@@ -282,6 +317,7 @@ def predict_on(
     speed: Speed,
     extra: Extra = NO_EXTRA,
     confidence: Confidence | None = None,
+    sequences: Sequences = ALONE,
 ) -> Forecast:
     """`predict` with a device's rates; the small operations of a step are added where the device
     says what one takes."""
@@ -298,4 +334,5 @@ def predict_on(
         confidence or device.confidence,
         speed,
         beside,
+        sequences,
     )

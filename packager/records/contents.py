@@ -24,6 +24,7 @@ class DeviceIdentity(Record, frozen=True, kw_only=True):
     gpu: str | None = None
     npu: str | None = None
     gpu_memory_bytes: Count | None = None
+    gpus: Count | None = None
     known_by: tuple[str, ...] = ()
 
 
@@ -36,6 +37,7 @@ class Need(Record, frozen=True, kw_only=True):
     languages: tuple[str, ...] = ()
     max_file_bytes: Count | None = None
     dimension: Tokens | None = None
+    parallel: Tokens | None = None
 
 
 class VariantOf(Record, frozen=True, kw_only=True):

@@ -21,7 +21,9 @@ def limits(workload: Workload, device: Device, enforced: Collection[str]) -> lis
     set the limit, so that `enforced` names it, and is reported otherwise.
     """
     memory = min(
-        limit for limit in (workload.max_memory_bytes, device.available_bytes) if limit is not None
+        limit
+        for limit in (workload.max_memory_bytes, device.all_available_bytes)
+        if limit is not None
     )
     rows = [
         ("artifact", workload.max_artifact_bytes, "B"),

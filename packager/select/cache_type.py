@@ -13,7 +13,7 @@ from packager.predict.forecast import Speed
 from packager.predict.memory import KV_BITS, Footprint
 from packager.predict.offload import Offloads, Split
 from packager.recipe import Recipe, split_id
-from packager.runtime import BuildNeeds, InstallsItself, Runtime, Tools
+from packager.runtime import AnswersSeveral, BuildNeeds, InstallsItself, Runtime, Tools
 from packager.select.engine import candidates
 from packager.shape import Shape
 
@@ -88,6 +88,7 @@ class _WithCacheType:
         )
         self.context_in_artifact, self.more_tools = runtime.context_in_artifact, runtime.more_tools
         self.install = runtime.install if isinstance(runtime, InstallsItself) else ""
+        self.answers_at_once = isinstance(runtime, AnswersSeveral) and runtime.answers_at_once
 
     def recipes(self) -> Sequence[Recipe]:
         """Every recipe that can have the cache type, with it."""
@@ -141,8 +142,15 @@ class _Splitting(_WithCacheType):
     """The same of a runtime that can keep a part of a model on a GPU."""
 
     def split(
-        self, shape: Shape, recipe: Recipe, context: int, filled: int, gpu_layers: int
+        self,
+        shape: Shape,
+        recipe: Recipe,
+        context: int,
+        filled: int,
+        gpu_layers: int,
+        gpus: int = 1,
     ) -> Split:
         """As the runtime says."""
         assert isinstance(self._runtime, Offloads)
-        return self._runtime.split(shape, recipe, context, filled, gpu_layers)
+        many = {"gpus": gpus} if gpus > 1 else {}
+        return self._runtime.split(shape, recipe, context, filled, gpu_layers, **many)

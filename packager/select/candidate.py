@@ -57,17 +57,29 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True)
+class Alone:
+    """What a single one of several sequences would take, and how fast it would be: what a benchmark
+    measures."""
+
+    footprint: Footprint
+    forecast: Forecast
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """A variant in a recipe with a context, measured against every rule.
 
-    `sized` is False where no runtime builds the variant so: bytes and rates are then zero here and
-    null in JSON. `may_miss` are limits that the forecast misses, though not its whole range: the
-    truth may lie on either side. They reject nothing, but a candidate without them stands before
-    one with them. `crowded` says that it leaves less than a tenth of the memory free, or does not
-    fit on the GPU whole. `coarse` marks a recipe that leaves less than 4 bits to a weight; `notes`
-    are worth knowing but reject nothing; `rank` is the place of its runtime and recipe in the
-    target's preference. On a GPU with memory of its own `footprint` is what lies there, and `split`
-    says how many layers that are and what the system's memory holds beside them.
+    `sized` is False where no runtime builds the variant so: bytes and rates are then zero here
+    and null in JSON. `may_miss` are limits that the forecast misses, though not its whole
+    range: the truth may lie on either side. They reject nothing, but a candidate without them
+    stands before one with them. `crowded` says that it leaves less than a tenth of the memory
+    free, or does not fit on the GPU whole. `coarse` marks a recipe that leaves less than 4 bits
+    to a weight; `notes` are worth knowing but reject nothing; `rank` is the place of its
+    runtime and recipe in the target's preference, `order` that of the recipe in its runtime's,
+    best quality first. On a GPU with memory of its own `footprint` is what lies there, and
+    `split` says how many layers that are and what the system's memory holds beside them. Both
+    count all sequences of the workload; `alone` is there where it has several.
+    `machine_seconds` is what a usual answer takes of the machine's time.
     """
 
     variant: Variant
@@ -86,9 +98,12 @@ class Candidate:
     sized: bool = True
     notes: tuple[str, ...] = ()
     rank: tuple[int, int] = field(default=(0, 0))
+    order: int = 0
     split: Split | None = None
     may_miss: tuple[Reason, ...] = ()
     crowded: bool = False
+    alone: Alone | None = None
+    machine_seconds: float = 0.0
 
     @property
     def passes(self) -> bool:
@@ -106,10 +121,12 @@ class Candidate:
         return f"{self.variant.name} as {self.recipe.id}"
 
     def predicted(self) -> JsonObject:
-        """What a manifest keeps of it: memory, rates and size, before anything is built."""
+        """What a manifest keeps of it: memory, rates and size, before anything is built, of one
+        sequence."""
+        one = self.alone or self
         return {
-            "footprint": self.footprint.as_dict(),
-            "forecast": self.forecast.as_dict(),
+            "footprint": one.footprint.as_dict(),
+            "forecast": one.forecast.as_dict(),
             "artifact_bytes": self.artifact_bytes,
         }
 
@@ -129,6 +146,7 @@ class Candidate:
             "scores": self.scores,
             "quality": self.quality,
             "bits_per_weight": round(self.bits_per_weight, 2) if self.sized else None,
+            "machine_seconds": round(self.machine_seconds, 3) if self.sized else None,
             "gpu_layers": self.split.gpu_layers if self.split else None,
             "offload": self.split.as_dict() if self.split else None,
             "notes": list(self.notes),

@@ -127,7 +127,7 @@ def elsewhere(
         larger,
         key=lambda pair: (
             pair[0].kind != target.kind,
-            pair[0].device.available_bytes,
+            pair[0].device.all_available_bytes,
             pair[0].name,
         ),
     ):

@@ -50,7 +50,7 @@ def best(found: Sequence[Seen], prefer: Preference) -> int:
             for point, distance in zip(axes, distances, strict=True)
         ]
     else:
-        which = {"quality": 0, "speed": 1, "smallest": 2}[prefer]
+        which = {"quality": 0, "speed": 1, "cost": 1, "smallest": 2}[prefer]
         first = [(False, -point[which]) for point in axes]
     order = sorted(range(len(pool)), key=lambda at: (first[at], [-value for value in axes[at]], at))
     return places[order[0]]

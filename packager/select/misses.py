@@ -141,7 +141,7 @@ def larger_than(
     """Those of the known targets with more memory, each with what would be asked of it; where that
     contradicts itself it is left out."""
     for other in known:
-        if other.device.available_bytes > target.device.available_bytes:
+        if other.device.all_available_bytes > target.device.all_available_bytes:
             with suppress(PackError):
                 yield other, asked(other)
 
@@ -203,9 +203,9 @@ def _changes(
     if len(rules) == 1 and len(candidate.reasons) == 1:
         yield from _other_limit(candidate, same)
     if rules <= {"memory", "storage", "decode", "ttft"}:
-        room = max(1, target.device.available_bytes)
+        room = max(1, target.device.all_available_bytes)
         for device, asked in larger:
-            cost = 1 + log2(max(1.0, device.device.available_bytes / room))
+            cost = 1 + log2(max(1.0, device.device.all_available_bytes / room))
             flag = f"--target {device.name}"
             yield replace(
                 same,

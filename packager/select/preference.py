@@ -8,8 +8,10 @@ least peak memory wins.
 * quality: the highest mean of the use case's scores less what the quantization is known to take, in
 half points; what fills more than nine tenths of the memory, or has to leave layers beside the GPU,
 stands behind what leaves room. Among equals the target's first runtime, then the newer variant and
-the smaller recipe.
+the smaller recipe, unless a better one is no larger.
 * speed: the highest forecast decode rate.
+* cost: the least time that the machine takes for a usual answer, of all that it gives at once: the
+prompt, what is thought before, and the answer. At one price an hour that is the cheapest answer.
 * balanced: the knee of the Pareto front of quality, decode rate and peak memory, each variant in
 its first passing recipe as above and with at least half of the best quality: of all that no other
 one beats on every count, the one nearest to the best of all three, quality on its own scale and the
@@ -72,11 +74,40 @@ def _ordered(passing: Sequence[Candidate], prefer: Preference) -> list[Candidate
         return _smallest(passing)
     if prefer == "balanced":
         return _balanced(passing)
-    key = _by_quality if prefer == "quality" else _by_speed
-    return sorted(passing, key=key)
+    if prefer == "quality":
+        behind = _dominated(passing)
+        return sorted(passing, key=lambda one: _by_quality(one, id(one) in behind))
+    return sorted(passing, key=_by_speed if prefer == "speed" else _by_cost)
 
 
-def _by_quality(candidate: Candidate) -> tuple[Any, ...]:
+_NO_LARGER = 1.01
+"""A recipe that takes up to so many times the memory of another is no larger."""
+
+
+def _dominated(passing: Sequence[Candidate]) -> set[int]:
+    """Candidates beside which the same variant is there in a recipe that its runtime calls better
+    and that is no larger, as Q5_K_S is beside Q5_0; the target's own recipes stand, and what loses
+    nothing."""
+    groups: dict[tuple[str, str, str], list[Candidate]] = {}
+    for one in passing:
+        key = (one.variant.repo_id, one.runtime, one.recipe.kv)
+        groups.setdefault(key, []).append(one)
+    return {
+        id(one)
+        for group in groups.values()
+        for one in group
+        if loss(one) > 0
+        and any(
+            other.order < one.order
+            and other.rank <= one.rank
+            and other.footprint.peak <= _NO_LARGER * one.footprint.peak
+            and other.crowded <= one.crowded
+            for other in group
+        )
+    }
+
+
+def _by_quality(candidate: Candidate, dominated: bool) -> tuple[Any, ...]:
     # Without a score a variant cannot be compared: it stands behind all that can, the larger first.
     unknown = candidate.quality is None
     size = -(candidate.variant.params_total or 0) if unknown else 0
@@ -95,6 +126,7 @@ def _by_quality(candidate: Candidate) -> tuple[Any, ...]:
         lost,
         age,
         candidate.rank[0],
+        dominated,
         tie(candidate),
     )
 
@@ -115,6 +147,10 @@ def loss(candidate: Candidate) -> float:
 
 def _by_speed(candidate: Candidate) -> tuple[Any, ...]:
     return (candidate.coarse, -_rate(candidate), tie(candidate))
+
+
+def _by_cost(candidate: Candidate) -> tuple[Any, ...]:
+    return (candidate.coarse, round(candidate.machine_seconds, 3), tie(candidate))
 
 
 def _rate(candidate: Candidate) -> float:
@@ -141,6 +177,9 @@ def undercut(best: Candidate, found: Sequence[Candidate], prefer: Preference) ->
         beaten = any((one.quality or 0) > (best.quality or 0) for one in coarse)
     else:
         beaten = prefer == "speed" and any(_rate(one) > _rate(best) for one in coarse)
+        beaten |= prefer == "cost" and any(
+            one.machine_seconds < best.machine_seconds for one in coarse
+        )
     return ", coarse recipes aside," if beaten else ""
 
 

@@ -56,13 +56,14 @@ def find(name: str, revision: str | None = None, offline: bool = False) -> Varia
             raise
         unknown = error
     try:
-        return _on_hub(name, revision, offline)
+        return on_hub(name, revision, offline)
     except PackError as error:
         told = f"{unknown.message} {error.message}"
         raise PackError(told, error.hint, error.exit_code) from error
 
 
-def _on_hub(name: str, revision: str | None, offline: bool) -> Variant:
+def on_hub(name: str, revision: str | None, offline: bool) -> Variant:
+    """What the hub has under that name, as a variant. Raises PackError as `find`."""
     with temporary_folder() as folder:
         arguments = {"repo_id": name, "revision": revision, "offline": offline}
         job = "packager.sources.hub_variant:look_up"

@@ -67,8 +67,10 @@ def _is_in(name: str, names: dict[str, str]) -> bool:
 
 
 def _alike(one: Device, other: Device) -> bool:
-    """Whether the same unit carries the model and its memory is about the same."""
-    if one.runs_on != other.runs_on or one.isa.split()[0] != other.isa.split()[0]:
+    """Whether the same unit carries the model, as many of it, and its memory is about the same."""
+    if (one.runs_on, one.gpus) != (other.runs_on, other.gpus):
+        return False
+    if one.isa.split()[0] != other.isa.split()[0]:
         return False
     sizes = sorted((_memory(one), _memory(other)))
     return sizes[0] > _SAME_MEMORY * sizes[1]

@@ -241,6 +241,13 @@ def _check_sense(device: JsonObject, workload: JsonObject, problems: _Problems) 
     if gpu_memory is not None and (reserved or 0) >= gpu_memory:
         problems.add("device.gpu_reserve_bytes", "leaves nothing of gpu_memory_bytes to a model.")
     unit = device.get("runs_on", "cpu")
+    if (at_or_none(device, "gpus", int) or 1) > 1 and (
+        unit != "gpu" or "gpu_memory_bytes" not in device
+    ):
+        problems.add(
+            "device.gpus",
+            'shares layers among GPUs: it takes runs_on = "gpu" and gpu_memory_bytes.',
+        )
     if unit != "cpu" and unit not in device:
         problems.add(
             "device.runs_on", f'is {unit!r}, but there is no {unit} = "..." that names it.'
@@ -309,6 +316,7 @@ def _target(data: JsonObject, path: str) -> Target:
         "storage_bytes",
         "gpu_memory_bytes",
         "gpu_reserve_bytes",
+        "gpus",
     ):
         if key in facts:
             facts[key] = int(facts[key])
@@ -329,7 +337,7 @@ def _target(data: JsonObject, path: str) -> Target:
         key: tuple(value) if isinstance(value, list) else value
         for key, value in object_or_empty(data, "workload").items()
     }
-    for key in ("context", "prompt", "max_artifact_bytes", "max_memory_bytes"):
+    for key in ("context", "prompt", "max_artifact_bytes", "max_memory_bytes", "parallel"):
         if key in wish:
             wish[key] = int(wish[key])
     if "languages" in wish:

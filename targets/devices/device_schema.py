@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from packager.device.target import BACK_ENDS
+from packager.need.workload import PREFERENCES
 from packager.units import human_bytes
 
 KINDS = ("laptop", "mini-pc", "server", "single-board", "phone", "gpu", "jetson", "riscv")
@@ -94,6 +95,7 @@ DEVICE: dict[str, Rule] = {
     "gpu": Word(),
     "gpu_memory_bytes": _MEMORY,
     "gpu_reserve_bytes": Number(0, 64 * _TB, "bytes"),
+    "gpus": Number(1, 64, "GPUs"),
     "host_bandwidth": _RATE,
     "host_compute": _FLOPS,
     "link_bandwidth": _RATE,
@@ -116,7 +118,8 @@ WORKLOAD: dict[str, Rule] = {
     "modality": Words(),
     "licenses": Words(),
     "languages": Words(),
-    "prefer": Word(("smallest", "quality", "speed", "balanced")),
+    "prefer": Word(PREFERENCES),
+    "parallel": Number(1, 4096, "sequences"),
 }
 SECTIONS: dict[str, dict[str, Rule]] = {"device": DEVICE, "target": TARGET, "workload": WORKLOAD}
 SOURCED = tuple(key for key, rule in DEVICE.items() if isinstance(rule, Number))

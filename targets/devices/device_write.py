@@ -59,7 +59,7 @@ def _text(target: Target) -> str:
     facts = {key: getattr(device, key) for key in DEVICE}
     facts["isa"] = device.isa.split()
     empty = {"", None}
-    left_out = (("gpu_reserve_bytes", 0), ("known_by", ()))
+    left_out = (("gpu_reserve_bytes", 0), ("known_by", ()), ("gpus", 1))
     rows = {
         key: value
         for key, value in facts.items()

@@ -39,6 +39,8 @@ PRESETS: dict[str, Preset] = {
         Preset("Q6_K", "6 bits, blocks of 256"),
         Preset("Q5_K_M", "5 bits, the more sensitive tensors in 6"),
         Preset("Q5_K_S", "5 bits"),
+        Preset("Q5_1", "5 bits, blocks of 32 with a minimum"),
+        Preset("Q5_0", "5 bits, blocks of 32"),
         Preset("Q4_K_M", "4 bits, the more sensitive tensors in 6: the usual choice"),
         Preset("Q4_K_S", "4 bits, some sensitive tensors in 5"),
         Preset("Q4_1", "4 bits, blocks of 32 with a minimum"),
@@ -63,7 +65,7 @@ PRESETS: dict[str, Preset] = {
 PURE = ("BF16", "F16", "Q8_0")
 """Presets that give every quantizable tensor the same type: no mix to ask the library for."""
 
-IMATRIX_DECIDES = ("IQ4_NL", "IQ4_XS", "Q4_0")
+IMATRIX_DECIDES = ("Q5_0", "IQ4_NL", "IQ4_XS", "Q4_0")
 """Presets whose mix differs when there is an importance matrix, and that work without one too."""
 
 TENSOR_TYPES = (

@@ -44,6 +44,7 @@ class LlamaCpp:
     session = "targets.llama_cpp.session:Session"
     retrieval_session = "targets.llama_cpp.retrieval:Session"
     context_in_artifact = False
+    answers_at_once = True
 
     def __init__(self, additions: Additions | None = None) -> None:
         self.additions = additions or Additions()
@@ -135,12 +136,17 @@ class LlamaCpp:
         return speed.speed(shape, self._layers(shape, recipe), isa)
 
     def split(
-        self, shape: Shape, recipe: Recipe, context: int, filled: int, gpu_layers: int
+        self,
+        shape: Shape,
+        recipe: Recipe,
+        context: int,
+        filled: int,
+        gpu_layers: int,
+        gpus: int = 1,
     ) -> Split:
         """See packager.predict.offload.Offloads."""
-        return offload.split(
-            shape, recipe, self._layers(shape, recipe), context, filled, gpu_layers
-        )
+        found = self._layers(shape, recipe)
+        return offload.split(shape, recipe, found, context, filled, gpu_layers, gpus)
 
     def _layers(self, shape: Shape, recipe: Recipe) -> layers.Layers:
         return layers.of(shape, preset_of(recipe.weights), _sizes(shape, recipe))

@@ -49,6 +49,13 @@ def how_to_run(recipe: Recipe, workload: JsonObject) -> str:
     settings = object_or_empty(workload, "settings")
     flags = "".join(f" {flag}" for flag in texts_at(settings, "flags"))
     common = f"--ctx-size {context} --flash-attn on{cache}{offload} --no-mmap{flags}"
+    at_once = at_or_none(workload, "parallel", int) or 1
+    server = common
+    if at_once > 1:
+        # The server shares the context among its sequences.
+        server = common.replace(
+            f"--ctx-size {context}", f"--ctx-size {context * at_once} --parallel {at_once}"
+        )
     constants = (
         f", type_k=llama_cpp.GGML_TYPE_{recipe.kv.upper()}, "
         f"type_v=llama_cpp.GGML_TYPE_{recipe.kv.upper()}"
@@ -60,6 +67,8 @@ def how_to_run(recipe: Recipe, workload: JsonObject) -> str:
     variables = (
         {"OLLAMA_FLASH_ATTENTION": "1", "OLLAMA_KV_CACHE_TYPE": recipe.kv} if quantized else {}
     )
+    if at_once > 1:
+        variables["OLLAMA_NUM_PARALLEL"] = str(at_once)
     environment = "".join(
         f"{name}={value} "
         for name, value in {**variables, **object_or_empty(settings, "variables")}.items()
@@ -73,7 +82,7 @@ llama-cli --model {model} {common}
 as a server that speaks OpenAI's protocol, at http://127.0.0.1:8080/v1:
 
 ```
-llama-server --model {model} {common} --jinja --port 8080
+llama-server --model {model} {server} --jinja --port 8080
 ```
 
 Threads: as many as the machine has physical cores, or fewer (`--threads N`): decoding is bound by memory. On a machine that others use,

@@ -10,7 +10,7 @@ src/llama-model.cpp, load_tensors (i_gpu_start = layers + 1 - n_gpu_layers).
 from __future__ import annotations
 
 from packager.predict.memory import Footprint, kv_cache_bytes, recurrent_state_bytes
-from packager.predict.offload import Split
+from packager.predict.offload import Split, together
 from packager.recipe import Recipe
 from packager.shape import Shape
 from targets.gguf.layers import Layers, read_of
@@ -20,7 +20,13 @@ _FLOAT, _HALF = 4, 2
 
 
 def split(
-    shape: Shape, recipe: Recipe, found: Layers, context: int, filled: int, gpu_layers: int
+    shape: Shape,
+    recipe: Recipe,
+    found: Layers,
+    context: int,
+    filled: int,
+    gpu_layers: int,
+    gpus: int = 1,
 ) -> Split:
     """See packager.predict.offload.Offloads."""
     every = shape.layers + 1
@@ -35,12 +41,7 @@ def split(
     # A prompt's batch brings the matrices that stay behind to the GPU one by one; one layer is more
     # than the largest of them.
     visiting = max(weights[:first], default=0) if wanted else 0
-    device = Footprint(
-        sum(weights[first:]) + head,
-        sum(caches[first:]),
-        _graph(shape, context) + visiting if wanted else 0,
-        0,
-    )
+    each = _each(shape, context, weights, caches, first, head, visiting, gpus if wanted else 0)
     host = Footprint(
         behind + embedding + (0 if wanted else output),
         sum(caches[:first]),
@@ -54,12 +55,56 @@ def split(
     return Split(
         gpu_layers=wanted,
         all_layers=every,
-        device=device,
+        device=together(each),
         host=host,
         device_read=sum(read[first:]) + sum(filled_caches[first:]) + (head_read if wanted else 0),
         host_read=sum(read[:first]) + sum(filled_caches[:first]) + (0 if wanted else head_read),
         host_weights=behind,
+        gpus=each if gpus > 1 else (),
     )
+
+
+def _each(
+    shape: Shape,
+    context: int,
+    weights: list[int],
+    caches: list[int],
+    first: int,
+    head: int,
+    visiting: int,
+    gpus: int,
+) -> tuple[Footprint, ...]:
+    """What each of the GPUs holds: a run of the layers from `first` on, the last one the output
+    too, the first one what visits.
+
+    Of alike GPUs each gets as many, the output counted as a layer. Where all layers are on GPUs,
+    the batches of a prompt follow each other through them, with as many copies of what passes from
+    one to the next as the scheduler keeps. Source: llama.cpp, src/llama-model.cpp, load_tensors
+    (get_layer_buft_list), and ggml/src/ggml-backend.cpp, GGML_SCHED_MAX_COPIES.
+    """
+    wanted = shape.layers + 1 - first
+    copies = memory.constants().offload["copies"] if gpus > 1 and first == 0 else 1
+    found = []
+    for place in range(gpus):
+        run = [
+            number
+            for number in range(first, shape.layers + 1)
+            if (number - first) * gpus // wanted == place
+        ]
+        layers = [number for number in run if number < shape.layers]
+        last = shape.layers in run
+        graph = _graph(shape, context) if last else _between(shape, context)
+        found.append(
+            Footprint(
+                sum(weights[number] for number in layers) + (head if last else 0),
+                sum(caches[number] for number in layers),
+                (graph if run else 0)
+                + (copies - 1) * _passed(shape, context)
+                + (visiting if place == 0 else 0),
+                0,
+            )
+        )
+    return tuple(found)
 
 
 def _caches(shape: Shape, recipe: Recipe, tokens: int) -> list[int]:
@@ -83,6 +128,20 @@ def _graph(shape: Shape, context: int) -> int:
     """
     batch = min(memory.constants().batch, context)
     logits = batch * _FLOAT * (shape.vocab + 2 * shape.hidden + shape.heads * shape.head_dim)
-    return max(logits, memory.activations(shape, context)) + _HALF * batch * memory.padded_context(
-        context
-    )
+    return max(logits, memory.activations(shape, context)) + _mask(context)
+
+
+def _between(shape: Shape, context: int) -> int:
+    """The same on a GPU without the output matrix: the widest layer, and the mask."""
+    return memory.activations(shape, context) + _mask(context)
+
+
+def _mask(context: int) -> int:
+    batch: int = min(memory.constants().batch, context)
+    return _HALF * batch * memory.padded_context(context)
+
+
+def _passed(shape: Shape, context: int) -> int:
+    """What a GPU is handed for one batch: the states so far, and the mask in float32."""
+    batch: int = min(memory.constants().batch, context)
+    return _FLOAT * batch * (shape.hidden + memory.padded_context(context))

@@ -57,4 +57,5 @@ def _speed(shape: Shape, read: _Bytes, multiplied: _Bytes, unit: str) -> Speed:
         recurrent=default.recurrent,
         # A batch starts each kernel once, as a single token does.
         prompt_operations=operations,
+        batched=default.batched,
     )

@@ -131,7 +131,7 @@ class PlanScreen(StepScreen):
             self.query_one(f"#plan-{name}").border_title = title
         device, split = self.ask.target.device, one.split
         has = "has for one model" if split is None else "has on its GPU"
-        where = f" of {human_bytes(device.available_bytes)} that {self.ask.target.name} {has}"
+        where = f" of {human_bytes(device.all_available_bytes)} that {self.ask.target.name} {has}"
         which = f" ({explain.layers(split)})" if split else ""
         files = f"; {human_bytes(one.artifact_bytes)} of model files"
         if one.footprint.weights > _UNPACKED * one.artifact_bytes:
@@ -162,7 +162,7 @@ class PlanScreen(StepScreen):
 
     def _footprint(self) -> None:
         one, device = self.candidate, self.ask.target.device
-        self._stack("#plan-footprint", one.footprint, device.available_bytes)
+        self._stack("#plan-footprint", one.footprint, device.all_available_bytes)
         if one.split is not None:
             self._stack("#plan-host", one.split.host, device.host_available_bytes)
 

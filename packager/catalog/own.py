@@ -1,0 +1,148 @@
+"""The user's own rows of the catalogue: one TOML file per variant, in a folder beside no
+installation.
+
+A file has the tables of the catalogue's own files: [sources], [shapes], [families] and
+[[variants]]. `qwen-pack models add` writes them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from packager.catalog import schema
+from packager.catalog.variant import Variant
+from packager.errors import PackError, bad_input, usage
+from packager.files import write_atomically
+from packager.shape import Shape
+
+VARIABLE = "QWEN_PACK_CATALOGUE"
+"""The variable that names another folder."""
+HINT = "Mend the file, or take it out of the catalogue: qwen-pack models remove NAME"
+NAME = re.compile(r"[\w-][\w.-]{0,95}/[\w-][\w.-]{0,95}", re.ASCII)
+_MOST_BYTES = 1 << 20
+_MOST_FILES = 1000
+_WORDS = ("repo_id", "family", "kind", "thinking", "model_type", "architecture")
+_GEOMETRY = ("hidden", "layers", "heads", "kv_heads", "head_dim", "intermediate", "vocab")
+_FLAGS = ("tied", "qkv_bias", "qk_norm")
+
+
+def folder() -> Path | None:
+    """Where the rows are kept: QWEN_PACK_CATALOGUE, or the platform's place for data; it need not
+    exist. None for a user without a home folder."""
+    chosen = os.environ.get(VARIABLE)
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    from platformdirs import user_data_path
+
+    try:
+        return user_data_path("qwen-pack", appauthor=False) / "catalogue"
+    except RuntimeError:
+        return None
+
+
+def files() -> tuple[Path, ...]:
+    """Every file of the folder, in the order of the names; none where there is no folder."""
+    place = folder()
+    if place is None or not place.is_dir():
+        return ()
+    found = sorted(path for path in place.glob("*.toml") if path.is_file())
+    if len(found) > _MOST_FILES:
+        raise bad_input(f"{place} holds {len(found)} files.", "Remove those that are not needed.")
+    return tuple(found)
+
+
+def text_of(path: Path) -> str:
+    """The text of one file, if it is no longer than a row can be."""
+    if path.stat().st_size > _MOST_BYTES:
+        raise bad_input(f"{path} is larger than a row of the catalogue can be (1 MB).", HINT)
+    return path.read_text("utf-8")
+
+
+def path_of(repo_id: str) -> Path:
+    """The file of a variant. Raises PackError (usage) where this user has no place for it."""
+    place = folder()
+    if place is None:
+        raise usage(
+            "This user has no home folder to keep a catalogue in.",
+            f"Name a folder with {VARIABLE}.",
+        )
+    return place / f"{repo_id.replace('/', '--').casefold()}.toml"
+
+
+def check_shape(variant: Variant, path: Path) -> None:
+    """Raise PackError (exit code 6) where the parameters of a row are not those of its shape."""
+    if variant.shape is not None and variant.params_text != variant.shape.parameters():
+        raise bad_input(
+            f"{path}: parameters is {variant.params_text}, but the shape has "
+            f"{variant.shape.parameters()}.",
+            HINT,
+        )
+
+
+def renamed(error: PackError) -> PackError:
+    """The complaint about a file of the user's, with a way on that is the user's."""
+    return PackError(error.message, HINT, error.exit_code) if error.hint == schema.HINT else error
+
+
+def write(variant: Variant, source: str) -> Path:
+    """Write the row of a variant, over the one that it had. Raises PackError (exit code 6) for a
+    name or shape that no row can have."""
+    shape = variant.shape
+    if NAME.fullmatch(variant.repo_id) is None or shape is None:
+        raise bad_input(
+            f"{variant.repo_id!r} with this shape cannot stand in the catalogue.",
+            "A name is OWNER/NAME of letters, digits, dots, hyphens and underscores.",
+        )
+    path = path_of(variant.repo_id)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, _text(variant, shape, source).encode())
+    return path
+
+
+def _text(variant: Variant, shape: Shape, source: str) -> str:
+    lines = ["# Written by qwen-pack models add.", "[sources]", f"config = {_value(source)}", ""]
+    lines += ['[shapes."own"]', *(f"{key} = {getattr(shape, key)}" for key in _GEOMETRY)]
+    lines += [f"{key} = true" for key in _FLAGS if getattr(shape, key)]
+    lines.append(f"parameters = {shape.parameters()}")
+    if shape.experts:
+        lines.append(f"active = {shape.active_parameters()}")
+        lines.append(f"experts = {_table(shape.experts)}")
+    if shape.hybrid:
+        lines.append(f"hybrid = {_table(shape.hybrid)}")
+    lines += ['source = "config"', "", f"[families.{_value(variant.family)}]", "", "[[variants]]"]
+    lines += [f"{key} = {_value(getattr(variant, key))}" for key in _WORDS]
+    lines += ['shape = "own"', f"base = {_value(variant.base)}"]
+    if variant.license:
+        lines.append(f"license = {_value(variant.license)}")
+    lines += [f"context = {shape.context}", f"rope_theta = {shape.rope_theta!r}"]
+    lines += [f"rms_eps = {shape.rms_eps!r}"]
+    for key in ("modality_in", "modality_out"):
+        lines.append(f"{key} = {_value(' '.join(getattr(variant, key)))}")
+    lines.append(f"notes = [{', '.join(map(_value, variant.notes))}]")
+    groups = ("repo_id", "shape", "context", "license")
+    cited = ", ".join(f'{name} = "config"' for name in groups)
+    lines.append(f"sources = {{ {cited} }}")
+    return "\n".join(lines) + "\n"
+
+
+def _table(record: Any) -> str:
+    parts = (
+        f"{key} = {_value(getattr(record, key))}"
+        for key in record.__dataclass_fields__
+        if getattr(record, key) is not None
+    )
+    return f"{{ {', '.join(parts)} }}"
+
+
+def _value(value: Any) -> str:
+    """As TOML writes it: the escapes of its texts are those of JSON."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    text = str(value).encode("utf-8", "replace").decode()
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

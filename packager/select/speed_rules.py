@@ -1,0 +1,89 @@
+"""Rules about speed: the rate of an answer and the wait for its first token, with their ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from packager.need.usecases import UseCase, answer_tokens, thinking_tokens
+from packager.need.workload import Workload
+from packager.predict.forecast import Forecast
+from packager.select.candidate import Reason
+
+if TYPE_CHECKING:
+    from packager.catalog import Variant
+
+
+def waiting(forecast: Forecast, variant: Variant, case: UseCase) -> Forecast:
+    """The forecast with the thinking before an answer in its first token, for a variant that always
+    thinks.
+
+    Not where the use case wants thinking, which is then shown as it comes.
+    """
+    if variant.thinking != "always" or case.modes[0] == "thinking":
+        return forecast
+    tokens = 1000 * thinking_tokens()
+    return replace(
+        forecast,
+        ttft_ms=round(forecast.ttft_ms + tokens / forecast.decode_tps, 3),
+        ttft_low_ms=round(forecast.ttft_low_ms + tokens / forecast.high, 3),
+        ttft_high_ms=round(forecast.ttft_high_ms + tokens / forecast.low, 3),
+    )
+
+
+def machine_seconds(
+    forecast: Forecast, variant: Variant, case: UseCase, workload: Workload
+) -> float:
+    """What a usual answer takes of the machine's time: its prompt, which is read for it alone, and
+    its tokens, those of thinking before it too, at the rate of all sequences together."""
+    thinks = variant.thinking == "always" or (
+        variant.thinking == "switch" and case.modes[0] == "thinking"
+    )
+    tokens = answer_tokens() + (thinking_tokens() if thinks else 0)
+    return workload.prompt / forecast.prefill_tps + tokens / forecast.aggregate_tps
+
+
+def of_speed(forecast: Forecast, workload: Workload) -> Iterator[Reason]:
+    """Rules about rates and waiting that not even the better end of the forecast's range meets."""
+    yield from decode(forecast, workload, forecast.high)
+    yield from first_token(forecast, workload, forecast.ttft_low_ms)
+
+
+def may_miss(forecast: Forecast, workload: Workload) -> Iterator[Reason]:
+    """Those that the forecast misses while its range reaches them: how far off it is, and between
+    what it lies."""
+    reasons = (
+        *decode(forecast, workload, forecast.decode_tps),
+        *first_token(forecast, workload, forecast.ttft_ms),
+    )
+    surely = {reason.rule for reason in of_speed(forecast, workload)}
+    ranges = {
+        "decode": f"between {forecast.low:.3g} and {forecast.high:.3g}",
+        "ttft": f"between {forecast.ttft_low_ms:.0f} and {forecast.ttft_high_ms:.0f} ms",
+    }
+    for reason in reasons:
+        if reason.rule not in surely:
+            yield replace(reason, has=f"{reason.has}, {ranges[reason.rule]}")
+
+
+def decode(forecast: Forecast, workload: Workload, rate: float) -> Iterator[Reason]:
+    """Answers must come at the rate asked for; `rate` is what counts as the rate that there is."""
+    floor = workload.min_decode_tps
+    if floor is not None and rate < floor:
+        yield Reason(
+            "decode",
+            f"{floor:g} tok/s",
+            f"{forecast.decode_tps:.3g} tok/s",
+            floor,
+            forecast.decode_tps,
+        )
+
+
+def first_token(forecast: Forecast, workload: Workload, wait: float) -> Iterator[Reason]:
+    """An answer to the typical prompt must begin in the time allowed; `wait` is what counts as the
+    time that it takes."""
+    limit = workload.max_ttft_ms
+    if limit is not None and wait > limit:
+        has = f"{forecast.ttft_ms:.0f} ms for {workload.prompt} tokens"
+        yield Reason("ttft", f"{limit:.0f} ms", has, limit, forecast.ttft_ms)
