@@ -274,9 +274,6 @@ def test_a_taken_port_is_named(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.skipif(
     browser.program() is None, reason="needs a Chromium: " + ", ".join(browser.PROGRAMS)
 )
-@pytest.mark.xfail(
-    strict=False, reason="fails where a Chromium is installed; the cause is not known yet"
-)
 def test_a_browser_drives_one_build_from_the_first_key_to_the_package(
     served: Served, tmp_path: Path
 ) -> None:

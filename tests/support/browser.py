@@ -16,6 +16,8 @@ from typing import Any
 
 import aiohttp
 
+from tests.support.terminal_cells import TerminalCells
+
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _PATIENCE_S = 90.0
 _NAMED = {
@@ -33,14 +35,14 @@ def program() -> str | None:
 
 
 class Browser(AbstractAsyncContextManager["Browser"]):
-    """One page. Keeps everything that the page's web socket received, so that a test can wait for
-    words."""
+    """One page. Keeps what the terminal in it shows, made from what its web socket received, so
+    that a test can wait for words on the screen."""
 
     def __init__(self, profile: Path, size: tuple[int, int] = (1280, 800)) -> None:
         self._profile, self._size = profile, size
         self._ids = itertools.count(1)
         self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
-        self.received = ""
+        self._terminal, self._frames = TerminalCells(), 0
 
     async def __aenter__(self) -> Browser:
         name = program()
@@ -95,12 +97,10 @@ class Browser(AbstractAsyncContextManager["Browser"]):
                 self._answers.pop(data["id"]).set_result(data)
             elif data.get("method") == "Network.webSocketFrameReceived":
                 frame = data["params"]["response"]
-                binary = frame["opcode"] == 2
-                self.received += (
-                    base64.b64decode(frame["payloadData"]).decode(errors="replace")
-                    if binary
-                    else frame["payloadData"]
-                )
+                self._frames += 1
+                # The terminal's bytes come in binary frames; text ones are messages to the page.
+                if frame["opcode"] == 2:
+                    self._terminal.feed(base64.b64decode(frame["payloadData"]))
 
     async def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """One command of the protocol, and its result."""
@@ -121,26 +121,23 @@ class Browser(AbstractAsyncContextManager["Browser"]):
         return (await self.call("Runtime.evaluate", expression=script))["result"].get("value")
 
     async def see(self, words: str) -> None:
-        """Wait until the terminal has been sent the words, and forget what came before them."""
+        """Wait until the words stand on the screen."""
         end = time.monotonic() + _PATIENCE_S
-        while words not in self.received:
-            assert time.monotonic() < end, f"never seen: {words!r}; last: {self.received[-3000:]!r}"
+        while words not in self._terminal.text:
+            assert time.monotonic() < end, f"never seen: {words!r}; shown:\n{self._terminal.text}"
             await asyncio.sleep(0.05)
-        self.received = self.received.partition(words)[2]
 
     async def rest(self, quiet_s: float = 0.5) -> None:
         """Wait until nothing new was received for a moment: a page that takes the focus sends
         events of its own."""
-        end, before = time.monotonic() + _PATIENCE_S, ""
-        while before != self.received:
+        end, before = time.monotonic() + _PATIENCE_S, -1
+        while before != self._frames:
             assert time.monotonic() < end, "the page never came to rest"
-            before = self.received
+            before = self._frames
             await asyncio.sleep(quiet_s)
 
     async def press(self, *keys: str) -> None:
-        """Keys by name (Enter, Tab), everything else letter by letter; `see` then looks at what
-        follows from them."""
-        self.received = ""
+        """Keys by name (Enter, Tab), everything else letter by letter."""
         for key in keys:
             for name in [key] if key in _NAMED else key:
                 text, code = _NAMED.get(name, (name, 0))
