@@ -26,7 +26,7 @@ from packager.events import (
 )
 from packager.pipeline.run import STAGES
 from tests.support import tui_data as data
-from tests.support.tui_helpers import text_of, until
+from tests.support.tui_helpers import settled, text_of, until
 from tui.app import PackApp
 from tui.progress import Progress, advance, before, stopped
 from tui.screens.build import BuildScreen
@@ -210,6 +210,7 @@ def take(picture: Picture, snap_compare: Any, size: tuple[int, int]) -> bool:
             else (lambda: ready_for_keys(picture, pilot))
         )
         await until(pilot, first, "the screen")
+        await settled(pilot, workers=picture.ready is not writing)
         await pilot.press(*picture.keys)
         await until(
             pilot,
@@ -218,13 +219,7 @@ def take(picture: Picture, snap_compare: Any, size: tuple[int, int]) -> bool:
         )
         for field_ in app.screen.query(Input):
             field_.cursor_blink = False
-        await pilot.pause()
-        # What takes the focus is scrolled into view, step by step.
-        await pilot.wait_for_scheduled_animations()
-        if picture.ready is CHECKED:
-            # The focus that leaves the folder has the plan checked once more.
-            await until(pilot, lambda: CHECKED(pilot), "the plan, checked again")
-            await pilot.pause()
+        await settled(pilot, workers=picture.ready is not writing)
 
     return bool(snap_compare(app, terminal_size=size, run_before=come_there))
 
