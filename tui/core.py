@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from packager.events import Event
     from packager.package.package import Package
     from packager.plan.plan import Plan
-    from packager.records import Measurement
+    from packager.records import Measurement, Verdict
     from packager.runtime import Runtime
     from packager.select import Candidate, Miss
     from packager.shipping.export import Exported
@@ -52,9 +52,10 @@ class Found:
 def find(services: Services, ask: Ask) -> Found:
     """Measure the catalogue, or the checkpoint in the folder that was named, against the ask."""
     from packager import catalog
-    from packager.plan.choose import named_variants
+    from packager.plan.choose import with_adapters
     from packager.select import candidates, choose, larger_than, nearest_misses, none_fits
     from packager.select.cache_type import cache_types, keeping, with_cache_type
+    from packager.sources import adapters as loras
 
     started = time.perf_counter()
     workload, runtimes, target = ask.workload(), served(services, ask), ask.target
@@ -62,7 +63,7 @@ def find(services: Services, ask: Ask) -> Found:
     if ask.kv is not None:
         runtimes = with_cache_type(runtimes, ask.kv)
         target = keeping(target, runtimes)
-    own = named_variants(None, ask.weights)
+    own, _ = with_adapters(None, ask.weights, loras.parse(ask.lora))
     found = candidates(
         target, workload, own or catalog.load(), runtimes, named=bool(own), every=True
     )
@@ -144,25 +145,20 @@ def plan(services: Services, ask: Ask, candidate: Candidate, out: Path | None) -
     from packager.plan.choose import make_plan
 
     choice = named(ask, candidate)
-    return make_plan(
+    made = make_plan(
         ask.target,
         ask.workload(),
         services.runtimes(),
         model=choice["model"],
         recipe=choice["recipe"],
         weights=ask.weights,
-        out=out or services.folder / default_name(ask, candidate),
+        lora=ask.lora,
+        out=out,
         enforced=ask.wish.enforced(),
         here=services.here(),
     )
-
-
-def default_name(ask: Ask, candidate: Candidate) -> str:
-    """The package's own name, as the command line takes it without --out."""
-    from packager import sources
-    from packager.plan.plan import package_name
-
-    return package_name(candidate, sources.parse(ask.weights, candidate.variant.repo_id))
+    folder = made.out if out is not None else (services.folder / made.name).absolute()
+    return replace(made, out=folder, profile=ask.profile.read())
 
 
 def problems(services: Services, plan: Plan) -> list[PackError]:
@@ -192,6 +188,21 @@ def bench(services: Services, package: Path) -> Generator[Event, None, Measureme
         f"The package runs on {name}, and no adapter of that name is installed.",
         "`qwen-pack doctor` says what is missing.",
     )
+
+
+def address(text: str) -> None:
+    """Raise PackError (usage) where the text is no address of a machine that can be reached."""
+    from packager.lab.transport import parse
+
+    parse(text)
+
+
+def judged(package: Package, taken: Measurement) -> list[Verdict]:
+    """The package's budgets against figures that were taken on its device; none for those of
+    another machine."""
+    from packager.pipeline import bench as core
+
+    return core.judged(package.contents, taken) if taken.on_device else []
 
 
 def export(order: Order) -> Generator[Event, None, Exported]:

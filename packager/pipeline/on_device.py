@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from packager.device.identity import Here, Place
-from packager.errors import NotHere, bad_input
+from packager.errors import NotHere, bad_input, usage
 from packager.events import Event, StageFinished, StageNote, StageProgress, StageStarted
 from packager.lab.agent import Makers, Running, first_that_runs
 from packager.lab.push import Sent, push
@@ -49,11 +49,18 @@ def run(
     not changed.
 
     `claimed` says that the machine is the device, whatever it calls itself. Raises PackError: exit
-    code 5 where the machine cannot be reached or goes away, 6 where the package is not whole, 7
-    where its disk, memory or instruction set does not suffice.
+    code 2 for a package whose task the agent does not have, 5 where the machine cannot be reached
+    or goes away, 6 where the package is not whole, 7 where its disk, memory or instruction set does
+    not suffice.
     """
     found = intact(package)
     settings = settings_of(found)
+    if found.contents.task != "generate":
+        raise usage(
+            "The agent measures models that answer in words, and this one makes "
+            f"{'vectors' if found.contents.task == 'embed' else 'scores'}.",
+            "Install qwen-pack on the device and run bench there.",
+        )
     files = model_files(package, found)
     with tempfile.TemporaryDirectory(prefix="qwen-pack-") as held:
         snapshot = take(transport, Path(held))
