@@ -23,7 +23,7 @@ from packager.units import human_bytes, human_seconds
 from tui import describe, explain
 from tui.change import changed
 from tui.screens.base import BACK, COPY, Failed, Problem, StepScreen
-from tui.table import KEYS, View, haystack
+from tui.table import KEYS, View, haystack, task
 from tui.widgets.candidates import CandidateTable
 from tui.widgets.lists import VimList
 from tui.widgets.pane import Pane
@@ -116,6 +116,8 @@ class CandidatesScreen(StepScreen):
     CONTROLS: ClassVar[dict[str, tuple[str, str]]] = {
         "--context": ("#if-context", "context above"),
         "--max-memory-mb": ("#if-memory", "memory above"),
+        "--lora": ("", "Adapters in step 2"),
+        "--weights": ("", "Weights in step 2"),
     }
 
     def __init__(self, ask: Ask, view: View | None = None) -> None:
@@ -362,7 +364,8 @@ class CandidatesScreen(StepScreen):
         candidate = message.candidate
         if not candidate.passes:
             said = "; ".join(
-                f"{reason.rule}: {explain.why_not(reason)}" for reason in candidate.reasons
+                f"{reason.rule}: {explain.why_not(reason, task(candidate))}"
+                for reason in candidate.reasons
             )
             self.notify(f"{said}.", title=f"{candidate.label} was rejected", severity="warning")
             return

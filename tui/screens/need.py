@@ -52,9 +52,8 @@ _LIMITS = {
     "max_artifact_bytes": "up to {}",
     "max_memory_bytes": "up to {}",
 }
-_FOR_WORDS = ("min_decode_tps",)
-"""Limits that mean nothing where a model gives no text."""
-_FOR_VECTORS = ("dimension",)
+_ONLY_FOR = {"min_decode_tps": "generate", "dimension": "embed"}
+"""Limits that mean something only where a model gives this."""
 
 
 class Unserved(Message):
@@ -123,6 +122,7 @@ class NeedScreen(StepScreen):
         self._unserved: frozenset[str] = frozenset()
         self._table: CandidatesScreen | None = None
         self._view: View | None = None
+        self._waiting: dict[str, object] = {}
 
     @property
     def base(self) -> Workload:
@@ -225,9 +225,8 @@ class NeedScreen(StepScreen):
 
     def _show_lines(self) -> None:
         """Only the lines that mean something for what a model of the use case gives."""
-        for names, task in ((_FOR_WORDS, "generate"), (_FOR_VECTORS, "embed")):
-            for name in names:
-                self.query_one(f"#limit-{name}").display = self._gives == task
+        for field, task in _ONLY_FOR.items():
+            self.query_one(f"#limit-{field}").display = self._gives == task
         self.query_one(ProfileLines).display = self._gives == "generate"
         wait = self.query_one("#limit-max_ttft_ms", Slider)
         wait.label = "First token" if self._gives == "generate" else "One text"
@@ -256,17 +255,25 @@ class NeedScreen(StepScreen):
 
     @on(OptionList.OptionHighlighted, "#use-cases")
     def _case(self, event: OptionList.OptionHighlighted) -> None:
+        if event.option_index != event.option_list.highlighted:
+            # The list has moved on since.
+            return
         name = event.option.id
         default = self.ask.target.workload.use_case
         self.ask = self.ask.wishing(use_case=None if name == default else name)
-        # What the other use case does not show it does not ask either.
-        self.ask = self.ask.wishing(
-            **{field: None for field in _FOR_WORDS if self._gives != "generate"},
-            **{field: None for field in _FOR_VECTORS if self._gives != "embed"},
-        )
+        self._ask_what_is_shown()
         self._show_lines()
         self._show_limits()
         self._explain()
+
+    def _ask_what_is_shown(self) -> None:
+        """What the use case has no line for is not asked; it waits for one that has."""
+        for field, task in _ONLY_FOR.items():
+            value = getattr(self.ask.wish, field)
+            if value is not None:
+                self._waiting[field] = value
+            shown = self._waiting.get(field) if self._gives == task else None
+            self.ask = self.ask.wishing(**{field: shown})
 
     @on(OptionList.OptionSelected, "#use-cases")
     def _case_chosen(self) -> None:
@@ -279,6 +286,7 @@ class NeedScreen(StepScreen):
             self.ask = self.ask.wishing(
                 **{field: None if event.value == getattr(self.base, field) else event.value}
             )
+            self._waiting.pop(field, None)
         self._explain()
 
     @on(Input.Changed, "#languages")
@@ -362,6 +370,7 @@ class NeedScreen(StepScreen):
     def action_reset(self) -> None:
         """Every limit as the use case has it, and the model as its checkpoint has it."""
         self.ask = self.ask.wishing(languages=None, **{field: None for field, _ in _FIELDS})
+        self._waiting.clear()
         self.query_one(LanguageLine).show_codes(self.base.languages, self.base.languages)
         self.query_one(ProfileLines).reset()
         self._show_limits()

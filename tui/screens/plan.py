@@ -21,6 +21,7 @@ from packager.units import human_bytes
 from tui import explain, figures
 from tui.ask import build_command
 from tui.screens.base import BACK, Failed, Problem, StepScreen
+from tui.table import task
 from tui.widgets.pane import Pane
 from tui.widgets.paths import PathSuggester
 from tui.widgets.stacked import Part, Stacked
@@ -66,6 +67,7 @@ class PlanScreen(StepScreen):
         "--out": ("#plan-folder", "the folder (f)"),
         "--recipe": ("", "step 3"),
         "--weights": ("", "step 2"),
+        "--lora": ("", "Adapters in step 2"),
     }
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding(
@@ -179,8 +181,11 @@ class PlanScreen(StepScreen):
     def _draw_forecast(self) -> None:
         workload = self.ask.workload()
         width = max(20, self.query_one("#plan-forecast").content_size.width)
-        parts = explain.forecast(
-            self.candidate.forecast, workload.prompt, workload.min_decode_tps, width
+        known, what = self.candidate.forecast, task(self.candidate)
+        parts = (
+            explain.forecast(known, workload.prompt, workload.min_decode_tps, width)
+            if what == "generate"
+            else explain.one_text(known, what, workload.prompt, workload.max_ttft_ms, width)
         )
         self.query_one("#plan-forecast", Static).update(Content.assemble(*parts))
 
@@ -225,7 +230,13 @@ class PlanScreen(StepScreen):
             "dummy": "random: answers will mean nothing",
             "local": f"from {plan.source.location}",
         }
-        parts += [("weights ", "$foreground-muted"), (kind[plan.source.kind], "")]
+        parts += [("weights   ", "$foreground-muted"), (kind[plan.source.kind], "")]
+        adapters = figures.adapters((one.location, one.scale) for one in plan.source.adapters)
+        if adapters:
+            parts += [("\nadapters  ", "$foreground-muted"), (adapters, "")]
+        behaves = explain.profile(plan.profile)
+        if behaves:
+            parts += [("\nbehaves   ", "$foreground-muted"), (behaves, "")]
         self.query_one("#plan-why-text", Static).update(Content.assemble(*parts))
         replaced = self.query_one("#plan-replaces", Static)
         known, notes = message.checked.replaces, []

@@ -123,6 +123,8 @@ class ResultScreen(PackageScreen):
         parts += [("quality   ", "$foreground-muted"), (f"{figures.quality(contents)}\n", "")]
         tried = figures.behaviour(contents)
         parts += [("behaviour ", "$foreground-muted"), (f"{tried}\n", "")] if tried else []
+        for label, text in figures.made_of(contents):
+            parts += [(f"{label:<10}", "$foreground-muted"), (f"{text}\n", "")]
         beyond = figures.beyond(contents)
         parts += [(f"{beyond}\n", "")] if beyond else []
         parts += [
