@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from textual.dom import DOMNode
     from textual.screen import Screen
 
+    from tui.screens.reach import Place
     from tui.services import Services
 
 LEAST = (60, 20)
@@ -84,6 +85,8 @@ class PackApp(App[int]):
         nothing."""
         self.made: list[Path] = []
         """Packages that were built, named again in the terminal after the end."""
+        self.last_place: Place | None = None
+        """The other machine on which a package was measured last."""
         self.remembers = False
         """Whether a theme that is chosen is written into the settings; tests and pictures leave
         them alone."""

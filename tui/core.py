@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from packager.events import Event
     from packager.package.package import Package
     from packager.plan.plan import Plan
-    from packager.records import Measurement, Verdict
+    from packager.records import Measurement
     from packager.runtime import Runtime
     from packager.select import Candidate, Miss
     from packager.shipping.export import Exported
@@ -188,21 +188,6 @@ def bench(services: Services, package: Path) -> Generator[Event, None, Measureme
         f"The package runs on {name}, and no adapter of that name is installed.",
         "`qwen-pack doctor` says what is missing.",
     )
-
-
-def address(text: str) -> None:
-    """Raise PackError (usage) where the text is no address of a machine that can be reached."""
-    from packager.lab.transport import parse
-
-    parse(text)
-
-
-def judged(package: Package, taken: Measurement) -> list[Verdict]:
-    """The package's budgets against figures that were taken on its device; none for those of
-    another machine."""
-    from packager.pipeline import bench as core
-
-    return core.judged(package.contents, taken) if taken.on_device else []
 
 
 def export(order: Order) -> Generator[Event, None, Exported]:

@@ -116,6 +116,20 @@ class ResultScreen(PackageScreen):
             )
         )
         self._rows()
+        self._evidence()
+        for plot in self.query(TokenPlot):
+            plot.border_title = "Milliseconds per token"
+        table = self.query_one("#files", VimTable)
+        table.border_title = "Files"
+        table.add_columns("file", "size", "sha256")
+        for path, size, digest in figures.files(self._package.manifest):
+            table.add_row(Text(path), Text(size, justify="right"), digest)
+        # The eye begins at the top, also where the table lies below the edge.
+        self.set_focus(table, scroll_visible=False)
+
+    def _evidence(self) -> None:
+        """Budgets, quality, behaviour, and where all of it comes from."""
+        contents = self._package.contents
         parts: list[tuple[str, str]] = []
         for passed, text in figures.verdicts(contents):
             sign, word, style = figures.MARKS[passed]
@@ -132,15 +146,15 @@ class ResultScreen(PackageScreen):
             (str(self._package.path), ""),
         ]
         self.query_one("#result-verdicts", Static).update(Content.assemble(*parts))
-        for plot in self.query(TokenPlot):
-            plot.border_title = "Milliseconds per token"
-        table = self.query_one("#files", VimTable)
-        table.border_title = "Files"
-        table.add_columns("file", "size", "sha256")
-        for path, size, digest in figures.files(self._package.manifest):
-            table.add_row(Text(path), Text(size, justify="right"), digest)
-        # The eye begins at the top, also where the table lies below the edge.
-        self.set_focus(table, scroll_visible=False)
+
+    def figures_kept(self, package: Package) -> None:
+        """Show what the manifest says now."""
+        from packager.package import manifest
+        from packager.package.package import Package as Read
+
+        self._package = Read(package.path, manifest.read(package.path))
+        self._rows()
+        self._evidence()
 
     def on_resize(self, event: Resize) -> None:
         """The head of a column is cut for the width there is."""

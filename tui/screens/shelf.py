@@ -196,6 +196,10 @@ class ShelfScreen(PackageScreen):
         self.query_one(VimTable).loading = True
         self._load()
 
+    def figures_kept(self, package: Package) -> None:
+        """Look again."""
+        self.action_reload()
+
     @work(thread=True, exclusive=True, group="shelf")
     def _load(self) -> None:
         try:
@@ -240,6 +244,7 @@ class ShelfScreen(PackageScreen):
             "plot",
             "verify",
             "bench",
+            "bench_on",
             "export",
             "open",
             "delete",
