@@ -20,9 +20,10 @@ from packager.errors import from_foreign
 from packager.events import StageMemory, StageProgress
 from packager.units import human_bytes, human_seconds
 from tui import progress as model
-from tui.bars import bar
-from tui.progress import MARKS, Failure, Progress, advance, stopped
-from tui.screens.base import BACK, COPY, Problem, StepScreen
+from tui.progress import Failure, Progress, advance, stopped
+from tui.screens.base import BACK, COPY, StepScreen
+from tui.stage_rows import stage_rows
+from tui.widgets.problem import Problem
 
 if TYPE_CHECKING:
     from packager.events import Event
@@ -30,14 +31,6 @@ if TYPE_CHECKING:
     from packager.plan.plan import Plan
 
 _REDRAW_S = 0.1
-_STYLES = {
-    "waiting": "$foreground-muted",
-    "running": "bold $text-accent",
-    "done": "$text-success",
-    "cached": "$text-success",
-    "failed": "bold $text-error",
-    "cancelled": "$text-warning",
-}
 
 
 class Advanced(Message):
@@ -264,31 +257,7 @@ class BuildScreen(StepScreen):
         if not self.on_top:
             return
         width, now = self.query_one("#stage-rows").content_size.width, self.services.clock()
-        parts: list[tuple[str, str]] = []
-        for stage in self.progress.stages:
-            share = stage.share
-            track = 24 if width >= 100 else 12
-            filled = (
-                bar(share, track)
-                if share is not None
-                else ("·" * track if stage.status == "running" else " " * track)
-            )
-            percent = f"{share:4.0%}" if share is not None and stage.status == "running" else "    "
-            amount = stage.amount()
-            room = max(8, width - track - 40)
-            if len(amount) > room:
-                amount = amount[: room - 1] + "…"
-            parts += [
-                (f"{MARKS[stage.status]} {stage.title:<21}", _STYLES[stage.status]),
-                (f"{filled}", "$primary"),
-                (
-                    f" {percent} {stage.time(now):>9}  ",
-                    "" if stage.status == "running" else "$foreground-muted",
-                ),
-                (f"{amount}\n", "" if stage.status == "running" else "$foreground-muted"),
-            ]
-        if parts:
-            parts[-1] = (parts[-1][0].rstrip("\n"), parts[-1][1])
+        parts = stage_rows(self.progress.stages, width, now)
         self.query_one("#stage-rows", Static).update(Content.assemble(*parts))
         memory = self.progress.memory
         now_text = (

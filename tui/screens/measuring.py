@@ -15,9 +15,10 @@ from textual.widgets import Static
 from packager.errors import PackError, from_foreign
 from packager.events import StageNote, StageProgress
 from packager.units import human_bytes, human_seconds
-from tui.screens.base import Failed, Problem, StepScreen
+from tui.screens.base import Failed, StepScreen
 from tui.screens.figures_dialog import FiguresScreen
 from tui.screens.reach import ReachScreen
+from tui.widgets.problem import Problem
 
 if TYPE_CHECKING:
     from packager.events import Event

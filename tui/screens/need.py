@@ -22,11 +22,12 @@ from packager.need.usecases import use_case, use_case_names
 from packager.need.workload import merge
 from tui import describe
 from tui.ask import DeploymentProfile
-from tui.screens.base import BACK, COPY, Problem, StepScreen
+from tui.screens.base import BACK, COPY, StepScreen
 from tui.widgets.languages import LanguageLine
 from tui.widgets.lists import VimList
 from tui.widgets.own_model import OwnModel
 from tui.widgets.pane import Pane
+from tui.widgets.problem import Problem
 from tui.widgets.profile_lines import ProfileLines
 from tui.widgets.slider import Choice, Slider
 

@@ -11,8 +11,8 @@ from textual.message import Message
 
 from packager.errors import PackError
 from packager.units import human_bytes
-from tui.screens.base import Problem
 from tui.screens.measuring import Busy, MeasuringScreen
+from tui.widgets.problem import Problem
 
 if TYPE_CHECKING:
     from packager.package.package import Package

@@ -20,10 +20,11 @@ from packager.errors import from_foreign, usage
 from packager.units import human_bytes
 from tui import explain, figures
 from tui.ask import build_command
-from tui.screens.base import BACK, Failed, Problem, StepScreen
+from tui.screens.base import BACK, Failed, StepScreen
 from tui.table import task
 from tui.widgets.pane import Pane
 from tui.widgets.paths import PathSuggester
+from tui.widgets.problem import Problem
 from tui.widgets.stacked import Part, Stacked
 
 if TYPE_CHECKING:

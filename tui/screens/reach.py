@@ -13,8 +13,8 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
 from packager.errors import PackError
-from tui.screens.base import Problem
 from tui.widgets.paths import PathSuggester
+from tui.widgets.problem import Problem
 from tui.widgets.text_line import TextLine
 
 _WHAT = (

@@ -14,12 +14,13 @@ from textual.events import Resize
 from textual.widgets import Static
 
 from tui import figures
-from tui.screens.base import BACK, Problem
+from tui.screens.base import BACK
 from tui.screens.package_base import PackageScreen
 from tui.table import shortened
 from tui.widgets.lists import VimTable
 from tui.widgets.pane import Pane
 from tui.widgets.plots import TokenPlot
+from tui.widgets.problem import Problem
 
 if TYPE_CHECKING:
     from packager.package.package import Package

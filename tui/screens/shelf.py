@@ -20,11 +20,12 @@ from packager.records import Measurement
 from packager.report.budgets import quantity
 from packager.report.compare import titles
 from tui import figures
-from tui.screens.base import BACK, COPY, Problem
+from tui.screens.base import BACK, COPY
 from tui.screens.package_base import PackageScreen
 from tui.table import shortened
 from tui.widgets.lists import VimTable
 from tui.widgets.pane import Pane
+from tui.widgets.problem import Problem
 
 if TYPE_CHECKING:
     from packager.package.package import Package
