@@ -43,6 +43,8 @@ class Browser(AbstractAsyncContextManager["Browser"]):
         self._ids = itertools.count(1)
         self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._terminal, self._frames = TerminalCells(), 0
+        self.asked: list[str] = []
+        """Every address that the page asked for."""
 
     async def __aenter__(self) -> Browser:
         name = program()
@@ -95,6 +97,8 @@ class Browser(AbstractAsyncContextManager["Browser"]):
             data = json.loads(message.data)
             if "id" in data:
                 self._answers.pop(data["id"]).set_result(data)
+            elif data.get("method") == "Network.requestWillBeSent":
+                self.asked.append(data["params"]["request"]["url"])
             elif data.get("method") == "Network.webSocketFrameReceived":
                 frame = data["params"]["response"]
                 self._frames += 1
@@ -119,6 +123,13 @@ class Browser(AbstractAsyncContextManager["Browser"]):
     async def evaluate(self, script: str) -> Any:
         """The value of an expression in the page."""
         return (await self.call("Runtime.evaluate", expression=script))["result"].get("value")
+
+    async def until(self, script: str) -> None:
+        """Wait until an expression in the page is true."""
+        end = time.monotonic() + _PATIENCE_S
+        while not await self.evaluate(script):
+            assert time.monotonic() < end, f"never true: {script}"
+            await asyncio.sleep(0.05)
 
     async def see(self, words: str) -> None:
         """Wait until the words stand on the screen."""
