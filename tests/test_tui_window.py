@@ -10,13 +10,20 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
+from targets import registry
 from tests.support import tui_data as data
-from tests.support.tui_helpers import drive, screen, text_of, until
+from tests.support.tui_helpers import drive, screen, settled, text_of, until
+from tests.test_tui_pictures import CONVERTING, building
+from tui.screens.build import BuildScreen
 from tui.screens.candidates import CandidatesScreen
 from tui.screens.compare import CompareScreen
 from tui.screens.device import DeviceScreen
+from tui.screens.plan import PlanScreen
+from tui.screens.result import ResultScreen
 from tui.screens.shelf import ShelfScreen
 from tui.settings import Settings
+from tui.table import shortened
+from tui.widgets.candidates import layout
 
 
 @pytest.mark.parametrize(
@@ -126,3 +133,45 @@ def test_a_screenshot_is_saved_where_there_is_no_folder_for_downloads(
 
     drive(walk, data.services(folder=tmp_path))
     assert [path.suffix for path in tmp_path.iterdir()] == [".svg"]
+
+
+def test_two_recipes_never_look_the_same_in_a_narrow_table() -> None:
+    recipes = {
+        recipe.id
+        for target in registry.targets()
+        for runtime in registry.runtimes()
+        if runtime.name in target.runtimes
+        for recipe in runtime.recipes()
+    }
+    # What is left of 80 columns between the borders of the table and of the screen.
+    cells = next(cells for column, cells, _ in layout(76) if column.key == "recipe")
+    shown = {shortened(name, cells) for name in recipes}
+    assert len(recipes) > 20 and len(shown) == len(recipes)
+
+
+def test_a_small_window_shows_what_a_step_is_for_and_breaks_no_row() -> None:
+    async def walk(pilot: Pilot[Any]) -> None:
+        pilot.app.push_screen(PlanScreen(data.FOUND, data.CHOSEN))
+        plan = await screen(pilot, PlanScreen)
+        await until(pilot, lambda: plan.checked, "the plan")
+        await settled(pilot)
+        assert "$ " not in text_of(pilot) and "qwen-pack build --target" in text_of(pilot)
+        assert "package in /home/me/packages" in text_of(pilot)
+        await pilot.resize_terminal(60, 24)
+        pilot.app.push_screen(ResultScreen(data.package()))
+        await screen(pilot, ResultScreen)
+        await settled(pilot)
+        row = next(line for line in text_of(pilot).splitlines() if "peak memory" in line)
+        assert "1.31 GB" in row and "1.27 GB" in row and "+3 %" in row
+        before = building(*CONVERTING)
+        pilot.app.push_screen(BuildScreen(data.PLAN, "", before))
+        await screen(pilot, BuildScreen)
+        await settled(pilot)
+        lines = text_of(pilot).splitlines()
+        places = [
+            next(place for place, line in enumerate(lines) if stage.title in line)
+            for stage in before.stages
+        ]
+        assert places == list(range(places[0], places[0] + len(before.stages)))
+
+    drive(walk, data.services(), size=(80, 24))

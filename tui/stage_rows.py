@@ -21,6 +21,12 @@ _STYLES = {
 }
 
 
+_FIXED = 40
+"""Cells of mark, title, share and time."""
+_LEAST = 8
+"""Cells in which an amount still says something."""
+
+
 def stage_rows(stages: Sequence[Stage], width: int, now: float) -> list[tuple[str, str]]:
     """A line per stage in so many cells, as it stands at the time `now` of the screen's clock."""
     parts: list[tuple[str, str]] = []
@@ -34,8 +40,11 @@ def stage_rows(stages: Sequence[Stage], width: int, now: float) -> list[tuple[st
         )
         percent = f"{share:4.0%}" if share is not None and stage.status == "running" else "    "
         amount = stage.amount()
-        room = max(8, width - track - 40)
-        if len(amount) > room:
+        room = width - track - _FIXED
+        if room < _LEAST:
+            # A row that breaks is worse than one without its last word.
+            amount = ""
+        elif len(amount) > room:
             amount = amount[: room - 1] + "…"
         parts += [
             (f"{MARKS[stage.status]} {stage.title:<21}", _STYLES[stage.status]),

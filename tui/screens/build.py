@@ -12,7 +12,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.events import Resize
 from textual.message import Message
 from textual.widgets import Log, Sparkline, Static
 
@@ -23,6 +22,7 @@ from tui import progress as model
 from tui.progress import Failure, Progress, advance, stopped
 from tui.screens.base import BACK, COPY, StepScreen
 from tui.stage_rows import stage_rows
+from tui.widgets.pane import Fitted
 from tui.widgets.problem import Problem
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class BuildScreen(StepScreen):
     def body(self) -> ComposeResult:
         """Rows of stages, memory, log."""
         with Vertical(id="stages"):
-            yield Static(id="stage-rows")
+            yield Fitted(id="stage-rows")
         with Horizontal(id="build-memory"):
             yield Static(id="memory-now")
             yield Sparkline([], id="memory-line")
@@ -247,11 +247,7 @@ class BuildScreen(StepScreen):
             log.write_lines(progress.lines[self._lines :])
             self._lines = len(progress.lines)
 
-    def on_resize(self, event: Resize) -> None:
-        """Rows are drawn for the width there is."""
-        super().on_resize(event)
-        self.call_after_refresh(self._tick)
-
+    @on(Fitted.Resized)
     def _tick(self) -> None:
         """Rows and memory, with the time that passed; nothing is drawn below another screen."""
         if not self.on_top:

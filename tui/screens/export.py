@@ -12,7 +12,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.content import Content
-from textual.events import Resize
 from textual.message import Message
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
@@ -24,7 +23,7 @@ from tui.screens.base import BACK, Failed, StepScreen
 from tui.screens.package_base import open_folder
 from tui.widgets.export_form import ExportForm
 from tui.widgets.lists import VimList
-from tui.widgets.pane import Pane
+from tui.widgets.pane import Fitted, Pane
 from tui.widgets.problem import Problem
 from tui.widgets.slider import Slider
 
@@ -138,7 +137,7 @@ class ExportScreen(StepScreen):
             )
             yield ExportForm(self.package, self._formats)
         with Pane(id="export-what"):
-            yield Static(id="export-text")
+            yield Fitted(id="export-text")
             yield Problem(id="export-problem")
 
     def _sign(self, one: Format) -> str:
@@ -212,11 +211,7 @@ class ExportScreen(StepScreen):
         self._draw()
         self.refresh_bindings()
 
-    def on_resize(self, event: Resize) -> None:
-        """The bar is drawn for the width there is."""
-        super().on_resize(event)
-        self.call_after_refresh(self._draw)
-
+    @on(Fitted.Resized)
     def _draw(self) -> None:
         width = max(10, min(40, self.query_one("#export-text").content_size.width - 34))
         parts = leaving.words(self._format, self.package, self.order)

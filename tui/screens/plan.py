@@ -12,7 +12,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.events import Resize
 from textual.message import Message
 from textual.widgets import Input, Static
 
@@ -22,7 +21,7 @@ from tui import explain, figures
 from tui.ask import build_command
 from tui.screens.base import BACK, Failed, StepScreen
 from tui.table import task
-from tui.widgets.pane import Pane
+from tui.widgets.pane import Fitted, Pane
 from tui.widgets.paths import PathSuggester
 from tui.widgets.problem import Problem
 from tui.widgets.stacked import Part, Stacked
@@ -109,7 +108,7 @@ class PlanScreen(StepScreen):
                         yield Static(id="plan-host-peak")
                         yield Stacked(id="plan-host")
                 with Vertical(id="plan-speed"):
-                    yield Static(id="plan-forecast")
+                    yield Fitted(id="plan-forecast")
             with Vertical(id="plan-command"):
                 yield Static(id="plan-command-text")
                 with Horizontal(id="plan-out"):
@@ -158,11 +157,6 @@ class PlanScreen(StepScreen):
         self.query_one("#plan-why-text", Static).update("checking …")
         self._plan()
 
-    def on_resize(self, event: Resize) -> None:
-        """The range is drawn for the width there is."""
-        super().on_resize(event)
-        self.call_after_refresh(self._draw_forecast)
-
     def _footprint(self) -> None:
         one, device = self.candidate, self.ask.target.device
         self._stack("#plan-footprint", one.footprint, device.available_bytes)
@@ -179,6 +173,7 @@ class PlanScreen(StepScreen):
         parts.append(Part("left", max(0, limit - prints.peak), "·", "$foreground-muted"))
         self.query_one(selector, Stacked).show(parts)
 
+    @on(Fitted.Resized)
     def _draw_forecast(self) -> None:
         workload = self.ask.workload()
         width = max(20, self.query_one("#plan-forecast").content_size.width)

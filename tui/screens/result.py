@@ -6,11 +6,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Grid, Horizontal, Vertical
 from textual.content import Content
-from textual.events import Resize
 from textual.widgets import Static
 
 from tui import figures
@@ -18,12 +18,16 @@ from tui.screens.base import BACK
 from tui.screens.package_base import PackageScreen
 from tui.table import shortened
 from tui.widgets.lists import VimTable
-from tui.widgets.pane import Pane
+from tui.widgets.pane import Fitted, Pane
 from tui.widgets.plots import TokenPlot
 from tui.widgets.problem import Problem
 
 if TYPE_CHECKING:
     from packager.package.package import Package
+
+
+_OFF = 9
+"""Cells of the last column, with the space before it: `+143 %`."""
 
 
 class ResultScreen(PackageScreen):
@@ -95,7 +99,7 @@ class ResultScreen(PackageScreen):
             yield Static(id="result-title")
             with Grid(id="result-top"):
                 with Vertical(id="result-figures"):
-                    yield Static(id="result-rows")
+                    yield Fitted(id="result-rows")
                 with Vertical(id="result-budgets"):
                     yield Static(id="result-verdicts")
             yield self.work_line()
@@ -157,23 +161,24 @@ class ResultScreen(PackageScreen):
         self._rows()
         self._evidence()
 
-    def on_resize(self, event: Resize) -> None:
-        """The head of a column is cut for the width there is."""
-        self.call_after_refresh(self._rows)
-
+    @on(Fitted.Resized)
     def _rows(self) -> None:
         contents = self._package.contents
         rows = figures.figures(contents)
         head, warning = figures.column(contents)
-        width = max(16, min(24, self.query_one("#result-rows").content_size.width - 46))
+        room = self.query_one("#result-rows").content_size.width
+        label = max(24, *(len(row.label) + 1 for row in rows)) if rows else 24
+        # Numbers first: a row that breaks in two cannot be read down its columns.
+        before = 13 if room >= label + 13 + 16 + _OFF else 11
+        width = max(11, min(24, room - label - before - _OFF))
         head = shortened(head, width - 2)
         parts: list[tuple[str, str]] = [
-            (f"{'':<24}{'predicted':>13}{head:>{width}}  error\n", "bold")
+            (f"{'':<{label}}{'predicted':>{before}}{head:>{width}}  error\n", "bold")
         ]
         for row in rows:
             parts += [
-                (f"{row.label:<24}", "$foreground-muted"),
-                (f"{row.predicted or '–':>13}", ""),
+                (f"{row.label:<{label}}", "$foreground-muted"),
+                (f"{row.predicted or '–':>{before}}", ""),
                 (f"{row.measured or '–':>{width}}", "bold"),
                 (f"  {row.off}\n", "$foreground-muted"),
             ]
