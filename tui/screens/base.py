@@ -130,8 +130,10 @@ class StepScreen(Screen[None]):
         self.focus_next()
 
     def action_back(self) -> None:
-        """Leave a text field, else the step."""
-        if isinstance(self.focused, Input):
+        """Leave a text field, else a part that has the whole window, else the step."""
+        if self.maximized is not None:
+            self.minimize()
+        elif isinstance(self.focused, Input):
             self.home()
         elif len(self.app.screen_stack) > 2:
             self.app.pop_screen()
