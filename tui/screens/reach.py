@@ -48,7 +48,7 @@ class ReachScreen(ModalScreen[Place | None]):
         last = self._last or Place("")
         with Vertical(classes="dialog"):
             yield Static(f"Measure {self._package} on another machine", id="question", markup=False)
-            yield Static(_WHAT, markup=False)
+            yield Static(_WHAT, id="reach-what", markup=False)
             yield TextLine(
                 "Machine", "reach-address", last.address, example="ssh://pi@raspberrypi, adb:SERIAL"
             )
@@ -86,7 +86,7 @@ class ReachScreen(ModalScreen[Place | None]):
         try:
             parse(address)
         except PackError as error:
-            self.query_one(Problem).show(error.message, error.hint, "")
+            self.query_one(Problem).show(error.message, error.hint, keys="")
             self.query_one("#reach-address", Input).focus()
             return
         self.dismiss(Place(address, self.query_one("#reach-agent", Input).value.strip() or None))

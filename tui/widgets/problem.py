@@ -23,7 +23,7 @@ class Problem(Static):
                 ("✗ ", "bold $text-error"),
                 message,
                 ("\n" + hint if hint else "", "$foreground-muted"),
-                (f"\n{keys}", "$foreground-muted italic"),
+                (f"\n{keys}" if keys else "", "$foreground-muted italic"),
             )
         )
         self.add_class("-shown")
