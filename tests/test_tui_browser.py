@@ -146,6 +146,20 @@ def test_every_answer_keeps_its_address_to_itself(served: Served) -> None:
         assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
 
 
+def test_the_page_is_of_this_server_alone_has_a_name_and_fits_a_narrow_window(
+    served: Served,
+) -> None:
+    request = Request(served.base, headers={"Cookie": served.cookie})
+    page = build_opener(NoRedirect).open(request, timeout=30).read().decode()
+    host = served.base.partition("://")[2]
+    assert "<title>qwen-pack</title>" in page and 'rel="icon" href="data:' in page
+    assert f'data-session-websocket-url="ws://{host}/ws"' in page
+    assert "columns = 60, rows = 20" in page and "width=device-width" in page
+    assert not re.findall(r"(?:src|href)=.https?:", page)
+    for address in re.findall(r"/static/[\w./-]+", page):
+        assert status(f"{served.base}{address}", Cookie=served.cookie) == 200
+
+
 async def open_tabs(served: Served, count: int) -> tuple[list[Any], Any]:
     """So many tabs by their sockets, and the session that holds them."""
     import aiohttp
@@ -274,9 +288,6 @@ def test_a_taken_port_is_named(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.skipif(
     browser.program() is None, reason="needs a Chromium: " + ", ".join(browser.PROGRAMS)
 )
-@pytest.mark.xfail(
-    strict=False, reason="fails where a Chromium is installed; the cause is not known yet"
-)
 def test_a_browser_drives_one_build_from_the_first_key_to_the_package(
     served: Served, tmp_path: Path
 ) -> None:
@@ -288,7 +299,10 @@ def test_a_browser_drives_one_build_from_the_first_key_to_the_package(
             await page.open(f"{served.base}/?token={served.token}")
             await page.see("this machine")
             assert "token" not in await page.evaluate("location.href")
-            await page.evaluate("document.querySelector('.xterm-helper-textarea').focus()")
+            assert await page.evaluate("document.title") == "qwen-pack"
+            # The keys go to the terminal without a click.
+            focused = "document.activeElement.matches('.xterm-helper-textarea')"
+            await page.until(focused)
             await page.rest()
             # A person looks before the next key; so does the test.
             for keys, seen in (
@@ -314,6 +328,10 @@ def test_a_browser_drives_one_build_from_the_first_key_to_the_package(
             await page.press("b")
             await page.see("Predicted and measured")
             pictures.append(await page.picture())
+            served.process.send_signal(signal.SIGINT)
+            await page.until("getComputedStyle(document.querySelector('#ended')).display == 'flex'")
+            own = (f"{served.base}/", "data:")
+            assert [url for url in page.asked if not url.startswith(own)] == []
 
     asyncio.run(visit())
     package = served.folder / "tiny-gguf-q8_0"

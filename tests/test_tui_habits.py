@@ -25,7 +25,6 @@ from tests.support import tui_data as data
 from tests.support.tui_helpers import drive, real_services, screen, text_of, until
 from tui.ask import Ask
 from tui.bindings import all_ids, described
-from tui.screens.base import Problem
 from tui.screens.build import BuildScreen
 from tui.screens.candidates import CandidatesScreen
 from tui.screens.compare import CompareScreen
@@ -40,6 +39,7 @@ from tui.screens.result import ResultScreen
 from tui.screens.shelf import ShelfScreen
 from tui.settings import Settings
 from tui.widgets.candidates import CandidateTable
+from tui.widgets.problem import Problem
 from tui.widgets.slider import Slider
 
 SCREENS = {

@@ -68,7 +68,7 @@ KEYS = (
         "minus",
         "full_stop",
     ),
-    *"jkhlgGnrmsoOxXwpuyYfbcevdaH129z",
+    *"jkhlgGnrmMsoOxXwpuyYfbcevdaH129z",
 )
 """All that is bound anywhere, and some that is not; q is left out, as it would end the walk."""
 
@@ -120,6 +120,13 @@ class Worlds:
             self.chance.randint(1, 60),
             lambda step: StageProgress("bench", step, 60, "answers"),
             figures,
+        )
+
+    def bench_on(self, *_: object) -> Generator[Event, None, dict[str, Any]]:
+        return self._work(
+            self.chance.randint(1, 60),
+            lambda step: StageProgress("push", step, 60),
+            data.measured_on_the_shelf(),
         )
 
     def export(self, order: Order) -> Generator[Event, None, Exported]:
@@ -186,6 +193,7 @@ def test_a_monkey_brings_nothing_down_and_leaves_nothing_running(
         measure_machine=worlds.measure,
         build=worlds.build,
         bench=worlds.bench,
+        bench_on=worlds.bench_on,
         export=worlds.export,
         find=worlds.find,
         packages=worlds.packages,

@@ -26,7 +26,7 @@ from packager.events import (
 )
 from packager.pipeline.run import STAGES
 from tests.support import tui_data as data
-from tests.support.tui_helpers import text_of, until
+from tests.support.tui_helpers import settled, text_of, until
 from tui.app import PackApp
 from tui.progress import Progress, advance, before, stopped
 from tui.screens.build import BuildScreen
@@ -121,6 +121,10 @@ PICTURES = {
     "need_languages": Picture(
         lambda: NeedScreen(data.ASK), (*["tab"] * 8, *"German, sw, port", "right")
     ),
+    "need_embed": Picture(lambda: NeedScreen(data.ASK), ("G", "k")),
+    "need_own_model": Picture(
+        lambda: NeedScreen(data.ASK), (*["tab"] * 10, *"Qwen/style:0.5", "tab", *"lll", "tab")
+    ),
     "need_error": Picture(
         lambda: NeedScreen(data.ASK), (*["tab"] * 9, "end", *"/nowhere", "enter"), problem
     ),
@@ -137,6 +141,15 @@ PICTURES = {
     "candidates_what_if": Picture(lambda: CandidatesScreen(data.ASK), ("w", "l"), ANSWERED),
     "candidates_error": Picture(
         lambda: CandidatesScreen(data.ASK), (), problem, {"find": data.refuse}
+    ),
+    "candidates_embed": Picture(
+        lambda: CandidatesScreen(data.EMBED), (), ANSWERED, {"find": lambda *_: data.FOUND_EMBED}
+    ),
+    "plan_embed": Picture(
+        lambda: PlanScreen(data.FOUND_EMBED, data.EMBEDDERS[0]),
+        (),
+        CHECKED,
+        {"plan": lambda *_: data.PLAN_EMBED},
     ),
     "plan": Picture(lambda: PlanScreen(data.FOUND, data.CHOSEN), (), CHECKED),
     "plan_split": Picture(lambda: PlanScreen(data.WITH_GPU, data.PARTLY), (), CHECKED),
@@ -158,6 +171,11 @@ PICTURES = {
     "build_quit": replace(shown(building(*CONVERTING)), keys=("q",), ready=on_top("ConfirmScreen")),
     "result": Picture(lambda: ResultScreen(data.package())),
     "result_all_evidence": Picture(lambda: ResultScreen(data.tried())),
+    "result_embed": Picture(lambda: ResultScreen(data.embedder())),
+    "result_own_model": Picture(lambda: ResultScreen(data.own_model())),
+    "measure_elsewhere": Picture(
+        lambda: ResultScreen(data.package()), ("M", *"phone", "enter"), problem
+    ),
     "result_missed": Picture(lambda: ResultScreen(data.SHELF[2])),
     "export": Picture(lambda: ExportScreen(data.package()), ("j", "tab", "tab", "l", "l")),
     "export_agreement": Picture(
@@ -184,6 +202,7 @@ PICTURES = {
     "pareto_packages": Picture(lambda: ParetoScreen(of_packages(data.SHELF))),
     "pareto_candidates": Picture(lambda: ParetoScreen(of_candidates(data.FOUND))),
     "measured_again": Picture(lambda: FiguresScreen(data.package(), data.measured_on_the_shelf())),
+    "settings": Picture(lambda: CandidatesScreen(data.ASK), ("f4", "j", "enter"), ANSWERED),
     "help": Picture(lambda: CandidatesScreen(data.ASK), ("question_mark",), ANSWERED),
     "jump": Picture(lambda: CandidatesScreen(data.ASK), ("ctrl+o",), ANSWERED),
 }
@@ -210,6 +229,7 @@ def take(picture: Picture, snap_compare: Any, size: tuple[int, int]) -> bool:
             else (lambda: ready_for_keys(picture, pilot))
         )
         await until(pilot, first, "the screen")
+        await settled(pilot, workers=picture.ready is not writing)
         await pilot.press(*picture.keys)
         await until(
             pilot,
@@ -218,13 +238,7 @@ def take(picture: Picture, snap_compare: Any, size: tuple[int, int]) -> bool:
         )
         for field_ in app.screen.query(Input):
             field_.cursor_blink = False
-        await pilot.pause()
-        # What takes the focus is scrolled into view, step by step.
-        await pilot.wait_for_scheduled_animations()
-        if picture.ready is CHECKED:
-            # The focus that leaves the folder has the plan checked once more.
-            await until(pilot, lambda: CHECKED(pilot), "the plan, checked again")
-            await pilot.pause()
+        await settled(pilot, workers=picture.ready is not writing)
 
     return bool(snap_compare(app, terminal_size=size, run_before=come_there))
 

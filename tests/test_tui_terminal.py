@@ -3,7 +3,6 @@ shows the same as a whole one."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from textual.geometry import Region
 from textual.strip import Strip
 
 from tests.support.raw_terminal import RawTerminal
+from tests.support.terminal_cells import TerminalCells
 from tui.changed_cells import ChangedCells
 
 WIDTH, HEIGHT = 12, 3
@@ -38,39 +38,15 @@ def update(lines: list[list[tuple[str, Style]]]) -> LayoutUpdate:
     return LayoutUpdate([[strip] for strip in strips], Region(0, 0, WIDTH, HEIGHT))
 
 
-class Terminal:
-    """Understands what is written: cursor moves, styles, characters; one wide character takes two
-    cells."""
-
-    def __init__(self) -> None:
-        self.cells: dict[tuple[int, int], tuple[str, str]] = {}
-
-    def write(self, text: str) -> None:
-        x = y = 0
-        codes = ""
-        for move, style, character in re.findall(
-            r"\x1b\[([\d;]*)H|\x1b\[([\d;]*)m|([^\x1b])", text
-        ):
-            if move:
-                y, x = (int(part) - 1 for part in move.split(";"))
-            elif character:
-                self.cells[x, y] = (character, codes)
-                if character == "漢":
-                    self.cells[x + 1, y] = ("", codes)
-                x += 2 if character == "漢" else 1
-            else:
-                codes = style.removeprefix("0").removeprefix(";")
-
-
 @given(st.lists(LINES, min_size=1, max_size=5))
 def test_writing_only_what_changed_ends_in_the_same_screen_as_writing_all(
     frames: list[list[list[tuple[str, Style]]]],
 ) -> None:
     console = Console(force_terminal=True, color_system="truecolor", width=WIDTH, height=HEIGHT)
-    shown, terminal = ChangedCells(), Terminal()
+    shown, terminal = ChangedCells(), TerminalCells()
     for frame in frames:
         terminal.write(shown.take(update(frame), console))
-        whole = Terminal()
+        whole = TerminalCells()
         whole.write(ChangedCells().take(update(frame), console))
         assert terminal.cells == whole.cells
     assert shown.take(update(frames[-1]), console) == ""

@@ -25,7 +25,6 @@ from tests.support.make_checkpoint import write_tiny
 from tests.support.tui_helpers import drive, real_services, screen, text_of, until
 from tui import core
 from tui.ask import Ask
-from tui.screens.base import Problem
 from tui.screens.build import BuildScreen
 from tui.screens.candidates import CandidatesScreen
 from tui.screens.confirm import ConfirmScreen
@@ -37,6 +36,7 @@ from tui.screens.result import ResultScreen
 from tui.screens.shelf import ShelfScreen
 from tui.settings import Settings
 from tui.widgets.lists import VimList
+from tui.widgets.problem import Problem
 
 pytestmark = pytest.mark.engine
 

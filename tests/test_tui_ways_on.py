@@ -17,7 +17,6 @@ from tests.support import tui_data as data
 from tests.support.tui_helpers import drive, real_services, screen, text_of, until
 from tui.ask import Ask
 from tui.core import Found
-from tui.screens.base import Problem
 from tui.screens.candidates import CandidatesScreen
 from tui.screens.device import DeviceScreen
 from tui.screens.export import ExportScreen
@@ -25,6 +24,7 @@ from tui.screens.need import NeedScreen
 from tui.screens.plan import PlanScreen
 from tui.widgets.candidates import CandidateTable
 from tui.widgets.lists import VimList
+from tui.widgets.problem import Problem
 from tui.widgets.slider import Slider
 
 

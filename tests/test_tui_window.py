@@ -10,13 +10,24 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
+from packager.errors import PackError
+from targets import registry
 from tests.support import tui_data as data
-from tests.support.tui_helpers import drive, screen, text_of, until
+from tests.support.tui_helpers import drive, screen, settled, text_of, until
+from tests.test_tui_pictures import CONVERTING, building
+from tui.screens.build import BuildScreen
 from tui.screens.candidates import CandidatesScreen
 from tui.screens.compare import CompareScreen
 from tui.screens.device import DeviceScreen
+from tui.screens.need import NeedScreen
+from tui.screens.pareto import ParetoScreen
+from tui.screens.plan import PlanScreen
+from tui.screens.result import ResultScreen
+from tui.screens.settings import KeyList, SettingsScreen
 from tui.screens.shelf import ShelfScreen
-from tui.settings import Settings
+from tui.settings import Settings, config_file, keep_key
+from tui.table import shortened
+from tui.widgets.candidates import layout
 
 
 @pytest.mark.parametrize(
@@ -126,3 +137,135 @@ def test_a_screenshot_is_saved_where_there_is_no_folder_for_downloads(
 
     drive(walk, data.services(folder=tmp_path))
     assert [path.suffix for path in tmp_path.iterdir()] == [".svg"]
+
+
+def test_two_recipes_never_look_the_same_in_a_narrow_table() -> None:
+    recipes = {
+        recipe.id
+        for target in registry.targets()
+        for runtime in registry.runtimes()
+        if runtime.name in target.runtimes
+        for recipe in runtime.recipes()
+    }
+    # What is left of 80 columns between the borders of the table and of the screen.
+    cells = next(cells for column, cells, _ in layout(76) if column.key == "recipe")
+    shown = {shortened(name, cells) for name in recipes}
+    assert len(recipes) > 20 and len(shown) == len(recipes)
+
+
+def test_a_small_window_shows_what_a_step_is_for_and_breaks_no_row() -> None:
+    async def walk(pilot: Pilot[Any]) -> None:
+        pilot.app.push_screen(PlanScreen(data.FOUND, data.CHOSEN))
+        plan = await screen(pilot, PlanScreen)
+        await until(pilot, lambda: plan.checked, "the plan")
+        await settled(pilot)
+        assert "$ " not in text_of(pilot) and "qwen-pack build --target" in text_of(pilot)
+        assert "package in /home/me/packages" in text_of(pilot)
+        await pilot.resize_terminal(60, 24)
+        pilot.app.push_screen(ResultScreen(data.package()))
+        await screen(pilot, ResultScreen)
+        await settled(pilot)
+        row = next(line for line in text_of(pilot).splitlines() if "peak memory" in line)
+        assert "1.31 GB" in row and "1.27 GB" in row and "+3 %" in row
+        before = building(*CONVERTING)
+        pilot.app.push_screen(BuildScreen(data.PLAN, "", before))
+        await screen(pilot, BuildScreen)
+        await settled(pilot)
+        lines = text_of(pilot).splitlines()
+        places = [
+            next(place for place, line in enumerate(lines) if stage.title in line)
+            for stage in before.stages
+        ]
+        assert places == list(range(places[0], places[0] + len(before.stages)))
+
+    drive(walk, data.services(), size=(80, 24))
+
+
+def test_the_focused_part_takes_the_whole_window_and_gives_it_back() -> None:
+    async def walk(pilot: Pilot[Any]) -> None:
+        pilot.app.push_screen(CandidatesScreen(data.ASK))
+        shown = await screen(pilot, CandidatesScreen)
+        await until(pilot, lambda: shown.found, "the candidates")
+        for back in ("z", "f10", "escape"):
+            await pilot.press("z")
+            await settled(pilot)
+            assert "Why" not in text_of(pilot) and "Qwen3-0.6B" in text_of(pilot)
+            await pilot.press(back)
+            await settled(pilot)
+            assert "Why" in text_of(pilot) and pilot.app.screen is shown
+        pilot.app.push_screen(NeedScreen(data.ASK))
+        await screen(pilot, NeedScreen)
+        # A line of a form brings its whole form along.
+        await pilot.press("tab", "z")
+        await settled(pilot)
+        assert "Weights" in text_of(pilot) and "What is it for?" not in text_of(pilot)
+
+    drive(walk, data.services())
+
+
+def test_keys_and_theme_are_chosen_on_a_screen_hold_at_once_and_are_kept_with_the_comments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    file = config_file()
+    file.parent.mkdir(parents=True)
+    file.write_text('# mine\n[keys]\n"build.cancel" = "f9"  # by the window\n')
+
+    async def walk(pilot: Pilot[Any]) -> None:
+        pilot.app.remembers = True
+        pilot.app.push_screen(CandidatesScreen(data.ASK))
+        table = await screen(pilot, CandidatesScreen)
+        await until(pilot, lambda: table.found, "the candidates")
+        await pilot.press("f4")
+        settings = await screen(pilot, SettingsScreen)
+        lines = settings.query_one(KeyList)
+        assert "theme" in text_of(pilot) and "textual-dark" in text_of(pilot)
+
+        async def give(name: str, key: str) -> str:
+            lines.highlighted = lines.get_option_index(name)
+            await pilot.press("enter", key)
+            await pilot.pause()
+            return text_of(pilot)
+
+        assert "q is the key of app.quit" in await give("candidates.plot", "q")
+        assert "Enter changes a line" in await give("candidates.plot", "escape")
+        assert pilot.app.screen is settings
+        assert "• f8" in await give("candidates.plot", "f8")
+        await give("candidates.filter", "f7")
+        await pilot.press("backspace", "escape", "f8")
+        await screen(pilot, ParetoScreen)
+
+    drive(walk, data.services())
+    assert file.read_text() == (
+        '# mine\n[keys]\n"candidates.plot" = "f8"\n"build.cancel" = "f9"  # by the window\n'
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", '[keys]\n"plan.build" = "f9"\n'),
+        ('theme = "nord"\n', 'theme = "nord"\n\n[keys]\n"plan.build" = "f9"\n'),
+        ('[keys]\nplan.build = "x"\n', None),
+        ('keys = {"build.cancel" = "f9"}\n', None),
+        (
+            "[keys]  # all\n'plan.build'='b'\n\"app.quit\" = \"f10\"\n",
+            '[keys]  # all\n"plan.build" = "f9"\n"app.quit" = "f10"\n',
+        ),
+    ],
+)
+def test_a_key_is_one_line_of_the_file_and_another_form_is_left_to_its_owner(
+    before: str, after: str | None, tmp_path: Path
+) -> None:
+    file = tmp_path / "tui.toml"
+    file.write_text(before)
+    if after is None:
+        with pytest.raises(PackError, match="in a form that is not changed here"):
+            keep_key(file, "plan.build", "f9")
+        assert file.read_text() == before
+        return
+    keep_key(file, "plan.build", "f9")
+    assert file.read_text() == after
+    keep_key(file, "plan.build", None)
+    assert "plan.build" not in file.read_text()

@@ -4,6 +4,7 @@ is the screen's."""
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from textual.notifications import SeverityLevel
     from textual.screen import Screen
 
+    from tui.screens.reach import Place
     from tui.services import Services
 
 LEAST = (60, 20)
@@ -57,6 +59,22 @@ class PackApp(App[int]):
             show=False,
         ),
         Binding(
+            "z,f10",
+            "one_pane",
+            "One part",
+            id="app.pane",
+            tooltip="Give the whole window to the focused part; the same key gives it back",
+            show=False,
+        ),
+        Binding(
+            "f4,comma",
+            "settings",
+            "Settings",
+            id="app.settings",
+            tooltip="Choose the theme and other keys; they are kept",
+            show=False,
+        ),
+        Binding(
             "f3",
             "other_theme",
             "Light or dark",
@@ -85,6 +103,8 @@ class PackApp(App[int]):
         nothing."""
         self.made: list[Path] = []
         """Packages that were built, named again in the terminal after the end."""
+        self.last_place: Place | None = None
+        """The other machine on which a package was measured last."""
         self.remembers = False
         """Whether a theme that is chosen is written into the settings; tests and pictures leave
         them alone."""
@@ -200,6 +220,52 @@ class PackApp(App[int]):
                 JumpScreen(self.screen),
                 lambda widget: widget.focus() if widget is not None else None,
             )
+
+    def action_settings(self) -> None:
+        """Theme and keys."""
+        from tui.screens.settings import SettingsScreen
+
+        if not self.screen.is_modal:
+            self.push_screen(SettingsScreen(self.screen))
+
+    def rebind(self, name: str, key: str | None) -> str:
+        """Give an action another key, None its own again, and keep that; why not, or nothing."""
+        from packager.errors import PackError
+        from tui.bindings import all_keys
+        from tui.settings import clash, keep_key
+
+        keys = {**self.settings.keys, **({name: key} if key is not None else {})}
+        if key is None:
+            keys.pop(name, None)
+        why_not = "" if key is None else clash(name, key, keys, all_keys())
+        if why_not:
+            return why_not
+        try:
+            if self.remembers:
+                keep_key(config_file(), name, key)
+        except (OSError, PackError) as error:
+            return f"{error}"
+        self.settings = replace(self.settings, keys=keys)
+        self.set_keymap(keys)
+        return ""
+
+    def action_one_pane(self) -> None:
+        """The list, table, log or form that has the focus over the whole window, and back."""
+        from textual.containers import VerticalScroll
+        from textual.scroll_view import ScrollView
+        from textual.widget import Widget
+
+        screen = self.screen
+        if screen.maximized is not None:
+            screen.minimize()
+        elif screen.focused is not None and not screen.is_modal:
+            # A line of a form brings its whole form along.
+            around = (screen.focused, *screen.focused.ancestors)
+            part = next(
+                (one for one in around if isinstance(one, VerticalScroll | ScrollView)), None
+            )
+            if isinstance(part, Widget):
+                screen.maximized = part
 
     def action_other_theme(self) -> None:
         """From a light theme to a dark one, and back."""

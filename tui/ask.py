@@ -9,10 +9,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from packager.errors import usage
 from packager.need.languages import ENGLISH
 from packager.need.workload import Preference, Workload, merge
 
 if TYPE_CHECKING:
+    from packager.chat.profile import Profile
     from packager.device.target import Target
     from packager.select import Candidate
 
@@ -39,6 +41,7 @@ class Wish:
     max_file_bytes: int | None = None
     licenses: tuple[str, ...] | None = None
     min_scores: tuple[tuple[str, float], ...] | None = None
+    dimension: int | None = None
 
     def flags(self) -> list[str]:
         """The same as words of the command line; sizes become MB, rounded as the command line
@@ -75,14 +78,47 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
+class DeploymentProfile:
+    """How the model is to behave, as the flags of `build` say it; None leaves it to the checkpoint.
+
+    `thinking` is `on`, `off` or `budget:N`; `system_prompt` and `tools` are paths of files;
+    `sampling` is KEY=VALUE with commas between several.
+    """
+
+    thinking: str | None = None
+    system_prompt: str | None = None
+    tools: str | None = None
+    sampling: str | None = None
+
+    def flags(self) -> list[str]:
+        """The same as words of the command line."""
+        given = {"thinking": self.thinking, "sampling": self.sampling}
+        given |= {"system-prompt": self.system_prompt, "tools": self.tools}
+        return [word for name, value in given.items() if value for word in (f"--{name}", value)]
+
+    def read(self) -> Profile:
+        """The profile, its files read. Raises PackError as `packager.chat.profile_files.parse`."""
+        # Late: nobody needs it for the first paint.
+        from packager.chat.profile_files import parse
+
+        prompt, tools = (
+            None if name is None else Path(name) for name in (self.system_prompt, self.tools)
+        )
+        return parse(self.thinking, prompt, tools, self.sampling)
+
+
+@dataclass(frozen=True, slots=True)
 class Ask:
-    """Everything that the table of candidates depends on. `weights` is `hub`, `dummy` or a folder;
-    `kv` a cache type to try."""
+    """Everything that the table of candidates and the plan depend on. `weights` is `hub`, `dummy`
+    or a folder; `kv` a cache type to try; `lora` are adapters that are merged, as `--lora` names
+    them."""
 
     target: Target
     wish: Wish = Wish()
     weights: str = "hub"
     kv: str | None = None
+    lora: tuple[str, ...] = ()
+    profile: DeploymentProfile = DeploymentProfile()
 
     def workload(self) -> Workload:
         """The workload that the command line would make of the same wishes. Raises PackError where
@@ -102,6 +138,20 @@ def _words_of(name: str, value: Any) -> list[str]:
     return ["--max-file-size", f"{value / _MB:.15g}M"]
 
 
+def specs(text: str) -> tuple[str, ...]:
+    """The adapters of a line of text: one that is a folder as it stands, else words with spaces
+    between them, quoted as in a shell. Raises PackError (usage) for a quote that does not end."""
+    if not text.strip() or Path(text.strip()).expanduser().is_dir():
+        return (text.strip(),) if text.strip() else ()
+    try:
+        return tuple(shlex.split(text))
+    except ValueError:
+        raise usage(
+            f"The adapters {text.strip()!r} have a quote that does not end.",
+            "Close it, or write --lora names without quotes.",
+        ) from None
+
+
 def build_command(ask: Ask, candidate: Candidate, out: Path | None = None) -> str:
     """The command line that builds this candidate: the choice is named only where it is not the
     tool's own."""
@@ -110,6 +160,8 @@ def build_command(ask: Ask, candidate: Candidate, out: Path | None = None) -> st
         words += [f"--{name}", value] if value else []
     if ask.weights != "hub":
         words += ["--weights", ask.weights]
+    words += [word for one in ask.lora for word in ("--lora", one)]
+    words += ask.profile.flags()
     words += ask.wish.flags()
     if out is not None:
         words += ["--out", str(out)]

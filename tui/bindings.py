@@ -20,13 +20,14 @@ _MODULES = (
         "tui.widgets.slider",
         "tui.widgets.lists",
         "tui.widgets.candidates",
+        "tui.widgets.misses",
         "tui.widgets.pane",
     ),
     *(
         f"tui.screens.{name}"
         for name in ("base", "device", "need", "candidates", "plan", "build", "result")
     ),
-    *(f"tui.screens.{name}" for name in ("export", "shelf", "compare", "pareto", "package_base")),
+    *(f"tui.screens.{name}" for name in ("export", "shelf", "compare", "pareto", "measuring")),
 )
 
 

@@ -77,9 +77,10 @@ class Found:
 def find(services: World, ask: Ask) -> Found:
     """Measure the catalogue, or the checkpoint in the folder that was named, against the ask."""
     from packager import catalog
-    from packager.plan.choose import named_variants
+    from packager.plan.choose import with_adapters
     from packager.select import candidates, choose, larger_than, nearest_misses, none_fits
     from packager.select.cache_type import cache_types, keeping, with_cache_type
+    from packager.sources import adapters as loras
 
     started = time.perf_counter()
     workload, runtimes, target = ask.workload(), served(services, ask), ask.target
@@ -87,7 +88,7 @@ def find(services: World, ask: Ask) -> Found:
     if ask.kv is not None:
         runtimes = with_cache_type(runtimes, ask.kv)
         target = keeping(target, runtimes)
-    own = named_variants(None, ask.weights)
+    own, _ = with_adapters(None, ask.weights, loras.parse(ask.lora))
     found = candidates(
         target, workload, own or catalog.load(), runtimes, named=bool(own), every=True
     )
@@ -169,25 +170,20 @@ def plan(services: World, ask: Ask, candidate: Candidate, out: Path | None) -> P
     from packager.plan.choose import make_plan
 
     choice = named(ask, candidate)
-    return make_plan(
+    made = make_plan(
         ask.target,
         ask.workload(),
         services.runtimes(),
         model=choice["model"],
         recipe=choice["recipe"],
         weights=ask.weights,
-        out=out or services.folder / default_name(ask, candidate),
+        lora=ask.lora,
+        out=out,
         enforced=ask.wish.enforced(),
         here=services.here(),
     )
-
-
-def default_name(ask: Ask, candidate: Candidate) -> str:
-    """The package's own name, as the command line takes it without --out."""
-    from packager import sources
-    from packager.plan.plan import package_name
-
-    return package_name(candidate, sources.parse(ask.weights, candidate.variant.repo_id))
+    folder = made.out if out is not None else (services.folder / made.name).absolute()
+    return replace(made, out=folder, profile=ask.profile.read())
 
 
 def problems(services: World, plan: Plan) -> list[PackError]:

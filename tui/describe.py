@@ -33,6 +33,7 @@ _STEPS: dict[str, Sequence[float]] = {
         size * _MB
         for size in (500, 750, 1000, 1500, 2000, 3000, 4000, 6000, 8000, 12000, 16000, 24000, 48000)
     ],
+    "dimension": [32, 64, 128, 256, 512, 768, 1024, 2048, 4096],
 }
 PREFERENCES = (
     ("smallest", "the smallest that passes every rule"),
@@ -50,7 +51,7 @@ def steps(field: str, base: Any) -> list[tuple[Any, str]]:
         return [(name, name) for name, _ in PREFERENCES]
     values: list[Any] = sorted({*_STEPS[field], *([] if base is None else [base])})
     return [
-        *([(None, "no limit")] if base is None else []),
+        *([(None, quantity(field, None))] if base is None else []),
         *((value, quantity(field, value)) for value in values),
     ]
 
@@ -74,6 +75,8 @@ def parsed(field: str, text: str) -> int | float:
 
 
 def _number(field: str, word: str) -> int | float:
+    if field == "dimension":
+        return int(word.removesuffix("numbers"))
     if field in ("context", "prompt"):
         digits = word.removesuffix("tokens").strip()
         return int(digits.removesuffix("k")) * (1024 if digits.endswith("k") else 1)
@@ -95,6 +98,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "max_ttft_ms": (1, 1e9),
     "max_artifact_bytes": (_MB, 64e6 * _MB),
     "max_memory_bytes": (_MB, 64e6 * _MB),
+    "dimension": (1, 2**24),
 }
 """What the command line takes as well."""
 UNITS = {
@@ -104,6 +108,7 @@ UNITS = {
     "max_ttft_ms": " s",
     "max_artifact_bytes": " MB",
     "max_memory_bytes": " MB",
+    "dimension": " numbers",
 }
 """What a bare number means that is typed for a limit."""
 
@@ -111,9 +116,9 @@ UNITS = {
 def quantity(field: str, value: float | None) -> str:
     """A limit of a workload as people read it."""
     if value is None:
-        return "no limit"
-    if field in ("context", "prompt"):
-        return f"{value:,.0f} tokens"
+        return "all numbers" if field == "dimension" else "no limit"
+    if field in ("context", "prompt", "dimension"):
+        return f"{value:,.0f}{UNITS[field]}"
     if field == "min_decode_tps":
         return f"{value:g} tok/s" if value else "any rate"
     if field == "max_ttft_ms":
@@ -144,8 +149,15 @@ def reason(field: str, base: Workload) -> str:
         "small flash.",
         "max_memory_bytes": "Most memory one model may take, below what the device has.",
         "prefer": "; ".join(f"{name}: {text}" for name, text in PREFERENCES) + ".",
+        "dimension": "Numbers of a vector that are kept, the first so many (Matryoshka): fewer "
+        "make a smaller index and a search that finds a little less.",
     }
     return texts[field]
+
+
+def made(task: str) -> str:
+    """What a model of a task gives at a time: packager.shape.TASKS."""
+    return {"embed": "vector of a text", "rerank": "score of a pair"}.get(task, "first token")
 
 
 def floors(case: UseCase) -> list[str]:

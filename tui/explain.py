@@ -5,12 +5,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from packager.package.sampling import KEYS
 from packager.units import human_bytes, human_count
 from tui.bars import span
-from tui.describe import CONFIDENCE
-from tui.table import rate, wait
+from tui.describe import CONFIDENCE, made
+from tui.table import rate, task, wait
 
 if TYPE_CHECKING:
+    from packager.chat.profile import Profile
     from packager.predict.forecast import Forecast
     from packager.predict.memory import Footprint
     from packager.predict.offload import Split
@@ -46,7 +48,11 @@ def candidate(one: Candidate) -> Parts:
     text, style = _VERDICTS[one.verdict]
     parts: Parts = [(f"{one.label}  ", "bold"), (f"{text}\n", style)]
     for reason in one.reasons:
-        parts += [("• ", "$text-error"), (f"{reason.rule}: ", "bold"), (f"{why_not(reason)}\n", "")]
+        parts += [
+            ("• ", "$text-error"),
+            (f"{reason.rule}: ", "bold"),
+            (f"{why_not(reason, task(one))}\n", ""),
+        ]
     for reason in one.may_miss:
         parts += [
             ("~ ", "$text-warning"),
@@ -61,16 +67,7 @@ def candidate(one: Candidate) -> Parts:
             (f"{human_bytes(prints.peak)} peak = {_sum(prints)}\n", ""),
             *_split(one),
             ("speed   ", "$foreground-muted"),
-            (
-                f"{rate(one.forecast.decode_tps)} tok/s "
-                f"({rate(one.forecast.low)}–{rate(one.forecast.high)}), ",
-                "",
-            ),
-            (
-                f"first token {wait(one.forecast.ttft_ms)}, "
-                f"{CONFIDENCE[one.forecast.confidence]}\n",
-                "",
-            ),
+            (f"{_speed(one)}, {CONFIDENCE[one.forecast.confidence]}\n", ""),
         ]
     if one.scores:
         published = ", ".join(f"{name} {value:g}" for name, value in one.scores.items())
@@ -94,17 +91,34 @@ def candidate(one: Candidate) -> Parts:
     return parts
 
 
-def why_not(reason: Reason) -> str:
-    """A rule that is not met, as people say it."""
+def _speed(one: Candidate) -> str:
+    """The rates in words: of an answer, or of one text where no answer is given."""
+    known, what = one.forecast, task(one)
+    if what == "generate":
+        return (
+            f"{rate(known.decode_tps)} tok/s ({rate(known.low)}–{rate(known.high)}), "
+            f"first token {wait(known.ttft_ms)}"
+        )
+    return (
+        f"{made(what)} {wait(known.ttft_ms)} "
+        f"({wait(known.ttft_low_ms)}–{wait(known.ttft_high_ms)}), "
+        f"reads {rate(known.prefill_tps)} tok/s"
+    )
+
+
+def why_not(reason: Reason, what: str = "generate") -> str:
+    """A rule that is not met, as people say it; `what` is the task of the candidate."""
     if reason.rule == "runtime":
         return reason.has
     if reason.rule == "tuning":
         return f"{reason.has}; needs {reason.needs}"
     if reason.rule == "ttft" and reason.has_value is not None and reason.needs_value is not None:
         prompt = reason.has.partition(" for ")[2]
+        first = "first token after " if what == "generate" else f"{made(what)} after "
+        tokens = f" ({prompt} of prompt)" if what == "generate" else f" ({prompt})"
         return (
-            f"first token after {wait(reason.has_value)}, limit "
-            f"{wait(reason.needs_value)}{f' ({prompt} of prompt)' if prompt else ''}"
+            f"{first}{wait(reason.has_value)}, limit "
+            f"{wait(reason.needs_value)}{tokens if prompt else ''}"
         )
     return f"needs {reason.needs}, has {reason.has}"
 
@@ -136,6 +150,44 @@ def _sum(prints: Footprint) -> str:
     ]
     text = " + ".join(f"{name} {human_bytes(size)}" for name, size in pieces if size)
     return text if prints.total >= prints.peak else f"{text}; loading takes more"
+
+
+def one_text(one: Forecast, what: str, prompt: int, limit: float | None, width: int) -> Parts:
+    """The wait for one text or pair with its range on a scale, the rate of reading, and how sure
+    that is; `what` is a task without an answer, `limit` in milliseconds."""
+    top = max(one.ttft_high_ms, limit or 0) * 1.1
+    parts: Parts = [
+        (f"{made(what)}  ", "$foreground-muted"),
+        (wait(one.ttft_ms), "bold"),
+        (f"  from {wait(one.ttft_low_ms)} to {wait(one.ttft_high_ms)}, {prompt:,} tokens\n", ""),
+        (f"{span(one.ttft_low_ms, one.ttft_ms, one.ttft_high_ms, top, width)}\n", "$primary"),
+    ]
+    if limit:
+        column = min(width - 1, round(limit / top * (width - 1)))
+        mark = f"limit {wait(limit)} ▲"
+        parts.append((f"{mark:>{max(len(mark), column + 1)}}\n", "$text-warning"))
+    return [
+        *parts,
+        ("reading      ", "$foreground-muted"),
+        (f"{rate(one.prefill_tps)} tok/s\n", ""),
+        ("confidence   ", "$foreground-muted"),
+        (CONFIDENCE[one.confidence], ""),
+    ]
+
+
+def profile(known: Profile) -> str:
+    """How a model is to behave, in one line; empty where nothing is fixed."""
+    said = []
+    if known.thinking in ("on", "off"):
+        budget = f", at most {known.thinking_budget:,} tokens" if known.thinking_budget else ""
+        said.append(f"thinking {known.thinking}{budget}")
+    if known.system_prompt is not None:
+        said.append(f"a system prompt of {len(known.system_prompt):,} characters")
+    if known.tools:
+        said.append(f"{len(known.tools)} tool{'' if len(known.tools) == 1 else 's'}")
+    # Texts of a manifest are foreign: only words that are known reach the terminal.
+    said += [f"{name} {known.sampling[name]:g}" for name in KEYS if name in known.sampling]
+    return ", ".join(said)
 
 
 def forecast(one: Forecast, prompt: int, floor: float | None, width: int) -> Parts:

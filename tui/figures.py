@@ -3,12 +3,14 @@ keeps its kind."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from packager.device.identity import NOT_YET
 from packager.package.manifest import Manifest
 from packager.quality.verdict import summary
 from packager.records import Contents
+from packager.records.contents import Retrieval
 from packager.report import figures as core
 from packager.report.budgets import sentence
 from packager.units import human_bytes
@@ -137,6 +139,41 @@ def behaviour(contents: Contents) -> str:
         f"{kind.replace('_', ' ')} {count}" for kind, count in tried.failures.items() if count
     )
     return f"{tried.passed} of {tried.total} tasks passed{f' ({failed})' if failed else ''}"
+
+
+def adapters(known: Iterable[tuple[str | None, float | None]]) -> str:
+    """The adapters that are merged in, in one line, of places and scales; empty where there are
+    none."""
+    return ", ".join(
+        f"{place or 'an adapter'}{'' if scale in (None, 1) else f' times {scale:g}'}"
+        for place, scale in known
+    )
+
+
+def made_of(contents: Contents) -> list[tuple[str, str]]:
+    """What was done to the model beside its recipe, label and text: adapters merged in, how it is
+    to behave, how it makes vectors or scores."""
+    from packager.chat.profile import Profile
+    from tui.explain import profile
+
+    rows = [("adapters", adapters((one.location, one.scale) for one in contents.source.adapters))]
+    fixed = contents.chat.profile if contents.chat else None
+    if fixed is not None:
+        rows.append(("behaves", profile(Profile.from_dict(fixed.to_json()))))
+    if contents.retrieval is not None:
+        rows.append(("gives", retrieval(contents.retrieval)))
+    return [(label, text) for label, text in rows if text]
+
+
+def retrieval(known: Retrieval) -> str:
+    """How a package makes vectors or scores, in one line."""
+    if known.task == "rerank":
+        return "the probability that a document answers a query"
+    kept = known.dimension or known.hidden
+    of = f" of {known.hidden:,}" if known.dimension and known.hidden else ""
+    pooled = ", the last token's" if known.pooling == "last" else ""
+    length = ", brought to length 1" if known.normalized else ""
+    return f"vectors of {kept:,}{of} numbers{pooled}{length}" if kept else "vectors"
 
 
 def measurements_added(contents: Contents) -> int:

@@ -9,9 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from packager.units import human_bytes
+from tui.bars import bar
+
 if TYPE_CHECKING:
     from packager.package.package import Package
-    from packager.shipping.export import Format
+    from packager.shipping.export import Exported, Format
+
+Parts = list[tuple[str, str]]
 
 WHOLE, OTHER = "", "other"
 SIZES = (
@@ -96,3 +101,37 @@ def licence(package: Package) -> tuple[str, str] | None:
 def is_dummy(package: Package) -> bool:
     """Whether its weights are random."""
     return bool(package.manifest.contents.source.dummy)
+
+
+def words(chosen: Format, package: Package, order: Order) -> Parts:
+    """What an export in a format is, what stands against it, and the command that does the same."""
+    parts: Parts = [(f"{chosen.name}: ", "bold"), (f"{chosen.summary}\n", "")]
+    misfit, asks = chosen.misfit(package.manifest), licence(package)
+    parts += [(f"✗ {misfit.message}\n", "$text-error")] if misfit else []
+    if asks and order.accepted is None:
+        text = f"! The licence of the weights ({asks[0]}) {asks[1]}.\n"
+        parts.append((text, "$text-warning"))
+    if is_dummy(package):
+        parts.append(("! The weights are random: answers will mean nothing.\n", "$text-warning"))
+    return [
+        *parts,
+        ("\n$ ", "$foreground-muted"),
+        (f"{order.command()}\n\n", "bold $text-accent"),
+    ]
+
+
+def progress(done: int, total: int, width: int, stopping: bool) -> Parts:
+    """How many of all bytes are written, with a bar of so many cells."""
+    share = done / total if total else 0.0
+    return [
+        (bar(share, width), "$primary"),
+        (f" {share:4.0%}  {human_bytes(done)} of {human_bytes(total)}", ""),
+        ("  stopping …" if stopping else "", "$text-warning"),
+    ]
+
+
+def outcome(one: Exported) -> Parts:
+    """Where it lies, how large it is, and its signature."""
+    size = f": {one.files} file{'s' if one.files > 1 else ''}, {human_bytes(one.bytes)}"
+    parts: Parts = [("✓ ", "bold $text-success"), (str(one.path), "bold"), (size, "")]
+    return parts + ([(f"\n✓ {one.signature}: the signature", "")] if one.signature else [])

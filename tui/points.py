@@ -11,6 +11,7 @@ from packager.records import Contents
 from packager.report.pareto import machine_of, published_quality, same
 from packager.select.preference import LOSSLESS_BITS
 from tui.describe import purpose
+from tui.table import speed
 
 if TYPE_CHECKING:
     from packager.package.package import Package
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 Axis = Literal["memory", "speed", "quality"]
 UNITS: dict[Axis, str] = {
     "memory": "peak memory, GB",
-    "speed": "decode, tok/s",
+    "speed": "speed, tok/s",
     "quality": "published score, unquantized",
 }
 PAIRS: tuple[tuple[Axis, Axis], ...] = (
@@ -123,7 +124,7 @@ def _point(one: Candidate) -> Point:
     return Point(
         _label(one),
         one.footprint.peak,
-        one.forecast.decode_tps,
+        speed(one),
         one.quality,
         bits,
         one.coarse,

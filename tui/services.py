@@ -33,6 +33,8 @@ class Services:
     `memory` gives (total, available) bytes of this machine. `known_machine` is this machine as a
     target where it was measured before, `measure_machine` measures it: it yields sentences and
     returns the target. `here` is what tells this machine from the device a package is for.
+    `bench_on` measures a package on the machine at an address, as `bench --on` takes it, by the
+    agent of a name or file, or by the one that fits.
     """
 
     targets: Callable[[], tuple[Target, ...]]
@@ -41,6 +43,7 @@ class Services:
     known_machine: Callable[[], Target | None]
     measure_machine: Callable[[], Generator[str, None, Target]]
     read_target: Callable[[str], Target]
+    bench_on: Callable[[Path, str, str | None], Generator[Event, None, Measurement]]
     here: Callable[[], Here | None] = lambda: None
     find: Callable[[Services, Ask], core.Found] = core.find
     plan: Callable[[Services, Ask, Candidate, Path | None], Plan] = core.plan

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from packager.errors import bad_input
 from packager.foreign import load_toml
 from packager.names import did_you_mean
 
@@ -115,11 +116,7 @@ def _without_clashes(
     kept = dict(known)
     for name, key in known.items():
         now = {**defaults, **kept}
-        others = [
-            other
-            for other, theirs in now.items()
-            if other != name and _meet(name, other) and set(_split(key)) & set(_split(theirs))
-        ]
+        others = _holders(name, key, now)
         if others:
             problems.append(
                 f"keys.{name}: {key} is the key of {', '.join(sorted(others)[:2])} as well; the "
@@ -127,6 +124,24 @@ def _without_clashes(
             )
             del kept[name]
     return kept
+
+
+def _holders(name: str, key: str, now: Mapping[str, str]) -> list[str]:
+    """Actions that can be on a screen with this one and have one of its keys."""
+    return [
+        other
+        for other, theirs in now.items()
+        if other != name and _meet(name, other) and set(_split(key)) & set(_split(theirs))
+    ]
+
+
+def clash(name: str, key: str, keys: Mapping[str, str], defaults: Mapping[str, str]) -> str:
+    """Why an action cannot have a key, as a sentence, nothing where it can; `keys` are the
+    person's, `defaults` those of every id."""
+    if not all(_is_key(one) for one in _split(key)):
+        return f"{key} cannot be written into the settings."
+    others = _holders(name, key, {**defaults, **keys})
+    return f"{key} is the key of {', '.join(sorted(others)[:2])}." if others else ""
 
 
 def _meet(one: str, other: str) -> bool:
@@ -137,6 +152,45 @@ def _meet(one: str, other: str) -> bool:
     of_packages = ("package", "shelf", "result")
     together = first == second or (first in of_packages and second in of_packages)
     return together or first in everywhere or second in everywhere
+
+
+def keep_key(path: Path, name: str, key: str | None) -> None:
+    """Write the key of an action into the file, None takes it out; whatever else stands in it,
+    comments too, stays as it is. Raises OSError, and PackError (bad input) for a file that has its
+    keys in another form than a line each."""
+    from packager.files import write_atomically
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        text = ""
+    line = "" if key is None else f'"{name}" = "{key}"\n'
+    own = re.compile(rf"""(?m)^[ \t]*["']?{re.escape(name)}["']?[ \t]*=.*\n?""")
+    header = re.search(r"(?m)^\[keys\][ \t]*(#.*)?\n?", text)
+    if header is None:
+        changed = text if key is None else f"{text.rstrip()}\n\n[keys]\n{line}".lstrip()
+    else:
+        following = re.search(r"(?m)^\[", text[header.end() :])
+        end = len(text) if following is None else header.end() + following.start()
+        table, count = own.subn(lambda _: line, text[header.end() : end], count=1)
+        changed = text[: header.end()].rstrip("\n") + "\n"
+        changed += (table if count else f"{line}{table}") + text[end:]
+    wanted = {**_table(text), name: key}
+    if _table(changed) != {one: value for one, value in wanted.items() if value is not None}:
+        raise bad_input(
+            f"{path} has its keys in a form that is not changed here.",
+            f'Write the line by hand: "{name}" = "{key}".' if key else "Take the line out by hand.",
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, changed.encode())
+
+
+def _table(text: str) -> dict[str, Any]:
+    try:
+        found = load_toml(text).get("keys", {})
+    except ValueError:
+        return {"": "no TOML"}
+    return found if isinstance(found, dict) else {"": found}
 
 
 def keep_theme(path: Path, theme: str) -> None:

@@ -28,6 +28,19 @@ class Column:
     right: bool = True
 
 
+def task(candidate: Candidate) -> str:
+    """What it gives: text, vectors or scores (packager.shape.TASKS)."""
+    shape = candidate.variant.shape
+    return "generate" if shape is None else shape.task
+
+
+def speed(candidate: Candidate) -> float:
+    """Tokens per second that matter: those of an answer, or where there is none those that are
+    read."""
+    forecast = candidate.forecast
+    return forecast.decode_tps if task(candidate) == "generate" else forecast.prefill_tps
+
+
 def _sized(candidate: Candidate, value: float, text: str) -> str:
     return text if candidate.sized else NONE
 
@@ -62,8 +75,8 @@ COLUMNS: tuple[Column, ...] = (
         "decode",
         "tok/s",
         6,
-        lambda one: _sized(one, one.forecast.decode_tps, rate(one.forecast.decode_tps)),
-        lambda one: -one.forecast.decode_tps if one.sized else None,
+        lambda one: _sized(one, speed(one), rate(speed(one))),
+        lambda one: -speed(one) if one.sized else None,
     ),
     Column(
         "ttft",
@@ -87,6 +100,9 @@ COLUMNS: tuple[Column, ...] = (
         lambda one: -one.quality if one.quality is not None else None,
     ),
 )
+WITHOUT_ANSWER = {"decode": "read/s", "ttft": "one text"}
+"""Titles of columns where a model gives vectors or scores: tokens read per second, and the wait for
+one text or pair."""
 KEYS = ("rank", *(column.key for column in COLUMNS))
 
 

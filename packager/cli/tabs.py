@@ -10,19 +10,24 @@ import time
 from asyncio.subprocess import PIPE, Process
 from collections import deque
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from aiohttp import WSMsgType, web
+from jinja2 import Environment, StrictUndefined, Template
 from textual_serve.app_service import AppService
 from textual_serve.server import Server, to_int
 
 from packager.process import PARENT
 from packager.python import python_command, python_environment
+from tui.app import LEAST
 
 MOST_TABS = 8
 MOST_A_MINUTE = 30
 _MINUTE_S = 60.0
 _GRACE_S = 5.0
+_PAGE = Path(__file__).with_name("tab_page.jinja")
 _LARGEST_MESSAGE = 1 << 20
 _MOST_COLUMNS, _MOST_ROWS = 1000, 500
 
@@ -110,9 +115,8 @@ class TabServer(Server):
     async def handle_index(self, request: web.Request) -> web.StreamResponse:
         """The page, whose addresses are those that the browser came by: the cookie is for that name
         alone."""
-        self.public_url = f"http://{request.host}"
-        answer: web.StreamResponse = await super().handle_index(request)
-        return answer
+        page = _page().render(socket=f"ws://{request.host}/ws", columns=LEAST[0], rows=LEAST[1])
+        return web.Response(text=page, content_type="text/html")
 
     async def handle_websocket(self, request: web.Request) -> web.WebSocketResponse:
         """One tab, from its first key to its last."""
@@ -177,6 +181,14 @@ class TabServer(Server):
                     await tab.focus()
             except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
                 return
+
+
+@cache
+def _page() -> Template:
+    """A page of ours: it asks no other host for anything, takes the keys without a click, and says
+    when the session is over."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    return environment.from_string(_PAGE.read_text(encoding="utf-8"))
 
 
 def _within(value: Any, otherwise: int, most: int) -> int:

@@ -14,10 +14,14 @@ from packager.cli.output import say
 from packager.errors import usage
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from packager.device.identity import Here
     from packager.device.target import Target
+    from packager.events import Event
+    from packager.records import Measurement
     from packager.runtime import Runtime
-    from targets.machine.probe import Machine, Measurement
+    from targets.machine import probe
     from tui.services import Services
     from tui.settings import Settings
 
@@ -141,6 +145,7 @@ def services() -> Services:
         known_machine=_known_machine,
         measure_machine=_measure_machine,
         read_target=_read_target,
+        bench_on=_bench_on,
         here=_here,
     )
 
@@ -161,6 +166,16 @@ def _read_target(name: str) -> Target:
     from targets import registry
 
     return registry.target(name)
+
+
+def _bench_on(
+    package: Path, address: str, agent: str | None
+) -> Generator[Event, None, Measurement]:
+    from packager.cli.reach import Way, measure_on
+    from packager.package import manifest
+
+    runtime = manifest.read(package).contents.runtime.name
+    return measure_on(package, runtime, address, Way(agent))
 
 
 def _here() -> Here:
@@ -204,7 +219,7 @@ def _measure_machine() -> Generator[str, None, Target]:
         notes.close()
 
 
-def _as_file(machine: Machine, measurement: Measurement) -> Target:
+def _as_file(machine: probe.Machine, measurement: probe.Measurement) -> Target:
     """This machine as a device file in the cache, so that the command line can name what the
     screens use."""
     from packager.files import write_atomically

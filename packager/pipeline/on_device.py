@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
 from packager.device.identity import Here, Place
-from packager.errors import NotHere, bad_input
+from packager.errors import NotHere, bad_input, usage
 from packager.events import Event, StageFinished, StageNote, StageProgress, StageStarted
 from packager.json_values import at, at_or_none
 from packager.lab.agent import Makers, Running, first_that_runs
@@ -54,12 +54,18 @@ def run(
 
     `claimed` says that the machine is the device, whatever it calls itself. With `cool_c` it waits
     until the processor there has no more degrees Celsius. `log` names the output that is kept, one
-    for each measurement that runs at a time. Raises PackError: exit
-    code 5 where the machine cannot be reached or goes away, 6 where the package is not whole, 7
-    where its disk, memory or instruction set does not suffice.
+    for each measurement that runs at a time. Raises PackError: exit code 2 for a package whose task
+    the agent does not have, 5 where the machine cannot be reached or goes away, 6 where the package
+    is not whole, 7 where its disk, memory or instruction set does not suffice.
     """
     found = intact(package)
     settings = settings_of(found)
+    if found.contents.task != "generate":
+        raise usage(
+            "The agent measures models that answer in words, and this one makes "
+            f"{'vectors' if found.contents.task == 'embed' else 'scores'}.",
+            "Install qwen-pack on the device and run bench there.",
+        )
     files = model_files(package, found)
     with temporary_folder() as held:
         snapshot = take(transport, held)

@@ -20,6 +20,7 @@ from packager.plan.plan import Plan, package_name
 from packager.quality.gate import Gate
 from packager.runtime import Runtime
 from packager.select import Candidate, candidates, choose, nearest_misses
+from packager.shape import Shape
 from packager.sources import adapters as loras
 from packager.sources import hub_variant
 
@@ -55,13 +56,7 @@ def make_plan(
     """
     runtimes = applied(runtimes, additions or Additions(), recipe)
     adapters = loras.parse(lora, offline)
-    if adapters and model is None and weights in _NAMED:
-        model = loras.base_named(adapters)
-    variants = named_variants(model, weights, revision, offline)
-    base = variants[0].shape if adapters else None
-    if base is not None:
-        repo_id = variants[0].repo_id
-        variants = (replace(variants[0], shape=loras.adapted(base, repo_id, adapters)),)
+    variants, base = with_adapters(model, weights, adapters, revision, offline)
     found = candidates(
         target, workload, variants or catalog.load(), runtimes, recipe=recipe, named=bool(variants)
     )
@@ -111,6 +106,25 @@ def named_variants(
         weights, variant.repo_id if variant else f"local/{plain_name(folder.name)}"
     )
     return (variant_in(Path(source.location), source.repo_id, variant),)
+
+
+def with_adapters(
+    model: str | None,
+    weights: str,
+    adapters: Sequence[loras.AdapterSource],
+    revision: str | None = None,
+    offline: bool = False,
+) -> tuple[tuple[Variant, ...], Shape | None]:
+    """`named_variants` in the shape that they have with the adapters, whose base is the one that
+    they name where nothing else does; and the shape of that base, None without adapters."""
+    if adapters and model is None and weights in _NAMED:
+        model = loras.base_named(adapters)
+    variants = named_variants(model, weights, revision, offline)
+    base = variants[0].shape if adapters else None
+    if base is None:
+        return variants, None
+    adapted = loras.adapted(base, variants[0].repo_id, adapters)
+    return (replace(variants[0], shape=adapted),), base
 
 
 def _by_name(model: str, weights: str, revision: str | None, offline: bool) -> Variant:

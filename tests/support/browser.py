@@ -16,6 +16,8 @@ from typing import Any
 
 import aiohttp
 
+from tests.support.terminal_cells import TerminalCells
+
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _PATIENCE_S = 90.0
 _NAMED = {
@@ -33,14 +35,16 @@ def program() -> str | None:
 
 
 class Browser(AbstractAsyncContextManager["Browser"]):
-    """One page. Keeps everything that the page's web socket received, so that a test can wait for
-    words."""
+    """One page. Keeps what the terminal in it shows, made from what its web socket received, so
+    that a test can wait for words on the screen."""
 
     def __init__(self, profile: Path, size: tuple[int, int] = (1280, 800)) -> None:
         self._profile, self._size = profile, size
         self._ids = itertools.count(1)
         self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
-        self.received = ""
+        self._terminal, self._frames = TerminalCells(), 0
+        self.asked: list[str] = []
+        """Every address that the page asked for."""
 
     async def __aenter__(self) -> Browser:
         name = program()
@@ -93,14 +97,14 @@ class Browser(AbstractAsyncContextManager["Browser"]):
             data = json.loads(message.data)
             if "id" in data:
                 self._answers.pop(data["id"]).set_result(data)
+            elif data.get("method") == "Network.requestWillBeSent":
+                self.asked.append(data["params"]["request"]["url"])
             elif data.get("method") == "Network.webSocketFrameReceived":
                 frame = data["params"]["response"]
-                binary = frame["opcode"] == 2
-                self.received += (
-                    base64.b64decode(frame["payloadData"]).decode(errors="replace")
-                    if binary
-                    else frame["payloadData"]
-                )
+                self._frames += 1
+                # The terminal's bytes come in binary frames; text ones are messages to the page.
+                if frame["opcode"] == 2:
+                    self._terminal.feed(base64.b64decode(frame["payloadData"]))
 
     async def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """One command of the protocol, and its result."""
@@ -120,27 +124,31 @@ class Browser(AbstractAsyncContextManager["Browser"]):
         """The value of an expression in the page."""
         return (await self.call("Runtime.evaluate", expression=script))["result"].get("value")
 
-    async def see(self, words: str) -> None:
-        """Wait until the terminal has been sent the words, and forget what came before them."""
+    async def until(self, script: str) -> None:
+        """Wait until an expression in the page is true."""
         end = time.monotonic() + _PATIENCE_S
-        while words not in self.received:
-            assert time.monotonic() < end, f"never seen: {words!r}; last: {self.received[-3000:]!r}"
+        while not await self.evaluate(script):
+            assert time.monotonic() < end, f"never true: {script}"
             await asyncio.sleep(0.05)
-        self.received = self.received.partition(words)[2]
+
+    async def see(self, words: str) -> None:
+        """Wait until the words stand on the screen."""
+        end = time.monotonic() + _PATIENCE_S
+        while words not in self._terminal.text:
+            assert time.monotonic() < end, f"never seen: {words!r}; shown:\n{self._terminal.text}"
+            await asyncio.sleep(0.05)
 
     async def rest(self, quiet_s: float = 0.5) -> None:
         """Wait until nothing new was received for a moment: a page that takes the focus sends
         events of its own."""
-        end, before = time.monotonic() + _PATIENCE_S, ""
-        while before != self.received:
+        end, before = time.monotonic() + _PATIENCE_S, -1
+        while before != self._frames:
             assert time.monotonic() < end, "the page never came to rest"
-            before = self.received
+            before = self._frames
             await asyncio.sleep(quiet_s)
 
     async def press(self, *keys: str) -> None:
-        """Keys by name (Enter, Tab), everything else letter by letter; `see` then looks at what
-        follows from them."""
-        self.received = ""
+        """Keys by name (Enter, Tab), everything else letter by letter."""
         for key in keys:
             for name in [key] if key in _NAMED else key:
                 text, code = _NAMED.get(name, (name, 0))

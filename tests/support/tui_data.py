@@ -30,6 +30,7 @@ from packager.shipping.export import Exported
 from packager.sources import Source
 from targets.openvino import OpenVino
 from tests.support.contents import contents_of
+from tests.support.make_checkpoint import tiny_shape
 from tui.ask import Ask
 from tui.core import Found
 from tui.leaving import Order
@@ -298,6 +299,37 @@ PROBLEMS = [
 ]
 
 
+def _embedder(name: str, params: float, quality: float, rank: int) -> Candidate:
+    one = _candidate(_variant(name, params), quality, _WAYS[3], rank)
+    shape = tiny_shape().for_task("embed")
+    return replace(
+        one,
+        variant=replace(one.variant, shape=shape, kind="embedding"),
+        scores={"MTEB (Multilingual)": quality},
+        forecast=replace(
+            one.forecast,
+            ttft_low_ms=one.forecast.ttft_ms * 0.7,
+            ttft_high_ms=one.forecast.ttft_ms * 1.4,
+        ),
+    )
+
+
+EMBED = ASK.wishing(use_case="embed", dimension=512)
+EMBEDDERS = (
+    replace(_embedder("Qwen3-Embedding-0.6B", 0.6, 64.3, 0), verdict="chosen"),
+    _embedder("Qwen3-Embedding-4B", 4.02, 69.5, 1),
+)
+FOUND_EMBED = Found(EMBED, EMBEDDERS, (), 0.0)
+PLAN_EMBED = replace(
+    PLAN,
+    workload=EMBED.workload(),
+    chosen=EMBEDDERS[0],
+    others=EMBEDDERS[1:],
+    source=Source("hub", "Qwen/Qwen3-Embedding-0.6B", None, "Qwen/Qwen3-Embedding-0.6B"),
+    out=HOME / "qwen3-embedding-0.6b-gguf-q8_0",
+)
+
+
 def changed(package: Package, **fields: Any) -> Package:
     """The same package, with other values of its manifest."""
     data = {**package.manifest.data, **fields}
@@ -425,6 +457,42 @@ def tried() -> Package:
     return changed(one, behaviour=found, measured=measured)
 
 
+def embedder() -> Package:
+    """A package that makes vectors."""
+    vectors = {"task": "embed", "pooling": "last", "normalized": True, "hidden": 1024}
+    measured = {
+        "task": "embed",
+        "prompt_tokens": 512,
+        "ttft_ms": 812.0,
+        "documents_128_dps": 6.1,
+        "documents_512_dps": 1.4,
+        "query_ms": 71.0,
+        "query_ms_p95": 78.0,
+        "load_s": 0.9,
+        "peak_memory_bytes": 880 * _MB,
+        "measured_at": "2026-01-02T03:04:05+00:00",
+        "machine": {"processor": "a processor"},
+    }
+    one = package("qwen3-embedding-0.6b-gguf-q8_0", recipe="gguf:Q8_0")
+    chosen = {"repo_id": "Qwen/Qwen3-Embedding-0.6B", "license": "apache-2.0"}
+    return changed(
+        one,
+        variant=chosen,
+        workload={"use_case": "embed", "context": 2048},
+        retrieval={**vectors, "dimension": 512},
+        measured=measured,
+        verdicts=one.manifest.data["verdicts"][:1],
+    )
+
+
+def own_model() -> Package:
+    """A fine-tune with an adapter, and with its behaviour fixed."""
+    profile = {"thinking": "off", "system_prompt": "Be brief.", "sampling": {"temperature": 0.7}}
+    adapters = [{"location": "style", "scale": 0.5, "files": []}]
+    source = {"kind": "local", "location": "mine", "adapters": adapters}
+    return changed(package("mine-lora-gguf-q4_k_m"), source=source, chat={"profile": profile})
+
+
 def never(*_: object) -> Generator[str, None, Target]:
     """A measurement that says one sentence and then takes for ever; it ends when the screen closes
     it."""
@@ -466,6 +534,7 @@ def services(**others: Any) -> Services:
         "known_machine": lambda: HERE,
         "measure_machine": never,
         "read_target": lambda name: LAPTOP,
+        "bench_on": lambda *_: never(),
         "find": lambda _, ask: replace(FOUND, ask=ask),
         "plan": lambda *_: PLAN,
         "problems": lambda *_: [],

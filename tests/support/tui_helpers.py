@@ -69,6 +69,38 @@ async def until(pilot: Pilot[Any], condition: Callable[[], Any], what: str) -> A
     return value
 
 
+async def settled(pilot: Pilot[Any], workers: bool = True) -> None:
+    """Wait until nothing is under way: no worker (where `workers` are to be waited for), message,
+    layout, scrolling or animation. A processor that others use makes it take longer, and no picture
+    come out otherwise."""
+    end, app = time.monotonic() + _PATIENCE_S, pilot.app
+    while True:
+        await pilot._wait_for_screen()
+        await app.animator.wait_until_complete()
+        app.screen._on_timer_update()
+        await asyncio.sleep(0)
+        left = _under_way(app, workers)
+        if not left:
+            return
+        assert time.monotonic() < end, f"never came to rest: {left}"
+        await asyncio.sleep(0.005)
+
+
+def _under_way(app: Any, workers: bool) -> list[str]:
+    """What is not done yet, in words."""
+    shown = app.screen
+    pumps = [app, *shown.walk_children(with_self=True)]
+    states = {
+        "a worker": workers and any(not worker.is_finished for worker in app.workers),
+        "a message": any(pump._message_queue.qsize() or pump._next_callbacks for pump in pumps),
+        "a layout": shown._layout_required or shown._scroll_required or shown._recompose_required,
+        "a repaint": shown._repaint_required or bool(shown._dirty_widgets),
+        "a callback": bool(shown._callbacks),
+        "an animation": bool(app.animator._animations or app.animator._scheduled),
+    }
+    return [what for what, so in states.items() if so]
+
+
 async def screen(pilot: Pilot[Any], kind: type[Shown]) -> Shown:
     """Wait until a screen of that kind is on top, and give it."""
     await until(pilot, lambda: isinstance(pilot.app.screen, kind), kind.__name__)

@@ -17,6 +17,7 @@ from textual.widgets import Input, Static
 
 from tui.app import LEAST
 from tui.widgets.keys import KeyLine
+from tui.widgets.problem import Problem
 from tui.widgets.steps import Steps
 
 if TYPE_CHECKING:
@@ -44,36 +45,6 @@ class Failed(Message):
     def __init__(self, error: PackError, question: object = None) -> None:
         super().__init__()
         self.error, self.question = error, question
-
-
-class Problem(Static):
-    """An error in place: the sentence, the way on, and how to copy it. Hidden while there is
-    none."""
-
-    def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(id=id, classes="problem")
-        self.text = ""
-
-    def show(self, message: str, hint: str = "", keys: str = "ctrl+y copies this") -> None:
-        """Show an error. The key that copies it also works in a text field, where a y is a
-        letter."""
-        from textual.content import Content
-
-        self.text = f"{message} {hint}".strip()
-        self.update(
-            Content.assemble(
-                ("✗ ", "bold $text-error"),
-                message,
-                ("\n" + hint if hint else "", "$foreground-muted"),
-                (f"\n{keys}", "$foreground-muted italic"),
-            )
-        )
-        self.add_class("-shown")
-
-    def clear(self) -> None:
-        """Show none."""
-        self.text = ""
-        self.remove_class("-shown")
 
 
 class StepScreen(Screen[None]):
@@ -159,8 +130,10 @@ class StepScreen(Screen[None]):
         self.focus_next()
 
     def action_back(self) -> None:
-        """Leave a text field, else the step."""
-        if isinstance(self.focused, Input):
+        """Leave a text field, else a part that has the whole window, else the step."""
+        if self.maximized is not None:
+            self.minimize()
+        elif isinstance(self.focused, Input):
             self.home()
         elif len(self.app.screen_stack) > 2:
             self.app.pop_screen()

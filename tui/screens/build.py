@@ -12,7 +12,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.events import Resize
 from textual.message import Message
 from textual.widgets import Log, Sparkline, Static
 
@@ -20,9 +19,11 @@ from packager.errors import from_foreign
 from packager.events import StageMemory, StageProgress
 from packager.units import human_bytes, human_seconds
 from tui import progress as model
-from tui.bars import bar
-from tui.progress import MARKS, Failure, Progress, advance, stopped
-from tui.screens.base import BACK, COPY, Problem, StepScreen
+from tui.progress import Failure, Progress, advance, stopped
+from tui.screens.base import BACK, COPY, StepScreen
+from tui.stage_rows import stage_rows
+from tui.widgets.pane import Fitted
+from tui.widgets.problem import Problem
 
 if TYPE_CHECKING:
     from packager.events import Event
@@ -30,14 +31,6 @@ if TYPE_CHECKING:
     from packager.plan.plan import Plan
 
 _REDRAW_S = 0.1
-_STYLES = {
-    "waiting": "$foreground-muted",
-    "running": "bold $text-accent",
-    "done": "$text-success",
-    "cached": "$text-success",
-    "failed": "bold $text-error",
-    "cancelled": "$text-warning",
-}
 
 
 class Advanced(Message):
@@ -116,7 +109,7 @@ class BuildScreen(StepScreen):
     def body(self) -> ComposeResult:
         """Rows of stages, memory, log."""
         with Vertical(id="stages"):
-            yield Static(id="stage-rows")
+            yield Fitted(id="stage-rows")
         with Horizontal(id="build-memory"):
             yield Static(id="memory-now")
             yield Sparkline([], id="memory-line")
@@ -254,41 +247,13 @@ class BuildScreen(StepScreen):
             log.write_lines(progress.lines[self._lines :])
             self._lines = len(progress.lines)
 
-    def on_resize(self, event: Resize) -> None:
-        """Rows are drawn for the width there is."""
-        super().on_resize(event)
-        self.call_after_refresh(self._tick)
-
+    @on(Fitted.Resized)
     def _tick(self) -> None:
         """Rows and memory, with the time that passed; nothing is drawn below another screen."""
         if not self.on_top:
             return
         width, now = self.query_one("#stage-rows").content_size.width, self.services.clock()
-        parts: list[tuple[str, str]] = []
-        for stage in self.progress.stages:
-            share = stage.share
-            track = 24 if width >= 100 else 12
-            filled = (
-                bar(share, track)
-                if share is not None
-                else ("·" * track if stage.status == "running" else " " * track)
-            )
-            percent = f"{share:4.0%}" if share is not None and stage.status == "running" else "    "
-            amount = stage.amount()
-            room = max(8, width - track - 40)
-            if len(amount) > room:
-                amount = amount[: room - 1] + "…"
-            parts += [
-                (f"{MARKS[stage.status]} {stage.title:<21}", _STYLES[stage.status]),
-                (f"{filled}", "$primary"),
-                (
-                    f" {percent} {stage.time(now):>9}  ",
-                    "" if stage.status == "running" else "$foreground-muted",
-                ),
-                (f"{amount}\n", "" if stage.status == "running" else "$foreground-muted"),
-            ]
-        if parts:
-            parts[-1] = (parts[-1][0].rstrip("\n"), parts[-1][1])
+        parts = stage_rows(self.progress.stages, width, now)
         self.query_one("#stage-rows", Static).update(Content.assemble(*parts))
         memory = self.progress.memory
         now_text = (

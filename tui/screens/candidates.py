@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import gc
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import on, work
@@ -16,18 +15,19 @@ from textual.content import Content
 from textual.message import Message
 from textual.timer import Timer
 from textual.widgets import Input, OptionList, Static
-from textual.widgets.option_list import Option
 
 from packager.errors import PackError, from_foreign
 from packager.units import human_bytes, human_seconds
 from tui import describe, explain
 from tui.change import changed
-from tui.screens.base import BACK, COPY, Failed, Problem, StepScreen
-from tui.table import KEYS, View, haystack
+from tui.screens.base import BACK, COPY, Failed, StepScreen
+from tui.table import KEYS, View, haystack, task
 from tui.widgets.candidates import CandidateTable
-from tui.widgets.lists import VimList
+from tui.widgets.misses import MissList
 from tui.widgets.pane import Pane
+from tui.widgets.problem import Problem
 from tui.widgets.slider import Slider
+from tui.widgets.what_if import WhatIf
 
 if TYPE_CHECKING:
     from packager.select import Candidate, Miss
@@ -43,20 +43,6 @@ class Answered(Message):
     def __init__(self, found: Found, haystacks: list[str]) -> None:
         super().__init__()
         self.found, self.haystacks = found, haystacks
-
-
-class MissList(VimList):
-    """What would fit with one change, a row each; Enter makes the change."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding(
-            "enter",
-            "select",
-            "Make this change",
-            id="candidates.change",
-            tooltip="Ask again with the one change that makes it fit",
-        ),
-    ]
 
 
 class CandidatesScreen(StepScreen):
@@ -116,6 +102,8 @@ class CandidatesScreen(StepScreen):
     CONTROLS: ClassVar[dict[str, tuple[str, str]]] = {
         "--context": ("#if-context", "context above"),
         "--max-memory-mb": ("#if-memory", "memory above"),
+        "--lora": ("", "Adapters in step 2"),
+        "--weights": ("", "Weights in step 2"),
     }
 
     def __init__(self, ask: Ask, view: View | None = None) -> None:
@@ -130,7 +118,6 @@ class CandidatesScreen(StepScreen):
 
     def body(self) -> ComposeResult:
         """Filter and what-if on top, the table, the reasons."""
-        base = self.ask.workload()
         with Horizontal(id="controls"):
             yield Input(
                 self.view.words,
@@ -139,29 +126,7 @@ class CandidatesScreen(StepScreen):
                 compact=True,
             )
             yield Static(id="count")
-        with Horizontal(id="what-if"):
-            yield Slider(
-                "context",
-                self._contexts(base.context),
-                base.context,
-                room=(9, 11),
-                id="if-context",
-                parse=partial(describe.parsed, "context"),
-                read="{:,}".format,
-            )
-            yield Slider(
-                "cache", self._caches(()), self.ask.kv, room=(7, 10), id="if-kv", usual=None
-            )
-            yield Slider(
-                "memory",
-                describe.steps("max_memory_bytes", base.max_memory_bytes),
-                base.max_memory_bytes,
-                room=(8, 11),
-                id="if-memory",
-                parse=partial(describe.parsed, "max_memory_bytes"),
-                read=partial(describe.quantity, "max_memory_bytes"),
-                unit=describe.UNITS["max_memory_bytes"],
-            )
+        yield WhatIf(self.ask)
         yield Static(id="nothing-fits", markup=False)
         yield MissList(id="misses")
         with Horizontal(id="candidates"):
@@ -170,15 +135,6 @@ class CandidatesScreen(StepScreen):
             with Pane(id="reasons"):
                 yield Problem(id="candidates-problem")
                 yield Static(id="reason-text")
-
-    @staticmethod
-    def _contexts(base: int) -> list[tuple[int, str]]:
-        return [(value, f"{value:,}") for value, _ in describe.steps("context", base)]
-
-    def _caches(self, kinds: tuple[str, ...]) -> list[tuple[str | None, str]]:
-        """Only what a runtime of the target keeps, and what is asked now."""
-        asked = (self.ask.kv,) if self.ask.kv is not None and self.ask.kv not in kinds else ()
-        return [(None, "its own"), *((kind, kind) for kind in (*kinds, *asked))]
 
     def on_mount(self) -> None:
         """Ask at once; the frame stands before the answer."""
@@ -225,9 +181,7 @@ class CandidatesScreen(StepScreen):
         if self._wanted is not None:
             table.seek(*self._wanted)
             self._wanted = None
-        self.query_one("#if-kv", Slider).show(
-            self._caches(message.found.cache_types), self.ask.kv, None
-        )
+        self.query_one(WhatIf).offer(message.found.cache_types, self.ask.kv)
         self._show_misses(message.found)
         self._arrived()
         # Thousands of candidates hold no cycles; without this the collector walks all of them again
@@ -247,17 +201,13 @@ class CandidatesScreen(StepScreen):
     def _show_misses(self, found: Found) -> None:
         """Where nothing fits: the sentence, and the ways on as rows that make themselves true."""
         self.query_one("#nothing-fits").display = bool(found.nothing)
-        self.query_one("#misses").display = bool(found.misses)
         more = (
             ""
             if found.misses or not found.nothing
             else " No single change makes a variant fit; the reasons stand beside each."
         )
         self.query_one("#nothing-fits", Static).update(f"✗ {found.nothing}{more}")
-        misses = self.query_one(MissList)
-        misses.clear_options()
-        misses.add_options([Option(Content.assemble(*explain.miss(one))) for one in found.misses])
-        misses.highlighted = 0 if found.misses else None
+        self.query_one(MissList).show(found.misses)
 
     @on(OptionList.OptionSelected, "#misses")
     def _change(self, event: OptionList.OptionSelected) -> None:
@@ -277,14 +227,7 @@ class CandidatesScreen(StepScreen):
     def _asked(self, ask: Ask, miss: Miss) -> None:
         """Another question, asked by one of the rows: the sliders follow it."""
         self.ask, self._wanted = ask, (miss.then.variant.repo_id, miss.then.recipe.id)
-        workload, first = ask.workload(), self._first.workload()
-        self.query_one("#if-context", Slider).show(
-            self._contexts(workload.context), workload.context, first.context
-        )
-        memory = describe.steps("max_memory_bytes", workload.max_memory_bytes)
-        self.query_one("#if-memory", Slider).show(
-            memory, workload.max_memory_bytes, first.max_memory_bytes
-        )
+        self.query_one(WhatIf).show(ask.workload(), self._first.workload())
         self._entitle()
         self.home()
         self._find(ask)
@@ -335,11 +278,7 @@ class CandidatesScreen(StepScreen):
     @on(Slider.Moved)
     def _supposed(self, event: Slider.Moved) -> None:
         """Change the ask and wait a moment, in case the slider moves on."""
-        if event.slider.id == "if-kv":
-            self.ask = replace(self.ask, kv=event.value)
-        else:
-            field = "context" if event.slider.id == "if-context" else "max_memory_bytes"
-            self.ask = self.ask.wishing(**{field: event.value})
+        self.ask = self.query_one(WhatIf).tried(self.ask, event)
         if self._timer is not None:
             self._timer.stop()
         self._timer = self.set_timer(_DEBOUNCE_S, lambda: self._find(self.ask))
@@ -364,7 +303,8 @@ class CandidatesScreen(StepScreen):
         candidate = message.candidate
         if not candidate.passes:
             said = "; ".join(
-                f"{reason.rule}: {explain.why_not(reason)}" for reason in candidate.reasons
+                f"{reason.rule}: {explain.why_not(reason, task(candidate))}"
+                for reason in candidate.reasons
             )
             self.notify(f"{said}.", title=f"{candidate.label} was rejected", severity="warning")
             return

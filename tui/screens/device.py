@@ -9,23 +9,20 @@ from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.content import Content
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 from textual.worker import Worker, get_current_worker
 
 from packager.errors import from_foreign
-from packager.units import human_bytes
 from tui import describe
 from tui.ask import Ask
 from tui.device_list import rows
-from tui.icons import picture
-from tui.screens.base import COPY, Failed, Problem, StepScreen
+from tui.screens.base import COPY, Failed, StepScreen
 from tui.screens.device_messages import Loaded, Measured, Read, Said
+from tui.widgets.device_pane import DevicePane
 from tui.widgets.lists import VimList
-from tui.widgets.pane import Pane
 from tui.widgets.paths import PathSuggester
-from tui.widgets.stacked import Part, Stacked
+from tui.widgets.problem import Problem
 
 if TYPE_CHECKING:
     from packager.device.target import Target
@@ -35,11 +32,7 @@ _WHAT = (
     "qwen-pack takes a device and a need, picks the smallest Qwen model that does the job there, "
     "builds it, measures it, and packages it with the evidence."
 )
-_SIGNS = (("█", "$primary"), ("▒", "$warning"), ("░", "$foreground-muted"))
 _LIVE_S = 1.0
-_ROUND = 10**8
-"""Bytes to which free memory is rounded while it is watched: a line that never rests is a burden
-over a slow connection."""
 
 
 class DeviceScreen(StepScreen):
@@ -82,7 +75,10 @@ class DeviceScreen(StepScreen):
         self._here: Target | None = None
         self._absent: dict[str, Mapping[str, str]] = {}
         self._worker: Worker[None] | None = None
-        self._live_text = ""
+
+    @property
+    def _pane(self) -> DevicePane:
+        return self.query_one(DevicePane)
 
     @property
     def measuring(self) -> bool:
@@ -101,19 +97,11 @@ class DeviceScreen(StepScreen):
                     suggester=PathSuggester(),
                 )
                 yield VimList(id="devices")
-            with Pane(id="device-right"):
-                yield Problem(id="device-problem")
-                with Horizontal(id="device-head"):
-                    yield Static(id="device-icon")
-                    yield Static(id="device-title")
-                yield Stacked(id="device-memory")
-                yield Static(id="device-live")
-                yield Static(id="device-facts")
+            yield DevicePane()
 
     def on_mount(self) -> None:
         """Show the frame at once; the files are read meanwhile."""
         self.query_one("#devices").border_title = "Where will it run?"
-        self.query_one("#device-right").border_title = "The device"
         self.query_one(VimList).loading = True
         self._load()
         self.set_interval(_LIVE_S, self._live)
@@ -152,20 +140,7 @@ class DeviceScreen(StepScreen):
         if devices.option_count:
             devices.action_first()
         else:
-            self._nothing()
-
-    def _nothing(self) -> None:
-        """No device matches the filter."""
-        for name in ("#device-memory", "#device-live"):
-            self.query_one(name).display = False
-        self.query_one("#device-icon").remove_class("-shown")
-        self.query_one("#device-facts", Static).update("")
-        self.query_one("#device-title", Static).update(
-            Content.assemble(
-                ("No device matches. ", "bold"),
-                "Enter reads a path that ends in .toml as a device file.",
-            )
-        )
+            self._pane.nothing()
 
     @property
     def _on_here(self) -> bool:
@@ -186,34 +161,15 @@ class DeviceScreen(StepScreen):
     def _describe(self) -> None:
         # A filter that is typed fast leaves messages about rows that are gone.
         if self.query_one(VimList).highlighted_option is None:
-            self._nothing()
+            self._pane.nothing()
             return
         target, here = self._highlighted(), self._on_here
-        self.query_one("#device-problem", Problem).clear()
-        self.query_one("#device-memory").display = True
-        self.query_one("#device-live").display = here
-        self._icon(target)
+        self._pane.describe(target, here, self._missing(target) if target else {})
         if here:
-            self._live_text = ""
             self._live()
         self._title()
         if target is None:
-            text = (
-                ""
-                if self.measuring
-                else " measures it: memory bandwidth and compute, with the installed engines' own "
-                "kernels."
-            )
-            self.query_one("#device-facts", Static).update(
-                Content.assemble(("Enter", "bold $text-accent"), text) if text else ""
-            )
-            return
-        if not here:
-            pieces = zip(describe.memory_parts(target), _SIGNS, strict=True)
-            self.query_one(Stacked).show(
-                [Part(label, size, sign, style) for (label, size), (sign, style) in pieces]
-            )
-        self._facts(describe.device_rows(target, self._missing(target)), target.device.sources)
+            self._pane.offer(not self.measuring)
 
     def _missing(self, target: Target) -> Mapping[str, str]:
         """Runtimes whose engine is not installed, asked once for each list of runtimes."""
@@ -221,12 +177,6 @@ class DeviceScreen(StepScreen):
         if key not in self._absent:
             self._absent[key] = self.services.absent(self.services, target)
         return self._absent[key]
-
-    def _icon(self, target: Target | None) -> None:
-        icon = self.query_one("#device-icon", Static)
-        lines = picture(target.kind) if target is not None else ()
-        icon.set_class(bool(lines), "-shown")
-        icon.update(Content.styled("\n".join(lines), "$primary"))
 
     def _title(self, note: str = "") -> None:
         """What the highlighted row is, and what its measurement says meanwhile."""
@@ -245,36 +195,14 @@ class DeviceScreen(StepScreen):
             parts += [(f"\n! {disturbed}. m measures again.", "$text-warning")] if disturbed else []
             if self._on_here:
                 parts.append(("\nEnter goes on.", "$foreground-muted"))
-        self.query_one("#device-title", Static).update(Content.assemble(*parts))
-
-    def _facts(self, rows: list[tuple[str, str]], sources: dict[str, str]) -> None:
-        parts: list[tuple[str, str]] = []
-        for label, text in rows:
-            parts += [(f"{label:<13}", "$foreground-muted"), (f"{text}\n", "")]
-        if sources:
-            parts.append(("\nWhere the numbers come from\n", "bold"))
-        for key, text in sources.items():
-            parts += [(f"{key}  ", "$text-accent"), (f"{text}\n", "$foreground-muted")]
-        self.query_one("#device-facts", Static).update(Content.assemble(*parts))
+        self._pane.title(parts)
 
     def _live(self) -> None:
         """Memory of this machine as it is now, while it is highlighted; drawn only where it
         changed."""
         if not self.on_top or not self._on_here:
             return
-        total, available = self.services.memory()
-        free = round(available / _ROUND) * _ROUND
-        text = f"{human_bytes(free)} of {human_bytes(total)} free"
-        if text == self._live_text:
-            return
-        self._live_text = text
-        parts = (("free for a model", free), ("taken by others", 0), ("in use now", total - free))
-        self.query_one(Stacked).show(
-            [Part(label, size, *sign) for (label, size), sign in zip(parts, _SIGNS, strict=True)]
-        )
-        self.query_one("#device-live", Static).update(
-            Content.assemble(("live: ", "$foreground-muted"), text)
-        )
+        self._pane.live(*self.services.memory())
 
     @on(Input.Changed, "#device-filter")
     def _filtered(self, event: Input.Changed) -> None:

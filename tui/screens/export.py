@@ -4,38 +4,33 @@ stays as it is."""
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, VerticalScroll
+from textual.containers import Horizontal
 from textual.content import Content
-from textual.events import Resize
 from textual.message import Message
-from textual.widget import Widget
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from packager.errors import from_foreign
 from packager.events import StageProgress
-from packager.units import human_bytes
 from tui import leaving
-from tui.bars import bar
-from tui.screens.base import BACK, Failed, Problem, StepScreen
+from tui.screens.base import BACK, Failed, StepScreen
 from tui.screens.package_base import open_folder
+from tui.widgets.export_form import ExportForm
 from tui.widgets.lists import VimList
-from tui.widgets.pane import Pane
-from tui.widgets.paths import PathSuggester
-from tui.widgets.slider import Check, Choice, Slider
+from tui.widgets.pane import Fitted, Pane
+from tui.widgets.problem import Problem
+from tui.widgets.slider import Slider
 
 if TYPE_CHECKING:
     from packager.package.package import Package
     from packager.shipping.export import Exported, Format
 
-_ROOM = (13, 24)
 _REDRAW_S = 0.1
 
 
@@ -123,8 +118,6 @@ class ExportScreen(StepScreen):
         self.package = package
         self._formats: tuple[Format, ...] = tuple(FORMATS.values())
         self._format = self._formats[0]
-        self._settings = tuple(dict.fromkeys(name for one in self._formats for name in one.takes))
-        self._licence = leaving.licence(package)
         self._stop = threading.Event()
         self._busy = self._leave = False
         self._at: tuple[int, int] | None = None
@@ -142,41 +135,9 @@ class ExportScreen(StepScreen):
                 *(Option(self._sign(one) + one.name, id=one.name) for one in self._formats),
                 id="formats",
             )
-            with VerticalScroll(id="export-form", can_focus=False):
-                yield from self._line(
-                    "To", Input(id="export-to", compact=True, suggester=PathSuggester())
-                )
-                yield Choice("Pieces", leaving.SIZES, leaving.WHOLE, room=_ROOM, id="export-pieces")
-                yield from self._line(
-                    "Size",
-                    Input(placeholder="such as 1500M or 1.9GiB", id="export-size", compact=True),
-                )
-                key = Input(
-                    placeholder="a private key's file; empty for none",
-                    id="export-key",
-                    compact=True,
-                    suggester=PathSuggester(),
-                )
-                yield from self._line("Sign with", key)
-                for name in self._settings:
-                    example = leaving.EXAMPLES.get(name, "")
-                    yield from self._line(
-                        name.replace("_", " ").capitalize(),
-                        Input(placeholder=example, id=f"export-{name}", compact=True),
-                    )
-                if self._licence:
-                    steps = [(None, ""), (self._licence[0], f"I agree to {self._licence[0]}")]
-                    yield Check("Licence", steps, None, room=_ROOM, id="export-licence")
-                if leaving.is_dummy(self.package):
-                    yield Check(
-                        "Weights",
-                        [(None, ""), ("yes", "ship random weights all the same")],
-                        None,
-                        room=_ROOM,
-                        id="export-dummy",
-                    )
+            yield ExportForm(self.package, self._formats)
         with Pane(id="export-what"):
-            yield Static(id="export-text")
+            yield Fitted(id="export-text")
             yield Problem(id="export-problem")
 
     def _sign(self, one: Format) -> str:
@@ -184,17 +145,10 @@ class ExportScreen(StepScreen):
         reason stands below."""
         return "✗ " if one.misfit(self.package.manifest) else "  "
 
-    @staticmethod
-    def _line(label: str, field: Input) -> Iterator[Widget]:
-        with Horizontal(classes="export-line", id=f"{field.id}-line"):
-            yield Static(label)
-            yield field
-
     def on_mount(self) -> None:
         """Stand on the formats."""
         formats = self.query_one("#formats", VimList)
         formats.border_title = "Format"
-        self.query_one("#export-form").border_title = Content(self.package.manifest.name)
         self.query_one("#export-what").border_title = "What is written"
         kept = self.pack.forms.get(self.package.path)
         formats.highlighted = 0
@@ -207,60 +161,29 @@ class ExportScreen(StepScreen):
         """An export does not outlive its screen; what was filled in does."""
         self._stop.set()
 
-    def _form(self) -> leaving.Form:
-        """What is filled in now."""
-        fields = {str(one.id): one.value for one in self.query(Input)}
-        return leaving.Form(
-            self._format.name, fields, {str(one.id): one.value for one in self.query(Slider)}
-        )
+    @property
+    def form(self) -> ExportForm:
+        """What is filled in."""
+        return self.query_one(ExportForm)
 
-    def _fill(self, form: leaving.Form) -> None:
+    def _fill(self, kept: leaving.Form) -> None:
         """What was filled in before."""
         place = next(
-            (index for index, one in enumerate(self._formats) if one.name == form.format), 0
+            (index for index, one in enumerate(self._formats) if one.name == kept.format), 0
         )
         self.query_one("#formats", VimList).highlighted = place
         self._choose(self._formats[place])
-        for one in self.query(Input):
-            one.value = form.fields.get(str(one.id), one.value)
-        for slider in self.query(Slider):
-            slider.choose(form.choices.get(str(slider.id)))
+        self.form.fill(kept)
         self._forget()
 
     @property
     def order(self) -> leaving.Order:
         """What is asked for now."""
-        written = self.query_one("#export-to", Input).value.strip()
-        out = Path(written).expanduser().absolute() if written else self._default
-        key = self.query_one("#export-key", Input).value.strip()
-        return leaving.Order(
-            self.package.path,
-            self._format.name,
-            out,
-            self._limit() if self._format.cuts else leaving.WHOLE,
-            Path(key).expanduser() if key else None,
-            *(self._said("#export-licence"), self._said("#export-dummy") is not None),
-            {
-                name: text
-                for name in self._format.takes
-                if (text := self.query_one(f"#export-{name}", Input).value.strip())
-            },
-        )
+        return self.form.order(self._format, self._default)
 
     @property
     def _default(self) -> Path:
         return leaving.place(self.package, self._format, self.services.folder)
-
-    def _limit(self) -> str:
-        chosen = str(self.query_one("#export-pieces", Slider).value)
-        return (
-            self.query_one("#export-size", Input).value.strip()
-            if chosen == leaving.OTHER
-            else chosen
-        )
-
-    def _said(self, selector: str) -> str | None:
-        return next((slider.value for slider in self.query(selector).results(Slider)), None)
 
     @on(OptionList.OptionHighlighted, "#formats")
     def _moved(self, event: OptionList.OptionHighlighted) -> None:
@@ -273,77 +196,29 @@ class ExportScreen(StepScreen):
     def _choose(self, chosen: Format) -> None:
         """Another format: the place keeps a name that a person wrote, and follows where it was our
         own."""
-        to = self.query_one("#export-to", Input)
-        ours = to.value in ("", str(self._default))
-        self._format = chosen
-        if ours:
-            with to.prevent(Input.Changed):
-                to.value = str(self._default)
-        self.query_one("#export-pieces").display = chosen.cuts
-        for name in self._settings:
-            self.query_one(f"#export-{name}-line").display = name in chosen.takes
+        before, self._format = self._default, chosen
+        self.form.choose(chosen, before, self._default)
         self._forget()
 
     @on(Input.Changed)
     @on(Slider.Moved)
     def _forget(self) -> None:
         """What was said of another order does not hold for this one."""
-        other = (
-            self._format.cuts and self.query_one("#export-pieces", Slider).value == leaving.OTHER
-        )
-        self.query_one("#export-size-line").display = other
+        self.form.ask_size(self._format)
         self.exported = None
         self.query_one(Problem).clear()
-        self.pack.forms[self.package.path] = self._form()
+        self.pack.forms[self.package.path] = self.form.kept(self._format)
         self._draw()
         self.refresh_bindings()
 
-    def on_resize(self, event: Resize) -> None:
-        """The bar is drawn for the width there is."""
-        super().on_resize(event)
-        self.call_after_refresh(self._draw)
-
+    @on(Fitted.Resized)
     def _draw(self) -> None:
-        parts: list[tuple[str, str]] = [
-            (f"{self._format.name}: ", "bold"),
-            (f"{self._format.summary}\n", ""),
-        ]
-        misfit = self._format.misfit(self.package.manifest)
-        parts += [(f"✗ {misfit.message}\n", "$text-error")] if misfit else []
-        if self._licence and self._said("#export-licence") is None:
-            parts.append(
-                (
-                    f"! The licence of the weights ({self._licence[0]}) {self._licence[1]}.\n",
-                    "$text-warning",
-                )
-            )
-        if leaving.is_dummy(self.package):
-            parts.append(
-                ("! The weights are random: answers will mean nothing.\n", "$text-warning")
-            )
-        parts += [
-            ("\n$ ", "$foreground-muted"),
-            (f"{self.order.command()}\n\n", "bold $text-accent"),
-        ]
+        width = max(10, min(40, self.query_one("#export-text").content_size.width - 34))
+        parts = leaving.words(self._format, self.package, self.order)
         if self._at is not None:
-            done, total = self._at
-            width = max(10, min(40, self.query_one("#export-text").content_size.width - 34))
-            parts += [
-                (bar(done / total if total else 0.0, width), "$primary"),
-                (
-                    f" {done / total if total else 0:4.0%}  {human_bytes(done)} of "
-                    f"{human_bytes(total)}",
-                    "",
-                ),
-                ("  stopping …" if self._stop.is_set() else "", "$text-warning"),
-            ]
+            parts += leaving.progress(*self._at, width, self._stop.is_set())
         elif self.exported is not None:
-            one = self.exported
-            parts += [("✓ ", "bold $text-success"), (str(one.path), "bold")]
-            parts += [
-                (f": {one.files} file{'s' if one.files > 1 else ''}, {human_bytes(one.bytes)}", "")
-            ]
-            parts += [(f"\n✓ {one.signature}: the signature", "")] if one.signature else []
+            parts += leaving.outcome(self.exported)
         self.query_one("#export-text", Static).update(Content.assemble(*parts))
 
     @on(Input.Submitted)

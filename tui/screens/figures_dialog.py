@@ -12,7 +12,9 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
-from packager.report.budgets import quantity
+from packager.errors import PackError
+from packager.report.budgets import quantity, sentence
+from tui import figures
 
 if TYPE_CHECKING:
     from packager.package.package import Package
@@ -21,8 +23,9 @@ if TYPE_CHECKING:
 _LABEL_WIDTH = 20
 
 
-class FiguresScreen(ModalScreen[None]):
-    """Manifest, now, and the ratio; saving adds them to the manifest's list of measurements."""
+class FiguresScreen(ModalScreen[bool]):
+    """Manifest, now, and the ratio, and the budgets where they were taken on the device. Saving
+    adds them to the manifest's list of measurements; answers whether that was done."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding(
@@ -64,6 +67,7 @@ class FiguresScreen(ModalScreen[None]):
                     "$text-warning",
                 )
             )
+        parts += self._place()
         with Vertical(classes="dialog"):
             yield Static(Content.styled(f"{self._package.manifest.name}, measured again\n", "bold"))
             yield Static(Content.assemble(*parts), id="figures")
@@ -71,21 +75,41 @@ class FiguresScreen(ModalScreen[None]):
                 yield Button("Close (Esc)", id="close", variant="primary", compact=True)
                 yield Button("Save (s)", id="save", compact=True)
 
+    def _place(self) -> list[tuple[str, str]]:
+        """Whose figures these are, and what they say of the budgets where they are the device's."""
+        from packager.pipeline.bench import judged
+
+        taken, contents = self._figures, self._package.contents
+        name = (taken.machine.processor if taken.machine else "") or "an unknown machine"
+        if not taken.on_device:
+            why = f": {taken.place.why}" if taken.place and taken.place.why else ""
+            text = f"\nTaken on {name}, not on {contents.target or 'the device'}{why}.\n"
+            return [(text, "$foreground-muted")]
+        parts: list[tuple[str, str]] = [(f"\nTaken on {name}, the device.\n", "")]
+        for verdict in judged(contents, taken):
+            sign, word, style = figures.MARKS[verdict.passed]
+            parts += [(f"{sign} {word:<8}", style), (f"{sentence(verdict)}\n", "")]
+        return parts
+
     @on(Button.Pressed)
     def _pressed(self, event: Button.Pressed) -> None:
         if event.button.id == "save":
             self.action_save()
         else:
-            self.dismiss()
+            self.dismiss(False)
 
     def action_save(self) -> None:
         """Beside the ones that are there."""
         from packager.pipeline import bench
 
-        bench.save(self._package.path, self._figures)
+        try:
+            bench.save(self._package.path, self._figures)
+        except (PackError, OSError) as error:
+            self.notify(f"{error}", title="The figures were not saved", severity="error")
+            return
         self.notify("The figures are in the package's manifest.", title="Saved")
-        self.dismiss()
+        self.dismiss(True)
 
     def action_close(self) -> None:
         """Nothing is kept."""
-        self.dismiss()
+        self.dismiss(False)

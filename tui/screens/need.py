@@ -6,7 +6,6 @@ from __future__ import annotations
 import shlex
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import on, work
@@ -18,15 +17,18 @@ from textual.message import Message
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
-from packager.errors import PackError, usage
+from packager.errors import PackError
 from packager.need.usecases import use_case, use_case_names
 from packager.need.workload import merge
 from tui import describe
-from tui.screens.base import BACK, COPY, Problem, StepScreen
+from tui.ask import DeploymentProfile
+from tui.screens.base import BACK, COPY, StepScreen
 from tui.widgets.languages import LanguageLine
 from tui.widgets.lists import VimList
+from tui.widgets.own_model import OwnModel
 from tui.widgets.pane import Pane
-from tui.widgets.paths import PathSuggester
+from tui.widgets.problem import Problem
+from tui.widgets.profile_lines import ProfileLines
 from tui.widgets.slider import Choice, Slider
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ _FIELDS = (
     ("max_ttft_ms", "First token"),
     ("max_artifact_bytes", "Files"),
     ("max_memory_bytes", "Memory"),
+    ("dimension", "Dimension"),
     ("prefer", "Prefer"),
 )
 _LIMITS = {
@@ -50,24 +53,8 @@ _LIMITS = {
     "max_artifact_bytes": "up to {}",
     "max_memory_bytes": "up to {}",
 }
-_SOURCES = (
-    (
-        "hub",
-        "the hub",
-        "The chosen variant's weights are fetched from the Hugging Face hub, pinned to a full "
-        "commit.",
-    ),
-    (
-        "dummy",
-        "random (dummy)",
-        "Random weights of the true shape: size, speed and memory are real, answers mean nothing.",
-    ),
-    (
-        "folder",
-        "a folder",
-        "A hub snapshot, or what save_pretrained wrote: its own checkpoint is packaged.",
-    ),
-)
+_ONLY_FOR = {"min_decode_tps": "generate", "dimension": "embed"}
+"""Limits that mean something only where a model gives this."""
 
 
 class Unserved(Message):
@@ -94,6 +81,12 @@ class NeedScreen(StepScreen):
         "--language": ("#languages", "Languages"),
         "--prefer": ("#limit-prefer", "Prefer"),
         "--weights": ("#weights-folder", "Weights"),
+        "--lora": ("#lora", "Adapters"),
+        "--thinking": ("#thinking", "Thinking"),
+        "--system-prompt": ("#system-prompt", "System text"),
+        "--tools": ("#tools", "Tools"),
+        "--sampling": ("#sampling", "Sampling"),
+        "--dimension": ("#limit-dimension", "Dimension"),
         "--use-case": ("#use-cases", "the use case"),
     }
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -130,6 +123,7 @@ class NeedScreen(StepScreen):
         self._unserved: frozenset[str] = frozenset()
         self._table: CandidatesScreen | None = None
         self._view: View | None = None
+        self._waiting: dict[str, object] = {}
 
     @property
     def base(self) -> Workload:
@@ -145,22 +139,9 @@ class NeedScreen(StepScreen):
                 with VerticalScroll(id="limits", can_focus=False):
                     for field, label in _FIELDS:
                         yield self._control(field, label, base)
-                    yield LanguageLine(self._languages, id="language-line")
-                    kind = self.ask.weights if self.ask.weights in ("hub", "dummy") else "folder"
-                    yield Choice(
-                        "Weights",
-                        [(key, text) for key, text, _ in _SOURCES],
-                        kind,
-                        id="weights",
-                        usual="hub",
-                    )
-                    yield Input(
-                        "" if kind != "folder" else self.ask.weights,
-                        placeholder="path of the checkpoint's folder, → completes it",
-                        suggester=PathSuggester(folders=True),
-                        id="weights-folder",
-                        compact=True,
-                    )
+                    yield LanguageLine(self._languages, base.languages)
+                    yield OwnModel(self.ask)
+                    yield ProfileLines(self.ask.profile)
                 with Pane(id="why"):
                     yield Static(id="why-text")
                     yield Problem(id="need-problem")
@@ -185,6 +166,11 @@ class NeedScreen(StepScreen):
         )
 
     @property
+    def _gives(self) -> str:
+        """What a model of the use case gives: text, vectors or scores."""
+        return use_case(self.base.use_case).task
+
+    @property
     def _languages(self) -> tuple[str, ...]:
         """Those of the person, else the target's."""
         return self.base.languages if self.ask.wish.languages is None else self.ask.wish.languages
@@ -196,10 +182,8 @@ class NeedScreen(StepScreen):
         self.query_one("#limits").border_title = Content(f"Limits on {self.ask.target.name}")
         self.query_one("#why").border_title = "Why"
         cases.highlighted = use_case_names().index(self.base.use_case)
-        self.query_one("#weights-folder").display = (
-            self.query_one("#weights", Slider).value == "folder"
-        )
         self.set_focus(cases)
+        self._show_lines()
         self._explain()
         self._look_what_is_served()
 
@@ -240,6 +224,15 @@ class NeedScreen(StepScreen):
             self._show_limits()
         self._explain()
 
+    def _show_lines(self) -> None:
+        """Only the lines that mean something for what a model of the use case gives."""
+        for field, task in _ONLY_FOR.items():
+            self.query_one(f"#limit-{field}").display = self._gives == task
+        self.query_one(ProfileLines).display = self._gives == "generate"
+        wait = self.query_one("#limit-max_ttft_ms", Slider)
+        wait.label = "First token" if self._gives == "generate" else "One text"
+        wait.refresh()
+
     def _show_limits(self) -> None:
         for field, _ in _FIELDS:
             value, usual = getattr(self.ask.wish, field), getattr(self.base, field)
@@ -263,11 +256,25 @@ class NeedScreen(StepScreen):
 
     @on(OptionList.OptionHighlighted, "#use-cases")
     def _case(self, event: OptionList.OptionHighlighted) -> None:
+        if event.option_index != event.option_list.highlighted:
+            # The list has moved on since.
+            return
         name = event.option.id
         default = self.ask.target.workload.use_case
         self.ask = self.ask.wishing(use_case=None if name == default else name)
+        self._ask_what_is_shown()
+        self._show_lines()
         self._show_limits()
         self._explain()
+
+    def _ask_what_is_shown(self) -> None:
+        """What the use case has no line for is not asked; it waits for one that has."""
+        for field, task in _ONLY_FOR.items():
+            value = getattr(self.ask.wish, field)
+            if value is not None:
+                self._waiting[field] = value
+            shown = self._waiting.get(field) if self._gives == task else None
+            self.ask = self.ask.wishing(**{field: shown})
 
     @on(OptionList.OptionSelected, "#use-cases")
     def _case_chosen(self) -> None:
@@ -275,16 +282,12 @@ class NeedScreen(StepScreen):
 
     @on(Slider.Moved)
     def _moved(self, event: Slider.Moved) -> None:
-        if event.slider.id == "weights":
-            folder = self.query_one("#weights-folder", Input)
-            folder.display = event.value == "folder"
-            if event.value == "folder":
-                self.set_focus(folder)
-        else:
-            field = str(event.slider.id).removeprefix("limit-")
+        field = str(event.slider.id).removeprefix("limit-")
+        if field != event.slider.id:
             self.ask = self.ask.wishing(
                 **{field: None if event.value == getattr(self.base, field) else event.value}
             )
+            self._waiting.pop(field, None)
         self._explain()
 
     @on(Input.Changed, "#languages")
@@ -309,8 +312,11 @@ class NeedScreen(StepScreen):
         source."""
         case, focused = use_case(self.base.use_case), self.focused
         parts: list[tuple[str, str]] = []
-        if isinstance(focused, Slider) and focused.id == "weights":
-            parts = [(next(text for key, _, text in _SOURCES if key == focused.value), "")]
+        line = self.query_one(OwnModel).explain(focused) or self.query_one(ProfileLines).explain(
+            focused
+        )
+        if line:
+            parts = [(line, "")]
         elif isinstance(focused, Input) and focused.id == "languages":
             parts = [(f"{sentence}\n", "") for sentence in describe.spoken(self._languages)]
         elif isinstance(focused, Slider):
@@ -347,7 +353,8 @@ class NeedScreen(StepScreen):
         problem.clear()
         try:
             self._take_languages()
-            self.ask = self._with_weights()
+            self.ask = self.query_one(OwnModel).into(self.ask)
+            self.ask = replace(self.ask, profile=self._profile())
             self.ask.workload()
         except PackError as error:
             self.refuse(problem, error)
@@ -355,30 +362,27 @@ class NeedScreen(StepScreen):
         self._table = CandidatesScreen(self.ask, self._view)
         self.app.push_screen(self._table)
 
-    def _with_weights(self) -> Ask:
-        kind = self.query_one("#weights", Slider).value
-        if kind != "folder":
-            return replace(self.ask, weights=kind)
-        text = self.query_one("#weights-folder", Input).value.strip()
-        folder = Path(text).expanduser()
-        if not text or not folder.is_dir():
-            message = f"There is no folder {text!r}." if text else "Enter a folder."
-            raise usage(message, "--weights takes the path of a checkpoint's folder.")
-        return replace(self.ask, weights=str(folder))
+    def _profile(self) -> DeploymentProfile:
+        """How the model is to behave; nothing is said to one that gives no text."""
+        if self._gives != "generate":
+            return DeploymentProfile()
+        return self.query_one(ProfileLines).checked()
 
     def action_reset(self) -> None:
-        """Every limit as the use case has it."""
+        """Every limit as the use case has it, and the model as its checkpoint has it."""
         self.ask = self.ask.wishing(languages=None, **{field: None for field, _ in _FIELDS})
-        self.query_one(LanguageLine).show(self.base.languages)
+        self._waiting.clear()
+        self.query_one(LanguageLine).show_codes(self.base.languages, self.base.languages)
+        self.query_one(ProfileLines).reset()
         self._show_limits()
         self._explain()
 
     def home(self) -> None:
-        """The use cases."""
+        """Out of a text field, to the last line of the limits that is none."""
         self.set_focus(self.query_one("#weights", Slider))
 
     def copied(self) -> tuple[str, str] | None:
-        """The flags of the workload."""
-        return shlex.join(
-            self.ask.wish.flags()
-        ) or "(no flags: all as the use case asks)", "the flags of this need"
+        """The flags of the workload and of the profile."""
+        profile = self.query_one(ProfileLines).value.flags() if self._gives == "generate" else []
+        words = shlex.join([*profile, *self.ask.wish.flags()])
+        return words or "(no flags: all as the use case asks)", "the flags of this need"

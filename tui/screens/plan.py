@@ -12,7 +12,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.events import Resize
 from textual.message import Message
 from textual.widgets import Input, Static
 
@@ -20,9 +19,11 @@ from packager.errors import from_foreign, usage
 from packager.units import human_bytes
 from tui import explain, figures
 from tui.ask import build_command
-from tui.screens.base import BACK, Failed, Problem, StepScreen
-from tui.widgets.pane import Pane
+from tui.screens.base import BACK, Failed, StepScreen
+from tui.table import task
+from tui.widgets.pane import Fitted, Pane
 from tui.widgets.paths import PathSuggester
+from tui.widgets.problem import Problem
 from tui.widgets.stacked import Part, Stacked
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class PlanScreen(StepScreen):
         "--out": ("#plan-folder", "the folder (f)"),
         "--recipe": ("", "step 3"),
         "--weights": ("", "step 2"),
+        "--lora": ("", "Adapters in step 2"),
     }
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding(
@@ -106,7 +108,7 @@ class PlanScreen(StepScreen):
                         yield Static(id="plan-host-peak")
                         yield Stacked(id="plan-host")
                 with Vertical(id="plan-speed"):
-                    yield Static(id="plan-forecast")
+                    yield Fitted(id="plan-forecast")
             with Vertical(id="plan-command"):
                 yield Static(id="plan-command-text")
                 with Horizontal(id="plan-out"):
@@ -155,11 +157,6 @@ class PlanScreen(StepScreen):
         self.query_one("#plan-why-text", Static).update("checking …")
         self._plan()
 
-    def on_resize(self, event: Resize) -> None:
-        """The range is drawn for the width there is."""
-        super().on_resize(event)
-        self.call_after_refresh(self._draw_forecast)
-
     def _footprint(self) -> None:
         one, device = self.candidate, self.ask.target.device
         self._stack("#plan-footprint", one.footprint, device.all_available_bytes)
@@ -176,11 +173,15 @@ class PlanScreen(StepScreen):
         parts.append(Part("left", max(0, limit - prints.peak), "·", "$foreground-muted"))
         self.query_one(selector, Stacked).show(parts)
 
+    @on(Fitted.Resized)
     def _draw_forecast(self) -> None:
         workload = self.ask.workload()
         width = max(20, self.query_one("#plan-forecast").content_size.width)
-        parts = explain.forecast(
-            self.candidate.forecast, workload.prompt, workload.min_decode_tps, width
+        known, what = self.candidate.forecast, task(self.candidate)
+        parts = (
+            explain.forecast(known, workload.prompt, workload.min_decode_tps, width)
+            if what == "generate"
+            else explain.one_text(known, what, workload.prompt, workload.max_ttft_ms, width)
         )
         self.query_one("#plan-forecast", Static).update(Content.assemble(*parts))
 
@@ -225,7 +226,13 @@ class PlanScreen(StepScreen):
             "dummy": "random: answers will mean nothing",
             "local": f"from {plan.source.location}",
         }
-        parts += [("weights ", "$foreground-muted"), (kind[plan.source.kind], "")]
+        parts += [("weights   ", "$foreground-muted"), (kind[plan.source.kind], "")]
+        adapters = figures.adapters((one.location, one.scale) for one in plan.source.adapters)
+        if adapters:
+            parts += [("\nadapters  ", "$foreground-muted"), (adapters, "")]
+        behaves = explain.profile(plan.profile)
+        if behaves:
+            parts += [("\nbehaves   ", "$foreground-muted"), (behaves, "")]
         self.query_one("#plan-why-text", Static).update(Content.assemble(*parts))
         replaced = self.query_one("#plan-replaces", Static)
         known, notes = message.checked.replaces, []

@@ -6,23 +6,28 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Grid, Horizontal, Vertical
 from textual.content import Content
-from textual.events import Resize
 from textual.widgets import Static
 
 from tui import figures
-from tui.screens.base import BACK, Problem
+from tui.screens.base import BACK
 from tui.screens.package_base import PackageScreen
 from tui.table import shortened
 from tui.widgets.lists import VimTable
-from tui.widgets.pane import Pane
+from tui.widgets.pane import Fitted, Pane
 from tui.widgets.plots import TokenPlot
+from tui.widgets.problem import Problem
 
 if TYPE_CHECKING:
     from packager.package.package import Package
+
+
+_OFF = 9
+"""Cells of the last column, with the space before it: `+143 %`."""
 
 
 class ResultScreen(PackageScreen):
@@ -94,7 +99,7 @@ class ResultScreen(PackageScreen):
             yield Static(id="result-title")
             with Grid(id="result-top"):
                 with Vertical(id="result-figures"):
-                    yield Static(id="result-rows")
+                    yield Fitted(id="result-rows")
                 with Vertical(id="result-budgets"):
                     yield Static(id="result-verdicts")
             yield self.work_line()
@@ -116,20 +121,7 @@ class ResultScreen(PackageScreen):
             )
         )
         self._rows()
-        parts: list[tuple[str, str]] = []
-        for passed, text in figures.verdicts(contents):
-            sign, word, style = figures.MARKS[passed]
-            parts += [(f"{sign} {word:<8}", style), (f"{text}\n", "")]
-        parts += [("quality   ", "$foreground-muted"), (f"{figures.quality(contents)}\n", "")]
-        tried = figures.behaviour(contents)
-        parts += [("behaviour ", "$foreground-muted"), (f"{tried}\n", "")] if tried else []
-        beyond = figures.beyond(contents)
-        parts += [(f"{beyond}\n", "")] if beyond else []
-        parts += [
-            (f"{figures.provenance(contents)}\n", "$foreground-muted"),
-            (str(self._package.path), ""),
-        ]
-        self.query_one("#result-verdicts", Static).update(Content.assemble(*parts))
+        self._evidence()
         for plot in self.query(TokenPlot):
             plot.border_title = "Milliseconds per token"
         table = self.query_one("#files", VimTable)
@@ -140,23 +132,53 @@ class ResultScreen(PackageScreen):
         # The eye begins at the top, also where the table lies below the edge.
         self.set_focus(table, scroll_visible=False)
 
-    def on_resize(self, event: Resize) -> None:
-        """The head of a column is cut for the width there is."""
-        self.call_after_refresh(self._rows)
+    def _evidence(self) -> None:
+        """Budgets, quality, behaviour, and where all of it comes from."""
+        contents = self._package.contents
+        parts: list[tuple[str, str]] = []
+        for passed, text in figures.verdicts(contents):
+            sign, word, style = figures.MARKS[passed]
+            parts += [(f"{sign} {word:<8}", style), (f"{text}\n", "")]
+        parts += [("quality   ", "$foreground-muted"), (f"{figures.quality(contents)}\n", "")]
+        tried = figures.behaviour(contents)
+        parts += [("behaviour ", "$foreground-muted"), (f"{tried}\n", "")] if tried else []
+        for label, text in figures.made_of(contents):
+            parts += [(f"{label:<10}", "$foreground-muted"), (f"{text}\n", "")]
+        beyond = figures.beyond(contents)
+        parts += [(f"{beyond}\n", "")] if beyond else []
+        parts += [
+            (f"{figures.provenance(contents)}\n", "$foreground-muted"),
+            (str(self._package.path), ""),
+        ]
+        self.query_one("#result-verdicts", Static).update(Content.assemble(*parts))
 
+    def figures_kept(self, package: Package) -> None:
+        """Show what the manifest says now."""
+        from packager.package import manifest
+        from packager.package.package import Package as Read
+
+        self._package = Read(package.path, manifest.read(package.path))
+        self._rows()
+        self._evidence()
+
+    @on(Fitted.Resized)
     def _rows(self) -> None:
         contents = self._package.contents
         rows = figures.figures(contents)
         head, warning = figures.column(contents)
-        width = max(16, min(24, self.query_one("#result-rows").content_size.width - 46))
+        room = self.query_one("#result-rows").content_size.width
+        label = max(24, *(len(row.label) + 1 for row in rows)) if rows else 24
+        # Numbers first: a row that breaks in two cannot be read down its columns.
+        before = 13 if room >= label + 13 + 16 + _OFF else 11
+        width = max(11, min(24, room - label - before - _OFF))
         head = shortened(head, width - 2)
         parts: list[tuple[str, str]] = [
-            (f"{'':<24}{'predicted':>13}{head:>{width}}  error\n", "bold")
+            (f"{'':<{label}}{'predicted':>{before}}{head:>{width}}  error\n", "bold")
         ]
         for row in rows:
             parts += [
-                (f"{row.label:<24}", "$foreground-muted"),
-                (f"{row.predicted or '–':>13}", ""),
+                (f"{row.label:<{label}}", "$foreground-muted"),
+                (f"{row.predicted or '–':>{before}}", ""),
                 (f"{row.measured or '–':>{width}}", "bold"),
                 (f"  {row.off}\n", "$foreground-muted"),
             ]

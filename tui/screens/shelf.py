@@ -20,11 +20,12 @@ from packager.records import Measurement
 from packager.report.budgets import quantity
 from packager.report.compare import titles
 from tui import figures
-from tui.screens.base import BACK, COPY, Problem
+from tui.screens.base import BACK, COPY
 from tui.screens.package_base import PackageScreen
 from tui.table import shortened
 from tui.widgets.lists import VimTable
 from tui.widgets.pane import Pane
+from tui.widgets.problem import Problem
 
 if TYPE_CHECKING:
     from packager.package.package import Package
@@ -196,6 +197,10 @@ class ShelfScreen(PackageScreen):
         self.query_one(VimTable).loading = True
         self._load()
 
+    def figures_kept(self, package: Package) -> None:
+        """Look again."""
+        self.action_reload()
+
     @work(thread=True, exclusive=True, group="shelf")
     def _load(self) -> None:
         try:
@@ -240,6 +245,7 @@ class ShelfScreen(PackageScreen):
             "plot",
             "verify",
             "bench",
+            "bench_on",
             "export",
             "open",
             "delete",

@@ -19,7 +19,17 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from tui.bars import line
-from tui.table import COLUMNS, NONE, Column, View, haystack, shortened
+from tui.table import (
+    COLUMNS,
+    NONE,
+    WITHOUT_ANSWER,
+    Column,
+    View,
+    haystack,
+    shortened,
+    speed,
+    task,
+)
 
 if TYPE_CHECKING:
     from packager.select import Candidate
@@ -175,7 +185,7 @@ class CandidateTable(ScrollView, can_focus=True):
         ]
         self._most = {
             "memory": max((float(one.footprint.peak) for one in passing), default=1.0),
-            "decode": max((one.forecast.decode_tps for one in passing), default=1.0),
+            "decode": max((speed(one) for one in passing), default=1.0),
         }
         self._arrange(before)
 
@@ -257,11 +267,7 @@ class CandidateTable(ScrollView, can_focus=True):
             )
             segments.append(Segment(_cell(text, cells, column.right) + " ", style))
             if bar_width:
-                value = (
-                    candidate.footprint.peak
-                    if column.key == "memory"
-                    else candidate.forecast.decode_tps
-                )
+                value = candidate.footprint.peak if column.key == "memory" else speed(candidate)
                 share = (
                     value / self._most[column.key]
                     if candidate.sized and self._most[column.key]
@@ -286,9 +292,11 @@ class CandidateTable(ScrollView, can_focus=True):
     def _header(self, width: int) -> Strip:
         style = self.get_component_rich_style("table--header")
         segments = [Segment("  ", style)]
+        answers = not self.candidates or task(self.candidates[0]) == "generate"
         for column, cells, bar_width in layout(width):
             arrow = ("▼" if self.view.reverse else "▲") if self.view.sort == column.key else ""
-            title = _cell(f"{column.title}{arrow}", cells, column.right)
+            name = column.title if answers else WITHOUT_ANSWER.get(column.key, column.title)
+            title = _cell(f"{name}{arrow}", cells, column.right)
             segments.append(Segment(title + " " + " " * (bar_width + 1 if bar_width else 0), style))
         return Strip(segments).adjust_cell_length(width, style)
 

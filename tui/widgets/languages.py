@@ -5,12 +5,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from textual.app import ComposeResult
-from textual.containers import Horizontal
 from textual.suggester import Suggester
-from textual.widgets import Input, Label
 
 from packager.need.languages import codes, languages
+from tui.widgets.text_line import TextLine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,40 +44,29 @@ class _Completed(Suggester):
         )
 
 
-class LanguageLine(Horizontal):
-    """A label as wide as those of the sliders above, and the text."""
+class LanguageLine(TextLine):
+    """The languages by name, codes among them taken as well."""
 
-    DEFAULT_CSS = """
-    LanguageLine { height: 1; }
-    LanguageLine Label { width: 13; }
-    LanguageLine Input { width: 1fr; }
-    LanguageLine:focus-within Label { text-style: bold; }
-    """
-
-    def __init__(self, wanted: Sequence[str] | None, *, id: str | None = None) -> None:
-        """`wanted` are codes; None or none of them is shown as nothing said."""
-        super().__init__(id=id)
-        self._wanted = tuple(wanted or ())
-
-    def compose(self) -> ComposeResult:
-        """Label and text field."""
-        yield Label("Languages")
-        yield Input(
-            _words(self._wanted),
-            placeholder=_NOTHING_SAID,
+    def __init__(self, wanted: Sequence[str], usual: Sequence[str]) -> None:
+        """`wanted` and `usual`, what goes without saying, are codes; none of them is an empty
+        field."""
+        super().__init__(
+            "Languages",
+            "languages",
+            _words(wanted),
+            example=_NOTHING_SAID,
             suggester=_Completed(),
-            id="languages",
-            compact=True,
+            usual=_words(usual),
         )
 
     @property
     def codes(self) -> tuple[str, ...]:
         """The languages that are written there. Raises PackError for one that is not known."""
-        return codes(word for word in self.query_one(Input).value.split(",") if word.strip())
+        return codes(word for word in self.field.value.split(",") if word.strip())
 
-    def show(self, wanted: Sequence[str] | None) -> None:
-        """Write these codes by their names."""
-        self.query_one(Input).value = _words(wanted or ())
+    def show_codes(self, wanted: Sequence[str], usual: Sequence[str]) -> None:
+        """Write codes by their names."""
+        self.show(_words(wanted), _words(usual))
 
 
 def _words(wanted: Sequence[str]) -> str:

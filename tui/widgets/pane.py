@@ -7,6 +7,26 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
+from textual.message import Message
+from textual.widgets import Static
+
+
+class Fitted(Static):
+    """Text that is laid out for the cells it has; says when it has others, and the screen draws it
+    again."""
+
+    class Resized(Message):
+        """Another width, by a resize of the window or by what stands beside it."""
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._width = -1
+
+    def on_resize(self) -> None:
+        """Only the width counts: the height follows from the text."""
+        if self.content_size.width != self._width:
+            self._width = self.content_size.width
+            self.post_message(self.Resized())
 
 
 class Pane(VerticalScroll):
