@@ -136,8 +136,8 @@ class Fleet:
         hosts = {_host(address) for address in workers}
         memory = max(one["resources"].get("memory", 0) for one in workers.values())
         return (
-            f"{len(workers)} workers on {len(hosts)} machines, the largest with "
-            f"{human_bytes(memory)}."
+            f"{_counted(len(workers), 'worker')} on {_counted(len(hosts), 'machine')}, the largest "
+            f"with {human_bytes(memory)}."
         )
 
     def judge(
@@ -194,8 +194,9 @@ class Fleet:
         looked = time.monotonic()
         try:
             while courses.waiting or running:
+                self._refuse_without_scheduler()
                 yield from self._start(courses, running, keeper)
-                _wait(running)
+                self._wait(running)
                 for future in [one for one in running if one.done()]:
                     ended = self._ended(courses, *running.pop(future), future)
                     if ended is not None:
@@ -317,19 +318,24 @@ class Fleet:
         if not hosts and running:
             yield Told("No worker is left; waiting for one.")
 
+    def _wait(self, running: dict[Any, Any]) -> None:
+        """Until a task has ended, or a second has passed."""
+        from distributed import wait
+
+        if running and not any(one.done() for one in running):
+            with suppress(TimeoutError), self._dask.as_current():
+                wait(list(running), timeout=_TICK_S, return_when="FIRST_COMPLETED")
+
+    def _refuse_without_scheduler(self) -> None:
+        if self._dask.status not in ("running", "connecting"):
+            raise unreachable(
+                "The Dask scheduler has gone away.", "The same command goes on from here."
+            )
+
     def _workers(self) -> dict[str, Any]:
         """What the scheduler knows of every worker, by address."""
         found: dict[str, Any] = self._dask.scheduler_info(n_workers=-1)["workers"]
         return found
-
-
-def _wait(running: dict[Any, Any]) -> None:
-    """Until a task has ended, or a second has passed."""
-    from distributed import wait
-
-    if running and not any(one.done() for one in running):
-        with suppress(TimeoutError):
-            wait(list(running), timeout=_TICK_S, return_when="FIRST_COMPLETED")
 
 
 def _resources(order: Order) -> dict[str, float]:
@@ -340,6 +346,10 @@ def _resources(order: Order) -> dict[str, float]:
     if order.stage == "measure":
         return {"memory": one.memory_bytes, "machine": 1}
     return {} if order.stage in ("fetch", "package") else {"memory": one.memory_bytes}
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _given_up(order: Order) -> Answer:

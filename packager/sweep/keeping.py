@@ -11,6 +11,7 @@ from packager.pipeline.cache import BuildCache
 from packager.records import Contents
 from packager.report.pareto import standings
 from packager.sweep.folder import Folder
+from packager.sweep.front import read
 from packager.sweep.matrix import Planned
 from packager.sweep.plan_file import SweepPlan
 from packager.sweep.row import Row
@@ -60,7 +61,7 @@ class Keeper:
             self.drop(row)
             return
         self._remember(row)
-        group = self._kept[_group(row)]
+        group = self._kept.get(_group(row), {})
         names = list(group)
         for name, standing in zip(names, standings(list(group.values()))[0], strict=True):
             if standing.beaten_by:
@@ -76,8 +77,9 @@ class Keeper:
 
     def _remember(self, row: Row) -> None:
         if row.status == "done" and row.package is not None:
-            known = manifest.read(self._folder.root / row.package)
-            self._kept.setdefault(_group(row), {})[row.id] = known.contents
+            known = read(self._folder, row)
+            if known is not None:
+                self._kept.setdefault(_group(row), {})[row.id] = known.contents
 
     def drop(self, row: Row) -> None:
         """Keep the manifest, remove the package; a package that was changed by hand stays."""

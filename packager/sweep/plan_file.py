@@ -87,8 +87,9 @@ class SweepPlan:
 
     @property
     def digest(self) -> str:
-        """What tells two plans apart: the text, and the profiles that it names."""
-        return key_of([self.text, {name: one.as_dict() for name, one in self.profiles.items()}])
+        """What tells two plans apart: text, profiles, and how it is pruned."""
+        profiles = {name: one.as_dict() for name, one in self.profiles.items()}
+        return key_of([self.text, profiles, self.keep, self.by if self.keep else None])
 
 
 def read(path: Path, known: Known) -> SweepPlan:
