@@ -240,7 +240,7 @@ class Store:
                 name = str(row["name"]).rpartition("/")[2].removesuffix(".json")
                 if not _NAME.fullmatch(name):
                     continue
-                known = self.read(*name.split("-", 1))  # type: ignore[arg-type]
+                known = self.read(*name.split("-", 1))
                 if known is not None:
                     files = known[1]
                     objects = tuple(one.sha256 for one in files)

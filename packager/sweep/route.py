@@ -38,9 +38,9 @@ def routes(folder: Folder, run: Run, plan: SweepPlan | None = None) -> dict[str,
     for target in dict.fromkeys(row.of.target for row, _ in known):
         there = [pair for pair in known if pair[0].of.target == target]
         for task in tasks:
-            found, why_not = _smallest(task, there, least)
-            table.setdefault(target, {})[task] = found
-            if found is None:
+            route, why_not = _smallest(task, there, least)
+            table.setdefault(target, {})[task] = route
+            if route is None:
                 unserved.setdefault(target, {})[task] = why_not
     return {
         "schema": SCHEMA,
