@@ -123,7 +123,7 @@ def test_what_was_finished_before_an_interruption_is_not_done_again(tmp_path: Pa
 def test_packages_are_dropped_to_their_manifest_and_only_those_on_the_front_stay(
     tmp_path: Path,
 ) -> None:
-    plan = tiny_plan(tmp_path, 2)
+    plan = tiny_plan(tmp_path, 1)
     none = replace(plan, keep_packages="none")
     rows = list(run(work_of(none, tmp_path / "none"))[1].rows.values())
     assert all(row.package is None and row.manifest for row in rows)
