@@ -228,6 +228,7 @@ def test_an_address_that_is_none_and_a_missing_dask_are_told(
 
     with pytest.raises(PackError, match="is not local:N"), fleet.client("local:many", None):
         pass
+    monkeypatch.setattr(fleet, "ANSWER_S", 1.0)
     with pytest.raises(PackError) as caught, fleet.client("tcp://127.0.0.1:1", None):
         pass
     assert caught.value.exit_code == ExitCode.SOURCE

@@ -37,6 +37,8 @@ Task = Callable[[Order], Answer]
 Ended = tuple[Course, Row | None]
 INSTALL = "pip install 'qwen-pack[fleet]'"
 _TICK_S = 1.0
+ANSWER_S = 20.0
+"""How long a scheduler may take to answer."""
 _GONE_S = 60.0
 """How long a machine may be away before what was measured on it is measured anew."""
 _LOOK_S = 10.0
@@ -61,7 +63,7 @@ def client(address: str, available: int | None) -> Iterator[Client]:
             where = address
         try:
             found = stack.enter_context(
-                distributed.Client(where, timeout=20, set_as_default=False, direct_to_workers=False)
+                distributed.Client(where, timeout=ANSWER_S, set_as_default=False)
             )
         except (OSError, TimeoutError, ValueError) as error:
             raise unreachable(
