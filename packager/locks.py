@@ -10,12 +10,12 @@ from collections.abc import Callable
 from contextlib import suppress
 
 _flock: Callable[[int, int], None] | None = None
-_SHARED = _EXCLUSIVE = _WAIT = 0
+_SHARED = _EXCLUSIVE = _WAIT = _WAIT_SHARED = 0
 with suppress(ImportError):
     import fcntl
 
     _flock = fcntl.flock
-    _WAIT = fcntl.LOCK_EX
+    _WAIT, _WAIT_SHARED = fcntl.LOCK_EX, fcntl.LOCK_SH
     _SHARED, _EXCLUSIVE = fcntl.LOCK_SH | fcntl.LOCK_NB, fcntl.LOCK_EX | fcntl.LOCK_NB
 
 AVAILABLE = _flock is not None
@@ -36,6 +36,12 @@ def take(descriptor: int) -> None:
 def wait(descriptor: int) -> None:
     """Lock alone, as soon as nobody else holds it. Raises OSError where the disk knows no locks."""
     _lock(descriptor, _WAIT)
+
+
+def wait_to_share(descriptor: int) -> None:
+    """Lock together with others that share, as soon as nobody holds it alone. Raises OSError where
+    the disk knows no locks."""
+    _lock(descriptor, _WAIT_SHARED)
 
 
 def _lock(descriptor: int, how: int) -> None:

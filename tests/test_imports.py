@@ -20,6 +20,9 @@ ENGINES = (
     "textual",
     "nncf",
     "optimum",
+    "distributed",
+    "dask",
+    "fsspec",
 )
 LIGHT = (*ENGINES, "numpy", "rich", "tokenizers", "safetensors")
 
@@ -48,6 +51,7 @@ def loaded_after(code: str) -> set[str]:
         ["cache", "--json"],
         ["shelf", "--json"],
         ["build", "--help"],
+        ["sweep", "--help"],
     ],
     ids=lambda arguments: arguments[0],
 )

@@ -41,6 +41,13 @@ def commands(page: str) -> list[str]:
 
 TYPED = list(dict.fromkeys(commands(README) + commands(COMMANDS_PAGE) + commands(FIRST_PACKAGE)))
 DUMMY = "qwen-pack build --target laptop-cpu --weights dummy"
+NIGHTLY = f"""
+[axes]
+checkpoints = ["{TRAINED}"]
+recipes = ["gguf:Q8_0"]
+targets = ["laptop-cpu"]
+contexts = [64]
+"""
 SHORT = "--context 512"
 """A short context spares minutes of measuring and nothing else."""
 
@@ -236,6 +243,8 @@ def test_a_command_of_the_pages_works(
         # The three builds differ in their source alone and would all be called the same but for the
         # dummy one.
         line += f" {SHORT} --out out-{len(line)}"
+    if line.startswith("qwen-pack sweep"):
+        (folder / "nightly.toml").write_text(NIGHTLY)
     done = run(line, folder, HF_HUB_OFFLINE="0", HF_ENDPOINT=hub.endpoint, HF_HUB_DISABLE_XET="1")
     if line == "qwen-pack tui":
         # Its own tests walk through it; here there is no terminal, and it says so.

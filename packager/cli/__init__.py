@@ -20,6 +20,7 @@ from packager.errors import ExitCode, PackError, from_foreign
 
 COMMANDS = {
     "build": "Choose, fetch, convert, measure and package for a target.",
+    "sweep": "A matrix of builds from a plan file: run, resumed, reported.",
     "fit": "Which Qwen runs on a device, in which form, and why.",
     "targets": "The devices that are known, or one in full.",
     "models": "The Qwen variants that are known, or one in full.",

@@ -4,4 +4,5 @@ import sys
 
 from packager.cli import main
 
-sys.exit(main())
+if __name__ == "__main__":  # a worker of a cluster imports its parent's main module
+    sys.exit(main())

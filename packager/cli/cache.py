@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from packager.cli.options import Number, Size
 from packager.cli.output import emit_json, emit_table, json_option, narrate, say
 
 
@@ -13,12 +14,36 @@ from packager.cli.output import emit_json, emit_table, json_option, narrate, say
     is_flag=True,
     help="Remove every finished stage. Packages and the hub's own cache are not touched.",
 )
+@click.option(
+    "--shared",
+    metavar="FOLDER|URL",
+    help="Look at a cache that several machines share instead, see `sweep --cache`.",
+)
+@click.option(
+    "--max-size", type=Size(), help="Of a shared one: remove the oldest beyond that size."
+)
+@click.option(
+    "--max-age",
+    type=Number(0, 36500),
+    metavar="DAYS",
+    help="Of a shared one: remove what was written before so many days.",
+)
 @json_option
-def command(clear: bool, as_json: bool) -> None:
+def command(
+    clear: bool, shared: str | None, max_size: int | None, max_age: float | None, as_json: bool
+) -> None:
     """What the build cache holds; --clear empties it."""
+    from packager.errors import usage
     from packager.pipeline.cache import BuildCache
     from packager.units import human_bytes
 
+    if shared is not None:
+        if clear:
+            raise usage("--clear is for the local cache.", "Give --max-size or --max-age.")
+        _shared(shared, max_size, max_age, as_json)
+        return
+    if max_size is not None or max_age is not None:
+        raise usage("--max-size and --max-age are for a shared cache.", "Name it with --shared.")
     cache = BuildCache()
     if clear:
         freed = cache.clear()
@@ -46,6 +71,31 @@ def command(clear: bool, as_json: bool) -> None:
         right=("size",),
     )
     narrate(f"{human_bytes(sum(size for _, size, _ in rows))} in {cache.root}.")
+
+
+def _shared(url: str, max_size: int | None, max_age: float | None, as_json: bool) -> None:
+    """What a shared cache holds, after the oldest stages beyond the limits are gone."""
+    # Late: fsspec is needed for this alone.
+    from packager.pipeline.shared_cache import Store
+    from packager.units import human_bytes
+
+    store = Store(url)
+    limited = max_size is not None or max_age is not None
+    freed = store.evict(max_size, None if max_age is None else max_age * 86400) if limited else None
+    kept = store.kept()
+    if as_json:
+        rows = [{"name": one.name, "bytes": one.bytes, "written": one.written} for one in kept]
+        emit_json("cache", {"shared": url, "freed_bytes": freed, "stages": rows})
+        return
+    emit_table(
+        "",
+        ("stage", "size"),
+        [(one.name, human_bytes(one.bytes)) for one in kept],
+        right=("size",),
+    )
+    narrate(f"{len(kept)} stages in {url}.")
+    if freed is not None:
+        narrate(f"{human_bytes(freed)} freed.")
 
 
 def _as_json(rows: list[tuple[str, int, float]]) -> list[dict[str, str | int | float]]:

@@ -165,12 +165,21 @@ class LiveRows:
     ) -> None:
         self._progress.stop()
 
+    def say(self, text: str) -> None:
+        """A line above the rows."""
+        self._progress.console.print(text, markup=False, highlight=False)
+
+    def clear(self) -> None:
+        """Take the rows away."""
+        for left in self._progress.task_ids:
+            self._progress.remove_task(left)
+
     def show(self, event: Event) -> None:
         """Bring the stage's row up to date; the mark is a sign and not a colour alone."""
         if isinstance(event, AlternativeStarted | AlternativeFinished | Compared):
-            self._progress.console.print(heading(event), markup=False, highlight=False)
-            for left in self._progress.task_ids if isinstance(event, AlternativeFinished) else ():
-                self._progress.remove_task(left)  # its line above says how it went
+            self.say(heading(event))
+            if isinstance(event, AlternativeFinished):
+                self.clear()  # its line above says how it went
             return
         if isinstance(event, StageStarted):
             title = f"{event.index}/{event.count} {event.title}"

@@ -17,6 +17,7 @@ import stat
 from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from packager import locks
 from packager.files import hashing, tree_bytes, write_json
@@ -33,6 +34,9 @@ from packager.pipeline.stage_record import (
 )
 from packager.scratch import flush_folder, scratch_folder
 
+if TYPE_CHECKING:
+    from packager.pipeline.shared_cache import Store
+
 _EARLIER_WORK = re.compile(r"[a-z0-9_]{8}")
 """What the work folders of earlier versions are called."""
 
@@ -48,10 +52,14 @@ class Entry:
 
 
 class BuildCache:
-    """Finished stages below one folder. Within `holding` nobody clears what was looked up."""
+    """Finished stages below one folder. Within `holding` nobody clears what was looked up.
 
-    def __init__(self, root: Path | None = None) -> None:
+    `shared` is a cache of several machines that stages are taken from and given to as well.
+    """
+
+    def __init__(self, root: Path | None = None, shared: Store | None = None) -> None:
         self.root = root or cache_dir()
+        self.shared = shared
         self._stages = self.root / "stages"
         self._work = self.root / "work"
         self._holders = 0
@@ -175,6 +183,19 @@ class BuildCache:
         """Name, bytes and time of last use of every finished stage, least recently used first."""
         rows = [(path.name, tree_bytes(path), path.stat().st_mtime) for path in self._finished()]
         return sorted(rows, key=lambda row: row[2])
+
+    def evict(self, size: int) -> int:
+        """Remove finished stages that nobody uses, the least recently used first, until `size`
+        bytes are free; returns the bytes freed."""
+        freed = 0
+        for name, taken, _ in self.stages():
+            if freed >= size:
+                break
+            with _unused(self._stages / name) as unused:
+                if unused:
+                    self._remove(self._stages / name)
+                    freed += taken
+        return freed
 
     def clear(self) -> int:
         """Remove every finished stage and every left-over, not what a running build works on or

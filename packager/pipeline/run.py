@@ -17,7 +17,7 @@ from packager.chat import speech
 from packager.chat.speech import Speech
 from packager.errors import ExitCode, PackError
 from packager.events import Event, StageFinished, StageNote, StageStarted
-from packager.json_values import JsonObject
+from packager.json_values import JsonObject, at
 from packager.package import package as package_module
 from packager.package import shelf
 from packager.package.package import Package
@@ -62,19 +62,7 @@ def run(plan: Plan, cache: BuildCache | None = None) -> Generator[Event, None, P
 
 def make(plan: Plan, cache: BuildCache) -> Generator[Event, None, Made]:
     """Everything before the package: the weights, the artifact, its figures, what it lost."""
-    # The weights are read where they are converted, the artifact in every build: those bytes are
-    # compared.
-    fetched = yield from _stage(
-        cache,
-        stages.fetch(plan),
-        lambda entry: not stages.is_kept(cache, stages.convert(plan, entry)),
-    )
-    notes = yield from _speech(plan, fetched)
-    convert = stages.convert(plan, fetched)
-    engine = Engine(plan, str(convert.key))
-    converted = yield from _stage(
-        cache, convert, notes=notes, engine=engine, again=partial(stages.convert, fetched=fetched)
-    )
+    fetched, convert, engine, converted = yield from _artifact(plan, cache)
     measure = partial(stages.measure, converted=converted, artifact=convert)
     measured = yield from _stage(cache, measure(engine.plan), engine=engine, again=measure)
     start = engine.plan.start
@@ -84,6 +72,17 @@ def make(plan: Plan, cache: BuildCache) -> Generator[Event, None, Made]:
         measured = yield from _stage(cache, measure(engine.plan), engine=engine, again=measure)
     keys = stages.keys_of(convert, measure(engine.plan), measured)
     return Made(fetched, converted, measured, keys, quality, engine.plan.start)
+
+
+def judge(plan: Plan, cache: BuildCache) -> Generator[Event, None, tuple[Quality, int]]:
+    """The artifact and what it lost, before it is measured; returns that and the bytes of its
+    files. Everything stays in the cache for the build."""
+    with cache.holding() as held:
+        fetched, convert, engine, converted = yield from _artifact(plan, held)
+        # Whether it runs here is what a measurement would tell.
+        unknown = Entry(converted.folder, {})
+        quality = yield from _quality(held, engine, fetched, converted, convert, unknown)
+        return quality, at(converted.facts, "artifact_bytes", int)
 
 
 def deliver(
@@ -146,6 +145,27 @@ def run_alone(
     assert result is not None
     yield StageFinished(job.stage, result.seconds, False, summary(result.value), result.value)
     return result
+
+
+def _artifact(
+    plan: Plan, cache: BuildCache
+) -> Generator[Event, None, tuple[Entry, Job, Engine, Entry]]:
+    """The weights and what was made of them: the fetched entry, the conversion's job, the engine
+    that ran it, and what it left."""
+    # The weights are read where they are converted, the artifact in every build: those bytes are
+    # compared.
+    fetched = yield from _stage(
+        cache,
+        stages.fetch(plan),
+        lambda entry: not stages.is_kept(cache, stages.convert(plan, entry)),
+    )
+    notes = yield from _speech(plan, fetched)
+    convert = stages.convert(plan, fetched)
+    engine = Engine(plan, str(convert.key))
+    converted = yield from _stage(
+        cache, convert, notes=notes, engine=engine, again=partial(stages.convert, fetched=fetched)
+    )
+    return fetched, convert, engine, converted
 
 
 def _speech(plan: Plan, fetched: Entry) -> Generator[Event, None, Sequence[str]]:

@@ -45,6 +45,13 @@ def read(path: Path) -> tuple[JsonObject, tuple[FileEntry, ...]]:
         if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST_RECORD:
             raise Unfit("has a record that is not a file, or far too large")
         text = file.read(_LARGEST_RECORD)
+    return parse(text)
+
+
+def parse(text: bytes) -> tuple[JsonObject, tuple[FileEntry, ...]]:
+    """Facts and files in the text of a record. Raises Unfit."""
+    if len(text) > _LARGEST_RECORD:
+        raise Unfit("has a record that is far too large")
     try:
         data = json.loads(text)
         if isinstance(data, dict) and "schema" not in data:

@@ -24,6 +24,7 @@ from packager.measure import measurement as harness
 from packager.pipeline import stages
 from packager.pipeline.cache import BuildCache, Entry
 from packager.pipeline.job import STAGES, Job
+from packager.pipeline.shared_stage import done_once, pulled, shares
 from packager.process import JobResult, Note, Progress, Resident, run_job
 from packager.sources import reread
 from packager.sources.adapters import inputs_of
@@ -48,6 +49,8 @@ def kept(
     entry = stages.look_up(cache, job)
     if job.key is None:
         return entry
+    if entry is None and (store := shares(cache, job)) is not None:
+        entry = yield from pulled(cache, job, store)
     wrong = cache.flaw(job.stage, job.key) if entry is None else None
     if entry is not None:
         wrong = yield from _compared(
@@ -75,7 +78,15 @@ def _compared(
 
 
 def work(cache: BuildCache, job: Job) -> Events:
-    """A job in a child process, and what it left into the cache."""
+    """A job in a child process, and what it left into the cache; where that is shared, only one
+    machine does it."""
+    store = shares(cache, job)
+    if store is None:
+        return (yield from _work(cache, job))
+    return (yield from done_once(cache, job, store, lambda: _work(cache, job)))
+
+
+def _work(cache: BuildCache, job: Job) -> Events:
     with cache.work_folder() as folder:
         arguments = (
             {**job.arguments, "out": str(folder / "out")} if job.needs_out else job.arguments

@@ -4,8 +4,9 @@ what it leaves."""
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -223,15 +224,31 @@ def is_kept(cache: BuildCache, job: Job) -> bool:
     return job.key is not None and cache.look_up(job.stage, job.key) is not None
 
 
+_since: ContextVar[str | None] = ContextVar("since", default=None)
+
+
+@contextmanager
+def taken_since(began: str) -> Iterator[None]:
+    """Within the block a noisy measurement counts that was taken at or after `began` (a time as
+    records have it): work that goes on in several pieces measures once."""
+    token = _since.set(began)
+    try:
+        yield
+    finally:
+        _since.reset(token)
+
+
 def look_up(cache: BuildCache, job: Job) -> Entry | None:
     """What the stage left when it ran before; None when it must run.
 
     Also because its files lay outside our cache and are gone or are another folder's, or because it
     measured on a busy machine, which may be idle now (unless a single attempt is all that is
-    wanted).
+    wanted, or it belongs to the work that goes on, see `taken_since`).
     """
     entry = cache.look_up(job.stage, job.key) if job.key else None
     again = entry is not None and bool(entry.facts.get("noisy")) and allowed_attempts() > 1
+    if again and entry is not None and _since.get() is not None:
+        again = str(entry.facts.get("measured_at")) < str(_since.get())
     elsewhere = entry is not None and job.stage == "fetch" and not _is_place(job, entry)
     if entry is not None and (again or elsewhere):
         cache.drop(entry)

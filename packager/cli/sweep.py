@@ -1,0 +1,236 @@
+"""`qwen-pack sweep`: a matrix of builds from a plan file, and its report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from packager.cli.options import Number, Size
+from packager.cli.output import emit_json, emit_table, json_option, narrate, say
+from packager.errors import ExitCode, PackError
+
+if TYPE_CHECKING:
+    from packager.sweep.building import Work
+    from packager.sweep.history import Change
+    from packager.sweep.known import Known
+    from packager.sweep.matrix import Matrix
+    from packager.sweep.plan_file import SweepPlan
+
+REPORT = "report"
+
+
+@click.command("sweep", options_metavar="[OPTIONS]")
+@click.argument("plan", metavar="PLAN.toml | report", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="The sweep's folder; sweep-NAME, here, by default.",
+)
+@click.option("--dry-run", is_flag=True, help="Print the matrix and its forecast, start nothing.")
+@click.option(
+    "--keep-packages",
+    type=click.Choice(["all", "best", "none"]),
+    help="Packages that stay whole; of the others the manifest alone. The plan's word, or all.",
+)
+@click.option(
+    "--max-disk",
+    type=Size(),
+    help="What the sweep's folder and the cache may take together, e.g. 200G.",
+)
+@click.option(
+    "--keep",
+    type=Number(1, 1e6, whole=True),
+    metavar="N",
+    help="Prune while it runs: of each target the best N stay.",
+)
+@click.option(
+    "--by",
+    metavar="LIST",
+    help="What pruning ranks by: quality, memory, size, speed, with commas between.",
+)
+@click.option(
+    "--dask",
+    metavar="ADDRESS|local:N",
+    help="Run on a Dask cluster, or on N workers of this machine; needs the extra `fleet`.",
+)
+@click.option(
+    "--cache",
+    metavar="FOLDER|URL",
+    help="A cache that several machines share, beside the local one; a folder, or s3://bucket/x.",
+)
+@click.option(
+    "--fail-on-regression",
+    is_flag=True,
+    help="Exit code 4 where a figure is worse than the last time, beyond the noise.",
+)
+@json_option
+def command(
+    plan: Path,
+    folder: Path | None,
+    dry_run: bool,
+    fail_on_regression: bool,
+    as_json: bool,
+    **flags: Any,
+) -> int:
+    """Build, check and measure a matrix: variants, recipes, targets from a plan file.
+
+    \b
+    qwen-pack sweep nightly.toml --dry-run      the matrix: bytes, memory, time, what does not fit
+    qwen-pack sweep nightly.toml                build it; the same command goes on where it ended
+    qwen-pack sweep report sweep-nightly        table, CSV, JSON, HTML and the Pareto plot again
+    """
+    if str(plan) == REPORT:
+        return _report(folder, as_json)
+    if folder is not None:
+        raise PackError(f"{folder} is one name too many.", "Give the plan file, or: report DIR.")
+    from packager.cli.sweep_worker import known_here
+    from packager.sweep.matrix import matrix
+
+    known = known_here()
+    asked = _asked(plan, known, flags)
+    root = flags["out"] or Path(f"sweep-{asked.name}")
+    pace = _pace(root)
+    found = matrix(asked, known, pace)
+    if dry_run:
+        _show_matrix(asked, found, as_json)
+        return ExitCode.DONE
+    work = _work(asked, found, root, known, flags["cache"])
+    follow_to_the_end(work, flags["dask"])
+    return _finished(work, fail_on_regression, as_json)
+
+
+def _asked(path: Path, known: Known, flags: dict[str, Any]) -> SweepPlan:
+    """The plan file with the command's flags over it."""
+    from dataclasses import replace
+
+    from packager.errors import usage
+    from packager.names import did_you_mean
+    from packager.sweep.plan_file import read
+    from packager.sweep.plan_schema import OBJECTIVES
+
+    plan = read(path, known)
+    by = tuple(word.strip() for word in (flags["by"] or "").split(",") if word.strip())
+    for word in by:
+        if word not in OBJECTIVES:
+            raise usage(
+                f"--by knows no {word!r}.{did_you_mean(word, OBJECTIVES)}",
+                f"Known: {', '.join(OBJECTIVES)}.",
+            )
+    if by and flags["keep"] is None and plan.keep is None:
+        raise usage("--by means nothing without --keep.", "Add --keep N.")
+    return replace(
+        plan,
+        keep_packages=flags["keep_packages"] or plan.keep_packages,
+        disk_bytes=flags["max_disk"] or plan.disk_bytes,
+        keep=flags["keep"] if flags["keep"] is not None else plan.keep,
+        by=by or plan.by,
+    )
+
+
+def _pace(root: Path) -> Any:
+    """The pace of the folder's earlier runs, where there are any."""
+    from packager.sweep.building import learnt
+    from packager.sweep.expect import Pace
+    from packager.sweep.folder import MARK, Folder
+
+    return learnt(Folder(root)) if (root / MARK).is_file() else Pace()
+
+
+def _work(plan: SweepPlan, found: Matrix, root: Path, known: Known, shared: str | None) -> Work:
+    from packager.sweep.building import Work, cache_with
+    from packager.sweep.folder import Folder
+
+    for note in found.notes:
+        narrate(note)
+    return Work(plan, found, Folder.made(root.absolute(), plan), known, cache_with(shared))
+
+
+def follow_to_the_end(work: Work, address: str | None) -> None:
+    """Run the sweep, here or on a cluster."""
+    from packager.cli.sweep_progress import follow
+
+    if address is None:
+        from packager.sweep.inline import run
+
+        events = run(work)
+    else:
+        # Late: Dask is an extra.
+        from packager.cli.sweep_worker import unit
+        from packager.sweep import fleet
+
+        events = fleet.run(work, address, unit)
+    try:
+        follow(events)
+    except KeyboardInterrupt:
+        raise PackError(
+            "Interrupted: every finished cell and stage is kept.",
+            "The same command goes on from there.",
+            ExitCode.INTERRUPTED,
+        ) from None
+
+
+def _finished(work: Work, strict: bool, as_json: bool) -> int:
+    """The report of the run, and the exit code."""
+    from packager.sweep import report
+    from packager.sweep.history import compared
+
+    runs = work.folder.runs()
+    written = report.write(work.folder, runs, work.plan)
+    changes = compared(runs)
+    _show_rows(runs[-1], changes, written, as_json)
+    rows = list(runs[-1].rows.values())
+    failed = [row for row in rows if row.status == "failed"]
+    worse = [change for change in changes if change.regression]
+    if any(row.exit_code == ExitCode.BUG for row in failed):
+        return ExitCode.BUG
+    if strict and worse:
+        return ExitCode.BUDGET
+    if not any(row.status == "done" for row in rows):
+        codes = [row.exit_code for row in rows if row.exit_code]
+        return codes[0] if codes else ExitCode.NOTHING_FITS
+    return ExitCode.DONE
+
+
+def _report(folder: Path | None, as_json: bool) -> int:
+    from packager.errors import usage
+    from packager.sweep import report
+    from packager.sweep.folder import Folder
+    from packager.sweep.history import compared
+
+    if folder is None:
+        raise usage("Which sweep?", "Name its folder: qwen-pack sweep report DIR.")
+    opened = Folder.opened(folder)
+    runs = opened.runs()
+    if not runs:
+        raise usage(f"{folder} holds no run yet.", "Start one with: qwen-pack sweep PLAN.toml.")
+    written = report.write(opened, runs)
+    _show_rows(runs[-1], compared(runs), written, as_json)
+    return ExitCode.DONE
+
+
+def _show_matrix(plan: SweepPlan, found: Matrix, as_json: bool) -> None:
+    from packager.sweep.forecast import as_dict, columns, rows, sentences
+
+    if as_json:
+        emit_json("sweep", as_dict(plan, found))
+        return
+    emit_table(plan.name, columns(), rows(found), right=columns()[3:-1])
+    for line in sentences(found):
+        narrate(line)
+
+
+def _show_rows(run: Any, changes: list[Change], written: list[Path], as_json: bool) -> None:
+    from packager.sweep import report
+
+    if as_json:
+        emit_json("sweep", {**report.as_dict(run, changes), "files": [str(one) for one in written]})
+        return
+    table = report.table(run)
+    emit_table("", table.columns, table.cells, right=table.columns[1:-1])
+    for line in report.sentences(run, changes):
+        narrate(line)
+    say(f"Report: {', '.join(path.name for path in written)} in {written[0].parent}")

@@ -1,0 +1,371 @@
+"""The executor on Dask: units as tasks on a cluster, or on workers of this machine.
+
+A task returns that its unit is done and no more. Memory is a resource of a worker, and so is its
+machine, of which there is one: a measurement asks for it and waits until nobody else works there.
+What was measured on a machine is judged and packaged on that machine. This process alone writes
+rows, and hands out units one by one as their cells go on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from packager.errors import ExitCode, PackError, no_room, unreachable, usage
+from packager.events import Event
+from packager.package import manifest
+from packager.package.package import Package
+from packager.sweep.building import Work, failed, row_of
+from packager.sweep.courses import AHEAD, JUDGED, MOST_TRIES, WHOLE, Course, Courses
+from packager.sweep.events import CellStarted, SweepEvent, Told
+from packager.sweep.folder import Run
+from packager.sweep.inline import begun, remaining, settle
+from packager.sweep.keeping import Keeper
+from packager.sweep.matrix import Planned
+from packager.sweep.progress import Clock
+from packager.sweep.pruning import Judged, last, prune
+from packager.sweep.row import Row, not_done, one_line
+from packager.sweep.unit import AFTER_MEASURE, Answer, Order, Stage
+from packager.units import human_bytes
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+Task = Callable[[Order], Answer]
+Ended = tuple[Course, Row | None]
+INSTALL = "pip install 'qwen-pack[fleet]'"
+_TICK_S = 1.0
+ANSWER_S = 20.0
+"""How long a scheduler may take to answer."""
+_GONE_S = 60.0
+"""How long a machine may be away before what was measured on it is measured anew."""
+_LOOK_S = 10.0
+
+
+@contextmanager
+def client(address: str, available: int | None) -> Iterator[Client]:
+    """A client of the cluster at `address`, or of N workers of this machine for `local:N`.
+
+    Raises PackError: 2 where Dask is not installed or the address is none, 5 where nobody answers.
+    """
+    try:
+        import distributed
+    except ImportError:
+        raise usage(
+            "--dask needs Dask, which is not installed.", f"Install it: {INSTALL}"
+        ) from None
+    with ExitStack() as stack:
+        if address.startswith("local:"):
+            where: Any = stack.enter_context(_local(address, available))
+        else:
+            where = address
+        try:
+            found = stack.enter_context(
+                distributed.Client(where, timeout=ANSWER_S, set_as_default=False)
+            )
+        except (OSError, TimeoutError, ValueError) as error:
+            raise unreachable(
+                f"No Dask scheduler answers at {address}: {one_line(str(error))}.",
+                "Start one with `dask scheduler`, or take --dask local:2.",
+            ) from None
+        yield found
+
+
+def _local(address: str, available: int | None) -> Any:
+    """Workers of this machine. Their connections are encrypted and closed to other users."""
+    import dask
+    from distributed import LocalCluster
+    from distributed.security import Security
+
+    count = address.removeprefix("local:")
+    if not (count.isascii() and count.isdigit() and 1 <= int(count) <= 64):
+        raise usage(f"{address!r} is not local:N.", "N is the number of workers, 1 to 64.")
+    # A unit whose worker died is tried again here, with the reason in the row at the end.
+    dask.config.set({"distributed.scheduler.allowed-failures": MOST_TRIES})
+    share = (available or 1 << 40) // int(count)
+    return LocalCluster(
+        n_workers=int(count),
+        threads_per_worker=1,
+        host="127.0.0.1",
+        protocol="tls://",
+        security=Security.temporary(),
+        dashboard_address=None,
+        memory_limit=0,
+        resources={"memory": share, "machine": 1},
+        silence_logs=50,
+    )
+
+
+def run(work: Work, address: str, task: Task) -> Generator[Event | SweepEvent, None, Run]:
+    """Do what is left of the sweep on a cluster; yield events, return the run with a row for each
+    cell. `task` does a unit on a worker."""
+    with work.folder.held(), client(address, work.known.available) as dask:
+        current = yield from begun(work)
+        fleet = Fleet(work, current, dask, task)
+        yield Told(fleet.introduced())
+        left = remaining(work, current)
+        keeper = Keeper(work.plan, work.folder, work.cache, current.rows)
+        if work.plan.keep is not None:
+            left = yield from prune(work, current, keeper, left, fleet.judge)
+        yield from fleet.build(keeper, left)
+        if work.plan.keep is not None:
+            yield from last(work, current, keeper)
+        work.folder.finish(current)
+    return current
+
+
+class Fleet:
+    """The units of a run on their way through a cluster."""
+
+    def __init__(self, work: Work, current: Run, dask: Client, task: Task) -> None:
+        self._work, self._current, self._dask, self._task = work, current, dask, task
+        self._gone: dict[str, float] = {}
+
+    def introduced(self) -> str:
+        """The cluster in a sentence. Raises PackError where no worker says what it has."""
+        workers = self._workers()
+        if not workers:
+            raise unreachable(
+                "The scheduler has no workers.", "Start one: dask worker ADDRESS --resources ..."
+            )
+        if not any(_has(one, "memory") and _has(one, "machine") for one in workers.values()):
+            raise usage(
+                "No worker says how much memory it has, or that it has a machine.",
+                "Start workers with --resources 'memory=32e9 machine=1' --nworkers 1 --nthreads 1.",
+            )
+        hosts = {_host(address) for address in workers}
+        memory = max(one["resources"].get("memory", 0) for one in workers.values())
+        return (
+            f"{_counted(len(workers), 'worker')} on {_counted(len(hosts), 'machine')}, the largest "
+            f"with {human_bytes(memory)}."
+        )
+
+    def judge(
+        self, keeper: Keeper, todo: tuple[Planned, ...]
+    ) -> Generator[Event | SweepEvent, None, dict[str, Judged | Row]]:
+        """Convert and judge cells, before anything is measured."""
+        found: dict[str, Judged | Row] = {}
+        for ended in self._through(todo, JUDGED, keeper):
+            if isinstance(ended, Told):
+                yield ended
+                continue
+            course, row = ended
+            answer = course.answer
+            if row is not None:
+                found[course.one.cell.id] = row
+            elif answer is not None:
+                found[course.one.cell.id] = Judged(answer.kl_mean, answer.artifact_bytes or 0)
+            yield Told(f"{course.one.cell.label}: conversion and quality gate done")
+        return found
+
+    def build(
+        self, keeper: Keeper, todo: tuple[Planned, ...]
+    ) -> Generator[Event | SweepEvent, None, None]:
+        """Build, measure and package cells."""
+        clock, done = Clock(todo), 0
+        for ended in self._through(todo, WHOLE, keeper):
+            if isinstance(ended, Told):
+                yield ended
+                continue
+            course, row = ended
+            done += 1
+            row = row or self._row(course)
+            clock.finished(course.one, row)
+            left = clock.left() / max(1, len(self._workers()))
+            yield CellStarted(course.one.cell, done, len(todo), left)
+            yield from settle(self._work, self._current, keeper, course.one, row)
+
+    def _row(self, course: Course) -> Row:
+        """The row of a finished cell, from the manifest in the sweep's folder."""
+        one, folder = course.one, self._work.folder
+        path = folder.packages / one.cell.id
+        try:
+            return row_of(folder, one, Package(path, manifest.read(path)), course.taken)
+        except (PackError, OSError) as error:
+            return failed(folder, one, error, course.taken)
+
+    def _through(
+        self, todo: tuple[Planned, ...], way: tuple[Stage, ...], keeper: Keeper
+    ) -> Iterator[Told | Ended]:
+        """Every cell once it has gone all the way (with None), or with its row where it did
+        not."""
+        courses = Courses(todo, way)
+        running: dict[Any, tuple[Course, Order]] = {}
+        looked = time.monotonic()
+        try:
+            while courses.waiting or running:
+                self._refuse_without_scheduler()
+                yield from self._start(courses, running, keeper)
+                self._wait(running)
+                for future in [one for one in running if one.done()]:
+                    ended = self._ended(courses, *running.pop(future), future)
+                    if ended is not None:
+                        yield ended
+                if time.monotonic() - looked > _LOOK_S:
+                    looked = time.monotonic()
+                    yield from self._leave_the_lost(courses, running)
+        finally:
+            for future in running:
+                future.cancel()
+
+    def _start(
+        self, courses: Courses, running: dict[Any, tuple[Course, Order]], keeper: Keeper
+    ) -> Iterator[Ended]:
+        """Hand out what may run, as far as the cluster needs it."""
+        workers = self._workers()
+        free = sum(course.host is None for course, _ in running.values())
+        room = AHEAD * max(1, len(workers)) - free
+        largest = max((one["resources"].get("memory", 0) for one in workers.values()), default=None)
+        for course, order in courses.ready(self._order, room):
+            row = self._refusal(course, order, largest, keeper)
+            if row is not None:
+                courses.free(order, course)
+                yield course, row
+                continue
+            where = [course.host] if course.host is not None else None
+            future = self._dask.submit(
+                self._task, order, resources=_resources(order), workers=where, pure=False, retries=0
+            )
+            running[future] = (course, order)
+
+    def _order(self, course: Course) -> Order:
+        assert course.next is not None
+        run, root = self._current, self._work.folder.root
+        machine = course.machine if course.next in AFTER_MEASURE else None
+        shared = self._work.cache.shared.url if self._work.cache.shared else None
+        return Order(
+            course.next,
+            course.one,
+            self._work.plan,
+            str(root),
+            run.file.started,
+            shared,
+            machine=machine,
+        )
+
+    def _refusal(
+        self, course: Course, order: Order, largest: float | None, keeper: Keeper
+    ) -> Row | None:
+        """The row of a cell that no worker can take, None where one can."""
+        needed = _resources(order).get("memory", 0)
+        if largest is not None and needed > largest:
+            error: PackError = no_room(
+                f"The stage {order.stage!r} needs {human_bytes(needed)} of memory, and the largest "
+                f"worker has {human_bytes(largest)}.",
+                "Start fewer workers on a machine, or a larger machine.",
+            )
+            return failed(self._work.folder, course.one, error, course.taken)
+        if order.stage == "convert":
+            try:
+                keeper.make_room(course.one)
+            except PackError as error:
+                return failed(self._work.folder, course.one, error, course.taken)
+        return None
+
+    def _ended(self, courses: Courses, course: Course, order: Order, future: Any) -> Ended | None:
+        """What a finished task means for its cell: its next stage, a new try, or its row."""
+        answer = self._answer(course, future)
+        if answer is not None and answer.error is None and not answer.moved:
+            course.done(answer)
+        courses.free(order, course, done=answer is not None and not answer.moved)
+        if answer is not None and answer.error is not None:
+            return course, self._failed(course, answer)
+        if answer is None or answer.moved:
+            course.tries += 1
+            if course.tries >= MOST_TRIES:
+                return course, self._failed(course, _given_up(order))
+            if answer is not None:
+                course.again_from_measure()
+        if course.next is None:
+            return course, None
+        courses.again(course)
+        return None
+
+    def _answer(self, course: Course, future: Any) -> Answer | None:
+        """What the worker answered; None where it died, or the task was taken back."""
+        if future.status != "finished":
+            return None
+        answer = future.result()
+        if not isinstance(answer, Answer):
+            return Answer("", error="The worker gave no answer that is one.", exit_code=1)
+        return answer
+
+    def _failed(self, course: Course, answer: Answer) -> Row:
+        one, folder = course.one, self._work.folder
+        text = str(answer.error)
+        if answer.bug is not None:
+            log = folder.bug_file(one.cell.id)
+            log.write_text(answer.bug, encoding="utf-8", errors="backslashreplace")
+            text = f"A fault of qwen-pack: {text}. {folder.below(log)} has the traceback."
+        return not_done(one.cell, "failed", text, answer.exit_code, stages=course.taken)
+
+    def _leave_the_lost(
+        self, courses: Courses, running: dict[Any, tuple[Course, Order]]
+    ) -> Iterator[Told]:
+        """Measure anew what was measured on a machine that has been away for a minute."""
+        hosts = {_host(address) for address in self._workers()}
+        now = time.monotonic()
+        waited_for = {course.host for course, _ in running.values() if course.host is not None}
+        self._gone = {host: self._gone.get(host, now) for host in waited_for if host not in hosts}
+        for host in [host for host, since in self._gone.items() if now - since > _GONE_S]:
+            del self._gone[host]
+            courses.forget(host)
+            yield Told(f"{host} is gone: what was measured there is measured on another machine.")
+            for future, (course, _) in running.items():
+                if course.host == host:
+                    course.again_from_measure()
+                    future.cancel()
+        if not hosts and running:
+            yield Told("No worker is left; waiting for one.")
+
+    def _wait(self, running: dict[Any, Any]) -> None:
+        """Until a task has ended, or a second has passed."""
+        from distributed import wait
+
+        if running and not any(one.done() for one in running):
+            with suppress(TimeoutError), self._dask.as_current():
+                wait(list(running), timeout=_TICK_S, return_when="FIRST_COMPLETED")
+
+    def _refuse_without_scheduler(self) -> None:
+        if self._dask.status not in ("running", "connecting"):
+            raise unreachable(
+                "The Dask scheduler has gone away.", "The same command goes on from here."
+            )
+
+    def _workers(self) -> dict[str, Any]:
+        """What the scheduler knows of every worker, by address."""
+        found: dict[str, Any] = self._dask.scheduler_info(n_workers=-1)["workers"]
+        return found
+
+
+def _resources(order: Order) -> dict[str, float]:
+    """What a unit takes of its worker: bytes of memory, and the machine."""
+    one = order.one
+    if order.stage == "convert":
+        return {"memory": one.build.memory}
+    if order.stage == "measure":
+        return {"memory": one.memory_bytes, "machine": 1}
+    return {} if order.stage in ("fetch", "package") else {"memory": one.memory_bytes}
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def _given_up(order: Order) -> Answer:
+    text = (
+        f"{MOST_TRIES} workers died in the stage {order.stage!r}, or lost its measurement: look at "
+        "their logs, the system may have run out of memory."
+    )
+    return Answer("", error=text, exit_code=int(ExitCode.RESOURCE))
+
+
+def _has(worker: dict[str, Any], resource: str) -> bool:
+    return bool(worker["resources"].get(resource))
+
+
+def _host(address: str) -> str:
+    """The host of `tls://127.0.0.1:40123`."""
+    return address.partition("://")[2].rpartition(":")[0].strip("[]")

@@ -1,0 +1,84 @@
+"""The matrix before anything starts, as rows, sentences and JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from packager.sweep.matrix import Matrix, Planned
+from packager.sweep.plan_file import SweepPlan
+from packager.units import human_bytes, human_seconds
+
+_COLUMNS = ("variant", "recipe", "target", "context", "files", "memory", "to build", "time", "")
+
+
+def columns() -> tuple[str, ...]:
+    """The titles of `rows`."""
+    return _COLUMNS
+
+
+def rows(found: Matrix) -> list[tuple[str, ...]]:
+    """One row per cell; the last column says why it cannot be built."""
+    return [_row(one) for one in found.planned]
+
+
+def _row(one: Planned) -> tuple[str, ...]:
+    cell = one.cell
+    head = (cell.short, cell.recipe_id, cell.target, str(cell.context or ""))
+    if one.problem is not None:
+        return (*head, "", "", "", "", one.problem)
+    return (
+        *head,
+        human_bytes(one.artifact_bytes),
+        human_bytes(one.memory_bytes),
+        human_bytes(one.build.memory),
+        human_seconds(one.expected.total) if one.expected.total else "shared",
+        "" if one.cell.profile == "default" else f"profile {one.cell.profile}",
+    )
+
+
+def totals(found: Matrix) -> dict[str, Any]:
+    """Counts, bytes and seconds of the whole matrix."""
+    possible = found.possible
+    return {
+        "cells": len(found.planned),
+        "possible": len(possible),
+        "impossible": len(found.planned) - len(possible),
+        "excluded": len(found.excluded),
+        "package_bytes": sum(one.artifact_bytes for one in possible),
+        "largest_build_memory_bytes": max((one.build.memory for one in possible), default=0),
+        "expected_s": round(sum(one.expected.total for one in possible), 1),
+        "basis": _basis(possible),
+    }
+
+
+def _basis(possible: tuple[Planned, ...]) -> str:
+    measured = [one.expected.basis == "measured" for one in possible]
+    if measured and all(measured):
+        return "measured"
+    return "partly measured" if any(measured) else "estimated"
+
+
+def sentences(found: Matrix) -> Iterator[str]:
+    """What a reader of the table must know."""
+    known = totals(found)
+    yield (
+        f"{known['possible']} of {known['cells']} cells can be built: "
+        f"{human_bytes(known['package_bytes'])} of packages, about "
+        f"{human_seconds(known['expected_s'])} ({known['basis']}), without the download."
+    )
+    if found.excluded:
+        yield f"{len(found.excluded)} cells are excluded by the plan."
+    yield from found.notes
+
+
+def as_dict(plan: SweepPlan, found: Matrix) -> dict[str, Any]:
+    """JSON form of a dry run."""
+    return {
+        "name": plan.name,
+        "dry_run": True,
+        "totals": totals(found),
+        "cells": [one.as_dict() for one in found.planned],
+        "excluded": [{"id": cell.id, **cell.to_json(), "why": why} for cell, why in found.excluded],
+        "notes": list(found.notes),
+    }

@@ -1,0 +1,364 @@
+"""Read a plan file (TOML) into a SweepPlan; every problem is reported at once, with its key."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from packager.catalog import Variant
+from packager.chat.profile import Profile
+from packager.digests import key_of
+from packager.errors import PackError, usage
+from packager.foreign import load_toml
+from packager.names import did_you_mean
+from packager.sweep.cell import DEFAULT, Cell
+from packager.sweep.known import Known
+from packager.sweep.plan_schema import EXCLUDE, SECTIONS, TOP, Size, complaint, size_of
+
+_MOST_BYTES = 1 << 20
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_HINT = "docs/sweep.md describes every key."
+
+
+@dataclass(frozen=True, slots=True)
+class Exclusion:
+    """Cells that are left out: patterns as a shell writes them, each None where it does not
+    matter."""
+
+    variant: str | None = None
+    recipe: str | None = None
+    kv: str | None = None
+    context: int | None = None
+    target: str | None = None
+    profile: str | None = None
+    why: str = ""
+
+    def matches(self, cell: Cell) -> bool:
+        """Whether all that is given fits the cell."""
+        pairs = (
+            (self.variant, (cell.variant, cell.short)),
+            (self.recipe, (cell.recipe, cell.recipe_id)),
+            (self.kv, (cell.kv,)),
+            (self.target, (cell.target, Path(cell.target).stem)),
+            (self.profile, (cell.profile, Path(cell.profile).name)),
+        )
+        return (self.context is None or cell.context == self.context) and all(
+            pattern is None
+            or any(fnmatchcase(name.casefold(), pattern.casefold()) for name in names)
+            for pattern, names in pairs
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SweepPlan:
+    """What a plan file asks for; names are checked, sizes are bytes.
+
+    `variants` are repository ids, `checkpoints` absolute paths. `recipes` is empty where each
+    target's own count, `contexts` holds None for the target's own. `need` has fields of a Workload.
+    `keep` is how many cells of a target pruning leaves, None without it.
+    """
+
+    name: str
+    text: str
+    variants: tuple[str, ...] = ()
+    checkpoints: tuple[str, ...] = ()
+    recipes: tuple[str, ...] = ()
+    kv: tuple[str, ...] = (DEFAULT,)
+    contexts: tuple[int | None, ...] = (None,)
+    targets: tuple[str, ...] = ()
+    profiles: Mapping[str, Profile] = field(default_factory=lambda: {DEFAULT: Profile()})
+    source: str = "hub"
+    offline: bool = False
+    exclusions: tuple[Exclusion, ...] = ()
+    need: Mapping[str, Any] = field(default_factory=dict)
+    disk_bytes: int | None = None
+    keep_packages: str = "all"
+    keep: int | None = None
+    by: tuple[str, ...] = ("quality", "memory")
+    tasks: tuple[str, ...] = ()
+    behaviour_percent: float | None = None
+
+    @property
+    def digest(self) -> str:
+        """What tells two plans apart: text, profiles, and how it is pruned."""
+        profiles = {name: one.as_dict() for name, one in self.profiles.items()}
+        return key_of([self.text, profiles, self.keep, self.by if self.keep else None])
+
+
+def read(path: Path, known: Known) -> SweepPlan:
+    """The plan in a file. Raises PackError (usage) that names the file and the key of every
+    problem."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise usage(f"{path} is not a plan file.", "Name the TOML file itself.")
+        if path.stat().st_size > _MOST_BYTES:
+            raise usage(f"{path} is larger than a plan file can be (1 MB).")
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise usage(f"{path} is no text in UTF-8.", "Is it the right file?") from None
+    except FileNotFoundError:
+        raise usage(f"There is no plan file {str(path)!r}.", _HINT) from None
+    return parse(text, path, known)
+
+
+def parse(text: str, path: Path, known: Known) -> SweepPlan:
+    """The plan in the text of a file; names in it are relative to the file's folder."""
+    problems = Problems(path.name)
+    try:
+        data = load_toml(text)
+    except tomllib.TOMLDecodeError as error:
+        raise usage(f"{path.name}: this is not TOML: {error}.", _HINT) from None
+    except ValueError as error:
+        raise usage(f"{path.name}: this is not a plan file: {error}.", _HINT) from None
+    _check(data, problems)
+    problems.raise_any()
+    plan = _Reader(data, text, path, known, problems).plan()
+    problems.raise_any()
+    return plan
+
+
+class Problems:
+    """What is wrong with one file, in the order in which it was found."""
+
+    def __init__(self, file: str) -> None:
+        self._file = file
+        self._found: list[str] = []
+
+    def add(self, key: str, text: str) -> None:
+        """One problem with a dotted key."""
+        self._found.append(f"{self._file}: {key} {text}")
+
+    def raise_any(self) -> None:
+        """Raise all of them in one PackError (usage), if there are any."""
+        if self._found:
+            raise usage("\n".join(dict.fromkeys(self._found)), _HINT)
+
+
+def _check(data: dict[str, Any], problems: Problems) -> None:
+    """Types, ranges and unknown keys; what the names mean comes later."""
+    for key in data:
+        if key not in TOP and key not in SECTIONS and key != "exclude":
+            home = next((name for name, rules in SECTIONS.items() if key in rules), None)
+            where = f" It belongs below [{home}]." if home else ""
+            near = where or did_you_mean(key, [*TOP, *SECTIONS, "exclude"])
+            problems.add(key, f"is not a key of a plan file.{near}")
+    _check_table("", {key: data[key] for key in TOP if key in data}, TOP, problems)
+    for section, rules in SECTIONS.items():
+        part = data.get(section, {})
+        if isinstance(part, dict):
+            _check_table(f"{section}.", part, rules, problems)
+        else:
+            problems.add(section, f"must be a table, written [{section}].")
+    excludes = data.get("exclude", [])
+    if not isinstance(excludes, list) or not all(isinstance(one, dict) for one in excludes):
+        problems.add("exclude", "must be a list of tables, each written [[exclude]].")
+        return
+    for place, table in enumerate(excludes, 1):
+        _check_table(f"exclude[{place}].", table, EXCLUDE, problems)
+        if not set(table) - {"why"}:
+            problems.add(f"exclude[{place}]", "names nothing, so that it would exclude all.")
+
+
+def _check_table(
+    prefix: str, table: dict[str, Any], rules: Mapping[str, Any], problems: Problems
+) -> None:
+    for key, value in table.items():
+        if key not in rules:
+            near = did_you_mean(key, rules) or f" Known: {', '.join(rules)}."
+            problems.add(prefix + key, f"is not a key of a plan file.{near}")
+        elif wrong := complaint(rules[key], value):
+            problems.add(prefix + key, wrong)
+
+
+class _Reader:
+    """The checked data as a SweepPlan; names that do not exist become problems."""
+
+    def __init__(
+        self, data: dict[str, Any], text: str, path: Path, known: Known, problems: Problems
+    ) -> None:
+        self._data, self._text, self._path = data, text, path
+        self._known, self._problems = known, problems
+        self._axes: dict[str, Any] = data.get("axes", {})
+
+    def plan(self) -> SweepPlan:
+        """The plan; where there are problems it is not complete."""
+        data = self._data
+        weights, limits = data.get("weights", {}), data.get("limits", {})
+        prune, route = data.get("prune", {}), data.get("route", {})
+        name = data.get("name") or re.sub(r"[^a-z0-9._-]+", "-", self._path.stem.lower())
+        if not _NAME.fullmatch(name):
+            self._problems.add("name", "must be small letters, digits, dots and hyphens.")
+        if "by" in prune and "keep" not in prune:
+            self._problems.add("prune.by", "means nothing without keep, the number that stays.")
+        plan = SweepPlan(
+            name=name,
+            text=self._text,
+            variants=self._variants(),
+            checkpoints=self._checkpoints(),
+            recipes=self._recipes(),
+            kv=tuple(dict.fromkeys(self._axes.get("kv", [DEFAULT]))),
+            contexts=tuple(dict.fromkeys(self._axes.get("contexts", [None]))),
+            targets=self._targets(),
+            profiles=self._profiles(),
+            source=weights.get("source", "hub"),
+            offline=weights.get("offline", False),
+            exclusions=tuple(Exclusion(**table) for table in data.get("exclude", [])),
+            need=self._need(),
+            disk_bytes=size_of(limits["disk"]) if "disk" in limits else None,
+            keep_packages=limits.get("keep_packages", "all"),
+            keep=prune.get("keep"),
+            by=tuple(dict.fromkeys(prune.get("by", ("quality", "memory")))),
+            tasks=self._tasks(route),
+            behaviour_percent=route.get("behaviour_percent"),
+        )
+        if not (plan.variants or plan.checkpoints):
+            self._problems.add(
+                "axes", "names nothing to build: give variants or checkpoints, or a [filter]."
+            )
+        return plan
+
+    def _of(self, key: str, names: list[str], look: Any) -> list[Any]:
+        """Each name looked up; a PackError becomes a problem of the key."""
+        found = []
+        for name in names:
+            try:
+                found.append(look(name))
+            except PackError as error:
+                self._problems.add(key, f"names {name!r}: {error.message}")
+        return found
+
+    def _variants(self) -> tuple[str, ...]:
+        from packager import catalog
+
+        named = self._of("axes.variants", self._axes.get("variants", []), catalog.find)
+        found = [variant.repo_id for variant in (*named, *self._filtered())]
+        return tuple(dict.fromkeys(found))
+
+    def _filtered(self) -> Iterator[Variant]:
+        from packager import catalog
+
+        asked = self._data.get("filter")
+        if asked is None:
+            return
+        all_of = catalog.load()
+        known = {
+            "family": {variant.family for variant in all_of},
+            "kind": {str(variant.kind) for variant in all_of},
+            "license": {variant.license or catalog.UNSTATED for variant in all_of},
+            "modality": {word for one in all_of for word in (*one.modality_in, *one.modality_out)},
+        }
+        for key, words in known.items():
+            for word in asked.get(key, ()):
+                if word.casefold() not in {each.casefold() for each in words}:
+                    near = did_you_mean(word, words) or f" Known: {', '.join(sorted(words))}."
+                    self._problems.add(
+                        f"filter.{key}", f"has {word!r}, which no variant has.{near}"
+                    )
+        matching = [variant for variant in all_of if _passes(variant, asked)]
+        if not matching:
+            self._problems.add("filter", "lets no variant of the catalogue through.")
+        yield from matching
+
+    def _checkpoints(self) -> tuple[str, ...]:
+        found = []
+        for name in self._axes.get("checkpoints", []):
+            folder = self._beside(name)
+            if not folder.is_dir():
+                self._problems.add("axes.checkpoints", f"names {name!r}, which is not a folder.")
+            found.append(str(folder))
+        return tuple(dict.fromkeys(found))
+
+    def _beside(self, name: str) -> Path:
+        """A path relative to the plan file's own folder."""
+        return Path(os.path.normpath(self._path.absolute().parent / Path(name).expanduser()))
+
+    def _recipes(self) -> tuple[str, ...]:
+        def look(name: str) -> str:
+            return self._known.recipe(name)
+
+        return tuple(dict.fromkeys(self._of("axes.recipes", self._axes.get("recipes", []), look)))
+
+    def _targets(self) -> tuple[str, ...]:
+        def look(name: str) -> str:
+            found = str(self._beside(name)) if name.endswith(".toml") else name
+            self._known.target(found)
+            return found
+
+        if "targets" not in self._axes:
+            self._problems.add("axes.targets", "is missing: for which device is it?")
+        return tuple(dict.fromkeys(self._of("axes.targets", self._axes.get("targets", []), look)))
+
+    def _profiles(self) -> dict[str, Profile]:
+        from packager.sweep.profile_file import read as read_profile
+
+        found: dict[str, Profile] = {}
+        for name in self._axes.get("profiles", [DEFAULT]):
+            if name == DEFAULT:
+                found[DEFAULT] = Profile()
+                continue
+            path = self._beside(name)
+            try:
+                found[str(path)] = read_profile(path)
+            except PackError as error:
+                self._problems.add("axes.profiles", f"names {name!r}: {error}")
+        return found
+
+    def _need(self) -> dict[str, Any]:
+        from packager.need.languages import codes
+        from packager.need.usecases import benchmark, use_case
+
+        given = dict(self._data.get("budgets", {}))
+        for key, rule in SECTIONS["budgets"].items():
+            if isinstance(rule, Size) and key in given:
+                given[key] = size_of(given[key])
+        if "use_case" in given:
+            self._of("budgets.use_case", [given["use_case"]], use_case)
+        if "min_scores" in given:
+            names = self._of("budgets.min_scores", list(given["min_scores"]), benchmark)
+            given["min_scores"] = dict(zip(names, given["min_scores"].values(), strict=False))
+        if "languages" in given:
+            found = self._of("budgets.languages", given["languages"], lambda word: codes([word]))
+            given["languages"] = tuple(dict.fromkeys(code for some in found for code in some))
+        for key in ("modality", "licenses"):
+            if key in given:
+                given[key] = tuple(given[key])
+        return given
+
+    def _tasks(self, route: dict[str, Any]) -> tuple[str, ...]:
+        from packager.need.usecases import use_case
+
+        found = self._of("route.tasks", route.get("tasks", []), lambda name: use_case(name).name)
+        return tuple(dict.fromkeys(found))
+
+
+def _passes(variant: Variant, asked: Mapping[str, Any]) -> bool:
+    """Whether a variant is chosen by the [filter]; base models are left out unless asked for."""
+    from packager.catalog import UNSTATED
+
+    def among(key: str, *values: str) -> bool:
+        wanted = {word.casefold() for word in asked.get(key, ())}
+        return not wanted or not wanted.isdisjoint(value.casefold() for value in values)
+
+    size = variant.params_total
+    # Without a number nothing says that it lies within the limits.
+    bounded = "min_params" in asked or "max_params" in asked
+    within = not bounded or (
+        size is not None
+        and asked.get("min_params", 0) <= size <= asked.get("max_params", float("inf"))
+    )
+    return (
+        within
+        and (asked.get("base", False) or not variant.base)
+        and variant.unbuildable is None
+        and among("family", variant.family)
+        and among("kind", variant.kind)
+        and among("license", variant.license or UNSTATED)
+        and among("modality", *variant.modality_in, *variant.modality_out)
+    )

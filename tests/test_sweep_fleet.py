@@ -1,0 +1,237 @@
+"""The executor on Dask: the same packages as in one process, workers that die, and who may work on
+a machine at a time. The cluster is a real one, of processes on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from packager.errors import ExitCode, PackError
+from packager.sweep import inline, machine_lock
+from packager.sweep.courses import WHOLE, Course, Courses
+from packager.sweep.folder import Folder, Run
+from packager.sweep.matrix import Planned, matrix
+from packager.sweep.unit import Answer, Order, do
+from tests.support import sweep_units
+from tests.support.sweeps import dying, known, plan_of, through, tiny_plan, work_of
+
+PLAN = """
+[axes]
+variants = ["Qwen3-0.6B", "Qwen3-1.7B"]
+recipes = ["plain:b8", "plain:b4"]
+targets = ["big"]
+contexts = [512]
+"""
+
+
+@pytest.fixture(autouse=True)
+def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The runtime and the units of the tests write down what they do."""
+    monkeypatch.setenv("DYING_LOG", str(tmp_path / "dying.log"))
+    monkeypatch.setenv(sweep_units.LOG, str(tmp_path / "units.log"))
+
+
+@pytest.fixture
+def cells(tmp_path: Path) -> tuple[Planned, ...]:
+    return matrix(plan_of(PLAN, tmp_path), known()).possible
+
+
+def orders(tmp_path: Path) -> Any:
+    plan = plan_of(PLAN, tmp_path)
+
+    def order_of(course: Course) -> Order:
+        assert course.next is not None
+        return Order(course.next, course.one, plan, str(tmp_path), "2026-01-01T00:00:00+00:00")
+
+    return order_of
+
+
+def test_units_that_may_do_the_same_work_run_one_after_the_other(
+    cells: tuple[Planned, ...], tmp_path: Path
+) -> None:
+    courses, order_of = Courses(cells, WHOLE), orders(tmp_path)
+    first = courses.ready(order_of, 99)
+    # One fetch of each variant; the other recipes of both wait for it.
+    assert [order.one.cell.short for _, order in first] == ["Qwen3-0.6B", "Qwen3-1.7B"]
+    assert courses.ready(order_of, 99) == []
+    for course, order in first:
+        course.done(Answer("m", 1.0, host="h"))
+        courses.free(order, course, done=True)
+        courses.again(course)
+    then = courses.ready(order_of, 99)
+    assert Counter(order.stage for _, order in then) == {"convert": 2, "fetch": 2}
+    # What is there already is nobody's lane: the fetches of the other recipes run side by side.
+    assert all(order.lanes == () for _, order in then if order.stage == "fetch")
+    # Where a worker died nothing is there: the next one does it.
+    course, order = then[0]
+    courses.free(order, course)
+    courses.again(course)
+    assert courses.ready(order_of, 99)[0][1].lanes == order.lanes
+    assert Courses(cells, WHOLE).ready(order_of, 1)[0][0].one == cells[0]
+
+
+def test_what_was_measured_on_a_machine_goes_on_there_and_is_measured_anew_where_it_is_gone(
+    cells: tuple[Planned, ...],
+) -> None:
+    course = Course(cells[0], list(WHOLE))
+    for stage in ("fetch", "convert"):
+        assert course.next == stage
+        course.done(Answer("m1", 1.0, host="h1"))
+    assert course.host is None
+    course.done(Answer("m2", 1.0, host="h2"))
+    assert (course.host, course.machine, course.next) == ("h2", "m2", "quality")
+    course.again_from_measure()
+    assert (course.host, course.machine, course.next) == (None, None, "measure")
+    assert set(course.taken.seconds) == {"fetch", "convert", "measure"}
+
+
+def test_a_unit_refuses_what_it_cannot_take_part_in(
+    cells: tuple[Planned, ...], tmp_path: Path
+) -> None:
+    order = orders(tmp_path)(Course(cells[0], list(WHOLE)))
+    assert "does not see the sweep's folder" in str(do(order, known()).error)
+    Folder.made(tmp_path / "out", order.plan)
+    there = Order("fetch", order.one, order.plan, str(tmp_path / "out"), order.began, version="0")
+    answer = do(there, known())
+    assert "install the same on all machines" in str(answer.error)
+    assert answer.exit_code == ExitCode.USAGE
+    moved = Order(
+        "quality", order.one, order.plan, str(tmp_path / "out"), order.began, machine="another"
+    )
+    assert do(moved, known()).moved
+
+
+def test_a_measurement_waits_for_builds_and_builds_wait_for_it_and_it_is_not_overtaken() -> None:
+    said: list[str] = []
+
+    def build(name: str, ready: threading.Event, end: threading.Event) -> None:
+        with machine_lock.shared():
+            said.append(f"{name} in")
+            ready.set()
+            end.wait(20)
+            said.append(f"{name} out")
+
+    def measure() -> None:
+        with machine_lock.alone():
+            said.append("measure in")
+            time.sleep(0.2)
+            said.append("measure out")
+
+    ready, end, late, at_once = (threading.Event() for _ in range(4))
+    at_once.set()
+    threads = [threading.Thread(target=build, args=("first", ready, end))]
+    threads[0].start()
+    assert ready.wait(20)
+    threads.append(threading.Thread(target=measure))
+    threads[1].start()
+    time.sleep(0.3)
+    threads.append(threading.Thread(target=build, args=("second", late, at_once)))
+    threads[2].start()
+    time.sleep(0.3)
+    assert said == ["first in"]
+    end.set()
+    for thread in threads:
+        thread.join(20)
+    assert said == ["first in", "first out", "measure in", "measure out", "second in", "second out"]
+
+
+def on_dask(tmp_path: Path, name: str, plan: Any, kills: int = 0) -> tuple[list[Any], Run]:
+    """The sweep on two workers, of which some are killed meanwhile."""
+    from packager.sweep import fleet
+
+    work = work_of(plan, tmp_path / name, dying())
+    with killing(kills) as killed:
+        found = through(fleet.run(work, "local:2", sweep_units.unit))
+    assert len(killed) == kills
+    return found
+
+
+@contextlib.contextmanager
+def killing(count: int) -> Iterator[list[int]]:
+    """Workers of this process die without a word at random moments, so many times."""
+    killed: list[int] = []
+    ended = threading.Event()
+    dice = random.Random(7)
+
+    def kill() -> None:
+        while len(killed) < count and not ended.wait(dice.uniform(1.0, 3.0)):
+            workers = [
+                one
+                for one in psutil.Process().children()
+                if any("spawn_main" in word for word in one.cmdline())
+            ]
+            if workers and Path(os.environ[sweep_units.LOG]).exists():
+                chosen = dice.choice(workers)
+                with contextlib.suppress(psutil.Error):
+                    chosen.kill()
+                    killed.append(chosen.pid)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    try:
+        yield killed
+    finally:
+        ended.set()
+        thread.join()
+
+
+def done_stages(tmp_path: Path) -> Counter[str]:
+    """How often each unit came to its end with work that the cache did not have."""
+    lines = (tmp_path / "units.log").read_text().splitlines()
+    return Counter(line.partition(" ")[2] for line in lines if line.endswith(" done"))
+
+
+@pytest.mark.engine
+def test_workers_that_die_cost_the_stage_that_was_running_and_the_packages_are_the_same(
+    tmp_path: Path, own_cache: Path
+) -> None:
+    pytest.importorskip("distributed", reason="needs the extra `fleet`")
+    plan = tiny_plan(tmp_path, 3)
+    alone = through(inline.run(work_of(plan, tmp_path / "alone", dying())))[1]
+    shutil.rmtree(own_cache)
+    found = on_dask(tmp_path, "fleet", plan, kills=2)[1]
+    assert {row.status for row in found.rows.values()} == {"done"}, found.rows
+    for name, row in found.rows.items():
+        assert row.content_sha256 == alone.rows[name].content_sha256
+        assert row.machine is not None
+    twice = {unit: count for unit, count in done_stages(tmp_path).items() if count > 1}
+    assert twice == {}
+
+
+@pytest.mark.engine
+def test_a_cluster_prunes_and_has_rows_for_what_fails(tmp_path: Path) -> None:
+    pytest.importorskip("distributed", reason="needs the extra `fleet`")
+    plan = replace(tiny_plan(tmp_path, 4), keep=1, by=("memory", "size"))
+    found = on_dask(tmp_path, "fleet", plan)[1]
+    status = Counter(row.status for row in found.rows.values())
+    assert status == {"done": 1, "dropped": 3}
+
+
+def test_an_address_that_is_none_and_a_missing_dask_are_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("distributed", reason="needs the extra `fleet`")
+    from packager.sweep import fleet
+
+    with pytest.raises(PackError, match="is not local:N"), fleet.client("local:many", None):
+        pass
+    monkeypatch.setattr(fleet, "ANSWER_S", 1.0)
+    with pytest.raises(PackError) as caught, fleet.client("tcp://127.0.0.1:1", None):
+        pass
+    assert caught.value.exit_code == ExitCode.SOURCE
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(PackError, match="not installed"), fleet.client("local:1", None):
+        pass

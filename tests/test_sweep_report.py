@@ -1,0 +1,433 @@
+"""What a sweep leaves to look at: rows, the runs of its folder, table, CSV, HTML, plot, history, routes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from packager.errors import ExitCode, PackError
+from packager.package import manifest
+from packager.records import Contents
+from packager.sweep.cell import Cell
+from packager.sweep.folder import Folder, Run, RunFile
+from packager.sweep.front import Place
+from packager.sweep.history import compared
+from packager.sweep.html import page
+from packager.sweep.ranking import counted, goes_on, ranked
+from packager.sweep.report import as_csv, as_dict, plots, sentences, table, write
+from packager.sweep.route import routes
+from packager.sweep.row import Row, Stages, done, failures, not_done
+from packager.sweep.svg import Point, plot
+from tests.support.contents import LEAST
+from tests.support.sweeps import plan_of
+
+MACHINE = {"processor": "P", "architecture": "x86_64", "cores": 2, "system": "Linux"}
+EVIL = "\"><script>alert(1)</script>&=cmd|' /C calc'!A0"
+
+
+def row(name: str = "a", **fields: Any) -> Row:
+    """A finished row of a measured package."""
+    cell = Cell(f"Qwen/{name}", "plain:b8", "big", "default", 512)
+    known: dict[str, Any] = {
+        "id": cell.id,
+        "cell": cell.to_json(),
+        "status": "done",
+        "package": f"packages/{cell.id}",
+        "machine": MACHINE,
+        "prompt_tokens": 256,
+        "context": 512,
+        "runtime": "plain",
+        "gate": True,
+        "figures": {
+            "artifact_bytes": 1e9,
+            "peak_memory_bytes": 2e9,
+            "decode_tps": 50.0,
+            "ttft_ms": 100.0,
+            "kl_mean": 0.01,
+        },
+    }
+    figures = {**known["figures"], **fields.pop("figures", {})}
+    return Row.from_json({**known, **fields, "figures": figures})
+
+
+def run_of(*rows: Row, number: int = 1, finished: str | None = "2026-11-26T20:00:00+00:00") -> Run:
+    file = RunFile(plan="p", name="nightly", started="2026-11-26T18:00:00+00:00", finished=finished)
+    return Run(number, Path(), file, {one.id: one for one in rows})
+
+
+def test_a_row_keeps_the_figures_of_its_manifest_and_comes_back_the_same() -> None:
+    data = {
+        **LEAST,
+        "runtime": {"name": "plain", "version": "3"},
+        "variant": {"repo_id": "Qwen/a", "revision": "abc"},
+        "recipe": {"id": "plain:b8"},
+        "workload": {"context": 512},
+        "artifact_bytes": 10,
+        "measured": {"decode_tps": 5.0, "ttft_ms": 7.0, "machine": MACHINE, "noisy": True},
+        "quality": {"kl_mean": 0.5, "passed": True},
+        "verdicts": [
+            {
+                "rule": "decode",
+                "limit": 9,
+                "unit": "tok/s",
+                "enforced": True,
+                "measured": 5,
+                "passed": False,
+            }
+        ],
+    }
+    stages = Stages()
+    stages.add("fetch", 1.0, True)
+    stages.add("convert", 2.5, False)
+    cell = Cell("Qwen/a", "plain:b8", "big")
+    found = done(cell, data, Contents.from_json(data), stages, ("packages/x", None), 12)
+    assert found.figures == {
+        "artifact_bytes": 10,
+        "decode_tps": 5.0,
+        "ttft_ms": 7.0,
+        "kl_mean": 0.5,
+    }
+    assert found.missed == ("decode: 5.0 tok/s of at least 9.0 tok/s",)
+    assert (found.noisy, found.cached, found.seconds) == (True, ("fetch",), {"convert": 2.5})
+    assert Row.from_json(json.loads(json.dumps(found.to_json()))) == found
+    assert found.of == cell
+
+
+def test_the_reason_of_a_row_is_one_line_that_does_nothing_to_a_terminal() -> None:
+    cell = Cell("Qwen/a", "plain:b8", "big")
+    found = not_done(cell, "failed", "two\nlines \x1b[31m" + "x" * 5000, int(ExitCode.SOURCE))
+    assert found.reason is not None and found.reason.startswith("two lines \\x1b[31m")
+    assert len(found.reason) < 3000
+    assert failures([found, found.but(exit_code=99), row()]) == {"source": 1, "99": 1}
+
+
+def test_a_run_without_an_end_is_taken_up_by_the_same_plan_and_by_no_other(tmp_path: Path) -> None:
+    plan = plan_of('[axes]\nvariants=["Qwen3-0.6B"]\ntargets=["big"]', tmp_path)
+    other = plan_of('[axes]\nvariants=["Qwen3-1.7B"]\ntargets=["big"]', tmp_path)
+    folder = Folder.made(tmp_path / "out", plan)
+    run, again = folder.begin(plan)
+    assert (run.number, again) == (1, False)
+    folder.add(run, row("a"))
+    folder.add(run, row("b"))
+    # A power cut leaves half a line.
+    with (run.path / "rows.jsonl").open("ab") as file:
+        file.write(b'{"id": "half')
+    run, again = folder.begin(plan)
+    assert (run.number, again, len(run.rows)) == (1, True, 2)
+    folder.add(run, row("c"))
+    assert len(folder.runs()[0].rows) == 3
+    assert folder.begin(other)[0].number == 2
+    folder.finish(folder.begin(other)[0])
+    assert folder.begin(other)[0].number == 3
+
+
+def test_the_last_row_of_a_cell_counts(tmp_path: Path) -> None:
+    plan = plan_of('[axes]\nvariants=["Qwen3-0.6B"]\ntargets=["big"]', tmp_path)
+    folder = Folder.made(tmp_path / "out", plan)
+    run, _ = folder.begin(plan)
+    folder.add(run, row("a", status="failed", reason="no"))
+    folder.add(run, row("a"))
+    (known,) = folder.runs()[0].rows.values()
+    assert known.status == "done"
+
+
+def test_a_folder_of_something_else_is_left_alone_and_one_sweep_writes_at_a_time(
+    tmp_path: Path,
+) -> None:
+    plan = plan_of('[axes]\nvariants=["Qwen3-0.6B"]\ntargets=["big"]', tmp_path)
+    with pytest.raises(PackError, match="holds what no sweep has made"):
+        Folder.made(tmp_path, plan)
+    folder = Folder.made(tmp_path / "out", plan)
+    with folder.held(), pytest.raises(PackError, match="Another sweep"), folder.held():
+        pass
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"{}",
+        b"[]",
+        b"nonsense",
+        b'{"id": "a", "cell": {}, "status": "done"}',
+        b'"\\ud800"',
+        b"[" * 9999,
+    ],
+)
+def test_a_damaged_row_is_named_with_its_line(line: bytes, tmp_path: Path) -> None:
+    plan = plan_of('[axes]\nvariants=["Qwen3-0.6B"]\ntargets=["big"]', tmp_path)
+    folder = Folder.made(tmp_path / "out", plan)
+    run, _ = folder.begin(plan)
+    (run.path / "rows.jsonl").write_bytes(line + b"\n")
+    with pytest.raises(PackError, match=r"rows\.jsonl: line 1") as caught:
+        folder.runs()
+    assert caught.value.exit_code == ExitCode.INPUT
+
+
+def test_a_row_leads_nowhere_outside_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "manifest.json").write_text("{}")
+    folder = Folder(tmp_path / "out")
+    assert not folder.is_there(row(package="../elsewhere"))
+    assert not folder.is_there(row(package=str(tmp_path / "elsewhere")))
+
+
+class Collected(HTMLParser):
+    """Tags with their attributes, and texts, of a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+
+def test_the_page_escapes_every_name_and_loads_nothing_from_outside() -> None:
+    cell = Cell(EVIL, EVIL, EVIL, local=True)
+    bad = not_done(cell, "failed", EVIL, 6)
+    fine = row("a").but(cell=cell.to_json())
+    run = run_of(bad, fine)
+    text = page(run, table(run, {}), list(sentences(run, [])), plots(run, {}))
+    seen = Collected()
+    seen.feed(text)
+    assert [tag for tag, _ in seen.tags].count("script") == 1
+    assert "alert(1)</script>" not in text
+    for tag, attributes in seen.tags:
+        assert not {"src", "href", "onclick", "style"} & set(attributes), tag
+        assert tag not in ("link", "img", "iframe", "object"), tag
+    policy = next(
+        one["content"]
+        for tag, one in seen.tags
+        if tag == "meta" and "content" in one and "default" in str(one["content"])
+    )
+    assert str(policy).startswith("default-src 'none'")
+    assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", text)
+
+
+def test_the_script_and_the_style_of_the_page_are_the_ones_that_it_allows_itself() -> None:
+    import base64
+    import hashlib
+
+    run = run_of(row())
+    text = page(run, table(run, {}), [], {})
+    for tag in ("style", "script"):
+        inner = re.search(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+        assert inner is not None
+        digest = base64.b64encode(hashlib.sha256(inner[1].encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in text
+
+
+def test_the_csv_has_plain_numbers_and_no_formulas() -> None:
+    run = run_of(row("a"), not_done(Cell("=1+1", "@x", "-y", local=True), "failed", "+z"))
+    rows = list(csv.DictReader(io.StringIO(as_csv(run, {row("a").id: Place(True)}))))
+    assert rows[0]["artifact_bytes"] == "1000000000" and rows[0]["front"] == "true"
+    assert rows[0]["kl_mean"] == "0.01"
+    assert [rows[1][key] for key in ("variant", "recipe", "target", "reason")] == [
+        "'=1+1",
+        "'@x",
+        "'-y",
+        "'+z",
+    ]
+
+
+@given(
+    st.lists(
+        st.tuples(st.text(max_size=12), st.floats(1, 1e13), st.floats(0, 1e6), st.booleans()),
+        max_size=30,
+    )
+)
+def test_the_plot_is_xml_whatever_it_shows_and_every_point_lies_in_it(rows: list[Any]) -> None:
+    text = plot("t<", [Point(*one) for one in rows])
+    # XML has no way to write control characters: names are printable before they come here.
+    printable = "".join(char for char in text if char.isprintable() or char == "\n")
+    root = ET.fromstring(printable)
+    circles = [one for one in root.iter() if one.tag.endswith("circle")]
+    assert len(circles) == len(rows)
+    for circle in circles:
+        assert 70 <= float(circle.attrib["cx"]) <= 700 and 40 <= float(circle.attrib["cy"]) <= 370
+
+
+def test_points_of_another_machine_are_not_in_the_plot() -> None:
+    other = {**MACHINE, "processor": "Q"}
+    (text,) = plots(run_of(row("a"), row("b"), row("c", machine=other)), {}).values()
+    assert text.count("<circle") == 2
+
+
+def test_the_table_has_built_cells_first_and_says_what_became_of_the_others() -> None:
+    cell = Cell("Qwen/z", "plain:b8", "big")
+    dropped = not_done(cell, "dropped", "3 of 6 go on", rung="size")
+    run = run_of(dropped, row("a", noisy=True, package=None, manifest="manifests/a.json"))
+    cells = table(run).cells
+    assert cells[0][-1] == "manifest only, noisy"
+    assert cells[1][-1] == "dropped at the rung 'size': 3 of 6 go on"
+    assert "1 of 2 cells were built, 1 dropped by pruning." in list(sentences(run, []))
+    assert as_dict(run)["cells"][1]["rung"] == "size"
+
+
+CHANGES: list[tuple[dict[str, Any], bool | None]] = [
+    ({"figures": {"decode_tps": 40.0}}, True),
+    ({"figures": {"decode_tps": 45.0}}, None),
+    ({"figures": {"decode_tps": 70.0}}, False),
+    ({"figures": {"decode_tps": 40.0}, "noisy": True}, None),
+    ({"figures": {"decode_tps": 40.0}, "machine": {**MACHINE, "cores": 4}}, False),
+    ({"figures": {"decode_tps": 40.0}, "prompt_tokens": 128}, None),
+    ({"figures": {"peak_memory_bytes": 2.2e9}}, True),
+    ({"figures": {"artifact_bytes": 1.02e9}, "noisy": True}, True),
+    ({"figures": {"kl_mean": 0.0105}}, None),
+    ({"figures": {"kl_mean": 0.02}}, True),
+    ({"status": "failed", "reason": "no", "exit_code": 6}, True),
+    ({"gate": False}, True),
+    ({"missed": ["decode: 1 of 2"]}, True),
+    ({"engine_version": "2"}, False),
+    ({}, None),
+]
+
+
+@pytest.mark.parametrize(("now", "regression"), CHANGES, ids=[str(one) for one, _ in CHANGES])
+def test_what_is_worse_beyond_the_noise_is_a_regression(
+    now: dict[str, Any], regression: bool | None
+) -> None:
+    before, after = row(engine_version="1"), row(**{"engine_version": "1", **now})
+    found = compared([run_of(before), run_of(after, number=2)])
+    if regression is None:
+        assert found == []
+    else:
+        assert [change.regression for change in found] == [regression]
+
+
+def test_a_change_names_the_inputs_that_changed_too_and_runs_without_an_end_are_not_compared_with() -> (
+    None
+):
+    before = run_of(row(engine_version="1", revision="a"))
+    half = run_of(row(figures={"decode_tps": 1.0}), number=2, finished=None)
+    now = run_of(row(engine_version="2", revision="b", figures={"decode_tps": 20.0}), number=3)
+    (change,) = compared([before, half, now])
+    assert change.because == ("plain 1 → 2", "weights a → b")
+    assert change.text == "decode: 50.0 tok/s before, 20.0 tok/s now (-60%), worse"
+    assert compared([now]) == []
+
+
+@given(
+    st.lists(
+        st.fixed_dictionaries({"quality": st.integers(0, 5), "memory": st.integers(0, 5)}),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_what_is_beaten_on_all_counts_never_goes_on_before_its_better(values: list[Any]) -> None:
+    ids = [str(number) for number in range(len(values))]
+    places = {one.id: one.place for one in ranked(ids, values, ("quality", "memory"))}
+    assert sorted(places.values()) == list(range(1, len(values) + 1))
+    for left, one in enumerate(values):
+        for right, other in enumerate(values):
+            better = one["quality"] >= other["quality"] and one["memory"] <= other["memory"]
+            if better and one != other:
+                assert places[str(left)] < places[str(right)]
+
+
+def test_the_better_half_goes_on_and_what_is_not_known_of_all_ranks_nobody() -> None:
+    assert [goes_on(count, 3) for count in (1, 3, 6, 7, 24)] == [3, 3, 3, 4, 12]
+    values: list[dict[str, float | None]] = [
+        {"quality": None, "size": 1.0},
+        {"quality": 2.0, "size": 2.0},
+    ]
+    assert counted(("quality", "size"), values) == ["size"]
+    first = ranked(["a", "b"], values, ("size",))[0]
+    assert (first.id, first.why) == ("a", "size 1 B is number 1")
+
+
+def packaged(folder: Folder, name: str, repo_id: str, size: int, **more: Any) -> Row:
+    """A row whose package is there, as far as a manifest goes."""
+    known = row(name, figures={"artifact_bytes": float(size)})
+    path = folder.packages / known.id
+    path.mkdir(parents=True)
+    data = {
+        **LEAST,
+        "schema": manifest.SCHEMA,
+        "name": name,
+        "variant": {"repo_id": repo_id},
+        "source": {"kind": "hub"},
+        "artifact_bytes": size,
+        **more,
+    }
+    manifest.write(path, data)
+    return known.but(dummy=data["source"]["kind"] == "dummy")
+
+
+def test_each_kind_of_task_is_routed_to_the_smallest_package_that_passes_its_floor(
+    tmp_path: Path,
+) -> None:
+    plan = plan_of(
+        '[axes]\nvariants=["Qwen3-0.6B"]\ntargets=["big"]\n[route]\ntasks=["chat", "code"]\nbehaviour_percent=80',
+        tmp_path,
+    )
+    folder = Folder.made(tmp_path / "out", plan)
+    small = packaged(folder, "small", "Qwen/Qwen3-0.6B", 100)
+    large = packaged(folder, "large", "Qwen/Qwen3-32B", 900)
+    random = packaged(folder, "random", "Qwen/Qwen3-32B", 50, source={"kind": "dummy"})
+    lost = packaged(folder, "lost", "Qwen/Qwen3-32B", 60).but(gate=False)
+    tried = {"passed": 10, "total": 38, "set": "s"}
+    silly = packaged(folder, "silly", "Qwen/Qwen3-32B", 70, behaviour=tried)
+    own = packaged(folder, "own", "local/own", 80)
+    found = routes(folder, run_of(small, large, random, lost, silly, own), plan)
+    assert found["schema"] == "qwen-pack/route/1"
+    assert set(found["routes"]["big"]) == {"chat", "code"}
+    chosen = found["routes"]["big"]["code"]
+    assert chosen["cell"] == large.id and chosen["package"] == large.package
+    assert chosen["evidence"]["published"]
+    assert found["routes"]["big"]["chat"]["variant"] in ("Qwen/Qwen3-0.6B", "Qwen/Qwen3-32B")
+    nothing = routes(folder, run_of(random, own), plan)
+    assert nothing["routes"]["big"]["chat"] is None
+    assert "no score is published" in nothing["unserved"]["big"]["chat"]
+    assert "random" in routes(folder, run_of(random), plan)["unserved"]["big"]["chat"]
+
+
+def test_a_fine_tune_is_routed_by_the_tasks_that_it_passed(tmp_path: Path) -> None:
+    plan = plan_of(
+        '[axes]\nvariants=["Qwen3-0.6B"]\ntargets=["big"]\n[route]\ntasks=["chat"]\nbehaviour_percent=80',
+        tmp_path,
+    )
+    folder = Folder.made(tmp_path / "out", plan)
+    tried = {"passed": 36, "total": 38, "set": "s"}
+    own = packaged(folder, "own", "local/own", 80, behaviour=tried)
+    found = routes(folder, run_of(own), plan)
+    assert found["routes"]["big"]["chat"]["cell"] == own.id
+
+
+def test_the_report_is_written_whole_and_again(tmp_path: Path) -> None:
+    plan = plan_of('[axes]\nvariants=["Qwen3-0.6B"]\ntargets=["big"]', tmp_path)
+    folder = Folder.made(tmp_path / "out", plan)
+    run, _ = folder.begin(plan)
+    folder.add(
+        run,
+        packaged(
+            folder,
+            "small",
+            "Qwen/Qwen3-0.6B",
+            100,
+            measured={"decode_tps": 3, "peak_memory_bytes": 9},
+        ),
+    )
+    for _ in range(2):
+        files = write(folder, folder.runs(), plan)
+        assert sorted(one.name for one in files) == [
+            "index.html",
+            "pareto-1.svg",
+            "route.json",
+            "sweep.json",
+            "table.csv",
+        ]
+    data = json.loads((tmp_path / "out" / "report" / "sweep.json").read_text())
+    assert data["schema"] == "qwen-pack/sweep-report/1"
+    assert data["cells"][0]["on_front"] is True
+    assert data["runs"][0]["failures"] == {}
