@@ -4,6 +4,7 @@ in a package."""
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,11 +15,13 @@ from packager import catalog
 from packager.errors import ExitCode, PackError
 from packager.predict.memory import kv_cache_bytes
 from packager.runtime import Runtime
+from packager.shipping.apps.ollama_template import OllamaChat, translated
 from targets.gguf import sizes
 from targets.gguf.presets import PRESETS
 from targets.llama_cpp import LlamaCpp
 from tests.conftest import REPOSITORY
 from tests.support.gguf_checkpoints import AWKWARD, SHAPES, build, checkpoint
+from tests.support.shipping_packages import CHATML
 
 RUNTIME = LlamaCpp()
 
@@ -186,6 +189,32 @@ def test_a_package_says_how_to_run_it_in_four_ways(kv: str) -> None:
     assert ("--cache-type-v q8_0" in text) == (kv == "q8_0")
     code = text.split("```python\n")[1].split("```")[0]
     compile(code, "README", "exec")
+
+
+@pytest.mark.parametrize("said", ["You are Qwen.", '```\nEND\n""" $HOME `id`'])
+def test_ollama_is_told_the_packages_own_chat_template(said: str, tmp_path: Path) -> None:
+    """Its commands are those of a shell, whatever the template says."""
+    first = json.dumps(f"<|im_start|>system\n{said}<|im_end|>\n")
+    template = "{% if messages[0].role != 'system' %}{{ " + first + " }}{% endif %}" + CHATML
+    chat = translated(template)
+    assert isinstance(chat, OllamaChat)
+    workload = {"context": 8192, "chat_template": template, "gpu_layers": 3}
+    text = RUNTIME.how_to_run(RUNTIME.recipe("Q4_K_M", "q8_0"), workload)
+    fence, block = re.findall(r"^(`{3,})\n(cat.*?)\n\1$", text, re.DOTALL | re.MULTILINE)[0]
+    assert fence not in said
+    made, create, run = block.rsplit("\n", 2)
+    subprocess.run(["sh", "-c", made], cwd=tmp_path, check=True)
+    lines = "FROM ./model/model.gguf\nPARAMETER num_ctx 8192\nPARAMETER num_gpu 3\n"
+    assert (tmp_path / "Modelfile").read_text() == f'{lines}TEMPLATE """{chat.template}"""\n'
+    assert create.endswith("OLLAMA_KV_CACHE_TYPE=q8_0 ollama create qwen-packed --file Modelfile")
+    assert run.endswith("ollama run qwen-packed")
+
+
+def test_a_template_that_ollama_cannot_be_told_is_named_in_place_of_its_commands() -> None:
+    workload = {"context": 8192, "chat_template": "{{ strftime_now('%Y') }}" + CHATML}
+    text = RUNTIME.how_to_run(RUNTIME.recipe("Q4_K_M"), workload)
+    assert "chat template: it writes the current date. Take llama-server" in text
+    assert "ollama create" not in text
 
 
 @pytest.mark.engine

@@ -211,6 +211,13 @@ def test_experts_are_an_obstacle_whatever_the_model_type_says() -> None:
     assert RUNTIME.obstacle(replace(QWEN3_06B, experts=Experts(8, 2, 256)), RECIPES[0]) is not None
 
 
+def test_heads_that_the_engine_does_not_turn_are_an_obstacle() -> None:
+    for width in (16, 48, 64, 128):
+        assert RUNTIME.obstacle(replace(QWEN2_5_05B, head_dim=width), RECIPES[0]) is None
+    obstacle = RUNTIME.obstacle(replace(QWEN2_5_05B, head_dim=8), RECIPES[0])
+    assert obstacle is not None and "a multiple of 16; these have 8." in obstacle
+
+
 def test_an_odd_number_of_blocks_is_an_obstacle_where_zero_points_are_packed_in_pairs() -> None:
     odd = replace(QWEN2_5_05B, intermediate=32 * 101)
     assert RUNTIME.obstacle(odd, RUNTIME.recipe("int4_sym_b32")) is None

@@ -7,6 +7,7 @@ import http.client
 import json
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from targets import registry
 from tests.conftest import REPOSITORY
 from tests.support.shipping_packages import exported, finish, write
 from training.questions import held_out
+from training.tasks import TOOLS as ALL_TOOLS
 
 TINY = REPOSITORY / "tests" / "models" / "tiny-qwen3"
 RECIPES = {"openvino": "int8_sym", "onnxruntime": "int8_sym_b32"}
@@ -239,6 +241,23 @@ def test_a_client_that_leaves_frees_the_engine_for_those_who_wait(client: Any) -
     assert len({answer.choices[0].message.content for answer in answers}) == 1
 
 
+def test_two_clients_at_once_get_what_each_would_get_alone(client: Any) -> None:
+    sums = islice((task for task in held_out("two at once", 400) if task.kind == "sum"), 2)
+    more: dict[str, Any] = {"model": "tiny", "temperature": 0, "max_tokens": 60}
+    asked = [{**more, "messages": [*task.messages]} for task in sums]
+    alone = [client.chat.completions.create(**one).choices[0].message.content for one in asked]
+    assert len(set(alone)) == 2
+    both = threading.Barrier(2)
+
+    def streamed(one: dict[str, Any]) -> str:
+        both.wait(timeout=30)
+        events = client.chat.completions.create(**one, stream=True)
+        return "".join(choice.delta.content or "" for event in events for choice in event.choices)
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(streamed, asked)) == alone
+
+
 def test_an_answer_ends_before_a_stop_text(client: Any) -> None:
     more = {"model": "tiny", "messages": [*ASKED], "temperature": 0, "max_tokens": 60}
     whole = client.chat.completions.create(**more).choices[0].message.content
@@ -269,3 +288,36 @@ def test_a_conversation_with_tools_is_taken_in_openais_form(client: Any) -> None
         model="tiny", messages=[*ASKED], temperature=0, max_tokens=1
     )
     assert answer.usage.prompt_tokens > bare.usage.prompt_tokens + 30
+
+
+def test_a_tool_call_of_the_model_comes_as_one_whole_and_streamed_and_its_result_is_told(
+    client: Any,
+) -> None:
+    tasks = list(islice((task for task in held_out("calls", 800) if task.kind == "tool"), 3))
+    for task in tasks:
+        more: dict[str, Any] = {"model": "tiny", "temperature": 0, "max_tokens": 120}
+        more |= {"messages": [*task.messages], "tools": task.tools}
+        answer = client.chat.completions.create(**more).choices[0]
+        assert answer.finish_reason == "tool_calls" and answer.message.content is None, answer
+        (call,) = answer.message.tool_calls
+        # Which tool a model of this size takes, and with what, is a guess; the form is not.
+        assert call.function.name in ALL_TOOLS
+        assert set(json.loads(call.function.arguments)) == set(
+            ALL_TOOLS[call.function.name]["properties"]
+        )
+        streamed, finish = [], None
+        for event in client.chat.completions.create(**more, stream=True):
+            for choice in event.choices:
+                streamed += choice.delta.tool_calls or []
+                finish = choice.finish_reason or finish
+                assert "<tool_call>" not in (choice.delta.content or "")
+        (piece,) = streamed
+        assert finish == "tool_calls" and piece.id
+        assert piece.function.model_dump() == call.function.model_dump()
+    told = [
+        *task.messages,
+        answer.message.model_dump(exclude_none=True),
+        {"role": "tool", "tool_call_id": call.id, "content": '{"weather": "rain", "degrees": 7}'},
+    ]
+    last = client.chat.completions.create(**{**more, "messages": told}).choices[0]
+    assert last.finish_reason == "stop" and last.message.content

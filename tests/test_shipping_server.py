@@ -25,6 +25,7 @@ from packager.shipping.server.replies import Piece, Splitter, call_of
 from packager.shipping.server.requests import Request
 from packager.shipping.server.settings import Settings
 from tests.conftest import REPOSITORY
+from tests.support.openai_form import as_a_client_sends_it
 from tests.support.shipping_packages import CHATML
 
 TINY = REPOSITORY / "tests" / "models" / "tiny-qwen3"
@@ -38,24 +39,6 @@ TOOLS = [
     }
 ]
 END = 0
-
-
-def as_a_client_sends_it(message: dict[str, Any]) -> dict[str, Any]:
-    """A message in OpenAI's form, where the arguments of a call are a string of JSON."""
-    calls = [
-        {
-            **call,
-            "function": {
-                **call["function"],
-                "arguments": json.dumps(call["function"]["arguments"]),
-            },
-        }
-        for call in message.get("tool_calls") or []
-    ]
-    return {
-        **message,
-        **({"tool_calls": calls, "content": message["content"] or None} if calls else {}),
-    }
 
 
 def test_the_servers_prompts_are_those_of_the_checkpoints_own_template(tmp_path: Path) -> None:

@@ -24,7 +24,13 @@ _DUMMY = """> **Random weights.** This package was built to measure: size, speed
 """
 
 
-def package_readme(plan: Plan, artifact_bytes: int, made: Made, files: Sequence[str] = ()) -> str:
+def package_readme(
+    plan: Plan,
+    artifact_bytes: int,
+    made: Made,
+    files: Sequence[str] = (),
+    chat_template: str | None = None,
+) -> str:
     """Markdown for the package's own README; `files` are the model's, below the package."""
     measured, not_measured = made.measurement(plan), made.not_measured
     chosen = plan.chosen
@@ -58,10 +64,12 @@ Licence of the weights: {markdown(licence)}.
 
 ## Run
 
-{_start(made)}{plan.runtime.how_to_run(chosen.recipe, _workload(plan, made, files))}{_elsewhere(plan, made)}"""
+{_start(made)}{plan.runtime.how_to_run(chosen.recipe, _workload(plan, made, files, chat_template))}{_elsewhere(plan, made)}"""
 
 
-def _workload(plan: Plan, made: Made, files: Sequence[str]) -> JsonObject:
+def _workload(
+    plan: Plan, made: Made, files: Sequence[str], chat_template: str | None
+) -> JsonObject:
     """What the runtime's own text is made from."""
     settings = made.start.settings() if made.start else None
     return {
@@ -69,6 +77,7 @@ def _workload(plan: Plan, made: Made, files: Sequence[str]) -> JsonObject:
         "gpu_layers": plan.gpu_layers,
         "files": files,
         "settings": settings,
+        "chat_template": chat_template,
     }
 
 

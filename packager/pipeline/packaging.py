@@ -125,7 +125,7 @@ def _papers(
         write_atomically(folder / "chat_template.jinja", text.encode())
         written.append("chat_template.jinja")
     size, names = sum(entry.size for entry in model), [entry.path for entry in model]
-    write_atomically(folder / "README.md", package_readme(plan, size, made, names).encode())
+    write_atomically(folder / "README.md", package_readme(plan, size, made, names, text).encode())
     written.append("README.md")
     return [
         FileEntry(name, (folder / name).stat().st_size, sha256(folder / name)) for name in written

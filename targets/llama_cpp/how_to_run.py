@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from packager.json_values import JsonObject, at, at_or_none, object_or_empty, texts_at
 from packager.need.usecases import use_case
 from packager.recipe import Recipe
@@ -28,7 +30,10 @@ llama_cpp.llama_cpp.llama_model_default_params = plain_weights
 
 def how_to_run(recipe: Recipe, workload: JsonObject) -> str:
     """Markdown with commands for llama-cli, llama-server, Ollama and Python; for vectors and scores
-    those of llama-server and Python."""
+    those of llama-server and Python.
+
+    `workload` may bring `chat_template`, the package's own: Ollama is told it in its own language.
+    """
     task = use_case(at_or_none(workload, "use_case", str) or "chat").task
     if task != "generate":
         return how_to_retrieve.how_to_run(recipe, workload, task)
@@ -37,9 +42,6 @@ def how_to_run(recipe: Recipe, workload: JsonObject) -> str:
     # The engine finds the other parts by the name of the first.
     model = next((file for file in files if file.endswith(".gguf")), MODEL)
     parts = len([file for file in files if file.endswith(".gguf")]) > 1
-    merge = f"llama-gguf-split --merge {model} {MERGED}\n" if parts else ""
-    whole = MERGED if parts else model
-    reads = "which takes one file and reads" if parts else "which reads"
     quantized = recipe.kv != DEFAULT_KV
     cache = f" --cache-type-k {recipe.kv} --cache-type-v {recipe.kv}" if quantized else ""
     # Flash attention is what a quantized cache of values needs; without mmap repacked tensors are
@@ -62,17 +64,16 @@ def how_to_run(recipe: Recipe, workload: JsonObject) -> str:
         if quantized
         else ""
     )
-    parameter = f"PARAMETER num_gpu {layers}\\n" if layers else ""
     in_python = f", n_gpu_layers={layers}" if layers else ""
     variables = (
         {"OLLAMA_FLASH_ATTENTION": "1", "OLLAMA_KV_CACHE_TYPE": recipe.kv} if quantized else {}
     )
     if at_once > 1:
         variables["OLLAMA_NUM_PARALLEL"] = str(at_once)
-    environment = "".join(
-        f"{name}={value} "
-        for name, value in {**variables, **object_or_empty(settings, "variables")}.items()
-    )
+    variables |= {
+        name: str(value) for name, value in object_or_empty(settings, "variables").items()
+    }
+    ollama = _ollama(model, parts, layers, workload, variables)
     return f"""With [llama.cpp](https://github.com/ggml-org/llama.cpp), in a terminal:
 
 ```
@@ -88,15 +89,7 @@ llama-server --model {model} {server} --jinja --port 8080
 Threads: as many as the machine has physical cores, or fewer (`--threads N`): decoding is bound by memory. On a machine that others use,
 set `OMP_WAIT_POLICY=passive`.
 
-With [Ollama](https://ollama.com), {reads} the chat template from the file (a server that runs already has to be started with the
-variables in front):
-
-```
-{merge}printf 'FROM ./{whole}\\nPARAMETER num_ctx {context}\\n{parameter}' > Modelfile
-{environment}ollama create qwen-packed --file Modelfile
-{environment}ollama run qwen-packed
-```
-
+{ollama}
 With Python, `pip install llama-cpp-python`:
 
 ```python
@@ -107,3 +100,53 @@ answer = model.create_chat_completion([{{"role": "user", "content": "What is the
 print(answer["choices"][0]["message"]["content"])
 ```
 """
+
+
+def _ollama(
+    model: str, parts: bool, layers: int, workload: JsonObject, variables: dict[str, str]
+) -> str:
+    """Commands that make a model of Ollama's, with the chat template in Ollama's language.
+
+    Ollama runs no Jinja: of a GGUF's template it only asks whether it is nearly one of those that it
+    has itself, and takes that, or none (template/template.go of github.com/ollama/ollama, Named).
+    """
+    # Late: it reads checkpoints, which sizes and footprints need not.
+    from packager.shipping.apps.ollama_template import translated
+
+    jinja = at_or_none(workload, "chat_template", str)
+    chat = translated(jinja) if jinja else None
+    if isinstance(chat, str):
+        return (
+            f"Ollama cannot be given this model's chat template: {chat}. Take llama-server, which "
+            "reads it from the file.\n"
+        )
+    merge = f"llama-gguf-split --merge {model} {MERGED}\n" if parts else ""
+    one_file = ", which takes one file" if parts else ""
+    lines = [f"FROM ./{MERGED if parts else model}", f"PARAMETER num_ctx {workload['context']}"]
+    lines += [f"PARAMETER num_gpu {layers}"] if layers else []
+    says = ""
+    if chat is not None:
+        lines.append(f'TEMPLATE """{chat.template}"""')
+        says = (
+            "`TEMPLATE` is this model's own chat template in Ollama's language, tools left out. "
+            "Without it Ollama\nwould take one of its own, or none.\n"
+        )
+        says += "".join(f"It writes this otherwise: {limit}.\n" for limit in chat.limits)
+    modelfile = "\n".join(lines)
+    end = "END"
+    while f"\n{end}\n" in f"\n{modelfile}\n":
+        end += "D"
+    longest = max((len(run) for run in re.findall("`+", modelfile)), default=0)
+    fence = "`" * max(3, longest + 1)
+    started = "".join(f"{name}={value} " for name, value in variables.items())
+    return f"""With [Ollama](https://ollama.com){one_file} (a server that runs already has to be started with the
+variables in front, where there are any):
+
+{fence}
+{merge}cat > Modelfile <<'{end}'
+{modelfile}
+{end}
+{started}ollama create qwen-packed --file Modelfile
+{started}ollama run qwen-packed
+{fence}
+{says}"""

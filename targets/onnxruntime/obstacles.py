@@ -12,6 +12,10 @@ _KINDS = {
     "qwen3_moe": "Qwen3-MoE",
     "qwen3_next": "Qwen3-Next",
 }
+_ROTARY_STEP = 16
+"""Widths of heads that GroupQueryAttention takes with rotary positions. Source:
+CheckRotaryCaches of onnxruntime, contrib_ops/cpu/bert/group_query_attention_helper.h; it
+speaks at the first token."""
 
 
 def of_shape(shape: Shape) -> str | None:
@@ -24,6 +28,11 @@ def of_shape(shape: Shape) -> str | None:
         return (
             "The ONNX Runtime adapter builds dense text models of the generations up to Qwen3; "
             f"this one is {shape.model_type!r}."
+        )
+    if shape.head_dim % _ROTARY_STEP:
+        return (
+            f"ONNX Runtime turns heads whose width is a multiple of {_ROTARY_STEP}; these have "
+            f"{shape.head_dim}."
         )
     return None
 

@@ -139,7 +139,11 @@ def _another_shape(
     inner: int,
     amplify: float = 1.0,
 ) -> None:
-    """A Qwen2 of two layers with weights by chance, speaking with the same tokens."""
+    """A Qwen2 of two layers with weights by chance, speaking with the same tokens.
+
+    `amplify` enlarges queries, keys and embedding. With 2 a mistake about positions costs 0.1 nats
+    and the rounding of 16 bits 0.0002; with more, attention of noise turns rounding into answers.
+    """
     random = np.random.default_rng(5)
     shape = Shape(
         "qwen2", hidden, 2, heads, kv_heads, width, inner, 2048, True, True, False, 2048, 10_000.0
@@ -149,12 +153,8 @@ def _another_shape(
     field.weights = {}
     for spec in tensors(shape):
         values = np.ones(spec.shape) if "norm" in spec.name else random.normal(0, 0.04, spec.shape)
-        values *= (
-            8 * amplify
-            if any(part in spec.name for part in ("q_proj", "k_proj")) and amplify > 1
-            else 1
-        )
-        values *= amplify if spec.name == EMBEDDING else 1
+        if spec.name == EMBEDDING or any(part in spec.name for part in ("q_proj", "k_proj")):
+            values *= amplify
         field.weights[spec.name] = values.astype(ml_dtypes.bfloat16)
 
 
@@ -168,7 +168,7 @@ def _true_yarn(rope: dict[str, Any]) -> Case:
     show in ordinary text."""
 
     def change(field: Field) -> None:
-        _another_shape(field, 2, 1, 128, 256, 512, amplify=4.0)
+        _another_shape(field, 2, 1, 128, 256, 512, amplify=2.0)
         field.config.pop("rope_parameters")
         field.config |= {"max_position_embeddings": 32768, "rope_theta": 1e6, **rope}
         if "rope_parameters" in rope:
@@ -279,6 +279,7 @@ TAKEN: dict[str, Case] = {
         rope_scaling={"rope_type": "yarn", "factor": 4.0}
     ),
     "yarn beside rope_parameters": _both_tables,
+    "plain, true numbers": _true_yarn({}),
     "yarn, true numbers": _true_yarn(
         {"rope_scaling": _yarn(original_max_position_embeddings=32768)}
     ),

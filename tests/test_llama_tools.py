@@ -1,0 +1,199 @@
+"""The commands in a package's README, typed as they stand there into llama.cpp's own programs.
+
+They are taken from the folder that QWEN_PACK_LLAMA_TOOLS names, or from PATH; without them these
+tests skip.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from packager.chat import speech
+from packager.quality.parity_corpus import CONVERSATIONS
+from tests.conftest import REPOSITORY
+from tests.support.openai_form import as_a_client_sends_it
+from tests.test_build import TINY, command
+from training.questions import held_out
+from training.tasks import TOOLS
+
+pytestmark = pytest.mark.engine
+
+MODEL = REPOSITORY / "tests" / "models" / "tiny-qwen3"
+QUESTION = "What is 3 + 4?"
+MESSAGES = [{"role": "user", "content": QUESTION}]
+NO_THOUGHT = {"chat_template_kwargs": {"enable_thinking": False}}
+LOAD_S = 60
+
+
+def tool(name: str) -> str:
+    """The path of one of llama.cpp's programs."""
+    folder = os.environ.get("QWEN_PACK_LLAMA_TOOLS")
+    path = shutil.which(name, path=folder)
+    if path is None:
+        where = f"in {folder}" if folder else "on PATH"
+        pytest.skip(f"needs {name}, which is not {where}: name its folder in QWEN_PACK_LLAMA_TOOLS")
+    return path
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A package of the trained model, and its cache."""
+    tool("llama-server")
+    folder = tmp_path_factory.mktemp("tools")
+    run = command(
+        "build",
+        *TINY,
+        "--target",
+        "laptop-cpu",
+        "--out",
+        str(folder / "package"),
+        cache=folder / "cache",
+    )
+    assert run.returncode == 0, run.stderr
+    return folder / "package", folder / "cache"
+
+
+def in_the_readme(package: Path, name: str) -> list[str]:
+    """The words of the README's command for a program, with the program's path in front."""
+    text = (package / "README.md").read_text(encoding="utf-8")
+    (line,) = re.findall(rf"^{name} .*$", text, re.MULTILINE)
+    return [tool(name), *shlex.split(line)[1:]]
+
+
+def answer_of(built: tuple[Path, Path]) -> str:
+    """What `qwen-pack run` says, which is greedy for this model."""
+    run = command("run", str(built[0]), QUESTION, "--max-tokens", "60", cache=built[1])
+    assert run.returncode == 0, run.stderr
+    return run.stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def server(built: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where the README's llama-server answers."""
+    words = in_the_readme(built[0], "llama-server")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words[words.index("--port") + 1] = str(port)
+    log = tmp_path_factory.mktemp("server") / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(words, cwd=built[0], stdout=output, stderr=output)
+        try:
+            root = f"http://127.0.0.1:{port}"
+            until = time.monotonic() + LOAD_S
+            while not is_well(root):
+                assert process.poll() is None and time.monotonic() < until, log.read_text()[-2000:]
+                time.sleep(0.2)
+            yield root
+        finally:
+            process.kill()
+            process.wait()
+
+
+def is_well(root: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{root}/health", timeout=5) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
+
+
+@pytest.fixture
+def client(server: str) -> Iterator[Any]:
+    """OpenAI's own client."""
+    openai = pytest.importorskip("openai")
+    with openai.OpenAI(base_url=f"{server}/v1", api_key="none", max_retries=0, timeout=60) as found:
+        yield found
+
+
+def test_the_server_writes_the_prompts_of_the_checkpoints_own_template(server: str) -> None:
+    own = speech.own_templates(MODEL)
+    for name, conversation in CONVERSATIONS.items():
+        sent = dict(conversation)
+        body = {"messages": [as_a_client_sends_it(row) for row in sent.pop("messages")]}
+        body |= {"tools": sent.pop("tools")} if "tools" in sent else {}
+        body |= {"chat_template_kwargs": sent} if sent else {}
+        request = urllib.request.Request(
+            f"{server}/apply-template",
+            json.dumps(body).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            assert json.load(answer)["prompt"] == own.render(conversation), name
+
+
+def test_the_server_says_what_run_says(client: Any, built: tuple[Path, Path]) -> None:
+    answer = client.chat.completions.create(
+        model="x", messages=MESSAGES, temperature=0, max_tokens=60, extra_body=NO_THOUGHT
+    )
+    (choice,) = answer.choices
+    assert choice.finish_reason == "stop"
+    assert choice.message.content.strip() == answer_of(built)
+
+
+def test_the_command_for_a_terminal_says_what_run_says(built: tuple[Path, Path]) -> None:
+    words = in_the_readme(built[0], "llama-cli")
+    words += ["--temp", "0", "--reasoning-budget", "0", "--single-turn", "--prompt", QUESTION]
+    run = subprocess.run(
+        words, cwd=built[0], input="", capture_output=True, text=True, timeout=LOAD_S, check=False
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert answer_of(built) in run.stdout.split(QUESTION)[-1]
+
+
+def test_openais_client_is_streamed_to_and_may_leave(client: Any) -> None:
+    more = {"model": "x", "messages": MESSAGES, "max_tokens": 60, "extra_body": NO_THOUGHT}
+    whole = client.chat.completions.create(**more, temperature=0).choices[0].message.content
+    events = client.chat.completions.create(**more, temperature=0, stream=True)
+    text = "".join(choice.delta.content or "" for event in events for choice in event.choices)
+    assert text == whole
+    stream = client.chat.completions.create(
+        **{**more, "max_tokens": 400}, temperature=2, stream=True
+    )
+    next(iter(stream))
+    stream.close()
+    with ThreadPoolExecutor(2) as pool:
+        work = lambda _: client.chat.completions.create(**more, temperature=0)  # noqa: E731
+        answers = [answer.choices[0].message.content for answer in pool.map(work, range(2))]
+    assert answers == [whole, whole]
+
+
+def test_openais_client_gets_tool_calls_and_json_of_a_schema(client: Any) -> None:
+    for task in islice((task for task in held_out("calls", 800) if task.kind == "tool"), 3):
+        answer = client.chat.completions.create(
+            model="x",
+            messages=[*task.messages],
+            tools=task.tools,
+            temperature=0,
+            max_tokens=120,
+            extra_body=NO_THOUGHT,
+        ).choices[0]
+        assert answer.finish_reason == "tool_calls", answer
+        (call,) = answer.message.tool_calls
+        assert call.function.name in TOOLS and isinstance(json.loads(call.function.arguments), dict)
+    schema = {
+        "type": "object",
+        "properties": {"ok": {"type": "boolean"}},
+        "required": ["ok"],
+        "additionalProperties": False,
+    }
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    more = {"model": "x", "messages": MESSAGES, "max_tokens": 100, "extra_body": NO_THOUGHT}
+    answer = client.chat.completions.create(**more, temperature=0, response_format=form)
+    assert list(json.loads(answer.choices[0].message.content)) == ["ok"]
