@@ -22,6 +22,8 @@ TENSORS = 1 << 19
 of its shards together."""
 LAYERS = 1 << 10
 """Layers of a decoder. The largest Qwen has 94."""
+TOWER_WIDTH = 1 << 16
+"""Any width of a vision tower, and its learned positions. The largest Qwen has 5,120."""
 EXPERTS = 1 << 12
 """Experts of a layer. The largest Qwen has 512."""
 

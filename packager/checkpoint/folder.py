@@ -18,6 +18,8 @@ from packager.foreign import bounded_bytes, names_in, parse_json
 INDEX = "model.safetensors.index.json"
 POOLING = "1_Pooling/config.json"
 """What Sentence Transformers keep of how an embedding is made of the states."""
+PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")
+"""What says how pictures are prepared; transformers 5 saves the second."""
 ADDITIONAL_TEMPLATES = "additional_chat_templates"
 """The folder of a checkpoint that holds its chat templates by name, where there are several."""
 
@@ -38,6 +40,7 @@ _TEXTS = {
     "modules.json",
     "config_sentence_transformers.json",
     POOLING,
+    *PREPROCESSORS,
 }
 _TEMPLATE = re.compile(rf"{ADDITIONAL_TEMPLATES}/[\w-][\w.-]*\.jinja")
 _LICENSE = re.compile(r"(LICEN[CS]E|NOTICE|COPYING)[\w. -]*", re.IGNORECASE)

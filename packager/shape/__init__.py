@@ -12,6 +12,7 @@ from packager.shape.first_generation import as_qwen2
 from packager.shape.model import TASKS, Experts, Hybrid, Shape
 from packager.shape.names import FIRST_GENERATION, KNOWN_TYPES
 from packager.shape.tensors import TensorSpec, tensors
+from packager.shape.tower import Tower
 
 __all__ = [
     "FIRST_GENERATION",
@@ -21,6 +22,7 @@ __all__ = [
     "Hybrid",
     "Shape",
     "TensorSpec",
+    "Tower",
     "as_qwen2",
     "tensors",
 ]

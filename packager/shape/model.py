@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from packager.shape.tower import Tower
+
 TASKS = ("generate", "embed", "rerank")
 """What a decoder is built for: text; the normalized state of the last token as a vector; the
 probability of "yes" beside that of "no" behind a prompt."""
@@ -68,6 +70,8 @@ class Shape:
     `intermediate` is the width of one gate or up projection (first-generation configs store twice
     that), 0 where every layer is a mixture and the config has no such width. `context` is the
     config's max_position_embeddings. `task` is what it is built for, which no config.json says.
+    `vision` is the tower that is built besides, None for text alone; `image_tokens` the most tokens
+    that one picture is to take of the context, 0 for text alone.
     """
 
     model_type: str
@@ -87,6 +91,8 @@ class Shape:
     experts: Experts | None = None
     hybrid: Hybrid | None = None
     task: str = "generate"
+    vision: Tower | None = None
+    image_tokens: int = 0
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], where: str) -> Shape:
@@ -100,12 +106,13 @@ class Shape:
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Shape:
         """The inverse of dataclasses.asdict, for shapes that crossed a process or a JSON file."""
-        experts, hybrid = fields.get("experts"), fields.get("hybrid")
+        experts, hybrid, vision = (fields.get(key) for key in ("experts", "hybrid", "vision"))
         return cls(
             **{
                 **fields,
                 "experts": Experts(**experts) if experts else None,
                 "hybrid": Hybrid(**hybrid) if hybrid else None,
+                "vision": Tower.from_dict(vision) if vision else None,
             }
         )
 
@@ -113,6 +120,15 @@ class Shape:
         """The same decoder with the end that a task takes: what is built for a vector or a score
         keeps no output matrix, but for two rows of it."""
         return replace(self, task=task, tied=self.tied or task != "generate")
+
+    def seeing(self, tower: Tower, image_tokens: int) -> Shape:
+        """The same decoder with the tower that gives it pictures, of so many tokens at most."""
+        return replace(self, vision=tower, image_tokens=image_tokens)
+
+    @property
+    def decoder(self) -> Shape:
+        """The text decoder alone."""
+        return self if self.vision is None else replace(self, vision=None, image_tokens=0)
 
     def to_config(self) -> dict[str, Any]:
         """A config.json of this shape, which transformers reads and `from_config` turns back into
