@@ -210,6 +210,14 @@ class Retrieves(Protocol):
     """`module:class` of its RetrievalSession."""
 
 
+@runtime_checkable
+class Sees(Protocol):
+    """What a Runtime has besides where it builds vision towers."""
+
+    projector: str
+    """The name of the tower's file in the artifact."""
+
+
 class RetrievalSession(Protocol):
     """One loaded embedder or reranker, in a child process."""
 

@@ -1,6 +1,7 @@
 """From the catalogue's TOML files to Variants.
 
-`shapes.toml` holds every distinct geometry once, `licenses.toml` the licences; the other files hold
+`shapes.toml` holds every distinct geometry once, `towers.toml` those of vision towers,
+`licenses.toml` the licences; the other files hold
 the variants, each of which inherits from the table of its family. Sources are defined once per file
 and named by key.
 """
@@ -14,7 +15,7 @@ from typing import Any
 from packager.catalog import schema
 from packager.catalog.schema import check, source_text, wrong
 from packager.catalog.variant import Variant
-from packager.shape import Experts, Hybrid, Shape
+from packager.shape import Experts, Hybrid, Shape, Tower
 
 FOLDER = Path(__file__).parent
 VARIANT_FILES = ("qwen", "qwen1_5", "qwen2", "qwen2_5", "qwen3", "qwen3_embedding", "qwen3_5")
@@ -27,11 +28,12 @@ def read_all(folder: Path = FOLDER) -> tuple[Variant, ...]:
     """Every variant of the files in `folder`, in the files' order; PackError names file and key of
     the first mistake."""
     shapes = _read_shapes(folder / "shapes.toml")
+    towers = _read_towers(folder / "towers.toml")
     licenses = read_licenses(folder / "licenses.toml")
     variants = [
         variant
         for name in VARIANT_FILES
-        for variant in _read_variants(folder / f"{name}.toml", shapes, licenses)
+        for variant in _read_variants(folder / f"{name}.toml", shapes, towers, licenses)
     ]
     by_id: dict[str, Variant] = {}
     for variant in variants:
@@ -69,6 +71,19 @@ def _read_shapes(path: Path) -> dict[str, dict[str, Any]]:
     return shapes
 
 
+def _read_towers(path: Path) -> dict[str, dict[str, Any]]:
+    document = check(
+        schema.read(path), {"sources": dict, "towers": dict}, ("sources", "towers"), str(path)
+    )
+    towers: dict[str, dict[str, Any]] = document["towers"]
+    for name, table in towers.items():
+        where = f"{path}: towers.{name}"
+        needed = ("generation", "hidden", "intermediate", "depth", "heads", "patch", "source")
+        check(table, schema.TOWER, needed, where)
+        table["source"] = source_text(table["source"], document["sources"], f"{where}.source")
+    return towers
+
+
 def read_licenses(path: Path = FOLDER / "licenses.toml") -> dict[str, dict[str, Any]]:
     """Every licence by its id; PackError names file and key of the first mistake."""
     document = check(schema.read(path), {"licenses": dict}, ("licenses",), str(path))
@@ -84,7 +99,10 @@ def read_licenses(path: Path = FOLDER / "licenses.toml") -> dict[str, dict[str, 
 
 
 def _read_variants(
-    path: Path, shapes: Mapping[str, Any], licenses: Mapping[str, Any]
+    path: Path,
+    shapes: Mapping[str, Any],
+    towers: Mapping[str, Any],
+    licenses: Mapping[str, Any],
 ) -> list[Variant]:
     tables: schema.Types = {"sources": dict, "families": dict, "variants": list}
     document = check(schema.read(path), tables, tuple(tables), str(path))
@@ -106,7 +124,7 @@ def _read_variants(
             **row,
             "sources": {**family.get("sources", {}), **row.get("sources", {})},
         }
-        variants.append(_variant(whole, document["sources"], shapes, licenses, where))
+        variants.append(_variant(whole, document["sources"], shapes, towers, licenses, where))
     return variants
 
 
@@ -114,6 +132,7 @@ def _variant(
     row: dict[str, Any],
     sources: Mapping[str, str],
     shapes: Mapping[str, Any],
+    towers: Mapping[str, Any],
     licenses: Mapping[str, Any],
     where: str,
 ) -> Variant:
@@ -146,6 +165,7 @@ def _variant(
         modality_in=tuple(row.get("modality_in", "text").split()),
         modality_out=tuple(row.get("modality_out", "text").split()),
         shape=_shape(row, geometry) if geometry else None,
+        tower=_tower(row, geometry, towers, where) if geometry else None,
         shape_verified=geometry is not None and not row.get("unverified", False),
         assumed=tuple(key for key in DEFAULTS if key not in row) if geometry else (),
         params_total=row.get("parameters", geometry["parameters"] if geometry else None),
@@ -174,6 +194,24 @@ def _geometry(row: dict[str, Any], shapes: Mapping[str, Any], where: str) -> dic
         raise wrong(f"{where}.shape", f"is {row['shape']!r}, which shapes.toml does not define.")
     geometry: dict[str, Any] = shapes[row["shape"]]
     return geometry
+
+
+def _tower(
+    row: dict[str, Any], geometry: dict[str, Any], towers: Mapping[str, Any], where: str
+) -> Tower | None:
+    """The tower with the width of the decoder; its weights must be as many as the row says."""
+    if "tower" not in row:
+        return None
+    if row["tower"] not in towers:
+        raise wrong(f"{where}.tower", f"is {row['tower']!r}, which towers.toml does not define.")
+    fields = {key: value for key, value in towers[row["tower"]].items() if key != "source"}
+    tower = Tower.from_dict({**fields, "out": geometry["hidden"]})
+    if tower.parameters() != row.get("vision"):
+        raise wrong(
+            f"{where}.tower",
+            f"has {tower.parameters()} weights, and vision says {row.get('vision')}.",
+        )
+    return tower
 
 
 def _shape(row: dict[str, Any], geometry: dict[str, Any]) -> Shape:

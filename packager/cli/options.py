@@ -21,6 +21,10 @@ else:
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 MOST_TOKENS = 2**24
+_VISION = "vision"
+_INPUTS = {_VISION: ("text", "image"), "image": ("text", "image")}
+IMAGE_TOKENS = (8, 4096)
+"""What llama.cpp makes of a picture at least and at most. Source: tools/mtmd/clip.cpp."""
 _MB = 10**6
 _MOST_MB = 64 * 10**6
 _FLAGS = (
@@ -35,6 +39,7 @@ _FLAGS = (
         "max_memory_mb",
     ),
     *("min_score", "modality", "license", "language", "prefer", "dimension"),
+    "max_image_tokens",
 )
 
 
@@ -163,7 +168,13 @@ def _use_cases() -> tuple[str, ...]:
 def _modalities() -> tuple[str, ...]:
     from packager.need.usecases import MODALITIES
 
-    return MODALITIES
+    return (*MODALITIES, _VISION)
+
+
+def _inputs(words: Any) -> tuple[str, ...] | None:
+    """The inputs that were named, `vision` as text and image; None where none was."""
+    named = [kind for word in words or () for kind in _INPUTS.get(word, (word,))]
+    return tuple(dict.fromkeys(named)) or None
 
 
 def _licences() -> tuple[str, ...]:
@@ -223,7 +234,8 @@ _OPTIONS = (
         "--modality",
         type=Names(_modalities, "modality"),
         multiple=True,
-        help="An input it must take: text, image, ...; repeatable.",
+        help="An input it must take: text, image, ...; repeatable. vision is text and image, and "
+        "text alone builds the decoder of a vision model without its tower.",
     ),
     click.option(
         "--license",
@@ -248,6 +260,11 @@ _OPTIONS = (
         "--dimension",
         type=Number(1, MOST_TOKENS, whole=True),
         help="Numbers of a vector that are kept, for --use-case embed; all by default.",
+    ),
+    click.option(
+        "--max-image-tokens",
+        type=Number(*IMAGE_TOKENS, whole=True),
+        help="Most tokens that one picture may take, for --use-case vision; 1024 by default.",
     ),
 )
 
@@ -310,6 +327,7 @@ def workload_from(
             "max_ttft_ms",
             "prefer",
             "dimension",
+            "max_image_tokens",
         )
     }
     fields["max_artifact_bytes"] = (
@@ -320,7 +338,7 @@ def workload_from(
         None if given["max_memory_mb"] is None else round(given["max_memory_mb"] * _MB)
     )
     fields["min_scores"] = dict(given["min_score"]) if given["min_score"] else None
-    fields["modality"] = tuple(given["modality"]) or None if given["modality"] else None
+    fields["modality"] = _inputs(given["modality"])
     fields["licenses"] = tuple(given["license"]) if given["license"] else None
     fields["languages"] = (
         tuple(dict.fromkeys(code for some in given["language"] for code in some))

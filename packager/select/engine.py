@@ -18,7 +18,7 @@ from packager.predict.forecast import AS_RATED, NO_EXTRA, Forecast, Speed, predi
 from packager.predict.memory import Footprint
 from packager.predict.offload import Offloads, Split, best_split, host_seconds, splits
 from packager.recipe import Recipe, split_id
-from packager.runtime import Retrieves, Runtime
+from packager.runtime import Retrieves, Runtime, Sees
 from packager.select import rules
 from packager.select.candidate import Candidate, Reason, Verdict
 from packager.select.preference import ordered, recipe_order
@@ -89,7 +89,7 @@ def candidates(
     named = len(given) == 1 if named is None else named
     # What gives text is no answer to who wants vectors, nor the other way, unless it is named.
     pool = tuple(
-        _for_task(variant, case.task)
+        _for_need(variant, case.task, workload)
         for variant in given
         if named or rules.task_of(variant) == case.task
     )
@@ -109,10 +109,17 @@ def candidates(
     )
 
 
-def _for_task(variant: Variant, task: str) -> Variant:
-    if variant.shape is None or variant.shape.task == task:
+def _for_need(variant: Variant, task: str, workload: Workload) -> Variant:
+    """The variant as it is built: with the end that the task takes, and with its vision tower
+    where pictures come in."""
+    shape = variant.shape
+    if shape is None:
         return variant
-    return replace(variant, shape=variant.shape.for_task(task))
+    if shape.task != task:
+        shape = shape.for_task(task)
+    if workload.pictures and variant.tower is not None:
+        shape = shape.seeing(variant.tower, workload.max_image_tokens or 0)
+    return variant if shape is variant.shape else replace(variant, shape=shape)
 
 
 def choose(found: Sequence[Candidate]) -> Candidate | None:
@@ -349,6 +356,8 @@ class _Judge:
         obstacle = runtime.obstacle(shape, recipe)
         if obstacle is None and shape.task != "generate" and not isinstance(runtime, Retrieves):
             obstacle = f"{runtime.name} is built for text here, not for vectors and scores"
+        if obstacle is None and shape.vision is not None and not isinstance(runtime, Sees):
+            obstacle = f"{runtime.name} builds the text decoder alone here, and no vision tower"
         if obstacle is not None:
             return _Size(obstacle)
         context, prompt = self._workload.context, self._workload.prompt

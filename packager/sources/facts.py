@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from packager.checkpoint import Checkpoint
+from packager.checkpoint.vision import wrong_tower
 from packager.errors import bad_input
 from packager.runtime import Report
 from packager.shape import Shape
@@ -103,6 +104,10 @@ def check_variant(checkpoint: Checkpoint, repo_id: str, planned: dict[str, Any])
     """Raise PackError (exit code 6) when a checkpoint has not the shape that the plan was made for;
     `planned` are a Shape's fields."""
     wanted = Shape.from_dict(planned)
+    if wanted.vision is not None:
+        tower = checkpoint.vision().tower
+        if tower != wanted.vision:
+            raise wrong_tower(checkpoint.folder, repo_id, wanted.vision, tower)
     for field in _SAME:
         has, needs = getattr(checkpoint.shape, field), getattr(wanted, field)
         if field == "tied" and wanted.task != "generate":

@@ -23,7 +23,8 @@ from packager.checkpoint.folder import is_weights, read_json
 from packager.errors import PackError
 from packager.process import run_job
 from packager.runtime import Report
-from packager.shape import Shape
+from packager.shape import Shape, Tower
+from packager.shape.tower import describes_tower, tower_of
 
 REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
@@ -103,9 +104,11 @@ def look_up(report: Report, *, repo_id: str, revision: str | None, offline: bool
     refuse_foreign_code(path, config, first=text_only(config))
     files = {file.name: file for file in folder.iterdir() if file.is_file()}
     tokenizer = folder / "tokenizer_config.json"
+    shape = Shape.from_config(config, str(path))
     chats = bool(templates_of(files, read_json(tokenizer) if tokenizer.exists() else {}))
     return {
-        "shape": asdict(Shape.from_config(config, str(path))),
+        "shape": asdict(shape),
+        "tower": asdict(tower_of(config, shape, str(path))) if describes_tower(config) else None,
         "architecture": str((config.get("architectures") or ["unknown"])[0]),
         "chats": chats or config.get("chat_format") == "chatml",
         "license": license_id,
@@ -115,13 +118,16 @@ def look_up(report: Report, *, repo_id: str, revision: str | None, offline: bool
 
 def _variant(repo_id: str, found: dict[str, Any]) -> Variant:
     shape = Shape.from_dict(found["shape"])
+    tower = Tower.from_dict(found["tower"]) if found["tower"] else None
     base = descends_from(shape, found["base_models"])
     if base is None:
-        return bare(repo_id, shape, found["architecture"], not found["chats"], found["license"])
+        known = (found["architecture"], not found["chats"], found["license"])
+        return bare(repo_id, shape, *known, tower=tower)
     return replace(
         base,
         repo_id=repo_id,
         shape=shape,
+        tower=tower,
         base=not found["chats"],
         license=found["license"],
         license_name=None,
@@ -151,9 +157,11 @@ def bare(
     architecture: str,
     base: bool,
     license: str | None = None,
+    *,
+    tower: Tower | None = None,
 ) -> Variant:
-    """A checkpoint of which nothing but its shape is known."""
-    count = shape.parameters()
+    """A checkpoint of which nothing but its shape is known, and that of its vision tower."""
+    count, seen = shape.parameters(), tower.parameters() if tower else 0
     return Variant(
         repo_id=repo_id,
         family="local",
@@ -166,15 +174,16 @@ def bare(
         license=license,
         license_name=None,
         research_only=False,
-        modality_in=("text",),
+        modality_in=("text", "image") if tower else ("text",),
         modality_out=("text",),
         shape=shape,
         shape_verified=True,
+        tower=tower,
         assumed=(),
-        params_total=count,
+        params_total=count + seen,
         params_text=count,
         params_active=None,
-        params_vision=None,
+        params_vision=seen or None,
         params_audio=None,
         params_mtp=None,
         context_native=shape.context,

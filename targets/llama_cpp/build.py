@@ -15,6 +15,9 @@ from packager.runtime import Report
 from targets.gguf import library
 from targets.gguf.convert import convert
 from targets.gguf.imatrix import read_imatrix
+from targets.gguf.presets import projector_type
+from targets.gguf.projector import convert_projector
+from targets.gguf.tower import FILE as PROJECTOR
 from targets.llama_cpp.importance import CALIBRATED_AS
 
 MODEL_FILE = "model.gguf"
@@ -25,7 +28,7 @@ def build(
     report: Report, *, checkpoint: str, recipe: dict[str, Any], workload: dict[str, Any], out: str
 ) -> dict[str, Any]:
     """The runtime's build job: writes `model.gguf`, or files below the workload's limit, into `out`
-    and returns what the manifest keeps.
+    and returns what the manifest keeps; with pictures also `mmproj.gguf`.
 
     `recipe` holds beside its own fields the `inputs` of the build: `origin` for the keys of the
     file, the paths of the user's files.
@@ -54,7 +57,7 @@ def build(
                 "collected_here": True,
             }
         }
-    return facts | convert(
+    facts |= convert(
         Path(checkpoint),
         Path(out) / MODEL_FILE,
         recipe["weights"],
@@ -68,6 +71,18 @@ def build(
         task=inputs.get("task") or "generate",
         report=report,
     )
+    if inputs.get("modality") == "vision":
+        kind = projector_type(recipe["weights"])
+        facts["projector"] = convert_projector(
+            Path(checkpoint),
+            Path(out) / PROJECTOR,
+            kind,
+            report=report,
+            threads=settings.get("threads"),
+            origin=inputs.get("origin"),
+        )
+        facts["artifact_bytes"] += facts["projector"]["artifact_bytes"]
+    return facts
 
 
 def calibrated(

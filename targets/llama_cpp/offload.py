@@ -35,16 +35,19 @@ def split(
     # A prompt's batch brings the matrices that stay behind to the GPU one by one; one layer is more
     # than the largest of them.
     visiting = max(weights[:first], default=0) if wanted else 0
+    # A vision tower lies on the GPU as a whole, or not at all.
+    seeing = memory.tower_weights(shape, recipe), memory.tower_compute(shape)
+    tower, picture = seeing if wanted else (0, 0)
     device = Footprint(
-        sum(weights[first:]) + head,
+        sum(weights[first:]) + head + tower,
         sum(caches[first:]),
-        _graph(shape, context) + visiting if wanted else 0,
+        _graph(shape, context) + visiting + picture if wanted else 0,
         0,
     )
     host = Footprint(
-        behind + embedding + (0 if wanted else output),
+        behind + embedding + (0 if wanted else output + seeing[0]),
         sum(caches[:first]),
-        memory.activations(shape, context),
+        memory.activations(shape, context) + (0 if wanted else seeing[1]),
         memory.overhead(shape) + (constants["offload"]["host_bytes"] if wanted else 0),
     )
     read = found.layer_reads(shape)

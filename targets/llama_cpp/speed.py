@@ -57,4 +57,7 @@ def _speed(shape: Shape, read: _Bytes, multiplied: _Bytes, unit: str) -> Speed:
         recurrent=default.recurrent,
         # A batch starts each kernel once, as a single token does.
         prompt_operations=operations,
+        # The tower's weights are not repacked for the processor: in 8 bits it is no faster than in
+        # half precision (docs/vision.md).
+        tower=known.get(f"{unit}/F16", default).compute,
     )
