@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import Any
 
 from packager.need.usecases import use_case
 from packager.recipe import Recipe
+from targets.gguf import tower
 from targets.gguf.presets import DEFAULT_KV
 from targets.llama_cpp import how_to_retrieve
 
@@ -35,9 +37,12 @@ def how_to_run(recipe: Recipe, workload: dict[str, Any]) -> str:
         return how_to_retrieve.how_to_run(recipe, workload, task)
     context = int(workload["context"])
     files = workload.get("files") or [MODEL]
+    ggufs = [file for file in files if file.endswith(".gguf")]
+    projector = next((file for file in ggufs if PurePosixPath(file).name == tower.FILE), None)
+    texts = [file for file in ggufs if file != projector]
     # The engine finds the other parts by the name of the first.
-    model = next((file for file in files if file.endswith(".gguf")), MODEL)
-    parts = len([file for file in files if file.endswith(".gguf")]) > 1
+    model = next(iter(texts), MODEL)
+    parts = len(texts) > 1
     merge = f"llama-gguf-split --merge {model} {MERGED}\n" if parts else ""
     whole = MERGED if parts else model
     reads = "which takes one file and reads" if parts else "which reads"
@@ -50,12 +55,14 @@ def how_to_run(recipe: Recipe, workload: dict[str, Any]) -> str:
     settings = workload.get("settings") or {}
     flags = "".join(f" {flag}" for flag in settings.get("flags", ()))
     common = f"--ctx-size {context} --flash-attn on{cache}{offload} --no-mmap{flags}"
+    seeing = _seeing(projector, workload)
     constants = (
         f", type_k=llama_cpp.GGML_TYPE_{recipe.kv.upper()}, "
         f"type_v=llama_cpp.GGML_TYPE_{recipe.kv.upper()}"
         if quantized
         else ""
     )
+    second = f"FROM ./{projector}\\n" if projector else ""
     parameter = f"PARAMETER num_gpu {layers}\\n" if layers else ""
     in_python = f", n_gpu_layers={layers}" if layers else ""
     variables = (
@@ -72,9 +79,9 @@ llama-cli --model {model} {common}
 as a server that speaks OpenAI's protocol, at http://127.0.0.1:8080/v1:
 
 ```
-llama-server --model {model} {common} --jinja --port 8080
+llama-server --model {model}{seeing} {common} --jinja --port 8080
 ```
-
+{_pictures(model, seeing, common)}
 Threads: as many as the machine has physical cores, or fewer (`--threads N`): decoding is bound by memory. On a machine that others use,
 set `OMP_WAIT_POLICY=passive`.
 
@@ -82,7 +89,7 @@ With [Ollama](https://ollama.com), {reads} the chat template from the file (a se
 variables in front):
 
 ```
-{merge}printf 'FROM ./{whole}\\nPARAMETER num_ctx {context}\\n{parameter}' > Modelfile
+{merge}printf 'FROM ./{whole}\\n{second}PARAMETER num_ctx {context}\\n{parameter}' > Modelfile
 {environment}ollama create qwen-packed --file Modelfile
 {environment}ollama run qwen-packed
 ```
@@ -96,4 +103,28 @@ model = llama_cpp.Llama("{model}", n_ctx={context}, n_batch=512, flash_attn=True
 answer = model.create_chat_completion([{{"role": "user", "content": "What is the capital of France?"}}], max_tokens=200)
 print(answer["choices"][0]["message"]["content"])
 ```
+"""
+
+
+def _seeing(projector: str | None, workload: dict[str, Any]) -> str:
+    """What the tools are told of the vision tower; nothing for text alone."""
+    if projector is None:
+        return ""
+    tokens = workload.get("max_image_tokens")
+    return f" --mmproj {projector}" + (f" --image-max-tokens {tokens}" if tokens else "")
+
+
+def _pictures(model: str, seeing: str, common: str) -> str:
+    """How a picture is asked about; nothing for text alone."""
+    if not seeing:
+        return ""
+    return f"""
+`llama-cli` above answers text alone. A picture is asked about with
+
+```
+llama-mtmd-cli --model {model}{seeing} {common} --image picture.jpg --prompt "What is in this picture?"
+```
+
+and the server takes pictures as `image_url` of a message. Keep `--flash-attn on`: without it the vision tower takes several times
+the memory.
 """

@@ -103,14 +103,16 @@ def facts(shipment: Shipment) -> dict[str, Any]:
     """What the Modelfile says. Raises PackError (usage) for a GGUF whose name a Modelfile cannot
     hold."""
     values = snippets.facts(shipment)
-    if not _PATH.fullmatch(values["model"]):
-        raise _unnamed(values["model"])
+    for path in filter(None, (values["model"], values["projector"])):
+        if not _PATH.fullmatch(path):
+            raise _unnamed(path)
     found = chat(shipment) or Chat("", (), ())
     licence = _small(shipment, "LICENSE")
     recipe, offload = shipment.manifest.data["recipe"], shipment.manifest.data.get("offload") or {}
     return {
         **values,
         "gguf": Safe(values["model"]),
+        "tower": Safe(values["projector"]),
         "template": Safe(found.template),
         "limits": [Safe(limit) for limit in found.limits],
         # Three quotes would end the text of a Modelfile: the file itself stands in the package in

@@ -63,6 +63,8 @@ def facts(shipment: Shipment) -> dict[str, Any]:
         "memory_words": Safe(human_bytes(int(peak)) if peak else "not predicted"),
         "total_words": Safe(human_bytes(shipment.total)),
         "model": model(shipment),
+        "projector": shipment.projector.path if shipment.projector else "",
+        "image_tokens": int((data.get("vision") or {}).get("max_image_tokens") or 0),
         **engine_settings.facts(data),
         "folder": Safe(FOLDER),
         "files": [
@@ -93,7 +95,11 @@ def _profile(data: dict[str, Any]) -> dict[str, Any]:
 def model(shipment: Shipment) -> str:
     """What the engine is given, below the package: the one GGUF or the first of its shards,
     otherwise the folder."""
-    ggufs = sorted(entry.path for entry in shipment.model_files() if entry.path.endswith(".gguf"))
+    ggufs = sorted(
+        entry.path
+        for entry in shipment.model_files()
+        if entry.path.endswith(".gguf") and not entry.role
+    )
     return ggufs[0] if ggufs and shipment.manifest.contents.runtime.name == "llama.cpp" else "model"
 
 
