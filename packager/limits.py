@@ -24,6 +24,8 @@ TENSOR_NAME_CHARACTERS = 512
 """Name of a tensor. The longest genuine one, of an adapter that PEFT saved, has 110."""
 LAYERS = 1 << 10
 """Layers of a decoder. The largest Qwen has 94."""
+TOWER_WIDTH = 1 << 16
+"""Any width of a vision tower, and its learned positions. The largest Qwen has 5,120."""
 EXPERTS = 1 << 12
 """Experts of a layer. The largest Qwen has 512."""
 

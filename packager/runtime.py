@@ -219,6 +219,14 @@ class AnswersSeveral(Protocol):
     """Whether they can: `how_to_run` then says how, for the workload's `parallel`."""
 
 
+@runtime_checkable
+class Sees(Protocol):
+    """What a Runtime has besides where it builds vision towers."""
+
+    projector: str
+    """The name of the tower's file in the artifact."""
+
+
 class RetrievalSession(Protocol):
     """One loaded embedder or reranker, in a child process."""
 

@@ -1,8 +1,8 @@
 """From the catalogue's TOML files to Variants.
 
-`shapes.toml` holds every distinct geometry once, `licenses.toml` the licences; files whose names
-begin with `qwen` hold the variants, each of which inherits from the table of its family. Sources
-are defined once per file and named by key.
+`shapes.toml` holds every distinct geometry once, `towers.toml` those of vision towers,
+`licenses.toml` the licences; files whose names begin with `qwen` hold the variants, each of which
+inherits from the table of its family. Sources are defined once per file and named by key.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from packager.catalog.schema import check, source_text, wrong
 from packager.catalog.variant import Variant
 from packager.errors import PackError, bad_input
 from packager.foreign import load_toml
-from packager.shape import Experts, Hybrid, Shape
+from packager.shape import Experts, Hybrid, Shape, Tower
 
 FOLDER = Path(__file__).parent
 VARIANT_FILES = "qwen*.toml"
@@ -32,11 +32,12 @@ def read_all(folder: Path = FOLDER, own_rows: bool = True) -> tuple[Variant, ...
     Raises PackError that names file and key of the first mistake.
     """
     shapes = _read_shapes(folder / "shapes.toml")
+    towers = _read_towers(folder / "towers.toml")
     licenses = read_licenses(folder / "licenses.toml")
     variants = [
         variant
         for path in sorted(folder.glob(VARIANT_FILES))
-        for variant in _read_variants(path, shapes, licenses)
+        for variant in _read_variants(path, shapes, towers, licenses)
     ]
     if own_rows:
         known = {variant.repo_id.casefold() for variant in variants}
@@ -69,7 +70,7 @@ def read_own(licenses: Mapping[str, Any]) -> list[Variant]:
                 {key: document.get(key) for key in ("sources", "shapes")}, str(path)
             )
             rows = {key: document[key] for key in document if key != "shapes"}
-            variants = _variants_of(rows, str(path), shapes, licenses, strict=False)
+            variants = _variants_of(rows, str(path), shapes, {}, licenses, strict=False)
         except PackError as error:
             raise own.renamed(error) from None
         for variant in variants:
@@ -103,6 +104,19 @@ def _shapes_of(read: Any, path: str) -> dict[str, dict[str, Any]]:
     return shapes
 
 
+def _read_towers(path: Path) -> dict[str, dict[str, Any]]:
+    document = check(
+        schema.read(path), {"sources": dict, "towers": dict}, ("sources", "towers"), str(path)
+    )
+    towers: dict[str, dict[str, Any]] = document["towers"]
+    for name, table in towers.items():
+        where = f"{path}: towers.{name}"
+        needed = ("generation", "hidden", "intermediate", "depth", "heads", "patch", "source")
+        check(table, schema.TOWER, needed, where)
+        table["source"] = source_text(table["source"], document["sources"], f"{where}.source")
+    return towers
+
+
 def read_licenses(path: Path = FOLDER / "licenses.toml") -> dict[str, dict[str, Any]]:
     """Every licence by its id; PackError names file and key of the first mistake."""
     document = check(schema.read(path), {"licenses": dict}, ("licenses",), str(path))
@@ -118,15 +132,19 @@ def read_licenses(path: Path = FOLDER / "licenses.toml") -> dict[str, dict[str, 
 
 
 def _read_variants(
-    path: Path, shapes: Mapping[str, Any], licenses: Mapping[str, Any]
+    path: Path,
+    shapes: Mapping[str, Any],
+    towers: Mapping[str, Any],
+    licenses: Mapping[str, Any],
 ) -> list[Variant]:
-    return _variants_of(schema.read(path), str(path), shapes, licenses)
+    return _variants_of(schema.read(path), str(path), shapes, towers, licenses)
 
 
 def _variants_of(
     read: Any,
     path: str,
     shapes: Mapping[str, Any],
+    towers: Mapping[str, Any],
     licenses: Mapping[str, Any],
     strict: bool = True,
 ) -> list[Variant]:
@@ -151,7 +169,9 @@ def _variants_of(
             **row,
             "sources": {**family.get("sources", {}), **row.get("sources", {})},
         }
-        variants.append(_variant(whole, document["sources"], shapes, licenses, where, strict))
+        variants.append(
+            _variant(whole, document["sources"], shapes, towers, licenses, where, strict)
+        )
     return variants
 
 
@@ -159,6 +179,7 @@ def _variant(
     row: dict[str, Any],
     sources: Mapping[str, str],
     shapes: Mapping[str, Any],
+    towers: Mapping[str, Any],
     licenses: Mapping[str, Any],
     where: str,
     strict: bool,
@@ -192,6 +213,7 @@ def _variant(
         modality_in=tuple(row.get("modality_in", "text").split()),
         modality_out=tuple(row.get("modality_out", "text").split()),
         shape=_shape(row, geometry) if geometry else None,
+        tower=_tower(row, geometry, towers, where) if geometry else None,
         shape_verified=geometry is not None and not row.get("unverified", False),
         assumed=tuple(key for key in DEFAULTS if key not in row) if geometry else (),
         params_total=row.get("parameters", geometry["parameters"] if geometry else None),
@@ -220,6 +242,24 @@ def _geometry(row: dict[str, Any], shapes: Mapping[str, Any], where: str) -> dic
         raise wrong(f"{where}.shape", f"is {row['shape']!r}, which shapes.toml does not define.")
     geometry: dict[str, Any] = shapes[row["shape"]]
     return geometry
+
+
+def _tower(
+    row: dict[str, Any], geometry: dict[str, Any], towers: Mapping[str, Any], where: str
+) -> Tower | None:
+    """The tower with the width of the decoder; its weights must be as many as the row says."""
+    if "tower" not in row:
+        return None
+    if row["tower"] not in towers:
+        raise wrong(f"{where}.tower", f"is {row['tower']!r}, which towers.toml does not define.")
+    fields = {key: value for key, value in towers[row["tower"]].items() if key != "source"}
+    tower = Tower.from_dict({**fields, "out": geometry["hidden"]})
+    if tower.parameters() != row.get("vision"):
+        raise wrong(
+            f"{where}.tower",
+            f"has {tower.parameters()} weights, and vision says {row.get('vision')}.",
+        )
+    return tower
 
 
 def _shape(row: dict[str, Any], geometry: dict[str, Any]) -> Shape:

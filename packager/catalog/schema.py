@@ -48,6 +48,18 @@ SHAPE: Types = {
     "hybrid": dict,
     "source": str,
 }
+TOWER: Types = {
+    "generation": str,
+    "hidden": int,
+    "intermediate": int,
+    "depth": int,
+    "heads": int,
+    "patch": int,
+    "positions": int,
+    "deepstack": list,
+    "full_attention": list,
+    "source": str,
+}
 LICENSE: Types = {
     "name": str,
     "research_only": bool,
@@ -72,6 +84,7 @@ VARIANT: Types = {
     "unverified": bool,
     "parameters": int,
     "vision": int,
+    "tower": str,
     "audio": int,
     "mtp": int,
     "context": int,
@@ -101,6 +114,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
         "world",
     ),
     "thinking": ("never", "switch", "always"),
+    "generation": ("qwen2_vl", "qwen2_5_vl", "qwen3_vl"),
 }
 # A value of the left needs the source group of the right.
 NEEDS_SOURCE = {

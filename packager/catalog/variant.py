@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from packager.json_values import JsonObject
-from packager.shape import Shape
+from packager.shape import Shape, Tower
 
 Kind = Literal[
     "general",
@@ -36,9 +36,9 @@ class Variant:
     `params_total` with vision and audio encoders, `params_active` what one token of a mixture
     touches. `params_mtp` is the draft module for multi-token prediction. `context_native` is the
     config's max_position_embeddings, `context_extended` what the documentation says is reachable
-    with YaRN, in tokens. `assumed` names fields of `shape` that no source states and that hold
-    transformers' default. `unbuildable` says why no runtime builds it, and `nearest` names the
-    closest variant that can be built.
+    with YaRN, in tokens. `tower` is the vision tower, where it can be built. `assumed` names fields
+    of `shape` that no source states and that hold transformers' default. `unbuildable` says why no
+    runtime builds it, and `nearest` names the closest variant that can be built.
     """
 
     repo_id: str
@@ -70,6 +70,7 @@ class Variant:
     nearest: str | None
     notes: tuple[str, ...]
     sources: dict[str, str] = field(hash=False)
+    tower: Tower | None = None
 
     @property
     def name(self) -> str:

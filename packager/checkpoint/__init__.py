@@ -40,11 +40,15 @@ from packager.checkpoint.kinds import (
 from packager.checkpoint.quantized import KEYS, method_of
 from packager.checkpoint.shards import read_tensors
 from packager.checkpoint.tokenizer import chat_template, check_tokenizer
+from packager.checkpoint.vision import Vision
+from packager.checkpoint.vision import read as read_vision
 from packager.json_values import JsonDict, JsonObject, object_at
 from packager.shape import Shape
 from packager.shape.keys import check_keys
+from packager.shape.names import config_path
 from packager.shape.positions import Positions, positions_of
 from packager.shape.tensors import naming_of
+from packager.shape.tower import describes_tower
 from packager.shape.windows import Windows, windows_of
 
 if TYPE_CHECKING:
@@ -61,7 +65,8 @@ class Checkpoint:
     `files` are all that belong to it, by name. `config` is config.json as the weights bear it out:
     without a tie that they do not have and a quantization that is not theirs. `tensors` are in
     stored order, by official name, and exactly those that follow from `shape`; `dropped` names
-    those that the files store besides: redundant ones, draft modules, the image encoder of Qwen3.5.
+    those that the files store besides: redundant ones, draft modules, the vision tower, which
+    `vision` reads.
     `as_published` says that the files themselves have those names, that configuration and types of
     32 bits at most, so that an engine may read them. `chat_template` is None for a base model.
     `notes` are sentences for whoever builds; `quantized` says how the files hold the weights where
@@ -82,6 +87,7 @@ class Checkpoint:
     as_published: bool
     notes: tuple[str, ...] = ()
     quantized: str | None = None
+    _tower: Mapping[str, TensorInfo] = field(default_factory=dict, repr=False)
     _maps: dict[Path, mmap.mmap] = field(default_factory=dict, repr=False, compare=False)
     _computed: dict[str, NDArray[Any]] = field(default_factory=dict, repr=False, compare=False)
 
@@ -119,7 +125,7 @@ class Checkpoint:
         shape = Shape.from_config(config, where)
         check_keys(config, shape, where)
         decoder = config
-        for key in naming_of(shape).config:
+        for key in config_path(config, naming_of(shape)):
             decoder = object_at(decoder, key)
         positions, windows = positions_of(decoder, shape, where), windows_of(decoder, shape, where)
         weights = folder if composed is None else composed.base
@@ -145,15 +151,26 @@ class Checkpoint:
             as_published=_as_published(config, agreed),
             notes=agreed.notes,
             quantized=agreed.quantized,
+            _tower=MappingProxyType(dict(agreed.tower)),
         )
 
     @property
     def decoder_config(self) -> Mapping[str, Any]:
         """The text decoder's own table of `config`."""
         table: Mapping[str, Any] = self.config
-        for key in naming_of(self.shape).config:
+        for key in config_path(self.config, naming_of(self.shape)):
             table = table[key]
         return table
+
+    def vision(self) -> Vision:
+        """The vision tower, checked as the decoder was. Raises PackError (exit code 6) with the
+        reason where there is none, or not a whole one."""
+        return read_vision(self.files, self.config, self.shape, self._tower)
+
+    @property
+    def takes_pictures(self) -> bool:
+        """Whether config.json speaks of a vision tower."""
+        return describes_tower(self.config)
 
     @property
     def stored_dtype(self) -> str:
@@ -268,7 +285,7 @@ def _borne_out(config: JsonObject, agreed: Agreed) -> JsonObject:
     """config.json without what the weights contradict."""
     kept = {key: value for key, value in config.items() if key not in KEYS}
     tables: list[JsonDict] = [kept]
-    for key in naming_of(agreed.shape).config:
+    for key in config_path(config, naming_of(agreed.shape)):
         inner = dict(object_at(tables[-1], key))
         tables[-1][key] = inner
         tables.append(inner)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from packager.checkpoint import first_generation
 from packager.checkpoint.header import ITEM_BYTES, TensorInfo
-from packager.checkpoint.naming import OUTPUT, Named, is_computed, named
+from packager.checkpoint.naming import OUTPUT, Named, is_computed, named, tower_name
 from packager.checkpoint.quantized import METHODS, dequantized, method_of, note
 from packager.errors import bad_input
 from packager.json_values import JsonObject, list_at
@@ -44,8 +44,8 @@ _SCALES += (
 )
 _BY_VOCABULARY = ("embed_tokens.weight", "lm_head.weight", "wte.weight")
 
-COMPOSITE_TYPES = ("qwen3_5", "qwen3_5_moe")
-"""Model types whose checkpoints hold an image encoder besides, which is left out."""
+COMPOSITE_TYPES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5", "qwen3_5_moe")
+"""Model types whose checkpoints hold a vision tower besides, which text alone leaves out."""
 
 TEXT_TYPES = (
     "qwen",
@@ -159,7 +159,7 @@ class Agreed:
     `untied` says that the output matrix is not the embedding although config.json ties them,
     `headless` that an embedder has no output matrix although config.json unties them; `quantized`
     how the files hold the weights, where these are computed from it; `notes` are sentences for
-    whoever builds.
+    whoever builds; `tower` is what is stored of a vision tower, by the files' names.
     """
 
     shape: Shape
@@ -170,6 +170,7 @@ class Agreed:
     headless: bool
     notes: tuple[str, ...]
     quantized: str | None = None
+    tower: Mapping[str, TensorInfo] = field(default_factory=dict)
 
 
 def match(
@@ -217,6 +218,7 @@ def match(
         headless=headless,
         notes=tuple(_notes(config, kept, found, untied, plain.how)),
         quantized=plain.how,
+        tower={name: stored[name] for name in beside if tower_name(name) is not None},
     )
 
 

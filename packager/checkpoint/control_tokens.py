@@ -67,6 +67,7 @@ def _tokens(special: tuple[str, ...], plain: tuple[str, ...] = ()) -> tuple[Cont
 
 QWEN = _tokens(tiktoken.SPECIAL)
 QWEN2 = _tokens(_CHAT)
+QWEN2_VL = _tokens(_CHAT + _VISION)
 QWEN2_5 = _tokens(_CHAT + _VISION, _TOOLS_AND_CODE)
 QWEN3 = _tokens(_CHAT + _VISION, _TOOLS_AND_CODE + _THINKING)
 
@@ -78,4 +79,6 @@ def control_tokens(repo_id: str, model_type: str) -> tuple[ControlToken, ...]:
         return QWEN
     if model_type.startswith("qwen3") or ("QwQ-32B" in repo_id and "Preview" not in repo_id):
         return QWEN3
+    if model_type == "qwen2_vl":
+        return QWEN2_VL
     return QWEN2_5 if "Qwen2.5" in repo_id or "QwQ" in repo_id else QWEN2

@@ -20,6 +20,8 @@ POOLING = "1_Pooling/config.json"
 """What Sentence Transformers keep of how an embedding is made of the states."""
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 """What PEFT saves of an adapter."""
+PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")
+"""What says how pictures are prepared; transformers 5 saves the second."""
 ADDITIONAL_TEMPLATES = "additional_chat_templates"
 """The folder of a checkpoint that holds its chat templates by name, where there are several."""
 
@@ -40,6 +42,7 @@ _TEXTS = {
     "modules.json",
     "config_sentence_transformers.json",
     POOLING,
+    *PREPROCESSORS,
 }
 _TEMPLATE = re.compile(rf"{ADDITIONAL_TEMPLATES}/[\w-][\w.-]*\.jinja")
 _LICENSE = re.compile(r"(LICEN[CS]E|NOTICE|COPYING)[\w. -]*", re.IGNORECASE)

@@ -143,7 +143,7 @@ CONFIG: dict[str, Kind] = {
         ),
         _FLAG,
     ),
-    **dict.fromkeys(("rope_scaling", "rope_parameters", "text_config"), _TABLE),
+    **dict.fromkeys(("rope_scaling", "rope_parameters", "text_config", "vision_config"), _TABLE),
     **dict.fromkeys((f"{kind}_token_id" for kind in _SPECIAL), _IDS),
     **dict.fromkeys(("model_type", "_name_or_path", "torch_dtype", "dtype", "hidden_act"), _TEXT),
     **dict.fromkeys(("architectures", "layer_types"), _TEXTS),

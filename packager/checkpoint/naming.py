@@ -16,8 +16,8 @@ from itertools import islice
 from packager.checkpoint.header import TensorInfo
 from packager.errors import PackError, bad_input
 from packager.shape import FIRST_GENERATION, Shape, tensors
-from packager.shape.names import NAMINGS
 from packager.shape.tensors import naming_of
+from packager.shape.tower import GENERATIONS
 
 OUTPUT = "lm_head.weight"
 _MORE_THAN_STORED = 10_000
@@ -27,9 +27,11 @@ _MORE_THAN_STORED = 10_000
 _BUFFER = re.compile(
     r"(.*\.)?(rotary_emb\.\w+|position_ids|attn\.bias|attn\.masked_bias|attention\.masked_bias)"
 )
-# The draft module for multi-token prediction, and the image encoder of Qwen3.5.
+# The draft module for multi-token prediction, and the vision tower: `visual.` in the repositories
+# of Qwen2-VL, `model.visual.` in later ones and where transformers 5 saved it,
+# `model.language_model.visual.` where that saved Qwen3.5.
 _DRAFT = re.compile(r"(model\.)?mtp\..+")
-_ENCODER = re.compile(r"(model\.)?visual\..+")
+_TOWER = re.compile(r"(model\.)?(language_model\.)?(?P<name>visual\..+)")
 _LAYER = re.compile(r"(^|\.)(layers|h)\.\d+\.")
 _ADAPTER = re.compile(r"(^|\.)(lora_|base_layer\.|modules_to_save\.|adapter)")
 _FUSED = "mlp.experts.gate_up_proj"
@@ -54,7 +56,6 @@ _WRAPPERS = {
         "Save the model itself with save_pretrained.",
     ),
 }
-_COMPOSITES = ("qwen3_5", "qwen3_5_moe")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +139,9 @@ def _prefixes(shape: Shape) -> tuple[str, ...]:
     beginning."""
     if shape.model_type == FIRST_GENERATION:
         return ("",)
-    if NAMINGS[shape.model_type].decoder in _COMPOSITES:
-        whole = ("language_model.",) if naming_of(shape).config else ()
+    naming = naming_of(shape)
+    if shape.model_type in GENERATIONS or naming.decoder in GENERATIONS:
+        whole = ("language_model.",) if naming.config or naming.decoder == "qwen2" else ()
         return ("model.language_model.", "model.model.", *whole, "model.", "")
     return ("",)
 
@@ -147,8 +149,8 @@ def _prefixes(shape: Shape) -> tuple[str, ...]:
 def _may_be_left_out(name: str, shape: Shape) -> bool:
     if _BUFFER.fullmatch(name) or _DRAFT.fullmatch(name):
         return True
-    if _ENCODER.fullmatch(name):
-        return naming_of(shape).decoder in _COMPOSITES
+    if _TOWER.fullmatch(name):
+        return shape.model_type in GENERATIONS or naming_of(shape).decoder in GENERATIONS
     # A head that training put beside the decoder (v_head of a reward model). Parts of layers are
     # never left out.
     return not (
@@ -159,10 +161,17 @@ def _may_be_left_out(name: str, shape: Shape) -> bool:
     )
 
 
+def tower_name(name: str) -> str | None:
+    """What the repositories of Qwen2-VL call a tensor of the vision tower (`visual.`); None for one
+    that is not the tower's."""
+    match = _TOWER.fullmatch(name)
+    return match["name"] if match else None
+
+
 def is_computed(name: str) -> bool:
     """Whether a stored tensor is one of those that everybody computes or leaves out without a
     word."""
-    return bool(_BUFFER.fullmatch(name) or _DRAFT.fullmatch(name) or _ENCODER.fullmatch(name))
+    return bool(_BUFFER.fullmatch(name) or _DRAFT.fullmatch(name) or _TOWER.fullmatch(name))
 
 
 def _wrapper(names: Iterable[str]) -> PackError | None:

@@ -25,6 +25,10 @@ Flags: TypeAlias = Mapping[str, Any]
 the words, and click hands them over untyped."""
 
 MOST_TOKENS = 2**24
+_VISION = "vision"
+_INPUTS = {_VISION: ("text", "image"), "image": ("text", "image")}
+IMAGE_TOKENS = (8, 4096)
+"""What llama.cpp makes of a picture at least and at most. Source: tools/mtmd/clip.cpp."""
 _MB = 10**6
 _MOST_MB = 64 * 10**6
 _FLAGS = (
@@ -39,6 +43,7 @@ _FLAGS = (
         "max_memory_mb",
     ),
     *("min_score", "modality", "license", "language", "prefer", "dimension", "parallel"),
+    "max_image_tokens",
 )
 
 
@@ -200,7 +205,13 @@ def _use_cases() -> tuple[str, ...]:
 def _modalities() -> tuple[str, ...]:
     from packager.need.usecases import MODALITIES
 
-    return MODALITIES
+    return (*MODALITIES, _VISION)
+
+
+def _inputs(words: Any) -> tuple[str, ...] | None:
+    """The inputs that were named, `vision` as text and image; None where none was."""
+    named = [kind for word in words or () for kind in _INPUTS.get(word, (word,))]
+    return tuple(dict.fromkeys(named)) or None
 
 
 def _licences() -> tuple[str, ...]:
@@ -260,7 +271,8 @@ _OPTIONS = (
         "--modality",
         type=Names(_modalities, "modality"),
         multiple=True,
-        help="An input it must take: text, image, ...; repeatable.",
+        help="An input it must take: text, image, ...; repeatable. vision is text and image, and "
+        "text alone builds the decoder of a vision model without its tower.",
     ),
     click.option(
         "--license",
@@ -292,6 +304,11 @@ _OPTIONS = (
         "parallel",
         type=Number(1, 4096, whole=True),
         help="Answers that are given at once, each with the context of its own; 1 by default.",
+    ),
+    click.option(
+        "--max-image-tokens",
+        type=Number(*IMAGE_TOKENS, whole=True),
+        help="Most tokens that one picture may take, for --use-case vision; 1024 by default.",
     ),
 )
 
@@ -353,6 +370,7 @@ def workload_from(flags: Flags, target: Target | None, model: str | None = None)
             "prefer",
             "dimension",
             "parallel",
+            "max_image_tokens",
         )
     }
     fields["max_artifact_bytes"] = (
@@ -363,7 +381,7 @@ def workload_from(flags: Flags, target: Target | None, model: str | None = None)
         None if given["max_memory_mb"] is None else round(given["max_memory_mb"] * _MB)
     )
     fields["min_scores"] = dict(given["min_score"]) if given["min_score"] else None
-    fields["modality"] = tuple(given["modality"]) or None if given["modality"] else None
+    fields["modality"] = _inputs(given["modality"])
     fields["licenses"] = tuple(given["license"]) if given["license"] else None
     fields["languages"] = (
         tuple(dict.fromkeys(code for some in given["language"] for code in some))

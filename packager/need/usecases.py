@@ -31,11 +31,14 @@ KINDS = (
 )
 MODES = ("non-thinking", "thinking")
 MODALITIES = ("text", "image", "video", "audio")
+PICTURES = "vision"
+"""The use case whose limit of image tokens counts wherever pictures come in."""
 _LIMITS: Mapping[str, type] = {
     "context": int,
     "prompt": int,
     "min_decode_tps": float,
     "max_ttft_ms": float,
+    "max_image_tokens": int,
 }
 _LISTS: Mapping[str, tuple[str, ...]] = {"kinds": KINDS, "modes": MODES, "modality": MODALITIES}
 
@@ -70,6 +73,7 @@ class UseCase:
     quality: tuple[str, ...]
     floors: tuple[Floor, ...]
     task: str = "generate"
+    max_image_tokens: Limit | None = None
 
 
 @cache
@@ -201,6 +205,7 @@ def _use_case(name: str, table: Any, known: Mapping[str, str], file: str) -> Use
         else (),
         floors=tuple(_floor(floor, known, f"{name}.floor", file) for floor in floors),
         task=task,
+        max_image_tokens=limits["max_image_tokens"],
     )
 
 

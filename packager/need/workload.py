@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from packager.errors import usage
 from packager.json_values import JsonObject
-from packager.need.usecases import use_case
+from packager.need.usecases import PICTURES, use_case
 
 Preference = Literal["smallest", "quality", "speed", "balanced", "cost"]
 PREFERENCES: tuple[Preference, ...] = ("smallest", "quality", "speed", "balanced", "cost")
@@ -24,7 +24,8 @@ class Workload:
     means any that permits commercial use or says nothing. `languages` are codes of ISO 639 in which
     answers are needed; English goes without saying. `dimension` is how many numbers of a vector are
     kept, for embeddings only; None keeps all. `parallel` sequences are answered at once, each with
-    a context of its own.
+    a context of its own. `max_image_tokens` is what one picture may take of the context, None where
+    no pictures come in.
     """
 
     use_case: str = "chat"
@@ -42,6 +43,12 @@ class Workload:
     prefer: Preference = "smallest"
     dimension: int | None = None
     parallel: int = 1
+    max_image_tokens: int | None = None
+
+    @property
+    def pictures(self) -> bool:
+        """Whether pictures come in."""
+        return "image" in self.modality
 
     def as_dict(self) -> JsonObject:
         """JSON form, one key per field."""
@@ -59,6 +66,7 @@ def workload_for(name: str) -> Workload:
         min_decode_tps=case.min_decode_tps.value if case.min_decode_tps else None,
         max_ttft_ms=case.max_ttft_ms.value if case.max_ttft_ms else None,
         modality=case.modality,
+        max_image_tokens=int(case.max_image_tokens.value) if case.max_image_tokens else None,
     )
 
 
@@ -95,6 +103,7 @@ def merge(flags: Mapping[str, Any], default: Workload | None) -> Workload:
             f"The use case {name!r} gives no vectors, so that --dimension means nothing.",
             "Ask for --use-case embed.",
         )
+    workload = _with_pictures(workload, given)
     if "context" in given and "prompt" not in given and workload.prompt >= workload.context:
         # A context set by hand keeps the room for an answer that the use case had in mind.
         workload = replace(workload, prompt=max(1, workload.context // 2))
@@ -105,3 +114,29 @@ def merge(flags: Mapping[str, Any], default: Workload | None) -> Workload:
             "Give a larger --context.",
         )
     return workload
+
+
+def _with_pictures(workload: Workload, given: Mapping[str, Any]) -> Workload:
+    """The limit of image tokens where pictures come in, and a prompt that holds one of that size.
+    Raises PackError (usage) for a limit where none come in."""
+    if not workload.pictures:
+        if "max_image_tokens" in given:
+            raise usage(
+                f"No pictures come in for {workload.use_case!r}, so that --max-image-tokens means "
+                "nothing.",
+                "Ask for --use-case vision, or add --modality vision.",
+            )
+        return replace(workload, max_image_tokens=None)
+    usual = use_case(PICTURES).max_image_tokens
+    assert usual is not None
+    if workload.max_image_tokens is None:
+        workload = replace(workload, max_image_tokens=int(usual.value))
+    tokens = workload.max_image_tokens or 0
+    if "prompt" in given or tokens <= int(usual.value):
+        return workload
+    question = workload.prompt - int(usual.value)
+    prompt = tokens + (question if question > 0 else workload.prompt)
+    context = workload.context
+    if "context" not in given:
+        context = max(context, prompt + workload.context - workload.prompt)
+    return replace(workload, prompt=prompt, context=context)

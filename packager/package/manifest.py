@@ -28,11 +28,23 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 @dataclass(frozen=True, slots=True)
 class FileEntry:
     """One file of a package: its path below the package with forward slashes, size in bytes, sha256
-    in hexadecimal."""
+    in hexadecimal. `role` is what an engine is given it for, where that is not the model itself:
+    `projector` for a vision tower."""
 
     path: str
     size: int
     sha256: str
+    role: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The row of a manifest; without a role, none is written."""
+        row: dict[str, Any] = {"path": self.path, "size": self.size, "sha256": self.sha256}
+        return row | ({"role": self.role} if self.role else {})
+
+
+PROJECTOR = "projector"
+"""The role of a vision tower's file."""
+_ROLES = ("", PROJECTOR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +149,9 @@ def _files(rows: list[Any], where: str) -> tuple[FileEntry, ...]:
             raise bad_input(f"{label} ({path}) has a size that is no byte count.")
         if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
             raise bad_input(f"{label} ({path}) has a sha256 that is none.")
+        role = row.get("role", "")
+        if role not in _ROLES:
+            raise bad_input(f"{label} ({path}) has a role that is none of those that are known.")
         # What differs only in case or in Unicode form is one file on half of the world's disks.
         folded = unicodedata.normalize("NFC", path).casefold()
         if folded in seen:
@@ -144,7 +159,7 @@ def _files(rows: list[Any], where: str) -> tuple[FileEntry, ...]:
                 f"{label}: {path!r} and {seen[folded]!r} are the same file on some systems."
             )
         seen[folded] = path
-        entries.append(FileEntry(path, size, sha256))
+        entries.append(FileEntry(path, size, sha256, role))
     return tuple(entries)
 
 

@@ -9,7 +9,6 @@ the same bytes.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 from packager.files import sha256, write_atomically
@@ -38,7 +37,7 @@ def added(folder: Path, data: JsonObject) -> JsonObject:
     rows = []
     for name, content in written.items():
         write_atomically(folder / name, content)
-        rows.append(asdict(FileEntry(name, len(content), sha256(folder / name))))
+        rows.append(FileEntry(name, len(content), sha256(folder / name)).as_dict())
     return {**data, "files": [*list_at(data, "files"), *rows]}
 
 

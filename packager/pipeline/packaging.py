@@ -18,7 +18,7 @@ from packager.checkpoint import Checkpoint, retrieval
 from packager.errors import bad_input, usage
 from packager.files import copy_hashed, replace_folder, sha256, write_atomically
 from packager.inspection import refuse_unsafe
-from packager.json_values import JsonObject, at, object_or_empty
+from packager.json_values import JsonObject, at, object_at, object_or_empty
 from packager.names import plain_name
 from packager.package import manifest, sampling
 from packager.package.content import content_sha256
@@ -33,6 +33,7 @@ from packager.plan.plan import Plan
 from packager.records.contents import Predicted
 from packager.report import figures
 from packager.report.budgets import limits, verdicts
+from packager.runtime import Sees
 from packager.scratch import flush_tree, scratch_folder
 from packager.sources import adapters
 
@@ -54,7 +55,9 @@ def write(
     with _replacing(plan.out) as folder:
         entries = []
         for row in model_files:
-            entry = FileEntry(f"{MODEL}/{row.path.removeprefix(_OUT)}", row.size, row.sha256)
+            name = row.path.removeprefix(_OUT)
+            role = manifest.PROJECTOR if name == _projector(plan) else ""
+            entry = FileEntry(f"{MODEL}/{name}", row.size, row.sha256, role)
             (folder / entry.path).parent.mkdir(parents=True, exist_ok=True)
             for size in _copied(made.converted.folder / row.path, folder / entry.path, entry):
                 done += size
@@ -187,6 +190,27 @@ def _retrieval(plan: Plan, made: Made) -> JsonObject | None:
     }
 
 
+def _projector(plan: Plan) -> str | None:
+    """The name of the vision tower's file; None for text alone."""
+    if plan.shape.vision is None or not isinstance(plan.runtime, Sees):
+        return None
+    return plan.runtime.projector
+
+
+def _vision(plan: Plan, made: Made) -> JsonObject | None:
+    """What whoever hands over a picture must know; None for text alone."""
+    name = _projector(plan)
+    if name is None:
+        return None
+    facts = object_at(made.converted.facts, "projector")
+    kept = ("type", "projector", "parameters", "patch_size", "pixels_per_token", "deepstack")
+    return {
+        "file": f"{MODEL}/{name}",
+        **{key: facts[key] for key in kept},
+        "max_image_tokens": plan.shape.image_tokens,
+    }
+
+
 def _describe(
     plan: Plan,
     build_key: str,
@@ -239,7 +263,7 @@ def _describe(
             else None,
             "settings": made.start.settings() if made.start else None,
         },
-        "files": [asdict(entry) for entry in entries],
+        "files": [entry.as_dict() for entry in entries],
         "artifact_bytes": artifact_bytes,
         "offload": chosen.split.as_dict() if chosen.split else None,
         "predicted": predicted,
@@ -267,6 +291,8 @@ def _describe(
         else None,
         "chat": _chat(plan, made) if plan.shape.task == "generate" else None,
         "retrieval": _retrieval(plan, made),
+        "modality": "text" if plan.shape.vision is None else "vision",
+        "vision": _vision(plan, made),
     }
     return {
         **data,

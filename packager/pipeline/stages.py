@@ -96,6 +96,8 @@ def convert(plan: Plan, fetched: Entry) -> Job:
     profile: JsonDict = {"profile": plan.profile.as_dict()} if plan.profile else {}
     if plan.shape.task != "generate":
         profile["task"] = plan.shape.task
+    if plan.shape.vision is not None:
+        profile["modality"] = "vision"
     key = key_of(
         {
             "files": inputs_of(fetched.facts),

@@ -56,7 +56,9 @@ def make_plan(
     """
     runtimes = applied(runtimes, additions or Additions(), recipe)
     adapters = loras.parse(lora, offline)
-    variants, base = with_adapters(model, weights, adapters, revision, offline)
+    variants, base = with_adapters(
+        model, weights, adapters, revision, offline, pictures=workload.pictures
+    )
     found = candidates(
         target, workload, variants or catalog.load(), runtimes, recipe=recipe, named=bool(variants)
     )
@@ -85,12 +87,18 @@ def make_plan(
 
 
 def named_variants(
-    model: str | None, weights: str, revision: str | None = None, offline: bool = False
+    model: str | None,
+    weights: str,
+    revision: str | None = None,
+    offline: bool = False,
+    *,
+    pictures: bool = False,
 ) -> tuple[Variant, ...]:
     """The variant that the user named, by its name or by a folder; empty when qwen-pack is to
     choose.
 
-    With weights from the hub it may be any repository there whose network is a Qwen's.
+    With weights from the hub it may be any repository there whose network is a Qwen's. With
+    `pictures` a folder must hold a whole vision tower.
     """
     variant = _by_name(model, weights, revision, offline) if model else None
     if weights in _NAMED:
@@ -105,7 +113,7 @@ def named_variants(
     source = sources.parse(
         weights, variant.repo_id if variant else f"local/{plain_name(folder.name)}"
     )
-    return (variant_in(Path(source.location), source.repo_id, variant),)
+    return (variant_in(Path(source.location), source.repo_id, variant, pictures=pictures),)
 
 
 def with_adapters(
@@ -114,12 +122,14 @@ def with_adapters(
     adapters: Sequence[loras.AdapterSource],
     revision: str | None = None,
     offline: bool = False,
+    *,
+    pictures: bool = False,
 ) -> tuple[tuple[Variant, ...], Shape | None]:
     """`named_variants` in the shape that they have with the adapters, whose base is the one that
     they name where nothing else does; and the shape of that base, None without adapters."""
     if adapters and model is None and weights in _NAMED:
         model = loras.base_named(adapters)
-    variants = named_variants(model, weights, revision, offline)
+    variants = named_variants(model, weights, revision, offline, pictures=pictures)
     base = variants[0].shape if adapters else None
     if base is None:
         return variants, None
@@ -132,22 +142,26 @@ def _by_name(model: str, weights: str, revision: str | None, offline: bool) -> V
     return hub_variant.find(model, revision, offline) if on_hub else catalog.find(model)
 
 
-def variant_in(folder: Path, repo_id: str, variant: Variant | None) -> Variant:
+def variant_in(
+    folder: Path, repo_id: str, variant: Variant | None, *, pictures: bool = False
+) -> Variant:
     """The checkpoint in a folder as a Variant: with what the catalogue knows where it was named,
     with its shape alone where not.
 
-    Raises PackError (exit code 6) for a folder that holds no usable checkpoint.
+    Raises PackError (exit code 6) for a folder that holds no usable checkpoint, and with `pictures`
+    for one without a whole vision tower.
     """
     from packager.checkpoint import Checkpoint
 
     checkpoint = Checkpoint.open(folder)
+    tower = checkpoint.vision().tower if pictures else None
     if variant is not None:
         # The folder decides: a fine-tune may have grown its vocabulary. What else must agree is
         # checked when it is fetched.
-        return replace(variant, shape=checkpoint.shape)
+        return replace(variant, shape=checkpoint.shape, tower=tower or variant.tower)
     architecture = str((list_at(checkpoint.config, "architectures") or ["unknown"])[0])
     return hub_variant.bare(
-        repo_id, checkpoint.shape, architecture, checkpoint.chat_template is None
+        repo_id, checkpoint.shape, architecture, checkpoint.chat_template is None, tower=tower
     )
 
 

@@ -18,6 +18,7 @@ from packager.device.target import Confidence
 from packager.errors import usage
 from packager.predict.sequences import ALONE, Sequences, expert_growth
 from packager.shape import Shape
+from packager.shape.tower import MERGE
 
 if TYPE_CHECKING:
     from packager.device.target import Device
@@ -75,7 +76,8 @@ class Speed:
     `experts` is the factor on the compute for weights of experts, to each of which few tokens of a
     batch go, `recurrent` the share of the compute that Gated DeltaNet's state reaches (0: not
     counted), and `prompt_operations` the small operations of a batch. `batched` is the share of the
-    compute that a decoding step of several sequences reaches.
+    compute that a decoding step of several sequences reaches. `tower` is the factor on the compute
+    for a vision tower, whose weights are kept in other types.
     """
 
     bandwidth: float = 1.0
@@ -86,6 +88,7 @@ class Speed:
     recurrent: float = 0.0
     prompt_operations: float = 0.0
     batched: float = 0.5
+    tower: float = 1.0
 
 
 AS_RATED = Speed()
@@ -222,6 +225,20 @@ def recurrent_operations(shape: Shape) -> float:
     return 6.0 * shape.recurrent_layers * matrix
 
 
+def picture_operations(shape: Shape) -> float:
+    """Operations of the vision tower for one picture of `image_tokens`; 0 without a tower.
+
+    Every patch meets every weight, and in every layer every other patch: llama.cpp computes the
+    windows of Qwen2.5-VL as full attention with a mask.
+    """
+    tower = shape.vision
+    if tower is None:
+        return 0.0
+    patches = shape.image_tokens * MERGE * MERGE
+    attention = 4.0 * tower.depth * tower.hidden * patches * patches
+    return 2.0 * tower.parameters() * patches + attention
+
+
 def attention_operations(shape: Shape, cached: int) -> float:
     """Operations of one token's attention to `cached` tokens, once for all queries that share a key
     head; a multiply-add counts as two.
@@ -247,7 +264,8 @@ def predict(
     tokens, which the answer attends to.
 
     `bandwidth` in bytes per second, `compute` in operations per second, both as kernels reach them.
-    The time to first token is the prefill plus one decode step. Raises PackError (usage) where a
+    The time to first token is the prefill plus one decode step, and one picture where the shape has
+    a vision tower. Raises PackError (usage) where a
     rate is not positive.
     """
     if not (0 < bandwidth < float("inf") and 0 < compute < float("inf")):
@@ -272,12 +290,15 @@ def predict(
         (count * attention_s, spread.operations),
         ((count - 1) * _step_seconds(shape, compute, speed), spread.compute),
     )
+    # The time to the first token holds one picture; the rate of a prompt is that of its tokens.
+    picture = picture_operations(shape) / (compute * speed.tower)
+    seen = _Seconds.of((picture, spread.compute)) if picture else _Seconds(0.0, 1.0)
     reading = _Seconds.of(
         (prompt * _prompt_token_seconds(shape, prompt, compute, speed), spread.compute),
         (extra.batch * ceil(prompt / BATCH), spread.operations),
     )
     # Prompts are computed one after another: of those that ask at once the mean waits for half.
-    first = reading.value * (count + 1) / 2 + token.value
+    first = (seen.value + reading.value) * (count + 1) / 2 + token.value
     return Forecast(
         prefill_tps=round(prompt / reading.value, 3),
         decode_tps=round(1 / token.value, 3),
@@ -287,8 +308,8 @@ def predict(
         confidence=confidence,
         prefill_low=round(prompt / reading.longest, 3),
         prefill_high=round(prompt / reading.shortest, 3),
-        ttft_low_ms=round(1000 * (reading.shortest + token.shortest), 3),
-        ttft_high_ms=round(1000 * (count * reading.longest + token.longest), 3),
+        ttft_low_ms=round(1000 * (seen.shortest + reading.shortest + token.shortest), 3),
+        ttft_high_ms=round(1000 * (count * (seen.longest + reading.longest) + token.longest), 3),
         parallel=count,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -38,6 +38,7 @@ class Need(Record, frozen=True, kw_only=True):
     max_file_bytes: Count | None = None
     dimension: Tokens | None = None
     parallel: Tokens | None = None
+    max_image_tokens: Tokens | None = None
 
 
 class VariantOf(Record, frozen=True, kw_only=True):
@@ -220,6 +221,21 @@ class Retrieval(Free, frozen=True, kw_only=True):
     dimension: Tokens | None = None
 
 
+class Vision(Record, frozen=True, kw_only=True):
+    """How the package takes pictures: the file of the vision tower and its type, which projector
+    the engine knows it by, the side in pixels of a patch and of what becomes one token, the layers
+    of DeepStack, and the most tokens that one picture was planned with."""
+
+    file: str
+    type: str | None = None
+    projector: str | None = None
+    parameters: Count | None = None
+    patch_size: Tokens | None = None
+    pixels_per_token: Tokens | None = None
+    deepstack: tuple[Count, ...] = ()
+    max_image_tokens: Tokens | None = None
+
+
 class Contents(Record, frozen=True, kw_only=True):
     """The fields of a manifest; see docs/manifest.md."""
 
@@ -253,6 +269,8 @@ class Contents(Record, frozen=True, kw_only=True):
     sampling: dict[str, Number] | None = None
     chat: Chat | None = None
     retrieval: Retrieval | None = None
+    modality: Literal["text", "vision"] = "text"
+    vision: Vision | None = None
 
     @property
     def task(self) -> str:

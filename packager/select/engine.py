@@ -53,7 +53,7 @@ def candidates(
     named = len(given) == 1 if named is None else named
     # What gives text is no answer to who wants vectors, nor the other way, unless it is named.
     pool = tuple(
-        _for_task(variant, case.task)
+        _for_need(variant, case.task, workload)
         for variant in given
         if named or rules.task_of(variant) == case.task
     )
@@ -73,10 +73,17 @@ def candidates(
     )
 
 
-def _for_task(variant: Variant, task: str) -> Variant:
-    if variant.shape is None or variant.shape.task == task:
+def _for_need(variant: Variant, task: str, workload: Workload) -> Variant:
+    """The variant as it is built: with the end that the task takes, and with its vision tower
+    where pictures come in."""
+    shape = variant.shape
+    if shape is None:
         return variant
-    return replace(variant, shape=variant.shape.for_task(task))
+    if shape.task != task:
+        shape = shape.for_task(task)
+    if workload.pictures and variant.tower is not None:
+        shape = shape.seeing(variant.tower, workload.max_image_tokens or 0)
+    return variant if shape is variant.shape else replace(variant, shape=shape)
 
 
 def choose(found: Sequence[Candidate]) -> Candidate | None:

@@ -90,12 +90,13 @@ def modality(variant: Variant, workload: Workload) -> Iterator[Reason]:
     missing = [kind for kind in workload.modality if kind not in variant.modality_in]
     if missing:
         yield Reason("modality", " and ".join(workload.modality), " and ".join(variant.modality_in))
-    elif any(kind != "text" for kind in workload.modality):
-        yield Reason(
-            "modality",
-            " and ".join(workload.modality),
-            "the text decoder alone, which is all that is built of it",
-        )
+        return
+    built = ("text", "image") if variant.tower is not None else ("text",)
+    if any(kind not in built for kind in workload.modality):
+        has = "the text decoder alone, which is all that is built of it"
+        if variant.tower is not None:
+            has = "text and image, which is all that is built of it"
+        yield Reason("modality", " and ".join(workload.modality), has)
 
 
 def context(variant: Variant, workload: Workload) -> Iterator[Reason]:

@@ -11,7 +11,7 @@ from packager.predict.forecast import AS_RATED, NO_EXTRA, Forecast, Speed, predi
 from packager.predict.memory import Footprint, kv_cache_bytes
 from packager.predict.offload import Offloads, Split, best_split, host_seconds, splits
 from packager.predict.sequences import ALONE, Sequences, with_sequences
-from packager.runtime import Retrieves
+from packager.runtime import Retrieves, Sees
 from packager.select import device_rules
 from packager.select.candidate import Alone
 from packager.select.ways import Way
@@ -107,6 +107,8 @@ class Sizes:
         obstacle = runtime.obstacle(shape, recipe)
         if obstacle is None and shape.task != "generate" and not isinstance(runtime, Retrieves):
             obstacle = f"{runtime.name} is built for text here, not for vectors and scores"
+        if obstacle is None and shape.vision is not None and not isinstance(runtime, Sees):
+            obstacle = f"{runtime.name} builds the text decoder alone here, and no vision tower"
         if obstacle is not None:
             return Size(obstacle)
         workload, device = self._workload, self._target.device

@@ -13,6 +13,7 @@ from packager.shape.first_generation import as_qwen2
 from packager.shape.model import TASKS, Experts, Hybrid
 from packager.shape.names import FIRST_GENERATION, KNOWN_TYPES
 from packager.shape.tensors import TensorSpec, tensors
+from packager.shape.tower import Tower
 
 __all__ = [
     "FIRST_GENERATION",
@@ -22,6 +23,7 @@ __all__ = [
     "Hybrid",
     "Shape",
     "TensorSpec",
+    "Tower",
     "as_qwen2",
     "tensors",
 ]

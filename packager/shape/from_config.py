@@ -13,7 +13,7 @@ from packager.errors import bad_input
 from packager.limits import EXPERTS, LAYERS
 from packager.shape.fields import Fields
 from packager.shape.model import AnyShape, Experts, Hybrid
-from packager.shape.names import FIRST_GENERATION, KNOWN_TYPES, NAMINGS, Naming
+from packager.shape.names import FIRST_GENERATION, KNOWN_TYPES, NAMINGS, Naming, config_path
 from packager.shape.positions import theta_of
 
 _KV_HEADS = {
@@ -111,14 +111,9 @@ def from_config(kind: type[AnyShape], config: Mapping[str, Any], where: str) -> 
 def _text_decoder(config: Mapping[str, Any], naming: Naming, where: str) -> tuple[Fields, bool]:
     """The text decoder's own table, and whether the outermost table that says so ties the output
     matrix."""
-    # Qwen2-VL and Qwen2.5-VL moved their decoder into text_config with transformers 4.52; both
-    # forms are about.
-    path = naming.config or (
-        ("text_config",) if isinstance(config.get("text_config"), Mapping) else ()
-    )
     fields = Fields(config, where)
     tables = [fields]
-    for key in path:
+    for key in config_path(config, naming):
         fields = fields.table(key)
         tables.append(fields)
     tied = next(

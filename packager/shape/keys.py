@@ -17,7 +17,7 @@ from typing import Any
 from packager.errors import bad_input
 from packager.json_values import JsonObject, at, texts_at
 from packager.shape.model import Widths
-from packager.shape.names import FIRST_GENERATION
+from packager.shape.names import FIRST_GENERATION, config_path
 from packager.shape.tensors import naming_of
 
 _FOLDER = Path(__file__).parent
@@ -61,7 +61,7 @@ def check_keys(config: Mapping[str, Any], shape: Widths, where: str) -> None:
     table: Mapping[str, Any] = config
     _check(table, shape, where, "")
     path = ""
-    for key in naming_of(shape).config:
+    for key in config_path(config, naming_of(shape)):
         table, path = table[key], f"{path}{key}."
         _check(table, shape, where, path)
 

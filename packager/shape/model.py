@@ -9,6 +9,7 @@ from typing import Self, TypeVar
 import msgspec
 
 from packager.json_values import JsonObject
+from packager.shape.tower import Tower
 
 TASKS = ("generate", "embed", "rerank")
 """What a decoder is built for: text; the normalized state of the last token as a vector; the
@@ -72,6 +73,8 @@ class Widths:
     `intermediate` is the width of one gate or up projection (first-generation configs store twice
     that), 0 where every layer is a mixture and the config has no such width. `context` is the
     config's max_position_embeddings. `task` is what it is built for, which no config.json says.
+    `vision` is the tower that is built besides, None for text alone; `image_tokens` the most tokens
+    that one picture is to take of the context, 0 for text alone.
     """
 
     model_type: str
@@ -91,6 +94,8 @@ class Widths:
     experts: Experts | None = None
     hybrid: Hybrid | None = None
     task: str = "generate"
+    vision: Tower | None = None
+    image_tokens: int = 0
 
     @classmethod
     def from_dict(cls, fields: JsonObject) -> Self:
@@ -101,6 +106,15 @@ class Widths:
         """The same decoder with the end that a task takes: what is built for a vector or a score
         keeps no output matrix, but for two rows of it."""
         return replace(self, task=task, tied=self.tied or task != "generate")
+
+    def seeing(self, tower: Tower, image_tokens: int) -> Self:
+        """The same decoder with the tower that gives it pictures, of so many tokens at most."""
+        return replace(self, vision=tower, image_tokens=image_tokens)
+
+    @property
+    def decoder(self) -> Self:
+        """The text decoder alone."""
+        return self if self.vision is None else replace(self, vision=None, image_tokens=0)
 
     @property
     def attention_layers(self) -> int:

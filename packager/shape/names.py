@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 ExpertLayout = Literal["each", "fused", "fused-transposed"]
 
@@ -91,5 +91,15 @@ NAMINGS: Mapping[str, Naming] = {
         "qwen3_5_moe", "Qwen3_5MoeForCausalLM", body="model.language_model.", experts="fused"
     ),
 }
+
+
+def config_path(config: Mapping[str, Any], naming: Naming) -> tuple[str, ...]:
+    """The way from the top of a config.json to the text decoder's own table."""
+    # Qwen2-VL and Qwen2.5-VL moved their decoder into text_config with transformers 4.52; both
+    # forms are about.
+    inner = isinstance(config.get("text_config"), Mapping)
+    return naming.config or (("text_config",) if inner else ())
+
+
 KNOWN_TYPES = tuple(NAMINGS)
 FIRST_GENERATION = "qwen"

@@ -7,6 +7,7 @@ from packager.shape.from_config import layer_types
 from packager.shape.model import Widths
 from packager.shape.names import FIRST_GENERATION
 from packager.shape.tensors import naming_of
+from packager.shape.tower import vision_config
 
 # <|endoftext|> and <|im_end|>: the vocabularies of 151,643 and of 248,044 ordinary tokens have them
 # at these ids.
@@ -14,11 +15,30 @@ _END_OF_TEXT = {False: 151_643, True: 248_044}
 _END_OF_TURN = {False: 151_645, True: 248_046}
 
 
+_MROPE: dict[str, JsonObject] = {
+    "qwen2_vl": {},
+    "qwen2_5_vl": {},
+    "qwen3_vl": {"mrope_interleaved": True},
+    "qwen3_vl_moe": {"mrope_interleaved": True},
+}
+"""Model types whose config.json shares out the pairs of a head among time, height and width, and
+what else stands beside that. Qwen3.5's reader knows them by itself."""
+
+
+def mrope_section(shape: Widths) -> list[int]:
+    """Pairs of a head for time, height and width, in the proportions of the official checkpoints:
+    16, 24, 24 of 64 in the second generation, 24, 20, 20 in the third."""
+    pairs = shape.head_dim // 2
+    side = pairs * (24 if shape.model_type.startswith("qwen2") else 20) // 64
+    return [pairs - 2 * side, side, side]
+
+
 def to_config(shape: Widths) -> JsonObject:
     """The config.json of this shape; `from_config` turns it back into the same shape.
 
     The token ids are Qwen's own, and are left out where the vocabulary is too small to hold them.
-    For vision, audio and omni models only the text decoder is described. Raises PackError (exit
+    Of vision, audio and omni models the text decoder is described, and the vision tower where the
+    shape has one. Raises PackError (exit
     code 6) for an unknown model type.
     """
     naming = naming_of(shape)
@@ -27,11 +47,13 @@ def to_config(shape: Widths) -> JsonObject:
         if naming.decoder == FIRST_GENERATION
         else _decoder(shape, naming.decoder)
     )
-    top: JsonObject = {
+    top: JsonDict = {
         "architectures": [naming.architecture],
         "model_type": shape.model_type,
         "tie_word_embeddings": shape.tied,
     }
+    if shape.vision is not None:
+        top["vision_config"] = {**vision_config(shape.vision), "model_type": shape.model_type}
     if not naming.config:
         return {**decoder, **top}
     inner = "qwen2" if shape.model_type == "qwen2_audio" else f"{shape.model_type}_text"
@@ -87,6 +109,8 @@ def _decoder(shape: Widths, decoder: str) -> JsonObject:
     if shape.hybrid is not None:
         config |= _hybrid(shape, decoder)
         rope["partial_rotary_factor"] = 0.25
+    if shape.model_type in _MROPE:
+        rope |= {"mrope_section": mrope_section(shape), **_MROPE[shape.model_type]}
     # Both generations of transformers and of every other reader find it: beside the widths and in
     # rope_parameters.
     return {**config, "rope_theta": shape.rope_theta, "rope_parameters": rope}

@@ -61,7 +61,7 @@ class Format:
         if (
             self.one_gguf
             and sum(
-                entry.path.startswith("model/") and entry.path.endswith(".gguf")
+                entry.path.startswith("model/") and entry.path.endswith(".gguf") and not entry.role
                 for entry in manifest.files
             )
             > 1

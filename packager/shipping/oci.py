@@ -77,20 +77,24 @@ def images(shipment: Shipment) -> list[Image]:
     `ollama.refusal`.
     """
     found = [_model_pack(shipment)]
-    ggufs = [entry for entry in shipment.model_files() if entry.path.endswith(".gguf")]
-    if len(ggufs) == 1 and len(shipment.model_files()) == 1:
-        found.append(_docker(shipment, ggufs[0]))
+    gguf = _one_gguf(shipment)
+    if gguf is not None:
+        found.append(_docker(shipment, gguf))
         if ollama.refusal(shipment) is None:
-            found.append(_ollama(shipment, ggufs[0]))
+            found.append(_ollama(shipment, gguf))
     return found
+
+
+def _one_gguf(shipment: Shipment) -> FileEntry | None:
+    """The text model where it is one GGUF, alone or beside a vision tower; else None."""
+    texts = [entry for entry in shipment.model_files() if not entry.role]
+    return texts[0] if len(texts) == 1 and texts[0].path.endswith(".gguf") else None
 
 
 def without_ollama(shipment: Shipment) -> str | None:
     """Why a package of one GGUF has no image for Ollama, as a sentence; None where it has one, or
     is none."""
-    ggufs = [entry for entry in shipment.model_files() if entry.path.endswith(".gguf")]
-    alone = len(ggufs) == 1 == len(shipment.model_files())
-    return ollama.refusal(shipment) if alone else None
+    return ollama.refusal(shipment) if _one_gguf(shipment) is not None else None
 
 
 def write_layout(
@@ -193,6 +197,8 @@ def _docker(shipment: Shipment, gguf: FileEntry) -> Image:
     """Docker's model artifact. Source: github.com/docker/model-spec, config.md."""
     data = shipment.manifest.data
     layers = [_file(gguf, "application/vnd.docker.ai.gguf.v3")]
+    if shipment.projector is not None:
+        layers.append(_file(shipment.projector, "application/vnd.docker.ai.mmproj"))
     layers += [
         _file(entry, "application/vnd.docker.ai.license")
         for entry in shipment.files
@@ -225,6 +231,8 @@ def _docker(shipment: Shipment, gguf: FileEntry) -> Image:
 def _ollama(shipment: Shipment, gguf: FileEntry) -> Image:
     """Ollama's layers. Source: github.com/ollama/ollama, server/images.go and manifest/."""
     layers = [_file(gguf, "application/vnd.ollama.image.model")]
+    if shipment.projector is not None:
+        layers.append(_file(shipment.projector, "application/vnd.ollama.image.projector"))
     chat = ollama.chat(shipment)
     stop = list(chat.stops) if chat else []
     if chat:

@@ -14,7 +14,7 @@ from packager.errors import PackError, bad_input, usage
 from packager.files import permitted
 from packager.inspection import refuse_unsafe
 from packager.package import manifest
-from packager.package.manifest import FileEntry, Manifest
+from packager.package.manifest import PROJECTOR, FileEntry, Manifest
 from packager.package.verify import verify_names
 from packager.scratch import flush_tree, place, scratch_folder
 
@@ -39,6 +39,11 @@ class Shipment:
     def total(self) -> int:
         """Bytes of all files."""
         return sum(entry.size for entry in self.files)
+
+    @property
+    def projector(self) -> FileEntry | None:
+        """The file of the vision tower; None for text alone."""
+        return next((entry for entry in self.files if entry.role == PROJECTOR), None)
 
     def model_files(self) -> list[FileEntry]:
         """The files that the engine loads, the first shard first."""

@@ -8,7 +8,7 @@ where `out` is a folder that does not exist yet, for a source that writes one of
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -122,6 +122,7 @@ def _base_key(source: Source, shape: Shape) -> str | None:
         case "dummy":
             from packager.sources.dummy import SEED, WRITER_VERSION
 
+            shape = replace(shape, image_tokens=0)
             return f"dummy {source.repo_id} {asdict(shape)} seed {SEED} writer {WRITER_VERSION}"
         case "local":
             from packager.sources import local

@@ -6,7 +6,7 @@ Speed, size and memory of what is built from it are real; what it answers is noi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,15 @@ from packager.checkpoint import Checkpoint, tiktoken
 from packager.checkpoint.agreement import refuse_unsupported
 from packager.checkpoint.byte_level_bpe import tiktoken_ranks, tokenizer_config, tokenizer_json
 from packager.checkpoint.control_tokens import ControlToken, base_vocab, control_tokens
+from packager.checkpoint.folder import PREPROCESSORS
 from packager.checkpoint.header import ITEM_BYTES
 from packager.errors import no_room
 from packager.files import folder_that_appears_whole, free_bytes, write_atomically, write_json
 from packager.json_values import JsonObject
 from packager.runtime import Report
-from packager.shape import FIRST_GENERATION, Shape, tensors
+from packager.shape import FIRST_GENERATION, Shape, TensorSpec, Tower, tensors
+from packager.shape.tensors import naming_of
+from packager.shape.tower import FRAMES, MERGE
 from packager.sources.facts import source_facts
 from packager.units import human_bytes
 
@@ -77,7 +80,13 @@ def fetch(
 
 def bytes_needed(shape: Shape) -> int:
     """Disk that a dummy checkpoint of that shape takes."""
-    return shape.parameters() * ITEM_BYTES["BF16"] + _TEXT_BYTES
+    return weights(shape) * ITEM_BYTES["BF16"] + _TEXT_BYTES
+
+
+def weights(shape: Shape) -> int:
+    """Numbers that a dummy checkpoint of that shape holds, with the vision tower where it has
+    one."""
+    return shape.parameters() + (shape.vision.parameters() if shape.vision else 0)
 
 
 def write_checkpoint(
@@ -132,6 +141,31 @@ def write_checkpoint(
         write_atomically(folder / "tokenizer.json", tokenizer_json(base, control))
         write_json(folder / "tokenizer_config.json", tokenizer_config(base, control, shape.context))
     write_atomically(folder / "LICENSE", _NOTE.format(repo_id=repo_id).encode())
-    total = shape.parameters() * ITEM_BYTES[dtype]
-    for done in write_weights(folder, tensors(shape), seed=seed, **writing):
+    if shape.vision is not None:
+        write_json(folder / PREPROCESSORS[0], _preprocessor(shape.vision))
+    total = weights(shape) * ITEM_BYTES[dtype]
+    for done in write_weights(folder, _tensors(shape), seed=seed, **writing):
         report.progress(done, total)
+
+
+def _tensors(shape: Shape) -> Iterator[TensorSpec]:
+    """Those of the decoder, and of the tower under the names of its official repositories."""
+    yield from tensors(shape)
+    if shape.vision is not None:
+        outer = "" if naming_of(shape).decoder == "qwen2" else "model."
+        for name, size in shape.vision.tensors():
+            yield TensorSpec(outer + name, size)
+
+
+def _preprocessor(tower: Tower) -> dict[str, Any]:
+    """preprocessor_config.json as the official repositories have it. Source: those of
+    Qwen/Qwen2-VL-2B-Instruct and Qwen/Qwen3-VL-2B-Instruct."""
+    later = tower.generation == "qwen3_vl"
+    half = [0.5, 0.5, 0.5]
+    return {
+        "image_mean": half if later else [0.48145466, 0.4578275, 0.40821073],
+        "image_std": half if later else [0.26862954, 0.26130258, 0.27577711],
+        "merge_size": MERGE,
+        "patch_size": tower.patch,
+        "temporal_patch_size": FRAMES,
+    }

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from packager.checkpoint import Checkpoint
+from packager.checkpoint.vision import wrong_tower
 from packager.errors import bad_input
 from packager.json_values import JsonObject, at
 from packager.runtime import Report
@@ -104,6 +105,10 @@ def check_variant(checkpoint: Checkpoint, repo_id: str, planned: JsonObject) -> 
     """Raise PackError (exit code 6) when a checkpoint has not the shape that the plan was made for;
     `planned` are a Shape's fields."""
     wanted = Shape.from_dict(planned)
+    if wanted.vision is not None:
+        tower = checkpoint.vision().tower
+        if tower != wanted.vision:
+            raise wrong_tower(checkpoint.folder, repo_id, wanted.vision, tower)
     for field in _SAME:
         has, needs = getattr(checkpoint.shape, field), getattr(wanted, field)
         if field == "tied" and wanted.task != "generate":

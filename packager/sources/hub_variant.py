@@ -24,7 +24,8 @@ from packager.json_values import JsonObject, at, at_or_none, list_at, object_at,
 from packager.process import run_job
 from packager.runtime import Report
 from packager.scratch import temporary_folder
-from packager.shape import Shape
+from packager.shape import Shape, Tower
+from packager.shape.tower import describes_tower, tower_of
 
 REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
@@ -112,9 +113,11 @@ def described(folder: Path) -> JsonObject:
     refuse_foreign_code(path, config, first=text_only(config))
     files = {file.name: file for file in folder.iterdir() if file.is_file()}
     tokenizer = folder / "tokenizer_config.json"
+    shape = Shape.from_config(config, str(path))
     chats = bool(templates_of(files, read_json(tokenizer) if tokenizer.exists() else {}))
     return {
-        "shape": asdict(Shape.from_config(config, str(path))),
+        "shape": asdict(shape),
+        "tower": asdict(tower_of(config, shape, str(path))) if describes_tower(config) else None,
         "architecture": str((list_at(config, "architectures") or ["unknown"])[0]),
         "chats": chats or config.get("chat_format") == "chatml",
     }
@@ -122,14 +125,17 @@ def described(folder: Path) -> JsonObject:
 
 def _variant(repo_id: str, told: JsonObject) -> Variant:
     shape = Shape.from_dict(object_at(told, "shape"))
+    tower = Tower.from_dict(object_at(told, "tower")) if told.get("tower") else None
     base = descends_from(shape, texts_at(told, "base_models"))
     licence, chats = at_or_none(told, "license", str), at(told, "chats", bool)
     if base is None:
-        return bare(repo_id, shape, at(told, "architecture", str), not chats, licence)
+        architecture = at(told, "architecture", str)
+        return bare(repo_id, shape, architecture, not chats, licence, tower=tower)
     return replace(
         base,
         repo_id=repo_id,
         shape=shape,
+        tower=tower,
         base=not chats,
         license=licence,
         license_name=None,
@@ -159,9 +165,11 @@ def bare(
     architecture: str,
     base: bool,
     license: str | None = None,
+    *,
+    tower: Tower | None = None,
 ) -> Variant:
-    """A checkpoint of which nothing but its shape is known."""
-    count = shape.parameters()
+    """A checkpoint of which nothing but its shape is known, and that of its vision tower."""
+    count, seen = shape.parameters(), tower.parameters() if tower else 0
     return Variant(
         repo_id=repo_id,
         family="local",
@@ -174,15 +182,16 @@ def bare(
         license=license,
         license_name=None,
         research_only=False,
-        modality_in=("text",),
+        modality_in=("text", "image") if tower else ("text",),
         modality_out=("text",),
         shape=shape,
         shape_verified=True,
+        tower=tower,
         assumed=(),
-        params_total=count,
+        params_total=count + seen,
         params_text=count,
         params_active=None,
-        params_vision=None,
+        params_vision=seen or None,
         params_audio=None,
         params_mtp=None,
         context_native=shape.context,

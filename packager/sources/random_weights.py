@@ -30,6 +30,7 @@ MAX_SHARD_BYTES = 5_000_000_000
 """Where the hub's own repositories begin a new file."""
 
 _STANDARD_DEVIATION = 0.02  # initializer_range of every Qwen config
+_NORMS = ("norm.weight", "norm1.weight", "norm2.weight", "ln_q.weight")
 _BLOCK = 1 << 20
 _DTYPES = {
     "BF16": (ml_dtypes.bfloat16, np.uint16),
@@ -139,7 +140,7 @@ def _blocks(
 
 def _fill(block: _Block, seed: int, table: _Bits, one: _Bits) -> int:
     """Write one block; returns its bytes."""
-    if block.tensor.endswith("norm.weight"):
+    if block.tensor.endswith(_NORMS):
         values = np.repeat(one, block.count)
     else:
         name = int.from_bytes(hashlib.sha256(block.tensor.encode()).digest()[:16], "little")

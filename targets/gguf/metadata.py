@@ -62,7 +62,7 @@ def collect(
     """
     writer = gguf.GGUFWriter(None, converter.gguf_name)
     writer.add_type(gguf.GGUFType.MODEL)
-    _origin(writer, source, tensors, origin or {}, sampling or {}, card or Card())
+    describe_origin(writer, source, tensors, origin or {}, sampling or {}, card or Card())
     converter.describe(writer)
     _tokenizer(writer, vocabulary, template)
     head.describe(writer)
@@ -86,16 +86,16 @@ def close(writer: gguf.GGUFWriter, file_type: str) -> KeyValues:
     return dict(writer.kv_data[0])
 
 
-def _origin(
+def describe_origin(
     writer: gguf.GGUFWriter,
     source: Checkpoint,
     tensors: list[OutTensor],
     origin: Mapping[str, Any],
-    sampling: Mapping[str, float],
+    sampling: Mapping[str, float] | None,
     card: Card,
 ) -> None:
     """`general.*`: name, size, licence and base model from the model card, the configuration, the
-    origin, and the folder's name."""
+    origin, and the folder's name; settings of sampling where `sampling` is not None."""
     total, shared, expert, count = _counts(tensors)
     config, folder = dict(source.config), source.folder
     kind, planned = origin.get("kind"), origin.get("repo_id")
@@ -114,8 +114,9 @@ def _origin(
     meta: Any = gguf.Metadata.apply_metadata_heuristic(
         gguf.Metadata(), dict(card.entries), config, name, total
     )
+    recommended = source.generation_config if sampling is not None else {}
     for key, field in _SAMPLING.items():
-        if (value := sampling.get(key, source.generation_config.get(key))) is not None:
+        if (value := (sampling or {}).get(key, recommended.get(key))) is not None:
             setattr(meta, field, value)
     if meta.name is None:
         meta.name = (

@@ -165,6 +165,8 @@ def with_ends(vocabulary: Vocabulary, ends: Sequence[int]) -> Vocabulary:
     """
     tokens, types = vocabulary.tokens, vocabulary.types
     special = dict(vocabulary.special)
+    # A configuration class writes its own ids beside a smaller vocabulary; no token has them.
+    ends = [number for number in ends if number < len(tokens)]
     if ends:
         # Without one llama.cpp takes number 11, an ordinary token.
         special.setdefault("eos", ends[0])

@@ -19,8 +19,15 @@ from packager.predict.offload import Split
 from packager.recipe import Recipe
 from packager.runtime import BuildNeeds, Ladder, Tools
 from packager.shape import Shape
-from targets.gguf import layers, sizes, tensors
-from targets.gguf.presets import DEFAULT_KV, KV_BITS, PRESETS, Preset, preset_of
+from targets.gguf import layers, sizes, tensors, tower
+from targets.gguf.presets import (
+    DEFAULT_KV,
+    KV_BITS,
+    PRESETS,
+    Preset,
+    preset_of,
+    projector_type,
+)
 from targets.llama_cpp import how_to_run, importance, memory, offload, speed
 
 _BLOCK = 32
@@ -45,6 +52,7 @@ class LlamaCpp:
     retrieval_session = "targets.llama_cpp.retrieval:Session"
     context_in_artifact = False
     answers_at_once = True
+    projector = tower.FILE
 
     def __init__(self, additions: Additions | None = None) -> None:
         self.additions = additions or Additions()
@@ -120,7 +128,8 @@ class LlamaCpp:
     def artifact_bytes(self, shape: Shape, recipe: Recipe) -> int:
         """The weights and the keys to the byte; the vocabulary as dense as Qwen's."""
         found = _sizes(shape, recipe)
-        return found.data + found.table + sizes.vocabulary_bytes(shape) + tensors.ROOM
+        text = found.data + found.table + sizes.vocabulary_bytes(shape) + tensors.ROOM
+        return text + projector_bytes(shape, recipe)
 
     def footprint(self, shape: Shape, recipe: Recipe, context: int) -> Footprint:
         """Resident bytes with the whole context answered."""
@@ -168,11 +177,13 @@ class LlamaCpp:
     def least_file_bytes(self, shape: Shape, recipe: Recipe) -> int:
         """The smallest limit that files can be kept below, about: a tensor is never split, and the
         first file has the vocabulary."""
-        return (
+        text = (
             sizes.largest_tensor(shape, _sizes(shape, recipe))
             + sizes.vocabulary_bytes(shape)
             + tensors.ROOM
         )
+        # The engine opens a tower in one file alone.
+        return max(text, projector_bytes(shape, recipe))
 
     def how_to_run(self, recipe: Recipe, workload: JsonObject) -> str:
         """Markdown with commands that need llama.cpp, Ollama or llama-cpp-python alone."""
@@ -203,9 +214,16 @@ def _tensor_types(settings: JsonObject) -> dict[str, str]:
     return {pattern: at(types, pattern, str) for pattern in types}
 
 
+def projector_bytes(shape: Shape, recipe: Recipe) -> int:
+    """Bytes of the tower's file; 0 for text alone."""
+    if shape.vision is None:
+        return 0
+    return tower.file_bytes(shape.vision, projector_type(recipe.weights), tensors.ROOM)
+
+
 def _sizes(shape: Shape, recipe: Recipe) -> sizes.Sizes:
     return sizes.of(
-        shape,
+        shape.decoder,
         preset_of(recipe.weights),
         _weighed(recipe),
         tuple(_tensor_types(recipe.settings).items()),

@@ -16,6 +16,9 @@ from packager.runtime import Report
 from targets.gguf import library
 from targets.gguf.convert import convert
 from targets.gguf.imatrix import read_imatrix
+from targets.gguf.presets import projector_type
+from targets.gguf.projector import convert_projector
+from targets.gguf.tower import FILE as PROJECTOR
 from targets.llama_cpp.importance import CALIBRATED_AS
 
 MODEL_FILE = "model.gguf"
@@ -26,7 +29,7 @@ def build(
     report: Report, *, checkpoint: str, recipe: JsonObject, workload: JsonObject, out: str
 ) -> JsonObject:
     """The runtime's build job: writes `model.gguf`, or files below the workload's limit, into `out`
-    and returns what the manifest keeps.
+    and returns what the manifest keeps; with pictures also `mmproj.gguf`.
 
     `recipe` holds beside its own fields the `inputs` of the build: `origin` for the keys of the
     file, the paths of the user's files.
@@ -73,7 +76,18 @@ def build(
         task=at_or_none(inputs, "task", str) or "generate",
         report=report,
     )
-    return {**facts, **made}
+    if at_or_none(inputs, "modality", str) != "vision":
+        return {**facts, **made}
+    tower = convert_projector(
+        Path(checkpoint),
+        Path(out) / PROJECTOR,
+        projector_type(at(recipe, "weights", str)),
+        report=report,
+        threads=at_or_none(settings, "threads", int),
+        origin=object_or_empty(inputs, "origin"),
+    )
+    whole_bytes = at(made, "artifact_bytes", int) + at(tower, "artifact_bytes", int)
+    return {**facts, **made, "projector": tower, "artifact_bytes": whole_bytes}
 
 
 def calibrated(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from pathlib import PurePosixPath
 
 from packager.json_values import JsonObject, at, at_or_none, object_or_empty, texts_at
 from packager.need.usecases import use_case
 from packager.recipe import Recipe
+from targets.gguf import tower
 from targets.gguf.presets import DEFAULT_KV
 from targets.llama_cpp import how_to_retrieve
 
@@ -39,9 +41,12 @@ def how_to_run(recipe: Recipe, workload: JsonObject) -> str:
         return how_to_retrieve.how_to_run(recipe, workload, task)
     context = at(workload, "context", int)
     files = texts_at(workload, "files") or [MODEL]
+    ggufs = [file for file in files if file.endswith(".gguf")]
+    projector = next((file for file in ggufs if PurePosixPath(file).name == tower.FILE), None)
+    texts = [file for file in ggufs if file != projector]
     # The engine finds the other parts by the name of the first.
-    model = next((file for file in files if file.endswith(".gguf")), MODEL)
-    parts = len([file for file in files if file.endswith(".gguf")]) > 1
+    model = next(iter(texts), MODEL)
+    parts = len(texts) > 1
     quantized = recipe.kv != DEFAULT_KV
     cache = f" --cache-type-k {recipe.kv} --cache-type-v {recipe.kv}" if quantized else ""
     # Flash attention is what a quantized cache of values needs; without mmap repacked tensors are
@@ -58,6 +63,7 @@ def how_to_run(recipe: Recipe, workload: JsonObject) -> str:
         server = common.replace(
             f"--ctx-size {context}", f"--ctx-size {context * at_once} --parallel {at_once}"
         )
+    seeing = _seeing(projector, workload)
     constants = (
         f", type_k=llama_cpp.GGML_TYPE_{recipe.kv.upper()}, "
         f"type_v=llama_cpp.GGML_TYPE_{recipe.kv.upper()}"
@@ -73,7 +79,7 @@ def how_to_run(recipe: Recipe, workload: JsonObject) -> str:
     variables |= {
         name: str(value) for name, value in object_or_empty(settings, "variables").items()
     }
-    ollama = _ollama(model, parts, layers, workload, variables)
+    ollama = _ollama(model, projector, parts, layers, workload, variables)
     return f"""With [llama.cpp](https://github.com/ggml-org/llama.cpp), in a terminal:
 
 ```
@@ -83,9 +89,9 @@ llama-cli --model {model} {common}
 as a server that speaks OpenAI's protocol, at http://127.0.0.1:8080/v1:
 
 ```
-llama-server --model {model} {server} --jinja --port 8080
+llama-server --model {model}{seeing} {server} --jinja --port 8080
 ```
-
+{_pictures(model, seeing, common)}
 Threads: as many as the machine has physical cores, or fewer (`--threads N`): decoding is bound by memory. On a machine that others use,
 set `OMP_WAIT_POLICY=passive`.
 
@@ -103,7 +109,12 @@ print(answer["choices"][0]["message"]["content"])
 
 
 def _ollama(
-    model: str, parts: bool, layers: int, workload: JsonObject, variables: dict[str, str]
+    model: str,
+    projector: str | None,
+    parts: bool,
+    layers: int,
+    workload: JsonObject,
+    variables: dict[str, str],
 ) -> str:
     """Commands that make a model of Ollama's, with the chat template in Ollama's language.
 
@@ -122,7 +133,9 @@ def _ollama(
         )
     merge = f"llama-gguf-split --merge {model} {MERGED}\n" if parts else ""
     one_file = ", which takes one file" if parts else ""
-    lines = [f"FROM ./{MERGED if parts else model}", f"PARAMETER num_ctx {workload['context']}"]
+    lines = [f"FROM ./{MERGED if parts else model}"]
+    lines += [f"FROM ./{projector}"] if projector else []
+    lines.append(f"PARAMETER num_ctx {workload['context']}")
     lines += [f"PARAMETER num_gpu {layers}"] if layers else []
     says = ""
     if chat is not None:
@@ -150,3 +163,27 @@ variables in front, where there are any):
 {started}ollama run qwen-packed
 {fence}
 {says}"""
+
+
+def _seeing(projector: str | None, workload: JsonObject) -> str:
+    """What the tools are told of the vision tower; nothing for text alone."""
+    if projector is None:
+        return ""
+    tokens = workload.get("max_image_tokens")
+    return f" --mmproj {projector}" + (f" --image-max-tokens {tokens}" if tokens else "")
+
+
+def _pictures(model: str, seeing: str, common: str) -> str:
+    """How a picture is asked about; nothing for text alone."""
+    if not seeing:
+        return ""
+    return f"""
+`llama-cli` above answers text alone. A picture is asked about with
+
+```
+llama-mtmd-cli --model {model}{seeing} {common} --image picture.jpg --prompt "What is in this picture?"
+```
+
+and the server takes pictures as `image_url` of a message. Keep `--flash-attn on`: without it the vision tower takes several times
+the memory.
+"""

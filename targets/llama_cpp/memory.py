@@ -13,6 +13,9 @@ import msgspec
 from packager.predict.memory import Footprint, kv_cache_bytes
 from packager.recipe import Recipe
 from packager.shape import Shape
+from packager.shape.tower import MERGE
+from targets.gguf import tower
+from targets.gguf.presets import projector_type
 from targets.gguf.sizes import Sizes
 
 _FILE = Path(__file__).with_name("memory.toml")
@@ -32,6 +35,7 @@ class Constants:
     overhead: dict[str, float]
     offload: dict[str, int]
     build: dict[str, int]
+    tower: dict[str, float]
 
 
 @cache
@@ -55,11 +59,34 @@ def footprint(shape: Shape, recipe: Recipe, sizes: Sizes, context: int) -> Footp
         batch = min(EMBEDDING_BATCH, context)
         compute = activations(shape, context, batch) + 2 * _FLOAT * batch * shape.vocab
     return Footprint(
-        sizes.data,
+        sizes.data + tower_weights(shape, recipe),
         kv_cache_bytes(shape, padded_context(context), recipe.kv_bits),
-        compute,
+        compute + tower_compute(shape),
         overhead(shape),
     )
+
+
+def tower_weights(shape: Shape, recipe: Recipe) -> int:
+    """Bytes of the vision tower, which is read into memory and never mapped; 0 without one."""
+    if shape.vision is None:
+        return 0
+    return sum(tower.bytes_by_type(shape.vision, projector_type(recipe.weights)).values())
+
+
+def tower_compute(shape: Shape) -> int:
+    """What is kept for one picture of `image_tokens`: the tower's compute buffer, which stays after
+    the first picture, the picture as floats and the embeddings that the decoder gets."""
+    found, tokens = shape.vision, shape.image_tokens
+    if found is None:
+        return 0
+    known = constants().tower
+    patches = tokens * MERGE * MERGE
+    vectors = known["vectors_of_deepstack" if found.deepstack else "vectors_of_plain"]
+    buffer = _FLOAT * vectors * found.hidden * patches
+    if found.full_attention:
+        buffer += known["mask_bytes_of_windows"] * patches * patches
+    picture = known["bytes_per_pixel"] * tokens * found.pixels_per_token**2
+    return int(buffer + picture + _FLOAT * tokens * found.embedding_width)
 
 
 def activations(shape: Shape, context: int, batch: int | None = None) -> int:

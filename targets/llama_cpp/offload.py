@@ -42,10 +42,15 @@ def split(
     # than the largest of them.
     visiting = max(weights[:first], default=0) if wanted else 0
     each = _each(shape, context, weights, caches, first, head, visiting, gpus if wanted else 0)
+    # A vision tower lies on the GPU as a whole, on the first where there are several, or not at
+    # all.
+    seeing = memory.tower_weights(shape, recipe), memory.tower_compute(shape)
+    if wanted:
+        each = (together((each[0], Footprint(seeing[0], 0, seeing[1], 0))), *each[1:])
     host = Footprint(
-        behind + embedding + (0 if wanted else output),
+        behind + embedding + (0 if wanted else output + seeing[0]),
         sum(caches[:first]),
-        memory.activations(shape, context),
+        memory.activations(shape, context) + (0 if wanted else seeing[1]),
         memory.overhead(shape) + (constants.offload["host_bytes"] if wanted else 0),
     )
     read = found.layer_reads(shape)

@@ -13,7 +13,7 @@ from packager.cores import cores, fewest
 from packager.errors import bad_input, no_room, usage
 from packager.json_values import JsonObject, at, at_or_none
 from packager.runtime import LOGITS_BLOCK
-from targets.gguf import library
+from targets.gguf import library, tower
 from targets.gguf.presets import KV_BITS
 
 if TYPE_CHECKING:
@@ -236,11 +236,11 @@ class Session:
 
 
 def model_file(artifact: Path) -> Path:
-    """The GGUF of an artifact: the file itself, or the first in the folder. Raises PackError (bad
-    input)."""
+    """The GGUF of the text model of an artifact: the file itself, or the first in the folder beside
+    the vision tower's. Raises PackError (bad input)."""
     if artifact.is_file():
         return artifact
-    found = sorted(artifact.glob("*.gguf"))
+    found = sorted(path for path in artifact.glob("*.gguf") if path.name != tower.FILE)
     if not found:
         raise bad_input(f"{artifact} holds no GGUF file.", "Build the package again.")
     return found[0]

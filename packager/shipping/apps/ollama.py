@@ -103,14 +103,16 @@ def facts(shipment: Shipment) -> snippets.Values:
     """What the Modelfile says. Raises PackError (usage) for a GGUF whose name a Modelfile cannot
     hold."""
     own = snippets.facts(shipment)
-    if not _PATH.fullmatch(own.model):
-        raise _unnamed(own.model)
+    for path in filter(None, (own.model, own.projector)):
+        if not _PATH.fullmatch(path):
+            raise _unnamed(path)
     spoken = chat(shipment) or Chat("", (), ())
     licence = _small(shipment, "LICENSE")
     kv, offload = shipment.manifest.contents.recipe.kv, shipment.manifest.contents.offload
     return {
         **own.values(),
         "gguf": Safe(own.model),
+        "tower": Safe(own.projector),
         "template": Safe(spoken.template),
         "limits": [Safe(limit) for limit in spoken.limits],
         # Three quotes would end the text of a Modelfile: the file itself stands in the package in

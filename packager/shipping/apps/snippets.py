@@ -71,6 +71,9 @@ class Facts:
     memory_words: Safe
     total_words: Safe
     model: str
+    projector: str
+    """The file of the vision tower; empty for text alone."""
+    image_tokens: int
     engine: EngineStart
     folder: Safe
     files: tuple[File, ...]
@@ -106,6 +109,8 @@ def facts(shipment: Shipment) -> Facts:
         memory_words=Safe(human_bytes(peak) if peak else "not predicted"),
         total_words=Safe(human_bytes(shipment.total)),
         model=model(shipment),
+        projector=shipment.projector.path if shipment.projector else "",
+        image_tokens=(contents.vision.max_image_tokens if contents.vision else None) or 0,
         engine=engine_start(contents.runtime),
         folder=Safe(FOLDER),
         files=tuple(
@@ -131,7 +136,11 @@ def _profile(data: JsonObject) -> JsonObject:
 def model(shipment: Shipment) -> str:
     """What the engine is given, below the package: the one GGUF or the first of its shards,
     otherwise the folder."""
-    ggufs = sorted(entry.path for entry in shipment.model_files() if entry.path.endswith(".gguf"))
+    ggufs = sorted(
+        entry.path
+        for entry in shipment.model_files()
+        if entry.path.endswith(".gguf") and not entry.role
+    )
     return ggufs[0] if ggufs and shipment.manifest.contents.runtime.name == "llama.cpp" else "model"
 
 

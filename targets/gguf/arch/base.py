@@ -39,7 +39,7 @@ class Architecture:
     """Whether llama.cpp's graph wants all heads together to be as wide as the hidden state."""
 
     def __init__(self, config: JsonObject) -> None:
-        self._whole = config
+        self.whole = config
         text = config.get("text_config")
         self.config: JsonObject = {**config, **text} if isinstance(text, dict) else config
         self.layers = self.number("num_hidden_layers")
@@ -193,7 +193,7 @@ class Architecture:
     @cached_property
     def shape(self) -> Shape:
         """The decoder's shape."""
-        return Shape.from_config(self._whole, "config.json")
+        return Shape.from_config(self.whole, "config.json")
 
     def _describe_rope(self, writer: gguf.GGUFWriter) -> None:
         positions = self.positions

@@ -1,0 +1,77 @@
+"""Vision towers in GGUF: what llama.cpp's own converter makes of the tiny checkpoints of the tests,
+kept for them to compare with.
+
+    python benchmarks/projectors.py --scratch FOLDER
+
+For every generation the projector file in each type and the text model in 16 bits. The converter is
+taken from the source archive of llama-cpp-python, which pip downloads into the scratch folder; it
+needs torch and transformers. Writes tests/golden/projectors.json, whose digests hold every
+tensor's name, type, axes and bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.peer import source
+from targets.gguf.tower import TYPES
+from tests.support.vision import SHAPES, summary, write_seeing
+
+ROOT = Path(__file__).resolve().parent.parent
+GOLDEN = ROOT / "tests" / "golden" / "projectors.json"
+
+CONVERT = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from conversion import base
+# The peer knows pre-tokenizers by the hash of what they make of a text, and does not know a
+# vocabulary of our own making; it tries sentencepiece first, which no Qwen has.
+base.TextModel.get_vocab_base_pre = lambda self, tokenizer: "qwen2"
+def missing(self):
+    raise FileNotFoundError
+base.TextModel._set_vocab_sentencepiece = missing
+sys.argv = ["convert_hf_to_gguf.py", *sys.argv[2:]]
+import convert_hf_to_gguf
+convert_hf_to_gguf.main()
+"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--scratch", type=Path, required=True)
+    scratch = parser.parse_args().scratch
+    peer = source(scratch)
+    found: dict[str, Any] = {}
+    for model_type in SHAPES:
+        folder = write_seeing(scratch / "tiny" / model_type, model_type)
+        rows = {kind: _converted(peer, folder, kind, "--mmproj") for kind in TYPES}
+        # Of the hybrids the tower changes no key of the text model, which has tests of its own.
+        if SHAPES[model_type].hybrid is None:
+            rows["text"] = _converted(peer, folder, "BF16")
+        found[model_type] = rows
+    document = {
+        "source": f"convert_hf_to_gguf.py in llama-cpp-python {version('llama-cpp-python')}; "
+        "written by benchmarks/projectors.py",
+        "projectors": found,
+    }
+    GOLDEN.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+def _converted(peer: Path, folder: Path, kind: str, *more: str) -> dict[str, Any]:
+    out = folder.parent / f"{folder.name}-{kind}{''.join(more)}.gguf"
+    command = [sys.executable, "-c", CONVERT, str(peer), str(folder), "--outfile", str(out)]
+    subprocess.run([*command, "--outtype", kind.lower(), *more], check=True)
+    return summary(out)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
