@@ -43,6 +43,7 @@ class LlamaCpp:
     build_job = "targets.llama_cpp.build:build"
     session = "targets.llama_cpp.session:Session"
     retrieval_session = "targets.llama_cpp.retrieval:Session"
+    vision_session = "targets.llama_cpp.vision:VisionSession"
     context_in_artifact = False
 
     def __init__(self, additions: Additions | None = None) -> None:

@@ -23,6 +23,9 @@ BATCH = 512
 """Tokens of a prompt computed at once (n_batch and n_ubatch): llama.cpp's own default micro
 batch."""
 
+PROJECTOR = "mmproj.gguf"
+"""The file of the image encoder, beside the decoder's."""
+
 _TRIAL_ROUNDS, _TRIAL_TOKENS = 3, 3
 _CLOSE = 0.05
 """A few tokens vary by this much; see packager.cores.fewest."""
@@ -235,11 +238,11 @@ class Session:
 
 
 def model_file(artifact: Path) -> Path:
-    """The GGUF of an artifact: the file itself, or the first in the folder. Raises PackError (bad
-    input)."""
+    """The GGUF of an artifact's decoder: the file itself, or the first in the folder that is not
+    the image encoder's. Raises PackError (bad input)."""
     if artifact.is_file():
         return artifact
-    found = sorted(artifact.glob("*.gguf"))
+    found = sorted(path for path in artifact.glob("*.gguf") if path.name != PROJECTOR)
     if not found:
         raise bad_input(f"{artifact} holds no GGUF file.", "Build the package again.")
     return found[0]
