@@ -36,6 +36,7 @@ class Need(Record, frozen=True, kw_only=True):
     languages: tuple[str, ...] = ()
     max_file_bytes: Count | None = None
     dimension: Tokens | None = None
+    max_image_tokens: Tokens | None = None
 
 
 class VariantOf(Record, frozen=True, kw_only=True):

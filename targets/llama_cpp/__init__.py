@@ -20,7 +20,7 @@ from packager.recipe import Recipe
 from packager.runtime import BuildNeeds, Ladder, Tools
 from packager.shape import Shape
 from targets.gguf import layers, sizes, tensors
-from targets.gguf.presets import DEFAULT_KV, KV_BITS, PRESETS, Preset, preset_of
+from targets.gguf.presets import DEFAULT_KV, KV_BITS, PRESETS, PROJECTOR, Preset, preset_of
 from targets.llama_cpp import how_to_run, importance, memory, offload, speed
 
 _BLOCK = 32
@@ -43,6 +43,7 @@ class LlamaCpp:
     build_job = "targets.llama_cpp.build:build"
     session = "targets.llama_cpp.session:Session"
     retrieval_session = "targets.llama_cpp.retrieval:Session"
+    projector = PROJECTOR
     vision_session = "targets.llama_cpp.vision:VisionSession"
     context_in_artifact = False
 

@@ -145,7 +145,7 @@ class ImageEncoder:
 
     def _bitmap(self, picture: Mapping[str, Any], count: bool) -> Any:
         width, height = int(picture["width"]), int(picture["height"])
-        data = None if count else Path(picture["path"]).read_bytes()
+        data = None if count else _pixels(picture)
         if data is not None and len(data) != width * height * _CHANNELS:
             raise bad_input(
                 f"The picture has {len(data)} bytes of pixels where {width} x {height} take "
@@ -245,6 +245,11 @@ class ImageEncoder:
         if self._context:
             self._lib.mtmd_free(self._context)
             self._context = None
+
+
+def _pixels(picture: Mapping[str, Any]) -> bytes:
+    data = picture.get("data")
+    return Path(picture["path"]).read_bytes() if data is None else bytes(data)
 
 
 def _last_error(said: list[str]) -> str:

@@ -13,7 +13,7 @@ from packager.cores import cores, fewest
 from packager.errors import bad_input, no_room, usage
 from packager.runtime import LOGITS_BLOCK
 from targets.gguf import library
-from targets.gguf.presets import KV_BITS
+from targets.gguf.presets import KV_BITS, PROJECTOR
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 BATCH = 512
 """Tokens of a prompt computed at once (n_batch and n_ubatch): llama.cpp's own default micro
 batch."""
-
-PROJECTOR = "mmproj.gguf"
-"""The file of the image encoder, beside the decoder's."""
 
 _TRIAL_ROUNDS, _TRIAL_TOKENS = 3, 3
 _CLOSE = 0.05

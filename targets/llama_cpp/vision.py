@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from packager.cores import cores
 from packager.errors import bad_input, usage
 from packager.runtime import Looked
+from targets.gguf.presets import PROJECTOR
 from targets.llama_cpp.image_encoder import Chunk, ImageEncoder
-from targets.llama_cpp.session import BATCH, PROJECTOR, Session
+from targets.llama_cpp.session import BATCH, Session
 
 if TYPE_CHECKING:
     import numpy as np
@@ -79,6 +80,18 @@ class VisionSession(Session):
             f"No picture takes {tokens} tokens within the limits of this package.",
             "Take a smaller number, or build with a larger limit.",
         )
+
+    def prompt_tokens(self, texts: Sequence[str], pictures: Sequence[Mapping[str, Any]]) -> int:
+        """See packager.runtime.VisionSession."""
+        with self._opened().chunks(texts, pictures, count=True) as chunks:
+            return sum(chunk.tokens for chunk in chunks)
+
+    def encode_image(self, picture: Mapping[str, Any]) -> float:
+        """See packager.runtime.VisionSession."""
+        encoder = self._opened()
+        with encoder.chunks(["", ""], [picture]) as chunks:
+            [image] = [chunk for chunk in chunks if chunk.ids is None]
+            return encoder.encode(image)[1]
 
     def embed_image(self, picture: Mapping[str, Any]) -> NDArray[np.float32]:
         """See packager.runtime.VisionSession."""
