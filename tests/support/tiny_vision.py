@@ -4,6 +4,7 @@ gives (conversion/qwenvl.py and qwen3vl.py of the pinned version)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -278,9 +279,18 @@ _DEEP = {"norm": "norm", "linear_fc1": "fc1", "linear_fc2": "fc2"}
 
 
 def write_projector(
-    model: Any, family: str, out: Path, mean: tuple[float, ...], std: tuple[float, ...], kind: str
+    model: Any,
+    family: str,
+    out: Path,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    kind: str,
+    *,
+    damage: Callable[[str, np.ndarray[Any, Any]], np.ndarray[Any, Any] | None] | None = None,
+    layers: int | None = None,
 ) -> None:
-    """The tower of a model as an mmproj file."""
+    """The tower of a model as an mmproj file, its matrices in f32, f16 or q8_0. `damage` changes
+    tensors by their label, or leaves them out; `layers` is how many the file says there are."""
     vision = model.config.vision_config
     writer = gguf.GGUFWriter(out, "clip")
     writer.add_string("general.type", "mmproj")
@@ -296,30 +306,36 @@ def write_projector(
         "patch_size": vision.patch_size,
         "embedding_length": width,
         "feed_forward_length": getattr(vision, "intermediate_size", width),
-        "block_count": vision.depth,
+        "block_count": layers or vision.depth,
         "attention.head_count": vision.num_heads,
     }.items():
         writer.add_uint32(f"clip.vision.{key}", value)
     writer.add_float32("clip.vision.attention.layer_norm_epsilon", 1e-6)
     writer.add_array("clip.vision.image_mean", list(mean))
     writer.add_array("clip.vision.image_std", list(std))
-    deep = list(getattr(vision, "deepstack_visual_indexes", None) or [])
+    deep = list(vision.deepstack_visual_indexes) if family == "qwen3_vl" else []
     if family == "qwen2_5_vl":
         writer.add_bool("clip.use_silu", True)
         writer.add_uint32("clip.vision.n_wa_pattern", vision.fullatt_block_indexes[0] + 1)
     if merger == "qwen3vl":
         writer.add_bool("clip.use_gelu", True)
         writer.add_uint32("clip.vision.spatial_merge_size", 2)
-        if family != "qwen3_vl":
-            deep = []
         writer.add_array(
             "clip.vision.is_deepstack_layers", [layer in deep for layer in range(vision.depth)]
         )
     for name, weight in model.model.visual.state_dict().items():
-        for label, values in _tensors(name, weight.numpy(), family, deep):
+        for label, whole in _tensors(name, weight.numpy(), family, deep):
+            kept = whole if damage is None else damage(label, whole)
+            if kept is None:
+                continue
+            values = np.ascontiguousarray(kept)
             small = values.ndim == 1 or "position_embd" in label
-            dtype = np.float16 if kind == "f16" and not small else np.float32
-            writer.add_tensor(label, np.ascontiguousarray(values, dtype=dtype))
+            if kind == "q8_0" and values.ndim == 2 and not small and values.shape[1] % 32 == 0:
+                quantized = gguf.quants.quantize(values, gguf.GGMLQuantizationType.Q8_0)
+                writer.add_tensor(label, quantized, raw_dtype=gguf.GGMLQuantizationType.Q8_0)
+            else:
+                dtype = np.float32 if kind == "f32" or small else np.float16
+                writer.add_tensor(label, values.astype(dtype))
     _finish(writer)
 
 
