@@ -151,7 +151,7 @@ def test_pictures_are_judged_beside_the_text_also_where_that_is_not_compared() -
 
 
 def test_limits_are_checked_as_they_are_read(tmp_path: Path) -> None:
-    assert picture_limits.grades() == ("16-bit", "8-bit", "4-bit")
+    assert picture_limits.grades() == ("16-bit", "8-bit")
     for number, (text, word) in enumerate(
         (
             ("", "classes is needed"),

@@ -113,6 +113,8 @@ def errors_percent(
     """How far every prediction lies above what was measured, in percent; None where one of the two
     is missing."""
     names = [figure.name for figure in MEASURED if figure.predicted]
+    if not _looked(measured):
+        names.remove("image_ttft_ms")
     errors = {
         name: Row(
             "",
@@ -130,10 +132,13 @@ def _predicted(
 ) -> float | None:
     """The forecast of a figure. Of a package that takes pictures the one of the first token holds a
     picture."""
-    looked = measured is not None and measured.image_ttft_ms is not None
-    if figure.name == ("ttft_ms" if looked else "image_ttft_ms"):
+    if figure.name == ("ttft_ms" if _looked(measured) else "image_ttft_ms"):
         return None
     value: object = predicted if figure.predicted else None
     for key in figure.predicted:
         value = getattr(value, key, None)
     return value if isinstance(value, int | float) else None
+
+
+def _looked(measured: Measurement | None) -> bool:
+    return measured is not None and measured.image_ttft_ms is not None
