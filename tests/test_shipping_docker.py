@@ -166,7 +166,7 @@ def test_an_answer_ends_where_it_was_told_to(server: str) -> None:
         ({"messages": [{"role": "user", "content": "x"}], "stream": "yes"}, "true or false"),
         ({"messages": [{"role": "user", "content": "word " * 2000}]}, "the context holds 512"),
     ],
-    ids=range(17),
+    ids=range(18),
 )
 def test_what_cannot_be_answered_is_refused_in_a_sentence(
     server: str, body: Any, word: str
