@@ -108,3 +108,23 @@ DEVICE_WORD_CHARACTERS = 200
 """A name that a device gives itself or a part of it."""
 AGENT_LINE_BYTES = 16 << 20
 """A line of an agent. The ids of a text of a million tokens have 7 MB."""
+PICTURE_BYTES = 128 << 20
+"""A picture's file. A photograph of 50 million pixels has 30 MB as JPEG and 100 MB as PNG."""
+PICTURE_PIXELS = 1 << 26
+"""Width times height, or those of all its canvas where it moves. Telephones take 50 million; a
+model looks at 4 million at most, and makes what is larger smaller."""
+PICTURE_SIDE = 1 << 14
+"""Pixels of a side. The widest screenshots of long pages have 16,000; WebP holds 16,383."""
+PICTURE_LEAST_SIDE = 8
+"""Pixels of a side at least: half of the patch of 14 or 16 that a model looks at as one."""
+PICTURE_RATIO = 200
+"""How many times its one side the other may be: the published processors refuse more
+(transformers, image_processing_qwen2_vl.py, smart_resize)."""
+PICTURE_FRAMES = 10_000
+"""Frames of one that moves, of which the first is taken. A long animation has a thousand."""
+PICTURE_CHUNKS = 1 << 17
+"""Parts of its container. A large PNG has 30,000 of 4 kB."""
+PICTURE_SCANS = 100
+"""Scans of a progressive JPEG, each of which goes over all of its pixels. Usual are ten."""
+PICTURES = 64
+"""Pictures of one question. As many as fill a context of 4,096 with the smallest of them."""

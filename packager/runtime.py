@@ -219,14 +219,6 @@ class AnswersSeveral(Protocol):
     """Whether they can: `how_to_run` then says how, for the workload's `parallel`."""
 
 
-@runtime_checkable
-class Sees(Protocol):
-    """What a Runtime has besides where it builds vision towers."""
-
-    projector: str
-    """The name of the tower's file in the artifact."""
-
-
 class RetrievalSession(Protocol):
     """One loaded embedder or reranker, in a child process."""
 
@@ -259,6 +251,30 @@ class RetrievalSession(Protocol):
 
     def close(self) -> None:
         """Free the model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """An answer about pictures."""
+
+    tokens: list[int]
+    """Those of the answer."""
+    prompt_tokens: int
+    """Text and pictures together, as they stand in the context."""
+    image_tokens: int
+    """Those of the pictures among them."""
+    encode_s: float
+    """Seconds that the image encoder took for all of them."""
+
+
+@runtime_checkable
+class Sees(Protocol):
+    """What a Runtime has besides where it builds vision towers, whose packages take pictures."""
+
+    projector: str
+    """The name of the tower's file in the artifact."""
+    vision_session: str
+    """`module:class` of its VisionSession."""
 
 
 @runtime_checkable
@@ -330,3 +346,49 @@ class Session(Protocol):
 
     def close(self) -> None:
         """Free the model."""
+
+
+@runtime_checkable
+class VisionSession(Session, Protocol):
+    """A Session that takes pictures besides. The image encoder is loaded when the
+    first of them comes.
+
+    A picture is a mapping: its `width` and `height` in pixels, and its 8 bits of red, green and
+    blue, row by row from the top, as the bytes `data` or in a file at `path`.
+    """
+
+    def open_encoder(self) -> float:
+        """Load the image encoder, where that was not done yet; seconds that it took."""
+
+    def image_tokens(self, width: int, height: int) -> int:
+        """Tokens that a picture of so many pixels takes."""
+
+    def image_side(self, tokens: int) -> int:
+        """Pixels of a side of the square that is not resized and takes that many tokens, a square
+        number. Raises PackError (usage) where the limits of this session do not let it."""
+
+    def prompt_tokens(self, texts: Sequence[str], pictures: Sequence[Mapping[str, Any]]) -> int:
+        """Tokens of a prompt as `look` takes it; of the pictures their sizes are enough."""
+
+    def encode_image(self, picture: Mapping[str, Any]) -> float:
+        """Encode a picture; seconds that the encoder took, reading and resizing left out."""
+
+    def embed_image(self, picture: Mapping[str, Any]) -> numpy.typing.NDArray[numpy.float32]:
+        """(tokens, width) of what the encoder hands to the decoder, deepstack's parts behind one
+        another."""
+
+    def look(
+        self,
+        texts: Sequence[str],
+        pictures: Sequence[Mapping[str, Any]],
+        max_new_tokens: int,
+        on_token: Callable[[int], None],
+        *,
+        stop: bool = True,
+    ) -> Looked:
+        """Decode greedily from a cold cache behind texts with pictures between them: the first text
+        stands before the first picture, the last one behind the last.
+
+        Control tokens in texts are recognised; those that stand around a picture are set by the
+        session. Otherwise as `Session.generate`.
+        """

@@ -123,7 +123,21 @@ def test_an_answer_ends_where_it_was_told_to(server: str) -> None:
         ([1], "no JSON object"),
         ({"messages": [{"role": "user"}]}, "no `content`"),
         ({"messages": [{"role": "nobody", "content": "x"}]}, "role"),
-        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "no text"),
+        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "no text"),
+        (
+            {
+                "messages": [
+                    {
+                        "role": "user",
+                        "content": [
+                            {"type": "text", "text": "what is this?"},
+                            {"type": "image_url", "image_url": {"url": "http://127.0.0.1:9/x.png"}},
+                        ],
+                    }
+                ]
+            },
+            "brings a picture, and this model was built for text alone",
+        ),
         (
             {"messages": [{"role": "user", "content": "x"}], "tools": [{"type": "function"}]},
             "no function",
@@ -154,7 +168,7 @@ def test_an_answer_ends_where_it_was_told_to(server: str) -> None:
         ({"messages": [{"role": "user", "content": "x"}], "stream": "yes"}, "true or false"),
         ({"messages": [{"role": "user", "content": "word " * 2000}]}, "the context holds 512"),
     ],
-    ids=range(17),
+    ids=range(18),
 )
 def test_what_cannot_be_answered_is_refused_in_a_sentence(
     server: str, body: Any, word: str

@@ -1,12 +1,11 @@
-"""Answer one prompt with a finished package: a job for a child process that speaks as it
-decodes."""
+"""Answer one prompt with a finished package: jobs for a child process that speak as they decode."""
 
 from __future__ import annotations
 
 from packager.errors import usage
 from packager.json_values import JsonObject, at
 from packager.process import resolve
-from packager.runtime import Report, Session
+from packager.runtime import Report, Session, VisionSession
 
 
 def answer(
@@ -24,34 +23,81 @@ def answer(
     Returns the text, the token ids and how many tokens the prompt had.
     """
     model: Session = resolve(session)(artifact, settings)
-    ids: list[int] = []
-    pending: list[int] = []
-
-    def on_token(token: int) -> None:
-        ids.append(token)
-        pending.append(token)
-        text = model.decode(pending)
-        # The last bytes of a character may still be on their way: they decode to the replacement
-        # sign until then.
-        if not text.endswith("\ufffd"):
-            report.text(text)
-            pending.clear()
-
+    speaker = _Speaker(report, model)
     try:
         prompt_ids = model.encode(prompt)
         if not prompt_ids:
             raise usage("The prompt is empty.", "Say something to the model.")
-        context = at(settings, "context", int)
-        room = context - len(prompt_ids)
-        if room < 1:
-            raise usage(
-                f"The prompt has {len(prompt_ids)} tokens and the package's context is {context}.",
-                "Shorten it.",
-            )
-        model.generate(prompt_ids, min(max_new_tokens, room), on_token)
-        if pending:
-            report.text(model.decode(pending))
-        text = model.decode(ids) if ids else ""
+        most = _room(len(prompt_ids), at(settings, "context", int), max_new_tokens)
+        model.generate(prompt_ids, most, speaker.on_token)
+        text = speaker.end()
     finally:
         model.close()
-    return {"text": text, "tokens": ids, "prompt_tokens": len(prompt_ids)}
+    return {"text": text, "tokens": speaker.ids, "prompt_tokens": len(prompt_ids)}
+
+
+def look(
+    report: Report,
+    *,
+    session: str,
+    artifact: str,
+    settings: JsonObject,
+    texts: list[str],
+    pictures: list[JsonObject],
+    max_new_tokens: int,
+) -> JsonObject:
+    """The same for a prompt with pictures, see packager.runtime.VisionSession.look. Returns also
+    how many tokens of the prompt are the pictures', and the seconds that encoding them took."""
+    model: VisionSession = resolve(session)(artifact, settings)
+    speaker = _Speaker(report, model)
+    try:
+        tokens = model.prompt_tokens(texts, pictures)
+        most = _room(tokens, at(settings, "context", int), max_new_tokens)
+        seen = model.look(texts, pictures, most, speaker.on_token)
+        text = speaker.end()
+    finally:
+        model.close()
+    return {
+        "text": text,
+        "tokens": speaker.ids,
+        "prompt_tokens": seen.prompt_tokens,
+        "image_tokens": seen.image_tokens,
+        "encode_s": seen.encode_s,
+    }
+
+
+def _room(prompt_tokens: int, context: int, wanted: int) -> int:
+    """How many tokens the answer may have. Raises PackError (usage) where none are left."""
+    room = context - prompt_tokens
+    if room < 1:
+        raise usage(
+            f"The prompt has {prompt_tokens} tokens and the package's context is {context}.",
+            "Shorten it.",
+        )
+    return min(wanted, room)
+
+
+class _Speaker:
+    """Says an answer piece by piece."""
+
+    def __init__(self, report: Report, model: Session) -> None:
+        self._report, self._model = report, model
+        self.ids: list[int] = []
+        self._pending: list[int] = []
+
+    def on_token(self, token: int) -> None:
+        """Say what is sure with one more token."""
+        self.ids.append(token)
+        self._pending.append(token)
+        text = self._model.decode(self._pending)
+        # The last bytes of a character may still be on their way: they decode to the replacement
+        # sign until then.
+        if not text.endswith("\ufffd"):
+            self._report.text(text)
+            self._pending.clear()
+
+    def end(self) -> str:
+        """Say what is left; the whole answer."""
+        if self._pending:
+            self._report.text(self._model.decode(self._pending))
+        return self._model.decode(self.ids) if self.ids else ""

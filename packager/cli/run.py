@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from packager.cli.output import narrate, printable
 from packager.cli.shared_options import package_argument, think_option
 from packager.json_values import JsonObject
+
+if TYPE_CHECKING:
+    from packager.package.manifest import Manifest
+    from packager.runtime import Runtime
 
 
 @click.command("run")
@@ -23,16 +29,24 @@ from packager.json_values import JsonObject
     show_default=True,
     help="Longest answer.",
 )
+@click.option(
+    "--image",
+    "images",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="A picture that the prompt asks about (PNG, JPEG or WebP); may be given several times.",
+)
 @think_option
-def command(package: Path, prompt: str, max_tokens: int, think: bool) -> None:
+def command(
+    package: Path, prompt: str, max_tokens: int, images: tuple[Path, ...], think: bool
+) -> None:
     """Answer one PROMPT with PACKAGE; the answer goes to stdout as it is decoded."""
-    from packager.checkpoint import template
     from packager.errors import usage
     from packager.package import manifest
     from packager.package.package import MODEL
     from packager.pipeline import bench, climb
     from packager.pipeline.cache import BuildCache
-    from packager.process import Note, Text, run_job
+    from packager.process import run_job
     from targets import registry
 
     if any("\ud800" <= char <= "\udfff" for char in prompt):
@@ -44,33 +58,88 @@ def command(package: Path, prompt: str, max_tokens: int, think: bool) -> None:
             f"{package} gives no text.",
             f"`qwen-pack {found.contents.task} {package} ...` asks it what it is made for.",
         )
-    if found.contents.source.dummy:
-        narrate("The weights of this package are random: what follows means nothing.")
     logs = BuildCache()
+    with logs.work_folder() as work:
+        if images:
+            job, asked = _about_pictures(package, runtime, found, prompt, images, think, work)
+        else:
+            job, asked = _about_text(package, runtime, prompt, think)
+        if found.contents.source.dummy:
+            narrate("The weights of this package are random: what follows means nothing.")
+        arguments = {
+            "artifact": str(package / MODEL),
+            "settings": bench.settings_of(found),
+            "max_new_tokens": max_tokens,
+            **asked,
+        }
+        _said(
+            climb.on_ladder(
+                runtime,
+                "while it answered",
+                bench.artifact_key(found),
+                lambda start: run_job(job, arguments, logs.log("run"), start.environment),
+            )
+        )
+
+
+def _about_text(
+    package: Path, runtime: Runtime, prompt: str, think: bool
+) -> tuple[str, JsonObject]:
+    """The job that answers a prompt of text, and its own arguments."""
     chat = package / "chat_template.jinja"
     text = prompt
     if chat.is_file():
-        messages: list[JsonObject] = [{"role": "user", "content": prompt}]
-        text = template.render_apart(
-            template.read(chat), messages, logs.log("template"), enable_thinking=think
-        )
-    arguments: JsonObject = {
-        "session": runtime.session,
-        "artifact": str(package / MODEL),
-        "settings": bench.settings_of(found),
-        "prompt": text,
-        "max_new_tokens": max_tokens,
+        text = _rendered(chat, [{"role": "user", "content": prompt}], think)
+    return "packager.behaviour.one_prompt:answer", {"session": runtime.session, "prompt": text}
+
+
+def _about_pictures(
+    package: Path,
+    runtime: Runtime,
+    found: Manifest,
+    question: str,
+    images: tuple[Path, ...],
+    think: bool,
+    work: Path,
+) -> tuple[str, JsonObject]:
+    """The job that answers a question about pictures, which are decoded into the folder `work`, and
+    its own arguments."""
+    from packager.pictures import prompt, take
+    from packager.pipeline import pictures
+    from packager.pipeline.cache import BuildCache
+
+    session = pictures.session_of(runtime, found)
+    messages = prompt.messages(question, len(images))
+    taken = take(images, work, BuildCache().log("pictures"))
+    for note in (note for picture in taken for note in picture.notes):
+        narrate(note)
+    chat = package / "chat_template.jinja"
+    if not chat.is_file():
+        raise prompt.no_places("there is none")
+    texts = prompt.around(_rendered(chat, messages, think), len(images))
+    rows = [picture.as_dict() for picture in taken]
+    return "packager.behaviour.one_prompt:look", {
+        "session": session,
+        "texts": texts,
+        "pictures": rows,
     }
+
+
+def _rendered(chat: Path, messages: list[JsonObject], think: bool) -> str:
+    from packager.checkpoint import template
+    from packager.pipeline.cache import BuildCache
+
+    return template.render_apart(
+        template.read(chat), messages, BuildCache().log("template"), enable_thinking=think
+    )
+
+
+def _said(answering: Generator[Any, None, Any]) -> None:
+    """Print an answer as it comes."""
+    from packager.process import Note, Text
+
     show = printable if sys.stdout.isatty() else str
     said = False
-    answering = climb.on_ladder(
-        runtime,
-        "while it answered",
-        bench.artifact_key(found),
-        lambda start: run_job(
-            "packager.behaviour.one_prompt:answer", arguments, logs.log("run"), start.environment
-        ),
-    )
     with closing(answering) as work:
         try:
             for message in work:

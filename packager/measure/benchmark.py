@@ -17,10 +17,11 @@ from packager.measure import noise, throttling
 from packager.measure.gauges import energy
 from packager.measure.gauges.machine import Gauges, gauges_of
 from packager.measure.noise import Attempt, calm
+from packager.measure.pictures import Looking
 from packager.measure.trials import Trial, answer, prompt_ids, quartile_spread, summary
 from packager.process import resolve
 from packager.records import Machine, Measurement, Sustained
-from packager.runtime import Report, Session
+from packager.runtime import Report, Session, VisionSession
 
 __all__ = ["NEW_TOKENS", "REPEATS", "VERSION", "Trial", "measure", "prompt_ids", "summary"]
 
@@ -64,6 +65,7 @@ def measure(
     thorough: bool = False,
     attempts: int = 1,
     sustained_s: float = 0,
+    pictures: JsonObject | None = None,
 ) -> JsonObject:
     """Measure a model; see `packager.measure.trials.summary` for the figures of its answers. What
     cannot run on this machine gives `not_measured`, a sentence, and `hint`.
@@ -102,6 +104,8 @@ def measure(
         )
         try:
             found = _figures(run, new_tokens, repeats, thorough, attempts, sustained_s)
+            if pictures is not None:
+                found = _with_pictures(run, found, pictures)
         finally:
             if meter:
                 meter.close()
@@ -174,6 +178,23 @@ def _figures(
     return figures
 
 
+def _with_pictures(run: _Run, found: Measurement, asked: JsonObject) -> Measurement:
+    """The figures of text, and those of pictures, whose memory counts in the peak."""
+    assert isinstance(run.model, VisionSession)
+    most = at_or_none(asked, "most", int)
+    looking = Looking(run.report, run.model, run.context, most, run.prompt_tokens, run.seed)
+    gauges = run.gauges
+    figures = looking.figures(lambda: gauges.memory().peak)
+    memory = gauges.memory()
+    both: Measurement = found.but(
+        **figures,
+        peak_memory_bytes=memory.peak,
+        gpu_memory_bytes=memory.gpu,
+        left_out=(*found.left_out, *looking.left_out),
+    )
+    return both
+
+
 class _Run:
     """The parts of a measurement of one loaded model; `left_out` says in words what they left out
     and why."""
@@ -189,19 +210,19 @@ class _Run:
         quick_s: float,
         gauges: Gauges,
     ) -> None:
-        self.report, self.model, self._context, self.prompt_tokens = (
+        self.report, self.model, self.context, self.prompt_tokens = (
             report,
             model,
             context,
             prompt_tokens,
         )
-        self._seed, self.meter, self._quick_s, self.gauges = seed, meter, quick_s, gauges
+        self.seed, self.meter, self._quick_s, self.gauges = seed, meter, quick_s, gauges
         self.left_out: list[str] = []
 
     def prompt(self, count: int) -> list[int]:
         """A prompt that no engine has seen in this measurement."""
-        self._seed += 1
-        return prompt_ids(self.model, count, self._seed - 1)
+        self.seed += 1
+        return prompt_ids(self.model, count, self.seed - 1)
 
     def shortened(self, new_tokens: int, repeats: int, gap_s: float) -> int:
         """Tokens of an answer that this machine can give `repeats` times in a bearable time."""
@@ -261,16 +282,16 @@ class _Run:
         for length in PROMPTS:
             name = f"prefill_{length}_tps"
             figures[name] = None
-            if length + 1 > self._context:
-                self._leave_out(f"prefill of {length} tokens: the context has {self._context}")
+            if length + 1 > self.context:
+                self._leave_out(f"prefill of {length} tokens: the context has {self.context}")
                 continue
             rate = length / statistics.median(
                 trial.ttft_s for trial in self._answers(length, 1, _RATE_REPEATS)
             )
             figures[name] = rate
             self.report.note(f"prefill of {length} tokens: {rate:.0f} tok/s")
-        tokens = min(_EMPTY_TOKENS, max(2, self._context // 4))
-        start = min(_EMPTY_PROMPT, self._context - tokens)
+        tokens = min(_EMPTY_TOKENS, max(2, self.context // 4))
+        start = min(_EMPTY_PROMPT, self.context - tokens)
         trials = self._answers(start, tokens, _RATE_REPEATS)
         decode = sorted(len(trial.gaps_s) / sum(trial.gaps_s) for trial in trials)
         figures["decode_empty_tps"] = statistics.median(decode)
@@ -279,11 +300,11 @@ class _Run:
     def full(self, prefill_tps: float) -> dict[str, float]:
         """Decoding at the end of the workload's context, filled as far as it takes a bearable
         time."""
-        tokens = min(_FULL_TOKENS, max(2, self._context // 4))
-        wanted = self._context - tokens
+        tokens = min(_FULL_TOKENS, max(2, self.context // 4))
+        wanted = self.context - tokens
         filled = min(wanted, max(self.prompt_tokens, int(prefill_tps * _FILL_S)))
         if filled < wanted:
-            text = f"decoding with {filled} tokens in the context of {self._context}"
+            text = f"decoding with {filled} tokens in the context of {self.context}"
             self._leave_out(f"{text}: filling it takes more than {wanted / prefill_tps:.0f} s here")
         self.report.note(f"filling the context with {filled} tokens")
         trials = self._answers(filled, tokens, 1)
@@ -296,8 +317,8 @@ class _Run:
 
     def sustained(self, seconds: float) -> Sustained:
         """See packager.measure.throttling.run."""
-        start = min(_EMPTY_PROMPT, self._context // 2)
-        room = max(2, min(256, self._context - start))
+        start = min(_EMPTY_PROMPT, self.context // 2)
+        room = max(2, min(256, self.context - start))
 
         def progress(done: int, total: int) -> None:
             self.report.progress(done, total, "windows")

@@ -18,11 +18,11 @@ from packager.package import manifest
 from packager.package.manifest import Manifest
 from packager.package.package import MODEL
 from packager.package.verify import verify
-from packager.pipeline import retrieval_stage
+from packager.pipeline import pictures, retrieval_stage
 from packager.pipeline.cache import BuildCache
 from packager.pipeline.cooling import cool
 from packager.pipeline.run import run_alone
-from packager.pipeline.stages import benchmark
+from packager.pipeline.stages import benchmark, with_pictures
 from packager.records import Contents, Measurement, Verdict
 from packager.records.figures import MEASURED, Figure
 from packager.records.measurement import OnDevice
@@ -42,7 +42,8 @@ def settings_of(found: Manifest) -> JsonObject:
         )
     offload = found.contents.offload
     layers = offload.gpu_layers if offload else None
-    return {"context": context, "kv": kv, "threads": None, "gpu_layers": layers or 0}
+    most = pictures.limit(pictures.most_of(found))
+    return {"context": context, "kv": kv, "threads": None, "gpu_layers": layers or 0, **most}
 
 
 def artifact_key(found: Manifest) -> str:
@@ -106,13 +107,14 @@ def run(
     workload = found.contents.workload
     prompt = (workload.prompt if workload else None) or at(settings, "context", int) // 2
     task = found.contents.task
-    job = (
-        benchmark(runtime.session, package / MODEL, settings, prompt, sustained_s)
-        if task == "generate"
-        else retrieval_stage.benchmark(
+    if task != "generate":
+        job = retrieval_stage.benchmark(
             retrieval_stage.session_of(runtime), package / MODEL, settings, task, prompt
         )
-    )
+    else:
+        job = benchmark(runtime.session, package / MODEL, settings, prompt, sustained_s)
+        if pictures.sees(runtime, found):
+            job = with_pictures(job, runtime, pictures.most_of(found))
     result = yield from run_alone(job, BuildCache().log("bench"), runtime, artifact_key(found))
     if "not_measured" in result.value:
         raise NotHere(

@@ -31,13 +31,15 @@ from packager.json_values import (
 from packager.measure.benchmark import NEW_TOKENS, REPEATS
 from packager.measure.benchmark import VERSION as SMOKE_VERSION
 from packager.measure.noise import allowed_attempts
+from packager.measure.pictures import VERSION as PICTURES_VERSION
 from packager.package import manifest
-from packager.pipeline import climb, retrieval_stage
+from packager.pipeline import climb, pictures, retrieval_stage
 from packager.pipeline.cache import BuildCache, Entry
 from packager.pipeline.job import Job, checkpoint_of, environment
 from packager.quality import VERSION as QUALITY_VERSION
 from packager.records import Measurement, Quality
 from packager.records.measurement import OnDevice
+from packager.runtime import Runtime, Sees
 from packager.sources.adapters import inputs_of
 from packager.sources.reread import SMALL, Evidence
 
@@ -157,6 +159,9 @@ def measure(plan: Plan, converted: Entry, artifact: Job) -> Job:
     out, prompt = converted.folder / "out", plan.workload.prompt
     if plan.shape.task == "generate":
         job = benchmark(plan.runtime.session, out, settings, prompt, plan.sustained_s)
+        most = plan.workload.max_image_tokens
+        if pictures.has_encoder(plan.runtime, out):
+            job = with_pictures(job, plan.runtime, most)
     else:
         session = retrieval_stage.session_of(plan.runtime)
         job = retrieval_stage.benchmark(session, out, settings, plan.shape.task, prompt)
@@ -189,6 +194,19 @@ def benchmark(
         "sustained_s": sustained_s,
     }
     return Job("measure", "packager.measure.benchmark:measure", arguments, needs_out=False)
+
+
+def with_pictures(job: Job, runtime: Runtime, most: int | None) -> Job:
+    """The smoke benchmark of an artifact that holds an image encoder: with figures of pictures, of
+    `most` tokens each at most."""
+    assert isinstance(runtime, Sees)
+    settings = {**object_at(job.arguments, "settings"), **pictures.limit(most)}
+    looking = {"most": most, "version": PICTURES_VERSION}
+    session = runtime.vision_session
+    return replace(
+        job,
+        arguments={**job.arguments, "session": session, "settings": settings, "pictures": looking},
+    )
 
 
 def keys_of(artifact: Job, measurement: Job, measured: Entry) -> JsonObject:

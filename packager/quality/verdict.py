@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 from packager.errors import ExitCode, PackError
 from packager.json_values import JsonObject, at, objects_at
+from packager.quality import pictures
 from packager.quality.thresholds import Limits
 from packager.records import Parity, Quality, QualityVerdict
 from packager.records.quality import (
@@ -36,8 +37,10 @@ WORDS = RULES | {
     "cosine_min": "least cosine",
     "score_mean": "mean difference of scores",
     "order_kept": "order kept",
+    "image_cosine_mean": "mean cosine of image embeddings",
+    "image_cosine_min": "least cosine of image embeddings",
 }
-"""Every rule, those of vectors and scores among them."""
+"""Every rule, those of vectors, scores and pictures among them."""
 _SHARES = ("top1", "order_kept")
 
 
@@ -70,8 +73,25 @@ def judged(
     beyond them was let through.
 
     `facts` is what packager.quality.job:compare left, with the `text` that was read. `why_not` says
-    why there are no figures, where that is so.
+    why there are no figures, where that is so; pictures are judged all the same.
     """
+    quality = _judged(facts, limits, why_not, allow_loss)
+    looked, more = pictures.judged(facts)
+    if looked is None:
+        return quality
+    missed = any(not row.passed for row in more)
+    return quality.but(
+        pictures=looked,
+        verdicts=(*quality.verdicts, *more),
+        passed=not missed and quality.passed is not False,
+        loss_allowed=quality.loss_allowed or (missed and allow_loss),
+    )
+
+
+def _judged(
+    facts: JsonObject, limits: Limits | None, why_not: str | None, allow_loss: bool
+) -> Quality:
+    """The same of text alone."""
     parity = Parity.from_json(facts["parity"]) if facts.get("parity") else None
     figures = QualityFigures.from_json(facts["figures"]) if facts.get("figures") else None
     if figures is None and facts.get("not_numbers"):
@@ -201,7 +221,7 @@ def shown(rule: str, value: float | None) -> str:
         return "unknown"
     if rule in _SHARES:
         return f"{value:.1%}"
-    if rule.startswith(("cosine_", "score_")):
+    if rule.startswith(("cosine_", "score_", "image_cosine_")):
         return f"{value:.4f}"
     if rule.startswith("kl_"):
         return f"{value:.4f} nats"

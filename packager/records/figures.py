@@ -69,6 +69,13 @@ MEASURED: tuple[Figure, ...] = (
         always=True,
         of_the_context=True,
     ),
+    Figure(
+        "text_peak_memory_bytes",
+        "peak memory before a picture",
+        "B",
+        again=True,
+        of_the_context=True,
+    ),
     Figure("proportional_memory_bytes", "proportional memory", "B", again=True),
     Figure(
         "ttft_ms",
@@ -93,6 +100,15 @@ MEASURED: tuple[Figure, ...] = (
         again=True,
         predicted=("forecast", "prefill_tps"),
     ),
+    Figure(
+        "image_ttft_ms",
+        "first token with a picture",
+        "ms",
+        main=True,
+        compared=True,
+        again=True,
+        predicted=("forecast", "ttft_ms"),
+    ),
     Figure("prefill_128_tps", "prefill, prompt of 128", "tok/s", "more", again=True),
     Figure("prefill_512_tps", "prefill, prompt of 512", "tok/s", "more", again=True),
     Figure(
@@ -108,6 +124,23 @@ MEASURED: tuple[Figure, ...] = (
     ),
     Figure("decode_empty_tps", "decode, empty context", "tok/s", "more", again=True),
     Figure("decode_full_tps", "decode, full context", "tok/s", "more", again=True),
+    Figure(
+        "image_decode_tps", "decode after a picture", "tok/s", "more", compared=True, again=True
+    ),
+    Figure(
+        "image_encode_256_ms", "encode a picture of 256 tokens", "ms", compared=True, again=True
+    ),
+    Figure(
+        "image_encode_1024_ms",
+        "encode a picture of 1,024 tokens",
+        "ms",
+        main=True,
+        compared=True,
+        again=True,
+    ),
+    Figure(
+        "image_encode_4096_ms", "encode a picture of 4,096 tokens", "ms", compared=True, again=True
+    ),
     Figure("documents_128_dps", "documents of 128 tokens", "/s", "more", compared=True, again=True),
     Figure(
         "documents_512_dps",
@@ -128,6 +161,7 @@ MEASURED: tuple[Figure, ...] = (
     Figure("joules_per_token", "energy per token", "J", main=True),
     Figure("joules_per_prompt", "energy per prompt", "J"),
     Figure("load_s", "load", "s", main=True, compared=True, always=True, again=True),
+    Figure("image_load_s", "load of the image encoder", "s", again=True),
     Figure("load_cold_s", "load, cold", "s"),
 )
 """Figures of a measurement, and the size of what was measured, in the order in which they are

@@ -117,6 +117,18 @@ class Measurement(Record, frozen=True, kw_only=True):
     documents_512_dps: Number | None = None
     query_ms: Number | None = None
     query_ms_p95: Number | None = None
+    image_tokens: Tokens | None = None
+    """Those of the picture before the first token of `image_ttft_ms`; `image_prompt_tokens` are
+    those of the whole prompt."""
+    image_prompt_tokens: Tokens | None = None
+    image_ttft_ms: Number | None = None
+    image_decode_tps: Number | None = None
+    image_encode_256_ms: Number | None = None
+    image_encode_1024_ms: Number | None = None
+    image_encode_4096_ms: Number | None = None
+    image_load_s: Number | None = None
+    text_peak_memory_bytes: Count | None = None
+    """The peak before a picture came, where one did; `peak_memory_bytes` holds the pictures."""
     token_ms_median: Number | None = None
     token_ms_p95: Number | None = None
     token_ms_p99: Number | None = None
@@ -161,6 +173,12 @@ class Measurement(Record, frozen=True, kw_only=True):
     def memory_bytes(self) -> int | None:
         """The memory that decides whether it fits: the GPU's own where there is one."""
         return self.gpu_memory_bytes or self.peak_memory_bytes
+
+    @property
+    def first_token_ms(self) -> float | None:
+        """The time that decides whether it is quick enough: behind a picture where it takes
+        pictures."""
+        return self.ttft_ms if self.image_ttft_ms is None else self.image_ttft_ms
 
     @property
     def noise(self) -> str:

@@ -56,6 +56,17 @@ class RetrievalQuality(Record, frozen=True, kw_only=True):
     dimensions: tuple[AtDimension, ...] = ()
 
 
+class PictureQuality(Record, frozen=True, kw_only=True):
+    """Image embeddings against the unquantized vision tower's: cosines over the tokens of the
+    pictures, and how many of them are not numbers."""
+
+    pictures: Count = 0
+    tokens: Count = 0
+    broken: Count = 0
+    cosine_mean: Number | None = None
+    cosine_min: Number | None = None
+
+
 class QualityVerdict(Record, frozen=True, kw_only=True):
     """One limit of the recipe's class against what was measured."""
 
@@ -115,6 +126,7 @@ class Quality(QualityFigures, frozen=True, kw_only=True):
     loss_allowed: bool = False
     seconds: Number | None = None
     retrieval: RetrievalQuality | None = None
+    pictures: PictureQuality | None = None
 
     @property
     def differences(self) -> tuple[str, ...]:

@@ -55,7 +55,7 @@ def verdicts(
     values: dict[str, float | None] = {
         "artifact": artifact_bytes,
         "memory": figures.memory_bytes,
-        "ttft": figures.ttft_ms,
+        "ttft": figures.first_token_ms,
         "decode": figures.decode_tps,
     }
     return [_judged(row, values.get(row.rule)) for row in rows]

@@ -75,7 +75,7 @@ def rows(
         Row(
             _label(figure, measured),
             figure.unit,
-            _predicted(figure, predicted),
+            _predicted(figure, predicted, measured),
             value_of(figure.name, measured, artifact_bytes),
             figure.main,
             figure.name,
@@ -98,6 +98,10 @@ def _label(figure: Figure, measured: Measurement | None) -> str:
         return f"{_ONE_TEXT[measured.task]}, {measured.prompt_tokens} tokens{rest}"
     if figure.name == "ttft_ms" and measured and measured.prompt_tokens:
         return f"{figure.label}, {measured.prompt_tokens} tokens"
+    if figure.name == "image_ttft_ms" and measured and measured.image_tokens:
+        return f"first token with a picture of {measured.image_tokens:,} tokens"
+    if figure.name == "peak_memory_bytes" and measured and measured.text_peak_memory_bytes:
+        return f"{figure.label}, with a picture"
     if figure.name == "decode_full_tps" and measured and measured.full_context_tokens:
         return f"decode at {measured.full_context_tokens} tokens of context"
     return figure.label
@@ -109,11 +113,13 @@ def errors_percent(
     """How far every prediction lies above what was measured, in percent; None where one of the two
     is missing."""
     names = [figure.name for figure in MEASURED if figure.predicted]
+    if not _looked(measured):
+        names.remove("image_ttft_ms")
     errors = {
         name: Row(
             "",
             "",
-            _predicted(BY_NAME[name], predicted),
+            _predicted(BY_NAME[name], predicted, measured),
             value_of(name, measured, artifact_bytes),
         ).error_percent
         for name in names
@@ -121,8 +127,18 @@ def errors_percent(
     return {name: None if error is None else round(error, 2) for name, error in errors.items()}
 
 
-def _predicted(figure: Figure, predicted: Predicted | None) -> float | None:
+def _predicted(
+    figure: Figure, predicted: Predicted | None, measured: Measurement | None
+) -> float | None:
+    """The forecast of a figure. Of a package that takes pictures the one of the first token holds a
+    picture."""
+    if figure.name == ("ttft_ms" if _looked(measured) else "image_ttft_ms"):
+        return None
     value: object = predicted if figure.predicted else None
     for key in figure.predicted:
         value = getattr(value, key, None)
     return value if isinstance(value, int | float) else None
+
+
+def _looked(measured: Measurement | None) -> bool:
+    return measured is not None and measured.image_ttft_ms is not None

@@ -62,6 +62,9 @@ PRESETS: dict[str, Preset] = {
     )
 }
 
+PROJECTOR = "mmproj.gguf"
+"""The file of the vision tower, beside the text model's; chosen by name, never by order."""
+
 PURE = ("BF16", "F16", "Q8_0")
 """Presets that give every quantizable tensor the same type: no mix to ask the library for."""
 

@@ -15,9 +15,6 @@ from math import prod
 from packager.shape.tower import CHANNELS, FRAMES, PREFIX, Tower
 from targets.gguf.tensors import ALIGNMENT, OutTensor, Part, padded
 
-FILE = "mmproj.gguf"
-"""The name of the projector's file, beside the text model. It is chosen by name, never by order."""
-
 TYPES = ("F32", "F16", "BF16", "Q8_0")
 """What a projector is kept in."""
 

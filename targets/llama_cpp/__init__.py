@@ -24,6 +24,7 @@ from targets.gguf.presets import (
     DEFAULT_KV,
     KV_BITS,
     PRESETS,
+    PROJECTOR,
     Preset,
     preset_of,
     projector_type,
@@ -50,9 +51,10 @@ class LlamaCpp:
     build_job = "targets.llama_cpp.build:build"
     session = "targets.llama_cpp.session:Session"
     retrieval_session = "targets.llama_cpp.retrieval:Session"
+    projector = PROJECTOR
+    vision_session = "targets.llama_cpp.vision:VisionSession"
     context_in_artifact = False
     answers_at_once = True
-    projector = tower.FILE
 
     def __init__(self, additions: Additions | None = None) -> None:
         self.additions = additions or Additions()

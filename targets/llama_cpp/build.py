@@ -16,9 +16,8 @@ from packager.runtime import Report
 from targets.gguf import library
 from targets.gguf.convert import convert
 from targets.gguf.imatrix import read_imatrix
-from targets.gguf.presets import projector_type
+from targets.gguf.presets import PROJECTOR, projector_type
 from targets.gguf.projector import convert_projector
-from targets.gguf.tower import FILE as PROJECTOR
 from targets.llama_cpp.importance import CALIBRATED_AS
 
 MODEL_FILE = "model.gguf"

@@ -8,8 +8,7 @@ from pathlib import PurePosixPath
 from packager.json_values import JsonObject, at, at_or_none, object_or_empty, texts_at
 from packager.need.usecases import use_case
 from packager.recipe import Recipe
-from targets.gguf import tower
-from targets.gguf.presets import DEFAULT_KV
+from targets.gguf.presets import DEFAULT_KV, PROJECTOR
 from targets.llama_cpp import how_to_retrieve
 
 MODEL = "model/model.gguf"
@@ -42,7 +41,7 @@ def how_to_run(recipe: Recipe, workload: JsonObject) -> str:
     context = at(workload, "context", int)
     files = texts_at(workload, "files") or [MODEL]
     ggufs = [file for file in files if file.endswith(".gguf")]
-    projector = next((file for file in ggufs if PurePosixPath(file).name == tower.FILE), None)
+    projector = next((file for file in ggufs if PurePosixPath(file).name == PROJECTOR), None)
     texts = [file for file in ggufs if file != projector]
     # The engine finds the other parts by the name of the first.
     model = next(iter(texts), MODEL)

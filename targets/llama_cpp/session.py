@@ -13,8 +13,8 @@ from packager.cores import cores, fewest
 from packager.errors import bad_input, no_room, usage
 from packager.json_values import JsonObject, at, at_or_none
 from packager.runtime import LOGITS_BLOCK
-from targets.gguf import library, tower
-from targets.gguf.presets import KV_BITS
+from targets.gguf import library
+from targets.gguf.presets import KV_BITS, PROJECTOR
 
 if TYPE_CHECKING:
     import numpy as np
@@ -240,7 +240,7 @@ def model_file(artifact: Path) -> Path:
     the vision tower's. Raises PackError (bad input)."""
     if artifact.is_file():
         return artifact
-    found = sorted(path for path in artifact.glob("*.gguf") if path.name != tower.FILE)
+    found = sorted(path for path in artifact.glob("*.gguf") if path.name != PROJECTOR)
     if not found:
         raise bad_input(f"{artifact} holds no GGUF file.", "Build the package again.")
     return found[0]

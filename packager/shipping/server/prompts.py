@@ -89,9 +89,25 @@ def _message(row: Any, place: int) -> dict[str, Any]:
     return found
 
 
+_OTHER_PARTS = {
+    "image_url": "a picture",
+    "input_image": "a picture",
+    "input_audio": "a sound",
+    "video_url": "a video",
+    "file": "a file",
+}
+"""Parts of a message that are no text, by OpenAI's names. No address in one is ever asked."""
+
+
 def _text(content: Any, place: int) -> str:
     parts = content if isinstance(content, list) else [{"type": "text", "text": content or ""}]
     for part in parts:
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind in _OTHER_PARTS:
+            raise Refused(
+                f"messages[{place}] brings {_OTHER_PARTS[kind]}, and this model was built for text "
+                "alone"
+            )
         if (
             not isinstance(part, dict)
             or part.get("type") != "text"

@@ -1,0 +1,152 @@
+"""Figures of a model that takes pictures: how long encoding one takes by its size, the first token
+behind one, the rate behind it, and the memory of it all.
+
+The pictures are made here, square and of a size that no engine resizes: what is measured does not
+depend on a decoder of files, nor on whose photograph it is.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from packager.errors import ExitCode, PackError
+from packager.measure.trials import words_of
+from packager.runtime import Report, VisionSession
+
+VERSION = 1
+"""Raised when the same artifact would give other figures."""
+
+SIZES = (256, 1024, 4096)
+"""Tokens of the pictures whose encoding is told: half a megapixel or less, one, and four."""
+
+_REPEATS = 3
+_PATIENCE_S = 60.0
+"""Seconds that a figure may take. What would take longer is left out, and said."""
+_LONGER = 6.0
+"""How many times longer a picture of four times the tokens may take: the weights meet each patch
+once, and each patch meets every other."""
+_QUESTION, _ANSWER = 32, 32
+
+
+@dataclass
+class Looking:
+    """The part of a measurement that is of pictures. `most` bounds the tokens of one, as the
+    package was planned; `prompt_tokens` are the workload's, its picture included."""
+
+    report: Report
+    model: VisionSession
+    context: int
+    most: int | None
+    prompt_tokens: int
+    seed: int
+    left_out: list[str] = field(default_factory=list)
+
+    def figures(self, peak: Callable[[], int]) -> dict[str, Any]:
+        """Fields of packager.records.Measurement; `peak` tells the most memory so far, in bytes.
+
+        Raises PackError (budget) for a model that answers one picture in two ways.
+        """
+        found: dict[str, Any] = {"text_peak_memory_bytes": peak()}
+        found["image_load_s"] = self.model.open_encoder()
+        times = self._encoding()
+        found |= {f"image_encode_{size}_ms": 1000 * taken for size, taken in times.items()}
+        if times:
+            found |= self._answers(self._size(times))
+        return found
+
+    def _encoding(self) -> dict[int, float]:
+        """Seconds by tokens."""
+        times: dict[int, float] = {}
+        for size in SIZES:
+            if self.most is not None and size > self.most:
+                self._leave_out(size, f"the package takes {self.most}")
+                continue
+            expected = times[size // 4] * _LONGER if size // 4 in times else 0.0
+            if expected > _PATIENCE_S:
+                self._leave_out(size, f"one takes about {expected:.0f} s here")
+                continue
+            times[size] = self._encoded(size)
+            self.report.note(f"a picture of {size} tokens: {times[size]:.3g} s to encode")
+        return times
+
+    def _encoded(self, size: int) -> float:
+        """The median of a few times; of one alone where it takes long."""
+        side = self.model.image_side(size)
+        seconds: list[float] = []
+        began = time.monotonic()
+        while len(seconds) < _REPEATS and time.monotonic() - began < _PATIENCE_S / _REPEATS:
+            seconds.append(self.model.encode_image(made(side, self._next())))
+        return statistics.median(seconds)
+
+    def _size(self, times: Mapping[int, float]) -> int:
+        """Tokens of the picture that is asked about: the workload's, as far as the context holds it
+        with a question and an answer and encoding it is bearable."""
+        room = self.context - _QUESTION - _ANSWER - 8
+        wanted = min(self.most or SIZES[1], room)
+        largest = max(times)
+        if wanted > largest and times[largest] * _LONGER * _REPEATS > _PATIENCE_S:
+            wanted = min(wanted, largest)
+        return math.isqrt(max(wanted, 9)) ** 2
+
+    def _answers(self, tokens: int) -> dict[str, Any]:
+        """The first token behind a picture and a question, and the rate of those that follow."""
+        side = self.model.image_side(tokens)
+        question = max(_QUESTION, self.prompt_tokens - tokens)
+        question = min(question, self.context - tokens - _ANSWER - 8)
+        firsts: list[float] = []
+        gaps: list[float] = []
+        said: list[list[int]] = []
+        picture = made(side, self._next())
+        text = self.model.decode(words_of(self.model.encode, question, self._next()))
+        began = time.monotonic()
+        while len(firsts) < 2 or (
+            len(firsts) < _REPEATS and time.monotonic() - began < _PATIENCE_S
+        ):
+            stamps: list[float] = []
+
+            def on_token(_: int, stamps: list[float] = stamps) -> None:
+                stamps.append(time.perf_counter())
+
+            start = time.perf_counter()
+            seen = self.model.look(["", text], [picture], _ANSWER, on_token, stop=False)
+            firsts.append(stamps[0] - start)
+            gaps += [after - before for before, after in itertools.pairwise(stamps)]
+            said.append(seen.tokens)
+            self.report.progress(len(firsts), _REPEATS, "answers")
+        if any(tokens != said[0] for tokens in said):
+            raise PackError(
+                "Greedy decoding gave two different answers to one picture.",
+                "The engine or the artifact is broken.",
+                ExitCode.BUDGET,
+            )
+        return {
+            "image_tokens": tokens,
+            "image_prompt_tokens": seen.prompt_tokens,
+            "image_ttft_ms": 1000 * statistics.median(firsts),
+            "image_decode_tps": 1 / statistics.median(gaps),
+        }
+
+    def _next(self) -> int:
+        self.seed += 1
+        return self.seed
+
+    def _leave_out(self, size: int, why: str) -> None:
+        self.left_out.append(f"pictures of {size} tokens: {why}")
+
+
+def made(side: int, seed: int) -> dict[str, Any]:
+    """A square picture of slopes and blocks, another for every seed, as sessions take it."""
+    import numpy as np
+
+    draw = np.random.default_rng(seed)
+    across = np.linspace(0, 255, side, dtype=np.float32)
+    slopes = across[None, :, None] * draw.random(3) + across[:, None, None] * draw.random(3)
+    blocks = draw.integers(0, 256, (8, 8, 3)).repeat(-(-side // 8), 0).repeat(-(-side // 8), 1)
+    pixels = (slopes / 2 + blocks[:side, :side] / 2).clip(0, 255).astype(np.uint8)
+    return {"data": pixels.tobytes(), "width": side, "height": side}

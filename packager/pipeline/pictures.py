@@ -1,0 +1,50 @@
+"""Packages that take pictures: how they are known, and what their sessions are opened with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from packager.errors import usage
+from packager.json_values import JsonObject
+from packager.package.package import MODEL
+from packager.runtime import Runtime, Sees
+
+if TYPE_CHECKING:
+    from packager.package.manifest import Manifest
+
+
+def sees(runtime: Runtime, package: Manifest) -> bool:
+    """Whether a package holds an image encoder beside its decoder."""
+    return isinstance(runtime, Sees) and any(
+        entry.path == f"{MODEL}/{runtime.projector}" for entry in package.files
+    )
+
+
+def has_encoder(runtime: Runtime, artifact: Path) -> bool:
+    """Whether an artifact's folder holds an image encoder."""
+    return isinstance(runtime, Sees) and (artifact / runtime.projector).is_file()
+
+
+def session_of(runtime: Runtime, package: Manifest) -> str:
+    """The dotted name of the session that answers about pictures. Raises PackError (usage) for a
+    package of text alone."""
+    if not sees(runtime, package):
+        raise usage(
+            f"The package {package.name} takes no pictures: it was built for text alone.",
+            "Build one with `--use-case vision`, or leave --image away.",
+        )
+    assert isinstance(runtime, Sees)
+    return runtime.vision_session
+
+
+def most_of(package: Manifest) -> int | None:
+    """Tokens that one picture may take, as the package was planned; None where nothing bounds
+    them."""
+    need = package.contents.workload
+    return need.max_image_tokens if need else None
+
+
+def limit(most: int | None) -> JsonObject:
+    """The setting of a session that bounds its pictures."""
+    return {} if most is None else {"image_max_tokens": most}

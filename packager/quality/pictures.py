@@ -1,0 +1,101 @@
+"""What the image encoder of an artifact has lost against the unquantized vision tower: cosines of
+image embeddings over drawn pictures, which no engine resizes.
+
+Random weights say as much here as trained ones: every arithmetic step of the tower takes part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from packager.quality.picture_limits import PictureLimits
+from packager.records import QualityVerdict
+from packager.records.quality import PictureQuality
+from packager.runtime import Report, VisionSession
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from packager.reference.tower import VisionTower
+
+VERSION = 1
+"""Raised when the same artifact would give other figures."""
+
+SIZES = ((448, 448), (448, 672))
+"""Width and height: whole tokens of 28 x 28 and nearly of 32 x 32 pixels, see `drawn`."""
+
+RULES = ("cosine_mean", "cosine_min")
+
+
+def drawn(token: int) -> Iterator[NDArray[np.uint8]]:
+    """The pictures (height, width, 3), cut to whole tokens of `token` pixels a side: slopes, waves
+    and hard edges, another in each colour."""
+    import numpy as np
+
+    for number, (width, height) in enumerate(SIZES):
+        width, height = width // token * token, height // token * token
+        y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+        red = 255 * x / width
+        green = 127.5 + 127.5 * np.sin(y / (7 + number)) * np.cos(x / 23)
+        blue = 200 * ((x // 37 + y // (29 + number)) % 2) + 55 * y / height
+        yield np.stack([red, green, blue], -1).clip(0, 255).astype(np.uint8)
+
+
+def lost(report: Report, model: VisionSession, tower: VisionTower, token: int) -> PictureQuality:
+    """The figures of a loaded artifact. `token` is the side of an image token in pixels."""
+    import numpy as np
+
+    cosines: list[NDArray[np.float32]] = []
+    broken = 0
+    for number, pixels in enumerate(drawn(token), 1):
+        height, width, _ = pixels.shape
+        report.note(f"a picture of {width} x {height} pixels beside the unquantized tower")
+        ours = model.embed_image({"data": pixels.tobytes(), "width": width, "height": height})
+        theirs = tower.embed(pixels)
+        if ours.shape != theirs.shape:
+            # Tokens that are missing are lost whole.
+            cosines.append(np.zeros(len(theirs), np.float32))
+            continue
+        good = np.isfinite(ours).all(-1)
+        broken += int((~good).sum())
+        norms = np.linalg.norm(ours, axis=-1) * np.linalg.norm(theirs, axis=-1)
+        with np.errstate(all="ignore"):
+            cosine = (ours * theirs).sum(-1) / norms
+        cosines.append(np.where(good & (norms > 0), cosine, 0).astype(np.float32))
+        report.progress(number, len(SIZES), "pictures")
+    every = np.concatenate(cosines)
+    return PictureQuality(
+        pictures=len(SIZES),
+        tokens=len(every),
+        broken=broken,
+        cosine_mean=float(every.mean()),
+        cosine_min=float(every.min()),
+    )
+
+
+def rows(found: PictureQuality, limits: PictureLimits) -> tuple[QualityVerdict, ...]:
+    """One row per limit; a vector that is no number misses all of them."""
+    verdicts = []
+    for rule in RULES:
+        limit, measured = getattr(limits, rule), getattr(found, rule)
+        passed = not found.broken and measured is not None and measured >= limit
+        verdicts.append(
+            QualityVerdict(
+                rule=f"image_{rule}", limit=limit, measured=measured, at_least=True, passed=passed
+            )
+        )
+    return tuple(verdicts)
+
+
+def judged(facts: Mapping[str, Any]) -> tuple[PictureQuality | None, tuple[QualityVerdict, ...]]:
+    """The figures among a comparison's `facts` (`pictures`, and `tower_grade`, the class of the
+    tower's weights), and their rows; none where no picture was compared."""
+    from packager.quality.picture_limits import limits
+
+    if not facts.get("pictures"):
+        return None, ()
+    found = PictureQuality.from_json(facts["pictures"])
+    own = limits(str(facts.get("tower_grade")))
+    return found, rows(found, own) if own else ()

@@ -1,0 +1,194 @@
+"""One GGUF model with its image encoder, loaded by llama.cpp: answers about pictures."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from packager.cores import cores
+from packager.errors import bad_input, usage
+from packager.runtime import Looked
+from targets.gguf.presets import PROJECTOR
+from targets.llama_cpp.image_encoder import Chunk, ImageEncoder
+from targets.llama_cpp.session import BATCH, Session
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_FACTORS = (28, 32)
+"""Pixels of a side of an image token: a patch of 14 (Qwen2-VL, Qwen2.5-VL) or 16 (Qwen3-VL,
+Qwen3.5), two of which are merged in each direction (config.json: patch_size,
+spatial_merge_size)."""
+
+
+class VisionSession(Session):
+    """See packager.runtime.VisionSession. `settings` may hold image_min_tokens and
+    image_max_tokens: a picture is resized to stay within them.
+
+    A prompt of text alone is answered without the encoder ever being loaded.
+    """
+
+    def __init__(self, artifact: str, settings: dict[str, Any]) -> None:
+        self._encoder: ImageEncoder | None = None
+        self._projector = projector_file(Path(artifact))
+        self._limits = (settings.get("image_min_tokens"), settings.get("image_max_tokens"))
+        self._gpu = bool(settings.get("gpu_layers"))
+        super().__init__(artifact, settings)
+
+    def open_encoder(self) -> float:
+        """See packager.runtime.VisionSession. It computes with all strong cores, as a prompt
+        does."""
+        started = time.perf_counter()
+        self._opened()
+        return time.perf_counter() - started
+
+    def _opened(self) -> ImageEncoder:
+        if self._encoder is None:
+            least, most = self._limits
+            self._encoder = ImageEncoder(
+                self._projector,
+                self._model,
+                threads=max(self.threads, cores().big),
+                gpu=self._gpu,
+                least=least,
+                most=most,
+            )
+        return self._encoder
+
+    def image_tokens(self, width: int, height: int) -> int:
+        """See packager.runtime.VisionSession."""
+        blank = {"width": width, "height": height}
+        with self._opened().chunks(["", ""], [blank], count=True) as chunks:
+            return sum(chunk.tokens for chunk in chunks if chunk.ids is None)
+
+    def image_side(self, tokens: int) -> int:
+        """See packager.runtime.VisionSession."""
+        root = math.isqrt(tokens)
+        for factor in _FACTORS:
+            side = root * factor
+            # A token more on each side is one more only where the factor is the right one.
+            if (
+                self.image_tokens(side, side) == tokens
+                and self.image_tokens(side, side - factor) == tokens - root
+            ):
+                return side
+        raise usage(
+            f"No picture takes {tokens} tokens within the limits of this package.",
+            "Take a smaller number, or build with a larger limit.",
+        )
+
+    def prompt_tokens(self, texts: Sequence[str], pictures: Sequence[Mapping[str, Any]]) -> int:
+        """See packager.runtime.VisionSession."""
+        with self._opened().chunks(texts, pictures, count=True) as chunks:
+            return sum(chunk.tokens for chunk in chunks)
+
+    def encode_image(self, picture: Mapping[str, Any]) -> float:
+        """See packager.runtime.VisionSession."""
+        encoder = self._opened()
+        with encoder.chunks(["", ""], [picture]) as chunks:
+            [image] = [chunk for chunk in chunks if chunk.ids is None]
+            return encoder.encode(image)[1]
+
+    def embed_image(self, picture: Mapping[str, Any]) -> NDArray[np.float32]:
+        """See packager.runtime.VisionSession."""
+        encoder = self._opened()
+        with encoder.chunks(["", ""], [picture]) as chunks:
+            [image] = [chunk for chunk in chunks if chunk.ids is None]
+            buffer, _ = encoder.encode(image)
+            return encoder.array(buffer, image)
+
+    def look(
+        self,
+        texts: Sequence[str],
+        pictures: Sequence[Mapping[str, Any]],
+        max_new_tokens: int,
+        on_token: Callable[[int], None],
+        *,
+        stop: bool = True,
+    ) -> Looked:
+        """See packager.runtime.VisionSession. Raises PackError (usage) when prompt and answer
+        exceed the context, before a picture is encoded."""
+        encoder = self._opened()
+        if not texts[-1]:
+            raise usage("No text stands behind the pictures.", "Ask something about them.")
+        # Counted first: pixels are read and resized only for a prompt that fits.
+        with encoder.chunks(texts, pictures, count=True) as chunks:
+            total, images = self._fitting(chunks, max_new_tokens)
+        with encoder.chunks(texts, pictures) as chunks:
+            position, encode_s = self._read(encoder, chunks)
+        answer: list[int] = []
+        while len(answer) < max_new_tokens:
+            token = self._best()
+            if stop and self._lib.llama_vocab_is_eog(self._vocab, token):
+                break
+            answer.append(token)
+            on_token(token)
+            if len(answer) < max_new_tokens:
+                position = self._feed_at([token], position)
+        return Looked(answer, total, images, encode_s)
+
+    def _fitting(self, chunks: Sequence[Chunk], max_new_tokens: int) -> tuple[int, int]:
+        """Tokens of a prompt, and of its pictures among them. Each takes a cell of the cache,
+        however few positions a picture has."""
+        total = sum(chunk.tokens for chunk in chunks)
+        images = sum(chunk.tokens for chunk in chunks if chunk.ids is None)
+        if total + max_new_tokens > self.context:
+            raise usage(
+                f"{total} + {max_new_tokens} tokens do not fit a context of {self.context}; "
+                f"pictures take {images} of them.",
+                "Give fewer or smaller pictures, or build with a longer --context.",
+            )
+        return total, images
+
+    def _read(self, encoder: ImageEncoder, chunks: Sequence[Chunk]) -> tuple[int, float]:
+        """Fill the cold cache with a prompt: the position behind it, and the seconds that the
+        encoder took."""
+        self._lib.llama_memory_clear(self._memory, False)
+        position, encode_s = 0, 0.0
+        for chunk in chunks:
+            if chunk.ids is not None:
+                position = self._feed_at(chunk.ids, position)
+                continue
+            buffer, seconds = encoder.encode(chunk)
+            encode_s += seconds
+            behind = encoder.decode(self._context, chunk, buffer, position, BATCH)
+            assert behind == position + chunk.positions
+            position = behind
+        return position, encode_s
+
+    def _feed_at(self, tokens: Sequence[int], position: int) -> int:
+        """Compute text at a position; the position behind it. The engine itself would go on behind
+        the last cell, and a picture ends at its longest side."""
+        batch = self._lib.llama_batch_init(BATCH, 0, 1)
+        try:
+            for start in range(0, len(tokens), BATCH):
+                piece = tokens[start : start + BATCH]
+                batch.n_tokens = len(piece)
+                for row, token in enumerate(piece):
+                    batch.token[row], batch.pos[row] = token, position + start + row
+                    batch.n_seq_id[row], batch.seq_id[row][0] = 1, 0
+                    batch.logits[row] = int(row == len(piece) - 1)
+                self._compute(batch, len(piece))
+        finally:
+            self._lib.llama_batch_free(batch)
+        return position + len(tokens)
+
+    def close(self) -> None:
+        """See packager.runtime.Session."""
+        if self._encoder is not None:
+            self._encoder.close()
+            self._encoder = None
+        super().close()
+
+
+def projector_file(artifact: Path) -> Path:
+    """The image encoder of an artifact's folder. Raises PackError (bad input) where there is
+    none."""
+    path = artifact / PROJECTOR
+    if not path.is_file():
+        raise bad_input(f"{artifact} holds no {PROJECTOR}.", "Build the package again.")
+    return path

@@ -1,0 +1,165 @@
+"""`run --image` and `bench` with a package that takes pictures, and the figures that come of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from packager.cli import main
+from packager.errors import ExitCode, PackError
+from packager.package import manifest
+from packager.pictures import prompt
+from packager.records import Measurement
+from packager.records.contents import Predicted
+from packager.records.verdict import Verdict
+from packager.report import figures
+from packager.report.budgets import verdicts
+from tests.support.tiny_vision import TEMPLATE, tiny
+from tests.support.trained_package import write_trained
+from tests.support.vision_package import write_seeing, written
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    for needed in ("llama_cpp", "transformers", "torch", "PIL"):
+        pytest.importorskip(needed)
+    folder = tmp_path_factory.mktemp("seeing")
+    return write_seeing(folder / "package", tiny("qwen3_vl", folder / "tiny"))
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    image = pytest.importorskip("PIL.Image")
+    drawn = image.new("RGB", (320, 128), (200, 30, 30))
+    drawn.paste((0, 0, 255), (0, 0, 100, 100))
+    drawn.save(tmp_path / "drawn.png")
+    return tmp_path / "drawn.png"
+
+
+@pytest.mark.engine
+def test_run_answers_about_pictures_and_says_what_it_left_out_of_them(
+    package: Path, picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from PIL import Image
+
+    moving = tmp_path / "moving.webp"
+    frames = [Image.new("RGB", (96, 64), (0, shade, 0)) for shade in (10, 200)]
+    frames[0].save(moving, save_all=True, append_images=frames[1:])
+    ask = ["run", str(package), "what is this?", "--max-tokens", "6", "--image", str(picture)]
+    answers = []
+    for more in ([], ["--image", str(moving)], []):
+        assert main([*ask, *more]) == ExitCode.DONE
+        said = capsys.readouterr()
+        answers.append(said.out)
+        assert ("moving.webp moves: the first of its 2 frames is taken" in said.err) == bool(more)
+    assert answers[0] == answers[2] != answers[1]
+    assert main(["run", str(package), "what is this?", "--max-tokens", "6"]) == ExitCode.DONE
+    assert capsys.readouterr().out not in answers
+
+
+@pytest.mark.engine
+def test_run_refuses_what_is_no_picture_and_packages_that_take_none(
+    package: Path, picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "fake.png").write_bytes(b"<svg xmlns='x'/>")
+    text = write_trained(tmp_path / "text")
+    plain = tmp_path / "plain"
+    shutil.copytree(package, plain)
+    (plain / "chat_template.jinja").write_text("{{ messages[0].content[-1].text }}")
+    written(plain)
+    bare = tmp_path / "bare"
+    shutil.copytree(package, bare)
+    (bare / "chat_template.jinja").unlink()
+    written(bare)
+    cases: list[tuple[Path, Path, str, int, str]] = [
+        (package, tmp_path / "fake.png", "hi", ExitCode.INPUT, "is an SVG picture"),
+        (package, tmp_path / "none.png", "hi", ExitCode.USAGE, "no file or folder"),
+        (package, tmp_path, "hi", ExitCode.INPUT, "is not a file"),
+        (package, picture, "<|image_pad|>", ExitCode.USAGE, "writes <|image_pad|> itself"),
+        (package, picture, "word " * 600, ExitCode.USAGE, "the package's context is 512"),
+        (text, picture, "hi", ExitCode.USAGE, "takes no pictures: it was built for text alone"),
+        (plain, picture, "hi", ExitCode.INPUT, "writes 0 places for 1 pictures"),
+        (bare, picture, "hi", ExitCode.INPUT, "there is none"),
+    ]
+    for where, image, question, code, sentence in cases:
+        assert main(["run", str(where), question, "--image", str(image)]) == code, sentence
+        said = capsys.readouterr()
+        assert sentence in " ".join(said.err.split()), said.err
+        assert said.out == ""
+
+
+@pytest.mark.engine
+def test_bench_tells_how_long_pictures_take(
+    package: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert main(["bench", str(package), "--json"]) == ExitCode.DONE
+    answer = json.loads(capsys.readouterr().out)
+    now = Measurement.from_json(answer["measured"])
+    assert now.image_encode_256_ms and now.image_ttft_ms and now.image_decode_tps
+    assert now.image_encode_1024_ms is None
+    assert now.image_tokens == 256
+    assert now.image_prompt_tokens is not None
+    assert 256 + 32 < now.image_prompt_tokens < 512
+    assert now.image_ttft_ms > now.image_encode_256_ms
+    assert now.image_load_s
+    assert now.text_peak_memory_bytes and now.peak_memory_bytes
+    assert now.text_peak_memory_bytes <= now.peak_memory_bytes
+    assert now.ttft_ms and now.decode_tps
+    left = " ".join(now.left_out)
+    assert "pictures of 1024 tokens: the package takes 256" in left
+    names = {row["figure"] for row in answer["rows"] if row["now"] is not None}
+    assert {"image_ttft_ms", "image_encode_256_ms", "image_decode_tps"} <= names
+
+
+def test_the_forecast_of_the_first_token_stands_beside_the_one_with_a_picture() -> None:
+    predicted = Predicted.from_json({"forecast": {"ttft_ms": 200.0}})
+    text = Measurement(ttft_ms=100.0, prompt_tokens=64)
+    seeing = text.but(
+        image_ttft_ms=400.0, image_tokens=1024, peak_memory_bytes=5, text_peak_memory_bytes=4
+    )
+
+    def errors(measured: Measurement | None) -> dict[str, Any]:
+        rows = figures.rows(measured, None, predicted)
+        return {row.label: (row.predicted, row.error_percent) for row in rows}
+
+    assert errors(None) == {"first token": (200.0, None)}
+    assert errors(text) == {"first token, 64 tokens": (200.0, 100.0)}
+    with_pictures = errors(seeing)
+    assert with_pictures["first token, 64 tokens"] == (None, None)
+    assert with_pictures["first token with a picture of 1,024 tokens"] == (200.0, -50.0)
+    assert "peak memory, with a picture" in with_pictures
+    assert figures.errors_percent(seeing, None, predicted)["image_ttft_ms"] == -50.0
+    limit = Verdict(rule="ttft", limit=300.0, unit="ms", enforced=True)
+    assert verdicts([limit], 0, text)[0].passed
+    assert not verdicts([limit], 0, seeing)[0].passed
+
+
+def test_a_question_about_pictures_is_written_as_the_template_does() -> None:
+    from packager.checkpoint import template
+
+    rendered = template.render(TEMPLATE, prompt.messages("what?", 2))
+    assert prompt.around(rendered, 2) == [
+        "<|im_start|>user\n",
+        "",
+        "what?<|im_end|>\n<|im_start|>assistant\n",
+    ]
+    for text, count in ((rendered, 1), ("no place", 1), ("<|image_pad|>", 0)):
+        with pytest.raises(PackError) as caught:
+            prompt.around(text, count)
+        assert caught.value.exit_code == ExitCode.INPUT
+
+
+def test_a_manifest_says_how_many_tokens_a_picture_may_take(tmp_path: Path) -> None:
+    from packager.pipeline import pictures
+
+    (tmp_path / "README.md").write_text("x")
+    found = manifest.read(written(tmp_path))
+    assert pictures.most_of(found) == 256
+    assert pictures.limit(256) == {"image_max_tokens": 256}
+    found = manifest.read(written(tmp_path, workload=None))
+    assert pictures.limit(pictures.most_of(found)) == {}
