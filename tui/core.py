@@ -62,7 +62,7 @@ def find(services: Services, ask: Ask) -> Found:
     if ask.kv is not None:
         runtimes = with_cache_type(runtimes, ask.kv)
         target = keeping(target, runtimes)
-    own = named_variants(None, ask.weights)
+    own = named_variants(None, ask.weights, pictures=workload.pictures)
     found = candidates(
         target, workload, own or catalog.load(), runtimes, named=bool(own), every=True
     )

@@ -108,12 +108,23 @@ def look_up(report: Report, *, repo_id: str, revision: str | None, offline: bool
     chats = bool(templates_of(files, read_json(tokenizer) if tokenizer.exists() else {}))
     return {
         "shape": asdict(shape),
-        "tower": asdict(tower_of(config, shape, str(path))) if describes_tower(config) else None,
+        "tower": _tower(config, shape, str(path)),
         "architecture": str((config.get("architectures") or ["unknown"])[0]),
         "chats": chats or config.get("chat_format") == "chatml",
         "license": license_id,
         "base_models": bases,
     }
+
+
+def _tower(config: dict[str, Any], shape: Shape, where: str) -> dict[str, Any] | None:
+    """The fields of the vision tower; None without one, and for one that is not computed: that is
+    no reason to refuse the text model."""
+    if not describes_tower(config):
+        return None
+    try:
+        return asdict(tower_of(config, shape, where))
+    except PackError:
+        return None
 
 
 def _variant(repo_id: str, found: dict[str, Any]) -> Variant:
