@@ -118,6 +118,11 @@ def test_a_role_that_is_unknown_is_refused(built: Path, tmp_path: Path) -> None:
         manifest.read(package)
 
 
+def test_a_rebuild_gives_both_files_again(built: Path, folder: Path) -> None:
+    done = command(folder, "verify", str(built), "--rebuild", "--weights", str(folder / "tiny-vl"))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_it_answers_text_as_any_package_does(built: Path, folder: Path) -> None:
     done = command(folder, "run", str(built), "hello")
     assert done.returncode == 0, done.stderr
