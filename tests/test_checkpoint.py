@@ -200,7 +200,7 @@ def test_of_a_model_with_an_image_encoder_the_text_decoder_is_opened(
     assert set(whole.dropped) == set(beside) and set(whole.tensors) == set(text.tensors)
 
 
-@pytest.mark.parametrize("name", ["model.audio.conv.weight", "model.language_model.visual.weight"])
+@pytest.mark.parametrize("name", ["model.audio.conv.weight", "model.language_model.sight.weight"])
 def test_only_the_encoder_that_is_known_by_name_is_left_out(name: str, tmp_path: Path) -> None:
     folder = write_tiny(tmp_path, shape=HYBRIDS["qwen3_5"])
     add_tensor(folder / WEIGHTS, name, [2, 3])

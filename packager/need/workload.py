@@ -132,10 +132,10 @@ def _with_pictures(workload: Workload, given: Mapping[str, Any]) -> Workload:
     if workload.max_image_tokens is None:
         workload = replace(workload, max_image_tokens=int(usual.value))
     tokens = workload.max_image_tokens or 0
-    if "prompt" in given or tokens <= int(usual.value):
+    beside = workload.prompt - int(usual.value)
+    prompt = tokens + (beside if beside > 0 else workload.prompt)
+    if "prompt" in given or prompt == workload.prompt:
         return workload
-    question = workload.prompt - int(usual.value)
-    prompt = tokens + (question if question > 0 else workload.prompt)
     context = workload.context
     if "context" not in given:
         context = max(context, prompt + workload.context - workload.prompt)

@@ -7,7 +7,7 @@ import json
 import re
 import stat
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -34,7 +34,8 @@ class FileEntry:
     path: str
     size: int
     sha256: str
-    role: str = ""
+    # Which bytes a file has is what two entries are compared for.
+    role: str = field(default="", compare=False)
 
     def as_dict(self) -> dict[str, Any]:
         """The row of a manifest; without a role, none is written."""

@@ -132,6 +132,7 @@ def rebuild(
         profile = _profile(known)
         inputs: JsonDict = {"origin": _origin(known), "checkpoint_key": key_of(inputs_of(fetched))}
         inputs |= {"profile": profile.as_dict()} if profile else {}
+        inputs |= {"modality": "vision"} if known.contents.modality == "vision" else {}
         files = {"imatrix": added.imatrix, "calibration": added.calibration}
         inputs |= {name: str(path.absolute()) for name, path in files.items() if path is not None}
         job = Job(
@@ -197,7 +198,11 @@ def _source(known: Manifest, weights: Path | None) -> tuple[Source, Shape]:
         )
     revision = known.contents.variant.revision
     by_name = catalog.find if kind == "dummy" else partial(hub_variant.find, revision=revision)
-    shape = by_name(repo_id).shape
+    variant = by_name(repo_id)
+    shape = variant.shape
+    if shape is not None and variant.tower is not None and known.contents.modality == "vision":
+        # How large pictures may be changes nothing of what is fetched.
+        shape = shape.seeing(variant.tower, 0)
     if shape is None:
         raise usage(
             f"The shape of {repo_id} is not known here.",

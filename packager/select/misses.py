@@ -27,6 +27,8 @@ _HARD = frozenset({"tuning", "modality", "language", "runtime"})
 _LOOK_AT = 24
 """Variants whose changes are tried, nearest first, and as many of the smallest: each try measures a
 candidate again."""
+_LEAST_IMAGE_TOKENS = 64
+"""Smaller pictures are not proposed: 256 x 256 pixels in Qwen3-VL."""
 _FINE_EACH, _COARSE_EACH = 2, 1
 """Recipes of a variant that are tried, of those with 4 bits per weight and more, and of the
 others."""
@@ -194,7 +196,9 @@ def _changes(
     same = _Change("", "", workload, candidate.recipe.id, target)
     if rules <= {"memory", "context", "ttft"}:
         yield from _shorter(same, "context", least=max(512, workload.prompt + 1))
-    if rules == {"ttft"}:
+    if rules <= {"memory", "context", "ttft"} and workload.pictures:
+        yield from _smaller_pictures(same)
+    elif rules == {"ttft"}:
         yield from _shorter(same, "prompt", least=16)
     if rules == {"memory"}:
         yield from _smaller_cache(candidate, same)
@@ -230,6 +234,23 @@ def _shorter(same: _Change, what: Literal["context", "prompt"], least: int) -> I
         text = f"a {what} of {length} in place of {now}"
         yield replace(
             same, text=text, flag=f"--{what} {length}", workload=wish, cost=log2(now / length)
+        )
+
+
+def _smaller_pictures(same: _Change) -> Iterator[_Change]:
+    """Powers of two below the most tokens of a picture; the question beside it stays as long."""
+    now = same.workload.max_image_tokens or 0
+    question = max(1, same.workload.prompt - now)
+    length = now
+    while (length := 1 << ((length - 1).bit_length() - 1)) >= _LEAST_IMAGE_TOKENS:
+        prompt = length + question
+        yield replace(
+            same,
+            text=f"pictures of {length} tokens in place of {now}",
+            flag=f"--max-image-tokens {length} --prompt {prompt}",
+            workload=replace(same.workload, max_image_tokens=length, prompt=prompt),
+            # Half as many pixels a side show more than half of what there is to see.
+            cost=log2(now / length) / 2,
         )
 
 

@@ -117,10 +117,21 @@ def described(folder: Path) -> JsonObject:
     chats = bool(templates_of(files, read_json(tokenizer) if tokenizer.exists() else {}))
     return {
         "shape": asdict(shape),
-        "tower": asdict(tower_of(config, shape, str(path))) if describes_tower(config) else None,
+        "tower": _tower(config, shape, str(path)),
         "architecture": str((list_at(config, "architectures") or ["unknown"])[0]),
         "chats": chats or config.get("chat_format") == "chatml",
     }
+
+
+def _tower(config: JsonObject, shape: Shape, where: str) -> JsonObject | None:
+    """The fields of the vision tower; None without one, and for one that is not computed: that is
+    no reason to refuse the text model."""
+    if not describes_tower(config):
+        return None
+    try:
+        return asdict(tower_of(config, shape, where))
+    except PackError:
+        return None
 
 
 def _variant(repo_id: str, told: JsonObject) -> Variant:

@@ -169,7 +169,9 @@ def _seeing(projector: str | None, workload: JsonObject) -> str:
     if projector is None:
         return ""
     tokens = workload.get("max_image_tokens")
-    return f" --mmproj {projector}" + (f" --image-max-tokens {tokens}" if tokens else "")
+    limit = f" --image-max-tokens {tokens}" if tokens else ""
+    # A warm-up reserves memory for pictures of 2,116 tokens, whatever the limit is.
+    return f" --mmproj {projector}{limit} --no-warmup"
 
 
 def _pictures(model: str, seeing: str, common: str) -> str:

@@ -79,14 +79,23 @@ def tower_compute(shape: Shape) -> int:
     found, tokens = shape.vision, shape.image_tokens
     if found is None:
         return 0
-    known = constants().tower
-    patches = tokens * MERGE * MERGE
-    vectors = known["vectors_of_deepstack" if found.deepstack else "vectors_of_plain"]
+    picture = constants().tower["bytes_per_pixel"] * tokens * found.pixels_per_token**2
+    return tower_buffer(shape) + int(picture) + _FLOAT * tokens * found.embedding_width
+
+
+def tower_buffer(shape: Shape) -> int:
+    """Bytes of the tower's compute buffer, linear in the patches but for the mask of Qwen2.5-VL's
+    windows; 0 without a tower."""
+    found = shape.vision
+    if found is None:
+        return 0
+    known, patches = constants().tower, shape.image_tokens * MERGE * MERGE
+    kind = "deepstack" if found.deepstack else "plain"
+    vectors = known[f"vectors_of_{'windows' if found.full_attention else kind}"]
     buffer = _FLOAT * vectors * found.hidden * patches
     if found.full_attention:
         buffer += known["mask_bytes_of_windows"] * patches * patches
-    picture = known["bytes_per_pixel"] * tokens * found.pixels_per_token**2
-    return int(buffer + picture + _FLOAT * tokens * found.embedding_width)
+    return int(buffer)
 
 
 def activations(shape: Shape, context: int, batch: int | None = None) -> int:
