@@ -116,6 +116,25 @@ def test_bench_tells_how_long_pictures_take(
     assert {"image_ttft_ms", "image_encode_256_ms", "image_decode_tps"} <= names
 
 
+@pytest.mark.engine
+def test_pictures_smaller_than_the_usual_ones_are_measured_too(package: Path) -> None:
+    from packager.measure.pictures import Looking
+    from targets.llama_cpp.vision import VisionSession
+    from tests.support.make_checkpoint import Silent
+
+    told = {}
+    for context, most in ((200, 64), (70, 64)):
+        settings = {"context": context, "kv": "f16", "threads": 1, "image_max_tokens": most}
+        session = VisionSession(str(package / "model"), settings)
+        looking = Looking(Silent(), session, context, most, 100, 1)
+        told[context] = looking.figures(lambda: 7)
+        assert any("256 tokens: the package takes 64" in text for text in looking.left_out)
+        session.close()
+    assert told[200]["image_tokens"] == 64 and told[200]["image_ttft_ms"] > 0
+    assert "image_encode_256_ms" not in told[200]
+    assert "image_ttft_ms" not in told[70] and told[70]["text_peak_memory_bytes"] == 7
+
+
 def test_the_forecast_of_the_first_token_stands_beside_the_one_with_a_picture() -> None:
     predicted = Predicted.from_json({"forecast": {"ttft_ms": 200.0}})
     text = Measurement(ttft_ms=100.0, prompt_tokens=64)
