@@ -71,6 +71,10 @@ def test_run_refuses_what_is_no_picture_and_packages_that_take_none(
     shutil.copytree(package, plain)
     (plain / "chat_template.jinja").write_text("{{ messages[0].content[-1].text }}")
     written(plain)
+    joined = tmp_path / "joined"
+    shutil.copytree(package, joined)
+    (joined / "chat_template.jinja").write_text("{{ 'user: ' + messages[0].content }}")
+    written(joined)
     bare = tmp_path / "bare"
     shutil.copytree(package, bare)
     (bare / "chat_template.jinja").unlink()
@@ -83,6 +87,7 @@ def test_run_refuses_what_is_no_picture_and_packages_that_take_none(
         (package, picture, "word " * 600, ExitCode.USAGE, "the package's context is 512"),
         (text, picture, "hi", ExitCode.USAGE, "takes no pictures: it was built for text alone"),
         (plain, picture, "hi", ExitCode.INPUT, "writes 0 places for 1 pictures"),
+        (joined, picture, "hi", ExitCode.INPUT, "does not take the pictures: The chat template"),
         (bare, picture, "hi", ExitCode.INPUT, "there is none"),
     ]
     for where, image, question, code, sentence in cases:
