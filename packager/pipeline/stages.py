@@ -181,8 +181,8 @@ def measure(plan: Plan, converted: Entry, artifact: Job) -> Job:
     out, prompt = converted.folder / "out", plan.workload.prompt
     if plan.shape.task == "generate":
         job = benchmark(plan.runtime.session, out, settings, prompt, plan.sustained_s)
-        most = plan.workload.as_dict().get("max_image_tokens")
         if pictures.has_encoder(plan.runtime, out):
+            most = plan.workload.as_dict().get("max_image_tokens")
             job = with_pictures(job, plan.runtime, most)
     else:
         # Late: those stages are made of what this module has.
