@@ -71,6 +71,10 @@ def test_run_refuses_what_is_no_picture_and_packages_that_take_none(
     shutil.copytree(package, plain)
     (plain / "chat_template.jinja").write_text("{{ messages[0].content[-1].text }}")
     written(plain)
+    joined = tmp_path / "joined"
+    shutil.copytree(package, joined)
+    (joined / "chat_template.jinja").write_text("{{ 'user: ' + messages[0].content }}")
+    written(joined)
     bare = tmp_path / "bare"
     shutil.copytree(package, bare)
     (bare / "chat_template.jinja").unlink()
@@ -83,6 +87,7 @@ def test_run_refuses_what_is_no_picture_and_packages_that_take_none(
         (package, picture, "word " * 600, ExitCode.USAGE, "the package's context is 512"),
         (text, picture, "hi", ExitCode.USAGE, "takes no pictures: it was built for text alone"),
         (plain, picture, "hi", ExitCode.INPUT, "writes 0 places for 1 pictures"),
+        (joined, picture, "hi", ExitCode.INPUT, "does not take the pictures: The chat template"),
         (bare, picture, "hi", ExitCode.INPUT, "there is none"),
     ]
     for where, image, question, code, sentence in cases:
@@ -114,6 +119,25 @@ def test_bench_tells_how_long_pictures_take(
     assert "pictures of 1024 tokens: the package takes 256" in left
     names = {row["figure"] for row in answer["rows"] if row["now"] is not None}
     assert {"image_ttft_ms", "image_encode_256_ms", "image_decode_tps"} <= names
+
+
+@pytest.mark.engine
+def test_pictures_smaller_than_the_usual_ones_are_measured_too(package: Path) -> None:
+    from packager.measure.pictures import Looking
+    from targets.llama_cpp.vision import VisionSession
+    from tests.support.make_checkpoint import Silent
+
+    told = {}
+    for context, most in ((200, 64), (70, 64)):
+        settings = {"context": context, "kv": "f16", "threads": 1, "image_max_tokens": most}
+        session = VisionSession(str(package / "model"), settings)
+        looking = Looking(Silent(), session, context, most, 100, 1)
+        told[context] = looking.figures(lambda: 7)
+        assert any("256 tokens: the package takes 64" in text for text in looking.left_out)
+        session.close()
+    assert told[200]["image_tokens"] == 64 and told[200]["image_ttft_ms"] > 0
+    assert "image_encode_256_ms" not in told[200]
+    assert "image_ttft_ms" not in told[70] and told[70]["text_peak_memory_bytes"] == 7
 
 
 def test_the_forecast_of_the_first_token_stands_beside_the_one_with_a_picture() -> None:

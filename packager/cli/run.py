@@ -104,6 +104,7 @@ def _about_pictures(
 ) -> tuple[str, JsonObject]:
     """The job that answers a question about pictures, which are decoded into the folder `work`, and
     its own arguments."""
+    from packager.errors import PackError
     from packager.pictures import prompt, take
     from packager.pipeline import pictures
     from packager.pipeline.cache import BuildCache
@@ -116,7 +117,12 @@ def _about_pictures(
     chat = package / "chat_template.jinja"
     if not chat.is_file():
         raise prompt.no_places("there is none")
-    texts = prompt.around(_rendered(chat, messages, think), len(images))
+    try:
+        rendered = _rendered(chat, messages, think)
+    except PackError as error:
+        # One of text alone often fails where a message has parts.
+        raise prompt.no_places(error.message.rstrip(".")) from None
+    texts = prompt.around(rendered, len(images))
     rows = [picture.as_dict() for picture in taken]
     return "packager.behaviour.one_prompt:look", {
         "session": session,

@@ -77,6 +77,9 @@ def measure(
     more of them, 40 at most. Every prompt is new, so no prefix cache can shorten the time to the
     first token; one alone is answered twice, at the beginning and at the end, to see that greedy
     decoding repeats itself.
+
+    With `pictures` the session is a VisionSession, and figures of pictures come after all others;
+    `most` in it bounds the tokens of one, None where nothing does.
     """
     make = resolve(session)  # which imports the engine: no part of loading a model
     gauges = gauges_of(make, settings)

@@ -32,6 +32,8 @@ _LONGER = 6.0
 """How many times longer a picture of four times the tokens may take: the weights meet each patch
 once, and each patch meets every other."""
 _QUESTION, _ANSWER = 32, 32
+_SMALLEST = 9
+"""Tokens of the smallest square that llama.cpp does not enlarge."""
 
 
 @dataclass
@@ -56,9 +58,11 @@ class Looking:
         found["image_load_s"] = self.model.open_encoder()
         times = self._encoding()
         found |= {f"image_encode_{size}_ms": 1000 * taken for size, taken in times.items()}
-        if times:
-            found |= self._answers(self._size(times))
-        return found
+        tokens = self._size(times)
+        if tokens < _SMALLEST:
+            self._leave_out(tokens, f"the context has {self.context}")
+            return found
+        return found | self._answers(tokens)
 
     def _encoding(self) -> dict[int, float]:
         """Seconds by tokens."""
@@ -89,10 +93,10 @@ class Looking:
         with a question and an answer and encoding it is bearable."""
         room = self.context - _QUESTION - _ANSWER - 8
         wanted = min(self.most or SIZES[1], room)
-        largest = max(times)
-        if wanted > largest and times[largest] * _LONGER * _REPEATS > _PATIENCE_S:
-            wanted = min(wanted, largest)
-        return math.isqrt(max(wanted, 9)) ** 2
+        largest = max(times, default=0)
+        if times and wanted > largest and times[largest] * _LONGER * _REPEATS > _PATIENCE_S:
+            wanted = largest
+        return math.isqrt(max(wanted, 0)) ** 2
 
     def _answers(self, tokens: int) -> dict[str, Any]:
         """The first token behind a picture and a question, and the rate of those that follow."""

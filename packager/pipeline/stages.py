@@ -159,9 +159,8 @@ def measure(plan: Plan, converted: Entry, artifact: Job) -> Job:
     out, prompt = converted.folder / "out", plan.workload.prompt
     if plan.shape.task == "generate":
         job = benchmark(plan.runtime.session, out, settings, prompt, plan.sustained_s)
-        most = plan.workload.max_image_tokens
         if pictures.has_encoder(plan.runtime, out):
-            job = with_pictures(job, plan.runtime, most)
+            job = with_pictures(job, plan.runtime, plan.workload.max_image_tokens)
     else:
         session = retrieval_stage.session_of(plan.runtime)
         job = retrieval_stage.benchmark(session, out, settings, plan.shape.task, prompt)
