@@ -89,17 +89,17 @@ class _Mount:
 
 def _mounts(root: Path) -> list[_Mount]:
     """The hierarchies in /proc/self/mountinfo (proc_pid_mountinfo(5))."""
-    found: list[_Mount] = []
+    mounts: list[_Mount] = []
     for line in _lines(root / "proc/self/mountinfo"):
         before, dash, after = line.partition(" - ")
         left, right = before.split(), after.split()
         if not dash or len(left) < 5 or len(right) < 3 or right[0] not in ("cgroup", "cgroup2"):
             continue
         version: Literal[1, 2] = 2 if right[0] == "cgroup2" else 1
-        found.append(
+        mounts.append(
             _Mount(_unescape(left[4]), _unescape(left[3]), version, frozenset(right[2].split(",")))
         )
-    return found
+    return mounts
 
 
 def _memberships(root: Path) -> list[tuple[set[str], str]]:

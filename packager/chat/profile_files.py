@@ -48,21 +48,21 @@ def parse(
 def read_tools(path: Path) -> tuple[JsonObject, ...]:
     """Tools in OpenAI's form: a JSON list of {"type": "function", "function": {"name", ...}}."""
     try:
-        found = json.loads(_text(path))
+        tools = json.loads(_text(path))
     except (ValueError, RecursionError) as error:
         raise bad_input(f"{path} is not valid JSON: {error}.", "Write a list of tools.") from None
-    if not isinstance(found, list) or not found:
+    if not isinstance(tools, list) or not tools:
         raise bad_input(f"{path} holds no list of tools.", "Write a list, also for one tool.")
     seen: set[str] = set()
-    for place, tool in enumerate(found):
+    for number, tool in enumerate(tools):
         why_not = _misfit(tool, seen)
         if why_not:
             raise bad_input(
-                f"{path}: tools[{place}] {why_not}.",
+                f"{path}: tools[{number}] {why_not}.",
                 'Write {"type": "function", "function": {"name": ..., "parameters": {...}}}.',
             )
         seen.add(tool["function"]["name"])
-    return tuple(found)
+    return tuple(tools)
 
 
 def _misfit(tool: Any, seen: set[str]) -> str | None:
@@ -92,7 +92,7 @@ def _thinking(value: str | None) -> tuple[Thinking | None, int | None]:
 
 
 def _sampling(value: str) -> dict[str, float]:
-    found: dict[str, float] = {}
+    values: dict[str, float] = {}
     for part in value.split(","):
         key, equals, number = part.strip().partition("=")
         if key not in KEYS:
@@ -112,8 +112,8 @@ def _sampling(value: str) -> dict[str, float]:
                 f"--sampling {part.strip()!r}: {key} takes {kind} from {low:g} to {high:g}.",
                 "For example --sampling temperature=0.7,top_p=0.8.",
             )
-        found[key] = int(known) if whole else known
-    return found
+        values[key] = int(known) if whole else known
+    return values
 
 
 def _text(path: Path) -> str:

@@ -226,15 +226,15 @@ def _sorted(path: Path, config: JsonObject) -> tuple[dict[str, LowRank], dict[st
                 "Save the adapter in 16 or 32 bits.",
             )
         name = tensor.name.removeprefix(_PREFIX)
-        found = _PART.fullmatch(name)
-        if found is not None:
-            part = found["part"] + ("_bias" if found["kind"] == "bias" else "")
-            _once(path, parts.setdefault(found["module"], {}), part, tensor)
+        match = _PART.fullmatch(name)
+        if match is not None:
+            part = match["part"] + ("_bias" if match["kind"] == "bias" else "")
+            _once(path, parts.setdefault(match["module"], {}), part, tensor)
         elif _TRAINED in name:
             _once(path, trained, _SAVED.sub("", name), tensor)
         elif ".original_module." not in name:
             _once(path, replaced, _SAVED.sub("", name), tensor)
-    low_rank = {module: _low_rank(path, config, module, found) for module, found in parts.items()}
+    low_rank = {module: _low_rank(path, config, module, match) for module, match in parts.items()}
     # A vocabulary that has grown is saved as it was before training besides.
     return low_rank, replaced | trained
 
@@ -248,16 +248,16 @@ def _once(path: Path, table: dict[str, TensorInfo], name: str, tensor: TensorInf
     table[name] = tensor
 
 
-def _low_rank(path: Path, config: JsonObject, module: str, found: dict[str, TensorInfo]) -> LowRank:
-    embedding = "lora_embedding_A" in found
+def _low_rank(path: Path, config: JsonObject, module: str, parts: dict[str, TensorInfo]) -> LowRank:
+    embedding = "lora_embedding_A" in parts
     first, second = ("lora_embedding_A", "lora_embedding_B") if embedding else ("lora_A", "lora_B")
     known = {first, second, "lora_magnitude_vector", "lora_B_bias"}
-    if first not in found or second not in found or found.keys() - known:
+    if first not in parts or second not in parts or parts.keys() - known:
         raise bad_input(
-            f"{path}: {module!r} has {', '.join(sorted(found))} instead of {first} and {second}.",
+            f"{path}: {module!r} has {', '.join(sorted(parts))} instead of {first} and {second}.",
             _GET_AGAIN,
         )
-    a, b = found[first], found[second]
+    a, b = parts[first], parts[second]
     rank = a.shape[0] if a.shape else 0
     if len(a.shape) != 2 or len(b.shape) != 2 or b.shape[1] != rank or not rank:
         raise bad_input(
@@ -266,7 +266,7 @@ def _low_rank(path: Path, config: JsonObject, module: str, found: dict[str, Tens
             "It may have been saved before its shards were gathered: save it again.",
         )
     rows = a.shape[1] if embedding else b.shape[0]
-    magnitude, bias = found.get("lora_magnitude_vector"), found.get("lora_B_bias")
+    magnitude, bias = parts.get("lora_magnitude_vector"), parts.get("lora_B_bias")
     if bool(config.get("use_dora")) is not (magnitude is not None) or (embedding and magnitude):
         raise bad_input(
             f"{path}: use_dora and the magnitudes of {module!r} do not agree.",

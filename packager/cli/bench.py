@@ -69,25 +69,25 @@ def command(
     from targets import registry
     from targets.machine.here import here
 
-    found = manifest.read(package)
+    known = manifest.read(package)
     writable = os.access(package, os.W_OK)
     if save and not writable:
         raise usage(
             f"{package} is not writable, so the figures could not be saved.",
             "Measure without --save, or copy the package.",
         )
-    runtime = registry.runtime(found.contents.runtime.name)
+    runtime = registry.runtime(known.contents.runtime.name)
     if address is not None:
         now = follow(measure_on(package, runtime.name, address, agent, claimed, sustained))
     elif agent is not None:
         raise usage("--agent has a meaning only with --on.", "Name the machine with --on.")
     else:
         now = follow(bench.run(package, runtime, here(), claimed, sustained))
-    wanted = save or (now.on_device and not found.contents.seen_on_device)
+    wanted = save or (now.on_device and not known.contents.seen_on_device)
     if wanted and writable:
         bench.save(package, now)
-    before = found.contents.telling
-    verdicts = bench.judged(found.contents, now) if now.on_device else []
+    before = known.contents.telling
+    verdicts = bench.judged(known.contents, now) if now.on_device else []
     failed = [verdict for verdict in verdicts if verdict.failed]
     if as_json:
         fields: JsonObject = {
@@ -98,10 +98,10 @@ def command(
         }
         emit_json(
             "bench",
-            {"package": str(package), "name": found.name, **fields, "saved": wanted and writable},
+            {"package": str(package), "name": known.name, **fields, "saved": wanted and writable},
         )
     else:
-        _show(found.name, before, now, verdicts)
+        _show(known.name, before, now, verdicts)
     if wanted and not writable:
         narrate(
             f"{package} is not writable: the figures of the device were not added to its manifest."

@@ -46,13 +46,13 @@ def show(name: str | None, as_json: bool) -> None:
     """List all, or show NAME (a built-in name or a file) in full."""
     from targets.registry import target, targets
 
-    found = (target(name),) if name else targets()
+    shown = (target(name),) if name else targets()
     if as_json:
-        emit_json("targets", {"targets": [each.as_dict() for each in found]})
+        emit_json("targets", {"targets": [each.as_dict() for each in shown]})
     elif name:
-        _in_full(found[0])
+        _in_full(shown[0])
     else:
-        _list(found)
+        _list(shown)
 
 
 @command.command("check")
@@ -76,10 +76,10 @@ def check(file: str, as_json: bool) -> int:
         if not as_json:
             raise
         # What is no text at all is wrong from its first line.
-        found = error.problems if isinstance(error, BadDeviceFile) else [(1, error.message)]
+        problems = error.problems if isinstance(error, BadDeviceFile) else [(1, error.message)]
         emit_json(
             "targets-check",
-            {"file": file, "problems": [{"line": line, "text": text} for line, text in found]},
+            {"file": file, "problems": [{"line": line, "text": text} for line, text in problems]},
         )
         return ExitCode.USAGE
     copied = copied_lines(Path(file).read_text(encoding="utf-8-sig"))
@@ -142,7 +142,7 @@ def new(name: str, source: str, as_json: bool) -> None:
         )
 
 
-def _list(found: tuple[Target, ...]) -> None:
+def _list(listed: tuple[Target, ...]) -> None:
     from packager.units import human_bytes
 
     emit_table(
@@ -158,31 +158,31 @@ def _list(found: tuple[Target, ...]) -> None:
                 each.device.confidence,
                 ", ".join(each.runtimes),
             )
-            for each in found
+            for each in listed
         ],
         right=("for a model", "bandwidth", "compute"),
     )
 
 
-def _in_full(one: Target) -> None:
+def _in_full(shown: Target) -> None:
     """Every fact with its source; numbers as people read them."""
     from packager.need.languages import in_words
     from packager.units import human_bytes
 
-    say(f"{one.name}: {one.summary}\n")
-    for key, value in object_at(one.as_dict(), "device").items():
+    say(f"{shown.name}: {shown.summary}\n")
+    for key, value in object_at(shown.as_dict(), "device").items():
         if value in (None, "", 0, ()):
             continue
         say(f"  {key:18} {_in_words(key, value)}")
-        if key in one.device.sources:
-            say(f"  {'':18}   {one.device.sources[key]}")
-    say(f"\n  {'for a model':18} {human_bytes(one.device.available_bytes)}")
-    say(f"  {'runtimes':18} {', '.join(one.runtimes)}")
-    if one.recipes:
-        say(f"  {'preferred recipes':18} {', '.join(one.recipes)}")
+        if key in shown.device.sources:
+            say(f"  {'':18}   {shown.device.sources[key]}")
+    say(f"\n  {'for a model':18} {human_bytes(shown.device.available_bytes)}")
+    say(f"  {'runtimes':18} {', '.join(shown.runtimes)}")
+    if shown.recipes:
+        say(f"  {'preferred recipes':18} {', '.join(shown.recipes)}")
     say(
-        f"  {'asked by default':18} {one.workload.use_case}{in_words(one.workload.languages)}, "
-        f"{one.workload.context} tokens"
+        f"  {'asked by default':18} {shown.workload.use_case}{in_words(shown.workload.languages)}, "
+        f"{shown.workload.context} tokens"
     )
 
 

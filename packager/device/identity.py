@@ -115,16 +115,16 @@ def place(device: Identity, here: Here) -> Place:
     )
 
 
-def of_figures(found: Place, device: Identity, runs_on: str) -> Place:
+def of_figures(seen: Place, device: Identity, runs_on: str) -> Place:
     """The place of figures that were taken on one unit of this machine: on the device only where
     that is the one that carries the model."""
-    if found.on_device and runs_on != device.runs_on:
+    if seen.on_device and runs_on != device.runs_on:
         return Place(
             False,
             f"the device runs models on its {device.runs_on.upper()}, and the benchmark ran on the "
             f"{runs_on.upper()}",
         )
-    return found
+    return seen
 
 
 def _difference(device: Identity, here: Here) -> str | None:
@@ -146,17 +146,17 @@ def _difference(device: Identity, here: Here) -> str | None:
             f"{' and '.join(_all_names(here)) or 'nothing'}"
         )
     if device.runs_on == "gpu" and device.gpu_memory_bytes is not None:
-        found = max((size for name, size in here.gpus if _matches(known_by, name)), default=0)
-        return _memory("GPU memory", device.gpu_memory_bytes, found)
+        largest = max((size for name, size in here.gpus if _matches(known_by, name)), default=0)
+        return _memory("GPU memory", device.gpu_memory_bytes, largest)
     if device.runs_on == "cpu" and here.cores < device.cores:
         return f"the device has {device.cores} cores, and {here.cores} may be used here"
     return _memory("memory", device.memory_bytes, here.memory_bytes)
 
 
-def _memory(what: str, wanted: int, found: int) -> str | None:
-    if _LEAST_MEMORY * wanted <= found <= _MOST_MEMORY * wanted:
+def _memory(what: str, wanted: int, has: int) -> str | None:
+    if _LEAST_MEMORY * wanted <= has <= _MOST_MEMORY * wanted:
         return None
-    return f"the device has {human_bytes(wanted)} of {what}, this machine {human_bytes(found)}"
+    return f"the device has {human_bytes(wanted)} of {what}, this machine {human_bytes(has)}"
 
 
 def _known_by(device: Identity) -> tuple[str, ...]:

@@ -129,13 +129,13 @@ class Device:
         asked."""
         return self._mark(self.latest) if self.latest else self.mark()
 
-    def _mark(self, told: JsonObject) -> Mark:
+    def _mark(self, answer: JsonObject) -> Mark:
         try:
-            busy = busy_ticks(at(told, "stat", str)) / at(told, "hertz", float)
-            others = busy - at(told, "own_s", float)
+            busy = busy_ticks(at(answer, "stat", str)) / at(answer, "hertz", float)
+            others = busy - at(answer, "own_s", float)
         except (ValueError, IndexError, TypeError, ZeroDivisionError):
             others = None
-        return Mark((at_or_none(told, "at", float) or 0) / 1e9, others, self.now)
+        return Mark((at_or_none(answer, "at", float) or 0) / 1e9, others, self.now)
 
     def _asked(self) -> JsonObject:
         """A fresh mark; the latest one while the agent is telling tokens."""
@@ -167,11 +167,11 @@ class Device:
 
     def memory(self) -> Memory:
         """See Gauges. Of the agent's own process."""
-        told = self.link.ask("memory")
+        answer = self.link.ask("memory")
         return Memory(
-            at_or_none(told, "peak", int) or 0,
-            at_or_none(told, "resident", int) or 0,
-            at_or_none(told, "proportional", int),
+            at_or_none(answer, "peak", int) or 0,
+            at_or_none(answer, "resident", int) or 0,
+            at_or_none(answer, "proportional", int),
         )
 
     def machine(self) -> JsonObject:
@@ -187,9 +187,9 @@ class Device:
         )
 
 
-def _logits_bytes(told: JsonObject) -> int:
+def _logits_bytes(line: JsonObject) -> int:
     """The bytes of 32-bit floats that follow a line."""
-    return (at_or_none(told, "rows", int) or 0) * (at_or_none(told, "width", int) or 0) * 4
+    return (at_or_none(line, "rows", int) or 0) * (at_or_none(line, "width", int) or 0) * 4
 
 
 class Session:
@@ -203,14 +203,14 @@ class Session:
         self._context = at(settings, "context", int)
         self.threads = at_or_none(settings, "threads", int) or self._device.cores().big
         kv = settings.get("kv") or "f16"
-        told = self._link.ask(
+        answer = self._link.ask(
             f"open {self._context} {kv} {self.threads} {self._prompt_threads()} "
             f"{self._device.reach.model}"
         )
-        self.load_s = at(told, "load_s", float)
-        self._vocabulary = at(told, "vocabulary", int)
-        self._ends = frozenset(wholes_at(told, "ends"))
-        self._template = at_or_none(told, "template", str)
+        self.load_s = at(answer, "load_s", float)
+        self._vocabulary = at(answer, "vocabulary", int)
+        self._ends = frozenset(wholes_at(answer, "ends"))
+        self._template = at_or_none(answer, "template", str)
         self._began = self._stamp = 0.0
 
     @classmethod
@@ -236,8 +236,8 @@ class Session:
 
     def decode(self, ids: Sequence[int]) -> str:
         """See packager.runtime.Session."""
-        told = self._link.ask("decode " + " ".join(map(str, ids)))
-        return self._link.raw(at(told, "bytes", int)).decode("utf-8", "replace")
+        answer = self._link.ask("decode " + " ".join(map(str, ids)))
+        return self._link.raw(at(answer, "bytes", int)).decode("utf-8", "replace")
 
     def ends(self) -> frozenset[int]:
         """See packager.runtime.Session."""
@@ -262,11 +262,11 @@ class Session:
         stamps: list[float] = []
         groups = self._groups(f"generate {max_new_tokens} {int(stop)} {ids}", "began")
         try:
-            for told, _ in groups:
-                self._device.latest = object_or_empty(told, "mark")
-                self._began = (at_or_none(told, "began", float) or 0) / 1e9
-                times = wholes_at(told, "at")
-                for token, nanoseconds in zip(wholes_at(told, "tokens"), times, strict=True):
+            for line, _ in groups:
+                self._device.latest = object_or_empty(line, "mark")
+                self._began = (at_or_none(line, "began", float) or 0) / 1e9
+                times = wholes_at(line, "at")
+                for token, nanoseconds in zip(wholes_at(line, "tokens"), times, strict=True):
                     answer.append(token)
                     stamps.append(nanoseconds / 1e9)
                     self._stamp = stamps[-1]
@@ -284,19 +284,19 @@ class Session:
         self._link.tell(command)
         listening = True
         while listening:
-            told = self._link.hear()
-            size = _logits_bytes(told)
+            line = self._link.hear()
+            size = _logits_bytes(line)
             if not 0 <= size <= LOGITS_BLOCK * _WIDEST * 4:
                 raise bad_input("The agent tells logits of no size.", "Build the agent again.")
             data = self._link.raw(size)
-            listening = last not in told
+            listening = last not in line
             try:
-                yield told, data
+                yield line, data
             except GeneratorExit:
                 while listening:
-                    told = self._link.hear()
-                    self._link.raw(_logits_bytes(told))
-                    listening = last not in told
+                    line = self._link.hear()
+                    self._link.raw(_logits_bytes(line))
+                    listening = last not in line
                 raise
 
     def began(self) -> float:
@@ -314,9 +314,9 @@ class Session:
 
         blocks = self._groups("logits " + " ".join(map(str, ids)), "end")
         try:
-            for told, data in blocks:
+            for line, data in blocks:
                 if data:
-                    yield np.frombuffer(data, dtype="<f4").reshape(-1, at(told, "width", int))
+                    yield np.frombuffer(data, dtype="<f4").reshape(-1, at(line, "width", int))
         finally:
             blocks.close()
 

@@ -76,10 +76,10 @@ class Snapshot:
 
     def names(self) -> tuple[str, ...]:
         """What an Android device calls itself: model and system on a chip."""
-        found = self.properties
+        listed = self.properties
         rows = (
-            f"{found.get('ro.product.manufacturer', '')} {found.get('ro.product.model', '')}",
-            f"{found.get('ro.soc.manufacturer', '')} {found.get('ro.soc.model', '')}",
+            f"{listed.get('ro.product.manufacturer', '')} {listed.get('ro.product.model', '')}",
+            f"{listed.get('ro.soc.manufacturer', '')} {listed.get('ro.soc.model', '')}",
         )
         return tuple(row.strip() for row in rows if row.strip())
 
@@ -100,11 +100,11 @@ class Snapshot:
 
     def governor(self) -> str | None:
         """What decides the clock of the cores; several, where they differ."""
-        found = {
+        governors = {
             path.read_text("utf-8", "replace").strip()
             for path in self.root.glob("sys/devices/system/cpu/cpu*/cpufreq/scaling_governor")
         }
-        return ", ".join(sorted(found)) or None
+        return ", ".join(sorted(governors)) or None
 
     def battery(self) -> str | None:
         """`discharging, 80 %` where there is a battery that tells it."""
@@ -143,19 +143,19 @@ def take(transport: Transport, root: Path) -> Snapshot:
     word = f"qwen-pack-{secrets.token_hex(8)}"
     commands = "\n".join(f"c {command}" for command in _COMMANDS)
     done = run(transport, _SCRIPT.format(word=word, commands=commands))
-    said: dict[str, str] = {}
+    answers: dict[str, str] = {}
     for name, data in _parts(done.out[:_MOST_BYTES], word.encode()):
         if name in _COMMANDS:
-            said[name] = data.decode("utf-8", "replace")
+            answers[name] = data.decode("utf-8", "replace")
         elif _FILE.fullmatch(name) and ".." not in PurePosixPath(name).parts:
             _keep(root / name, data)
-    found = Snapshot(root, said)
-    if not found.architecture:
+    snapshot = Snapshot(root, answers)
+    if not snapshot.architecture:
         raise unreachable(
             f"The device does not say what it is: {last_line(done.said)}.",
             "It needs a POSIX shell, as every Linux and Android device has.",
         )
-    return found
+    return snapshot
 
 
 def _parts(out: bytes, word: bytes) -> list[tuple[str, bytes]]:

@@ -87,16 +87,16 @@ def run(transport: Transport, command: str, seconds: float = COMMAND_S) -> Done:
             f"The device did not answer within {seconds:.0f} seconds.",
             "Check that it is awake and connected.",
         ) from None
-    said = done.stderr.decode("utf-8", "replace").strip()
-    failed = transport.failure(done.returncode, said)
+    complaint = done.stderr.decode("utf-8", "replace").strip()
+    failed = transport.failure(done.returncode, complaint)
     if failed is not None:
         raise failed
-    return Done(done.returncode, done.stdout, said)
+    return Done(done.returncode, done.stdout, complaint)
 
 
-def last_line(said: str) -> str:
+def last_line(text: str) -> str:
     """The last line of standard error, as the end of a sentence."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1][:300] if lines else "it does not say why"
 
 

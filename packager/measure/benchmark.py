@@ -101,12 +101,12 @@ def measure(
             gauges,
         )
         try:
-            found = _figures(run, new_tokens, repeats, thorough, attempts, sustained_s)
+            taken = _figures(run, new_tokens, repeats, thorough, attempts, sustained_s)
         finally:
             if meter:
                 meter.close()
             model.close()
-    measurement = found.but(
+    measurement = taken.but(
         load_s=load_s,
         runs_on=getattr(model, "runs_on", "cpu"),
         threads=getattr(model, "threads", None) or settings.get("threads"),
@@ -230,11 +230,11 @@ class _Run:
                 _LEAST_REPEATS <= len(trials) < repeats
                 and spent * repeats / len(trials) > 2 * _ANSWERS_S
             ):
-                said = (
+                words = (
                     f"{len(trials)} answers instead of {repeats}: one takes "
                     f"{spent / len(trials):.0f} s"
                 )
-                self.left_out += [said] if said not in self.left_out else []
+                self.left_out += [words] if words not in self.left_out else []
                 break
         figures = summary(trials, self.prompt_tokens, new_tokens)
         return (figures, trials), max(figures.spread or 0.0, figures.ttft_spread or 0.0)

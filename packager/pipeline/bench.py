@@ -30,24 +30,24 @@ from packager.runtime import Runtime
 from packager.scratch import remove_abandoned
 
 
-def settings_of(found: Manifest) -> JsonObject:
+def settings_of(known: Manifest) -> JsonObject:
     """What the package's session is opened with: context (tokens), cache type, threads left to the
     engine."""
-    context, kv = found.contents.context, found.contents.recipe.kv
+    context, kv = known.contents.context, known.contents.recipe.kv
     if context is None or kv is None:
         raise bad_input(
             "The manifest has no usable workload context or cache type.", "Build the package again."
         )
-    offload = found.contents.offload
+    offload = known.contents.offload
     layers = offload.gpu_layers if offload else None
     return {"context": context, "kv": kv, "threads": None, "gpu_layers": layers or 0}
 
 
-def artifact_key(found: Manifest) -> str:
+def artifact_key(known: Manifest) -> str:
     """What names the package's model files on this machine: where an engine died with them, it is
     not asked again."""
     return key_of(
-        [[entry.path, entry.sha256] for entry in found.files if entry.path.startswith(f"{MODEL}/")]
+        [[entry.path, entry.sha256] for entry in known.files if entry.path.startswith(f"{MODEL}/")]
     )
 
 
@@ -75,9 +75,9 @@ def intact(package: Path) -> Manifest:
             f"{package} is not what its manifest says: {first.path} {first.message}.",
             "`qwen-pack verify` lists every difference.",
         )
-    found = manifest.read(package)
-    refuse_unsafe(package, found)
-    return found
+    known = manifest.read(package)
+    refuse_unsafe(package, known)
+    return known
 
 
 def run(
@@ -95,11 +95,11 @@ def run(
     shows whether the machine throttles. Raises NotHere where the package is made for what this
     machine does not have.
     """
-    found = whole(package, runtime)
-    settings = settings_of(found)
-    workload = found.contents.workload
+    known = whole(package, runtime)
+    settings = settings_of(known)
+    workload = known.contents.workload
     prompt = (workload.prompt if workload else None) or at(settings, "context", int) // 2
-    task = found.contents.task
+    task = known.contents.task
     job = (
         benchmark(runtime.session, package / MODEL, settings, prompt, sustained_s)
         if task == "generate"
@@ -107,14 +107,14 @@ def run(
             retrieval_stage.session_of(runtime), package / MODEL, settings, task, prompt
         )
     )
-    result = yield from run_alone(job, BuildCache().log("bench"), runtime, artifact_key(found))
+    result = yield from run_alone(job, BuildCache().log("bench"), runtime, artifact_key(known))
     if "not_measured" in result.value:
         raise NotHere(
             at(result.value, "not_measured", str), at_or_none(result.value, "hint", str) or ""
         )
     taken = Measurement.from_json(result.value)
-    place = of_package(found.data, here, claimed, taken.runs_on)
-    return taken.but(place=OnDevice(on_device=place.on_device, why=place.why))
+    seen = of_package(known.data, here, claimed, taken.runs_on)
+    return taken.but(place=OnDevice(on_device=seen.on_device, why=seen.why))
 
 
 def of_package(data: JsonObject, here: Here | None, claimed: bool, runs_on: str) -> Place:
@@ -138,10 +138,10 @@ def judged(contents: Contents, measured: Measurement) -> list[Verdict]:
 def save(package: Path, measured: Measurement) -> None:
     """Add a measurement to the package's manifest, beside the ones that are there; one of the
     device judges the budgets."""
-    found = manifest.read(package)
-    data = dict(found.data)
+    known = manifest.read(package)
+    data = dict(known.data)
     if data.get("verdicts"):
-        data["verdicts"] = [verdict.to_json() for verdict in judged(found.contents, measured)]
+        data["verdicts"] = [verdict.to_json() for verdict in judged(known.contents, measured)]
     data["measurements"] = [*list_at(data, "measurements"), measured.to_json()]
     manifest.write(package, data)
 

@@ -68,10 +68,10 @@ def known(runtime: Runtime, work: str = "") -> Start:
     nothing is known."""
     if isinstance(runtime, Laddered):
         ladder = runtime.ladder()
-        found = store.read(runtime, identity.key(runtime, ladder))
+        outcomes = store.read(runtime, identity.key(runtime, ladder))
         before: list[Outcome] = []
         for rung in ladder.rungs:
-            outcome = found.of(rung.name, work)
+            outcome = outcomes.of(rung.name, work)
             if outcome is None:
                 break
             if outcome.right:
@@ -142,8 +142,8 @@ def _tried(runtime: Runtime, ladder: Ladder, rung: Rung) -> Generator[Note, None
                 if isinstance(message, Note):
                     part, heard = message.text, time.monotonic()
                 elif time.monotonic() - heard > SILENCE_S:
-                    said = f"it said nothing for {SILENCE_S:.0f} seconds"
-                    return Outcome(rung.name, HUNG, part, None, said, time.monotonic() - began)
+                    why = f"it said nothing for {SILENCE_S:.0f} seconds"
+                    return Outcome(rung.name, HUNG, part, None, why, time.monotonic() - began)
         except StopIteration as stop:
             return _judged(rung, stop.value)
         except Died as death:
@@ -188,15 +188,15 @@ def _engine(runtime: Runtime, ladder: Ladder | None) -> str:
     """`llama.cpp (llama-cpp-python 0.3.36)`."""
     if ladder is None:
         return runtime.name
-    told = ", ".join(
+    versions = ", ".join(
         f"{name} {version}" for name, version in identity.versions(ladder).items() if version
     )
-    return f"{runtime.name} ({told})" if told else runtime.name
+    return f"{runtime.name} ({versions})" if versions else runtime.name
 
 
 def no_way(runtime: Runtime, ladder: Ladder | None, tried: list[Outcome]) -> PackError:
     """The sentence for an engine that is right in no way here."""
-    ways = "".join(f" Started as {one.rung!r}: {one.words()}." for one in tried[1:])
+    ways = "".join(f" Started as {outcome.rung!r}: {outcome.words()}." for outcome in tried[1:])
     features = (
         identity.avoided(tuple(name for rung in ladder.rungs for name in rung.avoids))
         if ladder
@@ -217,7 +217,7 @@ def no_way(runtime: Runtime, ladder: Ladder | None, tried: list[Outcome]) -> Pac
 
 def _way_on(runtime: Runtime, ladder: Ladder | None, tried: list[Outcome]) -> str:
     install = f": {ladder.reinstall}" if ladder and ladder.reinstall else ""
-    if any(one.signal == "SIGILL" for one in tried):
+    if any(outcome.signal == "SIGILL" for outcome in tried):
         return (
             f"It was compiled for another processor. Install it anew here{install}; or take "
             "another runtime with --runtime."

@@ -52,9 +52,9 @@ def run(
     code 5 where the machine cannot be reached or goes away, 6 where the package is not whole, 7
     where its disk, memory or instruction set does not suffice.
     """
-    found = intact(package)
-    settings = settings_of(found)
-    files = model_files(package, found)
+    known = intact(package)
+    settings = settings_of(known)
+    files = model_files(package, known)
     with tempfile.TemporaryDirectory(prefix="qwen-pack-") as held:
         snapshot = take(transport, Path(held))
         here = identify(snapshot)
@@ -72,7 +72,7 @@ def run(
                 battery=snapshot.battery(),
             ),
         )
-    workload = found.contents.workload
+    workload = known.contents.workload
     prompt = (workload.prompt if workload else None) or at(settings, "context", int) // 2
     there = {**settings, "gpu_layers": 0, "lab": reach.to_json()}
     job = benchmark(SESSION, package / MODEL, there, prompt, sustained_s)
@@ -82,15 +82,15 @@ def run(
             at(result.value, "not_measured", str), at_or_none(result.value, "hint", str) or ""
         )
     taken = Measurement.from_json(result.value)
-    place = _EMULATED if transport.prefix else of_package(found.data, here, claimed, taken.runs_on)
-    return taken.but(place=OnDevice(on_device=place.on_device, why=place.why))
+    seen = _EMULATED if transport.prefix else of_package(known.data, here, claimed, taken.runs_on)
+    return taken.but(place=OnDevice(on_device=seen.on_device, why=seen.why))
 
 
-def model_files(package: Path, found: Manifest) -> list[Sent]:
+def model_files(package: Path, known: Manifest) -> list[Sent]:
     """What a session opens of a package, the file that it is opened by first. Raises PackError (bad
     input) where there is none."""
     rows = sorted(
-        (entry for entry in found.files if entry.path.startswith(f"{MODEL}/")),
+        (entry for entry in known.files if entry.path.startswith(f"{MODEL}/")),
         key=lambda entry: entry.path,
     )
     files = [

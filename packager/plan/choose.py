@@ -62,13 +62,13 @@ def make_plan(
     if base is not None:
         repo_id = variants[0].repo_id
         variants = (replace(variants[0], shape=loras.adapted(base, repo_id, adapters)),)
-    found = candidates(
+    measured = candidates(
         target, workload, variants or catalog.load(), runtimes, recipe=recipe, named=bool(variants)
     )
-    chosen = choose(found)
+    chosen = choose(measured)
     if chosen is None:
         raise _nothing_fits(
-            target, workload, found, runtimes, variants, local=weights not in _NAMED
+            target, workload, measured, runtimes, variants, local=weights not in _NAMED
         )
     source = sources.parse(weights, chosen.variant.repo_id, revision, offline)
     if adapters:
@@ -77,7 +77,7 @@ def make_plan(
         target=target,
         workload=workload,
         chosen=chosen,
-        others=tuple(candidate for candidate in found if candidate is not chosen),
+        others=tuple(candidate for candidate in measured if candidate is not chosen),
         runtime=next(runtime for runtime in runtimes if runtime.name == chosen.runtime),
         source=source,
         out=Path(os.path.normpath((out or Path(package_name(chosen, source))).absolute())),
@@ -140,17 +140,17 @@ def variant_in(folder: Path, repo_id: str, variant: Variant | None) -> Variant:
 def _nothing_fits(
     target: Target,
     workload: Workload,
-    found: Sequence[Candidate],
+    measured: Sequence[Candidate],
     runtimes: Sequence[Runtime],
     variants: Sequence[Variant],
     local: bool,
 ) -> PackError:
-    misses = nearest_misses(target, workload, found, runtimes, named=bool(variants), limit=3)
+    misses = nearest_misses(target, workload, measured, runtimes, named=bool(variants), limit=3)
     ways = "".join(
         f" {miss.candidate.label} would, with {miss.change} ({miss.flag})." for miss in misses
     )
-    if found and variants and not misses:
-        ways = f" {found[0].label}: {'; '.join(map(str, found[0].reasons))}."
+    if measured and variants and not misses:
+        ways = f" {measured[0].label}: {'; '.join(map(str, measured[0].reasons))}."
     return PackError(
         f"Nothing fits {target.name} for {workload.use_case} at a context of "
         f"{workload.context}.{ways}",

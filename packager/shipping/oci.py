@@ -76,13 +76,13 @@ def images(shipment: Shipment) -> list[Image]:
     There is no image for Ollama where its language cannot say the chat template: see
     `ollama.refusal`.
     """
-    found = [_model_pack(shipment)]
+    made = [_model_pack(shipment)]
     ggufs = [entry for entry in shipment.model_files() if entry.path.endswith(".gguf")]
     if len(ggufs) == 1 and len(shipment.model_files()) == 1:
-        found.append(_docker(shipment, ggufs[0]))
+        made.append(_docker(shipment, ggufs[0]))
         if ollama.refusal(shipment) is None:
-            found.append(_ollama(shipment, ggufs[0]))
-    return found
+            made.append(_ollama(shipment, ggufs[0]))
+    return made
 
 
 def without_ollama(shipment: Shipment) -> str | None:
@@ -105,9 +105,9 @@ def write_layout(
         index = []
         for image in images(shipment):
             for blob in (*image.blobs, image.manifest):
-                place = store / blob.digest.removeprefix("sha256:")
-                if not place.exists():
-                    yield from _write(shipment, blob, place)
+                path = store / blob.digest.removeprefix("sha256:")
+                if not path.exists():
+                    yield from _write(shipment, blob, path)
             index.append(image.manifest.descriptor(**{REF_NAME: f"latest{image.suffix}"}))
         (folder / "oci-layout").write_bytes(_json({"imageLayoutVersion": "1.0.0"}))
         (folder / "index.json").write_bytes(
@@ -115,8 +115,8 @@ def write_layout(
         )
 
 
-def _write(shipment: Shipment, blob: Blob, place: Path) -> Generator[int, None, None]:
-    with place.open("xb") as file:
+def _write(shipment: Shipment, blob: Blob, path: Path) -> Generator[int, None, None]:
+    with path.open("xb") as file:
         for chunk in [blob.data] if blob.data is not None else shipment.chunks(_entry(blob)):
             file.write(chunk)
             yield len(chunk)

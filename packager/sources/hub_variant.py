@@ -57,8 +57,8 @@ def find(name: str, revision: str | None = None, offline: bool = False) -> Varia
     try:
         return _on_hub(name, revision, offline)
     except PackError as error:
-        told = f"{unknown.message} {error.message}"
-        raise PackError(told, error.hint, error.exit_code) from error
+        both = f"{unknown.message} {error.message}"
+        raise PackError(both, error.hint, error.exit_code) from error
 
 
 def _on_hub(name: str, revision: str | None, offline: bool) -> Variant:
@@ -86,8 +86,8 @@ def look_up(report: Report, *, repo_id: str, revision: str | None, offline: bool
         from huggingface_hub import snapshot_download
 
         with hub_errors(repo_id, revision):
-            found = snapshot_download(repo_id, revision=revision, local_files_only=True)
-        folder = Path(found)
+            snapshot = snapshot_download(repo_id, revision=revision, local_files_only=True)
+        folder = Path(snapshot)
     else:
         listing = list_checkpoint(repo_id, revision)
         license_id, bases = listing.license, list(listing.base_models)
@@ -113,12 +113,12 @@ def look_up(report: Report, *, repo_id: str, revision: str | None, offline: bool
     }
 
 
-def _variant(repo_id: str, told: JsonObject) -> Variant:
-    shape = Shape.from_dict(object_at(told, "shape"))
-    base = descends_from(shape, texts_at(told, "base_models"))
-    licence, chats = at_or_none(told, "license", str), at(told, "chats", bool)
+def _variant(repo_id: str, answer: JsonObject) -> Variant:
+    shape = Shape.from_dict(object_at(answer, "shape"))
+    base = descends_from(shape, texts_at(answer, "base_models"))
+    licence, chats = at_or_none(answer, "license", str), at(answer, "chats", bool)
     if base is None:
-        return bare(repo_id, shape, at(told, "architecture", str), not chats, licence)
+        return bare(repo_id, shape, at(answer, "architecture", str), not chats, licence)
     return replace(
         base,
         repo_id=repo_id,
