@@ -17,6 +17,7 @@ from packager.process import resolve
 from packager.quality import parity
 from packager.quality import text as texts
 from packager.quality.metrics import Comparison
+from packager.quality.reference_tokenizer import reference_tokenizer
 from packager.quality.text import Piece
 from packager.quality.verdict import CHANCE, hardly_better_than_chance
 from packager.runtime import Report, Session
@@ -257,5 +258,5 @@ def piece_tokens(source: Checkpoint, context: int | None = None) -> tuple[int, i
 
 def encoder(source: Checkpoint) -> Any:
     """A function from text to token ids, by the checkpoint's own tokenizer."""
-    tokenizer = parity.reference_tokenizer(source)
+    tokenizer = reference_tokenizer(source)
     return lambda text: tokenizer.encode(text, add_special_tokens=False).ids

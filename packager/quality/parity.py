@@ -19,9 +19,9 @@ from packager.chat import speech
 from packager.chat.profile import Profile
 from packager.checkpoint import Checkpoint
 from packager.checkpoint.template import render_apart
-from packager.errors import PackError, bad_input
-from packager.json_values import JsonObject, at, object_at, object_or_empty
+from packager.json_values import JsonObject
 from packager.quality.parity_corpus import CONVERSATIONS, DECOMPOSED, TEXTS, shipped_texts
+from packager.quality.reference_tokenizer import reference_tokenizer
 from packager.runtime import RendersChats, Session
 
 if TYPE_CHECKING:
@@ -125,66 +125,6 @@ def check(
         ),
         findings=tuple(findings),
     )
-
-
-def reference_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
-    """The tokenizers library's own reading of the checkpoint's files. Raises PackError (exit code
-    6) for what it cannot read."""
-    try:
-        return _reference_tokenizer(checkpoint)
-    except PackError:
-        raise
-    except BaseException as error:
-        # The library raises bare exceptions, and where its Rust panics, one that is none.
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-            raise
-        raise bad_input(
-            f"{checkpoint.folder} has a tokenizer that cannot be read: {error}.",
-            "Get its files again from where they were published.",
-        ) from None
-
-
-def _reference_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
-    # Late: only a build that measures needs it.
-    from tokenizers import (
-        AddedToken,
-        Regex,
-        Tokenizer,
-        decoders,
-        models,
-        normalizers,
-        pre_tokenizers,
-    )
-
-    from packager.checkpoint.byte_level_bpe import QWEN_PATTERN
-    from packager.checkpoint.rewrite import bpe_of
-
-    if checkpoint.tokenizer_json is not None:
-        return Tokenizer.from_file(str(checkpoint.tokenizer_json))
-    if checkpoint.tiktoken is not None:
-        return Tokenizer.from_str(bpe_of(checkpoint.tiktoken).decode())
-    # What Qwen2Tokenizer makes of the two files.
-    tokenizer = Tokenizer(
-        models.BPE.from_file(str(checkpoint.vocab_json), str(checkpoint.merges_txt))
-    )
-    tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(QWEN_PATTERN), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    listed = object_or_empty(checkpoint.tokenizer_config, "added_tokens_decoder")
-    for number in sorted(listed, key=int):
-        entry = object_at(listed, number)
-        tokenizer.add_tokens([AddedToken(at(entry, "content", str), **_flags(entry))])
-    return tokenizer
-
-
-def _flags(entry: JsonObject) -> dict[str, bool]:
-    flags = ("special", "lstrip", "rstrip", "single_word", "normalized")
-    return {name: bool(entry.get(name)) for name in flags}
 
 
 def _tokens(

@@ -54,7 +54,7 @@ def _checkpoint(name: str, mutant: Mutate, model_type: str = "qwen3", **more: An
 
     def read(folder: Path, data: bytes) -> None:
         from packager.checkpoint import Checkpoint
-        from packager.quality.parity import reference_tokenizer
+        from packager.quality.reference_tokenizer import reference_tokenizer
         from targets.gguf.tokenizer import read_vocabulary
 
         checkpoint = folder / "checkpoint"
