@@ -20,6 +20,8 @@ from targets.llama_cpp import LlamaCpp
 from tests.conftest import REPOSITORY
 from tests.support.gguf_checkpoints import AWKWARD, SHAPES, build, checkpoint
 
+pytestmark = pytest.mark.engine
+
 RUNTIME = LlamaCpp()
 
 

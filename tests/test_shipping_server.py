@@ -26,6 +26,8 @@ from packager.shipping.server.settings import Settings
 from tests.conftest import REPOSITORY
 from tests.support.shipping_packages import CHATML
 
+pytestmark = pytest.mark.slow
+
 TINY = REPOSITORY / "tests" / "models" / "tiny-qwen3"
 TOOLS = [
     {

@@ -38,7 +38,7 @@ from tui.screens.shelf import ShelfScreen
 from tui.settings import Settings
 from tui.widgets.lists import VimList
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.slow, pytest.mark.engine]
 
 RECIPE = "gguf:Q8_0"
 

@@ -18,6 +18,8 @@ from tui.screens.device import DeviceScreen
 from tui.screens.shelf import ShelfScreen
 from tui.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     "sizes", [[(60, 20)], [(120, 36), (80, 24), (60, 20), (120, 36)]], ids=["started", "narrowed"]
