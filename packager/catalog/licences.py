@@ -23,7 +23,7 @@ def stated(listed: str | None, kind: str, facts: Mapping[str, Any]) -> str | Non
 
 
 @cache
-def known() -> dict[str, dict[str, Any]]:
+def known() -> dict[str, dict[str, Any]]:  # Any: texts and flags, checked by the loader
     """Per licence id: `name`, `spdx`, `research_only`, `source`, and `agreement` where one is asked
     for."""
     from packager.catalog.loader import read_licenses
