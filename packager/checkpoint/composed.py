@@ -106,9 +106,9 @@ def compose(folder: Path, base: Path, adapters: Sequence[Adapter]) -> None:
         write_atomically(folder / name, path.read_bytes())
     if tokenizer is not None and template is not None and _template(files) is None:
         write_atomically(folder / TEMPLATE_FILES[0], template.encode())
-    seen_base = os.path.relpath(base, folder) if base.is_relative_to(folder.parent) else str(base)
+    base_path = os.path.relpath(base, folder) if base.is_relative_to(folder.parent) else str(base)
     rows = [{"folder": str(adapter.folder), "scale": adapter.scale} for adapter in adapters]
-    write_json(folder / FILE, {"base": seen_base, "adapters": rows})
+    write_json(folder / FILE, {"base": base_path, "adapters": rows})
 
 
 def _template(files: dict[str, Path]) -> str | None:

@@ -10,5 +10,5 @@ class Unsafe(Exception):
 
 def shown(text: object) -> str:
     """A text from inside a file, for a sentence: short, and without effect on a terminal."""
-    text_of_it = str(text)
-    return ascii(text_of_it if len(text_of_it) <= 80 else f"{text_of_it[:77]}...")
+    words = str(text)
+    return ascii(words if len(words) <= 80 else f"{words[:77]}...")

@@ -26,8 +26,8 @@ def find(folder: Path) -> tuple[Package, ...]:
     """
     places = [folder, *_subfolders(folder), *remembered()]
     packages: dict[Path, Package] = {}
-    for folder_of_it in places:
-        path = folder_of_it.absolute()
+    for candidate in places:
+        path = candidate.absolute()
         if path not in packages and (path / manifest.NAME).is_file():
             with suppress(PackError, OSError):
                 packages[path] = Package(path, manifest.read(path))

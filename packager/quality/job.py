@@ -220,15 +220,15 @@ def _of(wanted: Reference, number: int, start: int, end: int) -> Any:
 
 
 def _pieces(source: Checkpoint, text: str | None, tokens: int, context: int | None) -> list[Piece]:
-    text_parts, encode = (
+    gate_text, encode = (
         texts.shipped() if text is None else texts.of_file(Path(text)),
         encoder(source),
     )
     window, long = piece_tokens(source, context)
-    pieces = texts.pieces(text_parts, encode, tokens, window)
+    pieces = texts.pieces(gate_text, encode, tokens, window)
     if long is None or max(len(piece.ids) for piece in pieces) >= long:
         return pieces
-    return [*pieces, *texts.long_piece(text_parts, encode, long)]
+    return [*pieces, *texts.long_piece(gate_text, encode, long)]
 
 
 def piece_tokens(source: Checkpoint, context: int | None = None) -> tuple[int, int | None]:

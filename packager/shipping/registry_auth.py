@@ -79,12 +79,9 @@ def check_realm(registry: str, base: str, realm: str, allowed: Collection[str]) 
         )
     if there.netloc.casefold() == here.netloc.casefold() and there.scheme == here.scheme:
         return
-    registry_known = known(registry)
+    listed = known(registry)
     known_to_serve = (
-        there.scheme == "https"
-        and port is None
-        and registry_known is not None
-        and host in registry_known.tokens
+        there.scheme == "https" and port is None and listed is not None and host in listed.tokens
     )
     if not known_to_serve and named not in {name.casefold() for name in allowed}:
         raise unreachable(
