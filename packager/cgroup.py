@@ -97,7 +97,7 @@ class _Mount:
 
 def _mounts(root: Path) -> list[_Mount]:
     """The hierarchies in /proc/self/mountinfo (proc_pid_mountinfo(5))."""
-    found: list[_Mount] = []
+    mounts: list[_Mount] = []
     for line in _lines(root / "proc/self/mountinfo"):
         before, dash, after = line.partition(" - ")
         left, right = before.split(), after.split()
@@ -106,10 +106,10 @@ def _mounts(root: Path) -> list[_Mount]:
         if ".." in left[4].split("/"):
             continue  # of another machine, which may say anything
         version: Literal[1, 2] = 2 if right[0] == "cgroup2" else 1
-        found.append(
+        mounts.append(
             _Mount(_unescape(left[4]), _unescape(left[3]), version, frozenset(right[2].split(",")))
         )
-    return found
+    return mounts
 
 
 def _memberships(root: Path) -> list[tuple[set[str], str]]:

@@ -263,10 +263,14 @@ def _strengths(root: Path, cpus: list[int]) -> dict[int, float]:
             cpu: next(0.5**rank for rank, kind in enumerate(kinds) if cpu in kind) for cpu in cpus
         }
     for name in ("cpu_capacity", "cpufreq/cpuinfo_max_freq"):
-        found = {cpu: _number(root / _CPUS / f"cpu{cpu}" / name) for cpu in cpus}
-        if all(found.values()):
+        strengths = {cpu: _number(root / _CPUS / f"cpu{cpu}" / name) for cpu in cpus}
+        if all(strengths.values()):
             # Cores of a lower clock are of a smaller design too, and do less in each cycle.
-            return {cpu: value * value for cpu, value in found.items()} if "freq" in name else found
+            return (
+                {cpu: value * value for cpu, value in strengths.items()}
+                if "freq" in name
+                else strengths
+            )
     return dict.fromkeys(cpus, 0.0)
 
 
@@ -279,7 +283,7 @@ def apple_strengths(cpus: list[int], read: Callable[[str], str] | None = None) -
     counts = [(read or _sysctl)(f"hw.perflevel{level}.logicalcpu") for level in range(2)]
     if not all(text.isdecimal() for text in counts) or sum(map(int, counts)) != len(cpus):
         return dict.fromkeys(cpus, 0.0)
-    return {cpu: 1.0 if place < int(counts[0]) else 0.4 for place, cpu in enumerate(cpus)}
+    return {cpu: 1.0 if number < int(counts[0]) else 0.4 for number, cpu in enumerate(cpus)}
 
 
 def _sysctl(name: str) -> str:

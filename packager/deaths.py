@@ -64,8 +64,8 @@ class Death:
         if self.hung:
             return self.said
         words = _WORDS.get(self.signal)
-        found = f"{self.signal}, {words}" if words else f"signal {self.signal}"
-        return f"{found} ({self.said})" if self.signal == "SIGABRT" and self.said else found
+        named = f"{self.signal}, {words}" if words else f"signal {self.signal}"
+        return f"{named} ({self.said})" if self.signal == "SIGABRT" and self.said else named
 
 
 class Died(PackError):
@@ -93,10 +93,10 @@ def death_of(job: str, code: int, peak: int, log: Path) -> PackError:
             "Close other programs, choose a smaller variant, or build on a larger machine.",
         )
         return Died(death, full.message, full.hint, full.exit_code)
-    said = f": {death.said}" if death.said and death.signal != "SIGABRT" else "."
+    last_words = f": {death.said}" if death.said and death.signal != "SIGABRT" else "."
     return Died(
         death,
-        f"The process {job} ended with signal {death.words()}{said}",
+        f"The process {job} ended with signal {death.words()}{last_words}",
         f"Its whole output is in {log}.",
     )
 

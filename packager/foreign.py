@@ -75,7 +75,7 @@ def names_in(folder: Path) -> list[str]:
     return sorted(names)
 
 
-def load_toml(text: str) -> dict[str, Any]:
+def load_toml(text: str) -> dict[str, Any]:  # Any: nothing in it has been checked
     """tomllib.loads for a text from outside. Raises ValueError (TOMLDecodeError is one) also for
     what is nested too deeply or too large."""
     if len(text) > limits.TOML_CHARACTERS:

@@ -53,5 +53,5 @@ def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """` Did you mean "a" or "b"?`, or an empty string when nothing is near."""
-    found = nearest(name, known)
-    return f" Did you mean {' or '.join(repr(candidate) for candidate in found)}?" if found else ""
+    near = nearest(name, known)
+    return f" Did you mean {' or '.join(repr(candidate) for candidate in near)}?" if near else ""

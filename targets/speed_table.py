@@ -46,10 +46,10 @@ class Row:
 def rows(path: Path) -> dict[str, Row]:
     """The tables of a file by name. Raises PackError (exit code 6) naming file and key for what is
     missing, unknown or not positive."""
-    found: dict[str, Row] = {}
+    by_name: dict[str, Row] = {}
     for name, table in tomllib.loads(path.read_text(encoding="utf-8")).items():
-        found[name] = _row(table, f"{path.name}: {name}")
-    return found
+        by_name[name] = _row(table, f"{path.name}: {name}")
+    return by_name
 
 
 KERNELS_PER_LAYER = 18

@@ -381,6 +381,7 @@ def test_the_same_weights_in_more_files_are_no_size_down(
     assert "holds the same weights" in capsys.readouterr().err
 
 
+@pytest.mark.engine
 def test_random_weights_are_not_asked_and_neighbours_must_be_neighbours(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

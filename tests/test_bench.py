@@ -23,6 +23,7 @@ def package(folder: Path, **changes: Any) -> Path:
     return folder
 
 
+@pytest.mark.engine
 @pytest.mark.parametrize("command", [["bench"], ["run"]])
 @pytest.mark.parametrize(
     ("changes", "words", "code"),

@@ -25,6 +25,8 @@ from packager.quality.verdict import judged, lacking, refuse_incomplete
 from packager.sources.reread import Evidence
 from tests.test_quality_gate import facts_with
 
+pytestmark = pytest.mark.slow
+
 BIN = Path("out") / "model.bin"
 
 

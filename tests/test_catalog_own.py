@@ -52,7 +52,7 @@ def test_a_folder_becomes_a_row_with_the_shape_of_its_config(tmp_path: Path, nam
     like = catalog.find(name)
     assert (variant.repo_id, there) == ("local/my-qwen", False)
     assert variant.shape == like.shape and variant.params_active == like.params_active
-    assert variant.family == like.family and variant.base and variant.scores == ()
+    assert variant.family == like.family and variant.base
     assert catalog.find("my-qwen") == variant
     assert tomllib.loads(path.read_text())["shapes"]["own"]["hidden"] == variant.shape.hidden  # type: ignore[union-attr]
 

@@ -75,6 +75,7 @@ def test_a_machine_without_meters_tells_no_energy(tmp_path: Path) -> None:
     assert energy.spent(None, 10, 1, 5.0, 5.0) is None
 
 
+@pytest.mark.engine
 def test_energy_is_given_per_token_of_answers_and_per_prompt_with_its_source(
     tmp_path: Path,
 ) -> None:

@@ -17,6 +17,8 @@ from targets.gguf.arch import MODEL_TYPES, architecture
 from targets.gguf.arch.base import Architecture
 from tests.support.gguf_checkpoints import SHAPES, build, checkpoint, keys, values
 
+pytestmark = pytest.mark.engine
+
 
 def plan(shape: Shape, **config: Any) -> tuple[Architecture, dict[str, tuple[int, ...]]]:
     """The converter of a shape, and the checkpoint's tensors."""

@@ -7,12 +7,15 @@ import tempfile
 from pathlib import Path
 
 import gguf
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from targets.gguf import header
 from targets.gguf.kernels import row_bytes
 from targets.gguf.tensors import ALIGNMENT, OutTensor, Part, library_order, padded, place
+
+pytestmark = pytest.mark.engine
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=40)
 VALUES = st.one_of(

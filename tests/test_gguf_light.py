@@ -11,6 +11,8 @@ from packager.errors import ExitCode, PackError
 from targets.gguf import library
 from tests.support.gguf_checkpoints import SHAPES, build, checkpoint
 
+pytestmark = pytest.mark.engine
+
 EMBEDDING_8_BIT = {r"^(token_embd|output)\.weight$": "Q8_0"}
 
 

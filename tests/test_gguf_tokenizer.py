@@ -15,6 +15,8 @@ from targets.gguf.tiktoken import FILE, SPECIAL, byte_letters, halves, read_tikt
 from targets.gguf.tokenizer import CONTROL, NORMAL, UNUSED, USER_DEFINED, read_vocabulary
 from tests.support.gguf_checkpoints import SHAPES, build, checkpoint
 
+pytestmark = pytest.mark.engine
+
 QWEN2 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"

@@ -8,6 +8,7 @@ import copy
 import io
 import json
 import pickle
+import pickletools
 import shutil
 import struct
 import zipfile
@@ -653,4 +654,8 @@ def test_damaged_headers_end_in_a_reason_and_nothing_else(data: st.DataObject) -
 def test_raw_weights_are_no_program_whatever_their_first_bytes(weights: bytes) -> None:
     for head in (b"\x80\x02", b"MZ", b"#!", b"PK", b""):
         data = head + b"\xff" + weights
-        native.refuse_bytes(io.BytesIO(data), len(data))
+        try:
+            native.refuse_bytes(io.BytesIO(data), len(data))
+        except Unsafe:
+            # By chance, one file in a million millions is what an unpickler would carry out.
+            assert list(pickletools.genops(data))[-1][0].name == "STOP"

@@ -23,6 +23,8 @@ from tests.conftest import REPOSITORY
 from tests.support.gguf_checkpoints import AWKWARD, SHAPES, build, checkpoint
 from tests.support.shipping_packages import CHATML
 
+pytestmark = pytest.mark.engine
+
 RUNTIME = LlamaCpp()
 
 

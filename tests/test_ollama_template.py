@@ -24,6 +24,8 @@ from packager.shipping.apps.ollama_template import (
 from tests.conftest import REPOSITORY
 from tests.support.shipping_packages import CHATML
 
+pytestmark = pytest.mark.slow
+
 TINY = REPOSITORY / "tests" / "models" / "tiny-qwen3" / "tokenizer_config.json"
 TOOLS = [{"type": "function", "function": {"name": "now", "parameters": {"type": "object"}}}]
 EVERY_STATE = (None, True, False)

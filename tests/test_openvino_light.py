@@ -30,6 +30,8 @@ from tests.support.make_checkpoint import tiny_shape, write_tiny
 from tests.support.shipping_packages import opens
 from tests.test_openvino_engine import QWEN2, QWEN3, TEXTS, build, digests, finish
 
+pytestmark = pytest.mark.engine
+
 LINEAR = {"type": "linear", "factor": 2.0}
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 512}
 CHECKPOINTS: dict[str, tuple[Any, dict[str, Any] | None, str]] = {

@@ -16,8 +16,8 @@ import pytest
 from packager.checkpoint import Checkpoint
 from packager.checkpoint.template import render_both_apart
 from packager.process import run_job
-from packager.quality.parity import reference_tokenizer
 from packager.quality.parity_corpus import TEXTS, shipped_texts
+from packager.quality.reference_tokenizer import reference_tokenizer
 from targets import registry
 from tests.conftest import REPOSITORY
 from tests.support.gguf_checkpoints import keys

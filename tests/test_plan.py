@@ -22,6 +22,8 @@ from tests.support.calm import calm
 from tests.support.make_checkpoint import write_tiny
 from tests.support.make_package import write_package
 
+pytestmark = pytest.mark.engine
+
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:

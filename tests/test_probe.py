@@ -465,6 +465,7 @@ def test_a_name_that_is_taken_is_refused_before_anything_is_measured(
     assert not own_cache.exists()
 
 
+@pytest.mark.engine
 def test_a_runtime_that_cannot_run_on_this_processor_is_rejected_with_the_reason() -> None:
     found = as_target(
         MACHINE,

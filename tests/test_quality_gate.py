@@ -441,6 +441,7 @@ def test_every_part_gives_an_equal_share_in_pieces_that_fit_the_window() -> None
         pieces(Text("t", (Part("one", "q"),)), lambda words: [1], 60)
 
 
+@pytest.mark.engine
 def test_a_text_that_cannot_be_read_is_refused_before_the_build_starts(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -520,6 +521,7 @@ def test_a_reference_that_is_killed_for_its_memory_stops_no_build_and_one_that_i
         ended("refuse")
 
 
+@pytest.mark.engine
 def test_random_weights_are_not_compared_and_say_why(tmp_path: Path) -> None:
     plan = planned("gguf:Q8_0", tmp_path / "p")
     assert stage.why_not(plan) is None
@@ -535,6 +537,7 @@ def test_a_kept_reference_of_another_text_is_not_taken(tmp_path: Path) -> None:
         job.divergence(Silent(), SimpleNamespace(), source, other, tmp_path / "kept" / job.KEPT)  # type: ignore[arg-type]
 
 
+@pytest.mark.engine
 def test_the_gate_is_part_of_what_a_package_depends_on(tmp_path: Path) -> None:
     one = planned("gguf:Q8_0", tmp_path / "p")
     assert one.as_dict() == planned("gguf:Q8_0", tmp_path / "p").as_dict()

@@ -15,6 +15,8 @@ from hypothesis.extra.numpy import arrays
 
 from packager.quality.metrics import Comparison, Figures, log_softmax
 
+pytestmark = pytest.mark.slow
+
 VOCABULARY = 7
 logits = st.floats(-30, 30, width=32)
 

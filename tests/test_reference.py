@@ -18,6 +18,8 @@ from packager.reference import Reference
 from packager.shape import Experts, Hybrid, Shape
 from tests.support.make_checkpoint import Silent, tiny_shape, write_tiny
 
+pytestmark = pytest.mark.slow
+
 EXPERTS = Experts(count=4, active=2, intermediate=48, norm_topk=True)
 UNNORMALISED = Experts(count=4, active=2, intermediate=48, shared_intermediate=80)
 SHARED = Experts(count=4, active=2, intermediate=48, shared_intermediate=80, norm_topk=True)

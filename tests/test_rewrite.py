@@ -24,6 +24,8 @@ from packager.shape import Shape, as_qwen2
 from targets import registry
 from tests.support.make_checkpoint import Silent, write_tiny
 
+pytestmark = pytest.mark.slow
+
 SHAPE = Shape("qwen", 64, 2, 2, 2, 32, 128, 1024, False, True, False, 2048, 10_000.0)
 IDS = np.random.default_rng(3).integers(0, SHAPE.vocab, 90)
 TEXTS = [

@@ -22,6 +22,7 @@ from packager.errors import ExitCode, PackError
 from packager.files import sha256
 from packager.package import manifest
 from packager.package.verify import verify
+from packager.records.contents import DeviceIdentity, Predicted, PredictedFootprint
 from packager.shipping.apps import android
 from packager.shipping.export import FORMATS, export
 from packager.shipping.oci import images, without_ollama
@@ -38,6 +39,8 @@ from tests.support.shipping_packages import (
     tree,
 )
 from tests.support.tiny_gguf import tiny_gguf
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -294,12 +297,12 @@ def test_devices_get_the_model_from_the_memory_on_that_it_was_planned_for(
         {"name": "enough_memory"},
         {"ram-min-bytes": "2000000000"},
     )
-    phone = {
-        "device": {"kind": "phone", "memory_bytes": 8 << 30},
-        "predicted": {"footprint": {"peak": 10**9}},
-    }
+    device = DeviceIdentity(kind="phone", memory_bytes=8 << 30)
+    peak = Predicted(footprint=PredictedFootprint(peak=10**9))
+    phone = manifest.read(package).contents.but(device=device, predicted=peak)
     assert android.least_memory(phone) == 8 * 10**9
-    assert android.least_memory({"device": {"kind": "laptop", "memory_bytes": 8 << 30}}) == 0
+    laptop = phone.but(device=device.but(kind="laptop"), predicted=None)
+    assert android.least_memory(laptop) == 0
 
 
 def test_what_play_does_not_deliver_has_app_assets_alone(

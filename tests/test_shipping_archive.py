@@ -29,6 +29,8 @@ from packager.shipping.folder import join
 from packager.shipping.unpack import unpack
 from tests.support.make_package import FILES, body, write_package
 
+pytestmark = pytest.mark.engine
+
 AGREED = {"allow_dummy": True, "accepted": ("unstated",)}
 ARCHIVES = ("tar.zst", "zip")
 ANY_ENGINE = [row.name for row in FORMATS.values() if not row.runtimes]

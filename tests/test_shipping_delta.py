@@ -33,6 +33,8 @@ from packager.shipping.patch import apply
 from packager.shipping.patch_format import Data, Header, Stretch, encode, files_sha256
 from tests.test_shipping_archive import finish, tree
 
+pytestmark = pytest.mark.engine
+
 MODEL = random.Random(1).randbytes(600_000)
 OLD = {"model/model.bin": MODEL, "README.md": b"# a package\n", "LICENSE": b"free"}
 NEW = {

@@ -65,6 +65,7 @@ def moments(calls: int, count: int) -> list[int]:
     return sorted({*random.Random(5).sample(range(1, calls), count), *range(calls - 8, calls, 2)})
 
 
+@pytest.mark.engine
 def test_a_killed_export_leaves_all_of_its_pieces_with_their_signature_or_nothing_and_the_next_run_works(
     package: Path, tmp_path: Path
 ) -> None:

@@ -29,6 +29,8 @@ from tests.support.shipping_packages import CHATML
 from tests.support.tiny_gguf import tiny_gguf
 from tests.test_shipping_archive import AGREED, exported, finish, refused, tree
 
+pytestmark = pytest.mark.engine
+
 SCHEMAS = Path(__file__).parent / "schemas"
 
 

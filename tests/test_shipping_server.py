@@ -28,6 +28,8 @@ from tests.conftest import REPOSITORY
 from tests.support.openai_form import as_a_client_sends_it
 from tests.support.shipping_packages import CHATML
 
+pytestmark = pytest.mark.slow
+
 TINY = REPOSITORY / "tests" / "models" / "tiny-qwen3"
 TOOLS = [
     {

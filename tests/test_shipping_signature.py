@@ -27,6 +27,8 @@ from packager.shipping.signature import Signer, Trust, check, sign
 from packager.shipping.versions import ordered
 from tests.support.make_package import body, write_package
 
+pytestmark = pytest.mark.engine
+
 
 @pytest.fixture(autouse=True)
 def no_password(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,8 @@ from tests.conftest import REPOSITORY
 from tests.support.gguf_checkpoints import build
 from tests.support.shipping_packages import EVIL_FILE, SIZES, evil_package, exported, gguf_package
 
+pytestmark = pytest.mark.engine
+
 needs_gcc = pytest.mark.skipif(not shutil.which("gcc"), reason="needs gcc")
 needs_mender = pytest.mark.skipif(
     not shutil.which("mender-artifact"), reason="needs mender-artifact"

@@ -30,6 +30,8 @@ from packager.sources import dummy
 from packager.sources.random_weights import write_weights
 from tests.support.make_checkpoint import Silent, tiny_shape, write_tiny
 
+pytestmark = pytest.mark.slow
+
 TRUE_BASE = 151_643
 
 

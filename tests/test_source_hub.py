@@ -23,6 +23,8 @@ from packager.sources import local
 from tests.support.hub_server import COMMIT, Hub, repository, serve
 from tests.support.make_checkpoint import Silent, tiny_shape, write_tiny
 
+pytestmark = pytest.mark.slow
+
 REPO = "Qwen/Qwen3-Tiny"
 WEIGHTS = "model.safetensors"
 

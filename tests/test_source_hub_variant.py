@@ -17,6 +17,8 @@ from packager.sources import hub_variant
 from tests.support.hub_server import Hub, repository, serve
 from tests.support.make_checkpoint import write_tiny
 
+pytestmark = pytest.mark.slow
+
 REPO = "somebody/My-Fine-Tune"
 
 

@@ -19,7 +19,10 @@ from tests.support.make_checkpoint import write_tiny
 from tests.support.make_package import write_package
 from tests.test_shipping_archive import AGREED, finish
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="plays another system on this one")
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.skipif(sys.platform == "win32", reason="plays another system on this one"),
+]
 
 
 def play(system: str, *words: str) -> subprocess.CompletedProcess[str]:

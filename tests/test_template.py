@@ -10,6 +10,8 @@ from packager.checkpoint import template
 from packager.checkpoint.template import read, render, render_apart
 from packager.errors import ExitCode, PackError
 
+pytestmark = pytest.mark.slow
+
 USER = [{"role": "user", "content": "Hi"}]
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"

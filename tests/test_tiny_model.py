@@ -21,6 +21,8 @@ from training import corpus, tokenizer
 from training.questions import held_out
 from training.tasks import Task
 
+pytestmark = pytest.mark.engine
+
 FOLDER = REPOSITORY / "tests" / "models" / "tiny-qwen3"
 
 

@@ -29,6 +29,8 @@ from packager.package.verify import verify
 from tests.support import browser
 from tests.support.make_checkpoint import write_tiny
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass
 class Served:

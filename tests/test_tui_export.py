@@ -30,6 +30,8 @@ from tui.screens.shelf import ShelfScreen
 from tui.widgets.lists import VimList
 from tui.widgets.slider import Slider
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

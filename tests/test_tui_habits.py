@@ -42,6 +42,8 @@ from tui.widgets.candidates import CandidateTable
 from tui.widgets.problem import Problem
 from tui.widgets.slider import Slider
 
+pytestmark = pytest.mark.slow
+
 SCREENS = {
     "device": DeviceScreen,
     "need": lambda: NeedScreen(data.ASK),

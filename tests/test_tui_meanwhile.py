@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from textual.pilot import Pilot
 
 from packager.cli import main
@@ -31,6 +32,8 @@ from tui.screens.plan import PlanScreen
 from tui.screens.result import ResultScreen
 from tui.screens.shelf import ShelfScreen
 from tui.widgets.lists import VimList
+
+pytestmark = pytest.mark.slow
 
 DISTURBED = replace(
     data.HERE, device=replace(data.HERE.device, disturbed=0.87, confidence="same-class")

@@ -47,6 +47,8 @@ from tui.settings import read as read_settings
 from tui.table import KEYS, View, haystack, rate, wait
 from tui.widgets.candidates import layout
 
+pytestmark = pytest.mark.slow
+
 HAYSTACKS = [haystack(one) for one in data.CANDIDATES]
 STAGES = {"fetch": "Get the weights", "convert": "Convert"}
 WISHES = st.builds(

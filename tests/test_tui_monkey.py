@@ -37,6 +37,8 @@ from tui.ask import Ask
 from tui.core import Found
 from tui.leaving import Order
 
+pytestmark = pytest.mark.slow
+
 STEPS = int(os.environ.get("QWEN_PACK_MONKEY_STEPS", "2000"))
 SIZES = ((80, 24), (120, 36), (200, 50))
 KEYS = (

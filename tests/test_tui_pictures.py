@@ -41,6 +41,8 @@ from tui.screens.plan import PlanScreen
 from tui.screens.result import ResultScreen
 from tui.screens.shelf import ShelfScreen
 
+pytestmark = pytest.mark.slow
+
 SMALL, WIDER = (80, 24), ((120, 36), (200, 50))
 """Every state is taken small, where room is scarce; one state of every screen in the wider sizes as
 well."""

@@ -19,6 +19,8 @@ from tests.support.raw_terminal import RawTerminal
 from tests.support.terminal_cells import TerminalCells
 from tui.changed_cells import ChangedCells
 
+pytestmark = pytest.mark.slow
+
 WIDTH, HEIGHT = 12, 3
 STYLES = [Style(), Style(bold=True), Style(color="red"), Style(color="blue", bgcolor="white")]
 LINES = st.lists(

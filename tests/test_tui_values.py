@@ -33,6 +33,8 @@ from tui.settings import Settings, _is_key, _split, keep_theme
 from tui.settings import read as read_settings
 from tui.widgets.plots import ticks
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_theme_is_kept_in_the_settings_and_nothing_else_there_is_lost(tmp_path: Path) -> None:
     path = tmp_path / "config" / "tui.toml"

@@ -38,7 +38,7 @@ from tui.settings import Settings
 from tui.widgets.lists import VimList
 from tui.widgets.problem import Problem
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.slow, pytest.mark.engine]
 
 RECIPE = "gguf:Q8_0"
 

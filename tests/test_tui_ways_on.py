@@ -27,6 +27,8 @@ from tui.widgets.lists import VimList
 from tui.widgets.problem import Problem
 from tui.widgets.slider import Slider
 
+pytestmark = pytest.mark.slow
+
 
 async def answered(pilot: Pilot[Any], ask: Ask = data.ASK) -> CandidatesScreen:
     pilot.app.push_screen(CandidatesScreen(ask))

@@ -29,6 +29,8 @@ from tui.settings import Settings, config_file, keep_key
 from tui.table import shortened
 from tui.widgets.candidates import layout
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     "sizes", [[(60, 20)], [(120, 36), (80, 24), (60, 20), (120, 36)]], ids=["started", "narrowed"]

@@ -54,20 +54,20 @@ def parse(reply: str, stopped: bool) -> Answer:
     """Take a reply apart. Calls are JSON in <tool_call>, as Qwen2.5 and Qwen3 write them, or
     <function=...>, as Qwen3-Coder does."""
     spoken, thought, rest = reply.rpartition("</think>")
-    said = rest if thought else spoken + rest
-    if "<think>" in said:
+    reply_text = rest if thought else spoken + rest
+    if "<think>" in reply_text:
         # A thought that never ended: nothing was said.
         return Answer("", False)
-    control = _CONTROL.search(said)
+    control = _CONTROL.search(reply_text)
     if control:
-        said, stopped = said[: control.start()], False
+        reply_text, stopped = reply_text[: control.start()], False
     calls: list[Call] = []
     broken: str | None = None
-    for body in _CALL.findall(said):
+    for body in _CALL.findall(reply_text):
         call = _call(body)
         calls += [call] if call else []
         broken = broken if call else body
-    left = _CALL.sub("", said)
+    left = _CALL.sub("", reply_text)
     if "<tool_call>" in left or "</tool_call>" in left:
         broken, left = left, left.partition("<tool_call>")[0]
     return Answer(left.strip(), stopped, tuple(calls), broken)

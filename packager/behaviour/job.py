@@ -142,11 +142,11 @@ class _Asking:
         if not ids or room < min(_LEAST_ANSWER, turn.max_tokens):
             raise _LeftOut(f"its prompt takes {len(ids)} tokens of a context of {self._context}")
         started = time.perf_counter()
-        said = self._model.generate(ids, room, lambda token: None)
+        tokens = self._model.generate(ids, room, lambda token: None)
         self.seconds += time.perf_counter() - started
-        self.new_tokens += len(said)
+        self.new_tokens += len(tokens)
         self.prompt_tokens += len(ids)
-        return self._model.decode(said) if said else "", len(said) < room
+        return self._model.decode(tokens) if tokens else "", len(tokens) < room
 
     def _render(self, task: Task, messages: list[JsonObject]) -> str:
         """A later turn, whose conversation only now exists."""
@@ -179,18 +179,18 @@ def _openings(
         task.id: {"messages": _first(task), "enable_thinking": think, **_tools(task)}
         for task in tasks
     }
-    found = {
+    rendered = {
         name: texts[0]
         for name, texts in zip(
             asked, render_both_apart(template, template, asked, log), strict=True
         )
     }
-    if all(text is None for text in found.values()):
+    if all(text is None for text in rendered.values()):
         raise bad_input(
             "The package's chat template renders none of the tasks.",
             "`qwen-pack run` says what is wrong with it.",
         )
-    return found
+    return rendered
 
 
 def _first(task: Task) -> list[JsonObject]:

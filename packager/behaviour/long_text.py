@@ -31,20 +31,20 @@ def long_text(fact: str, depth: float, tokens: int, length: Callable[[str], int]
         if used > tokens:
             break
         sentences.append(sentence)
-    place = round(depth * len(sentences))
-    return " ".join([*sentences[:place], fact, *sentences[place:]])
+    position = round(depth * len(sentences))
+    return " ".join([*sentences[:position], fact, *sentences[position:]])
 
 
 def _sentences() -> Iterator[str]:
     """The English prose that the quality gate reads, sentence by sentence, begun again with its
     round named when it ends."""
     prose = next(part.text for part in shipped().parts if part.name == "english")
-    found = [
+    sentences = [
         sentence
         for paragraph in prose.split("\n\n")
         for sentence in re.split(r"(?<=[.!?]) ", paragraph.strip())
         if len(sentence) > 3
     ]
     for number in count(1):
-        yield from found
+        yield from sentences
         yield f"So ends part {number}."

@@ -82,60 +82,62 @@ def read(path: Path) -> TaskSet:
 
 def parse(name: str, data: bytes, where: str) -> TaskSet:
     """The set in the bytes of a JSONL file; `where` names it in errors."""
-    found: list[Task] = []
+    tasks: list[Task] = []
     seen: set[str] = set()
     for number, line in enumerate(data.split(b"\n"), 1):
         if not line.strip():
             continue
-        place = f"{where}, line {number}"
+        line_name = f"{where}, line {number}"
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise bad_input(f"{place} is no JSON: {error}.", "Every line is one object.") from None
-        task = _task(row, place, number)
+            raise bad_input(
+                f"{line_name} is no JSON: {error}.", "Every line is one object."
+            ) from None
+        task = _task(row, line_name, number)
         if task.id in seen:
             raise bad_input(
-                f"{place}: there are two tasks {task.id!r}.", "Give each an id of its own."
+                f"{line_name}: there are two tasks {task.id!r}.", "Give each an id of its own."
             )
         seen.add(task.id)
-        found.append(task)
-    if not found or len(found) > _MOST_TASKS:
+        tasks.append(task)
+    if not tasks or len(tasks) > _MOST_TASKS:
         raise bad_input(
-            f"{where} holds {len(found)} tasks.",
+            f"{where} holds {len(tasks)} tasks.",
             f"Write 1 to {_MOST_TASKS}, one JSON object per line.",
         )
-    return TaskSet(name, hashlib.sha256(data).hexdigest(), tuple(found))
+    return TaskSet(name, hashlib.sha256(data).hexdigest(), tuple(tasks))
 
 
 @cache
 def schemas() -> dict[str, JsonObject]:
     """JSON schemas of a `task`, a `turn`, and of every kind of check by its name."""
-    found: dict[str, JsonObject] = json.loads(
+    by_name: dict[str, JsonObject] = json.loads(
         Path(__file__).with_name("tasks_schema.json").read_bytes()
     )
-    return found
+    return by_name
 
 
-def _task(row: Any, place: str, number: int) -> Task:
-    _valid(row, "task", place)
+def _task(row: Any, where: str, number: int) -> Task:
+    _valid(row, "task", where)
     if ("turns" in row) == ("prompt" in row) or ("turns" in row and "checks" in row):
-        _refuse(place, "a task has either 'prompt' and 'checks', or 'turns'")
+        _refuse(where, "a task has either 'prompt' and 'checks', or 'turns'")
     turns = row.get("turns") or [
         {key: row[key] for key in ("prompt", "checks", "max_tokens", "may_be_cut") if key in row}
     ]
     text = row.get("fact") is not None
     made = tuple(
-        _turn(turn, f"{place}: turns[{index}]" if "turns" in row else place)
+        _turn(turn, f"{where}: turns[{index}]" if "turns" in row else where)
         for index, turn in enumerate(turns)
     )
     if text != ("{text}" in made[0].text):
         _refuse(
-            place,
+            where,
             "a 'fact' goes into the long text, which stands in the first prompt as {text}, and "
             "nowhere else",
         )
     if made[0].role != "user":
-        _refuse(place, "the first turn is a prompt")
+        _refuse(where, "the first turn is a prompt")
     return Task(
         row.get("id", f"line-{number}"),
         row.get("pass", PASSES[0]),
@@ -147,13 +149,13 @@ def _task(row: Any, place: str, number: int) -> Task:
     )
 
 
-def _turn(row: Any, place: str) -> Turn:
-    _valid(row, "turn", place)
+def _turn(row: Any, where: str) -> Turn:
+    _valid(row, "turn", where)
     if ("tool_result" in row) == ("prompt" in row):
-        _refuse(place, "a turn has either 'prompt' or 'tool_result'")
+        _refuse(where, "a turn has either 'prompt' or 'tool_result'")
     role = "tool" if "tool_result" in row else "user"
     for index, check in enumerate(row["checks"]):
-        there = f"{place}: checks[{index}]"
+        there = f"{where}: checks[{index}]"
         kind = check.get("kind") if isinstance(check, dict) else None
         known = [name for name in schemas() if name not in ("task", "turn")]
         if kind not in known:
@@ -174,19 +176,19 @@ def _turn(row: Any, place: str) -> Turn:
     )
 
 
-def _valid(value: Any, name: str, place: str) -> None:
+def _valid(value: Any, name: str, where: str) -> None:
     schema = schemas()[name]
     known = object_at(schema, "properties")
     if isinstance(value, dict):
         for key in value:
             if key not in known:
-                _refuse(place, f"there is no {key!r}.{did_you_mean(key, known)}")
+                _refuse(where, f"there is no {key!r}.{did_you_mean(key, known)}")
     wrong = misfit(value, schema)
     if wrong:
-        _refuse(place, wrong)
+        _refuse(where, wrong)
 
 
-def _usable(check: JsonObject, place: str) -> None:
+def _usable(check: JsonObject, where: str) -> None:
     """What a schema cannot say: patterns that compile, schemas that are schemas."""
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import SchemaError
@@ -195,13 +197,13 @@ def _usable(check: JsonObject, place: str) -> None:
         try:
             re.compile(at(check, "pattern", str))
         except re.error as error:
-            _refuse(place, f"the pattern is none: {error}")
+            _refuse(where, f"the pattern is none: {error}")
     if "schema" in check:
         try:
             Draft202012Validator.check_schema(check["schema"])
         except SchemaError as error:
-            _refuse(place, f"the schema is none: {error.message[:120]}")
+            _refuse(where, f"the schema is none: {error.message[:120]}")
 
 
-def _refuse(place: str, why: str) -> NoReturn:
-    raise bad_input(f"{place}: {why}.", "docs/behaviour.md says what a task may hold.")
+def _refuse(where: str, why: str) -> NoReturn:
+    raise bad_input(f"{where}: {why}.", "docs/behaviour.md says what a task may hold.")

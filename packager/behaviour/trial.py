@@ -39,22 +39,22 @@ def run(
 
     Raises PackError (usage) for random weights, whose answers mean nothing.
     """
-    found = bench.whole(package, runtime)
-    if found.contents.task != "generate":
+    known = bench.whole(package, runtime)
+    if known.contents.task != "generate":
         raise usage(
-            f"{found.name} gives no text, so that there is nothing to check.",
-            f"`qwen-pack {found.contents.task}` asks it what it is made for.",
+            f"{known.name} gives no text, so that there is nothing to check.",
+            f"`qwen-pack {known.contents.task}` asks it what it is made for.",
         )
-    if found.contents.source.dummy:
+    if known.contents.source.dummy:
         raise usage(
-            f"{found.name} has random weights: its answers mean nothing.",
+            f"{known.name} has random weights: its answers mean nothing.",
             "Build it with real weights.",
         )
     chat, logs = package / "chat_template.jinja", BuildCache()
     arguments = {
         "session": runtime.session,
         "artifact": str(package / MODEL),
-        "settings": bench.settings_of(found),
+        "settings": bench.settings_of(known),
         "template": template.read(chat) if chat.is_file() else None,
         "prompts": None if prompts is None else str(prompts.absolute()),
         "think": think,
@@ -64,7 +64,7 @@ def run(
     asking = climb.on_ladder(
         runtime,
         "while it was asked tasks",
-        bench.artifact_key(found),
+        bench.artifact_key(known),
         lambda start: run_job(
             "packager.behaviour.job:ask_all", arguments, logs.log(_STAGE), start.environment
         ),
@@ -87,10 +87,10 @@ def run(
     return result
 
 
-def summed(tasks: TaskSet, found: JsonObject, think: bool) -> JsonObject:
+def summed(tasks: TaskSet, answered: JsonObject, think: bool) -> JsonObject:
     """What was found, counted: per pass, and failed tasks per kind of failure (a task may fail in
     several ways)."""
-    rows = [Task.from_json(row) for row in objects_at(found, "tasks")]
+    rows = [Task.from_json(row) for row in objects_at(answered, "tasks")]
     kinds = Counter(kind for row in rows for kind in {failure.kind for failure in row.failures})
     return {
         "set": tasks.name,
@@ -107,7 +107,7 @@ def summed(tasks: TaskSet, found: JsonObject, think: bool) -> JsonObject:
         },
         "failures": {kind: kinds[kind] for kind in FAILURES},
         **{
-            key: found[key]
+            key: answered[key]
             for key in ("seconds", "new_tokens", "prompt_tokens", "left_out", "tasks")
         },
     }

@@ -28,7 +28,7 @@ def plain(declared: object) -> str | None:
 
 
 @cache
-def known() -> dict[str, dict[str, Any]]:
+def known() -> dict[str, dict[str, Any]]:  # Any: texts and flags, checked by the loader
     """Per licence id: `name`, `spdx`, `research_only`, `source`, and `agreement` where one is asked
     for."""
     from packager.catalog.loader import read_licenses

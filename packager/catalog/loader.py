@@ -22,6 +22,7 @@ FOLDER = Path(__file__).parent
 VARIANT_FILES = "qwen*.toml"
 # What transformers' configuration classes take where config.json is silent.
 DEFAULTS = {"rope_theta": 10_000.0, "rms_eps": 1e-6, "context": 32_768}
+# Any in the tables below: TOML, each key of which `check` has held against its kind.
 _GEOMETRY = ("hidden", "layers", "heads", "kv_heads", "head_dim", "intermediate", "vocab")
 
 

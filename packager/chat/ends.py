@@ -61,8 +61,8 @@ def ends_of(
     beyond = [f"{where} at {_list(numbers, texts)}" for where, numbers in others.items() if numbers]
     if not beyond:
         return Ends(ids)
-    told = f"{first} ends a turn at {_list(named[first], texts)}, {', '.join(beyond)}"
-    return Ends(ids, (f"{told}: the artifact stops at every one of them",))
+    difference = f"{first} ends a turn at {_list(named[first], texts)}, {', '.join(beyond)}"
+    return Ends(ids, (f"{difference}: the artifact stops at every one of them",))
 
 
 def _text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:

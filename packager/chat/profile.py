@@ -49,29 +49,29 @@ class Profile:
 
     def statements(self) -> list[str]:
         """The profile in Jinja, to stand in front of a template."""
-        found = []
+        lines = []
         if self.thinking is not None:
-            found.append(f"{{%- set enable_thinking = {literal(self.thinking == 'on')} -%}}")
+            lines.append(f"{{%- set enable_thinking = {literal(self.thinking == 'on')} -%}}")
         if self.system_prompt is not None:
             turn = literal([{"role": "system", "content": self.system_prompt}])
-            found.append(
+            lines.append(
                 "{%- if not messages or messages[0]['role'] != 'system' -%}"
                 f"{{%- set messages = {turn} + messages -%}}{{%- endif -%}}"
             )
         if self.tools:
             tools = literal([dict(tool) for tool in self.tools])
-            found.append(f"{{%- if not tools -%}}{{%- set tools = {tools} -%}}{{%- endif -%}}")
-        return found
+            lines.append(f"{{%- if not tools -%}}{{%- set tools = {tools} -%}}{{%- endif -%}}")
+        return lines
 
     def applied(self, conversation: Mapping[str, Any]) -> JsonObject:
         """A conversation as somebody who obeys the profile would hand it to the checkpoint's own
         template."""
-        found = dict(conversation)
+        changed = dict(conversation)
         if self.thinking is not None:
-            found["enable_thinking"] = self.thinking == "on"
-        messages = found["messages"]
+            changed["enable_thinking"] = self.thinking == "on"
+        messages = changed["messages"]
         if self.system_prompt is not None and (not messages or messages[0]["role"] != "system"):
-            found["messages"] = [{"role": "system", "content": self.system_prompt}, *messages]
-        if self.tools and not found.get("tools"):
-            found["tools"] = [dict(tool) for tool in self.tools]
-        return found
+            changed["messages"] = [{"role": "system", "content": self.system_prompt}, *messages]
+        if self.tools and not changed.get("tools"):
+            changed["tools"] = [dict(tool) for tool in self.tools]
+        return changed

@@ -118,17 +118,17 @@ def read_job(report: Report, *, folder: str, profile: JsonObject) -> JsonObject:
         )
     end = None if template is None else _end_of(template, ids)
     config = read_json(files["config.json"]) if "config.json" in files else {}
-    found = ends_of_turn.ends_of(config, own.generation_config, own.tokenizer_config, ids, end)
+    ends = ends_of_turn.ends_of(config, own.generation_config, own.tokenizer_config, ids, end)
     texts = {number: text for text, number in ids.items()}
     left_out = sorted(own.templates.keys() - {DEFAULT, TOOLS})
-    notes = list(found.notes)
+    notes = list(ends.notes)
     if left_out:
         notes.append(f"The chat templates {', '.join(left_out)} stay behind: engines ask for none")
     return asdict(
         Speech(
             template,
-            found.ids,
-            tuple(texts.get(number, "") for number in found.ids),
+            ends.ids,
+            tuple(texts.get(number, "") for number in ends.ids),
             tuple(notes),
             None if template is None else _prefix_stable(template),
         )
@@ -230,28 +230,28 @@ def own_templates(folder: Path) -> Own:
 
 def token_ids(files: Mapping[str, Path], tokenizer_config: Mapping[str, Any]) -> dict[str, int]:
     """Text -> id of the added tokens, whichever file lists them."""
-    found: dict[str, int] = {}
+    ids: dict[str, int] = {}
     if "tokenizer.json" in files:
         definition = read_json(files["tokenizer.json"])
         vocab = object_or_empty(object_or_empty(definition, "model"), "vocab")
         # A token that ends a turn may stand among the ordinary ones.
-        found |= {
+        ids |= {
             text: at(vocab, text, int)
             for text in special_tokens(tokenizer_config).values()
             if text in vocab
         }
         listed = objects_at(definition, "added_tokens")
-        found |= {at(entry, "content", str): at(entry, "id", int) for entry in listed}
+        ids |= {at(entry, "content", str): at(entry, "id", int) for entry in listed}
     elif tiktoken.FILE in files:
         from packager.checkpoint.control_tokens import QWEN
 
         words = len(tiktoken.read_ranks(files[tiktoken.FILE]))
-        found |= {token.text: words + place for place, token in enumerate(QWEN)}
+        ids |= {token.text: words + index for index, token in enumerate(QWEN)}
     if "added_tokens.json" in files:
         added = read_json(files["added_tokens.json"])
-        found = {**{text: at(added, text, int) for text in added}, **found}
+        ids = {**{text: at(added, text, int) for text in added}, **ids}
     more = tokenizer_config.get("added_tokens_decoder") or {}
-    return {**{entry["content"]: int(number) for number, entry in more.items()}, **found}
+    return {**{entry["content"]: int(number) for number, entry in more.items()}, **ids}
 
 
 def refuse_impossible(own: Own, profile: Profile) -> None:
@@ -289,7 +289,7 @@ def _end_of(template: str, ids: Mapping[str, int]) -> str | None:
         text = render(template, turns, add_generation_prompt=False)
     except PackError:
         return None
-    _, found, behind = text.rpartition(_ANSWER)
+    _, answer, behind = text.rpartition(_ANSWER)
     ending = behind.lstrip()
     tokens = [token for token in ids if ending.startswith(token)]
-    return max(tokens, key=len) if found and tokens else None
+    return max(tokens, key=len) if answer and tokens else None

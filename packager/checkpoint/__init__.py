@@ -257,15 +257,15 @@ class Checkpoint:
             )
 
     def _map(self, file: Path) -> mmap.mmap:
-        found = self._maps.get(file)
-        if found is None:
+        mapped = self._maps.get(file)
+        if mapped is None:
             with file.open("rb") as stream:
                 # Two threads may both map the file: the first one counts, the other goes with its
                 # last reader.
-                found = self._maps.setdefault(
+                mapped = self._maps.setdefault(
                     file, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
                 )
-        return found
+        return mapped
 
 
 def _adapted(agreed: Agreed, composed: Composed) -> Agreed:

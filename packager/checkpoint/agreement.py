@@ -195,20 +195,20 @@ def match(
     headless = not shape.tied and embedder and not any(name.endswith(OUTPUT) for name in stored)
     if headless:
         shape = replace(shape, tied=True)
-    found = named(str(path), shape, stored)
-    refuse_quantized(path, config, stored, found.kept)
-    kept, beside = found.kept, list(found.beside)
+    matched = named(str(path), shape, stored)
+    refuse_quantized(path, config, stored, matched.kept)
+    kept, beside = matched.kept, list(matched.beside)
     embedding, output = next(outer_tensors(shape)).name, naming_of(shape).head + OUTPUT
     untied = False
     if shape.tied and output in kept and embedding not in kept:
         # One matrix under the other name, as transformers takes it.
         kept = {embedding if name == output else name: tensor for name, tensor in kept.items()}
-    elif shape.tied and output in kept and kept[output].shape == found.expected[embedding]:
+    elif shape.tied and output in kept and kept[output].shape == matched.expected[embedding]:
         untied = not same_values(kept[output], kept[embedding])
         if not untied:
             beside.append(kept.pop(output).name)
-    expected = dict(found.expected) | ({output: found.expected[embedding]} if untied else {})
-    _refuse_disagreement(path, expected, kept, found, stored)
+    expected = dict(matched.expected) | ({output: matched.expected[embedding]} if untied else {})
+    _refuse_disagreement(path, expected, kept, matched, stored)
     return Agreed(
         replace(shape, tied=False) if untied else shape,
         kept,
@@ -216,7 +216,7 @@ def match(
         renamed=any(name != tensor.name for name, tensor in kept.items()),
         untied=untied,
         headless=headless,
-        notes=tuple(_notes(config, kept, found, untied, plain.how)),
+        notes=tuple(_notes(config, kept, matched, untied, plain.how)),
         quantized=plain.how,
         tower={name: stored[name] for name in beside if tower_name(name) is not None},
     )

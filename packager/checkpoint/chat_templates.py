@@ -55,17 +55,17 @@ def _found(files: Mapping[str, Path], tokenizer_config: Mapping[str, Any]) -> di
 
 def _listed(value: Any, where: str) -> dict[str, str]:
     if isinstance(value, Mapping):
-        found = dict(value)
+        by_name = dict(value)
     elif isinstance(value, list) and all(isinstance(entry, Mapping) for entry in value):
-        found = {entry.get("name"): entry.get("template") for entry in value}
+        by_name = {entry.get("name"): entry.get("template") for entry in value}
     else:
-        found = {"": None}
-    if not all(isinstance(part, str) for pair in found.items() for part in pair):
+        by_name = {"": None}
+    if not all(isinstance(part, str) for pair in by_name.items() for part in pair):
         raise bad_input(
             f"{where} has a chat_template that is no text.",
             "Get the file again from where it was published.",
         )
-    return found
+    return by_name
 
 
 def _with_default(found: dict[str, str], where: str) -> dict[str, str]:

@@ -93,11 +93,11 @@ def compose(folder: Path, base: Path, adapters: Sequence[Adapter]) -> None:
         files = {name: path for name, path in files.items() if name not in TOKENIZER_FILES}
         files |= {name: path for name, path in tokenizer.items() if name in TOKENIZER_FILES}
     for name in TEMPLATE_FILES:
-        found = _same(adapters, name)
-        if found is not None:
+        bringing = _same(adapters, name)
+        if bringing is not None:
             own = (*TEMPLATE_FILES, f"{ADDITIONAL_TEMPLATES}/")
             files = {other: path for other, path in files.items() if not other.startswith(own)}
-            files[name] = found[name]
+            files[name] = bringing[name]
             break
     folder.mkdir(parents=True, exist_ok=True)
     for name, path in files.items():
@@ -105,9 +105,9 @@ def compose(folder: Path, base: Path, adapters: Sequence[Adapter]) -> None:
         write_atomically(folder / name, path.read_bytes())
     if tokenizer is not None and template is not None and _template(files) is None:
         write_atomically(folder / TEMPLATE_FILES[0], template.encode())
-    place = os.path.relpath(base, folder) if base.is_relative_to(folder.parent) else str(base)
-    rows = [{"folder": str(one.folder), "scale": one.scale} for one in adapters]
-    write_json(folder / FILE, {"base": place, "adapters": rows})
+    base_path = os.path.relpath(base, folder) if base.is_relative_to(folder.parent) else str(base)
+    rows = [{"folder": str(adapter.folder), "scale": adapter.scale} for adapter in adapters]
+    write_json(folder / FILE, {"base": base_path, "adapters": rows})
 
 
 def _template(files: dict[str, Path]) -> str | None:
@@ -117,7 +117,7 @@ def _template(files: dict[str, Path]) -> str | None:
 
 def _same(adapters: Sequence[Adapter], name: str) -> dict[str, Path] | None:
     """The files of the adapters that bring the named one: those of the first, where all agree."""
-    bringing = [one for one in adapters if name in one.files]
+    bringing = [adapter for adapter in adapters if name in adapter.files]
     for other in bringing[1:]:
         if _content(other.files[name]) != _content(bringing[0].files[name]):
             raise bad_input(

@@ -31,15 +31,15 @@ def unpack(words: npt.NDArray[Any], bits: int, axis: int) -> Ints:
     first, along `axis`; of three bits some lie across two words."""
     packed = np.moveaxis(words.view(np.uint32), axis, 0)
     count = packed.shape[0] * _WORD // bits
-    place = np.arange(count, dtype=np.uint64) * np.uint64(bits)
-    word, shift = (place // _WORD).astype(np.intp), (place % _WORD).astype(np.uint64)
+    first_bit = np.arange(count, dtype=np.uint64) * np.uint64(bits)
+    word, shift = (first_bit // _WORD).astype(np.intp), (first_bit % _WORD).astype(np.uint64)
     shift = shift.reshape(-1, *[1] * (packed.ndim - 1))
     values = packed[word].astype(np.uint64) >> shift
     if _WORD % bits:
         following = packed[np.minimum(word + 1, packed.shape[0] - 1)].astype(np.uint64)
         values |= following << (np.uint64(_WORD) - shift)
-    found = (values & np.uint64((1 << bits) - 1)).astype(np.int32)
-    return np.moveaxis(found, 0, axis)
+    numbers = (values & np.uint64((1 << bits) - 1)).astype(np.int32)
+    return np.moveaxis(numbers, 0, axis)
 
 
 @dataclass(frozen=True, slots=True)

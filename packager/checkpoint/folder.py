@@ -158,7 +158,7 @@ def _names(folder: Path) -> Iterator[str]:
                 f"{inner} is a link.", "Copy the folder itself to where the link stands."
             )
         if inner.is_dir():
-            yield from (f"{name}/{one}" for one in names_in(inner))
+            yield from (f"{name}/{inner_name}" for inner_name in names_in(inner))
 
 
 def _blobs(folder: Path) -> Path | None:

@@ -183,12 +183,12 @@ def _counts(value: Any) -> bool:
 
 
 def _once(file: Path, pairs: list[tuple[str, Any]]) -> JsonObject:
-    found = {}
+    entries = {}
     for name, value in pairs:
-        if name in found:
+        if name in entries:
             raise _broken(file, f"its header has {name!r} twice")
-        found[name] = value
-    return found
+        entries[name] = value
+    return entries
 
 
 def _no_constant(name: str) -> None:

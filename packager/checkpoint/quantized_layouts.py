@@ -70,27 +70,27 @@ class Layouts:
         Raises PackError (exit code 6) naming the first tensor that does not fit.
         """
         main = re.compile(rf"(?P<module>.+)\.{_MAIN[self._method]}")
-        found: dict[str, TensorInfo] = {}
+        tensors: dict[str, TensorInfo] = {}
         taken: set[str] = set()
         for name, tensor in self._stored.items():
             matched = main.fullmatch(name)
             module = matched["module"] if matched else None
             made = self._made(module, tensor) if module is not None else None
             if made is None or module is None:
-                found[name] = tensor
+                tensors[name] = tensor
                 continue
             rows, shape, layout = made
             self._layouts.add(layout)
             taken |= {f"{module}.{part}" for part in _BESIDE}
             nbytes = prod(shape) * ITEM_BYTES[self._dtype]
-            found[f"{module}.weight"] = TensorInfo(
+            tensors[f"{module}.weight"] = TensorInfo(
                 f"{module}.weight", self._dtype, shape, tensor.file, 0, nbytes, rows
             )
         if not self._layouts:
             return dict(self._stored), None
         kept = {
             name: tensor
-            for name, tensor in found.items()
+            for name, tensor in tensors.items()
             if tensor.made is not None or (name not in taken and not self._idle_bias(name, taken))
         }
         return kept, " and ".join(sorted(self._layouts))
@@ -260,11 +260,11 @@ class Layouts:
         return scales.shape[0]
 
     def _group_size(self, inputs: int, groups: int, *, indexed: bool = False) -> int:
-        said = self._table.get("group_size")
-        size = said if type(said) is int and said > 0 else -(-inputs // max(1, groups))
+        declared = self._table.get("group_size")
+        size = declared if type(declared) is int and declared > 0 else -(-inputs // max(1, groups))
         if not indexed and -(-inputs // size) != groups:
             raise self._wrong(
-                f"says group_size {said!r} and has {groups} groups for {inputs} inputs"
+                f"says group_size {declared!r} and has {groups} groups for {inputs} inputs"
             )
         return size
 
@@ -274,10 +274,10 @@ class Layouts:
             raise self._wrong(f"has groups in {index.name!r} that are not there")
 
     def _beside(self, module: str, part: str) -> TensorInfo:
-        found = self._stored.get(f"{module}.{part}")
-        if found is None:
+        tensor = self._stored.get(f"{module}.{part}")
+        if tensor is None:
             raise self._wrong(f"has no {f'{module}.{part}'!r}")
-        return found
+        return tensor
 
     def _fits(self, tensor: TensorInfo, shape: tuple[int, ...]) -> None:
         if tensor.shape != shape:

@@ -95,7 +95,7 @@ def rerank_text(query: str, document: str, instruction: str | None = None) -> st
 def answer_ids(tokenizer: Tokenizer, where: str) -> tuple[int, int]:
     """The ids of "yes" and "no". Raises PackError (exit code 6) where one of them is not a single
     token."""
-    found = []
+    numbers = []
     for word in ANSWERS:
         ids = tokenizer.encode(word, add_special_tokens=False).ids
         if len(ids) != 1:
@@ -103,8 +103,8 @@ def answer_ids(tokenizer: Tokenizer, where: str) -> tuple[int, int]:
                 f"{where}: {word!r} is {len(ids)} tokens, so that no logit stands for it.",
                 "Take the tokenizer of Qwen3-Reranker.",
             )
-        found.append(ids[0])
-    return found[0], found[1]
+        numbers.append(ids[0])
+    return numbers[0], numbers[1]
 
 
 def _refuse_other_pooling(where: str, pooling: JsonObject) -> None:

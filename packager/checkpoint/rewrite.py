@@ -131,9 +131,9 @@ def _pieces(name: str, tensor: TensorInfo) -> Iterator[_Piece]:
         return
     kind = part.removeprefix("attn.c_attn.")
     third, rows = tensor.nbytes // 3, tensor.shape[0] // 3
-    for place, letter in enumerate("qkv"):
+    for number, letter in enumerate("qkv"):
         new = f"model.layers.{layer}.self_attn.{letter}_proj.{kind}"
-        yield _Piece(new, tensor.dtype, (rows, *tensor.shape[1:]), name, place * third, third)
+        yield _Piece(new, tensor.dtype, (rows, *tensor.shape[1:]), name, number * third, third)
 
 
 def _write_weights(report: Report, source: Checkpoint, pieces: list[_Piece], path: Path) -> None:

@@ -61,42 +61,42 @@ def read_ranks_for(path: Path, rows: int) -> dict[bytes, int]:
 def merges(ranks: dict[bytes, int]) -> list[tuple[str, str]]:
     """The merges that make the tokens, best first, in byte letters."""
     letters = byte_letters()
-    found = []
+    pairs = []
     for token, rank in sorted(ranks.items(), key=lambda item: item[1]):
         if len(token) > 1:
             left, right = halves(ranks, token, rank)
-            found.append(
+            pairs.append(
                 ("".join(letters[byte] for byte in left), "".join(letters[byte] for byte in right))
             )
-    return found
+    return pairs
 
 
 def halves(ranks: dict[bytes, int], token: bytes, rank: int) -> tuple[bytes, bytes]:
     """The two tokens that byte-pair encoding joins last to make this one."""
     # A heap of pairs over a list linked both ways: a token of N bytes takes N log N steps.
-    parts: list[bytes | None] = [token[place : place + 1] for place in range(len(token))]
+    parts: list[bytes | None] = [token[index : index + 1] for index in range(len(token))]
     after = list(range(1, len(parts) + 1))
     before = list(range(-1, len(parts) - 1))
     pairs = [
-        (ranks[joined], place, joined)
-        for place in range(len(token) - 1)
-        if (joined := token[place : place + 2]) in ranks
+        (ranks[joined], index, joined)
+        for index in range(len(token) - 1)
+        if (joined := token[index : index + 2]) in ranks
     ]
     heapq.heapify(pairs)
     left = len(parts)
     while left > 2 and pairs:
-        best, place, joined = heapq.heappop(pairs)
+        best, index, joined = heapq.heappop(pairs)
         if best >= rank:
             break
-        first, second = parts[place], after[place]
+        first, second = parts[index], after[index]
         if first is None or second >= len(parts) or first + (parts[second] or b"") != joined:
             continue  # one of the two has become a part of something else
-        parts[place], parts[second] = joined, None
+        parts[index], parts[second] = joined, None
         left -= 1
-        after[place] = after[second]
-        if after[place] < len(parts):
-            before[after[place]] = place
-        for start in (before[place], place):
+        after[index] = after[second]
+        if after[index] < len(parts):
+            before[after[index]] = index
+        for start in (before[index], index):
             if start >= 0 and after[start] < len(parts):
                 both = (parts[start] or b"") + (parts[after[start]] or b"")
                 if both in ranks:

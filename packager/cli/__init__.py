@@ -115,9 +115,9 @@ def main(arguments: list[str] | None = None) -> int:
             click.echo(error.format_message())
             return ExitCode.USAGE
         except click.ClickException as error:
-            said = io.StringIO()
-            error.show(file=said)
-            narrate(said.getvalue().rstrip("\n"))
+            complaint = io.StringIO()
+            error.show(file=complaint)
+            narrate(complaint.getvalue().rstrip("\n"))
             return ExitCode.USAGE
         except (KeyboardInterrupt, click.Abort):
             _forget_the_interruption()

@@ -56,25 +56,25 @@ def list_command(as_json: bool) -> None:
     from targets.llama_cpp.agent.variants import agents
 
     cache = BuildCache()
-    rows = [(name, one, cached(name, cache)) for name, one in agents().variants.items()]
+    rows = [(name, agent, cached(name, cache)) for name, agent in agents().variants.items()]
     if as_json:
-        found = [
+        listed = [
             {
                 "name": name,
-                "needs": list(one.needs),
-                "summary": one.summary,
+                "needs": list(agent.needs),
+                "summary": agent.summary,
                 "path": str(built.path) if built else None,
                 "sha256": built.sha256 if built else None,
             }
-            for name, one, built in rows
+            for name, agent, built in rows
         ]
-        emit_json("agent-list", {"agents": found})
+        emit_json("agent-list", {"agents": listed})
         return
     emit_table(
         "Agents",
         ("variant", "for", "needs", "built"),
         [
-            (name, one.summary, " ".join(one.needs), "yes" if built else "no")
-            for name, one, built in rows
+            (name, agent.summary, " ".join(agent.needs), "yes" if built else "no")
+            for name, agent, built in rows
         ],
     )

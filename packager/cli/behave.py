@@ -78,14 +78,14 @@ def command(
     _ordered(package, others)
     own = _tried(package, asked, prompts, think)
     beside = {
-        place: (_name(path), _tried(path, asked, prompts, think))
-        for place, path in others.items()
+        direction: (_name(path), _tried(path, asked, prompts, think))
+        for direction, path in others.items()
         if path
     }
     result = trial.neighbours(own, beside) if beside else own
     saved = not no_save and _saved(package, result)
-    for place, (_, other) in beside.items():
-        path = others[place]
+    for direction, (_, other) in beside.items():
+        path = others[direction]
         if path is not None and not no_save:
             _saved(path, other)
     if as_json:

@@ -146,14 +146,16 @@ def command(
     elsewhere = _elsewhere(address, agent, cool)
     profile = profile_from(flags)
     gate = Gate(quality_text, quality_tokens, allow_quality_loss)
-    found = registry.target(target)
+    device = registry.target(target)
     adapters = (
-        comparison.served(found, registry.runtimes(), runtimes) if runtimes else registry.runtimes()
+        comparison.served(device, registry.runtimes(), runtimes)
+        if runtimes
+        else registry.runtimes()
     )
     several = len(runtimes) > 1 or comparison.ALL in runtimes or len(recipes) > 1
     plan = make_plan(
-        found,
-        workload_from(flags, found, model),
+        device,
+        workload_from(flags, device, model),
         adapters,
         model=model,
         recipe=recipes[0] if len(recipes) == 1 and not several else None,
@@ -172,11 +174,11 @@ def command(
     available = machine.memory().available
     if several:
         ways = comparison.check(
-            comparison.compare(plan, found, adapters, runtimes, recipes), available
+            comparison.compare(plan, device, adapters, runtimes, recipes), available
         )
         narrate(
             f"{plan.chosen.variant.name} as "
-            f"{', '.join(one.chosen.recipe.id for one in ways.plans)}: {plan.why()}"
+            f"{', '.join(way.chosen.recipe.id for way in ways.plans)}: {plan.why()}"
         )
         events = comparison.run(ways)
     else:

@@ -56,11 +56,11 @@ def command(
     if len(packages) < 2:
         raise usage("One package alone cannot be compared.", "Name two or more.")
     prices = Prices(per_hour, watts, per_kwh)
-    found = [manifest.read(package) for package in packages]
-    for package, known in zip(packages, found, strict=True):
+    manifests = [manifest.read(package) for package in packages]
+    for package, known in zip(packages, manifests, strict=True):
         refuse_unsafe(package, known)
-    contents = [each.contents for each in found]
-    names, paths = [one.name for one in found], [str(path) for path in packages]
+    contents = [each.contents for each in manifests]
+    names, paths = [listed.name for listed in manifests], [str(path) for path in packages]
     if as_json:
         emit_json("compare", as_dict(names, paths, contents, prices))
         return

@@ -37,10 +37,10 @@ def command(
     from packager.shipping.shipment import place_named
     from packager.units import human_bytes
 
-    place = out.absolute() if out else place_named(manifest.read(new).name, ".patch")
+    destination = out.absolute() if out else place_named(manifest.read(new).name, ".patch")
     made = follow(
         staged(
-            write_patch(old, new, place, allow_dummy=allow_dummy, accepted=accepted),
+            write_patch(old, new, destination, allow_dummy=allow_dummy, accepted=accepted),
             "delta",
             "Compare",
         )

@@ -47,8 +47,8 @@ def command(
     from packager.cli.retrieval import asked, lines_of, opened
     from packager.errors import usage
 
-    found, arguments = opened(package, "embed")
-    own = found.contents.retrieval
+    known, arguments = opened(package, "embed")
+    own = known.contents.retrieval
     assert own is not None
     hidden = own.hidden or 0
     if dimension is not None and dimension > hidden:
@@ -65,10 +65,10 @@ def command(
     wanted: JsonObject = {"texts": given, "dimension": dimension or own.dimension}
     result = asked("packager.behaviour.retrieval:embed", {**arguments, **wanted})
     if result["cut"]:
-        context = found.contents.context
+        context = known.contents.context
         narrate(f"{result['cut']} of the texts are longer than {context} tokens and were cut.")
     if as_json:
-        emit_json("embed", {"package": str(package), "name": found.name, **result})
+        emit_json("embed", {"package": str(package), "name": known.name, **result})
     else:
         for row in msgspec.convert(result["vectors"], list[list[float]]):
             say(" ".join(f"{number:.6f}" for number in row))

@@ -92,33 +92,42 @@ def finetune(targets: Sequence[Target], variant: Variant | None, wish: Wish, as_
         (variant,)
         if variant
         else tuple(
-            one
-            for one in catalog.load()
-            if one.base == (wish.method == "lora-emb") or wish.method == "full"
+            listed
+            for listed in catalog.load()
+            if listed.base == (wish.method == "lora-emb") or wish.method == "full"
         )
     )
-    trials = [_trial(target, one, wish) for target in able for one in pool if one.shape is not None]
+    trials = [
+        _trial(target, listed, wish)
+        for target in able
+        for listed in pool
+        if listed.shape is not None
+    ]
     if not trials:
         raise usage(
             f"No source states the shape of {variant.name if variant else 'any variant'}, so its "
             "memory is not known."
         )
     trials.sort(
-        key=lambda one: (
-            one.target.name,
-            one.verdict == "rejected",
-            one.verdict != "fits",
-            -(one.variant.params_total or 0),
+        key=lambda listed: (
+            listed.target.name,
+            listed.verdict == "rejected",
+            listed.verdict != "fits",
+            -(listed.variant.params_total or 0),
         )
     )
     if as_json:
-        emit_json("fit", {"finetune": wish.method, "results": [one.as_dict() for one in trials]})
+        emit_json(
+            "fit", {"finetune": wish.method, "results": [listed.as_dict() for listed in trials]}
+        )
     elif variant is not None and len(able) == 1:
         _show_one(trials[0], None if trials[0].verdict == "fits" else _least(trials[0], wish))
     else:
         _show_many(trials, wish)
     return (
-        ExitCode.DONE if any(one.verdict != "rejected" for one in trials) else ExitCode.NOTHING_FITS
+        ExitCode.DONE
+        if any(listed.verdict != "rejected" for listed in trials)
+        else ExitCode.NOTHING_FITS
     )
 
 
@@ -150,7 +159,7 @@ def _least(trial: _Trial, wish: Wish) -> _Trial | None:
         for count in (2, 4, 8, 16)
         if count > trial.training.gpus
     )
-    return next((one for one in more if one.verdict == "fits"), None)
+    return next((larger for larger in more if larger.verdict == "fits"), None)
 
 
 def _show_one(trial: _Trial, least: _Trial | None) -> None:

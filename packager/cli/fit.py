@@ -169,7 +169,7 @@ def command(
         split_id(recipe)
     hour = _of_an_hour(price_per_hour, watts, price_per_kwh, max_cost_per_million)
     single = len(targets) == 1
-    found = [registry.target(name) for name in targets] or list(registry.targets())
+    devices = [registry.target(name) for name in targets] or list(registry.targets())
     # A day's tokens and a cost are both a rate: what is asked of the forecast, range and all.
     floor = max(
         (tokens_per_day or 0) / 86400,
@@ -178,9 +178,9 @@ def command(
     runtimes = applied(registry.runtimes(), additions_from(flags), recipe)
     wish = _Wish(flags, model, recipe, show_all, show_steps, runtimes, floor, hour)
     if single:
-        answers = [_answer(found[0], wish)]
+        answers = [_answer(devices[0], wish)]
     else:
-        answers = [_answer_or_problem(target, wish) for target in found]
+        answers = [_answer_or_problem(target, wish) for target in devices]
         if all(answer.problem for answer in answers):
             raise usage(answers[0].problem)
     if as_json:
@@ -200,7 +200,7 @@ def command(
                 if value is not None
                 for word in (flag, value)
             ),
-            *words_of(_flags(wish, found[0])),
+            *words_of(_flags(wish, devices[0])),
         ]
         fit_tables.show_one(answers[0], show_all, words)
     else:
@@ -220,7 +220,7 @@ def _finetune(
     from packager.predict.finetuning import METHODS
     from targets import registry
 
-    chosen = next(one for one in METHODS if one == method)
+    chosen = next(known for known in METHODS if known == method)
     targets = [registry.target(name) for name in names] or list(registry.targets())
     return finetune(
         targets, catalog.find(model) if model else None, Wish(chosen, *numbers), as_json
@@ -286,7 +286,7 @@ def _answer(target: Target, wish: _Wish, with_misses: bool = True) -> Answer:
         wish.model is not None,
     )
     variants = (catalog.find(wish.model),) if wish.model is not None else catalog.load()
-    found = candidates(
+    measured = candidates(
         target,
         workload,
         variants,
@@ -295,9 +295,9 @@ def _answer(target: Target, wish: _Wish, with_misses: bool = True) -> Answer:
         named=named,
         every=wish.show_all or named,
     )
-    chosen = choose(found)
+    chosen = choose(measured)
     misses: tuple[Miss, ...] = ()
-    place: Elsewhere | None = None
+    other_machine: Elsewhere | None = None
     if chosen is None and with_misses:
         larger = tuple(
             larger_than(
@@ -306,16 +306,16 @@ def _answer(target: Target, wish: _Wish, with_misses: bool = True) -> Answer:
                 lambda other: workload_from(_flags(wish, other), other, wish.model),
             )
         )
-        misses = nearest_misses(target, workload, found, runtimes, larger=larger, named=named)
-        place = elsewhere(target, found, larger, runtimes, named=named)
+        misses = nearest_misses(target, workload, measured, runtimes, larger=larger, named=named)
+        other_machine = elsewhere(target, measured, larger, runtimes, named=named)
     return Answer(
         target,
         workload,
-        found,
+        measured,
         chosen,
         misses,
-        steps(found) if wish.show_steps else None,
-        elsewhere=place,
+        steps(measured) if wish.show_steps else None,
+        elsewhere=other_machine,
         hour=wish.price_of_hour,
     )
 

@@ -182,10 +182,10 @@ def _takes(answer: Answer, best: Candidate) -> str:
     )
 
 
-def _best(found: Sequence[Candidate]) -> list[Candidate]:
+def _best(measured: Sequence[Candidate]) -> list[Candidate]:
     """Each variant that passes in its best form, best first."""
     seen: dict[str, Candidate] = {}
-    for candidate in found:
+    for candidate in measured:
         if candidate.passes:
             seen.setdefault(candidate.variant.repo_id, candidate)
     return list(seen.values())[:_ROWS]
@@ -265,24 +265,26 @@ def _misses(answer: Answer) -> None:
     say("No single change makes a variant fit. The nearest:")
     # A variant that does not take the input at all is near to nothing.
     serving = [
-        one for one in answer.found if "modality" not in {reason.rule for reason in one.reasons}
+        each for each in answer.found if "modality" not in {reason.rule for reason in each.reasons}
     ] or answer.found
     nearest = {candidate.variant.repo_id: candidate for candidate in reversed(serving)}
     for candidate in list(reversed(nearest.values()))[:_FEW]:
         say(f"  {candidate.label}: {_lacks(candidate)}")
 
 
-def _unbuilt(found: Sequence[Candidate]) -> int:
+def _unbuilt(measured: Sequence[Candidate]) -> int:
     """Variants that only wait for a runtime; none where the recipe was named, as it may be what
     cannot be built."""
-    if len({one.recipe.id for one in found}) == 1 or any(marks_of(one.recipe.id) for one in found):
+    if len({candidate.recipe.id for candidate in measured}) == 1 or any(
+        marks_of(candidate.recipe.id) for candidate in measured
+    ):
         return 0
-    built = {one.variant.repo_id for one in found if one.sized}
+    built = {candidate.variant.repo_id for candidate in measured if candidate.sized}
     return len(
         {
-            one.variant.repo_id
-            for one in found
-            if {reason.rule for reason in one.reasons} == {"runtime"}
+            candidate.variant.repo_id
+            for candidate in measured
+            if {reason.rule for reason in candidate.reasons} == {"runtime"}
         }
         - built
     )
@@ -319,7 +321,7 @@ def _hint(answer: Answer, whole: bool, words: Sequence[str]) -> str:
     rejected = sum(not candidate.passes for candidate in answer.found)
     lazy = (
         answer.workload.prefer == "smallest"
-        and len({one.variant.repo_id for one in answer.found}) > 1
+        and len({each.variant.repo_id for each in answer.found}) > 1
     )
     more = (
         ""

@@ -327,12 +327,12 @@ def words_of(flags: Flags) -> list[str]:
     words: list[str] = []
     for name in (*_FLAGS, "imatrix", "calibration", "tensor_type"):
         value = flags.get(name)
-        for one in value if isinstance(value, tuple) else () if value is None else (value,):
-            if isinstance(one, tuple):
-                one = f"{one[0]}={one[1]:.15g}" if name == "min_score" else ",".join(one)
+        for given in value if isinstance(value, tuple) else () if value is None else (value,):
+            if isinstance(given, tuple):
+                given = f"{given[0]}={given[1]:.15g}" if name == "min_score" else ",".join(given)
             words += [
                 f"--{name.replace('_', '-')}",
-                f"{one:.15g}" if isinstance(one, float) else str(one),
+                f"{given:.15g}" if isinstance(given, float) else str(given),
             ]
     return words
 

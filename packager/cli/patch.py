@@ -28,8 +28,8 @@ def command(patch: Path, old: Path, out: Path | None, as_json: bool) -> int:
     from packager.shipping.patch import apply, header_of
     from packager.shipping.shipment import place_named
 
-    place = out.absolute() if out else place_named(header_of(patch).new_name)
-    package = follow(staged(apply(patch, old, place), "patch", "Patch"))
+    destination = out.absolute() if out else place_named(header_of(patch).new_name)
+    package = follow(staged(apply(patch, old, destination), "patch", "Patch"))
     if as_json:
         emit_json(
             "patch",

@@ -24,8 +24,8 @@ def command(reference: str, out: Path | None, token_hosts: tuple[str, ...], as_j
     from packager.shipping.registry import pull
     from packager.shipping.registry_client import parse_reference
 
-    place = (out or Path(parse_reference(reference)[1].rpartition("/")[2])).absolute()
-    package = follow(staged(pull(reference, place, token_hosts), "pull", "Pull"))
+    destination = (out or Path(parse_reference(reference)[1].rpartition("/")[2])).absolute()
+    package = follow(staged(pull(reference, destination, token_hosts), "pull", "Pull"))
     if as_json:
         emit_json(
             "pull",

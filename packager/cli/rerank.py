@@ -34,7 +34,7 @@ def command(
     from packager.cli.retrieval import asked, lines_of, opened
     from packager.errors import usage
 
-    found, arguments = opened(package, "rerank")
+    known, arguments = opened(package, "rerank")
     given = [*documents, *lines_of(file)]
     if not given:
         raise usage("There is no document.", "Give documents, or a file with --file.")
@@ -47,8 +47,8 @@ def command(
     if as_json:
         rows = [{"index": number, "score": scores[number]} for number in order]
         fields = {"results": rows, "tokens": result["tokens"], "cut": result["cut"]}
-        emit_json("rerank", {"package": str(package), "name": found.name, **fields})
+        emit_json("rerank", {"package": str(package), "name": known.name, **fields})
     else:
         table = [(f"{scores[number]:.4f}", printable(given[number])[:_SHOWN]) for number in order]
-        emit_table(found.name, ("score", "document"), table, right=("score",))
+        emit_table(known.name, ("score", "document"), table, right=("score",))
     return ExitCode.DONE

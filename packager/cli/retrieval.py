@@ -35,13 +35,13 @@ def opened(package: Path, task: str) -> tuple[Manifest, JsonObject]:
             f"{package} is not made for `{task}`.",
             f"`qwen-pack {other}` asks it; `qwen-pack build --use-case {task}` builds one that is.",
         )
-    found = bench.whole(package, runtime)
-    if found.contents.source.dummy:
+    known = bench.whole(package, runtime)
+    if known.contents.source.dummy:
         narrate("The weights of this package are random: what follows means nothing.")
-    return found, {
+    return known, {
         "session": runtime.retrieval_session,
         "artifact": str(package / MODEL),
-        "settings": bench.settings_of(found),
+        "settings": bench.settings_of(known),
     }
 
 

@@ -84,11 +84,10 @@ def _remove(package: Path, yes: bool, as_json: bool) -> None:
     from packager.package import shelf
     from packager.units import human_bytes
 
-    found = shelf.removable(package)
-    size = sum(entry.size for entry in found.files)
-    what = (
-        f"{found.name} ({printable(str(package))}: {len(found.files)} files, {human_bytes(size)})"
-    )
+    removed = shelf.removable(package)
+    size = sum(entry.size for entry in removed.files)
+    holds = f"{len(removed.files)} files, {human_bytes(size)}"
+    what = f"{removed.name} ({printable(str(package))}: {holds})"
     if not yes:
         if not sys.stdin.isatty():
             raise usage(
@@ -99,6 +98,6 @@ def _remove(package: Path, yes: bool, as_json: bool) -> None:
             raise click.Abort
     shelf.delete(package)
     if as_json:
-        emit_json("shelf", {"removed": str(package), "name": found.name, "freed_bytes": size})
+        emit_json("shelf", {"removed": str(package), "name": removed.name, "freed_bytes": size})
     else:
         say(f"Deleted {what}.")

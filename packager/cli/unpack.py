@@ -26,8 +26,8 @@ def command(archive: Path, out: Path | None, as_json: bool) -> int:
     from packager.shipping.folder import join
     from packager.shipping.unpack import default_name, unpack
 
-    place = (out or Path(default_name(archive))).absolute()
-    work = join(archive, place) if archive.is_dir() else unpack(archive, place)
+    destination = (out or Path(default_name(archive))).absolute()
+    work = join(archive, destination) if archive.is_dir() else unpack(archive, destination)
     package = follow(staged(work, "unpack", "Unpack"))
     if as_json:
         emit_json(

@@ -165,11 +165,11 @@ def _logits(
 
 
 def _answers(model: Session, prompt: Sequence[int]) -> Iterator[str]:
-    told: list[int] = []
-    first = model.generate(prompt, NEW_TOKENS, told.append, stop=False)
+    tokens: list[int] = []
+    first = model.generate(prompt, NEW_TOKENS, tokens.append, stop=False)
     if len(first) != NEW_TOKENS:
         yield f"generate(stop=False) gives {len(first)} tokens, not the {NEW_TOKENS} asked for."
-    if told != list(first):
+    if tokens != list(first):
         yield "generate() tells on_token other tokens than it returns."
     if list(model.generate(prompt, NEW_TOKENS, lambda token: None, stop=False)) != list(first):
         yield "generate() answers the same prompt differently the second time."

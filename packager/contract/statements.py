@@ -34,10 +34,10 @@ def problems(adapter: Any) -> list[str]:
     if not isinstance(adapter, Runtime):
         missing = [name for name in _members() if not hasattr(adapter, name)]
         return [f"{type(adapter).__name__} lacks {', '.join(missing)}."]
-    found = [*_names(adapter), *_recipes(adapter)]
-    if not found:
-        found = list(_sizes(adapter))
-    return [*found, *_engines_imported(adapter)]
+    breaches = [*_names(adapter), *_recipes(adapter)]
+    if not breaches:
+        breaches = list(_sizes(adapter))
+    return [*breaches, *_engines_imported(adapter)]
 
 
 def _members() -> tuple[str, ...]:

@@ -28,9 +28,9 @@ def installation_id() -> str:
     """A hash that tells this machine from another of the same make. It stays in the cache and goes
     into no package."""
     name = platform.node()
-    for place in ("/etc/machine-id", "/var/lib/dbus/machine-id"):
+    for file in ("/etc/machine-id", "/var/lib/dbus/machine-id"):
         with suppress(OSError):
-            name += Path(place).read_text(encoding="utf-8")
+            name += Path(file).read_text(encoding="utf-8")
     return hashlib.sha256(name.encode()).hexdigest()[:16]
 
 

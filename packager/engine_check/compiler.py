@@ -75,8 +75,10 @@ def compiled_in(library: Path) -> bool:
 
 def _default() -> list[str] | None:
     named = shlex.split(os.environ.get("CXX", ""))
-    found = next((place for place in map(shutil.which, ("c++", "g++", "clang++")) if place), None)
-    return named or ([found] if found else None)
+    compiler = next(
+        (program for program in map(shutil.which, ("c++", "g++", "clang++")) if program), None
+    )
+    return named or ([compiler] if compiler else None)
 
 
 def _installed() -> Path:

@@ -44,12 +44,12 @@ def key(runtime: Runtime, ladder: Ladder) -> str:
 
 def versions(ladder: Ladder) -> dict[str, str | None]:
     """Version of each distribution of the engine; None for one that is not there."""
-    found: dict[str, str | None] = {}
+    by_name: dict[str, str | None] = {}
     for name in ladder.distributions:
-        found[name] = None
+        by_name[name] = None
         with suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
+            by_name[name] = metadata.version(name)
+    return by_name
 
 
 def processor_flags() -> frozenset[str]:
@@ -75,11 +75,11 @@ def _digest(distribution: str) -> str | None:
     start would take longer than that is worth.
     """
     try:
-        found = metadata.distribution(distribution)
+        installed = metadata.distribution(distribution)
     except metadata.PackageNotFoundError:
         return None
-    digest = hashlib.sha256((found.read_text("RECORD") or found.version).encode())
-    for path in sorted(found.files or [], key=str):
+    digest = hashlib.sha256((installed.read_text("RECORD") or installed.version).encode())
+    for path in sorted(installed.files or [], key=str):
         if any(ending in path.name for ending in _LIBRARIES):
             digest.update(_state(Path(str(path.locate()))))
     return digest.hexdigest()

@@ -155,22 +155,22 @@ def _agreement(model: Session, known: _Model, least: float) -> tuple[float, str]
             f"of {tiny.NEW_TOKENS}",
         )
     wanted = known.logits([*ids, *answer])
-    found = _correlation(logits, wanted[: len(ids)])
-    if found < least:
+    alike = _correlation(logits, wanted[: len(ids)])
+    if alike < least:
         return (
-            found,
-            f"the logits of a prompt agree with the reference by {found:.3f}, and {least:g} is the "
+            alike,
+            f"the logits of a prompt agree with the reference by {alike:.3f}, and {least:g} is the "
             "least",
         )
     behind = _below_best(wanted[len(ids) - 1 : -1], answer)
     most = _DECODED * sqrt(1 - least**2)
     if behind > most:
         return (
-            found,
+            alike,
             f"decoded tokens lie {behind:.2f} standard deviations below the best of the reference, "
             f"and {most:.2f} is the most",
         )
-    return found, ""
+    return alike, ""
 
 
 def _correlation(one: Floats, other: Floats) -> float:

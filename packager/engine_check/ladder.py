@@ -128,11 +128,11 @@ def _pairs(path: Path, key: str, value: Any) -> dict[str, str]:
 
 
 def _variables(path: Path, key: str, value: Any) -> dict[str, str]:
-    found = _pairs(path, key, value)
-    wrong = next((name for name in found if not _VARIABLE.fullmatch(name)), None)
+    pairs = _pairs(path, key, value)
+    wrong = next((name for name in pairs if not _VARIABLE.fullmatch(name)), None)
     if wrong is not None:
         raise _wrong(path, f"{key}.{wrong}", "is not the name of a variable")
-    return found
+    return pairs
 
 
 def _wrong(path: Path, key: str, what: str) -> PackError:

@@ -105,8 +105,8 @@ class Start:
         if self.default:
             return ""
         happened = "; ".join(
-            f"{'as it comes' if one.rung == DEFAULT else one.rung}: {one.words()}"
-            for one in self.before
+            f"{'as it comes' if outcome.rung == DEFAULT else outcome.rung}: {outcome.words()}"
+            for outcome in self.before
         )
         suspected = (
             f" Suspected: {' '.join(self.features)} of this processor." if self.features else ""
@@ -128,7 +128,7 @@ class Start:
             "flags": list(self.rung.flags),
             "variables": _plain(self.rung.variables),
             "options": _plain(self.rung.options),
-            "before": [one.as_dict() for one in self.before],
+            "before": [outcome.as_dict() for outcome in self.before],
         }
 
 

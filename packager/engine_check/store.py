@@ -96,7 +96,7 @@ def keep(runtime: Runtime, ladder: Ladder, key: str, outcome: Outcome, work: str
 
 
 def _by_rung(rows: list[Any]) -> dict[str, Outcome]:
-    return {row.rung: row for row in (Outcome.from_dict(one) for one in rows)}
+    return {row.rung: row for row in (Outcome.from_dict(data) for data in rows)}
 
 
 def forget(runtime: Runtime, key: str) -> None:

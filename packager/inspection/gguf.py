@@ -44,17 +44,17 @@ class _Cursor:
         self.place += length
 
     def number(self, shape: str) -> int:
-        place = self.place
+        start = self.place
         self.skip(struct.calcsize(shape))
-        return int(struct.unpack_from(shape, self.data, place)[0])
+        return int(struct.unpack_from(shape, self.data, start)[0])
 
     def text(self, longest: int, what: str) -> str:
         length = self.number("<Q")
         if length > longest:
             raise Unsafe(f"has {what} of {length} bytes")
-        place = self.place
+        start = self.place
         self.skip(length)
-        return bytes(self.data[place : place + length]).decode("utf-8", "surrogateescape")
+        return bytes(self.data[start : start + length]).decode("utf-8", "surrogateescape")
 
 
 def refuse(data: mmap | bytes, size: int) -> None:
@@ -93,11 +93,11 @@ def _pairs(cursor: _Cursor, count: int) -> int:
             raise Unsafe(f"has the key {shown(key)} twice")
         seen.add(key)
         kind = cursor.number("<I")
-        place = cursor.place
+        start = cursor.place
         _value(cursor, kind, key)
         if key == "general.alignment":
             alignment = (
-                int.from_bytes(cursor.data[place : place + 4], "little") if kind == _UINT32 else 0
+                int.from_bytes(cursor.data[start : start + 4], "little") if kind == _UINT32 else 0
             )
             if not 1 <= alignment <= 1 << 20 or alignment & (alignment - 1):
                 raise Unsafe("has an alignment that is no power of two")
@@ -123,17 +123,17 @@ def _value(cursor: _Cursor, kind: int, key: str) -> None:
 
 def _strings(cursor: _Cursor, count: int) -> None:
     """Past a list of texts: a vocabulary has 150,000, so no call per text."""
-    data, place, size = cursor.data, cursor.place, cursor.size
-    if count * 8 > size - place:
+    data, offset, size = cursor.data, cursor.place, cursor.size
+    if count * 8 > size - offset:
         raise Unsafe("ends within its header")
     read = struct.Struct("<Q").unpack_from
     for _ in range(count):
-        if place + 8 > size:
+        if offset + 8 > size:
             raise Unsafe("ends within its header")
-        place += 8 + read(data, place)[0]
-    if place > size:
+        offset += 8 + read(data, offset)[0]
+    if offset > size:
         raise Unsafe("ends within its header")
-    cursor.place = place
+    cursor.place = offset
 
 
 def _tensor(cursor: _Cursor) -> tuple[str, int, int]:

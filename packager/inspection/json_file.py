@@ -62,10 +62,10 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> JsonObject:
 
 def _table(value: JsonObject, keys: JsonObject, where: str, beside: Collection[str]) -> None:
     for name, inner in value.items():
-        place = f"{where}.{name}" if where else name
+        path = f"{where}.{name}" if where else name
         if name not in keys:
-            raise Unsafe(f"has the key {shown(place)}, which is not among those that it may have")
-        _value(inner, keys[name], place, beside)
+            raise Unsafe(f"has the key {shown(path)}, which is not among those that it may have")
+        _value(inner, keys[name], path, beside)
 
 
 def _value(value: JsonValue, kind: JsonValue, where: str, beside: Collection[str]) -> None:

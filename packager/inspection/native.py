@@ -116,8 +116,8 @@ def refuse_bytes(file: IO[bytes], size: int) -> None:
 
 def _portable_executable(head: bytes) -> str | None:
     if head[:2] == b"MZ" and len(head) >= 64:
-        place = int.from_bytes(head[60:64], "little")
-        if head[place : place + 4] == b"PE\0\0":
+        offset = int.from_bytes(head[60:64], "little")
+        if head[offset : offset + 4] == b"PE\0\0":
             return "a library or program (PE)"
     return None
 
@@ -148,9 +148,9 @@ def _ends_as_zip(file: IO[bytes], size: int) -> bool:
     """Readers of zips look for the list of files at the end, whatever stands in front."""
     file.seek(max(0, size - _TAIL))
     tail = file.read(_TAIL)
-    place = tail.rfind(b"PK\x05\x06")
-    if place < 0 or len(tail) - place < 22:
+    offset = tail.rfind(b"PK\x05\x06")
+    if offset < 0 or len(tail) - offset < 22:
         return False
-    length = int.from_bytes(tail[place + 12 : place + 16], "little")
-    comment = int.from_bytes(tail[place + 20 : place + 22], "little")
-    return place + 22 + comment <= len(tail) and length <= size
+    length = int.from_bytes(tail[offset + 12 : offset + 16], "little")
+    comment = int.from_bytes(tail[offset + 20 : offset + 22], "little")
+    return offset + 22 + comment <= len(tail) and length <= size

@@ -122,11 +122,11 @@ def _domain(name: str) -> None:
 
 def _text_of(data: memoryview, wanted: int) -> str:
     """The text in one field of a message; the last one counts, as in protobuf."""
-    found = ""
+    text = ""
     for field, value in _fields(data):
         if field == wanted:
-            found = _text(value)
-    return found
+            text = _text(value)
+    return text
 
 
 def _text(value: int | memoryview) -> str:
@@ -141,31 +141,31 @@ def _bytes(value: int | memoryview) -> memoryview:
 
 def _fields(data: memoryview) -> _Fields:
     """Field numbers with their values: an integer for a varint, the bytes for everything else."""
-    place, size = 0, len(data)
-    while place < size:
-        key, place = _varint(data, place)
+    offset, size = 0, len(data)
+    while offset < size:
+        key, offset = _varint(data, offset)
         field, wire = key >> 3, key & 7
         if wire == _VARINT:
-            value, place = _varint(data, place)
+            value, offset = _varint(data, offset)
             yield field, value
             continue
         if wire == _LENGTH:
-            length, place = _varint(data, place)
+            length, offset = _varint(data, offset)
         elif wire in (_FIXED32, _FIXED64):
             length = 4 if wire == _FIXED32 else 8
         else:
             raise Unsafe("is no ONNX graph")
-        if field == 0 or length > size - place:
+        if field == 0 or length > size - offset:
             raise Unsafe("is no ONNX graph, or ends within it")
-        yield field, data[place : place + length]
-        place += length
+        yield field, data[offset : offset + length]
+        offset += length
 
 
-def _varint(data: memoryview, place: int) -> tuple[int, int]:
+def _varint(data: memoryview, offset: int) -> tuple[int, int]:
     value = shift = 0
-    for byte in data[place : place + 10]:
+    for byte in data[offset : offset + 10]:
         value |= (byte & 0x7F) << shift
-        place, shift = place + 1, shift + 7
+        offset, shift = offset + 1, shift + 7
         if byte < 0x80:
-            return value, place
+            return value, offset
     raise Unsafe("is no ONNX graph, or ends within it")

@@ -10,5 +10,5 @@ class Unsafe(Exception):
 
 def shown(text: object) -> str:
     """A text from inside a file, for a sentence: short, and without effect on a terminal."""
-    found = str(text)
-    return ascii(found if len(found) <= 80 else f"{found[:77]}...")
+    words = str(text)
+    return ascii(words if len(words) <= 80 else f"{words[:77]}...")

@@ -154,7 +154,7 @@ class Link:
             self._child.kill()
             code = self._child.wait()
         self._listener.join()
-        said = self._said.decode("utf-8", "replace")
+        last_words = self._said.decode("utf-8", "replace")
         # A child of ours ends by a signal as a negative number, a shell there tells it above 128.
         number = -code if code < 0 else max(0, code - _SHELL_SIGNAL)
         if number == ILLEGAL_INSTRUCTION:
@@ -173,11 +173,15 @@ class Link:
             )
         if code in (126, 127):
             raise Dead(
-                f"The device does not run the agent: {last_line(said)}.",
+                f"The device does not run the agent: {last_line(last_words)}.",
                 "Its folder may be mounted noexec: name another one in --on, or another agent.",
                 ExitCode.RESOURCE,
             )
-        how = f"{last_line(said)} (exit code {code})" if said.strip() else f"exit code {code}"
+        how = (
+            f"{last_line(last_words)} (exit code {code})"
+            if last_words.strip()
+            else f"exit code {code}"
+        )
         raise Dead(
             f"The connection to the agent ended: {how}.",
             "Check cable, network and power of the device, and run it again.",

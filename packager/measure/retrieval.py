@@ -85,7 +85,7 @@ def measure(
         on_gpu = process_bytes()
     finally:
         model.close()
-    if max(abs(one - other) for one, other in zip(first, again, strict=True)) > _SAME:
+    if max(abs(number - other) for number, other in zip(first, again, strict=True)) > _SAME:
         raise PackError(
             "The model gave two different results for one text.",
             "The engine or the artifact is broken.",
@@ -93,7 +93,7 @@ def measure(
         )
     believed = noise.verdict(parts)
     figures = {name: value for part in parts.values() for name, value in part[0].figures.items()}
-    found: JsonObject = Measurement(
+    taken: JsonObject = Measurement(
         task=str(settings["task"]),
         prompt_tokens=prompt_tokens,
         repeats=repeats,
@@ -116,7 +116,7 @@ def measure(
         attempts=believed.attempts,
         left_out=tuple(run.left_out),
     ).to_json()
-    return found
+    return taken
 
 
 class _Run:

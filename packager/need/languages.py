@@ -70,9 +70,9 @@ def language(text: str) -> Language:
     """
     shown = text.strip()
     wanted = shown.casefold()
-    found = _by_word().get(wanted) or _by_word().get(wanted.replace("_", "-").partition("-")[0])
-    if found is not None:
-        return found
+    spoken = _by_word().get(wanted) or _by_word().get(wanted.replace("_", "-").partition("-")[0])
+    if spoken is not None:
+        return spoken
     near = did_you_mean(shown, [known.name for known in languages()])
     raise usage(
         f"There is no language {shown if len(shown) <= 40 else shown[:37] + '...'!r}.{near}"

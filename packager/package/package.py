@@ -40,10 +40,10 @@ def reuse(path: Path, build_key: str) -> Generator[tuple[int, int], None, Packag
     there is none of this build.
     """
     try:
-        found = manifest.read(path)
-        if found.contents.build_key != build_key:
+        known = manifest.read(path)
+        if known.contents.build_key != build_key:
             return None
         findings = yield from verify.verifying(path)
     except (PackError, OSError):
         return None
-    return f"{findings[0].path} {findings[0].message}" if findings else Package(path, found)
+    return f"{findings[0].path} {findings[0].message}" if findings else Package(path, known)

@@ -25,15 +25,15 @@ def find(folder: Path) -> tuple[Package, ...]:
     Only manifests are read. A folder whose manifest cannot be trusted is no package.
     """
     places = [folder, *_subfolders(folder), *remembered()]
-    found: dict[Path, Package] = {}
-    for place in places:
-        path = place.absolute()
-        if path not in found and (path / manifest.NAME).is_file():
+    packages: dict[Path, Package] = {}
+    for candidate in places:
+        path = candidate.absolute()
+        if path not in packages and (path / manifest.NAME).is_file():
             with suppress(PackError, OSError):
-                found[path] = Package(path, manifest.read(path))
+                packages[path] = Package(path, manifest.read(path))
     return tuple(
         sorted(
-            found.values(),
+            packages.values(),
             key=lambda one: (one.contents.created or "", str(one.path)),
             reverse=True,
         )
@@ -75,7 +75,7 @@ def removable(package: Path) -> manifest.Manifest:
             f"{package} is a link, not a package.",
             "Name the folder that it leads to; nothing was deleted.",
         )
-    found = manifest.read(package)
+    known = manifest.read(package)
     strangers = verify.strangers(package)
     if strangers:
         more = f" and {len(strangers) - 1} more" if len(strangers) > 1 else ""
@@ -83,7 +83,7 @@ def removable(package: Path) -> manifest.Manifest:
             f"{package} holds what qwen-pack did not make: {strangers[0]}{more}.",
             "Move that away first; nothing was deleted.",
         )
-    return found
+    return known
 
 
 def _subfolders(folder: Path) -> list[Path]:

@@ -89,11 +89,11 @@ def _adapters(source: JsonObject) -> list[JsonObject]:
     rows: list[JsonObject] = []
     for number, row in enumerate(objects_at(source, "adapters"), 1):
         if row.get("repo_id") and row.get("revision"):
-            place = address({"repo_id": row["repo_id"]})
+            page = address({"repo_id": row["repo_id"]})
             rows.append(
                 {
                     "name": row["repo_id"],
-                    "uri": f"git+{place}@{row['revision']}",
+                    "uri": f"git+{page}@{row['revision']}",
                     "digest": {"gitCommit": row["revision"]},
                 }
             )

@@ -142,12 +142,12 @@ def _base(data: JsonObject, contents: Contents) -> JsonObject:
         }
         for row in objects_at(object_at(data, "source"), "files")
     ]
-    place = None if contents.source.dummy else address(object_at(data, "variant"))
+    page = None if contents.source.dummy else address(object_at(data, "variant"))
     return {
         **_identity(contents),
         "bom-ref": _BASE,
         "licenses": _licences(object_at(data, "variant")),
-        **({"externalReferences": [{"type": "distribution", "url": place}]} if place else {}),
+        **({"externalReferences": [{"type": "distribution", "url": page}]} if page else {}),
         **({"components": files} if files else {}),
     }
 
@@ -207,6 +207,6 @@ def _licences(variant: JsonObject) -> list[JsonObject]:
         return [{"license": {"id": spdx(licence), "acknowledgement": "declared"}}]
     if licence is None:
         return [{"license": {"name": "not stated by any known source"}}]
-    place = address(variant)
+    page = address(variant)
     named = {"name": row["name"] if row else licence, "acknowledgement": "declared"}
-    return [{"license": {**named, "url": place} if place else named}]
+    return [{"license": {**named, "url": page} if page else named}]

@@ -22,11 +22,11 @@ def summary(contents: Contents) -> str:
 def _changes(contents: Contents) -> str:
     """What became of the weights before they were converted."""
     source = contents.source
-    found = f", dequantized from {source.quantized}" if source.quantized else ""
+    changes = f", dequantized from {source.quantized}" if source.quantized else ""
     if source.adapters:
         named = " and ".join(adapter.location for adapter in source.adapters)
-        found += f", merged with the adapter {named}"
-    return found
+        changes += f", merged with the adapter {named}"
+    return changes
 
 
 def users(contents: Contents) -> str:
@@ -60,66 +60,66 @@ def uses(contents: Contents) -> list[str]:
 
 def limits(contents: Contents) -> list[str]:
     """Where it must not be relied on, a sentence each."""
-    found = []
+    sentences = []
     if contents.task != "generate":
         return _limits_of_retrieval(contents)
     if contents.source.dummy:
-        found.append(
+        sentences.append(
             "Its weights are random: it answers nothing, and is there to measure size, speed and "
             "memory."
         )
     else:
-        found.append(
+        sentences.append(
             "Its answers can be wrong, made up, out of date or unfair: check what matters before "
             "anybody acts on it."
         )
-        found.append(
+        sentences.append(
             "Safety was not tested here: what its publisher says of training data, languages and "
             "safety is of the unquantized model."
         )
     summary_of_recipe = contents.recipe.summary
     how = f" ({summary_of_recipe})" if summary_of_recipe else ""
-    found.append(
+    sentences.append(
         f"Quantizing{how} changes answers: the measured divergence says how much on average, your "
         "own texts say more."
     )
     if contents.source.quantized:
-        found.append(
+        sentences.append(
             f"Its weights had been quantized before ({contents.source.quantized}): what that "
             "changed is not part of the measured divergence, whose reference they are."
         )
-    found.append(
+    sentences.append(
         f"Prompt and answer together hold {contents.context} tokens; what goes beyond was not "
         "planned for."
     )
-    found.append("Text only: images and sound are not part of the package.")
-    return found + _limits_of_licence(contents)
+    sentences.append("Text only: images and sound are not part of the package.")
+    return sentences + _limits_of_licence(contents)
 
 
 def _limits_of_retrieval(contents: Contents) -> list[str]:
-    found = []
+    sentences = []
     if contents.source.dummy:
-        found.append(
+        sentences.append(
             "Its weights are random: it finds nothing, and is there to measure size, speed and "
             "memory."
         )
-    found.append(
+    sentences.append(
         "Vectors of another model, another recipe or another number of kept numbers do not compare "
         "with these: an index is made again when the package changes."
         if contents.task == "embed"
         else "A score orders documents of one query; it is no share of truth, and scores of two "
         "queries do not compare."
     )
-    found.append("What ranks first is near to the query in meaning, not therefore true.")
-    found.append(f"A text holds {contents.context} tokens; what goes beyond is cut off.")
-    return found + _limits_of_licence(contents)
+    sentences.append("What ranks first is near to the query in meaning, not therefore true.")
+    sentences.append(f"A text holds {contents.context} tokens; what goes beyond is cut off.")
+    return sentences + _limits_of_licence(contents)
 
 
 def _limits_of_licence(contents: Contents) -> list[str]:
-    found = []
+    sentences = []
     row = known().get((contents.variant.license or "").casefold()) or {}
     if row.get("agreement"):
-        found.append(f"Its licence ({row['name']}) {row['agreement']}.")
+        sentences.append(f"Its licence ({row['name']}) {row['agreement']}.")
     elif not row:
-        found.append("Its licence is not known to qwen-pack: find out what it allows.")
-    return found
+        sentences.append("Its licence is not known to qwen-pack: find out what it allows.")
+    return sentences

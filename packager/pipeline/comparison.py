@@ -135,12 +135,12 @@ def compare(
     """
     plans, refused = [], []
     for runtime, recipe in _ways(target, runtimes, names, recipes):
-        found = candidates(
+        measured = candidates(
             target, base.workload, [base.chosen.variant], [runtime], recipe=recipe, named=True
         )
-        chosen = choose(found)
+        chosen = choose(measured)
         if chosen is None:
-            nearest = found[0]
+            nearest = measured[0]
             error = PackError("; ".join(str(reason) for reason in nearest.reasons) + ".")
             refused.append(
                 Row(
@@ -185,26 +185,27 @@ def _ways(
     by_prefix: dict[str, list[str]] = {}
     for recipe in recipes:
         by_prefix.setdefault(split_id(recipe)[0], []).append(recipe)
-    found: list[tuple[Runtime, str | None]] = []
+    ways: list[tuple[Runtime, str | None]] = []
     for runtime in served(target, runtimes, names or [ALL]):
         own: list[str | None] = list(by_prefix.pop(runtime.prefix, []))
         if own or names:
-            found += [(runtime, recipe) for recipe in own or [None]]
+            ways += [(runtime, recipe) for recipe in own or [None]]
     if by_prefix:
         raise usage(
             f"{next(iter(by_prefix.values()))[0]!r} belongs to no runtime that is compared for "
             f"{target.name}.",
             f"Its runtimes: {', '.join(target.runtimes)}.",
         )
-    return found
+    return ways
 
 
 def _plan(base: Plan, runtime: Runtime, chosen: Candidate) -> Plan:
     everything = (base.chosen, *base.others)
     others = tuple(
-        one
-        for one in everything
-        if (one.variant.repo_id, one.recipe.id) != (chosen.variant.repo_id, chosen.recipe.id)
+        candidate
+        for candidate in everything
+        if (candidate.variant.repo_id, candidate.recipe.id)
+        != (chosen.variant.repo_id, chosen.recipe.id)
     )
     named = base.out.name != package_name(base.chosen, base.source)
     out = base.out if named else base.out.with_name(package_name(chosen, base.source))
@@ -218,10 +219,10 @@ def check(comparison: Comparison, available_memory: int | None = None) -> Compar
     """
     plans, refused = [], list(comparison.refused)
     for plan in comparison.plans:
-        found = problems(plan, available_memory)
-        if found:
-            said = " ".join(str(problem) for problem in found)
-            refused.append(_row(plan, error=PackError(said, exit_code=found[0].exit_code)))
+        obstacles = problems(plan, available_memory)
+        if obstacles:
+            sentences = " ".join(str(problem) for problem in obstacles)
+            refused.append(_row(plan, error=PackError(sentences, exit_code=obstacles[0].exit_code)))
         else:
             plans.append(plan)
     if not plans:

@@ -68,9 +68,9 @@ def write(
             folder, papers.added(folder, _describe(plan, build_key, made, tuple(entries), losers))
         )
         # Read as anybody will read it, while there is still the old package to keep.
-        found = manifest.read(folder)
-        refuse_unsafe(folder, found, str(plan.out))
-    return Package(plan.out, found)
+        known = manifest.read(folder)
+        refuse_unsafe(folder, known, str(plan.out))
+    return Package(plan.out, known)
 
 
 def _copied(source: Path, destination: Path, entry: FileEntry) -> Iterator[int]:

@@ -23,7 +23,7 @@ def problems(
 ) -> list[PackError]:
     """Everything that would stop this build, found before it starts; empty when nothing would."""
     done = stages.cached(plan, cache or BuildCache())
-    found = [
+    errors = [
         missing_engine(plan.runtime, plan.tools),
         _unreadable(plan),
         _misplaced(plan),
@@ -32,18 +32,18 @@ def problems(
         *_disk(plan, done),
         None if "convert" in done else _memory(plan, available_memory),
     ]
-    return [problem for problem in found if problem is not None]
+    return [problem for problem in errors if problem is not None]
 
 
 def check(plan: Plan, available_memory: int | None = None) -> None:
     """Raise all problems of a plan as one PackError; its exit code is the first one's."""
-    found = problems(plan, available_memory)
-    if len(found) == 1:
-        raise found[0]
-    if found:
-        lines = "".join(f"\n  - {problem.message} {problem.hint}" for problem in found)
+    errors = problems(plan, available_memory)
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        lines = "".join(f"\n  - {problem.message} {problem.hint}" for problem in errors)
         raise PackError(
-            f"This build cannot start, for {len(found)} reasons:{lines}", "", found[0].exit_code
+            f"This build cannot start, for {len(errors)} reasons:{lines}", "", errors[0].exit_code
         )
 
 
@@ -91,16 +91,18 @@ def _occupied(plan: Plan) -> PackError | None:
 
 
 def _not_writable(plan: Plan) -> list[PackError]:
-    found = []
+    errors = []
     for folder, way in ((plan.out.parent, "--out"), (cache_dir(), "QWEN_PACK_CACHE")):
         nearest = nearest_existing(folder)
         if not nearest.is_dir():
-            found.append(
+            errors.append(
                 usage(f"{nearest} is a file, not a folder.", f"Choose another folder with {way}.")
             )
         elif not os.access(nearest, os.W_OK | os.X_OK):
-            found.append(usage(f"{nearest} is not writable.", f"Choose another folder with {way}."))
-    return found
+            errors.append(
+                usage(f"{nearest} is not writable.", f"Choose another folder with {way}.")
+            )
+    return errors
 
 
 def _disk(plan: Plan, done: frozenset[str]) -> list[PackError]:

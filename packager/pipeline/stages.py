@@ -70,10 +70,10 @@ class Made:
         if self.not_measured is not None:
             return None
         taken = Measurement.from_json(self.measured.facts)
-        place = of_figures(plan.place, plan.device, taken.runs_on)
+        seen = of_figures(plan.place, plan.device, taken.runs_on)
         return taken.but(
             rung=self.start.name if self.start else None,
-            place=OnDevice(on_device=place.on_device, why=place.why),
+            place=OnDevice(on_device=seen.on_device, why=seen.why),
         )
 
 
@@ -339,15 +339,15 @@ def cached(plan: Plan, cache: BuildCache) -> frozenset[str]:
 
     "package" stands for a package at the plan's own place that would be written again as it is.
     """
-    found: list[str] = []
+    names: list[str] = []
     with suppress(PackError, OSError):
         fetched = look_up(cache, fetch(plan))
         if fetched is not None:
-            found.append("fetch")
+            names.append("fetch")
             artifact = convert(plan, fetched)
             converted = look_up(cache, artifact)
             if converted is not None:
-                found.append("convert")
+                names.append("convert")
                 plan = replace(plan, start=climb.known(plan.runtime, str(artifact.key)))
                 measurement = measure(plan, converted, artifact)
                 measured = look_up(cache, measurement)
@@ -355,5 +355,5 @@ def cached(plan: Plan, cache: BuildCache) -> frozenset[str]:
                 if measured and manifest.read(plan.out).contents.build_key == package_key(
                     plan, keys
                 ):
-                    found.append("package")
-    return frozenset(found)
+                    names.append("package")
+    return frozenset(names)

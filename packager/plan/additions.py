@@ -105,8 +105,8 @@ def applied(
             f"{flags} cannot be added to {recipe}.",
             f"Take a recipe that begins with {prefixes[0]}.",
         )
-    found: list[Any] = able
-    return tuple(runtime.with_additions(additions) for runtime in found)
+    carrying: list[Any] = able
+    return tuple(runtime.with_additions(additions) for runtime in carrying)
 
 
 def file_facts(path: Path) -> JsonObject:

@@ -16,6 +16,7 @@ from packager.process import resolve
 from packager.quality import parity
 from packager.quality import text as texts
 from packager.quality.metrics import Comparison
+from packager.quality.reference_tokenizer import reference_tokenizer
 from packager.quality.text import Piece
 from packager.quality.verdict import CHANCE, hardly_better_than_chance
 from packager.runtime import Report, Session
@@ -80,22 +81,22 @@ def reference(
             Reference.compute(source, first, report), first, source.shape.vocab
         ):
             return {"says_nothing": CHANCE}
-        found = Reference.compute(source, [piece.ids for piece in pieces], report)
+        computed = Reference.compute(source, [piece.ids for piece in pieces], report)
     except PackError as error:
         if error.exit_code is not ExitCode.USAGE:
             raise
         return {"not_possible": f"there is no reference: {error.message.rstrip('.')}"}
-    found.save(Path(out) / KEPT, KEPT)
+    computed.save(Path(out) / KEPT, KEPT)
     return {"tokens": sum(len(piece.ids) for piece in pieces), "pieces": len(pieces)}
 
 
-def _learnt_nothing(found: Reference, pieces: Sequence[Sequence[int]], vocabulary: int) -> bool:
+def _learnt_nothing(computed: Reference, pieces: Sequence[Sequence[int]], vocabulary: int) -> bool:
     """Whether the model predicts the beginning of no part better than chance: then the rest need
     not be computed."""
     import numpy as np
 
     for number, ids in enumerate(pieces):
-        logits = np.asarray(found.logits(number, 0, len(ids) - 1), np.float64)
+        logits = np.asarray(computed.logits(number, 0, len(ids) - 1), np.float64)
         top = logits.max(axis=1)
         lost = (
             np.log(np.exp(logits - top[:, None]).sum(axis=1))
@@ -143,14 +144,14 @@ def compare(
                 stops=stops,
                 profile=Profile.from_dict(profile),
             )
-        found: JsonDict = {"parity": same.as_dict(), "figures": None, "parts": []}
+        facts: JsonDict = {"parity": same.as_dict(), "figures": None, "parts": []}
         if reference is not None:
-            found |= divergence(report, model, source, pieces, Path(reference) / KEPT)
+            facts |= divergence(report, model, source, pieces, Path(reference) / KEPT)
         else:
-            found |= numbers_at_all(model, pieces[0].ids[:_FIRST])
+            facts |= numbers_at_all(model, pieces[0].ids[:_FIRST])
     finally:
         model.close()
-    return {**found, "compare_seconds": time.monotonic() - started}
+    return {**facts, "compare_seconds": time.monotonic() - started}
 
 
 def numbers_at_all(model: Session, ids: Sequence[int]) -> dict[str, int]:
@@ -219,12 +220,15 @@ def _of(wanted: Reference, number: int, start: int, end: int) -> Any:
 
 
 def _pieces(source: Checkpoint, text: str | None, tokens: int, context: int | None) -> list[Piece]:
-    found, encode = texts.shipped() if text is None else texts.of_file(Path(text)), encoder(source)
+    gate_text, encode = (
+        texts.shipped() if text is None else texts.of_file(Path(text)),
+        encoder(source),
+    )
     window, long = piece_tokens(source, context)
-    pieces = texts.pieces(found, encode, tokens, window)
+    pieces = texts.pieces(gate_text, encode, tokens, window)
     if long is None or max(len(piece.ids) for piece in pieces) >= long:
         return pieces
-    return [*pieces, *texts.long_piece(found, encode, long)]
+    return [*pieces, *texts.long_piece(gate_text, encode, long)]
 
 
 def piece_tokens(source: Checkpoint, context: int | None = None) -> tuple[int, int | None]:
@@ -254,5 +258,5 @@ def piece_tokens(source: Checkpoint, context: int | None = None) -> tuple[int, i
 
 def encoder(source: Checkpoint) -> Any:
     """A function from text to token ids, by the checkpoint's own tokenizer."""
-    tokenizer = parity.reference_tokenizer(source)
+    tokenizer = reference_tokenizer(source)
     return lambda text: tokenizer.encode(text, add_special_tokens=False).ids

@@ -130,15 +130,15 @@ class Comparison:
 
 def _compared(reference: Floats, logits: Floats, targets: NDArray[np.int64]) -> Comparison:
     sound = np.isfinite(logits).all(axis=1)
-    wanted, found = log_softmax(reference[sound]), log_softmax(logits[sound])
-    rows, targets = np.arange(len(found)), targets[sound]
-    apart = wanted - found
+    wanted, got = log_softmax(reference[sound]), log_softmax(logits[sound])
+    rows, targets = np.arange(len(got)), targets[sound]
+    apart = wanted - got
     apart *= np.exp(wanted)
     return Comparison(
         # What is nearly equal comes out a rounding error below zero.
         np.maximum(apart.sum(axis=1, dtype=np.float64), 0.0).tolist(),
-        (wanted.argmax(axis=1) == found.argmax(axis=1)).tolist(),
-        (-found[rows, targets]).tolist(),
+        (wanted.argmax(axis=1) == got.argmax(axis=1)).tolist(),
+        (-got[rows, targets]).tolist(),
         (-wanted[rows, targets]).tolist(),
         int((~sound).sum()),
     )

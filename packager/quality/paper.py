@@ -63,18 +63,18 @@ def _verdicts(quality: Quality) -> str:
 
 def retrieval(quality: Quality) -> str:
     """What vectors or scores have lost, a sentence and a table; empty where that was not asked."""
-    found = quality.retrieval
-    if found is None:
+    lost = quality.retrieval
+    if lost is None:
         return ""
     read = (
-        f"On {found.texts} texts ({found.tokens} tokens) of {found.queries} queries with their "
+        f"On {lost.texts} texts ({lost.tokens} tokens) of {lost.queries} queries with their "
         "documents, in several languages, against the unquantized model.\n"
     )
-    if not found.dimensions:
+    if not lost.dimensions:
         return (
-            f"{read}\nScores differ by {shown('score_mean', found.score_mean)} on average and by "
-            f"{shown('score_max', found.score_max)} at most; the first document of "
-            f"{shown('order_kept', found.top1_kept)} of the queries is the same.\n"
+            f"{read}\nScores differ by {shown('score_mean', lost.score_mean)} on average and by "
+            f"{shown('score_max', lost.score_max)} at most; the first document of "
+            f"{shown('order_kept', lost.top1_kept)} of the queries is the same.\n"
         )
     head = (
         "| numbers kept | cosine, mean | P5 | least | order kept | same first document |\n"
@@ -84,7 +84,7 @@ def retrieval(quality: Quality) -> str:
         f"| {row.dimension} | {shown('cosine_mean', row.cosine_mean)} "
         f"| {shown('cosine_p5', row.cosine_p5)} | {shown('cosine_min', row.cosine_min)} "
         f"| {shown('order_kept', row.order_kept)} | {shown('order_kept', row.top1_kept)} |\n"
-        for row in found.dimensions
+        for row in lost.dimensions
     )
     return f"{read}\n{head}{rows}"
 

@@ -19,9 +19,9 @@ from packager.chat import speech
 from packager.chat.profile import Profile
 from packager.checkpoint import Checkpoint
 from packager.checkpoint.template import render_apart
-from packager.errors import PackError, bad_input
-from packager.json_values import JsonObject, at, object_at, object_or_empty
+from packager.json_values import JsonObject
 from packager.quality.parity_corpus import CONVERSATIONS, DECOMPOSED, TEXTS, shipped_texts
+from packager.quality.reference_tokenizer import reference_tokenizer
 from packager.runtime import RendersChats, Session
 
 if TYPE_CHECKING:
@@ -127,64 +127,6 @@ def check(
     )
 
 
-def reference_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
-    """The tokenizers library's own reading of the checkpoint's files. Raises PackError (exit code
-    6) for what it cannot read."""
-    try:
-        return _reference_tokenizer(checkpoint)
-    except PackError:
-        raise
-    except BaseException as error:
-        # The library raises bare exceptions, and where its Rust panics, one that is none.
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-            raise
-        raise bad_input(
-            f"{checkpoint.folder} has a tokenizer that cannot be read: {error}.",
-            "Get its files again from where they were published.",
-        ) from None
-
-
-def _reference_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
-    # Late: only a build that measures needs it.
-    from tokenizers import (
-        AddedToken,
-        Regex,
-        Tokenizer,
-        decoders,
-        models,
-        normalizers,
-        pre_tokenizers,
-    )
-
-    from packager.checkpoint.byte_level_bpe import QWEN_PATTERN
-    from packager.checkpoint.rewrite import bpe_of
-
-    if checkpoint.tokenizer_json is not None:
-        return Tokenizer.from_file(str(checkpoint.tokenizer_json))
-    if checkpoint.tiktoken is not None:
-        return Tokenizer.from_str(bpe_of(checkpoint.tiktoken).decode())
-    # What Qwen2Tokenizer makes of the two files.
-    found = Tokenizer(models.BPE.from_file(str(checkpoint.vocab_json), str(checkpoint.merges_txt)))
-    found.normalizer = normalizers.NFC()
-    found.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(QWEN_PATTERN), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    found.decoder = decoders.ByteLevel()
-    listed = object_or_empty(checkpoint.tokenizer_config, "added_tokens_decoder")
-    for number in sorted(listed, key=int):
-        entry = object_at(listed, number)
-        found.add_tokens([AddedToken(at(entry, "content", str), **_flags(entry))])
-    return found
-
-
-def _flags(entry: JsonObject) -> dict[str, bool]:
-    flags = ("special", "lstrip", "rstrip", "single_word", "normalized")
-    return {name: bool(entry.get(name)) for name in flags}
-
-
 def _tokens(
     session: Session, reference: Tokenizer, texts: list[str], encoded: list[list[int]]
 ) -> Iterator[str]:
@@ -192,14 +134,14 @@ def _tokens(
     for text, wanted in zip(texts, encoded, strict=True):
         got = session.encode(text)
         if got != wanted:
-            place, (mine, theirs) = next(
-                (place, ids)
-                for place, ids in enumerate(zip_longest(got, wanted))
+            index, (mine, theirs) = next(
+                (index, ids)
+                for index, ids in enumerate(zip_longest(got, wanted))
                 if ids[0] != ids[1]
             )
-            around = _around(reference, wanted, place)
+            around = _around(reference, wanted, index)
             yield (
-                f"Token {place} of {around} is {_name(reference, mine)} in the artifact and "
+                f"Token {index} of {around} is {_name(reference, mine)} in the artifact and "
                 f"{_name(reference, theirs)} in the checkpoint"
             )
             break
@@ -207,15 +149,15 @@ def _tokens(
         text = reference.decode(wanted, skip_special_tokens=False)
         spoken = session.decode(wanted)
         if spoken != text:
-            place = next(
+            index = next(
                 (
-                    place
-                    for place, signs in enumerate(zip_longest(spoken, text))
+                    index
+                    for index, signs in enumerate(zip_longest(spoken, text))
                     if signs[0] != signs[1]
                 ),
                 0,
             )
-            mine, theirs = (part[max(0, place - 4) : place + _SHOWN] for part in (spoken, text))
+            mine, theirs = (part[max(0, index - 4) : index + _SHOWN] for part in (spoken, text))
             yield (
                 f"Token ids are read as {mine!r} by the artifact and as {theirs!r} by the "
                 "checkpoint"
@@ -272,8 +214,8 @@ def _overlaps(texts: list[str]) -> Iterator[str]:
 
 
 def _ids(reference: Tokenizer, text: str) -> list[int]:
-    found: list[int] = reference.encode(text, add_special_tokens=False).ids
-    return found
+    ids: list[int] = reference.encode(text, add_special_tokens=False).ids
+    return ids
 
 
 def _template(
@@ -297,12 +239,12 @@ def _template(
                 which = "artifact" if first is None else "checkpoint"
                 yield f"Only the {which}'s chat template refuses a conversation ({name})"
             else:
-                place = next(
-                    place
-                    for place, signs in enumerate(zip_longest(first, second))
+                index = next(
+                    index
+                    for index, signs in enumerate(zip_longest(first, second))
                     if signs[0] != signs[1]
                 )
-                shown = [repr(text[max(0, place - 8) : place + _SHOWN]) for text in (first, second)]
+                shown = [repr(text[max(0, index - 8) : index + _SHOWN]) for text in (first, second)]
                 yield (
                     f"The chat template writes {shown[0]} in the artifact and {shown[1]} in the "
                     f"checkpoint ({name})"
@@ -369,7 +311,7 @@ def _stops(
     whole = session.generate(ids, STOP_TOKENS, lambda token: None, stop=False)
     unasked = {reference.token_to_id(text) for text in ALSO_ENDS} & session.ends()
     expected = {*ends, *unasked}
-    length = next((place for place, token in enumerate(whole) if token in expected), None)
+    length = next((index for index, token in enumerate(whole) if token in expected), None)
     if length is None:
         return None, []
     answer = session.generate(ids, STOP_TOKENS, lambda token: None)
@@ -397,6 +339,6 @@ def _printable(text: str) -> str:
     )
 
 
-def _around(reference: Tokenizer, ids: list[int], place: int) -> str:
-    text = reference.decode(ids[max(0, place - 4) : place + 6], skip_special_tokens=False)
+def _around(reference: Tokenizer, ids: list[int], index: int) -> str:
+    text = reference.decode(ids[max(0, index - 4) : index + 6], skip_special_tokens=False)
     return json.dumps(text, ensure_ascii=False)

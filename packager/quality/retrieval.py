@@ -17,8 +17,8 @@ from packager.checkpoint import retrieval as rules
 from packager.errors import bad_input
 from packager.json_values import JsonDict, JsonObject, texts_at
 from packager.process import resolve
-from packager.quality.parity import reference_tokenizer
 from packager.quality.parity_corpus import TEXTS, shipped_texts
+from packager.quality.reference_tokenizer import reference_tokenizer
 from packager.quality.retrieval_corpus import Query, queries
 from packager.runtime import Report, RetrievalSession
 from packager.units import human_bytes

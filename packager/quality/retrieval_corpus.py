@@ -33,7 +33,7 @@ def queries(file: Path = FILE) -> tuple[Query, ...]:
         raise bad_input(f"{file.name}: {error}.") from None
     if not isinstance(rows, list) or len(rows) < _LEAST_QUERIES:
         raise bad_input(f"{file.name}: query must list {_LEAST_QUERIES} tables or more.")
-    found = []
+    asked = []
     for number, row in enumerate(rows):
         where = f"{file.name}: query[{number}]"
         if not isinstance(row, dict) or row.keys() != {"language", "text", "documents"}:
@@ -41,8 +41,8 @@ def queries(file: Path = FILE) -> tuple[Query, ...]:
         texts = [row["language"], row["text"], *row["documents"]]
         if len(texts) < 4 or not all(isinstance(text, str) and text.strip() for text in texts):
             raise bad_input(f"{where} needs texts, and two documents or more.")
-        found.append(Query(row["language"], row["text"], tuple(row["documents"])))
-    return tuple(found)
+        asked.append(Query(row["language"], row["text"], tuple(row["documents"])))
+    return tuple(asked)
 
 
 def sha256(file: Path = FILE) -> str:

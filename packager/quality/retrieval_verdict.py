@@ -17,11 +17,11 @@ _RULES = {
 _AT_MOST = ("score_mean",)
 
 
-def rows(task: str, found: RetrievalQuality, limits: RetrievalLimits) -> tuple[QualityVerdict, ...]:
+def rows(task: str, lost: RetrievalQuality, limits: RetrievalLimits) -> tuple[QualityVerdict, ...]:
     """One row per limit of that task."""
     verdicts = []
     for rule in _RULES[task]:
-        limit, measured = getattr(limits, rule), getattr(found, rule)
+        limit, measured = getattr(limits, rule), getattr(lost, rule)
         at_least = rule not in _AT_MOST
         passed = measured is not None and (measured >= limit if at_least else measured <= limit)
         verdicts.append(
@@ -50,15 +50,15 @@ def judged(
         return skipped(why_not or "nothing was compared", parity).but(
             passed=not differs, loss_allowed=differs and allow_loss
         )
-    found = RetrievalQuality.from_json(facts["retrieval"])
-    if found.broken:
+    figures = RetrievalQuality.from_json(facts["retrieval"])
+    if figures.broken:
         return skipped("its results are not numbers", parity).but(
-            tokens=found.texts, broken=found.broken, passed=False
+            tokens=figures.texts, broken=figures.broken, passed=False
         )
-    verdicts = rows(task, found, limits) if limits else ()
+    verdicts = rows(task, figures, limits) if limits else ()
     lost = differs or any(not row.passed for row in verdicts)
     return Quality(
-        retrieval=found,
+        retrieval=figures,
         text=GateText.from_json(facts["text"]),
         limits=Grade.from_json({"grade": grade, "source": SOURCE, **asdict(limits)})
         if limits

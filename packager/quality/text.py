@@ -114,13 +114,13 @@ def pieces(
     is left.
     """
     share = max(2, tokens // len(text.parts))
-    found = []
+    cut = []
     for part in text.parts:
         ids = tuple(encode(part.text[: _READ_PER_TOKEN * share]))[:share]
-        found += [
+        cut += [
             Piece(part.name, ids[start : start + window]) for start in range(0, len(ids), window)
         ]
-    kept = [piece for piece in found if len(piece.ids) > 1]
+    kept = [piece for piece in cut if len(piece.ids) > 1]
     if not kept:
         raise bad_input(
             f"The text {text.name!r} is shorter than two tokens.",

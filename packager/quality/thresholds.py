@@ -59,8 +59,8 @@ def _read(file: Path) -> tuple[dict[str, Limits], tuple[tuple[int | None, int], 
                 else "classes and tokens are both needed."
             )
         )
-    found = {grade: _limits(grade, table, file.name) for grade, table in data["classes"].items()}
-    return found, tuple(_tokens(data["tokens"], file.name))
+    by_grade = {grade: _limits(grade, table, file.name) for grade, table in data["classes"].items()}
+    return by_grade, tuple(_tokens(data["tokens"], file.name))
 
 
 def _limits(grade: str, table: Any, file: str) -> Limits:
@@ -82,7 +82,7 @@ def _limits(grade: str, table: Any, file: str) -> Limits:
 
 
 def _tokens(rows: Any, file: str) -> list[tuple[int | None, int]]:
-    found: list[tuple[int | None, int]] = []
+    steps: list[tuple[int | None, int]] = []
     for number, row in enumerate(rows if isinstance(rows, list) else []):
         last = number == len(rows) - 1
         if not isinstance(row, dict) or row.keys() != ({"count"} if last else {"below", "count"}):
@@ -91,9 +91,9 @@ def _tokens(rows: Any, file: str) -> list[tuple[int | None, int]]:
             )
         if not all(isinstance(value, int) and value > 0 for value in row.values()):
             raise bad_input(f"{file}: tokens[{number}] holds what is no whole number above 0.")
-        if not last and found and row["below"] <= (found[-1][0] or 0):
+        if not last and steps and row["below"] <= (steps[-1][0] or 0):
             raise bad_input(f"{file}: tokens[{number}].below does not ascend.")
-        found.append((row.get("below"), row["count"]))
-    if not found:
+        steps.append((row.get("below"), row["count"]))
+    if not steps:
         raise bad_input(f"{file}: tokens is no list of tables.")
-    return found
+    return steps

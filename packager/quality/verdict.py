@@ -232,10 +232,10 @@ def _limit(row: QualityVerdict) -> str:
     return f"{row.limit:.0%}" if row.rule in _SHARES else f"{row.limit:g}"
 
 
-def retrieval_summary(found: RetrievalQuality, loss_allowed: bool) -> str:
+def retrieval_summary(lost: RetrievalQuality, loss_allowed: bool) -> str:
     """One line of what vectors or scores have lost."""
-    rule = "cosine_mean" if found.cosine_mean is not None else "score_mean"
-    parts = [f"{WORDS[name]} {shown(name, getattr(found, name))}" for name in (rule, "order_kept")]
+    rule = "cosine_mean" if lost.cosine_mean is not None else "score_mean"
+    parts = [f"{WORDS[name]} {shown(name, getattr(lost, name))}" for name in (rule, "order_kept")]
     return f"{', '.join(parts)}{'; loss allowed' if loss_allowed else ''}"
 
 

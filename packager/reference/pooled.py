@@ -43,10 +43,10 @@ def scores(
 
     Source: the model card of Qwen3-Reranker (compute_logits).
     """
-    found = Reference.compute(checkpoint, sequences, report)
+    computed = Reference.compute(checkpoint, sequences, report)
     last = [
-        found.logits(number, len(ids) - 1)[0][list(answers)].astype(np.float64)
-        for number, ids in enumerate(found.sequences)
+        computed.logits(number, len(ids) - 1)[0][list(answers)].astype(np.float64)
+        for number, ids in enumerate(computed.sequences)
     ]
     yes, no = np.array(last).reshape(-1, 2).T
     return np.asarray(1 / (1 + np.exp(no - yes)), np.float32)

@@ -109,5 +109,5 @@ def _llama3(positions: Positions, plain: Floats) -> Floats:
     stretched = plain / np.float32(positions.factor)
     share = (positions.original / waves - positions.low) / (positions.high - positions.low)
     mixed = (1 - share) * stretched + share * plain
-    found = np.where(waves > longest, stretched, np.where(waves < shortest, plain, mixed))
-    return np.asarray(found, dtype=np.float32)
+    frequencies = np.where(waves > longest, stretched, np.where(waves < shortest, plain, mixed))
+    return np.asarray(frequencies, dtype=np.float32)

@@ -30,10 +30,10 @@ class Weights:
 
     def get(self, name: str) -> Floats:
         """A tensor, kept for the next question. Raises KeyError for an unknown name."""
-        found = self._kept.get(name)
-        if found is None:
-            found = self._kept[name] = self.once(name)
-        return found
+        kept = self._kept.get(name)
+        if kept is None:
+            kept = self._kept[name] = self.once(name)
+        return kept
 
     def once(self, name: str, part: int | None = None) -> Floats:
         """A tensor, or one part of it along the outermost axis, that is not kept."""

@@ -97,24 +97,28 @@ def notes(
     for name, contents in zip(names, manifests, strict=True):
         if machine_of(contents) is not None:
             places.setdefault(machine_name(contents), []).append(name)
-    found = []
+    sentences = []
     if not same(manifests, machine_of):
         # Two machines may have one processor and differ in memory or system.
-        where = "; ".join(f"{', '.join(there)} on {place}" for place, there in places.items())
-        found.append(
+        where = "; ".join(f"{', '.join(there)} on {machine}" for machine, there in places.items())
+        sentences.append(
             f"Measured on different machines ({where}): their memory and speed are not ranked "
             "against each other."
         )
         if prices is not None and prices.given:
-            found.append("One price was taken for all of these machines.")
+            sentences.append("One price was taken for all of these machines.")
     for name, contents in zip(names, manifests, strict=True):
-        found += [f"{name} {what}" for what in _of_one(contents)]
+        sentences += [f"{name} {what}" for what in _of_one(contents)]
     if any(contents.telling and contents.telling.noisy for contents in manifests):
-        found.append("A disturbed measurement is among them, so speed and memory are not ranked.")
+        sentences.append(
+            "A disturbed measurement is among them, so speed and memory are not ranked."
+        )
     if not same(manifests, _prompt):
-        found.append("First tokens come after prompts of different length, so they are not ranked.")
+        sentences.append(
+            "First tokens come after prompts of different length, so they are not ranked."
+        )
     if not same(manifests, lambda contents: contents.context):
-        found.append(
+        sentences.append(
             "The packages are made for different contexts: memory holds the cache of each, so it "
             "is not ranked."
         )
@@ -124,11 +128,11 @@ def notes(
             for name, contents in zip(names, manifests, strict=True)
             if contents.telling and prices.per_million_tokens(contents.telling) is None
         ]
-        found += [
+        sentences += [
             f"{name} was measured without energy, so it has no cost: add --watts."
             for name in silent
         ]
-    return found + _of_the_front(names, manifests)
+    return sentences + _of_the_front(names, manifests)
 
 
 def _of_one(contents: Contents) -> list[str]:
@@ -150,19 +154,17 @@ def _of_one(contents: Contents) -> list[str]:
 
 def _of_the_front(names: Sequence[str], manifests: Sequence[Contents]) -> list[str]:
     places, by = standings(manifests)
-    compared = sum(one.front is not None for one in places)
+    compared = sum(standing.front is not None for standing in places)
     if compared < 2:
         return []
     axes = "memory, speed and quality" if by else "memory and speed"
-    found = [f"The Pareto front is of {axes}{QUALITY_BY[by]}."]
-    for name, one in zip(names, places, strict=True):
-        if one.beaten_by:
-            others = " and ".join(names[index] for index in one.beaten_by)
-            found.append(
-                f"{name} is not on it: {others} {'is' if len(one.beaten_by) == 1 else 'are'} at "
-                "least as good on all."
-            )
-    return found
+    sentences = [f"The Pareto front is of {axes}{QUALITY_BY[by]}."]
+    for name, standing in zip(names, places, strict=True):
+        if standing.beaten_by:
+            others = " and ".join(names[index] for index in standing.beaten_by)
+            are = "is" if len(standing.beaten_by) == 1 else "are"
+            sentences.append(f"{name} is not on it: {others} {are} at least as good on all.")
+    return sentences
 
 
 QUALITY_BY: dict[str | None, str] = {

@@ -33,10 +33,10 @@ def standings(manifests: Sequence[Contents]) -> tuple[list[Standing], str | None
     )
     left = iter(scores)
     points = [None if known is None else (*known, next(left) or 0.0) for known in axes]
-    found = []
+    rows = []
     for index, point in enumerate(points):
         if point is None:
-            found.append(Standing(None))
+            rows.append(Standing(None))
             continue
         better = tuple(
             other
@@ -45,8 +45,8 @@ def standings(manifests: Sequence[Contents]) -> tuple[list[Standing], str | None
             and machine_of(manifests[other]) == machine_of(manifests[index])
             and _beats(theirs, point)
         )
-        found.append(Standing(not better, point[2] if by else None, better))
-    return found, by
+        rows.append(Standing(not better, point[2] if by else None, better))
+    return rows, by
 
 
 def machine_of(contents: Contents) -> Machine | None:

@@ -6,8 +6,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Self, TypeVar
 
-import msgspec
-
 from packager.json_values import JsonObject
 from packager.shape.tower import Tower
 
@@ -100,6 +98,9 @@ class Widths:
     @classmethod
     def from_dict(cls, fields: JsonObject) -> Self:
         """The inverse of dataclasses.asdict, for shapes that crossed a process or a JSON file."""
+        # Late: the catalogue is read by commands that need none of it.
+        import msgspec
+
         return msgspec.convert(fields, cls)
 
     def for_task(self, task: str) -> Self:

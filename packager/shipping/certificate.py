@@ -128,15 +128,15 @@ def _issuers(certificate: Any) -> list[str]:
     whole name."""
     from cryptography.x509.oid import NameOID
 
-    found = []
+    issuers = []
     for extension in certificate.extensions:
         if extension.oid.dotted_string in _OIDC_ISSUER:
             value = extension.value.value
             # The newer of the two is a DER string of less than 128 bytes, the older one plain text.
             plain = value[2:] if value[:1] == b"\x0c" and len(value) == value[1] + 2 else value
-            found.append(plain.decode(errors="replace"))
+            issuers.append(plain.decode(errors="replace"))
     names = certificate.issuer.get_attributes_for_oid(NameOID.COMMON_NAME)
-    return [*found, *(str(name.value) for name in names), certificate.issuer.rfc4514_string()]
+    return [*issuers, *(str(name.value) for name in names), certificate.issuer.rfc4514_string()]
 
 
 def _listed(names: Sequence[str]) -> str:

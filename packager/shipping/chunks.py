@@ -58,11 +58,11 @@ def _places(data: bytearray, average: int) -> list[int]:
 
     limit = np.uint64((1 << 64) // average)
     array = np.frombuffer(data, np.uint8)
-    found = []
+    cuts = []
     for shift in range(min(_WINDOW, max(0, len(array) - _WINDOW + 1))):
         count = (len(array) - shift) // _WINDOW
         numbers = array[shift : shift + count * _WINDOW].view("<u8")
-        found.append(
+        cuts.append(
             np.flatnonzero(numbers * np.uint64(_MULTIPLIER) - limit < limit) * _WINDOW + shift
         )
-    return sorted(np.concatenate(found).tolist()) if found else []
+    return sorted(np.concatenate(cuts).tolist()) if cuts else []

@@ -88,16 +88,16 @@ def files(environment: Mapping[str, str]) -> list[Path]:
     home = Path(environment.get("HOME") or Path.home())
     config = Path(environment.get("XDG_CONFIG_HOME") or home / ".config")
     docker = Path(environment.get("DOCKER_CONFIG") or home / ".docker")
-    found = [config / "containers" / "auth.json", docker / "config.json", home / ".dockercfg"]
+    paths = [config / "containers" / "auth.json", docker / "config.json", home / ".dockercfg"]
     if sys.platform == "linux":
         runtime = environment.get("XDG_RUNTIME_DIR") or f"/run/containers/{os.getuid()}"
-        found.insert(
+        paths.insert(
             0,
             Path(runtime) / "containers" / "auth.json"
             if environment.get("XDG_RUNTIME_DIR")
             else Path(runtime) / "auth.json",
         )
-    return found
+    return paths
 
 
 def _read(path: Path) -> JsonObject | None:
@@ -194,8 +194,8 @@ def _ask(
     if not isinstance(helper, str) or not _HELPER.fullmatch(helper):
         raise _broken(path)
     program = f"docker-credential-{helper}"
-    found = known(host)
-    server = _DOCKER_HUB if found is not None and found.key == "docker.io" else host
+    registry = known(host)
+    server = _DOCKER_HUB if registry is not None and registry.key == "docker.io" else host
     try:
         done = subprocess.run(
             [program, "get"],

@@ -205,20 +205,20 @@ class _Old:
 
 def _file(sink: _Sink, origin: _Old, shipment: Shipment, entry: FileEntry) -> Iterator[int]:
     """The steps of one file that the old package has not; yields sizes."""
-    place = (origin.numbers[entry.path], 0) if entry.path in origin.numbers else None
+    start = (origin.numbers[entry.path], 0) if entry.path in origin.numbers else None
     fresh = bytearray()
     for chunk in content_chunks(shipment.chunks(entry), origin.average):
-        size, found = len(chunk), origin.find(chunk)
-        if found is None:
+        size, match = len(chunk), origin.find(chunk)
+        if match is None:
             fresh += chunk
-        while fresh and (found is not None or len(fresh) >= MOST_DATA):
-            place = _data(sink, origin, fresh, place)
-        if found is not None:
-            sink.step(Stretch(*found, size))
-            place = (found[0], found[1] + size)
+        while fresh and (match is not None or len(fresh) >= MOST_DATA):
+            start = _data(sink, origin, fresh, start)
+        if match is not None:
+            sink.step(Stretch(*match, size))
+            start = (match[0], match[1] + size)
         yield size
     while fresh:
-        place = _data(sink, origin, fresh, place)
+        start = _data(sink, origin, fresh, start)
 
 
 def _data(
@@ -247,10 +247,10 @@ def packed(data: bytes, reference: bytes) -> bytes:
     """`data` under zstd, with what `reference` has of it referred to."""
     library = zstd()
     more: JsonDict = {"dict_data": _prefix(library, reference)} if reference else {}
-    found: bytes = library.ZstdCompressor(level=_LEVEL, write_content_size=True, **more).compress(
-        data
-    )
-    return found
+    compressed: bytes = library.ZstdCompressor(
+        level=_LEVEL, write_content_size=True, **more
+    ).compress(data)
+    return compressed
 
 
 def unpacked(step: Data, reference: bytes) -> bytes | None:

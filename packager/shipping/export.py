@@ -177,69 +177,72 @@ def export(
     place that is taken, random weights, a licence not accepted; 6 for a package that is not what
     its manifest says; 7 when the disk is too small.
     """
-    found = format_named(name)
-    if limit is not None and not found.cuts:
+    target_format = format_named(name)
+    if limit is not None and not target_format.cuts:
         raise usage(
             f"{name} cannot keep its files below a size.",
             "Formats that can: " + ", ".join(row.name for row in FORMATS.values() if row.cuts),
         )
     given = dict(settings or {})
     for key in given:
-        if key not in found.takes:
+        if key not in target_format.takes:
             takers = ", ".join(row.name for row in FORMATS.values() if key in row.takes)
             raise usage(
                 f"{name} has no use for --{key.replace('_', '-')}.",
                 f"It is for: {takers or 'no format'}.",
             )
     shipment = prepare(package, allow_dummy=allow_dummy, accepted=accepted)
-    misfit = found.misfit(shipment.manifest)
+    misfit = target_format.misfit(shipment.manifest)
     if misfit:
         raise misfit
-    place = (out or Path(f"{shipment.name}{found.suffix}")).absolute()
-    outside(place, package)
-    _free_places(place, cuts=limit is not None, signed=signer is not None)
-    free = free_bytes(place.parent)
+    destination = (out or Path(f"{shipment.name}{target_format.suffix}")).absolute()
+    outside(destination, package)
+    _free_places(destination, cuts=limit is not None, signed=signer is not None)
+    free = free_bytes(destination.parent)
     if free < shipment.total:
         raise no_room(
-            f"{place.parent} has {human_bytes(free)} free; the export takes "
+            f"{destination.parent} has {human_bytes(free)} free; the export takes "
             f"{human_bytes(shipment.total)}.",
             "Choose another disk with --out.",
         )
-    with scratch_folder(place.parent) as holder:
+    with scratch_folder(destination.parent) as holder:
         aside = holder / "export"
         aside.mkdir()
         if signer is not None:
             # First: a key that cannot sign must not be found out after an hour of copying.
-            sign(package, signer, aside / f"{place.name}{ENDING}")
-        module, _, function = found.write.partition(":")
+            sign(package, signer, aside / f"{destination.name}{ENDING}")
+        module, _, function = target_format.write.partition(":")
         work: Generator[int, None, Path | None] = getattr(import_module(module), function)(
-            shipment, aside / place.name, limit, **given
+            shipment, aside / destination.name, limit, **given
         )
         first = yield from staged(_counted(work, shipment.total), "export", f"Export as {name}")
         # The archive and its signature, or all pieces: together or not at all.
         place_all(
             holder,
-            [(path, place.with_name(path.name)) for path in sorted(aside.iterdir(), reverse=True)],
+            [
+                (path, destination.with_name(path.name))
+                for path in sorted(aside.iterdir(), reverse=True)
+            ],
         )
-    whole = place.with_name((first or place).name)
+    whole = destination.with_name((first or destination).name)
     written = _written(whole)
-    signature = place.with_name(f"{place.name}{ENDING}") if signer is not None else None
+    signature = destination.with_name(f"{destination.name}{ENDING}") if signer is not None else None
     return Exported(
         whole, name, len(written), sum(path.stat().st_size for path in written), signature
     )
 
 
-def _free_places(place: Path, *, cuts: bool, signed: bool) -> None:
+def _free_places(destination: Path, *, cuts: bool, signed: bool) -> None:
     """Raise PackError (usage) where one of the names is taken that the export may need; what we
     left half-done goes first."""
-    if place.parent.is_dir():
-        remove_abandoned(place.parent)
-    free_place(place)
+    if destination.parent.is_dir():
+        remove_abandoned(destination.parent)
+    free_place(destination)
     if signed:
-        free_place(place.with_name(f"{place.name}{ENDING}"))
-    if cuts and place.parent.is_dir():
-        for other in sorted(place.parent.iterdir()):
-            if pieces.is_piece(place.name, other.name):
+        free_place(destination.with_name(f"{destination.name}{ENDING}"))
+    if cuts and destination.parent.is_dir():
+        for other in sorted(destination.parent.iterdir()):
+            if pieces.is_piece(destination.name, other.name):
                 free_place(other)
 
 
@@ -290,5 +293,5 @@ def _counted(
         sizes.close()
 
 
-def _written(place: Path) -> list[Path]:
-    return regular_files(place) if place.is_dir() else pieces.found(place)
+def _written(destination: Path) -> list[Path]:
+    return regular_files(destination) if destination.is_dir() else pieces.found(destination)

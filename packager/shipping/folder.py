@@ -60,9 +60,9 @@ def copy_entry(
     rows: list[JsonObject] = []
     rest = b""
     chunks = shipment.chunks(entry)
-    for place in places:
+    for destination in places:
         digest, size = hashlib.sha256(), 0
-        with place.open("xb") as file:
+        with destination.open("xb") as file:
             while size < room and (chunk := rest or next(chunks, b"")):
                 chunk, rest = chunk[: room - size], chunk[room - size :]
                 digest.update(chunk)
@@ -71,7 +71,7 @@ def copy_entry(
             file.flush()
             os.fsync(file.fileno())
             let_all_read(file)
-        rows.append({"name": place.name, "size": size, "sha256": digest.hexdigest()})
+        rows.append({"name": destination.name, "size": size, "sha256": digest.hexdigest()})
     next(chunks, None)  # the end of the chunks compares the whole with the manifest
     return rows
 

@@ -63,7 +63,7 @@ def private_key(path: Path, password: str | None) -> None:
     where it is none."""
     serialization, ec = _cryptography()
     try:
-        found = serialization.load_pem_private_key(
+        key = serialization.load_pem_private_key(
             _read(path), password.encode() if password else None
         )
     except TypeError:
@@ -77,7 +77,7 @@ def private_key(path: Path, password: str | None) -> None:
             f"{path} is no private key in PEM form, or the password is another.",
             "`qwen-pack keys new` makes one.",
         ) from None
-    if not isinstance(found, ec.EllipticCurvePrivateKey):
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise bad_input(
             f"{path} is no key on an elliptic curve.",
             "Take P-256, P-384 or P-521; `qwen-pack keys new` makes one.",
@@ -89,13 +89,13 @@ def public_key(path: Path) -> None:
     none."""
     serialization, ec = _cryptography()
     try:
-        found = serialization.load_pem_public_key(_read(path))
+        key = serialization.load_pem_public_key(_read(path))
     except ValueError:
         raise bad_input(
             f"{path} is no public key in PEM form.",
             "Name the .pub file that `qwen-pack keys new` wrote.",
         ) from None
-    if not isinstance(found, ec.EllipticCurvePublicKey):
+    if not isinstance(key, ec.EllipticCurvePublicKey):
         raise bad_input(
             f"{path} is no key on an elliptic curve.",
             "Name the .pub file that `qwen-pack keys new` wrote.",

@@ -35,5 +35,5 @@ def known(host: str) -> Known | None:
 
 def canonical(host: str) -> str:
     """One name for all names of a registry, as credential files are searched for it."""
-    found = known(host)
-    return found.key if found else host.casefold()
+    registry = known(host)
+    return registry.key if registry else host.casefold()

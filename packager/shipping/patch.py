@@ -71,11 +71,11 @@ def _old(old: Path, header: Header, patch: Path) -> list[FileEntry]:
     """The files of the old package in the patch's order, when it is the one that the patch starts
     from."""
     known = manifest.read(old)
-    found = files_sha256(known.files)
-    if found != header.old_sha256:
+    digest = files_sha256(known.files)
+    if digest != header.old_sha256:
         raise bad_input(
             f"{patch} starts from {header.old_name} with the files {header.old_sha256[:16]}, {old} "
-            f"is {known.name} with {found[:16]}.",
+            f"is {known.name} with {digest[:16]}.",
             "Take the patch that starts from this package, or the whole new one.",
         )
     findings = verify_names(old)

@@ -40,28 +40,28 @@ def push(
     refuses.
     """
     shipment = prepare(package, allow_dummy=allow_dummy, accepted=accepted)
-    place = Repository(reference, token_hosts)
-    found = images(shipment)
-    blobs = {blob.digest: blob for image in found for blob in image.blobs}
+    repository = Repository(reference, token_hosts)
+    made = images(shipment)
+    blobs = {blob.digest: blob for image in made for blob in image.blobs}
     total = sum(blob.size for blob in blobs.values())
     done = 0
     for blob in blobs.values():
         # What the registry has is not sent again, but read all the same: a package that is not what
         # it claims gets no tag.
         chunks = _chunks(shipment, blob)
-        for size in map(len, chunks) if place.has(blob) else place.upload(blob, chunks):
+        for size in map(len, chunks) if repository.has(blob) else repository.upload(blob, chunks):
             done += size
             yield done, total
     tags: dict[str, str] = {}
-    for image in found:
-        tags[tag_of(place, image)] = image.manifest.digest
-        place.put_manifest(image.manifest, tag_of(place, image))
+    for image in made:
+        tags[tag_of(repository, image)] = image.manifest.digest
+        repository.put_manifest(image.manifest, tag_of(repository, image))
     return tags
 
 
-def tag_of(place: Repository, image: Image) -> str:
+def tag_of(repository: Repository, image: Image) -> str:
     """The tag of one of the images."""
-    return f"{place.tag}{image.suffix}"
+    return f"{repository.tag}{image.suffix}"
 
 
 def _chunks(shipment: Shipment, blob: Blob) -> Any:
@@ -82,8 +82,8 @@ def pull(
     a disk that is too small, 2 where `out` exists.
     """
     free_place(out)
-    place = Repository(reference, token_hosts)
-    layers = _layers(place.manifest(), reference)
+    repository = Repository(reference, token_hosts)
+    layers = _layers(repository.manifest(), reference)
     own = layers.pop(manifest.NAME, None)
     if own is None:
         raise bad_input(
@@ -95,7 +95,7 @@ def pull(
             f"{reference}: its manifest.json has {own.size} bytes, more than any manifest.",
             "Do not use it.",
         )
-    text = b"".join(place.blob(f"sha256:{own.sha256}", own.size, manifest.NAME))
+    text = b"".join(repository.blob(f"sha256:{own.sha256}", own.size, manifest.NAME))
     known = manifest.parse(text, f"{reference}: {manifest.NAME}")
     _same(known, layers, reference)
     total = sum(entry.size for entry in known.files)
@@ -112,7 +112,7 @@ def pull(
             path = folder / entry.path
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("xb") as file:
-                for piece in place.blob(f"sha256:{entry.sha256}", entry.size, entry.path):
+                for piece in repository.blob(f"sha256:{entry.sha256}", entry.size, entry.path):
                     done += file.write(piece)
                     yield done, total
         checked = manifest.read(folder)
@@ -140,12 +140,12 @@ def _layers(data: bytes, reference: str) -> dict[str, FileEntry]:
         ]
     except (PackError, KeyError, TypeError, AttributeError):
         raise wrong from None
-    found: dict[str, FileEntry] = {}
+    entries: dict[str, FileEntry] = {}
     for path, digest, size in rows:
         if (
             not isinstance(path, str)
             or not (path == manifest.NAME or manifest.safe_path(path))
-            or path in found
+            or path in entries
         ):
             raise bad_input(
                 f"{reference} has a layer with the unsafe path {path!r}.", "Do not use it."
@@ -156,8 +156,8 @@ def _layers(data: bytes, reference: str) -> dict[str, FileEntry]:
             raise bad_input(
                 f"{reference}: {path} has a size that is no byte count.", "Do not use it."
             )
-        found[path] = FileEntry(path, size, digest.removeprefix("sha256:"))
-    return found
+        entries[path] = FileEntry(path, size, digest.removeprefix("sha256:"))
+    return entries
 
 
 def _same(known: Manifest, layers: dict[str, FileEntry], reference: str) -> None:

@@ -79,9 +79,9 @@ def check_realm(registry: str, base: str, realm: str, allowed: Collection[str]) 
         )
     if there.netloc.casefold() == here.netloc.casefold() and there.scheme == here.scheme:
         return
-    found = known(registry)
+    listed = known(registry)
     known_to_serve = (
-        there.scheme == "https" and port is None and found is not None and host in found.tokens
+        there.scheme == "https" and port is None and listed is not None and host in listed.tokens
     )
     if not known_to_serve and named not in {name.casefold() for name in allowed}:
         raise unreachable(
@@ -144,10 +144,10 @@ def token(
         body = json.loads(data)
     except (ValueError, RecursionError):
         body = None
-    found = (body.get("token") or body.get("access_token")) if isinstance(body, dict) else None
-    if not isinstance(found, str) or len(found) > _LONGEST_TOKEN or not _TOKEN.fullmatch(found):
+    bearer = (body.get("token") or body.get("access_token")) if isinstance(body, dict) else None
+    if not isinstance(bearer, str) or len(bearer) > _LONGEST_TOKEN or not _TOKEN.fullmatch(bearer):
         raise odd(registry, "gives no token when it is asked for one")
-    return found
+    return bearer
 
 
 def _whole(answer: requests.Response, registry: str) -> bytes:

@@ -61,7 +61,7 @@ class Repository:
                 self._done("POST", f"{self._base}/blobs/uploads/", headers={"Content-Length": "0"}),
                 202,
             )
-            place = self._location(answer, f"{self._base}/blobs/uploads/")
+            location = self._location(answer, f"{self._base}/blobs/uploads/")
             start = 0
             for piece in _of_size(chunks, _CHUNK):
                 headers = {
@@ -69,15 +69,15 @@ class Repository:
                     "Content-Type": "application/octet-stream",
                 }
                 answer = self._expect(
-                    self._done("PATCH", place, data=piece, headers=headers), 202, 204
+                    self._done("PATCH", location, data=piece, headers=headers), 202, 204
                 )
-                place = self._location(answer, place)
+                location = self._location(answer, location)
                 start += len(piece)
                 yield len(piece)
-            joint = "&" if urlsplit(place).query else "?"
+            joint = "&" if urlsplit(location).query else "?"
             self._expect(
                 self._done(
-                    "PUT", f"{place}{joint}digest={blob.digest}", headers={"Content-Length": "0"}
+                    "PUT", f"{location}{joint}digest={blob.digest}", headers={"Content-Length": "0"}
                 ),
                 201,
                 204,
@@ -156,16 +156,17 @@ class Repository:
             yield piece
 
     def _location(self, answer: Any, asked: str) -> str:
-        place = str(urljoin(asked, answer.headers.get("Location", "")))
-        if (urlsplit(place).scheme, urlsplit(place).netloc) != (
+        location = str(urljoin(asked, answer.headers.get("Location", "")))
+        if (urlsplit(location).scheme, urlsplit(location).netloc) != (
             urlsplit(self._base).scheme,
             urlsplit(self._base).netloc,
         ):
             raise unreachable(
-                f"{self.host} wants the upload to go to another host ({urlsplit(place).netloc}).",
+                f"{self.host} wants the upload to go to another host "
+                f"({urlsplit(location).netloc}).",
                 "Push to that registry by its name.",
             )
-        return place
+        return location
 
     def _expect(self, answer: Any, *status: int) -> Any:
         if answer.status_code in status:

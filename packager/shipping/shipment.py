@@ -87,7 +87,7 @@ def prepare(
     safe to open; 2 for random weights, unless allowed, and for a licence that asks for agreement
     and is not among `accepted`.
     """
-    found = manifest.read(package)
+    known = manifest.read(package)
     findings = verify_names(package)
     if findings:
         more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
@@ -96,26 +96,26 @@ def prepare(
             f"{findings[0].message}{more}.",
             "`qwen-pack verify` names every difference; build or get the package again.",
         )
-    refuse_unsafe(package, found)
-    problem = _dummy(found, allow_dummy) or refusal(found.contents.variant.license, accepted)
+    refuse_unsafe(package, known)
+    problem = _dummy(known, allow_dummy) or refusal(known.contents.variant.license, accepted)
     if problem:
         raise problem
     own = (package / manifest.NAME).read_bytes()
     # What was checked is what is shipped, also when somebody writes into the folder meanwhile.
-    if manifest.parse(own, str(package / manifest.NAME)).data != found.data:
+    if manifest.parse(own, str(package / manifest.NAME)).data != known.data:
         raise bad_input(
             f"{package / manifest.NAME} changed while it was read.",
             "Try again when nobody writes there.",
         )
     first = FileEntry(manifest.NAME, len(own), hashlib.sha256(own).hexdigest())
-    return Shipment(package, found, (first, *sorted(found.files, key=lambda entry: entry.path)))
+    return Shipment(package, known, (first, *sorted(known.files, key=lambda entry: entry.path)))
 
 
-def _dummy(found: Manifest, allowed: bool) -> PackError | None:
-    if not found.contents.source.dummy or allowed:
+def _dummy(known: Manifest, allowed: bool) -> PackError | None:
+    if not known.contents.source.dummy or allowed:
         return None
     return usage(
-        f"{found.name} has random weights: its answers mean nothing.",
+        f"{known.name} has random weights: its answers mean nothing.",
         "Build it with real weights, or export it all the same with --allow-dummy.",
     )
 
@@ -160,13 +160,13 @@ def free_place(path: Path) -> None:
         )
 
 
-def outside(place: Path, package: Path) -> None:
+def outside(destination: Path, package: Path) -> None:
     """Raise PackError (usage) where `place` lies inside a package, which nothing that leaves it
     changes."""
-    inner, outer = place.resolve(), package.resolve()
+    inner, outer = destination.resolve(), package.resolve()
     if inner == outer or outer in inner.parents:
         raise usage(
-            f"{place} lies inside the package, which an export never changes.",
+            f"{destination} lies inside the package, which an export never changes.",
             "Choose another place with --out.",
         )
 

@@ -155,11 +155,11 @@ def _signed_otherwise(library: Any, package: Path, signature: Path, trust: Trust
 
 def _modes(package: Path) -> list[Finding]:
     """Files that somebody can run, or everybody can write: weights and papers are neither."""
-    found = []
+    modes = []
     for path in sorted(package.rglob("*")):
         mode = path.lstat().st_mode
         if stat.S_ISREG(mode) and mode & _ODD_MODES:
-            found.append(
+            modes.append(
                 Finding(
                     path.relative_to(package).as_posix(),
                     "mode",
@@ -167,14 +167,14 @@ def _modes(package: Path) -> list[Finding]:
                 )
             )
         elif stat.S_ISDIR(mode) and mode & _WRITABLE_BY_ALL:
-            found.append(
+            modes.append(
                 Finding(
                     path.relative_to(package).as_posix(),
                     "mode",
                     "is a folder that everybody can write to",
                 )
             )
-    return found
+    return modes
 
 
 def _version(package: Path, floor: str | None) -> Finding | None:

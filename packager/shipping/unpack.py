@@ -54,10 +54,10 @@ def unpack(archive: Path, out: Path) -> Generator[tuple[int, int], None, Package
         start = file.read(4)
     where = str(archive)
     if start == b"\x28\xb5\x2f\xfd":
-        found = _tar_members(pieces.joined(parts), where)
+        members = _tar_members(pieces.joined(parts), where)
         kinds: tuple[type[Exception], ...] = (zstd().ZstdError,)
     elif start[:2] == b"PK":
-        found = _zip_members(pieces.joined(parts), where)
+        members = _zip_members(pieces.joined(parts), where)
         # RuntimeError and NotImplementedError: what zipfile says of encryption and of versions it
         # does not know; the others are what it makes of impossible times, offsets and lengths.
         kinds = (
@@ -80,11 +80,11 @@ def unpack(archive: Path, out: Path) -> Generator[tuple[int, int], None, Package
             else f"Of an archive in pieces name the first, {first}."
         )
         raise bad_input(f"{archive} is neither a tar.zst nor a zip.", way)
-    with _sentences(where, kinds), folder_that_appears_whole(out) as folder, closing(found):
-        known = _first(next(found, None), where)
+    with _sentences(where, kinds), folder_that_appears_whole(out) as folder, closing(members):
+        known = _first(next(members, None), where)
         _plausible(known[0], sum(part.stat().st_size for part in parts), out, where)
         (folder / manifest.NAME).write_bytes(known[1])
-        yield from _files(found, known[0], folder, where)
+        yield from _files(members, known[0], folder, where)
         checked = manifest.read(folder)
         refuse_unsafe(folder, checked, where)
     return Package(out, checked)

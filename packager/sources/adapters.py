@@ -59,32 +59,32 @@ def parse(specs: Sequence[str], offline: bool = False) -> tuple[AdapterSource, .
     Raises PackError: exit code 2 for what is neither, or twice the same; 5 where the hub does not
     answer; 6 for a repository without an adapter.
     """
-    found = tuple(_parsed(spec, offline) for spec in specs)
-    for one in found:
-        if [other.folder for other in found].count(one.folder) > 1:
-            raise usage(f"--lora names {one.location} twice.", "Add its scales up.")
-    return found
+    adapters = tuple(_parsed(spec, offline) for spec in specs)
+    for source in adapters:
+        if [other.folder for other in adapters].count(source.folder) > 1:
+            raise usage(f"--lora names {source.location} twice.", "Add its scales up.")
+    return adapters
 
 
 def _parsed(spec: str, offline: bool) -> AdapterSource:
-    place, scale = spec, 1.0
+    location, scale = spec, 1.0
     if not Path(spec).expanduser().is_dir():
         matched = _SPEC.fullmatch(spec)
         if matched is not None and matched["scale"] is not None:
-            place = matched["place"]
+            location = matched["place"]
             try:
                 scale = float(matched["scale"])
             except ValueError:
                 scale = math.nan
     if not math.isfinite(scale) or scale == 0:
         raise usage(f"--lora {spec!r} has no usable scale.", "Write for example DIR:0.5.")
-    folder = Path(place).expanduser().absolute()
+    folder = Path(location).expanduser().absolute()
     if folder.is_dir():
         return AdapterSource(os.path.normpath(folder), scale)
-    repository = _REPOSITORY.fullmatch(place)
-    if repository is None or place.startswith(("/", ".", "~")):
+    repository = _REPOSITORY.fullmatch(location)
+    if repository is None or location.startswith(("/", ".", "~")):
         raise usage(
-            f"--lora names {place!r}, which is neither a folder nor OWNER/NAME on the hub.",
+            f"--lora names {location!r}, which is neither a folder nor OWNER/NAME on the hub.",
             "Name the folder that PEFT saved the adapter into.",
         )
     path, commit = _on_hub(repository["repo"], repository["revision"], offline)
@@ -138,12 +138,12 @@ def base_named(adapters: Sequence[AdapterSource]) -> str:
 
     Raises PackError (usage) where they name none that is known.
     """
-    named = {one.open().base for one in adapters}
+    named = {source.open().base for source in adapters}
     known = {name for name in named if name and _known(name)}
     if len(known) != 1:
-        said = ", ".join(sorted(repr(name) for name in named if name)) or "none"
+        names = ", ".join(sorted(repr(name) for name in named if name)) or "none"
         raise usage(
-            f"Which base do the adapters belong to? They name {said}.",
+            f"Which base do the adapters belong to? They name {names}.",
             "Name it with --model or --weights.",
         )
     return known.pop()
@@ -166,8 +166,8 @@ def adapted(shape: Shape, repo_id: str, adapters: Sequence[AdapterSource]) -> Sh
         spec.name: TensorInfo(spec.name, "BF16", spec.shape, Path(), 0, 2 * prod(spec.shape))
         for spec in tensors(shape)
     }
-    for one in adapters:
-        adapter = one.open()
+    for source in adapters:
+        adapter = source.open()
         refuse_other_base(adapter, repo_id, None)
         shape, rows = merge(shape, rows, adapter, numbers=False)
     return shape
@@ -232,7 +232,7 @@ def fetch(report: Report, *, base: JsonObject, adapters: list[JsonObject], out: 
 
 def _described(report: Report, source: AdapterSource, adapter: Adapter) -> JsonObject:
     """What the manifest says of an adapter; `folder` is left out there."""
-    found = digests(adapter.folder, adapter.files, lambda size: None)
+    sha256s = digests(adapter.folder, adapter.files, lambda size: None)
     report.note(
         f"adapter {source.location}, {len(adapter.low_rank)} matrices, scale {source.scale:g}"
     )
@@ -244,7 +244,7 @@ def _described(report: Report, source: AdapterSource, adapter: Adapter) -> JsonO
         "base": adapter.base,
         "folder": source.folder,
         "files": [
-            {"path": name, "size": path.stat().st_size, "sha256": found[name]}
+            {"path": name, "size": path.stat().st_size, "sha256": sha256s[name]}
             for name, path in sorted(adapter.files.items())
         ],
     }
@@ -252,7 +252,7 @@ def _described(report: Report, source: AdapterSource, adapter: Adapter) -> JsonO
 
 def stamp(adapters: Sequence[AdapterSource]) -> str:
     """A text that changes whenever what is merged would: by what `stat` says of every file."""
-    return repr([list(_stamps(one)) for one in adapters])
+    return repr([list(_stamps(source)) for source in adapters])
 
 
 def _stamps(source: AdapterSource) -> Iterator[Any]:

@@ -31,21 +31,21 @@ def digests(
         / f"{hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:24]}.json"
     )
     known = _read(memory)
-    found: dict[str, tuple[list[int], str]] = {}
+    by_path: dict[str, tuple[list[int], str]] = {}
     for name, path in files.items():
         stamp = _stamp(path)
         if name in known and known[name][0] == stamp:
-            found[name] = known[name]
+            by_path[name] = known[name]
             on_bytes(stamp[0])
         else:
             digest = sha256(path, on_bytes)
-            found[name] = (stamp, digest)
-    if found != known:
+            by_path[name] = (stamp, digest)
+    if by_path != known:
         with contextlib.suppress(OSError):
             made_cache_dir()
             memory.parent.mkdir(parents=True, exist_ok=True)
-            write_json(memory, found)
-    return {name: digest for name, (_, digest) in found.items()}
+            write_json(memory, by_path)
+    return {name: digest for name, (_, digest) in by_path.items()}
 
 
 def _stamp(path: Path) -> list[int]:

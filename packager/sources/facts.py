@@ -57,14 +57,15 @@ def source_facts(report: Report, checkpoint: Checkpoint, **origin: str | None) -
         done += size
         report.progress(done, total)
 
-    found = digests(checkpoint.folder, checkpoint.files, count)
+    sha256s = digests(checkpoint.folder, checkpoint.files, count)
     return {
         **origin,
         "folder": str(checkpoint.folder),
         "notes": list(checkpoint.notes),
         **({"quantized": checkpoint.quantized} if checkpoint.quantized else {}),
         "files": [
-            {"path": name, "size": sizes[name], "sha256": found[name]} for name in checkpoint.files
+            {"path": name, "size": sizes[name], "sha256": sha256s[name]}
+            for name in checkpoint.files
         ],
     }
 

@@ -76,10 +76,10 @@ def parse_target(text: str, path: str, runtimes: tuple[str, ...]) -> Target:
     try:
         data = load_toml(text)
     except tomllib.TOMLDecodeError as error:
-        place = re.search(r"\s*\(at line (\d+), column \d+\)", str(error))
-        text = str(error).replace(place[0], "") if place else str(error)
+        position = re.search(r"\s*\(at line (\d+), column \d+\)", str(error))
+        text = str(error).replace(position[0], "") if position else str(error)
         raise BadDeviceFile(
-            file, [(int(place[1]) if place else 1, f"this is not TOML: {text}.")]
+            file, [(int(position[1]) if position else 1, f"this is not TOML: {text}.")]
         ) from None
     except ValueError:
         # Numbers of thousands of digits and tables nested a thousand deep: valid TOML, and nothing

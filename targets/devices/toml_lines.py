@@ -16,7 +16,7 @@ def lines_of_keys(text: str) -> dict[str, int]:
 
     Reads lines, not grammar: good enough to point at a place in a file that tomllib has read.
     """
-    found: dict[str, int] = {}
+    lines: dict[str, int] = {}
     table = ""
     closing: str | None = None
     for number, line in enumerate(text.splitlines(), 1):
@@ -26,13 +26,13 @@ def lines_of_keys(text: str) -> dict[str, int]:
             continue
         if header := _TABLE.match(line):
             table = _plain(header[1])
-            found.setdefault(table, number)
+            lines.setdefault(table, number)
         elif pair := _KEY.match(line):
             key = _plain(pair[1])
-            found.setdefault(f"{table}.{key}" if table else key, number)
+            lines.setdefault(f"{table}.{key}" if table else key, number)
             if (opening := _LONG_TEXT.search(pair[2])) and pair[2].count(opening[0]) == 1:
                 closing = opening[0]
-    return found
+    return lines
 
 
 def _plain(name: str) -> str:

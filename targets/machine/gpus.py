@@ -30,7 +30,7 @@ def gpus() -> tuple[Gpu, ...]:
 def seen_by(library: Any) -> tuple[Gpu, ...]:
     """The GPUs that an open library shows. One that falls off the bus half way: what was seen
     before it still holds."""
-    found = []
+    gpus = []
     driver = ""
     with suppress(library.NVMLError):
         driver = _text(library.nvmlSystemGetDriverVersion())
@@ -39,10 +39,10 @@ def seen_by(library: Any) -> tuple[Gpu, ...]:
             handle = library.nvmlDeviceGetHandleByIndex(index)
             memory = library.nvmlDeviceGetMemoryInfo(handle)
             name = _text(library.nvmlDeviceGetName(handle))
-            found.append(
+            gpus.append(
                 Gpu(name, int(memory.total), int(memory.free), _bandwidth(library, handle), driver)
             )
-    return tuple(found)
+    return tuple(gpus)
 
 
 def _bandwidth(library: Any, handle: Any) -> float | None:

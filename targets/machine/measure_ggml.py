@@ -25,8 +25,8 @@ def library_folder() -> Path | None:
     """Where llama-cpp-python keeps its libraries; None where it is not installed. Imports
     nothing."""
     spec = find_spec("llama_cpp")
-    for place in (spec.submodule_search_locations or []) if spec else []:
-        folder = Path(place) / "lib"
+    for location in (spec.submodule_search_locations or []) if spec else []:
+        folder = Path(location) / "lib"
         if _library(folder, "ggml-base") and _library(folder, "ggml-cpu"):
             return folder
     return None

@@ -208,8 +208,8 @@ def installed_engines() -> list[str]:
 
     from targets.machine.measure_ggml import library_folder
 
-    found = ["llama.cpp"] if library_folder() else []
-    return [*found, *(["openvino"] if find_spec("openvino") else []), "numpy"]
+    engines = ["llama.cpp"] if library_folder() else []
+    return [*engines, *(["openvino"] if find_spec("openvino") else []), "numpy"]
 
 
 def stack_bytes(available: int, root: Path = ROOT) -> int:
@@ -280,8 +280,8 @@ def cannot_run(machine: Machine, measurement: Measurement) -> dict[str, str]:
     """
     # Other systems than Linux do not tell all extensions; a processor with AVX has SSE4.2 in any
     # case.
-    told = machine.system.startswith("Linux") and machine.isa[0] == "x86_64"
-    if told and not {"sse4_2", "avx", "avx2"} & set(machine.isa):
+    flags_are_known = machine.system.startswith("Linux") and machine.isa[0] == "x86_64"
+    if flags_are_known and not {"sse4_2", "avx", "avx2"} & set(machine.isa):
         return dict.fromkeys(
             ("openvino", "llama.cpp", "onnxruntime"),
             "its Python packages take SSE4.2, which this processor has not",

@@ -60,13 +60,13 @@ class OnnxRuntime:
                 f"ONNX Runtime has no recipe {weights!r}.{did_you_mean(weights, known)}",
                 f"Known: {', '.join(known)}.",
             )
-        found = known[weights]
-        if kv not in (None, found.kv):
+        listed = known[weights]
+        if kv not in (None, listed.kv):
             raise usage(
-                f"ONNX Runtime keeps the cache of {weights!r} as {found.kv}, not as {kv!r}.",
+                f"ONNX Runtime keeps the cache of {weights!r} as {listed.kv}, not as {kv!r}.",
                 "Leave the cache type out.",
             )
-        return found
+        return listed
 
     def obstacle(self, shape: Shape, recipe: Recipe) -> str | None:
         """Why this shape cannot be built that way, as a sentence; None when it can."""

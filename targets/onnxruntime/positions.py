@@ -61,25 +61,25 @@ def put_positions(built: Path, positions: Positions, context: int) -> None:
     import onnx
 
     model = onnx.load(str(built / _GRAPH), load_external_data=False)
-    found = {
+    constants = {
         tensor.name: tensor
         for tensor in model.graph.initializer
         if tensor.name in ("cos_cache", "sin_cache")
     }
-    if len(found) != 2:
+    if len(constants) != 2:
         raise bad_input(
             "The model builder's graph has its positions elsewhere than expected.",
             "Install the tested version: constraints.txt.",
         )
-    rows = found["cos_cache"].dims[0]
+    rows = constants["cos_cache"].dims[0]
     for tensor, values in zip(
-        (found["cos_cache"], found["sin_cache"]),
+        (constants["cos_cache"], constants["sin_cache"]),
         table(positions, rows, min(rows, context)),
         strict=True,
     ):
         _replace(built, tensor, values)
     # Small tables lie in the graph itself.
-    if not all(tensor.external_data for tensor in found.values()):
+    if not all(tensor.external_data for tensor in constants.values()):
         onnx.save(model, str(built / _GRAPH))
 
 
@@ -93,10 +93,10 @@ def _replace(built: Path, tensor: Any, values: np.ndarray[Any, Any]) -> None:
             "Report it.",
         )
     data = values.astype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)).tobytes()
-    place = {entry.key: entry.value for entry in tensor.external_data}
-    if not place:
+    location = {entry.key: entry.value for entry in tensor.external_data}
+    if not location:
         tensor.raw_data = data
         return
-    with (built / place["location"]).open("r+b") as file:
-        file.seek(int(place.get("offset", 0)))
+    with (built / location["location"]).open("r+b") as file:
+        file.seek(int(location.get("offset", 0)))
         file.write(data)

@@ -84,11 +84,11 @@ class Scorer:
             }
             fed = {name: given[name] for name in given if name in self._inputs} | past
             try:
-                found, *present = self._session.run(self._outputs, fed)
+                logits, *present = self._session.run(self._outputs, fed)
             except _ENGINE_ERRORS as error:
                 raise _refused(self._artifact, error) from error
             past = dict(zip(self._past, present, strict=True))
-            yield found[0, :, : self._vocabulary].astype(np.float32, copy=False)
+            yield logits[0, :, : self._vocabulary].astype(np.float32, copy=False)
 
     def _empty(self, name: str) -> NDArray[Any]:
         return np.zeros(

@@ -134,8 +134,8 @@ def _speaking_plainly(work: Path, needed: int) -> Iterator[None]:
                 f"The disk that holds {work.parent} is full.",
                 "Free some space, or choose another place with --out or QWEN_PACK_CACHE.",
             ) from error
-        said = [line for line in str(error).splitlines() if line.strip()]
-        last = said[-1].strip()[:300].rstrip(".") if said else type(error).__name__
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        last = lines[-1].strip()[:300].rstrip(".") if lines else type(error).__name__
         raise bad_input(
             f"OpenVINO could not convert the checkpoint: {last}.",
             "Check the checkpoint; the log says more.",

@@ -120,9 +120,9 @@ class Costs:
     def _overhead(self, shape: Shape, compression: Compression | None) -> int:
         row = self.overhead
         total = row["base"] + row["libraries"] + row["per_layer"] * shape.layers
-        found = sizes.totals(shape, compression)
-        total += row["per_matrix"] * sum(found.modes.values())
-        return total + row["per_scale"] * found.scales + row["per_zero_point"] * found.zero_points
+        totals = sizes.totals(shape, compression)
+        total += row["per_matrix"] * sum(totals.modes.values())
+        return total + row["per_scale"] * totals.scales + row["per_zero_point"] * totals.zero_points
 
     def build_memory(self, shape: Shape, recipe: Recipe, artifact: int) -> int:
         """Peak resident bytes of the conversion."""

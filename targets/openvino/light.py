@@ -82,9 +82,9 @@ def plainly_placed(config: JsonObject) -> JsonObject:
 def _name_by_place(model: Any) -> None:
     """Names that count what a process made so far become names that count the graph's own nodes:
     every build writes the same."""
-    for place, node in enumerate(model.get_ordered_ops()):
+    for number, node in enumerate(model.get_ordered_ops()):
         if _COUNTED.fullmatch(node.get_friendly_name()):
-            node.set_friendly_name(f"{node.get_type_name()}_{place}")
+            node.set_friendly_name(f"{node.get_type_name()}_{number}")
 
 
 def _from_weights(

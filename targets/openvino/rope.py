@@ -51,18 +51,18 @@ def put_positions(model: Any, positions: Positions) -> None:
     values, factor, width = frequencies(positions), positions.amplitude, positions.width
     turns = [node for node in model.get_ordered_ops() if node.get_type_name() in ("Cos", "Sin")]
     shape = [1, width // 2, 1]
-    found = (
+    nodes = (
         {id(node): node for node in (_constant_above(turn, shape) for turn in turns)}
         if len(turns) == 2
         else {}
     )
-    if None in found.values() or not found:
+    if None in nodes.values() or not nodes:
         raise bad_input(
             "The graph that openvino-genai wrote has its positions elsewhere than expected.",
             "Install the tested version.",
         )
     constant = op.Constant(values.reshape(shape))
-    for node in found.values():
+    for node in nodes.values():
         # Behind the widening of a float16 constant, so that float32 stays float32.
         widened = next((each.get_node() for each in node.output(0).get_target_inputs()), None)
         old = widened if widened is not None and widened.get_type_name() == "Convert" else node

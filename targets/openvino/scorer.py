@@ -48,9 +48,9 @@ class Scorer:
             self._request.infer(
                 {name: value for name, value in given.items() if name in self._names}
             )
-            found = self._request.get_output_tensor(0).data
-            if found.shape[1] != piece.shape[1]:
+            logits = self._request.get_output_tensor(0).data
+            if logits.shape[1] != piece.shape[1]:
                 raise bad_input(
                     "The graph answers with the last token's logits only.", "Build it again."
                 )
-            yield found[0]
+            yield logits[0]

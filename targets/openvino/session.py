@@ -139,10 +139,10 @@ def _load(artifact: Path, scheduler: Any, properties: JsonObject) -> Any:
     try:
         return openvino_genai.LLMPipeline(artifact, "CPU", scheduler_config=scheduler, **properties)
     except RuntimeError as error:
-        said = [
+        lines = [
             line.strip() for line in str(error).splitlines() if line.strip() and "src/" not in line
         ]
-        last = said[-1][:300].rstrip(".") if said else "no reason given"
+        last = lines[-1][:300].rstrip(".") if lines else "no reason given"
         raise bad_input(
             f"OpenVINO cannot load {artifact}: {last}.",
             "`qwen-pack verify` finds damaged files; or build it again.",
@@ -168,10 +168,10 @@ class _Streamer(openvino_genai.StreamerBase):  # type: ignore[misc]
     def write(self, token: int | Sequence[int]) -> Any:
         """One token, or several where the engine held some back."""
         try:
-            for one in (token,) if isinstance(token, int) else token:
-                if one not in self._ends:
-                    self.tokens.append(one)
-                    self._on_token(one)
+            for number in (token,) if isinstance(token, int) else token:
+                if number not in self._ends:
+                    self.tokens.append(number)
+                    self._on_token(number)
         except BaseException as error:
             # An exception must not cross the engine's own thread: it would abort the process.
             self.error = error

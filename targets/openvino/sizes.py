@@ -125,16 +125,16 @@ class Part:
 def parts(shape: Shape) -> tuple[Part, ...]:
     """The model as distinct tensors: all layers are alike, and the experts of a layer are stacked
     to one constant per projection."""
-    found = []
+    rows = []
     for spec in outer_tensors(shape):
         # Of an untied embedding a token reads one row.
         lookup = spec.name == EMBEDDING and not shape.tied
-        found.append(Part(spec, 1, 1, 1 / shape.vocab if lookup else 1))
+        rows.append(Part(spec, 1, 1, 1 / shape.vocab if lookup else 1))
     for spec in layer_tensors(shape, 0):
         if shape.experts is None or ".experts." not in spec.name:
-            found.append(Part(spec, shape.layers, shape.layers, shape.layers))
+            rows.append(Part(spec, shape.layers, shape.layers, shape.layers))
         elif ".experts.0." in spec.name:
-            found.append(
+            rows.append(
                 Part(
                     spec,
                     shape.layers * shape.experts.count,
@@ -142,7 +142,7 @@ def parts(shape: Shape) -> tuple[Part, ...]:
                     shape.layers * shape.experts.active,
                 )
             )
-    return tuple(found)
+    return tuple(rows)
 
 
 @dataclass(frozen=True, slots=True)

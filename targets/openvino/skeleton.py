@@ -112,9 +112,9 @@ def mark_widenings(graph: Path) -> None:
         ):
             data = source.find("data")
             if data is not None and data.get("element_type") == "f16":
-                said = ElementTree.Element("rt_info")
-                ElementTree.SubElement(said, "attribute", name="decompression", version="0")
-                layer.insert(1, said)
+                info = ElementTree.Element("rt_info")
+                ElementTree.SubElement(info, "attribute", name="decompression", version="0")
+                layer.insert(1, info)
     tree.write(graph)
 
 

@@ -118,11 +118,11 @@ def _pipeline(
     longest = int(min(at_or_none(config, "model_max_length", float) or _MOST, _MOST))
     pipeline = steps.TokenizerPipeline()
     pipeline.number_of_inputs = 1
-    found = [
+    special = [
         steps.SpecialToken(token["content"], bool(token.get("lstrip")), bool(token.get("rstrip")))
         for token in added
     ]
-    pipeline.add_steps(steps.SpecialTokensSplit(found))
+    pipeline.add_steps(steps.SpecialTokensSplit(special))
     pipeline.add_steps(_splitting(definition, path))
     pipeline.add_steps(steps.BPETokenizationStep.from_hf_json(definition))
     pipeline.vocab = pipeline[-1].vocab
@@ -153,18 +153,18 @@ def _splitting(definition: JsonObject, path: Path) -> list[Any]:
     """Normalisation and the splitting into words, as tokenizer.json says."""
     from openvino_tokenizers import tokenizer_pipeline as steps
 
-    found: list[Any] = []
+    stages: list[Any] = []
     normalizer = object_or_empty(definition, "normalizer")
     if normalizer:
         if normalizer.get("type") not in ("NFC", "NFKC"):
             raise _foreign(path)
-        found.append(steps.NormalizeUnicode(normalizer["type"]))
+        stages.append(steps.NormalizeUnicode(normalizer["type"]))
     stage = object_or_empty(definition, "pre_tokenizer")
     for entry in objects_at(stage, "pretokenizers") if "pretokenizers" in stage else [stage]:
         pattern = object_or_empty(entry, "pattern")
         if entry.get("type") == "Split" and "Regex" in pattern:
             behaviour = at(entry, "behavior", str).lower().removesuffix("d")
-            found.append(
+            stages.append(
                 steps.RegexSplitStep(pattern["Regex"], invert=entry["invert"], behaviour=behaviour)
             )
         elif (
@@ -172,10 +172,10 @@ def _splitting(definition: JsonObject, path: Path) -> list[Any]:
             and not entry.get("add_prefix_space")
             and not entry.get("use_regex", True)
         ):
-            found.append(steps.BytesToCharsStep())
+            stages.append(steps.BytesToCharsStep())
         else:
             raise _foreign(path)
-    return found
+    return stages
 
 
 def _foreign(path: Path) -> PackError:

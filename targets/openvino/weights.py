@@ -20,7 +20,7 @@ def put_weights(model: Any, marks: dict[int, TensorSpec], checkpoint: Checkpoint
     Raises PackError (bad input) for NaN or infinity, and for a graph that lacks a mark or has one
     twice.
     """
-    found: dict[int, Any] = {}
+    constants: dict[int, Any] = {}
     for node in model.get_ordered_ops():
         if node.get_type_name() == "Constant" and node.get_element_type().get_type_name() == "f16":
             values = node.data.reshape(-1)
@@ -30,13 +30,13 @@ def put_weights(model: Any, marks: dict[int, TensorSpec], checkpoint: Checkpoint
                 and _fits(node, marks[mark])
                 and (values == marked(mark, values.shape)).all()
             ):
-                if mark in found:
+                if mark in constants:
                     raise _unexpected(marks[mark])
-                found[mark] = node
+                constants[mark] = node
     for mark, spec in marks.items():
-        if mark not in found:
+        if mark not in constants:
             raise _unexpected(spec)
-        _replace(found[mark], spec, checkpoint)
+        _replace(constants[mark], spec, checkpoint)
     model.validate_nodes_and_infer_types()
 
 

@@ -30,7 +30,7 @@ def _checkpoint(name: str, mutant: Mutate, model_type: str = "qwen3", **more: An
 
     def read(folder: Path, data: bytes) -> None:
         from packager.checkpoint import Checkpoint
-        from packager.quality.parity import reference_tokenizer
+        from packager.quality.reference_tokenizer import reference_tokenizer
         from packager.sources.hub_variant import described
         from targets.gguf.tokenizer import read_vocabulary
 

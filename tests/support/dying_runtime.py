@@ -82,7 +82,7 @@ class DyingSession:
 
     def __init__(self, artifact: str, settings: dict[str, Any]) -> None:
         # Late: numpy, as an engine.
-        from packager.quality.parity import reference_tokenizer
+        from packager.quality.reference_tokenizer import reference_tokenizer
 
         self._wrong = live_or_die(stage()) == "wrong"
         self._source = Checkpoint.open(Path(artifact))

@@ -19,10 +19,12 @@ def megahertz() -> float | None:
     import psutil
 
     try:
-        found = psutil.cpu_freq()
+        frequency = psutil.cpu_freq()
     except (AttributeError, NotImplementedError, OSError, RuntimeError, ValueError):
         return None
-    return None if found is None or not found.current else round(float(found.current), 1)
+    return (
+        None if frequency is None or not frequency.current else round(float(frequency.current), 1)
+    )
 
 
 def celsius() -> float | None:

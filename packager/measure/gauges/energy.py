@@ -36,8 +36,8 @@ def meter(gpu: bool = False, root: Path = ROOT) -> Meter | None:
     readable by root only) before the battery, which counts the whole device and only while it
     discharges.
     """
-    found = nvidia() if gpu else None
-    return found or Rapl.of(root / "powercap") or Battery.of(root / "power_supply")
+    counter = nvidia() if gpu else None
+    return counter or Rapl.of(root / "powercap") or Battery.of(root / "power_supply")
 
 
 class Rapl:

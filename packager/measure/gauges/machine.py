@@ -108,8 +108,8 @@ def gauges_of(session: Any, settings: JsonObject) -> Gauges:
     """The gauges of the machine on which sessions of that class compute: a class that computes
     elsewhere has `gauges(settings)`."""
     elsewhere = getattr(session, "gauges", None)
-    found: Gauges = ThisMachine() if elsewhere is None else elsewhere(settings)
-    return found
+    gauges: Gauges = ThisMachine() if elsewhere is None else elsewhere(settings)
+    return gauges
 
 
 def _files(artifact: Path) -> list[Path]:

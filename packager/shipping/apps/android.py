@@ -112,11 +112,11 @@ def _packs(shipment: Shipment, pack_bytes: int) -> list[tuple[Safe, list[str]]]:
     return [(Safe(f"{base}_{number}"), group) for number, group in enumerate(paths, 1)]
 
 
-def _same_file(source: Path, place: Path) -> None:
+def _same_file(source: Path, target: Path) -> None:
     """A second name for one file; a copy on disks that have none."""
-    place.parent.mkdir(parents=True, exist_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        os.link(source, place)
+        os.link(source, target)
     except OSError as error:
         if error.errno not in (
             errno.EPERM,
@@ -126,4 +126,4 @@ def _same_file(source: Path, place: Path) -> None:
             errno.EINVAL,
         ):
             raise
-        shutil.copyfile(source, place)
+        shutil.copyfile(source, target)

@@ -78,8 +78,14 @@ def yaml(text: str) -> Safe:
 def slug(text: str) -> Safe:
     """A name that every store and shell takes: small letters of ASCII, digits and single hyphens;
     starts with a letter, 1 to 60 long."""
-    found = re.sub(r"[^a-z0-9]+", "-", unicodedata.normalize("NFKD", text).casefold()).strip("-")
-    return Safe((found if found[:1].isalpha() else f"model-{found}").strip("-")[:60].strip("-"))
+    plain_name = re.sub(r"[^a-z0-9]+", "-", unicodedata.normalize("NFKD", text).casefold()).strip(
+        "-"
+    )
+    return Safe(
+        (plain_name if plain_name[:1].isalpha() else f"model-{plain_name}")
+        .strip("-")[:60]
+        .strip("-")
+    )
 
 
 def c(text: str) -> Safe:

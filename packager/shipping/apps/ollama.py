@@ -53,15 +53,15 @@ def chat(shipment: Shipment) -> Chat | None:
     template = _small(shipment, "chat_template.jinja").decode(errors="replace")
     if not template:
         return None
-    found = translated(template)
-    if isinstance(found, str):
+    template_or_why = translated(template)
+    if isinstance(template_or_why, str):
         raise usage(
-            f"Ollama cannot be given this model's chat template: {found}.",
+            f"Ollama cannot be given this model's chat template: {template_or_why}.",
             "Take the format docker, whose server reads the template itself, or dir.",
         )
     spoken = shipment.manifest.contents.chat
     stops = tuple(end.text for end in (spoken.ends if spoken else ()) if end.text)
-    return Chat(found.template, stops or (_STOP,), found.limits)
+    return Chat(template_or_why.template, stops or (_STOP,), template_or_why.limits)
 
 
 def refusal(shipment: Shipment) -> str | None:

@@ -69,11 +69,11 @@ def translated(template: str) -> OllamaChat | str:
     The Jinja is rendered in a child process with bounded time and memory.
     """
     try:
-        found = json.loads(_translated(template))
+        answer = json.loads(_translated(template))
     except PackError as error:
         return error.message.rstrip(".")
-    why_not = found["why_not"]
-    return str(why_not) if why_not else OllamaChat(found["template"], tuple(found["limits"]))
+    why_not = answer["why_not"]
+    return str(why_not) if why_not else OllamaChat(answer["template"], tuple(answer["limits"]))
 
 
 @lru_cache(maxsize=8)
@@ -86,11 +86,11 @@ def _translated(template: str) -> str:
 
 def translate_job(report: Report, *, template: str) -> JsonObject:
     """The job behind `translated`."""
-    found = {state: _pieces(template, state) for state in _STATES}
-    wrong = next((one for one in found.values() if isinstance(one, str)), None)
+    by_state = {state: _pieces(template, state) for state in _STATES}
+    wrong = next((outcome for outcome in by_state.values() if isinstance(outcome, str)), None)
     if "strftime_now" in template:
         wrong = "it writes the current date"
-    pieces = {state: one for state, one in found.items() if not isinstance(one, str)}
+    pieces = {state: outcome for state, outcome in by_state.items() if not isinstance(outcome, str)}
     if wrong is not None:
         return {"why_not": wrong, "template": "", "limits": []}
     different = [name for name in CONVERSATIONS if not _same(template, pieces, name)]
@@ -136,13 +136,13 @@ class _Pieces:
 
     def text(self, messages: Sequence[Message]) -> str:
         """What the Go template writes."""
-        asked = [place for place, row in enumerate(messages) if row["role"] == "user"]
+        asked = [index for index, row in enumerate(messages) if row["role"] == "user"]
         last = asked[-1] if asked else -1
         parts = []
         if messages[0]["role"] != "system":
             parts.append(self.without_system)
-        for place, row in enumerate(messages):
-            before, behind = self._around(row, place > last)
+        for index, row in enumerate(messages):
+            before, behind = self._around(row, index > last)
             parts += [before, row["content"], behind]
         return "".join([*parts, self.opening])
 
@@ -158,9 +158,9 @@ class _Pieces:
 
     def go(self) -> str:
         """Everything but the opening in Go's language."""
-        place = "{{ $last := -1 }}{{ range $i, $m := .Messages }}"
-        place += '{{ if eq .Role "user" }}{{ $last = $i }}{{ end }}{{ end }}'
-        return "".join([place, *self._turns()])
+        prologue = "{{ $last := -1 }}{{ range $i, $m := .Messages }}"
+        prologue += '{{ if eq .Role "user" }}{{ $last = $i }}{{ end }}{{ end }}'
+        return "".join([prologue, *self._turns()])
 
     def _turns(self) -> Iterator[str]:
         yield "{{ range $i, $m := .Messages }}"
@@ -194,11 +194,11 @@ def _with_thought(thought: tuple[str, str] | None, without: str) -> str:
 
 def _go_of_all(pieces: Mapping[bool | None, _Pieces]) -> str:
     """One Go template for every state of thinking; what the states have in common stands once."""
-    shared = {state: replace(one, opening="") for state, one in pieces.items()}
-    openings = {state: _go(one.opening) for state, one in pieces.items()}
+    shared = {state: replace(parts, opening="") for state, parts in pieces.items()}
+    openings = {state: _go(parts.opening) for state, parts in pieces.items()}
     if shared[None] == shared[True] == shared[False]:
         return shared[None].go() + _by_state(openings)
-    return _by_state({state: one.go() + openings[state] for state, one in pieces.items()})
+    return _by_state({state: parts.go() + openings[state] for state, parts in pieces.items()})
 
 
 def _by_state(texts: Mapping[bool | None, str]) -> str:
@@ -271,10 +271,10 @@ def _render(
 
 def _parts(text: str | None, *marks: str) -> list[str] | None:
     """What stands between marks that occur once each, in this order; None otherwise."""
-    found, rest = [], text or ""
+    parts, rest = [], text or ""
     for mark in marks:
         before, seen, rest = rest.partition(mark)
         if not seen or mark in rest:
             return None
-        found.append(before)
-    return [*found, rest]
+        parts.append(before)
+    return [*parts, rest]

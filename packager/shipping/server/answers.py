@@ -14,6 +14,8 @@ from .replies import Piece, Splitter, call_of
 from .requests import Request
 from .settings import Settings
 
+# Any in a call: the arguments that a model wrote, which only the client's tool can read.
+
 _CLOSING = "\n</think>\n\n"
 
 

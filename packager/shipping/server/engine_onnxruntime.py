@@ -12,6 +12,8 @@ import onnxruntime_genai
 from .refused import Refused
 from .settings import Settings
 
+# Any: what the engine's own options take, numbers and flags.
+
 OnToken = Callable[[int], bool]
 
 

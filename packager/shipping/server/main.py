@@ -23,6 +23,8 @@ from .replies import Piece
 from .requests import Request, parse
 from .settings import Settings
 
+# Any: JSON of OpenAI's protocol on its way out, written here and read nowhere.
+
 LONGEST = 4 << 20
 """Bytes of a request at most."""
 _KINDS = {400: "invalid_request_error", 404: "not_found_error", 413: "invalid_request_error"}

@@ -13,6 +13,9 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from .refused import Refused
 
+# Any: the client's JSON. `messages_of` and `tools_of` look at every field that a prompt is made of;
+# this program stands alone and has no types of the packager's.
+
 
 def render(template: str, messages: list[dict[str, Any]], **variables: Any) -> str:
     """The prompt, as transformers' apply_chat_template writes it. Raises Refused where the template

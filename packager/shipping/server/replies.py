@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+# Any: JSON that a model wrote, and schemas that a client sent.
+
 _OPEN, _CLOSE = "<think>", "</think>"
 _CALL, _CALLED = "<tool_call>", "</tool_call>"
 _FUNCTION = re.compile(r"<function=([^>\s]+)>(.*)</function>", re.DOTALL)

@@ -10,6 +10,8 @@ from .prompts import messages_of, render, tools_of
 from .refused import Refused
 from .settings import Settings
 
+# Any: the client's JSON, each field of which is looked at below before it is used.
+
 _BOUNDS = {
     "temperature": (0.0, 10.0),
     "top_p": (0.0, 1.0),

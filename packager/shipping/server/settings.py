@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+# Any: functions in the form of OpenAI's, which the template alone reads.
+
 HERE = Path(__file__).resolve().parent
 
 
