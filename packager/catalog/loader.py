@@ -180,7 +180,7 @@ def _variant(
     license_id = row.get("license")
     if license_id is not None and license_id not in licenses and strict:
         raise wrong(f"{where}.license", f"is {license_id!r}, which licenses.toml does not define.")
-    license_table = licenses.get(license_id, {})
+    license_table = licenses.get(license_id or "", {})
     geometry = _geometry(row, shapes, where)
     base = row.get("base", False)
     return Variant(

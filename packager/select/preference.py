@@ -86,7 +86,8 @@ _NO_LARGER = 1.01
 
 def _dominated(passing: Sequence[Candidate]) -> set[int]:
     """Candidates beside which the same variant is there in a recipe that its runtime calls better
-    and that is no larger, as Q5_K_S is beside Q5_0; the target's own recipes stand, and what loses nothing."""
+    and that is no larger, as Q5_K_S is beside Q5_0; the target's own recipes stand, and what loses
+    nothing."""
     groups: dict[tuple[str, str, str], list[Candidate]] = {}
     for one in passing:
         key = (one.variant.repo_id, one.runtime, one.recipe.kv)
