@@ -76,6 +76,8 @@ VARIANT: Types = {
     "mtp": int,
     "context": int,
     "context_extended": int,
+    "trained_tokens": int,
+    "system_prompt": str,
     "rope_theta": (int, float),
     "rms_eps": float,
     "quantized": str,
@@ -101,6 +103,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
         "world",
     ),
     "thinking": ("never", "switch", "always"),
+    "system_prompt": ("enhanced", "plain"),
 }
 # A value of the left needs the source group of the right.
 NEEDS_SOURCE = {
@@ -111,6 +114,8 @@ NEEDS_SOURCE = {
     "released": "released",
     "vision": "vision",
     "audio": "audio",
+    "trained_tokens": "trained",
+    "system_prompt": "trained",
 }
 ALWAYS = ("repo_id", "family", "kind", "model_type", "architecture", "sources")
 
