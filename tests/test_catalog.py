@@ -117,6 +117,18 @@ def test_what_no_source_states_is_none_and_what_stands_in_for_it_in_the_shape_is
     assert find("Qwen3-0.6B").assumed == () and find("Qwen3-0.6B").shape_verified
 
 
+def test_the_tables_of_the_publisher_say_what_it_was_trained_on() -> None:
+    told = {name: find(name) for name in ("Qwen-1_8B-Chat", "Qwen-7B", "Qwen3-4B", "QwQ-32B")}
+    assert {
+        name: (variant.trained_tokens, variant.system_prompt) for name, variant in told.items()
+    } == {
+        "Qwen-1_8B-Chat": (2_200_000_000_000, "enhanced"),
+        "Qwen-7B": (2_400_000_000_000, "plain"),
+        "Qwen3-4B": (36_000_000_000_000, None),
+        "QwQ-32B": (None, None),
+    }
+
+
 def test_every_number_and_every_claim_has_a_source() -> None:
     for variant in ALL:
         needed = {"repo_id"}
@@ -126,6 +138,7 @@ def test_every_number_and_every_claim_has_a_source() -> None:
         needed |= {"released"} if variant.release_date else set()
         needed |= {"vision"} if variant.params_vision else set()
         needed |= {"audio"} if variant.params_audio else set()
+        needed |= {"trained"} if variant.trained_tokens else set()
         assert needed <= set(variant.sources), variant.name
         assert all(text.strip() for text in variant.sources.values())
 

@@ -233,6 +233,8 @@ def _variant(
             group: source_text(keys, sources, f"{where}.sources.{group}")
             for group, keys in row["sources"].items()
         },
+        trained_tokens=row.get("trained_tokens"),
+        system_prompt=row.get("system_prompt"),
     )
 
 

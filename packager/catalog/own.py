@@ -16,7 +16,6 @@ from typing import Any
 from packager.catalog import schema
 from packager.catalog.variant import Variant
 from packager.errors import PackError, bad_input, usage
-from packager.files import write_atomically
 from packager.shape import Shape
 
 VARIABLE = "QWEN_PACK_CATALOGUE"
@@ -97,6 +96,9 @@ def write(variant: Variant, source: str) -> Path:
             f"{variant.repo_id!r} with this shape cannot stand in the catalogue.",
             "A name is OWNER/NAME of letters, digits, dots, hyphens and underscores.",
         )
+    # Late: reading the catalogue writes nothing.
+    from packager.files import write_atomically
+
     path = path_of(variant.repo_id)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, _text(variant, shape, source).encode())

@@ -89,6 +89,8 @@ VARIANT: Types = {
     "mtp": int,
     "context": int,
     "context_extended": int,
+    "trained_tokens": int,
+    "system_prompt": str,
     "rope_theta": (int, float),
     "rms_eps": float,
     "quantized": str,
@@ -115,6 +117,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     ),
     "thinking": ("never", "switch", "always"),
     "generation": ("qwen2_vl", "qwen2_5_vl", "qwen3_vl"),
+    "system_prompt": ("enhanced", "plain"),
 }
 # A value of the left needs the source group of the right.
 NEEDS_SOURCE = {
@@ -125,6 +128,8 @@ NEEDS_SOURCE = {
     "released": "released",
     "vision": "vision",
     "audio": "audio",
+    "trained_tokens": "trained",
+    "system_prompt": "trained",
 }
 ALWAYS = ("repo_id", "family", "kind", "model_type", "architecture", "sources")
 

@@ -31,14 +31,16 @@ class Variant:
     """One published checkpoint. None and empty mean that no source says so; nothing is guessed.
 
     `kind` is what it was made for; a general model may still read images, see `modality_in`.
-    `thinking` says whether it reasons before it answers: `never`, `always`, or by a `switch` in the
-    chat template. Parameters count a tied matrix once: `params_text` the text decoder,
+    `thinking` says whether it reasons before it answers: `never`, `always`, or by a `switch` in
+    the chat template. Parameters count a tied matrix once: `params_text` the text decoder,
     `params_total` with vision and audio encoders, `params_active` what one token of a mixture
     touches. `params_mtp` is the draft module for multi-token prediction. `context_native` is the
     config's max_position_embeddings, `context_extended` what the documentation says is reachable
     with YaRN, in tokens. `tower` is the vision tower, where it can be built. `assumed` names fields
     of `shape` that no source states and that hold transformers' default. `unbuildable` says why no
-    runtime builds it, and `nearest` names the closest variant that can be built.
+    runtime builds it, and `nearest` names the closest variant that can be built. `trained_tokens`
+    is what it was pretrained on, as published: often an upper bound for the family. `system_prompt`
+    says, of the first generation, whether it was trained to follow one.
     """
 
     repo_id: str
@@ -71,6 +73,8 @@ class Variant:
     notes: tuple[str, ...]
     sources: dict[str, str] = field(hash=False)
     tower: Tower | None = None
+    trained_tokens: int | None = None
+    system_prompt: Literal["enhanced", "plain"] | None = None
 
     @property
     def name(self) -> str:

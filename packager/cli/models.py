@@ -190,6 +190,7 @@ def _line(variant: Variant) -> tuple[str, ...]:
 
 def _rows(variant: Variant) -> Iterator[tuple[str, str, str]]:
     from packager.catalog.benchmarks import scores
+    from packager.units import human_count
 
     sources = variant.sources
     yield "name", variant.name, sources["repo_id"]
@@ -213,6 +214,12 @@ def _rows(variant: Variant) -> Iterator[tuple[str, str, str]]:
     yield from _parts(variant)
     extended = f", extended {_tokens(variant.context_extended)}" if variant.context_extended else ""
     yield "context", _tokens(variant.context_native) + extended, sources.get("context", "")
+    if variant.trained_tokens is not None:
+        tokens = f"{human_count(variant.trained_tokens)} tokens, as published"
+        yield "trained on", tokens, sources.get("trained", "")
+    if variant.system_prompt is not None:
+        follows = {"enhanced": "trained to follow one", "plain": "not trained for one"}
+        yield "system prompt", follows[variant.system_prompt], sources.get("trained", "")
     yield from _shape(variant)
     yield from _languages(variant)
     yield "published as", " ".join(variant.published_precisions), ""

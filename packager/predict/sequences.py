@@ -15,8 +15,8 @@ from packager.shape import Shape
 
 @dataclass(frozen=True, slots=True)
 class Sequences:
-    """`count` of them; a step reads `cache_bytes` of each, `host_cache_bytes` of that from the
-    system's memory where a part of the model stays behind there."""
+    """`count` of them; of each a step reads `cache_bytes` where the model runs, and
+    `host_cache_bytes` from the system's memory where a part of the model stays behind there."""
 
     count: int = 1
     cache_bytes: int = 0

@@ -91,19 +91,16 @@ def _each(
     copies = memory.constants().offload["copies"] if gpus > 1 and first == 0 else 1
     found = []
     for place in range(gpus):
-        run = [
-            number
-            for number in range(first, shape.layers + 1)
-            if (number - first) * gpus // wanted == place
-        ]
-        layers = [number for number in run if number < shape.layers]
-        last = shape.layers in run
+        # The layers whose part of the whole begins in this GPU's part of it, rounded up.
+        begin = first - (-place * wanted // gpus)
+        end = first - (-(place + 1) * wanted // gpus)
+        last = begin <= shape.layers < end
         graph = _graph(shape, context) if last else _between(shape, context)
         found.append(
             Footprint(
-                sum(weights[number] for number in layers) + (head if last else 0),
-                sum(caches[number] for number in layers),
-                (graph if run else 0)
+                sum(weights[begin:end]) + (head if last else 0),
+                sum(caches[begin:end]),
+                (graph if begin < end else 0)
                 + (copies - 1) * _passed(shape, context)
                 + (visiting if place == 0 else 0),
                 0,
