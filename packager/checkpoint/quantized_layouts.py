@@ -262,6 +262,7 @@ class Layouts:
     def _group_size(self, inputs: int, groups: int, *, indexed: bool = False) -> int:
         said = self._table.get("group_size")
         size = said if type(said) is int and said > 0 else -(-inputs // max(1, groups))
+        size = min(size, max(1, inputs))  # it is counted with in 64 bits
         if not indexed and -(-inputs // size) != groups:
             raise self._wrong(
                 f"says group_size {said!r} and has {groups} groups for {inputs} inputs"
