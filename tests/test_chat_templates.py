@@ -188,6 +188,20 @@ def test_a_template_that_cannot_be_rendered_is_named_with_its_line(
     assert caught.value.exit_code == ExitCode.INPUT
 
 
+def test_a_template_that_does_not_end_with_tools_is_refused_and_one_that_takes_none_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("packager.checkpoint.template.SECONDS", 3.0)
+    plain = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    loop = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+    folder = checkpoint(tmp_path / "a", chat_template=f"{plain}{{% if tools %}}{loop}{{% endif %}}")
+    with pytest.raises(PackError, match="did not end within 3 seconds"):
+        speech.of_folder(folder)
+    refusing = f"{plain}{{% if tools %}}{{{{ raise_exception('no tools') }}}}{{% endif %}}"
+    monkeypatch.setattr("packager.checkpoint.template.SECONDS", 10.0)
+    speech.of_folder(checkpoint(tmp_path / "b", chat_template=refusing))
+
+
 def test_a_profile_stands_in_the_template_and_says_what_a_user_of_the_own_one_would(
     tmp_path: Path,
 ) -> None:

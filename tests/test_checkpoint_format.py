@@ -113,6 +113,7 @@ def test_tensors_come_in_stored_order_whatever_the_order_of_the_header(tmp_path:
     assert [tensor.name for tensor in read_header(path)] == ["a", "empty", "b"]
 
 
+@settings(deadline=None)
 @given(
     data=st.binary(max_size=200)
     | st.binary(max_size=100).map(lambda text: safetensors(b"{" + text))
@@ -145,7 +146,7 @@ headers = st.dictionaries(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(header=headers, data=st.integers(0, 24).map(bytes))
 def test_what_is_accepted_here_is_accepted_by_the_safetensors_library(
     tmp_path_factory: pytest.TempPathFactory, header: dict[str, Any], data: bytes
@@ -164,7 +165,7 @@ def test_what_is_accepted_here_is_accepted_by_the_safetensors_library(
 
 
 @given(cut=st.integers(1, 4000), flip=st.integers(0, 2500), bit=st.integers(0, 7))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_damage_to_a_real_file_is_found_or_harmless(
     tmp_path: Path, cut: int, flip: int, bit: int
 ) -> None:

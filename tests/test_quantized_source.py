@@ -108,6 +108,24 @@ def test_every_number_is_what_the_layout_says(layout: str, plain: Path, tmp_path
             assert (np.concatenate(pieces) == made.rows(0, len(wanted))).all()
 
 
+def test_sizes_of_groups_that_no_matrix_has_mean_one_group_or_are_refused(tmp_path: Path) -> None:
+    shape = tiny_shape("qwen2", layers=1, hidden=64, intermediate=64)
+    plain = write_tiny(tmp_path / "plain", shape=shape)
+    for method, quantize in (("awq", awq(64)), ("gptq", gptq(4, 64))):
+        folder = tmp_path / method
+        described = {"quant_method": method, "bits": 4, "version": "gemm", "group_size": 64}
+        expected = write(plain, folder, quantize, described)
+        for size in (64, 10**6, 1 << 63, 10**40, 0, -1, True, "64", None, [64]):
+            edit_json(folder / "config.json", quantization_config={**described, "group_size": size})
+            opened = Checkpoint.open(folder)
+            for name, wanted in expected.items():
+                np.testing.assert_array_equal(to_float32(opened.array(name)), wanted)
+        edit_json(folder / "config.json", quantization_config={**described, "group_size": 1})
+        if method == "awq":  # GPTQ stores the group of every column
+            with pytest.raises(PackError, match="group_size 1 and has 1 groups"):
+                Checkpoint.open(folder)
+
+
 def test_the_first_generation_as_it_was_published(tmp_path: Path) -> None:
     plain = write_tiny(tmp_path / "plain", shape=FIRST)
     described = {**GPTQ, "bits": 4, "group_size": 128, "desc_act": False}

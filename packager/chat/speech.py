@@ -36,6 +36,10 @@ from packager.scratch import temporary_folder
 
 QUESTION: tuple[JsonObject, ...] = ({"role": "user", "content": "What is 2 + 3?"},)
 
+_TOOL = {
+    "type": "function",
+    "function": {"name": "look", "description": "", "parameters": {"type": "object"}},
+}
 _ANSWER = "the answer of 7"
 
 
@@ -111,6 +115,9 @@ def read_job(report: Report, *, folder: str, profile: JsonObject) -> JsonObject:
         own.render({"messages": list(QUESTION)})
         refuse_impossible(own, wished)
         render(template, list(QUESTION))
+        # Whether it ends with tools too, which it may refuse.
+        with suppress(PackError):
+            own.render({"messages": list(QUESTION), "tools": [_TOOL]})
     elif wished.thinking or wished.system_prompt is not None or wished.tools:
         raise usage(
             "The checkpoint has no chat template, so that no profile can be applied to its chats.",

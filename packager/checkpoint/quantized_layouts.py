@@ -262,6 +262,7 @@ class Layouts:
     def _group_size(self, inputs: int, groups: int, *, indexed: bool = False) -> int:
         declared = self._table.get("group_size")
         size = declared if type(declared) is int and declared > 0 else -(-inputs // max(1, groups))
+        size = min(size, max(1, inputs))  # it is counted with in 64 bits
         if not indexed and -(-inputs // size) != groups:
             raise self._wrong(
                 f"says group_size {declared!r} and has {groups} groups for {inputs} inputs"

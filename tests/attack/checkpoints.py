@@ -137,7 +137,7 @@ def _quantized(name: str, method: str) -> Kind:
         )
         ways: dict[str, tuple[Any, dict[str, Any]]] = {
             "gptq": (quantized.gptq(4, 32), {"bits": 4, "group_size": 32}),
-            "awq": (quantized.awq(32), {"bits": 4, "group_size": 32, "version": "gemm"}),
+            "awq": (quantized.awq(64), {"bits": 4, "group_size": 64, "version": "gemm"}),
             "fp8": (quantized.fp8((32, 32)), {"weight_block_size": [32, 32]}),
             "compressed-tensors": (quantized.compressed(4, 32, False), _COMPRESSED),
         }

@@ -67,7 +67,6 @@ def attack(ground: Ground, kills: int, limits: int, seed: int, until: float) -> 
     result = Result()
     random_ = random.Random(seed)
     weighted = [command for command in COMMANDS for _ in range(command.share)]
-    references = {command.name: _reference(command, ground) for command in COMMANDS}
     work = [(number, random_.choice(weighted), random_.random(), None) for number in range(kills)]
     kinds = [_FULL, _FULL, _FULL, _MEMORY, _FILES]
     work += [
@@ -75,6 +74,8 @@ def attack(ground: Ground, kills: int, limits: int, seed: int, until: float) -> 
         for number in range(limits)
     ]
     random_.shuffle(work)
+    used = {command.name: command for _, command, _, _ in work}
+    references = {name: _reference(command, ground) for name, command in used.items()}
 
     def one(item: tuple[int, Command, float, str | None]) -> None:
         number, command, moment, short = item
