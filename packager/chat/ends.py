@@ -37,22 +37,14 @@ def ends_of(
     left out. Raises PackError (bad input) where no file and no template names an end.
     """
     eos = text_of(tokenizer_config.get("eos_token"))
-    sources = {
+    sources: Mapping[str, list[int]] = {
         "generation_config.json": _numbers(generation_config.get("eos_token_id")),
         "tokenizer_config.json": _numbers(id_of.get(eos) if eos else None),
         "config.json": _numbers(_text_config(config).get("eos_token_id")),
         "the chat template": _numbers(id_of.get(template_end) if template_end else None),
     }
     texts = {number: text for text, number in id_of.items()}
-    rows = _text_config(config, "vocab_size").get("vocab_size")
-    notes = tuple(
-        f"{where} ends a turn at {number}, which is beyond the vocabulary of {rows}: it is left out"
-        for where, numbers in sources.items()
-        for number in numbers
-        if type(rows) is int and number >= rows
-    )
-    if notes:
-        sources = {where: [n for n in numbers if n < rows] for where, numbers in sources.items()}
+    sources, notes = _within(sources, _text_config(config, "vocab_size").get("vocab_size"))
     named = {where: ids for where, ids in sources.items() if ids}
     if not named:
         number = next((id_of[text] for text in _LAST_RESORT if text in id_of), None)
@@ -75,6 +67,22 @@ def ends_of(
         return Ends(ids, notes)
     told = f"{first} ends a turn at {_list(named[first], texts)}, {', '.join(beyond)}"
     return Ends(ids, (*notes, f"{told}: the artifact stops at every one of them"))
+
+
+def _within(
+    sources: Mapping[str, list[int]], rows: Any
+) -> tuple[Mapping[str, list[int]], tuple[str, ...]]:
+    """The ids by file that a vocabulary of so many rows has, and a note for each other one."""
+    if type(rows) is not int:
+        return sources, ()
+    notes = tuple(
+        f"{where} ends a turn at {number}, which is beyond the vocabulary of {rows}: it is left out"
+        for where, numbers in sources.items()
+        for number in numbers
+        if number >= rows
+    )
+    within = {where: [one for one in numbers if one < rows] for where, numbers in sources.items()}
+    return within, notes
 
 
 def _text_config(config: Mapping[str, Any], key: str = "eos_token_id") -> Mapping[str, Any]:
