@@ -64,8 +64,15 @@ def test_an_additional_file_is_found(package: Path, path: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    [".DS_Store", "model/Thumbs.db", "Desktop.ini", "model/._model.bin", "._manifest.json"]
-    + ["Icon\r", "model/.localized"],
+    [
+        ".DS_Store",
+        "model/Thumbs.db",
+        "Desktop.ini",
+        "model/._model.bin",
+        "._manifest.json",
+        "Icon\r",
+        "model/.localized",
+    ],
 )
 def test_what_a_file_manager_leaves_is_a_finding_and_no_obstacle(package: Path, path: str) -> None:
     (package / path).write_bytes(b"\0")

@@ -21,8 +21,8 @@ Kind = Found | Literal["source", "recipe", "rebuilt", "toolchain"]
 """What a comparison with the manifest finds, and what a rebuild does."""
 
 
-_LEFT_BY_SYSTEMS = (".ds_store", ".localized", "icon\r", "thumbs.db", "ehthumbs.db", "desktop.ini")
-_LEFT_BY_SYSTEMS += (".directory",)
+_LEFT_BY_SYSTEMS = {".ds_store", ".localized", "icon\r", "thumbs.db", "ehthumbs.db"}
+_LEFT_BY_SYSTEMS |= {"desktop.ini", ".directory"}
 """Files of macOS' Finder, Windows' Explorer and KDE's Dolphin, in small letters."""
 _APPLE_DOUBLE = "._"
 """Begins the file that macOS puts beside each other one on disks of other systems."""

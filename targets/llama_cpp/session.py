@@ -239,7 +239,8 @@ def model_file(artifact: Path) -> Path:
     input)."""
     if artifact.is_file():
         return artifact
-    found = sorted(artifact.glob("*.gguf"))
+    # No hidden one: macOS leaves ._model.gguf beside model.gguf on other systems' disks.
+    found = sorted(path for path in artifact.glob("*.gguf") if not path.name.startswith("."))
     if not found:
         raise bad_input(f"{artifact} holds no GGUF file.", "Build the package again.")
     return found[0]
