@@ -96,7 +96,7 @@ def named(where: str, shape: Shape, stored: Mapping[str, TensorInfo]) -> Named:
             )
         else:
             kept[official] = tensor
-    _refuse_adapters(strange)
+    _refuse_adapters(strange, stored)
     if len(kept) < len(expected):
         _refuse_wrappers([*strange, *beside], next(iter(expected)))
     return Named(expected, kept, tuple(beside), tuple(strange))
@@ -165,12 +165,12 @@ def is_computed(name: str) -> bool:
     return bool(_BUFFER.fullmatch(name) or _DRAFT.fullmatch(name) or _ENCODER.fullmatch(name))
 
 
-def _refuse_adapters(names: Iterable[str]) -> None:
+def _refuse_adapters(names: Iterable[str], stored: Mapping[str, TensorInfo]) -> None:
     """Raise PackError (exit code 6) for the parts of an adapter that nobody has merged."""
     for name in names:
         if _ADAPTER.search(name):
             raise bad_input(
-                f"{name!r} is part of an adapter that is not merged.",
+                f"{name!r} in {stored[name].file.name} is part of an adapter that is not merged.",
                 "Merge and save the model: model.merge_and_unload().save_pretrained(FOLDER).",
             )
 

@@ -166,17 +166,17 @@ REFUSED: dict[str, tuple[Case, str]] = {
         lambda field: field.weights.update(
             {"model.layers.0.self_attn.q_proj.lora_A.weight": np.ones((4, 256), np.float32)}
         ),
-        "'model.layers.0.self_attn.q_proj.lora_A.weight' is part of an adapter that is not merged",
+        "'model.layers.0.self_attn.q_proj.lora_A.weight' in model.safetensors is part of an adapter that is not merged",
     ),
     "an adapter around": (
         lambda field: field.rename(lambda name: name.replace("q_proj.", "q_proj.base_layer.")),
-        "q_proj.base_layer.weight' is part of an adapter that is not merged",
+        "q_proj.base_layer.weight' in model.safetensors is part of an adapter that is not merged",
     ),
     "a module of its own within": (
         lambda field: field.weights.update(
             {"lm_head.modules_to_save.default.weight": field.weights[EMBEDDING]}
         ),
-        "'lm_head.modules_to_save.default.weight' is part of an adapter",
+        "'lm_head.modules_to_save.default.weight' in model.safetensors is part of an adapter",
     ),
     "FSDP within": (
         lambda field: field.rename(
