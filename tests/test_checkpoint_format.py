@@ -145,7 +145,7 @@ headers = st.dictionaries(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(header=headers, data=st.integers(0, 24).map(bytes))
 def test_what_is_accepted_here_is_accepted_by_the_safetensors_library(
     tmp_path_factory: pytest.TempPathFactory, header: dict[str, Any], data: bytes
