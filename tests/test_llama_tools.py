@@ -149,7 +149,7 @@ def test_the_server_says_what_run_says(client: Any, built: tuple[Path, Path]) ->
 
 def test_the_command_for_a_terminal_says_what_run_says(built: tuple[Path, Path]) -> None:
     words = in_the_readme(built[0], "llama-cli")
-    words += ["--temp", "0", "--reasoning-budget", "0", "--single-turn", "--prompt", QUESTION]
+    words += ["--temp", "0", "--reasoning", "off", "--single-turn", "--prompt", QUESTION]
     run = subprocess.run(
         words, cwd=built[0], input="", capture_output=True, text=True, timeout=LOAD_S, check=False
     )
