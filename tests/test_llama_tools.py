@@ -127,6 +127,9 @@ def test_the_server_writes_the_prompts_of_the_checkpoints_own_template(server: s
     for name, conversation in CONVERSATIONS.items():
         sent = dict(conversation)
         body = {"messages": [as_a_client_sends_it(row) for row in sent.pop("messages")]}
+        if not sent.pop("add_generation_prompt", True):
+            # The server goes on with an answer that stands last.
+            continue
         body |= {"tools": sent.pop("tools")} if "tools" in sent else {}
         body |= {"chat_template_kwargs": sent} if sent else {}
         request = urllib.request.Request(

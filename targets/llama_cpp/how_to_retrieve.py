@@ -21,7 +21,7 @@ def how_to_run(recipe: Recipe, workload: dict[str, Any], task: str) -> str:
     cache = f" --cache-type-k {recipe.kv} --cache-type-v {recipe.kv}" if quantized else ""
     layers = int(workload.get("gpu_layers") or 0)
     offload = f" --n-gpu-layers {layers}" if layers else ""
-    common = f"--ctx-size {context} --parallel 1 --flash-attn on{cache}{offload} --no-mmap"
+    common = f"--ctx-size {context} --parallel 1 --flash-attn on{cache}{offload} --load-mode none"
     if task == "rerank":
         return _rerank(model, common, context)
     return _embed(model, common, context, workload.get("dimension"), layers)

@@ -50,7 +50,7 @@ def how_to_run(recipe: Recipe, workload: dict[str, Any]) -> str:
     offload = f" --n-gpu-layers {layers}" if layers else ""
     settings = workload.get("settings") or {}
     flags = "".join(f" {flag}" for flag in settings.get("flags", ()))
-    common = f"--ctx-size {context} --flash-attn on{cache}{offload} --no-mmap{flags}"
+    common = f"--ctx-size {context} --flash-attn on{cache}{offload} --load-mode none{flags}"
     constants = (
         f", type_k=llama_cpp.GGML_TYPE_{recipe.kv.upper()}, "
         f"type_v=llama_cpp.GGML_TYPE_{recipe.kv.upper()}"
@@ -75,7 +75,7 @@ llama-server --model {model} {common} --jinja --port 8080
 ```
 
 Threads: as many as the machine has physical cores, or fewer (`--threads N`): decoding is bound by memory. On a machine that others use,
-set `OMP_WAIT_POLICY=passive`.
+set `OMP_WAIT_POLICY=passive`. A llama.cpp that does not know `--load-mode none` calls it `--no-mmap`.
 
 {ollama}
 With Python, `pip install llama-cpp-python`:
