@@ -60,7 +60,7 @@ class TestWhatIsRefused:
 
     def test_an_additional_tensor(self, folder: Path) -> None:
         add_tensor(folder / WEIGHTS, "model.layers.0.lora_A", [4])
-        refused(folder, "'model.layers.0.lora_A' in model.safetensors is not one of its own")
+        refused(folder, "'model.layers.0.lora_A' in model.safetensors is part of an adapter")
 
     def test_a_tied_output_matrix_of_another_size(self, tmp_path: Path) -> None:
         folder = write_tiny(tmp_path / "tied")

@@ -63,6 +63,19 @@ def test_a_checkpoint_that_ends_nowhere_is_refused_with_the_one_thing_to_do() ->
     assert "eos_token_id" in caught.value.hint
 
 
+@pytest.mark.parametrize("inner", [False, True])
+def test_an_end_that_a_cut_vocabulary_left_behind_ends_nothing_and_is_said(inner: bool) -> None:
+    text = {"vocab_size": 8, "eos_token_id": 151645}
+    config = {"text_config": text} if inner else text
+    found = ends_of(config, {"eos_token_id": [5, 151643]}, {}, IDS, None)
+    assert found.ids == (5,)
+    assert [note.partition(",")[0] for note in found.notes] == [
+        "generation_config.json ends a turn at 151643",
+        "config.json ends a turn at 151645",
+    ]
+    assert ends_of(config, {"eos_token_id": 151643}, {}, IDS, None).ids == (5,)
+
+
 def test_a_ggufs_slots_take_the_ends_that_llama_cpp_does_not_know() -> None:
     tokens = ["a", "<|endoftext|>", "<|im_end|>", "</tool_call>", "<|own|>", "<|more|>"]
     types = [1, CONTROL, CONTROL, USER_DEFINED, CONTROL, CONTROL]

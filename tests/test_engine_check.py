@@ -131,7 +131,7 @@ def test_llama_cpp_and_onnx_runtime_do_what_the_variables_of_their_ways_say(
             "llama.cpp",
             "Q4_K_M",
             (
-                "--no-mmap --no-repack\n",
+                "--load-mode none --no-repack\n",
                 "--no-repack --jinja",
                 "LLAMA_ARG_REPACK=0 ollama run",
                 "params.use_extra_bufts = False",
@@ -164,7 +164,7 @@ def test_the_commands_of_a_readme_start_the_engine_in_the_way_that_was_found(
 
 
 EXPORTED = {
-    "docker": ("llama.cpp", '"--no-mmap", "--no-repack", "--jinja"]', "Dockerfile"),
+    "docker": ("llama.cpp", '"--load-mode", "none", "--no-repack", "--jinja"]', "Dockerfile"),
     "ollama": (
         "llama.cpp",
         "`LLAMA_ARG_REPACK=0 ollama serve`: on the processor that",

@@ -95,6 +95,12 @@ def test_a_file_that_is_no_gguf_is_refused_by_name(tmp_path: Path) -> None:
     assert caught.value.exit_code == ExitCode.INPUT
 
 
+def test_what_macos_leaves_beside_a_model_is_not_taken_for_it(tmp_path: Path) -> None:
+    for name in ("._model.gguf", "model.gguf"):
+        (tmp_path / name).touch()
+    assert model_file(tmp_path) == tmp_path / "model.gguf"
+
+
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PackError, match="holds no GGUF"):
         model_file(tmp_path)

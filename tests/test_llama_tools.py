@@ -127,6 +127,9 @@ def test_the_server_writes_the_prompts_of_the_checkpoints_own_template(server: s
     for name, conversation in CONVERSATIONS.items():
         sent = dict(conversation)
         body = {"messages": [as_a_client_sends_it(row) for row in sent.pop("messages")]}
+        if not sent.pop("add_generation_prompt", True):
+            # The server goes on with an answer that stands last.
+            continue
         body |= {"tools": sent.pop("tools")} if "tools" in sent else {}
         body |= {"chat_template_kwargs": sent} if sent else {}
         request = urllib.request.Request(
@@ -149,7 +152,7 @@ def test_the_server_says_what_run_says(client: Any, built: tuple[Path, Path]) ->
 
 def test_the_command_for_a_terminal_says_what_run_says(built: tuple[Path, Path]) -> None:
     words = in_the_readme(built[0], "llama-cli")
-    words += ["--temp", "0", "--reasoning-budget", "0", "--single-turn", "--prompt", QUESTION]
+    words += ["--temp", "0", "--reasoning", "off", "--single-turn", "--prompt", QUESTION]
     run = subprocess.run(
         words, cwd=built[0], input="", capture_output=True, text=True, timeout=LOAD_S, check=False
     )

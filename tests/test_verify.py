@@ -62,7 +62,18 @@ def test_an_additional_file_is_found(package: Path, path: str) -> None:
     assert ("additional", path) in found(package)
 
 
-@pytest.mark.parametrize("path", [".DS_Store", "model/Thumbs.db"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        ".DS_Store",
+        "model/Thumbs.db",
+        "Desktop.ini",
+        "model/._model.bin",
+        "._manifest.json",
+        "Icon\r",
+        "model/.localized",
+    ],
+)
 def test_what_a_file_manager_leaves_is_a_finding_and_no_obstacle(package: Path, path: str) -> None:
     (package / path).write_bytes(b"\0")
     (finding,) = verify(package)

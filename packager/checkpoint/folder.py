@@ -199,6 +199,8 @@ def _bytes(path: Path) -> bytes:
             f"{path} begins with a byte order mark, which engines take for text.",
             "Save it as UTF-8 without one.",
         )
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise bad_input(f"{path} is in UTF-16.", "Save it as UTF-8 without a byte order mark.")
     return data
 
 

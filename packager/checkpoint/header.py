@@ -53,6 +53,10 @@ _BITS = _OTHER_BITS | {dtype: 8 * size for dtype, size in ITEM_BYTES.items()}
 
 _GET_AGAIN = "Get the file again from where it was published."
 _LFS = b"version https://git-lfs"
+_ARCHIVES = (b"PK\x03\x04", b"\x1f\x8b", b"\xfd7zXZ", b"(\xb5/\xfd", b"7z\xbc\xaf")
+"""How files of zip, gzip, xz, zstd and 7z begin. Bytes 4 to 7 of a length that is allowed are 0."""
+_SHOWN = 40
+"""Bytes of another file's beginning that are shown."""
 
 
 class Rows(Protocol):
@@ -89,7 +93,9 @@ def read_header(file: Path) -> list[TensorInfo]:
     the file and the rule it breaks."""
     size = file.stat().st_size
     with file.open("rb") as stream:
-        refuse_pointer(file, stream.read(len(_LFS)))
+        beginning = stream.read(_SHOWN)
+        refuse_pointer(file, beginning)
+        _refuse_other_files(file, beginning)
         stream.seek(0)
         length = int.from_bytes(stream.read(8), "little")
         if length > MAX_HEADER_BYTES:
@@ -112,6 +118,22 @@ def refuse_pointer(file: Path, beginning: bytes) -> None:
             f"{file} is a pointer of Git LFS and not the file itself.",
             "Run `git lfs pull` in the repository that it was cloned into.",
         )
+
+
+def _refuse_other_files(file: Path, beginning: bytes) -> None:
+    """Raise PackError (exit code 6) for what a download has left in place of weights: a page, an
+    error's text, an archive.
+
+    No header is as long as the first eight bytes of a text would say.
+    """
+    if beginning.startswith(_ARCHIVES):
+        raise bad_input(
+            f"{file} is an archive and holds no tensors as it is.",
+            "Unpack it, and name the folder with the safetensors files.",
+        )
+    text = beginning.split(b"\n")[0].decode("ascii", "replace").strip()
+    if len(beginning) >= 8 and len(text) >= 8 and text.isascii() and text.isprintable():
+        raise _broken(file, f"it is text that begins {text[:_SHOWN]!r}")
 
 
 def _tensors(file: Path, text: bytes, start: int, size: int) -> list[TensorInfo]:

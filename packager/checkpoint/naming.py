@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from packager.checkpoint.header import TensorInfo
-from packager.errors import PackError, bad_input
+from packager.errors import bad_input
 from packager.shape import FIRST_GENERATION, Shape, tensors
 from packager.shape.tensors import naming_of
 from packager.shape.tower import GENERATIONS
@@ -25,7 +25,7 @@ _MORE_THAN_STORED = 10_000
 # Stored by some exports, and computed from the configuration by everybody: frequencies, masks,
 # position numbers.
 _BUFFER = re.compile(
-    r"(.*\.)?(rotary_emb\.\w+|position_ids|attn\.bias|attn\.masked_bias|attention\.masked_bias)"
+    r"(.*\.)?(rotary_emb\.\w+|position_ids|(self_)?attn\.(bias|masked_bias)|attention\.masked_bias)"
 )
 # The draft module for multi-token prediction, and the vision tower: `visual.` in the repositories
 # of Qwen2-VL, `model.visual.` in later ones and where transformers 5 saved it,
@@ -97,9 +97,9 @@ def named(where: str, shape: Shape, stored: Mapping[str, TensorInfo]) -> Named:
             )
         else:
             kept[official] = tensor
-    wrapped = _wrapper([*strange, *beside])
-    if wrapped is not None and len(kept) < len(expected):
-        raise wrapped
+    _refuse_adapters(strange, stored)
+    if len(kept) < len(expected):
+        _refuse_wrappers([*strange, *beside], next(iter(expected)))
     return Named(expected, kept, tuple(beside), tuple(strange))
 
 
@@ -174,12 +174,29 @@ def is_computed(name: str) -> bool:
     return bool(_BUFFER.fullmatch(name) or _DRAFT.fullmatch(name) or _TOWER.fullmatch(name))
 
 
-def _wrapper(names: Iterable[str]) -> PackError | None:
+def _refuse_adapters(names: Iterable[str], stored: Mapping[str, TensorInfo]) -> None:
+    """Raise PackError (exit code 6) for the parts of an adapter that nobody has merged."""
+    for name in names:
+        if _ADAPTER.search(name):
+            raise bad_input(
+                f"{name!r} in {stored[name].file.name} is part of an adapter that is not merged.",
+                "Merge and save the model: model.merge_and_unload().save_pretrained(FOLDER).",
+            )
+
+
+def _refuse_wrappers(names: Iterable[str], first: str) -> None:
+    """Raise PackError (exit code 6) for names that begin with a wrapper's, or with anything else in
+    front of the official one of the `first` tensor."""
     for name in names:
         for prefix, (tool, way_on) in _WRAPPERS.items():
             if name.startswith(prefix) or f".{prefix}" in name:
-                return bad_input(
+                raise bad_input(
                     f"The tensors' names begin with {prefix!r} ({name!r}), as {tool} leaves them.",
                     way_on,
                 )
-    return None
+        if name.endswith(f".{first}"):
+            raise bad_input(
+                f"The tensors' names begin with {name.removesuffix(first)!r} ({name!r}), which "
+                "transformers does not see through.",
+                "Save the model that is within: its own save_pretrained(FOLDER) leaves that out.",
+            )

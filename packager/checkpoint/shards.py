@@ -93,6 +93,7 @@ def _shards(index: Path) -> set[str]:
     for shard in sorted(shards):
         if not is_weights(shard):
             raise bad_input(
-                f"{index} names the file {shard!r}, which is no safetensors file of this folder."
+                f"{index} names the file {shard!r}, which is no safetensors file of this folder.",
+                "Get the index again from where it was published.",
             )
     return shards

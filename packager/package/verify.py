@@ -21,8 +21,11 @@ Kind = Found | Literal["source", "recipe", "rebuilt", "toolchain"]
 """What a comparison with the manifest finds, and what a rebuild does."""
 
 
-_LEFT_BY_SYSTEMS = (".DS_Store", "Thumbs.db", "desktop.ini", ".directory")
-"""Files of macOS' Finder, Windows' Explorer and KDE's Dolphin."""
+_LEFT_BY_SYSTEMS = {".ds_store", ".localized", "icon\r", "thumbs.db", "ehthumbs.db"}
+_LEFT_BY_SYSTEMS |= {"desktop.ini", ".directory"}
+"""Files of macOS' Finder, Windows' Explorer and KDE's Dolphin, in small letters."""
+_APPLE_DOUBLE = "._"
+"""Begins the file that macOS puts beside each other one on disks of other systems."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,9 @@ class Finding:
     def harmless(self) -> bool:
         """Whether a file manager left it where somebody looked: no engine reads it, nothing runs
         it."""
-        return self.kind == "additional" and self.path.rpartition("/")[2] in _LEFT_BY_SYSTEMS
+        name = self.path.rpartition("/")[2]
+        left = name.startswith(_APPLE_DOUBLE) or name.lower() in _LEFT_BY_SYSTEMS
+        return self.kind == "additional" and left
 
     def as_dict(self) -> dict[str, str]:
         """JSON form."""

@@ -20,7 +20,7 @@ def how_to_run(recipe: Recipe, workload: JsonObject, task: str) -> str:
     cache = f" --cache-type-k {recipe.kv} --cache-type-v {recipe.kv}" if quantized else ""
     layers = at_or_none(workload, "gpu_layers", int) or 0
     offload = f" --n-gpu-layers {layers}" if layers else ""
-    common = f"--ctx-size {context} --parallel 1 --flash-attn on{cache}{offload} --no-mmap"
+    common = f"--ctx-size {context} --parallel 1 --flash-attn on{cache}{offload} --load-mode none"
     if task == "rerank":
         return _rerank(model, common, context)
     return _embed(model, common, context, at_or_none(workload, "dimension", int), layers)

@@ -54,7 +54,7 @@ def how_to_run(recipe: Recipe, workload: JsonObject) -> str:
     offload = f" --n-gpu-layers {layers}" if layers else ""
     settings = object_or_empty(workload, "settings")
     flags = "".join(f" {flag}" for flag in texts_at(settings, "flags"))
-    common = f"--ctx-size {context} --flash-attn on{cache}{offload} --no-mmap{flags}"
+    common = f"--ctx-size {context} --flash-attn on{cache}{offload} --load-mode none{flags}"
     at_once = at_or_none(workload, "parallel", int) or 1
     server = common
     if at_once > 1:
@@ -92,7 +92,7 @@ llama-server --model {model}{seeing} {server} --jinja --port 8080
 ```
 {_pictures(model, seeing, common)}
 Threads: as many as the machine has physical cores, or fewer (`--threads N`): decoding is bound by memory. On a machine that others use,
-set `OMP_WAIT_POLICY=passive`.
+set `OMP_WAIT_POLICY=passive`. A llama.cpp that does not know `--load-mode none` calls it `--no-mmap`.
 
 {ollama}
 With Python, `pip install llama-cpp-python`:

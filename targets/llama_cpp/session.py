@@ -240,7 +240,12 @@ def model_file(artifact: Path) -> Path:
     the vision tower's. Raises PackError (bad input)."""
     if artifact.is_file():
         return artifact
-    found = sorted(path for path in artifact.glob("*.gguf") if path.name != PROJECTOR)
+    # No hidden one: macOS leaves ._model.gguf beside model.gguf on other systems' disks.
+    found = sorted(
+        path
+        for path in artifact.glob("*.gguf")
+        if path.name != PROJECTOR and not path.name.startswith(".")
+    )
     if not found:
         raise bad_input(f"{artifact} holds no GGUF file.", "Build the package again.")
     return found[0]

@@ -237,6 +237,15 @@ TAKEN: dict[str, Case] = {
     "integer buffers": lambda field: field.weights.update(
         {"model.layers.0.self_attn.position_ids": np.arange(16)}
     ),
+    "masks of attention": lambda field: field.weights.update(
+        {
+            "model.layers.0.self_attn.bias": np.ones((1, 1, 8, 8), bool),
+            "model.layers.0.self_attn.masked_bias": np.array(-1e4, np.float32),
+        }
+    ),
+    "ends beyond the vocabulary": lambda field: field.files.update(
+        {"generation_config.json": b'{"eos_token_id": [2024, 151645], "bos_token_id": 151643}'}
+    ),
     "a value head beside": lambda field: field.weights.update(
         {"v_head.summary.weight": np.ones((1, 256), np.float32)}
     ),

@@ -4,6 +4,7 @@ its refusal."""
 from __future__ import annotations
 
 import codecs
+import gzip
 import json
 
 import ml_dtypes
@@ -93,6 +94,15 @@ def _norms_lost(field: Field) -> None:
     }
 
 
+def _index_of_pickles(field: Field) -> None:
+    odd_shards(field)
+    places = dict.fromkeys(field.weights, "pytorch_model-00001-of-00002.bin")
+    field.files[INDEX] = json.dumps({"weight_map": places}).encode()
+
+
+_PAGE = b"<!DOCTYPE html><html>Access denied</html>"
+
+
 def _bom(field: Field) -> None:
     field.files["config.json"] = codecs.BOM_UTF8 + json.dumps(field.config).encode()
 
@@ -114,7 +124,7 @@ REFUSED: dict[str, tuple[Case, str]] = {
     ),
     "language_model. in front": (
         lambda field: field.rename(lambda name: f"language_model.{name}"),
-        "is missing",
+        "begin with 'language_model.'",
     ),
     "no tie key": (
         lambda field: field.config.pop("tie_word_embeddings"),
@@ -156,8 +166,53 @@ REFUSED: dict[str, tuple[Case, str]] = {
         lambda field: field.weights.update(
             {"model.layers.0.self_attn.q_proj.lora_A.weight": np.ones((4, 256), np.float32)}
         ),
-        "'model.layers.0.self_attn.q_proj.lora_A.weight' in model.safetensors is not one of its "
-        "own",
+        "'model.layers.0.self_attn.q_proj.lora_A.weight' in model.safetensors is part of an adapter that is not merged",
+    ),
+    "an adapter around": (
+        lambda field: field.rename(lambda name: name.replace("q_proj.", "q_proj.base_layer.")),
+        "q_proj.base_layer.weight' in model.safetensors is part of an adapter that is not merged",
+    ),
+    "a module of its own within": (
+        lambda field: field.weights.update(
+            {"lm_head.modules_to_save.default.weight": field.weights[EMBEDDING]}
+        ),
+        "'lm_head.modules_to_save.default.weight' in model.safetensors is part of an adapter",
+    ),
+    "FSDP within": (
+        lambda field: field.rename(
+            lambda name: name.replace("layers.0.", "layers.0._fsdp_wrapped_module.")
+        ),
+        "'_fsdp_wrapped_module.'",
+    ),
+    "a trainer's own name in front": (
+        lambda field: field.rename(lambda name: f"pretrained_model.{name}"),
+        "begin with 'pretrained_model.' ('pretrained_model.model.embed_tokens.weight')",
+    ),
+    "a page in place of weights": (
+        lambda field: field.files.update({"model.safetensors": _PAGE}),
+        "it is text that begins '<!DOCTYPE html><html>Access denied</html'",
+    ),
+    "an error in place of weights": (
+        lambda field: field.files.update({"model.safetensors": b"Entry not found"}),
+        "it is text that begins 'Entry not found'",
+    ),
+    "an archive in place of weights": (
+        lambda field: field.files.update({"model.safetensors": gzip.compress(bytes(999))}),
+        "is an archive and holds no tensors as it is",
+    ),
+    "an index of pickles": (
+        _index_of_pickles,
+        "names the file 'pytorch_model-00001-of-00002.bin', which is no safetensors file",
+    ),
+    "UTF-16": (
+        lambda field: field.files.update(
+            {"config.json": json.dumps(field.config).encode("utf-16")}
+        ),
+        "config.json is in UTF-16",
+    ),
+    "infinity in float64": (
+        lambda field: field.weights.update({"model.norm.weight": np.full(256, 1e300)}),
+        "'model.norm.weight' in model.safetensors holds NaN or infinity",
     ),
     "pruned by layer": (
         _pruned,
