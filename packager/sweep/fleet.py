@@ -356,8 +356,8 @@ def _counted(count: int, what: str) -> str:
 
 def _given_up(order: Order) -> Answer:
     text = (
-        f"{MOST_TRIES} workers died in the stage {order.stage!r}, or lost its measurement: look at "
-        "their logs, the system may have run out of memory."
+        f"Workers died again and again in the stage {order.stage!r}, or lost its measurement: look "
+        "at their logs, the system may have run out of memory."
     )
     return Answer("", error=text, exit_code=int(ExitCode.RESOURCE))
 
