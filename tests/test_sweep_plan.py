@@ -254,7 +254,7 @@ def test_memory_that_a_conversion_lacks_here_is_told_before_anything_starts(tmp_
 
             return BuildNeeds(10**12, 0)
 
-    house = replace(known([Hungry()]), available=10**9)
+    house = replace(known([Hungry()]), memory=lambda: 10**9)
     (one, *_) = matrix(plan_of(PLAN, tmp_path, house), house).planned
     assert one.problem == "The conversion needs 1.00 TB of memory and 1.00 GB are available."
     assert one.exit_code == ExitCode.RESOURCE

@@ -351,6 +351,7 @@ def test_the_better_half_goes_on_and_what_is_not_known_of_all_ranks_nobody() -> 
     assert counted(("quality", "size"), values) == ["size"]
     first = ranked(["a", "b"], values, ("size",))[0]
     assert (first.id, first.why) == ("a", "size 1 B is number 1")
+    assert [one.id for one in ranked(["a", "b"], values, ("size",), {"a"})] == ["b", "a"]
 
 
 def packaged(folder: Folder, name: str, repo_id: str, size: int, **more: Any) -> Row:
