@@ -58,13 +58,14 @@ def client(address: str, available: int | None) -> Iterator[tuple[Client, Callab
         raise usage(
             "--dask needs Dask, which is not installed.", f"Install it: {INSTALL}"
         ) from None
+    refill: Callable[[], None] = _nothing
     with ExitStack() as stack:
         if address.startswith("local:"):
             where: Any = stack.enter_context(_local(address, available))
             count = int(address.removeprefix("local:"))
             refill = partial(where.scale, count)
         else:
-            where, refill = address, _nothing
+            where = address
         try:
             found = stack.enter_context(
                 distributed.Client(where, timeout=ANSWER_S, set_as_default=False)
