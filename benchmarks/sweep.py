@@ -6,8 +6,8 @@ The first part times, cell by cell, what the inline executor does around a build
 the row on the disk. The second is a simulation: no worker runs, but cells, lanes and the order of
 units are the executor's own (packager.sweep.courses), with the stage times of
 packager/sweep/rates.toml. It says how far the makespan lies above the least that is possible, what
-goes through the cache, and how much memory the scheduling process takes. The last line is one JSON
-object.
+goes through the cache, and how much memory the lists of cells and lanes take (Dask's own scheduler
+comes on top and is not in it). The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ READ_BYTES_S = 1.5e9
 def plan_of(folder: Path, cells: int) -> SweepPlan:
     """A plan with at least so many cells, of variants of the catalogue with random weights."""
     path = folder / "plan.toml"
-    contexts = ", ".join(str(512 * number) for number in range(1, max(2, cells // 240) + 1))
+    contexts = ", ".join(str(512 * number) for number in range(1, max(2, cells // 100) + 1))
     text = f"""
 [axes]
 recipes = ["gguf:Q8_0", "gguf:Q6_K", "gguf:Q5_K_M", "gguf:Q4_K_M", "gguf:Q4_0", "gguf:Q3_K_M"]

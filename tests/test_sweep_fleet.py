@@ -207,6 +207,13 @@ def test_workers_that_die_cost_the_stage_that_was_running_and_the_packages_are_t
     for name, row in found.rows.items():
         assert row.content_sha256 == alone.rows[name].content_sha256
         assert row.machine is not None
+    # Where the measurement of a cell is not there it is not taken beside others, but asked for.
+    for kept in (own_cache / "stages").glob("measure-*"):
+        shutil.rmtree(kept)
+    one = work_of(plan, tmp_path / "fleet").matrix.planned[0]
+    began = "2026-01-01T00:00:00+00:00"
+    order = Order("quality", one, plan, str(tmp_path / "fleet"), began)
+    assert do(order, dying()).moved and do(replace(order, stage="convert"), dying()).cached
     twice = {unit: count for unit, count in done_stages(tmp_path).items() if count > 1}
     assert twice == {}
 

@@ -254,7 +254,7 @@ def test_memory_that_a_conversion_lacks_here_is_told_before_anything_starts(tmp_
 
             return BuildNeeds(10**12, 0)
 
-    house = replace(known([Hungry()]), available=10**9)
+    house = replace(known([Hungry()]), memory=lambda: 10**9)
     (one, *_) = matrix(plan_of(PLAN, tmp_path, house), house).planned
     assert one.problem == "The conversion needs 1.00 TB of memory and 1.00 GB are available."
     assert one.exit_code == ExitCode.RESOURCE
@@ -292,4 +292,11 @@ def test_a_report_of_what_is_no_sweep_is_refused(
     assert main(["sweep", "report"]) == ExitCode.USAGE
     assert main(["sweep", "report", str(tmp_path)]) == ExitCode.USAGE
     assert "is not the folder of a sweep" in capsys.readouterr().err
-    assert main(["sweep", str(tmp_path / "p.toml"), "more"]) == ExitCode.USAGE
+    plan = tmp_path / "p.toml"
+    plan.write_text('[axes]\nvariants = ["Qwen3-0.6B"]\ntargets = ["laptop-cpu"]')
+    assert main(["sweep", str(plan), "more"]) == ExitCode.USAGE
+    capsys.readouterr()
+    assert main(["sweep", str(plan), "--keep", "1", "--by", "sped"]) == ExitCode.USAGE
+    assert "--by knows no 'sped'. Did you mean 'speed'" in capsys.readouterr().err
+    assert main(["sweep", str(plan), "--by", "speed"]) == ExitCode.USAGE
+    assert "means nothing without --keep" in capsys.readouterr().err

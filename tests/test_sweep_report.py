@@ -7,6 +7,7 @@ import io
 import json
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,19 +18,25 @@ from hypothesis import strategies as st
 
 from packager.errors import ExitCode, PackError
 from packager.package import manifest
+from packager.pipeline.cache import BuildCache
 from packager.records import Contents
+from packager.records.base import without_nulls
 from packager.sweep.cell import Cell
 from packager.sweep.folder import Folder, Run, RunFile
 from packager.sweep.front import Place
 from packager.sweep.history import compared
 from packager.sweep.html import page
+from packager.sweep.keeping import Keeper
+from packager.sweep.matrix import matrix
+from packager.sweep.progress import Clock
 from packager.sweep.ranking import counted, goes_on, ranked
 from packager.sweep.report import as_csv, as_dict, plots, sentences, table, write
 from packager.sweep.route import routes
 from packager.sweep.row import Row, Stages, done, failures, not_done
 from packager.sweep.svg import Point, plot
 from tests.support.contents import LEAST
-from tests.support.sweeps import plan_of
+from tests.support.make_package import body, write_package
+from tests.support.sweeps import known, plan_of
 
 MACHINE = {"processor": "P", "architecture": "x86_64", "cores": 2, "system": "Linux"}
 EVIL = "\"><script>alert(1)</script>&=cmd|' /C calc'!A0"
@@ -38,7 +45,7 @@ EVIL = "\"><script>alert(1)</script>&=cmd|' /C calc'!A0"
 def row(name: str = "a", **fields: Any) -> Row:
     """A finished row of a measured package."""
     cell = Cell(f"Qwen/{name}", "plain:b8", "big", "default", 512)
-    known: dict[str, Any] = {
+    fields_of: dict[str, Any] = {
         "id": cell.id,
         "cell": cell.to_json(),
         "status": "done",
@@ -56,8 +63,8 @@ def row(name: str = "a", **fields: Any) -> Row:
             "kl_mean": 0.01,
         },
     }
-    figures = {**known["figures"], **fields.pop("figures", {})}
-    return Row.from_json({**known, **fields, "figures": figures})
+    figures = {**fields_of["figures"], **fields.pop("figures", {})}
+    return Row.from_json({**fields_of, **fields, "figures": figures})
 
 
 def run_of(*rows: Row, number: int = 1, finished: str | None = "2026-11-26T20:00:00+00:00") -> Run:
@@ -137,8 +144,8 @@ def test_the_last_row_of_a_cell_counts(tmp_path: Path) -> None:
     run, _ = folder.begin(plan)
     folder.add(run, row("a", status="failed", reason="no"))
     folder.add(run, row("a"))
-    (known,) = folder.runs()[0].rows.values()
-    assert known.status == "done"
+    (last,) = folder.runs()[0].rows.values()
+    assert last.status == "done"
 
 
 def test_a_folder_of_something_else_is_left_alone_and_one_sweep_writes_at_a_time(
@@ -344,12 +351,13 @@ def test_the_better_half_goes_on_and_what_is_not_known_of_all_ranks_nobody() -> 
     assert counted(("quality", "size"), values) == ["size"]
     first = ranked(["a", "b"], values, ("size",))[0]
     assert (first.id, first.why) == ("a", "size 1 B is number 1")
+    assert [one.id for one in ranked(["a", "b"], values, ("size",), {"a"})] == ["b", "a"]
 
 
 def packaged(folder: Folder, name: str, repo_id: str, size: int, **more: Any) -> Row:
     """A row whose package is there, as far as a manifest goes."""
-    known = row(name, figures={"artifact_bytes": float(size)})
-    path = folder.packages / known.id
+    found = row(name, figures={"artifact_bytes": float(size)})
+    path = folder.packages / found.id
     path.mkdir(parents=True)
     data = {
         **LEAST,
@@ -361,7 +369,56 @@ def packaged(folder: Folder, name: str, repo_id: str, size: int, **more: Any) ->
         **more,
     }
     manifest.write(path, data)
-    return known.but(dummy=data["source"]["kind"] == "dummy")
+    return found.but(dummy=data["source"]["kind"] == "dummy")
+
+
+def built(folder: Folder, name: str, memory: float, speed: float) -> Row:
+    """A row whose package is whole, of one variant in several recipes."""
+    cell = Cell("Qwen/Qwen3-0.6B", f"plain:{name}", "big", "default", 512)
+    path = write_package(folder.packages / cell.id)
+    measured = {"peak_memory_bytes": memory, "decode_tps": speed, "machine": MACHINE}
+    manifest.write(path, {**body(path), "measured": measured})
+    return row().but(id=cell.id, cell=without_nulls(cell.to_json()), package=f"packages/{cell.id}")
+
+
+def test_of_the_packages_of_one_variant_those_that_another_beats_go_down_to_their_manifest(
+    tmp_path: Path,
+) -> None:
+    plan = plan_of('[axes]\nvariants=["Qwen3-0.6B"]\ntargets=["big"]', tmp_path)
+    folder = Folder.made(tmp_path / "out", plan)
+    keeper = Keeper(replace(plan, keep_packages="best"), folder, BuildCache(), {})
+    rows: dict[str, Row] = {}
+    said = []
+    for name, memory, speed in (("a", 100, 5), ("b", 200, 9), ("c", 90, 6)):
+        found = built(folder, name, memory, speed)
+        rows[found.id] = found
+        said += list(keeper.thin(rows, found))
+    assert len(said) == 1 and "plain:a" in said[0] and "plain:c" in said[0]
+    (changed,) = keeper.changed()
+    assert changed.package is None and folder.is_there(changed)
+    assert not (folder.packages / changed.id).exists()
+    assert (folder.manifests / f"{changed.id}.json").is_file()
+    # A package that somebody has added to stays where it is.
+    kept = next(one for one in rows.values() if "plain:b" in one.of.recipe)
+    (folder.packages / kept.id / "mine.txt").write_text("mine")
+    keeper.drop(kept)
+    assert keeper.changed() == [] and (folder.packages / kept.id / "mine.txt").is_file()
+
+
+def test_the_end_is_foretold_from_what_the_finished_cells_took(tmp_path: Path) -> None:
+    plan = plan_of(
+        '[axes]\nvariants=["Qwen3-0.6B"]\nrecipes=["plain:b8"]\ntargets=["big"]\ncontexts=[512, 600]',
+        tmp_path,
+    )
+    cells = matrix(plan, known()).possible
+    first, second = cells
+    clock = Clock(cells)
+    before = clock.left()
+    assert before == first.expected.total + second.expected.total
+    clock.finished(first, row(seconds={"convert": 2 * first.expected.total}))
+    assert clock.left() == pytest.approx(2 * second.expected.total)
+    clock.finished(second, row())
+    assert clock.left() == 0
 
 
 def test_each_kind_of_task_is_routed_to_the_smallest_package_that_passes_its_floor(

@@ -17,7 +17,7 @@ def known_here() -> Known:
     from targets.machine import limits as machine
     from targets.machine.here import here
 
-    return Known(registry.target, registry.runtimes(), here(), machine.memory().available)
+    return Known(registry.target, registry.runtimes(), here(), lambda: machine.memory().available)
 
 
 def unit(order: Order) -> Answer:

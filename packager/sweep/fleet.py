@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from packager.errors import ExitCode, PackError, no_room, unreachable, usage
@@ -45,8 +46,9 @@ _LOOK_S = 10.0
 
 
 @contextmanager
-def client(address: str, available: int | None) -> Iterator[Client]:
-    """A client of the cluster at `address`, or of N workers of this machine for `local:N`.
+def client(address: str, available: int | None) -> Iterator[tuple[Client, Callable[[], None]]]:
+    """A client of the cluster at `address`, or of N workers of this machine for `local:N`, and what
+    starts those anew that are missing: nothing does on a cluster of the user's.
 
     Raises PackError: 2 where Dask is not installed or the address is none, 5 where nobody answers.
     """
@@ -56,9 +58,12 @@ def client(address: str, available: int | None) -> Iterator[Client]:
         raise usage(
             "--dask needs Dask, which is not installed.", f"Install it: {INSTALL}"
         ) from None
+    refill: Callable[[], None] = _nothing
     with ExitStack() as stack:
         if address.startswith("local:"):
             where: Any = stack.enter_context(_local(address, available))
+            count = int(address.removeprefix("local:"))
+            refill = partial(where.scale, count)
         else:
             where = address
         try:
@@ -70,7 +75,11 @@ def client(address: str, available: int | None) -> Iterator[Client]:
                 f"No Dask scheduler answers at {address}: {one_line(str(error))}.",
                 "Start one with `dask scheduler`, or take --dask local:2.",
             ) from None
-        yield found
+        yield found, refill
+
+
+def _nothing() -> None:
+    """Workers of a cluster come and go as its owner wants."""
 
 
 def _local(address: str, available: int | None) -> Any:
@@ -101,9 +110,9 @@ def _local(address: str, available: int | None) -> Any:
 def run(work: Work, address: str, task: Task) -> Generator[Event | SweepEvent, None, Run]:
     """Do what is left of the sweep on a cluster; yield events, return the run with a row for each
     cell. `task` does a unit on a worker."""
-    with work.folder.held(), client(address, work.known.available) as dask:
+    with work.folder.held(), client(address, work.known.available) as (dask, refill):
         current = yield from begun(work)
-        fleet = Fleet(work, current, dask, task)
+        fleet = Fleet(work, current, dask, refill, task)
         yield Told(fleet.introduced())
         left = remaining(work, current)
         keeper = Keeper(work.plan, work.folder, work.cache, current.rows)
@@ -119,9 +128,13 @@ def run(work: Work, address: str, task: Task) -> Generator[Event | SweepEvent, N
 class Fleet:
     """The units of a run on their way through a cluster."""
 
-    def __init__(self, work: Work, current: Run, dask: Client, task: Task) -> None:
+    def __init__(
+        self, work: Work, current: Run, dask: Client, refill: Callable[[], None], task: Task
+    ) -> None:
         self._work, self._current, self._dask, self._task = work, current, dask, task
+        self._refill = refill
         self._gone: dict[str, float] = {}
+        self._alone = False
 
     def introduced(self) -> str:
         """The cluster in a sentence. Raises PackError where no worker says what it has."""
@@ -317,8 +330,11 @@ class Fleet:
                 if course.host == host:
                     course.again_from_measure()
                     future.cancel()
-        if not hosts and running:
+        # A worker that dies while it starts is given up by what watches over it.
+        self._refill()
+        if not hosts and not self._alone:
             yield Told("No worker is left; waiting for one.")
+        self._alone = not hosts
 
     def _wait(self, running: dict[Any, Any]) -> None:
         """Until a task has ended, or a second has passed."""
@@ -356,8 +372,8 @@ def _counted(count: int, what: str) -> str:
 
 def _given_up(order: Order) -> Answer:
     text = (
-        f"{MOST_TRIES} workers died in the stage {order.stage!r}, or lost its measurement: look at "
-        "their logs, the system may have run out of memory."
+        f"Workers died again and again in the stage {order.stage!r}, or lost its measurement: look "
+        "at their logs, the system may have run out of memory."
     )
     return Answer("", error=text, exit_code=int(ExitCode.RESOURCE))
 

@@ -16,13 +16,19 @@ from packager.runtime import Runtime
 @dataclass(frozen=True)
 class Known:
     """`look_up` finds a target by its name or the path of its file, and raises PackError (usage)
-    where there is none. `available` is the memory in bytes that a conversion may take here."""
+    where there is none. `memory` says how many bytes a conversion may take here now, None where
+    that is not known."""
 
     look_up: Callable[[str], Target]
     runtimes: Sequence[Runtime]
     here: Here | None = None
-    available: int | None = None
+    memory: Callable[[], int | None] = lambda: None
     _targets: dict[str, Target] = field(default_factory=dict)
+
+    @property
+    def available(self) -> int | None:
+        """Memory that is available at this moment, in bytes."""
+        return self.memory()
 
     def target(self, name: str) -> Target:
         """The target of that name; its file is read once."""

@@ -11,7 +11,7 @@ cells, so that a sweep that was interrupted comes to the same answer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass
 
 from packager.events import Event
@@ -70,12 +70,13 @@ def prune(work: Work, current: Run, keeper: Keeper, left: Sequence[Planned], jud
 
 def last(work: Work, current: Run, keeper: Keeper) -> Generator[Event | SweepEvent, None, None]:
     """The rung after the measurement: only as many of a target stay as were asked for; of the
-    others the manifest is kept."""
+    others the manifest is kept. What misses an enforced budget goes before all that does not."""
     rows = current.rows
     going = tuple(one for one in work.matrix.possible if _is_done(rows.get(one.cell.id)))
     values = {one.cell.id: _measured(one, rows[one.cell.id]) for one in going}
     scaled = _on_one_scale(going, values)
-    dropped = yield from _losers(work, going, scaled, "speed", final=True)
+    missing = {one.cell.id for one in going if rows[one.cell.id].missed}
+    dropped = yield from _losers(work, going, scaled, "speed", missing, final=True)
     for one, why in dropped:
         row = rows[one.cell.id]
         keeper.drop(row)
@@ -110,9 +111,11 @@ def _losers(
     going: Sequence[Planned],
     values: Mapping[str, Values],
     rung: str,
+    behind: Collection[str] = (),
     final: bool = False,
 ) -> Generator[SweepEvent, None, list[tuple[Planned, str]]]:
-    """Of each target the cells that do not go on, each with the reason."""
+    """Of each target the cells that do not go on, each with the reason; those `behind` go
+    first."""
     keep = work.plan.keep or 1
     by_id = {one.cell.id: one for one in going}
     found = []
@@ -125,7 +128,7 @@ def _losers(
         if not by:
             yield Told(f"{target}: nothing to rank by at the rung {rung!r}, so all cells go on.")
             continue
-        for row in ranked(ids, [values[name] for name in ids], by)[stay:]:
+        for row in ranked(ids, [values[name] for name in ids], by, behind)[stay:]:
             why = f"{stay} of {len(ids)} go on, this is number {row.place}: {row.why}"
             found.append((by_id[row.id], why))
     return found

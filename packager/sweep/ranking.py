@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
@@ -37,9 +37,13 @@ def counted(by: Sequence[str], values: Sequence[Mapping[str, float | None]]) -> 
 
 
 def ranked(
-    ids: Sequence[str], values: Sequence[Mapping[str, float | None]], by: Sequence[str]
+    ids: Sequence[str],
+    values: Sequence[Mapping[str, float | None]],
+    by: Sequence[str],
+    behind: Collection[str] = (),
 ) -> list[Ranked]:
-    """All of them, best first: by the sum of their places, ties by the name.
+    """All of them, best first: by the sum of their places, ties by the name; those `behind` after
+    all others.
 
     The place by an objective is one more than how many are strictly better, so that what another
     one beats on every objective never stands before it.
@@ -51,7 +55,9 @@ def ranked(
         first = {value: place for place, value in reversed(list(enumerate(order, 1)))}
         for at, value in enumerate(known):
             places[at][name] = first[value]
-    rows = sorted(range(len(ids)), key=lambda at: (sum(places[at].values()), ids[at]))
+    rows = sorted(
+        range(len(ids)), key=lambda at: (ids[at] in behind, sum(places[at].values()), ids[at])
+    )
     return [
         Ranked(ids[at], place, places[at], _why(values[at], places[at]))
         for place, at in enumerate(rows, 1)
