@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual.color import Color
 from textual.pilot import Pilot
 
 from packager.errors import PackError
@@ -15,6 +16,7 @@ from targets import registry
 from tests.support import tui_data as data
 from tests.support.tui_helpers import drive, screen, settled, text_of, until
 from tests.test_tui_pictures import CONVERTING, building
+from tui.contrast import ratio
 from tui.screens.build import BuildScreen
 from tui.screens.candidates import CandidatesScreen
 from tui.screens.compare import CompareScreen
@@ -271,3 +273,41 @@ def test_a_key_is_one_line_of_the_file_and_another_form_is_left_to_its_owner(
     assert file.read_text() == after
     keep_key(file, "plan.build", None)
     assert "plan.build" not in file.read_text()
+
+
+@pytest.mark.parametrize("theme", ["textual-light", "textual-dark"])
+def test_everything_on_the_row_of_a_cursor_can_be_read(theme: str) -> None:
+    async def walk(pilot: Pilot[Any]) -> None:
+        pilot.app.theme = theme
+        await settled(pilot)
+        ground = Color.parse(pilot.app.theme_variables["block-cursor-background"]).rgb
+        for shown, keys in (
+            (None, "j"),
+            (NeedScreen(data.ASK), "Gkkk"),
+            (CandidatesScreen(data.ASK), ""),
+            (None, ","),
+        ):
+            if shown is not None:
+                await pilot.app.push_screen(shown)
+            await settled(pilot)
+            await pilot.press(*keys.replace(",", "") or (["f4", "j"] if keys else []))
+            await settled(pilot)
+            seen = [
+                (segment.text, Color(*segment.style.color.triplet))
+                for strip in pilot.app.screen._compositor.render_strips()
+                for segment in strip
+                if segment.style is not None
+                and segment.style.color is not None
+                and segment.style.bgcolor is not None
+                and segment.style.bgcolor.triplet == ground
+                and segment.text.strip()
+            ]
+            assert seen
+            low = [(text, colour) for text, colour in seen if ratio(colour, Color(*ground)) < 4.45]
+            assert low == [], type(pilot.app.screen).__name__
+
+    given = data.services(
+        unserved=lambda: frozenset({"vision", "audio"}),
+        find=lambda _, ask: replace(data.NOTHING, ask=ask),
+    )
+    drive(walk, given)

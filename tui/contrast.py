@@ -12,13 +12,14 @@ from collections.abc import Mapping
 from textual.color import BLACK, WHITE, Color, ColorParseError
 
 LEAST = 4.5
+_CURSOR = ("block-cursor-foreground", "block-cursor-background")
 PAIRS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("foreground-muted", ("background", "panel", "surface")),
     *(
         (f"text-{name}", ("background", "panel"))
         for name in ("primary", "accent", "success", "warning", "error")
     ),
-    ("block-cursor-foreground", ("block-cursor-background",)),
+    (_CURSOR[0], (_CURSOR[1],)),
     ("footer-key-foreground", ("footer-background",)),
     ("footer-description-foreground", ("footer-background",)),
 )
@@ -38,12 +39,24 @@ def readable(variables: Mapping[str, str]) -> dict[str, str]:
     """The variables of a theme with every text of `PAIRS` in a contrast of at least `LEAST`, as far
     as there is one."""
     found = dict(variables)
+    cursor = _parsed(found.get(_CURSOR[1]))
+    if cursor is not None and found.get(_CURSOR[0], "").startswith("auto"):
+        # Textual takes black or white and lets some of the ground through, which can be too much.
+        on_it = cursor.get_contrast_text(1.0)
+        found |= {_CURSOR[0]: on_it.hex, _CURSOR[1]: _away(cursor, on_it).hex}
     for name, grounds in PAIRS:
         text, below = _parsed(found.get(name)), [_parsed(found.get(ground)) for ground in grounds]
         known = [ground for ground in below if ground is not None]
         if text is not None and known:
             found[name] = _moved(text, known).hex
     return found
+
+
+def _away(ground: Color, text: Color) -> Color:
+    """The ground, moved away from a text that is black or white until it can be read."""
+    end = BLACK if text.brightness > 0.5 else WHITE
+    steps = (ground.blend(end, step / _STEPS) for step in range(_STEPS + 1))
+    return next((colour for colour in steps if ratio(text, colour) >= LEAST), end)
 
 
 def _moved(text: Color, grounds: list[Color]) -> Color:

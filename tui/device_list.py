@@ -30,6 +30,5 @@ def rows(targets: Sequence[Target], words: str, room: int) -> list[Option]:
             last = one.kind
         memory = f"{one.device.all_available_bytes / 1e9:.3g} GB"
         gap = " " * max(1, room - len(one.name) - len(memory) - 1)
-        prompt = Content.assemble(one.name, (f"{gap}{memory}", "$foreground-muted"))
-        options.append(Option(prompt, id=one.name))
+        options.append(Option(Content(f"{one.name}{gap}{memory}"), id=one.name))
     return options

@@ -34,12 +34,13 @@ _VERDICTS = {
 
 
 def miss(one: Miss) -> Parts:
-    """What would fit, and with which one change."""
+    """What would fit, and with which one change; in colours that are seen on the row of a cursor as
+    well."""
     return [
-        ("→ ", "$text-success"),
+        ("→ ", "bold"),
         (one.then.label, "bold"),
         (f"  with {one.change}  ", ""),
-        (one.flag, "$foreground-muted"),
+        (one.flag, "italic"),
     ]
 
 
@@ -230,14 +231,13 @@ def step(one: Step) -> Parts:
     scores = "".join(
         f", {name} {_plus_or_minus(f'{value:+g}')}" for name, value in one.scores.items()
     )
+    # A rate of answers means nothing where none is given.
+    answers = task(one.candidate) == "generate"
+    faster = f", {_plus_or_minus(f'{one.decode_tps:+.1f}')} tok/s" if answers else ""
     return [
         (f"{arrow}  ", style),
         (f"{one.candidate.label}  ", "bold"),
-        (
-            f"{_signed(one.memory_bytes)} memory, {_plus_or_minus(f'{one.decode_tps:+.1f}')} "
-            f"tok/s{scores}",
-            "",
-        ),
+        (f"{_signed(one.memory_bytes)} memory{faster}{scores}", ""),
         (f"{fits}\n", "$text-error"),
     ]
 

@@ -15,6 +15,7 @@ from textual.widgets import Button, Static
 from packager.errors import PackError
 from packager.report.budgets import quantity, sentence
 from tui import figures
+from tui.widgets.pane import Pane
 
 if TYPE_CHECKING:
     from packager.package.package import Package
@@ -68,9 +69,11 @@ class FiguresScreen(ModalScreen[bool]):
                 )
             )
         parts += self._place()
+        parts[-1] = (parts[-1][0].rstrip("\n"), parts[-1][1])
         with Vertical(classes="dialog"):
             yield Static(Content.styled(f"{self._package.manifest.name}, measured again\n", "bold"))
-            yield Static(Content.assemble(*parts), id="figures")
+            with Pane(id="figures-pane"):
+                yield Static(Content.assemble(*parts), id="figures")
             with Horizontal():
                 yield Button("Close (Esc)", id="close", variant="primary", compact=True)
                 yield Button("Save (s)", id="save", compact=True)

@@ -203,9 +203,7 @@ class NeedScreen(StepScreen):
         for name in sorted(message.names):
             cases.replace_option_prompt(
                 name,
-                Content.assemble(
-                    (f"{name} ", "$foreground-muted"), ("no runtime", "$text-warning")
-                ),
+                Content.assemble(f"{name} ", ("no runtime", "italic")),
             )
         self._explain()
 

@@ -106,10 +106,10 @@ class SettingsScreen(ModalScreen[None]):
             mark = "•" if name in own else " "
             lines.add_option(
                 Option(
+                    # No colours of its own: they would not be seen on the row of the cursor.
                     Content.assemble(
                         (name.ljust(22), "bold"),
-                        (f"{mark} {key:<16}", "$text-accent"),
-                        (f" {binding.description}", "$foreground-muted"),
+                        f"{mark} {key:<16} {binding.description}",
                     ),
                     id=name,
                 )

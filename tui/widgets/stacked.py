@@ -6,11 +6,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from textual.app import RenderResult
 from textual.content import Content
-from textual.widgets import Static
+from textual.geometry import Size
+from textual.widget import Widget
 
 from packager.units import human_bytes
 from tui.bars import split
+
+_LEAST = 8
+"""Cells below which no bar says anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,44 +28,42 @@ class Part:
     style: str
 
 
-class Stacked(Static):
-    """The parts as one bar over the whole width, and a legend below; `mark` draws a limit as a line
-    across."""
+class Stacked(Widget):
+    """The parts as one bar over the whole width, and a legend below.
+
+    Bar and height are those of the width at hand whenever they are asked for: drawn once for a
+    width, a bar that no longer fits would take a line more.
+    """
+
+    DEFAULT_CSS = """
+    Stacked { height: auto; }
+    """
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id, classes="stacked")
         self._parts: tuple[Part, ...] = ()
-        self._mark: tuple[str, int] | None = None
 
-    def show(self, parts: Sequence[Part], mark: tuple[str, int] | None = None) -> None:
-        """Draw these; `mark` is a name and bytes from the left."""
-        self._parts, self._mark = tuple(part for part in parts if part.bytes > 0), mark
-        self._draw()
+    def show(self, parts: Sequence[Part]) -> None:
+        """Draw these."""
+        self._parts = tuple(part for part in parts if part.bytes > 0)
+        self.refresh(layout=True)
 
-    def on_resize(self) -> None:
-        """Draw for the new width."""
-        self._draw()
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        """Lines of bar and legend in so many cells."""
+        return self._drawn(width).plain.count("\n") + 1
 
-    def _draw(self) -> None:
-        width = self.content_size.width
-        if not self._parts or width < 8:
-            return
+    def render(self) -> RenderResult:
+        """Bar and legend."""
+        return self._drawn(self.content_size.width)
+
+    def _drawn(self, width: int) -> Content:
+        if not self._parts or width < _LEAST:
+            return Content()
         cells = split([part.bytes for part in self._parts], width)
         pieces: list[tuple[str, str]] = [
             (part.sign * count, part.style) for part, count in zip(self._parts, cells, strict=True)
         ]
         pieces.append(("\n", ""))
-        if self._mark is not None:
-            name, at = self._mark
-            total = sum(part.bytes for part in self._parts)
-            column = min(width - 1, round(at * width / total))
-            label = f"{name} {human_bytes(at)}"
-            text = (
-                f"{' ' * (column - len(label) - 1)}{label} ▲"
-                if column > len(label)
-                else f"{' ' * column}▲ {label}"
-            )
-            pieces += [(text, "$warning"), ("\n", "")]
         used = 0
         for part in self._parts:
             text = f"{part.sign} {part.label} {human_bytes(part.bytes)}"
@@ -69,4 +72,4 @@ class Stacked(Static):
                 used = 0
             pieces += [("   " if used else "", ""), (part.sign, part.style), (text[1:], "")]
             used += len(text) + 3
-        self.update(Content.assemble(*pieces))
+        return Content.assemble(*pieces)
