@@ -123,11 +123,10 @@ def test_with_a_busy_program_on_every_core_beside_it_a_measurement_is_noisy() ->
 
 def test_the_fewest_threads_that_answer_nearly_as_fast_win() -> None:
     rows = [
-        {"threads": 8, "answer_s": 1.0},
-        {"threads": 4, "answer_s": 1.01},
-        {"threads": 2, "answer_s": 1.5},
+        threads._Row(count, None, threads._Figures(100.0, 10.0, seconds, 1))
+        for count, seconds in ((8, 1.0), (4, 1.01), (2, 1.5))
     ]
-    assert threads.chosen(rows) == 4
+    assert threads._chosen(rows) == 4
 
 
 def whole(

@@ -32,6 +32,17 @@ CHAT_TEMPLATE = (
 )
 """ChatML: system, user and assistant turns."""
 
+PICTURE_TEMPLATE = CHAT_TEMPLATE.replace(
+    "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}",
+    "{{ '<|im_start|>' + message['role'] + '\\n' }}"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
+    "{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}{{ '<|vision_start|><|image_pad|><|vision_end|>' }}"
+    "{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}"
+    "{{ '<|im_end|>\\n' }}",
+)
+"""The same with pictures among the parts of a message, as Qwen2-VL's own writes them."""
+
 _CONSONANTS = "bcdfghjklmnpqrstvwxyz"
 _VOWELS = "aeiou"
 _BYTE_LEVEL: JsonObject = {
@@ -140,9 +151,11 @@ def byte_level_bpe(
     return json.dumps(tokenizer, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def tokenizer_config(base_vocab: int, control: Sequence[ControlToken], context: int) -> JsonObject:
-    """tokenizer_config.json as Qwen's own has it, with the ChatML template; `context` is the
-    longest input in tokens."""
+def tokenizer_config(
+    base_vocab: int, control: Sequence[ControlToken], context: int, *, pictures: bool = False
+) -> JsonObject:
+    """tokenizer_config.json as Qwen's own has it, with the ChatML template, where pictures come in
+    the one that takes them; `context` is the longest input in tokens."""
     return {
         "add_bos_token": False,
         "add_prefix_space": False,
@@ -151,7 +164,7 @@ def tokenizer_config(base_vocab: int, control: Sequence[ControlToken], context: 
         },
         "additional_special_tokens": [token.text for token in control[1:] if token.special],
         "bos_token": None,
-        "chat_template": CHAT_TEMPLATE,
+        "chat_template": PICTURE_TEMPLATE if pictures else CHAT_TEMPLATE,
         "clean_up_tokenization_spaces": False,
         "eos_token": "<|im_end|>",
         "errors": "replace",

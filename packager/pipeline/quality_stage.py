@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from packager.digests import key_of
-from packager.json_values import JsonObject
+from packager.json_values import JsonObject, object_at
 from packager.pipeline import retrieval_stage
 from packager.pipeline.cache import Entry
 from packager.pipeline.job import Job, checkpoint_of, environment
 from packager.quality import VERSION
+from packager.quality.pictures import VERSION as PICTURES_VERSION
 from packager.quality.text import FURTHEST
 from packager.quality.thresholds import limits
 from packager.quality.verdict import judged, skipped
 from packager.records import Quality
+from packager.runtime import Sees
 from packager.sources.adapters import inputs_of
 from packager.sources.reread import SMALL, Evidence
 
@@ -80,6 +82,9 @@ def compare(
         "stops": plan.source.kind != "dummy",
         **({"profile": plan.profile.as_dict()} if plan.profile else {}),
     }
+    looking = _pictures(plan, converted)
+    if looking:
+        arguments["pictures"] = looking
     # The reference follows from what the artifact was made of and from the text.
     started = plan.start.identity if plan.start else {}
     asked = {
@@ -88,6 +93,7 @@ def compare(
         "text": _text(plan),
         "divergence": divergence,
         "version": VERSION,
+        **({"pictures": [looking, PICTURES_VERSION]} if looking else {}),
     }
     key = key_of({**asked, **started})
     evidence = Evidence.of(checkpoint_of(fetched), fetched.facts, None if divergence else SMALL)
@@ -111,6 +117,14 @@ def result(plan: Plan, facts: JsonObject, why_not: str | None) -> Quality:
     return judged(
         {**facts, "text": text}, limits(plan.chosen.recipe.grade), why_not, plan.gate.allow_loss
     )
+
+
+def _pictures(plan: Plan, converted: Entry) -> JsonObject | None:
+    """How image embeddings are compared; None for text alone."""
+    if plan.shape.vision is None or not isinstance(plan.runtime, Sees):
+        return None
+    sixteen = object_at(converted.facts, "projector")["type"] in ("F32", "F16", "BF16")
+    return {"session": plan.runtime.vision_session, "grade": "16-bit" if sixteen else "8-bit"}
 
 
 def _arguments(plan: Plan, fetched: Entry) -> JsonObject:

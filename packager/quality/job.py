@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from packager.chat.profile import Profile
 from packager.checkpoint import Checkpoint
 from packager.errors import ExitCode, PackError, bad_input
-from packager.json_values import JsonDict, JsonObject
+from packager.json_values import JsonDict, JsonObject, at
 from packager.process import resolve
 from packager.quality import parity
+from packager.quality import pictures as looking
 from packager.quality import text as texts
 from packager.quality.metrics import Comparison
 from packager.quality.reference_tokenizer import reference_tokenizer
@@ -121,12 +122,15 @@ def compare(
     stops: bool,
     profile: JsonObject | None = None,
     context: int | None = None,
+    pictures: JsonObject | None = None,
 ) -> JsonObject:
     """Parity of tokenizer, template and end of turn, and with a `reference` (the folder that the
     other job left) the divergence.
 
-    `stops` says that the weights are real, so that an answer can be expected to end. Returns
-    `parity`, `figures` over all parts, `parts[]` with the name of each, and `compare_seconds`.
+    With `pictures` (`session` of the runtime, `grade` of the vision tower's weights) image
+    embeddings are compared besides. `stops` says that the weights are real, so that an answer can
+    be expected to end. Returns `parity`, `figures` over all parts, `parts[]` with the name of each,
+    and `compare_seconds`.
     """
     source = Checkpoint.open(Path(checkpoint))
     make = resolve(session)
@@ -151,6 +155,9 @@ def compare(
             facts |= numbers_at_all(model, pieces[0].ids[:_FIRST])
     finally:
         model.close()
+    if pictures is not None:
+        seen = looking.compare(report, at(pictures, "session", str), artifact, settings, source)
+        facts |= {**seen, "tower_grade": at(pictures, "grade", str)}
     return {**facts, "compare_seconds": time.monotonic() - started}
 
 

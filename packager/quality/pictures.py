@@ -6,6 +6,7 @@ Random weights say as much here as trained ones: every arithmetic step of the to
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from packager.checkpoint import Checkpoint
     from packager.reference.tower import VisionTower
 
 VERSION = 1
@@ -27,6 +29,9 @@ SIZES = ((448, 448), (448, 672))
 """Width and height: whole tokens of 28 x 28 and nearly of 32 x 32 pixels, see `drawn`."""
 
 RULES = ("cosine_mean", "cosine_min")
+
+_CONTEXT = 64
+"""Tokens of the session's context: nothing is decoded."""
 
 
 def drawn(token: int) -> Iterator[NDArray[np.uint8]]:
@@ -73,6 +78,33 @@ def lost(report: Report, model: VisionSession, tower: VisionTower, token: int) -
         cosine_mean=float(every.mean()),
         cosine_min=float(every.min()),
     )
+
+
+def compare(
+    report: Report, session: str, artifact: str, settings: Mapping[str, Any], source: Checkpoint
+) -> dict[str, Any]:
+    """`pictures`, the figures of an artifact beside its checkpoint, as `judged` takes them."""
+    # Late: numpy, for the child that computes.
+    from packager.checkpoint.numbers import rows_of
+    from packager.process import resolve
+    from packager.reference.tower import VisionTower
+    from packager.shape.tower import PREFIX
+
+    vision = source.vision()
+
+    def weights(name: str) -> NDArray[np.float32]:
+        tensor = vision.tensors[PREFIX + name]
+        width = math.prod(tensor.shape[:-1])
+        return rows_of(tensor).rows(0, width).reshape(tensor.shape)
+
+    tower = VisionTower(vision.tower, weights, vision.mean, vision.deviation)
+    token = vision.tower.pixels_per_token
+    own = {key: value for key, value in settings.items() if not key.startswith("image_")}
+    model: VisionSession = resolve(session)(artifact, {**own, "context": _CONTEXT})
+    try:
+        return {"pictures": lost(report, model, tower, token).to_json()}
+    finally:
+        model.close()
 
 
 def rows(found: PictureQuality, limits: PictureLimits) -> tuple[QualityVerdict, ...]:

@@ -139,7 +139,9 @@ def write_checkpoint(
         )
     else:
         write_atomically(folder / "tokenizer.json", tokenizer_json(base, control))
-        write_json(folder / "tokenizer_config.json", tokenizer_config(base, control, shape.context))
+        sees = shape.vision is not None
+        settings = tokenizer_config(base, control, shape.context, pictures=sees)
+        write_json(folder / "tokenizer_config.json", settings)
     write_atomically(folder / "LICENSE", _NOTE.format(repo_id=repo_id).encode())
     if shape.vision is not None:
         write_json(folder / PREPROCESSORS[0], _preprocessor(shape.vision))
