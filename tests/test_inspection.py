@@ -445,7 +445,6 @@ BAD: dict[str, tuple[str, str, bytes, str]] = {
                 "evil.pth",
                 "run.sh",
                 "model/m.ort",
-                "evil.so.",
             ),
         )
     },

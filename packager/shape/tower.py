@@ -305,7 +305,8 @@ def _indexes(fields: Fields, key: str, depth: int, default: list[int]) -> tuple[
 def _deepstack(fields: Fields, depth: int, shape: Widths) -> tuple[int, ...]:
     key = "deepstack_visual_indexes"
     layers = _indexes(fields, key, depth, _DEEPSTACK.get(shape.model_type, []))
-    if len(layers) > shape.layers:
+    # llama.cpp adds the last of them to the states after a layer, which must not be the last one.
+    if layers and len(layers) >= shape.layers:
         raise fields.wrong(key, f"has {len(layers)} entries for {shape.layers} layers of text")
     return layers
 
