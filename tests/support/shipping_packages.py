@@ -27,7 +27,8 @@ CHATML = (
 EVIL = "x\"; exit(1) */ ${evil} $(id) `id` 'q' #{1} %s ??/ <b> {{ 7*7 }} é漢😀"
 """Ends strings and comments, starts templates, trigraphs, markup and commands. A manifest's texts
 are printable, so no line break."""
-EVIL_FILE = "model/a\"b$c*@'é漢 ${x}`id`??"
+EVIL_FILE = "model/a;b$c&@'é漢 ${x}`id` #{1} %s"
+"""What a name may hold that every system takes."""
 
 
 def finish(work: Generator[Any, None, Any]) -> Any:
