@@ -160,6 +160,22 @@ def test_an_engine_that_hangs_is_ended_and_started_in_the_next_way(
 
 
 @pytest.mark.usefixtures("own_outcomes")
+def test_an_engine_that_refused_with_an_error_of_its_own_is_asked_again_the_next_time(
+    tell: Tell, tmp_path: Path
+) -> None:
+    tell("check=refuses")
+    start, _ = climbed()
+    assert [(one.result, one.said) for one in start.before] == [
+        ("failed", "This engine does not want to.")
+    ]
+    assert climb.known(Dying()).default, "nothing is known that holds for the next time"
+    tell("")
+    assert climbed()[0].default
+    asked_before = asked(tmp_path, "check")
+    assert climbed()[0].default and asked(tmp_path, "check") == asked_before
+
+
+@pytest.mark.usefixtures("own_outcomes")
 def test_an_engine_that_works_in_no_way_ends_with_the_sentence_and_exit_code_7_and_no_package(
     home: Path, tell: Tell, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

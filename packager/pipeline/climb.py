@@ -51,7 +51,9 @@ def climb(runtime: Runtime, work: str = "", again: bool = False) -> Notes:
     before: list[Outcome] = []
     for rung in ladder.rungs:
         outcome = store.read(runtime, key).of(rung.name, work)
-        if outcome is None:
+        # An error of its own may come from anything that was amiss at that moment, such as a folder
+        # that somebody removed: it is no property of the engine, and is tried again.
+        if outcome is None or outcome.result == FAILED:
             outcome = yield from _tried(runtime, ladder, rung)
             store.keep(runtime, ladder, key, outcome)
         if outcome.right:
@@ -72,7 +74,7 @@ def known(runtime: Runtime, work: str = "") -> Start:
         before: list[Outcome] = []
         for rung in ladder.rungs:
             outcome = found.of(rung.name, work)
-            if outcome is None:
+            if outcome is None or outcome.result == FAILED:
                 break
             if outcome.right:
                 return Start(runtime.name, rung, tuple(before), identity.avoided(rung.avoids))

@@ -3,8 +3,9 @@ told, until it is started with care.
 
 It is told by variables: `DYING` names stages (check, convert, measure, quality, run, behave), each
 with a word for every degree of care from 0 on, e.g. `convert=SIGILL,SIGFPE;check=wrong`: a signal
-to die of, `hang`, `wrong` numbers, or `assert`, which says what ggml says and aborts. Where the
-words end it is right. Whatever it is asked it writes down in the file `DYING_LOG`.
+to die of, `hang`, `refuses` with a sentence, `wrong` numbers, or `assert`, which says what ggml
+says and aborts. Where the words end it is right. Whatever it is asked it writes down in the file
+`DYING_LOG`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from packager.checkpoint import Checkpoint
 from packager.checkpoint.folder import read_json
+from packager.errors import bad_input
 from packager.runtime import Ladder, Report, Rung, Trial
 from tests.support.make_checkpoint import Silent
 from tests.support.plain_runtime import PlainRuntime
@@ -160,6 +162,8 @@ def live_or_die(where: str) -> str:
     elif word == "assert":
         print(ASSERTION, file=sys.stderr, flush=True)
         os.kill(os.getpid(), signal.SIGABRT)
+    elif word == "refuses":
+        raise bad_input("This engine does not want to.", "Ask it again.")
     elif word.startswith("SIG"):
         os.kill(os.getpid(), getattr(signal, word))
     return word
