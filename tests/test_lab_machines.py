@@ -122,7 +122,7 @@ def test_no_machine_at_all_says_how_to_name_one(
 ) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     assert main(["lab", "list"]) == ExitCode.DONE
-    assert "qwen-pack lab add pi5 ssh://pi@pi5" in capsys.readouterr().err
+    assert "qwen-pack lab add pi5 ssh://pi@pi5" in capsys.readouterr().out
 
 
 def test_cleaning_removes_what_was_not_used_for_longest_and_nothing_else(

@@ -373,7 +373,8 @@ def test_every_limit_has_steps_that_hold_its_own_value_and_a_reason() -> None:
 def test_memory_of_a_device_is_divided_without_a_rest() -> None:
     for target in registry.targets():
         total = sum(size for _, size in describe.memory_parts(target))
-        assert total in (target.device.memory_bytes, target.device.gpu_memory_bytes)
+        gpus = (target.device.gpu_memory_bytes or 0) * target.device.gpus
+        assert total in (target.device.memory_bytes, gpus)
 
 
 def test_settings_are_read_and_mistakes_in_them_are_named(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from packager.cli.output import emit_json, emit_table, narrate, say
 from packager.cli.reach import Way, measure_on
 from packager.errors import ExitCode, PackError, usage
+from packager.json_values import JsonObject
 
 if TYPE_CHECKING:
     from packager.package.manifest import Manifest
@@ -37,7 +38,7 @@ class _Outcome:
         failed = any(verdict.failed for verdict in self.verdicts)
         return ExitCode.BUDGET if failed else ExitCode.DONE
 
-    def to_json(self, found: Manifest) -> dict[str, Any]:
+    def to_json(self, found: Manifest) -> JsonObject:
         """A row of `devices`."""
         from packager.pipeline import bench
 

@@ -55,8 +55,8 @@ def list_command(as_json: bool) -> None:
         emit_json("lab-list", {"file": str(path()), "machines": [asdict(row) for row in seen]})
         return
     if not seen:
-        say("No machine has a name yet, and adb lists none.", err=True)
-        say("Give one a name: qwen-pack lab add pi5 ssh://pi@pi5", err=True)
+        say("No machine has a name yet, and adb lists none.")
+        say("Give one a name: qwen-pack lab add pi5 ssh://pi@pi5")
         return
     emit_table(
         "Machines",

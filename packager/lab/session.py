@@ -56,7 +56,7 @@ class Reach:
     argv: tuple[str, ...]
     model: str
     cores: Cores
-    machine: JsonObject
+    machine: dict[str, Any]  # Any: msgspec cannot resolve a type that names itself
     through: Through
 
     def to_json(self) -> JsonObject:

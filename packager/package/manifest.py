@@ -15,7 +15,7 @@ from packager import limits
 from packager.errors import bad_input
 from packager.files import write_json
 from packager.foreign import bounded_bytes, parse_json
-from packager.json_values import JsonObject
+from packager.json_values import JsonDict, JsonObject
 from packager.names import fits_everywhere
 from packager.records import Contents, Misfit
 
@@ -37,9 +37,9 @@ class FileEntry:
     # Which bytes a file has is what two entries are compared for.
     role: str = field(default="", compare=False)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """The row of a manifest; without a role, none is written."""
-        row: dict[str, Any] = {"path": self.path, "size": self.size, "sha256": self.sha256}
+        row: JsonDict = {"path": self.path, "size": self.size, "sha256": self.sha256}
         return row | ({"role": self.role} if self.role else {})
 
 

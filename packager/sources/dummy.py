@@ -159,7 +159,7 @@ def _tensors(shape: Shape) -> Iterator[TensorSpec]:
             yield TensorSpec(outer + name, size)
 
 
-def _preprocessor(tower: Tower) -> dict[str, Any]:
+def _preprocessor(tower: Tower) -> JsonObject:
     """preprocessor_config.json as the official repositories have it. Source: those of
     Qwen/Qwen2-VL-2B-Instruct and Qwen/Qwen3-VL-2B-Instruct."""
     later = tower.generation == "qwen3_vl"

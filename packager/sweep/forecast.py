@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from packager.json_values import JsonObject
 from packager.sweep.matrix import Matrix, Planned
 from packager.sweep.plan_file import SweepPlan
 from packager.units import human_bytes, human_seconds
@@ -72,7 +73,7 @@ def sentences(found: Matrix) -> Iterator[str]:
     yield from found.notes
 
 
-def as_dict(plan: SweepPlan, found: Matrix) -> dict[str, Any]:
+def as_dict(plan: SweepPlan, found: Matrix) -> JsonObject:
     """JSON form of a dry run."""
     return {
         "name": plan.name,

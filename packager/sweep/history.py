@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from packager.json_values import JsonObject
 from packager.records.figures import BY_NAME
 from packager.report.figures import shown
 from packager.sweep.folder import Run
@@ -44,7 +45,7 @@ class Change:
     now: float | None = None
     because: tuple[str, ...] = ()
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """JSON form."""
         return asdict(self)
 
@@ -151,7 +152,7 @@ def _machine(row: Row) -> str | None:
     return f"{machine.processor}, {machine.cores} cores, {machine.system}"
 
 
-def over_time(runs: Sequence[Run]) -> list[dict[str, Any]]:
+def over_time(runs: Sequence[Run]) -> list[JsonObject]:
     """Of every run its times, how many cells were built, and failures by kind."""
     return [
         {

@@ -11,6 +11,7 @@ from typing import Any
 from packager.catalog import Variant
 from packager.engines import missing_engine
 from packager.errors import ExitCode, PackError, usage
+from packager.json_values import JsonObject
 from packager.need.workload import Workload, merge
 from packager.plan.choose import make_plan, named_variants
 from packager.plan.plan import Plan
@@ -54,7 +55,7 @@ class Planned:
     problem: str | None = None
     exit_code: int = 0
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """JSON form."""
         return {
             "id": self.cell.id,

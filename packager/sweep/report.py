@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from packager.files import write_atomically, write_json
+from packager.json_values import JsonObject
 from packager.records.figures import BY_NAME
 from packager.report.figures import shown
 from packager.sweep.cell import DEFAULT
@@ -117,7 +118,7 @@ def sentences(run: Run, changes: Sequence[Change]) -> Iterator[str]:
 
 def as_dict(
     run: Run, changes: Sequence[Change] = (), places: Mapping[str, Place] | None = None
-) -> dict[str, Any]:
+) -> JsonObject:
     """JSON form of a run."""
     known = places or {}
     return {
@@ -132,7 +133,7 @@ def as_dict(
     }
 
 
-def _standing(place: Place | None) -> dict[str, Any]:
+def _standing(place: Place | None) -> JsonObject:
     if place is None:
         return {"on_front": None, "beaten_by": [], "quality_by": None}
     return {
