@@ -92,7 +92,7 @@ def test_both_ways_give_the_same_logits_over_two_thousand_tokens(home: Path) -> 
     pairs.append([made(home, "yarn", "light"), made(home, "qwen3", "light")])
     *same, other = finish(
         "tests.support.openvino_jobs:differences", home / "log", pairs=pairs, tokens=2000
-    )[0].value
+    )[0].value["largest"]
     assert max(same) < 1e-4 and other > 1e-2
 
 
@@ -125,7 +125,7 @@ def test_blocks_of_ggml_pass_with_the_loss_of_their_type_alone(
         0
         < finish(
             "tests.support.openvino_jobs:differences", home / "log", pairs=[pair], tokens=2000
-        )[0].value[0]
+        )[0].value["largest"][0]
         < most
     )
     spoken = finish(

@@ -138,7 +138,7 @@ def test_the_readme_and_every_export_name_both_files(built: Path, tmp_path: Path
     readme = (built / "README.md").read_text()
     given = "--model model/model.gguf --mmproj model/mmproj.gguf --image-max-tokens 64"
     assert f"llama-server {given}" in readme and f"llama-mtmd-cli {given}" in readme
-    assert "FROM ./model/model.gguf\\nFROM ./model/mmproj.gguf\\n" in readme
+    assert "FROM ./model/model.gguf\nFROM ./model/mmproj.gguf\n" in readme
     for form in ("ollama", "android", "ios", "embedded"):
         out = tmp_path / form
         done = command(
@@ -212,4 +212,4 @@ def test_shards_of_the_text_stand_beside_one_tower() -> None:
     workload = {"use_case": "vision", "context": 4096, "files": files, "max_image_tokens": 256}
     text = how_to_run(LlamaCpp().recipe("Q4_K_M"), workload)
     assert "--model model/model-00001-of-00002.gguf --mmproj model/mmproj.gguf" in text
-    assert "FROM ./merged.gguf\\nFROM ./model/mmproj.gguf" in text
+    assert "FROM ./merged.gguf\nFROM ./model/mmproj.gguf" in text

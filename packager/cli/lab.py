@@ -76,17 +76,15 @@ def list_command(as_json: bool) -> None:
 
 def _look(name: str, address: str) -> _Seen:
     """Reach a machine and read who it is; nothing runs there but a shell."""
-    import tempfile
-    from pathlib import Path
-
     from packager.cli.reach import identify
     from packager.errors import PackError
     from packager.lab.snapshot import take
     from packager.lab.transport import parse
+    from packager.scratch import temporary_folder
 
     try:
-        with tempfile.TemporaryDirectory(prefix="qwen-pack-") as held:
-            snapshot = take(parse(address), Path(held))
+        with temporary_folder() as held:
+            snapshot = take(parse(address), held)
             found = identify(snapshot)
             device = " / ".join(dict.fromkeys(found.names)) or snapshot.system
     except PackError as error:

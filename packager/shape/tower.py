@@ -10,14 +10,28 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import isqrt, prod
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Protocol
 
 from packager.errors import bad_input
 from packager.limits import LAYERS, TOWER_WIDTH
 from packager.shape.fields import Fields
 
-if TYPE_CHECKING:
-    from packager.shape.model import Widths
+
+class Decoder(Protocol):
+    """What a tower is held against of the text decoder that it serves."""
+
+    @property
+    def model_type(self) -> str:
+        """As config.json says it."""
+
+    @property
+    def hidden(self) -> int:
+        """The width of its states."""
+
+    @property
+    def layers(self) -> int:
+        """How many it has."""
+
 
 Generation = Literal["qwen2_vl", "qwen2_5_vl", "qwen3_vl"]
 
@@ -190,13 +204,13 @@ def describes_tower(config: Mapping[str, Any]) -> bool:
     )
 
 
-def tower_of(config: Mapping[str, Any], shape: Widths, where: str) -> Tower:
-    """The tower that a config.json describes beside the decoder `shape`.
+def tower_of(config: Mapping[str, Any], decoder: Decoder, where: str) -> Tower:
+    """The tower that a config.json describes beside the text `decoder`.
 
     Raises PackError (exit code 6) naming `where` and the key: for a model type without a tower, a
     width that does not fit to the decoder, and for what no engine computes.
     """
-    generation = GENERATIONS.get(shape.model_type)
+    generation = GENERATIONS.get(decoder.model_type)
     if generation is None or not describes_tower(config):
         raise bad_input(
             f"{where} describes no vision tower (vision_config).",
@@ -213,9 +227,9 @@ def tower_of(config: Mapping[str, Any], shape: Widths, where: str) -> Tower:
     first = generation == "qwen2_vl"
     hidden = width("embed_dim" if first else "hidden_size")
     out = width("hidden_size" if first else "out_hidden_size")
-    if out != shape.hidden:
+    if out != decoder.hidden:
         key = "hidden_size" if first else "out_hidden_size"
-        raise fields.wrong(key, f"is {out}, and the text decoder is {shape.hidden} wide")
+        raise fields.wrong(key, f"is {out}, and the text decoder is {decoder.hidden} wide")
     heads = width("num_heads")
     if hidden % heads or (hidden // heads) % 4:
         raise fields.wrong("num_heads", f"is {heads}, which cannot share out {hidden} elements")
@@ -231,7 +245,7 @@ def tower_of(config: Mapping[str, Any], shape: Widths, where: str) -> Tower:
         patch=width("patch_size"),
         out=out,
         positions=_positions(fields) if generation == "qwen3_vl" else 0,
-        deepstack=_deepstack(fields, depth, shape) if generation == "qwen3_vl" else (),
+        deepstack=_deepstack(fields, depth, decoder) if generation == "qwen3_vl" else (),
         full_attention=_full_attention(fields, depth) if generation == "qwen2_5_vl" else (),
     )
 
@@ -302,12 +316,12 @@ def _indexes(fields: Fields, key: str, depth: int, default: list[int]) -> tuple[
     return tuple(layers)
 
 
-def _deepstack(fields: Fields, depth: int, shape: Widths) -> tuple[int, ...]:
+def _deepstack(fields: Fields, depth: int, decoder: Decoder) -> tuple[int, ...]:
     key = "deepstack_visual_indexes"
-    layers = _indexes(fields, key, depth, _DEEPSTACK.get(shape.model_type, []))
+    layers = _indexes(fields, key, depth, _DEEPSTACK.get(decoder.model_type, []))
     # llama.cpp adds the last of them to the states after a layer, which must not be the last one.
-    if layers and len(layers) >= shape.layers:
-        raise fields.wrong(key, f"has {len(layers)} entries for {shape.layers} layers of text")
+    if layers and len(layers) >= decoder.layers:
+        raise fields.wrong(key, f"has {len(layers)} entries for {decoder.layers} layers of text")
     return layers
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +19,11 @@ from packager.sweep.history import Change, compared, over_time
 from packager.sweep.plan_file import SweepPlan
 from packager.sweep.row import FIGURES, Row, failures
 from packager.sweep.svg import Point, plot
+from packager.sweep.table import Table
 
 _SHOWN = ("artifact_bytes", "peak_memory_bytes", "ttft_ms", "prefill_tps", "decode_tps", "kl_mean")
 _AXES = ("variant", "recipe", "kv", "context", "profile", "target")
 _STATUS = {"done": 0, "dropped": 1, "failed": 2, "refused": 3}
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Titles, cells as people read them, and the number behind each cell, None for texts."""
-
-    columns: tuple[str, ...]
-    cells: tuple[tuple[str, ...], ...]
-    numbers: tuple[tuple[float | None, ...], ...]
 
 
 def outcome(row: Row) -> str:

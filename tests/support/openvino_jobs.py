@@ -45,12 +45,13 @@ def both_ways(report: Report, *, wanted: list[list[str]]) -> dict[str, Any]:
     return {}
 
 
-def differences(report: Report, *, pairs: list[list[str]], tokens: int) -> list[float]:
+def differences(report: Report, *, pairs: list[list[str]], tokens: int) -> dict[str, list[float]]:
     """Per pair of artifacts the largest difference of any logit over `tokens` random tokens, in
     float32."""
-    return [
+    largest = [
         float(np.abs(_logits(one, tokens) - _logits(other, tokens)).max()) for one, other in pairs
     ]
+    return {"largest": largest}
 
 
 def _logits(artifact: str, tokens: int) -> Any:

@@ -106,7 +106,7 @@ def _text(content: Any, place: int) -> str:
     parts = content if isinstance(content, list) else [{"type": "text", "text": content or ""}]
     for part in parts:
         kind = part.get("type") if isinstance(part, dict) else None
-        if kind in _OTHER_PARTS:
+        if isinstance(kind, str) and kind in _OTHER_PARTS:
             raise Refused(
                 f"messages[{place}] brings {_OTHER_PARTS[kind]}, and this model was built for text "
                 "alone"
