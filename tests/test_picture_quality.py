@@ -156,7 +156,7 @@ def test_limits_are_checked_as_they_are_read(tmp_path: Path) -> None:
         (
             ("", "classes is needed"),
             ("[classes.x]\ncosine_mean = 0.9", "needs exactly cosine_mean, cosine_min"),
-            ("[classes.x]\ncosine_mean = 2.0\ncosine_min = 0.9", "x.cosine_mean is no number"),
+            ("[classes.x]\ncosine_mean = 2.0\ncosine_min = 0.9", "x.cosine_mean is not a number"),
             ("[classes", "Expected"),
         )
     ):
