@@ -14,6 +14,8 @@ from packager.errors import ExitCode
 from packager.package import manifest
 from tests.support.retrieval import write_embedder, write_reranker
 
+NAMES = {"embed": "embedder", "rerank": "reranker"}
+
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
@@ -175,3 +177,13 @@ def test_an_embedder_is_no_chat_model_even_when_it_is_named(
     assert found["candidates"][0]["reasons"][0]["rule"] == "task"
     assert main(["fit", "--target", "laptop-cpu", "--dimension", "64"]) == ExitCode.USAGE
     assert "gives no vectors" in capsys.readouterr().err
+
+
+@pytest.mark.engine
+def test_packages_of_vectors_and_scores_can_be_rebuilt_byte_by_byte(
+    packages: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for task, package in packages.items():
+        source = str(package.parent / f"tiny-{NAMES[task]}")
+        answer = asked(capsys, "verify", str(package), "--rebuild", "--weights", source)
+        assert answer["ok"] and answer["rebuilt"]["findings"] == [], answer

@@ -133,6 +133,7 @@ def rebuild(
         inputs: JsonDict = {"origin": _origin(known), "checkpoint_key": key_of(inputs_of(fetched))}
         inputs |= {"profile": profile.as_dict()} if profile else {}
         inputs |= {"modality": "vision"} if known.contents.modality == "vision" else {}
+        inputs |= {"task": known.contents.task} if known.contents.task != "generate" else {}
         files = {"imatrix": added.imatrix, "calibration": added.calibration}
         inputs |= {name: str(path.absolute()) for name, path in files.items() if path is not None}
         job = Job(
@@ -203,6 +204,8 @@ def _source(known: Manifest, weights: Path | None) -> tuple[Source, Shape]:
     if shape is not None and variant.tower is not None and known.contents.modality == "vision":
         # How large pictures may be changes nothing of what is fetched.
         shape = shape.seeing(variant.tower, 0)
+    if shape is not None and known.contents.task != shape.task:
+        shape = shape.for_task(known.contents.task)
     if shape is None:
         raise usage(
             f"The shape of {repo_id} is not known here.",
@@ -367,7 +370,9 @@ def _made(known: Manifest, checkpoint: Path, work: Path) -> dict[str, FileEntry]
         dummy=known.contents.source.dummy,
         adapters=[row.location for row in known.contents.source.adapters],
     )
-    text = speech.of_folder(checkpoint, _profile(known)).template
+    # A package of vectors or scores renders no chats, and has no template.
+    chats = known.contents.task == "generate"
+    text = speech.of_folder(checkpoint, _profile(known)).template if chats else None
     if text is not None:
         (papers / TEMPLATE).write_bytes(text.encode())
     made |= {path.name: path for path in regular_files(papers)}
