@@ -187,3 +187,13 @@ def test_packages_of_vectors_and_scores_can_be_rebuilt_byte_by_byte(
         source = str(package.parent / f"tiny-{NAMES[task]}")
         answer = asked(capsys, "verify", str(package), "--rebuild", "--weights", source)
         assert answer["ok"] and answer["rebuilt"]["findings"] == [], answer
+
+
+def test_fit_tells_the_time_of_a_vector_or_a_score_and_no_rate_of_answers(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for task, words in (("embed", "gives the vector of "), ("rerank", "gives the score of ")):
+        assert main(["fit", "--target", "laptop-cpu", "--use-case", task]) == ExitCode.DONE
+        sentence = capsys.readouterr().out.splitlines()[0]
+        assert words in sentence and " tokens after " in sentence
+        assert "answers at" not in sentence and "first token" not in sentence

@@ -12,6 +12,7 @@ from shutil import get_terminal_size
 from packager.cli.output import emit_table, say
 from packager.device.target import Target
 from packager.need.languages import in_words
+from packager.need.usecases import use_case
 from packager.need.workload import Workload
 from packager.predict.forecast import Forecast
 from packager.recipe import marks_of
@@ -120,7 +121,6 @@ def _sentence(answer: Answer) -> str:
         for candidate in answer.found
         if candidate.passes and candidate.sure >= best.sure
     }
-    speed = best.forecast
     within = undercut(best, answer.found, workload.prefer)
     why = (
         f"of {len(passing)} variants that pass every rule it "
@@ -133,13 +133,26 @@ def _sentence(answer: Answer) -> str:
         why = named if len(variants) == 1 else f"of {len(variants)} variants it alone {passes}"
     return (
         f"{best.label} for {answer.target.name}: {why} ({case}). "
-        f"It takes {_takes(answer, best)}, answers at "
-        f"{speed.decode_tps:.3g} tok/s ({speed.low:.3g} to {speed.high:.3g}, "
-        f"{_KINDS[speed.confidence]}){_together(speed)}, "
-        f"first token after {_milliseconds(speed.ttft_ms)} "
-        f"({_milliseconds(speed.ttft_low_ms)} to {_milliseconds(speed.ttft_high_ms)})."
+        f"It takes {_takes(answer, best)}, {_pace(workload, best.forecast)}."
         + _cost(answer, best)
         + "".join(f" It may miss {reason}." for reason in best.may_miss)
+    )
+
+
+def _pace(workload: Workload, speed: Forecast) -> str:
+    """How fast it is: an answer token by token, or the vector or the score of one text."""
+    after = (
+        f"after {_milliseconds(speed.ttft_ms)} "
+        f"({_milliseconds(speed.ttft_low_ms)} to {_milliseconds(speed.ttft_high_ms)}"
+    )
+    task = use_case(workload.use_case).task
+    if task != "generate":
+        made = "vector" if task == "embed" else "score"
+        kind = _KINDS[speed.confidence]
+        return f"gives the {made} of {workload.prompt} tokens {after}, {kind})"
+    return (
+        f"answers at {speed.decode_tps:.3g} tok/s ({speed.low:.3g} to {speed.high:.3g}, "
+        f"{_KINDS[speed.confidence]}){_together(speed)}, first token {after})"
     )
 
 
