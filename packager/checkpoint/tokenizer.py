@@ -34,7 +34,8 @@ def check_tokenizer(folder: Path, files: dict[str, Path], vocab: int) -> None:
         tokenizer = read_json(path)
         model = tokenizer.get("model")
         ids = model.get("vocab") if isinstance(model, dict) else None
-        added = tokenizer.get("added_tokens") or []
+        listed = tokenizer.get("added_tokens")
+        added = [] if listed is None else listed
         if not isinstance(ids, dict) or not ids or not isinstance(added, list):
             raise bad_input(f"{path} holds no vocabulary.", _GET_AGAIN)
         check_definition(path, tokenizer)

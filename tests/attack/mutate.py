@@ -45,6 +45,7 @@ _NUMBERS = (
     (1 << 63) - 1,
     (1 << 64) - 1,
 )
+_LONGEST_PART = 10_000
 _TOKENS = (
     b"\0",
     b"\xff",
@@ -175,7 +176,8 @@ def of_text(random_: random.Random, data: bytes) -> bytes:
             case 1:
                 parts.insert(place, parts[random_.randrange(len(parts))])
             case 2:
-                parts[place] = parts[place] * random_.choice((2, 100))
+                # Four times a hundred of a large part would be more than the worker may hold.
+                parts[place] = parts[place][:_LONGEST_PART] * random_.choice((2, 100))
             case _:
                 parts[place] = of_bytes(random_, parts[place])
     return split.join(parts)
