@@ -43,20 +43,23 @@ def soak(package: Path, rounds: int) -> Soak:
         ["verify", str(package), "--json"],
         ["run", str(package), "hello", "--max-tokens", "4"],
     )
+    # One for all rounds: click remembers every stream that it has written to, and with it the text.
+    said = io.StringIO()
     for _ in range(_WARM_UP):
-        _round(commands)
+        _round(commands, said)
     before = _state()
     for _ in range(rounds):
-        _round(commands)
+        _round(commands, said)
     after = _state()
     return Soak(rounds, *(now - then for now, then in zip(after, before, strict=True)))
 
 
-def _round(commands: tuple[list[str], ...]) -> None:
+def _round(commands: tuple[list[str], ...], said: io.StringIO) -> None:
     from packager.cli import main
 
     for arguments in commands:
-        said = io.StringIO()
+        said.seek(0)
+        said.truncate()
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             code = main(arguments)
         if code:
