@@ -58,7 +58,7 @@ def _speed(shape: Shape, read: _Bytes, multiplied: _Bytes, unit: str) -> Speed:
         # A batch starts each kernel once, as a single token does.
         prompt_operations=operations,
         batched=default.batched,
-        # The tower's weights are not repacked for the processor: in 8 bits it is no faster than in
-        # half precision (docs/vision.md).
+        # The tower's weights are not repacked for the processor: in 8 bits it is taken to be no
+        # faster than in half precision (docs/vision.md).
         tower=known.get(f"{unit}/F16", default).compute,
     )
