@@ -64,7 +64,7 @@ def test_a_machine_that_is_the_device_is_known_as_it(
         (
             "laptop-cpu",
             replace(PC, isa=("x86_64", "sse4_2")),
-            "the device has avx2, this machine has not",
+            "the device has avx2, this machine does not",
         ),
         ("raspberry-pi-5-8gb", PC, "the device is aarch64, this machine x86_64"),
         (

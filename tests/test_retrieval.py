@@ -141,7 +141,7 @@ BREAKS: dict[str, Callable[[Path], None]] = {
     "leaves the prompt out": lambda folder: edit(
         folder / "1_Pooling/config.json", include_prompt=False
     ),
-    "prompts.query is no text": lambda folder: edit(
+    "prompts.query is not text": lambda folder: edit(
         folder / "config_sentence_transformers.json", prompts={"query": 1}
     ),
     "tokens around a text": lambda folder: edit(

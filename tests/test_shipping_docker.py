@@ -140,7 +140,7 @@ def test_an_answer_ends_where_it_was_told_to(server: str) -> None:
         ),
         (
             {"messages": [{"role": "user", "content": "x"}], "tools": [{"type": "function"}]},
-            "no function",
+            "not a function",
         ),
         (
             {"messages": [{"role": "user", "content": "x"}], "tool_choice": "required"},
@@ -160,7 +160,7 @@ def test_an_answer_ends_where_it_was_told_to(server: str) -> None:
                     }
                 ]
             },
-            "no object",
+            "not an object",
         ),
         ({"messages": []}, "empty"),
         ({"messages": [{"role": "user", "content": "x"}], "max_tokens": -1}, "out of range"),

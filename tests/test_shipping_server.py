@@ -206,8 +206,8 @@ def test_what_is_no_request_is_refused_with_a_sentence() -> None:
     ask = [{"role": "user", "content": "x"}]
     called = {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": {}}}]}
     for asked, words in (
-        ({"messages": [{**called, "tool_calls": 5}]}, "are no list"),
-        ({"messages": [{**called, "tool_calls": True}]}, "are no list"),
+        ({"messages": [{**called, "tool_calls": 5}]}, "are not a list"),
+        ({"messages": [{**called, "tool_calls": True}]}, "are not a list"),
         ({"messages": [{**called, "tool_calls": [5]}]}, "without a name"),
         ({"messages": [{"role": "user", "content": "\ud800"}]}, "no JSON"),
         ({"messages": ask, "stop": ["\udfff"]}, "no JSON"),

@@ -211,7 +211,7 @@ class TestWhatIsRefused:
             ("spatial_merge_size", 3, "only 2 is computed"),
             ("temporal_patch_size", 1, "only 2 is computed"),
             ("in_channels", 4, "only 3 is computed"),
-            ("patch_size", -1, "no positive whole number"),
+            ("patch_size", -1, "not a positive whole number"),
         ],
     )
     def test_a_tower_that_is_not_computed(

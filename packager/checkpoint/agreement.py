@@ -88,7 +88,7 @@ def refuse_foreign_code(path: Path, config: JsonObject, *, first: bool = False) 
     """
     if config.get("auto_map") and not (first and first_generation.own_python(config["auto_map"])):
         raise bad_input(
-            f"{path} needs Python code of its own (auto_map), which is never run here.",
+            f"{path} needs its own Python code (auto_map), which is never run here.",
             "Name a checkpoint that the engines know by its model_type, such as Qwen2.5 or Qwen3.",
         )
 
@@ -244,7 +244,7 @@ def _refuse_disagreement(
         *(tensor.name for name, tensor in kept.items() if name not in expected),
     ]
     problems += [
-        f"tensor {name!r} in {stored[name].file.name} is not one of its own" for name in strange
+        f"tensor {name!r} in {stored[name].file.name} is not part of the model" for name in strange
     ]
     if not problems:
         return

@@ -336,7 +336,7 @@ def _sources(recorded: Sequence[JsonObject], fetched: Sequence[JsonObject]) -> l
                 Finding(
                     path,
                     "source",
-                    "stands among the weights and did not when the package was built",
+                    "is among the weights and was not when the package was built",
                 )
             )
         elif before[path] != now[path]:
@@ -344,7 +344,7 @@ def _sources(recorded: Sequence[JsonObject], fetched: Sequence[JsonObject]) -> l
                 Finding(
                     path,
                     "source",
-                    "is another file among the weights than when the package was built",
+                    "differs among the weights from when the package was built",
                 )
             )
     return rows
@@ -385,21 +385,20 @@ def _differences(known: Manifest, made: dict[str, FileEntry], another: bool) -> 
     recorded = {entry.path: entry for entry in known.files if content(entry.path)}
     for name in sorted(recorded.keys() | made.keys()):
         if name not in made:
-            yield Finding(name, "rebuilt", "does not come out of a rebuild")
+            yield Finding(name, "rebuilt", "is not produced by a rebuild")
         elif name not in recorded:
-            yield Finding(name, "rebuilt", "comes out of a rebuild and is not in the package")
+            yield Finding(name, "rebuilt", "is produced by a rebuild and is not in the package")
         elif made[name].size != recorded[name].size:
             yield Finding(
                 name,
                 "rebuilt",
-                f"comes out of a rebuild with {made[name].size} bytes instead of "
-                f"{recorded[name].size}",
+                f"is rebuilt with {made[name].size} bytes instead of {recorded[name].size}",
             )
         elif made[name] != recorded[name] and another and name.startswith(MODEL_FOLDER):
             yield Finding(
                 name,
                 "toolchain",
-                "comes out of a rebuild by another toolchain with other bytes of the same number",
+                "is rebuilt by another toolchain with other bytes, as many as before",
             )
         elif made[name] != recorded[name]:
-            yield Finding(name, "rebuilt", "comes out of a rebuild with another sha256")
+            yield Finding(name, "rebuilt", "is rebuilt with another sha256")

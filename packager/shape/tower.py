@@ -304,7 +304,9 @@ def _width(fields: Fields, key: str, default: int | None = None) -> int:
 def _positions(fields: Fields) -> int:
     positions = _width(fields, "num_position_embeddings", 2304)
     if isqrt(positions) ** 2 != positions:
-        raise fields.wrong("num_position_embeddings", f"is {positions}, which is no square number")
+        raise fields.wrong(
+            "num_position_embeddings", f"is {positions}, which is not a square number"
+        )
     return positions
 
 
@@ -312,7 +314,7 @@ def _indexes(fields: Fields, key: str, depth: int, default: list[int]) -> tuple[
     layers = fields.listing(key) if key in fields else default
     whole = all(type(layer) is int and 0 <= layer < depth for layer in layers)
     if not whole or layers != sorted(set(layers)):
-        raise fields.wrong(key, f"is no rising list of layers of the {depth} that there are")
+        raise fields.wrong(key, f"is not a rising list of layers of the {depth} that there are")
     return tuple(layers)
 
 
