@@ -191,7 +191,7 @@ def test_a_gpu_with_memory_of_its_own_offers_that_memory() -> None:
             'runtimes = ["openvino", "llama.cpp"]',
             'runtimes = ["openvno"]',
             22,
-            r"'openvno', which is no runtime\. Did you mean 'openvino'\?",
+            r"'openvno', which is not a runtime\. Did you mean 'openvino'\?",
         ),
         ('runtimes = ["openvino", "llama.cpp"]', "runtimes = []", 22, r"needs at least one entry"),
         (

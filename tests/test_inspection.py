@@ -429,7 +429,7 @@ BAD: dict[str, tuple[str, str, bytes, str]] = {
         struct.pack("<4sIQQ", b"GGUF", 3, 1 << 62, 1),
         "claims",
     ),
-    "another file as a GGUF": ("llama.cpp", "model/model.gguf", b"no header", "no GGUF"),
+    "another file as a GGUF": ("llama.cpp", "model/model.gguf", b"no header", "not a GGUF"),
     "an empty GGUF": ("llama.cpp", "model/model.gguf", b"", "empty"),
     **{
         f"a file {name}": ("llama.cpp", name, b"text", "by its name")

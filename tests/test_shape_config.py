@@ -88,7 +88,7 @@ def config_of(shape: Shape, **changes: Any) -> dict[str, Any]:
             {"rope_theta": ..., "rope_parameters": {"rope_theta": -1}},
             "my.json: rope_parameters.rope_theta is -1",
         ),
-        ({"rope_theta": ..., "rope_parameters": 5}, "my.json: rope_parameters is 5, no table"),
+        ({"rope_theta": ..., "rope_parameters": 5}, "my.json: rope_parameters is 5, not a table"),
         ({"rms_norm_eps": float("nan")}, "my.json: rms_norm_eps is nan"),
     ],
 )
@@ -117,7 +117,7 @@ def test_a_config_that_cannot_be_is_refused_with_file_and_key_named(
             {"layer_types": ["full_attention"] + 3 * ["linear_attention"]},
             "layer_types is not 4 layers with full attention at every 1th",
         ),
-        ({"layer_types": "all"}, "layer_types is 'all', no list"),
+        ({"layer_types": "all"}, "layer_types is 'all', not a list"),
     ],
 )
 def test_a_mixture_or_hybrid_that_no_qwen_has_is_refused(

@@ -117,13 +117,13 @@ def test_an_answer_ends_where_it_was_told_to(server: str) -> None:
 @pytest.mark.parametrize(
     ("body", "word"),
     [
-        (b"{", "no JSON"),
-        (b"[" * 100_000, "no JSON"),
+        (b"{", "not valid JSON"),
+        (b"[" * 100_000, "not valid JSON"),
         ({}, "empty"),
-        ([1], "no JSON object"),
+        ([1], "not a JSON object"),
         ({"messages": [{"role": "user"}]}, "no `content`"),
         ({"messages": [{"role": "nobody", "content": "x"}]}, "role"),
-        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "no text"),
+        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "not text"),
         (
             {
                 "messages": [

@@ -133,7 +133,7 @@ WRONG = [
     ),
     ("[axes]\nprofiles = ['p.toml']", "axes.profiles names 'p.toml'"),
     ("[filter]\nfamily = ['Qwen33']", "filter.family has 'Qwen33', which no variant has."),
-    ("[filter]\nmax_params = 1", "filter lets no variant"),
+    ("[filter]\nmax_params = 1", "filter matches no variant"),
     (
         "[weights]\nsource = 'modelscope'",
         "weights.source is 'modelscope', but must be one of hub, dummy.",

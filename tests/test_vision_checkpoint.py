@@ -205,7 +205,7 @@ class TestWhatIsRefused:
             ("deepstack_visual_indexes", [3, 1], "rising list"),
             ("deepstack_visual_indexes", [0, 4], "rising list"),
             ("deepstack_visual_indexes", [True], "rising list"),
-            ("deepstack_visual_indexes", "all", "no list"),
+            ("deepstack_visual_indexes", "all", "not a list"),
             ("deepstack_visual_indexes", [0, 1, 2, 3], "4 entries for 4 layers of text"),
             ("hidden_act", "gelu", "only 'gelu_pytorch_tanh' is computed"),
             ("spatial_merge_size", 3, "only 2 is computed"),

@@ -15,6 +15,7 @@ from packager.checkpoint.quantized import METHODS, dequantized, method_of, note
 from packager.errors import bad_input
 from packager.json_values import JsonObject, list_at
 from packager.shape import FIRST_GENERATION, Shape
+from packager.shape.names import TEXT_TYPES
 from packager.shape.tensors import naming_of, outer_tensors
 
 _NAMED = 3
@@ -43,22 +44,6 @@ _SCALES += (
     ".weight_zero_point",
 )
 _BY_VOCABULARY = ("embed_tokens.weight", "lm_head.weight", "wte.weight")
-
-COMPOSITE_TYPES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5", "qwen3_5_moe")
-"""Model types whose checkpoints hold a vision tower besides, which text alone leaves out."""
-
-TEXT_TYPES = (
-    "qwen",
-    "qwen2",
-    "qwen2_moe",
-    "qwen3",
-    "qwen3_moe",
-    "qwen3_next",
-    "qwen3_5_text",
-    "qwen3_5_moe_text",
-    *COMPOSITE_TYPES,
-)
-"""The model types whose text decoder is opened; none of them needs Python of its own."""
 
 
 def refuse_unsupported(where: str, model_type: Any) -> None:
