@@ -163,7 +163,7 @@ def _check(data: dict[str, Any], problems: Problems) -> None:
     for place, table in enumerate(excludes, 1):
         _check_table(f"exclude[{place}].", table, EXCLUDE, problems)
         if not set(table) - {"why"}:
-            problems.add(f"exclude[{place}]", "is empty, so it would exclude everything.")
+            problems.add(f"exclude[{place}]", "names nothing, so it would exclude everything.")
 
 
 def _check_table(
