@@ -130,7 +130,10 @@ class Tower:
 
     def parameters(self) -> int:
         """All weights of the tower."""
-        return sum(prod(size) for _, size in self.tensors())
+        # All blocks are alike: one is summed up for all.
+        block = sum(prod(size) for _, size in _block(self))
+        around = sum(prod(size) for part in (_outer, _mergers) for _, size in part(self))
+        return around + self.depth * block
 
     def tensors(self) -> Iterator[tuple[str, tuple[int, ...]]]:
         """Name and shape of every tensor, as `packager.shape.TensorSpec` counts them."""
