@@ -125,7 +125,7 @@ def one_shape(
 
 
 def row(name: str, recipe_id: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Predicted beside measured for one artifact, errors in percent above what was measured."""
+    """Predicted against measured for one artifact, errors in percent above what was measured."""
     predictions = [predicted(name, recipe_id, one["around"]) for one in runs]
     busy = any(
         (one["other_cpu_cores"] or 0.0) > BUSY_CORES

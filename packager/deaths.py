@@ -19,7 +19,7 @@ _WORDS = {
     "SIGFPE": "an arithmetic error such as a division by zero",
     "SIGSEGV": "an access to memory that is not its own",
     "SIGBUS": "an access to a part of memory or of a file that is not there",
-    "SIGABRT": "a check of its own that failed",
+    "SIGABRT": "a failed internal check",
     "SIGKILL": "being killed from outside",
     "SIGTRAP": "a trap that its compiler set for what cannot happen",
     "SIGSYS": "a system call that is not allowed here",

@@ -45,7 +45,7 @@ def parse_json(
     and parse_constant.
 
     Raises PackError (exit code 6) beginning with `where` for what is no JSON, is nested too deeply,
-    holds too much, or has half a surrogate pair, which is no text.
+    holds too much, or has half a surrogate pair, which is not text.
     """
     # Counted with those that stand in strings: never too few, and at the speed of memory.
     if data.count(b"{") + data.count(b"[") > limits.JSON_CONTAINERS:

@@ -30,8 +30,8 @@ class WrongKind(TypeError):
 
 
 def at(data: JsonObject, key: str, kind: type[Kind]) -> Kind:
-    """The field as a text, a flag or a number; a whole number is a `float` too, and a flag is no
-    number. Raises WrongKind where it is missing, null or something else."""
+    """The field as a text, a flag or a number; a whole number is a `float` too, and a flag is not
+    a number. Raises WrongKind where it is missing, null or something else."""
     value = at_or_none(data, key, kind)
     if value is None:
         raise WrongKind(key, kind.__name__)
@@ -63,7 +63,7 @@ def object_or_empty(data: JsonObject, key: str) -> JsonObject:
 
 def objects_at(data: JsonObject, key: str) -> list[JsonObject]:
     """The objects in the list in a field; none where the field is missing or null. Raises WrongKind
-    where it is no list or something else stands in it."""
+    where it is not a list or something else stands in it."""
     return [as_object(row, key) for row in list_at(data, key)]
 
 

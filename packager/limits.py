@@ -98,7 +98,7 @@ EXPANSION_FREE = 64 << 20
 """Bytes of a package of which nobody asks how far they shrank."""
 
 HUB_ANSWER_BYTES = 32 << 20
-"""An answer of a hub that is no file. What it says of a repository with 200 files is 0.1 MB."""
+"""An answer of a hub that is not a file. What it says of a repository with 200 files is 0.1 MB."""
 HUB_PACKED_BYTES = 1 << 18
 """The same while it is compressed: gzip makes at most a thousand times of it."""
 

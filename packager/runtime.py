@@ -241,7 +241,7 @@ class RetrievalSession(Protocol):
         over, normalized. Raises PackError (usage) when one exceeds the context."""
 
     def score(self, batch: Sequence[Sequence[int]]) -> list[float]:
-        """Of each prompt the probability of "yes" beside that of "no". Raises PackError (usage)
+        """Of each prompt the probability of "yes" against that of "no". Raises PackError (usage)
         when one exceeds the context."""
 
     def facts(self) -> JsonObject:

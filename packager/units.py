@@ -62,4 +62,4 @@ def parse_bytes(text: str) -> int:
         )
         if size > 0:
             return size
-    raise usage(f"{text!r} is no size.", "Write it like 2G, 1500M or 1.5GiB.")
+    raise usage(f"{text!r} is not a valid size.", "Write it like 2G, 1500M or 1.5GiB.")

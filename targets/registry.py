@@ -112,7 +112,7 @@ def target(name_or_path: str) -> Target:
     raise usage(
         "There is no target "
         f"{name_or_path!r}.{did_you_mean(name_or_path, (*target_names(), HERE))}",
-        "`qwen-pack targets` lists all; a device file of your own ends in .toml.",
+        "`qwen-pack targets` lists all; your own device file ends in .toml.",
     )
 
 

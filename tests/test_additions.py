@@ -75,7 +75,7 @@ def test_types_of_tensors_stand_in_the_id_and_their_order_counts() -> None:
         (["=Q8_0"], "PATTERN=TYPE"),
         (["attn_v=Q9_0"], "cannot become 'Q9_0'"),
         (["attn_v=I32"], "cannot become 'I32'"),
-        (["(=Q8_0"], "no regular expression"),
+        (["(=Q8_0"], "not a valid regular expression"),
     ],
 )
 def test_a_pattern_or_type_that_cannot_be_is_refused_in_a_sentence(
@@ -132,7 +132,7 @@ def test_what_is_no_importance_matrix_is_refused_before_anything_is_chosen(
     data: bytes, tmp_path: Path
 ) -> None:
     (tmp_path / "matrix.gguf").write_bytes(data)
-    with pytest.raises(PackError, match="no importance matrix") as caught:
+    with pytest.raises(PackError, match="not an importance matrix") as caught:
         parse(tmp_path / "matrix.gguf", None, [])
     assert caught.value.exit_code == ExitCode.INPUT
 

@@ -158,7 +158,7 @@ def test_templates_none_of_which_is_the_default_are_refused(tmp_path: Path) -> N
         speech.of_folder(folder)
     for wrong in (3, [3], [{"name": "default"}], {"default": 1}):
         config = {"chat_template": wrong}
-        with pytest.raises(PackError, match="no text"):
+        with pytest.raises(PackError, match="not text"):
             templates_of({"tokenizer_config.json": folder / "tokenizer_config.json"}, config)
 
 

@@ -34,11 +34,14 @@ BAD_FILES = {
         safetensors(b'{"a": %b, "a": %b}' % ((json.dumps(ONE).encode(),) * 2), bytes(4)),
         "'a' twice",
     ),
-    "metadata that is no text": (safetensors({"__metadata__": {"step": 1}}), "__metadata__"),
-    "entry that is no object": (safetensors({"a": 7}), "not described"),
+    "metadata that is not text": (safetensors({"__metadata__": {"step": 1}}), "__metadata__"),
+    "entry that is not an object": (safetensors({"a": 7}), "not described"),
     "entry without offsets": (safetensors({"a": {"dtype": "BF16", "shape": [2]}}), "not described"),
     "unknown type": (safetensors({"a": {**ONE, "dtype": "BF17"}}, bytes(4)), "unknown type 'BF17'"),
-    "type that is no text": (safetensors({"a": {**ONE, "dtype": []}}, bytes(4)), "unknown type []"),
+    "type that is not text": (
+        safetensors({"a": {**ONE, "dtype": []}}, bytes(4)),
+        "unknown type []",
+    ),
     "quantized type of another size": (
         safetensors({"a": {**ONE, "dtype": "F8_E4M3", "shape": [3]}}, bytes(4)),
         "takes 3 bytes",

@@ -55,7 +55,7 @@ class TestWhatIsRefused:
             folder,
             "config.json",
             "'model.norm.weight' is missing",
-            "'x' in model.safetensors is not one of its own",
+            "'x' in model.safetensors is not part of the model",
         )
 
     def test_an_additional_tensor(self, folder: Path) -> None:

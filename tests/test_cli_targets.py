@@ -146,12 +146,14 @@ def test_a_file_with_problems_is_pointed_into(
     file.write_text(file.read_text().replace("memory_bytes = 17_179_869_184", "memory_gb = 16", 1))
     capsys.readouterr()
     assert main(["targets", "check", "mine.toml"]) == ExitCode.USAGE
-    assert "mine.toml:6: memory_gb is no key: memory_bytes counts bytes" in capsys.readouterr().err
+    assert (
+        "mine.toml:6: memory_gb is not a key: memory_bytes counts bytes" in capsys.readouterr().err
+    )
     assert main(["targets", "check", "mine.toml", "--json"]) == ExitCode.USAGE
     found = shown(capsys)["problems"]
     assert {
         "line": 6,
-        "text": "memory_gb is no key: memory_bytes counts bytes; write memory_bytes = 16000000000.",
+        "text": "memory_gb is not a key: memory_bytes counts bytes; write memory_bytes = 16000000000.",
     } in found
 
 

@@ -135,7 +135,7 @@ def test_a_gpu_with_memory_of_its_own_offers_that_memory() -> None:
             "memory_bytes = 16_000_000_000",
             "memory_gb = 16",
             6,
-            r"memory_gb is no key: memory_bytes counts bytes; write memory_bytes = 16000000000\.",
+            r"memory_gb is not a key: memory_bytes counts bytes; write memory_bytes = 16000000000\.",
         ),
         (
             "memory_bytes = 16_000_000_000",
@@ -176,7 +176,7 @@ def test_a_gpu_with_memory_of_its_own_offers_that_memory() -> None:
             7,
             r"leaves nothing of memory_bytes",
         ),
-        ("cores = 8", "coars = 8", 9, r"coars is no key of \[device\]\. Did you mean 'cores'\?"),
+        ("cores = 8", "coars = 8", 9, r"coars is not a key of \[device\]\. Did you mean 'cores'\?"),
         ('kind = "laptop"', 'kind = "labtop"', 3, r"Did you mean 'laptop'\?"),
         ('name = "mine"', 'name = "../mine"', 1, r"name is '\.\./mine', but must be small letters"),
         (
@@ -191,7 +191,7 @@ def test_a_gpu_with_memory_of_its_own_offers_that_memory() -> None:
             'runtimes = ["openvino", "llama.cpp"]',
             'runtimes = ["openvno"]',
             22,
-            r"'openvno', which is no runtime\. Did you mean 'openvino'\?",
+            r"'openvno', which is not a runtime\. Did you mean 'openvino'\?",
         ),
         ('runtimes = ["openvino", "llama.cpp"]', "runtimes = []", 22, r"needs at least one entry"),
         (
@@ -216,7 +216,7 @@ def test_a_gpu_with_memory_of_its_own_offers_that_memory() -> None:
             "[workload]",
             "[worklaod]",
             25,
-            r"worklaod is no key of a device file\. Did you mean 'workload'\?",
+            r"worklaod is not a key of a device file\. Did you mean 'workload'\?",
         ),
         (
             'use_case = "chat"',
@@ -297,7 +297,7 @@ def test_a_folder_a_binary_and_a_huge_file_are_refused(tmp_path: Path) -> None:
         file.truncate(2 << 20)
     for path, says in (
         (tmp_path, "is a folder"),
-        (binary, "no text in UTF-8"),
+        (binary, "is not UTF-8 text"),
         (huge, "larger than a device file can be"),
     ):
         with pytest.raises(PackError, match=says):

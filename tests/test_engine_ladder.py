@@ -156,7 +156,7 @@ def test_an_engine_that_hangs_is_ended_and_started_in_the_next_way(
     start, notes = climbed()
     assert [one.result for one in start.before] == ["hung", "died"]
     assert start.before[1].signal == "SIGFPE" and WORDS["SIGFPE"] in notes[-1]
-    assert "it said nothing for 8 seconds" in notes[-1]
+    assert "it printed nothing for 8 seconds" in notes[-1]
 
 
 @pytest.mark.usefixtures("own_outcomes")

@@ -86,7 +86,9 @@ def test_its_python_is_no_part_of_it_and_that_is_said(folder: Path) -> None:
         Listening(), folder=str(folder), repo_id="tests/qwen", shape=fields(), out=""
     )
     assert not any(file["path"].endswith(".py") for file in facts["files"])
-    assert len(notes) == 1 and "Python of its own" in notes[0] and "unread" in notes[0]
+    assert (
+        len(notes) == 1 and "its own Python code" in notes[0] and "neither read nor run" in notes[0]
+    )
     assert not (folder.parent / "trace").exists()
 
 

@@ -304,8 +304,8 @@ BAD: dict[str, tuple[str, str, bytes, str]] = {
         graph(more=field(25, field(1, "f"))),
         "functions",
     ),
-    "two graphs": ("onnxruntime", "model/model.onnx", graph() + graph(), "no ONNX"),
-    "no graph": ("onnxruntime", "model/model.onnx", b"\xff" * 40, "no ONNX"),
+    "two graphs": ("onnxruntime", "model/model.onnx", graph() + graph(), "not an ONNX"),
+    "no graph": ("onnxruntime", "model/model.onnx", b"\xff" * 40, "not an ONNX"),
     **{
         f"weights at {location}": (
             "onnxruntime",
@@ -373,8 +373,13 @@ BAD: dict[str, tuple[str, str, bytes, str]] = {
         b'<!DOCTYPE net [<!ENTITY a "b">]><net/>',
         "document type",
     ),
-    "an XML of another kind": ("openvino", "model/kernels.xml", b"<CustomLayer/>", "no graph"),
-    "no XML": ("openvino", "model/openvino_model.xml", b"\0\1", "no XML"),
+    "an XML of another kind": (
+        "openvino",
+        "model/kernels.xml",
+        b"<CustomLayer/>",
+        "not an OpenVINO graph",
+    ),
+    "no XML": ("openvino", "model/openvino_model.xml", b"\0\1", "not valid XML"),
     "an unknown type": (
         "llama.cpp",
         "model/model.gguf",
@@ -424,7 +429,7 @@ BAD: dict[str, tuple[str, str, bytes, str]] = {
         struct.pack("<4sIQQ", b"GGUF", 3, 1 << 62, 1),
         "claims",
     ),
-    "another file as a GGUF": ("llama.cpp", "model/model.gguf", b"no header", "no GGUF"),
+    "another file as a GGUF": ("llama.cpp", "model/model.gguf", b"no header", "not a GGUF"),
     "an empty GGUF": ("llama.cpp", "model/model.gguf", b"", "empty"),
     **{
         f"a file {name}": ("llama.cpp", name, b"text", "by its name")

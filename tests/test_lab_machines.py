@@ -165,7 +165,7 @@ def test_a_hot_processor_is_waited_for_and_one_that_stays_hot_is_refused(
     said = [event.text for event in events if isinstance(event, StageNote)]
     assert said == [f"the processor has {degrees} °C" for degrees in (61, 45, 38)]
     assert list(cooling.cool(lambda: 30.0, 38)) == []
-    with pytest.raises(NotHere, match="tells no temperature"):
+    with pytest.raises(NotHere, match="reports no processor temperature"):
         list(cooling.cool(lambda: None, 38))
     monkeypatch.setattr(cooling, "LONGEST_S", 0.0)
     with pytest.raises(NotHere, match="still has 60 °C"):

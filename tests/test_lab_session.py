@@ -88,7 +88,7 @@ def test_an_agent_of_the_same_library_says_what_the_session_of_this_machine_says
     ids = remote.encode(text)
     assert ids == local.encode(text)
     assert remote.decode(ids) == local.decode(ids)
-    # The middle of a character is no text, and arrives as what it is.
+    # The middle of a character is not text, and arrives as what it is.
     assert [remote.decode([one]) for one in ids] == [local.decode([one]) for one in ids]
     assert remote.decode([]) == "" == local.decode([])
     assert remote.ends() == local.ends()
@@ -304,7 +304,7 @@ def test_an_agent_that_dies_in_an_answer_ends_it_with_a_sentence(remote: Session
 
 
 def test_a_silent_device_is_given_up() -> None:
-    with pytest.raises(PackError, match="has said nothing for 1 seconds"):
+    with pytest.raises(PackError, match="sent nothing for 1 seconds"):
         Link(["sh", "-c", "cat > /dev/null"], deadline_s=1)
 
 

@@ -239,7 +239,7 @@ def test_a_language_without_any_benchmark_is_the_publishers_word_alone_and_a_not
     found = chosen("Occitan")
     assert found is not None and found.variant.family.startswith("Qwen3")
     assert (
-        "No benchmark is about answers in Occitan: only the publisher's word stands for them."
+        "No benchmark is about answers in Occitan: only the publisher's claim supports them."
         in found.notes
     )
 

@@ -386,7 +386,7 @@ def test_an_importance_matrix_that_claims_more_than_it_has_is_refused_at_once(
 ) -> None:
     (tmp_path / "m.gguf").write_bytes(data)
     started = time.process_time()
-    with pytest.raises(PackError, match="no importance matrix"):
+    with pytest.raises(PackError, match="not an importance matrix"):
         read_imatrix(tmp_path / "m.gguf")
     assert time.process_time() - started < 1
 
@@ -416,7 +416,7 @@ def test_a_model_card_counts_as_far_as_it_is_clean_yaml_and_a_note_says_where_it
     (tmp_path / "README.md").unlink()
     assert model_card.read(tmp_path).note is None
     (tmp_path / "README.md").mkdir()
-    assert "no file" in (model_card.read(tmp_path).note or "")
+    assert "not a file" in (model_card.read(tmp_path).note or "")
 
 
 def small_archive(tmp_path: Path, size: int) -> Path:

@@ -142,7 +142,7 @@ def test_what_does_not_fit_the_context_is_refused_before_anything_is_encoded(
     with pytest.raises(PackError, match="pictures take 484 of them") as caught:
         session.look(ASK, [gone], 8, lambda _: None)
     assert caught.value.exit_code == ExitCode.USAGE
-    with pytest.raises(PackError, match="No text stands behind") as caught:
+    with pytest.raises(PackError, match="No text follows") as caught:
         session.look(["a", ""], [gone], 8, lambda _: None)
     assert caught.value.exit_code == ExitCode.USAGE
 

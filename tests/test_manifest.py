@@ -78,9 +78,9 @@ def test_two_paths_that_are_one_file_on_some_systems_are_refused(
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        ("size", -1, "no byte count"),
-        ("size", True, "no byte count"),
-        ("size", "7", "no byte count"),
+        ("size", -1, "invalid size"),
+        ("size", True, "invalid size"),
+        ("size", "7", "invalid size"),
         ("sha256", "0" * 63, "sha256"),
         ("sha256", HASH + "\n", "sha256"),
     ],

@@ -262,7 +262,7 @@ def test_one_layer_in_the_systems_memory_is_felt() -> None:
 def test_what_neither_memory_holds_is_rejected_with_both_named() -> None:
     (reason,) = fitted("gtx-1660", "Qwen3-32B").reasons
     assert reason.rule == "memory"
-    assert "on the GPU and" in reason.has and reason.has.endswith("beside it")
+    assert "on the GPU and" in reason.has and reason.has.endswith("of system memory")
 
 
 def test_a_limit_on_memory_holds_on_the_gpu_too() -> None:
@@ -297,7 +297,7 @@ def test_fit_prints_the_layers_and_both_memories(capsys: pytest.CaptureFixture[s
     ]
     assert main(ask) == ExitCode.DONE
     said = " ".join(capsys.readouterr().out.split())
-    assert "of 49 layers) and" in said and "beside it" in said and "estimated" in said
+    assert "of 49 layers) and" in said and "of system memory" in said and "estimated" in said
     assert main([*ask, "--json"]) == ExitCode.DONE
     (one,) = json.loads(capsys.readouterr().out)["candidates"]
     assert one["gpu_layers"] == one["offload"]["gpu_layers"] < one["offload"]["all_layers"] == 49

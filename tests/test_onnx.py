@@ -77,7 +77,7 @@ def test_the_cache_has_the_precision_of_the_activations() -> None:
     [
         ({"provider": "tpu"}, "provider is 'tpu', not one of cpu, cuda, dml, webgpu"),
         ({"precision": None}, "precision is None, not one of fp32, fp16"),
-        ({"bits": 4}, "'bits' is no setting"),
+        ({"bits": 4}, "'bits' is not a known setting"),
         (
             {"quantization": {**asdict(FOUR_BITS.quantization), "block": 48}},
             "block is 48, not one of 16, 32, 64, 128, 256",

@@ -397,7 +397,7 @@ def test_a_licence_whose_text_is_not_at_hand_is_named_with_its_address(tmp_path:
 
 def test_weights_that_nobody_states_a_licence_for_say_that(tmp_path: Path) -> None:
     text = licences(tmp_path, {}, repo_id="local/mine", license=None)["LICENSE"].decode()
-    assert "No source that we know states a licence" in text and "http" not in text
+    assert "No known source states a licence" in text and "http" not in text
 
 
 def test_the_licence_is_what_the_repository_declares_at_that_commit_else_what_the_catalogue_lists() -> (

@@ -30,9 +30,9 @@ def gpu(name: str, size: float) -> Here:
 @pytest.mark.parametrize(
     ("target", "machine", "words"),
     [
-        ("laptop-cpu", PC, "stands for a class"),
-        ("laptop-8gb", replace(PC, memory_bytes=64 * GB), "stands for a class"),
-        ("cpu-gguf", replace(PC, isa=("x86_64",)), "stands for a class"),
+        ("laptop-cpu", PC, "is a class of devices"),
+        ("laptop-8gb", replace(PC, memory_bytes=64 * GB), "is a class of devices"),
+        ("cpu-gguf", replace(PC, isa=("x86_64",)), "is a class of devices"),
         ("raspberry-pi-5-8gb", PI, "calls itself Raspberry Pi 5 Model B Rev 1.0"),
         (
             "rtx-3060-12gb",
@@ -46,7 +46,7 @@ def gpu(name: str, size: float) -> Here:
             replace(PI, cores=6, names=("NVIDIA Jetson Orin Nano Developer Kit",)),
             "Jetson Orin Nano",
         ),
-        ("android-8gb", replace(PI, phone=True), "stands for a class"),
+        ("android-8gb", replace(PI, phone=True), "is a class of devices"),
     ],
 )
 def test_a_machine_that_is_the_device_is_known_as_it(
@@ -64,7 +64,7 @@ def test_a_machine_that_is_the_device_is_known_as_it(
         (
             "laptop-cpu",
             replace(PC, isa=("x86_64", "sse4_2")),
-            "the device has avx2, this machine has not",
+            "the device has avx2, this machine does not",
         ),
         ("raspberry-pi-5-8gb", PC, "the device is aarch64, this machine x86_64"),
         (

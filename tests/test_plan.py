@@ -67,17 +67,17 @@ def test_the_folder_one_stands_in_is_never_replaced(
 ) -> None:
     (tmp_path / "a" / "b").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "a" / "b")
-    assert "is the folder you stand in" in sentences(problems(planned(checkpoint, Path(out))))
+    assert "is the current folder" in sentences(problems(planned(checkpoint, Path(out))))
 
 
 def test_the_cache_and_a_package_may_not_lie_within_each_other(
     checkpoint: Path, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert "lie within each other" in sentences(
+    assert "are one inside the other" in sentences(
         problems(planned(checkpoint, own_cache / "stages" / "p"))
     )
     monkeypatch.setenv("QWEN_PACK_CACHE", str(tmp_path / "p" / "cache"))
-    assert "lie within each other" in sentences(problems(planned(checkpoint, tmp_path / "p")))
+    assert "are one inside the other" in sentences(problems(planned(checkpoint, tmp_path / "p")))
 
 
 def test_a_link_is_not_replaced_even_if_it_leads_to_a_package(

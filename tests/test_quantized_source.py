@@ -182,7 +182,7 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     "groups that are not there": (_change("g_idx", lambda value: value + 7), "are not there"),
     "numbers that are not packed": (
         _change("qweight", lambda value: value.astype(np.float32)),
-        "no packed matrix",
+        "not a packed matrix",
     ),
     "a bias that the network has not": (
         _change("bias", lambda value: value + 1),

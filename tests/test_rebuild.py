@@ -151,10 +151,10 @@ def test_a_model_that_does_not_come_out_of_its_source_is_found_and_the_tools_tha
     code, answer, _ = verify(package, capsys, "--weights", str(checkpoint))
     assert (code, answer["ok"]) == (ExitCode.INPUT, False)
     found = {row["path"]: (row["kind"], row["message"]) for row in answer["findings"]}
-    assert found["model/model.gguf"] == ("rebuilt", "comes out of a rebuild with another sha256")
-    assert found["model/more.bin"] == ("rebuilt", "does not come out of a rebuild")
+    assert found["model/model.gguf"] == ("rebuilt", "is rebuilt with another sha256")
+    assert found["model/more.bin"] == ("rebuilt", "is not produced by a rebuild")
     assert found["chat_template.jinja"][1].endswith(f"bytes instead of {len('short')}")
-    assert found["NOTICE"] == ("rebuilt", "comes out of a rebuild and is not in the package")
+    assert found["NOTICE"] == ("rebuilt", "is produced by a rebuild and is not in the package")
     assert answer["rebuilt"]["tools"]["gguf"]["manifest"] == "0.0.1"
     assert (
         main(["verify", str(package), "--rebuild", "--weights", str(checkpoint)]) == ExitCode.INPUT

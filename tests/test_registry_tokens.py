@@ -111,11 +111,11 @@ REALMS: dict[str, tuple[str, str, tuple[str, ...], str | None]] = {
     "docker's for others": ("r.example", "https://auth.docker.io/token", (), "auth.docker.io"),
     "without TLS": ("r.example", "http://r.example/token", (), "without TLS"),
     "allowed without TLS": ("r.example", "http://auth.example/t", ("auth.example",), "without TLS"),
-    "with a user": ("r.example", "https://r.example@evil.example/t", (), "no place"),
-    "a file": ("r.example", "file:///etc/passwd", (), "no place"),
-    "nothing": ("r.example", "", (), "no place"),
-    "a broken address": ("r.example", "https://[evil/t", (), "no place"),
-    "an escape": ("r.example", "https://evil.example/\x1b[2J", (), "no place"),
+    "with a user": ("r.example", "https://r.example@evil.example/t", (), "no valid address"),
+    "a file": ("r.example", "file:///etc/passwd", (), "no valid address"),
+    "nothing": ("r.example", "", (), "no valid address"),
+    "a broken address": ("r.example", "https://[evil/t", (), "no valid address"),
+    "an escape": ("r.example", "https://evil.example/\x1b[2J", (), "no valid address"),
     "letters of another script": ("r.example", "https://r.ex\u0430mple/t", (), "another host"),
 }
 

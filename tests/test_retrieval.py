@@ -141,7 +141,7 @@ BREAKS: dict[str, Callable[[Path], None]] = {
     "leaves the prompt out": lambda folder: edit(
         folder / "1_Pooling/config.json", include_prompt=False
     ),
-    "prompts.query is no text": lambda folder: edit(
+    "prompts.query is not text": lambda folder: edit(
         folder / "config_sentence_transformers.json", prompts={"query": 1}
     ),
     "tokens around a text": lambda folder: edit(
@@ -334,7 +334,7 @@ def test_faithful_vectors_pass_and_damaged_ones_are_stopped(
     check(found)
     damages: dict[str, tuple[str, Any, str]] = {
         "pools by mean": ("qwen3.pooling_type", 1, SESSION),
-        "one token less behind": ("tokenizer.ggml.add_eos_token", False, SESSION),
+        "one token less after": ("tokenizer.ggml.add_eos_token", False, SESSION),
         "has the length 2": ("", None, "tests.test_retrieval:Stretched"),
     }
     for sentence, (key, value, session) in damages.items():

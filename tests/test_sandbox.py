@@ -88,7 +88,7 @@ def test_no_object_of_the_host_becomes_text_by_any_way() -> None:
     [thing for thing in HOST if not thing.startswith("namespace(f") and "_wrapped" not in thing],
 )
 def test_what_is_printed_and_is_no_data_is_refused(thing: str) -> None:
-    with pytest.raises(PackError, match="it prints an object that is no data"):
+    with pytest.raises(PackError, match="it prints an object that is not data"):
         render("{{ " + thing + " }}", MESSAGES)
 
 

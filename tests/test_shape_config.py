@@ -58,16 +58,16 @@ def config_of(shape: Shape, **changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"model_type": ...}, "my.json: model_type None is no Qwen"),
-        ({"model_type": "llama"}, "my.json: model_type 'llama' is no Qwen"),
-        ({"model_type": ["qwen3"]}, r"my.json: model_type \['qwen3'\] is no Qwen"),
+        ({"model_type": ...}, "my.json: model_type None is not a known Qwen type"),
+        ({"model_type": "llama"}, "my.json: model_type 'llama' is not a known Qwen type"),
+        ({"model_type": ["qwen3"]}, r"my.json: model_type \['qwen3'\] is not a known Qwen type"),
         ({"hidden_size": ...}, "my.json: hidden_size is missing"),
         ({"vocab_size": None}, "my.json: vocab_size is missing"),
-        ({"num_hidden_layers": 0}, "my.json: num_hidden_layers is 0, no positive whole number"),
+        ({"num_hidden_layers": 0}, "my.json: num_hidden_layers is 0, not a positive whole number"),
         ({"num_hidden_layers": -3}, "my.json: num_hidden_layers is -3"),
         (
             {"num_hidden_layers": 28.0},
-            "my.json: num_hidden_layers is 28.0, no positive whole number",
+            "my.json: num_hidden_layers is 28.0, not a positive whole number",
         ),
         ({"num_hidden_layers": True}, "my.json: num_hidden_layers is True"),
         ({"hidden_size": 10**30}, "my.json: hidden_size is 1000000000000000000000000000000"),
@@ -82,13 +82,13 @@ def config_of(shape: Shape, **changes: Any) -> dict[str, Any]:
         ),
         (
             {"rope_theta": "much", "rope_parameters": ...},
-            "my.json: rope_theta is 'much', no positive number",
+            "my.json: rope_theta is 'much', not a positive number",
         ),
         (
             {"rope_theta": ..., "rope_parameters": {"rope_theta": -1}},
             "my.json: rope_parameters.rope_theta is -1",
         ),
-        ({"rope_theta": ..., "rope_parameters": 5}, "my.json: rope_parameters is 5, no table"),
+        ({"rope_theta": ..., "rope_parameters": 5}, "my.json: rope_parameters is 5, not a table"),
         ({"rms_norm_eps": float("nan")}, "my.json: rms_norm_eps is nan"),
     ],
 )
@@ -117,7 +117,7 @@ def test_a_config_that_cannot_be_is_refused_with_file_and_key_named(
             {"layer_types": ["full_attention"] + 3 * ["linear_attention"]},
             "layer_types is not 4 layers with full attention at every 1th",
         ),
-        ({"layer_types": "all"}, "layer_types is 'all', no list"),
+        ({"layer_types": "all"}, "layer_types is 'all', not a list"),
     ],
 )
 def test_a_mixture_or_hybrid_that_no_qwen_has_is_refused(

@@ -158,7 +158,7 @@ def test_a_setting_that_a_format_does_not_take_is_refused(package: Path, tmp_pat
             package,
             "docker",
             tmp_path / "out",
-            "no name of an image",
+            "not a valid image name",
             settings={"base_image": image},
         )
     for device in ("", "a\nb", " a", "x" * 101):
@@ -166,7 +166,7 @@ def test_a_setting_that_a_format_does_not_take_is_refused(package: Path, tmp_pat
             package,
             "embedded",
             tmp_path / "out",
-            "no type of devices",
+            "not a valid device type",
             settings={"device_type": device},
         )
     refused(package, "android", tmp_path / "out", "below a size", limit=1 << 20)

@@ -117,13 +117,13 @@ def test_an_answer_ends_where_it_was_told_to(server: str) -> None:
 @pytest.mark.parametrize(
     ("body", "word"),
     [
-        (b"{", "no JSON"),
-        (b"[" * 100_000, "no JSON"),
+        (b"{", "not valid JSON"),
+        (b"[" * 100_000, "not valid JSON"),
         ({}, "empty"),
-        ([1], "no JSON object"),
+        ([1], "not a JSON object"),
         ({"messages": [{"role": "user"}]}, "no `content`"),
         ({"messages": [{"role": "nobody", "content": "x"}]}, "role"),
-        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "no text"),
+        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "not text"),
         (
             {
                 "messages": [
@@ -140,7 +140,7 @@ def test_an_answer_ends_where_it_was_told_to(server: str) -> None:
         ),
         (
             {"messages": [{"role": "user", "content": "x"}], "tools": [{"type": "function"}]},
-            "no function",
+            "not a function",
         ),
         (
             {"messages": [{"role": "user", "content": "x"}], "tool_choice": "required"},
@@ -160,7 +160,7 @@ def test_an_answer_ends_where_it_was_told_to(server: str) -> None:
                     }
                 ]
             },
-            "no object",
+            "not an object",
         ),
         ({"messages": []}, "empty"),
         ({"messages": [{"role": "user", "content": "x"}], "max_tokens": -1}, "out of range"),

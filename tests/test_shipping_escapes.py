@@ -115,7 +115,7 @@ def test_values_of_key_files_stay_on_one_line_and_keep_what_can_be_shown(text: s
 def test_what_is_no_digest_is_refused() -> None:
     assert escapes.c_bytes("0f" * 32) == ", ".join(["0x0f"] * 32)
     for text in ("", "0F" * 32, "0f" * 31, '0f" + x'):
-        with pytest.raises(ValueError, match="no sha256"):
+        with pytest.raises(ValueError, match="not a sha256"):
             escapes.hexadecimal(text)
 
 

@@ -177,7 +177,7 @@ def test_an_interruption_that_was_lost_on_its_way_still_ends_with_its_exit_code(
     monkeypatch.setattr(BuildCache, "stages", stages)
     monkeypatch.setattr(sys, "unraisablehook", lambda hook: None)
     assert main(["cache"]) == ExitCode.INTERRUPTED
-    assert "Interrupted, when all was done." in capsys.readouterr().err
+    assert "Interrupted after everything was done." in capsys.readouterr().err
     monkeypatch.undo()
     assert main(["--version"]) == ExitCode.DONE
 

@@ -335,7 +335,7 @@ LIES: dict[str, tuple[Any, ExitCode, str]] = {
     "no manifest": (
         lambda f, r: changed(r, lambda i: i["layers"].remove(layer(i, "manifest.json"))),
         ExitCode.INPUT,
-        "no package",
+        "not a package",
     ),
     "another artifact": (
         lambda f, r: changed(r, lambda i: i.update(artifactType="x/y")),

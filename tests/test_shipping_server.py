@@ -206,18 +206,18 @@ def test_what_is_no_request_is_refused_with_a_sentence() -> None:
     ask = [{"role": "user", "content": "x"}]
     called = {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": {}}}]}
     for asked, words in (
-        ({"messages": [{**called, "tool_calls": 5}]}, "are no list"),
-        ({"messages": [{**called, "tool_calls": True}]}, "are no list"),
+        ({"messages": [{**called, "tool_calls": 5}]}, "are not a list"),
+        ({"messages": [{**called, "tool_calls": True}]}, "are not a list"),
         ({"messages": [{**called, "tool_calls": [5]}]}, "without a name"),
-        ({"messages": [{"role": "user", "content": "\ud800"}]}, "no JSON"),
-        ({"messages": ask, "stop": ["\udfff"]}, "no JSON"),
+        ({"messages": [{"role": "user", "content": "\ud800"}]}, "not valid JSON"),
+        ({"messages": ask, "stop": ["\udfff"]}, "not valid JSON"),
         ({"messages": ask, "temperature": float("nan")}, "out of range"),
-        ({"messages": ask, "tools": {"a": 1}}, "no list"),
+        ({"messages": ask, "tools": {"a": 1}}, "not a list"),
     ):
         with pytest.raises(Refused, match=words):
             requests.parse(json.dumps(asked).encode(), known)
     for body in (b"[" * 100_000, b"\xff", b"5", b""):
-        with pytest.raises(Refused, match="no JSON"):
+        with pytest.raises(Refused, match="not valid JSON"):
             requests.parse(body, known)
 
 

@@ -149,7 +149,7 @@ def test_two_different_answers_to_one_prompt_fail_the_quality_gate() -> None:
 
 
 def test_a_tokenizer_that_finds_nothing_in_any_text_ends_in_a_sentence() -> None:
-    with pytest.raises(PackError, match="makes no tokens") as caught:
+    with pytest.raises(PackError, match="turns words into no tokens") as caught:
         run("DeafSession")
     assert caught.value.exit_code == ExitCode.INPUT
 

@@ -20,12 +20,12 @@ from tokenizers import Tokenizer
 
 from packager import catalog
 from packager.checkpoint import Checkpoint, template
-from packager.checkpoint.agreement import TEXT_TYPES
 from packager.checkpoint.byte_level_bpe import byte_alphabet, tokenizer_config, tokenizer_json
 from packager.checkpoint.control_tokens import QWEN2, QWEN2_5, QWEN3, base_vocab, control_tokens
 from packager.errors import ExitCode, PackError
 from packager.files import sha256
 from packager.shape import Experts, Hybrid, Shape, tensors
+from packager.shape.names import TEXT_TYPES
 from packager.sources import dummy
 from packager.sources.random_weights import write_weights
 from tests.support.make_checkpoint import Silent, tiny_shape, write_tiny

@@ -225,7 +225,7 @@ def test_bytes_that_differ_from_the_listing_are_refused_and_not_kept(
     hub: Hub, fetch: Fetch, name: str, alter: Any
 ) -> None:
     hub.altered[name] = alter(hub.files[name])
-    fetch.fails(ExitCode.SOURCE, name, "nothing of it was kept")
+    fetch.fails(ExitCode.SOURCE, name, "nothing was kept")
     assert name not in fetch.cached()
     digest = hashlib.sha256(hub.files[name]).hexdigest()
     assert not any(blob.startswith(digest) for blob in fetch.blobs())
@@ -286,7 +286,7 @@ def test_an_unknown_repository_names_the_two_ways_on(fetch: Fetch) -> None:
 
 
 def test_a_malformed_name_is_a_usage_error(fetch: Fetch) -> None:
-    fetch.fails(ExitCode.USAGE, "no name of a repository", repo_id="not a name")
+    fetch.fails(ExitCode.USAGE, "not a valid repository name", repo_id="not a name")
 
 
 def test_an_unknown_revision_is_named(fetch: Fetch) -> None:
@@ -300,7 +300,12 @@ def test_a_gated_repository_says_where_to_ask(hub: Hub, fetch: Fetch) -> None:
 
 @pytest.mark.parametrize(
     ("status", "word"),
-    [(403, "does not let"), (429, "fewer requests"), (500, "status 500"), (503, "status 503")],
+    [
+        (403, "does not let"),
+        (429, "limits the number of requests"),
+        (500, "status 500"),
+        (503, "status 503"),
+    ],
 )
 def test_a_refusing_server_is_one_sentence(hub: Hub, fetch: Fetch, status: int, word: str) -> None:
     hub.status = status

@@ -83,7 +83,7 @@ def test_a_network_that_the_catalogue_does_not_have_is_taken_by_its_shape_alone(
     ("config", "words"),
     [
         ({"model_type": "llama"}, "not supported"),
-        ({"auto_map": {"AutoModel": "x.Y"}}, "Python code of its own"),
+        ({"auto_map": {"AutoModel": "x.Y"}}, "its own Python code"),
     ],
 )
 def test_a_configuration_that_is_none_of_ours_is_refused_before_any_weights(

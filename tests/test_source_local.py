@@ -53,7 +53,7 @@ class TestLocal:
 
     def test_another_variant_than_planned_is_refused(self, folder: Path) -> None:
         with pytest.raises(
-            PackError, match=r"is no Qwen/Qwen3-Tiny: .* hidden 64 instead of 128"
+            PackError, match=r"is not Qwen/Qwen3-Tiny: .* hidden 64 instead of 128"
         ) as caught:
             fetch(folder, tiny_shape(hidden=128))
         assert caught.value.exit_code == ExitCode.INPUT

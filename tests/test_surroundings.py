@@ -79,7 +79,7 @@ def test_termination_and_a_closed_terminal_are_interruptions(
             break
     rest = run.stderr.read()
     assert run.wait(60) == ExitCode.INTERRUPTED, rest
-    assert "goes on from there" in rest
+    assert "same command again to continue" in rest
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]
     assert list((own_cache / "work").iterdir()) == []
     assert children_gone(run.pid)

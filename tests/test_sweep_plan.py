@@ -124,7 +124,7 @@ WRONG = [
     ("[axes]\nrecipes = ['plain:b9']", "axes.recipes names 'plain:b9'"),
     ("[axes]\nrecipes = ['plian:b8']", "Did you mean 'plain'?"),
     ("[axes]\nrecipes = ['plain:b8/kv_q8_0']", "has a cache type in it. Put"[:23]),
-    ("[axes]\ncontexts = [1]", "axes.contexts is 1, but must lie between 16 and"),
+    ("[axes]\ncontexts = [1]", "axes.contexts is 1, but must be between 16 and"),
     ("[axes]\ncontexts = [true]", "axes.contexts must be a whole number."),
     ("[axes]\ntargets = ['bgi']", "Did you mean 'big'"),
     (
@@ -133,7 +133,7 @@ WRONG = [
     ),
     ("[axes]\nprofiles = ['p.toml']", "axes.profiles names 'p.toml'"),
     ("[filter]\nfamily = ['Qwen33']", "filter.family has 'Qwen33', which no variant has."),
-    ("[filter]\nmax_params = 1", "filter lets no variant"),
+    ("[filter]\nmax_params = 1", "filter matches no variant"),
     (
         "[weights]\nsource = 'modelscope'",
         "weights.source is 'modelscope', but must be one of hub, dummy.",
@@ -144,8 +144,8 @@ WRONG = [
     ("[budgets]\nmax_artifact_bytes = '3 XB'", "budgets.max_artifact_bytes is not a valid size"),
     ("[budgets]\nmin_decode_tps = nan", "budgets.min_decode_tps is nan"),
     ("[limits]\nkeep_packages = 'some'", "limits.keep_packages is 'some', but must be one of all,"),
-    ("[prune]\nby = ['quality']", "prune.by means nothing without keep"),
-    ("[prune]\nkeep = 0", "prune.keep is 0, but must lie between 1 and"),
+    ("[prune]\nby = ['quality']", "prune.by has no effect without keep"),
+    ("[prune]\nkeep = 0", "prune.keep is 0, but must be between 1 and"),
     ("[route]\ntasks = ['chta']", "route.tasks names 'chta'"),
     ("[[exclude]]\nwhy = 'x'", "exclude[1] names nothing"),
     ("[exclude]\nvariant = 'x'", "exclude must be a list of tables"),
@@ -299,4 +299,4 @@ def test_a_report_of_what_is_no_sweep_is_refused(
     assert main(["sweep", str(plan), "--keep", "1", "--by", "sped"]) == ExitCode.USAGE
     assert "--by knows no 'sped'. Did you mean 'speed'" in capsys.readouterr().err
     assert main(["sweep", str(plan), "--by", "speed"]) == ExitCode.USAGE
-    assert "means nothing without --keep" in capsys.readouterr().err
+    assert "has no effect without --keep" in capsys.readouterr().err

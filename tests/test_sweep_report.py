@@ -152,7 +152,7 @@ def test_a_folder_of_something_else_is_left_alone_and_one_sweep_writes_at_a_time
     tmp_path: Path,
 ) -> None:
     plan = plan_of('[axes]\nvariants=["Qwen3-0.6B"]\ntargets=["big"]', tmp_path)
-    with pytest.raises(PackError, match="holds what no sweep has made"):
+    with pytest.raises(PackError, match="holds files that no sweep wrote"):
         Folder.made(tmp_path, plan)
     folder = Folder.made(tmp_path / "out", plan)
     with folder.held(), pytest.raises(PackError, match="Another sweep"), folder.held():
@@ -445,7 +445,7 @@ def test_each_kind_of_task_is_routed_to_the_smallest_package_that_passes_its_flo
     assert found["routes"]["big"]["chat"]["variant"] in ("Qwen/Qwen3-0.6B", "Qwen/Qwen3-32B")
     nothing = routes(folder, run_of(random, own), plan)
     assert nothing["routes"]["big"]["chat"] is None
-    assert "no score is published" in nothing["unserved"]["big"]["chat"]
+    assert "no published score" in nothing["unserved"]["big"]["chat"]
     assert "random" in routes(folder, run_of(random), plan)["unserved"]["big"]["chat"]
 
 

@@ -114,7 +114,7 @@ def test_what_was_finished_before_an_interruption_is_not_done_again(tmp_path: Pa
     before = conversions(tmp_path)
     said, whole = run(work_of(plan, tmp_path / "out"))
     assert whole.number == 1 and whole.file.finished is None
-    assert any(isinstance(event, Told) and "goes on" in event.text for event in said)
+    assert any(isinstance(event, Told) and "continues" in event.text for event in said)
     assert sum(isinstance(event, CellStarted) for event in said) == 1
     assert len(whole.rows) == 2 and conversions(tmp_path) == before + 1
     assert work.folder.runs()[-1].file.finished is not None
@@ -200,7 +200,7 @@ target = "raspberry*"
         [*line, "--json"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "Run 1 goes on: 1 of its cells have their row." in done.stderr
+    assert "Run 1 continues: 1 of its cells are done." in done.stderr
     answer = json.loads(done.stdout)
     assert [cell["status"] for cell in answer["cells"]] == ["done"] * 3
     assert {Path(name).name for name in answer["files"]} >= {"index.html", "route.json"}

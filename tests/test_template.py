@@ -72,7 +72,7 @@ def test_rendered_apart_it_is_the_same_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "words"), [(b"\xff\xfe", "is no text"), (b"x" * (1 << 21), "no chat template has")]
+    ("data", "words"), [(b"\xff\xfe", "is not text"), (b"x" * (1 << 21), "no chat template has")]
 )
 def test_a_file_that_cannot_be_a_template_is_named(data: bytes, words: str, tmp_path: Path) -> None:
     (tmp_path / "chat_template.jinja").write_bytes(data)

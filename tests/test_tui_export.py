@@ -107,7 +107,7 @@ def test_pieces_are_chosen_on_a_slider_or_typed_and_only_where_a_format_can_be_c
         assert export.order.size == "lots"
         await pilot.press("enter")
         await ended(pilot, export)
-        assert "'lots' is no size" in " ".join(text_of(pilot).split())
+        assert "'lots' is not a valid size" in " ".join(text_of(pilot).split())
         pilot.app.set_focus(export.query_one(VimList))
         await pilot.press(*"jjj")
         await pilot.pause()

@@ -289,12 +289,12 @@ def test_themes_change_between_light_and_dark_and_come_from_the_settings() -> No
 def test_mistakes_in_the_settings_are_told_and_do_not_stop_the_start() -> None:
     async def walk(pilot: Pilot[Any]) -> None:
         await screen(pilot, DeviceScreen)
-        assert any("no action" in note.message for note in pilot.app._notifications)
+        assert any("is not an action" in note.message for note in pilot.app._notifications)
 
     drive(
         walk,
         data.services(),
-        settings=Settings(problems=("tui.toml: keys.build.cancle is no action.",)),
+        settings=Settings(problems=("tui.toml: keys.build.cancle is not an action.",)),
     )
 
 

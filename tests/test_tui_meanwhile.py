@@ -90,7 +90,7 @@ def test_a_measurement_that_ends_shows_its_figures_and_stays_on_the_devices() ->
         work.go.set()
         await until(pilot, lambda: not device.measuring, "the end")
         assert pilot.app.screen is device
-        assert "38 GB/s" in text_of(pilot) and "Enter goes on" in text_of(pilot)
+        assert "38 GB/s" in text_of(pilot) and "Enter continues" in text_of(pilot)
         await pilot.press("enter")
         assert (await screen(pilot, NeedScreen)).ask.target is data.HERE
 

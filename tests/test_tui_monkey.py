@@ -141,7 +141,7 @@ class Worlds:
     def find(self, _: object, ask: Ask) -> Found:
         kind = self.chance.randint(0, 9)
         if kind == 0:
-            raise usage("None of the runtimes keeps its cache as f32.", "Take another type.")
+            raise usage("None of the runtimes keeps its cache as f32.", "Choose another type.")
         if kind == 1:
             return replace(data.NOTHING, ask=ask, cache_types=("f16",))
         rows = data.CANDIDATES[: self.chance.choice((0, 1, 3, len(data.CANDIDATES)))]

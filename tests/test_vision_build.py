@@ -120,7 +120,7 @@ def test_a_role_that_is_unknown_is_refused(built: Path, tmp_path: Path) -> None:
     data: dict[str, Any] = json.loads((package / manifest.NAME).read_text())
     data["files"][0]["role"] = "engine"
     manifest.write(package, data)
-    with pytest.raises(PackError, match="a role that is none"):
+    with pytest.raises(PackError, match="an unknown role"):
         manifest.read(package)
 
 

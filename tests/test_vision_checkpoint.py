@@ -205,13 +205,13 @@ class TestWhatIsRefused:
             ("deepstack_visual_indexes", [3, 1], "rising list"),
             ("deepstack_visual_indexes", [0, 4], "rising list"),
             ("deepstack_visual_indexes", [True], "rising list"),
-            ("deepstack_visual_indexes", "all", "no list"),
+            ("deepstack_visual_indexes", "all", "not a list"),
             ("deepstack_visual_indexes", [0, 1, 2, 3], "4 entries for 4 layers of text"),
             ("hidden_act", "gelu", "only 'gelu_pytorch_tanh' is computed"),
             ("spatial_merge_size", 3, "only 2 is computed"),
             ("temporal_patch_size", 1, "only 2 is computed"),
             ("in_channels", 4, "only 3 is computed"),
-            ("patch_size", -1, "no positive whole number"),
+            ("patch_size", -1, "not a positive whole number"),
         ],
     )
     def test_a_tower_that_is_not_computed(

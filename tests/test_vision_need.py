@@ -63,7 +63,7 @@ class TestTheWorkload:
     def test_text_alone_has_no_limit_of_pictures(self) -> None:
         alone = merge({"use_case": "vision", "modality": ("text",)}, None)
         assert alone.max_image_tokens is None and not alone.pictures
-        with pytest.raises(PackError, match="--max-image-tokens means nothing") as caught:
+        with pytest.raises(PackError, match="--max-image-tokens has no effect") as caught:
             merge({"max_image_tokens": 64}, None)
         assert caught.value.exit_code == ExitCode.USAGE
 

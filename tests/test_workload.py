@@ -134,7 +134,7 @@ def test_a_use_case_file_is_read_whole() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "part"),
     [
-        ('summary = "a', 'sumary = "a', r"chat\.sumary is no key. Did you mean 'summary'"),
+        ('summary = "a', 'sumary = "a', r"chat\.sumary is not a known key. Did you mean 'summary'"),
         ('summary = "a conversation"', "", r"chat\.summary is missing"),
         ('"general"', '"genral"', r"chat\.kinds has 'genral'.*'general'"),
         ('modality = ["text"]', 'modality = "text"', r"chat\.modality must be a list"),
@@ -157,7 +157,11 @@ def test_a_use_case_file_is_read_whole() -> None:
             '{ value = 512, reason = "why" }',
             r"chat\.prompt has no source",
         ),
-        ("any_of = [{ benchmark", "any_off = [{ benchmark", r"chat\.floor\.any_off is no key"),
+        (
+            "any_of = [{ benchmark",
+            "any_off = [{ benchmark",
+            r"chat\.floor\.any_off is not a known key",
+        ),
         ("[chat]", "[chat", "this is not TOML"),
         ('"IFEval" = "instructions obeyed"', '"IFEval" = 5', "benchmark must be a table"),
     ],

@@ -192,7 +192,7 @@ class PackApp(App[int]):
         """A key that the settings gave to two actions: say so once."""
         names = ", ".join(sorted(str(binding.id) for binding in clashed_bindings))
         self.notify(
-            f"One key stands for several actions: {names}. The first wins.",
+            f"One key is bound to several actions: {names}. The first wins.",
             title="tui.toml",
             severity="warning",
         )

@@ -106,7 +106,7 @@ def _cells(segment: Segment, console: Console) -> list[Cell]:
 
 def _without_effect(character: str, width: int) -> str:
     """A character as the terminal may have it: names from outside hold control characters, marks
-    that turn the direction, and bytes that are no text."""
+    that turn the direction, and bytes that are not text."""
     if character.isprintable() or unicodedata.category(character) == _PRIVATE:
         return character
     return _UNSHOWN if width else ""

@@ -39,7 +39,7 @@ PREFERENCES = (
     ("smallest", "the smallest that passes every rule"),
     ("quality", "the highest published scores"),
     ("speed", "the fastest"),
-    ("balanced", "the knee of quality, speed and memory"),
+    ("balanced", "the best balance of quality, speed and memory"),
     ("cost", "the cheapest answers"),
 )
 
@@ -143,7 +143,9 @@ def reason(field: str, base: Workload) -> str:
     texts = {
         "context": "Tokens of prompt and answer together.",
         "prompt": "Tokens of a typical prompt, for the time to the first token.",
-        "min_decode_tps": f"{base.use_case} asks for no rate: nobody waits for single tokens.",
+        "min_decode_tps": (
+            f"{base.use_case} sets no least rate: its tokens are not read one by one."
+        ),
         "max_ttft_ms": f"{base.use_case} sets no limit on the wait for the first token.",
         "max_artifact_bytes": "Largest size of the model files: for app stores, OTA updates and "
         "small flash.",
@@ -190,8 +192,8 @@ def spoken(wanted: Sequence[str]) -> list[str]:
     if bare := [code for code in wanted if unproven(code)]:
         rows.append(bare_word(bare))
     return rows or [
-        "Languages that answers are needed in, beside English: names or codes of ISO 639 behind "
-        "commas, → completes one."
+        "Languages that answers are needed in, besides English: names or codes of ISO 639, "
+        "separated by commas, → completes one."
     ]
 
 

@@ -19,7 +19,7 @@ from packager.units import human_bytes
 @dataclass(frozen=True, slots=True)
 class Figure:
     """One line as text, empty where there is none: predicted, measured, and how far the prediction
-    lies above it (`+12 %`)."""
+    is above it (`+12 %`)."""
 
     label: str
     predicted: str

@@ -71,7 +71,7 @@ def _keys(table: Any, ids: Collection[str], problems: list[str]) -> dict[str, st
     known: dict[str, str] = {}
     for name, key in table.items():
         if name not in ids:
-            problems.append(f"keys.{name} is no action.{did_you_mean(name, ids)}")
+            problems.append(f"keys.{name} is not an action.{did_you_mean(name, ids)}")
         elif not isinstance(key, str) or not key.strip():
             problems.append(f'keys.{name} must be a key such as "f9" or "ctrl+b,b".')
         elif wrong := [one for one in _split(key) if not _is_key(one)]:
@@ -179,7 +179,9 @@ def keep_key(path: Path, name: str, key: str | None) -> None:
     if _table(changed) != {one: value for one, value in wanted.items() if value is not None}:
         raise bad_input(
             f"{path} has its keys in a form that is not changed here.",
-            f'Write the line by hand: "{name}" = "{key}".' if key else "Take the line out by hand.",
+            f'Add this line in an editor: "{name}" = "{key}".'
+            if key
+            else "Remove the line in an editor.",
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, changed.encode())
@@ -189,7 +191,7 @@ def _table(text: str) -> dict[str, Any]:
     try:
         found = load_toml(text).get("keys", {})
     except ValueError:
-        return {"": "no TOML"}
+        return {"": "not valid TOML"}
     return found if isinstance(found, dict) else {"": found}
 
 

@@ -27,7 +27,7 @@ def answer(
     try:
         prompt_ids = model.encode(prompt)
         if not prompt_ids:
-            raise usage("The prompt is empty.", "Say something to the model.")
+            raise usage("The prompt is empty.", "Give a prompt.")
         most = _room(len(prompt_ids), at(settings, "context", int), max_new_tokens)
         model.generate(prompt_ids, most, speaker.on_token)
         text = speaker.end()

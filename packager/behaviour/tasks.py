@@ -92,12 +92,12 @@ def parse(name: str, data: bytes, where: str) -> TaskSet:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise bad_input(
-                f"{line_name} is no JSON: {error}.", "Every line is one object."
+                f"{line_name} is not valid JSON: {error}.", "Every line is one object."
             ) from None
         task = _task(row, line_name, number)
         if task.id in seen:
             raise bad_input(
-                f"{line_name}: there are two tasks {task.id!r}.", "Give each an id of its own."
+                f"{line_name}: there are two tasks {task.id!r}.", "Give each its own id."
             )
         seen.add(task.id)
         tasks.append(task)
@@ -133,7 +133,8 @@ def _task(row: Any, where: str, number: int) -> Task:
     if text != ("{text}" in made[0].text):
         _refuse(
             where,
-            "a 'fact' goes into the long text, which stands in the first prompt as {text}, and "
+            "a 'fact' goes into the long text, which must appear in the first prompt as {text}, "
+            "and "
             "nowhere else",
         )
     if made[0].role != "user":
@@ -197,12 +198,12 @@ def _usable(check: JsonObject, where: str) -> None:
         try:
             re.compile(at(check, "pattern", str))
         except re.error as error:
-            _refuse(where, f"the pattern is none: {error}")
+            _refuse(where, f"the pattern is not valid: {error}")
     if "schema" in check:
         try:
             Draft202012Validator.check_schema(check["schema"])
         except SchemaError as error:
-            _refuse(where, f"the schema is none: {error.message[:120]}")
+            _refuse(where, f"the schema is not valid: {error.message[:120]}")
 
 
 def _refuse(where: str, why: str) -> NoReturn:

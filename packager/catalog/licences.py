@@ -52,9 +52,9 @@ def agreement(licence: str | None) -> str | None:
     A licence that nobody states, or that is not known here, must be accepted by name as well.
     """
     if licence is None:
-        return "is stated by no source that we know, so nobody can say what it allows"
+        return "is not stated by any known source, so what it allows is unknown"
     row = known().get(licence.casefold())
-    return row.get("agreement") if row else "is none that qwen-pack knows"
+    return row.get("agreement") if row else "is not known to qwen-pack"
 
 
 def refusal(licence: str | None, accepted: Collection[str]) -> PackError | None:

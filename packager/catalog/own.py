@@ -93,7 +93,7 @@ def write(variant: Variant, source: str) -> Path:
     shape = variant.shape
     if NAME.fullmatch(variant.repo_id) is None or shape is None:
         raise bad_input(
-            f"{variant.repo_id!r} with this shape cannot stand in the catalogue.",
+            f"{variant.repo_id!r} with this shape cannot be added to the catalogue.",
             "A name is OWNER/NAME of letters, digits, dots, hyphens and underscores.",
         )
     # Late: reading the catalogue writes nothing.

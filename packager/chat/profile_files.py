@@ -33,7 +33,7 @@ def parse(
     """The profile of these flags.
 
     Raises PackError: 2 for a word or number that is none, or a file that is not there; 6 naming the
-    file for content that is no text, no JSON, or no tools.
+    file for content that is not text, no JSON, or no tools.
     """
     switch, budget = _thinking(thinking)
     return Profile(
@@ -71,14 +71,14 @@ def _no_constant(name: str) -> None:
 def _misfit(tool: Any, seen: set[str]) -> str | None:
     function = tool.get("function") if isinstance(tool, dict) else None
     if not isinstance(function, dict) or tool.get("type") != "function":
-        return "is no function"
+        return "is not a function"
     name = function.get("name")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         return f"has no usable name ({name!r})"
     if name in seen:
         return f"has the name {name!r} of another one"
     if not isinstance(function.get("parameters", {}), dict):
-        return f"({name}) has parameters that are no JSON schema"
+        return f"({name}) has parameters that are not a JSON schema"
     return None
 
 

@@ -130,7 +130,9 @@ def read_job(report: Report, *, folder: str, profile: JsonObject) -> JsonObject:
     left_out = sorted(own.templates.keys() - {DEFAULT, TOOLS})
     notes = list(ends.notes)
     if left_out:
-        notes.append(f"The chat templates {', '.join(left_out)} stay behind: engines ask for none")
+        notes.append(
+            f"The chat templates {', '.join(left_out)} are left out: engines never ask for them"
+        )
     return asdict(
         Speech(
             template,

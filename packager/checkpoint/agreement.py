@@ -15,6 +15,7 @@ from packager.checkpoint.quantized import METHODS, dequantized, method_of, note
 from packager.errors import bad_input
 from packager.json_values import JsonObject, list_at
 from packager.shape import FIRST_GENERATION, Shape
+from packager.shape.names import TEXT_TYPES
 from packager.shape.tensors import naming_of, outer_tensors
 
 _NAMED = 3
@@ -44,22 +45,6 @@ _SCALES += (
 )
 _BY_VOCABULARY = ("embed_tokens.weight", "lm_head.weight", "wte.weight")
 
-COMPOSITE_TYPES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5", "qwen3_5_moe")
-"""Model types whose checkpoints hold a vision tower besides, which text alone leaves out."""
-
-TEXT_TYPES = (
-    "qwen",
-    "qwen2",
-    "qwen2_moe",
-    "qwen3",
-    "qwen3_moe",
-    "qwen3_next",
-    "qwen3_5_text",
-    "qwen3_5_moe_text",
-    *COMPOSITE_TYPES,
-)
-"""The model types whose text decoder is opened; none of them needs Python of its own."""
-
 
 def refuse_unsupported(where: str, model_type: Any) -> None:
     """Refuse what is no Qwen whose text decoder can be opened."""
@@ -88,7 +73,7 @@ def refuse_foreign_code(path: Path, config: JsonObject, *, first: bool = False) 
     """
     if config.get("auto_map") and not (first and first_generation.own_python(config["auto_map"])):
         raise bad_input(
-            f"{path} needs Python code of its own (auto_map), which is never run here.",
+            f"{path} needs its own Python code (auto_map), which is never run here.",
             "Name a checkpoint that the engines know by its model_type, such as Qwen2.5 or Qwen3.",
         )
 
@@ -244,7 +229,7 @@ def _refuse_disagreement(
         *(tensor.name for name, tensor in kept.items() if name not in expected),
     ]
     problems += [
-        f"tensor {name!r} in {stored[name].file.name} is not one of its own" for name in strange
+        f"tensor {name!r} in {stored[name].file.name} is not part of the model" for name in strange
     ]
     if not problems:
         return

@@ -19,7 +19,7 @@ def templates_of(files: Mapping[str, Path], tokenizer_config: Mapping[str, Any])
 
     Order as in transformers: chat_template.jinja with the files of additional_chat_templates,
     then chat_template.json, then tokenizer_config.json. Raises PackError (bad input) for templates
-    of which none is the default, for what is no text, and for more of it than a template has.
+    of which none is the default, for what is not text, and for more of it than a template has.
     """
     found = _found(files, tokenizer_config)
     for name, text in found.items():
@@ -62,7 +62,7 @@ def _listed(value: Any, where: str) -> dict[str, str]:
         by_name = {"": None}
     if not all(isinstance(part, str) for pair in by_name.items() for part in pair):
         raise bad_input(
-            f"{where} has a chat_template that is no text.",
+            f"{where} has a chat_template that is not text.",
             "Get the file again from where it was published.",
         )
     return by_name

@@ -154,9 +154,7 @@ def _names(folder: Path) -> Iterator[str]:
     for name in (ADDITIONAL_TEMPLATES, POOLING.partition("/")[0]):
         inner = folder / name
         if inner.is_symlink():
-            raise bad_input(
-                f"{inner} is a link.", "Copy the folder itself to where the link stands."
-            )
+            raise bad_input(f"{inner} is a link.", "Replace the link with a copy of the folder.")
         if inner.is_dir():
             yield from (f"{name}/{inner_name}" for inner_name in names_in(inner))
 

@@ -27,7 +27,8 @@ def compiled(pattern: str) -> re.Pattern[str]:
 
 
 def refuse_pattern(where: str, pattern: str) -> None:
-    """Raise PackError (exit code 6) for what is no regular expression, or repeats a group."""
+    """Raise PackError (exit code 6) for what is not a valid regular expression, or repeats a
+    group."""
     if len(pattern) > PATTERN_CHARACTERS or _REPEATED_GROUP.search(pattern):
         raise bad_input(
             f"{where} has the pattern {pattern[:_SHOWN]!r}, which is too complex.",

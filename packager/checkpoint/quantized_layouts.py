@@ -246,7 +246,7 @@ class Layouts:
     def _two(self, qweight: TensorInfo) -> tuple[int, int]:
         if len(qweight.shape) != 2 or qweight.dtype != "I32":
             raise self._wrong(
-                f"stores {qweight.name!r} as {qweight.dtype} {list(qweight.shape)}, which is no "
+                f"stores {qweight.name!r} as {qweight.dtype} {list(qweight.shape)}, which is not a "
                 "packed matrix"
             )
         return qweight.shape[0], qweight.shape[1]

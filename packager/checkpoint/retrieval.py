@@ -2,7 +2,7 @@
 text, instruction, template.
 
 Qwen3-Embedding takes the normalized state of the last token, which is an end of text that the
-tokenizer appends; Qwen3-Reranker the probability of "yes" beside that of "no" behind a prompt.
+tokenizer appends; Qwen3-Reranker the probability of "yes" against that of "no" behind a prompt.
 Source: the two model cards; arXiv:2506.05176.
 """
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 INSTRUCTION = "Given a web search query, retrieve relevant passages that answer the query"
-"""What a query is for, where nobody says; published with both models."""
+"""What a query is for by default; published with both models."""
 
 QUERY = "Instruct: {instruction}\nQuery:{query}"
 """How Qwen3-Embedding is given a query; a document is given as it is."""
@@ -74,7 +74,7 @@ def conventions(checkpoint: Checkpoint) -> Conventions:
         prompts = read_json(path).get("prompts") or {}
         own = prompts.get("query") if isinstance(prompts, dict) else prompts
         if own is not None and not isinstance(own, str):
-            raise bad_input(f"{path}: prompts.query is no text.", "Get the file again.")
+            raise bad_input(f"{path}: prompts.query is not text.", "Get the file again.")
         query = own if own is not None else query
     return Conventions(_end(checkpoint), query)
 
@@ -100,7 +100,7 @@ def answer_ids(tokenizer: Tokenizer, where: str) -> tuple[int, int]:
         ids = tokenizer.encode(word, add_special_tokens=False).ids
         if len(ids) != 1:
             raise bad_input(
-                f"{where}: {word!r} is {len(ids)} tokens, so that no logit stands for it.",
+                f"{where}: {word!r} is {len(ids)} tokens, so it has no single logit.",
                 "Take the tokenizer of Qwen3-Reranker.",
             )
         numbers.append(ids[0])
@@ -136,7 +136,8 @@ def _refuse_other_modules(path: Path) -> None:
     for kind in kinds:
         if kind not in _MODULES:
             raise bad_input(
-                f"{path} has a layer of the type {kind!r} behind the states, which is not built.",
+                f"{path} has a layer of the type {kind!r} after the states, which is not "
+                "supported.",
                 _WAY_ON,
             )
 

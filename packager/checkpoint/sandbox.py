@@ -24,7 +24,7 @@ from jinja2.utils import Cycler, Joiner, Namespace
 _VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
 _DATA = (str, int, float, bool, type(None), Undefined, range)
 _INNER = (Namespace, Macro, LoopContext, Cycler, Joiner)
-_GENERIC = "it prints an object that is no data"
+_GENERIC = "it prints an object that is not data"
 
 
 class _Hidden:

@@ -34,7 +34,7 @@ def read_tensors(folder: Path, files: dict[str, Path]) -> dict[str, TensorInfo]:
 def _no_weights(folder: Path, files: dict[str, Path]) -> PackError:
     if any(is_weights(name) for name in files):
         return bad_input(
-            f"{folder} holds shards but no {INDEX}, so nobody can tell whether one is missing.",
+            f"{folder} holds shards but no {INDEX}, so a missing shard cannot be detected.",
             "Get the index from where the shards were published.",
         )
     names = names_in(folder)
@@ -93,7 +93,8 @@ def _shards(index: Path) -> set[str]:
     for shard in sorted(shards):
         if not is_weights(shard):
             raise bad_input(
-                f"{index} names the file {shard!r}, which is no safetensors file of this folder.",
+                f"{index} names the file {shard!r}, which is not a safetensors file of this "
+                "folder.",
                 "Get the index again from where it was published.",
             )
     return shards

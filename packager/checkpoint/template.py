@@ -199,7 +199,7 @@ def limit_memory() -> None:
 
 
 def read(path: Path) -> str:
-    """The text of a template's file. Raises PackError (bad input) where it is no text, or more of
+    """The text of a template's file. Raises PackError (bad input) where it is not text, or more of
     it than a template has."""
     with path.open("rb") as file:
         data = file.read(TEMPLATE_BYTES + 1)
@@ -210,4 +210,4 @@ def read(path: Path) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError as error:
-        raise bad_input(f"{path} is no text: {error}.", _ITS_OWN) from error
+        raise bad_input(f"{path} is not text: {error}.", _ITS_OWN) from error

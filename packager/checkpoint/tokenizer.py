@@ -61,7 +61,7 @@ def check_tokenizer(folder: Path, files: dict[str, Path], vocab: int) -> None:
             "Get it from where the weights were published.",
         )
     if not all(type(token) is int and token >= 0 for token in all_ids):
-        raise bad_input(f"{path} has token ids that are no whole numbers.", _GET_AGAIN)
+        raise bad_input(f"{path} has token ids that are not whole numbers.", _GET_AGAIN)
     if max(all_ids) >= vocab:
         raise bad_input(
             f"{path} has the token id {max(all_ids)}, but the embedding has only {vocab} rows.",

@@ -83,7 +83,7 @@ def _refuse_damage(
     for name, tensor in tensors.items():
         where = f"tensor {tensor.name!r} in {tensor.file.name}"
         if name not in expected:
-            problems.append(f"{where} is not one of its own")
+            problems.append(f"{where} is not part of the model")
         elif tensor.shape != expected[name]:
             problems.append(
                 f"{where} has the shape {list(tensor.shape)} instead of {list(expected[name])}"
@@ -149,7 +149,7 @@ def _colours(fields: Fields, key: str, *, zero: bool) -> tuple[float, ...]:
 def wrong_tower(folder: Path, repo_id: str, planned: Tower, has: Tower) -> PackError:
     """The refusal (exit code 6) of a checkpoint whose tower is not the one that was planned for."""
     return bad_input(
-        f"{folder} is no {repo_id}: its vision tower has {has.parameters():,} weights in "
+        f"{folder} is not {repo_id}: its vision tower has {has.parameters():,} weights in "
         f"{has.depth} layers instead of {planned.parameters():,} in {planned.depth}.",
         "Name the variant that it was made from with --model.",
     )

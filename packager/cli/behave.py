@@ -51,7 +51,7 @@ _PATH = click.Path(path_type=Path)
     "least",
     type=click.FloatRange(0, 100),
     metavar="PERCENT",
-    help="End with exit code 4 where fewer pass.",
+    help="Exit code 4 if fewer pass.",
 )
 @click.option("--no-save", is_flag=True, help="Leave the manifests as they are.")
 @json_option
@@ -67,9 +67,9 @@ def command(
 ) -> int:
     """Ask PACKAGE tasks whose answers can be checked, and count what fails, by kind.
 
-    The baseline is what a model of use must be able to do; the stress pass adds noise, length,
+    The baseline is what a useful model must be able to do; the stress pass adds noise, length,
     ambiguity and several turns. Each result goes into its package's manifest, where `compare` finds
-    it. However many fail the exit code is 0, unless --fail-under says how many may.
+    it. The exit code is 0 however many fail, unless --fail-under sets a limit.
     """
     from packager.behaviour import tasks, trial
 

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 @click.option(
     "--save",
     is_flag=True,
-    help="Add the figures to the package's manifest, beside those that are there.",
+    help="Add the figures to the package's manifest; those already there stay.",
 )
 @click.option(
     "--on-device",
     "claimed",
     is_flag=True,
-    help="This machine is the device, though it does not call itself so.",
+    help="This machine is the device, although its name differs.",
 )
 @machine_options(several=True)
 @sustained_option
@@ -45,7 +45,7 @@ def command(
     sustained: float,
     as_json: bool,
 ) -> int:
-    """Measure PACKAGE on this machine and put the figures beside its manifest's.
+    """Measure PACKAGE on this machine and compare the figures with its manifest's.
 
     With --on the model runs on another machine, which needs neither Python nor qwen-pack; with
     several, on all of them at once.
@@ -79,7 +79,7 @@ def command(
         way = Way(agent, claimed, sustained, cool)
         now = follow(measure_on(package, runtime.name, machines[0], way))
     elif agent is not None:
-        raise usage("--agent has a meaning only with --on.", "Name the machine with --on.")
+        raise usage("--agent works only with --on.", "Name the machine with --on.")
     else:
         now = follow(bench.run(package, runtime, here(), claimed, sustained, cool))
     wanted = save or (now.on_device and not found.contents.seen_on_device)
@@ -157,7 +157,7 @@ def narrate_long_run(run: Sustained | None) -> None:
     outcome = {
         True: "the machine throttles",
         False: "no throttling",
-        None: "other programs were at work, so nothing can be said of throttling",
+        None: "other programs were at work, so throttling could not be judged",
     }[run.throttled]
     say(
         f"{run.first_tps:.1f} tok/s at first, {run.last_tps:.1f} at last "

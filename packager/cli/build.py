@@ -190,7 +190,7 @@ def command(
     except KeyboardInterrupt:
         raise PackError(
             "Interrupted: what was finished is in the cache.",
-            "The same command goes on from there.",
+            "Run the same command again to continue.",
             ExitCode.INTERRUPTED,
         ) from None
     if elsewhere is not None and address is not None:
@@ -222,7 +222,7 @@ def _elsewhere(machine: str | None, agent: str | None, cool: float | None) -> Wa
     if machine is None:
         if agent is not None or cool is not None:
             flag = "--agent" if agent is not None else "--cool"
-            raise usage(f"{flag} has a meaning only with --on here.", "Name the machine with --on.")
+            raise usage(f"{flag} works only with --on here.", "Name the machine with --on.")
         return None
     parse(address_of(machine))
     return Way(agent, cool_c=cool)

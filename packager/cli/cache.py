@@ -20,13 +20,13 @@ from packager.cli.output import emit_json, emit_table, json_option, narrate, say
     help="Look at a cache that several machines share instead, see `sweep --cache`.",
 )
 @click.option(
-    "--max-size", type=Size(), help="Of a shared one: remove the oldest beyond that size."
+    "--max-size", type=Size(), help="Of a shared one: remove the oldest beyond this size."
 )
 @click.option(
     "--max-age",
     type=Number(0, 36500),
     metavar="DAYS",
-    help="Of a shared one: remove what was written before so many days.",
+    help="Of a shared one: remove what was written more than this many days ago.",
 )
 @json_option
 def command(

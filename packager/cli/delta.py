@@ -25,9 +25,9 @@ def command(
     allow_dummy: bool,
     as_json: bool,
 ) -> int:
-    """Write the patch that makes NEW of OLD, two packages; both stay as they are.
+    """Write the patch that turns the package OLD into NEW; both stay as they are.
 
-    The patch holds the digests of both, and of their contents only what OLD has not. `qwen-pack
+    The patch holds the digests of both, and only the contents that OLD lacks. `qwen-pack
     patch` applies it.
     """
     from packager.cli.progress import follow

@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 @click.option("--again", is_flag=True, help="With --engines: also what was tried before.")
 @json_option
 def command(engines: bool, again: bool, as_json: bool) -> int:
-    """Which engines are installed, the line that adds one, and with --engines whether each is right
-    on this processor.
+    """Which engines are installed, how to add one, and with --engines whether each is right on
+    this processor.
 
-    An engine that is right in no way gives exit code 7.
+    Exit code 7 if an engine is right in no configuration.
     """
     from packager.cli import engines as trying
     from packager.errors import ExitCode, usage
 
     if again and not engines:
-        raise usage("--again says nothing without --engines.", "Add --engines, or leave it out.")
+        raise usage("--again has no effect without --engines.", "Add --engines, or leave it out.")
     report = _examine()
     tried = trying.examine(again) if engines else None
     code = ExitCode.RESOURCE if tried and not all(row["works"] for row in tried) else ExitCode.DONE

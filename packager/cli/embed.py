@@ -27,7 +27,7 @@ from packager.json_values import JsonObject
 @click.option(
     "--dimension",
     type=Number(1, MOST_TOKENS, whole=True),
-    help="Numbers of a vector that are kept; as the package says by default.",
+    help="How many numbers of a vector are kept; as the package says by default.",
 )
 @json_option
 def command(

@@ -81,7 +81,7 @@ def show(rows: list[JsonObject]) -> None:
     for row in rows:
         when = "tried before" if row["known_before"] else f"tried in {row['seconds']:.0f} s"
         ways = (
-            "right as it comes"
+            "right as installed"
             if row["works"] and row["settings"] is None
             else f"right as {row['rung']!r}"
         )

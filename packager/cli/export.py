@@ -24,7 +24,7 @@ from packager.errors import ExitCode, usage
     "key",
     type=click.Path(path_type=Path),
     metavar="KEY",
-    help="Sign the package; the signature goes beside the export.",
+    help="Sign the package; the signature is written next to the export.",
 )
 @click.option(
     "--certificate",
@@ -72,7 +72,7 @@ def command(
     tar.zst   one reproducible file; qwen-pack unpack, or tar and zstd
     zip       one reproducible file that any system opens
     oci       an OCI image layout following CNCF ModelPack
-    ollama    a Modelfile beside the GGUF
+    ollama    a Modelfile next to the GGUF
     docker    a Dockerfile around an image that has the engine, which you name
     android   AI packs for Play, app assets, and Kotlin that verifies
     ios       a Background Assets pack, and Swift that verifies

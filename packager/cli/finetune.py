@@ -24,7 +24,7 @@ _PARTS = {
     "gradients": "gradients",
     "optimizer": "AdamW's two moments",
     "working": "activations with checkpointing, or the optimizer's step",
-    "overhead": "the process beside the model",
+    "overhead": "the process itself",
 }
 
 
@@ -85,7 +85,7 @@ def finetune(targets: Sequence[Target], variant: Variant | None, wish: Wish, as_
     if not able:
         names = ", ".join(target.name for target in targets)
         raise usage(
-            f"Fine-tuning takes a CUDA GPU, and {names} computes with none.",
+            f"Fine-tuning takes a CUDA GPU, and {names} has none.",
             "`qwen-pack targets` lists the devices: rtx-4090 and a100-80gb are two.",
         )
     pool = (

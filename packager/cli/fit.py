@@ -59,25 +59,25 @@ if TYPE_CHECKING:
     "--price-per-hour",
     type=Number(0, 1e9),
     metavar="X",
-    help="What an hour of the machine costs: shows what a million tokens do.",
+    help="What an hour of the machine costs: shows the cost of a million tokens.",
 )
 @click.option(
     "--watts",
     type=Number(0, 1e6),
     metavar="W",
-    help="What the machine takes at work, beside --price-per-kwh.",
+    help="Watts that the machine draws at work; needs --price-per-kwh.",
 )
 @click.option(
     "--price-per-kwh",
     type=Number(0, 1e9),
     metavar="P",
-    help="What a kilowatt-hour costs, beside --watts.",
+    help="What a kilowatt-hour costs; needs --watts.",
 )
 @click.option(
     "--max-cost-per-million",
     type=Number(1e-9, 1e9),
     metavar="X",
-    help="Most that a million tokens of answers may cost.",
+    help="The most that a million tokens of answers may cost.",
 )
 @click.option(
     "--tokens-per-day",
@@ -88,8 +88,7 @@ if TYPE_CHECKING:
 @click.option(
     "--finetune",
     type=click.Choice(["lora", "lora-emb", "qlora", "full"]),
-    help="Not which model answers on the device, but which can be trained there, and what that "
-    "takes.",
+    help="Show which models can be fine-tuned on the device, and the memory that this takes.",
 )
 @click.option(
     "--sequence",
@@ -104,7 +103,7 @@ if TYPE_CHECKING:
 @click.option(
     "--gpus",
     type=Number(1, 64, whole=True),
-    help="With --finetune: so many of the device; as many as it has if not given.",
+    help="With --finetune: the number of GPUs; as many as the device has if not given.",
 )
 @json_option
 def command(

@@ -30,8 +30,8 @@ _WHY = {
     "smallest": "needs the least memory",
     "quality": "has the best published scores",
     "speed": "answers fastest",
-    "balanced": "is the knee of quality, speed and memory",
-    "cost": "takes the machine least time for an answer",
+    "balanced": "is the best balance of quality, speed and memory",
+    "cost": "takes the least machine time per answer",
 }
 
 
@@ -128,7 +128,7 @@ def _sentence(answer: Answer) -> str:
     )
     if len(passing) == 1:
         forgiven = any(note.startswith("Accepted because") for note in best.notes)
-        passes = "passes every rule" if best.sure else "fails no rule for sure"
+        passes = "passes every rule" if best.sure else "fails no rule with certainty"
         named = f"you named it, and it {passes} that remains" if forgiven else f"it {passes}"
         why = named if len(variants) == 1 else f"of {len(variants)} variants it alone {passes}"
     return (
@@ -191,7 +191,7 @@ def _takes(answer: Answer, best: Candidate) -> str:
         )
     return (
         f"{gpu} and {human_bytes(split.host.peak)} of "
-        f"{human_bytes(device.host_available_bytes)} beside it"
+        f"{human_bytes(device.host_available_bytes)} of system memory"
     )
 
 

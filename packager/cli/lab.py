@@ -128,13 +128,14 @@ def remove_command(name: str, as_json: bool) -> None:
     type=Size(),
     default=0,
     metavar="SIZE",
-    help="Leave so much of what was used last, such as 4G; nothing by default.",
+    help="Keep this much of what was used last, such as 4G; nothing by default.",
 )
 @json_option
 def clean_command(machine: str, keep: int, as_json: bool) -> int:
     """Remove the models and agents that measurements left on MACHINE, a name or an address.
 
-    What was not used for longest goes first. Nothing else on the machine is touched.
+    The folders that were not used for longest are removed first. Nothing else on the machine is
+    touched.
     """
     from packager.lab.machines import address_of
     from packager.lab.stored import remove, stored, to_remove

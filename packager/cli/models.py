@@ -40,7 +40,7 @@ def command() -> None:
 @click.option("--offline", is_flag=True, help="Only what is in the hub's cache already.")
 @json_option
 def add(place: str, name: str | None, revision: str | None, offline: bool, as_json: bool) -> None:
-    """Write a row of your own: its shape from config.json, its licence from the repository's card.
+    """Add your own row: its shape from config.json, its licence from the repository's card.
 
     No weights are fetched. The row is known to every command from then on.
     """
@@ -64,7 +64,7 @@ def add(place: str, name: str | None, revision: str | None, offline: bool, as_js
 @click.argument("name")
 @json_option
 def remove(name: str, as_json: bool) -> None:
-    """Take a row of your own away again; nothing else is deleted."""
+    """Remove one of your own rows; nothing else is deleted."""
     from packager.sources import added
 
     path = added.remove(name)
@@ -90,7 +90,7 @@ def remove(name: str, as_json: bool) -> None:
     "--language",
     type=Languages(),
     multiple=True,
-    help="Only what speaks it by its publisher's word: German, de, ...; repeatable.",
+    help="Only variants whose publisher lists this language: German, de, ...; repeatable.",
 )
 @json_option
 def show(
@@ -296,7 +296,7 @@ def _shape(variant: Variant) -> Iterator[tuple[str, str, str]]:
     )
     yield (
         "vocabulary",
-        f"{shape.vocab:,}, output matrix {'tied' if shape.tied else 'of its own'}",
+        f"{shape.vocab:,}, output matrix {'tied' if shape.tied else 'separate'}",
         source,
     )
     if shape.experts:

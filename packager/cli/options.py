@@ -78,7 +78,7 @@ class Number(_ParamType):
 def sustained_option(command: _Command) -> _Command:
     """`--sustained SECONDS`, for what measures."""
     help_text = (
-        "Decode without a pause for so many seconds more, and show whether the machine throttles."
+        "Decode without a pause for this many more seconds, and show whether the machine throttles."
     )
     option = click.option(
         "--sustained", type=Number(0, 86400), default=0, metavar="SECONDS", help=help_text
@@ -109,7 +109,7 @@ def machine_options(several: bool) -> Callable[[_Command], _Command]:
                 "--cool",
                 type=Number(0, 150),
                 metavar="DEGREES",
-                help="Wait until the processor has no more degrees Celsius than that.",
+                help="Wait until the processor is at most this hot, in degrees Celsius.",
             ),
         )
         decorated = command
@@ -239,7 +239,7 @@ _OPTIONS = (
     click.option(
         "--min-decode-tps",
         type=Number(0, 1e6),
-        help="Least tokens per second of an answer; 0 asks for none.",
+        help="Least tokens per second of an answer; 0 sets no minimum.",
     ),
     click.option(
         "--max-ttft-ms",
@@ -289,21 +289,20 @@ _OPTIONS = (
     click.option(
         "--prefer",
         type=click.Choice(["smallest", "quality", "speed", "balanced", "cost"]),
-        help="Which of those that fit: least memory (default), highest scores, fastest, the knee "
-        "of the three, or the cheapest answer; "
-        "coarse recipes, under 4 bits per weight, come last in all of them.",
+        help="How to rank what fits: least memory (default), highest scores, fastest, a balance of "
+        "the three, or the cheapest answer. Recipes under 4 bits per weight always rank last.",
     ),
     click.option(
         "--dimension",
         type=Number(1, MOST_TOKENS, whole=True),
-        help="Numbers of a vector that are kept, for --use-case embed; all by default.",
+        help="How many numbers of a vector are kept, for --use-case embed; all by default.",
     ),
     click.option(
         "--parallel",
         "--concurrent-users",
         "parallel",
         type=Number(1, 4096, whole=True),
-        help="Answers that are given at once, each with the context of its own; 1 by default.",
+        help="Answers that are given at once, each with its own context; 1 by default.",
     ),
     click.option(
         "--max-image-tokens",

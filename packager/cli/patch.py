@@ -20,7 +20,7 @@ def command(patch: Path, old: Path, out: Path | None, as_json: bool) -> int:
     """Make the new package of OLD with PATCH, in a new folder: exactly that, every byte compared,
     or nothing.
 
-    OLD stays as it is. A signature of the new package holds for what comes out: `qwen-pack verify
+    OLD stays as it is. A signature of the new package is valid for the result: `qwen-pack verify
     DIR --key PUB`.
     """
     from packager.cli.progress import follow

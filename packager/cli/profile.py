@@ -31,13 +31,13 @@ def profile_options(command: Command) -> Command:
             "--tools",
             type=_FILE,
             metavar="FILE",
-            help="Tools of every chat that brings none: a JSON list.",
+            help="Tools of every chat that has none: a JSON list.",
         ),
         click.option(
             "--system-prompt",
             type=_FILE,
             metavar="FILE",
-            help="System prompt of every chat that brings none.",
+            help="System prompt of every chat that has none.",
         ),
         click.option(
             "--thinking",

@@ -86,7 +86,7 @@ def _chosen(transport: Transport, agent: str | None) -> Choose:
     if transport.kind == "local":
         if transport.prefix:
             raise usage(
-                "Nobody knows which processor stands behind the words of local:.",
+                "The processor that local: runs on is not known.",
                 f"Name the agent: --agent with a file, or one of {', '.join(agents().variants)}.",
             )
         return lambda _here: [build.for_this_machine(cache)]

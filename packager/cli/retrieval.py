@@ -46,7 +46,7 @@ def opened(package: Path, task: str) -> tuple[Manifest, JsonObject]:
 
 
 def lines_of(file: Path | None) -> list[str]:
-    """The lines of a text file that hold something. Raises PackError (bad input) for what is no
+    """The lines of a text file that hold something. Raises PackError (bad input) for what is not
     text."""
     from packager.errors import bad_input, usage
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     "images",
     type=click.Path(path_type=Path),
     multiple=True,
-    help="A picture that the prompt asks about (PNG, JPEG or WebP); may be given several times.",
+    help="A picture that the prompt asks about (PNG, JPEG or WebP); repeatable.",
 )
 @think_option
 def command(

@@ -49,7 +49,7 @@ def consent_options(verb: str) -> Callable[[_Command], _Command]:
             "accepted",
             multiple=True,
             metavar="NAME",
-            help="Say that you have agreed to a licence that asks for it.",
+            help="State that you have agreed to a licence that asks for it.",
         )(command)
 
     return decorate

@@ -75,7 +75,8 @@ def _list(folder: Path, as_json: bool) -> None:
         )
     else:
         narrate(
-            f"No package lies in {printable(str(folder.absolute()))}, and none was built elsewhere."
+            f"There is no package in {printable(str(folder.absolute()))}, and none was built "
+            "elsewhere."
         )
 
 
@@ -91,7 +92,8 @@ def _remove(package: Path, yes: bool, as_json: bool) -> None:
     if not yes:
         if not sys.stdin.isatty():
             raise usage(
-                f"Deleting {what} cannot be undone, and there is nobody to ask.", "Say --yes."
+                f"Deleting {what} cannot be undone, and there is no terminal to ask on.",
+                "Say --yes.",
             )
         if not click.confirm(f"Delete {what}? This cannot be undone.", err=True):
             narrate("Nothing was deleted.")

@@ -56,7 +56,7 @@ def _complete_streams() -> None:
             if getattr(sys, name) is None:
                 setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", closefd=False))
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # A file name that is no text, or a terminal that knows no "é", is shown escaped; stderr
+        # A file name that is not text, or a terminal that knows no "é", is shown escaped; stderr
         # does so by itself.
         sys.stdout.reconfigure(errors="backslashreplace")
 

@@ -60,7 +60,7 @@ REPORT = "report"
 @click.option(
     "--cache",
     metavar="FOLDER|URL",
-    help="A cache that several machines share, beside the local one; a folder, or s3://bucket/x.",
+    help="A cache that several machines share, in addition to the local one; a folder, or s3://bucket/x.",
 )
 @click.option(
     "--fail-on-regression",
@@ -80,13 +80,15 @@ def command(
 
     \b
     qwen-pack sweep nightly.toml --dry-run      the matrix: bytes, memory, time, what does not fit
-    qwen-pack sweep nightly.toml                build it; the same command goes on where it ended
+    qwen-pack sweep nightly.toml                build it; the same command continues where it ended
     qwen-pack sweep report sweep-nightly        table, CSV, JSON, HTML and the Pareto plot again
     """
     if str(plan) == REPORT:
         return _report(folder, as_json)
     if folder is not None:
-        raise PackError(f"{folder} is one name too many.", "Give the plan file, or: report DIR.")
+        raise PackError(
+            f"{folder} is one argument too many.", "Give the plan file, or: report DIR."
+        )
     from packager.cli.sweep_worker import known_here
     from packager.sweep.matrix import matrix
 
@@ -121,7 +123,7 @@ def _asked(path: Path, known: Known, flags: dict[str, Any]) -> SweepPlan:
                 f"Known: {', '.join(OBJECTIVES)}.",
             )
     if by and flags["keep"] is None and plan.keep is None:
-        raise usage("--by means nothing without --keep.", "Add --keep N.")
+        raise usage("--by has no effect without --keep.", "Add --keep N.")
     return replace(
         plan,
         keep_packages=flags["keep_packages"] or plan.keep_packages,
@@ -168,7 +170,7 @@ def follow_to_the_end(work: Work, address: str | None) -> None:
     except KeyboardInterrupt:
         raise PackError(
             "Interrupted: every finished cell and stage is kept.",
-            "The same command goes on from there.",
+            "Run the same command again to continue.",
             ExitCode.INTERRUPTED,
         ) from None
 

@@ -29,7 +29,7 @@ class NameOrWord(click.Group):
     subcommand_metavar="[NAME|FILE.toml] [--json] | check FILE | new NAME --from NAME",
 )
 def command() -> None:
-    """The devices that are known, or one in full; `check` and `new` are for files of your own.
+    """The devices that are known, or one in full; `check` and `new` are for your own files.
 
     \b
     qwen-pack targets                              list all of them
@@ -75,7 +75,7 @@ def check(file: str, as_json: bool) -> int:
     except PackError as error:
         if not as_json:
             raise
-        # What is no text at all is wrong from its first line.
+        # What is not text at all is wrong from its first line.
         found = error.problems if isinstance(error, BadDeviceFile) else [(1, error.message)]
         emit_json(
             "targets-check",

@@ -102,13 +102,12 @@ def command(
 
     Finds a flipped byte, a missing, renamed or additional file, a link. With --key or
     --certificate-chain also whatever was not signed, and files that can be run or written by all.
-    Exit code 6 when there is any. Whether the files are safe to open is another question, which
-    every command asks that opens them; the answer is told here as well.
+    Exit code 6 when there is any. Every command that opens the files also checks that they are
+    safe to open; this one reports that too.
 
     --rebuild fetches the weights again from where they came from (or takes --weights), converts
-    them in a temporary folder, and compares every file of the model. The package is only read. Exit
-    code 7 where all that differs are bytes that this machine's toolchain rounds in another way than
-    that of the build.
+    them in a temporary folder, and compares every file of the model. The package is only read.
+    Exit code 7 if the only differences are bytes that this machine's toolchain rounds differently.
     """
     from packager.package import manifest
     from packager.package.verify import verify
@@ -118,7 +117,7 @@ def command(
     trust = trusted(key, chain, identity, issuer)
     if trust is None and (signature or min_version):
         raise usage(
-            "Who may have signed it? No key was named.",
+            "A signature is checked against a key, and none was named.",
             "Name one with --key or --certificate-chain.",
         )
     if trust is None:
@@ -163,8 +162,8 @@ def command(
         count = f"{len(findings)} finding{'s' if len(findings) > 1 else ''}"
         if rebuilt is not None and rebuilt.undecided:
             narrate(
-                f"{package} is as its manifest says, and was built by another toolchain, whose "
-                "bytes cannot come out here."
+                f"{package} is as its manifest says, but was built by another toolchain, so a "
+                "rebuild here cannot give the same bytes."
             )
             for part, (there, here) in rebuilt.toolchain.items():
                 narrate(printable(f"{part}: {there} there, {here} here."))
@@ -190,7 +189,7 @@ def command(
             f"says{ending}."
         )
     if unsafe is not None:
-        narrate(f"Its content is one thing, what it does another: {unsafe}")
+        narrate(f"The content matches the manifest, but is not safe to open: {unsafe}")
     if rebuilt is not None and rebuilt.undecided:
         return ExitCode.RESOURCE
     return ExitCode.INPUT if findings else ExitCode.DONE

@@ -1,4 +1,4 @@
-"""`python -m packager.contract`: every breach of the contract on a line of its own."""
+"""`python -m packager.contract`: every breach of the contract on its own line."""
 
 from __future__ import annotations
 

@@ -170,7 +170,7 @@ def _answers(model: Session, prompt: Sequence[int]) -> Iterator[str]:
     if len(first) != NEW_TOKENS:
         yield f"generate(stop=False) gives {len(first)} tokens, not the {NEW_TOKENS} asked for."
     if tokens != list(first):
-        yield "generate() tells on_token other tokens than it returns."
+        yield "generate() gives on_token other tokens than it returns."
     if list(model.generate(prompt, NEW_TOKENS, lambda token: None, stop=False)) != list(first):
         yield "generate() answers the same prompt differently the second time."
     stopped = model.generate(prompt, NEW_TOKENS, lambda token: None)

@@ -101,8 +101,8 @@ class Place:
         return asdict(self)
 
 
-UNKNOWN = Place(False, "nobody has compared this machine with the device")
-CLAIMED = Place(True, "whoever measured said that this is the device")
+UNKNOWN = Place(False, "this machine was not compared with the device")
+CLAIMED = Place(True, "whoever measured stated that this is the device")
 
 
 def place(device: Identity, here: Here) -> Place:
@@ -114,7 +114,8 @@ def place(device: Identity, here: Here) -> Place:
         return Place(True, f"this machine calls itself {_called(device, here)}")
     return Place(
         True,
-        f"the target stands for a class, and this machine has its instruction set ({device.isa})",
+        "the target is a class of devices, and this machine has its instruction set "
+        f"({device.isa})",
     )
 
 
@@ -136,10 +137,10 @@ def _difference(device: Identity, here: Here) -> str | None:
     if here.isa[:1] != (architecture,):
         return f"the device is {architecture}, this machine {' '.join(here.isa[:1]) or 'unknown'}"
     if device.kind == "phone" and not here.phone:
-        return "the device is a phone, this machine is none"
+        return "the device is a phone, and this machine is not"
     missing = [word for word in extensions if word in _DECISIVE and word not in here.isa]
     if missing:
-        return f"the device has {' '.join(missing)}, this machine has not"
+        return f"the device has {' '.join(missing)}, this machine does not"
     known_by = _known_by(device)
     if not known_by:
         return None

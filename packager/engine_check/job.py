@@ -167,14 +167,14 @@ def _agreement(model: Session, known: _Model, least: float) -> tuple[float, str]
     if behind > most:
         return (
             alike,
-            f"decoded tokens lie {behind:.2f} standard deviations below the best of the reference, "
+            f"decoded tokens are {behind:.2f} standard deviations below the best of the reference, "
             f"and {most:.2f} is the most",
         )
     return alike, ""
 
 
 def _correlation(one: Floats, other: Floats) -> float:
-    """Of two tables of logits, each row around its mean: what softmax sees; -1 for what is no
+    """Of two tables of logits, each row around its mean: what softmax sees; -1 for what is not a
     number."""
     import numpy as np
 

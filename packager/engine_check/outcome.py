@@ -58,11 +58,11 @@ class Outcome:
             "said",
             "seconds",
         }:
-            raise ValueError(f"{data!r} is no outcome")
+            raise ValueError(f"{data!r} is not a valid outcome")
         if data["result"] not in RESULTS or not isinstance(data["seconds"], int | float):
-            raise ValueError(f"{data!r} is no outcome")
+            raise ValueError(f"{data!r} is not a valid outcome")
         if not all(isinstance(data[key], str) for key in ("rung", "part", "said")):
-            raise ValueError(f"{data!r} is no outcome")
+            raise ValueError(f"{data!r} is not a valid outcome")
         return cls(**data)
 
 
@@ -105,7 +105,7 @@ class Start:
         if self.default:
             return ""
         happened = "; ".join(
-            f"{'as it comes' if outcome.rung == DEFAULT else outcome.rung}: {outcome.words()}"
+            f"{'as installed' if outcome.rung == DEFAULT else outcome.rung}: {outcome.words()}"
             for outcome in self.before
         )
         suspected = (

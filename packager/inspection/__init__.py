@@ -4,7 +4,7 @@ make an engine do.
 Whoever made a package chose its manifest as well. So before anything of a package is opened, every
 file is looked at: configurations may have the keys that stand in keys.toml and no others, graphs
 the operators that our builders write, offsets must lie within the files that they point into, and a
-program, a library, Python code or a pickle is no file of a package, whatever its name.
+program, a library, Python code or a pickle is not a file of a package, whatever its name.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def _json(
     if path.parent != PurePosixPath(_MODEL):
         raise Unsafe("is a configuration that no package of qwen-pack has")
     if path.suffix != ".json":
-        raise Unsafe("is a configuration by another spelling of its ending")
+        raise Unsafe("is a configuration with an unusual spelling of its ending")
     longest = json_file.largest(path.stem)
     if size > longest:
         raise Unsafe(f"has {size} bytes, more than any file of that name")

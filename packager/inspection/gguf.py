@@ -61,7 +61,7 @@ def refuse(data: mmap | bytes, size: int) -> None:
     """Raise Unsafe for a header that llama.cpp should not be shown."""
     cursor = _Cursor(data, size)
     if bytes(data[:4]) != b"GGUF":
-        raise Unsafe("is no GGUF")
+        raise Unsafe("is not a GGUF file")
     cursor.skip(4)
     version = cursor.number("<I")
     if version not in _VERSIONS:
@@ -100,7 +100,7 @@ def _pairs(cursor: _Cursor, count: int) -> int:
                 int.from_bytes(cursor.data[start : start + 4], "little") if kind == _UINT32 else 0
             )
             if not 1 <= alignment <= 1 << 20 or alignment & (alignment - 1):
-                raise Unsafe("has an alignment that is no power of two")
+                raise Unsafe("has an alignment that is not a power of two")
     return alignment
 
 

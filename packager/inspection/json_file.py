@@ -33,7 +33,7 @@ def refuse(stem: str, data: bytes, beside: Collection[str]) -> None:
     elif isinstance(value, Mapping):
         _table(value, as_object(keys, stem), "", beside)
     else:
-        raise Unsafe("is no JSON object")
+        raise Unsafe("is not a JSON object")
 
 
 def largest(stem: str) -> int:
@@ -47,7 +47,7 @@ def _parsed(data: bytes, unique: bool) -> JsonValue:
     try:
         value: JsonValue = parse_json(data, "the file", hook=hook)
     except PackError as error:
-        raise Unsafe(f"is no JSON ({shown(error)})") from None
+        raise Unsafe(f"is not valid JSON ({shown(error)})") from None
     return value
 
 
@@ -64,18 +64,18 @@ def _table(value: JsonObject, keys: JsonObject, where: str, beside: Collection[s
     for name, inner in value.items():
         path = f"{where}.{name}" if where else name
         if name not in keys:
-            raise Unsafe(f"has the key {shown(path)}, which is not among those that it may have")
+            raise Unsafe(f"has the key {shown(path)}, which is not allowed")
         _value(inner, keys[name], path, beside)
 
 
 def _value(value: JsonValue, kind: JsonValue, where: str, beside: Collection[str]) -> None:
     if isinstance(kind, dict):
         if not isinstance(value, Mapping):
-            raise Unsafe(f"has something else than an object as {shown(where)}")
+            raise Unsafe(f"has something other than an object as {shown(where)}")
         _table(value, kind, where, beside)
     elif isinstance(kind, list):
         if not isinstance(value, list):
-            raise Unsafe(f"has something else than a list as {shown(where)}")
+            raise Unsafe(f"has something other than a list as {shown(where)}")
         for number, inner in enumerate(value):
             _value(inner, kind[0], f"{where}[{number}]", beside)
     elif not isinstance(kind, str) or not _fits(value, kind, beside):

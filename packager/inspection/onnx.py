@@ -28,14 +28,14 @@ def refuse(data: memoryview, beside: Mapping[str, int]) -> None:
     graphs = 0
     for field, value in _fields(data):
         if field in (_TRAINING, _FUNCTIONS):
-            raise Unsafe("holds functions of its own, which no package of qwen-pack has")
+            raise Unsafe("defines functions, which no package of qwen-pack has")
         if field == _OPSET_IMPORT:
             _domain(_text_of(_bytes(value), 1))
         elif field == _GRAPH:
             graphs += 1
             _graph(_bytes(value), beside, 0)
     if graphs != 1:
-        raise Unsafe("is no ONNX graph")
+        raise Unsafe("is not an ONNX graph")
 
 
 def _graph(data: memoryview, beside: Mapping[str, int], depth: int) -> None:
@@ -100,12 +100,12 @@ def _place(outside: dict[str, str], beside: Mapping[str, int]) -> None:
     location = outside.get("location", "")
     if location not in beside:
         raise Unsafe(
-            f"takes weights from {shown(location)}, which is no file of the package beside it"
+            f"takes weights from {shown(location)}, which is not a file of the package next to it"
         )
     try:
         offset, length = int(outside.get("offset") or 0), int(outside.get("length") or 0)
     except ValueError:
-        raise Unsafe("has a tensor whose place is no number") from None
+        raise Unsafe("has a tensor whose place is not a number") from None
     if offset < 0 or length < 0 or offset + length > beside[location]:
         raise Unsafe(
             f"takes weights from outside of {shown(location)} ({offset} and {length} bytes)"
@@ -114,10 +114,7 @@ def _place(outside: dict[str, str], beside: Mapping[str, int]) -> None:
 
 def _domain(name: str) -> None:
     if name not in rules().onnx_domains:
-        raise Unsafe(
-            f"uses operators of the domain {shown(name)}, which a library of its own would have to "
-            "bring"
-        )
+        raise Unsafe(f"uses operators of the domain {shown(name)}, which needs an extra library")
 
 
 def _text_of(data: memoryview, wanted: int) -> str:
@@ -135,7 +132,7 @@ def _text(value: int | memoryview) -> str:
 
 def _bytes(value: int | memoryview) -> memoryview:
     if isinstance(value, int):
-        raise Unsafe("is no ONNX graph")
+        raise Unsafe("is not an ONNX graph")
     return value
 
 
@@ -154,9 +151,9 @@ def _fields(data: memoryview) -> _Fields:
         elif wire in (_FIXED32, _FIXED64):
             length = 4 if wire == _FIXED32 else 8
         else:
-            raise Unsafe("is no ONNX graph")
+            raise Unsafe("is not an ONNX graph")
         if field == 0 or length > size - offset:
-            raise Unsafe("is no ONNX graph, or ends within it")
+            raise Unsafe("is not an ONNX graph, or is incomplete")
         yield field, data[offset : offset + length]
         offset += length
 
@@ -168,4 +165,4 @@ def _varint(data: memoryview, offset: int) -> tuple[int, int]:
         offset, shift = offset + 1, shift + 7
         if byte < 0x80:
             return value, offset
-    raise Unsafe("is no ONNX graph, or ends within it")
+    raise Unsafe("is not an ONNX graph, or is incomplete")

@@ -34,7 +34,7 @@ def refuse(file: IO[bytes], weights: int) -> None:
             parser.Parse(chunk, False)
         parser.Parse(b"", True)
     except expat.ExpatError as error:
-        raise Unsafe(f"is no XML ({shown(error)})") from None
+        raise Unsafe(f"is not valid XML ({shown(error)})") from None
 
 
 class _Graph:
@@ -48,14 +48,12 @@ class _Graph:
     def start(self, name: str, attributes: Mapping[str, str]) -> None:
         """An element begins."""
         if not self._path and name != "net":
-            raise Unsafe(f"is no graph of OpenVINO: it begins with {shown(name)}")
+            raise Unsafe(f"is not an OpenVINO graph: it begins with {shown(name)}")
         if len(self._path) >= _DEEPEST:
             raise Unsafe(f"has more than {_DEEPEST} elements within one another")
         above = self._path[-1] if self._path else ""
         if above == "runtime_options" and name not in rules().runtime_options:
-            raise Unsafe(
-                f"asks its device for {shown(name)}, which is not among what it may ask for"
-            )
+            raise Unsafe(f"asks its device for {shown(name)}, which is not allowed")
         self._path.append(name)
         if name == "layer":
             self._operation(attributes)
@@ -77,8 +75,7 @@ class _Graph:
             return
         if not _OPSET.fullmatch(version):
             raise Unsafe(
-                f"uses the operation {shown(f'{version}.{kind}')}, which a library of its own "
-                "would have to bring"
+                f"uses the operation {shown(f'{version}.{kind}')}, which needs an extra library"
             )
 
     def _constant(self, attributes: Mapping[str, str]) -> None:
@@ -87,6 +84,6 @@ class _Graph:
         try:
             offset, size = int(attributes["offset"]), int(attributes.get("size", "0"))
         except ValueError:
-            raise Unsafe("has a constant whose place is no number") from None
+            raise Unsafe("has a constant whose place is not a number") from None
         if offset < 0 or size < 0 or offset + size > self._weights:
             raise Unsafe(f"has a constant at {offset} with {size} bytes, outside of its weights")

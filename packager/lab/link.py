@@ -131,7 +131,7 @@ class Link:
         while not select.select([self._out], [], [], 1.0)[0]:
             if time.monotonic() > until:
                 raise unreachable(
-                    f"The device has said nothing for {self._deadline_s:.0f} seconds.",
+                    f"The device sent nothing for {self._deadline_s:.0f} seconds.",
                     "Check that it is awake and connected.",
                 )
         chunk = self._out.read(1 << 20)

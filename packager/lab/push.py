@@ -90,7 +90,7 @@ def _have(transport: Transport, folder: str, sent: Sent) -> int:
     )
     text = told.text.strip()
     if told.code or not _SIZE.fullmatch(text):
-        raise _refused(told, "The device does not tell what it has")
+        raise _refused(told, "The device does not report what it has")
     return int(text) if int(text) <= sent.size else 0
 
 

@@ -277,7 +277,9 @@ class Session:
                 self._began = (optional_number(told, "began") or 0) / 1e9
                 tokens, at = wholes(told, "tokens"), wholes(told, "at")
                 if len(at) != len(tokens) or len(answer) + len(tokens) > max_new_tokens:
-                    raise not_ours("it tells more tokens than it was asked for, or other times")
+                    raise not_ours(
+                        "it reports more tokens than were asked for, or inconsistent times"
+                    )
                 for token, stamp in zip(tokens, at, strict=True):
                     answer.append(token)
                     stamps.append(stamp / 1e9)

@@ -31,7 +31,7 @@ def stored(transport: Transport) -> list[Stored]:
     """What is there, the one that was used last first; nothing that is not ours."""
     told = run(transport, _LIST.format(folder=transport.folder))
     if told.code:
-        raise unreachable(f"The device does not tell what it holds: {last_line(told.said)}.")
+        raise unreachable(f"The device does not report what it holds: {last_line(told.said)}.")
     rows = (_ROW.fullmatch(line.strip()) for line in told.text.splitlines())
     found = [Stored(int(row[1]), int(row[2]) * 1024, row[3]) for row in rows if row]
     return sorted(found, key=lambda one: (-one.used_at, one.name))

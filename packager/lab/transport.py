@@ -201,7 +201,7 @@ class Ssh:
             )
         if "Permission denied" in said:
             return unreachable(
-                f"{self.host} lets nobody in without a password.",
+                f"{self.host} asks for a password.",
                 f"Give it a key that needs no typing: ssh-copy-id {words}{self.host}",
             )
         return unreachable(

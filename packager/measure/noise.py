@@ -57,7 +57,7 @@ class Attempt(Generic[Figures]):
 
 def allowed_attempts() -> int:
     """How often a noisy part is measured at most: QWEN_PACK_ATTEMPTS, or 3. Raises PackError
-    (usage) for what is no number from 1 to 10.
+    (usage) for what is not a number from 1 to 10.
 
     A machine that is always busy, as a builder of many projects is, only loses time with more than
     one.

@@ -126,7 +126,7 @@ def words_of(encode: Callable[[str], list[int]], count: int, seed: int) -> list[
         more = encode(text)
         if not more:
             raise bad_input(
-                "The tokenizer of the artifact makes no tokens of words.",
+                "The tokenizer of the artifact turns words into no tokens.",
                 "Build it again from a checkpoint with its own tokenizer.",
             )
         ids += more

@@ -131,8 +131,8 @@ def unproven(code: str) -> bool:
 def bare_word(unproven: Iterable[str]) -> str:
     """What is to be said of such languages."""
     return (
-        f"No benchmark is about answers{in_words(unproven)}: only the publisher's word stands "
-        "for them."
+        f"No benchmark is about answers{in_words(unproven)}: only the publisher's claim supports "
+        "them."
     )
 
 

@@ -214,7 +214,7 @@ def _table(value: Any, keys: tuple[str, ...], where: str, file: str) -> JsonObje
         raise usage(f"{file}: {where} must be a table.")
     for key in value:
         if key not in keys:
-            raise usage(f"{file}: {where}.{key} is no key.{did_you_mean(key, keys)}")
+            raise usage(f"{file}: {where}.{key} is not a known key.{did_you_mean(key, keys)}")
     return value
 
 
@@ -224,7 +224,7 @@ def _words(value: Any, choices: tuple[str, ...], where: str, file: str) -> tuple
     for word in value:
         if word not in choices:
             raise usage(
-                f"{file}: {where} has {word!r}, which is none of "
+                f"{file}: {where} has {word!r}, which is not one of "
                 f"{', '.join(choices)}.{did_you_mean(word, choices)}"
             )
     return tuple(value)

@@ -100,7 +100,7 @@ def merge(flags: Mapping[str, Any], default: Workload | None) -> Workload:
     workload = replace(workload, **given)
     if workload.dimension is not None and use_case(name).task != "embed":
         raise usage(
-            f"The use case {name!r} gives no vectors, so that --dimension means nothing.",
+            f"The use case {name!r} gives no vectors, so --dimension has no effect.",
             "Ask for --use-case embed.",
         )
     workload = _with_pictures(workload, given)
@@ -122,8 +122,8 @@ def _with_pictures(workload: Workload, given: Mapping[str, Any]) -> Workload:
     if not workload.pictures:
         if "max_image_tokens" in given:
             raise usage(
-                f"No pictures come in for {workload.use_case!r}, so that --max-image-tokens means "
-                "nothing.",
+                f"No pictures come in for {workload.use_case!r}, so --max-image-tokens has no "
+                "effect.",
                 "Ask for --use-case vision, or add --modality vision.",
             )
         return replace(workload, max_image_tokens=None)

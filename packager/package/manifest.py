@@ -147,12 +147,12 @@ def _files(rows: list[Any], where: str) -> tuple[FileEntry, ...]:
         if not isinstance(path, str) or not safe_path(path):
             raise bad_input(f"{label} has an unsafe path {path!r}.")
         if not isinstance(size, int) or isinstance(size, bool) or size < 0:
-            raise bad_input(f"{label} ({path}) has a size that is no byte count.")
+            raise bad_input(f"{label} ({path}) has an invalid size.")
         if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
-            raise bad_input(f"{label} ({path}) has a sha256 that is none.")
+            raise bad_input(f"{label} ({path}) has an invalid sha256.")
         role = row.get("role", "")
         if role not in _ROLES:
-            raise bad_input(f"{label} ({path}) has a role that is none of those that are known.")
+            raise bad_input(f"{label} ({path}) has an unknown role.")
         # What differs only in case or in Unicode form is one file on half of the world's disks.
         folded = unicodedata.normalize("NFC", path).casefold()
         if folded in seen:

@@ -80,7 +80,7 @@ def removable(package: Path) -> manifest.Manifest:
     if strangers:
         more = f" and {len(strangers) - 1} more" if len(strangers) > 1 else ""
         raise usage(
-            f"{package} holds what qwen-pack did not make: {strangers[0]}{more}.",
+            f"{package} holds files that qwen-pack did not write: {strangers[0]}{more}.",
             "Move that away first; nothing was deleted.",
         )
     return known

@@ -1,7 +1,7 @@
 """benchmark.intoto.json: what was measured when the package was built, bound to the digests of the
 files that were measured.
 
-What `bench` adds later stands in the manifest, which binds it to the same digests.
+What `bench` adds later is in the manifest, which binds it to the same digests.
 """
 
 from __future__ import annotations

@@ -156,6 +156,6 @@ def _licence(variant: VariantOf) -> str:
     else:
         sentence = f"{row['name']} ({code(name)}){f', which {reason}' if reason else ''}."
     return (
-        f"{sentence} The licence file of this package has the text, or says where it stands; "
+        f"{sentence} The licence file of this package has the text, or says where to find it; "
         "`NOTICE` says what was changed."
     )

@@ -68,7 +68,7 @@ def text(variant: JsonObject) -> str:
     licence, page = at_or_none(variant, "license", str), address(variant)
     if licence is None:
         return (
-            f"No source that we know states a licence for the weights of {variant['repo_id']}.\n"
+            f"No known source states a licence for the weights of {variant['repo_id']}.\n"
             f"Ask their publisher before you use or pass them on{f': {page}' if page else '.'}\n"
         )
     row = known().get(licence.casefold()) or {}
@@ -78,7 +78,7 @@ def text(variant: JsonObject) -> str:
         f"({spdx(licence)}).\n"
         f"{f'It {reason}.' if row and reason else 'Read it before you use them.'}\n"
         "The checkpoint from which this package was built came without its "
-        f"text{f', which stands at {page}' if page else '.'}\n"
+        f"text{f', which is at {page}' if page else '.'}\n"
     )
 
 

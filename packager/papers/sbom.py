@@ -123,7 +123,7 @@ def _identity(contents: Contents) -> JsonObject:
     row = {"type": "machine-learning-model", "name": name, **({"group": group} if group else {})}
     revision = contents.variant.revision
     if contents.source.dummy:
-        return {**row, "description": "Random weights in its shape; none of its own."}
+        return {**row, "description": "Random weights in its shape, none of its real weights."}
     if revision:
         row |= {
             "version": revision,

@@ -34,7 +34,7 @@ def users(contents: Contents) -> str:
     kind = {"embed": "an embedder", "rerank": "a reranker"}.get(contents.task, "a language model")
     return (
         f"Developers who put {kind} on {contents.target} or a device like it, "
-        "behind an interface of their own."
+        "with their own interface."
     )
 
 
@@ -65,17 +65,18 @@ def limits(contents: Contents) -> list[str]:
         return _limits_of_retrieval(contents)
     if contents.source.dummy:
         sentences.append(
-            "Its weights are random: it answers nothing, and is there to measure size, speed and "
+            "Its weights are random: its answers mean nothing, and it exists to measure size, "
+            "speed and "
             "memory."
         )
     else:
         sentences.append(
             "Its answers can be wrong, made up, out of date or unfair: check what matters before "
-            "anybody acts on it."
+            "anyone acts on it."
         )
         sentences.append(
-            "Safety was not tested here: what its publisher says of training data, languages and "
-            "safety is of the unquantized model."
+            "Safety was not tested here: what its publisher says about training data, languages "
+            "and safety is about the unquantized model."
         )
     summary_of_recipe = contents.recipe.summary
     how = f" ({summary_of_recipe})" if summary_of_recipe else ""
@@ -85,12 +86,12 @@ def limits(contents: Contents) -> list[str]:
     )
     if contents.source.quantized:
         sentences.append(
-            f"Its weights had been quantized before ({contents.source.quantized}): what that "
-            "changed is not part of the measured divergence, whose reference they are."
+            f"Its weights had been quantized before ({contents.source.quantized}): the measured "
+            "divergence is relative to them, so that earlier loss is not part of it."
         )
     sentences.append(
-        f"Prompt and answer together hold {contents.context} tokens; what goes beyond was not "
-        "planned for."
+        f"Prompt and answer together hold {contents.context} tokens; longer ones were not planned "
+        "for."
     )
     sentences.append("Text only: images and sound are not part of the package.")
     return sentences + _limits_of_licence(contents)
@@ -100,18 +101,21 @@ def _limits_of_retrieval(contents: Contents) -> list[str]:
     sentences = []
     if contents.source.dummy:
         sentences.append(
-            "Its weights are random: it finds nothing, and is there to measure size, speed and "
+            "Its weights are random: its results mean nothing, and it exists to measure size, "
+            "speed and "
             "memory."
         )
     sentences.append(
-        "Vectors of another model, another recipe or another number of kept numbers do not compare "
-        "with these: an index is made again when the package changes."
+        "Vectors of another model, another recipe or another number of kept numbers cannot be "
+        "compared with these: rebuild the index when the package changes."
         if contents.task == "embed"
-        else "A score orders documents of one query; it is no share of truth, and scores of two "
-        "queries do not compare."
+        else "A score orders documents of one query; it is not a probability, and scores of two "
+        "queries cannot be compared."
     )
-    sentences.append("What ranks first is near to the query in meaning, not therefore true.")
-    sentences.append(f"A text holds {contents.context} tokens; what goes beyond is cut off.")
+    sentences.append(
+        "What ranks first is close to the query in meaning, which does not make it true."
+    )
+    sentences.append(f"A text holds {contents.context} tokens; the rest is cut off.")
     return sentences + _limits_of_licence(contents)
 
 

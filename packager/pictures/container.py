@@ -20,7 +20,7 @@ KINDS = {"PNG": (".png",), "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"), "WebP": (
 """The kinds that are read, each with the endings of its files."""
 
 CONVERT = "Save it as PNG, JPEG or WebP."
-_AGAIN = "Get the picture again, or save it anew with an image editor."
+_AGAIN = "Get the picture again, or save it again with an image editor."
 
 _OTHERS: tuple[tuple[str, re.Pattern[bytes]], ...] = (
     ("a GIF picture", re.compile(rb"GIF8[79]a")),
@@ -137,10 +137,10 @@ def _truncated(name: str) -> PackError:
     return bad_input(f"{name} is truncated: it ends before its picture does.", _AGAIN)
 
 
-def _behind(name: str, kind: str, rest: bytes) -> PackError:
+def _more_after(name: str, kind: str, rest: bytes) -> PackError:
     what = _other(rest)
-    shown = f"{what} stands" if what else f"{len(rest)} bytes stand"
-    return bad_input(f"{name} is more than a {kind} picture: {shown} behind its end.", _AGAIN)
+    shown = f"{what} follows" if what else f"{len(rest)} bytes follow"
+    return bad_input(f"{name} is more than a {kind} picture: {shown} its end.", _AGAIN)
 
 
 def _png(data: bytes, name: str) -> Container:
@@ -161,7 +161,7 @@ def _png(data: bytes, name: str) -> Container:
             frames = struct.unpack_from(">I", data, place + 8)[0]
         elif kind == b"IEND":
             if data[end:].strip(b"\0"):
-                raise _behind(name, "PNG", data[end:])
+                raise _more_after(name, "PNG", data[end:])
             return Container("PNG", *size, max(1, frames))
         place = end
     raise bad_input(f"{name} has more than {limits.PICTURE_CHUNKS} parts.", _AGAIN)
@@ -212,7 +212,7 @@ def _frame(
     bits, height, width = struct.unpack_from(">BHH", data, place + 2)
     if bits != 8 or not height or not width:
         raise bad_input(
-            f"{name} is a JPEG picture of a rare kind ({bits} bits a channel, "
+            f"{name} is a JPEG picture of an unsupported kind ({bits} bits a channel, "
             f"{width} x {height} pixels in its header).",
             CONVERT,
         )
@@ -227,7 +227,7 @@ def _ended(data: bytes, name: str, end: int, size: tuple[int, int] | None) -> Co
     rest = data[end:].lstrip(b"\0")
     harmless = not rest or rest.startswith(b"\xff\xd8\xff") or rest[4:8] == b"ftyp"
     if not harmless and (_other(rest) or _ZIP_END in rest[-_ZIP_TAIL:]):
-        raise _behind(name, "JPEG", rest)
+        raise _more_after(name, "JPEG", rest)
     return Container("JPEG", *size)
 
 
@@ -237,7 +237,7 @@ def _webp(data: bytes, name: str) -> Container:
     if end > len(data):
         raise _truncated(name)
     if data[end:].strip(b"\0"):
-        raise _behind(name, "WebP", data[end:])
+        raise _more_after(name, "WebP", data[end:])
     place, size, frames = 12, None, 0
     for number in range(limits.PICTURE_CHUNKS):
         if place >= end:

@@ -68,7 +68,7 @@ def rgb(data: bytes, name: str) -> tuple[Image.Image, list[str]]:
         raise bad_input(f"{name} cannot be decoded: {_sentence(error)}.", CONVERT) from error
     notes = []
     if container.frames > 1:
-        notes.append(f"{name} moves: the first of its {container.frames} frames is taken.")
+        notes.append(f"{name} is animated: the first of its {container.frames} frames is taken.")
     return image, notes
 
 
@@ -90,7 +90,7 @@ def _opaque(image: Image.Image) -> Image.Image:
         image = Image.frombytes("L", image.size, image.tobytes()[high::2])
     elif image.mode in ("I", "F"):
         # No PNG is opened so; a scale for such numbers would be made up.
-        raise ValueError(f"its pixels are of a rare kind ({image.mode})")
+        raise ValueError(f"its pixels are of an unsupported kind ({image.mode})")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         ground = Image.new("RGBA", image.size, "white")

@@ -24,7 +24,7 @@ def messages(question: str, pictures: int) -> list[JsonObject]:
     if written is not None and pictures:
         raise usage(
             f"The prompt writes {written} itself.",
-            "Leave it away: the chat template sets it where a picture stands.",
+            "Leave it out: the chat template writes it where a picture goes.",
         )
     parts: list[JsonObject] = [{"type": "image"} for _ in range(pictures)]
     return [{"role": "user", "content": [*parts, {"type": "text", "text": question}]}]

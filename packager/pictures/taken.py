@@ -21,7 +21,7 @@ SECONDS = 60.0
 """The largest picture takes three seconds on a laptop and fifteen on a small board."""
 
 _JOB = "packager.pictures.decode:decode_job"
-_SAVE = "Save it anew with an image editor."
+_SAVE = "Save it again with an image editor."
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,7 +144,7 @@ def _tried(runtime: Runtime, ladder: Ladder, rung: Rung) -> Generator[Note, None
                 if isinstance(message, Note):
                     part, heard = message.text, time.monotonic()
                 elif time.monotonic() - heard > SILENCE_S:
-                    said = f"it said nothing for {SILENCE_S:.0f} seconds"
+                    said = f"it printed nothing for {SILENCE_S:.0f} seconds"
                     return Outcome(rung.name, HUNG, part, None, said, time.monotonic() - began)
         except StopIteration as stop:
             return _judged(rung, stop.value)
@@ -211,12 +211,12 @@ def _way_on(runtime: Runtime, ladder: Ladder | None, tried: list[Outcome]) -> st
     install = f": {ladder.reinstall}" if ladder and ladder.reinstall else ""
     if any(one.signal == "SIGILL" for one in tried):
         return (
-            f"It was compiled for another processor. Install it anew here{install}; or take "
+            f"It was compiled for another processor. Install it again here{install}; or take "
             "another runtime with --runtime."
         )
-    again = "`qwen-pack doctor --engines --again` tries it anew"
+    again = "`qwen-pack doctor --engines --again` tries it again"
     return (
-        f"Take another runtime with --runtime, or install the engine anew{install}. The output "
+        f"Take another runtime with --runtime, or install the engine again{install}. The output "
         f"is in {_log(runtime).parent}; {again}."
     )
 

@@ -22,7 +22,7 @@ def cool(read: Callable[[], float | None], degrees: float) -> Generator[Event, N
     now = read()
     if now is None:
         raise NotHere(
-            "The machine tells no temperature of its processor.",
+            "The machine reports no processor temperature.",
             "Measure without --cool.",
             ExitCode.RESOURCE,
         )

@@ -31,7 +31,7 @@ from packager.scratch import temporary_folder
 from packager.units import human_bytes
 
 _PUSH = "push"
-_EMULATED = Place(False, "the model ran behind another program, such as an emulator")
+_EMULATED = Place(False, "the model ran through another program, such as an emulator")
 
 Identify = Callable[[Snapshot], Here]
 """Who a machine is, of what it tells."""

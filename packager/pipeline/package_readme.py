@@ -38,7 +38,7 @@ def package_readme(
     budgets = limits(plan.workload, plan.target.device, plan.enforced)
     licence = (
         stated(chosen.variant.license, plan.source.kind, made.fetched.facts)
-        or "stated by no source that we know; see the model's own page"
+        or "not stated by any known source; see the model's own page"
     )
     provider = (
         f" Made for the execution provider {chosen.recipe.provider}."
@@ -59,8 +59,8 @@ Licence of the weights: {markdown(licence)}.
 {paragraphs.table(rows, plan.target.name)}
 {paragraphs.left_out(measured)}
 {paragraphs.budgets(verdicts(budgets, artifact_bytes, measured))}
-{paper.markdown(made.quality)}Every file with its size and sha256 stands in `manifest.json`; `qwen-pack verify` compares.
-`MODEL_CARD.md` says for whom it is and where its limits are.
+{paper.markdown(made.quality)}`manifest.json` lists every file with its size and sha256; `qwen-pack verify` compares them.
+`MODEL_CARD.md` says who it is for and what its limits are.
 
 ## Run
 

@@ -101,7 +101,7 @@ def _replacing(final: Path) -> Iterator[Path]:
         yield new
         if final.exists() and strangers(final):
             raise usage(
-                f"{final} holds what qwen-pack did not make.",
+                f"{final} holds files that qwen-pack did not write.",
                 "Choose another folder with --out; everything is in the cache.",
             )
         flush_tree(new)

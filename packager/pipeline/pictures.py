@@ -32,7 +32,7 @@ def session_of(runtime: Runtime, package: Manifest) -> str:
     if not sees(runtime, package):
         raise usage(
             f"The package {package.name} takes no pictures: it was built for text alone.",
-            "Build one with `--use-case vision`, or leave --image away.",
+            "Build one with `--use-case vision`, or leave --image out.",
         )
     assert isinstance(runtime, Sees)
     return runtime.vision_session

@@ -61,12 +61,12 @@ def _misplaced(plan: Plan) -> PackError | None:
     out, cache = plan.out.resolve(), cache_dir().resolve()
     if Path.cwd().is_relative_to(out):
         return usage(
-            f"{plan.out} is the folder you stand in, or lies above it.",
+            f"{plan.out} is the current folder, or contains it.",
             "Name a new folder with --out.",
         )
     if out.is_relative_to(cache) or cache.is_relative_to(out):
         return usage(
-            f"{plan.out} and the build cache in {cache} lie within each other.",
+            f"{plan.out} and the build cache in {cache} are one inside the other.",
             "Choose another folder with --out.",
         )
     return None
@@ -86,7 +86,8 @@ def _occupied(plan: Plan) -> PackError | None:
     if stat.S_ISDIR(mode) and not verify.strangers(out):
         return None
     return usage(
-        f"{out} exists and holds what qwen-pack did not make.", "Choose another folder with --out."
+        f"{out} exists and holds files that qwen-pack did not write.",
+        "Choose another folder with --out.",
     )
 
 

@@ -24,7 +24,7 @@ from packager.sources.reread import SMALL, Evidence
 if TYPE_CHECKING:
     from packager.plan.plan import Plan
 
-RANDOM = "the weights are random, so that what they lose says nothing"
+RANDOM = "the weights are random, so what they lose means nothing"
 ELSEWHERE = "the artifact cannot be run on this machine"
 
 

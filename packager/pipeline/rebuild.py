@@ -8,28 +8,28 @@ package is only read.
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from packager import __version__, catalog, sources
+from packager import catalog, sources
 from packager.chat import speech
 from packager.chat.profile import Profile
 from packager.checkpoint import Checkpoint
 from packager.digests import key_of
-from packager.engines import installed, missing_engine
+from packager.engines import missing_engine
 from packager.errors import no_room, usage
 from packager.events import Event
 from packager.files import free_bytes, regular_files, sha256
 from packager.json_values import JsonDict, JsonObject, at, object_at, object_or_empty, objects_at
 from packager.package import manifest
-from packager.package.content import MODEL_FOLDER, TEMPLATE, TOOLCHAIN, content
+from packager.package.content import MODEL_FOLDER, TEMPLATE
 from packager.package.manifest import FileEntry, Manifest
 from packager.package.verify import Finding
 from packager.papers import licence
+from packager.pipeline import rebuild_differences
 from packager.pipeline.cache import BuildCache
 from packager.pipeline.job import Job
 from packager.pipeline.run import run_alone
@@ -102,7 +102,7 @@ def rebuild(
     problem = missing_engine(runtime, runtime.tools(shape, recipe))
     if problem:
         raise problem
-    tools = _tools(known)
+    tools = rebuild_differences.of_tools(known)
     fields = json.loads(json.dumps(asdict(recipe)))
     other = sorted(
         key for key, value in fields.items() if key != "summary" and recorded.get(key) != value
@@ -123,7 +123,9 @@ def rebuild(
             )
         ).value
         different = [
-            *_sources(known.contents.source.files, objects_at(fetched, "files")),
+            *rebuild_differences.of_sources(
+                known.contents.source.files, objects_at(fetched, "files")
+            ),
             *_other_adapters(known, fetched),
         ]
         if different:
@@ -148,8 +150,10 @@ def rebuild(
             evidence=Evidence.of(checkpoint, fetched),
         )
         built = yield from run_alone(job, log, runtime, key_of(inputs["checkpoint_key"]))
-        toolchain = _toolchain(known, built.value)
-        findings = _differences(known, _made(known, checkpoint, work), another=bool(toolchain))
+        toolchain = rebuild_differences.of_toolchain(known, built.value)
+        findings = rebuild_differences.of_files(
+            known, _made(known, checkpoint, work), another=bool(toolchain)
+        )
         return Rebuilt(tuple(findings), tools, toolchain)
 
 
@@ -242,7 +246,7 @@ def _other_adapters(known: Manifest, fetched: JsonObject) -> Iterator[Finding]:
     """Files of the adapters that are not those of the build."""
     rows = objects_at(fetched, "adapters")
     for before, now in zip(known.contents.source.adapters, rows, strict=True):
-        for finding in _sources(before.files, objects_at(now, "files")):
+        for finding in rebuild_differences.of_sources(before.files, objects_at(now, "files")):
             yield replace(finding, path=f"{before.location}/{finding.path}")
 
 
@@ -296,60 +300,6 @@ def _called(checkpoint: Path, known: Manifest, work: Path) -> Path:
     return link
 
 
-def _tools(known: Manifest) -> dict[str, tuple[str | None, str | None]]:
-    """Distributions of the manifest that are not the same version here."""
-    here = {"qwen-pack": __version__, "python": platform.python_version()}
-    recorded = {
-        name: None if version is None else str(version)
-        for name, version in known.contents.tools.items()
-        if name and name not in TOOLCHAIN
-    }
-    rows = {
-        name: (version, here[name] if name in here else installed(name))
-        for name, version in recorded.items()
-    }
-    return {name: pair for name, pair in rows.items() if pair[0] != pair[1]}
-
-
-def _toolchain(known: Manifest, facts: JsonObject) -> dict[str, tuple[str, str]]:
-    """What the manifest says of the toolchain and is another one here; what it does not say is
-    taken for the same."""
-    here = object_or_empty(facts, "toolchain") or {"architecture": platform.machine()}
-    recorded = known.contents.tools
-    return {
-        name: (str(recorded[name]), str(here[name]))
-        for name in here
-        if name in recorded and recorded[name] != here[name]
-    }
-
-
-def _sources(recorded: Sequence[JsonObject], fetched: Sequence[JsonObject]) -> list[Finding]:
-    """Files of the checkpoint that are not those that the package was built from."""
-    before = {at(row, "path", str): (row["size"], row["sha256"]) for row in recorded}
-    now = {at(row, "path", str): (row["size"], row["sha256"]) for row in fetched}
-    rows = []
-    for path in sorted(before.keys() | now.keys()):
-        if path not in now:
-            rows.append(Finding(path, "source", "is missing among the weights"))
-        elif path not in before:
-            rows.append(
-                Finding(
-                    path,
-                    "source",
-                    "stands among the weights and did not when the package was built",
-                )
-            )
-        elif before[path] != now[path]:
-            rows.append(
-                Finding(
-                    path,
-                    "source",
-                    "is another file among the weights than when the package was built",
-                )
-            )
-    return rows
-
-
 def _made(known: Manifest, checkpoint: Path, work: Path) -> dict[str, FileEntry]:
     """The files that the inputs give now: model, chat template, licence and notice."""
     made = {
@@ -377,29 +327,3 @@ def _made(known: Manifest, checkpoint: Path, work: Path) -> dict[str, FileEntry]
         (papers / TEMPLATE).write_bytes(text.encode())
     made |= {path.name: path for path in regular_files(papers)}
     return {name: FileEntry(name, path.stat().st_size, sha256(path)) for name, path in made.items()}
-
-
-def _differences(known: Manifest, made: dict[str, FileEntry], another: bool) -> Iterator[Finding]:
-    """The package's files that follow from its inputs, beside what these gave now; `another` says
-    that the toolchain is."""
-    recorded = {entry.path: entry for entry in known.files if content(entry.path)}
-    for name in sorted(recorded.keys() | made.keys()):
-        if name not in made:
-            yield Finding(name, "rebuilt", "does not come out of a rebuild")
-        elif name not in recorded:
-            yield Finding(name, "rebuilt", "comes out of a rebuild and is not in the package")
-        elif made[name].size != recorded[name].size:
-            yield Finding(
-                name,
-                "rebuilt",
-                f"comes out of a rebuild with {made[name].size} bytes instead of "
-                f"{recorded[name].size}",
-            )
-        elif made[name] != recorded[name] and another and name.startswith(MODEL_FOLDER):
-            yield Finding(
-                name,
-                "toolchain",
-                "comes out of a rebuild by another toolchain with other bytes of the same number",
-            )
-        elif made[name] != recorded[name]:
-            yield Finding(name, "rebuilt", "comes out of a rebuild with another sha256")

@@ -52,10 +52,11 @@ def parse(imatrix: Path | None, calibration: Path | None, tensor_types: Sequence
         )
     for flag, path in (("--imatrix", imatrix), ("--calibration", calibration)):
         if path is not None and not path.is_file():
-            raise usage(f"{flag} names {str(path)!r}, which is no file.", "Check the path.")
+            raise usage(f"{flag} names {str(path)!r}, which is not a file.", "Check the path.")
     if imatrix is not None and not _is_matrix(imatrix):
         raise bad_input(
-            f"{imatrix} is no importance matrix.", "Name a .gguf or .dat that llama-imatrix wrote."
+            f"{imatrix} is not an importance matrix.",
+            "Name a .gguf or .dat that llama-imatrix wrote.",
         )
     types: dict[str, str] = {}
     for text in tensor_types:

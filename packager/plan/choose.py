@@ -184,7 +184,7 @@ def _nothing_fits(
         f"{workload.context}.{ways}",
         "Ask for less, or name another recipe or target."
         if local
-        else "`qwen-pack fit --all` shows every candidate and what it lacks; it takes the same "
-        "flags, but for --runtime and --weights.",
+        else "`qwen-pack fit --all` lists every candidate and why it was rejected. It takes the "
+        "same flags except --runtime and --weights.",
         ExitCode.NOTHING_FITS,
     )

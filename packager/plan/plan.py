@@ -80,7 +80,7 @@ class Plan:
 
     @property
     def gpu_layers(self) -> int:
-        """Layers that run on a GPU with memory of its own, as the engine's option counts them; 0
+        """Layers that run on a GPU with its own memory, as the engine's option counts them; 0
         where the target has none."""
         return self.chosen.split.gpu_layers if self.chosen.split else 0
 

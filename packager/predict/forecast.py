@@ -48,7 +48,7 @@ SPREADS: Mapping[Confidence, Spread] = MappingProxyType(
             "15 %",
         ),
         "same-class": Spread(
-            0.2, 0.3, 0.5, "four of five published rows lie inside: docs/measurements/published.md"
+            0.2, 0.3, 0.5, "four of five published rows are inside: docs/measurements/published.md"
         ),
         "estimated": Spread(
             0.5,

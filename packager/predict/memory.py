@@ -72,7 +72,7 @@ def kv_bits(kind: str) -> float:
     one."""
     if kind not in KV_BITS:
         raise usage(
-            f"{kind!r} is no type of key-value cache.{did_you_mean(kind, KV_BITS)}",
+            f"{kind!r} is not a type of key-value cache.{did_you_mean(kind, KV_BITS)}",
             f"Known: {', '.join(KV_BITS)}.",
         )
     return KV_BITS[kind]

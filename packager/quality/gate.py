@@ -26,7 +26,7 @@ class Gate:
 
     @cached_property
     def text(self) -> Text:
-        """What is read. Raises PackError for a file that is no text."""
+        """What is read. Raises PackError for a file that is not text."""
         return text.shipped() if self.file is None else text.of_file(self.file)
 
     def tokens_for(self, parameters: int) -> int:

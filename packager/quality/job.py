@@ -139,7 +139,7 @@ def compare(
     longest = max(_CONTEXT, *(len(piece.ids) for piece in pieces))
     model: Session = make(artifact, {**settings, "context": min(longest, source.shape.context)})
     try:
-        report.note("tokens, template and end of turn beside the checkpoint's own")
+        report.note("tokens, template and end of turn against the checkpoint's own")
         with temporary_folder() as folder:
             same = parity.check(
                 model,

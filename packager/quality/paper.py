@@ -92,7 +92,7 @@ def retrieval(quality: Quality) -> str:
 def markdown(quality: Quality) -> str:
     """The section of a package's README."""
     allowed = (
-        "\n**It lost more than it may; whoever built it let that through.**\n"
+        "\n**It lost more than its limits allow, and the build accepted that.**\n"
         if quality.loss_allowed
         else ""
     )

@@ -56,7 +56,7 @@ def lost(report: Report, model: VisionSession, tower: VisionTower, token: int) -
     broken = 0
     for number, pixels in enumerate(drawn(token), 1):
         height, width, _ = pixels.shape
-        report.note(f"a picture of {width} x {height} pixels beside the unquantized tower")
+        report.note(f"a picture of {width} x {height} pixels against the unquantized tower")
         ours = model.embed_image({"data": pixels.tobytes(), "width": width, "height": height})
         theirs = tower.embed(pixels)
         if ours.shape != theirs.shape:
@@ -108,7 +108,7 @@ def compare(
 
 
 def rows(found: PictureQuality, limits: PictureLimits) -> tuple[QualityVerdict, ...]:
-    """One row per limit; a vector that is no number misses all of them."""
+    """One row per limit; a vector that is not a number misses all of them."""
     verdicts = []
     for rule in RULES:
         limit, measured = getattr(limits, rule), getattr(found, rule)

@@ -143,7 +143,7 @@ def compare(
         artifact, {**settings, "task": task, "context": min(longest, source.shape.context)}
     )
     try:
-        report.note("tokens, end of text and pooling beside the checkpoint's own")
+        report.note("tokens, end of text and pooling against the checkpoint's own")
         values = _values(model, read)
         parity = _parity(model, source, read, values)
     finally:
@@ -288,7 +288,7 @@ def _tokens(
         shown = repr(text[:24])
         if got[:-1] == wanted or got == wanted[:-1]:
             more = "more" if len(got) > len(wanted) else "less"
-            yield f"The artifact puts one token {more} behind {shown} than the checkpoint does"
+            yield f"The artifact puts one token {more} after {shown} than the checkpoint does"
         else:
             yield f"{shown} becomes other tokens in the artifact than in the checkpoint"
         return

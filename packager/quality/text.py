@@ -77,11 +77,11 @@ def shipped() -> Text:
 
 def of_file(path: Path) -> Text:
     """The user's own text, as one part. Raises PackError: exit code 2 for no file, 6 for one that
-    is no text or too large."""
+    is not text or too large."""
     try:
         size = path.stat().st_size
         if not path.is_file():
-            raise usage(f"{path} is no file.", "Name a text file with --quality-text.")
+            raise usage(f"{path} is not a file.", "Name a text file with --quality-text.")
         if size > _MOST_BYTES:
             raise bad_input(
                 f"{path} has {size} bytes; a quality text has at most {_MOST_BYTES}.",
@@ -91,9 +91,7 @@ def of_file(path: Path) -> Text:
     except FileNotFoundError:
         raise usage(f"There is no file {path}.", "Name a text file with --quality-text.") from None
     except UnicodeDecodeError:
-        raise bad_input(
-            f"{path} is not text in UTF-8.", "Save it as UTF-8 and try again."
-        ) from None
+        raise bad_input(f"{path} is not UTF-8 text.", "Save it as UTF-8 and try again.") from None
     except OSError as error:
         raise from_foreign(error) or error from None
     if not text.strip():

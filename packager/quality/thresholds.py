@@ -73,7 +73,7 @@ def _limits(grade: str, table: Any, file: str) -> Limits:
             or isinstance(table[key], bool)
             or not table[key] > 0
         ):
-            raise bad_input(f"{where}.{key} is no positive number.")
+            raise bad_input(f"{where}.{key} is not a positive number.")
     if table["top1"] > 1:
         raise bad_input(f"{where}.top1 is a share, at most 1.")
     if not isinstance(table["source"], str) or not table["source"].strip():
@@ -90,10 +90,12 @@ def _tokens(rows: Any, file: str) -> list[tuple[int | None, int]]:
                 f"{file}: tokens[{number}] needs exactly {'count' if last else 'below and count'}."
             )
         if not all(isinstance(value, int) and value > 0 for value in row.values()):
-            raise bad_input(f"{file}: tokens[{number}] holds what is no whole number above 0.")
+            raise bad_input(
+                f"{file}: tokens[{number}] holds something other than a whole number above 0."
+            )
         if not last and steps and row["below"] <= (steps[-1][0] or 0):
             raise bad_input(f"{file}: tokens[{number}].below does not ascend.")
         steps.append((row.get("below"), row["count"]))
     if not steps:
-        raise bad_input(f"{file}: tokens is no list of tables.")
+        raise bad_input(f"{file}: tokens is not a list of tables.")
     return steps

@@ -23,8 +23,8 @@ _CHANCE = 0.8
 Random weights give 1 and more."""
 
 CHANCE = (
-    "the unquantized model predicts the text hardly better than chance, so that what is lost "
-    "says nothing"
+    "the unquantized model predicts the text hardly better than chance, so what is lost means "
+    "nothing"
 )
 
 RULES = {
@@ -62,7 +62,7 @@ def rows(figures: QualityFigures, limits: Limits) -> tuple[QualityVerdict, ...]:
 
 def hardly_better_than_chance(perplexity: float | None, vocabulary: int) -> bool:
     """Whether the unquantized model has learnt so little of the text that a loss against it means
-    nothing; None is no number."""
+    nothing; None is not a number."""
     return perplexity is not None and perplexity > _CHANCE * vocabulary
 
 

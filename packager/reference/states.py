@@ -99,7 +99,7 @@ class Reference:
                 states = file.get_tensor("states")
         except (SafetensorError, OSError) as error:
             raise bad_input(
-                f"{path} is no kept reference: {error}.", "Delete it; it is made again."
+                f"{path} is not a stored reference: {error}.", "Delete it; it is made again."
             ) from None
         if states.shape != (sum(map(len, ids)), checkpoint.shape.hidden):
             raise bad_input(

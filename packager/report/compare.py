@@ -140,7 +140,7 @@ def _of_one(contents: Contents) -> list[str]:
     remarks = []
     if contents.source.dummy:
         remarks.append(
-            "has random weights: its size and speed are real, and nothing is said of its answers."
+            "has random weights: its size and speed are real, and its answers mean nothing."
         )
     if measured is None:
         why = contents.not_measured

@@ -1,4 +1,4 @@
-"""Predicted beside measured, one row per figure: the same rows in the terminal, in a package's
+"""Predicted against measured, one row per figure: the same rows in the terminal, in a package's
 README and on the screen."""
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ class Prices:
             ("--price-per-kwh", self.per_kwh),
         ):
             if value is not None and not 0 <= value < math.inf:
-                raise usage(f"{flag} {value} is no amount.", "Give a number from 0 on.")
+                raise usage(f"{flag} {value} is not a valid amount.", "Give a number from 0 on.")
         if self.watts is not None and self.per_kwh is None:
             raise usage("--watts without a price of energy makes no cost.", "Add --price-per-kwh.")
 

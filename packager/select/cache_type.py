@@ -29,7 +29,7 @@ def with_cache_type(runtimes: Sequence[Runtime], kv: str) -> tuple[Runtime, ...]
     if not able:
         raise usage(
             f"None of the runtimes keeps its cache as {kv}.",
-            "Take another type, or the runtime's own.",
+            "Choose another type, or the runtime's own.",
         )
     return able
 

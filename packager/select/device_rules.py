@@ -113,7 +113,7 @@ def memories(split: Split, device: Device, workload: Workload, available: int) -
     if split.fullest.peak > limit:
         # Not even in parts: together they would have to hold it.
         on = "the GPU" if device.gpus == 1 else f"each of {device.gpus} GPUs"
-        has = f"{human_bytes(limit)} on {on} and {human_bytes(beside)} beside it"
+        has = f"{human_bytes(limit)} on {on} and {human_bytes(beside)} of system memory"
         limit *= device.gpus
         yield Reason(
             "memory",
@@ -125,7 +125,7 @@ def memories(split: Split, device: Device, workload: Workload, available: int) -
     elif split.host.peak > beside:
         yield Reason(
             "memory",
-            f"{human_bytes(split.host.peak)} beside the GPU",
+            f"{human_bytes(split.host.peak)} of system memory",
             human_bytes(beside),
             split.host.peak,
             beside,

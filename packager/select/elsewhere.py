@@ -66,7 +66,7 @@ class Elsewhere:
         else:
             split = self.on.split
             beside = (
-                f" on the GPU and {human_bytes(split.host.peak)} beside it"
+                f" on the GPU and {human_bytes(split.host.peak)} of system memory"
                 if split and not split.whole
                 else ""
             )

@@ -114,6 +114,7 @@ class _Judge:
         self._target, self._workload, self._case, self._named = target, workload, case, named
         self._available = target.device.available_bytes if available is None else available
         self._sizes = Sizes(target, workload, self._available)
+        self._no_forecast = Forecast(0, 0, 0, 0, 0, target.device.confidence)
 
     def all_of(
         self, variant: Variant, groups: Sequence[Sequence[Way]], lazy: bool
@@ -224,7 +225,7 @@ class _Judge:
             *device_rules.unit(way.recipe, device),
             *device_rules.at_once(way.runtime, self._workload),
         )
-        forecast = Forecast(0, 0, 0, 0, 0, self._target.device.confidence)
+        forecast = self._no_forecast
         alone: Alone | None = None
         seconds = 0.0
         may_miss: tuple[Reason, ...] = ()

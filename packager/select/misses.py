@@ -343,7 +343,7 @@ def _other_limit(candidate: Candidate, same: _Change) -> Iterator[_Change]:
             licence = candidate.variant.license or "any"
             allowed = replace(wish, licenses=(licence,))
             text = (
-                "accepting a licence that nobody states"
+                "accepting an unstated licence"
                 if candidate.variant.license is None
                 else f"accepting the licence {licence}"
             )

@@ -74,7 +74,7 @@ def _tried(variant: Variant, benchmark: str, modes: tuple[str, ...]) -> Iterator
         shift = _mode_makes(benchmark, modes[0], other[0])
         yield StandIn(
             round(value + shift, 1),
-            f"{missing} in {modes[0]} mode: {value:g} in {other[0]} mode stands for it, "
+            f"{missing} in {modes[0]} mode: {value:g} in {other[0]} mode is used instead, "
             f"{shift:+.1f} that the mode makes on average.",
         )
     for substitute in instead_of(benchmark):
@@ -85,14 +85,14 @@ def _tried(variant: Variant, benchmark: str, modes: tuple[str, ...]) -> Iterator
             turned = round(min(100.0, max(0.0, intercept + slope * value)), 1)
             yield StandIn(
                 turned,
-                f"{missing}: {value:g} in {substitute} stands for it, {turned:g} on its scale.",
+                f"{missing}: {value:g} in {substitute} is used instead, {turned:g} on its scale.",
             )
     elder = _elder(variant, benchmark, modes)
     if elder is not None:
         name, value = elder
         yield StandIn(
             value,
-            f"{missing}: the {value:g} of {name} stands for it, which is older and no larger.",
+            f"{missing}: the {value:g} of {name} is used instead, which is older and no larger.",
         )
 
 

@@ -50,14 +50,14 @@ class Fields:
         """A table within this one."""
         value = self._table.get(key)
         if not isinstance(value, Mapping):
-            raise self.wrong(key, "is missing" if value is None else f"is {value!r}, no table")
+            raise self.wrong(key, "is missing" if value is None else f"is {value!r}, not a table")
         return Fields(value, self._where, f"{self._path}{key}.")
 
     def count(self, key: str, default: int | None = None) -> int:
         """A positive whole number below 2**31."""
         value = self._value(key, default)
         if type(value) is not int or not 0 < value < _LARGEST:
-            raise self.wrong(key, f"is {value!r}, no positive whole number")
+            raise self.wrong(key, f"is {value!r}, not a positive whole number")
         return value
 
     def whole(self, key: str, default: int) -> int:
@@ -73,7 +73,7 @@ class Fields:
         if zero and type(value) in (int, float) and value == 0:
             return 0.0
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e30:
-            raise self.wrong(key, f"is {value!r}, no positive number")
+            raise self.wrong(key, f"is {value!r}, not a positive number")
         return float(value)
 
     def flag(self, key: str, default: bool) -> bool:
@@ -87,7 +87,7 @@ class Fields:
         """A list; empty where the key is missing."""
         value = self._value(key, [])
         if not isinstance(value, list):
-            raise self.wrong(key, f"is {value!r}, no list")
+            raise self.wrong(key, f"is {value!r}, not a list")
         return value
 
     def _value(self, key: str, default: Any) -> Any:

@@ -59,7 +59,7 @@ def from_config(kind: type[AnyShape], config: Mapping[str, Any], where: str) -> 
     model_type = config.get("model_type")
     if not isinstance(model_type, str) or model_type not in NAMINGS:
         raise bad_input(
-            f"{where}: model_type {model_type!r} is no Qwen that is known here.",
+            f"{where}: model_type {model_type!r} is not a known Qwen type.",
             f"Known: {', '.join(KNOWN_TYPES)}.",
         )
     naming = NAMINGS[model_type]

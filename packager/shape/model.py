@@ -11,7 +11,7 @@ from packager.shape.tower import Tower
 
 TASKS = ("generate", "embed", "rerank")
 """What a decoder is built for: text; the normalized state of the last token as a vector; the
-probability of "yes" beside that of "no" behind a prompt."""
+probability of "yes" against that of "no" behind a prompt."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,4 +102,20 @@ def config_path(config: Mapping[str, Any], naming: Naming) -> tuple[str, ...]:
 
 
 KNOWN_TYPES = tuple(NAMINGS)
+
+COMPOSITE_TYPES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5", "qwen3_5_moe")
+"""Model types whose checkpoints hold a vision tower besides, which text alone leaves out."""
+
+TEXT_TYPES = (
+    "qwen",
+    "qwen2",
+    "qwen2_moe",
+    "qwen3",
+    "qwen3_moe",
+    "qwen3_next",
+    "qwen3_5_text",
+    "qwen3_5_moe_text",
+    *COMPOSITE_TYPES,
+)
+"""The model types whose text decoder is opened; none of them needs its own Python code."""
 FIRST_GENERATION = "qwen"

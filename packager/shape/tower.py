@@ -130,7 +130,10 @@ class Tower:
 
     def parameters(self) -> int:
         """All weights of the tower."""
-        return sum(prod(size) for _, size in self.tensors())
+        # All blocks are alike: one is summed up for all.
+        block = sum(prod(size) for _, size in _block(self))
+        around = sum(prod(size) for part in (_outer, _mergers) for _, size in part(self))
+        return around + self.depth * block
 
     def tensors(self) -> Iterator[tuple[str, tuple[int, ...]]]:
         """Name and shape of every tensor, as `packager.shape.TensorSpec` counts them."""
@@ -304,7 +307,9 @@ def _width(fields: Fields, key: str, default: int | None = None) -> int:
 def _positions(fields: Fields) -> int:
     positions = _width(fields, "num_position_embeddings", 2304)
     if isqrt(positions) ** 2 != positions:
-        raise fields.wrong("num_position_embeddings", f"is {positions}, which is no square number")
+        raise fields.wrong(
+            "num_position_embeddings", f"is {positions}, which is not a square number"
+        )
     return positions
 
 
@@ -312,7 +317,7 @@ def _indexes(fields: Fields, key: str, depth: int, default: list[int]) -> tuple[
     layers = fields.listing(key) if key in fields else default
     whole = all(type(layer) is int and 0 <= layer < depth for layer in layers)
     if not whole or layers != sorted(set(layers)):
-        raise fields.wrong(key, f"is no rising list of layers of the {depth} that there are")
+        raise fields.wrong(key, f"is not a rising list of layers of the {depth} that there are")
     return tuple(layers)
 
 

@@ -81,7 +81,7 @@ def files(environment: Mapping[str, str]) -> list[Path]:
     if named:
         if not Path(named).is_file():
             raise usage(
-                f"REGISTRY_AUTH_FILE names {named}, which is no file.",
+                f"REGISTRY_AUTH_FILE names {named}, which is not a file.",
                 "Log in with --authfile, or leave the variable unset.",
             )
         return [Path(named)]
@@ -230,6 +230,6 @@ def _ask(
 
 def _broken(path: Path) -> PackError:
     return bad_input(
-        f"{path} is no file of log-ins as docker, podman or skopeo write it.",
+        f"{path} is not a log-in file of docker, podman or skopeo.",
         "Log in again with one of them.",
     )

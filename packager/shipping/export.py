@@ -106,7 +106,7 @@ FORMATS: dict[str, Format] = {
         ),
         Format(
             "ollama",
-            "a Modelfile beside the GGUF, for ollama create",
+            "a Modelfile next to the GGUF, for ollama create",
             "packager.shipping.apps.ollama:write",
             "-ollama",
             runtimes=("llama.cpp",),

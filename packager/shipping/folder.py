@@ -103,7 +103,8 @@ def join(folder: Path, out: Path) -> Generator[tuple[int, int], None, Package]:
                 for source in sources:
                     if source.is_symlink() or not source.is_file():
                         raise bad_input(
-                            f"{source} is missing, or no file.", "Bring all pieces into one folder."
+                            f"{source} is missing, or is not a file.",
+                            "Bring all pieces into one folder.",
                         )
                     with source.open("rb", buffering=0) as piece:
                         while (chunk := piece.read(1 << 20)) and size <= entry.size:

@@ -74,12 +74,12 @@ def private_key(path: Path, password: str | None) -> None:
         ) from None
     except ValueError:
         raise bad_input(
-            f"{path} is no private key in PEM form, or the password is another.",
+            f"{path} is not a private key in PEM form, or the password is wrong.",
             "`qwen-pack keys new` makes one.",
         ) from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise bad_input(
-            f"{path} is no key on an elliptic curve.",
+            f"{path} is not a key on an elliptic curve.",
             "Take P-256, P-384 or P-521; `qwen-pack keys new` makes one.",
         )
 
@@ -92,12 +92,12 @@ def public_key(path: Path) -> None:
         key = serialization.load_pem_public_key(_read(path))
     except ValueError:
         raise bad_input(
-            f"{path} is no public key in PEM form.",
+            f"{path} is not a public key in PEM form.",
             "Name the .pub file that `qwen-pack keys new` wrote.",
         ) from None
     if not isinstance(key, ec.EllipticCurvePublicKey):
         raise bad_input(
-            f"{path} is no key on an elliptic curve.",
+            f"{path} is not a key on an elliptic curve.",
             "Name the .pub file that `qwen-pack keys new` wrote.",
         )
 

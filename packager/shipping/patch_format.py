@@ -131,7 +131,7 @@ class Reader:
         size = file.seek(0, 2)
         file.seek(0)
         if file.read(len(MAGIC)) != MAGIC:
-            raise usage(f"{where} is no patch.", "Name a file that `qwen-pack delta` wrote.")
+            raise usage(f"{where} is not a patch.", "Name a file that `qwen-pack delta` wrote.")
         if size < len(MAGIC) + _LENGTH.size + _DIGEST:
             raise self.broken()
         self._end = size - _DIGEST
@@ -170,7 +170,7 @@ class Reader:
     def broken(self) -> PackError:
         """The sentence for a patch that is not as it was written."""
         return bad_input(
-            f"{self.where} is damaged, or no patch of this version.",
+            f"{self.where} is damaged, or is not a patch of this version.",
             "Get it again from where it comes from.",
         )
 

@@ -90,7 +90,7 @@ def found(path: Path) -> list[Path]:
     for expected, number in enumerate(numbers, 1):
         if number != expected:
             raise bad_input(
-                f"{base.name}.{expected:03d} is missing beside {first}.",
+                f"{base.name}.{expected:03d} is missing next to {first}.",
                 "Bring all pieces into one folder.",
             )
     return names(base, len(numbers)) if len(numbers) > 1 else [first]

@@ -87,7 +87,7 @@ def pull(
     own = layers.pop(manifest.NAME, None)
     if own is None:
         raise bad_input(
-            f"{reference} holds no manifest.json: it is no package of qwen-pack.",
+            f"{reference} holds no manifest.json: it is not a package of qwen-pack.",
             "Pull it with the tool that pushed it.",
         )
     if own.size > MANIFEST_BYTES:
@@ -124,7 +124,7 @@ def _layers(data: bytes, reference: str) -> dict[str, FileEntry]:
     """The files that a ModelPack manifest names. Raises PackError (exit code 6) for anything
     else."""
     wrong = bad_input(
-        f"{reference} is no model after CNCF ModelPack.",
+        f"{reference} is not a CNCF ModelPack model.",
         "Name the tag without -docker or -ollama; or pull it with its own tool.",
     )
     try:
@@ -151,11 +151,9 @@ def _layers(data: bytes, reference: str) -> dict[str, FileEntry]:
                 f"{reference} has a layer with the unsafe path {path!r}.", "Do not use it."
             )
         if not isinstance(digest, str) or not DIGEST.fullmatch(digest):
-            raise bad_input(f"{reference}: {path} has a digest that is none.", "Do not use it.")
+            raise bad_input(f"{reference}: {path} has an invalid digest.", "Do not use it.")
         if not isinstance(size, int) or isinstance(size, bool) or size < 0:
-            raise bad_input(
-                f"{reference}: {path} has a size that is no byte count.", "Do not use it."
-            )
+            raise bad_input(f"{reference}: {path} has an invalid size.", "Do not use it.")
         entries[path] = FileEntry(path, size, digest.removeprefix("sha256:"))
     return entries
 

@@ -63,14 +63,14 @@ def check_realm(registry: str, base: str, realm: str, allowed: Collection[str]) 
         here, there = urlsplit(base), urlsplit(realm)
         host, port = there.hostname or "", there.port
     except ValueError:
-        raise odd(registry, "names no place that gives tokens") from None
+        raise odd(registry, "names no valid address for tokens") from None
     if (
         there.scheme not in ("http", "https")
         or not host
         or there.username is not None
         or not realm.isprintable()
     ):
-        raise odd(registry, "names no place that gives tokens")
+        raise odd(registry, "names no valid address for tokens")
     named = shown_host(host, port)
     if here.scheme == "https" and there.scheme != "https":
         raise unreachable(
@@ -134,7 +134,7 @@ def token(
         answer = session.get(asked.realm, params=wanted, headers=headers, **how)
     with answer:
         if answer.is_redirect:
-            raise odd(registry, "sends the log-in on to another place")
+            raise odd(registry, "redirects the log-in to another address")
         if answer.status_code in (400, 401, 403):
             return ""
         if answer.status_code != 200:
@@ -153,7 +153,7 @@ def token(
 def _whole(answer: requests.Response, registry: str) -> bytes:
     """The body of an answer, bounded in bytes and in time, and never unpacked."""
     if answer.headers.get("Content-Encoding", "identity").casefold() != "identity":
-        raise odd(registry, "packs a token that it was asked for unpacked")
+        raise odd(registry, "compresses a token although that was refused")
     end = time.monotonic() + _TOKEN_S
     data = b""
     while piece := answer.raw.read1(1 << 16, decode_content=False):
@@ -175,5 +175,5 @@ def odd(registry: str, what: str) -> PackError:
     """The sentence for what no registry does."""
     return unreachable(
         f"{registry} {what}, which no registry does.",
-        "Look at the name; or tell whoever runs that registry.",
+        "Check the name; or tell whoever runs that registry.",
     )

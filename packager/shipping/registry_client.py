@@ -115,9 +115,7 @@ class Repository:
         """The bytes of a blob in pieces. Raises PackError (exit code 6) at the end, or as soon as
         they cannot be the right ones."""
         if not DIGEST.fullmatch(digest):
-            raise bad_input(
-                f"{self.reference}: {what} has a digest that is none.", "Do not use it."
-            )
+            raise bad_input(f"{self.reference}: {what} has an invalid digest.", "Do not use it.")
         seen, got = hashlib.sha256(), 0
         with (
             self._sentences(),
@@ -177,7 +175,7 @@ class Repository:
         if code == 404:
             raise unreachable(
                 f"{self.host} has no {self.name}:{self.digest or self.tag}.",
-                "Look at the name and the tag.",
+                "Check the name and the tag.",
             )
         reason = _plain(str(answer.reason or ""))
         raise unreachable(
@@ -207,12 +205,12 @@ class Repository:
         ) as error:
             raise unreachable(
                 f"{self.host} cannot be reached, or stopped answering: {_short(error)}.",
-                "Look at the name, and try again.",
+                "Check the name, and try again.",
             ) from None
         except ValueError as error:
             raise unreachable(
                 f"{self.host} answers what no registry answers: {_short(error)}.",
-                "Look at the name.",
+                "Check the name.",
             ) from None
 
 
@@ -234,7 +232,7 @@ def parse_reference(reference: str) -> tuple[str, str, str, str | None]:
     )
     if not good:
         raise usage(
-            f"{reference!r} is no place in a registry.",
+            f"{reference!r} is not a valid registry reference.",
             "Write it like registry.example/team/model:tag.",
         )
     return host, name, tag or "latest", digest or None

@@ -64,13 +64,13 @@ class Http:
             troubles = " ".join(self._search.troubles) if self._search else ""
             hint = f"docker login {host}, podman login {host} or skopeo login {host}."
             return PackError(
-                f"{host} asks for a log-in that has the right to this.",
+                f"{host} asks for a log-in with the right to do this.",
                 f"{troubles} {hint}".strip(),
                 ExitCode.SOURCE,
             )
         return PackError(
-            f"{host} asks for a log-in that has the right to this, and the one in {login.source} "
-            "has not.",
+            f"{host} asks for a log-in with the right to do this, and the one in {login.source} "
+            "does not have it.",
             f"docker login {host}, podman login {host} or skopeo login {host}.",
             ExitCode.SOURCE,
         )
@@ -116,7 +116,7 @@ class Http:
             answer.close()
             self._check_redirect(method, url, target)
             url = target
-        raise unreachable(f"{self._registry} sends us round in circles.", "Try again later.")
+        raise unreachable(f"{self._registry} redirects in a loop.", "Try again later.")
 
     def _check_redirect(self, method: str, url: str, target: str) -> None:
         if _same(url, target):
@@ -125,7 +125,7 @@ class Http:
             there = urlsplit(target)
             named = f"{there.scheme}://{shown_host(there.hostname or '', there.port)}"
         except ValueError:
-            raise registry_auth.odd(self._registry, "sends us to no place") from None
+            raise registry_auth.odd(self._registry, "redirects to no valid address") from None
         if (
             urlsplit(url).scheme == there.scheme == "https"
             and method in ("GET", "HEAD")
@@ -133,7 +133,7 @@ class Http:
         ):
             return
         raise unreachable(
-            f"{self._registry} sends us to {named.encode('ascii', 'backslashreplace').decode()}, "
+            f"{self._registry} redirects to {named.encode('ascii', 'backslashreplace').decode()}, "
             "which is refused.",
             "Name that registry itself.",
         )
@@ -156,7 +156,7 @@ def pieces(answer: requests.Response, registry: str) -> Iterator[bytes]:
     """The body as it comes, not unpacked. Raises PackError (exit code 5) for one that all but
     stands still."""
     if answer.headers.get("Content-Encoding", "identity").casefold() != "identity":
-        raise registry_auth.odd(registry, "packs what it was asked for unpacked")
+        raise registry_auth.odd(registry, "compresses its answer although that was refused")
     since, got = time.monotonic(), 0
     while piece := answer.raw.read1(1 << 20, decode_content=False):
         got += len(piece)

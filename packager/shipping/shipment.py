@@ -105,7 +105,7 @@ def prepare(
     if manifest.parse(own, str(package / manifest.NAME)).data != known.data:
         raise bad_input(
             f"{package / manifest.NAME} changed while it was read.",
-            "Try again when nobody writes there.",
+            "Try again when nothing else writes there.",
         )
     first = FileEntry(manifest.NAME, len(own), hashlib.sha256(own).hexdigest())
     return Shipment(package, known, (first, *sorted(known.files, key=lambda entry: entry.path)))
@@ -166,7 +166,7 @@ def outside(destination: Path, package: Path) -> None:
     inner, outer = destination.resolve(), package.resolve()
     if inner == outer or outer in inner.parents:
         raise usage(
-            f"{destination} lies inside the package, which an export never changes.",
+            f"{destination} is inside the package, which an export never changes.",
             "Choose another place with --out.",
         )
 
@@ -176,6 +176,7 @@ def place_named(name: str, ending: str = "") -> Path:
     (usage) for one that leads elsewhere."""
     if "/" in name or not manifest.safe_path(name):
         raise usage(
-            f"It calls itself {name!r}, which is no name for a file.", "Name the place with --out."
+            f"It calls itself {name!r}, which is not a valid file name.",
+            "Name the place with --out.",
         )
     return Path(f"{name}{ending}").absolute()

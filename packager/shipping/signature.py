@@ -60,7 +60,8 @@ class Trust:
 def sign(package: Path, signer: Signer, out: Path) -> Path:
     """Sign the package at `package`, and write the detached signature to `out`.
 
-    Raises PackError: 6 for a package that is not what its manifest says, and for what is no key; 2
+    Raises PackError: 6 for a package that is not what its manifest says, and for a key that cannot
+    be read; 2
     where `out` exists.
     """
     library = _library()
@@ -105,7 +106,7 @@ def check(
 ) -> list[Finding]:
     """Every way in which a package is not what was signed; empty when it is.
 
-    Raises PackError: 2 for a key or a signature that is not there; 6 for what is no key and no
+    Raises PackError: 2 for a key or a signature that is not there; 6 for what is not a key and no
     signature, and for a manifest that cannot be trusted at all.
     """
     library = _library()
@@ -115,7 +116,7 @@ def check(
         raise usage(f"There is no signature {signature}.", "Name it with --signature.")
     if signature.stat().st_size > _LARGEST:
         raise bad_input(
-            f"{signature} is no signature of a package.",
+            f"{signature} is not the signature of a package.",
             "Name the file that `qwen-pack export --sign` wrote.",
         )
     findings = [*verify(package), *_modes(package)]
@@ -221,7 +222,7 @@ def trusted(
         )
     if (identity is not None or issuer is not None) and not chain:
         raise usage(
-            "--identity and --issuer are looked for in a certificate.",
+            "--identity and --issuer are checked against a certificate.",
             "Name who vouches for it with --certificate-chain.",
         )
     return (

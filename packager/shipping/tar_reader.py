@@ -59,7 +59,7 @@ def members(stream: IO[bytes], where: str) -> Iterator[tuple[Member, IO[bytes]]]
             info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
         except tarfile.TarError as error:
             raise bad_input(
-                f"{where} is no tar archive, or a damaged one: {error}.",
+                f"{where} is not a tar archive, or is damaged: {error}.",
                 "Get it again from where it comes from.",
             ) from None
         if info.type in (tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME):

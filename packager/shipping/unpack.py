@@ -77,7 +77,7 @@ def unpack(archive: Path, out: Path) -> Generator[tuple[int, int], None, Package
         way = (
             "Name an archive that `qwen-pack export` wrote."
             if first == archive
-            else f"Of an archive in pieces name the first, {first}."
+            else f"Of an archive in pieces, name the first: {first}."
         )
         raise bad_input(f"{archive} is neither a tar.zst nor a zip.", way)
     with _sentences(where, kinds), folder_that_appears_whole(out) as folder, closing(members):
@@ -105,7 +105,7 @@ def _first(item: tuple[Member, IO[bytes]] | None, where: str) -> tuple[Manifest,
     if item is None or _inner(item[0].name) != manifest.NAME:
         raise bad_input(
             f"{where} does not begin with the manifest of a package.",
-            "Unpack it by other means, and let `qwen-pack verify` look at the folder.",
+            "Unpack it with another tool, and let `qwen-pack verify` look at the folder.",
         )
     member, body = item
     if member.size > limits.MANIFEST_BYTES:

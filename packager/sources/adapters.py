@@ -62,7 +62,10 @@ def parse(specs: Sequence[str], offline: bool = False) -> tuple[AdapterSource, .
     adapters = tuple(_parsed(spec, offline) for spec in specs)
     for source in adapters:
         if [other.folder for other in adapters].count(source.folder) > 1:
-            raise usage(f"--lora names {source.location} twice.", "Add its scales up.")
+            raise usage(
+                f"--lora names {source.location} twice.",
+                "Name it once, with the sum of its scales.",
+            )
     return adapters
 
 

@@ -43,7 +43,7 @@ def source_facts(report: Report, checkpoint: Checkpoint, **origin: str | None) -
     """
     if checkpoint.ignores_python:
         report.note(
-            "It names Python of its own, which is left alone, unread: the first generation is "
+            "It names its own Python code, which is neither read nor run: the first generation is "
             "known here without it."
         )
     for note in checkpoint.notes:
@@ -117,7 +117,7 @@ def check_variant(checkpoint: Checkpoint, repo_id: str, planned: JsonObject) -> 
             continue
         if needs != has:
             raise bad_input(
-                f"{checkpoint.folder} is no {repo_id}: its config.json says {field} {has!r} "
+                f"{checkpoint.folder} is not {repo_id}: its config.json says {field} {has!r} "
                 f"instead of {needs!r}.",
                 "Name the variant that it was made from with --model.",
             )

@@ -75,7 +75,7 @@ def download(repo_id: str, commit: str, file: RemoteFile, on_bytes: Callable[[in
             try:
                 _complete(hf_hub_url(repo_id, file.name, revision=commit), partial, file, on_bytes)
                 if _digest(partial, file) != file.digest:
-                    raise _altered(file, "has not the digest that the hub lists")
+                    raise _altered(file, "does not have the digest that the hub lists")
             except PackError:
                 partial.unlink(missing_ok=True)
                 raise
@@ -141,7 +141,7 @@ def _size(path: Path) -> int:
 
 def _altered(file: RemoteFile, how: str) -> PackError:
     return unreachable(
-        f"What came for {file.name} {how}; nothing of it was kept.",
+        f"What came for {file.name} {how}; nothing was kept.",
         f"Try again, or look at HF_ENDPOINT. {WAYS_ON}",
     )
 

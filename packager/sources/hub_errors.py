@@ -36,7 +36,7 @@ def hub_errors(repo_id: str, revision: str | None) -> Iterator[None]:
         yield
     except HFValidationError:
         raise usage(
-            f"{repo_id!r} is no name of a repository.",
+            f"{repo_id!r} is not a valid repository name.",
             "Write OWNER/NAME, for example Qwen/Qwen3-0.6B.",
         ) from None
     except (
@@ -53,7 +53,7 @@ def _sentence(error: Exception, repo_id: str, revision: str | None) -> PackError
     page = f"{host}/{repo_id}"
     if isinstance(error, OfflineModeIsEnabled):
         return unreachable(
-            "The hub must not be asked: HF_HUB_OFFLINE is set.", f"Unset it. {WAYS_ON}"
+            "HF_HUB_OFFLINE is set, so the hub is not asked.", f"Unset it. {WAYS_ON}"
         )
     if isinstance(error, LocalEntryNotFoundError):
         which = f" at revision {revision}" if revision else ""
@@ -63,7 +63,7 @@ def _sentence(error: Exception, repo_id: str, revision: str | None) -> PackError
         )
     if isinstance(error, GatedRepoError):
         return unreachable(
-            f"{repo_id} is gated, and this account is not let in.",
+            f"{repo_id} is gated, and this account has no access.",
             f"Ask for access on {page}, then `hf auth login`. {WAYS_ON}",
         )
     if isinstance(error, RevisionNotFoundError):
@@ -99,7 +99,7 @@ def _status(code: int, host: str, repo_id: str) -> PackError:
         )
     if code == 429:
         return unreachable(
-            f"{host} wants fewer requests (429).",
+            f"{host} limits the number of requests (429).",
             f"Wait a few minutes, or log in with `hf auth login`. {WAYS_ON}",
         )
     return unreachable(
@@ -119,12 +119,12 @@ def _transport(error: Exception, host: str) -> PackError:
         )
     if isinstance(error, httpx.TimeoutException):
         return unreachable(
-            f"{host} did not answer in time.", f"Run the same command again to go on. {WAYS_ON}"
+            f"{host} did not answer in time.", f"Run the same command again to continue. {WAYS_ON}"
         )
     if isinstance(error, (httpx.RemoteProtocolError, httpx.ReadError)):
         return unreachable(
             f"The connection to {host} was cut off.",
-            f"Run the same command again to go on from there. {WAYS_ON}",
+            f"Run the same command again to continue. {WAYS_ON}",
         )
     return unreachable(
         f"{host} cannot be reached: {error}.", f"Check the network and HF_ENDPOINT. {WAYS_ON}"

@@ -129,7 +129,7 @@ def _file(repo_id: str, sibling: Any) -> RemoteFile:
         or not _DIGEST.fullmatch(digest)
     ):
         raise unreachable(
-            f"The hub does not tell size and digest of {sibling.rfilename} in {repo_id}, so it "
+            f"The hub does not give the size and digest of {sibling.rfilename} in {repo_id}, so it "
             "cannot be checked.",
             WAYS_ON,
         )

@@ -89,7 +89,7 @@ def failed(folder: Folder, one: Planned, error: Exception, stages: Stages | None
     log = folder.bug_file(one.cell.id)
     lines = "".join(traceback.format_exception(error))
     log.write_text(lines, encoding="utf-8", errors="backslashreplace")
-    text = f"A fault of qwen-pack: {error!r}. {folder.below(log)} has the traceback."
+    text = f"A bug in qwen-pack: {error!r}. {folder.below(log)} has the traceback."
     return not_done(one.cell, "failed", text, int(ExitCode.BUG), stages=stages)
 
 

@@ -302,7 +302,7 @@ class Fleet:
             return None
         answer = future.result()
         if not isinstance(answer, Answer):
-            return Answer("", error="The worker gave no answer that is one.", exit_code=1)
+            return Answer("", error="The worker gave no valid answer.", exit_code=1)
         return answer
 
     def _failed(self, course: Course, answer: Answer) -> Row:
@@ -311,7 +311,7 @@ class Fleet:
         if answer.bug is not None:
             log = folder.bug_file(one.cell.id)
             log.write_text(answer.bug, encoding="utf-8", errors="backslashreplace")
-            text = f"A fault of qwen-pack: {text}. {folder.below(log)} has the traceback."
+            text = f"A bug in qwen-pack: {text}. {folder.below(log)} has the traceback."
         return not_done(one.cell, "failed", text, answer.exit_code, stages=course.taken)
 
     def _leave_the_lost(
@@ -325,7 +325,7 @@ class Fleet:
         for host in [host for host, since in self._gone.items() if now - since > _GONE_S]:
             del self._gone[host]
             courses.forget(host)
-            yield Told(f"{host} is gone: what was measured there is measured on another machine.")
+            yield Told(f"{host} is gone: its measurements are run again on another machine.")
             for future, (course, _) in running.items():
                 if course.host == host:
                     course.again_from_measure()
@@ -347,7 +347,7 @@ class Fleet:
     def _refuse_without_scheduler(self) -> None:
         if self._dask.status not in ("running", "connecting"):
             raise unreachable(
-                "The Dask scheduler has gone away.", "The same command goes on from here."
+                "The Dask scheduler has gone away.", "Run the same command again to continue."
             )
 
     def _workers(self) -> dict[str, Any]:

@@ -69,7 +69,7 @@ class Folder:
         something else."""
         folder = cls(root)
         if root.is_dir() and any(root.iterdir()) and not (root / MARK).is_file():
-            raise usage(f"{root} holds what no sweep has made.", _HINT)
+            raise usage(f"{root} holds files that no sweep wrote.", _HINT)
         root.mkdir(parents=True, exist_ok=True)
         if not (root / MARK).is_file():
             write_json(root / MARK, {"schema": SCHEMA, "name": plan.name})

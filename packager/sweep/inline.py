@@ -46,7 +46,7 @@ def begun(work: Work) -> Generator[Event | SweepEvent, None, Run]:
     current, again = work.folder.begin(work.plan)
     if again and current.rows:
         there = len(current.rows)
-        yield Told(f"Run {current.number} goes on: {there} of its cells have their row.")
+        yield Told(f"Run {current.number} continues: {there} of its cells are done.")
     for one in work.matrix.planned:
         before = current.rows.get(one.cell.id)
         if one.problem is not None and (before is None or before.reason != one.problem):

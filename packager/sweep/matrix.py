@@ -131,7 +131,7 @@ def matrix(plan: SweepPlan, known: Known, pace: Pace | None = None) -> Matrix:
         else:
             found.append(planner.forecast(cell, pace))
     if not found:
-        raise usage("The plan leaves no cell to build.", "Its exclusions take all of them away.")
+        raise usage("The plan leaves no cell to build.", "Its exclusions remove all of them.")
     notes = [
         f"exclude[{place}] matches no cell."
         for place in range(1, len(plan.exclusions) + 1)

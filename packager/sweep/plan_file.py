@@ -102,7 +102,7 @@ def read(path: Path, known: Known) -> SweepPlan:
             raise usage(f"{path} is larger than a plan file can be (1 MB).")
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
-        raise usage(f"{path} is no text in UTF-8.", "Is it the right file?") from None
+        raise usage(f"{path} is not UTF-8 text.", "Is it the right file?") from None
     except FileNotFoundError:
         raise usage(f"There is no plan file {str(path)!r}.", _HINT) from None
     return parse(text, path, known)
@@ -163,7 +163,7 @@ def _check(data: dict[str, Any], problems: Problems) -> None:
     for place, table in enumerate(excludes, 1):
         _check_table(f"exclude[{place}].", table, EXCLUDE, problems)
         if not set(table) - {"why"}:
-            problems.add(f"exclude[{place}]", "names nothing, so that it would exclude all.")
+            problems.add(f"exclude[{place}]", "names nothing, so it would exclude everything.")
 
 
 def _check_table(
@@ -196,7 +196,7 @@ class _Reader:
         if not _NAME.fullmatch(name):
             self._problems.add("name", "must be small letters, digits, dots and hyphens.")
         if "by" in prune and "keep" not in prune:
-            self._problems.add("prune.by", "means nothing without keep, the number that stays.")
+            self._problems.add("prune.by", "has no effect without keep, the number that stays.")
         plan = SweepPlan(
             name=name,
             text=self._text,
@@ -263,7 +263,7 @@ class _Reader:
                     )
         matching = [variant for variant in all_of if _passes(variant, asked)]
         if not matching:
-            self._problems.add("filter", "lets no variant of the catalogue through.")
+            self._problems.add("filter", "matches no variant of the catalogue.")
         yield from matching
 
     def _checkpoints(self) -> tuple[str, ...]:

@@ -152,7 +152,7 @@ def _number(rule: Number, value: Any) -> str | None:
         return f"must be {kind}."
     # A comparison with NaN is false, so it is refused as well.
     if not rule.low <= value <= rule.high:
-        return f"is {value:g}, but must lie between {rule.low:.15g} and {rule.high:.15g}."
+        return f"is {value:g}, but must be between {rule.low:.15g} and {rule.high:.15g}."
     return None
 
 

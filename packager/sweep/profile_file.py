@@ -18,7 +18,7 @@ def read(path: Path) -> Profile:
     """The profile in a file; `system_prompt` and `tools` name files beside it.
 
     Raises PackError naming the file and the key: exit code 2 for a word that is none, 6 for content
-    that is no text or no tools.
+    that is not text or no tools.
     """
     try:
         data = load_toml(bounded_bytes(path, _MOST_BYTES).decode("utf-8-sig"))

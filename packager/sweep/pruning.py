@@ -126,10 +126,10 @@ def _losers(
         if len(ids) <= stay:
             continue
         if not by:
-            yield Told(f"{target}: nothing to rank by at the rung {rung!r}, so all cells go on.")
+            yield Told(f"{target}: nothing to rank by at the rung {rung!r}, so all cells continue.")
             continue
         for row in ranked(ids, [values[name] for name in ids], by, behind)[stay:]:
-            why = f"{stay} of {len(ids)} go on, this is number {row.place}: {row.why}"
+            why = f"{stay} of {len(ids)} continue, this is number {row.place}: {row.why}"
             found.append((by_id[row.id], why))
     return found
 

@@ -89,7 +89,7 @@ def _floor(task: str, repo_id: str, share: float | None, least: float | None) ->
     except PackError:
         if share is not None and least is not None:
             return None
-        return "no score is published of it, and `behave` has not asked it"
+        return "it has no published score, and `behave` was not run on it"
     case = use_case(task)
     if rules.task_of(variant) != case.task:
         return "it is made for something else"

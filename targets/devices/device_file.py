@@ -59,7 +59,7 @@ def read_target(path: Path, runtimes: tuple[str, ...]) -> Target:
         # Some editors begin a file with the mark of the encoding.
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
-        raise usage(f"{path} is no text in UTF-8.", "Is it the right file?") from None
+        raise usage(f"{path} is not UTF-8 text.", "Is it the right file?") from None
     except IsADirectoryError:
         raise usage(f"{path} is a folder, not a device file.") from None
     except FileNotFoundError:
@@ -86,7 +86,7 @@ def parse_target(text: str, path: str, runtimes: tuple[str, ...]) -> Target:
         # else.
         raise BadDeviceFile(
             file,
-            [(1, "this is no device file: a number is too long, or tables are nested too deeply.")],
+            [(1, "this is not a device file: a number is too long, or the nesting too deep.")],
         ) from None
     problems = _Problems(file, lines_of_keys(text))
     _check(data, runtimes, problems)
@@ -133,7 +133,7 @@ def _check(data: JsonObject, runtimes: tuple[str, ...], problems: _Problems) -> 
         if key not in TOP and key not in sections:
             home = next((name for name, rules in SECTIONS.items() if key in rules), None)
             where = f" It belongs below [{home}]." if home else did_you_mean(key, [*TOP, *sections])
-            problems.add(key, f"is no key of a device file.{where}")
+            problems.add(key, f"is not a key of a device file.{where}")
     _check_section("", {key: data[key] for key in TOP if key in data}, problems)
     for section in sections:
         part = data.get(section, {})
@@ -162,7 +162,7 @@ def _check_section(section: str, part: JsonObject, problems: _Problems) -> None:
         if key not in rules:
             text = (
                 other_unit(key, value, rules)
-                or f"is no key of [{section}].{did_you_mean(key, rules)}"
+                or f"is not a key of [{section}].{did_you_mean(key, rules)}"
             )
             problems.add(dot + key, text)
         elif wrong := complaint(rules[key], value):
@@ -178,7 +178,7 @@ def _check_sources(sources: JsonObject, device: Any, problems: _Problems) -> Non
         if key not in known:
             problems.add(
                 f"source.{key}",
-                f"speaks of a key that [device] does not have.{did_you_mean(key, known)}",
+                f"names a key that [device] does not have.{did_you_mean(key, known)}",
             )
         elif not isinstance(value, str) or len(value.strip()) < 8:
             problems.add(f"source.{key}", "must be a text that says where the number comes from.")
@@ -205,7 +205,7 @@ def _check_isa(isa: Any, problems: _Problems) -> None:
         if word not in EXTENSIONS:
             problems.add(
                 "device.isa",
-                f"has {word!r}, which is no extension known here.{did_you_mean(word, EXTENSIONS)}",
+                f"has {word!r}, which is not a known extension.{did_you_mean(word, EXTENSIONS)}",
             )
 
 
@@ -216,7 +216,7 @@ def _check_target(target: Any, runtimes: tuple[str, ...], problems: _Problems) -
         if isinstance(name, str) and name not in runtimes:
             problems.add(
                 "target.runtimes",
-                f"names {name!r}, which is no runtime.{did_you_mean(name, runtimes)}",
+                f"names {name!r}, which is not a runtime.{did_you_mean(name, runtimes)}",
             )
     from packager.recipe import split_id
 
@@ -225,7 +225,7 @@ def _check_target(target: Any, runtimes: tuple[str, ...], problems: _Problems) -
             try:
                 split_id(recipe)
             except PackError as error:
-                problems.add("target.recipes", f"holds a slip: {error.message} {error.hint}")
+                problems.add("target.recipes", f"has an error: {error.message} {error.hint}")
 
 
 def _check_sense(device: JsonObject, workload: JsonObject, problems: _Problems) -> None:

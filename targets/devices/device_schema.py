@@ -220,7 +220,7 @@ def other_unit(key: str, value: Any, known: dict[str, Rule]) -> str | None:
                 )
                 rule = known[stem + suffix]
                 return (
-                    f"is no key: {stem + suffix} counts "
+                    f"is not a key: {stem + suffix} counts "
                     f"{rule.unit if isinstance(rule, Number) else ''}; write "
                     f"{stem + suffix}{example}."
                 )

@@ -34,7 +34,7 @@ def device_text(target: Target) -> str:
         raise usage(
             f"{target.name} cannot be written as a device file: {different} would be read back as "
             "another value.",
-            "Take the default for it, or write the file by hand.",
+            "Take the default for it, or write the file in an editor.",
         )
     return text
 
@@ -122,7 +122,7 @@ def _served(target: Target) -> dict[str, list[str]]:
 def renamed(text: str, name: str) -> str:
     """The text of a device file with another name: everything else, comments too, stays as it is.
 
-    Raises PackError (usage) where the name does not stand on a line of its own, so that nothing
+    Raises PackError (usage) where the name does not stand on its own line, so that nothing
     else could change with it.
     """
     text = text.removeprefix("\ufeff")
@@ -135,7 +135,7 @@ def renamed(text: str, name: str) -> str:
                 return candidate
     raise usage(
         "The name in this device file cannot be changed safely.",
-        'Write it as name = "..." on a line of its own.',
+        'Write it as name = "..." on its own line.',
     )
 
 
@@ -145,7 +145,7 @@ def new_path(name: str, folder: Path) -> Path:
     if not NAME.fullmatch(name):
         raise usage(
             f"{name!r} cannot name a device.",
-            "Use small letters, digits, dots and hyphens, at most 64, and no .toml behind it.",
+            "Use small letters, digits, dots and hyphens, at most 64, without .toml at the end.",
         )
     path = folder / f"{name}.toml"
     if path.exists():

@@ -72,15 +72,15 @@ def read_imatrix(path: Path) -> Imatrix:
         struct.error,
     ) as error:
         raise bad_input(
-            f"{path} is no importance matrix, or only a part of one ({error}).", _AGAIN
+            f"{path} is not an importance matrix, or is incomplete ({error}).", _AGAIN
         ) from error
     if not found.weights:
         raise bad_input(f"{path} holds no importance matrix.", _AGAIN)
     for name, weights in found.weights.items():
         if not np.isfinite(weights).all() or (weights < 0).any():
             raise bad_input(
-                f"{path}: the entry {name!r} has values that are no mean squares: negative, NaN or "
-                "infinite.",
+                f"{path}: the entry {name!r} has values that are not mean squares: negative, NaN "
+                "or infinite.",
                 _AGAIN,
             )
     return found
@@ -207,15 +207,15 @@ def check_imatrix(imatrix: Imatrix | None, typed: Sequence[TypedTensor]) -> None
         None,
     )
     if foreign is not None:
-        raise _of_another_model(f"it names {foreign!r}, which this model has not")
+        raise _of_another_model(f"it names {foreign!r}, which this model lacks")
     for entry in typed:
         tensor = entry.tensor
         weights = entries.get(tensor.name)
         if weights is None:
             if needs_imatrix(tensor.name, entry.type):
-                said = "says nothing of" if imatrix is not None else "is needed for"
+                problem = "has no entry for" if imatrix is not None else "is needed for"
                 raise bad_input(
-                    f"An importance matrix {said} {tensor.name!r}, which becomes {entry.type}.",
+                    f"An importance matrix {problem} {tensor.name!r}, which becomes {entry.type}.",
                     _AGAIN,
                 )
             continue

@@ -46,7 +46,7 @@ def check_matrix_file(path: Path) -> None:
         start = file.tell() + -file.tell() % walk.alignment
         for row in rows:
             if start + row.offset + row.nbytes > walk.size:
-                raise ValueError("a tensor lies behind the end of the file")
+                raise ValueError("a tensor is beyond the end of the file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class _Walk:
         kind = self.number("<I")
         if key == gguf.Keys.General.ALIGNMENT.encode():
             if kind != int(gguf.GGUFValueType.UINT32):
-                raise ValueError("its alignment is no number")
+                raise ValueError("its alignment is not a number")
             self.alignment = self.number("<I")
             if self.alignment not in _ALIGNMENTS:
                 raise ValueError(f"its alignment is {self.alignment}")

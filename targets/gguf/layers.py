@@ -61,27 +61,30 @@ class Layers(NamedTuple):
         """Most layers are one and the same mapping: each is looked at once."""
         return {id(part): part for part in self.layers}.values()
 
-    def read_per_token(self, shape: Shape) -> dict[str, int]:
+    def read_per_token(
+        self, shape: Shape, multiplied: dict[str, int] | None = None
+    ) -> dict[str, int]:
         """Bytes by type that one token reads: of the experts the active ones, of an untied
-        embedding one row, which is left out."""
-        found = self.multiplied_per_token(shape)
+        embedding one row, which is left out. `multiplied` are those of the layers, where they are
+        known."""
+        read = dict(self.multiplied_per_token(shape) if multiplied is None else multiplied)
         for part in (self.output, self.embedding) if shape.tied else (self.output,):
-            _add(found, shape, part)
-        return found
+            _add(read, shape, part)
+        return read
 
     def multiplied_per_token(self, shape: Shape) -> dict[str, int]:
         """Bytes by type of the layers alone, which every token of a prompt goes through."""
-        found: dict[str, int] = {}
+        multiplied: dict[str, int] = {}
         times = Counter(map(id, self.layers))
         for part in self._different():
-            _add(found, shape, part, times[id(part)])
-        return found
+            _add(multiplied, shape, part, times[id(part)])
+        return multiplied
 
 
-def _add(found: dict[str, int], shape: Shape, part: Bytes, times: int = 1) -> None:
+def _add(bytes_by_type: dict[str, int], shape: Shape, part: Bytes, times: int = 1) -> None:
     for kind, size in part.items():
         name = kind.removesuffix(_EXPERTS)
-        found[name] = found.get(name, 0) + times * active(shape, kind, size)
+        bytes_by_type[name] = bytes_by_type.get(name, 0) + times * active(shape, kind, size)
 
 
 def active(shape: Shape, kind: str, size: int) -> int:
@@ -107,8 +110,9 @@ def of(shape: Shape, preset: Preset, total: sizes.Sizes) -> Layers:
     """
     head = sizes.head_bytes(shape)
     if head:
-        found = of(replace(shape, task="generate"), preset, total._replace(rest=total.rest - head))
-        return found._replace(output={**found.output, "F32": found.output.get("F32", 0) + head})
+        decoder = replace(shape, task="generate")
+        body = of(decoder, preset, total._replace(rest=total.rest - head))
+        return body._replace(output={**body.output, "F32": body.output.get("F32", 0) + head})
     entry = _table().get(sizes.key(shape), {}).get(preset.name)
     # A preset without a mix gives all its matrices one type.
     kind = preset.name if preset.name in PURE else UNKNOWN
@@ -117,12 +121,12 @@ def of(shape: Shape, preset: Preset, total: sizes.Sizes) -> Layers:
     pattern, kinds, embedding, output = msgspec.convert(
         entry, tuple[str, list[Bytes], Bytes, Bytes]
     )
-    found = Layers(tuple(kinds[ord(letter) - ord("a")] for letter in pattern), embedding, output)
-    return (
-        found
-        if sum(found.layer_bytes()) + _sum(embedding) + _sum(output) == total.data
-        else _alike(shape, total, kind)
-    )
+    by_letter = {chr(ord("a") + number): part for number, part in enumerate(kinds)}
+    times = Counter(pattern)
+    in_layers = sum(times[letter] * _sum(part) for letter, part in by_letter.items())
+    if in_layers + _sum(embedding) + _sum(output) != total.data:
+        return _alike(shape, total, kind)
+    return Layers(tuple(map(by_letter.__getitem__, pattern)), embedding, output)
 
 
 def _alike(shape: Shape, total: sizes.Sizes, kind: str) -> Layers:

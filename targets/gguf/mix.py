@@ -113,7 +113,7 @@ def overridden(tensors: Sequence[OutTensor], overrides: Overrides) -> dict[str, 
             expression = re.compile(pattern)
         except re.error as error:
             raise usage(
-                f"{pattern!r} is no regular expression ({error}).",
+                f"{pattern!r} is not a valid regular expression ({error}).",
                 "For example: token_embd\\.weight",
             ) from None
         hits = [tensor for tensor in tensors if not tensor.f32 and expression.search(tensor.name)]

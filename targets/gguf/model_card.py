@@ -42,14 +42,14 @@ def read(folder: Path) -> Card:
     try:
         status = (folder / _NAME).stat()
         if not stat.S_ISREG(status.st_mode):
-            return Card(unread="it is no file")
+            return Card(unread="it is not a file")
         if status.st_size > CARD_BYTES:
             return Card(unread=f"it has more than {CARD_BYTES} bytes")
         lines = (folder / _NAME).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return Card()
     except (OSError, UnicodeDecodeError):
-        return Card(unread="it is no text in UTF-8 that can be read")
+        return Card(unread="it is not readable UTF-8 text")
     if not lines or lines[0] != "---":
         return Card()
     if "---" not in lines[1:]:

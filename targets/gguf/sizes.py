@@ -60,6 +60,7 @@ class Sizes(NamedTuple):
         return (self.embedding if shape.tied else self.output) + experts + self.rest
 
 
+@cache
 def key(shape: Shape) -> str:
     """What the sizes depend on, as text: everything but context and the constants of norms and
     rotation."""

@@ -73,7 +73,7 @@ def read_vocabulary(folder: Path, config: JsonObject, tokenizer_config: JsonObje
         highest = max((*by_id, *extra), default=-1)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise bad_input(
-            f"{path} is no byte-level BPE tokenizer ({type(error).__name__}: {error}).",
+            f"{path} is not a byte-level BPE tokenizer ({type(error).__name__}: {error}).",
             "Fetch it again.",
         ) from error
     if highest >= rows:
@@ -175,7 +175,7 @@ def with_ends(vocabulary: Vocabulary, ends: Sequence[int]) -> Vocabulary:
     if len(left) > _SLOTS:
         names = ", ".join(tokens[number] for number in left)
         raise bad_input(
-            f"A GGUF has room for {_SLOTS} ends of turn of one's own, and this checkpoint has "
+            f"A GGUF has room for {_SLOTS} custom ends of turn, and this checkpoint has "
             f"{len(left)}: {names}.",
             "Leave those out of eos_token_id that never end a turn, or take another runtime.",
         )

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from packager.checkpoint.agreement import TEXT_TYPES
 from packager.engine_check.ladder import read
 from packager.errors import PackError, usage
 from packager.json_values import JsonObject, at, object_or_empty
@@ -19,6 +18,7 @@ from packager.predict.offload import Split
 from packager.recipe import Recipe
 from packager.runtime import BuildNeeds, Ladder, Tools
 from packager.shape import Shape
+from packager.shape.names import TEXT_TYPES
 from targets.gguf import layers, sizes, tensors, tower
 from targets.gguf.presets import (
     DEFAULT_KV,
@@ -29,7 +29,7 @@ from targets.gguf.presets import (
     preset_of,
     projector_type,
 )
-from targets.llama_cpp import how_to_run, importance, memory, offload, speed
+from targets.llama_cpp import importance, memory, offload, speed
 
 _BLOCK = 32
 """The smallest block of a quantized type: rows that it does not divide stay in 16 bits."""
@@ -189,6 +189,9 @@ class LlamaCpp:
 
     def how_to_run(self, recipe: Recipe, workload: JsonObject) -> str:
         """Markdown with commands that need llama.cpp, Ollama or llama-cpp-python alone."""
+        # Late: it brings the reader of checkpoints, which `fit` does without.
+        from targets.llama_cpp import how_to_run
+
         return how_to_run.how_to_run(recipe, workload)
 
     def _recipe(self, preset: Preset) -> Recipe:

@@ -92,7 +92,7 @@ def _tokens(lib: Any, model: Any, path: Path) -> list[int]:
         data.decode()
     except UnicodeDecodeError as error:
         raise bad_input(
-            f"{path} is no text in UTF-8: {error.reason} at byte {error.start}.",
+            f"{path} is not UTF-8 text: {error.reason} at byte {error.start}.",
             "Convert it first.",
         ) from error
     vocabulary = lib.llama_model_get_vocab(model)

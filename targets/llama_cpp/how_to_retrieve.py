@@ -36,7 +36,7 @@ def _embed(model: str, common: str, context: int, dimension: int | None, layers:
         if dimension
         else ""
     )
-    return f"""Pooling (the last token) and the end of text stand in the file: leave them out of commands, so that nothing contradicts it.
+    return f"""Pooling (the last token) and the end of text are stored in the file: leave them out of commands, so that nothing contradicts it.
 {shortened}
 With [llama.cpp](https://github.com/ggml-org/llama.cpp), as a server at http://127.0.0.1:8080/v1/embeddings, which brings vectors to
 length 1:
@@ -72,7 +72,7 @@ print(rows[1:] @ rows[0])
 
 
 def _rerank(model: str, common: str, context: int) -> str:
-    return f"""The head that says yes or no and the prompt around query and document stand in the file.
+    return f"""The head that says yes or no and the prompt around query and document are stored in the file.
 
 With [llama.cpp](https://github.com/ggml-org/llama.cpp), as a server at http://127.0.0.1:8080/v1/rerank (it computes a pair at once,
 so that its batch is as long as the context):
@@ -83,5 +83,5 @@ curl http://127.0.0.1:8080/v1/rerank --header "Content-Type: application/json" \
   --data '{{"query": "how long to boil an egg", "documents": ["Nine minutes.", "The shop sells eggs."]}}'
 ```
 
-`relevance_score` is the probability of "yes" beside that of "no", from 0 to 1.
+`relevance_score` is the probability of "yes" against that of "no", from 0 to 1.
 """

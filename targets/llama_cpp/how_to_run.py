@@ -141,7 +141,7 @@ def _ollama(
         lines.append(f'TEMPLATE """{chat.template}"""')
         says = (
             "`TEMPLATE` is this model's own chat template in Ollama's language, tools left out. "
-            "Without it Ollama\nwould take one of its own, or none.\n"
+            "Without it Ollama\nwould use another one, or none.\n"
         )
         says += "".join(f"It writes this otherwise: {limit}.\n" for limit in chat.limits)
     modelfile = "\n".join(lines)

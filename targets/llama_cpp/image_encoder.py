@@ -32,7 +32,7 @@ def mtmd() -> Any:
     except (ImportError, OSError, RuntimeError) as error:
         raise usage(
             "This installation of llama-cpp-python has no libmtmd, which pictures take.",
-            "Install it anew: pip install --force-reinstall 'qwen-pack[llama-cpp]'.",
+            "Install it again: pip install --force-reinstall 'qwen-pack[llama-cpp]'.",
         ) from error
     mtmd_cpp.mtmd_helper_log_set(_quiet(), ctypes.c_void_p(0))
     return mtmd_cpp
@@ -84,8 +84,8 @@ class ImageEncoder:
         most: int | None = None,
     ) -> None:
         """`least` and `most` bound the tokens of a picture, which is resized to stay within them;
-        llama.cpp's own are 8 and 4,096. Raises PackError (bad input) for a file that is no image
-        encoder of this decoder."""
+        llama.cpp's own are 8 and 4,096. Raises PackError (bad input) for a file that is not an
+        image encoder of this decoder."""
         self._lib = lib = mtmd()
         self._context: Any = None
         params = lib.mtmd_context_params_default()
@@ -110,7 +110,7 @@ class ImageEncoder:
             )
         if not lib.mtmd_support_vision(self._context):
             self.close()
-            raise bad_input(f"{path.name} is no image encoder.", "Build the package again.")
+            raise bad_input(f"{path.name} is not an image encoder.", "Build the package again.")
         self.width = int(library.llama().llama_model_n_embd_inp(model))
 
     @contextmanager

@@ -40,7 +40,7 @@ def checked(additions: Additions) -> Additions:
             re.compile(pattern)
         except re.error as error:
             raise usage(
-                f"{pattern!r} is no regular expression ({error}).",
+                f"{pattern!r} is not a valid regular expression ({error}).",
                 r"For example: token_embd\.weight",
             ) from None
     if additions.calibration is not None:
@@ -74,7 +74,7 @@ def _check_text(path: Path) -> None:
         start = file.read(1 << 16)
     if start.startswith(_MAGICS) or b"\0" in start:
         raise bad_input(
-            f"{path} is no text to calibrate with.",
+            f"{path} is not text that can be calibrated with.",
             "Give a plain text in UTF-8, or an importance matrix with --imatrix.",
         )
     if not start.strip():

@@ -54,7 +54,7 @@ def footprint(shape: Shape, recipe: Recipe, sizes: Sizes, context: int) -> Footp
     if shape.task == "generate":
         compute = activations(shape, context) + _FLOAT * shape.vocab
     else:
-        # The engine computes logits of every token of a batch even where nobody reads them, and
+        # The engine computes logits of every token of a batch even where they are not read, and
         # keeps a copy of them.
         batch = min(EMBEDDING_BATCH, context)
         compute = activations(shape, context, batch) + 2 * _FLOAT * batch * shape.vocab

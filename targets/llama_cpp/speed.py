@@ -19,7 +19,7 @@ _Bytes = tuple[tuple[str, int], ...]
 """Bytes by type."""
 
 
-def speed(shape: Shape, found: Layers, isa: str) -> Speed:
+def speed(shape: Shape, layers: Layers, isa: str) -> Speed:
     """The mean over the types of the tensors that a token reads, each with the weight of its bytes.
 
     `isa` begins with what computes: a back end of llama.cpp (cuda, metal, vulkan), or the
@@ -27,13 +27,14 @@ def speed(shape: Shape, found: Layers, isa: str) -> Speed:
     """
     # A prompt goes through the layers alone: the embedding is looked up, and the output works on
     # the last token only.
-    read, multiplied = found.read_per_token(shape), found.multiplied_per_token(shape)
+    multiplied = layers.multiplied_per_token(shape)
+    read = layers.read_per_token(shape, multiplied)
     known = _speed(shape, tuple(read.items()), tuple(multiplied.items()), isa.partition(" ")[0])
     if shape.task == "generate":
         return known
     # Of a text for an embedder or a reranker the logits of every token are computed as well.
-    layers = prompt_parameters(shape)
-    share = layers / (layers + shape.vocab * shape.hidden)
+    in_layers = prompt_parameters(shape)
+    share = in_layers / (in_layers + shape.vocab * shape.hidden)
     return replace(known, compute=known.compute * share)
 
 

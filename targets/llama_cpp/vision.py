@@ -114,7 +114,7 @@ class VisionSession(Session):
         exceed the context, before a picture is encoded."""
         encoder = self._opened()
         if not texts[-1]:
-            raise usage("No text stands behind the pictures.", "Ask something about them.")
+            raise usage("No text follows the pictures.", "Ask something about them.")
         # Counted first: pixels are read and resized only for a prompt that fits.
         with encoder.chunks(texts, pictures, count=True) as chunks:
             total, images = self._fitting(chunks, max_new_tokens)

@@ -284,7 +284,7 @@ def cannot_run(machine: Machine, measurement: Measurement) -> dict[str, str]:
     if flags_are_known and not {"sse4_2", "avx", "avx2"} & set(machine.isa):
         return dict.fromkeys(
             ("openvino", "llama.cpp", "onnxruntime"),
-            "its Python packages take SSE4.2, which this processor has not",
+            "its Python packages take SSE4.2, which this processor lacks",
         )
     return dict(measurement.died)
 
@@ -301,13 +301,17 @@ def as_target(machine: Machine, measurement: Measurement, name: str) -> Target:
         else ""
     )
     sources = {
-        "memory_bytes": f"{here}: what the {machine.memory.limited_by} lets a process have",
+        "memory_bytes": f"{here}: the limit that the {machine.memory.limited_by} sets",
         "reserve_bytes": f"{here}: what other programs held at that time",
         "cores": f"{here}: processors this process may use",
-        "bandwidth": f"{how}, {measurement.threads} threads{noise}; x {share[0]:g}, what a whole "
-        "model reaches of it",
-        "compute": f"{how}, {measurement.threads_batch} threads{noise}; x {share[1]:g}, what a "
-        "whole model reaches of it",
+        "bandwidth": (
+            f"{how}, {measurement.threads} threads{noise}; x {share[0]:g}, the share that a whole "
+            "model reaches"
+        ),
+        "compute": (
+            f"{how}, {measurement.threads_batch} threads{noise}; x {share[1]:g}, the share that a "
+            "whole model reaches"
+        ),
         "operation_seconds": f"{how}, {measurement.threads} threads{noise}: products of 256 x 256 "
         "weights in the cache",
         "storage_bytes": f"{here}: free where the cache is",

@@ -50,5 +50,5 @@ while not generator.is_done():
     print(stream.decode(generator.get_next_tokens()[0]), end="", flush=True)
 ```
 
-The cache is allocated for `max_length` tokens at once; `model/genai_config.json` says {context} where a program says nothing.
+The cache is allocated for `max_length` tokens at once; `model/genai_config.json` sets {context} where a program does not set it.
 {_NOTES.get(provider, "")}"""

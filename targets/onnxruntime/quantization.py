@@ -82,7 +82,8 @@ def parse(settings: Mapping[str, Any], where: str) -> Settings:
         unknown = sorted(set(table) - known)
         if unknown:
             raise bad_input(
-                f"{where}: {unknown[0]!r} is no setting.", f"Known: {', '.join(sorted(known))}."
+                f"{where}: {unknown[0]!r} is not a known setting.",
+                f"Known: {', '.join(sorted(known))}.",
             )
 
     only(settings, {"provider", "precision", "quantization"})

@@ -191,7 +191,7 @@ def _normalizes(path: Path) -> bool:
     try:
         normalizer = parse_json(bounded_bytes(path, TEXT_BYTES), str(path)).get("normalizer")
     except (OSError, AttributeError) as error:
-        raise bad_input(f"{path} is no tokenizer.", "Build the package again.") from error
+        raise bad_input(f"{path} is not a tokenizer.", "Build the package again.") from error
     return bool(normalizer == {"type": "NFC"})
 
 
@@ -204,6 +204,6 @@ def _read(path: Path) -> JsonObject:
         object_at(object_at(model, "decoder"), "session_options")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise bad_input(
-            f"{path} is no configuration of onnxruntime-genai.", "Build the package again."
+            f"{path} is not a configuration of onnxruntime-genai.", "Build the package again."
         ) from error
     return config

@@ -113,13 +113,6 @@ class Part:
         """Whether it is compressed at all: norms and biases are not."""
         return len(self.spec.shape) == 2
 
-    def bytes(self, compression: Compression | None) -> int:
-        """Bytes of one of them in openvino_model.bin."""
-        if not self.is_matrix:
-            return self.spec.elements * 2
-        rows, columns = self.spec.shape
-        return storage(self.spec, compression).bytes(rows, columns)
-
 
 @cache
 def parts(shape: Shape) -> tuple[Part, ...]:
@@ -173,12 +166,13 @@ def _totals(shape: Shape, settings: tuple[tuple[str, Any], ...] | None) -> Total
     middles: set[tuple[int, int]] = set()
     modes: dict[str, int] = {}
     for part in parts(shape):
-        size = part.bytes(compression)
+        how = storage(part.spec, compression)
+        # Bytes of one of them in openvino_model.bin.
+        size = how.bytes(*part.spec.shape) if part.is_matrix else part.spec.elements * 2
         stored += part.copies * size
         # Of an untied embedding a token reads one row, of experts the active ones.
         read += part.read * size
         if part.is_matrix and compression is not None:
-            how = storage(part.spec, compression)
             count = part.copies * how.scales(*part.spec.shape)
             if how.ggml:
                 middles.add((how.bits, how.scales(*part.spec.shape)))

@@ -29,7 +29,7 @@ _NAMED = ("bos_token", "eos_token", "pad_token", "unk_token")
 
 
 def write_tokenizer(checkpoint: Checkpoint, out: Path) -> None:
-    """Write tokenizer and detokenizer into `out`. Raises PackError (bad input) for what is no
+    """Write tokenizer and detokenizer into `out`. Raises PackError (bad input) for what is not a
     byte-level BPE."""
     # Late: they load the engine.
     import openvino
@@ -53,7 +53,7 @@ def write_tokenizer(checkpoint: Checkpoint, out: Path) -> None:
         pipeline = _pipeline(definition, config, added, path)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise bad_input(
-            f"{path} is no byte-level BPE tokenizer ({type(error).__name__}: {error}).",
+            f"{path} is not a byte-level BPE tokenizer ({type(error).__name__}: {error}).",
             "Fetch it again.",
         ) from error
     graph = pipeline.get_tokenizer_ov_subgraph()
@@ -180,7 +180,7 @@ def _splitting(definition: JsonObject, path: Path) -> list[Any]:
 
 def _foreign(path: Path) -> PackError:
     return bad_input(
-        f"{path} is not built like a Qwen tokenizer: byte-level BPE behind one expression.",
+        f"{path} is not built like a Qwen tokenizer: byte-level BPE after one expression.",
         "Take the tokenizer of the model's repository.",
     )
 

@@ -202,7 +202,7 @@ REFUSED: dict[str, tuple[Case, str]] = {
     ),
     "an index of pickles": (
         _index_of_pickles,
-        "names the file 'pytorch_model-00001-of-00002.bin', which is no safetensors file",
+        "names the file 'pytorch_model-00001-of-00002.bin', which is not a safetensors file",
     ),
     "UTF-16": (
         lambda field: field.files.update(

@@ -85,7 +85,7 @@ class BuildScreen(StepScreen):
             "result",
             "Result",
             id="build.result",
-            tooltip="Predicted beside measured, budgets, files",
+            tooltip="Predicted against measured, budgets, files",
         ),
         BACK,
         COPY,

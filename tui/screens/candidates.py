@@ -204,7 +204,7 @@ class CandidatesScreen(StepScreen):
         more = (
             ""
             if found.misses or not found.nothing
-            else " No single change makes a variant fit; the reasons stand beside each."
+            else " No single change makes a variant fit; the reason is next to each."
         )
         self.query_one("#nothing-fits", Static).update(f"✗ {found.nothing}{more}")
         self.query_one(MissList).show(found.misses)

@@ -194,7 +194,7 @@ class DeviceScreen(StepScreen):
             disturbed = describe.disturbance(target)
             parts += [(f"\n! {disturbed}. m measures again.", "$text-warning")] if disturbed else []
             if self._on_here:
-                parts.append(("\nEnter goes on.", "$foreground-muted"))
+                parts.append(("\nEnter continues.", "$foreground-muted"))
         self._pane.title(parts)
 
     def _live(self) -> None:

@@ -96,7 +96,7 @@ class ExportScreen(StepScreen):
             "copy_path",
             "Copy path",
             id="export.path",
-            tooltip="Copy where the export lies",
+            tooltip="Copy the path of the export",
             show=False,
         ),
         Binding(

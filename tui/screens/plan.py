@@ -144,9 +144,7 @@ class PlanScreen(StepScreen):
             )
         )
         if split is not None:
-            beside = (
-                f" of {human_bytes(device.host_available_bytes)} of the system's memory beside it"
-            )
+            beside = f" of {human_bytes(device.host_available_bytes)} of the system's memory"
             self.query_one("#plan-host-peak", Static).update(
                 Content.assemble((human_bytes(split.host.peak), "bold"), beside)
             )
@@ -240,7 +238,7 @@ class PlanScreen(StepScreen):
             notes.append(f"! {figures.replaced(known.contents)}")
         if message.checked.underway:
             notes.append(
-                "! Another qwen-pack builds into this folder now; whichever ends last stays."
+                "! Another qwen-pack builds into this folder now; the one that ends last stays."
             )
         replaced.display = bool(notes)
         replaced.update("\n".join(notes))

@@ -1,4 +1,4 @@
-"""Step 6: what came out. Predicted beside measured, budgets, every token's time, files and
+"""Step 6: what came out. Predicted against measured, budgets, every token's time, files and
 hashes."""
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class ResultScreen(PackageScreen):
             "bench",
             "Measure",
             id="package.bench",
-            tooltip="The smoke benchmark once more, beside the manifest's figures",
+            tooltip="The smoke benchmark again, compared with the manifest's figures",
         ),
         Binding(
             "o",
@@ -185,7 +185,7 @@ class ResultScreen(PackageScreen):
         parts.append(
             (f"! {warning}", "$text-warning")
             if warning
-            else ("error: how far the prediction lies above", "$foreground-muted")
+            else ("error: how far the prediction is above", "$foreground-muted")
         )
         self.query_one("#result-rows", Static).update(Content.assemble(*parts))
 

@@ -87,7 +87,7 @@ class ShelfScreen(PackageScreen):
             "bench",
             "Measure again",
             id="package.bench",
-            tooltip="The smoke benchmark once more, beside the manifest's",
+            tooltip="The smoke benchmark again, compared with the manifest's",
             show=False,
         ),
         Binding(
@@ -146,7 +146,7 @@ class ShelfScreen(PackageScreen):
             yield Static(
                 Content.assemble(
                     ("Nothing on the shelf yet\n\n", "bold"),
-                    f"No package lies in {self.services.folder.absolute()}, and none was built "
+                    f"There is no package in {self.services.folder.absolute()}, and none was built "
                     "elsewhere.\n\n",
                     ("Esc", "bold $text-accent"),
                     " leads to the walkthrough: build one there.",

@@ -41,7 +41,7 @@ _SOURCES = (
 )
 _ADAPTERS = (
     "LoRA adapters that are merged into the weights while they are converted: the folder that PEFT "
-    "saved one into, or OWNER/NAME@REVISION on the hub. :0.5 behind it scales it; several have a "
+    "saved one into, or OWNER/NAME@REVISION on the hub. :0.5 after it scales it; several have a "
     "space between them. With weights from the hub the base is the one that the adapter names."
 )
 

@@ -26,15 +26,14 @@ _USUAL_BUDGET = 512
 _TEXTS = {
     "thinking": (
         "Whether the model thinks before it answers, fixed for every request: the package, its "
-        "exports and its server obey. As it is: whoever asks decides, where the model lets them."
+        "exports and its server all follow it. As it is: each request decides, if the model can do "
+        "both."
     ),
     "thinking-budget": (
         "Tokens of thought after which a server ends the thinking and lets the model answer."
     ),
-    "system_prompt": (
-        "A text file: the system prompt of every conversation that brings none of its own."
-    ),
-    "tools": "A JSON list of functions in OpenAI's form, for every conversation that brings none.",
+    "system_prompt": "A text file: the system prompt of every conversation that has none.",
+    "tools": "A JSON list of functions in OpenAI's form, for every conversation that has none.",
     "sampling": (
         "Sampling over the checkpoint's own: temperature, top_k, top_p, min_p, "
         "repetition_penalty, with commas between several."

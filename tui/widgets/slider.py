@@ -331,7 +331,7 @@ class Check(Slider):
             "tick",
             "Tick",
             id="check.toggle",
-            tooltip="Tick the box, or take the tick away",
+            tooltip="Tick or untick the box",
         ),
     ]
 

@@ -47,7 +47,7 @@ def write(
     free_place(out)
     if base_image is not None and not _IMAGE.fullmatch(base_image):
         raise usage(
-            f"{base_image!r} is no name of an image.",
+            f"{base_image!r} is not a valid image name.",
             "Name it like ghcr.io/ggml-org/llama.cpp@sha256:... or registry/name:tag.",
         )
     own = snippets.facts(shipment)

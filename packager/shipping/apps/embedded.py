@@ -35,7 +35,7 @@ def write(
     name = own.device if device_type is None else device_type
     if not name.isprintable() or not 0 < len(name) <= _LONGEST or name != name.strip():
         raise usage(
-            f"{name!r} is no type of devices.",
+            f"{name!r} is not a valid device type.",
             f"Give --device-type up to {_LONGEST} printable characters.",
         )
     with folder_that_appears_whole(out) as folder:

@@ -150,7 +150,7 @@ def ini(text: str) -> Safe:
 def hexadecimal(text: str) -> Safe:
     """A digest. Raises ValueError for what is none."""
     if not re.fullmatch(r"[0-9a-f]{64}", text):
-        raise ValueError(f"{text!r} is no sha256")
+        raise ValueError(f"{text!r} is not a sha256")
     return Safe(text)
 
 

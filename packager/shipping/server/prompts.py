@@ -69,19 +69,19 @@ def compiled(template: str) -> Template:
 def messages_of(given: Any) -> list[dict[str, Any]]:
     """A request's messages as a template takes them. Raises Refused for what is none."""
     if not isinstance(given, list) or not given:
-        raise Refused("`messages` is empty, or no list")
+        raise Refused("`messages` is empty, or is not a list")
     return [_message(row, place) for place, row in enumerate(given)]
 
 
 def _message(row: Any, place: int) -> dict[str, Any]:
     if not isinstance(row, dict) or not isinstance(row.get("role"), str):
-        raise Refused(f"messages[{place}] is no object with a `role`")
+        raise Refused(f"messages[{place}] is not an object with a `role`")
     role = {"developer": "system"}.get(row["role"], row["role"])
     if role not in ("system", "user", "assistant", "tool"):
-        raise Refused(f"messages[{place}] has the role {role!r}, which is none")
+        raise Refused(f"messages[{place}] has the unknown role {role!r}")
     calls = row.get("tool_calls") or []
     if not isinstance(calls, list):
-        raise Refused(f"messages[{place}] has `tool_calls` that are no list")
+        raise Refused(f"messages[{place}] has `tool_calls` that are not a list")
     if row.get("content") is None and not calls:
         raise Refused(f"messages[{place}] has no `content`")
     found: dict[str, Any] = {"role": role, "content": _text(row.get("content"), place)}
@@ -99,7 +99,7 @@ _OTHER_PARTS = {
     "video_url": "a video",
     "file": "a file",
 }
-"""Parts of a message that are no text, by OpenAI's names. No address in one is ever asked."""
+"""Parts of a message that are not text, by OpenAI's names. No address in one is ever asked."""
 
 
 def _text(content: Any, place: int) -> str:
@@ -116,7 +116,7 @@ def _text(content: Any, place: int) -> str:
             or part.get("type") != "text"
             or not isinstance(part.get("text"), str)
         ):
-            raise Refused(f"messages[{place}] has `content` that is no text")
+            raise Refused(f"messages[{place}] has `content` that is not text")
     return "".join(part["text"] for part in parts)
 
 
@@ -132,19 +132,19 @@ def _call(call: Any, place: int) -> dict[str, Any]:
             raise TypeError
     except (KeyError, TypeError, ValueError, RecursionError):
         raise Refused(
-            f"messages[{place}] has a tool call without a name, or arguments that are no object"
+            f"messages[{place}] has a tool call without a name, or arguments that are not an object"
         ) from None
     return {"type": "function", "function": {"name": name, "arguments": arguments}}
 
 
 def tools_of(given: Any) -> list[dict[str, Any]] | None:
-    """A request's tools; None where it brings none. Raises Refused for what is no function."""
+    """A request's tools; None where it brings none. Raises Refused for what is not a function."""
     if given is None or given == []:
         return None
     if not isinstance(given, list):
-        raise Refused("`tools` is no list")
+        raise Refused("`tools` is not a list")
     for place, tool in enumerate(given):
         function = tool.get("function") if isinstance(tool, dict) else None
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-            raise Refused(f"tools[{place}] is no function with a name")
+            raise Refused(f"tools[{place}] is not a function with a name")
     return given

@@ -45,24 +45,24 @@ def parse(body: bytes, settings: Settings) -> Request:
     """The request in a body. Raises Refused with a sentence for whatever cannot be answered."""
     try:
         given = json.loads(body)
-        # Half a letter of UTF-16 is no text, and no engine takes it.
+        # Half a letter of UTF-16 is not text, and no engine takes it.
         json.dumps(given, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
-        raise Refused("the request is no JSON") from None
+        raise Refused("the request is not valid JSON") from None
     if not isinstance(given, dict):
-        raise Refused("the request is no JSON object")
+        raise Refused("the request is not a JSON object")
     messages = messages_of(given.get("messages"))
     tools = _tools(given)
     schema = _schema(given.get("response_format"))
     extra = given.get("chat_template_kwargs") or {}
     if not isinstance(extra, dict):
-        raise Refused("`chat_template_kwargs` is no object")
+        raise Refused("`chat_template_kwargs` is not an object")
     if schema is not None:
         # A thought is no JSON: where the model can leave it out, it does.
         extra = {"enable_thinking": False, **extra}
     prompt = _prompt(settings, messages, tools, extra)
     if given.get("n") not in (None, 1):
-        raise Refused("this server gives one answer to a request: leave `n` away")
+        raise Refused("this server gives one answer to a request: leave `n` out")
     options = given.get("stream_options") or {}
     return Request(
         prompt=prompt,

@@ -65,9 +65,7 @@ class Architecture:
         does not have."""
         width = self.shape.heads * self.shape.head_dim
         if self.as_wide_as_hidden and width != self.shape.hidden:
-            what = (
-                f"heads of {width} elements together beside a hidden state of {self.shape.hidden}"
-            )
+            what = f"heads of {width} elements together for a hidden state of {self.shape.hidden}"
             raise not_computed("llama.cpp", what, "Take a recipe of OpenVINO or ONNX Runtime.")
 
     # ---- tensors

@@ -51,8 +51,8 @@ class WithExperts(Architecture):
             )
         if self.config.get("mlp_only_layers") or self.config.get("decoder_sparse_step", 1) != 1:
             raise bad_input(
-                f"config.json has layers without experts, which llama.cpp's {self.gguf_name} has "
-                "not.",
+                f"config.json has layers without experts, which llama.cpp's {self.gguf_name} does "
+                "not support.",
                 "Take another runtime for this checkpoint.",
             )
 
@@ -98,7 +98,7 @@ class WithExperts(Architecture):
         """(experts, rows, columns); gate and up lie behind one another within each expert."""
         if len(shape) != 3 or (kind == "gate_up_proj" and shape[1] % 2):
             raise bad_input(
-                f"{name!r} has the shape {list(shape)}, which is no stack of experts.",
+                f"{name!r} has the shape {list(shape)}, which is not a stack of experts.",
                 "Fetch the checkpoint again.",
             )
         count, rows, columns = shape

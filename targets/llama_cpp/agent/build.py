@@ -35,7 +35,8 @@ HERE = "this machine"
 """What the agent is for that is linked to this machine's own llama.cpp."""
 
 _STAGE = "agent"
-_SOURCES = ("agent.cpp", "CMakeLists.txt", "zig.cmake")
+_CODE = ("agent.cpp", "protocol.hpp", "machine.hpp", "model.hpp")
+_SOURCES = (*_CODE, "CMakeLists.txt", "zig.cmake")
 _STEP = re.compile(r"^\[(\d+)/(\d+)\]")
 _MOST_SOURCE = 2 << 30
 _MOST_FILES = 20_000
@@ -113,6 +114,11 @@ def _agent(entry: Entry, name: str, words: Sequence[str] = ()) -> Agent:
 
 def _text(name: str) -> str:
     return resources.files("targets.llama_cpp.agent").joinpath(name).read_text("utf-8")
+
+
+def _write(names: Sequence[str], folder: Path) -> None:
+    for name in names:
+        (folder / name).write_text(_text(name), "utf-8")
 
 
 def _ours() -> dict[str, str]:
@@ -224,8 +230,7 @@ def _compiled(
     chosen = variant(name)
     project = folder / "project"
     project.mkdir(parents=True)
-    for file in _SOURCES:
-        (project / file).write_text(_text(file), "utf-8")
+    _write(_SOURCES, project)
     # zig keeps its C library where it likes; below the work folder it goes with the rest.
     environment = {**os.environ, "ZIG_GLOBAL_CACHE_DIR": str(folder / "zig")}
     environment["ZIG_LOCAL_CACHE_DIR"] = str(folder / "zig")
@@ -260,14 +265,16 @@ def _linked(program: Path, log: Path) -> None:
             "There is no C++ compiler here to build the agent for this machine with.",
             "Install one (g++ or clang), or name an agent with --agent.",
         )
-    source = program.with_name("agent.cpp")
-    source.write_text(_text("agent.cpp"), "utf-8")
+    sources = program.parent.with_name("sources")
+    sources.mkdir()
+    _write(_CODE, sources)
+    source = sources / "agent.cpp"
     command = [compiler, "-std=c++17", "-O2", str(source), f"-I{headers}", f"-L{lib}"]
     command += ["-lllama", "-lggml-base", f"-Wl,-rpath,{lib}", "-pthread", "-o", str(program)]
     command += ["-Wl,--allow-shlib-undefined"] if sys.platform == "linux" else []
     for _ in _run(command, log, dict(os.environ)):
         pass
-    source.unlink()
+    shutil.rmtree(sources)
 
 
 def _run(
