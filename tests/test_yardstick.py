@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,18 +46,6 @@ mistake gives 1e-2 and more.
 """
 
 
-@pytest.fixture(scope="module")
-def one_thread() -> Iterator[None]:
-    """Products of 32 channels are no work for two threads."""
-    torch = pytest.importorskip(
-        "torch", reason="needs torch, which comes with the openvino-optimum and onnx extras"
-    )
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def difference(case: Case, folder: Path) -> float:
     """The largest difference between the reference and transformers at one point of the grid."""
     checkpoint = case.write(folder)
@@ -72,7 +59,6 @@ def difference(case: Case, folder: Path) -> float:
 
 
 @pytest.mark.engine
-@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("generation", GENERATIONS)
 def test_the_reference_is_what_transformers_computes_at_every_point_of_the_grid(
     generation: str, tmp_path: Path
