@@ -52,11 +52,14 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not config.getoption("--quick"):
-        return
-    slow = [item for item in items if any(map(item.get_closest_marker, _NOT_QUICK))]
-    config.hook.pytest_deselected(items=slow)
-    items[:] = [item for item in items if item not in slow]
+    if config.getoption("--quick"):
+        slow = [item for item in items if any(map(item.get_closest_marker, _NOT_QUICK))]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in slow]
+    if hasattr(config, "workerinput"):
+        from tests.support.cpu_seconds import longest_first
+
+        items[:] = longest_first(items)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -69,10 +72,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """A worker's death is one failed test."""
+    """A worker's death is one failed test, and no worker begins the longest file last."""
     from tests.support.surviving import FilesThatSurvive
 
-    return FilesThatSurvive(config, log) if config.getvalue("dist") == "loadfile" else None
+    if config.getvalue("dist") != "loadfile":
+        return None
+    # By the number of tests, which says nothing of how long they take; the workers have sorted them.
+    config.option.loadscopereorder = False
+    return FilesThatSurvive(config, log)
 
 
 @pytest.hookimpl(optionalhook=True)
