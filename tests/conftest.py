@@ -20,9 +20,13 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 # Two workers on two cores, each with children whose threads wait for one another: waiting by spinning
 # takes the core from the thread that is waited for, and tiny products are no work for two threads.
-# Before numpy or an engine is loaded, in this process and in its children; what somebody has set
-# stays.
-for _variable, _value in (("OPENBLAS_NUM_THREADS", "1"), ("GOMP_SPINCOUNT", "0")):
+# In order for numpy, torch, and llama.cpp: before any of them is loaded, in this process and in its
+# children. What somebody has set stays.
+for _variable, _value in (
+    ("OPENBLAS_NUM_THREADS", "1"),
+    ("MKL_NUM_THREADS", "1"),
+    ("GOMP_SPINCOUNT", "0"),
+):
     os.environ.setdefault(_variable, _value)
 
 # Runtimes that somebody has installed next to the project are not what is tested. Not a fixture:

@@ -8,7 +8,6 @@ every run.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import os
@@ -359,30 +358,16 @@ def of_transformers(folder: Path, sequences: list[list[int]]) -> list[np.ndarray
     torch = pytest.importorskip("torch")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     transformers.logging.set_verbosity_error()
-    with one_thread():
-        model, loading = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
-        )
-        assert not loading["missing_keys"], loading["missing_keys"]
-        model.eval()
-        with torch.no_grad():
-            return [
-                model(torch.tensor([sequence]), use_cache=False).logits[0].float().numpy()
-                for sequence in sequences
-            ]
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Torch on one thread: products of a tiny model are no work for two."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    model, loading = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
+    )
+    assert not loading["missing_keys"], loading["missing_keys"]
+    model.eval()
+    with torch.no_grad():
+        return [
+            model(torch.tensor([sequence]), use_cache=False).logits[0].float().numpy()
+            for sequence in sequences
+        ]
 
 
 def divergence(expected: np.ndarray[Any, Any], found: np.ndarray[Any, Any]) -> float:
