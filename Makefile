@@ -16,7 +16,7 @@ export CFLAGS := $(CFLAGS) -ffp-contract=off
 help:
 	@echo "make demo    build a package for laptop-cpu from random weights of the true shape, and show it"
 	@echo "make test    run the tests"
-	@echo "make field   the tests of all checkpoints as people keep them, in every engine; long"
+	@echo "make field   the tests of all checkpoints as people keep them, in every engine, and of the README at its true size; long"
 	@echo "make lint    ruff and the import rules, in seconds; needs no engine"
 	@echo "make types   mypy; needs no engine"
 	@echo "make quick   the tests that need no engine and no long wait, under a minute"
@@ -58,7 +58,7 @@ test: $(VENV)/.test
 	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile --max-worker-restart 400
 
 field: $(VENV)/.test
-	QWEN_PACK_FIELD=all $(BIN)/pytest --timeout 1800 tests/test_yardstick.py tests/test_field.py tests/test_field_names.py
+	QWEN_PACK_FIELD=all $(BIN)/pytest --timeout 1800 tests/test_yardstick.py tests/test_field.py tests/test_field_names.py tests/test_readme.py
 
 # A venv of two packages: a change is linted before any engine is installed.
 LINT := .venv-lint

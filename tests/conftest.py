@@ -18,6 +18,17 @@ hypothesis.settings.load_profile("unhurried")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
+# Two workers on two cores, each with children whose threads wait for one another: waiting by spinning
+# takes the core from the thread that is waited for, and tiny products are no work for two threads.
+# In order for numpy, torch, and llama.cpp: before any of them is loaded, in this process and in its
+# children. What somebody has set stays.
+for _variable, _value in (
+    ("OPENBLAS_NUM_THREADS", "1"),
+    ("MKL_NUM_THREADS", "1"),
+    ("GOMP_SPINCOUNT", "0"),
+):
+    os.environ.setdefault(_variable, _value)
+
 # Runtimes that somebody has installed next to the project are not what is tested. Not a fixture:
 # modules ask for all runtimes while they are collected.
 os.environ["QWEN_PACK_PLUGINS"] = "0"
@@ -45,11 +56,14 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not config.getoption("--quick"):
-        return
-    slow = [item for item in items if any(map(item.get_closest_marker, _NOT_QUICK))]
-    config.hook.pytest_deselected(items=slow)
-    items[:] = [item for item in items if item not in slow]
+    if config.getoption("--quick"):
+        slow = [item for item in items if any(map(item.get_closest_marker, _NOT_QUICK))]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in slow]
+    if hasattr(config, "workerinput"):
+        from tests.support.cpu_seconds import longest_first
+
+        items[:] = longest_first(items)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -62,10 +76,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """A worker's death is one failed test."""
+    """A worker's death is one failed test, and no worker begins the longest file last."""
     from tests.support.surviving import FilesThatSurvive
 
-    return FilesThatSurvive(config, log) if config.getvalue("dist") == "loadfile" else None
+    if config.getvalue("dist") != "loadfile":
+        return None
+    # By the number of tests, which says nothing of how long they take; the workers have sorted them.
+    config.option.loadscopereorder = False
+    return FilesThatSurvive(config, log)
 
 
 @pytest.hookimpl(optionalhook=True)

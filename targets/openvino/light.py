@@ -6,8 +6,11 @@ The first generation is a dense Qwen2 under other names, and is given them first
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -132,6 +135,26 @@ def _from_blocks(report: Report, opened: Checkpoint, kind: str, scratch: Path) -
 def compress(model: Any, compression: Compression) -> Any:
     """The openvino.Model with weights compressed by NNCF; the keys are those of
     optimum.intel.OVWeightQuantizationConfig."""
+    with _without_torch():
+        return _compressed(model, compression)
+
+
+@contextlib.contextmanager
+def _without_torch() -> Iterator[None]:
+    """NNCF loads torch wherever that is installed, two thirds of a small conversion, and asks it
+    nothing about a graph of OpenVINO's."""
+    if "torch" in sys.modules:
+        yield
+        return
+    # What the import system takes for a module that is not installed.
+    sys.modules["torch"] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules["torch"]
+
+
+def _compressed(model: Any, compression: Compression) -> Any:
     import nncf
 
     mode = nncf.CompressWeightsMode(
