@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Generator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ import pytest
 
 from packager.errors import ExitCode, PackError
 from packager.events import Event, StageFinished, StageNote
+from packager.files import regular_files, sha256
 from packager.package.manifest import FileEntry
 from packager.pipeline.cache import BuildCache, Entry
 from packager.pipeline.job import Job
 from packager.pipeline.packaging import _copied
 from packager.pipeline.run import _complete, _stage
+from packager.pipeline.shared_cache import Store
 from packager.pipeline.stage_record import RECORD, sealed
 from packager.pipeline.stages import look_up
 from packager.quality.verdict import judged, lacking, refuse_incomplete
@@ -262,3 +265,49 @@ def test_what_was_recorded_of_a_checkpoint_is_compared_while_it_is_converted(
         ended(_stage(cache, job))
     assert caught.value.exit_code is ExitCode.INPUT
     assert cache.look_up("convert", job.key or "") is None
+
+
+def poisoned(folder: Path) -> tuple[FileEntry, ...]:
+    """A library for the engine beside what a stage left, in a record that holds: who can write into
+    a cache can do both."""
+    config = {"model": {"decoder": {"session_options": {"custom_ops_library": "evil.so"}}}}
+    (folder / "out" / "genai_config.json").write_text(json.dumps(config))
+    rows = tuple(
+        FileEntry(path.relative_to(folder).as_posix(), path.stat().st_size, sha256(path))
+        for path in regular_files(folder / "out")
+    )
+    (folder / RECORD).write_text(json.dumps(sealed({}, [asdict(row) for row in rows])))
+    return rows
+
+
+def test_an_artifact_that_no_engine_may_open_is_made_again_although_its_record_holds(
+    tmp_path: Path,
+) -> None:
+    count, key = tmp_path / "count", "0123456789abcdef01234567"
+    job = Job(
+        "convert",
+        "tests.support.jobs:write_files",
+        {"count": str(count)},
+        key,
+        opened_by="onnxruntime",
+    )
+    store = Store(str(tmp_path / "shared"), make=True)
+    places = {
+        "the cache": BuildCache(tmp_path / "local"),
+        "the shared cache": BuildCache(tmp_path / "of-another-machine", shared=store),
+    }
+    _, entry = ended(_stage(places["the cache"], job))
+    sound = entry.files
+    rows = poisoned(entry.folder)
+    list(store.push("convert", key, entry.folder, {}, rows))
+    for number, (place, cache) in enumerate(places.items(), 2):
+        events, entry = ended(_stage(cache, job))
+        (note,) = (event.text for event in events if isinstance(event, StageNote))
+        assert f"What {place} kept is not safe to open" in note and "custom_ops_library" in note
+        assert count.read_text() == "x" * number
+        assert entry.files == sound
+        assert not (entry.folder / "out" / "genai_config.json").exists()
+    # What was made again stands in the shared cache now: the next machine takes it over.
+    events, _ = ended(_stage(BuildCache(tmp_path / "third", shared=store), job))
+    assert events[-1].cached and not any(isinstance(event, StageNote) for event in events)
+    assert count.read_text() == "xxx"

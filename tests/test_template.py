@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import ast
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from packager.chat import speech
+from packager.chat.profile import Profile
 from packager.checkpoint import template
-from packager.checkpoint.template import read, render, render_apart
+from packager.checkpoint.template import read, render, render_apart, render_both_apart
 from packager.errors import ExitCode, PackError
+from packager.shipping.apps import ollama_template
+from tests.conftest import REPOSITORY
+from tests.support.make_checkpoint import write_tiny
 
 pytestmark = pytest.mark.slow
 
@@ -89,3 +97,52 @@ def test_the_genuine_templates_render_a_question(shared: Path, name: str) -> Non
     )
     assert "<|im_start|>user\nHi<|im_end|>\n" in text
     assert "<|im_start|>assistant\n" in text
+
+
+LOOP = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+
+
+def test_a_template_without_end_is_stopped_wherever_one_is_rendered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When a checkpoint is read, compared with its artifact, asked, and translated."""
+    folder = write_tiny(tmp_path / "tiny")
+    looping = write_tiny(tmp_path / "looping")
+    (looping / "chat_template.jinja").write_text(CHATML + LOOP)
+    log = tmp_path / "log"
+    conversations = {"a question": {"messages": USER}}
+    monkeypatch.setattr(template, "SECONDS", 1.0)
+    renderings: dict[str, Callable[[], object]] = {
+        "a checkpoint": lambda: speech.of_folder(looping),
+        "a checkpoint in the gate": lambda: speech.beside_own(
+            looping, CHATML, Profile(), conversations, log
+        ),
+        "an artifact in the gate": lambda: speech.beside_own(
+            folder, LOOP, Profile(), conversations, log
+        ),
+        "a task": lambda: render_both_apart(CHATML, LOOP, conversations, log),
+    }
+    for place, render_there in renderings.items():
+        started = time.monotonic()
+        with pytest.raises(PackError, match="did not end within") as caught:
+            render_there()
+        assert caught.value.exit_code == ExitCode.INPUT, place
+        assert time.monotonic() - started < 60, place
+    assert "did not end within" in str(ollama_template.translated(LOOP))
+
+
+def test_no_module_renders_a_template_in_the_process_that_waits_for_it() -> None:
+    """`render` is for jobs that `apart` starts; all others ask for a rendering apart."""
+    for path in sorted((REPOSITORY / "packager").rglob("*.py")):
+        name = path.relative_to(REPOSITORY / "packager").as_posix()
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        imported = {
+            alias.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom) and node.module == "packager.checkpoint.template"
+            for alias in node.names
+        }
+        called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+        assert not {"template.render", "template.render_bounded"} & called, name
+        if {"render", "render_bounded"} & imported:
+            assert "apart" in imported, name

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from mmap import ACCESS_READ, mmap
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -21,7 +22,7 @@ from packager.inspection import gguf, json_file, native, onnx, openvino
 from packager.inspection.unsafe import Unsafe, shown
 from packager.package.manifest import FileEntry, Manifest
 
-__all__ = ["refuse_unsafe"]
+__all__ = ["refuse_unsafe", "unsafe_artifact"]
 
 _BUILT_IN = ("llama.cpp", "openvino", "onnxruntime")
 _MODEL = "model"
@@ -36,19 +37,38 @@ def refuse_unsafe(package: Path, known: Manifest, label: str | None = None) -> N
     `label` is what the package is called in the sentence, where it has no place of its own yet.
     """
     built_in = known.contents.runtime.name in _BUILT_IN
-    for entry in known.files:
+    reason = _reason(known.files, built_in, lambda name: package / name)
+    if reason is not None:
+        raise bad_input(
+            f"{label or package} is not safe to open: its file {reason}.",
+            "Do not use it. `qwen-pack build` makes a package from the checkpoint itself.",
+        )
+
+
+def unsafe_artifact(folder: Path, files: Sequence[FileEntry], runtime: str) -> str | None:
+    """The first file of an artifact that no engine may open, and why not, as part of a sentence;
+    None where there is none.
+
+    An artifact is what a package has below model/. The paths of `files` are below `folder`.
+    """
+    rows = [replace(row, path=f"{_MODEL}/{row.path}") for row in files]
+    return _reason(
+        rows, runtime in _BUILT_IN, lambda name: folder / PurePosixPath(name).relative_to(_MODEL)
+    )
+
+
+def _reason(files: Sequence[FileEntry], built_in: bool, place: Callable[[str], Path]) -> str | None:
+    for entry in files:
         try:
-            _look(package, entry, known.files, built_in)
+            _look(place(entry.path), entry, files, built_in)
         except FileNotFoundError:
             continue
         except Unsafe as reason:
-            raise bad_input(
-                f"{label or package} is not safe to open: its file {shown(entry.path)} {reason}.",
-                "Do not use it. `qwen-pack build` makes a package from the checkpoint itself.",
-            ) from None
+            return f"{shown(entry.path)} {reason}"
+    return None
 
 
-def _look(package: Path, entry: FileEntry, files: Sequence[FileEntry], built_in: bool) -> None:
+def _look(place: Path, entry: FileEntry, files: Sequence[FileEntry], built_in: bool) -> None:
     path = PurePosixPath(entry.path)
     native.refuse_name(entry.path)
     ending = path.suffix.casefold()
@@ -61,7 +81,7 @@ def _look(package: Path, entry: FileEntry, files: Sequence[FileEntry], built_in:
         if PurePosixPath(row.path).parent == path.parent
     }
     # Neither a link nor a named pipe is followed or waited for.
-    handle = open_to_read(package / entry.path)
+    handle = open_to_read(place)
     with os.fdopen(handle, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         native.refuse_bytes(file, size)

@@ -29,7 +29,8 @@ class Job:
     A key of None means that only the work itself can tell what its inputs are: it runs every time.
     `row` is the stage that it is shown under, where that is not its own. `evidence` are the files
     of the checkpoint that it reads, which are compared with their recorded digests meanwhile.
-    `by_start` says that its key tells how the engine is started.
+    `by_start` says that its key tells how the engine is started. `opened_by` is the runtime whose
+    engine opens what the stage leaves.
     """
 
     stage: str
@@ -41,6 +42,7 @@ class Job:
     row: str | None = None
     evidence: Evidence | None = None
     by_start: bool = False
+    opened_by: str | None = None
 
     @property
     def shown(self) -> str:

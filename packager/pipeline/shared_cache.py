@@ -89,6 +89,11 @@ class Store:
                 self._remove(self._record(stage, key))
                 return None
 
+    def forget(self, stage: str, key: str) -> None:
+        """Take the record of a stage away."""
+        with _answering(self.url):
+            self._remove(self._record(stage, key))
+
     def pull(
         self, stage: str, key: str, folder: Path
     ) -> Generator[int, None, tuple[JsonObject, tuple[FileEntry, ...]] | None]:

@@ -8,17 +8,22 @@ serves alone.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
 
 from packager.errors import PackError
 from packager.events import Event, StageNote, StageProgress
+from packager.inspection import unsafe_artifact
+from packager.package.manifest import FileEntry
 from packager.pipeline import stages
 from packager.pipeline.cache import BuildCache, Entry
 from packager.pipeline.job import Job
 from packager.pipeline.shared_cache import LOOK_S, SHARED, Store
 
 Work = Callable[[], Generator[Event, None, Entry]]
+_OUT = "out/"
 
 
 def shares(cache: BuildCache, job: Job) -> Store | None:
@@ -47,12 +52,35 @@ def pulled(cache: BuildCache, job: Job, store: Store) -> Generator[Event, None, 
                     job.shown, "What the shared cache kept is damaged: it is made again."
                 )
                 return None
+            unsafe = why_not_opened(job, folder, found[1])
+            if unsafe is not None:
+                store.forget(job.stage, job.key)
+                yield StageNote(
+                    job.shown,
+                    f"What the shared cache kept is not safe to open ({unsafe}): it is made again.",
+                )
+                return None
             cache.keep(job.stage, job.key, folder, found[0])
     except PackError as error:
         yield StageNote(job.shown, error.message)
         return None
     # Looked at as anything in the cache is: a record from outside may name any place.
     return stages.look_up(cache, job)
+
+
+def why_not_opened(job: Job, folder: Path, files: Sequence[FileEntry]) -> str | None:
+    """Which file of what the stage left in `folder` no engine may open, and why not; None where
+    there is none.
+
+    A record proves the bytes, and not that they are harmless: who can write into a cache writes
+    the record as well.
+    """
+    if job.opened_by is None:
+        return None
+    rows = [
+        replace(row, path=row.path.removeprefix(_OUT)) for row in files if row.path.startswith(_OUT)
+    ]
+    return unsafe_artifact(folder / _OUT, rows, job.opened_by)
 
 
 def done_once(

@@ -24,7 +24,7 @@ from packager.measure import measurement as harness
 from packager.pipeline import stages
 from packager.pipeline.cache import BuildCache, Entry
 from packager.pipeline.job import STAGES, Job
-from packager.pipeline.shared_stage import done_once, pulled, shares
+from packager.pipeline.shared_stage import done_once, pulled, shares, why_not_opened
 from packager.process import JobResult, Note, Progress, Resident, run_job
 from packager.sources import reread
 from packager.sources.adapters import inputs_of
@@ -56,6 +56,8 @@ def kept(
         wrong = yield from _compared(
             job.shown, cache.compare(entry, None if whole(entry) else reread.SMALL), entry
         )
+        if wrong is None and (unsafe := why_not_opened(job, entry.folder, entry.files)) is not None:
+            wrong = f"is not safe to open ({unsafe})"
     if wrong is None:
         return entry
     yield StageNote(job.shown, f"What the cache kept {wrong}: it is made again.")

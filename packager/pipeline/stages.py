@@ -133,6 +133,7 @@ def convert(plan: Plan, fetched: Entry) -> Job:
         key,
         env=environment(plan),
         evidence=Evidence.of(checkpoint_of(fetched), fetched.facts),
+        opened_by=plan.runtime.name,
     )
 
 
