@@ -53,7 +53,7 @@ class Kept:
 class Store:
     """Objects, records and claims below one place, which is made where `make` says so.
 
-    Raises PackError: 2 for what is no place, 5 where it does not answer.
+    Raises PackError: 2 for what is not a place, 5 where it does not answer.
     """
 
     def __init__(self, url: str, make: bool = False) -> None:
@@ -91,7 +91,7 @@ class Store:
 
     def forget(self, stage: str, key: str) -> None:
         """Take the record of a stage away."""
-        with _answering(self.url):
+        with answering(self.url):
             self._remove(self._record(stage, key))
 
     def pull(
