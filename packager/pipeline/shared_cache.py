@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from packager.errors import PackError, unreachable, usage
-from packager.files import sha256
+from packager.files import expanded, sha256
 from packager.json_values import JsonObject
 from packager.package.manifest import FileEntry
 from packager.pipeline import stage_record
@@ -374,7 +374,7 @@ def _opened(url: str) -> tuple[Any, str]:
         from fsspec.core import url_to_fs
     except ImportError:
         raise usage("--cache needs fsspec.", "Install it: pip install fsspec") from None
-    place = url if "://" in url else str(Path(url).expanduser().absolute())
+    place = url if "://" in url else str(expanded(url).absolute())
     try:
         found, root = url_to_fs(place)
     except ImportError as error:
