@@ -2,6 +2,10 @@
 filter of 1,000 candidates, and what a key costs on a raw terminal.
 
     python benchmarks/tui_latency.py [--starts 7] [--keys 200]
+    python benchmarks/tui_latency.py --raw [--before PYTHON]
+
+`--raw` measures the raw terminal alone: bytes and CPU time, which a busy machine does not change
+much. `--before` names the interpreter of another installation, whose figures then stand beside.
 
 First paint is a fresh process on a pseudo terminal, from exec to the first frame with words in it.
 Keys and filter run in one process without a terminal: from the key to the screen being up to date
@@ -49,6 +53,7 @@ BARS = {
     "idle_bytes_per_s": 200,
 }
 LEAST_CANDIDATES = 1000
+RAW_KEYS = 8
 
 
 def first_paint() -> float:
@@ -160,24 +165,62 @@ async def typing() -> tuple[list[float], int, float]:
         return times, rows, answers[0].seconds
 
 
-def on_a_raw_terminal() -> dict[str, Any]:
-    """Bytes of the first screen, bytes and CPU milliseconds of an arrow on Device and of Tab on
-    Need (medians), idle bytes a second."""
-    with RawTerminal() as terminal:
+def on_a_raw_terminal(python: str = sys.executable) -> dict[str, Any]:
+    """Bytes of the first screen, bytes (median) and CPU milliseconds (mean) of an arrow on Device,
+    of Tab on Need and of an arrow on Candidates, idle bytes a second; of the installation of that
+    interpreter."""
+    with tempfile.TemporaryDirectory() as folder, RawTerminal(python=python) as terminal:
+        os.environ["QWEN_PACK_CACHE"] = folder
         terminal.until(b"1 Device")
         terminal.read()
         start = len(terminal.seen)
+        presses = {}
         # The first arrow leaves this machine, whose picture is another one.
         terminal.press("j")
-        arrows = [terminal.press("j") for _ in range(6)]
+        presses["device_arrow"] = [terminal.press("j") for _ in range(RAW_KEYS)]
         idle = terminal.idle(5)
         terminal.press("\r")
-        tabs = [terminal.press("\t") for _ in range(6)]
+        presses["need_tab"] = [terminal.press("\t") for _ in range(RAW_KEYS)]
+        terminal.press("\x1b[Z" * RAW_KEYS)
+        terminal.press("n")
+        terminal.until(b"variant")
+        terminal.read(quiet_s=1.5)
+        presses["candidates_arrow"] = [terminal.press("j") for _ in range(RAW_KEYS)]
     found = {"first_screen_bytes": start, "idle_bytes_per_s": round(idle)}
-    for name, presses in (("device_arrow", arrows), ("need_tab", tabs)):
-        found[f"{name}_bytes"] = round(statistics.median(count for count, _ in presses))
-        found[f"{name}_cpu_ms"] = round(statistics.median(spent for _, spent in presses))
+    for name, each in presses.items():
+        found[f"{name}_bytes"] = round(statistics.median(count for count, _ in each))
+        found[f"{name}_cpu_ms"] = round(statistics.mean(spent for _, spent in each))
     return found
+
+
+def print_raw(figures: dict[str, Any], head: str = "") -> None:
+    """A line per key of the raw terminal."""
+    if head:
+        print(head)
+    bar = BARS["device_arrow_bytes"]
+    for name, title, limit in (
+        ("device_arrow", "arrow on Device", f"bar {bar} B, "),
+        ("need_tab", "Tab on Need", ""),
+        ("candidates_arrow", "arrow on Candidates", ""),
+    ):
+        count, spent = figures[f"{name}_bytes"], figures[f"{name}_cpu_ms"]
+        print(f"{title:<20} {count:6.0f} B    {limit}{spent} ms of CPU time")
+    print(f"first screen         {figures['first_screen_bytes']:6.0f} B")
+    print(
+        f"idle                 {figures['idle_bytes_per_s']:6.0f} B/s  bar "
+        f"{BARS['idle_bytes_per_s']} B/s"
+    )
+
+
+def raw_alone(before: str | None) -> None:
+    """The figures of the raw terminal alone, beside those of another installation where there is
+    one; the last line is one JSON object."""
+    found = {"after": on_a_raw_terminal()}
+    if before:
+        found = {"before": on_a_raw_terminal(before), **found}
+    for name, figures in found.items():
+        print_raw(figures, name if before else "")
+    print(json.dumps({"benchmark": "tui_latency", **found}))
 
 
 def p95(values: list[float]) -> float:
@@ -188,7 +231,12 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--starts", type=int, default=7)
     parser.add_argument("--keys", type=int, default=200)
+    parser.add_argument("--raw", action="store_true", help="the raw terminal alone")
+    parser.add_argument("--before", metavar="PYTHON", help="interpreter of another installation")
     given = parser.parse_args()
+    if given.raw:
+        raw_alone(given.before)
+        return
     first_paint()  # warms the file cache and the byte code
     paints = [first_paint() for _ in range(given.starts)]
     letters, rows, seconds = asyncio.run(typing())
@@ -216,16 +264,7 @@ def main() -> None:
         f"{BARS['filter_p95_ms']:.0f} ms, P95 over {rows} candidates"
     )
     print(f"candidates computed  {seconds:6.3f} s    behind the screen")
-    arrow, tab = figures["device_arrow_bytes"], figures["need_tab_bytes"]
-    print(
-        f"arrow on Device      {arrow:6.0f} B    bar {BARS['device_arrow_bytes']} B, "
-        f"{figures['device_arrow_cpu_ms']} ms of CPU time"
-    )
-    print(f"Tab on Need          {tab:6.0f} B    {figures['need_tab_cpu_ms']} ms of CPU time")
-    print(
-        f"idle                 {figures['idle_bytes_per_s']:6.0f} B/s  bar "
-        f"{BARS['idle_bytes_per_s']} B/s"
-    )
+    print_raw(figures)
     load = os.getloadavg()[0]
     passed = all(figures[name] <= bar for name, bar in BARS.items())
     print(

@@ -21,6 +21,16 @@ _BINARY = getattr(os, "O_BINARY", 0)
 """Windows changes line ends in files that are opened by number without it."""
 
 
+def expanded(text: str) -> Path:
+    """The path that a person wrote, `~` as their home folder. A `~NAME` of nobody is a name like
+    any other: there is no such file, and that is what is said then."""
+    path = Path(text)
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Replace `path` by `data`, or leave it as it was."""
     with scratch_file(path.parent) as (temporary, descriptor):

@@ -42,7 +42,9 @@ def cache_dir() -> Path:
     """
     chosen = os.environ.get("QWEN_PACK_CACHE")
     if chosen:
-        folder = Path(chosen).expanduser().absolute()
+        from packager.files import expanded
+
+        folder = expanded(chosen).absolute()
         return folder if _is_cache(folder) else folder / _SUBFOLDER
     from platformdirs import user_cache_path
 

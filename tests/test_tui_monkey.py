@@ -67,8 +67,10 @@ KEYS = (
         "f1",
         "f2",
         "f3",
+        "f4",
         "minus",
         "full_stop",
+        "tilde",
     ),
     *"jkhlgGnrmMsoOxXwpuyYfbcevdaH129z",
 )

@@ -150,7 +150,7 @@ def test_a_fine_tune_of_ones_own_as_gguf_for_that_phone_with_thinking_off(
         await pilot.press("M")
         reach = await screen(pilot, ReachScreen)
         await pilot.press(*"phone", "enter")
-        assert "names no device" in reach.query_one(Problem).text
+        assert "is neither an address nor the name of a machine" in reach.query_one(Problem).text
         await pilot.press("ctrl+u", *"local:", "enter")
         await until(pilot, lambda: "sent" in text_of(pilot) or not result.busy, "the files sent")
         await screen(pilot, FiguresScreen)

@@ -16,6 +16,7 @@ from textual.theme import BUILTIN_THEMES
 from packager.cli.options import workload_from
 from packager.cli.tui import services as command_line_services
 from packager.errors import PackError
+from packager.pipeline.cache import BuildCache
 from packager.pipeline.underway import is_underway, underway
 from packager.predict.memory import KV_BITS
 from packager.select import Miss
@@ -137,6 +138,23 @@ def test_a_folder_that_is_built_into_is_known_to_every_process_and_a_killed_buil
         assert is_underway(out)
         build.kill()
     assert not is_underway(out)
+
+
+def test_two_processes_never_write_the_output_of_their_engines_into_one_file(
+    tmp_path: Path,
+) -> None:
+    cache = BuildCache(tmp_path)
+    mine = cache.log("convert")
+    assert mine == cache.log("convert") == tmp_path / "logs" / "convert.log"
+    program = "import pathlib, sys; from packager.pipeline.cache import BuildCache\n"
+    program += "print(BuildCache(pathlib.Path(sys.argv[1])).log('convert').name)"
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    other = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert other.stdout.strip() == "convert-2.log"
+    # A process that works in another cache has left this one to others.
+    assert BuildCache(tmp_path / "elsewhere").log("convert").name == "convert.log"
+    other = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert other.stdout.strip() == "convert.log"
 
 
 def test_recipes_under_four_bits_and_what_does_not_fit_are_on_no_front() -> None:

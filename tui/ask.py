@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from packager.errors import usage
+from packager.files import expanded
 from packager.need.languages import ENGLISH
 from packager.need.workload import Preference, Workload, merge
 
@@ -141,7 +142,7 @@ def _words_of(name: str, value: Any) -> list[str]:
 def specs(text: str) -> tuple[str, ...]:
     """The adapters of a line of text: one that is a folder as it stands, else words with spaces
     between them, quoted as in a shell. Raises PackError (usage) for a quote that does not end."""
-    if not text.strip() or Path(text.strip()).expanduser().is_dir():
+    if not text.strip() or expanded(text.strip()).is_dir():
         return (text.strip(),) if text.strip() else ()
     try:
         return tuple(shlex.split(text))

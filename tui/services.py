@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from packager.device.target import Target
     from packager.errors import PackError
     from packager.events import Event
+    from packager.lab.seen import Seen
     from packager.package.package import Package
     from packager.plan.plan import Plan
     from packager.records import Measurement
@@ -34,7 +35,8 @@ class Services:
     target where it was measured before, `measure_machine` measures it: it yields sentences and
     returns the target. `here` is what tells this machine from the device a package is for.
     `bench_on` measures a package on the machine at an address, as `bench --on` takes it, by the
-    agent of a name or file, or by the one that fits.
+    agent of a name or file, or by the one that fits. `lab` are the other machines that can be
+    measured, as each of them answers.
     """
 
     targets: Callable[[], tuple[Target, ...]]
@@ -45,6 +47,7 @@ class Services:
     read_target: Callable[[str], Target]
     bench_on: Callable[[Path, str, str | None], Generator[Event, None, Measurement]]
     here: Callable[[], Here | None] = lambda: None
+    lab: Callable[[], tuple[Seen, ...]] = tuple
     find: Callable[[Services, Ask], core.Found] = core.find
     plan: Callable[[Services, Ask, Candidate, Path | None], Plan] = core.plan
     problems: Callable[[Services, Plan], list[PackError]] = core.problems

@@ -34,7 +34,9 @@ def folder() -> Path | None:
     exist. None for a user without a home folder."""
     chosen = os.environ.get(VARIABLE)
     if chosen:
-        return Path(chosen).expanduser().absolute()
+        from packager.files import expanded
+
+        return expanded(chosen).absolute()
     from platformdirs import user_data_path
 
     try:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import click
 
 from packager.cli.options import Size
 from packager.cli.output import emit_json, emit_table, json_option, say
 from packager.errors import ExitCode
+from packager.lab.seen import Seen
 
 
 @click.group("lab")
@@ -23,34 +24,14 @@ def command() -> None:
     """
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """One machine: what it answered, or the sentence why it did not."""
-
-    name: str
-    address: str
-    reached: bool
-    device: str = ""
-    memory_bytes: int | None = None
-    architecture: str = ""
-    error: str = ""
-
-
 @command.command("list")
 @json_option
 def list_command(as_json: bool) -> None:
     """The machines that have a name, the Android devices that adb lists, and who answers."""
-    from packager.lab.machines import machines, path
-    from packager.lab.transport import android_devices
+    from packager.lab.machines import path
     from packager.units import human_bytes
 
-    named = machines()
-    rows = [*named.items(), *(("", address) for address in android_devices(named.values()))]
-    if rows:
-        with ThreadPoolExecutor(len(rows)) as pool:
-            seen = list(pool.map(lambda row: _look(*row), rows))
-    else:
-        seen = []
+    seen = everybody()
     if as_json:
         emit_json("lab-list", {"file": str(path()), "machines": [asdict(row) for row in seen]})
         return
@@ -74,13 +55,29 @@ def list_command(as_json: bool) -> None:
     )
 
 
-def _look(name: str, address: str) -> _Seen:
+def everybody() -> list[Seen]:
+    """The machines that have a name and the Android devices that adb lists, all asked at once.
+    Raises PackError where the file of names is no such file."""
+    from packager.lab.machines import machines
+    from packager.lab.transport import android_devices
+
+    named = machines()
+    rows = [*named.items(), *(("", address) for address in android_devices(named.values()))]
+    if not rows:
+        return []
+    with ThreadPoolExecutor(len(rows)) as pool:
+        return list(pool.map(lambda row: _look(*row), rows))
+
+
+def _look(name: str, address: str) -> Seen:
     """Reach a machine and read who it is; nothing runs there but a shell."""
     from packager.cli.reach import identify
+    from packager.device.identity import devices_of
     from packager.errors import PackError
     from packager.lab.snapshot import take
     from packager.lab.transport import parse
     from packager.scratch import temporary_folder
+    from targets import registry
 
     try:
         with temporary_folder() as held:
@@ -88,8 +85,11 @@ def _look(name: str, address: str) -> _Seen:
             found = identify(snapshot)
             device = " / ".join(dict.fromkeys(found.names)) or snapshot.system
     except PackError as error:
-        return _Seen(name, address, False, error=error.message)
-    return _Seen(name, address, True, device, found.memory_bytes, snapshot.architecture)
+        return Seen(name, address, False, error=error.message)
+    known = tuple(target.name for target in devices_of(found, registry.targets()))
+    return Seen(
+        name, address, True, device, found.memory_bytes, snapshot.architecture, targets=known
+    )
 
 
 @command.command("add")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from packager.device.identity import Here
     from packager.device.target import Target
     from packager.events import Event
+    from packager.lab.seen import Seen
     from packager.records import Measurement
     from packager.runtime import Runtime
     from targets.machine import probe
@@ -147,6 +148,7 @@ def services() -> Services:
         read_target=_read_target,
         bench_on=_bench_on,
         here=_here,
+        lab=_lab,
     )
 
 
@@ -176,6 +178,12 @@ def _bench_on(
 
     runtime = manifest.read(package).contents.runtime.name
     return measure_on(package, runtime, address, Way(agent))
+
+
+def _lab() -> tuple[Seen, ...]:
+    from packager.cli.lab import everybody
+
+    return tuple(everybody())
 
 
 def _here() -> Here:

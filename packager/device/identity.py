@@ -8,7 +8,9 @@ machine with its instruction set counts as one.
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 
 from packager.device.target import Target
@@ -117,6 +119,25 @@ def place(device: Identity, here: Here) -> Place:
         "the target is a class of devices, and this machine has its instruction set "
         f"({device.isa})",
     )
+
+
+def devices_of(here: Here, targets: Iterable[Target]) -> tuple[Target, ...]:
+    """The targets that a machine is one of, as far as its CPU is what runs the model: those that
+    know it by name first, and of the classes those of about its memory; each group by how near the
+    memory is."""
+
+    def rank(target: Target) -> tuple[bool, float]:
+        wanted = target.device.memory_bytes
+        return not target.device.known_by, abs(math.log(wanted / here.memory_bytes))
+
+    like = [
+        target
+        for target in targets
+        if target.device.runs_on == "cpu"
+        and place(Identity.of(target), here).on_device
+        and _memory("memory", target.device.memory_bytes, here.memory_bytes) is None
+    ]
+    return tuple(sorted(like, key=rank))
 
 
 def of_figures(found: Place, device: Identity, runs_on: str) -> Place:

@@ -12,7 +12,7 @@ import tomllib
 from pathlib import Path
 
 from packager.errors import PackError, bad_input, usage
-from packager.files import write_atomically
+from packager.files import expanded, write_atomically
 from packager.foreign import bounded_bytes
 from packager.lab.transport import parse
 from packager.limits import SETTINGS_BYTES
@@ -29,7 +29,7 @@ def path() -> Path:
     """Where the names stand; the file need not be there."""
     chosen = os.environ.get(FILE)
     if chosen:
-        return Path(chosen).expanduser().absolute()
+        return expanded(chosen).absolute()
     from platformdirs import user_config_path
 
     try:

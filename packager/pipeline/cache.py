@@ -24,6 +24,7 @@ from packager.files import hashing, tree_bytes, write_json
 from packager.json_values import JsonObject
 from packager.package.manifest import FileEntry
 from packager.paths import STAGE, cache_dir, mark
+from packager.pipeline.stage_log import own_log
 from packager.pipeline.stage_record import (
     RECORD,
     Unfit,
@@ -78,10 +79,11 @@ class BuildCache:
                 os.close(self._locks.popitem()[1])
 
     def log(self, stage: str) -> Path:
-        """Where the engines' own output of the last run of a stage lies; it need not exist yet."""
+        """Where the engines' own output of this process's last run of a stage lies; it may be
+        empty."""
         with contextlib.suppress(OSError):  # whoever writes there says so
             mark(self.root)
-        return self.root / "logs" / f"{stage}.log"
+        return own_log(self.root / "logs", stage)
 
     def look_up(self, stage: str, key: str) -> Entry | None:
         """The finished stage, if its record and the names and sizes of its files are right. Their

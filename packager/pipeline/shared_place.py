@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from packager.errors import PackError, unreachable, usage
+from packager.files import expanded
 
 
 @contextlib.contextmanager
@@ -33,7 +33,7 @@ def opened(url: str) -> tuple[Any, str]:
         from fsspec.core import url_to_fs
     except ImportError:
         raise usage("--cache needs fsspec.", "Install it: pip install fsspec") from None
-    location = url if "://" in url else str(Path(url).expanduser().absolute())
+    location = url if "://" in url else str(expanded(url).absolute())
     try:
         system, root = url_to_fs(location)
     except ImportError as error:

@@ -14,6 +14,7 @@ from typing import Literal
 
 from packager.checkpoint import composed
 from packager.errors import usage
+from packager.files import expanded
 from packager.json_values import JsonDict, JsonObject
 from packager.shape import Shape
 from packager.sources.adapters import AdapterSource, as_arguments, stamp
@@ -72,7 +73,7 @@ def parse(
     if weights == "dummy":
         return Source("dummy", repo_id, None, repo_id, offline)
     assert weights is not None
-    folder = Path(weights).expanduser().absolute()
+    folder = expanded(weights).absolute()
     composed.refuse_by_hand(folder)
     if not folder.is_dir():
         what = "is a file, not a folder" if folder.exists() else "does not exist"

@@ -19,6 +19,7 @@ from packager import catalog
 from packager.checkpoint.adapter import CONFIG, WEIGHTS, Adapter, adapter_file
 from packager.checkpoint.header import TensorInfo
 from packager.errors import bad_input, usage
+from packager.files import expanded
 from packager.json_values import JsonObject, JsonValue, at, at_or_none, object_at, objects_at
 from packager.names import plain_name
 from packager.process import resolve, run_job
@@ -71,7 +72,7 @@ def parse(specs: Sequence[str], offline: bool = False) -> tuple[AdapterSource, .
 
 def _parsed(spec: str, offline: bool) -> AdapterSource:
     location, scale = spec, 1.0
-    if not Path(spec).expanduser().is_dir():
+    if not expanded(spec).is_dir():
         matched = _SPEC.fullmatch(spec)
         if matched is not None and matched["scale"] is not None:
             location = matched["place"]
@@ -81,7 +82,7 @@ def _parsed(spec: str, offline: bool) -> AdapterSource:
                 scale = math.nan
     if not math.isfinite(scale) or scale == 0:
         raise usage(f"--lora {spec!r} has no usable scale.", "Write for example DIR:0.5.")
-    folder = Path(location).expanduser().absolute()
+    folder = expanded(location).absolute()
     if folder.is_dir():
         return AdapterSource(os.path.normpath(folder), scale)
     repository = _REPOSITORY.fullmatch(location)

@@ -19,6 +19,7 @@ from packager.checkpoint.chat_templates import templates_of
 from packager.checkpoint.first_generation import text_only
 from packager.checkpoint.folder import read_json
 from packager.errors import PackError, usage
+from packager.files import expanded
 from packager.json_values import list_at
 from packager.shape import Shape
 from packager.sources.hub_variant import REPOSITORY, bare, descends_from, on_hub
@@ -35,7 +36,7 @@ def add(
     `local/` and its own name. Raises PackError: 2 for a name that is no name or is in the catalogue
     already, 5 where the hub does not answer, 6 for a configuration that is none of ours.
     """
-    folder = Path(place).expanduser()
+    folder = expanded(place)
     if folder.is_dir():
         repo_id = name or f"local/{folder.resolve().name}"
         _refuse_known(repo_id)

@@ -16,6 +16,7 @@ from packager.catalog import Variant
 from packager.chat.profile import Profile
 from packager.digests import key_of
 from packager.errors import PackError, usage
+from packager.files import expanded
 from packager.foreign import load_toml
 from packager.names import did_you_mean
 from packager.sweep.cell import DEFAULT, Cell
@@ -277,7 +278,7 @@ class _Reader:
 
     def _beside(self, name: str) -> Path:
         """A path relative to the plan file's own folder."""
-        return Path(os.path.normpath(self._path.absolute().parent / Path(name).expanduser()))
+        return Path(os.path.normpath(self._path.absolute().parent / expanded(name)))
 
     def _recipes(self) -> tuple[str, ...]:
         def look(name: str) -> str:

@@ -21,9 +21,15 @@ _QUIET_S = 0.4
 
 
 class RawTerminal:
-    """`qwen-pack tui` in a window of columns x rows; a context manager that ends it."""
+    """`qwen-pack tui` in a window of columns x rows; a context manager that ends it. `python` is
+    the interpreter of the installation that runs, this one by default."""
 
-    def __init__(self, size: tuple[int, int] = (120, 36), folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        size: tuple[int, int] = (120, 36),
+        folder: Path | None = None,
+        python: str = sys.executable,
+    ) -> None:
         self.seen = b""
         self.pid, self._terminal = pty.fork()
         if self.pid == 0:
@@ -31,7 +37,7 @@ class RawTerminal:
             os.environ.pop("NO_COLOR", None)
             if folder is not None:
                 os.chdir(folder)
-            os.execv(sys.executable, [sys.executable, "-P", "-m", "packager.cli", "tui"])
+            os.execv(python, [python, "-P", "-m", "packager.cli", "tui"])
         columns, rows = size
         ioctl(self._terminal, TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self._process = psutil.Process(self.pid)

@@ -13,12 +13,13 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 from textual.worker import Worker, get_current_worker
 
-from packager.errors import from_foreign
+from packager.errors import PackError, from_foreign
 from tui import describe
 from tui.ask import Ask
-from tui.device_list import rows
+from tui.device_list import LAB, lab_rows, rows
 from tui.screens.base import COPY, Failed, StepScreen
-from tui.screens.device_messages import Loaded, Measured, Read, Said
+from tui.screens.device_messages import Answered, Loaded, Measured, Read, Said
+from tui.screens.reach import Place
 from tui.widgets.device_pane import DevicePane
 from tui.widgets.lists import VimList
 from tui.widgets.paths import PathSuggester
@@ -26,6 +27,7 @@ from tui.widgets.problem import Problem
 
 if TYPE_CHECKING:
     from packager.device.target import Target
+    from packager.lab.seen import Seen
 
 HERE = "this machine"
 _WHAT = (
@@ -73,6 +75,7 @@ class DeviceScreen(StepScreen):
         super().__init__()
         self._targets: tuple[Target, ...] = ()
         self._here: Target | None = None
+        self._machines: tuple[Seen, ...] = ()
         self._absent: dict[str, Mapping[str, str]] = {}
         self._worker: Worker[None] | None = None
 
@@ -104,6 +107,7 @@ class DeviceScreen(StepScreen):
         self.query_one("#devices").border_title = "Where will it run?"
         self.query_one(VimList).loading = True
         self._load()
+        self._ask_the_lab()
         self.set_interval(_LIVE_S, self._live)
 
     @work(thread=True, exclusive=True, group="load")
@@ -112,6 +116,30 @@ class DeviceScreen(StepScreen):
             self.post_message(Loaded(self.services.targets(), self.services.known_machine()))
         except Exception as error:
             self._failed(error)
+
+    @work(thread=True, exclusive=True, group="lab")
+    def _ask_the_lab(self) -> None:
+        try:
+            machines = self.services.lab()
+        except PackError as error:
+            self.app.call_from_thread(
+                self.notify, error.message, title="The lab", severity="warning"
+            )
+            return
+        if machines:
+            self.post_message(Answered(machines))
+
+    @on(Answered)
+    def _answered(self, message: Answered) -> None:
+        """They come late: the row that a person is on stays the one."""
+        self._machines = message.machines
+        devices = self.query_one(VimList)
+        if devices.loading:
+            return
+        option = devices.highlighted_option
+        self._list(self.query_one("#device-filter", Input).value)
+        if option is not None and option.id is not None:
+            devices.highlighted = devices.get_option_index(option.id)
 
     def _failed(self, error: Exception) -> None:
         known = from_foreign(error)
@@ -133,7 +161,7 @@ class DeviceScreen(StepScreen):
         devices = self.query_one(VimList)
         devices.clear_options()
         room = max(24, devices.scrollable_content_region.width or 34)
-        options = rows(self._targets, words, room)
+        options = [*lab_rows(self._machines, words, room), *rows(self._targets, words, room)]
         if all(word in "this machine here localhost" for word in words.casefold().split()):
             options.insert(0, Option(HERE, id=HERE))
         devices.add_options(options)
@@ -147,14 +175,25 @@ class DeviceScreen(StepScreen):
         option = self.query_one(VimList).highlighted_option
         return option is not None and option.id == HERE
 
+    @property
+    def _machine(self) -> Seen | None:
+        """The machine of the lab under the cursor."""
+        option = self.query_one(VimList).highlighted_option
+        wanted = "" if option is None else option.id or ""
+        return next((one for one in self._machines if f"{LAB}{one.address}" == wanted), None)
+
     def _highlighted(self) -> Target | None:
-        """The target under the cursor; None where there is no row, and for this machine until it is
-        measured."""
+        """The target under the cursor; None where there is no row, for this machine until it is
+        measured, and for a machine of the lab that no device describes."""
         option = self.query_one(VimList).highlighted_option
         if option is None:
             return None
         if option.id == HERE:
             return self._here
+        machine = self._machine
+        if machine is not None:
+            known = machine.targets[:1]
+            return next((one for one in self._targets if one.name in known), None)
         return next((one for one in self._targets if one.name == option.id), None)
 
     @on(OptionList.OptionHighlighted)
@@ -163,7 +202,10 @@ class DeviceScreen(StepScreen):
         if self.query_one(VimList).highlighted_option is None:
             self._pane.nothing()
             return
-        target, here = self._highlighted(), self._on_here
+        target, here, machine = self._highlighted(), self._on_here, self._machine
+        if machine is not None:
+            self._pane.machine(machine, target)
+            return
         self._pane.describe(target, here, self._missing(target) if target else {})
         if here:
             self._live()
@@ -229,7 +271,10 @@ class DeviceScreen(StepScreen):
 
     @on(OptionList.OptionSelected)
     def _selected(self) -> None:
-        target = self._highlighted()
+        target, machine = self._highlighted(), self._machine
+        if machine is not None and machine.reached:
+            # The result is measured there; M asks for it with this address.
+            self.pack.last_place = Place(machine.label)
         if target is not None:
             self._go_on(target)
         elif self._on_here:

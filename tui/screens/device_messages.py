@@ -8,6 +8,7 @@ from textual.message import Message
 
 if TYPE_CHECKING:
     from packager.device.target import Target
+    from packager.lab.seen import Seen
 
 
 class Loaded(Message):
@@ -16,6 +17,14 @@ class Loaded(Message):
     def __init__(self, targets: tuple[Target, ...], here: Target | None) -> None:
         super().__init__()
         self.targets, self.here = targets, here
+
+
+class Answered(Message):
+    """The machines of the lab have answered."""
+
+    def __init__(self, machines: tuple[Seen, ...]) -> None:
+        super().__init__()
+        self.machines = machines
 
 
 class Said(Message):

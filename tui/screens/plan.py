@@ -16,6 +16,7 @@ from textual.message import Message
 from textual.widgets import Input, Static
 
 from packager.errors import from_foreign, usage
+from packager.files import expanded
 from packager.units import human_bytes
 from tui import explain, figures
 from tui.ask import build_command
@@ -270,7 +271,7 @@ class PlanScreen(StepScreen):
     @on(Input.Changed, "#plan-folder")
     def _moved(self, event: Input.Changed) -> None:
         """Another folder: the command says so at once; it is checked when the field is left."""
-        self.out = Path(event.value).expanduser().absolute() if event.value.strip() else None
+        self.out = expanded(event.value).absolute() if event.value.strip() else None
         self.checked = None
         self._draw_command()
 

@@ -25,7 +25,8 @@ _WHAT = (
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A machine, as `--on` takes it, and the agent, as `--agent` does; None takes what fits."""
+    """A machine, an address or a name of the lab as `--on` takes it, and the agent, as `--agent`
+    does; None takes what fits."""
 
     address: str
     agent: str | None = None
@@ -50,7 +51,10 @@ class ReachScreen(ModalScreen[Place | None]):
             yield Static(f"Measure {self._package} on another machine", id="question", markup=False)
             yield Static(_WHAT, id="reach-what", markup=False)
             yield TextLine(
-                "Machine", "reach-address", last.address, example="ssh://pi@raspberrypi, adb:SERIAL"
+                "Machine",
+                "reach-address",
+                last.address,
+                example="a name of the lab, ssh://pi@raspberrypi, adb:SERIAL",
             )
             yield TextLine(
                 "Agent",
@@ -80,11 +84,12 @@ class ReachScreen(ModalScreen[Place | None]):
             self.dismiss(None)
 
     def _answer(self) -> None:
+        from packager.lab.machines import address_of
         from packager.lab.transport import parse
 
         address = self.query_one("#reach-address", Input).value.strip()
         try:
-            parse(address)
+            parse(address_of(address))
         except PackError as error:
             self.query_one(Problem).show(error.message, error.hint, keys="")
             self.query_one("#reach-address", Input).focus()

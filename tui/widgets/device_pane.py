@@ -20,6 +20,7 @@ from tui.widgets.stacked import Part, Stacked
 
 if TYPE_CHECKING:
     from packager.device.target import Target
+    from packager.lab.seen import Seen
 
 _SIGNS = (("█", "$primary"), ("▒", "$warning"), ("░", "$foreground-muted"))
 _ROUND = 10**8
@@ -84,6 +85,29 @@ class DevicePane(Pane):
                 [Part(label, size, sign, style) for (label, size), (sign, style) in pieces]
             )
         self._facts(describe.device_rows(target, absent), target.device.sources)
+
+    def machine(self, seen: Seen, target: Target | None) -> None:
+        """A machine of the lab: what it answered, and the device that it is."""
+        self.describe(target, False, {})
+        self.query_one("#device-memory").display = target is not None
+        if not seen.reached:
+            self.title([(f"{seen.label} does not answer", "bold")])
+            self._facts([("address", seen.address), ("why", seen.error)], {})
+            return
+        if target is None:
+            rest = "\nNo device describes it: choose the one that is most like it."
+        else:
+            rest = f"\nEnter goes on with {target.name}; M on the result measures on this one."
+        self.title([(seen.label, "bold"), (rest, "$foreground-muted")])
+        memory = human_bytes(seen.memory_bytes) if seen.memory_bytes else "not told"
+        rows = [
+            ("address", seen.address),
+            ("calls itself", seen.device),
+            ("memory", memory),
+            ("processor", seen.architecture),
+            ("is", ", ".join(seen.targets) or "no known device"),
+        ]
+        self._facts(rows, {})
 
     def offer(self, idle: bool) -> None:
         """This machine is not measured yet; `idle` where no measurement runs either."""

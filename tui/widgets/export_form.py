@@ -13,6 +13,7 @@ from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
+from packager.files import expanded
 from tui import leaving
 from tui.widgets.paths import PathSuggester
 from tui.widgets.slider import Check, Choice, Slider
@@ -80,9 +81,9 @@ class ExportForm(VerticalScroll, can_focus=False):
         return leaving.Order(
             self._package.path,
             chosen.name,
-            Path(written).expanduser().absolute() if written else otherwise,
+            expanded(written).absolute() if written else otherwise,
             self._limit() if chosen.cuts else leaving.WHOLE,
-            Path(key).expanduser() if key else None,
+            expanded(key) if key else None,
             self._said("#export-licence"),
             self._said("#export-dummy") is not None,
             {name: text for name in chosen.takes if (text := self._text(f"#export-{name}"))},

@@ -4,7 +4,6 @@ that are merged into them."""
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textual import on
@@ -13,6 +12,7 @@ from textual.containers import Vertical
 from textual.widgets import Input
 
 from packager.errors import usage
+from packager.files import expanded
 from tui.ask import specs
 from tui.widgets.paths import PathSuggester
 from tui.widgets.slider import Choice, Slider
@@ -108,7 +108,7 @@ class OwnModel(Vertical):
         if kind != "folder":
             return replace(ask, weights=kind, lora=lora)
         text = self.query_one("#weights-folder", Input).value.strip()
-        folder = Path(text).expanduser()
+        folder = expanded(text)
         if not text or not folder.is_dir():
             message = f"There is no folder {text!r}." if text else "Enter a folder."
             raise usage(message, "--weights takes the path of a checkpoint's folder.")

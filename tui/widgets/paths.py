@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from itertools import islice
-from pathlib import Path
 
 from textual.suggester import Suggester
+
+from packager.files import expanded
 
 _MOST = 2000
 """Entries of a folder that are looked at: a folder of photographs must not hold up a key."""
@@ -31,7 +32,7 @@ class PathSuggester(Suggester):
         if not begun:
             return None
         try:
-            entries = islice(Path(f"{folder}/").expanduser().iterdir(), _MOST)
+            entries = islice(expanded(f"{folder}/").iterdir(), _MOST)
             fitting = sorted(
                 path
                 for path in entries

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textual import on
@@ -11,6 +10,7 @@ from textual.containers import Vertical
 from textual.widgets import Input
 
 from packager.errors import PackError, usage
+from packager.files import expanded
 from tui.ask import DeploymentProfile
 from tui.widgets.paths import PathSuggester
 from tui.widgets.slider import Choice, Slider
@@ -107,7 +107,7 @@ class ProfileLines(Vertical):
 
     def _file(self, name: str) -> str | None:
         text = self._text(name)
-        return None if text is None else str(Path(text).expanduser())
+        return None if text is None else str(expanded(text))
 
     def checked(self) -> DeploymentProfile:
         """The same, its files read once. Raises PackError with the focus on the line that is
