@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from packager.checkpoint import composed as composition
 from packager.checkpoint import first_generation
+from packager.checkpoint.added_tokens import LISTED, with_added_file
 from packager.checkpoint.agreement import (
     Agreed,
     match,
@@ -63,7 +64,8 @@ class Checkpoint:
     """The text decoder of a checkpoint in a folder, of any generation.
 
     `files` are all that belong to it, by name. `config` is config.json as the weights bear it out:
-    without a tie that they do not have and a quantization that is not theirs. `tensors` are in
+    without a tie that they do not have and a quantization that is not theirs. `tokenizer_config`
+    lists what added_tokens.json adds where it lists nothing itself. `tensors` are in
     stored order, by official name, and exactly those that follow from `shape`; `dropped` names
     those that the files store besides: redundant ones, draft modules, the vision tower, which
     `vision` reads.
@@ -134,7 +136,8 @@ class Checkpoint:
         )
         if composed is not None:
             agreed = _adapted(agreed, composed)
-        check_tokenizer(folder, files, agreed.shape.vocab)
+        tokenizer_config = _all_added(files, tokenizer_config)
+        tokenizer_notes = check_tokenizer(folder, files, agreed.shape.vocab, tokenizer_config)
         return cls(
             folder=folder,
             files=MappingProxyType(files),
@@ -149,7 +152,7 @@ class Checkpoint:
             positions=positions,
             windows=windows,
             as_published=_as_published(config, agreed),
-            notes=agreed.notes,
+            notes=(*agreed.notes, *tokenizer_notes),
             quantized=agreed.quantized,
             _tower=MappingProxyType(dict(agreed.tower)),
         )
@@ -266,6 +269,14 @@ class Checkpoint:
                     file, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
                 )
         return mapped
+
+
+def _all_added(files: Mapping[str, Path], tokenizer_config: JsonObject) -> JsonObject:
+    """tokenizer_config.json with what added_tokens.json adds to it."""
+    if "added_tokens.json" not in files or LISTED in tokenizer_config:
+        return tokenizer_config
+    definition = read_json(files["tokenizer.json"]) if "tokenizer.json" in files else {}
+    return with_added_file(tokenizer_config, read_json(files["added_tokens.json"]), definition)
 
 
 def _adapted(agreed: Agreed, composed: Composed) -> Agreed:
