@@ -113,9 +113,15 @@ def test_every_engine_gives_the_same_or_says_what_it_does_otherwise(
         if expected is not None:
             if expected not in told:
                 wrong[name] = result
-        elif told.strip() or (name in ENDS and set(result["ends"]) - {*UNASKED} != ENDS[name]):
+        elif told.strip() or not ends_at(name, result["ends"]):
             wrong[name] = result
     assert wrong == {}
+
+
+def ends_at(name: str, found: list[int]) -> bool:
+    """Whether an artifact stops where the case says, and else only where engines stop unasked."""
+    wanted = ENDS.get(name, {END_OF_TURN})
+    return wanted <= {*found} <= wanted | {*UNASKED, END_OF_TURN, END_OF_TEXT}
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -19,6 +19,7 @@ from packager.checkpoint import first_generation
 from packager.checkpoint.added_tokens import LISTED, with_added_file
 from packager.checkpoint.agreement import (
     Agreed,
+    ids_beyond,
     match,
     refuse_foreign_code,
     refuse_other_inputs,
@@ -152,7 +153,7 @@ class Checkpoint:
             positions=positions,
             windows=windows,
             as_published=_as_published(config, agreed),
-            notes=(*agreed.notes, *tokenizer_notes),
+            notes=(*agreed.notes, *tokenizer_notes, *_notes_on_ids(config, agreed)),
             quantized=agreed.quantized,
             _tower=MappingProxyType(dict(agreed.tower)),
         )
@@ -305,10 +306,32 @@ def _borne_out(config: JsonObject, agreed: Agreed) -> JsonObject:
             table["tie_word_embeddings"] = agreed.headless
         if "vocab_size" in table:
             table["vocab_size"] = agreed.shape.vocab
+        for key in ids_beyond(table, agreed.shape.vocab):
+            del table[key]
     return kept
+
+
+def _tables(config: JsonObject, agreed: Agreed) -> list[JsonObject]:
+    """config.json, and the tables in it down to the text decoder's own."""
+    tables = [config]
+    for key in config_path(config, naming_of(agreed.shape)):
+        tables.append(object_at(tables[-1], key))
+    return tables
+
+
+def _notes_on_ids(config: JsonObject, agreed: Agreed) -> tuple[str, ...]:
+    rows = agreed.shape.vocab
+    beyond = [table[key] for table in _tables(config, agreed) for key in ids_beyond(table, rows)]
+    return tuple(
+        f"config.json names the token {number} to begin or to pad with, and the vocabulary has "
+        f"{rows}: that is left out."
+        for number in dict.fromkeys(beyond)
+    )
 
 
 def _as_published(config: JsonObject, agreed: Agreed) -> bool:
     changed = agreed.renamed or agreed.untied or agreed.headless or method_of(config) is not None
+    # torch makes no embedding whose padding has no row.
+    changed = changed or bool(_notes_on_ids(config, agreed))
     plain = (tensor.dtype != "F64" and tensor.made is None for tensor in agreed.tensors.values())
     return not changed and all(plain)

@@ -257,13 +257,21 @@ def _refuse_disagreement(
         and kept[name].shape[1:] == expected[name][1:]
     ]
     grown = next((name for name in rows if kept[name].shape != expected[name]), None)
+    way_on = "Take config.json and the safetensors files from one and the same revision."
+    if any(0 in tensor.shape for tensor in kept.values()):
+        way_on = (
+            "ZeRO-3 leaves empty tensors where it saves without gathering: gather with its own "
+            "zero_to_fp32.py, and save that."
+        )
+    elif grown is not None:
+        way_on = (
+            f"Set vocab_size to {kept[grown].shape[0]}, the rows that the weights have, if tokens "
+            "were added."
+        )
     raise bad_input(
         f"The weights are not the ones that {path} describes: "
         f"{'; '.join(problems[:_NAMED])}{more}.",
-        f"Set vocab_size to {kept[grown].shape[0]}, the rows that the weights have, if tokens were "
-        "added."
-        if grown is not None
-        else "Take config.json and the safetensors files from one and the same revision.",
+        way_on,
     )
 
 
@@ -292,6 +300,16 @@ def _notes(
     if heads:
         more = f" and {len(heads) - 1} more" if len(heads) > 1 else ""
         yield f"{heads[0]!r}{more} belong to no text decoder and are left out."
+
+
+def ids_beyond(table: JsonObject, rows: int) -> list[str]:
+    """The keys of a config.json's table that name a token to begin or to pad with which no row of
+    the vocabulary has; a vocabulary that was cut leaves them behind."""
+    return [
+        key
+        for key in ("bos_token_id", "pad_token_id")
+        if isinstance(number := table.get(key), int) and not 0 <= number < rows
+    ]
 
 
 def same_values(one: TensorInfo, other: TensorInfo) -> bool:

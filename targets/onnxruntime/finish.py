@@ -55,6 +55,9 @@ def _set_chat(path: Path, ends: tuple[int, ...], profile: Profile) -> None:
     declared = model.get("eos_token_id")
     if set(declared if isinstance(declared, list) else [declared]) != set(ends):
         model["eos_token_id"] = ends[0] if len(ends) == 1 else list(ends)
+    if not 0 <= (model.get("pad_token_id") or 0) < model["vocab_size"]:
+        # A vocabulary that was cut leaves it behind.
+        model["pad_token_id"] = ends[0]
     known = {key: value for key, value in profile.sampling.items() if key in _SEARCH}
     if profile.sampling:
         # At temperature 0 the most likely token is taken, which the engine calls no sampling.
