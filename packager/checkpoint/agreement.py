@@ -13,8 +13,9 @@ from packager.checkpoint.header import ITEM_BYTES, TensorInfo
 from packager.checkpoint.naming import OUTPUT, Named, is_computed, named, tower_name
 from packager.checkpoint.quantized import METHODS, dequantized, method_of, note
 from packager.errors import bad_input
-from packager.json_values import JsonObject, list_at
+from packager.json_values import JsonObject, list_at, object_at
 from packager.shape import FIRST_GENERATION, Shape
+from packager.shape.names import config_path
 from packager.shape.tensors import naming_of, outer_tensors
 
 _NAMED = 3
@@ -157,7 +158,7 @@ class Agreed:
 
     `tensors` by official name in stored order; `dropped` are stored names that are left out;
     `untied` says that the output matrix is not the embedding although config.json ties them,
-    `headless` that an embedder has no output matrix although config.json unties them; `quantized`
+    `headless` that there is no output matrix although config.json unties them; `quantized`
     how the files hold the weights, where these are computed from it; `notes` are sentences for
     whoever builds; `tower` is what is stored of a vision tower, by the files' names.
     """
@@ -183,7 +184,7 @@ def match(
     """Bring the tensors and config.json (at `path`) together.
 
     An `embedder` may lack the output matrix that config.json promises: it has none then, as if it
-    were tied.
+    were tied. So may a decoder whose own table ties it, whatever the table around that says.
 
     A tied checkpoint may store its output matrix again (Qwen1.5-0.5B, Qwen3-0.6B and Qwen3-1.7B
     do): equal to the embedding it is dropped, different from it (a trained output matrix) it
@@ -192,7 +193,8 @@ def match(
     """
     plain = dequantized(path, config, stored)
     stored = plain.tensors
-    headless = not shape.tied and embedder and not any(name.endswith(OUTPUT) for name in stored)
+    without = not shape.tied and not any(name.endswith(OUTPUT) for name in stored)
+    headless = without and (embedder or _ties_within(config, shape))
     if headless:
         shape = replace(shape, tied=True)
     matched = named(str(path), shape, stored)
@@ -220,6 +222,12 @@ def match(
         quantized=plain.how,
         tower={name: stored[name] for name in beside if tower_name(name) is not None},
     )
+
+
+def _ties_within(config: JsonObject, shape: Shape) -> bool:
+    for key in config_path(config, naming_of(shape)):
+        config = object_at(config, key)
+    return config.get("tie_word_embeddings") is True
 
 
 def _refuse_disagreement(
