@@ -271,6 +271,11 @@ def _refuse_disagreement(
             "ZeRO-3 leaves empty tensors where it saves without gathering: gather with its own "
             "zero_to_fp32.py, and save that."
         )
+    elif problems == [f"tensor {OUTPUT!r} is missing"]:
+        way_on = (
+            "Set tie_word_embeddings to true in config.json if the embedding is the output matrix, "
+            "as in the small Qwen models; else get the file that holds it."
+        )
     elif grown is not None:
         way_on = (
             f"Set vocab_size to {kept[grown].shape[0]}, the rows that the weights have, if tokens "
