@@ -58,7 +58,8 @@ test: $(VENV)/.test
 	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile --max-worker-restart 400
 
 field: $(VENV)/.test
-	QWEN_PACK_FIELD=all $(BIN)/pytest --timeout 1800 tests/test_yardstick.py tests/test_field.py tests/test_field_names.py tests/test_readme.py
+	QWEN_PACK_FIELD=all $(BIN)/pytest --timeout 1800 tests/test_yardstick.py tests/test_field.py tests/test_field_names.py \
+		tests/test_field_speech.py tests/test_readme.py
 
 # A venv of two packages: a change is linted before any engine is installed.
 LINT := .venv-lint

@@ -56,6 +56,14 @@ SHOWN += (
     "yarn beside rope_parameters",
 )
 SHOWN += tuple(BY_SOME)
+NO_NUMBERS = (
+    "NaN",
+    "NaN in a norm",
+    "NaN in a trained output matrix",
+    "infinity in one number",
+    "infinity in float64",
+)
+"""What every engine refuses by the tensor's name, whatever it converts."""
 
 
 class Engine(NamedTuple):
@@ -148,6 +156,10 @@ def test_every_engine_says_what_transformers_says_or_refuses_before_it_converts(
 ) -> None:
     names = list(COMPUTED) if ALL else list(SHOWN)
     checkpoints = {name: str(folder(home, name)) for name in names}
+    for number, name in enumerate(NO_NUMBERS):
+        field = Field()
+        REFUSED[name][0](field)
+        checkpoints[name] = str(field.save(tmp_path / f"no numbers {number}"))
     arguments = {
         "checkpoints": checkpoints,
         "ids": dict.fromkeys(names, tuple(IDS)),
@@ -173,6 +185,10 @@ def test_every_engine_says_what_transformers_says_or_refuses_before_it_converts(
             ), name
         elif not (lost := divergence(truth(name), np.load(found[name]["logits"]))) < MOST:
             wrong[name] = lost
+    for name in NO_NUMBERS:
+        told = found[name].get("message", ""), found[name].get("exit_code")
+        if REFUSED[name][1] not in told[0] or told[1] != ExitCode.INPUT:
+            wrong[name] = found[name]
     assert wrong == {}
 
 
@@ -273,7 +289,7 @@ def test_what_cannot_be_built_is_refused_with_the_true_reason(name: str, tmp_pat
         from packager.checkpoint.numbers import check_all_finite
 
         check_all_finite(Checkpoint.open(made))
-    assert said in str(refused.value)
+    assert said in f"{refused.value} {refused.value.hint}"
     assert refused.value.exit_code == ExitCode.INPUT and refused.value.hint
 
 

@@ -3,6 +3,7 @@ folders are given."""
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from targets import registry
 from tests.support.field_cases import BASE, EMBEDDING, OUTPUT, TAKEN
 from tests.support.make_checkpoint import Silent
 from tests.support.yardstick import divergence, grid, of_transformers, safetensors, write
-from tests.test_field import ENGINES, field_of
+from tests.test_field import ALL, ENGINES, field_of
 
 
 class TestWhatIsOpened:
@@ -135,6 +136,41 @@ def test_names_are_taken_where_transformers_misses_nothing_and_refused_where_it_
                         "transformers takes it" if taken else "transformers does not take it",
                     )
                 )
+    assert wrong == []
+
+
+@pytest.mark.engine
+def test_two_tables_that_disagree_about_the_tie_are_read_as_transformers_reads_them(
+    tmp_path: Path,
+) -> None:
+    """A composite says it twice; every stored output matrix counts as what it is."""
+    case = next(
+        case for case in grid() if (case.generation, case.tie) == ("qwen3_5", "tied, yet different")
+    )
+    plain = case.weights()
+    other = plain.pop(OUTPUT)
+    same = next(values for name, values in plain.items() if "embed_tokens" in name)
+    heads = {"none": {}, "same": {OUTPUT: same}, "other": {OUTPUT: other}}
+    flags = (None, False, True)
+    points = list(itertools.product(heads, flags, flags))
+    if not ALL:
+        points = [("none", False, True), ("none", True, False), ("none", None, None)]
+        points += [("other", True, True), ("same", False, True)]
+    wrong = []
+    for number, (head, outer, inner) in enumerate(points):
+        config = case.config()
+        for table, flag in ((config, outer), (config["text_config"], inner)):
+            table.pop("tie_word_embeddings", None)
+            table.update({} if flag is None else {"tie_word_embeddings": flag})
+        place = write(tmp_path / str(number), config, plain | heads[head])
+        try:
+            shape = Checkpoint.open(place).shape
+        except PackError as refused:
+            taken = OUTPUT not in refused.message
+        else:
+            taken = head == "same" or shape.tied == (head == "none")
+        if taken != loads(place):
+            wrong.append((head, outer, inner))
     assert wrong == []
 
 

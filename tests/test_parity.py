@@ -66,7 +66,8 @@ def checked(
         "checkpoint": str(TINY),
         "log": str(folder / "log"),
     }
-    yield job("tests.support.parity_jobs:check_all", arguments, folder / "check.log")
+    found = job("tests.support.parity_jobs:check_all", arguments, folder / "check.log")
+    yield {**found, "engine": engine}
 
 
 def damage_gguf(artifact: Path, folder: Path) -> dict[str, Path]:
@@ -146,7 +147,9 @@ def test_an_intact_artifact_has_no_findings_and_its_answers_end(checked: dict[st
     assert result["texts"] == len(TEXTS) + 6
     assert result["tokens"] > 20_000
     assert result["control_tokens"] == 26
-    assert result["conversations"] == 7
+    # llama.cpp's file holds the checkpoint's own text; the others render in a language of theirs.
+    assert result["same_template"]
+    assert result["conversations"] == (0 if checked["engine"] == "llama.cpp" else 7)
     assert 0 < result["stopped_after"] < 10
 
 

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from packager.checkpoint import composed as composition
 from packager.checkpoint import first_generation
+from packager.checkpoint.added_tokens import LISTED, with_added_file
 from packager.checkpoint.agreement import (
     Agreed,
+    ids_beyond,
     match,
     refuse_foreign_code,
     refuse_other_inputs,
@@ -63,7 +65,8 @@ class Checkpoint:
     """The text decoder of a checkpoint in a folder, of any generation.
 
     `files` are all that belong to it, by name. `config` is config.json as the weights bear it out:
-    without a tie that they do not have and a quantization that is not theirs. `tensors` are in
+    without a tie that they do not have and a quantization that is not theirs. `tokenizer_config`
+    lists what added_tokens.json adds where it lists nothing itself. `tensors` are in
     stored order, by official name, and exactly those that follow from `shape`; `dropped` names
     those that the files store besides: redundant ones, draft modules, the vision tower, which
     `vision` reads.
@@ -134,7 +137,8 @@ class Checkpoint:
         )
         if composed is not None:
             agreed = _adapted(agreed, composed)
-        check_tokenizer(folder, files, agreed.shape.vocab)
+        tokenizer_config = _all_added(files, tokenizer_config)
+        tokenizer_notes = check_tokenizer(folder, files, agreed.shape.vocab, tokenizer_config)
         return cls(
             folder=folder,
             files=MappingProxyType(files),
@@ -149,7 +153,7 @@ class Checkpoint:
             positions=positions,
             windows=windows,
             as_published=_as_published(config, agreed),
-            notes=agreed.notes,
+            notes=(*agreed.notes, *tokenizer_notes, *_notes_on_ids(config, agreed)),
             quantized=agreed.quantized,
             _tower=MappingProxyType(dict(agreed.tower)),
         )
@@ -268,6 +272,14 @@ class Checkpoint:
         return mapped
 
 
+def _all_added(files: Mapping[str, Path], tokenizer_config: JsonObject) -> JsonObject:
+    """tokenizer_config.json with what added_tokens.json adds to it."""
+    if "added_tokens.json" not in files or LISTED in tokenizer_config:
+        return tokenizer_config
+    definition = read_json(files["tokenizer.json"]) if "tokenizer.json" in files else {}
+    return with_added_file(tokenizer_config, read_json(files["added_tokens.json"]), definition)
+
+
 def _adapted(agreed: Agreed, composed: Composed) -> Agreed:
     """The base with its adapters, one after the other."""
     # Late: numpy, which only adapters need here.
@@ -294,10 +306,32 @@ def _borne_out(config: JsonObject, agreed: Agreed) -> JsonObject:
             table["tie_word_embeddings"] = agreed.headless
         if "vocab_size" in table:
             table["vocab_size"] = agreed.shape.vocab
+        for key in ids_beyond(table, agreed.shape.vocab):
+            del table[key]
     return kept
+
+
+def _tables(config: JsonObject, agreed: Agreed) -> list[JsonObject]:
+    """config.json, and the tables in it down to the text decoder's own."""
+    tables = [config]
+    for key in config_path(config, naming_of(agreed.shape)):
+        tables.append(object_at(tables[-1], key))
+    return tables
+
+
+def _notes_on_ids(config: JsonObject, agreed: Agreed) -> tuple[str, ...]:
+    rows = agreed.shape.vocab
+    beyond = [table[key] for table in _tables(config, agreed) for key in ids_beyond(table, rows)]
+    return tuple(
+        f"config.json names the token {number} to begin or to pad with, and the vocabulary has "
+        f"{rows}: that is left out."
+        for number in dict.fromkeys(beyond)
+    )
 
 
 def _as_published(config: JsonObject, agreed: Agreed) -> bool:
     changed = agreed.renamed or agreed.untied or agreed.headless or method_of(config) is not None
+    # torch makes no embedding whose padding has no row.
+    changed = changed or bool(_notes_on_ids(config, agreed))
     plain = (tensor.dtype != "F64" and tensor.made is None for tensor in agreed.tensors.values())
     return not changed and all(plain)

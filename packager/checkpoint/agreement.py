@@ -13,9 +13,9 @@ from packager.checkpoint.header import ITEM_BYTES, TensorInfo
 from packager.checkpoint.naming import OUTPUT, Named, is_computed, named, tower_name
 from packager.checkpoint.quantized import METHODS, dequantized, method_of, note
 from packager.errors import bad_input
-from packager.json_values import JsonObject, list_at
+from packager.json_values import JsonObject, list_at, object_at
 from packager.shape import FIRST_GENERATION, Shape
-from packager.shape.names import TEXT_TYPES
+from packager.shape.names import TEXT_TYPES, config_path
 from packager.shape.tensors import naming_of, outer_tensors
 
 _NAMED = 3
@@ -142,7 +142,7 @@ class Agreed:
 
     `tensors` by official name in stored order; `dropped` are stored names that are left out;
     `untied` says that the output matrix is not the embedding although config.json ties them,
-    `headless` that an embedder has no output matrix although config.json unties them; `quantized`
+    `headless` that there is no output matrix although config.json unties them; `quantized`
     how the files hold the weights, where these are computed from it; `notes` are sentences for
     whoever builds; `tower` is what is stored of a vision tower, by the files' names.
     """
@@ -168,7 +168,7 @@ def match(
     """Bring the tensors and config.json (at `path`) together.
 
     An `embedder` may lack the output matrix that config.json promises: it has none then, as if it
-    were tied.
+    were tied. So may a decoder whose own table ties it, whatever the table around that says.
 
     A tied checkpoint may store its output matrix again (Qwen1.5-0.5B, Qwen3-0.6B and Qwen3-1.7B
     do): equal to the embedding it is dropped, different from it (a trained output matrix) it
@@ -177,7 +177,8 @@ def match(
     """
     plain = dequantized(path, config, stored)
     stored = plain.tensors
-    headless = not shape.tied and embedder and not any(name.endswith(OUTPUT) for name in stored)
+    without = not shape.tied and not any(name.endswith(OUTPUT) for name in stored)
+    headless = without and (embedder or _ties_within(config, shape))
     if headless:
         shape = replace(shape, tied=True)
     matched = named(str(path), shape, stored)
@@ -205,6 +206,12 @@ def match(
         quantized=plain.how,
         tower={name: stored[name] for name in beside if tower_name(name) is not None},
     )
+
+
+def _ties_within(config: JsonObject, shape: Shape) -> bool:
+    for key in config_path(config, naming_of(shape)):
+        config = object_at(config, key)
+    return config.get("tie_word_embeddings") is True
 
 
 def _refuse_disagreement(
@@ -242,13 +249,26 @@ def _refuse_disagreement(
         and kept[name].shape[1:] == expected[name][1:]
     ]
     grown = next((name for name in rows if kept[name].shape != expected[name]), None)
+    way_on = "Take config.json and the safetensors files from one and the same revision."
+    if any(0 in tensor.shape for tensor in kept.values()):
+        way_on = (
+            "ZeRO-3 leaves empty tensors where it saves without gathering: gather with its own "
+            "zero_to_fp32.py, and save that."
+        )
+    elif problems == [f"tensor {OUTPUT!r} is missing"]:
+        way_on = (
+            "Set tie_word_embeddings to true in config.json if the embedding is the output matrix, "
+            "as in the small Qwen models; else get the file that holds it."
+        )
+    elif grown is not None:
+        way_on = (
+            f"Set vocab_size to {kept[grown].shape[0]}, the rows that the weights have, if tokens "
+            "were added."
+        )
     raise bad_input(
         f"The weights are not the ones that {path} describes: "
         f"{'; '.join(problems[:_NAMED])}{more}.",
-        f"Set vocab_size to {kept[grown].shape[0]}, the rows that the weights have, if tokens were "
-        "added."
-        if grown is not None
-        else "Take config.json and the safetensors files from one and the same revision.",
+        way_on,
     )
 
 
@@ -277,6 +297,16 @@ def _notes(
     if heads:
         more = f" and {len(heads) - 1} more" if len(heads) > 1 else ""
         yield f"{heads[0]!r}{more} belong to no text decoder and are left out."
+
+
+def ids_beyond(table: JsonObject, rows: int) -> list[str]:
+    """The keys of a config.json's table that name a token to begin or to pad with which no row of
+    the vocabulary has; a vocabulary that was cut leaves them behind."""
+    return [
+        key
+        for key in ("bos_token_id", "pad_token_id")
+        if isinstance(number := table.get(key), int) and not 0 <= number < rows
+    ]
 
 
 def same_values(one: TensorInfo, other: TensorInfo) -> bool:

@@ -29,7 +29,13 @@ def templates_of(files: Mapping[str, Path], tokenizer_config: Mapping[str, Any])
                 f"{len(text)} characters, which none has.",
                 "Get the file again from where it was published.",
             )
-    return found
+    return {name: _line_ends(text) for name, text in found.items()}
+
+
+def _line_ends(text: str) -> str:
+    """With a line feed at every end of line, as Jinja reads any of them: the engines' own template
+    languages do not."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _found(files: Mapping[str, Path], tokenizer_config: Mapping[str, Any]) -> dict[str, str]:

@@ -23,9 +23,10 @@ OUTPUT = "lm_head.weight"
 _MORE_THAN_STORED = 10_000
 
 # Stored by some exports, and computed from the configuration by everybody: frequencies, masks,
-# position numbers.
+# position numbers; and what Transformer Engine keeps of its own.
 _BUFFER = re.compile(
-    r"(.*\.)?(rotary_emb\.\w+|position_ids|(self_)?attn\.(bias|masked_bias)|attention\.masked_bias)"
+    r"(.*\.)?(rotary_emb\.\w+|position_ids|(self_)?attn\.(bias|masked_bias)"
+    r"|attention\.masked_bias|_extra_state)"
 )
 # The draft module for multi-token prediction, and the vision tower: `visual.` in the repositories
 # of Qwen2-VL, `model.visual.` in later ones and where transformers 5 saved it,

@@ -152,6 +152,9 @@ def _end(checkpoint: Checkpoint) -> int | None:
         # Two files of words and merges have no post-processor: Qwen2Tokenizer appends nothing.
         return None
     tokenizer = Tokenizer.from_file(str(checkpoint.tokenizer_json))
+    # What a training run has left there acts on no text of a user's.
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
     plain = tokenizer.encode("a", add_special_tokens=False).ids
     whole = tokenizer.encode("a", add_special_tokens=True).ids
     if whole == plain:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from packager.checkpoint import tiktoken
+from packager.checkpoint.added_tokens import LISTED, check_added
 from packager.checkpoint.byte_level_bpe import QWEN_PATTERN
 from packager.checkpoint.chat_templates import DEFAULT, templates_of
 from packager.checkpoint.folder import read_json, read_text
 from packager.errors import bad_input
-from packager.json_values import JsonObject, list_at, object_at
+from packager.json_values import JsonObject, list_at, object_at, object_or_empty
 
 EXPRESSIONS = (
     QWEN_PATTERN,
@@ -26,9 +27,13 @@ _SHOWN = 60
 _GET_AGAIN = "Get the file again from where it was published."
 
 
-def check_tokenizer(folder: Path, files: dict[str, Path], vocab: int) -> None:
-    """Raise PackError (exit code 6) unless there is a tokenizer whose token ids all have a row in
-    the embedding of `vocab` rows."""
+def check_tokenizer(
+    folder: Path, files: dict[str, Path], vocab: int, tokenizer_config: JsonObject
+) -> tuple[str, ...]:
+    """Notes on a tokenizer whose token ids all have a row in the embedding of `vocab` rows.
+
+    Raises PackError (exit code 6) where there is no such tokenizer, or the files of it disagree.
+    """
     if "tokenizer.json" in files:
         path = files["tokenizer.json"]
         tokenizer = read_json(path)
@@ -45,7 +50,9 @@ def check_tokenizer(folder: Path, files: dict[str, Path], vocab: int) -> None:
         ]
     elif "vocab.json" in files and "merges.txt" in files:
         path = files["vocab.json"]
-        all_ids = [*read_json(path).values(), *_added_ids(files)]
+        vocabulary = read_json(path)
+        tokenizer = {"model": {"vocab": vocabulary}}
+        all_ids = [*vocabulary.values(), *_added_ids(files)]
         if not any(
             line and not line.startswith("#version")
             for line in read_text(files["merges.txt"]).splitlines()
@@ -53,13 +60,14 @@ def check_tokenizer(folder: Path, files: dict[str, Path], vocab: int) -> None:
             raise bad_input(f"{files['merges.txt']} holds no merges.", _GET_AGAIN)
     elif tiktoken.FILE in files:
         tiktoken.read_ranks_for(files[tiktoken.FILE], vocab)
-        return
+        return ()
     else:
         raise bad_input(
             f"{folder} has no tokenizer: neither tokenizer.json nor vocab.json with merges.txt nor "
             f"{tiktoken.FILE}.",
             "Get it from where the weights were published.",
         )
+    all_ids += map(int, object_or_empty(tokenizer_config, LISTED))
     if not all(type(token) is int and token >= 0 for token in all_ids):
         raise bad_input(f"{path} has token ids that are not whole numbers.", _GET_AGAIN)
     if max(all_ids) >= vocab:
@@ -67,6 +75,7 @@ def check_tokenizer(folder: Path, files: dict[str, Path], vocab: int) -> None:
             f"{path} has the token id {max(all_ids)}, but the embedding has only {vocab} rows.",
             "Take the tokenizer and the weights from one and the same revision.",
         )
+    return check_added(path, tokenizer, tokenizer_config)
 
 
 def check_definition(path: Path, tokenizer: JsonObject) -> None:

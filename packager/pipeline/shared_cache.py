@@ -18,7 +18,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from packager.errors import PackError, unreachable, usage
+from packager.errors import PackError, usage
 from packager.files import sha256
 from packager.json_values import JsonObject
 from packager.package.manifest import FileEntry

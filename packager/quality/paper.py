@@ -44,13 +44,16 @@ def parity(quality: Quality) -> list[str]:
     compared = quality.parity
     if compared is None:
         return []
-    rendered = (
-        f", {compared.conversations} conversations rendered" if compared.conversations else ""
-    )
-    what = "tokens, chat template and end of turn"
-    if not compared.conversations and not compared.ends:
-        what = "tokens, end of text and pooling"
-    same = f"passed: {what} are the checkpoint's, {compared.texts} texts encoded{rendered}."
+    how = [f"{compared.texts} texts encoded"]
+    if compared.conversations:
+        how.append(f"{compared.conversations} conversations rendered")
+    if compared.same_template:
+        how.append("the template equal letter by letter")
+    if compared.conversations or compared.same_template:
+        what = "tokens, chat template and end of turn"
+    else:
+        what = "tokens and end of turn" if compared.ends else "tokens, end of text and pooling"
+    same = f"passed: {what} are the checkpoint's, {', '.join(how)}."
     lines = [f"MISSED: {text}." for text in compared.findings] or [same]
     return lines + [f"{text}." for text in compared.notes]
 

@@ -47,9 +47,10 @@ class ParityResult:
     faithful.
 
     `texts` and `tokens` count what was encoded, `conversations` what was rendered (0 for a base
-    model), `ends` are the ids that end a turn, `stopped_after` the length of an answer that was
-    seen to end, in tokens (None where none was asked for or none ended). `notes` are differences
-    that the engine itself has, whatever the artifact.
+    model, and for a `same_template`, one that is equal letter by letter), `ends` are the ids that
+    end a turn, `stopped_after` the length of an answer that was seen to end, in tokens (None where
+    none was asked for or none ended). `notes` are differences that the engine itself has, whatever
+    the artifact.
     """
 
     texts: int
@@ -60,6 +61,7 @@ class ParityResult:
     stopped_after: int | None
     notes: tuple[str, ...]
     findings: tuple[str, ...]
+    same_template: bool = False
 
     @property
     def passed(self) -> bool:
@@ -99,10 +101,12 @@ def check(
         for number, token in sorted(reference.get_added_tokens_decoder().items())
     }
     ends = session.ends()
+    mine = session.chat_template()
+    same = mine is not None and speech.same_by_letter(checkpoint.folder, mine, wished)
     findings = [
         *_tokens(session, reference, texts, encoded),
         *_control_tokens(session, reference, added),
-        *_template(session.chat_template(), checkpoint, wished, log),
+        *([] if same else _template(mine, checkpoint, wished, log)),
         *_ends(ends, spoken.ends, reference),
     ]
     stopped = None
@@ -111,11 +115,16 @@ def check(
         prompt = render_apart(spoken.template, question, log, enable_thinking=False)
         stopped, wrong = _stops(session, prompt, spoken.ends, reference)
         findings += wrong
+    # Equal letter by letter, it is rendered by no more than the engine's own language.
+    rendered = not same or isinstance(session, RendersChats)
+    if checkpoint.chat_template is None:
+        rendered = same = False
     return ParityResult(
         texts=len(texts),
         tokens=sum(map(len, encoded)),
         control_tokens=len(added),
-        conversations=0 if checkpoint.chat_template is None else len(CONVERSATIONS),
+        conversations=len(CONVERSATIONS) if rendered else 0,
+        same_template=same,
         ends=tuple(sorted(ends)),
         stopped_after=stopped,
         notes=(
@@ -221,16 +230,11 @@ def _ids(reference: Tokenizer, text: str) -> list[int]:
 def _template(
     mine: str | None, checkpoint: Checkpoint, profile: Profile, log: Path
 ) -> Iterator[str]:
-    """The artifact's template beside what transformers makes of the checkpoint's own.
-
-    Templates that are equal letter by letter need not be rendered.
-    """
+    """The artifact's template beside what transformers makes of the checkpoint's own."""
     if checkpoint.chat_template is None:
         return
     if mine is None:
         yield "The artifact has no chat template and the checkpoint has one"
-        return
-    if speech.same_by_letter(checkpoint.folder, mine, profile):
         return
     rendered = speech.beside_own(checkpoint.folder, mine, profile, CONVERSATIONS, log)
     for (name, _), (first, second) in zip(CONVERSATIONS.items(), rendered, strict=True):

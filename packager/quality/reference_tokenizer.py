@@ -3,9 +3,12 @@ against."""
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from packager.checkpoint import Checkpoint
+from packager.checkpoint.added_tokens import completed
+from packager.checkpoint.folder import read_json
 from packager.errors import PackError, bad_input
 from packager.json_values import JsonObject, at, object_at, object_or_empty
 
@@ -14,7 +17,8 @@ if TYPE_CHECKING:
 
 
 def reference_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
-    """The tokenizers library's own reading of the checkpoint's files. Raises PackError (exit code
+    """The tokenizers library's own reading of the checkpoint's files, put together as transformers
+    does (packager.checkpoint.added_tokens). Raises PackError (exit code
     6) for what it cannot read."""
     try:
         return _reference_tokenizer(checkpoint)
@@ -46,7 +50,12 @@ def _reference_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
     from packager.checkpoint.rewrite import bpe_of
 
     if checkpoint.tokenizer_json is not None:
-        return Tokenizer.from_file(str(checkpoint.tokenizer_json))
+        path = checkpoint.tokenizer_json
+        definition = read_json(path)
+        used = completed(definition, checkpoint.tokenizer_config)
+        if used is definition:
+            return Tokenizer.from_file(str(path))
+        return Tokenizer.from_str(json.dumps(used, ensure_ascii=False))
     if checkpoint.tiktoken is not None:
         return Tokenizer.from_str(bpe_of(checkpoint.tiktoken).decode())
     # What Qwen2Tokenizer makes of the two files.

@@ -79,12 +79,17 @@ class QualityVerdict(Record, frozen=True, kw_only=True):
 
 class Parity(Record, frozen=True, kw_only=True):
     """Tokens, chat template and end of turn of the artifact against the checkpoint's; `findings`
-    are the differences, as sentences."""
+    are the differences, as sentences.
+
+    `same_template` says that the template is the checkpoint's letter by letter; `conversations`
+    count what was rendered with it.
+    """
 
     texts: Count = 0
     tokens: Count = 0
     control_tokens: Count = 0
     conversations: Count = 0
+    same_template: bool = False
     ends: tuple[Count, ...] = ()
     stopped_after: Count | None = None
     findings: tuple[str, ...] = ()

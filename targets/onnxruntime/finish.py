@@ -9,10 +9,12 @@ from pathlib import Path
 from packager.chat import speech
 from packager.chat.profile import Profile
 from packager.checkpoint import Checkpoint
+from packager.checkpoint.added_tokens import completed
+from packager.checkpoint.folder import read_json
 from packager.errors import bad_input
 from packager.files import write_atomically, write_json
-from packager.foreign import bounded_bytes, parse_json
-from packager.limits import SETTINGS_BYTES, TEXT_BYTES
+from packager.foreign import bounded_bytes
+from packager.limits import SETTINGS_BYTES
 from targets.onnxruntime.data import CHUNK
 
 _SEARCH = ("temperature", "top_k", "top_p", "repetition_penalty")
@@ -53,6 +55,9 @@ def _set_chat(path: Path, ends: tuple[int, ...], profile: Profile) -> None:
     declared = model.get("eos_token_id")
     if set(declared if isinstance(declared, list) else [declared]) != set(ends):
         model["eos_token_id"] = ends[0] if len(ends) == 1 else list(ends)
+    if not 0 <= (model.get("pad_token_id") or 0) < model["vocab_size"]:
+        # A vocabulary that was cut leaves it behind.
+        model["pad_token_id"] = ends[0]
     known = {key: value for key, value in profile.sampling.items() if key in _SEARCH}
     if profile.sampling:
         # At temperature 0 the most likely token is taken, which the engine calls no sampling.
@@ -65,13 +70,8 @@ def _tokenizer(built: Path, source: Checkpoint, chat: str | None) -> None:
     """The checkpoint's own files in place of transformers' rewriting of them; tokenizer.json loses
     its white space, 2 to 6 MB."""
     if source.tokenizer_json is not None:
-        text = json.dumps(
-            parse_json(
-                bounded_bytes(source.tokenizer_json, TEXT_BYTES), str(source.tokenizer_json)
-            ),
-            ensure_ascii=False,
-            separators=(",", ":"),
-        )
+        definition = completed(read_json(source.tokenizer_json), source.tokenizer_config)
+        text = json.dumps(definition, ensure_ascii=False, separators=(",", ":"))
         write_atomically(built / "tokenizer.json", text.encode())
     for name in ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"):
         if name in source.files:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from packager.checkpoint import Checkpoint
+from packager.checkpoint.added_tokens import completed
 from packager.checkpoint.folder import read_json
 from packager.errors import PackError, bad_input
 from packager.json_values import (
@@ -47,7 +48,8 @@ def write_tokenizer(checkpoint: Checkpoint, out: Path) -> None:
             "Save it from the tokenizer once: "
             "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER).",
         )
-    definition, config = read_json(path), checkpoint.tokenizer_config
+    config = checkpoint.tokenizer_config
+    definition = completed(read_json(path), config)
     try:
         added = added_tokens(definition, config)
         pipeline = _pipeline(definition, config, added, path)

@@ -249,6 +249,18 @@ TAKEN: dict[str, Case] = {
     "a value head beside": lambda field: field.weights.update(
         {"v_head.summary.weight": np.ones((1, 256), np.float32)}
     ),
+    "state of Transformer Engine": lambda field: field.weights.update(
+        {
+            "model.layers.1.self_attn.q_proj._extra_state": np.empty(0, np.uint8),
+            "model.layers.1.mlp.up_proj._extra_state": np.ones(7, np.uint8),
+        }
+    ),
+    "NaN in what is left out": lambda field: field.weights.update(
+        {
+            "v_head.summary.weight": np.full((1, 256), np.nan, np.float32),
+            "model.layers.0.self_attn.rotary_emb.inv_freq": np.full(32, np.nan, np.float32),
+        }
+    ),
     "stale quantization_config": lambda field: field.config.update(quantization_config=_BNB),
     "stale quantization of MLX": lambda field: field.config.update(
         quantization={"bits": 4}, quantization_config={"bits": 4}
@@ -300,6 +312,21 @@ TAKEN: dict[str, Case] = {
             "rope_parameters": {"rope_type": "default", "rope_theta": 1e6},
             "rope_scaling": _yarn(original_max_position_embeddings=32768),
         }
+    ),
+    "yarn, keys that nobody reads": lambda field: field.config.update(
+        rope_scaling=_yarn(finetuned=True, mrope_section=[8, 12, 12], extrapolation_factor=1.0),
+        dual_chunk_attention_config={"chunk_size": 64},
+    ),
+    "torch_dtype auto": lambda field: field.config.update(torch_dtype="auto", dtype="auto"),
+    "a window that is switched off": lambda field: field.config.update(
+        use_sliding_window=False, sliding_window=64
+    ),
+    "a window alone": lambda field: (
+        field.config.pop("use_sliding_window", None),
+        field.config.update(sliding_window=64),
+    ),
+    "a window beyond the layers": lambda field: field.config.update(
+        use_sliding_window=True, sliding_window=64, max_window_layers=28
     ),
     "a window that hides nothing": lambda field: field.config.update(
         use_sliding_window=True, sliding_window=1024, max_window_layers=0

@@ -26,6 +26,53 @@ def _nan(field: Field) -> None:
     field.weights[name][3, 5] = np.nan
 
 
+def _nan_head(field: Field) -> None:
+    """A trained output matrix of a tied checkpoint with one number that is none."""
+    head = field.weights[EMBEDDING].astype(np.float32)
+    head[7, 9] = np.nan
+    field.weights["lm_head.weight"] = head
+
+
+def _infinity(field: Field) -> None:
+    name = "model.layers.3.self_attn.o_proj.weight"
+    field.weights[name] = field.weights[name].copy()
+    field.weights[name][200, 1] = -np.inf
+
+
+def _without_gathering(field: Field) -> None:
+    for name in [name for name in field.weights if "layers.3.self_attn" in name]:
+        field.weights[name] = field.weights[name].reshape(-1)[:0]
+
+
+def _layer_cut(field: Field) -> None:
+    """A layer taken out, and a layer_types that is as long as before."""
+    field.weights = {name: rows for name, rows in field.weights.items() if ".3." not in name}
+    field.config |= {"num_hidden_layers": 3, "layer_types": ["full_attention"] * 4}
+
+
+def _hidden_cut(field: Field) -> None:
+    """Columns taken out, and a hidden_size that is what was meant to be left."""
+    for name in [name for name in field.weights if field.weights[name].shape[-1] == 256]:
+        field.weights[name] = field.weights[name][..., :224]
+    field.config["hidden_size"] = 192
+
+
+def _below(field: Field) -> None:
+    odd_shards(field)
+    places = dict.fromkeys(field.weights, "shards/model-00001-of-00001.safetensors")
+    field.files[INDEX] = json.dumps({"weight_map": places}).encode()
+
+
+def _no_type(field: Field) -> None:
+    """What a writer leaves of a tensor that it never got."""
+    data = safetensors(field.weights)
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    header["lm_head.weight"] = {"dtype": "", "shape": [], "data_offsets": [0, 0]}
+    text = json.dumps(header).encode()
+    field.files["model.safetensors"] = len(text).to_bytes(8, "little") + text + data[8 + length :]
+
+
 def _gptq(field: Field) -> None:
     for name in [name for name in field.weights if name.endswith("_proj.weight")]:
         rows, columns = field.weights.pop(name).shape
@@ -111,6 +158,41 @@ REFUSED: dict[str, tuple[Case, str]] = {
     "NaN": (
         _nan,
         "'model.layers.2.mlp.down_proj.weight' in model.safetensors holds NaN or infinity",
+    ),
+    "NaN in a trained output matrix": (
+        _nan_head,
+        "'lm_head.weight' in model.safetensors holds NaN or infinity",
+    ),
+    "infinity in one number": (
+        _infinity,
+        "'model.layers.3.self_attn.o_proj.weight' in model.safetensors holds NaN or infinity",
+    ),
+    "NaN in a norm": (
+        lambda field: field.weights.update(
+            {"model.layers.1.self_attn.q_norm.weight": np.full(64, np.nan, np.float32)}
+        ),
+        "'model.layers.1.self_attn.q_norm.weight' in model.safetensors holds NaN or infinity",
+    ),
+    "saved without gathering": (_without_gathering, "zero_to_fp32.py"),
+    "a layer cut, layer_types as before": (_layer_cut, "layer_types is not 3 times"),
+    "columns cut, another hidden_size": (
+        _hidden_cut,
+        "'model.embed_tokens.weight' in model.safetensors has the shape [2048, 224]",
+    ),
+    "shards in a folder below": (
+        _below,
+        "names the file 'shards/model-00001-of-00001.safetensors'",
+    ),
+    "a tensor without a type": (_no_type, "tensor 'lm_head.weight' has the unknown type ''"),
+    "FP8 by accident": (
+        lambda field: field.retype(
+            ml_dtypes.float8_e4m3fn, lambda name: name.endswith("down_proj.weight")
+        ),
+        "is stored as F8_E4M3",
+    ),
+    "window layers, no window": (
+        lambda field: field.config.update(layer_types=["sliding_attention"] * 4, sliding_window=64),
+        "use_sliding_window is not true",
     ),
     "untied without a head": (
         lambda field: field.config.update(tie_word_embeddings=False),
