@@ -29,12 +29,15 @@ class Spread:
     """How far the truth may lie from a forecast, as a fraction of it to both sides.
 
     `fraction` is that of the bytes read per token, `compute` that of a prompt's arithmetic,
-    `operations` that of the time beside both: starts of kernels, and a single token's attention.
+    `operations` that of the time beside both, the starts of kernels. `attention` is that of a
+    processor's attention for a single token, whose share of the compute was measured on one
+    processor alone.
     """
 
     fraction: float
     compute: float
     operations: float
+    attention: float
     reason: str
 
 
@@ -44,6 +47,7 @@ SPREADS: Mapping[Confidence, Spread] = MappingProxyType(
             0.15,
             0.2,
             0.2,
+            0.4,
             "one bandwidth explains measured decode of Qwen3 0.6B to 8B on a Ryzen 7840HS within "
             "15 %",
         ),
@@ -51,6 +55,7 @@ SPREADS: Mapping[Confidence, Spread] = MappingProxyType(
             0.17,
             0.25,
             0.25,
+            0.5,
             "of the published rows that nothing was fitted to nine of ten lie inside: "
             "docs/measurements/published.md",
         ),
@@ -58,6 +63,7 @@ SPREADS: Mapping[Confidence, Spread] = MappingProxyType(
             0.35,
             0.5,
             0.5,
+            0.6,
             "a data sheet's bandwidth times a share that kernels reach, between 0.45 and 0.9",
         ),
     }
@@ -291,7 +297,7 @@ def predict(
     token = _Seconds.of(
         (read / (bandwidth * speed.bandwidth), spread.fraction),
         (extra.token, spread.operations),
-        (count * attention_s, spread.operations),
+        (count * attention_s, spread.attention),
         ((count - 1) * _step_seconds(shape, compute, speed), spread.compute),
     )
     # The time to the first token holds one picture; the rate of a prompt is that of its tokens.
