@@ -107,14 +107,42 @@ def test_filters_narrow_the_list_and_refuse_a_value_that_nothing_has() -> None:
 
 
 def test_what_no_source_states_is_none_and_what_stands_in_for_it_in_the_shape_is_named() -> None:
-    gaps = [
+    assert not [
         variant for variant in ALL if variant.shape is not None and variant.context_native is None
     ]
-    assert gaps and all(
-        "context" in variant.assumed and not variant.shape_verified for variant in gaps
-    )
+    # Searched for in the hub's copies of config.json: these three have none that was found.
+    assert {variant.name: variant.assumed for variant in ALL if variant.assumed} == {
+        "Qwen2-Math-72B": ("rms_eps",),
+        "Qwen2-Math-72B-Instruct": ("rms_eps",),
+        "Qwen2-VL-72B": ("rms_eps",),
+    }
     assert find("Qwen2-Math-72B").license is None
     assert find("Qwen3-0.6B").assumed == () and find("Qwen3-0.6B").shape_verified
+
+
+@pytest.mark.parametrize(
+    ("name", "rope_theta", "rms_eps", "context"),
+    [
+        ("Qwen1.5-4B", 5e6, 1e-6, 32768),
+        ("Qwen1.5-4B-Chat", 5e6, 1e-6, 32768),
+        ("Qwen1.5-32B", 1e6, 1e-6, 32768),
+        ("Qwen2-72B", 1e6, 1e-5, 131072),
+        ("Qwen2-72B-Instruct", 1e6, 1e-6, 32768),
+        ("Qwen2-VL-72B-Instruct", 1e6, 1e-6, 32768),
+        ("QVQ-72B-Preview", 1e6, 1e-6, 128000),
+        ("Qwen2-Math-7B-Instruct", 1e4, 1e-6, 4096),
+    ],
+)
+def test_what_a_config_json_says_stands_in_the_shape(
+    name: str, rope_theta: float, rms_eps: float, context: int
+) -> None:
+    shape = find(name).shape
+    assert shape is not None
+    assert (shape.rope_theta, shape.rms_eps, find(name).context_native) == (
+        rope_theta,
+        rms_eps,
+        context,
+    )
 
 
 def test_the_tables_of_the_publisher_say_what_it_was_trained_on() -> None:
@@ -157,6 +185,7 @@ def test_a_research_licence_is_flagged_and_a_free_one_is_not() -> None:
         "Qwen1.5-32B",
         "Qwen2.5-3B",
         "Qwen2.5-3B-Instruct",
+        "Qwen2.5-Omni-3B",
         "Qwen2.5-Coder-3B",
         "Qwen2.5-Coder-3B-Instruct",
         "Qwen2.5-VL-3B-Instruct",
@@ -248,17 +277,14 @@ def test_every_row_agrees_with_the_collected_facts(shared: Path) -> None:
     ]
     for row in rows:
         variant = find(row["repo_id"])
-        assert (variant.family, variant.model_type, variant.release_date) == (
-            row["family"],
-            row["model_type"],
-            row["release_date"],
-        )
+        assert (variant.family, variant.model_type) == (row["family"], row["model_type"])
         assert (variant.params_total, variant.params_text, variant.params_active) == (
             row["params_total"],
             row["params_text_decoder"],
             row["params_active"],
         )
         # What the facts leave open the catalogue may state, with its source.
+        assert row["release_date"] in (None, variant.release_date)
         assert row["max_position_embeddings"] in (None, variant.context_native)
         assert variant.context_extended == row["context_extended"]
         assert (list(variant.modality_in), list(variant.modality_out)) == (

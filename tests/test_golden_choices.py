@@ -8,6 +8,8 @@ import pytest
 from benchmarks.choices import DEVICES, NOTHING, PREFERENCES, answers, read
 from packager import catalog
 from packager.need.usecases import use_case, use_case_names
+from packager.select.rules import score
+from packager.select.stand_ins import stand_in
 
 TABLE = read()
 ARM = ("raspberry-pi-5-8gb", "android-8gb")
@@ -52,6 +54,30 @@ def test_what_thinks_never_is_not_taken_for_reasoning() -> None:
         for row in TABLE
         if row.use_case == "reasoning" and row.variant != NOTHING
     )
+
+
+def test_no_newer_variant_is_passed_over_for_a_number_that_is_missing() -> None:
+    """Qwen3.6 and Qwen3.8 have no published LiveCodeBench, MMMU or DocVQA: smaller ones before them
+    have."""
+    newer = [catalog.find(name) for name in ("Qwen3.6-27B", "Qwen3.8-27B", "Qwen3.6-35B-A3B")]
+    older = catalog.find("Qwen3.5-9B")
+    for case in map(use_case, ("code", "vision")):
+        assert not [
+            reason
+            for variant in newer
+            for floor in case.floors
+            for reason in score(variant, floor, case.modes)
+        ], case.name
+    instead = [stand_in(one, "LiveCodeBench v5", ("non-thinking", "thinking")) for one in newer]
+    known = stand_in(older, "LiveCodeBench v5", ("non-thinking", "thinking"))
+    assert known is not None
+    assert all(one is not None and one.value >= known.value for one in instead)
+
+
+def test_of_equal_variants_the_newest_is_taken_even_where_only_its_month_is_known() -> None:
+    assert catalog.find("Qwen3.8-27B").release_date == "2026-08"
+    taken = {row.variant for row in TABLE if row.device == "rtx-4090" and row.prefer == "quality"}
+    assert "Qwen3.8-27B" in taken and "Qwen3.6-27B" not in taken
 
 
 def test_speed_on_arm_takes_what_is_repacked_there() -> None:

@@ -55,6 +55,11 @@ def test_rows_that_nothing_was_fitted_to_are_as_near_as_the_others() -> None:
     assert sum(pair.inside for pair in held_back) / len(held_back) >= 0.8
 
 
+def test_ranges_are_no_wider_than_the_published_rows_need() -> None:
+    held_back = [pair for pair in PAIRS if pair.use == "check"]
+    assert sum(pair.inside for pair in held_back) / len(held_back) <= 0.95
+
+
 def test_mixtures_of_experts_are_not_forecast_as_if_their_kernels_started_for_nothing() -> None:
     assert max(map(abs, errors(of("decode", "gpu", "mixture")))) <= 25
 

@@ -44,7 +44,7 @@ def test_a_model_whose_recipe_is_too_large_would_fit_with_the_largest_smaller_on
 
 def test_a_rate_that_is_missed_is_proposed_as_it_is() -> None:
     found = misses(
-        target(bandwidth=1e9), replace(chat(), min_decode_tps=6.0), "Qwen3-0.6B", recipe="plain:b4"
+        target(bandwidth=1e9), replace(chat(), min_decode_tps=5.7), "Qwen3-0.6B", recipe="plain:b4"
     )
     assert found == [("Qwen3-0.6B", "--recipe plain:b2")]
 

@@ -29,12 +29,15 @@ class Spread:
     """How far the truth may lie from a forecast, as a fraction of it to both sides.
 
     `fraction` is that of the bytes read per token, `compute` that of a prompt's arithmetic,
-    `operations` that of the time beside both: starts of kernels, and a single token's attention.
+    `operations` that of the time beside both, the starts of kernels. `attention` is that of a
+    processor's attention for a single token, whose share of the compute was measured on one
+    processor alone.
     """
 
     fraction: float
     compute: float
     operations: float
+    attention: float
     reason: str
 
 
@@ -42,19 +45,26 @@ SPREADS: Mapping[Confidence, Spread] = MappingProxyType(
     {
         "measured": Spread(
             0.15,
-            0.25,
+            0.2,
+            0.2,
             0.4,
             "one bandwidth explains measured decode of Qwen3 0.6B to 8B on a Ryzen 7840HS within "
             "15 %",
         ),
         "same-class": Spread(
-            0.2, 0.3, 0.5, "four of five published rows are inside: docs/measurements/published.md"
+            0.17,
+            0.25,
+            0.25,
+            0.5,
+            "of the published rows that nothing was fitted to nine of ten lie inside: "
+            "docs/measurements/published.md",
         ),
         "estimated": Spread(
+            0.35,
+            0.5,
             0.5,
             0.6,
-            0.8,
-            "a data sheet's bandwidth times a share that kernels reach, between 0.4 and 0.9",
+            "a data sheet's bandwidth times a share that kernels reach, between 0.45 and 0.9",
         ),
     }
 )
@@ -287,7 +297,7 @@ def predict(
     token = _Seconds.of(
         (read / (bandwidth * speed.bandwidth), spread.fraction),
         (extra.token, spread.operations),
-        (count * attention_s, spread.operations),
+        (count * attention_s, spread.attention),
         ((count - 1) * _step_seconds(shape, compute, speed), spread.compute),
     )
     # The time to the first token holds one picture; the rate of a prompt is that of its tokens.

@@ -60,7 +60,8 @@ def tie(candidate: Candidate) -> tuple[Any, ...]:
 def _age(variant: Variant) -> int:
     """The later a variant was released the less; without a date it stands behind all that have
     one."""
-    return -int((variant.release_date or "0").replace("-", "") or 0)
+    # Of some only year and month are known: 202608 would stand for a day in the year 20.
+    return -int((variant.release_date or "").replace("-", "").ljust(8, "0"))
 
 
 def ordered(passing: Sequence[Candidate], prefer: Preference) -> list[Candidate]:

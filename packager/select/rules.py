@@ -170,16 +170,17 @@ def _lowered(floor: Floor, workload: Workload) -> Floor:
 
 def score(variant: Variant, floor: Floor, modes: tuple[str, ...]) -> Iterator[Reason]:
     """The first benchmark of the floor that the variant has a published score of decides; without
-    any, what stands for the first."""
+    any, the first that something stands for."""
     for name, least in floor.any_of:
         value = published(variant, name, modes)
         if value is not None:
             if value < least:
                 yield Reason("score", f"{name} of {least:g} or more", f"{value:g}", least, value)
             return
-    name, least = floor.any_of[0]
-    instead = stand_in(variant, name, modes)
-    if instead is not None:
+    for name, least in floor.any_of:
+        instead = stand_in(variant, name, modes)
+        if instead is None:
+            continue
         if instead.value < least:
             yield Reason(
                 "score",

@@ -3,9 +3,9 @@ a missing number.
 
 Tried in this order, each said in a note and none shown as a score: the same benchmark in the
 variant's other mode, less what the mode makes on average; another benchmark that asks the same, on
-the wanted one's scale; and the best score of an older variant that is no larger. Scales are equated
-by mean and spread over the variants that have both (linear equating: Kolen and Brennan, Test
-Equating, Scaling, and Linking, chapter 2).
+the wanted one's scale; and the best that is known so of an older variant that is no larger. Scales
+are equated by mean and spread over the variants that have both (linear equating: Kolen and Brennan,
+Test Equating, Scaling, and Linking, chapter 2).
 """
 
 from __future__ import annotations
@@ -61,13 +61,17 @@ def stand_in(variant: Variant, benchmark: str, modes: tuple[str, ...]) -> StandI
     always thinks where answers must come at once, one that never thinks where the thinking is what
     is wanted.
     """
-    cannot = {"always": "non-thinking", "never": "thinking"}.get(variant.thinking)
-    if variant.base or modes == (cannot,):
+    if variant.base or _cannot(variant, modes):
         return None
-    return next(_tried(variant, benchmark, modes), None)
+    return next(_own(variant, benchmark, modes), None) or _elder(variant, benchmark, modes)
 
 
-def _tried(variant: Variant, benchmark: str, modes: tuple[str, ...]) -> Iterator[StandIn]:
+def _cannot(variant: Variant, modes: tuple[str, ...]) -> bool:
+    return modes == ({"always": "non-thinking", "never": "thinking"}.get(variant.thinking),)
+
+
+def _own(variant: Variant, benchmark: str, modes: tuple[str, ...]) -> Iterator[StandIn]:
+    """What its other figures say."""
     missing = f"{benchmark} is not published"
     other = tuple(mode for mode in ("non-thinking", "thinking") if mode not in modes)
     if other and (value := published(variant, benchmark, other)) is not None:
@@ -87,13 +91,6 @@ def _tried(variant: Variant, benchmark: str, modes: tuple[str, ...]) -> Iterator
                 turned,
                 f"{missing}: {value:g} in {substitute} is used instead, {turned:g} on its scale.",
             )
-    elder = _elder(variant, benchmark, modes)
-    if elder is not None:
-        name, value = elder
-        yield StandIn(
-            value,
-            f"{missing}: the {value:g} of {name} is used instead, which is older and no larger.",
-        )
 
 
 @cache
@@ -135,19 +132,29 @@ def _line(source: str, wanted: str) -> tuple[float, float] | None:
     return slope, statistics.mean(after) - slope * statistics.mean(before)
 
 
-def _elder(variant: Variant, benchmark: str, modes: tuple[str, ...]) -> tuple[str, float] | None:
-    """Name and score of the best variant that is older, no larger and made for the same."""
+def _elder(variant: Variant, benchmark: str, modes: tuple[str, ...]) -> StandIn | None:
+    """The best of those that are older, no larger and made for the same; a figure of theirs that is
+    not published either may be what their other figures say."""
     if variant.release_date is None or not variant.params_total:
         return None
-    best: tuple[str, float] | None = None
+    best: tuple[float, str] | None = None
     for one in load():
         newer = one.release_date is None or one.release_date >= variant.release_date
         if newer or one.base or one.kind != variant.kind or not 0 < _size(one) <= _size(variant):
             continue
         value = published(one, benchmark, modes)
-        if value is not None and (best is None or value > best[1]):
-            best = (one.name, value)
-    return best
+        if value is None and not _cannot(one, modes):
+            value = next((instead.value for instead in _own(one, benchmark, modes)), None)
+        if value is not None and (best is None or value > best[0]):
+            best = (value, one.name)
+    if best is None:
+        return None
+    value, name = best
+    return StandIn(
+        value,
+        f"{benchmark} is not published: the {value:g} of {name} stands for it, which is older and "
+        "no larger.",
+    )
 
 
 def _size(variant: Variant) -> float:
