@@ -12,14 +12,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from packager.checkpoint import Checkpoint
+import numpy as np
+from numpy.typing import NDArray
+
+from packager.checkpoint import Checkpoint, retrieval_file
+from packager.checkpoint.numbers import to_float32
 from packager.checkpoint.rewrite import in_qwen2_form
 from packager.json_values import JsonDict, JsonObject, at
 from packager.runtime import Report
 from packager.shape import tensors
 from packager.shape.positions import Positions
+from targets.openvino import pooled
 from targets.openvino.rope import put_positions, refuse_positions
-from targets.openvino.sizes import Compression
+from targets.openvino.sizes import OUTPUT, Compression
 from targets.openvino.skeleton import GRAPH, write_skeleton
 from targets.openvino.tokenizer import write_tokenizer
 from targets.openvino.weights import put_weights
@@ -35,10 +40,12 @@ def export(
     compression: Compression | None,
     out: Path,
     context: int | None = None,
+    task: str = "generate",
 ) -> None:
     """Write the artifact into the folder `out`, with what stands in between beside it.
 
-    It is for `context` tokens; None: as many as the model was trained for.
+    It is for `context` tokens; None: as many as the model was trained for. For vectors (embed) and
+    scores (rerank) the graph ends behind the last norm.
 
     Raises PackError (bad input) naming what is wrong with the checkpoint.
     """
@@ -47,8 +54,11 @@ def export(
 
     source = Checkpoint.open(checkpoint)
     refuse_positions(source, context)
+    head = None if task == "generate" else retrieval_file.of(source, task)
     # The weights are read under their official names here, whatever the files call them.
     opened = in_qwen2_form(report, source, out.with_name("qwen2"))
+    if head is not None:
+        opened = _without_output(opened, task)
     scratch = out.with_name("graph")
     scratch.mkdir()
     out.mkdir()
@@ -57,12 +67,38 @@ def export(
     else:
         model = _from_weights(report, opened, compression, scratch)
     put_positions(model, opened.positions)
+    if head is not None:
+        # Behind the compression, which would take the last matrix that is left for the output.
+        pooled.cut(model, answers(source) if task == "rerank" else None)
     _name_by_place(model)
     report.note("writing the model")
     openvino.save_model(model, out / GRAPH, compress_to_fp16=False)
     report.note("converting the tokenizer")
-    write_tokenizer(opened, out)
+    write_tokenizer(opened, out, task)
     _write_papers(opened, out)
+    if head is not None:
+        retrieval_file.write(head, out)
+
+
+def _without_output(opened: Checkpoint, task: str) -> Checkpoint:
+    """The checkpoint as one whose output matrix is its embedding: of the graph nothing is kept of
+    it."""
+    tensors = {name: info for name, info in opened.tensors.items() if name != OUTPUT}
+    return replace(
+        opened,
+        config={**opened.config, "tie_word_embeddings": True},
+        shape=opened.shape.for_task(task),
+        tensors=tensors,
+        chat_template=None,
+    )
+
+
+def answers(source: Checkpoint) -> NDArray[np.float32]:
+    """(hidden,): the row of yes less that of no. The logistic function of its product with a state
+    is the probability of yes beside no."""
+    name, rows = retrieval_file.answer_row(source)
+    yes, no = (to_float32(source.array(name)[number]) for number in rows)
+    return np.asarray(yes - no, np.float32)
 
 
 def plainly_placed(config: JsonObject) -> JsonObject:
