@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -17,6 +18,10 @@ from packager.files import write_json
 from packager.foreign import bounded_bytes, parse_json
 from packager.json_values import JsonObject
 from packager.limits import SETTINGS_BYTES
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 FILE = "retrieval.json"
 POOLINGS = ("last", "mean", "rank")
@@ -71,11 +76,17 @@ def read(folder: Path) -> Head:
     return head
 
 
-def answer_row(source: Checkpoint) -> tuple[str, tuple[int, int]]:
-    """The matrix of a reranker whose rows say yes and no, and the numbers of these rows. Raises
-    PackError (exit code 6) without a tokenizer in which each is one token."""
+def answers(source: Checkpoint) -> NDArray[np.float32]:
+    """(hidden,): of a reranker's output matrix the row of yes less that of no. The logistic
+    function of its product with a state is the probability of yes beside no.
+
+    Raises PackError (exit code 6) without a tokenizer in which each is one token.
+    """
     # Late: only a reranker is asked for two words.
+    import numpy as np
     from tokenizers import Tokenizer
+
+    from packager.checkpoint.numbers import to_float32
 
     path = source.tokenizer_json
     if path is None:
@@ -84,4 +95,6 @@ def answer_row(source: Checkpoint) -> tuple[str, tuple[int, int]]:
             "Take the folder of Qwen3-Reranker with all its files.",
         )
     name = "lm_head.weight" if "lm_head.weight" in source.tensors else "model.embed_tokens.weight"
-    return name, rules.answer_ids(Tokenizer.from_file(str(path)), str(path))
+    rows = rules.answer_ids(Tokenizer.from_file(str(path)), str(path))
+    yes, no = (to_float32(source.array(name)[number]) for number in rows)
+    return np.asarray(yes - no, np.float32)

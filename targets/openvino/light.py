@@ -12,11 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from packager.checkpoint import Checkpoint, retrieval_file
-from packager.checkpoint.numbers import to_float32
 from packager.checkpoint.rewrite import in_qwen2_form
 from packager.json_values import JsonDict, JsonObject, at
 from packager.runtime import Report
@@ -69,7 +65,7 @@ def export(
     put_positions(model, opened.positions)
     if head is not None:
         # Behind the compression, which would take the last matrix that is left for the output.
-        pooled.cut(model, answers(source) if task == "rerank" else None)
+        pooled.cut(model, retrieval_file.answers(source) if task == "rerank" else None)
     _name_by_place(model)
     report.note("writing the model")
     openvino.save_model(model, out / GRAPH, compress_to_fp16=False)
@@ -91,14 +87,6 @@ def _without_output(opened: Checkpoint, task: str) -> Checkpoint:
         tensors=tensors,
         chat_template=None,
     )
-
-
-def answers(source: Checkpoint) -> NDArray[np.float32]:
-    """(hidden,): the row of yes less that of no. The logistic function of its product with a state
-    is the probability of yes beside no."""
-    name, rows = retrieval_file.answer_row(source)
-    yes, no = (to_float32(source.array(name)[number]) for number in rows)
-    return np.asarray(yes - no, np.float32)
 
 
 def plainly_placed(config: JsonObject) -> JsonObject:
