@@ -161,9 +161,7 @@ def test_the_engines_own_pipelines_find_the_last_token_on_either_side(
 
 
 @pytest.mark.engine
-def test_every_recipe_is_as_large_as_planned_and_safe_to_open(
-    built: Built, tmp_path: Path
-) -> None:
+def test_every_recipe_is_as_large_as_planned_and_safe_to_open(built: Built, tmp_path: Path) -> None:
     adapter = registry.runtime(built.engine)
     weights = {"openvino": "openvino_model.bin", "onnxruntime": "model.onnx.data"}[built.engine]
     for place, name in enumerate(RECIPES[built.engine]):
@@ -206,9 +204,7 @@ def references(built: Built) -> dict[str, Path]:
     return kept
 
 
-def judged(
-    built: Built, references: dict[str, Path], artifact: Path, task: str, grade: str
-) -> Any:
+def judged(built: Built, references: dict[str, Path], artifact: Path, task: str, grade: str) -> Any:
     facts = gate.compare(
         Silent(),  # type: ignore[arg-type]
         session=registry.runtime(built.engine).retrieval_session,  # type: ignore[attr-defined]

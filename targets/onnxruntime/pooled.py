@@ -77,9 +77,7 @@ def _width(graph: onnx.GraphProto) -> int:
 def _ending(states: str, vectors: bool) -> list[onnx.NodeProto]:
     import onnx
 
-    last = onnx.helper.make_node(
-        "Reshape", [_LAST, _COLUMN], ["/pool/last"], "/pool/Reshape"
-    )
+    last = onnx.helper.make_node("Reshape", [_LAST, _COLUMN], ["/pool/last"], "/pool/Reshape")
     pool = onnx.helper.make_node(
         "GatherND", [states, "/pool/last"], ["/pool/output_0"], "/pool/GatherND", batch_dims=1
     )

@@ -71,7 +71,7 @@ def export(
     openvino.save_model(model, out / GRAPH, compress_to_fp16=False)
     report.note("converting the tokenizer")
     write_tokenizer(opened, out, task)
-    _write_papers(opened, out)
+    _write_papers(opened, out, ends=head is None)
     if head is not None:
         retrieval_file.write(head, out)
 
@@ -191,9 +191,9 @@ def compress(model: Any, compression: Compression) -> Any:
     return compressed
 
 
-def _write_papers(opened: Checkpoint, out: Path) -> None:
+def _write_papers(opened: Checkpoint, out: Path, *, ends: bool) -> None:
     """The checkpoint's configurations, without what names a machine, and its chat template as a
-    file of its own."""
+    file of its own; with `ends` how an answer ends."""
     config, generation = opened.config, opened.generation_config
     if not generation:
         generation = {
@@ -204,11 +204,10 @@ def _write_papers(opened: Checkpoint, out: Path) -> None:
     tokenizer = {
         key: value for key, value in opened.tokenizer_config.items() if key != "chat_template"
     }
-    for name, data in (
-        ("config", config),
-        ("generation_config", generation),
-        ("tokenizer_config", tokenizer),
-    ):
+    papers = {"config": config, "tokenizer_config": tokenizer}
+    if ends:
+        papers["generation_config"] = generation
+    for name, data in papers.items():
         kept = {key: value for key, value in data.items() if key not in _MACHINE_KEYS}
         (out / f"{name}.json").write_text(
             json.dumps(kept, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"

@@ -1,5 +1,5 @@
-"""One embedder or reranker of OpenVINO: its graph compiled with the pooling that the artifact names,
-as openvino-genai's pipelines compile it."""
+"""One embedder or reranker of OpenVINO: its graph compiled with the pooling that the artifact
+names, as openvino-genai's pipelines compile it."""
 
 from __future__ import annotations
 
@@ -41,8 +41,9 @@ class Session:
             )
         except RuntimeError as error:
             lines = [line for line in str(error).splitlines() if line and "src/" not in line]
+            last = lines[-1].strip()[:300].rstrip(".") if lines else "no reason given"
             raise bad_input(
-                f"OpenVINO cannot load {folder}: {lines[-1].strip()[:300] if lines else 'no reason'}",
+                f"OpenVINO cannot load {folder}: {last}.",
                 "`qwen-pack verify` finds damaged files; or build it again.",
             ) from error
 

@@ -191,6 +191,11 @@ def _totals(shape: Shape, settings: tuple[tuple[str, Any], ...] | None) -> Total
     return Totals(stored, ceil(read), scales, zero_points, modes)
 
 
+def embedding_bytes(shape: Shape, compression: Compression | None) -> int:
+    """Bytes of the matrix that tokens are looked up in."""
+    return next(part.bytes(compression) for part in parts(shape) if part.spec.name == EMBEDDING)
+
+
 def cache_blocks(context: int) -> int:
     """Blocks allocated for `context` tokens: openvino-genai wants one more than they fill."""
     return ceil(context / BLOCK) + 1

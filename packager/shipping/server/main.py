@@ -40,9 +40,7 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(
-        self, place: tuple[str, int], engine: Any, known: Settings, waiting: int
-    ) -> None:
+    def __init__(self, place: tuple[str, int], engine: Any, known: Settings, waiting: int) -> None:
         super().__init__(place, Handler)
         self.engine, self.settings = engine, known
         self.queue = Queue(waiting)
