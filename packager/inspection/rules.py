@@ -9,7 +9,10 @@ from pathlib import Path
 
 from packager.json_values import JsonObject
 
-_CONFIGURATIONS = ("genai_config", "generation_config", "openvino_config", "tokenizer")
+_CONFIGURATIONS = (
+    *("genai_config", "generation_config", "openvino_config"),
+    *("retrieval", "tokenizer"),
+)
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,11 @@ def benchmark(session: str, artifact: Path, settings: JsonObject, task: str, pro
     return Job("measure", "packager.measure.retrieval:measure", arguments, needs_out=False)
 
 
+def measured_by(task: str) -> JsonObject:
+    """The version of the benchmark of vectors or scores, for a key; nothing for text."""
+    return {} if task == "generate" else {"retrieval": measuring.VERSION}
+
+
 def reference(plan: Plan, fetched: Entry) -> Job:
     """What the unquantized checkpoint makes of the corpus."""
     # Late: only a build computes a reference, and numpy comes with it.

@@ -168,7 +168,8 @@ def measure(plan: Plan, converted: Entry, artifact: Job) -> Job:
     here = {"machine": describe_machine(), "installation": installation_id()}
     asked = {name: value for name, value in job.arguments.items() if name != "attempts"}
     started = plan.start.identity if plan.start else {}
-    key = key_of({**asked, "artifact": artifact.key, "smoke": SMOKE_VERSION, **here, **started})
+    by: JsonObject = {"smoke": SMOKE_VERSION, **retrieval_stage.measured_by(plan.shape.task)}
+    key = key_of({**asked, "artifact": artifact.key, **by, **here, **started})
     return replace(job, key=key, env=environment(plan), by_start=True)
 
 

@@ -310,6 +310,11 @@ def _conventions(model: RetrievalSession, source: Checkpoint, task: str) -> Iter
     pooling = {"embed": "last", "rerank": "rank"}[task]
     if facts["pooling"] != pooling:
         yield f"The artifact pools by {facts['pooling']} and not by {pooling}"
+    if facts.get("padding") == "left":
+        yield (
+            "The artifact's tokenizer pads on the left, where its application does not look for "
+            "the end of a text"
+        )
     if task == "embed":
         end = rules.conventions(source).end
         if facts["end"] != end:

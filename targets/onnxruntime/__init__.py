@@ -11,13 +11,15 @@ from typing import Any
 
 from packager.engine_check.ladder import read
 from packager.errors import usage
+from packager.json_values import at_or_none
 from packager.names import did_you_mean
+from packager.need.usecases import use_case
 from packager.predict.forecast import Speed
 from packager.predict.memory import Footprint
 from packager.recipe import Recipe
 from packager.runtime import BuildNeeds, Ladder, Tools
 from packager.shape import Shape, as_qwen2
-from targets.onnxruntime import data, obstacles, sizes, speed
+from targets.onnxruntime import data, how_to_retrieve, obstacles, sizes, speed
 from targets.onnxruntime.distributions import engine_distributions
 from targets.onnxruntime.how_to_run import how_to_run
 
@@ -31,6 +33,7 @@ class OnnxRuntime:
     more_tools = ()
     build_job = "targets.onnxruntime.convert:convert"
     session = "targets.onnxruntime.session:OnnxRuntimeSession"
+    retrieval_session = "targets.onnxruntime.retrieval:Session"
     context_in_artifact = True
 
     def __init__(self) -> None:
@@ -70,7 +73,7 @@ class OnnxRuntime:
 
     def obstacle(self, shape: Shape, recipe: Recipe) -> str | None:
         """Why this shape cannot be built that way, as a sentence; None when it can."""
-        return obstacles.of_shape(shape) or obstacles.of_blocks(shape, data.settings_of(recipe))
+        return obstacles.of_shape(shape) or obstacles.of_recipe(shape, data.settings_of(recipe))
 
     def tools(self, shape: Shape, recipe: Recipe) -> Tools:
         """One set for every shape."""
@@ -91,10 +94,9 @@ class OnnxRuntime:
         return data.costs().footprint(as_qwen2(shape), data.settings_of(recipe), context)
 
     def decode_bytes(self, shape: Shape, recipe: Recipe, context: int) -> int:
-        """Weights once and the cache once."""
-        return sizes.weights_read(shape, data.settings_of(recipe)) + data.cache_bytes(
-            shape, recipe, context
-        )
+        """Weights once and the cache once; nothing is decoded for a vector or a score."""
+        cache = data.cache_bytes(shape, recipe, context) if shape.task == "generate" else 0
+        return sizes.weights_read(shape, data.settings_of(recipe)) + cache
 
     def speed(self, shape: Shape, recipe: Recipe, isa: str) -> Speed:
         """By the width of the weights."""
@@ -113,7 +115,11 @@ class OnnxRuntime:
         return self.artifact_bytes(shape, recipe)
 
     def how_to_run(self, recipe: Recipe, workload: Mapping[str, Any]) -> str:
-        """Markdown with commands that need onnxruntime-genai alone."""
+        """Markdown with commands that need onnxruntime-genai alone, or onnxruntime for vectors and
+        scores."""
+        task = use_case(at_or_none(workload, "use_case", str) or "chat").task
+        if task != "generate":
+            return how_to_retrieve.how_to_run(workload, task)
         return how_to_run(data.settings_of(recipe).provider, workload)
 
 

@@ -8,19 +8,20 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from packager.chat.profile import Profile
-from packager.checkpoint import Checkpoint
+from packager.checkpoint import Checkpoint, retrieval_file
 from packager.checkpoint.folder import is_weights
 from packager.checkpoint.numbers import check_all_finite
-from packager.checkpoint.rewrite import for_every_engine
+from packager.checkpoint.rewrite import for_every_engine, under_official_names
 from packager.cores import stay_within_quota
 from packager.errors import PackError, bad_input, from_foreign
 from packager.files import folder_that_appears_whole, tree_bytes, write_json
-from packager.json_values import JsonObject, at, object_at, object_or_empty
+from packager.json_values import JsonObject, at, at_or_none, object_at, object_or_empty
 from packager.runtime import Report
-from targets.onnxruntime import finish, model_builder, obstacles, positions
+from targets.onnxruntime import finish, model_builder, obstacles, pooled, positions
 from targets.onnxruntime.quantization import parse
 
 
@@ -34,7 +35,11 @@ def convert(
     settings = parse(object_at(recipe, "settings"), at(recipe, "weights", str))
     source = Checkpoint.open(Path(checkpoint))
     context = at(workload, "context", int)
-    obstacle = obstacles.of_shape(source.shape) or obstacles.of_blocks(source.shape, settings)
+    inputs = object_or_empty(recipe, "inputs")
+    task = at_or_none(inputs, "task", str) or "generate"
+    head = None if task == "generate" else retrieval_file.of(source, task)
+    shape = source.shape.for_task(task)
+    obstacle = obstacles.of_shape(shape) or obstacles.of_recipe(shape, settings)
     if obstacle is not None:
         raise bad_input(obstacle, "Choose another recipe or runtime.")
     # Its libraries count processors and know no quota.
@@ -46,21 +51,39 @@ def convert(
         final.rmdir()
     with _work_folder(final) as work, folder_that_appears_whole(final) as built:
         with _speaking_plainly():
-            plain = for_every_engine(report, source, work / "qwen2")
+            plain = _tied(report, source, work / "qwen2") if head else None
+            plain = plain or for_every_engine(report, source, work / "qwen2")
             folder = plain.folder if plain is not source else staged(source, work / "checkpoint")
-            write_json(
-                folder / "config.json", positions.plainly_placed(plain.config, plain.positions)
-            )
-            model_builder.run(report, folder, plain.shape, settings, built, work)
+            config = positions.plainly_placed(plain.config, plain.positions)
+            if head is not None:
+                config = {**config, "tie_word_embeddings": True}
+            write_json(folder / "config.json", config)
+            model_builder.run(report, folder, plain.shape.for_task(task), settings, built, work)
             positions.put_positions(built, plain.positions, context)
+            if head is not None:
+                pooled.cut(built, retrieval_file.answers(source) if task == "rerank" else None)
         report.note("writing the configuration and the tokenizer")
-        profile = Profile.from_dict(object_or_empty(object_or_empty(recipe, "inputs"), "profile"))
-        finish.finish(built, plain, context, profile)
+        if head is None:
+            profile = Profile.from_dict(object_or_empty(inputs, "profile"))
+            finish.finish(built, plain, context, profile)
+        else:
+            finish.for_retrieval(built, plain, head)
     return {
         "artifact_bytes": tree_bytes(final),
         "provider": settings.provider,
         "settings": settings.as_dict(),
     }
+
+
+def _tied(report: Report, source: Checkpoint, folder: Path) -> Checkpoint | None:
+    """A checkpoint with an output matrix of its own rewritten without it: the model builder would
+    look tokens up in that matrix. None for one that has none."""
+    if source.shape.tied:
+        return None
+    report.note("rewriting the checkpoint without its output matrix")
+    tensors = {name: info for name, info in source.tensors.items() if name != "lm_head.weight"}
+    config = {**source.config, "tie_word_embeddings": True}
+    return under_official_names(report, replace(source, tensors=tensors, config=config), folder)
 
 
 def staged(source: Checkpoint, folder: Path) -> Path:

@@ -67,6 +67,7 @@ class Costs:
     graph: dict[str, dict[str, int]]
     tokenizer: dict[str, dict[str, float]]
     memory: dict[str, dict[str, float]]
+    retrieval: dict[str, float]
     build: dict[str, float]
 
     def graph_bytes(self, shape: Shape, settings: Settings) -> int:
@@ -90,6 +91,8 @@ class Costs:
     def footprint(self, shape: Shape, settings: Settings, context: int) -> Footprint:
         """Resident bytes while a context is full, and the peak of loading. The cache is allocated
         at once."""
+        if shape.task != "generate":
+            return self._of_whole_texts(shape, settings, context)
         row = self.memory["cpu" if settings.provider == "cpu" else "gpu"]
         head = sizes.head_bytes(shape, settings)
         twice = row["head_copies"] * head if sizes.shares_embedding(shape) else 0
@@ -109,6 +112,18 @@ class Costs:
             overhead,
             weights + overhead + ceil(row["loading_head_copies"] * head),
         )
+
+    def _of_whole_texts(self, shape: Shape, settings: Settings, context: int) -> Footprint:
+        """Of an embedder or a reranker: no cache, and a text as long as the context computed at
+        once."""
+        row = self.retrieval
+        width = (
+            shape.hidden + shape.intermediate + shape.head_dim * (shape.heads + 2 * shape.kv_heads)
+        )
+        pairs = shape.heads * context**2
+        compute = context * width * row["per_width"] + pairs * row["per_pair_of_tokens"]
+        weights = sizes.weight_bytes(shape, settings)
+        return Footprint(weights, 0, ceil(compute), ceil(row["overhead"]))
 
     def build_memory(self, shape: Shape, settings: Settings) -> int:
         """Peak resident bytes of the conversion."""

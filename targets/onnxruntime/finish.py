@@ -8,7 +8,7 @@ from pathlib import Path
 
 from packager.chat import speech
 from packager.chat.profile import Profile
-from packager.checkpoint import Checkpoint
+from packager.checkpoint import Checkpoint, retrieval_file
 from packager.checkpoint.added_tokens import completed
 from packager.checkpoint.folder import read_json
 from packager.errors import bad_input
@@ -35,6 +35,21 @@ def finish(built: Path, source: Checkpoint, context: int, profile: Profile | Non
     set_context(built / "genai_config.json", context)
     _set_chat(built / "genai_config.json", spoken.ends, wished)
     _tokenizer(built, source, spoken.template)
+
+
+def for_retrieval(built: Path, source: Checkpoint, head: retrieval_file.Head) -> None:
+    """Leave in `built` what an embedder or a reranker needs: graph, tokenizer, and how its results
+    are made; the configuration of onnxruntime-genai, which runs neither, goes."""
+    for name in _MODEL_FILES:
+        if not (built / name).is_file():
+            raise bad_input(
+                f"The model builder wrote no {name}.", "Its output is in the log of the build."
+            )
+    for path in built.iterdir():
+        if path.name not in _MODEL_FILES:
+            path.unlink()
+    _tokenizer(built, source, None)
+    retrieval_file.write(head, built)
 
 
 def set_context(path: Path, context: int) -> None:

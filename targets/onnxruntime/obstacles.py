@@ -12,6 +12,9 @@ _KINDS = {
     "qwen3_moe": "Qwen3-MoE",
     "qwen3_next": "Qwen3-Next",
 }
+RETRIEVAL_TYPES = ("qwen3",)
+"""Model types whose embedders and rerankers are built: published embedders of the others look both
+ways."""
 _ROTARY_STEP = 16
 """Widths of heads that GroupQueryAttention takes with rotary positions. Source:
 CheckRotaryCaches of onnxruntime, contrib_ops/cpu/bert/group_query_attention_helper.h; it
@@ -29,12 +32,24 @@ def of_shape(shape: Shape) -> str | None:
             "The ONNX Runtime adapter builds dense text models of the generations up to Qwen3; "
             f"this one is {shape.model_type!r}."
         )
+    if shape.task != "generate" and shape.model_type not in RETRIEVAL_TYPES:
+        return (
+            f"ONNX Runtime makes vectors and scores of {', '.join(RETRIEVAL_TYPES)} here; this one "
+            f"is {shape.model_type}."
+        )
     if shape.head_dim % _ROTARY_STEP:
         return (
             f"ONNX Runtime turns heads whose width is a multiple of {_ROTARY_STEP}; these have "
             f"{shape.head_dim}."
         )
     return None
+
+
+def of_recipe(shape: Shape, settings: Settings) -> str | None:
+    """Why the recipe does not suit the shape; None when it does."""
+    if shape.task != "generate" and settings.provider != "cpu":
+        return f"Vectors and scores are built for the CPU, not for {settings.provider}."
+    return of_blocks(shape, settings)
 
 
 def of_blocks(shape: Shape, settings: Settings) -> str | None:

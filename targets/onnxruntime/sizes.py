@@ -20,7 +20,8 @@ def weight_bytes(shape: Shape, settings: Settings) -> int:
 def weights_read(shape: Shape, settings: Settings) -> int:
     """Bytes of weights read for one token: all matrices; of embedding and rotary tables only one
     row, which is left out."""
-    return _read_always(shape, settings)
+    head = 0 if shape.task == "generate" else head_bytes(shape, settings)
+    return _read_always(shape, settings) - head
 
 
 def shares_embedding(shape: Shape) -> bool:

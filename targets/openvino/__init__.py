@@ -10,18 +10,24 @@ from typing import Any
 
 from packager.engine_check.ladder import read
 from packager.errors import usage
+from packager.json_values import at_or_none
 from packager.names import did_you_mean
+from packager.need.usecases import use_case
 from packager.predict.forecast import Speed
 from packager.predict.memory import Footprint
 from packager.recipe import Recipe
 from packager.runtime import BuildNeeds, Ladder, Tools
 from packager.shape import FIRST_GENERATION, Shape, as_qwen2
-from targets.openvino import data, sizes, speed
+from targets.openvino import data, how_to_retrieve, sizes, speed
 
 # What optimum-intel 2.1 exports with the transformers versions that qwen-pack installs with it; its
 # other Qwen exporters want older ones. Source: MIN/MAX_TRANSFORMERS_VERSION in
 # optimum/exporters/openvino/model_configs.py.
 _BUILDABLE = (*data.LIGHT, "qwen2_moe", "qwen3_moe")
+
+RETRIEVAL_TYPES = ("qwen3",)
+"""Model types whose embedders and rerankers are built: published embedders of the others look both
+ways."""
 
 _TOOLS = Tools("openvino", ("openvino", "openvino-genai", "openvino-tokenizers", "nncf", "gguf"))
 _EXPORTER = Tools(
@@ -41,6 +47,7 @@ class OpenVino:
     more_tools = (_EXPORTER,)
     build_job = "targets.openvino.convert:convert"
     session = "targets.openvino.session:OpenVinoSession"
+    retrieval_session = "targets.openvino.retrieval:Session"
     context_in_artifact = False
 
     def ladder(self) -> Ladder:
@@ -84,6 +91,11 @@ class OpenVino:
                 f"OpenVINO builds {known} with the versions qwen-pack installs; this one is "
                 f"{shape.model_type}."
             )
+        if shape.task != "generate" and shape.model_type not in RETRIEVAL_TYPES:
+            return (
+                f"OpenVINO makes vectors and scores of {', '.join(RETRIEVAL_TYPES)}; this one is "
+                f"{shape.model_type}."
+            )
         if data.blocks(recipe):
             if as_qwen2(shape).model_type not in data.LIGHT:
                 return (
@@ -116,8 +128,8 @@ class OpenVino:
         return data.costs().footprint(as_qwen2(shape), recipe, context)
 
     def decode_bytes(self, shape: Shape, recipe: Recipe, context: int) -> int:
-        """Weights once and the cache once."""
-        cache = sizes.cache_bytes(shape, recipe.kv, context)
+        """Weights once and the cache once; nothing is decoded for a vector or a score."""
+        cache = 0 if shape.task != "generate" else sizes.cache_bytes(shape, recipe.kv, context)
         return sizes.totals(as_qwen2(shape), data.compression_of(recipe)).read + cache
 
     def speed(self, shape: Shape, recipe: Recipe, isa: str) -> Speed:
@@ -155,6 +167,9 @@ class OpenVino:
             if lines
             else ""
         )
+        task = use_case(at_or_none(workload, "use_case", str) or "chat").task
+        if task != "generate":
+            return how_to_retrieve.how_to_run(workload, task, capped)
         before = "".join(f"{name}={value} " for name, value in variables.items())
         return f"""With Python, `pip install openvino-genai`:
 

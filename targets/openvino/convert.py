@@ -20,7 +20,7 @@ from packager.checkpoint.folder import checkpoint_files, read_json
 from packager.cores import stay_within_quota
 from packager.errors import bad_input, from_foreign, no_room
 from packager.files import free_bytes, tree_bytes
-from packager.json_values import JsonObject, object_at, object_or_empty
+from packager.json_values import JsonObject, at_or_none, object_at, object_or_empty
 from packager.runtime import Report
 from packager.shape import FIRST_GENERATION
 from targets.openvino import light, optimum, papers
@@ -42,6 +42,8 @@ def convert(
     # Its libraries count processors and know no quota.
     stay_within_quota()
     compression = object_at(recipe, "settings")["compression"]
+    inputs = object_or_empty(recipe, "inputs")
+    task = at_or_none(inputs, "task", str) or "generate"
     final = Path(out)
     final.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
@@ -49,17 +51,14 @@ def convert(
         _stay_at_home(work)
         built = work / "artifact"
         with _telling_bytes(report, work), _speaking_plainly(work, tree_bytes(Path(checkpoint))):
-            _way(Path(checkpoint)).export(
-                report,
-                Path(checkpoint),
-                compression,
-                built,
-                workload.get("context"),
-            )
-            profile = Profile.from_dict(
-                object_or_empty(object_or_empty(recipe, "inputs"), "profile")
-            )
-            papers.write(Path(checkpoint), profile, built)
+            context = workload.get("context")
+            if task == "generate":
+                way = _way(Path(checkpoint))
+                way.export(report, Path(checkpoint), compression, built, context)
+                profile = Profile.from_dict(object_or_empty(inputs, "profile"))
+                papers.write(Path(checkpoint), profile, built)
+            else:
+                light.export(report, Path(checkpoint), compression, built, context, task)
         if final.is_dir():
             final.rmdir()
         built.replace(final)

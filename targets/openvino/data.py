@@ -81,11 +81,13 @@ class Costs:
     tokenizer: dict[str, float]
     overhead: dict[str, int]
     compute: dict[str, float]
+    retrieval: dict[str, float]
     build: dict[str, dict[str, float]]
 
     def graph_bytes(self, shape: Shape, compression: Compression | None) -> int:
         """Size of openvino_model.xml."""
-        row = self.graph[shape.model_type]
+        kind = "" if shape.task == "generate" else "_retrieval"
+        row = self.graph[f"{shape.model_type}{kind}"]
         modes = sizes.totals(shape, compression).modes
         return (
             row["base"]
@@ -104,6 +106,8 @@ class Costs:
         resident beside it.
         """
         compression = compression_of(recipe)
+        if shape.task != "generate":
+            return self._of_whole_texts(shape, compression, context)
         compute = self.compute
         kv_width = shape.kv_heads * shape.head_dim
         chunk = min(context, compute["chunk_tokens"]) * _width(shape) * compute["per_intermediate"]
@@ -115,6 +119,24 @@ class Costs:
             kv_cache=sizes.cache_bytes(shape, recipe.kv, context),
             compute=ceil(chunk + unpacked),
             overhead=self._overhead(shape, compression),
+        )
+
+    def _of_whole_texts(
+        self, shape: Shape, compression: Compression | None, context: int
+    ) -> Footprint:
+        """Of an embedder or a reranker: no cache, and a text as long as the context computed at
+        once. The embedding is looked up in the mapped file: few of its pages are ever read."""
+        row = self.retrieval
+        width = (
+            shape.hidden + shape.intermediate + shape.head_dim * (shape.heads + 2 * shape.kv_heads)
+        )
+        between = context * width * row["per_width"] + context**2 * row["per_pair_of_tokens"]
+        embedding = sizes.embedding_bytes(shape, compression)
+        return Footprint(
+            weights=2 * (sizes.totals(shape, compression).stored - embedding),
+            kv_cache=0,
+            compute=ceil(between),
+            overhead=self._overhead(shape, compression) + ceil(row["overhead"]),
         )
 
     def _overhead(self, shape: Shape, compression: Compression | None) -> int:

@@ -15,14 +15,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from packager.checkpoint import Checkpoint
+from packager.checkpoint import Checkpoint, retrieval_file
 from packager.checkpoint.rewrite import in_qwen2_form
 from packager.json_values import JsonDict, JsonObject, at
 from packager.runtime import Report
 from packager.shape import tensors
 from packager.shape.positions import Positions
+from targets.openvino import pooled
 from targets.openvino.rope import put_positions, refuse_positions
-from targets.openvino.sizes import Compression
+from targets.openvino.sizes import OUTPUT, Compression
 from targets.openvino.skeleton import GRAPH, write_skeleton
 from targets.openvino.tokenizer import write_tokenizer
 from targets.openvino.weights import put_weights
@@ -38,10 +39,12 @@ def export(
     compression: Compression | None,
     out: Path,
     context: int | None = None,
+    task: str = "generate",
 ) -> None:
     """Write the artifact into the folder `out`, with what stands in between beside it.
 
-    It is for `context` tokens; None: as many as the model was trained for.
+    It is for `context` tokens; None: as many as the model was trained for. For vectors (embed) and
+    scores (rerank) the graph ends behind the last norm.
 
     Raises PackError (bad input) naming what is wrong with the checkpoint.
     """
@@ -50,8 +53,11 @@ def export(
 
     source = Checkpoint.open(checkpoint)
     refuse_positions(source, context)
+    head = None if task == "generate" else retrieval_file.of(source, task)
     # The weights are read under their official names here, whatever the files call them.
     opened = in_qwen2_form(report, source, out.with_name("qwen2"))
+    if head is not None:
+        opened = _without_output(opened, task)
     scratch = out.with_name("graph")
     scratch.mkdir()
     out.mkdir()
@@ -60,12 +66,30 @@ def export(
     else:
         model = _from_weights(report, opened, compression, scratch)
     put_positions(model, opened.positions)
+    if head is not None:
+        # Behind the compression, which would take the last matrix that is left for the output.
+        pooled.cut(model, retrieval_file.answers(source) if task == "rerank" else None)
     _name_by_place(model)
     report.note("writing the model")
     openvino.save_model(model, out / GRAPH, compress_to_fp16=False)
     report.note("converting the tokenizer")
-    write_tokenizer(opened, out)
-    _write_papers(opened, out)
+    write_tokenizer(opened, out, task)
+    _write_papers(opened, out, ends=head is None)
+    if head is not None:
+        retrieval_file.write(head, out)
+
+
+def _without_output(opened: Checkpoint, task: str) -> Checkpoint:
+    """The checkpoint as one whose output matrix is its embedding: of the graph nothing is kept of
+    it."""
+    tensors = {name: info for name, info in opened.tensors.items() if name != OUTPUT}
+    return replace(
+        opened,
+        config={**opened.config, "tie_word_embeddings": True},
+        shape=opened.shape.for_task(task),
+        tensors=tensors,
+        chat_template=None,
+    )
 
 
 def plainly_placed(config: JsonObject) -> JsonObject:
@@ -190,9 +214,9 @@ def _compressed(model: Any, compression: Compression) -> Any:
     return compressed
 
 
-def _write_papers(opened: Checkpoint, out: Path) -> None:
+def _write_papers(opened: Checkpoint, out: Path, *, ends: bool) -> None:
     """The checkpoint's configurations, without what names a machine, and its chat template as a
-    file of its own."""
+    file of its own; with `ends` how an answer ends."""
     config, generation = opened.config, opened.generation_config
     if not generation:
         generation = {
@@ -203,11 +227,10 @@ def _write_papers(opened: Checkpoint, out: Path) -> None:
     tokenizer = {
         key: value for key, value in opened.tokenizer_config.items() if key != "chat_template"
     }
-    for name, data in (
-        ("config", config),
-        ("generation_config", generation),
-        ("tokenizer_config", tokenizer),
-    ):
+    papers = {"config": config, "tokenizer_config": tokenizer}
+    if ends:
+        papers["generation_config"] = generation
+    for name, data in papers.items():
         kept = {key: value for key, value in data.items() if key not in _MACHINE_KEYS}
         (out / f"{name}.json").write_text(
             json.dumps(kept, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"

@@ -120,8 +120,8 @@ def parts(shape: Shape) -> tuple[Part, ...]:
     to one constant per projection."""
     rows = []
     for spec in outer_tensors(shape):
-        # Of an untied embedding a token reads one row.
-        lookup = spec.name == EMBEDDING and not shape.tied
+        # Of an embedding that is no output matrix a token reads one row.
+        lookup = spec.name == EMBEDDING and (not shape.tied or shape.task != "generate")
         rows.append(Part(spec, 1, 1, 1 / shape.vocab if lookup else 1))
     for spec in layer_tensors(shape, 0):
         if shape.experts is None or ".experts." not in spec.name:
@@ -180,7 +180,14 @@ def _totals(shape: Shape, settings: tuple[tuple[str, Any], ...] | None) -> Total
             zero_points += count if how.zero_points or how.ggml else 0
             modes[how.mode] = modes.get(how.mode, 0) + part.constants
     stored += sum(bits * count // 8 for bits, count in middles)
+    # The rows of yes and no, one less the other, in float32.
+    stored += 4 * shape.hidden if shape.task == "rerank" else 0
     return Totals(stored, ceil(read), scales, zero_points, modes)
+
+
+def embedding_bytes(shape: Shape, compression: Compression | None) -> int:
+    """Bytes of the matrix that tokens are looked up in."""
+    return next(part.bytes(compression) for part in parts(shape) if part.spec.name == EMBEDDING)
 
 
 def cache_blocks(context: int) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 from packager.checkpoint import Checkpoint
 from packager.checkpoint.added_tokens import completed
 from packager.checkpoint.folder import read_json
+from packager.checkpoint.retrieval import conventions
 from packager.errors import PackError, bad_input
 from packager.json_values import (
     JsonObject,
@@ -29,9 +30,9 @@ _MOST = 2**31 - 1
 _NAMED = ("bos_token", "eos_token", "pad_token", "unk_token")
 
 
-def write_tokenizer(checkpoint: Checkpoint, out: Path) -> None:
-    """Write tokenizer and detokenizer into `out`. Raises PackError (bad input) for what is not a
-    byte-level BPE."""
+def write_tokenizer(checkpoint: Checkpoint, out: Path, task: str = "generate") -> None:
+    """Write tokenizer and detokenizer into `out`; an embedder's appends the checkpoint's end of
+    text. Raises PackError (bad input) for what is not a byte-level BPE."""
     # Late: they load the engine.
     import openvino
     from openvino_tokenizers.constants import (
@@ -52,14 +53,22 @@ def write_tokenizer(checkpoint: Checkpoint, out: Path) -> None:
     definition = completed(read_json(path), config)
     try:
         added = added_tokens(definition, config)
-        pipeline = _pipeline(definition, config, added, path)
+        if task == "generate":
+            pipeline = _pipeline(definition, config, added, path)
+        else:
+            # openvino-genai looks for the last token where a text padded on the right has it,
+            # unless it is told otherwise; Qwen's own files say left.
+            config = {**config, "padding_side": "right"}
+            end = conventions(checkpoint).end if task == "embed" else None
+            pipeline = _pipeline(definition, config, added, path, end)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise bad_input(
             f"{path} is not a byte-level BPE tokenizer ({type(error).__name__}: {error}).",
             "Fetch it again.",
         ) from error
     graph = pipeline.get_tokenizer_ov_subgraph()
-    outputs = [graph.output(0), graph.output(1)]
+    # Numbers of segments stand between ids and mask, which are the last.
+    outputs = [graph.output(0), graph.outputs[-1]]
     for output, name in zip(
         outputs, (TOKEN_IDS_INPUT_NAME, ATTENTION_MASK_INPUT_NAME), strict=True
     ):
@@ -97,7 +106,11 @@ def _text(token: JsonValue) -> JsonValue:
 
 
 def _pipeline(
-    definition: JsonObject, config: JsonObject, added: list[JsonObject], path: Path
+    definition: JsonObject,
+    config: JsonObject,
+    added: list[JsonObject],
+    path: Path,
+    end: int | None = None,
 ) -> Any:
     from openvino_tokenizers import tokenizer_pipeline as steps
     from openvino_tokenizers.constants import UTF8ReplaceMode
@@ -129,7 +142,11 @@ def _pipeline(
     pipeline.add_steps(steps.BPETokenizationStep.from_hf_json(definition))
     pipeline.vocab = pipeline[-1].vocab
     pipeline.add_steps(steps.TruncationStep(longest))
-    pipeline.add_steps(steps.CombineSegmentsStep([steps.Sequence()], add_special_tokens=True))
+    segments: list[Any] = [steps.Sequence()]
+    if end is not None:
+        text = next(token["content"] for token in added if token["id"] == end)
+        segments.append(steps.AddToken(token=text, _token_id=end))
+    pipeline.add_steps(steps.CombineSegmentsStep(segments, add_special_tokens=True))
     number = next((token["id"] for token in added if token["content"] == pad), None)
     right = config.get("padding_side") != "left"
     pipeline.add_steps(

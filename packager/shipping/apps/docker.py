@@ -7,9 +7,10 @@ import re
 from collections.abc import Generator
 from pathlib import Path
 
+from packager.checkpoint.retrieval import INSTRUCTION
 from packager.errors import usage
 from packager.files import folder_that_appears_whole, write_atomically, write_json
-from packager.json_values import list_at, object_or_empty
+from packager.json_values import JsonObject, list_at, object_or_empty
 from packager.shipping.apps import snippets
 from packager.shipping.apps.escapes import Safe, plain
 from packager.shipping.apps.layout import copy_package, write_sums
@@ -18,11 +19,18 @@ from packager.shipping.shipment import Shipment, free_place
 _SERVER = Path(__file__).parent.parent / "server"
 _START = b'"""Serve this package; --help says how."""\n\nfrom server.main import main\n\nmain()\n'
 _IMAGE = re.compile(r"[a-z0-9][a-zA-Z0-9._:/-]{0,254}(@sha256:[0-9a-f]{64})?")
+_KINDS = ("engine_", "vectors_")
+"""How modules begin of which a package takes one: those that know an engine."""
 _ENGINES = {
     "llama.cpp": "llama-server, on the PATH or in /app",
     "openvino": "Python, openvino-genai and Jinja2",
     "onnxruntime": "Python, onnxruntime-genai and Jinja2",
 }
+_RETRIEVE = {
+    "openvino": "Python and openvino-genai",
+    "onnxruntime": "Python, onnxruntime, tokenizers and NumPy",
+}
+"""What the image has for vectors and scores, where that is something else."""
 _SAMPLING_FLAGS = {
     "temperature": "--temp",
     "top_k": "--top-k",
@@ -70,8 +78,9 @@ def _write_server(shipment: Shipment, folder: Path, own: snippets.Facts) -> None
     chat = object_or_empty(data, "chat")
     profile = object_or_empty(chat, "profile")
     (folder / "server").mkdir()
+    kind = "engine" if own.task == "generate" else "vectors"
     for path in sorted(_SERVER.glob("*.py")):
-        if not path.name.startswith("engine_") or path.stem == f"engine_{own.runtime}":
+        if not path.name.startswith(_KINDS) or path.stem == f"{kind}_{own.runtime}":
             write_atomically(folder / "server" / path.name, path.read_bytes())
     write_atomically(folder / "serve.py", _START)
     settings = {
@@ -92,8 +101,22 @@ def _write_server(shipment: Shipment, folder: Path, own: snippets.Facts) -> None
         "tools": list_at(profile, "tools"),
         "environment": {str(name): str(value) for name, value in own.engine.variables},
         "options": {str(name): str(value) for name, value in own.engine.options},
+        **({} if own.task == "generate" else {"retrieval": _retrieval(shipment)}),
     }
     write_json(folder / "server" / "settings.json", settings)
+
+
+def _retrieval(shipment: Shipment) -> JsonObject:
+    """How the server makes vectors or scores."""
+    known = shipment.manifest.contents.retrieval
+    assert known is not None
+    return {
+        "task": known.task,
+        "hidden": known.hidden or 0,
+        "dimension": known.dimension,
+        "prompt": known.prompt or "",
+        "instruction": INSTRUCTION,
+    }
 
 
 def _kv(shipment: Shipment) -> str:
@@ -107,6 +130,12 @@ def _unit(shipment: Shipment) -> Safe:
     return {"gpu": Safe("GPU"), "npu": Safe("NPU")}.get(runs_on, Safe("CPU"))
 
 
+def _engine(own: snippets.Facts) -> str:
+    if own.task != "generate" and own.runtime in _RETRIEVE:
+        return _RETRIEVE[own.runtime]
+    return _ENGINES[own.runtime]
+
+
 def _facts(shipment: Shipment, own: snippets.Facts, base_image: str | None) -> snippets.Values:
     """What the Dockerfile says beside what every template may."""
     contents = shipment.manifest.contents
@@ -114,9 +143,11 @@ def _facts(shipment: Shipment, own: snippets.Facts, base_image: str | None) -> s
     distribution = (
         _DISTRIBUTIONS.get(contents.recipe.provider or "cpu") or _DISTRIBUTIONS[own.runtime]
     )
+    if contents.task != "generate" and own.runtime == "onnxruntime":
+        distribution = "onnxruntime"
     version = contents.tools.get(distribution)
     return {
-        "engine": Safe(_ENGINES[own.runtime]),
+        "engine": Safe(_engine(own)),
         "tested": Safe(
             f"{distribution}=={plain(version)}" if isinstance(version, str) else distribution
         ),

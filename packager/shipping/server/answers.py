@@ -7,12 +7,14 @@ import threading
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .refused import Refused
 from .replies import Piece, Splitter, call_of
-from .requests import Request
 from .settings import Settings
+
+if TYPE_CHECKING:
+    from .requests import Request
 
 # Any in a call: the arguments that a model wrote, which only the client's tool can read.
 

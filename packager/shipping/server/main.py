@@ -1,4 +1,5 @@
-"""The HTTP side: /v1/chat/completions with streaming, /v1/models, /health."""
+"""The HTTP side: /v1/chat/completions with streaming, or /v1/embeddings or /v1/rerank; /v1/models,
+/health."""
 
 from __future__ import annotations
 
@@ -14,14 +15,17 @@ import traceback
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from . import retrieval
 from . import settings as settings_file
-from .answers import Answer, Engine, Gone, Outcome, Queue
+from .answers import Answer, Gone, Outcome, Queue
 from .refused import Refused
 from .replies import Piece
-from .requests import Request, parse
 from .settings import Settings
+
+if TYPE_CHECKING:
+    from .requests import Request
 
 # Any: JSON of OpenAI's protocol on its way out, written here and read nowhere.
 
@@ -36,9 +40,7 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(
-        self, place: tuple[str, int], engine: Engine, known: Settings, waiting: int
-    ) -> None:
+    def __init__(self, place: tuple[str, int], engine: Any, known: Settings, waiting: int) -> None:
         super().__init__(place, Handler)
         self.engine, self.settings = engine, known
         self.queue = Queue(waiting)
@@ -87,7 +89,7 @@ class Handler(BaseHTTPRequestHandler):
             self._refuse(Refused("there is no such page", 404))
 
     def do_POST(self) -> None:
-        """/v1/chat/completions."""
+        """What the package is made for: /v1/chat/completions, /v1/embeddings or /v1/rerank."""
         length = self.headers.get("Content-Length", "")
         if not length.isascii() or not length.isdigit() or int(length) > LONGEST:
             self.close_connection = True
@@ -95,11 +97,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         body = self.rfile.read(int(length))
         try:
-            if self.path != "/v1/chat/completions":
-                raise Refused("there is no such page", 404)
-            request = parse(body, self.server.settings)
-            with self.server.queue.turn(self._gone):
-                _Reply(self, request).give()
+            self._answer(body)
         except Refused as refusal:
             self._refuse(refusal)
         except (Gone, OSError):
@@ -108,6 +106,24 @@ class Handler(BaseHTTPRequestHandler):
             traceback.print_exc()
             self.close_connection = True
             self._refuse(Refused("the engine failed; the server's own output says how", 500))
+
+    def _answer(self, body: bytes) -> None:
+        server = self.server
+        task = server.settings.task
+        if self.path != retrieval.PATHS.get(task, "/v1/chat/completions"):
+            raise Refused("there is no such page", 404)
+        if task == "generate":
+            # Late: templates take Jinja2, which vectors and scores do without.
+            from .requests import parse
+
+            request = parse(body, server.settings)
+            with server.queue.turn(self._gone):
+                _Reply(self, request).give()
+            return
+        compute = retrieval.answer(server.engine, server.settings, body)
+        with server.queue.turn(self._gone):
+            answer = compute()
+        self._send(200, answer)
 
     def _gone(self) -> bool:
         """Whether the client has closed its side: it is readable, and there is nothing to read."""
@@ -249,7 +265,12 @@ def main() -> None:
     given = parser.parse_args()
     for name, value in known.environment.items():
         os.environ.setdefault(name, value)
-    engine = import_module(f".engine_{known.runtime}", __package__).Engine(known, given.unit)
+    kind = "vectors"
+    if known.task == "generate":
+        kind = "engine"
+        # What a request takes must be missed now and not then.
+        import_module(".requests", __package__)
+    engine = import_module(f".{kind}_{known.runtime}", __package__).Engine(known, given.unit)
     server = Server((given.host, given.port), engine, known, given.waiting)
     print(f"http://{given.host}:{server.server_port}/v1", flush=True)
     server.serve_forever()

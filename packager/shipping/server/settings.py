@@ -35,6 +35,15 @@ class Settings:
     """Variables that the engine reads when it is loaded."""
     options: dict[str, str] = field(default_factory=dict)
     """Options of an ONNX Runtime session."""
+    task: str = "generate"
+    """Or embed, or rerank."""
+    hidden: int = 0
+    """Numbers of a vector, of which `dimension` are kept where a request does not say."""
+    dimension: int | None = None
+    prompt: str = ""
+    """Of a reranker, with {query} and {document}; `instruction` is what stands in it where a
+    request does not say."""
+    instruction: str = ""
 
 
 def read(path: Path = HERE / "settings.json") -> Settings:
@@ -58,4 +67,5 @@ def read(path: Path = HERE / "settings.json") -> Settings:
         tuple(data["tools"]),
         dict(data.get("environment") or {}),
         dict(data.get("options") or {}),
+        **dict(data.get("retrieval") or {}),
     )

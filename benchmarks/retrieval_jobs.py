@@ -1,0 +1,113 @@
+"""Embedding texts by our sessions and by others' libraries: jobs for child processes, whose memory
+is read from outside."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from packager.process import resident_bytes, resolve
+from packager.runtime import Report
+
+# Any: libraries that have no types, and are installed for this comparison alone.
+
+
+def _timed(embed: Callable[[list[str]], Any], texts: list[str], began: float) -> dict[str, Any]:
+    """Documents per second of all texts handed over together, after a text that warms up."""
+    load_s = time.perf_counter() - began
+    embed(texts[:1])
+    start = time.perf_counter()
+    rows = embed(texts)
+    seconds = time.perf_counter() - start
+    assert len(rows) == len(texts)
+    return {
+        "documents_per_s": len(texts) / seconds,
+        "load_s": load_s,
+        "steady_bytes": resident_bytes(),
+        "vector": [float(number) for number in rows[0]],
+    }
+
+
+def ours(
+    report: Report,
+    *,
+    session: str,
+    artifact: str,
+    texts: list[str],
+    threads: int,
+    context: int,
+    kv: str,
+) -> dict[str, Any]:
+    """By the session of a runtime, from texts to vectors."""
+    make, began = resolve(session), time.perf_counter()
+    settings = {"task": "embed", "context": context, "threads": threads, "kv": kv}
+    model = make(artifact, settings)
+    return _timed(lambda some: model.embed([model.encode(text) for text in some]), texts, began)
+
+
+def optimum(
+    report: Report, *, checkpoint: str, artifact: str, texts: list[str], threads: int
+) -> dict[str, Any]:
+    """By optimum-intel with what it takes when nothing is said; exported before, into `artifact`.
+    Without `texts` it exports."""
+    import torch
+    from optimum.intel import OVModelForFeatureExtraction
+    from transformers import AutoTokenizer
+
+    if not texts:
+        model = OVModelForFeatureExtraction.from_pretrained(checkpoint, export=True)
+        model.save_pretrained(artifact)
+        AutoTokenizer.from_pretrained(checkpoint, padding_side="left").save_pretrained(artifact)
+        return {}
+    began = time.perf_counter()
+    tokenizer = AutoTokenizer.from_pretrained(artifact, padding_side="left")
+    model = OVModelForFeatureExtraction.from_pretrained(
+        artifact, ov_config={"INFERENCE_NUM_THREADS": threads}
+    )
+
+    def embed(some: list[str]) -> Any:
+        inputs = tokenizer(some, padding=True, return_tensors="pt")
+        states = model(**inputs).last_hidden_state[:, -1]
+        return torch.nn.functional.normalize(states, dim=1).numpy()
+
+    return _timed(embed, texts, began)
+
+
+def sentence_transformers(
+    report: Report, *, checkpoint: str, texts: list[str], threads: int
+) -> dict[str, Any]:
+    """By Sentence Transformers on the processor, as it comes."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.models import Normalize, Pooling, Transformer
+
+    torch.set_num_threads(threads)
+    began = time.perf_counter()
+    network = Transformer(checkpoint)
+    network.tokenizer.padding_side = "left"
+    width = network.get_word_embedding_dimension()
+    modules = [network, Pooling(width, pooling_mode="lasttoken"), Normalize()]
+    model = SentenceTransformer(modules=modules, device="cpu")
+    return _timed(lambda some: model.encode(some), texts, began)
+
+
+def texts_of(
+    report: Report, *, checkpoint: str, tokens: int, count: int, seed: int
+) -> dict[str, Any]:
+    """Texts of about so many tokens, of random words of the checkpoint's own vocabulary."""
+    import random
+
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(Path(checkpoint) / "tokenizer.json"))
+    words = random.Random(seed)
+    made, sizes = [], []
+    for _ in range(count):
+        ids = [words.randrange(300, 20_000) for _ in range(tokens)]
+        text = tokenizer.decode(ids).replace("\n", " ").replace("\0", "")
+        ids = tokenizer.encode(text).ids[:tokens]
+        made.append(tokenizer.decode(ids))
+        sizes.append(len(tokenizer.encode(made[-1]).ids))
+    return {"texts": made, "tokens": sizes}
