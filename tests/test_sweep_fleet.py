@@ -228,17 +228,32 @@ def test_a_cluster_prunes_and_has_rows_for_what_fails(tmp_path: Path) -> None:
 
 
 def test_an_address_that_is_none_and_a_missing_dask_are_told(
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("distributed", reason="needs the extra `fleet`")
-    from packager.sweep import fleet
+    from packager.sweep import clusters
 
-    with pytest.raises(PackError, match="is not local:N"), fleet.client("local:many", None):
-        pass
-    monkeypatch.setattr(fleet, "ANSWER_S", 1.0)
-    with pytest.raises(PackError) as caught, fleet.client("tcp://127.0.0.1:1", None):
-        pass
-    assert caught.value.exit_code == ExitCode.SOURCE
-    monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(PackError, match="not installed"), fleet.client("local:1", None):
-        pass
+    def refused(address: str) -> PackError:
+        with pytest.raises(PackError) as caught, clusters.client(address, None, tmp_path):
+            pass
+        return caught.value
+
+    for address in (
+        "local:many",
+        "local:0",
+        "slurm:none",
+        "slrum",
+        "ssh:",
+        "ssh:-oProxy",
+        "ssh:a:b",
+    ):
+        assert refused(address).exit_code == ExitCode.USAGE, address
+    monkeypatch.setattr(clusters, "ANSWER_S", 1.0)
+    assert refused("tcp://127.0.0.1:1").exit_code == ExitCode.SOURCE
+    for missing, address in (
+        ("asyncssh", "ssh:h"),
+        ("dask_jobqueue", "slurm"),
+        ("distributed", "local:1"),
+    ):
+        monkeypatch.setitem(sys.modules, missing, None)
+        assert "not installed" in refused(address).message

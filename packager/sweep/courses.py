@@ -15,8 +15,6 @@ JUDGED: tuple[Stage, ...] = ("fetch", "convert", "gate")
 AHEAD = 2
 """Units per worker that are handed out and may run anywhere: enough that none waits for the next
 one, and few that a dying worker is blamed for."""
-MOST_TRIES = 3
-"""Of one unit whose workers died under it."""
 
 
 @dataclass(eq=False)

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from functools import partial
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from packager.errors import ExitCode, PackError, no_room, unreachable, usage
@@ -19,7 +18,8 @@ from packager.events import Event
 from packager.package import manifest
 from packager.package.package import Package
 from packager.sweep.building import Work, failed, row_of
-from packager.sweep.courses import AHEAD, JUDGED, MOST_TRIES, WHOLE, Course, Courses
+from packager.sweep.clusters import MOST_TRIES, client
+from packager.sweep.courses import AHEAD, JUDGED, WHOLE, Course, Courses
 from packager.sweep.events import CellStarted, SweepEvent, Told
 from packager.sweep.folder import Run
 from packager.sweep.inline import begun, remaining, settle
@@ -27,7 +27,7 @@ from packager.sweep.keeping import Keeper
 from packager.sweep.matrix import Planned
 from packager.sweep.progress import Clock
 from packager.sweep.pruning import Judged, last, prune
-from packager.sweep.row import Row, not_done, one_line
+from packager.sweep.row import Row, not_done
 from packager.sweep.unit import AFTER_MEASURE, Answer, Order, Stage
 from packager.units import human_bytes
 
@@ -36,83 +36,23 @@ if TYPE_CHECKING:
 
 Task = Callable[[Order], Answer]
 Ended = tuple[Course, Row | None]
-INSTALL = "pip install 'qwen-pack[fleet]'"
 _TICK_S = 1.0
-ANSWER_S = 20.0
-"""How long a scheduler may take to answer."""
 _GONE_S = 60.0
 """How long a machine may be away before what was measured on it is measured anew."""
 _LOOK_S = 10.0
 
 
-@contextmanager
-def client(address: str, available: int | None) -> Iterator[tuple[Client, Callable[[], None]]]:
-    """A client of the cluster at `address`, or of N workers of this machine for `local:N`, and what
-    starts those anew that are missing: nothing does on a cluster of the user's.
-
-    Raises PackError: 2 where Dask is not installed or the address is none, 5 where nobody answers.
-    """
-    try:
-        import distributed
-    except ImportError:
-        raise usage(
-            "--dask needs Dask, which is not installed.", f"Install it: {INSTALL}"
-        ) from None
-    refill: Callable[[], None] = _nothing
-    with ExitStack() as stack:
-        if address.startswith("local:"):
-            where: Any = stack.enter_context(_local(address, available))
-            count = int(address.removeprefix("local:"))
-            refill = partial(where.scale, count)
-        else:
-            where = address
-        try:
-            found = stack.enter_context(
-                distributed.Client(where, timeout=ANSWER_S, set_as_default=False)
-            )
-        except (OSError, TimeoutError, ValueError) as error:
-            raise unreachable(
-                f"No Dask scheduler answers at {address}: {one_line(str(error))}.",
-                "Start one with `dask scheduler`, or take --dask local:2.",
-            ) from None
-        yield found, refill
-
-
-def _nothing() -> None:
-    """Workers of a cluster come and go as its owner wants."""
-
-
-def _local(address: str, available: int | None) -> Any:
-    """Workers of this machine. Their connections are encrypted and closed to other users."""
-    import dask
-    from distributed import LocalCluster
-    from distributed.security import Security
-
-    count = address.removeprefix("local:")
-    if not (count.isascii() and count.isdigit() and 1 <= int(count) <= 64):
-        raise usage(f"{address!r} is not local:N.", "N is the number of workers, 1 to 64.")
-    # A unit whose worker died is tried again here, with the reason in the row at the end.
-    dask.config.set({"distributed.scheduler.allowed-failures": MOST_TRIES})
-    share = (available or 1 << 40) // int(count)
-    return LocalCluster(
-        n_workers=int(count),
-        threads_per_worker=1,
-        host="127.0.0.1",
-        protocol="tls://",
-        security=Security.temporary(),
-        dashboard_address=None,
-        memory_limit=0,
-        resources={"memory": share, "machine": 1},
-        silence_logs=50,
-    )
-
-
 def run(work: Work, address: str, task: Task) -> Generator[Event | SweepEvent, None, Run]:
     """Do what is left of the sweep on a cluster; yield events, return the run with a row for each
     cell. `task` does a unit on a worker."""
-    with work.folder.held(), client(address, work.known.available) as (dask, refill):
+    with (
+        work.folder.held(),
+        client(address, work.known.available, work.folder.root) as (dask, started),
+    ):
         current = yield from begun(work)
-        fleet = Fleet(work, current, dask, refill, task)
+        fleet = Fleet(work, current, dask, started.refill, task)
+        if started.comes_late:
+            yield from fleet.first_worker()
         yield Told(fleet.introduced())
         left = remaining(work, current)
         keeper = Keeper(work.plan, work.folder, work.cache, current.rows)
@@ -135,6 +75,15 @@ class Fleet:
         self._refill = refill
         self._gone: dict[str, float] = {}
         self._alone = False
+
+    def first_worker(self) -> Iterator[Told]:
+        """Wait until a worker is there, however long the queue of the cluster is."""
+        if not self._workers():
+            yield Told("Waiting for the first worker.")
+        while not self._workers():
+            self._refuse_without_scheduler()
+            time.sleep(_TICK_S)
+            self._refill()
 
     def introduced(self) -> str:
         """The cluster in a sentence. Raises PackError where no worker says what it has."""
