@@ -3,20 +3,15 @@ a machine at a time. The cluster is a real one, of processes on this machine."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import random
 import shutil
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from packager.errors import ExitCode, PackError
@@ -153,45 +148,10 @@ def on_dask(tmp_path: Path, name: str, plan: Any, kills: int = 0) -> tuple[list[
     from packager.sweep import fleet
 
     work = work_of(plan, tmp_path / name, dying())
-    with killing(kills) as killed:
+    with sweep_units.killing(kills, lambda dice: dice.uniform(1.0, 3.0)) as killed:
         found = through(fleet.run(work, "local:2", sweep_units.unit))
     assert len(killed) == kills
     return found
-
-
-@contextlib.contextmanager
-def killing(count: int) -> Iterator[list[int]]:
-    """Workers of this process die without a word at random moments, so many times."""
-    killed: list[int] = []
-    ended = threading.Event()
-    dice = random.Random(7)
-
-    def kill() -> None:
-        while len(killed) < count and not ended.wait(dice.uniform(1.0, 3.0)):
-            workers = [
-                one
-                for one in psutil.Process().children()
-                if any("spawn_main" in word for word in one.cmdline())
-            ]
-            if workers and Path(os.environ[sweep_units.LOG]).exists():
-                chosen = dice.choice(workers)
-                with contextlib.suppress(psutil.Error):
-                    chosen.kill()
-                    killed.append(chosen.pid)
-
-    thread = threading.Thread(target=kill)
-    thread.start()
-    try:
-        yield killed
-    finally:
-        ended.set()
-        thread.join()
-
-
-def done_stages(tmp_path: Path) -> Counter[str]:
-    """How often each unit came to its end with work that the cache did not have."""
-    lines = (tmp_path / "units.log").read_text().splitlines()
-    return Counter(line.partition(" ")[2] for line in lines if line.endswith(" done"))
 
 
 @pytest.mark.engine
@@ -214,7 +174,7 @@ def test_workers_that_die_cost_the_stage_that_was_running_and_the_packages_are_t
     began = "2026-01-01T00:00:00+00:00"
     order = Order("quality", one, plan, str(tmp_path / "fleet"), began)
     assert do(order, dying()).moved and do(replace(order, stage="convert"), dying()).cached
-    twice = {unit: count for unit, count in done_stages(tmp_path).items() if count > 1}
+    twice = {unit: count for unit, count in sweep_units.done().items() if count > 1}
     assert twice == {}
 
 
