@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,8 +55,9 @@ REPORT = "report"
 )
 @click.option(
     "--dask",
-    metavar="ADDRESS|local:N",
-    help="Run on a Dask cluster, or on N workers of this machine; needs the extra `fleet`.",
+    metavar="ADDRESS|local:N|slurm:N|ssh:HOSTS",
+    help="Run on a Dask cluster, N workers of this machine, N jobs of SLURM, or hosts over "
+    "SSH; needs the extra `fleet`.",
 )
 @click.option(
     "--cache",
@@ -67,6 +69,7 @@ REPORT = "report"
     is_flag=True,
     help="Exit code 4 where a figure is worse than the last time, beyond the noise.",
 )
+@click.option("--tui", "screen", is_flag=True, help="Follow it on a screen; needs the extra `tui`.")
 @json_option
 def command(
     plan: Path,
@@ -99,7 +102,7 @@ def command(
         _show_matrix(asked, found, as_json)
         return ExitCode.DONE
     work = _work(asked, found, root, known, flags["cache"])
-    follow_to_the_end(work, flags["dask"])
+    follow_to_the_end(work, flags["dask"], flags["screen"])
     return _finished(work, fail_on_regression, as_json)
 
 
@@ -149,28 +152,38 @@ def _work(plan: SweepPlan, found: Matrix, root: Path, known: Known, shared: str 
     return Work(plan, found, Folder.made(root.absolute(), plan), known, cache_with(shared))
 
 
-def follow_to_the_end(work: Work, address: str | None) -> None:
-    """Run the sweep, here or on a cluster."""
+def follow_to_the_end(work: Work, address: str | None, screen: bool = False) -> None:
+    """Run the sweep, here or on a cluster. Raises PackError (interrupted) where it was stopped."""
     from packager.cli.sweep_progress import follow
 
-    if address is None:
-        from packager.sweep.inline import run
-
-        events = run(work)
-    else:
-        # Late: Dask is an extra.
-        from packager.cli.sweep_worker import unit
-        from packager.sweep import fleet
-
-        events = fleet.run(work, address, unit)
     try:
-        follow(events)
+        if screen:
+            from packager.cli import sweep_screen
+
+            whole = sweep_screen.follow(work, lambda: _started(work, address))
+        else:
+            follow(_started(work, address))
+            whole = True
     except KeyboardInterrupt:
+        whole = False
+    if not whole:
         raise PackError(
             "Interrupted: every finished cell and stage is kept.",
             "The same command goes on from there.",
             ExitCode.INTERRUPTED,
-        ) from None
+        )
+
+
+def _started(work: Work, address: str | None) -> Generator[Any, None, Any]:
+    if address is None:
+        from packager.sweep.inline import run
+
+        return run(work)
+    # Late: Dask is an extra.
+    from packager.cli.sweep_worker import unit
+    from packager.sweep import fleet
+
+    return fleet.run(work, address, unit)
 
 
 def _finished(work: Work, strict: bool, as_json: bool) -> int:

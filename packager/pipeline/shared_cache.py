@@ -14,16 +14,16 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from packager.errors import PackError, unreachable, usage
+from packager.errors import PackError, usage
 from packager.files import sha256
 from packager.json_values import JsonObject
 from packager.package.manifest import FileEntry
 from packager.pipeline import stage_record
+from packager.pipeline.file_system import answering, is_local, opened, unless_there, written
 from packager.pipeline.stage_record import Unfit
 
 SHARED = ("fetch", "convert", "reference", "quality", "imatrix")
@@ -58,9 +58,9 @@ class Store:
 
     def __init__(self, url: str, make: bool = False) -> None:
         self.url = url
-        self._fs, self._root = _opened(url)
-        self._local = _is_local(self._fs)
-        with _answering(url):
+        self._fs, self._root = opened(url)
+        self._local = is_local(self._fs)
+        with answering(url):
             if self._local and make:
                 for part in ("objects", "records", "claims"):
                     self._fs.makedirs(f"{self._root}/{part}", exist_ok=True)
@@ -71,14 +71,14 @@ class Store:
 
     def names(self, stage: str, key: str) -> bool:
         """Whether a record of that stage is there."""
-        with _answering(self.url):
+        with answering(self.url):
             self._fs.invalidate_cache()
             return bool(self._fs.exists(self._record(stage, key)))
 
     def read(self, stage: str, key: str) -> tuple[JsonObject, tuple[FileEntry, ...]] | None:
         """Facts and files of a stage; None where there is none, or one that is damaged, which is
         removed."""
-        with _answering(self.url):
+        with answering(self.url):
             try:
                 text = self._fs.cat_file(self._record(stage, key))
             except FileNotFoundError:
@@ -101,7 +101,7 @@ class Store:
             path = folder / row.path
             path.parent.mkdir(parents=True, exist_ok=True)
             if not self._taken(row, path):
-                with _answering(self.url):
+                with answering(self.url):
                     self._remove(self._object(row.sha256))
                     self._remove(self._record(stage, key))
                 return None
@@ -110,7 +110,7 @@ class Store:
 
     def _taken(self, row: FileEntry, path: Path) -> bool:
         """Whether the object came, and is what its name says."""
-        with _answering(self.url):
+        with answering(self.url):
             try:
                 info = self._fs.info(self._object(row.sha256))
                 if info["size"] != row.size or info["type"] != "file" or info.get("islink"):
@@ -131,24 +131,30 @@ class Store:
         """Give away what a stage left: objects that are not there yet, then the record; yields
         sizes."""
         for row in files:
-            with _answering(self.url):
-                if not self._has(row):
+            with answering(self.url):
+                there = self._size(row)
+                if there is not None and there != row.size:
+                    self._remove(self._object(row.sha256))
+                if there != row.size:
                     self._put(folder / row.path, self._object(row.sha256))
             yield row.size
         record = stage_record.sealed(facts, [asdict(row) for row in files])
-        with _answering(self.url):
+        with answering(self.url):
             self._write(self._record(stage, key), json.dumps(record).encode())
 
-    def _has(self, row: FileEntry) -> bool:
+    def _size(self, row: FileEntry) -> int | None:
+        """Bytes of an object as it is there; None where it is not."""
         try:
-            return bool(self._fs.info(self._object(row.sha256))["size"] == row.size)
+            return int(self._fs.info(self._object(row.sha256))["size"])
         except FileNotFoundError:
-            return False
+            return None
 
     def _put(self, source: Path, final: str) -> None:
-        """An object, whole or not at all."""
+        """An object, whole or not at all. In a bucket it is written on the condition that nobody
+        else has done so meanwhile."""
         if not self._local:
-            self._fs.put_file(str(source), final)
+            with unless_there():
+                self._fs.put_file(str(source), final, mode="create")
             return
         self._fs.makedirs(final.rpartition("/")[0], exist_ok=True)
         temporary = f"{final}.{secrets.token_hex(8)}"
@@ -191,7 +197,7 @@ class Store:
     def claims(self, name: str) -> dict[int, bytes]:
         """The claims on a stage by their number, with their content."""
         found: dict[int, bytes] = {}
-        with _answering(self.url):
+        with answering(self.url):
             self._fs.invalidate_cache()
             try:
                 paths = self._fs.ls(f"{self._root}/claims", detail=False)
@@ -206,21 +212,20 @@ class Store:
 
     def create_claim(self, name: str, number: int, data: bytes) -> bool:
         """Make a claim; False where somebody else has made it: only one can."""
-        with _answering(self.url):
-            try:
-                self._fs.pipe_file(self._claim(name, number), data, mode="create")
-            except FileExistsError:
-                return False
-        return True
+        made = False
+        with answering(self.url), unless_there():
+            self._fs.pipe_file(self._claim(name, number), data, mode="create")
+            made = True
+        return made
 
     def renew_claim(self, name: str, number: int, data: bytes) -> None:
         """Write a claim of one's own anew."""
-        with _answering(self.url):
+        with answering(self.url):
             self._write(self._claim(name, number), data)
 
     def remove_claim(self, name: str, number: int) -> None:
         """Take a claim away."""
-        with _answering(self.url):
+        with answering(self.url):
             self._remove(self._claim(name, number))
 
     def _claim(self, name: str, number: int) -> str:
@@ -231,7 +236,7 @@ class Store:
     def kept(self) -> list[Kept]:
         """Every record, the oldest first. What is not readable as one is passed over."""
         found = []
-        with _answering(self.url):
+        with answering(self.url):
             self._fs.invalidate_cache()
             try:
                 rows = self._fs.ls(f"{self._root}/records", detail=True)
@@ -246,7 +251,7 @@ class Store:
                     files = known[1]
                     objects = tuple(one.sha256 for one in files)
                     size = sum(one.size for one in files)
-                    found.append(Kept(name, size, _written(row), objects))
+                    found.append(Kept(name, size, written(row), objects))
         return sorted(found, key=lambda one: one.written)
 
     def evict(self, most_bytes: int | None = None, most_seconds: float | None = None) -> int:
@@ -262,7 +267,7 @@ class Store:
         left = [one for one in kept if one not in gone]
         while left and most_bytes is not None and self._taking(left, sizes) > most_bytes:
             gone.append(left.pop(0))
-        with _answering(self.url):
+        with answering(self.url):
             for one in gone:
                 self._remove(f"{self._root}/records/{one.name}.json")
             used = {digest for one in left for digest in one.objects}
@@ -282,11 +287,11 @@ class Store:
     def _sizes(self) -> dict[str, tuple[int, float]]:
         """Bytes and time of every object."""
         found: dict[str, tuple[int, float]] = {}
-        with _answering(self.url), contextlib.suppress(FileNotFoundError):
+        with answering(self.url), contextlib.suppress(FileNotFoundError):
             for path, row in self._fs.find(f"{self._root}/objects", detail=True).items():
                 digest = str(path).rpartition("/")[2]
                 if re.fullmatch(r"[0-9a-f]{64}", digest):
-                    found[digest] = (int(row["size"]), _written(row))
+                    found[digest] = (int(row["size"]), written(row))
         return found
 
 
@@ -350,52 +355,3 @@ class Claim:
 
     def _text(self) -> bytes:
         return json.dumps({"owner": self._owner, "count": self._count}).encode()
-
-
-@contextlib.contextmanager
-def _answering(url: str) -> Iterator[None]:
-    """A store that does not answer is a sentence."""
-    try:
-        yield
-    except (PackError, FileNotFoundError, FileExistsError):
-        raise
-    except Exception as error:
-        # Every kind of store has errors of its own.
-        raise unreachable(
-            f"The shared cache {url} does not answer: {type(error).__name__}: {error}.",
-            "Check --cache, and the rights there; without it the local cache is used alone.",
-        ) from None
-
-
-def _opened(url: str) -> tuple[Any, str]:
-    """The file system of a URL and the path in it. Raises PackError (usage) for one that cannot
-    be."""
-    try:
-        from fsspec.core import url_to_fs
-    except ImportError:
-        raise usage("--cache needs fsspec.", "Install it: pip install fsspec") from None
-    place = url if "://" in url else str(Path(url).expanduser().absolute())
-    try:
-        found, root = url_to_fs(place)
-    except ImportError as error:
-        raise usage(
-            f"The shared cache {url} needs a package that is not installed: {error}",
-            "Install it, e.g. pip install s3fs.",
-        ) from None
-    except ValueError as error:
-        raise usage(
-            f"{url!r} is not a place for a shared cache: {error}.",
-            "Name a folder, or a URL that fsspec knows, like s3://bucket/folder.",
-        ) from None
-    return found, str(root).rstrip("/")
-
-
-def _is_local(fs: Any) -> bool:
-    kinds = fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,)
-    return "file" in kinds or "local" in kinds
-
-
-def _written(row: Mapping[str, Any]) -> float:
-    """When something was written, in seconds since 1970; 0 where the store does not tell."""
-    value = row.get("mtime", row.get("LastModified", row.get("created", 0.0)))
-    return float(value.timestamp() if hasattr(value, "timestamp") else value)

@@ -20,7 +20,7 @@ from packager.package.package import Package
 from packager.sweep.building import Work, failed, row_of
 from packager.sweep.clusters import MOST_TRIES, client
 from packager.sweep.courses import AHEAD, JUDGED, WHOLE, Course, Courses
-from packager.sweep.events import CellStarted, SweepEvent, Told
+from packager.sweep.events import CellStarted, StageGiven, SweepEvent, Told
 from packager.sweep.folder import Run
 from packager.sweep.inline import begun, remaining, settle
 from packager.sweep.keeping import Keeper
@@ -110,7 +110,7 @@ class Fleet:
         """Convert and judge cells, before anything is measured."""
         found: dict[str, Judged | Row] = {}
         for ended in self._through(todo, JUDGED, keeper):
-            if isinstance(ended, Told):
+            if isinstance(ended, StageGiven | Told):
                 yield ended
                 continue
             course, row = ended
@@ -128,7 +128,7 @@ class Fleet:
         """Build, measure and package cells."""
         clock, done = Clock(todo), 0
         for ended in self._through(todo, WHOLE, keeper):
-            if isinstance(ended, Told):
+            if isinstance(ended, StageGiven | Told):
                 yield ended
                 continue
             course, row = ended
@@ -150,7 +150,7 @@ class Fleet:
 
     def _through(
         self, todo: tuple[Planned, ...], way: tuple[Stage, ...], keeper: Keeper
-    ) -> Iterator[Told | Ended]:
+    ) -> Iterator[StageGiven | Told | Ended]:
         """Every cell once it has gone all the way (with None), or with its row where it did
         not."""
         courses = Courses(todo, way)
@@ -174,7 +174,7 @@ class Fleet:
 
     def _start(
         self, courses: Courses, running: dict[Any, tuple[Course, Order]], keeper: Keeper
-    ) -> Iterator[Ended]:
+    ) -> Iterator[StageGiven | Ended]:
         """Hand out what may run, as far as the cluster needs it."""
         workers = self._workers()
         free = sum(course.host is None for course, _ in running.values())
@@ -191,6 +191,7 @@ class Fleet:
                 self._task, order, resources=_resources(order), workers=where, pure=False, retries=0
             )
             running[future] = (course, order)
+            yield StageGiven(course.one.cell, order.stage)
 
     def _order(self, course: Course) -> Order:
         assert course.next is not None
