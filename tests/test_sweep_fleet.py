@@ -93,6 +93,34 @@ def test_what_was_measured_on_a_machine_goes_on_there_and_is_measured_anew_where
     assert set(course.taken.seconds) == {"fetch", "convert", "measure"}
 
 
+def test_a_device_has_one_slot_and_its_next_measurement_waits(
+    cells: tuple[Planned, ...], tmp_path: Path
+) -> None:
+    plan = replace(plan_of(PLAN, tmp_path), on={"big": "pi5"})
+
+    def order_of(course: Course) -> Order:
+        assert course.next is not None
+        return Order(course.next, course.one, plan, str(tmp_path), "2026-01-01T00:00:00+00:00")
+
+    courses = Courses(cells, ("package",), lambda _: ("device",))
+    for course, order in courses.ready(order_of, 99):
+        course.done(Answer("m", 1.0, host="h"))
+        courses.free(order, course, done=True)
+        courses.again(course)
+    measured = []
+    while ready := courses.ready(order_of, 99):
+        ((course, order),) = ready
+        assert order.stage == "device" and order.lanes == (("device", "pi5"),)
+        assert courses.ready(order_of, 99) == []
+        measured.append(course.one.cell.id)
+        course.done(Answer("m", 1.0, host="h"))
+        courses.free(order, course, done=True)
+    assert len(set(measured)) == len(cells) == 4 and not courses.waiting
+    lost = Course(cells[0], ["measure"], then=("device",))
+    lost.again_from_measure()
+    assert lost.stages == ["measure", "quality", "package", "device"]
+
+
 def test_a_unit_refuses_what_it_cannot_take_part_in(
     cells: tuple[Planned, ...], tmp_path: Path
 ) -> None:

@@ -69,6 +69,12 @@ REPORT = "report"
     is_flag=True,
     help="Exit code 4 where a figure is worse than the last time, beyond the noise.",
 )
+@click.option(
+    "--on",
+    multiple=True,
+    metavar="TARGET=MACHINE",
+    help="Measure packages of a target on another machine, as `bench --on` does; repeatable.",
+)
 @click.option("--tui", "screen", is_flag=True, help="Follow it on a screen; needs the extra `tui`.")
 @json_option
 def command(
@@ -131,7 +137,28 @@ def _asked(path: Path, known: Known, flags: dict[str, Any]) -> SweepPlan:
         disk_bytes=flags["max_disk"] or plan.disk_bytes,
         keep=flags["keep"] if flags["keep"] is not None else plan.keep,
         by=by or plan.by,
+        on={**plan.on, **_on(flags["on"], plan)},
     )
+
+
+def _on(words: tuple[str, ...], plan: SweepPlan) -> dict[str, str]:
+    """The machine of each target that --on names."""
+    from packager.errors import usage
+    from packager.lab.machines import address_of
+    from packager.lab.transport import parse
+    from packager.names import did_you_mean
+
+    found = {}
+    for word in words:
+        target, equals, machine = word.partition("=")
+        if not equals or target not in plan.targets:
+            raise usage(
+                f"--on {word!r} names no target of the plan.{did_you_mean(target, plan.targets)}",
+                f"Write TARGET=MACHINE. Targets: {', '.join(plan.targets)}.",
+            )
+        parse(address_of(machine))
+        found[target] = machine
+    return found
 
 
 def _pace(root: Path) -> Any:

@@ -9,7 +9,7 @@ rows, and hands out units one by one as their cells go on.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from packager.errors import ExitCode, PackError, no_room, unreachable, usage
 from packager.events import Event
 from packager.package import manifest
 from packager.package.package import Package
+from packager.sweep import on_device
 from packager.sweep.building import Work, failed, row_of
 from packager.sweep.clusters import MOST_TRIES, client
 from packager.sweep.courses import AHEAD, JUDGED, WHOLE, Course, Courses
@@ -153,7 +154,7 @@ class Fleet:
     ) -> Iterator[StageGiven | Told | Ended]:
         """Every cell once it has gone all the way (with None), or with its row where it did
         not."""
-        courses = Courses(todo, way)
+        courses = Courses(todo, way, self._then if way == WHOLE else lambda _: ())
         running: dict[Any, tuple[Course, Order]] = {}
         looked = time.monotonic()
         try:
@@ -172,6 +173,11 @@ class Fleet:
             for future in running:
                 future.cancel()
 
+    def _then(self, one: Planned) -> tuple[Stage, ...]:
+        """What follows the package of a cell."""
+        machine = on_device.machine_of(self._work.plan, one, self._work.known)
+        return () if machine is None else ("device",)
+
     def _start(
         self, courses: Courses, running: dict[Any, tuple[Course, Order]], keeper: Keeper
     ) -> Iterator[StageGiven | Ended]:
@@ -186,9 +192,11 @@ class Fleet:
                 courses.free(order, course)
                 yield course, row
                 continue
-            where = [course.host] if course.host is not None else None
+            resources = _resources(order, workers)
+            pinned = course.host is not None and order.stage != "device"
+            where = [course.host] if pinned else None
             future = self._dask.submit(
-                self._task, order, resources=_resources(order), workers=where, pure=False, retries=0
+                self._task, order, resources=resources, workers=where, pure=False, retries=0
             )
             running[future] = (course, order)
             yield StageGiven(course.one.cell, order.stage)
@@ -212,7 +220,7 @@ class Fleet:
         self, course: Course, order: Order, largest: float | None, keeper: Keeper
     ) -> Row | None:
         """The row of a cell that no worker can take, None where one can."""
-        needed = _resources(order).get("memory", 0)
+        needed = _resources(order, {}).get("memory", 0)
         if largest is not None and needed > largest:
             error: PackError = no_room(
                 f"The stage {order.stage!r} needs {human_bytes(needed)} of memory, and the largest "
@@ -306,9 +314,13 @@ class Fleet:
         return found
 
 
-def _resources(order: Order) -> dict[str, float]:
-    """What a unit takes of its worker: bytes of memory, and the machine."""
+def _resources(order: Order, workers: Mapping[str, Any]) -> dict[str, float]:
+    """What a unit takes of its worker: bytes of memory, the machine, the device that it alone can
+    reach where any worker says so."""
     one = order.one
+    if order.stage == "device":
+        name = f"device:{order.plan.on[one.cell.target]}"
+        return {name: 1} if any(_has(worker, name) for worker in workers.values()) else {}
     if order.stage == "convert":
         return {"memory": one.build.memory}
     if order.stage == "measure":

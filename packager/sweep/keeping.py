@@ -98,4 +98,4 @@ class Keeper:
 
 def _group(row: Row) -> Group:
     cell = row.of
-    return cell.variant, cell.target, cell.context, cell.profile
+    return cell.weights, cell.target, cell.context, cell.profile

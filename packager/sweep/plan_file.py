@@ -8,7 +8,6 @@ import stat
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -18,42 +17,14 @@ from packager.digests import key_of
 from packager.errors import PackError, usage
 from packager.foreign import load_toml
 from packager.names import did_you_mean
-from packager.sweep.cell import DEFAULT, Cell
+from packager.sweep.cell import DEFAULT
+from packager.sweep.exclusion import NONE, Exclusion
 from packager.sweep.known import Known
-from packager.sweep.plan_schema import EXCLUDE, SECTIONS, TOP, Size, complaint, size_of
+from packager.sweep.plan_schema import EXCLUDE, SECTIONS, TOP, Size, Word, complaint, size_of
 
 _MOST_BYTES = 1 << 20
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _HINT = "docs/sweep.md describes every key."
-
-
-@dataclass(frozen=True, slots=True)
-class Exclusion:
-    """Cells that are left out: patterns as a shell writes them, each None where it does not
-    matter."""
-
-    variant: str | None = None
-    recipe: str | None = None
-    kv: str | None = None
-    context: int | None = None
-    target: str | None = None
-    profile: str | None = None
-    why: str = ""
-
-    def matches(self, cell: Cell) -> bool:
-        """Whether all that is given fits the cell."""
-        pairs = (
-            (self.variant, (cell.variant, cell.short)),
-            (self.recipe, (cell.recipe, cell.recipe_id)),
-            (self.kv, (cell.kv,)),
-            (self.target, (cell.target, Path(cell.target).stem)),
-            (self.profile, (cell.profile, Path(cell.profile).name)),
-        )
-        return (self.context is None or cell.context == self.context) and all(
-            pattern is None
-            or any(fnmatchcase(name.casefold(), pattern.casefold()) for name in names)
-            for pattern, names in pairs
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +33,15 @@ class SweepPlan:
 
     `variants` are repository ids, `checkpoints` absolute paths. `recipes` is empty where each
     target's own count, `contexts` holds None for the target's own. `need` has fields of a Workload.
-    `keep` is how many cells of a target pruning leaves, None without it.
+    `keep` is how many cells of a target pruning leaves, None without it. `on` names the machine on
+    which packages of a target are measured once they are built, an address or a name of the lab.
     """
 
     name: str
     text: str
     variants: tuple[str, ...] = ()
     checkpoints: tuple[str, ...] = ()
+    adapters: tuple[tuple[str, ...], ...] = ((),)
     recipes: tuple[str, ...] = ()
     kv: tuple[str, ...] = (DEFAULT,)
     contexts: tuple[int | None, ...] = (None,)
@@ -84,12 +57,14 @@ class SweepPlan:
     by: tuple[str, ...] = ("quality", "memory")
     tasks: tuple[str, ...] = ()
     behaviour_percent: float | None = None
+    on: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
         """What tells two plans apart: text, profiles, and how it is pruned."""
         profiles = {name: one.as_dict() for name, one in self.profiles.items()}
-        return key_of([self.text, profiles, self.keep, self.by if self.keep else None])
+        parts = [self.text, profiles, self.keep, self.by if self.keep else None]
+        return key_of([*parts, dict(self.on)] if self.on else parts)
 
 
 def read(path: Path, known: Known) -> SweepPlan:
@@ -144,12 +119,14 @@ class Problems:
 def _check(data: dict[str, Any], problems: Problems) -> None:
     """Types, ranges and unknown keys; what the names mean comes later."""
     for key in data:
-        if key not in TOP and key not in SECTIONS and key != "exclude":
+        if key not in TOP and key not in SECTIONS and key not in ("exclude", "on"):
             home = next((name for name, rules in SECTIONS.items() if key in rules), None)
             where = f" It belongs below [{home}]." if home else ""
-            near = where or did_you_mean(key, [*TOP, *SECTIONS, "exclude"])
+            near = where or did_you_mean(key, [*TOP, *SECTIONS, "exclude", "on"])
             problems.add(key, f"is not a key of a plan file.{near}")
     _check_table("", {key: data[key] for key in TOP if key in data}, TOP, problems)
+    if not isinstance(data.get("on", {}), dict):
+        problems.add("on", "must be a table of target and machine, written [on].")
     for section, rules in SECTIONS.items():
         part = data.get(section, {})
         if isinstance(part, dict):
@@ -202,6 +179,7 @@ class _Reader:
             text=self._text,
             variants=self._variants(),
             checkpoints=self._checkpoints(),
+            adapters=self._adapters(),
             recipes=self._recipes(),
             kv=tuple(dict.fromkeys(self._axes.get("kv", [DEFAULT]))),
             contexts=tuple(dict.fromkeys(self._axes.get("contexts", [None]))),
@@ -217,6 +195,7 @@ class _Reader:
             by=tuple(dict.fromkeys(prune.get("by", ("quality", "memory")))),
             tasks=self._tasks(route),
             behaviour_percent=route.get("behaviour_percent"),
+            on=self._on(),
         )
         if not (plan.variants or plan.checkpoints):
             self._problems.add(
@@ -275,6 +254,24 @@ class _Reader:
             found.append(str(folder))
         return tuple(dict.fromkeys(found))
 
+    def _adapters(self) -> tuple[tuple[str, ...], ...]:
+        """Sets of adapters, each in the form of `--lora`; "none" is the one without any."""
+        found = []
+        for given in self._axes.get("adapters", [NONE]):
+            names = given if isinstance(given, list) else [given]
+            found.append(tuple(self._adapter(name) for name in names if name != NONE))
+        return tuple(dict.fromkeys(found))
+
+    def _adapter(self, name: str) -> str:
+        """An adapter whose folder is absolute; one of the hub stays as it is."""
+        place, colon, scale = name.rpartition(":")
+        for folder, end in ((name, ""), (place, f"{colon}{scale}")):
+            if folder and self._beside(folder).is_dir():
+                return f"{self._beside(folder)}{end}"
+        if name.startswith((".", "/", "~")) or "/" not in name:
+            self._problems.add("axes.adapters", f"names {name!r}, which is not a folder.")
+        return name
+
     def _beside(self, name: str) -> Path:
         """A path relative to the plan file's own folder."""
         return Path(os.path.normpath(self._path.absolute().parent / Path(name).expanduser()))
@@ -308,6 +305,24 @@ class _Reader:
                 found[str(path)] = read_profile(path)
             except PackError as error:
                 self._problems.add("axes.profiles", f"names {name!r}: {error}")
+        return found
+
+    def _on(self) -> dict[str, str]:
+        from packager.lab.machines import address_of
+        from packager.lab.transport import parse as address
+
+        found = {}
+        for name, machine in self._data.get("on", {}).items():
+            if name not in self._axes.get("targets", []):
+                near = did_you_mean(name, self._axes.get("targets", []))
+                self._problems.add(f"on.{name}", f"is not one of the targets in [axes].{near}")
+                continue
+            if wrong := complaint(Word(), machine):
+                self._problems.add(f"on.{name}", wrong)
+                continue
+            target = str(self._beside(name)) if name.endswith(".toml") else name
+            self._of(f"on.{name}", [machine], lambda text: address(address_of(text)))
+            found[target] = machine
         return found
 
     def _need(self) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from packager.sweep.svg import Point, plot
 from packager.sweep.table import Table
 
 _SHOWN = ("artifact_bytes", "peak_memory_bytes", "ttft_ms", "prefill_tps", "decode_tps", "kl_mean")
-_AXES = ("variant", "recipe", "kv", "context", "profile", "target")
+_AXES = ("variant", "lora", "recipe", "kv", "context", "profile", "target")
 _STATUS = {"done": 0, "dropped": 1, "failed": 2, "refused": 3}
 
 
@@ -145,12 +145,19 @@ def as_csv(run: Run, places: Mapping[str, Place]) -> str:
         cell = row.cell
         place = places.get(row.id)
         front = "" if place is None or place.front is None else str(place.front).lower()
-        axes = ["" if cell.get(name) is None else cell[name] for name in _AXES]
+        axes = [_axis(cell.get(name)) for name in _AXES]
         figures = [_number(row.figures.get(name)) for name in names]
         machine = row.machine.processor if row.machine else ""
         line = [row.id, *axes, row.status, front, *figures, machine, row.reason or ""]
         writer.writerow([_no_formula(value) for value in line])
     return out.getvalue()
+
+
+def _axis(value: Any) -> Any:
+    """A coordinate for a spreadsheet: of several adapters one text."""
+    if isinstance(value, list):
+        return " + ".join(value)
+    return "" if value is None else value
 
 
 def _number(value: float | None) -> float | int | str:
@@ -184,7 +191,7 @@ def plots(run: Run, places: Mapping[str, Place]) -> dict[str, str]:
 
 def _point(row: Row, places: Mapping[str, Place]) -> Point:
     cell, place = row.of, places.get(row.id)
-    words = [cell.short, cell.recipe_id]
+    words = [cell.short, *([cell.adapters] if cell.lora else []), cell.recipe_id]
     words += [str(cell.context)] if cell.context else []
     words += [] if cell.profile == DEFAULT else [Path(cell.profile).stem]
     return Point(

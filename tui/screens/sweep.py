@@ -261,7 +261,10 @@ class SweepScreen(StepScreen):
         return texts
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Stop while it runs."""
+        """Stop while it runs; nothing stands before this screen, so that Esc leads out of a part
+        that has the whole window alone."""
+        if action == "back":
+            return self.maximized is not None
         return self.sweep.state == "running" if action == "cancel" else True
 
     def action_cancel(self) -> None:
