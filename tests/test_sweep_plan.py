@@ -154,6 +154,15 @@ WRONG = [
     ("[prune]\nkeep = 0", "prune.keep is 0, but must lie between 1 and"),
     ("[route]\ntasks = ['chta']", "route.tasks names 'chta'"),
     ("[[exclude]]\nwhy = 'x'", "exclude[1] names nothing"),
+    (
+        "[[compare]]\nname = 'x'\none = {variant = 'y'}",
+        "compare[1].other must be a table of patterns",
+    ),
+    (
+        "[[compare]]\none = {target = 'y'}\nother = {vraiant = 'x'}",
+        "compare[1].other.vraiant is not",
+    ),
+    ("[compare]\nname = 'x'", "compare must be a list of tables"),
     ("[exclude]\nvariant = 'x'", "exclude must be a list of tables"),
     ("axes = 3", "axes must be a table, written [axes]."),
     ("name = 'Upper Case'", "name must be small letters"),

@@ -254,7 +254,7 @@ laptop-cpu = "local:"
 """
     house = known_here()
     work = work_of(plan_of(text, tmp_path, house), tmp_path / "out", house)
-    events, found = run(work)
+    found = run(work)[1]
     (row,) = found.rows.values()
     assert row.status == "done", row.reason
     assert row.package is not None

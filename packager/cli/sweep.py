@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from packager.sweep.known import Known
     from packager.sweep.matrix import Matrix
     from packager.sweep.plan_file import SweepPlan
+    from packager.sweep.standing import Pair
 
 REPORT = "report"
 
@@ -217,11 +218,12 @@ def _finished(work: Work, strict: bool, as_json: bool) -> int:
     """The report of the run, and the exit code."""
     from packager.sweep import report
     from packager.sweep.history import compared
+    from packager.sweep.standing import standing
 
     runs = work.folder.runs()
     written = report.write(work.folder, runs, work.plan)
     changes = compared(runs)
-    _show_rows(runs[-1], changes, written, as_json)
+    _show_rows(runs[-1], changes, standing(runs, work.plan.compare), written, as_json)
     rows = list(runs[-1].rows.values())
     failed = [row for row in rows if row.status == "failed"]
     worse = [change for change in changes if change.regression]
@@ -240,6 +242,7 @@ def _report(folder: Path | None, as_json: bool) -> int:
     from packager.sweep import report
     from packager.sweep.folder import Folder
     from packager.sweep.history import compared
+    from packager.sweep.standing import standing
 
     if folder is None:
         raise usage("Which sweep?", "Name its folder: qwen-pack sweep report DIR.")
@@ -248,7 +251,8 @@ def _report(folder: Path | None, as_json: bool) -> int:
     if not runs:
         raise usage(f"{folder} holds no run yet.", "Start one with: qwen-pack sweep PLAN.toml.")
     written = report.write(opened, runs)
-    _show_rows(runs[-1], compared(runs), written, as_json)
+    pairs = standing(runs, opened.asked(runs[-1]).compare)
+    _show_rows(runs[-1], compared(runs), pairs, written, as_json)
     return ExitCode.DONE
 
 
@@ -263,14 +267,24 @@ def _show_matrix(plan: SweepPlan, found: Matrix, as_json: bool) -> None:
         narrate(line)
 
 
-def _show_rows(run: Any, changes: list[Change], written: list[Path], as_json: bool) -> None:
+def _show_rows(
+    run: Any, changes: list[Change], pairs: list[Pair], written: list[Path], as_json: bool
+) -> None:
     from packager.sweep import report
 
     if as_json:
-        emit_json("sweep", {**report.as_dict(run, changes), "files": [str(one) for one in written]})
+        more = {
+            "comparisons": [pair.as_dict() for pair in pairs],
+            "files": [str(one) for one in written],
+        }
+        emit_json("sweep", {**report.as_dict(run, changes), **more})
         return
     table = report.table(run)
     emit_table("", table.columns, table.cells, right=table.columns[1:-1])
     for line in report.sentences(run, changes):
         narrate(line)
+    for pair in pairs:
+        narrate(pair.sentence())
+    if not any(path.suffix == ".parquet" for path in written):
+        narrate("Plots as PNG and the table as Parquet: pip install 'qwen-pack[report]'.")
     say(f"Report: {', '.join(path.name for path in written)} in {written[0].parent}")

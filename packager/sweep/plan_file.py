@@ -17,14 +17,15 @@ from packager.digests import key_of
 from packager.errors import PackError, usage
 from packager.foreign import load_toml
 from packager.names import did_you_mean
+from packager.sweep.asked import Compare
 from packager.sweep.cell import DEFAULT
 from packager.sweep.exclusion import NONE, Exclusion
 from packager.sweep.known import Known
-from packager.sweep.plan_schema import EXCLUDE, SECTIONS, TOP, Size, Word, complaint, size_of
+from packager.sweep.plan_check import HINT, Problems, check
+from packager.sweep.plan_schema import SECTIONS, Size, Word, complaint, size_of
 
 _MOST_BYTES = 1 << 20
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_HINT = "docs/sweep.md describes every key."
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ class SweepPlan:
     tasks: tuple[str, ...] = ()
     behaviour_percent: float | None = None
     on: Mapping[str, str] = field(default_factory=dict)
+    compare: tuple[Compare, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -79,7 +81,7 @@ def read(path: Path, known: Known) -> SweepPlan:
     except UnicodeDecodeError:
         raise usage(f"{path} is no text in UTF-8.", "Is it the right file?") from None
     except FileNotFoundError:
-        raise usage(f"There is no plan file {str(path)!r}.", _HINT) from None
+        raise usage(f"There is no plan file {str(path)!r}.", HINT) from None
     return parse(text, path, known)
 
 
@@ -89,69 +91,14 @@ def parse(text: str, path: Path, known: Known) -> SweepPlan:
     try:
         data = load_toml(text)
     except tomllib.TOMLDecodeError as error:
-        raise usage(f"{path.name}: this is not TOML: {error}.", _HINT) from None
+        raise usage(f"{path.name}: this is not TOML: {error}.", HINT) from None
     except ValueError as error:
-        raise usage(f"{path.name}: this is not a plan file: {error}.", _HINT) from None
-    _check(data, problems)
+        raise usage(f"{path.name}: this is not a plan file: {error}.", HINT) from None
+    check(data, problems)
     problems.raise_any()
     plan = _Reader(data, text, path, known, problems).plan()
     problems.raise_any()
     return plan
-
-
-class Problems:
-    """What is wrong with one file, in the order in which it was found."""
-
-    def __init__(self, file: str) -> None:
-        self._file = file
-        self._found: list[str] = []
-
-    def add(self, key: str, text: str) -> None:
-        """One problem with a dotted key."""
-        self._found.append(f"{self._file}: {key} {text}")
-
-    def raise_any(self) -> None:
-        """Raise all of them in one PackError (usage), if there are any."""
-        if self._found:
-            raise usage("\n".join(dict.fromkeys(self._found)), _HINT)
-
-
-def _check(data: dict[str, Any], problems: Problems) -> None:
-    """Types, ranges and unknown keys; what the names mean comes later."""
-    for key in data:
-        if key not in TOP and key not in SECTIONS and key not in ("exclude", "on"):
-            home = next((name for name, rules in SECTIONS.items() if key in rules), None)
-            where = f" It belongs below [{home}]." if home else ""
-            near = where or did_you_mean(key, [*TOP, *SECTIONS, "exclude", "on"])
-            problems.add(key, f"is not a key of a plan file.{near}")
-    _check_table("", {key: data[key] for key in TOP if key in data}, TOP, problems)
-    if not isinstance(data.get("on", {}), dict):
-        problems.add("on", "must be a table of target and machine, written [on].")
-    for section, rules in SECTIONS.items():
-        part = data.get(section, {})
-        if isinstance(part, dict):
-            _check_table(f"{section}.", part, rules, problems)
-        else:
-            problems.add(section, f"must be a table, written [{section}].")
-    excludes = data.get("exclude", [])
-    if not isinstance(excludes, list) or not all(isinstance(one, dict) for one in excludes):
-        problems.add("exclude", "must be a list of tables, each written [[exclude]].")
-        return
-    for place, table in enumerate(excludes, 1):
-        _check_table(f"exclude[{place}].", table, EXCLUDE, problems)
-        if not set(table) - {"why"}:
-            problems.add(f"exclude[{place}]", "names nothing, so that it would exclude all.")
-
-
-def _check_table(
-    prefix: str, table: dict[str, Any], rules: Mapping[str, Any], problems: Problems
-) -> None:
-    for key, value in table.items():
-        if key not in rules:
-            near = did_you_mean(key, rules) or f" Known: {', '.join(rules)}."
-            problems.add(prefix + key, f"is not a key of a plan file.{near}")
-        elif wrong := complaint(rules[key], value):
-            problems.add(prefix + key, wrong)
 
 
 class _Reader:
@@ -196,6 +143,7 @@ class _Reader:
             tasks=self._tasks(route),
             behaviour_percent=route.get("behaviour_percent"),
             on=self._on(),
+            compare=tuple(Compare(**table) for table in data.get("compare", [])),
         )
         if not (plan.variants or plan.checkpoints):
             self._problems.add(
