@@ -3,6 +3,7 @@ a machine at a time. The cluster is a real one, of processes on this machine."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import threading
@@ -17,10 +18,12 @@ import pytest
 from packager.errors import ExitCode, PackError
 from packager.sweep import inline, machine_lock
 from packager.sweep.courses import WHOLE, Course, Courses
+from packager.sweep.events import Told
 from packager.sweep.folder import Folder, Run
 from packager.sweep.matrix import Planned, matrix
 from packager.sweep.unit import Answer, Order, do
 from tests.support import sweep_units
+from tests.support.lab import ssh_host
 from tests.support.sweeps import dying, known, plan_of, through, tiny_plan, work_of
 
 PLAN = """
@@ -213,6 +216,37 @@ def test_a_cluster_prunes_and_has_rows_for_what_fails(tmp_path: Path) -> None:
     found = on_dask(tmp_path, "fleet", plan)[1]
     status = Counter(row.status for row in found.rows.values())
     assert status == {"done": 1, "dropped": 3}
+
+
+@pytest.mark.engine
+def test_hosts_over_ssh_are_workers_that_say_what_they_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("asyncssh", reason="needs the extra `fleet`")
+    from packager.sweep import fleet
+
+    names = ("QWEN_PACK_CACHE", "DYING_LOG", "PYTHONPATH", "QWEN_PACK_ATTEMPTS", sweep_units.LOG)
+    plan = tiny_plan(tmp_path, 2)
+    with ssh_host(tmp_path, {name: os.environ[name] for name in names}) as host:
+        home = tmp_path / "home" / ".ssh"
+        home.mkdir(parents=True)
+        (home / "config").write_text(
+            f"Host *\n  IdentityFile {tmp_path / 'client'}\n"
+            f"  UserKnownHostsFile {host.known_hosts}\n"
+        )
+        monkeypatch.setenv("HOME", str(home.parent))
+        work = work_of(plan, tmp_path / "out", dying())
+        address = f"ssh:127.0.0.1:{host.port}"
+        events, found = through(fleet.run(work, address, sweep_units.unit))
+    assert {row.status for row in found.rows.values()} == {"done"}, found.rows
+    told = [event.text for event in events if isinstance(event, Told)]
+    assert any(text.startswith("1 worker on 1 machine") for text in told), told
+    # The key of the cluster is gone with it, and nobody else could read it.
+    assert list((tmp_path / "out").glob(".tls-*")) == []
+    host.known_hosts.write_text("")
+    with pytest.raises(PackError) as caught:
+        through(fleet.run(work_of(plan, tmp_path / "two", dying()), address, sweep_units.unit))
+    assert caught.value.exit_code == ExitCode.SOURCE
 
 
 def test_an_address_that_is_none_and_a_missing_dask_are_told(
