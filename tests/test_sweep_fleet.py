@@ -238,15 +238,16 @@ def test_hosts_over_ssh_are_workers_that_say_what_they_have(
         work = work_of(plan, tmp_path / "out", dying())
         address = f"ssh:127.0.0.1:{host.port}"
         events, found = through(fleet.run(work, address, sweep_units.unit))
+        # A host whose key nobody knows is not spoken to.
+        host.known_hosts.write_text("")
+        with pytest.raises(PackError, match="No worker starts over SSH") as caught:
+            through(fleet.run(work_of(plan, tmp_path / "two", dying()), address, sweep_units.unit))
+        assert caught.value.exit_code == ExitCode.SOURCE
     assert {row.status for row in found.rows.values()} == {"done"}, found.rows
     told = [event.text for event in events if isinstance(event, Told)]
     assert any(text.startswith("1 worker on 1 machine") for text in told), told
     # The key of the cluster is gone with it, and nobody else could read it.
     assert list((tmp_path / "out").glob(".tls-*")) == []
-    host.known_hosts.write_text("")
-    with pytest.raises(PackError) as caught:
-        through(fleet.run(work_of(plan, tmp_path / "two", dying()), address, sweep_units.unit))
-    assert caught.value.exit_code == ExitCode.SOURCE
 
 
 def test_an_address_that_is_none_and_a_missing_dask_are_told(
