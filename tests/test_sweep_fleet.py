@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -18,12 +20,13 @@ import pytest
 from packager.errors import ExitCode, PackError
 from packager.sweep import inline, machine_lock
 from packager.sweep.courses import WHOLE, Course, Courses
-from packager.sweep.events import Told
+from packager.sweep.events import StageGiven, Told
 from packager.sweep.folder import Folder, Run
 from packager.sweep.matrix import Planned, matrix
 from packager.sweep.unit import Answer, Order, do
 from tests.support import sweep_units
 from tests.support.lab import ssh_host
+from tests.support.slurm import slurm
 from tests.support.sweeps import dying, known, plan_of, through, tiny_plan, work_of
 
 PLAN = """
@@ -247,6 +250,32 @@ def test_hosts_over_ssh_are_workers_that_say_what_they_have(
     told = [event.text for event in events if isinstance(event, Told)]
     assert any(text.startswith("1 worker on 1 machine") for text in told), told
     # The key of the cluster is gone with it, and nobody else could read it.
+    assert list((tmp_path / "out").glob(".tls-*")) == []
+
+
+@pytest.mark.engine
+def test_a_job_of_slurm_has_a_node_to_itself_and_ends_with_the_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("dask_jobqueue", reason="needs the extra `fleet`")
+    from packager.sweep import fleet
+
+    plan = tiny_plan(tmp_path, 1)
+    with tempfile.TemporaryDirectory(prefix="slurm-") as folder, slurm(Path(folder)) as conf:
+        monkeypatch.setenv("SLURM_CONF", str(conf))
+        work = work_of(plan, tmp_path / "out", dying())
+        events = fleet.run(work, "slurm:1", sweep_units.unit)
+        asks = ["squeue", "-h", "-o", "%h %D"]
+        while not isinstance(event := next(events), StageGiven):
+            assert isinstance(event, Told)
+        held = subprocess.run(asks, capture_output=True, text=True, check=True)
+        assert held.stdout.split() == ["NO", "1"]
+        (row,) = through(events)[1].rows.values()
+        assert row.status == "done", row.reason
+        end = time.monotonic() + 60
+        while subprocess.run(asks, capture_output=True, text=True, check=True).stdout:
+            assert time.monotonic() < end, "the job goes on"
+            time.sleep(0.2)
     assert list((tmp_path / "out").glob(".tls-*")) == []
 
 
