@@ -115,7 +115,8 @@ def _grid(across: _Scale, up: _Scale) -> list[Shape]:
     for value in up.ticks():
         y = up.at(value)
         parts.append(Line(((_LEFT, y), (WIDTH - _RIGHT, y)), PALE))
-        parts.append(Label(_LEFT - 8, y + 4, f"{value:.3g}", "end"))
+        text = f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+        parts.append(Label(_LEFT - 8, y + 4, text, "end"))
     middle = (_LEFT + WIDTH - _RIGHT) / 2
     parts.append(Label(middle, HEIGHT - 14, "peak memory", "middle"))
     parts.append(Label(_LEFT - 8, _TOP - 8, "tok/s", "end"))
