@@ -18,10 +18,12 @@ from typing import Any
 import pytest
 
 from packager.errors import ExitCode, PackError
+from packager.files import tree_bytes
 from packager.sweep import inline, machine_lock
 from packager.sweep.courses import WHOLE, Course, Courses
 from packager.sweep.events import StageGiven, Told
 from packager.sweep.folder import Folder, Run
+from packager.sweep.keeping import Keeper
 from packager.sweep.matrix import Planned, matrix
 from packager.sweep.unit import Answer, Order, do
 from tests.support import sweep_units
@@ -127,6 +129,26 @@ def test_a_device_has_one_slot_and_its_next_measurement_waits(
     assert lost.stages == ["measure", "quality", "package", "device"]
 
 
+def test_a_conversion_takes_memory_and_disk_of_a_worker_and_a_measurement_the_machine(
+    cells: tuple[Planned, ...], tmp_path: Path
+) -> None:
+    from packager.sweep.fleet import _resources
+
+    order, one = orders(tmp_path)(Course(cells[0], ["convert"])), cells[0]
+    workers = {"a": {"resources": {"memory": 1e9, "machine": 1, "disk": 1e12}}}
+    assert _resources(order, workers) == {
+        "memory": one.build.memory,
+        "disk": one.build.disk + one.artifact_bytes,
+    }
+    assert "disk" not in _resources(order, {"a": {"resources": {"memory": 1e9}}})
+    measure = replace(order, stage="measure")
+    assert _resources(measure, workers) == {"memory": one.memory_bytes, "machine": 1}
+    device = replace(order, stage="device", plan=replace(order.plan, on={"big": "pi5"}))
+    assert _resources(device, workers) == {}
+    reaching = {"b": {"resources": {"device:pi5": 1}}}
+    assert _resources(device, {**workers, **reaching}) == {"device:pi5": 1}
+
+
 def test_a_unit_refuses_what_it_cannot_take_part_in(
     cells: tuple[Planned, ...], tmp_path: Path
 ) -> None:
@@ -210,6 +232,30 @@ def test_workers_that_die_cost_the_stage_that_was_running_and_the_packages_are_t
     assert do(order, dying()).moved and do(replace(order, stage="convert"), dying()).cached
     twice = {unit: count for unit, count in sweep_units.done().items() if count > 1}
     assert twice == {}
+
+
+def test_below_a_limit_of_disk_a_conversion_waits_for_those_at_work(tmp_path: Path) -> None:
+    from packager.sweep.fleet import Fleet
+
+    plan = tiny_plan(tmp_path, 2)
+    one, other = work_of(plan, tmp_path / "out").matrix.planned
+    # Room for one conversion and not for two at a time.
+    limit = one.disk_bytes + other.disk_bytes - 1
+    work = work_of(replace(plan, disk_bytes=limit), tmp_path / "out")
+    run, _ = work.folder.begin(work.plan)
+    limited = replace(work.plan, disk_bytes=limit + tree_bytes(work.folder.root))
+    keeper = Keeper(limited, work.folder, work.cache, {})
+    fleet: Any = Fleet(work, run, None, lambda: None, sweep_units.unit)  # type: ignore[arg-type]
+    order = Order("convert", other, plan, str(tmp_path), run.file.started)
+    at_work = {"future": (Course(other, ["convert"]), order)}
+    assert fleet._has_room(one, {}, keeper)
+    assert not fleet._has_room(one, at_work, keeper)
+    fetching = {"future": (Course(other, ["fetch"]), replace(order, stage="fetch"))}
+    assert fleet._has_room(one, fetching, keeper)
+    # With nobody at work there is nothing to wait for: the cell's row says what lacks.
+    small = Keeper(replace(plan, disk_bytes=10), work.folder, work.cache, {})
+    assert fleet._has_room(one, {}, small)
+    assert "Raise `disk`" in fleet._refusal(at_work["future"][0], order, {}, small).reason
 
 
 @pytest.mark.engine

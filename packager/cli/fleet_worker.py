@@ -16,14 +16,21 @@ _KNOWN_TO_NOBODY = 1 << 40
 
 
 def resources() -> dict[str, float]:
-    """Bytes of memory that are available, within what SLURM gave the job, and one machine."""
+    """Bytes of memory that are available, within what SLURM gave the job, bytes of disk below the
+    build cache, and one machine."""
+    from packager.files import free_bytes
+    from packager.paths import cache_dir
     from targets.machine import limits
 
     available = limits.memory().available or _KNOWN_TO_NOBODY
     given = os.environ.get("SLURM_MEM_PER_NODE", "")
     if given.isdigit() and int(given):
         available = min(available, int(given) << 20)
-    return {"memory": float(available), "machine": 1.0}
+    return {
+        "memory": float(available),
+        "disk": float(free_bytes(cache_dir())),
+        "machine": 1.0,
+    }
 
 
 class Machine(Nanny):  # type: ignore[misc]

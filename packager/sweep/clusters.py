@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from packager.errors import unreachable, usage
+from packager.files import free_bytes
+from packager.paths import cache_dir
 from packager.sweep.row import one_line
 
 if TYPE_CHECKING:
@@ -112,6 +114,7 @@ def _local(stack: ExitStack, count: int, available: int | None) -> Started:
 
     _tries_are_counted_here()
     share = (available or 1 << 40) // count
+    disk = free_bytes(cache_dir()) // count
     cluster = stack.enter_context(
         LocalCluster(
             n_workers=count,
@@ -121,7 +124,7 @@ def _local(stack: ExitStack, count: int, available: int | None) -> Started:
             security=Security.temporary(),
             dashboard_address=None,
             memory_limit=0,
-            resources={"memory": share, "machine": 1},
+            resources={"memory": share, "machine": 1, "disk": disk},
             silence_logs=50,
         )
     )

@@ -185,9 +185,14 @@ class Fleet:
         workers = self._workers()
         free = sum(course.host is None for course, _ in running.values())
         room = AHEAD * max(1, len(workers)) - free
-        largest = max((one["resources"].get("memory", 0) for one in workers.values()), default=None)
+        later = []
         for course, order in courses.ready(self._order, room):
-            row = self._refusal(course, order, largest, keeper)
+            if order.stage == "convert" and not self._has_room(course.one, running, keeper):
+                # What others are about to write is there when they have ended.
+                courses.free(order, course)
+                later.append(course)
+                continue
+            row = self._refusal(course, order, workers, keeper)
             if row is not None:
                 courses.free(order, course)
                 yield course, row
@@ -200,6 +205,22 @@ class Fleet:
             )
             running[future] = (course, order)
             yield StageGiven(course.one.cell, order.stage)
+        for course in reversed(later):
+            courses.again(course)
+
+    def _has_room(
+        self, one: Planned, running: dict[Any, tuple[Course, Order]], keeper: Keeper
+    ) -> bool:
+        """Whether a conversion stays below the plan's limit of disk beside those at work; where
+        none is at work its row tells what lacks."""
+        underway = sum(
+            order.one.disk_bytes for _, order in running.values() if order.stage == "convert"
+        )
+        try:
+            keeper.make_room(one, underway)
+        except PackError:
+            return underway == 0
+        return True
 
     def _order(self, course: Course) -> Order:
         assert course.next is not None
@@ -217,17 +238,18 @@ class Fleet:
         )
 
     def _refusal(
-        self, course: Course, order: Order, largest: float | None, keeper: Keeper
+        self, course: Course, order: Order, workers: Mapping[str, Any], keeper: Keeper
     ) -> Row | None:
         """The row of a cell that no worker can take, None where one can."""
-        needed = _resources(order, {}).get("memory", 0)
-        if largest is not None and needed > largest:
-            error: PackError = no_room(
-                f"The stage {order.stage!r} needs {human_bytes(needed)} of memory, and the largest "
-                f"worker has {human_bytes(largest)}.",
-                "Start fewer workers on a machine, or a larger machine.",
-            )
-            return failed(self._work.folder, course.one, error, course.taken)
+        for name, needed in _resources(order, workers).items():
+            largest = max((one["resources"].get(name, 0) for one in workers.values()), default=None)
+            if largest is not None and needed > largest:
+                error: PackError = no_room(
+                    f"The stage {order.stage!r} needs {human_bytes(needed)} of {name}, and the "
+                    f"worker with most of it has {human_bytes(largest)}.",
+                    "Start fewer workers on a machine, or a larger machine.",
+                )
+                return failed(self._work.folder, course.one, error, course.taken)
         if order.stage == "convert":
             try:
                 keeper.make_room(course.one)
@@ -315,14 +337,15 @@ class Fleet:
 
 
 def _resources(order: Order, workers: Mapping[str, Any]) -> dict[str, float]:
-    """What a unit takes of its worker: bytes of memory, the machine, the device that it alone can
-    reach where any worker says so."""
+    """What a unit takes of its worker: bytes of memory, the machine; bytes of disk, and the device
+    that it alone can reach, where any worker says that it has such."""
     one = order.one
     if order.stage == "device":
         name = f"device:{order.plan.on[one.cell.target]}"
         return {name: 1} if any(_has(worker, name) for worker in workers.values()) else {}
     if order.stage == "convert":
-        return {"memory": one.build.memory}
+        told = any(_has(worker, "disk") for worker in workers.values())
+        return {"memory": one.build.memory, **({"disk": one.disk_bytes} if told else {})}
     if order.stage == "measure":
         return {"memory": one.memory_bytes, "machine": 1}
     return {} if order.stage in ("fetch", "package") else {"memory": one.memory_bytes}

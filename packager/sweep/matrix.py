@@ -56,6 +56,11 @@ class Planned:
     problem: str | None = None
     exit_code: int = 0
 
+    @property
+    def disk_bytes(self) -> int:
+        """What its conversion takes of a disk, the files that stay among it."""
+        return self.build.disk + self.artifact_bytes
+
     def as_dict(self) -> JsonObject:
         """JSON form."""
         return {
