@@ -7,7 +7,7 @@ from typing import Any
 from packager.sweep.folder import Run
 from packager.sweep.row import FIGURES, Row
 
-AXES = ("variant", "lora", "recipe", "kv", "context", "profile", "target")
+AXES = ("variant", "recipe", "kv", "context", "profile", "target", "lora")
 """The coordinates of a cell."""
 NAMES = (*FIGURES, "kl_mean", "tasks_passed")
 """The figures of a row."""

@@ -127,15 +127,17 @@ def as_csv(run: Run, places: Mapping[str, Place]) -> str:
     formula begin with an apostrophe."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["id", *AXES, "status", "front", *NAMES, "machine", "reason"])
+    before, last = AXES[:-1], AXES[-1]
+    writer.writerow(["id", *before, "status", "front", *NAMES, "machine", "reason", last])
     for row in ordered(run):
         cell = row.cell
         place = places.get(row.id)
         front = "" if place is None or place.front is None else str(place.front).lower()
-        axes = [axis(cell.get(name)) for name in AXES]
+        axes = [axis(cell.get(name)) for name in before]
         figures = [_number(row.figures.get(name)) for name in NAMES]
         machine = row.machine.processor if row.machine else ""
         line = [row.id, *axes, row.status, front, *figures, machine, row.reason or ""]
+        line.append(axis(cell.get(last)))
         writer.writerow([_no_formula(value) for value in line])
     return out.getvalue()
 
