@@ -71,11 +71,11 @@ def test_two_machines_at_once_write_every_object_once_and_damage_is_found_and_ma
     bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DYING_LOG", str(tmp_path / "log"))
-    tiny_plan(tmp_path, 2)
+    tiny_plan(tmp_path, 1)
     both = [machine(tmp_path, name) for name in ("one", "two")]
     first, second = (said(process) for process in both)
-    assert first["digests"] == second["digests"] and len(first["digests"]) == 2
-    assert (tmp_path / "log").read_text().count("convert ") == 2
+    assert first["digests"] == second["digests"] and len(first["digests"]) == 1
+    assert (tmp_path / "log").read_text().count("convert ") == 1
     for part in ("objects", "records"):
         assert set(writes(bucket, part).values()) == {1}, part
     left = bucket.list_objects_v2(Bucket=BUCKET, Prefix="cache/claims/")

@@ -147,12 +147,22 @@ def test_adapters_are_an_axis_and_none_is_one_of_them(tmp_path: Path) -> None:
     text += '[[exclude]]\nadapter = "*:0.5"\nrecipe = "dying:b16"\n'
     work = work_of(plan_of(text, tmp_path, dying()), tmp_path / "out")
     assert [cell.adapters for cell, _ in work.matrix.excluded] == ["polite-0.5"]
-    rows = list(run(work)[1].rows.values())
-    assert [(row.status, row.of.adapters) for row in rows] == [("done", ""), ("done", "polite")]
-    assert len({row.content_sha256 for row in rows}) == 2
-    # Neither is the same form of one checkpoint: each was fetched and converted.
-    assert conversions(tmp_path) == 2 and "with polite" in rows[1].of.label
-    assert rows[0].id == replace(rows[1].of, lora=()).id
+    without, merged = (one.cell for one in work.matrix.possible)
+    assert (without.adapters, merged.adapters) == ("", "polite") and "with polite" in merged.label
+    assert (
+        without.id
+        == replace(merged, lora=()).id
+        == work_of(plan, tmp_path / "p").matrix.planned[0].cell.id
+    )
+    # Only the adapted one is built: the other one is what all other tests build.
+    text += '[[exclude]]\nadapter = "none"\n'
+    work = work_of(plan_of(text, tmp_path, dying()), tmp_path / "merged")
+    (row,) = run(work)[1].rows.values()
+    assert row.status == "done" and row.id == merged.id and row.package is not None
+    (adapter,) = json.loads((work.folder.root / row.package / "manifest.json").read_text())[
+        "source"
+    ]["adapters"]
+    assert adapter["location"] == "polite"
 
 
 def test_a_limit_of_disk_is_kept_by_the_cache_first_and_is_a_row_where_that_does_not_do(

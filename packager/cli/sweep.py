@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,6 +102,9 @@ def command(
     from packager.sweep.matrix import matrix
 
     known = known_here()
+    if flags["dask"] and not flags["dask"].startswith("local:"):
+        # Whether a conversion has room is for the machines to say that do it.
+        known = replace(known, memory=lambda: None)
     asked = _asked(plan, known, flags)
     root = flags["out"] or Path(f"sweep-{asked.name}")
     pace = _pace(root)
@@ -115,8 +119,6 @@ def command(
 
 def _asked(path: Path, known: Known, flags: dict[str, Any]) -> SweepPlan:
     """The plan file with the command's flags over it."""
-    from dataclasses import replace
-
     from packager.errors import usage
     from packager.names import did_you_mean
     from packager.sweep.plan_file import read
