@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
+from packager.cli import main
 from packager.errors import ExitCode, PackError
 from packager.sweep import inline
 from packager.sweep.events import CellFinished, CellStarted, StageGiven, Told
@@ -143,3 +144,16 @@ def test_a_state_in_the_middle_is_readable_at_two_sizes(tmp_path: Path, size: An
         assert "left, until" in shown
 
     driven(job, walk, size, replace(half, lines=("first: failed",)))
+
+
+def test_without_a_terminal_it_says_so_and_nothing_is_started(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "t.toml").write_text(
+        '[axes]\nvariants = ["Qwen3-0.6B"]\nrecipes = ["gguf:Q8_0"]\ntargets = ["laptop-cpu"]\n'
+        '[weights]\nsource = "dummy"\n'
+    )
+    line = ["sweep", str(tmp_path / "t.toml"), "--out", str(tmp_path / "s"), "--tui"]
+    assert main(line) == ExitCode.USAGE
+    assert "needs a terminal" in capsys.readouterr().err
+    assert not list((tmp_path / "s").rglob("rows.jsonl"))

@@ -300,13 +300,19 @@ class Fleet:
         """Measure anew what was measured on a machine that has been away for a minute."""
         hosts = {_host(address) for address in self._workers()}
         now = time.monotonic()
-        waited_for = {course.host for course, _ in running.values() if course.host is not None}
+        # What is measured on a device of the lab is a whole package: any worker may drive it.
+        pinned = [
+            (future, course)
+            for future, (course, order) in running.items()
+            if course.host is not None and order.stage != "device"
+        ]
+        waited_for = {str(course.host) for _, course in pinned}
         self._gone = {host: self._gone.get(host, now) for host in waited_for if host not in hosts}
         for host in [host for host, since in self._gone.items() if now - since > _GONE_S]:
             del self._gone[host]
             courses.forget(host)
             yield Told(f"{host} is gone: what was measured there is measured on another machine.")
-            for future, (course, _) in running.items():
+            for future, course in pinned:
                 if course.host == host:
                     course.again_from_measure()
                     future.cancel()
