@@ -234,6 +234,22 @@ def test_workers_that_die_cost_the_stage_that_was_running_and_the_packages_are_t
     assert twice == {}
 
 
+def test_a_worker_says_what_its_machine_has_within_what_its_job_was_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("distributed", reason="needs the extra `fleet`")
+    from packager.cli.fleet_worker import resources
+
+    monkeypatch.delenv("SLURM_MEM_PER_NODE", raising=False)
+    whole = resources()
+    assert whole["machine"] == 1 and whole["memory"] > 64 << 20 and whole["disk"] > 0
+    monkeypatch.setenv("SLURM_MEM_PER_NODE", "64")
+    assert resources()["memory"] == 64 << 20
+    # All memory of the node was asked for.
+    monkeypatch.setenv("SLURM_MEM_PER_NODE", "0")
+    assert resources()["memory"] > 64 << 20
+
+
 def test_below_a_limit_of_disk_a_conversion_waits_for_those_at_work(tmp_path: Path) -> None:
     from packager.sweep.fleet import Fleet
 
