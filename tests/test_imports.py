@@ -23,6 +23,10 @@ ENGINES = (
     "distributed",
     "dask",
     "fsspec",
+    "s3fs",
+    "asyncssh",
+    "pyarrow",
+    "PIL",
 )
 LIGHT = (*ENGINES, "numpy", "rich", "tokenizers", "safetensors")
 

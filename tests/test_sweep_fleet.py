@@ -3,29 +3,32 @@ a machine at a time. The cluster is a real one, of processes on this machine."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import random
 import shutil
+import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from packager.errors import ExitCode, PackError
+from packager.files import tree_bytes
 from packager.sweep import inline, machine_lock
 from packager.sweep.courses import WHOLE, Course, Courses
+from packager.sweep.events import StageGiven, Told
 from packager.sweep.folder import Folder, Run
+from packager.sweep.keeping import Keeper
 from packager.sweep.matrix import Planned, matrix
 from packager.sweep.unit import Answer, Order, do
 from tests.support import sweep_units
+from tests.support.lab import ssh_host
+from tests.support.slurm import slurm
 from tests.support.sweeps import dying, known, plan_of, through, tiny_plan, work_of
 
 PLAN = """
@@ -98,6 +101,54 @@ def test_what_was_measured_on_a_machine_goes_on_there_and_is_measured_anew_where
     assert set(course.taken.seconds) == {"fetch", "convert", "measure"}
 
 
+def test_a_device_has_one_slot_and_its_next_measurement_waits(
+    cells: tuple[Planned, ...], tmp_path: Path
+) -> None:
+    plan = replace(plan_of(PLAN, tmp_path), on={"big": "pi5"})
+
+    def order_of(course: Course) -> Order:
+        assert course.next is not None
+        return Order(course.next, course.one, plan, str(tmp_path), "2026-01-01T00:00:00+00:00")
+
+    courses = Courses(cells, ("package",), lambda _: ("device",))
+    for course, order in courses.ready(order_of, 99):
+        course.done(Answer("m", 1.0, host="h"))
+        courses.free(order, course, done=True)
+        courses.again(course)
+    measured = []
+    while ready := courses.ready(order_of, 99):
+        ((course, order),) = ready
+        assert order.stage == "device" and order.lanes == (("device", "pi5"),)
+        assert courses.ready(order_of, 99) == []
+        measured.append(course.one.cell.id)
+        course.done(Answer("m", 1.0, host="h"))
+        courses.free(order, course, done=True)
+    assert len(set(measured)) == len(cells) == 4 and not courses.waiting
+    lost = Course(cells[0], ["measure"], then=("device",))
+    lost.again_from_measure()
+    assert lost.stages == ["measure", "quality", "package", "device"]
+
+
+def test_a_conversion_takes_memory_and_disk_of_a_worker_and_a_measurement_the_machine(
+    cells: tuple[Planned, ...], tmp_path: Path
+) -> None:
+    from packager.sweep.fleet import _resources
+
+    order, one = orders(tmp_path)(Course(cells[0], ["convert"])), cells[0]
+    workers = {"a": {"resources": {"memory": 1e9, "machine": 1, "disk": 1e12}}}
+    assert _resources(order, workers) == {
+        "memory": one.build.memory,
+        "disk": one.build.disk + one.artifact_bytes,
+    }
+    assert "disk" not in _resources(order, {"a": {"resources": {"memory": 1e9}}})
+    measure = replace(order, stage="measure")
+    assert _resources(measure, workers) == {"memory": one.memory_bytes, "machine": 1}
+    device = replace(order, stage="device", plan=replace(order.plan, on={"big": "pi5"}))
+    assert _resources(device, workers) == {}
+    reaching = {"b": {"resources": {"device:pi5": 1}}}
+    assert _resources(device, {**workers, **reaching}) == {"device:pi5": 1}
+
+
 def test_a_unit_refuses_what_it_cannot_take_part_in(
     cells: tuple[Planned, ...], tmp_path: Path
 ) -> None:
@@ -153,45 +204,10 @@ def on_dask(tmp_path: Path, name: str, plan: Any, kills: int = 0) -> tuple[list[
     from packager.sweep import fleet
 
     work = work_of(plan, tmp_path / name, dying())
-    with killing(kills) as killed:
+    with sweep_units.killing(kills, lambda dice: dice.uniform(1.0, 3.0)) as killed:
         found = through(fleet.run(work, "local:2", sweep_units.unit))
     assert len(killed) == kills
     return found
-
-
-@contextlib.contextmanager
-def killing(count: int) -> Iterator[list[int]]:
-    """Workers of this process die without a word at random moments, so many times."""
-    killed: list[int] = []
-    ended = threading.Event()
-    dice = random.Random(7)
-
-    def kill() -> None:
-        while len(killed) < count and not ended.wait(dice.uniform(1.0, 3.0)):
-            workers = [
-                one
-                for one in psutil.Process().children()
-                if any("spawn_main" in word for word in one.cmdline())
-            ]
-            if workers and Path(os.environ[sweep_units.LOG]).exists():
-                chosen = dice.choice(workers)
-                with contextlib.suppress(psutil.Error):
-                    chosen.kill()
-                    killed.append(chosen.pid)
-
-    thread = threading.Thread(target=kill)
-    thread.start()
-    try:
-        yield killed
-    finally:
-        ended.set()
-        thread.join()
-
-
-def done_stages(tmp_path: Path) -> Counter[str]:
-    """How often each unit came to its end with work that the cache did not have."""
-    lines = (tmp_path / "units.log").read_text().splitlines()
-    return Counter(line.partition(" ")[2] for line in lines if line.endswith(" done"))
 
 
 @pytest.mark.engine
@@ -214,8 +230,48 @@ def test_workers_that_die_cost_the_stage_that_was_running_and_the_packages_are_t
     began = "2026-01-01T00:00:00+00:00"
     order = Order("quality", one, plan, str(tmp_path / "fleet"), began)
     assert do(order, dying()).moved and do(replace(order, stage="convert"), dying()).cached
-    twice = {unit: count for unit, count in done_stages(tmp_path).items() if count > 1}
+    twice = {unit: count for unit, count in sweep_units.done().items() if count > 1}
     assert twice == {}
+
+
+def test_a_worker_says_what_its_machine_has_within_what_its_job_was_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("distributed", reason="needs the extra `fleet`")
+    from packager.cli.fleet_worker import resources
+
+    monkeypatch.delenv("SLURM_MEM_PER_NODE", raising=False)
+    whole = resources()
+    assert whole["machine"] == 1 and whole["memory"] > 64 << 20 and whole["disk"] > 0
+    monkeypatch.setenv("SLURM_MEM_PER_NODE", "64")
+    assert resources()["memory"] == 64 << 20
+    # All memory of the node was asked for.
+    monkeypatch.setenv("SLURM_MEM_PER_NODE", "0")
+    assert resources()["memory"] > 64 << 20
+
+
+def test_below_a_limit_of_disk_a_conversion_waits_for_those_at_work(tmp_path: Path) -> None:
+    from packager.sweep.fleet import Fleet
+
+    plan = tiny_plan(tmp_path, 2)
+    one, other = work_of(plan, tmp_path / "out").matrix.planned
+    # Room for one conversion and not for two at a time.
+    limit = one.disk_bytes + other.disk_bytes - 1
+    work = work_of(replace(plan, disk_bytes=limit), tmp_path / "out")
+    run, _ = work.folder.begin(work.plan)
+    limited = replace(work.plan, disk_bytes=limit + tree_bytes(work.folder.root))
+    keeper = Keeper(limited, work.folder, work.cache, {})
+    fleet: Any = Fleet(work, run, None, lambda: None, sweep_units.unit)  # type: ignore[arg-type]
+    order = Order("convert", other, plan, str(tmp_path), run.file.started)
+    at_work = {"future": (Course(other, ["convert"]), order)}
+    assert fleet._has_room(one, {}, keeper)
+    assert not fleet._has_room(one, at_work, keeper)
+    fetching = {"future": (Course(other, ["fetch"]), replace(order, stage="fetch"))}
+    assert fleet._has_room(one, fetching, keeper)
+    # With nobody at work there is nothing to wait for: the cell's row says what lacks.
+    small = Keeper(replace(plan, disk_bytes=10), work.folder, work.cache, {})
+    assert fleet._has_room(one, {}, small)
+    assert "Raise `disk`" in fleet._refusal(at_work["future"][0], order, {}, small).reason
 
 
 @pytest.mark.engine
@@ -227,18 +283,91 @@ def test_a_cluster_prunes_and_has_rows_for_what_fails(tmp_path: Path) -> None:
     assert status == {"done": 1, "dropped": 3}
 
 
-def test_an_address_that_is_none_and_a_missing_dask_are_told(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.engine
+def test_hosts_over_ssh_are_workers_that_say_what_they_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("distributed", reason="needs the extra `fleet`")
+    pytest.importorskip("asyncssh", reason="needs the extra `fleet`")
     from packager.sweep import fleet
 
-    with pytest.raises(PackError, match="is not local:N"), fleet.client("local:many", None):
-        pass
-    monkeypatch.setattr(fleet, "ANSWER_S", 1.0)
-    with pytest.raises(PackError) as caught, fleet.client("tcp://127.0.0.1:1", None):
-        pass
-    assert caught.value.exit_code == ExitCode.SOURCE
-    monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(PackError, match="not installed"), fleet.client("local:1", None):
-        pass
+    names = ("QWEN_PACK_CACHE", "DYING_LOG", "PYTHONPATH", "QWEN_PACK_ATTEMPTS", sweep_units.LOG)
+    plan = tiny_plan(tmp_path, 2)
+    with ssh_host(tmp_path, {name: os.environ[name] for name in names}) as host:
+        home = tmp_path / "home" / ".ssh"
+        home.mkdir(parents=True)
+        (home / "config").write_text(
+            f"Host *\n  IdentityFile {tmp_path / 'client'}\n"
+            f"  UserKnownHostsFile {host.known_hosts}\n"
+        )
+        monkeypatch.setenv("HOME", str(home.parent))
+        work = work_of(plan, tmp_path / "out", dying())
+        address = f"ssh:127.0.0.1:{host.port}"
+        events, found = through(fleet.run(work, address, sweep_units.unit))
+        # A host whose key nobody knows is not spoken to.
+        host.known_hosts.write_text("")
+        with pytest.raises(PackError, match="No worker starts over SSH") as caught:
+            through(fleet.run(work_of(plan, tmp_path / "two", dying()), address, sweep_units.unit))
+        assert caught.value.exit_code == ExitCode.SOURCE
+    assert {row.status for row in found.rows.values()} == {"done"}, found.rows
+    told = [event.text for event in events if isinstance(event, Told)]
+    assert any(text.startswith("1 worker on 1 machine") for text in told), told
+    # The key of the cluster is gone with it, and nobody else could read it.
+    assert list((tmp_path / "out").glob(".tls-*")) == []
+
+
+@pytest.mark.engine
+def test_a_job_of_slurm_has_a_node_to_itself_and_ends_with_the_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("dask_jobqueue", reason="needs the extra `fleet`")
+    from packager.sweep import fleet
+
+    plan = tiny_plan(tmp_path, 1)
+    with tempfile.TemporaryDirectory(prefix="slurm-") as folder, slurm(Path(folder)) as conf:
+        monkeypatch.setenv("SLURM_CONF", str(conf))
+        work = work_of(plan, tmp_path / "out", dying())
+        events = fleet.run(work, "slurm:1", sweep_units.unit)
+        asks = ["squeue", "-h", "-o", "%h %D"]
+        while not isinstance(event := next(events), StageGiven):
+            assert isinstance(event, Told)
+        held = subprocess.run(asks, capture_output=True, text=True, check=True)
+        assert held.stdout.split() == ["NO", "1"]
+        (row,) = through(events)[1].rows.values()
+        assert row.status == "done", row.reason
+        end = time.monotonic() + 60
+        while subprocess.run(asks, capture_output=True, text=True, check=True).stdout:
+            assert time.monotonic() < end, "the job goes on"
+            time.sleep(0.2)
+    assert list((tmp_path / "out").glob(".tls-*")) == []
+
+
+def test_an_address_that_is_none_and_a_missing_dask_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("distributed", reason="needs the extra `fleet`")
+    from packager.sweep import clusters
+
+    def refused(address: str) -> PackError:
+        with pytest.raises(PackError) as caught, clusters.client(address, None, tmp_path):
+            pass
+        return caught.value
+
+    for address in (
+        "local:many",
+        "local:0",
+        "slurm:none",
+        "slrum",
+        "ssh:",
+        "ssh:-oProxy",
+        "ssh:a:b",
+    ):
+        assert refused(address).exit_code == ExitCode.USAGE, address
+    monkeypatch.setattr(clusters, "ANSWER_S", 1.0)
+    assert refused("tcp://127.0.0.1:1").exit_code == ExitCode.SOURCE
+    for missing, address in (
+        ("asyncssh", "ssh:h"),
+        ("dask_jobqueue", "slurm"),
+        ("distributed", "local:1"),
+    ):
+        monkeypatch.setitem(sys.modules, missing, None)
+        assert "not installed" in refused(address).message

@@ -132,6 +132,12 @@ WRONG = [
         "axes.checkpoints names 'nowhere', which is not a folder.",
     ),
     ("[axes]\nprofiles = ['p.toml']", "axes.profiles names 'p.toml'"),
+    ("[axes]\nadapters = ['./nowhere']", "axes.adapters names './nowhere', which is not a folder."),
+    ("[axes]\nadapters = [3]", "axes.adapters must be a text"),
+    ("[axes]\ntargets = ['big']\n[on]\nbgi = 'pi5'", "on.bgi is not one of the targets in [axes]."),
+    ("[axes]\ntargets = ['big']\n[on]\nbig = 'ssh:x'", "on.big names 'ssh:x': "),
+    ("[axes]\ntargets = ['big']\n[on]\nbig = 3", "on.big must be a text"),
+    ("on = 3", "on must be a table of target and machine"),
     ("[filter]\nfamily = ['Qwen33']", "filter.family has 'Qwen33', which no variant has."),
     ("[filter]\nmax_params = 1", "filter matches no variant"),
     (
@@ -148,6 +154,15 @@ WRONG = [
     ("[prune]\nkeep = 0", "prune.keep is 0, but must be between 1 and"),
     ("[route]\ntasks = ['chta']", "route.tasks names 'chta'"),
     ("[[exclude]]\nwhy = 'x'", "exclude[1] names nothing"),
+    (
+        "[[compare]]\nname = 'x'\none = {variant = 'y'}",
+        "compare[1].other must be a table of patterns",
+    ),
+    (
+        "[[compare]]\none = {target = 'y'}\nother = {vraiant = 'x'}",
+        "compare[1].other.vraiant is not",
+    ),
+    ("[compare]\nname = 'x'", "compare must be a list of tables"),
     ("[exclude]\nvariant = 'x'", "exclude must be a list of tables"),
     ("axes = 3", "axes must be a table, written [axes]."),
     ("name = 'Upper Case'", "name must be small letters"),

@@ -9,6 +9,7 @@ import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from html.parser import HTMLParser
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from packager.package import manifest
 from packager.pipeline.cache import BuildCache
 from packager.records import Contents
 from packager.records.base import without_nulls
+from packager.sweep.asked import Compare
 from packager.sweep.cell import Cell
+from packager.sweep.chart import HEIGHT, WIDTH, Dot, Point, chart
 from packager.sweep.folder import Folder, Run, RunFile
 from packager.sweep.front import Place
 from packager.sweep.history import compared
@@ -33,7 +36,8 @@ from packager.sweep.ranking import counted, goes_on, ranked
 from packager.sweep.report import as_csv, as_dict, plots, sentences, table, write
 from packager.sweep.route import routes
 from packager.sweep.row import Row, Stages, done, failures, not_done
-from packager.sweep.svg import Point, plot
+from packager.sweep.standing import standing
+from packager.sweep.svg import svg
 from tests.support.contents import LEAST
 from tests.support.make_package import body, write_package
 from tests.support.sweeps import known, plan_of
@@ -204,7 +208,12 @@ def test_the_page_escapes_every_name_and_loads_nothing_from_outside() -> None:
     bad = not_done(cell, "failed", EVIL, 6)
     fine = row("a").but(cell=cell.to_json())
     run = run_of(bad, fine)
-    text = page(run, table(run, {}), list(sentences(run, [])), plots(run, {}))
+    text = page(
+        run,
+        table(run, {}),
+        list(sentences(run, [])),
+        {name: svg(one) for name, one in plots(run, {}).items()},
+    )
     seen = Collected()
     seen.feed(text)
     assert [tag for tag, _ in seen.tags].count("script") == 1
@@ -254,7 +263,7 @@ def test_the_csv_has_plain_numbers_and_no_formulas() -> None:
     )
 )
 def test_the_plot_is_xml_whatever_it_shows_and_every_point_lies_in_it(rows: list[Any]) -> None:
-    text = plot("t<", [Point(*one) for one in rows])
+    text = svg(chart("t<", [Point(*one) for one in rows]))
     # XML has no way to write control characters: names are printable before they come here.
     printable = "".join(char for char in text if char.isprintable() or char == "\n")
     root = ET.fromstring(printable)
@@ -266,7 +275,8 @@ def test_the_plot_is_xml_whatever_it_shows_and_every_point_lies_in_it(rows: list
 
 def test_points_of_another_machine_are_not_in_the_plot() -> None:
     other = {**MACHINE, "processor": "Q"}
-    (text,) = plots(run_of(row("a"), row("b"), row("c", machine=other)), {}).values()
+    (one,) = plots(run_of(row("a"), row("b"), row("c", machine=other)), {}).values()
+    text = svg(one)
     assert text.count("<circle") == 2
 
 
@@ -477,14 +487,89 @@ def test_the_report_is_written_whole_and_again(tmp_path: Path) -> None:
     )
     for _ in range(2):
         files = write(folder, folder.runs(), plan)
-        assert sorted(one.name for one in files) == [
+        extra = {"pareto-1.png": "PIL", "table.parquet": "pyarrow"}
+        assert {one.name for one in files} == {
             "index.html",
             "pareto-1.svg",
             "route.json",
             "sweep.json",
             "table.csv",
-        ]
+            *(name for name, package in extra.items() if find_spec(package) is not None),
+        }
     data = json.loads((tmp_path / "out" / "report" / "sweep.json").read_text())
     assert data["schema"] == "qwen-pack/sweep-report/1"
     assert data["cells"][0]["on_front"] is True
     assert data["runs"][0]["failures"] == {}
+
+
+def test_the_picture_is_the_same_as_png_and_points_of_the_front_are_blue() -> None:
+    pytest.importorskip("PIL", reason="needs the extra `report`")
+    from PIL import Image
+
+    from packager.sweep.png import png
+
+    drawn = chart("t", [Point("a", 1e9, 10.0, True), Point("b", 2e9, 20.0, True)])
+    image = Image.open(io.BytesIO(png(drawn)))
+    assert image.size == (2 * WIDTH, 2 * HEIGHT)
+    for dot in (shape for shape in drawn.shapes if isinstance(shape, Dot)):
+        assert image.getpixel((round(2 * dot.x), round(2 * dot.y))) == (9, 105, 218)
+    assert png(drawn) == png(drawn)
+    png(chart("nothing", []))
+
+
+def test_parquet_has_the_columns_of_the_csv_with_their_types() -> None:
+    pytest.importorskip("pyarrow", reason="needs the extra `report`")
+    import pyarrow.parquet as pq
+
+    from packager.sweep.parquet import parquet
+
+    run = run_of(row("a"), not_done(Cell("b", "r", "t", lora=("x", "y")), "failed", "No."))
+    kept = pq.read_table(io.BytesIO(parquet(run, {row("a").id: Place(True)}))).to_pylist()
+    assert kept[0]["artifact_bytes"] == 10**9 and kept[0]["front"] is True
+    assert kept[1]["lora"] == "x + y" and kept[1]["decode_tps"] is None
+    assert kept[1]["reason"] == "No." and kept[1]["context"] is None
+    lines = csv.DictReader(io.StringIO(as_csv(run, {})))
+    assert set(next(lines)) <= set(kept[0])
+
+
+def test_two_candidates_stand_side_by_side_in_every_run_and_who_is_ahead_since_when() -> None:
+    def pair(number: int, **slower: Any) -> Run:
+        one, other = row("a"), row("b")
+        return replace(run_of(one, row("b", figures={**other.figures, **slower})), number=number)
+
+    asked = Compare(name="a or b", one={"variant": "a"}, other={"variant": "b"})
+    runs = [pair(1), pair(2, decode_tps=20.0), pair(3, decode_tps=25.0)]
+    (found,) = standing(runs, [asked])
+    assert (found.verdict, found.since) == ("one", 2)
+    assert found.figures["decode_tps"] == "one" and found.figures["kl_mean"] == "equal"
+    assert [verdict for _, verdict in found.runs] == ["equal", "one", "one"]
+    assert found.sentence().startswith("a or b: a plain:b8 context 512 for big is better in ")
+    assert found.sentence().endswith(" (since run 2).")
+    mixed = pair(4, decode_tps=25.0, artifact_bytes=5e8)
+    assert standing([mixed], [asked])[0].verdict == "mixed"
+    nobody = Compare(name="n", one={"variant": "a"}, other={"variant": "zzz"})
+    assert standing(runs, [nobody]) == []
+
+
+def test_a_report_that_is_written_again_knows_what_the_plan_asked(tmp_path: Path) -> None:
+    text = """
+[axes]
+variants = ["Qwen3-0.6B", "Qwen3-1.7B"]
+targets = ["big"]
+[route]
+tasks = ["chat"]
+behaviour_percent = 80
+[[compare]]
+name = "small or large"
+one = {variant = "Qwen3-0.6B"}
+other = {variant = "Qwen3-1.7B"}
+"""
+    plan = plan_of(text, tmp_path)
+    folder = Folder.made(tmp_path / "out", plan)
+    run, _ = folder.begin(plan)
+    assert folder.asked(run).compare == plan.compare != ()
+    write(folder, [run])
+    again = json.loads((tmp_path / "out" / "report" / "route.json").read_text())
+    write(folder, [run], plan)
+    assert json.loads((tmp_path / "out" / "report" / "route.json").read_text()) == again
+    assert folder.asked(run).tasks == ("chat",)

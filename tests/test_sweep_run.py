@@ -16,15 +16,19 @@ from typing import Any
 import pytest
 
 from packager.cli import main
+from packager.cli.sweep_worker import known_here
 from packager.errors import ExitCode
+from packager.package import manifest
 from packager.package.verify import verify
 from packager.pipeline.cache import BuildCache
-from packager.sweep import inline
+from packager.sweep import inline, on_device
 from packager.sweep.building import Work
 from packager.sweep.events import CellFinished, CellStarted, Told
 from packager.sweep.folder import Run
 from tests.conftest import REPOSITORY
-from tests.support.sweeps import through, tiny_plan, work_of
+from tests.support.lab import agent_of_this_machine
+from tests.support.sweeps import dying, plan_of, through, tiny_plan, work_of
+from tests.test_adapter import QUERY, low_rank
 
 TRAINED = REPOSITORY / "tests" / "models" / "tiny-qwen3"
 
@@ -136,6 +140,31 @@ def test_packages_are_dropped_to_their_manifest_and_only_those_on_the_front_stay
     assert all(row.package is not None for row in rows)
 
 
+def test_adapters_are_an_axis_and_none_is_one_of_them(tmp_path: Path) -> None:
+    plan = tiny_plan(tmp_path, 1)
+    low_rank(tmp_path / "polite", {QUERY: (64, 64)})
+    text = plan.text.replace("[axes]", '[axes]\nadapters = ["none", "polite", ["polite:0.5"]]')
+    text += '[[exclude]]\nadapter = "*:0.5"\nrecipe = "dying:b16"\n'
+    work = work_of(plan_of(text, tmp_path, dying()), tmp_path / "out")
+    assert [cell.adapters for cell, _ in work.matrix.excluded] == ["polite-0.5"]
+    without, merged = (one.cell for one in work.matrix.possible)
+    assert (without.adapters, merged.adapters) == ("", "polite") and "with polite" in merged.label
+    assert (
+        without.id
+        == replace(merged, lora=()).id
+        == work_of(plan, tmp_path / "p").matrix.planned[0].cell.id
+    )
+    # Only the adapted one is built: the other one is what all other tests build.
+    text += '[[exclude]]\nadapter = "none"\n'
+    work = work_of(plan_of(text, tmp_path, dying()), tmp_path / "merged")
+    (row,) = run(work)[1].rows.values()
+    assert row.status == "done" and row.id == merged.id and row.package is not None
+    (adapter,) = json.loads((work.folder.root / row.package / "manifest.json").read_text())[
+        "source"
+    ]["adapters"]
+    assert adapter["location"] == "polite"
+
+
 def test_a_limit_of_disk_is_kept_by_the_cache_first_and_is_a_row_where_that_does_not_do(
     tmp_path: Path,
 ) -> None:
@@ -215,3 +244,34 @@ target = "raspberry*"
     assert subprocess.run(line, cwd=tmp_path, capture_output=True, check=False).returncode == 0
     monkeypatch.chdir(tmp_path)
     assert main(["sweep", "report", "s"]) == ExitCode.DONE
+
+
+@pytest.mark.engine
+def test_packages_of_a_target_are_measured_on_the_machine_that_the_plan_names(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("llama_cpp")
+    agent_of_this_machine(tmp_path / "cache")
+    (tmp_path / "tiny").symlink_to(TRAINED)
+    text = """
+[axes]
+checkpoints = ["tiny"]
+recipes = ["gguf:Q8_0"]
+targets = ["laptop-cpu"]
+contexts = [64]
+[on]
+laptop-cpu = "local:"
+"""
+    house = known_here()
+    work = work_of(plan_of(text, tmp_path, house), tmp_path / "out", house)
+    found = run(work)[1]
+    (row,) = found.rows.values()
+    assert row.status == "done", row.reason
+    assert row.package is not None
+    (there,) = manifest.read(work.folder.root / row.package).contents.measurements
+    assert there.through is not None and there.through.transport == "local"
+    assert verify(work.folder.root / row.package) == []
+    # Its row was lost with the process: the figures are there, and nothing is measured again.
+    path = work.folder.root / row.package
+    again = on_device.measured(replace(house, measure_on=None), path, "local:", found.file.started)
+    assert through(again)[1].contents.measurements == (there,)

@@ -118,7 +118,7 @@ def test_a_theme_that_is_chosen_is_there_at_the_next_start(
 ) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
-    from packager.cli.tui import _settings
+    from packager.cli.tui import settings
 
     async def walk(pilot: Pilot[Any]) -> None:
         pilot.app.remembers = True
@@ -126,7 +126,7 @@ def test_a_theme_that_is_chosen_is_there_at_the_next_start(
         await pilot.pause()
 
     drive(walk, data.services())
-    assert _settings().theme == "dracula"
+    assert settings().theme == "dracula"
 
 
 def test_a_screenshot_is_saved_where_there_is_no_folder_for_downloads(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from packager.sweep.known import Known
     from packager.sweep.matrix import Matrix
     from packager.sweep.plan_file import SweepPlan
+    from packager.sweep.standing import Pair
 
 REPORT = "report"
 
@@ -54,8 +57,9 @@ REPORT = "report"
 )
 @click.option(
     "--dask",
-    metavar="ADDRESS|local:N",
-    help="Run on a Dask cluster, or on N workers of this machine; needs the extra `fleet`.",
+    metavar="ADDRESS|local:N|slurm:N|ssh:HOSTS",
+    help="Run on a Dask cluster, N workers of this machine, N jobs of SLURM, or hosts over "
+    "SSH; needs the extra `fleet`.",
 )
 @click.option(
     "--cache",
@@ -67,6 +71,13 @@ REPORT = "report"
     is_flag=True,
     help="Exit code 4 where a figure is worse than the last time, beyond the noise.",
 )
+@click.option(
+    "--on",
+    multiple=True,
+    metavar="TARGET=MACHINE",
+    help="Measure packages of a target on another machine, as `bench --on` does; repeatable.",
+)
+@click.option("--tui", "screen", is_flag=True, help="Follow it on a screen; needs the extra `tui`.")
 @json_option
 def command(
     plan: Path,
@@ -93,6 +104,9 @@ def command(
     from packager.sweep.matrix import matrix
 
     known = known_here()
+    if flags["dask"] and not flags["dask"].startswith("local:"):
+        # Whether a conversion has room is for the machines to say that do it.
+        known = replace(known, memory=lambda: None)
     asked = _asked(plan, known, flags)
     root = flags["out"] or Path(f"sweep-{asked.name}")
     pace = _pace(root)
@@ -101,14 +115,12 @@ def command(
         _show_matrix(asked, found, as_json)
         return ExitCode.DONE
     work = _work(asked, found, root, known, flags["cache"])
-    follow_to_the_end(work, flags["dask"])
+    follow_to_the_end(work, flags["dask"], flags["screen"])
     return _finished(work, fail_on_regression, as_json)
 
 
 def _asked(path: Path, known: Known, flags: dict[str, Any]) -> SweepPlan:
     """The plan file with the command's flags over it."""
-    from dataclasses import replace
-
     from packager.errors import usage
     from packager.names import did_you_mean
     from packager.sweep.plan_file import read
@@ -130,7 +142,28 @@ def _asked(path: Path, known: Known, flags: dict[str, Any]) -> SweepPlan:
         disk_bytes=flags["max_disk"] or plan.disk_bytes,
         keep=flags["keep"] if flags["keep"] is not None else plan.keep,
         by=by or plan.by,
+        on={**plan.on, **_on(flags["on"], plan)},
     )
+
+
+def _on(words: tuple[str, ...], plan: SweepPlan) -> dict[str, str]:
+    """The machine of each target that --on names."""
+    from packager.errors import usage
+    from packager.lab.machines import address_of
+    from packager.lab.transport import parse
+    from packager.names import did_you_mean
+
+    found = {}
+    for word in words:
+        target, equals, machine = word.partition("=")
+        if not equals or target not in plan.targets:
+            raise usage(
+                f"--on {word!r} names no target of the plan.{did_you_mean(target, plan.targets)}",
+                f"Write TARGET=MACHINE. Targets: {', '.join(plan.targets)}.",
+            )
+        parse(address_of(machine))
+        found[target] = machine
+    return found
 
 
 def _pace(root: Path) -> Any:
@@ -151,39 +184,50 @@ def _work(plan: SweepPlan, found: Matrix, root: Path, known: Known, shared: str 
     return Work(plan, found, Folder.made(root.absolute(), plan), known, cache_with(shared))
 
 
-def follow_to_the_end(work: Work, address: str | None) -> None:
-    """Run the sweep, here or on a cluster."""
+def follow_to_the_end(work: Work, address: str | None, screen: bool = False) -> None:
+    """Run the sweep, here or on a cluster. Raises PackError (interrupted) where it was stopped."""
     from packager.cli.sweep_progress import follow
 
-    if address is None:
-        from packager.sweep.inline import run
-
-        events = run(work)
-    else:
-        # Late: Dask is an extra.
-        from packager.cli.sweep_worker import unit
-        from packager.sweep import fleet
-
-        events = fleet.run(work, address, unit)
     try:
-        follow(events)
+        if screen:
+            from packager.cli import sweep_screen
+
+            whole = sweep_screen.follow(work, lambda: _started(work, address))
+        else:
+            follow(_started(work, address))
+            whole = True
     except KeyboardInterrupt:
+        whole = False
+    if not whole:
         raise PackError(
             "Interrupted: every finished cell and stage is kept.",
             "Run the same command again to continue.",
             ExitCode.INTERRUPTED,
-        ) from None
+        )
+
+
+def _started(work: Work, address: str | None) -> Generator[Any, None, Any]:
+    if address is None:
+        from packager.sweep.inline import run
+
+        return run(work)
+    # Late: Dask is an extra.
+    from packager.cli.sweep_worker import unit
+    from packager.sweep import fleet
+
+    return fleet.run(work, address, unit)
 
 
 def _finished(work: Work, strict: bool, as_json: bool) -> int:
     """The report of the run, and the exit code."""
     from packager.sweep import report
     from packager.sweep.history import compared
+    from packager.sweep.standing import standing
 
     runs = work.folder.runs()
     written = report.write(work.folder, runs, work.plan)
     changes = compared(runs)
-    _show_rows(runs[-1], changes, written, as_json)
+    _show_rows(runs[-1], changes, standing(runs, work.plan.compare), written, as_json)
     rows = list(runs[-1].rows.values())
     failed = [row for row in rows if row.status == "failed"]
     worse = [change for change in changes if change.regression]
@@ -202,6 +246,7 @@ def _report(folder: Path | None, as_json: bool) -> int:
     from packager.sweep import report
     from packager.sweep.folder import Folder
     from packager.sweep.history import compared
+    from packager.sweep.standing import standing
 
     if folder is None:
         raise usage("Which sweep?", "Name its folder: qwen-pack sweep report DIR.")
@@ -210,7 +255,8 @@ def _report(folder: Path | None, as_json: bool) -> int:
     if not runs:
         raise usage(f"{folder} holds no run yet.", "Start one with: qwen-pack sweep PLAN.toml.")
     written = report.write(opened, runs)
-    _show_rows(runs[-1], compared(runs), written, as_json)
+    pairs = standing(runs, opened.asked(runs[-1]).compare)
+    _show_rows(runs[-1], compared(runs), pairs, written, as_json)
     return ExitCode.DONE
 
 
@@ -225,14 +271,24 @@ def _show_matrix(plan: SweepPlan, found: Matrix, as_json: bool) -> None:
         narrate(line)
 
 
-def _show_rows(run: Any, changes: list[Change], written: list[Path], as_json: bool) -> None:
+def _show_rows(
+    run: Any, changes: list[Change], pairs: list[Pair], written: list[Path], as_json: bool
+) -> None:
     from packager.sweep import report
 
     if as_json:
-        emit_json("sweep", {**report.as_dict(run, changes), "files": [str(one) for one in written]})
+        more = {
+            "comparisons": [pair.as_dict() for pair in pairs],
+            "files": [str(one) for one in written],
+        }
+        emit_json("sweep", {**report.as_dict(run, changes), **more})
         return
     table = report.table(run)
     emit_table("", table.columns, table.cells, right=table.columns[1:-1])
     for line in report.sentences(run, changes):
         narrate(line)
+    for pair in pairs:
+        narrate(pair.sentence())
+    if not any(path.suffix == ".parquet" for path in written):
+        narrate("Plots as PNG and the table as Parquet: pip install 'qwen-pack[report]'.")
     say(f"Report: {', '.join(path.name for path in written)} in {written[0].parent}")

@@ -56,18 +56,27 @@ def _own(event: Any) -> bool:
     return isinstance(event, CellStarted | CellFinished | Told)
 
 
+def _silent(event: Any) -> bool:
+    """Whether lines of text say nothing of an event: a cluster works on many stages at once."""
+    from packager.sweep.events import StageGiven
+
+    return isinstance(event, StageGiven)
+
+
 class _Plain(PlainLines):
     def show_any(self, event: Any) -> None:
         """One event of the sweep or of a build."""
         if _own(event):
             narrate(heading(event))
-        else:
+        elif not _silent(event):
             self.show(event)
 
 
 class _Live(LiveRows):
     def show_any(self, event: Any) -> None:
         """One event of the sweep or of a build; the rows of a cell go when it is done."""
+        if _silent(event):
+            return
         if not _own(event):
             self.show(event)
             return

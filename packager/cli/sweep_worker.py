@@ -6,6 +6,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+    from pathlib import Path
+
+    from packager.events import Event
+    from packager.records import Measurement
     from packager.sweep.known import Known
     from packager.sweep.unit import Answer, Order
 
@@ -17,7 +22,19 @@ def known_here() -> Known:
     from targets.machine import limits as machine
     from targets.machine.here import here
 
-    return Known(registry.target, registry.runtimes(), here(), lambda: machine.memory().available)
+    return Known(
+        registry.target,
+        registry.runtimes(),
+        here(),
+        lambda: machine.memory().available,
+        _measure_on,
+    )
+
+
+def _measure_on(package: Path, runtime: str, machine: str) -> Generator[Event, None, Measurement]:
+    from packager.cli.reach import Way, measure_on
+
+    return measure_on(package, runtime, machine, Way())
 
 
 def unit(order: Order) -> Answer:

@@ -70,13 +70,11 @@ def command(serve: bool, host: str, port: int, consent: bool) -> int:
         from packager.process import die_with_parent
 
         die_with_parent()
-    _check_terminal()
-    _check_installed()
-    _check_size()
+    check()
     # Imported here: Textual takes longer to import than every other command takes altogether.
     from tui.app import PackApp
 
-    app = PackApp(services(), _settings())
+    app = PackApp(services(), settings())
     app.remembers = True
     app.run()
     for package in app.made:
@@ -84,6 +82,13 @@ def command(serve: bool, host: str, port: int, consent: bool) -> int:
         # scrolled back to.
         say(f"Package: {package}")
     return app.return_code or 0
+
+
+def check() -> None:
+    """Raise PackError (usage) where no screen can be shown here."""
+    _check_terminal()
+    _check_installed()
+    _check_size()
 
 
 def _check_installed(*more: str) -> None:
@@ -120,7 +125,7 @@ def _check_size() -> None:
         )
 
 
-def _settings() -> Settings:
+def settings() -> Settings:
     """The person's own keys and theme; the file costs its reading only where there is one."""
     from tui.settings import Settings, config_file, read
 

@@ -23,7 +23,7 @@ from packager.files import sha256
 from packager.json_values import JsonObject
 from packager.package.manifest import FileEntry
 from packager.pipeline import stage_record
-from packager.pipeline.shared_place import answering, is_local, opened, written
+from packager.pipeline.file_system import answering, is_local, opened, unless_there, written
 from packager.pipeline.stage_record import Unfit
 
 SHARED = ("fetch", "convert", "reference", "quality", "imatrix")
@@ -137,23 +137,29 @@ class Store:
         sizes."""
         for row in files:
             with answering(self.url):
-                if not self._has(row):
+                there = self._size(row)
+                if there is not None and there != row.size:
+                    self._remove(self._object(row.sha256))
+                if there != row.size:
                     self._put(folder / row.path, self._object(row.sha256))
             yield row.size
         record = stage_record.sealed(facts, [asdict(row) for row in files])
         with answering(self.url):
             self._write(self._record(stage, key), json.dumps(record).encode())
 
-    def _has(self, row: FileEntry) -> bool:
+    def _size(self, row: FileEntry) -> int | None:
+        """Bytes of an object as it is there; None where it is not."""
         try:
-            return bool(self._fs.info(self._object(row.sha256))["size"] == row.size)
+            return int(self._fs.info(self._object(row.sha256))["size"])
         except FileNotFoundError:
-            return False
+            return None
 
     def _put(self, source: Path, final: str) -> None:
-        """An object, whole or not at all."""
+        """An object, whole or not at all. In a bucket it is written on the condition that nobody
+        else has done so meanwhile."""
         if not self._local:
-            self._fs.put_file(str(source), final)
+            with unless_there():
+                self._fs.put_file(str(source), final, mode="create")
             return
         self._fs.makedirs(final.rpartition("/")[0], exist_ok=True)
         temporary = f"{final}.{secrets.token_hex(8)}"
@@ -211,12 +217,11 @@ class Store:
 
     def create_claim(self, name: str, number: int, data: bytes) -> bool:
         """Make a claim; False where somebody else has made it: only one can."""
-        with answering(self.url):
-            try:
-                self._fs.pipe_file(self._claim(name, number), data, mode="create")
-            except FileExistsError:
-                return False
-        return True
+        made = False
+        with answering(self.url), unless_there():
+            self._fs.pipe_file(self._claim(name, number), data, mode="create")
+            made = True
+        return made
 
     def renew_claim(self, name: str, number: int, data: bytes) -> None:
         """Write a claim of one's own anew."""

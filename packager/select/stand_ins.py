@@ -152,8 +152,8 @@ def _elder(variant: Variant, benchmark: str, modes: tuple[str, ...]) -> StandIn 
     value, name = best
     return StandIn(
         value,
-        f"{benchmark} is not published: the {value:g} of {name} is used instead, which is older and "
-        "no larger.",
+        f"{benchmark} is not published: the {value:g} of {name} is used instead, which is older "
+        "and no larger.",
     )
 
 

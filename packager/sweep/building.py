@@ -15,6 +15,7 @@ from packager.pipeline import preflight
 from packager.pipeline import run as pipeline
 from packager.pipeline.cache import BuildCache
 from packager.plan.plan import Plan
+from packager.sweep import on_device
 from packager.sweep.events import SweepEvent
 from packager.sweep.expect import Pace
 from packager.sweep.folder import Folder
@@ -50,16 +51,27 @@ class Work:
         return Planner(self.plan, self.known)
 
 
-def build(work: Work, keeper: Keeper, one: Planned) -> Generator[Event | SweepEvent, None, Row]:
-    """One cell: its failure is its row, and the next one goes on."""
+def build(
+    work: Work, keeper: Keeper, one: Planned, began: str
+) -> Generator[Event | SweepEvent, None, Row]:
+    """One cell of the run that `began` then: its failure is its row, and the next one goes on."""
     stages = Stages()
 
     def start() -> Generator[Event, None, Package]:
         keeper.make_room(one)
-        return pipeline.run(work.planned(one), work.cache)
+        return _measured_there(work, one, began)
 
     found = yield from guarded(work.folder, one, stages, start)
     return found if isinstance(found, Row) else row_of(work.folder, one, found, stages)
+
+
+def _measured_there(work: Work, one: Planned, began: str) -> Generator[Event, None, Package]:
+    """The build, and the measurement on the machine that the plan names for its target."""
+    package = yield from pipeline.run(work.planned(one), work.cache)
+    machine = on_device.machine_of(work.plan, one, work.known)
+    if machine is None:
+        return package
+    return (yield from on_device.measured(work.known, package.path, machine, began))
 
 
 def guarded(

@@ -20,7 +20,8 @@ class Cell:
     `variant` is a repository id of the catalogue, or the absolute path of a local checkpoint, and
     then `local`. `recipe` is an id without its cache type, `kv` the type or "default". `context` is
     in tokens, None for the target's own. `target` is a name or the path of a device file, `profile`
-    the path of a profile file or "default".
+    the path of a profile file or "default". `lora` are adapters that are merged into the
+    weights, as `--lora` takes them.
     """
 
     variant: str
@@ -30,6 +31,17 @@ class Cell:
     context: int | None = None
     profile: str = DEFAULT
     local: bool = False
+    lora: tuple[str, ...] = ()
+
+    @property
+    def weights(self) -> str:
+        """What is converted: cells with the same differ in their form alone."""
+        return "\n".join((self.variant, *self.lora))
+
+    @property
+    def adapters(self) -> str:
+        """The adapters in a line of text; empty without any."""
+        return " + ".join(_adapter(spec) for spec in self.lora)
 
     @property
     def short(self) -> str:
@@ -44,35 +56,48 @@ class Cell:
     @property
     def id(self) -> str:
         """A name for files, the same in every run: readable, and told apart by a digest."""
-        words = [self.short, self.recipe_id, Path(self.target).stem]
+        words = [self.short, *map(_adapter, self.lora), self.recipe_id, Path(self.target).stem]
         words += [str(self.context)] if self.context else []
         name = "-".join(plain_name(word.replace(":", "-").replace("/", "-")) for word in words)
         # A folder's name has at most 255 bytes everywhere, and temporaries stand beside it.
         short = name.lower().encode()[:120].decode(errors="ignore").rstrip(" .")
-        return f"{short}-{key_of(asdict(self))[:10]}"
+        # A cell without adapters has the name that it had before there were any.
+        known = {key: value for key, value in asdict(self).items() if key != "lora" or value}
+        return f"{short}-{key_of(known)[:10]}"
 
     @property
     def label(self) -> str:
         """The cell in a line of text."""
-        words = [self.short, self.recipe_id]
+        words = [self.short]
+        words += [f"with {self.adapters}"] if self.lora else []
+        words += [self.recipe_id]
         words += [f"context {self.context}"] if self.context else []
         words += [] if self.profile == DEFAULT else [Path(self.profile).stem]
         return f"{' '.join(words)} for {Path(self.target).stem}"
 
     def to_json(self) -> dict[str, Any]:
         """JSON form, one key per field."""
-        return asdict(self)
+        return {**asdict(self), "lora": list(self.lora)}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Cell:
         """From what `to_json` gave. Raises ValueError for anything else."""
-        kinds = {"context": (int, type(None)), "local": (bool,)}
+        kinds = {"context": (int, type(None)), "local": (bool,), "lora": (tuple,)}
         names = [field.name for field in fields(cls)]
         if not isinstance(data, dict) or set(data) - set(names):
             raise ValueError("is not a cell")
+        lora = data.get("lora", [])
+        if not isinstance(lora, list) or not all(isinstance(spec, str) for spec in lora):
+            raise ValueError("is not a cell")
+        data = {**data, "lora": tuple(lora)}
         cell = cls(**data) if {"variant", "recipe", "target"} <= set(data) else None
         if cell is None or not all(
             isinstance(getattr(cell, name), kinds.get(name, (str,))) for name in names
         ):
             raise ValueError("is not a cell")
         return cell
+
+
+def _adapter(spec: str) -> str:
+    """The name of an adapter: the end of its folder or repository, with its scale."""
+    return plain_name(Path(spec).name.replace(":", "-"))

@@ -8,15 +8,13 @@ from dataclasses import dataclass, field, replace
 
 from packager.sweep.matrix import Planned
 from packager.sweep.row import Stages
-from packager.sweep.unit import Answer, Lane, Order, Stage, lanes
+from packager.sweep.unit import Answer, Lane, Order, Stage, lanes, lanes_of
 
 WHOLE: tuple[Stage, ...] = ("fetch", "convert", "measure", "quality", "package")
 JUDGED: tuple[Stage, ...] = ("fetch", "convert", "gate")
 AHEAD = 2
 """Units per worker that are handed out and may run anywhere: enough that none waits for the next
 one, and few that a dying worker is blamed for."""
-MOST_TRIES = 3
-"""Of one unit whose workers died under it."""
 
 
 @dataclass(eq=False)
@@ -30,6 +28,11 @@ class Course:
     machine: str | None = None
     tries: int = 0
     answer: Answer | None = None
+    then: tuple[Stage, ...] = ()
+    """What comes after the package."""
+
+    def __post_init__(self) -> None:
+        self.stages = [*self.stages, *self.then]
 
     @property
     def next(self) -> Stage | None:
@@ -48,7 +51,7 @@ class Course:
     def again_from_measure(self) -> None:
         """The machine that has measured it is not there any more: it is measured anew elsewhere."""
         self.host = self.machine = None
-        self.stages = list(WHOLE[WHOLE.index("measure") :])
+        self.stages = [*WHOLE[WHOLE.index("measure") :], *self.then]
 
 
 OrderOf = Callable[[Course], Order]
@@ -58,8 +61,13 @@ class Courses:
     """All cells on their way. Of units that may do the same work one runs first; the others find
     in the cache what they would have done."""
 
-    def __init__(self, cells: Sequence[Planned], way: Sequence[Stage]) -> None:
-        self._runnable = deque(Course(one, list(way)) for one in cells)
+    def __init__(
+        self,
+        cells: Sequence[Planned],
+        way: Sequence[Stage],
+        then: Callable[[Planned], tuple[Stage, ...]] = lambda _: (),
+    ) -> None:
+        self._runnable = deque(Course(one, list(way), then=then(one)) for one in cells)
         self._blocked: dict[Lane, list[Course]] = {}
         self._busy: set[Lane] = set()
         self._known: set[Lane] = set()
@@ -76,7 +84,7 @@ class Courses:
         while self._runnable and len(found) < most:
             course = self._runnable.popleft()
             order = order_of(course)
-            new = [lane for lane in lanes(order.stage, order.one) if lane not in self._known]
+            new = [lane for lane in lanes_of(order) if lane not in self._known]
             busy = next((lane for lane in new if lane in self._busy), None)
             if busy is not None:
                 self._blocked.setdefault(busy, []).append(course)
@@ -94,7 +102,7 @@ class Courses:
         blocked = []
         for lane in order.lanes:
             self._busy.discard(lane)
-            if done:
+            if done and order.stage != "device":
                 self._known.add(lane)
             blocked += self._blocked.pop(lane, [])
         self._runnable.extendleft(reversed(blocked))

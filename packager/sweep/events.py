@@ -28,10 +28,18 @@ class CellFinished:
 
 
 @dataclass(frozen=True, slots=True)
+class StageGiven:
+    """A stage of a cell was given to the workers of a cluster."""
+
+    cell: Cell
+    stage: str
+
+
+@dataclass(frozen=True, slots=True)
 class Told:
     """A line worth reading about the sweep as a whole."""
 
     text: str
 
 
-SweepEvent = CellStarted | CellFinished | Told
+SweepEvent = CellStarted | CellFinished | StageGiven | Told

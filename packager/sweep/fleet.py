@@ -9,25 +9,26 @@ rows, and hands out units one by one as their cells go on.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from functools import partial
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from packager.errors import ExitCode, PackError, no_room, unreachable, usage
 from packager.events import Event
 from packager.package import manifest
 from packager.package.package import Package
+from packager.sweep import on_device
 from packager.sweep.building import Work, failed, row_of
-from packager.sweep.courses import AHEAD, JUDGED, MOST_TRIES, WHOLE, Course, Courses
-from packager.sweep.events import CellStarted, SweepEvent, Told
+from packager.sweep.clusters import MOST_TRIES, client
+from packager.sweep.courses import AHEAD, JUDGED, WHOLE, Course, Courses
+from packager.sweep.events import CellStarted, StageGiven, SweepEvent, Told
 from packager.sweep.folder import Run
 from packager.sweep.inline import begun, remaining, settle
 from packager.sweep.keeping import Keeper
 from packager.sweep.matrix import Planned
 from packager.sweep.progress import Clock
 from packager.sweep.pruning import Judged, last, prune
-from packager.sweep.row import Row, not_done, one_line
+from packager.sweep.row import Row, not_done
 from packager.sweep.unit import AFTER_MEASURE, Answer, Order, Stage
 from packager.units import human_bytes
 
@@ -36,83 +37,23 @@ if TYPE_CHECKING:
 
 Task = Callable[[Order], Answer]
 Ended = tuple[Course, Row | None]
-INSTALL = "pip install 'qwen-pack[fleet]'"
 _TICK_S = 1.0
-ANSWER_S = 20.0
-"""How long a scheduler may take to answer."""
 _GONE_S = 60.0
 """How long a machine may be away before what was measured on it is measured anew."""
 _LOOK_S = 10.0
 
 
-@contextmanager
-def client(address: str, available: int | None) -> Iterator[tuple[Client, Callable[[], None]]]:
-    """A client of the cluster at `address`, or of N workers of this machine for `local:N`, and what
-    starts those anew that are missing: nothing does on a cluster of the user's.
-
-    Raises PackError: 2 where Dask is not installed or the address is none, 5 where nobody answers.
-    """
-    try:
-        import distributed
-    except ImportError:
-        raise usage(
-            "--dask needs Dask, which is not installed.", f"Install it: {INSTALL}"
-        ) from None
-    refill: Callable[[], None] = _nothing
-    with ExitStack() as stack:
-        if address.startswith("local:"):
-            where: Any = stack.enter_context(_local(address, available))
-            count = int(address.removeprefix("local:"))
-            refill = partial(where.scale, count)
-        else:
-            where = address
-        try:
-            found = stack.enter_context(
-                distributed.Client(where, timeout=ANSWER_S, set_as_default=False)
-            )
-        except (OSError, TimeoutError, ValueError) as error:
-            raise unreachable(
-                f"No Dask scheduler answers at {address}: {one_line(str(error))}.",
-                "Start one with `dask scheduler`, or take --dask local:2.",
-            ) from None
-        yield found, refill
-
-
-def _nothing() -> None:
-    """Workers of a cluster come and go as its owner wants."""
-
-
-def _local(address: str, available: int | None) -> Any:
-    """Workers of this machine. Their connections are encrypted and closed to other users."""
-    import dask
-    from distributed import LocalCluster
-    from distributed.security import Security
-
-    count = address.removeprefix("local:")
-    if not (count.isascii() and count.isdigit() and 1 <= int(count) <= 64):
-        raise usage(f"{address!r} is not local:N.", "N is the number of workers, 1 to 64.")
-    # A unit whose worker died is tried again here, with the reason in the row at the end.
-    dask.config.set({"distributed.scheduler.allowed-failures": MOST_TRIES})
-    share = (available or 1 << 40) // int(count)
-    return LocalCluster(
-        n_workers=int(count),
-        threads_per_worker=1,
-        host="127.0.0.1",
-        protocol="tls://",
-        security=Security.temporary(),
-        dashboard_address=None,
-        memory_limit=0,
-        resources={"memory": share, "machine": 1},
-        silence_logs=50,
-    )
-
-
 def run(work: Work, address: str, task: Task) -> Generator[Event | SweepEvent, None, Run]:
     """Do what is left of the sweep on a cluster; yield events, return the run with a row for each
     cell. `task` does a unit on a worker."""
-    with work.folder.held(), client(address, work.known.available) as (dask, refill):
+    with (
+        work.folder.held(),
+        client(address, work.known.available, work.folder.root) as (dask, started),
+    ):
         current = yield from begun(work)
-        fleet = Fleet(work, current, dask, refill, task)
+        fleet = Fleet(work, current, dask, started.refill, task)
+        if started.comes_late:
+            yield from fleet.first_worker()
         yield Told(fleet.introduced())
         left = remaining(work, current)
         keeper = Keeper(work.plan, work.folder, work.cache, current.rows)
@@ -135,6 +76,15 @@ class Fleet:
         self._refill = refill
         self._gone: dict[str, float] = {}
         self._alone = False
+
+    def first_worker(self) -> Iterator[Told]:
+        """Wait until a worker is there, however long the queue of the cluster is."""
+        if not self._workers():
+            yield Told("Waiting for the first worker.")
+        while not self._workers():
+            self._refuse_without_scheduler()
+            time.sleep(_TICK_S)
+            self._refill()
 
     def introduced(self) -> str:
         """The cluster in a sentence. Raises PackError where no worker says what it has."""
@@ -161,7 +111,7 @@ class Fleet:
         """Convert and judge cells, before anything is measured."""
         found: dict[str, Judged | Row] = {}
         for ended in self._through(todo, JUDGED, keeper):
-            if isinstance(ended, Told):
+            if isinstance(ended, StageGiven | Told):
                 yield ended
                 continue
             course, row = ended
@@ -179,7 +129,7 @@ class Fleet:
         """Build, measure and package cells."""
         clock, done = Clock(todo), 0
         for ended in self._through(todo, WHOLE, keeper):
-            if isinstance(ended, Told):
+            if isinstance(ended, StageGiven | Told):
                 yield ended
                 continue
             course, row = ended
@@ -201,10 +151,10 @@ class Fleet:
 
     def _through(
         self, todo: tuple[Planned, ...], way: tuple[Stage, ...], keeper: Keeper
-    ) -> Iterator[Told | Ended]:
+    ) -> Iterator[StageGiven | Told | Ended]:
         """Every cell once it has gone all the way (with None), or with its row where it did
         not."""
-        courses = Courses(todo, way)
+        courses = Courses(todo, way, self._then if way == WHOLE else lambda _: ())
         running: dict[Any, tuple[Course, Order]] = {}
         looked = time.monotonic()
         try:
@@ -223,25 +173,54 @@ class Fleet:
             for future in running:
                 future.cancel()
 
+    def _then(self, one: Planned) -> tuple[Stage, ...]:
+        """What follows the package of a cell."""
+        machine = on_device.machine_of(self._work.plan, one, self._work.known)
+        return () if machine is None else ("device",)
+
     def _start(
         self, courses: Courses, running: dict[Any, tuple[Course, Order]], keeper: Keeper
-    ) -> Iterator[Ended]:
+    ) -> Iterator[StageGiven | Ended]:
         """Hand out what may run, as far as the cluster needs it."""
         workers = self._workers()
         free = sum(course.host is None for course, _ in running.values())
         room = AHEAD * max(1, len(workers)) - free
-        largest = max((one["resources"].get("memory", 0) for one in workers.values()), default=None)
+        later = []
         for course, order in courses.ready(self._order, room):
-            row = self._refusal(course, order, largest, keeper)
+            if order.stage == "convert" and not self._has_room(course.one, running, keeper):
+                # What others are about to write is there when they have ended.
+                courses.free(order, course)
+                later.append(course)
+                continue
+            row = self._refusal(course, order, workers, keeper)
             if row is not None:
                 courses.free(order, course)
                 yield course, row
                 continue
-            where = [course.host] if course.host is not None else None
+            resources = _resources(order, workers)
+            pinned = course.host is not None and order.stage != "device"
+            where = [course.host] if pinned else None
             future = self._dask.submit(
-                self._task, order, resources=_resources(order), workers=where, pure=False, retries=0
+                self._task, order, resources=resources, workers=where, pure=False, retries=0
             )
             running[future] = (course, order)
+            yield StageGiven(course.one.cell, order.stage)
+        for course in reversed(later):
+            courses.again(course)
+
+    def _has_room(
+        self, one: Planned, running: dict[Any, tuple[Course, Order]], keeper: Keeper
+    ) -> bool:
+        """Whether a conversion stays below the plan's limit of disk beside those at work; where
+        none is at work its row tells what lacks."""
+        underway = sum(
+            order.one.disk_bytes for _, order in running.values() if order.stage == "convert"
+        )
+        try:
+            keeper.make_room(one, underway)
+        except PackError:
+            return underway == 0
+        return True
 
     def _order(self, course: Course) -> Order:
         assert course.next is not None
@@ -259,17 +238,18 @@ class Fleet:
         )
 
     def _refusal(
-        self, course: Course, order: Order, largest: float | None, keeper: Keeper
+        self, course: Course, order: Order, workers: Mapping[str, Any], keeper: Keeper
     ) -> Row | None:
         """The row of a cell that no worker can take, None where one can."""
-        needed = _resources(order).get("memory", 0)
-        if largest is not None and needed > largest:
-            error: PackError = no_room(
-                f"The stage {order.stage!r} needs {human_bytes(needed)} of memory, and the largest "
-                f"worker has {human_bytes(largest)}.",
-                "Start fewer workers on a machine, or a larger machine.",
-            )
-            return failed(self._work.folder, course.one, error, course.taken)
+        for name, needed in _resources(order, workers).items():
+            largest = max((one["resources"].get(name, 0) for one in workers.values()), default=None)
+            if largest is not None and needed > largest:
+                error: PackError = no_room(
+                    f"The stage {order.stage!r} needs {human_bytes(needed)} of {name}, and the "
+                    f"worker with most of it has {human_bytes(largest)}.",
+                    "Start fewer workers on a machine, or a larger machine.",
+                )
+                return failed(self._work.folder, course.one, error, course.taken)
         if order.stage == "convert":
             try:
                 keeper.make_room(course.one)
@@ -320,13 +300,19 @@ class Fleet:
         """Measure anew what was measured on a machine that has been away for a minute."""
         hosts = {_host(address) for address in self._workers()}
         now = time.monotonic()
-        waited_for = {course.host for course, _ in running.values() if course.host is not None}
+        # What is measured on a device of the lab is a whole package: any worker may drive it.
+        pinned = [
+            (future, course)
+            for future, (course, order) in running.items()
+            if course.host is not None and order.stage != "device"
+        ]
+        waited_for = {str(course.host) for _, course in pinned}
         self._gone = {host: self._gone.get(host, now) for host in waited_for if host not in hosts}
         for host in [host for host, since in self._gone.items() if now - since > _GONE_S]:
             del self._gone[host]
             courses.forget(host)
             yield Told(f"{host} is gone: its measurements are run again on another machine.")
-            for future, (course, _) in running.items():
+            for future, course in pinned:
                 if course.host == host:
                     course.again_from_measure()
                     future.cancel()
@@ -356,11 +342,16 @@ class Fleet:
         return found
 
 
-def _resources(order: Order) -> dict[str, float]:
-    """What a unit takes of its worker: bytes of memory, and the machine."""
+def _resources(order: Order, workers: Mapping[str, Any]) -> dict[str, float]:
+    """What a unit takes of its worker: bytes of memory, the machine; bytes of disk, and the device
+    that it alone can reach, where any worker says that it has such."""
     one = order.one
+    if order.stage == "device":
+        name = f"device:{order.plan.on[one.cell.target]}"
+        return {name: 1} if any(_has(worker, name) for worker in workers.values()) else {}
     if order.stage == "convert":
-        return {"memory": one.build.memory}
+        told = any(_has(worker, "disk") for worker in workers.values())
+        return {"memory": one.build.memory, **({"disk": one.disk_bytes} if told else {})}
     if order.stage == "measure":
         return {"memory": one.memory_bytes, "machine": 1}
     return {} if order.stage in ("fetch", "package") else {"memory": one.memory_bytes}

@@ -21,6 +21,7 @@ from packager.files import write_json
 from packager.foreign import bounded_bytes, parse_json
 from packager.records import Misfit
 from packager.records.base import Record
+from packager.sweep.asked import Asked
 from packager.sweep.plan_file import SweepPlan
 from packager.sweep.row import Row, below, now
 
@@ -29,6 +30,7 @@ SCHEMA = "qwen-pack/sweep-folder/1"
 _RUN = re.compile(r"[0-9]{4,8}")
 _MOST_ROWS_BYTES = 1 << 29
 _MOST_LINE = 1 << 20
+_MOST_PLAN = 1 << 22
 _HINT = "Name another folder with --out; everything that was built is in the cache."
 
 
@@ -138,9 +140,17 @@ class Folder:
             version=__version__,
             system=f"{platform.system()} {platform.machine()}",
         )
-        write_json(path / "plan.json", {"text": plan.text})
+        write_json(path / "plan.json", {"text": plan.text, **asked_of(plan).to_json()})
         write_json(path / "run.json", file.to_json())
         return Run(number, path, file), False
+
+    def asked(self, run: Run) -> Asked:
+        """What the plan of a run asks of its report; nothing where that is not there."""
+        file = run.path / "plan.json"
+        try:
+            return Asked.from_json(parse_json(bounded_bytes(file, _MOST_PLAN), str(file)))
+        except (FileNotFoundError, Misfit):
+            return Asked()
 
     def add(self, run: Run, row: Row) -> None:
         """Keep a row: on the disk when this returns."""
@@ -172,6 +182,15 @@ class Folder:
     def below(self, path: Path) -> str:
         """A path as rows keep it."""
         return below(self.root, path)
+
+
+def asked_of(plan: SweepPlan) -> Asked:
+    """What a report must know of a plan."""
+    return Asked(
+        tasks=plan.tasks,
+        behaviour_percent=plan.behaviour_percent,
+        compare=plan.compare,
+    )
 
 
 def _cut(path: Path) -> None:

@@ -25,7 +25,8 @@ def rows(found: Matrix) -> list[tuple[str, ...]]:
 
 def _row(one: Planned) -> tuple[str, ...]:
     cell = one.cell
-    head = (cell.short, cell.recipe_id, cell.target, str(cell.context or ""))
+    short = f"{cell.short} with {cell.adapters}" if cell.lora else cell.short
+    head = (short, cell.recipe_id, cell.target, str(cell.context or ""))
     if one.problem is not None:
         return (*head, "", "", "", "", one.problem)
     return (

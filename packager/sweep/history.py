@@ -98,17 +98,29 @@ def _of_cell(old: Row, new: Row) -> list[Change]:
     return found
 
 
+def difference(name: str, one: Row, other: Row) -> int | None:
+    """1 where the other one's figure is worse beyond the noise, -1 where it is better, 0 within it;
+    None where they cannot be compared."""
+    mine, theirs = one.figures.get(name), other.figures.get(name)
+    if mine is None or theirs is None:
+        return None
+    if name not in _ANYWHERE and not _comparable(one, other):
+        return None
+    moved = theirs - mine
+    if abs(moved) <= max(MARGINS[name] * abs(mine), _LEAST.get(name, 0.0)):
+        return 0
+    return 1 if moved * BY_NAME[name].direction < 0 else -1
+
+
 def _figure(name: str, old: Row, new: Row) -> tuple[str, bool] | None:
     """One figure in words, and whether it is worse; None within the noise, or where the two cannot
     be compared."""
-    then, now = old.figures.get(name), new.figures.get(name)
-    if then is None or now is None or (name not in _ANYWHERE and not _comparable(old, new)):
+    sign = difference(name, old, new)
+    if not sign:
         return None
     figure = BY_NAME[name]
-    moved = now - then
-    if abs(moved) <= max(MARGINS[name] * abs(then), _LEAST.get(name, 0.0)):
-        return None
-    worse = moved * figure.direction < 0
+    then, now = old.figures[name], new.figures[name]
+    moved, worse = now - then, sign > 0
     word = "worse" if worse else "better"
     share = f" ({moved / then:+.0%})" if then else ""
     values = f"{_shown(then, figure.unit)} before, {_shown(now, figure.unit)} now"

@@ -72,7 +72,7 @@ def build_all(work: Work, current: Run, keeper: Keeper, todo: Sequence[Planned])
     clock = Clock(todo)
     for number, one in enumerate(todo, 1):
         yield CellStarted(one.cell, number, len(todo), clock.left())
-        row = yield from build(work, keeper, one)
+        row = yield from build(work, keeper, one, current.file.started)
         clock.finished(one, row)
         yield from settle(work, current, keeper, one, row)
 

@@ -34,13 +34,14 @@ class Keeper:
             for row in rows.values():
                 self._remember(row)
 
-    def make_room(self, one: Planned) -> None:
-        """Have the cell's build stay below the limit: stages of the cache that nobody uses go
-        first, least recently used. Raises PackError (exit code 7) where that is not enough."""
+    def make_room(self, one: Planned, underway: int = 0) -> None:
+        """Have the cell's build stay below the limit beside others that will take `underway` bytes:
+        stages of the cache that nobody uses go first, least recently used. Raises PackError (exit
+        code 7) where that is not enough."""
         limit = self._plan.disk_bytes
         if limit is None:
             return
-        needed = one.build.disk + one.artifact_bytes
+        needed = one.disk_bytes + underway
         used = tree_bytes(self._folder.root) + sum(size for _, size, _ in self._cache.stages())
         over = used + needed - limit
         if over > 0:
@@ -98,4 +99,4 @@ class Keeper:
 
 def _group(row: Row) -> Group:
     cell = row.of
-    return cell.variant, cell.target, cell.context, cell.profile
+    return cell.weights, cell.target, cell.context, cell.profile

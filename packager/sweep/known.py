@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from packager.device.identity import Here
 from packager.device.target import Target
 from packager.errors import usage
+from packager.events import Event
 from packager.names import did_you_mean
 from packager.recipe import split_id
+from packager.records import Measurement
 from packager.runtime import Runtime
+
+MeasureOn = Callable[[Path, str, str], Generator[Event, None, Measurement]]
+"""Measures the package at a path, of that runtime, on a machine of the lab."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +29,7 @@ class Known:
     runtimes: Sequence[Runtime]
     here: Here | None = None
     memory: Callable[[], int | None] = lambda: None
+    measure_on: MeasureOn | None = None
     _targets: dict[str, Target] = field(default_factory=dict)
 
     @property

@@ -13,12 +13,13 @@ from packager.engines import missing_engine
 from packager.errors import ExitCode, PackError, usage
 from packager.json_values import JsonObject
 from packager.need.workload import Workload, merge
-from packager.plan.choose import make_plan, named_variants
+from packager.plan.choose import make_plan, with_adapters
 from packager.plan.plan import Plan
 from packager.runtime import BuildNeeds
 from packager.select import candidates, choose
 from packager.select.candidate import Candidate
 from packager.select.preference import loss
+from packager.sources import adapters as loras
 from packager.sweep.cell import Cell
 from packager.sweep.expect import Expected, Pace
 from packager.sweep.known import Known
@@ -54,6 +55,11 @@ class Planned:
     expected: Expected = _UNKNOWN
     problem: str | None = None
     exit_code: int = 0
+
+    @property
+    def disk_bytes(self) -> int:
+        """What its conversion takes of a disk, the files that stay among it."""
+        return self.build.disk + self.artifact_bytes
 
     def as_dict(self) -> JsonObject:
         """JSON form."""
@@ -91,12 +97,17 @@ def cells(plan: SweepPlan, known: Known) -> Iterator[Cell]:
     ]
     seen = set()
     for variant, local in sources:
-        for recipe, kv, context, profile, target in product(
-            _recipes(plan, known), plan.kv, plan.contexts, plan.profiles, plan.targets
+        for lora, recipe, kv, context, profile, target in product(
+            plan.adapters,
+            _recipes(plan, known),
+            plan.kv,
+            plan.contexts,
+            plan.profiles,
+            plan.targets,
         ):
             # Without recipes in the plan, each target's own count for that target alone.
             if plan.recipes or recipe in _own(target, known):
-                cell = Cell(variant, recipe, target, kv, context, profile, local)
+                cell = Cell(variant, recipe, target, kv, context, profile, local, lora)
                 if cell not in seen:
                     seen.add(cell)
                     yield cell
@@ -149,10 +160,10 @@ def _shared_once(found: Sequence[Planned]) -> tuple[Planned, ...]:
             rows.append(one)
             continue
         cell, expected = one.cell, one.expected
-        form = (cell.variant, cell.recipe_id, cell.profile, one.context)
+        form = (cell.weights, cell.recipe_id, cell.profile, one.context)
         for stage, key in (
-            ("fetch", ("fetch", cell.variant)),
-            ("reference", ("reference", cell.variant, one.context)),
+            ("fetch", ("fetch", cell.weights)),
+            ("reference", ("reference", cell.weights, one.context)),
             *((stage, (stage, *form)) for stage in ("convert", "measure", "quality")),
         ):
             expected = expected.without(stage) if key in seen else expected
@@ -184,6 +195,7 @@ class Planner:
             out=out,
             enforced=self._enforced(),
             here=self._known.here,
+            lora=cell.lora,
         )
         return replace(found, profile=self._plan.profiles[cell.profile])
 
@@ -249,13 +261,11 @@ class Planner:
             )
 
     def _variant(self, cell: Cell) -> tuple[Variant, ...]:
-        key = (cell.variant, cell.local)
+        key = (cell.weights, cell.local)
         if key not in self._variants:
-            self._variants[key] = (
-                named_variants(None, cell.variant)
-                if cell.local
-                else named_variants(cell.variant, "dummy")
-            )
+            model, weights = (None, cell.variant) if cell.local else (cell.variant, "dummy")
+            adapters = loras.parse(cell.lora, self._plan.offline)
+            self._variants[key] = with_adapters(model, weights, adapters)[0]
         return self._variants[key]
 
     def _workload(self, cell: Cell) -> Workload:

@@ -8,7 +8,6 @@ import stat
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -19,42 +18,15 @@ from packager.errors import PackError, usage
 from packager.files import expanded
 from packager.foreign import load_toml
 from packager.names import did_you_mean
-from packager.sweep.cell import DEFAULT, Cell
+from packager.sweep.asked import Compare
+from packager.sweep.cell import DEFAULT
+from packager.sweep.exclusion import NONE, Exclusion
 from packager.sweep.known import Known
-from packager.sweep.plan_schema import EXCLUDE, SECTIONS, TOP, Size, complaint, size_of
+from packager.sweep.plan_check import HINT, Problems, check
+from packager.sweep.plan_schema import SECTIONS, Size, Word, complaint, size_of
 
 _MOST_BYTES = 1 << 20
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_HINT = "docs/sweep.md describes every key."
-
-
-@dataclass(frozen=True, slots=True)
-class Exclusion:
-    """Cells that are left out: patterns as a shell writes them, each None where it does not
-    matter."""
-
-    variant: str | None = None
-    recipe: str | None = None
-    kv: str | None = None
-    context: int | None = None
-    target: str | None = None
-    profile: str | None = None
-    why: str = ""
-
-    def matches(self, cell: Cell) -> bool:
-        """Whether all that is given fits the cell."""
-        pairs = (
-            (self.variant, (cell.variant, cell.short)),
-            (self.recipe, (cell.recipe, cell.recipe_id)),
-            (self.kv, (cell.kv,)),
-            (self.target, (cell.target, Path(cell.target).stem)),
-            (self.profile, (cell.profile, Path(cell.profile).name)),
-        )
-        return (self.context is None or cell.context == self.context) and all(
-            pattern is None
-            or any(fnmatchcase(name.casefold(), pattern.casefold()) for name in names)
-            for pattern, names in pairs
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +35,15 @@ class SweepPlan:
 
     `variants` are repository ids, `checkpoints` absolute paths. `recipes` is empty where each
     target's own count, `contexts` holds None for the target's own. `need` has fields of a Workload.
-    `keep` is how many cells of a target pruning leaves, None without it.
+    `keep` is how many cells of a target pruning leaves, None without it. `on` names the machine on
+    which packages of a target are measured once they are built, an address or a name of the lab.
     """
 
     name: str
     text: str
     variants: tuple[str, ...] = ()
     checkpoints: tuple[str, ...] = ()
+    adapters: tuple[tuple[str, ...], ...] = ((),)
     recipes: tuple[str, ...] = ()
     kv: tuple[str, ...] = (DEFAULT,)
     contexts: tuple[int | None, ...] = (None,)
@@ -85,12 +59,15 @@ class SweepPlan:
     by: tuple[str, ...] = ("quality", "memory")
     tasks: tuple[str, ...] = ()
     behaviour_percent: float | None = None
+    on: Mapping[str, str] = field(default_factory=dict)
+    compare: tuple[Compare, ...] = ()
 
     @property
     def digest(self) -> str:
         """What tells two plans apart: text, profiles, and how it is pruned."""
         profiles = {name: one.as_dict() for name, one in self.profiles.items()}
-        return key_of([self.text, profiles, self.keep, self.by if self.keep else None])
+        parts = [self.text, profiles, self.keep, self.by if self.keep else None]
+        return key_of([*parts, dict(self.on)] if self.on else parts)
 
 
 def read(path: Path, known: Known) -> SweepPlan:
@@ -105,7 +82,7 @@ def read(path: Path, known: Known) -> SweepPlan:
     except UnicodeDecodeError:
         raise usage(f"{path} is not UTF-8 text.", "Is it the right file?") from None
     except FileNotFoundError:
-        raise usage(f"There is no plan file {str(path)!r}.", _HINT) from None
+        raise usage(f"There is no plan file {str(path)!r}.", HINT) from None
     return parse(text, path, known)
 
 
@@ -115,67 +92,14 @@ def parse(text: str, path: Path, known: Known) -> SweepPlan:
     try:
         data = load_toml(text)
     except tomllib.TOMLDecodeError as error:
-        raise usage(f"{path.name}: this is not TOML: {error}.", _HINT) from None
+        raise usage(f"{path.name}: this is not TOML: {error}.", HINT) from None
     except ValueError as error:
-        raise usage(f"{path.name}: this is not a plan file: {error}.", _HINT) from None
-    _check(data, problems)
+        raise usage(f"{path.name}: this is not a plan file: {error}.", HINT) from None
+    check(data, problems)
     problems.raise_any()
     plan = _Reader(data, text, path, known, problems).plan()
     problems.raise_any()
     return plan
-
-
-class Problems:
-    """What is wrong with one file, in the order in which it was found."""
-
-    def __init__(self, file: str) -> None:
-        self._file = file
-        self._found: list[str] = []
-
-    def add(self, key: str, text: str) -> None:
-        """One problem with a dotted key."""
-        self._found.append(f"{self._file}: {key} {text}")
-
-    def raise_any(self) -> None:
-        """Raise all of them in one PackError (usage), if there are any."""
-        if self._found:
-            raise usage("\n".join(dict.fromkeys(self._found)), _HINT)
-
-
-def _check(data: dict[str, Any], problems: Problems) -> None:
-    """Types, ranges and unknown keys; what the names mean comes later."""
-    for key in data:
-        if key not in TOP and key not in SECTIONS and key != "exclude":
-            home = next((name for name, rules in SECTIONS.items() if key in rules), None)
-            where = f" It belongs below [{home}]." if home else ""
-            near = where or did_you_mean(key, [*TOP, *SECTIONS, "exclude"])
-            problems.add(key, f"is not a key of a plan file.{near}")
-    _check_table("", {key: data[key] for key in TOP if key in data}, TOP, problems)
-    for section, rules in SECTIONS.items():
-        part = data.get(section, {})
-        if isinstance(part, dict):
-            _check_table(f"{section}.", part, rules, problems)
-        else:
-            problems.add(section, f"must be a table, written [{section}].")
-    excludes = data.get("exclude", [])
-    if not isinstance(excludes, list) or not all(isinstance(one, dict) for one in excludes):
-        problems.add("exclude", "must be a list of tables, each written [[exclude]].")
-        return
-    for place, table in enumerate(excludes, 1):
-        _check_table(f"exclude[{place}].", table, EXCLUDE, problems)
-        if not set(table) - {"why"}:
-            problems.add(f"exclude[{place}]", "names nothing, so it would exclude everything.")
-
-
-def _check_table(
-    prefix: str, table: dict[str, Any], rules: Mapping[str, Any], problems: Problems
-) -> None:
-    for key, value in table.items():
-        if key not in rules:
-            near = did_you_mean(key, rules) or f" Known: {', '.join(rules)}."
-            problems.add(prefix + key, f"is not a key of a plan file.{near}")
-        elif wrong := complaint(rules[key], value):
-            problems.add(prefix + key, wrong)
 
 
 class _Reader:
@@ -203,6 +127,7 @@ class _Reader:
             text=self._text,
             variants=self._variants(),
             checkpoints=self._checkpoints(),
+            adapters=self._adapters(),
             recipes=self._recipes(),
             kv=tuple(dict.fromkeys(self._axes.get("kv", [DEFAULT]))),
             contexts=tuple(dict.fromkeys(self._axes.get("contexts", [None]))),
@@ -218,6 +143,8 @@ class _Reader:
             by=tuple(dict.fromkeys(prune.get("by", ("quality", "memory")))),
             tasks=self._tasks(route),
             behaviour_percent=route.get("behaviour_percent"),
+            on=self._on(),
+            compare=tuple(Compare(**table) for table in data.get("compare", [])),
         )
         if not (plan.variants or plan.checkpoints):
             self._problems.add(
@@ -276,6 +203,24 @@ class _Reader:
             found.append(str(folder))
         return tuple(dict.fromkeys(found))
 
+    def _adapters(self) -> tuple[tuple[str, ...], ...]:
+        """Sets of adapters, each in the form of `--lora`; "none" is the one without any."""
+        found = []
+        for given in self._axes.get("adapters", [NONE]):
+            names = given if isinstance(given, list) else [given]
+            found.append(tuple(self._adapter(name) for name in names if name != NONE))
+        return tuple(dict.fromkeys(found))
+
+    def _adapter(self, name: str) -> str:
+        """An adapter whose folder is absolute; one of the hub stays as it is."""
+        place, colon, scale = name.rpartition(":")
+        for folder, end in ((name, ""), (place, f"{colon}{scale}")):
+            if folder and self._beside(folder).is_dir():
+                return f"{self._beside(folder)}{end}"
+        if name.startswith((".", "/", "~")) or "/" not in name:
+            self._problems.add("axes.adapters", f"names {name!r}, which is not a folder.")
+        return name
+
     def _beside(self, name: str) -> Path:
         """A path relative to the plan file's own folder."""
         return Path(os.path.normpath(self._path.absolute().parent / expanded(name)))
@@ -309,6 +254,24 @@ class _Reader:
                 found[str(path)] = read_profile(path)
             except PackError as error:
                 self._problems.add("axes.profiles", f"names {name!r}: {error}")
+        return found
+
+    def _on(self) -> dict[str, str]:
+        from packager.lab.machines import address_of
+        from packager.lab.transport import parse as address
+
+        found = {}
+        for name, machine in self._data.get("on", {}).items():
+            if name not in self._axes.get("targets", []):
+                near = did_you_mean(name, self._axes.get("targets", []))
+                self._problems.add(f"on.{name}", f"is not one of the targets in [axes].{near}")
+                continue
+            if wrong := complaint(Word(), machine):
+                self._problems.add(f"on.{name}", wrong)
+                continue
+            target = str(self._beside(name)) if name.endswith(".toml") else name
+            self._of(f"on.{name}", [machine], lambda text: address(address_of(text)))
+            found[target] = machine
         return found
 
     def _need(self) -> dict[str, Any]:

@@ -61,13 +61,19 @@ class Scores:
     """A table of benchmarks with the least score of each, 0 to 100."""
 
 
-Rule = Number | Word | Words | Numbers | Flag | Size | Scores
+@dataclass(frozen=True, slots=True)
+class Sets:
+    """A list of texts, or of lists of texts that belong together."""
+
+
+Rule = Number | Word | Words | Sets | Numbers | Flag | Size | Scores
 
 TOP: Mapping[str, Rule] = {"name": Word()}
 SECTIONS: Mapping[str, Mapping[str, Rule]] = {
     "axes": {
         "variants": Words(),
         "checkpoints": Words(),
+        "adapters": Sets(),
         "recipes": Words(),
         "kv": Words(),
         "contexts": Numbers(16, MOST_TOKENS),
@@ -106,6 +112,7 @@ SECTIONS: Mapping[str, Mapping[str, Rule]] = {
 }
 EXCLUDE: Mapping[str, Rule] = {
     "variant": Word(),
+    "adapter": Word(),
     "recipe": Word(),
     "kv": Word(),
     "context": Number(16, MOST_TOKENS, whole=True),
@@ -126,6 +133,13 @@ def complaint(rule: Rule, value: Any) -> str | None:
             return _list(value, "texts") or next(
                 (wrong for each in value if (wrong := _word(rule.choices, each))), None
             )
+        case Sets():
+            flat = (
+                [each for one in value for each in (one if isinstance(one, list) else [one])]
+                if isinstance(value, list)
+                else value
+            )
+            return complaint(Words(), flat)
         case Numbers():
             whole = Number(rule.low, rule.high, whole=True)
             return _list(value, "whole numbers") or next(

@@ -207,7 +207,7 @@ def _on_one_scale(going: Sequence[Planned], values: Mapping[str, Values]) -> dic
     found: dict[str, Values] = dict(values)
     for target in dict.fromkeys(one.cell.target for one in going):
         ids = [one.cell.id for one in going if one.cell.target == target]
-        checkpoints = {one.cell.variant for one in going if one.cell.target == target}
+        checkpoints = {one.cell.weights for one in going if one.cell.target == target}
         lost = {name: values[name].get("divergence") for name in ids}
         if len(checkpoints) == 1 and None not in lost.values():
             found |= {name: {**values[name], "quality": -(lost[name] or 0.0)} for name in ids}

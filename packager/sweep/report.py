@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,17 @@ from packager.json_values import JsonObject
 from packager.records.figures import BY_NAME
 from packager.report.figures import shown
 from packager.sweep.cell import DEFAULT
-from packager.sweep.folder import Folder, Run
+from packager.sweep.chart import Chart, Point, chart
+from packager.sweep.columns import AXES, NAMES, STATUS, axis, ordered
+from packager.sweep.folder import Folder, Run, asked_of
 from packager.sweep.front import Place, fronts
 from packager.sweep.history import Change, compared, over_time
 from packager.sweep.plan_file import SweepPlan
-from packager.sweep.row import FIGURES, Row, failures
-from packager.sweep.svg import Point, plot
+from packager.sweep.row import Row, failures
+from packager.sweep.standing import standing
 from packager.sweep.table import Table
 
 _SHOWN = ("artifact_bytes", "peak_memory_bytes", "ttft_ms", "prefill_tps", "decode_tps", "kl_mean")
-_AXES = ("variant", "recipe", "kv", "context", "profile", "target")
-_STATUS = {"done": 0, "dropped": 1, "failed": 2, "refused": 3}
 
 
 def outcome(row: Row) -> str:
@@ -43,19 +44,6 @@ def _dropped(row: Row) -> str:
 
 def _gate(row: Row) -> str:
     return "" if row.gate is not False else "let through the quality gate"
-
-
-def ordered(run: Run) -> list[Row]:
-    """The rows: built ones first, by target and bytes."""
-    return sorted(
-        run.rows.values(),
-        key=lambda row: (
-            _STATUS[row.status],
-            row.of.target,
-            row.figures.get("artifact_bytes", 0),
-            row.id,
-        ),
-    )
 
 
 def table(run: Run, places: Mapping[str, Place] | None = None) -> Table:
@@ -86,7 +74,7 @@ def _text(name: str, value: float | None) -> str:
 def sentences(run: Run, changes: Sequence[Change]) -> Iterator[str]:
     """What a reader of the table must know."""
     rows = list(run.rows.values())
-    count = {status: sum(row.status == status for row in rows) for status in _STATUS}
+    count = {status: sum(row.status == status for row in rows) for status in STATUS}
     words = [f"{count['done']} of {len(rows)} cells were built"]
     words += [f"{count['dropped']} dropped by pruning"] if count["dropped"] else []
     words += [f"{count['refused']} cannot be built"] if count["refused"] else []
@@ -139,16 +127,17 @@ def as_csv(run: Run, places: Mapping[str, Place]) -> str:
     formula begin with an apostrophe."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    names = [*FIGURES, "kl_mean", "tasks_passed"]
-    writer.writerow(["id", *_AXES, "status", "front", *names, "machine", "reason"])
+    before, last = AXES[:-1], AXES[-1]
+    writer.writerow(["id", *before, "status", "front", *NAMES, "machine", "reason", last])
     for row in ordered(run):
         cell = row.cell
         place = places.get(row.id)
         front = "" if place is None or place.front is None else str(place.front).lower()
-        axes = ["" if cell.get(name) is None else cell[name] for name in _AXES]
-        figures = [_number(row.figures.get(name)) for name in names]
+        axes = [axis(cell.get(name)) for name in before]
+        figures = [_number(row.figures.get(name)) for name in NAMES]
         machine = row.machine.processor if row.machine else ""
         line = [row.id, *axes, row.status, front, *figures, machine, row.reason or ""]
+        line.append(axis(cell.get(last)))
         writer.writerow([_no_formula(value) for value in line])
     return out.getvalue()
 
@@ -166,7 +155,7 @@ def _no_formula(value: Any) -> Any:
     return value
 
 
-def plots(run: Run, places: Mapping[str, Place]) -> dict[str, str]:
+def plots(run: Run, places: Mapping[str, Place]) -> dict[str, Chart]:
     """The Pareto plot of every target, by its name. Points of other machines than the first are
     left out: they are not compared."""
     found: dict[str, list[Row]] = {}
@@ -174,7 +163,7 @@ def plots(run: Run, places: Mapping[str, Place]) -> dict[str, str]:
         if {"peak_memory_bytes", "decode_tps"} <= set(row.figures):
             found.setdefault(row.of.target, []).append(row)
     return {
-        target: plot(
+        target: chart(
             f"{Path(target).stem}, on {rows[0].machine.processor if rows[0].machine else '?'}",
             [_point(row, places) for row in rows if row.machine == rows[0].machine],
         )
@@ -184,7 +173,7 @@ def plots(run: Run, places: Mapping[str, Place]) -> dict[str, str]:
 
 def _point(row: Row, places: Mapping[str, Place]) -> Point:
     cell, place = row.of, places.get(row.id)
-    words = [cell.short, cell.recipe_id]
+    words = [cell.short, *([cell.adapters] if cell.lora else []), cell.recipe_id]
     words += [str(cell.context)] if cell.context else []
     words += [] if cell.profile == DEFAULT else [Path(cell.profile).stem]
     return Point(
@@ -199,26 +188,50 @@ def write(folder: Folder, runs: Sequence[Run], plan: SweepPlan | None = None) ->
     """Write everything of the last run into `report/`; returns the files."""
     from packager.sweep.html import page
     from packager.sweep.route import routes
+    from packager.sweep.svg import svg
 
     run, changes = runs[-1], compared(runs)
+    asked = asked_of(plan) if plan is not None else folder.asked(run)
+    pairs = standing(runs, asked.compare)
     places = fronts(folder, run.rows.values())
     out = folder.root / "report"
     out.mkdir(exist_ok=True)
-    pictures = plots(run, places)
+    charts = plots(run, places)
+    told = [*sentences(run, changes), *(pair.sentence() for pair in pairs)]
+    pictures = {target: svg(one) for target, one in charts.items()}
     data = {
         "schema": "qwen-pack/sweep-report/1",
         **as_dict(run, changes, places),
         "runs": over_time(runs),
+        "comparisons": [pair.as_dict() for pair in pairs],
     }
     texts = {
         "table.csv": as_csv(run, places),
-        "index.html": page(run, table(run, places), list(sentences(run, changes)), pictures),
+        "index.html": page(run, table(run, places), told, pictures),
         **{f"pareto-{number}.svg": text for number, text in enumerate(pictures.values(), 1)},
     }
-    for stale in out.glob("pareto-*.svg"):
+    for stale in (*out.glob("pareto-*.*"), *out.glob("table.*")):
         stale.unlink()
-    for name, text in texts.items():
-        write_atomically(out / name, text.encode(errors="backslashreplace"))
+    files = {name: text.encode(errors="backslashreplace") for name, text in texts.items()}
+    files |= _with_extra(run, places, charts)
+    for name, content in files.items():
+        write_atomically(out / name, content)
     write_json(out / "sweep.json", data)
-    write_json(out / "route.json", routes(folder, run, plan))
-    return [out / name for name in (*texts, "sweep.json", "route.json")]
+    write_json(out / "route.json", routes(folder, run, asked))
+    return [out / name for name in (*files, "sweep.json", "route.json")]
+
+
+def _with_extra(
+    run: Run, places: Mapping[str, Place], charts: Mapping[str, Chart]
+) -> dict[str, bytes]:
+    """What the packages of the extra `report` write, as far as they are installed."""
+    from packager.sweep.parquet import parquet
+    from packager.sweep.png import png
+
+    found: dict[str, bytes] = {}
+    with suppress(ImportError):
+        found["table.parquet"] = parquet(run, places)
+    with suppress(ImportError):
+        for number, one in enumerate(charts.values(), 1):
+            found[f"pareto-{number}.png"] = png(one)
+    return found

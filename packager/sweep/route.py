@@ -14,19 +14,19 @@ from packager.need.usecases import use_case, use_case_names
 from packager.need.workload import workload_for
 from packager.package.manifest import Manifest
 from packager.select import rules
+from packager.sweep.asked import Asked
 from packager.sweep.folder import Folder, Run
 from packager.sweep.front import read
-from packager.sweep.plan_file import SweepPlan
 from packager.sweep.row import Row
 
 SCHEMA = "qwen-pack/route/1"
 
 
-def routes(folder: Folder, run: Run, plan: SweepPlan | None = None) -> dict[str, Any]:
+def routes(folder: Folder, run: Run, asked: Asked | None = None) -> dict[str, Any]:
     """The table of a run as JSON: `routes[target][task]` has package and evidence, or None with the
     reason in `unserved[target][task]`."""
-    tasks = plan.tasks if plan is not None and plan.tasks else use_case_names()
-    least = plan.behaviour_percent if plan is not None else None
+    asked = asked or Asked()
+    tasks, least = asked.tasks or use_case_names(), asked.behaviour_percent
     known = [
         (row, found)
         for row in run.rows.values()

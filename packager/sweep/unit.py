@@ -26,14 +26,14 @@ from packager.events import (
 )
 from packager.pipeline import run as pipeline
 from packager.pipeline.stages import taken_since
-from packager.sweep import machine_lock
+from packager.sweep import machine_lock, on_device
 from packager.sweep.building import Work, cache_with
 from packager.sweep.folder import Folder
 from packager.sweep.known import Known
 from packager.sweep.matrix import Matrix, Planned
 from packager.sweep.plan_file import SweepPlan
 
-Stage = Literal["fetch", "convert", "gate", "measure", "quality", "package"]
+Stage = Literal["fetch", "convert", "gate", "measure", "quality", "package", "device"]
 Lane = tuple[str, ...]
 AFTER_MEASURE = ("quality", "package")
 
@@ -59,13 +59,20 @@ def lanes(stage: Stage, one: Planned) -> list[Lane]:
     """What a unit may leave that other cells need too: of those with the same only one runs at a
     time, until it is there. Cells of several targets share all but their package."""
     cell = one.cell
-    form = (cell.variant, cell.recipe_id, cell.profile, str(one.context))
+    form = (cell.weights, cell.recipe_id, cell.profile, str(one.context))
     if stage == "fetch":
-        return [("fetch", cell.variant)]
+        return [("fetch", cell.weights)]
     if stage in ("gate", "quality"):
         # The first one has the unquantized checkpoint read the text.
-        return [("reference", cell.variant, str(one.context)), ("quality", *form)]
+        return [("reference", cell.weights, str(one.context)), ("quality", *form)]
     return [] if stage == "package" else [(stage, *form)]
+
+
+def lanes_of(order: Order) -> list[Lane]:
+    """The same of an order; the slot of a device is none that is ever there for good."""
+    if order.stage == "device":
+        return [on_device.lane(order.plan.on[order.one.cell.target])]
+    return lanes(order.stage, order.one)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +139,8 @@ def _done(order: Order, known: Known, machine: str) -> Answer:
     work = Work(
         order.plan, Matrix((order.one,)), Folder(Path(order.root)), known, cache_with(order.shared)
     )
+    if order.stage == "device":
+        return _on_device(order, work, machine)
     plan = work.planned(order.one)
     if order.stage == "gate":
         return _judged(pipeline.judge(plan, work.cache), machine)
@@ -139,6 +148,14 @@ def _done(order: Order, known: Known, machine: str) -> Answer:
     if finished is None:
         return Answer(machine, moved=True)
     return Answer(machine, finished.seconds, finished.cached)
+
+
+def _on_device(order: Order, work: Work, machine: str) -> Answer:
+    began = time.monotonic()
+    device = order.plan.on[order.one.cell.target]
+    path = work.folder.packages / order.one.cell.id
+    exhaust(on_device.measured(work.known, path, device, order.began, held=True))
+    return Answer(machine, time.monotonic() - began)
 
 
 def _advanced(events: Generator[Event, None, Any], stage: Stage) -> StageFinished | None:

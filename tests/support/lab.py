@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,9 +40,10 @@ class Host:
 
 
 @contextlib.contextmanager
-def ssh_host(folder: Path) -> Iterator[Host]:
+def ssh_host(folder: Path, variables: Mapping[str, str] | None = None) -> Iterator[Host]:
     """An sshd of this user with a host key and one client key, and a folder to put first in PATH
-    whose `ssh` reads a configuration of its own instead of the user's."""
+    whose `ssh` reads a configuration of its own instead of the user's. What is run there has these
+    variables."""
     ssh, keygen = shutil.which("ssh"), shutil.which("ssh-keygen")
     if _SSHD is None or ssh is None or keygen is None:
         pytest.skip("needs OpenSSH's server and client (Debian: openssh-server)")
@@ -58,6 +59,7 @@ def ssh_host(folder: Path) -> Iterator[Host]:
         f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder / 'host'}\n"
         f"AuthorizedKeysFile {folder / 'allowed'}\nPidFile none\nStrictModes no\nUsePAM no\n"
         "PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\n"
+        + (f"SetEnv {' '.join(map('='.join, variables.items()))}\n" if variables else "")
     )
     key = (folder / "host.pub").read_text().split()[:2]
     known = folder / "known_hosts"

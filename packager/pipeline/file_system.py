@@ -1,14 +1,25 @@
-"""Where a shared cache is: the file system behind a URL, opened by fsspec, and its errors as
-sentences."""
+"""The file system of a shared cache, behind fsspec: how it is opened, and what its errors mean."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from packager.errors import PackError, unreachable, usage
 from packager.files import expanded
+
+
+@contextlib.contextmanager
+def unless_there() -> Iterator[None]:
+    """Passes over that what was to be made is there already."""
+    try:
+        yield
+    except OSError as error:
+        # A server that names no condition in its refusal is told so by s3fs.
+        if not isinstance(error, FileExistsError) and error.errno != errno.EINVAL:
+            raise
 
 
 @contextlib.contextmanager
@@ -39,7 +50,7 @@ def opened(url: str) -> tuple[Any, str]:
     except ImportError as error:
         raise usage(
             f"The shared cache {url} needs a package that is not installed: {error}",
-            "Install it, e.g. pip install s3fs.",
+            "Install it; for a bucket of S3: pip install 'qwen-pack[s3]'.",
         ) from None
     except ValueError as error:
         raise usage(
@@ -50,12 +61,12 @@ def opened(url: str) -> tuple[Any, str]:
 
 
 def is_local(fs: Any) -> bool:
-    """Whether a file system is that of this machine."""
+    """Whether it is this machine's own, or one that is mounted here."""
     kinds = fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,)
     return "file" in kinds or "local" in kinds
 
 
 def written(row: Mapping[str, Any]) -> float:
-    """When something was written, in seconds since 1970; 0 where the store does not say."""
+    """When something was written, in seconds since 1970; 0 where the store does not tell."""
     value = row.get("mtime", row.get("LastModified", row.get("created", 0.0)))
     return float(value.timestamp() if hasattr(value, "timestamp") else value)

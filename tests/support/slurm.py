@@ -1,0 +1,127 @@
+"""SLURM for a test: munged, slurmctld and slurmd as children of it, one node, all below one folder."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@contextlib.contextmanager
+def slurm(folder: Path) -> Iterator[Path]:
+    """The configuration of a running SLURM, for SLURM_CONF. `folder` needs a short name: sockets lie
+    in it."""
+    programs = {
+        name: shutil.which(name, path=_PATH) for name in ("munged", "slurmctld", "slurmd", "sinfo")
+    }
+    if not all(programs.values()):
+        pytest.skip("needs SLURM (Debian: slurmctld, slurmd, slurm-client, munge)")
+    conf = _written(folder)
+    socket_path = folder / "munge.socket"
+    lines = [
+        [
+            "munged",
+            "--foreground",
+            "--force",
+            f"--socket={socket_path}",
+            *(
+                f"--{name}-file={folder / f'munge.{name}'}"
+                for name in ("key", "pid", "log", "seed")
+            ),
+        ],
+        ["slurmctld", "-D", "-f", str(conf)],
+        ["slurmd", "-D", "-f", str(conf), "-N", "node"],
+    ]
+    children = []
+    try:
+        for line in lines:
+            with (folder / f"{line[0]}.out").open("wb") as out:
+                words = [str(programs[line[0]]), *line[1:]]
+                children.append(subprocess.Popen(words, stdout=out, stderr=out))
+            if line[0] == "munged":
+                _until(socket_path.exists, folder)
+        asks = [str(programs["sinfo"]), "-h", "-o", "%t"]
+        with_conf = {**os.environ, "SLURM_CONF": str(conf)}
+
+        def idle() -> bool:
+            said = subprocess.run(asks, env=with_conf, capture_output=True, text=True, check=False)
+            return said.stdout.strip() == "idle"
+
+        _until(idle, folder)
+        yield conf
+    finally:
+        for child in reversed(children):
+            below = psutil.Process(child.pid).children(recursive=True)
+            child.terminate()
+            try:
+                child.wait(10)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+            for orphan in below:
+                with contextlib.suppress(psutil.Error):
+                    orphan.kill()
+
+
+def _written(folder: Path) -> Path:
+    key = folder / "munge.key"
+    key.write_bytes(secrets.token_bytes(1024))
+    key.chmod(0o400)
+    user, host = getpass.getuser(), socket.gethostname()
+    memory = psutil.virtual_memory().total // 2 >> 20
+    conf = folder / "slurm.conf"
+    for name in ("state", "spool"):
+        (folder / name).mkdir()
+    conf.write_text(f"""
+ClusterName=test
+SlurmctldHost={host}(127.0.0.1)
+SlurmUser={user}
+SlurmdUser={user}
+AuthType=auth/munge
+AuthInfo=socket={folder / "munge.socket"}
+CredType=cred/munge
+StateSaveLocation={folder / "state"}
+SlurmdSpoolDir={folder / "spool"}
+SlurmctldPidFile={folder / "slurmctld.pid"}
+SlurmdPidFile={folder / "slurmd.pid"}
+SlurmctldPort={_free_port()}
+SlurmdPort={_free_port()}
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+MpiDefault=none
+ReturnToService=2
+NodeName=node NodeHostname={host} NodeAddr=127.0.0.1 CPUs=1 RealMemory={memory} State=UNKNOWN
+PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+""")
+    return conf
+
+
+def _until(condition: object, folder: Path) -> None:
+    assert callable(condition)
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        if condition():
+            return
+        time.sleep(0.2)
+    said = "\n".join(path.read_text()[-300:] for path in folder.glob("*.out"))
+    pytest.skip(f"SLURM does not start here: {said}")
