@@ -16,8 +16,7 @@ from typing import Any
 
 import pytest
 
-from packager import sources
-from packager import limits
+from packager import limits, sources
 from packager.errors import ExitCode, PackError
 from packager.process import JobResult, Progress, run_job
 from packager.sources import local
