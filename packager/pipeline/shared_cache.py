@@ -92,7 +92,7 @@ class Store:
                 return None
 
     def forget(self, stage: str, key: str) -> None:
-        """Take the record of a stage away. Where that fails, it is looked at again the next time."""
+        """Take the record of a stage away; where that fails, it is looked at again."""
         with contextlib.suppress(OSError):
             self._remove(self._record(stage, key))
 
