@@ -3,8 +3,10 @@ sentence, and what is accepted is right."""
 
 from __future__ import annotations
 
+import ast
 import json
 import random
+import re
 import resource
 import time
 from dataclasses import replace
@@ -20,6 +22,7 @@ from tests.attack.packages import AGREED, OLD, finish, tree, write_files
 from tests.attack.servers import SERVERS, response
 from tests.attack.soak import Soak
 from tests.attack.tabs import Tabs
+from tests.conftest import REPOSITORY
 
 MUTANTS, ANSWERS, SEED = 900, 20, 7
 
@@ -175,3 +178,14 @@ def test_the_fuzzer_finds_what_is_no_refusal(tmp_path: Path) -> None:
     pytest.importorskip("atheris", reason="needs atheris: make fuzz")
     row = fuzz._apart("manifest of a registry", 2, SEED, tmp_path)
     assert row["passed"] and row["inputs"] > 100 and row["covered"] > 10
+
+
+def test_the_tests_that_keep_what_was_found_are_there() -> None:
+    """The page names them; none may go, or get another name, unseen."""
+    page = (REPOSITORY / "docs" / "measurements" / "attack.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", page)
+    assert len(named) > 60
+    for file, name in named:
+        tree = ast.parse((REPOSITORY / "tests" / file).read_text(encoding="utf-8"))
+        tests = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+        assert name in tests, f"{file}::{name}"

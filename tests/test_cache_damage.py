@@ -309,5 +309,6 @@ def test_an_artifact_that_no_engine_may_open_is_made_again_although_its_record_h
         assert not (entry.folder / "out" / "genai_config.json").exists()
     # What was made again stands in the shared cache now: the next machine takes it over.
     events, _ = ended(_stage(BuildCache(tmp_path / "third", shared=store), job))
-    assert events[-1].cached and not any(isinstance(event, StageNote) for event in events)
+    finished = [event for event in events if isinstance(event, StageFinished)]
+    assert finished[-1].cached and not any(isinstance(event, StageNote) for event in events)
     assert count.read_text() == "xxx"

@@ -3,6 +3,7 @@ refused, wherever it stands."""
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import copy
 import io
@@ -31,6 +32,7 @@ from packager.shipping.export import export
 from packager.shipping.registry import pull, push
 from packager.shipping.shipment import prepare
 from packager.shipping.unpack import unpack
+from tests.conftest import REPOSITORY
 from tests.support.oci_registry import real_registry
 from tests.support.shipping_packages import AGREED, finish, write
 from tests.support.tiny_gguf import text, tiny_gguf
@@ -547,6 +549,22 @@ def test_no_engine_opens_an_unsafe_package_and_it_neither_leaves_nor_comes_in(
         code = main(words)
         error = capsys.readouterr().err
         assert code == ExitCode.INPUT and "custom_ops_library" in error, (words, error)
+
+
+def test_every_module_that_hands_a_packages_model_to_an_engine_has_looked_at_it_first() -> None:
+    """`whole` and `intact` compare the bytes, and refuse what is not safe to open."""
+    seen = set()
+    for path in sorted((REPOSITORY / "packager").rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        opens = any(
+            isinstance(node, ast.BinOp) and ast.unparse(node) == "package / MODEL"
+            for node in ast.walk(tree)
+        )
+        called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+        if opens:
+            seen.add(path.name)
+            assert {"bench.whole", "whole", "intact"} & called, path
+    assert seen >= {"bench.py", "on_device.py", "retrieval.py", "run.py", "trial.py"}
 
 
 def test_verify_says_that_content_is_not_all(

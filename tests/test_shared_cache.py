@@ -8,6 +8,7 @@ import os
 import shutil
 import threading
 import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from packager.paths import cache_dir
 from packager.pipeline import shared_cache
 from packager.pipeline.cache import BuildCache
 from packager.pipeline.shared_cache import Store
+from packager.pipeline.stage_record import LARGEST_RECORD
 from packager.sweep import inline
 from packager.sweep.building import Work, cache_with
 from packager.sweep.folder import Folder, Run
@@ -97,6 +99,21 @@ def test_a_record_that_leads_outside_is_no_record(path: str, store: Store, tmp_p
     record = tmp_path / "shared" / "records" / f"convert-{KEY}.json"
     record.write_text(json.dumps(sealed({}, [row])))
     assert taken(store, tmp_path / "back") is None and not record.exists()
+
+
+def test_a_record_without_end_is_not_read_to_its_end_and_removed(
+    store: Store, tmp_path: Path
+) -> None:
+    record = tmp_path / "shared" / "records" / f"convert-{KEY}.json"
+    with record.open("wb") as file:
+        file.truncate(1 << 30)
+    tracemalloc.start()
+    try:
+        assert store.read("convert", KEY) is None
+        assert tracemalloc.get_traced_memory()[1] < 3 * LARGEST_RECORD
+    finally:
+        tracemalloc.stop()
+    assert not record.exists()
 
 
 def test_only_one_claims_a_stage_and_a_dead_claim_is_passed_by(

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from packager import sources
+from packager import limits, sources
 from packager.errors import ExitCode, PackError
 from packager.process import JobResult, Progress, run_job
 from packager.sources import local
@@ -371,6 +371,13 @@ def test_a_web_page_in_place_of_the_hub_is_recognised(
 ) -> None:
     monkeypatch.setattr(Hub, "listing", lambda self: ["please log in to the hotel"])
     fetch.fails(ExitCode.SOURCE, "does not answer like a hub", "--weights PATH")
+
+
+def test_a_listing_without_end_is_not_read_to_its_end(
+    hub: Hub, fetch: Fetch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Hub, "listing", lambda self: ["x" * limits.HUB_ANSWER_BYTES])
+    fetch.fails(ExitCode.SOURCE, f"more than {limits.HUB_ANSWER_BYTES} bytes")
 
 
 def test_the_silence_of_a_server_ends_in_a_sentence(hub: Hub, fetch: Fetch) -> None:

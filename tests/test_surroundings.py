@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -193,3 +194,34 @@ def test_a_file_name_that_is_no_text_is_shown_escaped(tmp_path: Path) -> None:
         assert "\x1b" not in run.stdout
         assert "\\udcff" in run.stdout
     assert json.loads(run.stdout)["findings"][0]["path"].endswith("[31m")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows hangs up no terminals")
+def test_a_terminal_that_is_gone_takes_no_words_and_the_exit_code_is_that_of_an_interruption() -> (
+    None
+):
+    """Whatever is written there from then on fails, and that is no bug."""
+    import fcntl
+    import termios
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        place = f"127.0.0.1:{silent.getsockname()[1]}/team/x:v1"
+        terminal, own = os.openpty()
+
+        def control() -> None:
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)
+            fcntl.ioctl(own, termios.TIOCSCTTY, 0)
+
+        run = subprocess.Popen(
+            [sys.executable, "-m", "packager.cli", "pull", place],
+            stdin=own,
+            stdout=own,
+            stderr=own,
+            start_new_session=True,
+            preexec_fn=control,
+        )
+        os.close(own)
+        connection, _ = silent.accept()
+        with connection:
+            os.close(terminal)
+            assert run.wait(60) == ExitCode.INTERRUPTED

@@ -80,7 +80,9 @@ class Store:
         removed."""
         with answering(self.url):
             try:
-                text = self._fs.cat_file(self._record(stage, key))
+                text = self._fs.cat_file(
+                    self._record(stage, key), end=stage_record.LARGEST_RECORD + 1
+                )
             except FileNotFoundError:
                 return None
             try:
@@ -90,8 +92,8 @@ class Store:
                 return None
 
     def forget(self, stage: str, key: str) -> None:
-        """Take the record of a stage away."""
-        with answering(self.url):
+        """Take the record of a stage away; where that fails, it is looked at again."""
+        with contextlib.suppress(OSError):
             self._remove(self._record(stage, key))
 
     def pull(

@@ -21,7 +21,7 @@ from packager.scratch import flush_folder
 RECORD = "record.json"
 SCHEMA = "qwen-pack/stage/1"
 
-_LARGEST_RECORD = 64 << 20
+LARGEST_RECORD = 64 << 20
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -42,15 +42,15 @@ def read(path: Path) -> tuple[JsonObject, tuple[FileEntry, ...]]:
     handle = open_to_read(path)
     with os.fdopen(handle, "rb") as file:
         status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST_RECORD:
+        if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_RECORD:
             raise Unfit("has a record that is not a file, or far too large")
-        text = file.read(_LARGEST_RECORD)
+        text = file.read(LARGEST_RECORD)
     return parse(text)
 
 
 def parse(text: bytes) -> tuple[JsonObject, tuple[FileEntry, ...]]:
     """Facts and files in the text of a record. Raises Unfit."""
-    if len(text) > _LARGEST_RECORD:
+    if len(text) > LARGEST_RECORD:
         raise Unfit("has a record that is far too large")
     try:
         data = json.loads(text)
