@@ -272,12 +272,20 @@ def test_a_floor_on_one_test_leaves_those_that_decide_for_other_variants() -> No
 
 
 def test_of_the_tests_of_a_language_the_one_that_decides_is_shown() -> None:
-    found = chosen("Turkish")
+    found = choose(fit(target(), chat(languages=("tr",)), "Qwen3-4B"))
     assert (
         found is not None
         and "Belebele in Turkic languages" in found.scores
         and "INCLUDE" not in found.scores
     )
+
+
+def test_a_newer_variant_without_the_test_of_a_language_is_no_worse_off_than_the_older_one() -> (
+    None
+):
+    found = chosen("Turkish")
+    assert found is not None and found.variant.name == "Qwen3-4B-Instruct-2507"
+    assert "Belebele in Turkic languages" not in found.scores
 
 
 def test_who_names_a_model_gets_it_with_a_note() -> None:

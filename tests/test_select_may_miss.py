@@ -3,12 +3,16 @@ meets it."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from packager import catalog
 from packager.errors import PackError
-from packager.need.workload import Workload
+from packager.need.workload import Workload, merge
 from packager.predict.forecast import Forecast
 from packager.recipe import Recipe
-from packager.select import choose, speed_rules
+from packager.select import Candidate, candidates, choose, speed_rules
 from packager.shape import Shape
+from targets import registry
 from tests.support.plain_runtime import GB, PlainRuntime, chat, fit, target
 
 SLOW = Forecast(100, 5, 9000, 4, 8, "estimated", 60, 140, 7000, 12000)
@@ -56,6 +60,32 @@ def test_what_may_miss_a_limit_is_chosen_only_where_nothing_meets_it_for_sure() 
     alone = choose(fit(device, chat(min_decode_tps=floor), "Qwen3-8B", recipe="plain:b4"))
     assert alone is not None and alone.may_miss and alone.passes and not alone.sure
     assert alone.as_dict()["may_miss"][0]["rule"] == "decode"
+
+
+def test_a_class_of_laptops_rejects_a_wait_only_by_its_range() -> None:
+    """10,334 ms against 10,000 once rejected Qwen3-4B-Instruct-2507 on a number without a range."""
+    device = registry.target("laptop-cpu")
+    wish = merge({"use_case": "chat"}, device.workload)
+
+    def ask(limit: float) -> Candidate:
+        return candidates(
+            device,
+            replace(wish, max_ttft_ms=limit),
+            (catalog.find("Qwen3-4B-Instruct-2507"),),
+            registry.runtimes(),
+            recipe="gguf:Q4_K_M",
+        )[0]
+
+    now = ask(1e9).forecast
+    assert ask(10_334).passes and now.ttft_low_ms < 10_000
+    for limit, passes, sure in (
+        (1.01 * now.ttft_ms, True, True),
+        (0.99 * now.ttft_ms, True, False),
+        (1.01 * now.ttft_low_ms, True, False),
+        (0.99 * now.ttft_low_ms, False, False),
+    ):
+        found = ask(limit)
+        assert (found.passes, found.passes and found.sure) == (passes, sure), limit
 
 
 def test_a_recipe_that_cannot_be_sized_is_rejected_and_the_others_are_not() -> None:

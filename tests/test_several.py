@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import tomllib
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -88,6 +89,27 @@ def test_memory_by_precision_length_and_batch_lies_within_15_percent_of_the_publ
         else:
             # The process itself takes a little more, and blocks do not fill the card to the end.
             assert needed > 0.95 * A100, "what the table calls OOM"
+
+
+def test_unquantized_memory_of_later_generations_lies_near_the_collected_rows(shared: Path) -> None:
+    """The Qwen team's tables of Qwen1.5 to Qwen2.5 on one A100 in BF16: weights, the cache twice as
+    above, and the logits of the whole prompt, in two bytes and once more in four; from Qwen2.5 on
+    only those of its last token are computed."""
+    rows = json.loads((shared / "facts" / "speed_memory.json").read_text())["rows"]
+    errors = []
+    for row in rows:
+        which = (row["framework"], row["quant"], row["gpu_num"], row["speed_kind"])
+        if which != ("transformers", "BF16", 1, "generation") or not row["gpu_mem_gb"]:
+            continue
+        variant, prompt = catalog.find(row["model"]), row["input_len"]
+        shape = shape_of(row["model"])
+        needed = 2.0 * (shape.parameters() + (variant.params_vision or 0))
+        needed += 2 * kv_cache_bytes(shape, prompt + row["output_len"], 16)
+        if variant.family != "Qwen2.5":
+            needed += 6 * shape.vocab * prompt
+        errors.append(needed / (row["gpu_mem_gb"] * 2**30) - 1)
+    assert len(errors) > 50 and max(map(abs, errors)) <= 0.21
+    assert sum(abs(error) <= 0.15 for error in errors) >= 0.8 * len(errors)
 
 
 def test_the_least_hardware_of_the_table_is_what_fit_finds() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import ceil
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,8 +25,9 @@ from packager.recipe import split_id
 if TYPE_CHECKING:
     from packager.cli.fit_tables import Answer
     from packager.device.target import Target
+    from packager.need.workload import Workload
     from packager.runtime import Runtime
-    from packager.select import Elsewhere, Miss
+    from packager.select import Candidate, Elsewhere, Miss
 
 
 @click.command("fit")
@@ -53,7 +55,8 @@ if TYPE_CHECKING:
     "--steps",
     "show_steps",
     is_flag=True,
-    help="The next variant down and up, and what each costs and gains.",
+    help="The next variant down and up, and what each costs and gains; with --model also what "
+    "would be chosen in its place.",
 )
 @click.option(
     "--price-per-hour",
@@ -316,7 +319,28 @@ def _answer(target: Target, wish: _Wish, with_misses: bool = True) -> Answer:
         steps(measured) if wish.show_steps else None,
         elsewhere=other_machine,
         hour=wish.price_of_hour,
+        instead=_instead(target, workload, wish) if wish.show_steps and named else None,
     )
+
+
+def _instead(target: Target, workload: Workload, wish: _Wish) -> Candidate | None:
+    """What would be chosen of the whole catalogue for the same need; None where that is the variant
+    that was named, or nothing.
+
+    Who moves from one variant to another looks for a better one: the smallest that passes is no
+    answer to that.
+    """
+    from packager import catalog
+    from packager.select import candidates, choose
+
+    prefer = "quality" if workload.prefer == "smallest" else workload.prefer
+    best = choose(
+        candidates(
+            target, replace(workload, prefer=prefer), catalog.load(), wish.runtimes, named=False
+        )
+    )
+    same = best is not None and wish.model is not None and best.variant == catalog.find(wish.model)
+    return None if same else best
 
 
 def _answer_or_problem(target: Target, wish: _Wish) -> Answer:
@@ -349,4 +373,6 @@ def _payload(answer: Answer) -> JsonObject:
         payload["elsewhere"] = answer.elsewhere.as_dict() if answer.elsewhere else None
     if answer.steps is not None:
         payload["steps"] = [step.as_dict() for step in answer.steps]
+    if answer.instead is not None:
+        payload["instead"] = answer.instead.as_dict()
     return payload

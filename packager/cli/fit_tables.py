@@ -48,6 +48,9 @@ class Answer:
     problem: str = ""
     elsewhere: Elsewhere | None = None
     hour: float | None = None
+    instead: Candidate | None = None
+    """What would be chosen of the whole catalogue, where a variant was named and steps are asked
+    for."""
 
     def cost(self, candidate: Candidate) -> tuple[float, float, float] | None:
         """Of a million tokens of answers, as many at once as the workload has: as forecast, at the
@@ -81,6 +84,7 @@ def show_one(answer: Answer, show_all: bool, words: Sequence[str]) -> None:
     if answer.steps is not None:
         say()
         _steps(answer.steps)
+        _instead(answer)
     if answer.chosen is None:
         say()
         _misses(answer)
@@ -322,6 +326,18 @@ def _steps(steps: Sequence[Step]) -> None:
             if step.candidate.passes
             else f"      Rejected: {_lacks(step.candidate)}."
         )
+
+
+def _instead(answer: Answer) -> None:
+    """What would take the place of a variant that was named."""
+    best, named = answer.instead, answer.chosen
+    if best is None:
+        return
+    figures = [human_bytes(best.footprint.peak), f"{best.forecast.decode_tps:.3g} tok/s"]
+    if best.quality is not None:
+        here = f" (here {named.quality:g})" if named and named.quality is not None else ""
+        figures.append(f"quality {best.quality:g}{here}")
+    say(f"Of all variants fit would take {best.label}: {', '.join(figures)}.")
 
 
 def _hint(answer: Answer, whole: bool, words: Sequence[str]) -> str:
