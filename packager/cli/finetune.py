@@ -50,13 +50,9 @@ class _Trial:
     @property
     def verdict(self) -> str:
         room = self.target.device.available_bytes
-        return (
-            "fits"
-            if self.training.high <= room
-            else "may miss"
-            if self.training.low <= room
-            else "rejected"
-        )
+        if self.training.high <= room:
+            return "fits"
+        return "may miss" if self.training.low <= room else "rejected"
 
     def as_dict(self) -> JsonObject:
         room = self.target.device.available_bytes

@@ -135,13 +135,9 @@ def loss(candidate: Candidate) -> float:
     """Points of a benchmark that the recipe's quantization takes, by its grade; 0 where it has
     none."""
     if candidate.recipe.grade is None:
-        return (
-            0.0
-            if candidate.bits_per_weight >= LOSSLESS_BITS
-            else _LOSSES[4]
-            if candidate.bits_per_weight < 6
-            else _LOSSES[6]
-        )
+        if candidate.bits_per_weight >= LOSSLESS_BITS:
+            return 0.0
+        return _LOSSES[4 if candidate.bits_per_weight < 6 else 6]
     return _LOSSES[min(16, int(candidate.recipe.grade.partition("-")[0]))]
 
 

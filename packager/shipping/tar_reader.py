@@ -77,9 +77,8 @@ def members(stream: IO[bytes], where: str) -> Iterator[tuple[Member, IO[bytes]]]
                 "Do not use it.",
             )
         folder = info.type == tarfile.DIRTYPE
-        member = Member(
-            name or info.name, 0 if folder else (info.size if size is None else size), folder
-        )
+        length = info.size if size is None else size
+        member = Member(name or info.name, 0 if folder else length, folder)
         if member.size < 0:
             raise bad_input(f"{where}: {member.name!r} has a negative size.", "Do not use it.")
         name = size = None
