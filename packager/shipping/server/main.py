@@ -37,9 +37,9 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 64
 
     def __init__(
-        self, place: tuple[str, int], engine: Engine, known: Settings, waiting: int
+        self, address: tuple[str, int], engine: Engine, known: Settings, waiting: int
     ) -> None:
-        super().__init__(place, Handler)
+        super().__init__(address, Handler)
         self.engine, self.settings = engine, known
         self.queue = Queue(waiting)
         self.connections = threading.BoundedSemaphore(128)
