@@ -81,7 +81,7 @@ def finetune(targets: Sequence[Target], variant: Variant | None, wish: Wish, as_
     if not able:
         names = ", ".join(target.name for target in targets)
         raise usage(
-            f"Fine-tuning takes a CUDA GPU, and {names} has none.",
+            f"Fine-tuning needs a CUDA GPU, and {names} has none.",
             "`qwen-pack targets` lists the devices: rtx-4090 and a100-80gb are two.",
         )
     pool = (

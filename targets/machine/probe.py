@@ -284,7 +284,7 @@ def cannot_run(machine: Machine, measurement: Measurement) -> dict[str, str]:
     if flags_are_known and not {"sse4_2", "avx", "avx2"} & set(machine.isa):
         return dict.fromkeys(
             ("openvino", "llama.cpp", "onnxruntime"),
-            "its Python packages take SSE4.2, which this processor lacks",
+            "its Python packages need SSE4.2, which this processor lacks",
         )
     return dict(measurement.died)
 

@@ -32,7 +32,9 @@ def render(template: str, messages: list[dict[str, Any]], **variables: Any) -> s
         ArithmeticError,
         RecursionError,
     ) as error:
-        raise Refused(f"the model's chat template takes no such conversation: {error}") from None
+        raise Refused(
+            f"the model's chat template does not accept this conversation: {error}"
+        ) from None
 
 
 @lru_cache(maxsize=2)

@@ -152,7 +152,7 @@ def _tools() -> dict[str, str]:
     absent = [name for name in (wanted.distribution, "cmake", "ninja") if installed(name) is None]
     if absent:
         raise usage(
-            f"Building an agent takes {' and '.join(absent)}, not installed here.",
+            f"Building an agent needs {' and '.join(absent)}, not installed here.",
             "Install it with: pip install 'qwen-pack[lab]', or give an agent built elsewhere with "
             "--agent FILE.",
         )
