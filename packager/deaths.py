@@ -88,7 +88,7 @@ def death_of(job: str, code: int, peak: int, log: Path) -> PackError:
     death = Death(_name(-code), reason(log), peak, log)
     if death.signal == "SIGKILL":
         full = no_room(
-            f"The process was killed from outside after taking {peak / 1e9:.1f} GB, most likely "
+            f"The process was killed from outside after using {peak / 1e9:.1f} GB, most likely "
             "because memory ran out.",
             "Close other programs, choose a smaller variant, or build on a larger machine.",
         )

@@ -99,9 +99,7 @@ def from_foreign(error: BaseException) -> PackError | None:
         if error.errno == errno.ENAMETOOLONG:
             return usage(f"The name{where} is too long for this disk.", "Choose a shorter one.")
         if error.errno == errno.ELOOP:
-            return usage(
-                f"The path{where} leads through links in a circle.", "Name the folder itself."
-            )
+            return usage(f"The path{where} contains a loop of links.", "Name the folder itself.")
         if error.errno == errno.ENOENT and error.filename:
             return usage(f"There is no file or folder{where}.", "Check the path.")
         if error.errno == errno.ENOTDIR and error.filename:

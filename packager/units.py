@@ -16,7 +16,7 @@ def human_bytes(count: float) -> str:
         # it.
         if abs(count) >= step * 0.9995:
             value = count / step
-            digits = 2 if abs(value) < 9.995 else 1 if abs(value) < 99.95 else 0
+            digits = sum(abs(value) < bound for bound in (9.995, 99.95))
             return f"{value:.{digits}f} {unit}"
     return f"{count:.0f} B"
 

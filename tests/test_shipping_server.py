@@ -217,7 +217,7 @@ def test_what_is_no_request_is_refused_with_a_sentence() -> None:
         with pytest.raises(Refused, match=words):
             requests.parse(json.dumps(asked).encode(), known)
     for body in (b"[" * 100_000, b"\xff", b"5", b""):
-        with pytest.raises(Refused, match="not valid JSON"):
+        with pytest.raises(Refused, match=r"not (valid JSON|a JSON object)"):
             requests.parse(body, known)
 
 

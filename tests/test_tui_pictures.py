@@ -79,7 +79,7 @@ CONVERTING = (
 )
 FAILURE = StageFailed(
     "convert",
-    "The process was killed from outside after taking 4.1 GB.",
+    "The process was killed from outside after using 4.1 GB.",
     "Close other programs.",
     7,
 )

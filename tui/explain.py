@@ -33,68 +33,68 @@ _VERDICTS = {
 }
 
 
-def miss(one: Miss) -> Parts:
+def miss(near_miss: Miss) -> Parts:
     """What would fit, and with which one change; in colours that are seen on the row of a cursor as
     well."""
     return [
         ("→ ", "bold"),
-        (one.then.label, "bold"),
-        (f"  with {one.change}  ", ""),
-        (one.flag, "italic"),
+        (near_miss.then.label, "bold"),
+        (f"  with {near_miss.change}  ", ""),
+        (near_miss.flag, "italic"),
     ]
 
 
-def candidate(one: Candidate) -> Parts:
+def candidate(shown: Candidate) -> Parts:
     """The verdict with every reason, notes, scores and figures."""
-    text, style = _VERDICTS[one.verdict]
-    parts: Parts = [(f"{one.label}  ", "bold"), (f"{text}\n", style)]
-    for reason in one.reasons:
+    text, style = _VERDICTS[shown.verdict]
+    parts: Parts = [(f"{shown.label}  ", "bold"), (f"{text}\n", style)]
+    for reason in shown.reasons:
         parts += [
             ("• ", "$text-error"),
             (f"{reason.rule}: ", "bold"),
-            (f"{why_not(reason, task(one))}\n", ""),
+            (f"{why_not(reason, task(shown))}\n", ""),
         ]
-    for reason in one.may_miss:
+    for reason in shown.may_miss:
         parts += [
             ("~ ", "$text-warning"),
             (f"may miss {reason.rule}: ", "bold"),
             (f"needs {reason.needs}, has {reason.has}\n", ""),
         ]
-    parts += [(f"! {note}\n", "$text-warning") for note in one.notes]
-    if one.sized:
-        prints = one.footprint
+    parts += [(f"! {note}\n", "$text-warning") for note in shown.notes]
+    if shown.sized:
+        prints = shown.footprint
         parts += [
             ("memory  ", "$foreground-muted"),
             (f"{human_bytes(prints.peak)} peak = {_sum(prints)}\n", ""),
-            *_split(one),
+            *_split(shown),
             ("speed   ", "$foreground-muted"),
-            (f"{_speed(one)}, {CONFIDENCE[one.forecast.confidence]}\n", ""),
+            (f"{_speed(shown)}, {CONFIDENCE[shown.forecast.confidence]}\n", ""),
         ]
-    if one.scores:
-        published = ", ".join(f"{name} {value:g}" for name, value in one.scores.items())
+    if shown.scores:
+        published = ", ".join(f"{name} {value:g}" for name, value in shown.scores.items())
         mean = (
             ""
-            if one.quality is None
-            else f"; score {one.quality:.1f} is the mean of those that the use case compares"
+            if shown.quality is None
+            else f"; score {shown.quality:.1f} is the mean of those that the use case compares"
         )
         parts += [
             ("scores  ", "$foreground-muted"),
             (f"{published}{mean}, of the unquantized model\n", ""),
         ]
-    variant = one.variant
+    variant = shown.variant
     size = human_count(variant.params_total) if variant.params_total else "size not stated"
     parts += [
         ("model   ", "$foreground-muted"),
         (f"{size}, {variant.license or 'licence not stated'}, {variant.kind}", ""),
     ]
-    if one.sized:
-        parts.append((f", {one.bits_per_weight:.2f} bits per weight", ""))
+    if shown.sized:
+        parts.append((f", {shown.bits_per_weight:.2f} bits per weight", ""))
     return parts
 
 
-def _speed(one: Candidate) -> str:
+def _speed(shown: Candidate) -> str:
     """The rates in words: of an answer, or of one text where no answer is given."""
-    known, what = one.forecast, task(one)
+    known, what = shown.forecast, task(shown)
     if what == "generate":
         return (
             f"{rate(known.decode_tps)} tok/s ({rate(known.low)}–{rate(known.high)}), "
@@ -129,13 +129,13 @@ def layers(split: Split) -> str:
     return "the whole model" if split.whole else f"{split.gpu_layers} of {split.all_layers} layers"
 
 
-def _split(one: Candidate) -> Parts:
-    if one.split is None:
+def _split(shown: Candidate) -> Parts:
+    if shown.split is None:
         return []
     return [
         ("gpu     ", "$foreground-muted"),
         (
-            f"{layers(one.split)} there, {human_bytes(one.split.host.peak)} in the system's "
+            f"{layers(shown.split)} there, {human_bytes(shown.split.host.peak)} in the system's "
             "memory\n",
             "",
         ),
@@ -153,15 +153,18 @@ def _sum(prints: Footprint) -> str:
     return text if prints.total >= prints.peak else f"{text}; loading takes more"
 
 
-def one_text(one: Forecast, what: str, prompt: int, limit: float | None, width: int) -> Parts:
+def one_text(
+    prediction: Forecast, what: str, prompt: int, limit: float | None, width: int
+) -> Parts:
     """The wait for one text or pair with its range on a scale, the rate of reading, and how sure
     that is; `what` is a task without an answer, `limit` in milliseconds."""
-    top = max(one.ttft_high_ms, limit or 0) * 1.1
+    low, middle, high = prediction.ttft_low_ms, prediction.ttft_ms, prediction.ttft_high_ms
+    top = max(high, limit or 0) * 1.1
     parts: Parts = [
         (f"{made(what)}  ", "$foreground-muted"),
-        (wait(one.ttft_ms), "bold"),
-        (f"  from {wait(one.ttft_low_ms)} to {wait(one.ttft_high_ms)}, {prompt:,} tokens\n", ""),
-        (f"{span(one.ttft_low_ms, one.ttft_ms, one.ttft_high_ms, top, width)}\n", "$primary"),
+        (wait(middle), "bold"),
+        (f"  from {wait(low)} to {wait(high)}, {prompt:,} tokens\n", ""),
+        (f"{span(low, middle, high, top, width)}\n", "$primary"),
     ]
     if limit:
         column = min(width - 1, round(limit / top * (width - 1)))
@@ -170,35 +173,38 @@ def one_text(one: Forecast, what: str, prompt: int, limit: float | None, width: 
     return [
         *parts,
         ("reading      ", "$foreground-muted"),
-        (f"{rate(one.prefill_tps)} tok/s\n", ""),
+        (f"{rate(prediction.prefill_tps)} tok/s\n", ""),
         ("confidence   ", "$foreground-muted"),
-        (CONFIDENCE[one.confidence], ""),
+        (CONFIDENCE[prediction.confidence], ""),
     ]
 
 
 def profile(known: Profile) -> str:
     """How a model is to behave, in one line; empty where nothing is fixed."""
-    said = []
+    parts = []
     if known.thinking in ("on", "off"):
         budget = f", at most {known.thinking_budget:,} tokens" if known.thinking_budget else ""
-        said.append(f"thinking {known.thinking}{budget}")
+        parts.append(f"thinking {known.thinking}{budget}")
     if known.system_prompt is not None:
-        said.append(f"a system prompt of {len(known.system_prompt):,} characters")
+        parts.append(f"a system prompt of {len(known.system_prompt):,} characters")
     if known.tools:
-        said.append(f"{len(known.tools)} tool{'' if len(known.tools) == 1 else 's'}")
+        parts.append(f"{len(known.tools)} tool{'' if len(known.tools) == 1 else 's'}")
     # Texts of a manifest are foreign: only words that are known reach the terminal.
-    said += [f"{name} {known.sampling[name]:g}" for name in KEYS if name in known.sampling]
-    return ", ".join(said)
+    parts += [f"{name} {known.sampling[name]:g}" for name in KEYS if name in known.sampling]
+    return ", ".join(parts)
 
 
-def forecast(one: Forecast, prompt: int, floor: float | None, width: int) -> Parts:
+def forecast(prediction: Forecast, prompt: int, floor: float | None, width: int) -> Parts:
     """The decode rate with its range on a scale, prefill, first token, and how sure that is."""
-    top = max(one.high, floor or 0) * 1.1
+    top = max(prediction.high, floor or 0) * 1.1
     parts: Parts = [
         ("decode       ", "$foreground-muted"),
-        (f"{rate(one.decode_tps)} tok/s", "bold"),
-        (f"  from {rate(one.low)} to {rate(one.high)}\n", ""),
-        (f"{span(one.low, one.decode_tps, one.high, top, width)}\n", "$primary"),
+        (f"{rate(prediction.decode_tps)} tok/s", "bold"),
+        (f"  from {rate(prediction.low)} to {rate(prediction.high)}\n", ""),
+        (
+            f"{span(prediction.low, prediction.decode_tps, prediction.high, top, width)}\n",
+            "$primary",
+        ),
     ]
     if floor:
         column = min(width - 1, round(floor / top * (width - 1)))
@@ -213,31 +219,33 @@ def forecast(one: Forecast, prompt: int, floor: float | None, width: int) -> Par
     return [
         *parts,
         ("first token  ", "$foreground-muted"),
-        (f"{wait(one.ttft_ms)}", "bold"),
+        (f"{wait(prediction.ttft_ms)}", "bold"),
         (f"  after {prompt:,} tokens\n", ""),
         ("prefill      ", "$foreground-muted"),
-        (f"{rate(one.prefill_tps)} tok/s\n", ""),
+        (f"{rate(prediction.prefill_tps)} tok/s\n", ""),
         ("confidence   ", "$foreground-muted"),
-        (CONFIDENCE[one.confidence], ""),
+        (CONFIDENCE[prediction.confidence], ""),
     ]
 
 
-def step(one: Step) -> Parts:
+def step(shown: Step) -> Parts:
     """A neighbour of the choice: what it costs and gains."""
     arrow, style = (
-        ("▼ smaller", "$text-success") if one.direction == "down" else ("▲ larger", "$text-warning")
+        ("▼ smaller", "$text-success")
+        if shown.direction == "down"
+        else ("▲ larger", "$text-warning")
     )
-    fits = "" if one.candidate.passes else "  ✗ " + "; ".join(map(str, one.candidate.reasons))
+    fits = "" if shown.candidate.passes else "  ✗ " + "; ".join(map(str, shown.candidate.reasons))
     scores = "".join(
-        f", {name} {_plus_or_minus(f'{value:+g}')}" for name, value in one.scores.items()
+        f", {name} {_plus_or_minus(f'{value:+g}')}" for name, value in shown.scores.items()
     )
     # A rate of answers means nothing where none is given.
-    answers = task(one.candidate) == "generate"
-    faster = f", {_plus_or_minus(f'{one.decode_tps:+.1f}')} tok/s" if answers else ""
+    answers = task(shown.candidate) == "generate"
+    faster = f", {_plus_or_minus(f'{shown.decode_tps:+.1f}')} tok/s" if answers else ""
     return [
         (f"{arrow}  ", style),
-        (f"{one.candidate.label}  ", "bold"),
-        (f"{_signed(one.memory_bytes)} memory{faster}{scores}", ""),
+        (f"{shown.candidate.label}  ", "bold"),
+        (f"{_signed(shown.memory_bytes)} memory{faster}{scores}", ""),
         (f"{fits}\n", "$text-error"),
     ]
 

@@ -101,15 +101,17 @@ class Scatter:
 def of_candidates(found: Found) -> Scatter:
     """Everything that fits; where nothing does, everything that could be sized."""
     workload = found.ask.workload()
-    fitting = [one for one in found.candidates if one.passes] or [
-        one for one in found.candidates if one.sized
+    fitting = [candidate for candidate in found.candidates if candidate.passes] or [
+        candidate for candidate in found.candidates if candidate.sized
     ]
     limits = [
         found.ask.target.device.all_available_bytes,
         *([workload.max_memory_bytes] if workload.max_memory_bytes else []),
     ]
-    points = tuple(_point(one) for one in fitting)
-    kind = "predicted" if any(one.passes for one in fitting) else "predicted; nothing fits"
+    points = tuple(_point(candidate) for candidate in fitting)
+    kind = (
+        "predicted" if any(candidate.passes for candidate in fitting) else "predicted; nothing fits"
+    )
     return Scatter(
         f"{purpose(workload)} on {found.ask.target.name}",
         kind,
@@ -119,21 +121,21 @@ def of_candidates(found: Found) -> Scatter:
     )
 
 
-def _point(one: Candidate) -> Point:
-    bits = min(one.bits_per_weight, LOSSLESS_BITS)
+def _point(candidate: Candidate) -> Point:
+    bits = min(candidate.bits_per_weight, LOSSLESS_BITS)
     return Point(
-        _label(one),
-        one.footprint.peak,
-        speed(one),
-        one.quality,
+        _label(candidate),
+        candidate.footprint.peak,
+        speed(candidate),
+        candidate.quality,
         bits,
-        one.coarse,
-        one.passes,
+        candidate.coarse,
+        candidate.passes,
     )
 
 
-def _label(one: Candidate) -> str:
-    return f"{one.variant.name} {one.recipe.id}"
+def _label(candidate: Candidate) -> str:
+    return f"{candidate.variant.name} {candidate.recipe.id}"
 
 
 def _bits(contents: Contents) -> float:

@@ -85,7 +85,7 @@ def _keys(table: Any, ids: Collection[str], problems: list[str]) -> dict[str, st
 
 
 def _split(keys: str) -> list[str]:
-    return [one.strip() for one in keys.split(",")] if keys.strip() != "," else [","]
+    return [key.strip() for key in keys.split(",")] if keys.strip() != "," else [","]
 
 
 def _is_key(text: str) -> bool:
@@ -144,11 +144,11 @@ def clash(name: str, key: str, keys: Mapping[str, str], defaults: Mapping[str, s
     return f"{key} is the key of {', '.join(sorted(others)[:2])}." if others else ""
 
 
-def _meet(one: str, other: str) -> bool:
+def _meet(action: str, other: str) -> bool:
     """Whether two actions can be on one screen: what stands before the dot says where an action is
     at home."""
     everywhere = ("app", "screen", "list", "slider", "check")
-    first, second = one.partition(".")[0], other.partition(".")[0]
+    first, second = action.partition(".")[0], other.partition(".")[0]
     of_packages = ("package", "shelf", "result")
     together = first == second or (first in of_packages and second in of_packages)
     return together or first in everywhere or second in everywhere
@@ -189,10 +189,10 @@ def keep_key(path: Path, name: str, key: str | None) -> None:
 
 def _table(text: str) -> dict[str, Any]:
     try:
-        found = load_toml(text).get("keys", {})
+        table = load_toml(text).get("keys", {})
     except ValueError:
         return {"": "not valid TOML"}
-    return found if isinstance(found, dict) else {"": found}
+    return table if isinstance(table, dict) else {"": table}
 
 
 def keep_theme(path: Path, theme: str) -> None:

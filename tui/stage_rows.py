@@ -33,11 +33,8 @@ def stage_rows(stages: Sequence[Stage], width: int, now: float) -> list[tuple[st
     for stage in stages:
         share = stage.share
         track = 24 if width >= 100 else 12
-        filled = (
-            bar(share, track)
-            if share is not None
-            else ("·" * track if stage.status == "running" else " " * track)
-        )
+        unknown = track * ("·" if stage.status == "running" else " ")
+        filled = unknown if share is None else bar(share, track)
         percent = f"{share:4.0%}" if share is not None and stage.status == "running" else "    "
         amount = stage.amount()
         room = width - track - _FIXED

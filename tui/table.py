@@ -117,7 +117,8 @@ def shortened(text: str, cells: int) -> str:
 
 def rate(value: float) -> str:
     """Tokens per second in at most five cells: `128`, `28.1`, `0.52`."""
-    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+    digits = sum(value < bound for bound in (10, 100))
+    return f"{value:.{digits}f}"
 
 
 def wait(milliseconds: float) -> str:

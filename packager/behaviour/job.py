@@ -85,7 +85,9 @@ class _Asking:
         """The row of one task, `opening` its first prompt. What follows a wrong turn is not asked:
         it builds on what was never said."""
         if opening is None:
-            raise _LeftOut("the chat template, or the lack of one, allows no such conversation")
+            raise _LeftOut(
+                "the chat template, or the lack of one, does not allow this conversation"
+            )
         messages = _first(task)
         prompt = opening
         if task.fact is not None:
@@ -151,14 +153,14 @@ class _Asking:
     def _render(self, task: Task, messages: list[JsonObject]) -> str:
         """A later turn, whose conversation only now exists."""
         if self._template is None:
-            raise _LeftOut("a model without a chat template holds no conversation")
+            raise _LeftOut("a model without a chat template cannot hold a conversation")
         try:
             return render_apart(
                 self._template, messages, self._log, enable_thinking=self._think, **_tools(task)
             )
         except PackError as error:
             raise _LeftOut(
-                f"its chat template takes no such conversation: {error.message}"
+                f"its chat template does not accept this conversation: {error.message}"
             ) from error
 
 

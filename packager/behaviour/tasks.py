@@ -76,7 +76,7 @@ def read(path: Path) -> TaskSet:
             "Name a file with one JSON object per line.",
         ) from None
     if len(data) > _MOST_BYTES:
-        raise bad_input(f"{path} has more than {_MOST_BYTES} bytes.", "Take fewer prompts.")
+        raise bad_input(f"{path} has more than {_MOST_BYTES} bytes.", "Use fewer prompts.")
     return parse(path.name, data, str(path))
 
 

@@ -42,7 +42,7 @@ def run(
     known = bench.whole(package, runtime)
     if known.contents.task != "generate":
         raise usage(
-            f"{known.name} gives no text, so that there is nothing to check.",
+            f"{known.name} gives no text, so there is nothing to check.",
             f"`qwen-pack {known.contents.task}` asks it what it is made for.",
         )
     if known.contents.source.dummy:

@@ -112,29 +112,29 @@ def select(
     `license` is an id, or "unstated" for the variants whose licence no source states. `modality` is
     what it reads or writes.
     """
-    found = load()
+    variants = load()
     if family is not None:
-        found = tuple(
-            variant for variant in found if variant.family.casefold() == family.casefold()
+        variants = tuple(
+            variant for variant in variants if variant.family.casefold() == family.casefold()
         )
-        _refuse_unless(bool(found), "family", family, families())
+        _refuse_unless(bool(variants), "family", family, families())
     if license is not None:
         known = sorted({variant.license or UNSTATED for variant in load()})
         _refuse_unless(license.casefold() in known, "licence", license, known)
-        found = tuple(
-            variant for variant in found if (variant.license or UNSTATED) == license.casefold()
+        variants = tuple(
+            variant for variant in variants if (variant.license or UNSTATED) == license.casefold()
         )
     if modality is not None:
         known = sorted(
             {item for variant in load() for item in (*variant.modality_in, *variant.modality_out)}
         )
         _refuse_unless(modality.casefold() in known, "modality", modality, known)
-        found = tuple(
+        variants = tuple(
             variant
-            for variant in found
+            for variant in variants
             if modality.casefold() in (*variant.modality_in, *variant.modality_out)
         )
-    return found
+    return variants
 
 
 @cache

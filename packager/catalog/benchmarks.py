@@ -63,10 +63,10 @@ def score_of(variant: Variant, benchmark: str, mode: str | None = None) -> Score
 
 @cache
 def _by_benchmark(repo_id: str) -> dict[str, list[Score]]:
-    found: dict[str, list[Score]] = {}
+    by_benchmark: dict[str, list[Score]] = {}
     for score in scores(repo_id):
-        found.setdefault(score.benchmark.casefold(), []).append(score)
-    return found
+        by_benchmark.setdefault(score.benchmark.casefold(), []).append(score)
+    return by_benchmark
 
 
 def read_scores(path: Path) -> dict[str, tuple[Score, ...]]:
@@ -83,7 +83,7 @@ def read_scores(path: Path) -> dict[str, tuple[Score, ...]]:
         "protocols": dict,
         "scores": dict,
     }
-    found: dict[str, list[Score]] = {}
+    by_variant: dict[str, list[Score]] = {}
     for index, table in enumerate(document["published"]):
         name = table.get("variant") if isinstance(table, dict) else None
         where = f"{path}: published[{index}] ({name})"
@@ -104,16 +104,16 @@ def read_scores(path: Path) -> dict[str, tuple[Score, ...]]:
                 table.get("mode"),
                 source,
             )
-            found.setdefault(table["variant"], []).append(score)
-    return {repo_id: tuple(rows) for repo_id, rows in found.items()}
+            by_variant.setdefault(table["variant"], []).append(score)
+    return {repo_id: tuple(rows) for repo_id, rows in by_variant.items()}
 
 
 @cache
 def _published() -> dict[str, tuple[Score, ...]]:
-    found = read_scores(FILE)
+    by_variant = read_scores(FILE)
     for repo_id, rows in read_scores(BY_LANGUAGE).items():
-        found[repo_id] = (*found.get(repo_id, ()), *rows)
-    return found
+        by_variant[repo_id] = (*by_variant.get(repo_id, ()), *rows)
+    return by_variant
 
 
 def _refuse_stray(protocols: Mapping[str, Any], values: Mapping[str, Any], where: str) -> None:

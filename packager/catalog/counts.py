@@ -102,7 +102,7 @@ def read_counts(path: Path) -> dict[str, tuple[ParameterCount, ...]]:
     """Every count of the file by repo id. Raises PackError that names file and key."""
     document = check(read(path), _TYPES, tuple(_TYPES), str(path))
     sources, reasons = document["sources"], document["differences"]
-    found: dict[str, list[ParameterCount]] = {}
+    by_variant: dict[str, list[ParameterCount]] = {}
     stored = source_text("stored", sources, f"{path}: stored")
     for repo_id, value in document["stored"].items():
         if type(value) is not int or value <= 0:
@@ -115,7 +115,7 @@ def read_counts(path: Path) -> dict[str, tuple[ParameterCount, ...]]:
                 f"{path}: stored_differences.{repo_id}",
                 f"is {key!r}, which [differences] does not define.",
             )
-        found.setdefault(repo_id, []).append(
+        by_variant.setdefault(repo_id, []).append(
             ParameterCount("stored", value, stored, key, reasons.get(key) if key else None)
         )
     for index, row in enumerate(document["printed"]):
@@ -133,8 +133,8 @@ def read_counts(path: Path) -> dict[str, tuple[ParameterCount, ...]]:
                 for key in _PRINTED
                 if key in row
             ]
-            found.setdefault(repo_id, []).extend(rows)
-    return {repo_id: tuple(rows) for repo_id, rows in found.items()}
+            by_variant.setdefault(repo_id, []).extend(rows)
+    return {repo_id: tuple(rows) for repo_id, rows in by_variant.items()}
 
 
 @cache

@@ -43,7 +43,7 @@ def read_all(folder: Path = FOLDER, own_rows: bool = True) -> tuple[Variant, ...
     if own_rows:
         known = {variant.repo_id.casefold() for variant in variants}
         # A later release of the catalogue may bring what the user had to add.
-        variants += [one for one in read_own(licenses) if one.repo_id.casefold() not in known]
+        variants += [row for row in read_own(licenses) if row.repo_id.casefold() not in known]
     by_id: dict[str, Variant] = {}
     for variant in variants:
         if by_id.setdefault(variant.repo_id, variant) is not variant:
@@ -60,7 +60,7 @@ def read_all(folder: Path = FOLDER, own_rows: bool = True) -> tuple[Variant, ...
 def read_own(licenses: Mapping[str, Any]) -> list[Variant]:
     """The user's rows, in the order of their files. Raises PackError (exit code 6) naming file and
     key."""
-    found = []
+    all_variants = []
     for path in own.files():
         try:
             document = load_toml(own.text_of(path))
@@ -76,8 +76,8 @@ def read_own(licenses: Mapping[str, Any]) -> list[Variant]:
             raise own.renamed(error) from None
         for variant in variants:
             own.check_shape(variant, path)
-        found += variants
-    return found
+        all_variants += variants
+    return all_variants
 
 
 def _read_shapes(path: Path) -> dict[str, dict[str, Any]]:

@@ -47,13 +47,13 @@ def folder() -> Path | None:
 
 def files() -> tuple[Path, ...]:
     """Every file of the folder, in the order of the names; none where there is no folder."""
-    place = folder()
-    if place is None or not place.is_dir():
+    home = folder()
+    if home is None or not home.is_dir():
         return ()
-    found = sorted(path for path in place.glob("*.toml") if path.is_file())
-    if len(found) > _MOST_FILES:
-        raise bad_input(f"{place} holds {len(found)} files.", "Remove those that are not needed.")
-    return tuple(found)
+    paths = sorted(path for path in home.glob("*.toml") if path.is_file())
+    if len(paths) > _MOST_FILES:
+        raise bad_input(f"{home} holds {len(paths)} files.", "Remove those that are not needed.")
+    return tuple(paths)
 
 
 def text_of(path: Path) -> str:
@@ -65,13 +65,13 @@ def text_of(path: Path) -> str:
 
 def path_of(repo_id: str) -> Path:
     """The file of a variant. Raises PackError (usage) where this user has no place for it."""
-    place = folder()
-    if place is None:
+    home = folder()
+    if home is None:
         raise usage(
             "This user has no home folder to keep a catalogue in.",
             f"Name a folder with {VARIABLE}.",
         )
-    return place / f"{repo_id.replace('/', '--').casefold()}.toml"
+    return home / f"{repo_id.replace('/', '--').casefold()}.toml"
 
 
 def check_shape(variant: Variant, path: Path) -> None:

@@ -26,7 +26,7 @@ def templates_of(files: Mapping[str, Path], tokenizer_config: Mapping[str, Any])
         if len(text) > TEMPLATE_BYTES:
             raise bad_input(
                 f"The chat template {name!r} in {next(iter(files.values())).parent} has "
-                f"{len(text)} characters, which none has.",
+                f"{len(text)} characters, more than any template has.",
                 "Get the file again from where it was published.",
             )
     return {name: _line_ends(text) for name, text in found.items()}

@@ -59,6 +59,6 @@ def dequantized(
 def note(how: str) -> str:
     """What whoever builds is told."""
     return (
-        f"The weights are quantized already ({how}): they are dequantized as they are read and "
+        f"The weights are already quantized ({how}): they are dequantized as they are read and "
         "quantized again, and the reference of the quality gate is the dequantized model."
     )

@@ -50,13 +50,9 @@ class _Trial:
     @property
     def verdict(self) -> str:
         room = self.target.device.available_bytes
-        return (
-            "fits"
-            if self.training.high <= room
-            else "may miss"
-            if self.training.low <= room
-            else "rejected"
-        )
+        if self.training.high <= room:
+            return "fits"
+        return "may miss" if self.training.low <= room else "rejected"
 
     def as_dict(self) -> JsonObject:
         room = self.target.device.available_bytes
@@ -85,7 +81,7 @@ def finetune(targets: Sequence[Target], variant: Variant | None, wish: Wish, as_
     if not able:
         names = ", ".join(target.name for target in targets)
         raise usage(
-            f"Fine-tuning takes a CUDA GPU, and {names} has none.",
+            f"Fine-tuning needs a CUDA GPU, and {names} has none.",
             "`qwen-pack targets` lists the devices: rtx-4090 and a100-80gb are two.",
         )
     pool = (

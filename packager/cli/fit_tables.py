@@ -254,13 +254,9 @@ def _figures(candidate: Candidate) -> tuple[str, str, str, str]:
 
 
 def _milliseconds(value: float) -> str:
-    return (
-        f"{value:.0f} ms"
-        if value < 1000
-        else f"{value / 1000:.3g} s"
-        if value < 1e6
-        else f"{value / 60000:.3g} min"
-    )
+    if value < 1000:
+        return f"{value:.0f} ms"
+    return f"{value / 1000:.3g} s" if value < 1e6 else f"{value / 60000:.3g} min"
 
 
 def _misses(answer: Answer) -> None:
@@ -352,13 +348,8 @@ def _hint(answer: Answer, whole: bool, words: Sequence[str]) -> str:
         answer.workload.prefer == "smallest"
         and len({each.variant.repo_id for each in answer.found}) > 1
     )
-    more = (
-        ""
-        if whole
-        else "; --all lists them, and the recipes that were not looked at"
-        if lazy
-        else "; --all lists them"
-    )
+    unseen = ", and the recipes that were not looked at" if lazy else ""
+    more = "" if whole else f"; --all lists them{unseen}"
     fitting = len(answer.found) - rejected
     fits = (
         f"{fitting} candidate{' fits' if fitting == 1 else 's fit'}, {rejected} "

@@ -326,7 +326,9 @@ def words_of(flags: Flags) -> list[str]:
     words: list[str] = []
     for name in (*_FLAGS, "imatrix", "calibration", "tensor_type"):
         value = flags.get(name)
-        for given in value if isinstance(value, tuple) else () if value is None else (value,):
+        if value is None:
+            continue
+        for given in value if isinstance(value, tuple) else (value,):
             if isinstance(given, tuple):
                 given = f"{given[0]}={given[1]:.15g}" if name == "min_score" else ",".join(given)
             words += [

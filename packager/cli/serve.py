@@ -136,13 +136,9 @@ def serve(host: str, port: int, consent: bool) -> None:
     from packager.cli.tabs import TabServer
 
     own = Secrets(port)
-    names = (
-        _LOOPBACK_NAMES
-        if is_loopback(host)
-        else frozenset({host})
-        if host not in ("0.0.0.0", "::")
-        else frozenset()
-    )
+    every_address = host in ("0.0.0.0", "::")
+    itself = frozenset() if every_address else frozenset({host})
+    names = _LOOPBACK_NAMES if is_loopback(host) else itself
     shown = f"[{host}]" if ":" in host and not host.startswith("[") else host
     names = names | {shown.casefold()} if names else names
 

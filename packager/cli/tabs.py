@@ -51,7 +51,7 @@ class Doorman:
         while self._opened and now - self._opened[0] >= _MINUTE_S:
             self._opened.popleft()
         if self.open >= self._most:
-            return f"{self._most} tabs are open already; close one."
+            return f"{self._most} tabs are already open; close one."
         if len(self._opened) >= self._a_minute:
             return f"{self._a_minute} tabs were opened within a minute; wait a moment."
         self._opened.append(now)

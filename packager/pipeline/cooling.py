@@ -37,7 +37,7 @@ def cool(read: Callable[[], float | None], degrees: float) -> Generator[Event, N
             raise NotHere(
                 f"The processor still has {said:.0f} °C after {LONGEST_S / 60:.0f} minutes, and "
                 f"--cool asks for {degrees:g} °C.",
-                "End what else runs on it, cool it, or ask for a higher temperature.",
+                "Stop other programs on it, cool it, or ask for a higher temperature.",
                 ExitCode.RESOURCE,
             )
         time.sleep(_PAUSE_S)

@@ -93,7 +93,7 @@ def done_once(
         while not (yield from _won(job, claim.won)):
             if not told:
                 told = True
-                yield StageNote(job.shown, "another machine is at work on this: waiting for it")
+                yield StageNote(job.shown, "another machine is working on this: waiting for it")
             time.sleep(LOOK_S)
             entry = yield from pulled(cache, job, store)
             if entry is not None:

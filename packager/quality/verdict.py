@@ -163,7 +163,7 @@ def refuse_incomplete(facts: JsonObject, divergence: bool) -> None:
     if missing is not None:
         raise PackError(
             f"The comparison with the checkpoint lacks {missing}, so that nothing is proved.",
-            "Build again; report it if it stays so.",
+            "Build again; report it if that does not help.",
             ExitCode.BUDGET,
         )
 
@@ -181,7 +181,7 @@ def check(quality: Quality) -> None:
         raise PackError(
             f"{quality.broken} of {quality.tokens} predictions of the artifact are not numbers "
             "(NaN or infinite).",
-            "The conversion or the engine is broken for this model: choose another recipe with "
+            "The conversion or the engine does not work for this model: choose another recipe with "
             "--recipe.",
             ExitCode.BUDGET,
         )

@@ -106,7 +106,7 @@ class Elsewhere:
 
 def elsewhere(
     target: Target,
-    found: Sequence[Candidate],
+    judged: Sequence[Candidate],
     larger: Sequence[tuple[Target, Workload]],
     runtimes: Sequence[Runtime],
     *,
@@ -119,7 +119,9 @@ def elsewhere(
     of the target's kind before another, the smallest that meets every rule in a recipe with 4 bits
     a weight or more.
     """
-    near = next((one for one in found if one.sized and _of_the_device(one)), None)
+    near = next(
+        (candidate for candidate in judged if candidate.sized and _of_the_device(candidate)), None
+    )
     if near is None or near.variant.shape is None:
         return None
     on, device = None, None
@@ -145,7 +147,7 @@ def elsewhere(
         if near.variant.family in row.get("families", (near.variant.family,))
     ]
     places = tuple(place for row in rows if (place := _so_many(row, full)) is not None)
-    return Elsewhere(near, on, device, full, places, tuple(Hosted(**one) for one in data["hosted"]))
+    return Elsewhere(near, on, device, full, places, tuple(Hosted(**row) for row in data["hosted"]))
 
 
 def _of_the_device(candidate: Candidate) -> bool:

@@ -63,13 +63,13 @@ def candidates(
     judge = _Judge(target, workload, case, available_bytes, named)
     groups = [list(group) for _, group in groupby(ways, key=lambda way: way.rank)]
     lazy = workload.prefer == "smallest" and not every
-    found = [candidate for variant in pool for candidate in judge.all_of(variant, groups, lazy)]
-    passing = ordered([candidate for candidate in found if candidate.passes], workload.prefer)
+    judged = [candidate for variant in pool for candidate in judge.all_of(variant, groups, lazy)]
+    passing = ordered([candidate for candidate in judged if candidate.passes], workload.prefer)
     if passing:
         passing[0] = replace(passing[0], verdict="chosen")
     return (
         *passing,
-        *sorted((candidate for candidate in found if not candidate.passes), key=_nearness),
+        *sorted((candidate for candidate in judged if not candidate.passes), key=_nearness),
     )
 
 
@@ -86,9 +86,9 @@ def _for_need(variant: Variant, task: str, workload: Workload) -> Variant:
     return variant if shape is variant.shape else replace(variant, shape=shape)
 
 
-def choose(found: Sequence[Candidate]) -> Candidate | None:
+def choose(judged: Sequence[Candidate]) -> Candidate | None:
     """The chosen one of `candidates`, None where nothing fits."""
-    return found[0] if found and found[0].verdict == "chosen" else None
+    return judged[0] if judged and judged[0].verdict == "chosen" else None
 
 
 def _nearness(candidate: Candidate) -> tuple[object, ...]:
@@ -151,22 +151,22 @@ class _Judge:
                     )
                 ]
             ]
-        found: list[Candidate] = []
-        said: set[tuple[str, str]] = set()
+        judged: list[Candidate] = []
+        named_obstacles: set[tuple[str, str]] = set()
         for group in groups:
             for way in group:
                 # What keeps a runtime from building a variant at all is said once, not for each of
                 # its recipes.
                 obstacle = self._size_of(variant, way).obstacle
-                if obstacle is None or (way.runtime.name, obstacle) not in said:
-                    found.append(
+                if obstacle is None or (way.runtime.name, obstacle) not in named_obstacles:
+                    judged.append(
                         self._one(variant, way, tuple(reasons), tuple(notes), scores, quality)
                     )
                 if obstacle is not None:
-                    said.add((way.runtime.name, obstacle))
-            if lazy and any(candidate.sure for candidate in found):
+                    named_obstacles.add((way.runtime.name, obstacle))
+            if lazy and any(candidate.sure for candidate in judged):
                 break
-        return found
+        return judged
 
     def _shown_scores(self, variant: Variant) -> list[str]:
         named = [name for floor in self._case.floors for name, _ in floor.any_of]
@@ -185,17 +185,17 @@ class _Judge:
     ) -> tuple[float | None, list[str]]:
         """The mean of the use case's benchmarks, and what is to be said of those that are not
         published; None without any."""
-        values, said = [], []
+        values, stand_ins = [], []
         for name in self._case.quality:
             instead = None if name in scores else stand_in(variant, name, self._case.modes)
             if name in scores:
                 values.append(scores[name])
             elif instead is not None:
                 values.append(instead.value)
-                said.append(instead.why)
+                stand_ins.append(instead.why)
         if not values or len(values) < len(self._case.quality):
             return None, []
-        return round(sum(values) / len(values), 2), said
+        return round(sum(values) / len(values), 2), stand_ins
 
     def _size_of(self, variant: Variant, way: Way) -> Size:
         if variant.unbuildable is not None:
@@ -239,9 +239,9 @@ class _Judge:
                 ),
             )
         else:
-            said, alone = self._sizes.forecast(shape, size, way)
-            forecast = speed_rules.waiting(said, variant, self._case)
-            seconds = speed_rules.machine_seconds(said, variant, self._case, self._workload)
+            predicted, alone = self._sizes.forecast(shape, size, way)
+            forecast = speed_rules.waiting(predicted, variant, self._case)
+            seconds = speed_rules.machine_seconds(predicted, variant, self._case, self._workload)
             bits = 8 * size.artifact / shape.parameters()
             reasons = (
                 *reasons,

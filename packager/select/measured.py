@@ -34,13 +34,13 @@ class Seen:
     missed: bool = False
 
 
-def best(found: Sequence[Seen], prefer: Preference) -> int:
+def best(seen_rows: Sequence[Seen], prefer: Preference) -> int:
     """The place of the best one. Whatever misses an enforced budget stands behind all that do
     not."""
-    places = [place for place, seen in enumerate(found) if not seen.missed] or list(
-        range(len(found))
+    places = [place for place, seen in enumerate(seen_rows) if not seen.missed] or list(
+        range(len(seen_rows))
     )
-    pool = [found[place] for place in places]
+    pool = [seen_rows[place] for place in places]
     axes = _axes(pool)
     if prefer == "balanced":
         front = set(pareto_front(axes))

@@ -80,7 +80,7 @@ class _Change:
 def nearest_misses(
     target: Target,
     workload: Workload,
-    found: Sequence[Candidate],
+    judged: Sequence[Candidate],
     runtimes: Sequence[Runtime],
     *,
     larger: Sequence[tuple[Target, Workload]] = (),
@@ -96,7 +96,7 @@ def nearest_misses(
     would be asked of it.
     """
     rejected = [
-        one for one in found if one.reasons and not _HARD & {reason.rule for reason in one.reasons}
+        one for one in judged if one.reasons and not _HARD & {reason.rule for reason in one.reasons}
     ]
     by_variant: dict[str, list[Candidate]] = {}
     for candidate in sorted(rejected, key=_distance):
@@ -169,7 +169,7 @@ def _again(
     named: bool,
 ) -> Candidate | None:
     try:
-        found = candidates(
+        judged = candidates(
             change.target,
             change.workload,
             (variant,),
@@ -182,7 +182,7 @@ def _again(
         # A device that the recipe's runtime does not serve, or a cache type the runtime does not
         # have: no way on there.
         return None
-    return found[0] if found else None
+    return judged[0] if judged else None
 
 
 def _changes(

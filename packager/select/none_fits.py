@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from packager.device.target import Target
 
 
-def none_fits(target: Target, workload: Workload, found: Sequence[Candidate]) -> str:
+def none_fits(target: Target, workload: Workload, judged: Sequence[Candidate]) -> str:
     """That nothing fits, as one sentence: `None of 157 variants fits laptop-cpu for chat at a
     context of 4096.`"""
-    variants = {candidate.variant.repo_id for candidate in found}
+    variants = {candidate.variant.repo_id for candidate in judged}
     what = (
-        f"{found[0].variant.name} does not fit"
+        f"{judged[0].variant.name} does not fit"
         if len(variants) == 1
         else f"None of {len(variants)} variants fits"
     )

@@ -66,7 +66,9 @@ def _age(variant: Variant) -> int:
 
 def ordered(passing: Sequence[Candidate], prefer: Preference) -> list[Candidate]:
     """The candidates that pass, best first: those that may miss a limit behind all that do not."""
-    sure, others = ([one for one in passing if one.sure is wanted] for wanted in (True, False))
+    sure, others = (
+        [candidate for candidate in passing if candidate.sure is wanted] for wanted in (True, False)
+    )
     return [*_ordered(sure, prefer), *_ordered(others, prefer)]
 
 
@@ -77,7 +79,9 @@ def _ordered(passing: Sequence[Candidate], prefer: Preference) -> list[Candidate
         return _balanced(passing)
     if prefer == "quality":
         behind = _dominated(passing)
-        return sorted(passing, key=lambda one: _by_quality(one, id(one) in behind))
+        return sorted(
+            passing, key=lambda candidate: _by_quality(candidate, id(candidate) in behind)
+        )
     return sorted(passing, key=_by_speed if prefer == "speed" else _by_cost)
 
 
@@ -90,19 +94,19 @@ def _dominated(passing: Sequence[Candidate]) -> set[int]:
     and that is no larger, as Q5_K_S is beside Q5_0; the target's own recipes stand, and what loses
     nothing."""
     groups: dict[tuple[str, str, str], list[Candidate]] = {}
-    for one in passing:
-        key = (one.variant.repo_id, one.runtime, one.recipe.kv)
-        groups.setdefault(key, []).append(one)
+    for candidate in passing:
+        key = (candidate.variant.repo_id, candidate.runtime, candidate.recipe.kv)
+        groups.setdefault(key, []).append(candidate)
     return {
-        id(one)
+        id(candidate)
         for group in groups.values()
-        for one in group
-        if loss(one) > 0
+        for candidate in group
+        if loss(candidate) > 0
         and any(
-            other.order < one.order
-            and other.rank <= one.rank
-            and other.footprint.peak <= _NO_LARGER * one.footprint.peak
-            and other.crowded <= one.crowded
+            other.order < candidate.order
+            and other.rank <= candidate.rank
+            and other.footprint.peak <= _NO_LARGER * candidate.footprint.peak
+            and other.crowded <= candidate.crowded
             for other in group
         )
     }
@@ -136,13 +140,9 @@ def loss(candidate: Candidate) -> float:
     """Points of a benchmark that the recipe's quantization takes, by its grade; 0 where it has
     none."""
     if candidate.recipe.grade is None:
-        return (
-            0.0
-            if candidate.bits_per_weight >= LOSSLESS_BITS
-            else _LOSSES[4]
-            if candidate.bits_per_weight < 6
-            else _LOSSES[6]
-        )
+        if candidate.bits_per_weight >= LOSSLESS_BITS:
+            return 0.0
+        return _LOSSES[4 if candidate.bits_per_weight < 6 else 6]
     return _LOSSES[min(16, int(candidate.recipe.grade.partition("-")[0]))]
 
 
@@ -159,27 +159,29 @@ def _rate(candidate: Candidate) -> float:
     return round(candidate.forecast.decode_tps, 1)
 
 
-def undercut(best: Candidate, found: Sequence[Candidate], prefer: Preference) -> str:
+def undercut(best: Candidate, judged: Sequence[Candidate], prefer: Preference) -> str:
     """What the chosen one is the best of, where another that passes goes further: ", coarse recipes
     aside,"; else an empty text."""
     # What may miss a limit is compared with what may, too.
-    others = [one for one in found if one.passes and one is not best and one.sure >= best.sure]
+    others = [
+        other for other in judged if other.passes and other is not best and other.sure >= best.sure
+    ]
     if prefer == "smallest":
         less = [
-            one
-            for one in others
-            if one.variant != best.variant and one.footprint.peak < best.footprint.peak
+            other
+            for other in others
+            if other.variant != best.variant and other.footprint.peak < best.footprint.peak
         ]
-        if any(one.rank[0] > best.rank[0] for one in less):
+        if any(other.rank[0] > best.rank[0] for other in less):
             return f" with {best.runtime}, which the target prefers,"
         return ", each in the first of its recipes that passes," if less else ""
-    coarse = [one for one in others if one.coarse and not best.coarse]
+    coarse = [other for other in others if other.coarse and not best.coarse]
     if prefer == "quality":
-        beaten = any((one.quality or 0) > (best.quality or 0) for one in coarse)
+        beaten = any((other.quality or 0) > (best.quality or 0) for other in coarse)
     else:
-        beaten = prefer == "speed" and any(_rate(one) > _rate(best) for one in coarse)
+        beaten = prefer == "speed" and any(_rate(other) > _rate(best) for other in coarse)
         beaten |= prefer == "cost" and any(
-            one.machine_seconds < best.machine_seconds for one in coarse
+            other.machine_seconds < best.machine_seconds for other in coarse
         )
     return ", coarse recipes aside," if beaten else ""
 
@@ -214,15 +216,16 @@ def _first_forms(
 
 
 def _balanced(passing: Sequence[Candidate]) -> list[Candidate]:
-    forms = _first_forms(passing, lambda one: one.variant.repo_id)
+    forms = _first_forms(passing, lambda form: form.variant.repo_id)
     best = max(
-        (one.quality for one in forms if one.quality is not None and not one.coarse), default=0.0
+        (form.quality for form in forms if form.quality is not None and not form.coarse),
+        default=0.0,
     )
     # What gives up more than half of the best quality is no balance, however small and fast it is.
     pool = [
-        one
-        for one in forms
-        if one.quality is not None and not one.coarse and one.quality >= best / 2
+        form
+        for form in forms
+        if form.quality is not None and not form.coarse and form.quality >= best / 2
     ] or forms
     axes = {id(candidate): _axes(candidate) for candidate in passing}
     front = pareto_front([axes[id(candidate)] for candidate in pool])

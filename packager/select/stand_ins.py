@@ -98,16 +98,16 @@ def _mode_makes(benchmark: str, wanted: str, other: str) -> float:
     """The median of the differences between two modes, over the variants that have both; 0 with too
     few."""
     pairs = [
-        (score_of(one, benchmark, wanted), score_of(one, benchmark, other))
-        for one in load()
-        if not one.base
+        (score_of(variant, benchmark, wanted), score_of(variant, benchmark, other))
+        for variant in load()
+        if not variant.base
     ]
-    found = [
+    differences = [
         first.value - second.value
         for first, second in pairs
         if first is not None and second is not None
     ]
-    return round(statistics.median(found), 1) if len(found) >= _FEWEST else 0.0
+    return round(statistics.median(differences), 1) if len(differences) >= _FEWEST else 0.0
 
 
 @cache
@@ -138,15 +138,20 @@ def _elder(variant: Variant, benchmark: str, modes: tuple[str, ...]) -> StandIn 
     if variant.release_date is None or not variant.params_total:
         return None
     best: tuple[float, str] | None = None
-    for one in load():
-        newer = one.release_date is None or one.release_date >= variant.release_date
-        if newer or one.base or one.kind != variant.kind or not 0 < _size(one) <= _size(variant):
+    for older in load():
+        newer = older.release_date is None or older.release_date >= variant.release_date
+        if (
+            newer
+            or older.base
+            or older.kind != variant.kind
+            or not 0 < _size(older) <= _size(variant)
+        ):
             continue
-        value = published(one, benchmark, modes)
-        if value is None and not _cannot(one, modes):
-            value = next((instead.value for instead in _own(one, benchmark, modes)), None)
+        value = published(older, benchmark, modes)
+        if value is None and not _cannot(older, modes):
+            value = next((instead.value for instead in _own(older, benchmark, modes)), None)
         if value is not None and (best is None or value > best[0]):
-            best = (value, one.name)
+            best = (value, older.name)
     if best is None:
         return None
     value, name = best

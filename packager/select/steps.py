@@ -42,7 +42,7 @@ class Step:
         }
 
 
-def steps(found: Sequence[Candidate]) -> tuple[Step, ...]:
+def steps(judged: Sequence[Candidate]) -> tuple[Step, ...]:
     """At most two steps, down and up, by peak memory, from the chosen one of `found`; none where
     nothing was chosen.
 
@@ -51,30 +51,46 @@ def steps(found: Sequence[Candidate]) -> tuple[Step, ...]:
     variant lacks. A step up takes more memory and has a higher quality, or passes where scores are
     not published; a step down takes less.
     """
-    if not found or found[0].verdict != "chosen":
+    if not judged or judged[0].verdict != "chosen":
         return ()
-    chosen = found[0]
-    neighbours = _one_each(found, chosen)
+    chosen = judged[0]
+    neighbours = _one_each(judged, chosen)
     size = chosen.footprint.peak
-    neighbours = [one for one in neighbours if not _older_sibling(one, chosen)]
-    smaller = [one for one in neighbours if one.footprint.peak < size]
-    larger = [one for one in neighbours if one.footprint.peak > size and _better(one, chosen)]
+    neighbours = [neighbour for neighbour in neighbours if not _older_sibling(neighbour, chosen)]
+    smaller = [neighbour for neighbour in neighbours if neighbour.footprint.peak < size]
+    larger = [
+        neighbour
+        for neighbour in neighbours
+        if neighbour.footprint.peak > size and _better(neighbour, chosen)
+    ]
     down = max(
-        smaller, key=lambda one: (one.passes, one.footprint.peak, one.variant.repo_id), default=None
+        smaller,
+        key=lambda neighbour: (
+            neighbour.passes,
+            neighbour.footprint.peak,
+            neighbour.variant.repo_id,
+        ),
+        default=None,
     )
     up = min(
         larger,
-        key=lambda one: (not one.passes, one.footprint.peak, one.variant.repo_id),
+        key=lambda neighbour: (
+            not neighbour.passes,
+            neighbour.footprint.peak,
+            neighbour.variant.repo_id,
+        ),
         default=None,
     )
     return tuple(
-        _step(name, one, chosen) for name, one in (("down", down), ("up", up)) if one is not None
+        _step(name, neighbour, chosen)
+        for name, neighbour in (("down", down), ("up", up))
+        if neighbour is not None
     )
 
 
-def _one_each(found: Sequence[Candidate], chosen: Candidate) -> list[Candidate]:
+def _one_each(judged: Sequence[Candidate], chosen: Candidate) -> list[Candidate]:
     best: dict[str, Candidate] = {}
-    for candidate in found:
+    for candidate in judged:
         name = candidate.variant.repo_id
         if (
             name == chosen.variant.repo_id
@@ -93,9 +109,9 @@ def _one_each(found: Sequence[Candidate], chosen: Candidate) -> list[Candidate]:
     return list(best.values())
 
 
-def _older_sibling(one: Candidate, chosen: Candidate) -> bool:
+def _older_sibling(neighbour: Candidate, chosen: Candidate) -> bool:
     """Whether it was released before the chosen one and is about as large: nobody steps there."""
-    ours, theirs = chosen.variant, one.variant
+    ours, theirs = chosen.variant, neighbour.variant
     if not (
         ours.release_date and theirs.release_date and ours.params_total and theirs.params_total
     ):
@@ -106,20 +122,20 @@ def _older_sibling(one: Candidate, chosen: Candidate) -> bool:
     )
 
 
-def _better(one: Candidate, chosen: Candidate) -> bool:
-    if one.quality is None or chosen.quality is None:
-        return one.passes
-    return one.quality > chosen.quality
+def _better(neighbour: Candidate, chosen: Candidate) -> bool:
+    if neighbour.quality is None or chosen.quality is None:
+        return neighbour.passes
+    return neighbour.quality > chosen.quality
 
 
-def _step(direction: str, one: Candidate, chosen: Candidate) -> Step:
-    shared = [name for name in one.scores if name in chosen.scores]
+def _step(direction: str, neighbour: Candidate, chosen: Candidate) -> Step:
+    shared = [name for name in neighbour.scores if name in chosen.scores]
     return Step(
         direction=direction,
-        candidate=one,
-        memory_bytes=one.footprint.peak - chosen.footprint.peak,
-        artifact_bytes=one.artifact_bytes - chosen.artifact_bytes,
-        decode_tps=one.forecast.decode_tps - chosen.forecast.decode_tps,
-        ttft_ms=one.forecast.ttft_ms - chosen.forecast.ttft_ms,
-        scores={name: round(one.scores[name] - chosen.scores[name], 2) for name in shared},
+        candidate=neighbour,
+        memory_bytes=neighbour.footprint.peak - chosen.footprint.peak,
+        artifact_bytes=neighbour.artifact_bytes - chosen.artifact_bytes,
+        decode_tps=neighbour.forecast.decode_tps - chosen.forecast.decode_tps,
+        ttft_ms=neighbour.forecast.ttft_ms - chosen.forecast.ttft_ms,
+        scores={name: round(neighbour.scores[name] - chosen.scores[name], 2) for name in shared},
     )

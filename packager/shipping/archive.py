@@ -87,7 +87,7 @@ def zstd() -> Any:
         import zstandard
     except ImportError:
         raise usage(
-            "tar.zst takes the zstandard library, which is not installed.",
+            "tar.zst needs the zstandard library, which is not installed.",
             "pip install 'qwen-pack[ship]', or take zip.",
         ) from None
     return zstandard

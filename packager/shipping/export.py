@@ -188,7 +188,7 @@ def export(
         if key not in target_format.takes:
             takers = ", ".join(row.name for row in FORMATS.values() if key in row.takes)
             raise usage(
-                f"{name} has no use for --{key.replace('_', '-')}.",
+                f"{name} does not use --{key.replace('_', '-')}.",
                 f"It is for: {takers or 'no format'}.",
             )
     shipment = prepare(package, allow_dummy=allow_dummy, accepted=accepted)

@@ -122,6 +122,6 @@ def _cryptography() -> Any:
         from cryptography.hazmat.primitives.asymmetric import ec
     except ImportError:
         raise usage(
-            "Signatures take the cryptography library, which is not installed.", MISSING
+            "Signatures need the cryptography library, which is not installed.", MISSING
         ) from None
     return serialization, ec

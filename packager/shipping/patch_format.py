@@ -171,7 +171,7 @@ class Reader:
         """The sentence for a patch that is not as it was written."""
         return bad_input(
             f"{self.where} is damaged, or is not a patch of this version.",
-            "Get it again from where it comes from.",
+            "Get it again from its source.",
         )
 
     def _take(self, count: int) -> bytes:

@@ -134,7 +134,7 @@ class Repository:
         if got != size or f"sha256:{seen.hexdigest()}" != digest:
             raise bad_input(
                 f"{self.reference}: {what} is not what its digest says.",
-                "Get it again; if it stays so, do not use it.",
+                "Get it again; if that does not help, do not use it.",
             )
 
     def _done(self, method: str, url: str, **more: Any) -> Any:

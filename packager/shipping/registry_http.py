@@ -181,7 +181,7 @@ def _session() -> requests.Session:
         import requests
     except ImportError:
         raise usage(
-            "Registries take the requests library, which is not installed.",
+            "Registries need the requests library, which is not installed.",
             "pip install 'qwen-pack[ship]'",
         ) from None
     from http.cookiejar import DefaultCookiePolicy

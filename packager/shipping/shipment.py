@@ -155,7 +155,7 @@ def free_place(path: Path) -> None:
     """Raise PackError (usage) where something stands at `path`."""
     if path.exists() or path.is_symlink():
         raise usage(
-            f"{path} exists already, and an export replaces nothing.",
+            f"{path} already exists, and an export replaces nothing.",
             "Choose another place with --out, or remove it.",
         )
 

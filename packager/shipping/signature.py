@@ -205,7 +205,7 @@ def _library() -> Any:
         import model_signing.verifying
     except ImportError:
         raise usage(
-            "Signatures take the model-signing library, which is not installed.", keys.MISSING
+            "Signatures need the model-signing library, which is not installed.", keys.MISSING
         ) from None
     return model_signing
 

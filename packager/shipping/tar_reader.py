@@ -60,7 +60,7 @@ def members(stream: IO[bytes], where: str) -> Iterator[tuple[Member, IO[bytes]]]
         except tarfile.TarError as error:
             raise bad_input(
                 f"{where} is not a tar archive, or is damaged: {error}.",
-                "Get it again from where it comes from.",
+                "Get it again from its source.",
             ) from None
         if info.type in (tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME):
             extended += 1
@@ -77,9 +77,8 @@ def members(stream: IO[bytes], where: str) -> Iterator[tuple[Member, IO[bytes]]]
                 "Do not use it.",
             )
         folder = info.type == tarfile.DIRTYPE
-        member = Member(
-            name or info.name, 0 if folder else (info.size if size is None else size), folder
-        )
+        length = info.size if size is None else size
+        member = Member(name or info.name, 0 if folder else length, folder)
         if member.size < 0:
             raise bad_input(f"{where}: {member.name!r} has a negative size.", "Do not use it.")
         name = size = None
@@ -146,7 +145,7 @@ def _pax(
                 )
         except ValueError:
             raise bad_input(
-                f"{where} has a broken extended header.", "Get it again from where it comes from."
+                f"{where} has a broken extended header.", "Get it again from its source."
             ) from None
     return name, size
 
@@ -164,6 +163,4 @@ def _exactly(stream: IO[bytes], size: int, where: str) -> bytes:
 
 
 def _early(where: str) -> Exception:
-    return bad_input(
-        f"{where} ends before it is complete.", "Get it again from where it comes from."
-    )
+    return bad_input(f"{where} ends before it is complete.", "Get it again from its source.")

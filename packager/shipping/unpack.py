@@ -156,7 +156,7 @@ def _files(
         if member.size != entry.size:
             raise bad_input(
                 f"{where}: {path} has {member.size} bytes instead of {entry.size}.",
-                "Get it again from where it comes from.",
+                "Get it again from its source.",
             )
         for size in _write(body, entry, folder / entry.path, where):
             done += size
@@ -164,7 +164,7 @@ def _files(
     if rows:
         raise bad_input(
             f"{where} lacks {sorted(rows)[0]}, which its manifest names.",
-            "Get it again from where it comes from.",
+            "Get it again from its source.",
         )
 
 
@@ -183,7 +183,7 @@ def _write(body: IO[bytes], entry: FileEntry, path: Path, where: str) -> Iterato
     if written != entry.size or digest.hexdigest() != entry.sha256:
         raise bad_input(
             f"{where}: {entry.path} is not what the manifest says.",
-            "Get it again from where it comes from.",
+            "Get it again from its source.",
         )
 
 
@@ -255,7 +255,7 @@ def _sentences(where: str, kinds: tuple[type[Exception], ...]) -> Iterator[None]
         nowhere = isinstance(error, OSError) and error.errno in (None, errno.EINVAL)
         if not nowhere and not isinstance(error, kinds):
             raise
-        way = "Get it again from where it comes from"
+        way = "Get it again from its source"
         # A zip's list of files is its end, so without its last piece it looks like no zip.
         way += ", with all of its pieces." if where.endswith(".001") else "."
         raise bad_input(f"{where} is damaged: {str(error).rstrip('.')}.", way) from None

@@ -87,7 +87,7 @@ def _refuse_known(repo_id: str) -> None:
         return
     if not own.path_of(known.repo_id).exists():
         raise usage(
-            f"{known.repo_id} is in the catalogue already.",
+            f"{known.repo_id} is already in the catalogue.",
             f"`qwen-pack models {known.name}` shows it.",
         )
 

@@ -57,12 +57,14 @@ def table(run: Run, places: Mapping[str, Place] | None = None) -> Table:
         mark: list[str] = []
         if places is not None:
             place = places.get(row.id)
-            mark = [
-                "yes" if place and place.front else "no" if place and place.front is False else ""
-            ]
+            mark = [_FRONT[place.front if place else None]]
         cells.append((row.of.label, *texts, *mark, outcome(row)))
         numbers.append((None, *values, *(None for _ in mark), None))
     return Table((*titles, "outcome"), tuple(cells), tuple(numbers))
+
+
+_FRONT = {True: "yes", False: "no", None: ""}
+"""Whether a cell is on the Pareto front; not known for one without figures."""
 
 
 def _text(name: str, value: float | None) -> str:

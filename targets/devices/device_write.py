@@ -140,8 +140,8 @@ def renamed(text: str, name: str) -> str:
 
 
 def new_path(name: str, folder: Path) -> Path:
-    """NAME.toml in `folder`. Raises PackError (usage) for a bad name, or where the file exists
-    already."""
+    """NAME.toml in `folder`. Raises PackError (usage) for a bad name, or where the file already
+    exists."""
     if not NAME.fullmatch(name):
         raise usage(
             f"{name!r} cannot name a device.",
@@ -171,7 +171,7 @@ def new_file(name: str, text: str, folder: Path) -> Path:
 
 
 def _taken(path: Path) -> PackError:
-    return usage(f"{path.name} exists already.", "Choose another name, or remove the file.")
+    return usage(f"{path.name} already exists.", "Choose another name, or remove the file.")
 
 
 def _value(value: Any) -> str:

@@ -61,7 +61,7 @@ def read_imatrix(path: Path) -> Imatrix:
     input) naming it."""
     try:
         with path.open("rb") as file:
-            found = _read_gguf(path) if file.read(4) == b"GGUF" else _read_dat(path)
+            matrix = _read_gguf(path) if file.read(4) == b"GGUF" else _read_dat(path)
     except (
         OSError,
         ValueError,
@@ -74,16 +74,16 @@ def read_imatrix(path: Path) -> Imatrix:
         raise bad_input(
             f"{path} is not an importance matrix, or is incomplete ({error}).", _AGAIN
         ) from error
-    if not found.weights:
+    if not matrix.weights:
         raise bad_input(f"{path} holds no importance matrix.", _AGAIN)
-    for name, weights in found.weights.items():
+    for name, weights in matrix.weights.items():
         if not np.isfinite(weights).all() or (weights < 0).any():
             raise bad_input(
                 f"{path}: the entry {name!r} has values that are not mean squares: negative, NaN "
                 "or infinite.",
                 _AGAIN,
             )
-    return found
+    return matrix
 
 
 def _read_gguf(path: Path) -> Imatrix:

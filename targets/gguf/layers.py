@@ -205,8 +205,8 @@ def main() -> int:
         shape = sizes.decoder_of(variant)
         if shape is None or shape.model_type not in MODEL_TYPES or sizes.key(shape) in rows:
             continue
-        found = {preset.name: ask(shape, preset) for preset in PRESETS.values()}
-        rows[sizes.key(shape)] = json.dumps(found, separators=(",", ":"))
+        by_preset = {preset.name: ask(shape, preset) for preset in PRESETS.values()}
+        rows[sizes.key(shape)] = json.dumps(by_preset, separators=(",", ":"))
         print(variant.repo_id, file=sys.stderr)
     source = (
         f"dry run of llama_model_quantize, llama-cpp-python {library.version()}; written by "

@@ -104,15 +104,15 @@ def captured_log() -> Iterator[list[str]]:
     """Everything the library says meanwhile, as complete text pieces; afterwards its log is
     silent."""
     lib = llama()
-    said: list[str] = []
+    lines: list[str] = []
 
     def listen(_level: int, text: bytes, _user: Any) -> None:
-        said.append(text.decode("utf-8", "replace")[:_LINE_LIMIT])
+        lines.append(text.decode("utf-8", "replace")[:_LINE_LIMIT])
 
     callback = lib.llama_log_callback(listen)
     lib.llama_log_set(callback, ctypes.c_void_p(0))
     try:
-        yield said
+        yield lines
     finally:
         silence()
 

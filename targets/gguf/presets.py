@@ -107,10 +107,10 @@ DEFAULT_KV = "f16"
 
 def preset_of(name: str) -> Preset:
     """The preset of that name, case aside. Raises PackError (usage)."""
-    found = PRESETS.get(name) or PRESETS.get(name.upper())
-    if found is None:
+    preset = PRESETS.get(name) or PRESETS.get(name.upper())
+    if preset is None:
         raise usage(
             f"llama.cpp has no preset {name!r}.{did_you_mean(name, PRESETS)}",
             f"Known: {', '.join(PRESETS)}.",
         )
-    return found
+    return preset

@@ -126,8 +126,8 @@ def of(
     )
     if shape.task != "generate":
         return _with_head(shape, of(_decoder(shape), preset, imatrix, overrides))
-    found = None if overrides else _table().get(key(shape), {}).get(column)
-    return found if found is not None else _asked(shape, preset.name, imatrix, overrides)
+    stored = None if overrides else _table().get(key(shape), {}).get(column)
+    return stored if stored is not None else _asked(shape, preset.name, imatrix, overrides)
 
 
 def decoder_of(variant: Variant) -> Shape | None:

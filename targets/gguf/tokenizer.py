@@ -114,15 +114,15 @@ def pre_tokenizer(definition: JsonObject, path: Path) -> str:
         if entry.get("type") == "Split"
     ]
     byte_level = any(entry.get("type") == "ByteLevel" for entry in stages)
-    found = _PRE_TOKENIZERS.get(expressions[0]) if len(expressions) == 1 else None
-    if found is None or not byte_level or normalizer != "NFC":
+    name = _PRE_TOKENIZERS.get(expressions[0]) if len(expressions) == 1 else None
+    if name is None or not byte_level or normalizer != "NFC":
         raise bad_input(
             f"{path} splits text in a way that llama.cpp has no name for (normalizer {normalizer}, "
             f"expression {expressions or None}).",
             "Qwen's own pre-tokenizers are known; a tokenizer of another family would give wrong "
             "tokens.",
         )
-    return found
+    return name
 
 
 def _stages(part: JsonObject, key: str) -> list[JsonObject]:

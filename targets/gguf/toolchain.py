@@ -34,8 +34,8 @@ def toolchain() -> dict[str, str]:
     if not library.installed():
         return known
     digest = arithmetic(kernels())
-    said = "every product rounded" if digest == ROUNDED else "products and sums fused"
-    return known | {"ggml compiler": _compiler(), "ggml arithmetic": f"{said} ({digest})"}
+    rounding = "every product rounded" if digest == ROUNDED else "products and sums fused"
+    return known | {"ggml compiler": _compiler(), "ggml arithmetic": f"{rounding} ({digest})"}
 
 
 @functools.cache
@@ -63,7 +63,7 @@ def arithmetic(quantizers: Kernels) -> str:
 def _compiler() -> str:
     """The compiler by the mark that it leaves in the library; "unknown" where there is none, as in
     libraries for Windows."""
-    found = _COMPILERS.search(library.base_file().read_bytes())
-    if found is None:
+    compiler = _COMPILERS.search(library.base_file().read_bytes())
+    if compiler is None:
         return "unknown"
-    return " ".join((found.lastgroup or "", found[found.lastgroup or 0].decode()))
+    return " ".join((compiler.lastgroup or "", compiler[compiler.lastgroup or 0].decode()))

@@ -76,15 +76,15 @@ class LlamaCpp:
     def recipe(self, weights: str, kv: str | None = None) -> Recipe:
         """The recipe of that name. Raises PackError (usage) for an unknown one, naming the
         nearest."""
-        found = self._recipe(preset_of(weights))
+        recipe = self._recipe(preset_of(weights))
         if kv is None or kv == DEFAULT_KV:
-            return found
+            return recipe
         if kv not in KV_BITS:
             raise usage(
                 f"llama.cpp has no cache type {kv!r}.{did_you_mean(kv, KV_BITS)}",
                 f"Known: {', '.join(KV_BITS)}.",
             )
-        return found.with_kv(kv, KV_BITS[kv])
+        return recipe.with_kv(kv, KV_BITS[kv])
 
     def obstacle(self, shape: Shape, recipe: Recipe) -> str | None:
         """Why this shape cannot be built that way, as a sentence; None when it can."""
@@ -129,8 +129,8 @@ class LlamaCpp:
 
     def artifact_bytes(self, shape: Shape, recipe: Recipe) -> int:
         """The weights and the keys to the byte; the vocabulary as dense as Qwen's."""
-        found = _sizes(shape, recipe)
-        text = found.data + found.table + sizes.vocabulary_bytes(shape) + tensors.ROOM
+        stored = _sizes(shape, recipe)
+        text = stored.data + stored.table + sizes.vocabulary_bytes(shape) + tensors.ROOM
         return text + projector_bytes(shape, recipe)
 
     def footprint(self, shape: Shape, recipe: Recipe, context: int) -> Footprint:
@@ -156,8 +156,8 @@ class LlamaCpp:
         gpus: int = 1,
     ) -> Split:
         """See packager.predict.offload.Offloads."""
-        found = self._layers(shape, recipe)
-        return offload.split(shape, recipe, found, context, filled, gpu_layers, gpus)
+        by_layer = self._layers(shape, recipe)
+        return offload.split(shape, recipe, by_layer, context, filled, gpu_layers, gpus)
 
     def _layers(self, shape: Shape, recipe: Recipe) -> layers.Layers:
         return layers.of(shape, preset_of(recipe.weights), _sizes(shape, recipe))

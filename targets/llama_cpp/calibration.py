@@ -39,12 +39,14 @@ def collect(model: Path, text: Path, out: Path, report: Report, threads: int | N
     lib = library.llama()
     sums = _Sums(operations)
     callback = lib.ggml_backend_sched_eval_callback(sums)
-    with library.captured_log() as said:
+    with library.captured_log() as log_lines:
         params = library.model_params()
         params.n_gpu_layers = 0
         loaded = lib.llama_model_load_from_file(str(model).encode(), params)
         if not loaded:
-            raise bad_input(f"llama.cpp cannot load {model.name}: {''.join(said)[-300:].strip()}")
+            raise bad_input(
+                f"llama.cpp cannot load {model.name}: {''.join(log_lines)[-300:].strip()}"
+            )
         context = None
         try:
             tokens = _tokens(lib, loaded, text)

@@ -46,15 +46,15 @@ def _quiet() -> Any:
 @contextmanager
 def _captured() -> Iterator[list[str]]:
     """What libmtmd says meanwhile."""
-    lib, said = mtmd(), list[str]()
+    lib, lines = mtmd(), list[str]()
 
     def listen(_level: int, text: bytes, _user: Any) -> None:
-        said.append(text.decode("utf-8", "replace"))
+        lines.append(text.decode("utf-8", "replace"))
 
     callback = library.llama().llama_log_callback(listen)
     lib.mtmd_helper_log_set(callback, ctypes.c_void_p(0))
     try:
-        yield said
+        yield lines
     finally:
         lib.mtmd_helper_log_set(_quiet(), ctypes.c_void_p(0))
 
@@ -101,11 +101,11 @@ class ImageEncoder:
             params.image_min_tokens = least
         if most is not None:
             params.image_max_tokens = most
-        with _captured() as said:
+        with _captured() as log_lines:
             self._context = lib.mtmd_init_from_file(str(path).encode(), model, params)
         if not self._context:
             raise bad_input(
-                f"llama.cpp cannot load {path.name}: {_last_error(said)}",
+                f"llama.cpp cannot load {path.name}: {_last_error(log_lines)}",
                 "Build the package again.",
             )
         if not lib.mtmd_support_vision(self._context):
@@ -252,8 +252,8 @@ def _pixels(picture: Mapping[str, Any]) -> bytes:
     return Path(picture["path"]).read_bytes() if data is None else bytes(data)
 
 
-def _last_error(said: list[str]) -> str:
+def _last_error(log_lines: list[str]) -> str:
     """The last line of the library's log that says what went wrong."""
-    lines = [line.strip() for line in "".join(said).splitlines() if line.strip()]
+    lines = [line.strip() for line in "".join(log_lines).splitlines() if line.strip()]
     errors = [line for line in lines if "error" in line.lower() or "mismatch" in line.lower()]
     return (errors or lines or ["it does not say why"])[-1]

@@ -76,24 +76,24 @@ def tower_weights(shape: Shape, recipe: Recipe) -> int:
 def tower_compute(shape: Shape) -> int:
     """What is kept for one picture of `image_tokens`: the tower's compute buffer, which stays after
     the first picture, the picture as floats and the embeddings that the decoder gets."""
-    found, tokens = shape.vision, shape.image_tokens
-    if found is None:
+    vision, tokens = shape.vision, shape.image_tokens
+    if vision is None:
         return 0
-    picture = constants().tower["bytes_per_pixel"] * tokens * found.pixels_per_token**2
-    return tower_buffer(shape) + int(picture) + _FLOAT * tokens * found.embedding_width
+    picture = constants().tower["bytes_per_pixel"] * tokens * vision.pixels_per_token**2
+    return tower_buffer(shape) + int(picture) + _FLOAT * tokens * vision.embedding_width
 
 
 def tower_buffer(shape: Shape) -> int:
     """Bytes of the tower's compute buffer, linear in the patches but for the mask of Qwen2.5-VL's
     windows; 0 without a tower."""
-    found = shape.vision
-    if found is None:
+    vision = shape.vision
+    if vision is None:
         return 0
     known, patches = constants().tower, shape.image_tokens * MERGE * MERGE
-    kind = "deepstack" if found.deepstack else "plain"
-    vectors = known[f"vectors_of_{'windows' if found.full_attention else kind}"]
-    buffer = _FLOAT * vectors * found.hidden * patches
-    if found.full_attention:
+    kind = "deepstack" if vision.deepstack else "plain"
+    vectors = known[f"vectors_of_{'windows' if vision.full_attention else kind}"]
+    buffer = _FLOAT * vectors * vision.hidden * patches
+    if vision.full_attention:
         buffer += known["mask_bytes_of_windows"] * patches * patches
     return int(buffer)
 

@@ -22,7 +22,7 @@ _FLOAT, _HALF = 4, 2
 def split(
     shape: Shape,
     recipe: Recipe,
-    found: Layers,
+    by_layer: Layers,
     context: int,
     filled: int,
     gpu_layers: int,
@@ -32,8 +32,8 @@ def split(
     every = shape.layers + 1
     wanted = max(0, min(gpu_layers, every))
     first = shape.layers + 1 - wanted if wanted else shape.layers
-    weights = found.layer_bytes()
-    embedding, output = sum(found.embedding.values()), sum(found.output.values())
+    weights = by_layer.layer_bytes()
+    embedding, output = sum(by_layer.embedding.values()), sum(by_layer.output.values())
     head = (embedding if shape.tied else 0) + output if wanted else 0
     behind, caches = sum(weights[:first]), _caches(shape, recipe, memory.padded_context(context))
     filled_caches = _caches(shape, recipe, filled)
@@ -53,9 +53,9 @@ def split(
         memory.activations(shape, context) + (0 if wanted else seeing[1]),
         memory.overhead(shape) + (constants.offload["host_bytes"] if wanted else 0),
     )
-    read = found.layer_reads(shape)
-    head_read = read_of(shape, found.output) + (
-        read_of(shape, found.embedding) if shape.tied else 0
+    read = by_layer.layer_reads(shape)
+    head_read = read_of(shape, by_layer.output) + (
+        read_of(shape, by_layer.embedding) if shape.tied else 0
     )
     return Split(
         gpu_layers=wanted,

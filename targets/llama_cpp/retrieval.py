@@ -44,11 +44,11 @@ class Session:
         params.n_gpu_layers = at_or_none(settings, "gpu_layers", int) or 0
         # As for text: a mapped file would stay resident beside the copies that kernels repack.
         params.load_mode = lib.LLAMA_LOAD_MODE_NONE
-        with library.captured_log() as said:
+        with library.captured_log() as log_lines:
             self._model = lib.llama_model_load_from_file(str(self._path).encode(), params)
         if not self._model:
             raise bad_input(
-                f"llama.cpp cannot load {self._path.name}: {last_of(said)}",
+                f"llama.cpp cannot load {self._path.name}: {last_of(log_lines)}",
                 "Build the package again.",
             )
         self._vocab = lib.llama_model_get_vocab(self._model)
@@ -72,11 +72,11 @@ class Session:
         params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_ENABLED
         params.n_threads = params.n_threads_batch = self.threads
         params.no_perf = True
-        with library.captured_log() as said:
+        with library.captured_log() as log_lines:
             context = lib.llama_init_from_model(self._model, params)
         if not context:
             raise no_room(
-                f"llama.cpp cannot open a context of {self.context} tokens: {last_of(said)}",
+                f"llama.cpp cannot open a context of {self.context} tokens: {last_of(log_lines)}",
                 "Take a shorter context or a smaller variant.",
             )
         return context

@@ -48,11 +48,12 @@ class Session:
         # Mapping the file would keep its pages resident beside the copies that the CPU kernels
         # repack.
         params.load_mode = lib.LLAMA_LOAD_MODE_NONE
-        with library.captured_log() as said:
+        with library.captured_log() as log_lines:
             self._model = lib.llama_model_load_from_file(str(path).encode(), params)
         if not self._model:
             raise bad_input(
-                f"llama.cpp cannot load {path.name}: {last_of(said)}", "Build the package again."
+                f"llama.cpp cannot load {path.name}: {last_of(log_lines)}",
+                "Build the package again.",
             )
         self._vocab = lib.llama_model_get_vocab(self._model)
         self.context = at(settings, "context", int)
@@ -71,11 +72,11 @@ class Session:
         # batch x heads.
         params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_ENABLED
         params.no_perf = True
-        with library.captured_log() as said:
+        with library.captured_log() as log_lines:
             context = lib.llama_init_from_model(self._model, params)
         if not context:
             raise no_room(
-                f"llama.cpp cannot open a context of {self.context} tokens: {last_of(said)}",
+                f"llama.cpp cannot open a context of {self.context} tokens: {last_of(log_lines)}",
                 "Take a shorter context or a smaller variant.",
             )
         return context
@@ -251,9 +252,9 @@ def model_file(artifact: Path) -> Path:
     return found[0]
 
 
-def last_of(said: list[str]) -> str:
+def last_of(log_lines: list[str]) -> str:
     """The line of the engine's log that says what went wrong."""
-    lines = [line.strip() for line in "".join(said).splitlines() if line.strip()]
+    lines = [line.strip() for line in "".join(log_lines).splitlines() if line.strip()]
     return next(
         (line for line in lines if "error" in line.lower()),
         lines[-1] if lines else "it does not say why",

@@ -284,7 +284,7 @@ def cannot_run(machine: Machine, measurement: Measurement) -> dict[str, str]:
     if flags_are_known and not {"sse4_2", "avx", "avx2"} & set(machine.isa):
         return dict.fromkeys(
             ("openvino", "llama.cpp", "onnxruntime"),
-            "its Python packages take SSE4.2, which this processor lacks",
+            "its Python packages need SSE4.2, which this processor lacks",
         )
     return dict(measurement.died)
 
@@ -343,10 +343,11 @@ def as_target(machine: Machine, measurement: Measurement, name: str) -> Target:
         disturbed=round(measurement.other_load, 2) if measurement.noisy else None,
     )
     x86 = machine.isa[0] == "x86_64"
+    kinds = {"x86_64": "laptop", "riscv64": "riscv"}
     return Target(
         name=name,
         summary=f"This machine: {machine.cpu}, {machine.usable_cores} processors",
-        kind="laptop" if x86 else "riscv" if machine.isa[0] == "riscv64" else "single-board",
+        kind=kinds.get(machine.isa[0], "single-board"),
         device=device,
         runtimes=("openvino", "llama.cpp", "onnxruntime") if x86 else ("llama.cpp",),
         recipes=("openvino:int4_sym_g128", "gguf:Q4_K_M") if x86 else ("gguf:Q4_0", "gguf:Q4_K_M"),

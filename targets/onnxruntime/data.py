@@ -73,13 +73,9 @@ class Costs:
     def graph_bytes(self, shape: Shape, settings: Settings) -> int:
         """Size of model.onnx: the graph without the weights."""
         quantization = settings.quantization
-        kind = (
-            "float"
-            if quantization is None
-            else "zero_points"
-            if quantization.zero_points
-            else "quantized"
-        )
+        kind = "float"
+        if quantization is not None:
+            kind = "zero_points" if quantization.zero_points else "quantized"
         row = self.graph[f"{shape.model_type}_{kind}"]
         return row["base"] + row["per_layer"] * shape.layers
 

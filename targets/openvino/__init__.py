@@ -143,13 +143,11 @@ class OpenVino:
         checkpoint = 2 * shape.parameters()
         rewritten = checkpoint if shape.model_type == FIRST_GENERATION else 0
         shape = as_qwen2(shape)
-        between = (
-            checkpoint
-            if shape.model_type not in data.LIGHT
-            else 2 * artifact
-            if data.blocks(recipe)
-            else 0
-        )
+        between = 0
+        if shape.model_type not in data.LIGHT:
+            between = checkpoint
+        elif data.blocks(recipe):
+            between = 2 * artifact
         return BuildNeeds(
             data.costs().build_memory(shape, recipe, artifact), artifact + between + rewritten
         )

@@ -149,15 +149,11 @@ class Costs:
     def build_memory(self, shape: Shape, recipe: Recipe, artifact: int) -> int:
         """Peak resident bytes of the conversion."""
         compression = compression_of(recipe)
-        way = (
-            "optimum"
-            if shape.model_type not in LIGHT
-            else "blocks"
-            if blocks(recipe)
-            else "nncf"
-            if compression
-            else "plain"
-        )
+        way = "nncf" if compression else "plain"
+        if shape.model_type not in LIGHT:
+            way = "optimum"
+        elif blocks(recipe):
+            way = "blocks"
         row = self.build[way]
         largest = max(part.spec.elements for part in sizes.parts(shape))
         return ceil(

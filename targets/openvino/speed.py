@@ -27,13 +27,10 @@ def speed(shape: Shape, recipe: Recipe, isa: str) -> Speed:
     if isa.partition(" ")[0] in BACK_ENDS:
         return on_a_gpu(shape)
     compression = compression_of(recipe)
-    bits = (
-        16
-        if compression is None
-        else at(compression, "bits", int)
-        if "bits" in compression
-        else _BLOCKS[at(compression, "blocks", str)]
-    )
+    bits = 16
+    if compression is not None:
+        named = "bits" in compression
+        bits = at(compression, "bits", int) if named else _BLOCKS[at(compression, "blocks", str)]
     row = rows(FILE)[f"{bits} bits"]
     compute = row.compute if any(word in isa for word in _DOT_PRODUCTS) else min(1.0, row.compute)
     return Speed(row.bandwidth, compute, row.operations(shape), row.attention)

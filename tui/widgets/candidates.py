@@ -294,7 +294,8 @@ class CandidateTable(ScrollView, can_focus=True):
         segments = [Segment("  ", style)]
         answers = not self.candidates or task(self.candidates[0]) == "generate"
         for column, cells, bar_width in layout(width):
-            arrow = ("▼" if self.view.reverse else "▲") if self.view.sort == column.key else ""
+            direction = "▼" if self.view.reverse else "▲"
+            arrow = direction if self.view.sort == column.key else ""
             name = column.title if answers else WITHOUT_ANSWER.get(column.key, column.title)
             title = _cell(f"{name}{arrow}", cells, column.right)
             segments.append(Segment(title + " " + " " * (bar_width + 1 if bar_width else 0), style))

@@ -54,5 +54,6 @@ def _kept(key: FooterKey) -> bool:
 
 
 def _cells(key: FooterKey, compact: bool) -> int:
-    spare = 2 if compact else 4 if "-command-palette" in key.classes else 3
+    roomy = 4 if "-command-palette" in key.classes else 3
+    spare = 2 if compact else roomy
     return len(key.key_display) + len(key.description) + spare

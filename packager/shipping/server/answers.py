@@ -135,21 +135,21 @@ class Answer:
         """The thought alone, which ends by itself or at the budget; then the prompt goes on behind
         it."""
         budget = min(self._request.budget or most, most)
-        said: list[int] = []
+        thought: list[int] = []
         text = ""
 
         def until(token: int) -> bool:
             nonlocal text
-            said.append(token)
-            text = self._engine.decode(said[-16:])
-            return "</think>" not in text and len(said) < budget
+            thought.append(token)
+            text = self._engine.decode(thought[-16:])
+            return "</think>" not in text and len(thought) < budget
 
         self._phase(ids, budget, None, outcome, on_piece, gone, until)
         if "</think>" in text or self._stopped:
-            return ids, said
+            return ids, thought
         closing = self._engine.encode(_CLOSING)
         self._pass(self._flush() + _CLOSING, on_piece, outcome)
-        return ids, said + closing
+        return ids, thought + closing
 
     def _phase(
         self,

@@ -68,7 +68,7 @@ class Engine:
         except RuntimeError as error:
             if schema is not None:
                 raise Refused(
-                    f"the engine takes no such JSON schema: {json.loads(schema)}"
+                    f"the engine does not accept this JSON schema: {json.loads(schema)}"
                 ) from error
             raise
         generator.append_tokens(ids)

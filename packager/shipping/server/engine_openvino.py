@@ -74,7 +74,7 @@ class Engine:
         except RuntimeError as error:
             if schema is not None and ("chema" in str(error) or "rammar" in str(error)):
                 raise Refused(
-                    f"the engine takes no such JSON schema: {json.loads(schema)}"
+                    f"the engine does not accept this JSON schema: {json.loads(schema)}"
                 ) from error
             raise
 

@@ -40,8 +40,10 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, place: tuple[str, int], engine: Any, known: Settings, waiting: int) -> None:
-        super().__init__(place, Handler)
+    def __init__(
+        self, address: tuple[str, int], engine: Any, known: Settings, waiting: int
+    ) -> None:
+        super().__init__(address, Handler)
         self.engine, self.settings = engine, known
         self.queue = Queue(waiting)
         self.connections = threading.BoundedSemaphore(128)

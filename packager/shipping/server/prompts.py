@@ -32,7 +32,9 @@ def render(template: str, messages: list[dict[str, Any]], **variables: Any) -> s
         ArithmeticError,
         RecursionError,
     ) as error:
-        raise Refused(f"the model's chat template takes no such conversation: {error}") from None
+        raise Refused(
+            f"the model's chat template does not accept this conversation: {error}"
+        ) from None
 
 
 @lru_cache(maxsize=2)
@@ -70,26 +72,26 @@ def messages_of(given: Any) -> list[dict[str, Any]]:
     """A request's messages as a template takes them. Raises Refused for what is none."""
     if not isinstance(given, list) or not given:
         raise Refused("`messages` is empty, or is not a list")
-    return [_message(row, place) for place, row in enumerate(given)]
+    return [_message(row, index) for index, row in enumerate(given)]
 
 
-def _message(row: Any, place: int) -> dict[str, Any]:
+def _message(row: Any, index: int) -> dict[str, Any]:
     if not isinstance(row, dict) or not isinstance(row.get("role"), str):
-        raise Refused(f"messages[{place}] is not an object with a `role`")
+        raise Refused(f"messages[{index}] is not an object with a `role`")
     role = {"developer": "system"}.get(row["role"], row["role"])
     if role not in ("system", "user", "assistant", "tool"):
-        raise Refused(f"messages[{place}] has the unknown role {role!r}")
+        raise Refused(f"messages[{index}] has the unknown role {role!r}")
     calls = row.get("tool_calls") or []
     if not isinstance(calls, list):
-        raise Refused(f"messages[{place}] has `tool_calls` that are not a list")
+        raise Refused(f"messages[{index}] has `tool_calls` that are not a list")
     if row.get("content") is None and not calls:
-        raise Refused(f"messages[{place}] has no `content`")
-    found: dict[str, Any] = {"role": role, "content": _text(row.get("content"), place)}
+        raise Refused(f"messages[{index}] has no `content`")
+    message: dict[str, Any] = {"role": role, "content": _text(row.get("content"), index)}
     if isinstance(row.get("reasoning_content"), str):
-        found["reasoning_content"] = row["reasoning_content"]
+        message["reasoning_content"] = row["reasoning_content"]
     if calls:
-        found["tool_calls"] = [_call(call, place) for call in calls]
-    return found
+        message["tool_calls"] = [_call(call, index) for call in calls]
+    return message
 
 
 _OTHER_PARTS = {
@@ -102,13 +104,13 @@ _OTHER_PARTS = {
 """Parts of a message that are not text, by OpenAI's names. No address in one is ever asked."""
 
 
-def _text(content: Any, place: int) -> str:
+def _text(content: Any, index: int) -> str:
     parts = content if isinstance(content, list) else [{"type": "text", "text": content or ""}]
     for part in parts:
         kind = part.get("type") if isinstance(part, dict) else None
         if isinstance(kind, str) and kind in _OTHER_PARTS:
             raise Refused(
-                f"messages[{place}] brings {_OTHER_PARTS[kind]}, and this model was built for text "
+                f"messages[{index}] brings {_OTHER_PARTS[kind]}, and this model was built for text "
                 "alone"
             )
         if (
@@ -116,11 +118,11 @@ def _text(content: Any, place: int) -> str:
             or part.get("type") != "text"
             or not isinstance(part.get("text"), str)
         ):
-            raise Refused(f"messages[{place}] has `content` that is not text")
+            raise Refused(f"messages[{index}] has `content` that is not text")
     return "".join(part["text"] for part in parts)
 
 
-def _call(call: Any, place: int) -> dict[str, Any]:
+def _call(call: Any, index: int) -> dict[str, Any]:
     """A call as templates take it: its arguments as an object, for the model was shown no string of
     JSON."""
     try:
@@ -132,7 +134,7 @@ def _call(call: Any, place: int) -> dict[str, Any]:
             raise TypeError
     except (KeyError, TypeError, ValueError, RecursionError):
         raise Refused(
-            f"messages[{place}] has a tool call without a name, or arguments that are not an object"
+            f"messages[{index}] has a tool call without a name, or arguments that are not an object"
         ) from None
     return {"type": "function", "function": {"name": name, "arguments": arguments}}
 
@@ -143,8 +145,8 @@ def tools_of(given: Any) -> list[dict[str, Any]] | None:
         return None
     if not isinstance(given, list):
         raise Refused("`tools` is not a list")
-    for place, tool in enumerate(given):
+    for index, tool in enumerate(given):
         function = tool.get("function") if isinstance(tool, dict) else None
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-            raise Refused(f"tools[{place}] is not a function with a name")
+            raise Refused(f"tools[{index}] is not a function with a name")
     return given

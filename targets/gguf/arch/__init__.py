@@ -37,8 +37,8 @@ def architecture(config: JsonObject) -> Architecture:
     """The converter for that configuration. Raises PackError (bad input) naming an unknown
     `model_type`."""
     model_type = config.get("model_type")
-    place = _MODULES.get(model_type) if isinstance(model_type, str) else None
-    if place is None:
+    module_and_class = _MODULES.get(model_type) if isinstance(model_type, str) else None
+    if module_and_class is None:
         raise bad_input(
             f"config.json names the model_type {model_type!r}, which llama.cpp's Qwen converters "
             "do not know."
@@ -46,6 +46,6 @@ def architecture(config: JsonObject) -> Architecture:
             f"Known: {', '.join(_MODULES)}.",
         )
     # Late: the gguf package brings numpy, which planning does not need.
-    module, _, name = place.partition(":")
-    found: type[Architecture] = getattr(import_module(f"targets.gguf.arch.{module}"), name)
-    return found(config)
+    module, _, name = module_and_class.partition(":")
+    converter: type[Architecture] = getattr(import_module(f"targets.gguf.arch.{module}"), name)
+    return converter(config)

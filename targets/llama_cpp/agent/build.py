@@ -67,9 +67,9 @@ def build(name: str, cache: BuildCache) -> _Events:
     """
     variant(name)
     with cache.holding():
-        found = cached(name, cache)
-        if found is not None:
-            return found
+        agent = cached(name, cache)
+        if agent is not None:
+            return agent
         tools = _tools()
         started = time.monotonic()
         yield StageStarted(_STAGE, f"Build the agent for {name}", 1, 1)
@@ -152,7 +152,7 @@ def _tools() -> dict[str, str]:
     absent = [name for name in (wanted.distribution, "cmake", "ninja") if installed(name) is None]
     if absent:
         raise usage(
-            f"Building an agent takes {' and '.join(absent)}, not installed here.",
+            f"Building an agent needs {' and '.join(absent)}, not installed here.",
             "Install it with: pip install 'qwen-pack[lab]', or give an agent built elsewhere with "
             "--agent FILE.",
         )
@@ -311,6 +311,6 @@ def _run(
 
 def _failed(command: list[str], log: Path) -> PackError:
     name = "pip" if "pip" in command else Path(command[0]).stem
-    said = f"{name} could not do its part of the agent: {last_line(log)}"
+    problem = f"{name} could not do its part of the agent: {last_line(log)}"
     hint = f"Its whole output is in {log}."
-    return unreachable(said, hint) if name == "pip" else usage(said, hint)
+    return unreachable(problem, hint) if name == "pip" else usage(problem, hint)
