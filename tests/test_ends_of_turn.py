@@ -143,21 +143,23 @@ def built(
         tokenizer_config={"eos_token": None, "chat_template": None, "added_tokens_decoder": None},
         alone="<tool_call>",
     )
-    found: dict[str, Any] = {}
-    for profile, checkpoints in ((Profile(), [fine_tuned, flagged]), (PROFILE, [calling])):
-        arguments = {
-            "engine": engine,
-            "weights": RECIPES[engine],
-            "checkpoints": list(map(str, checkpoints)),
-            "profile": profile.as_dict(),
-        }
-        work = run_job("tests.support.speech_jobs:build_and_check", arguments, folder / "log")
-        while True:
-            try:
-                next(work)
-            except StopIteration as stop:
-                found |= stop.value.value
-                break
+    plain = Profile().as_dict()
+    arguments = {
+        "engine": engine,
+        "weights": RECIPES[engine],
+        "checkpoints": {
+            str(fine_tuned): plain,
+            str(flagged): plain,
+            str(calling): PROFILE.as_dict(),
+        },
+    }
+    work = run_job("tests.support.speech_jobs:build_and_check", arguments, folder / "log")
+    while True:
+        try:
+            next(work)
+        except StopIteration as stop:
+            found: dict[str, Any] = stop.value.value
+            break
     return engine, {**found, "folder": folder}
 
 

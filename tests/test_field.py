@@ -254,29 +254,26 @@ def test_every_stored_type_goes_through_every_recipe(
         if ALL
         else ("layer 1 F32, last norm F64",)
     )
-    wrong = {}
+    found = finish(
+        "tests.support.field_jobs:say_by_recipe",
+        tmp_path / "log",
+        runtime=engine,
+        recipes=list(grades),
+        checkpoints={name: str(folder(home, name)) for name in stored},
+        ids=dict.fromkeys(stored, tuple(IDS)),
+        context=CONTEXT,
+        out=str(tmp_path / "out"),
+    )[0].value
+    wrong: dict[tuple[str, str], Any] = {}
     for weights, grade in grades.items():
-        checkpoints = {name: str(folder(home, name)) for name in stored}
-        arguments = {
-            "checkpoints": checkpoints,
-            "ids": dict.fromkeys(stored, tuple(IDS)),
-            "context": CONTEXT,
-        }
-        arguments |= {
-            "runtime": engine,
-            "weights": weights,
-            "kv": None,
-            "out": str(tmp_path / weights),
-        }
-        found = finish("tests.support.field_jobs:say", tmp_path / "log", **arguments)[0].value
-        for name in stored:
-            if "message" in found[name]:
-                wrong[weights, name] = found[name]["message"]
-            elif not (lost := divergence(truth(name), np.load(found[name]["logits"]))) < LOSSES.get(
-                grade, LOSSES["4-bit"]
-            ):
+        for name, said in found[weights].items():
+            if "message" in said:
+                wrong[weights, name] = said["message"]
+                continue
+            lost = divergence(truth(name), np.load(said["logits"]))
+            if not lost < LOSSES.get(grade, LOSSES["4-bit"]):
                 wrong[weights, name] = lost
-    assert wrong == {}
+    assert found.keys() == grades.keys() and wrong == {}
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -135,7 +135,7 @@ def set_json(path: Path, **values: Any) -> None:
 
 def shifted_checkpoint(folder: Path) -> Path:
     folder.mkdir()
-    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+    for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
         (folder / name).write_bytes((TINY / name).read_bytes())
     shift_vocabulary(folder / "tokenizer.json")
     return folder

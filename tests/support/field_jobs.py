@@ -60,3 +60,13 @@ def say(
         found[name] = {"logits": str(Path(out, f"{number}.npy"))}
         shutil.rmtree(artifact)
     return found
+
+
+def say_by_recipe(
+    report: Report, *, recipes: list[str], out: str, **arguments: Any
+) -> dict[str, dict[str, Any]]:
+    """What `say` gives for each of several recipes of one engine, by their names: it loads once."""
+    return {
+        weights: say(report, weights=weights, kv=None, out=str(Path(out, weights)), **arguments)
+        for weights in recipes
+    }

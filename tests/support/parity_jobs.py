@@ -40,14 +40,9 @@ def check_all(
 
 def write_openvino_tokenizer(report: Report, *, checkpoint: str, out: str) -> dict[str, Any]:
     """The tokenizer's files of an OpenVINO artifact, made from another checkpoint's tokenizer."""
-    from openvino import save_model
-    from openvino_tokenizers import convert_tokenizer
-    from transformers import AutoTokenizer
+    from targets.openvino.tokenizer import write_tokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint, local_files_only=True)
-    encoder, decoder = convert_tokenizer(tokenizer, with_detokenizer=True)
-    save_model(encoder, Path(out, "openvino_tokenizer.xml"))
-    save_model(decoder, Path(out, "openvino_detokenizer.xml"))
+    write_tokenizer(Checkpoint.open(Path(checkpoint)), Path(out))
     return {}
 
 

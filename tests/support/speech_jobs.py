@@ -20,13 +20,13 @@ from tests.support.parity_jobs import SETTINGS
 
 
 def build_and_check(
-    report: Report, *, engine: str, weights: str, checkpoints: list[str], profile: dict[str, Any]
+    report: Report, *, engine: str, weights: str, checkpoints: dict[str, dict[str, Any]]
 ) -> dict[str, Any]:
     """Name of the checkpoint -> what parity says of its artifact, or `refused`, the sentence that
-    stopped it."""
+    stopped it. `checkpoints` maps each folder to the profile that it is built with."""
     runtime = registry.runtime(engine)
     found: dict[str, Any] = {}
-    for checkpoint in checkpoints:
+    for checkpoint, profile in checkpoints.items():
         with tempfile.TemporaryDirectory() as folder:
             recipe = asdict(runtime.recipe(weights)) | {"inputs": {"profile": profile}}
             artifact = str(Path(folder) / "artifact")

@@ -59,12 +59,14 @@ def drive(
 async def until(pilot: Pilot[Any], condition: Callable[[], Any], what: str) -> Any:
     """Let the application work until the condition gives something true; fail with `what` when it
     never does."""
-    end = time.monotonic() + _PATIENCE_S
+    end, pause = time.monotonic() + _PATIENCE_S, 0.02
     while not (value := condition()):
         assert time.monotonic() < end, (
             f"never came: {what}; on screen: {type(pilot.app.screen).__name__}"
         )
-        await pilot.pause(0.02)
+        await pilot.pause(pause)
+        # What an engine works on takes seconds, and asking takes its processor away.
+        pause = min(pause * 1.25, 0.1)
     await pilot.pause()
     return value
 
