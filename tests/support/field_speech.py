@@ -148,13 +148,13 @@ def _in_definition(**changes: Any) -> Case:
     return change
 
 
-_TRUNCATION = {
+TRUNCATION = {
     "direction": "Right",
     "max_length": 16,
     "strategy": "LongestFirst",
     "stride": 0,
 }
-_PADDING = {
+PADDING = {
     "strategy": {"Fixed": 32},
     "direction": "Left",
     "pad_to_multiple_of": None,
@@ -192,7 +192,7 @@ def _bos(spoken: Spoken) -> None:
 def _as_a_trainer_left_it(spoken: Spoken) -> None:
     """Many of the others at once, none of which another one hides."""
     spoken.add("<|only_config|>", file=False, special=True)
-    _in_definition(truncation=_TRUNCATION, padding=_PADDING, normalizer=None)(spoken)
+    _in_definition(truncation=TRUNCATION, padding=PADDING, normalizer=None)(spoken)
     _merges_as_text(spoken)
     _with_cr("\r\n")(spoken)
     spoken.tokenizer_config |= {"pad_token": "<|im_end|>", "padding_side": "left"}
@@ -218,8 +218,8 @@ SAME: dict[str, Case] = {
     "normalizer null": _in_definition(normalizer=None),
     "no normalizer": lambda spoken: spoken.tokenizer.pop("normalizer"),
     "merges as text": _merges_as_text,
-    "a tokenizer that cuts": _in_definition(truncation=_TRUNCATION),
-    "a tokenizer that pads": _in_definition(padding=_PADDING),
+    "a tokenizer that cuts": _in_definition(truncation=TRUNCATION),
+    "a tokenizer that pads": _in_definition(padding=PADDING),
     "as transformers 5 saves it": _as_transformers_5_saves,
     "extra_special_tokens as a list": lambda spoken: spoken.tokenizer_config.update(
         extra_special_tokens=spoken.tokenizer_config.pop("additional_special_tokens", [])
