@@ -277,7 +277,8 @@ def _all_added(files: Mapping[str, Path], tokenizer_config: JsonObject) -> JsonO
     if "added_tokens.json" not in files or LISTED in tokenizer_config:
         return tokenizer_config
     definition = read_json(files["tokenizer.json"]) if "tokenizer.json" in files else {}
-    return with_added_file(tokenizer_config, read_json(files["added_tokens.json"]), definition)
+    path = files["added_tokens.json"]
+    return with_added_file(tokenizer_config, path, read_json(path), definition)
 
 
 def _adapted(agreed: Agreed, composed: Composed) -> Agreed:

@@ -344,6 +344,13 @@ REFUSED: dict[str, tuple[Case, str]] = {
         ),
         "has the token id 2048, but the embedding has only 2048 rows",
     ),
+    "an added token without an id": (
+        lambda spoken: (
+            spoken.tokenizer_config.pop("added_tokens_decoder"),
+            spoken.files.update({"added_tokens.json": _json({"<|x|>": "2048"})}),
+        ),
+        "added_tokens.json has token ids that are no whole numbers",
+    ),
     "templates without a default": (
         lambda spoken: spoken.tokenizer_config.update(
             chat_template=[{"name": "chat", "template": CHATML}]
