@@ -196,6 +196,7 @@ def _as_a_trainer_left_it(spoken: Spoken) -> None:
     _merges_as_text(spoken)
     _with_cr("\r\n")(spoken)
     spoken.tokenizer_config |= {"pad_token": "<|im_end|>", "padding_side": "left"}
+    spoken.tokenizer_config["model_max_length"] = 64
     _ends({"eos_token_id": END_OF_TEXT, "pad_token_id": 151643}, pad_token_id=151643)(spoken)
 
 
@@ -220,6 +221,7 @@ SAME: dict[str, Case] = {
     "merges as text": _merges_as_text,
     "a tokenizer that cuts": _in_definition(truncation=TRUNCATION),
     "a tokenizer that pads": _in_definition(padding=PADDING),
+    "a short model_max_length": lambda spoken: spoken.tokenizer_config.update(model_max_length=64),
     "as transformers 5 saves it": _as_transformers_5_saves,
     "extra_special_tokens as a list": lambda spoken: spoken.tokenizer_config.update(
         extra_special_tokens=spoken.tokenizer_config.pop("additional_special_tokens", [])
