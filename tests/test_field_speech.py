@@ -17,6 +17,7 @@ import pytest
 
 from packager.chat import speech
 from packager.checkpoint import Checkpoint
+from packager.checkpoint.retrieval import conventions
 from packager.errors import ExitCode, PackError
 from packager.quality.parity import _AROUND, _overlaps
 from packager.quality.parity_corpus import CONVERSATIONS, DECOMPOSED, TEXTS
@@ -27,11 +28,14 @@ from tests.support.field_speech import (
     END_OF_TEXT,
     END_OF_TURN,
     NOTED,
+    PADDING,
     REFUSED,
     SAME,
+    TRUNCATION,
     Case,
     Spoken,
 )
+from tests.support.retrieval import edit, end_id, write_embedder
 from tests.test_openvino_engine import finish
 
 ALL = os.environ.get("QWEN_PACK_FIELD") == "all"
@@ -138,6 +142,15 @@ def test_what_transformers_reads_otherwise_is_said(name: str, tmp_path: Path) ->
     case, said = NOTED[name]
     [note] = Checkpoint.open(saved(case, tmp_path / "checkpoint")).notes
     assert said in note
+
+
+@pytest.mark.engine
+def test_what_a_training_run_cut_and_padded_with_is_no_end_of_an_embedders_text(
+    tmp_path: Path,
+) -> None:
+    folder = write_embedder(tmp_path / "checkpoint")
+    edit(folder / "tokenizer.json", padding=PADDING, truncation=TRUNCATION)
+    assert conventions(Checkpoint.open(folder)).end == end_id(folder)
 
 
 def test_the_log_names_every_case() -> None:

@@ -65,10 +65,10 @@ class Checkpoint:
     """The text decoder of a checkpoint in a folder, of any generation.
 
     `files` are all that belong to it, by name. `config` is config.json as the weights bear it out:
-    without a tie that they do not have and a quantization that is not theirs. `tokenizer_config`
-    lists what added_tokens.json adds where it lists nothing itself. `tensors` are in
-    stored order, by official name, and exactly those that follow from `shape`; `dropped` names
-    those that the files store besides: redundant ones, draft modules, the vision tower, which
+    without a tie that they do not have, a quantization that is not theirs, and ids that no row has.
+    `tokenizer_config` lists what added_tokens.json adds where it lists nothing itself. `tensors`
+    are in stored order, by official name, and exactly those that follow from `shape`; `dropped`
+    names those that the files store besides: redundant ones, draft modules, the vision tower, which
     `vision` reads.
     `as_published` says that the files themselves have those names, that configuration and types of
     32 bits at most, so that an engine may read them. `chat_template` is None for a base model.
@@ -277,7 +277,8 @@ def _all_added(files: Mapping[str, Path], tokenizer_config: JsonObject) -> JsonO
     if "added_tokens.json" not in files or LISTED in tokenizer_config:
         return tokenizer_config
     definition = read_json(files["tokenizer.json"]) if "tokenizer.json" in files else {}
-    return with_added_file(tokenizer_config, read_json(files["added_tokens.json"]), definition)
+    path = files["added_tokens.json"]
+    return with_added_file(tokenizer_config, path, read_json(path), definition)
 
 
 def _adapted(agreed: Agreed, composed: Composed) -> Agreed:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from packager.errors import PackError, bad_input
+from packager.foreign import GET_AGAIN
 from packager.json_values import (
     JsonDict,
     JsonObject,
@@ -33,22 +34,28 @@ _SAVE = "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER) writes fi
 
 
 def with_added_file(
-    tokenizer_config: JsonObject, added: JsonObject, definition: JsonObject
+    tokenizer_config: JsonObject, path: Path, added: JsonObject, definition: JsonObject
 ) -> JsonObject:
-    """tokenizer_config.json with the tokens of added_tokens.json, where it lists none itself.
+    """tokenizer_config.json with the tokens of added_tokens.json (at `path`), where it lists none
+    itself.
 
-    `definition` is tokenizer.json, empty where there is none: its tokens are listed too.
+    `definition` is tokenizer.json, empty where there is none: its tokens are listed too. Raises
+    PackError (exit code 6) for ids that are none.
     """
     if LISTED in tokenizer_config or not added:
         return tokenizer_config
+    if not all(type(number) is int and number >= 0 for number in added.values()):
+        raise bad_input(f"{path} has token ids that are no whole numbers.", GET_AGAIN)
+    named = _named(tokenizer_config)
     listed: dict[str, JsonObject] = {
-        str(number): {"content": text, "special": text in _named(tokenizer_config)}
-        for text, number in added.items()
+        str(number): {"content": text, "special": text in named} for text, number in added.items()
     }
-    for entry in objects_at(definition, "added_tokens"):
-        listed[str(at(entry, "id", int))] = {
-            key: value for key, value in entry.items() if key != "id"
-        }
+    own = definition.get("added_tokens")
+    for entry in own if isinstance(own, list) else ():
+        # What is not as it should be is named where tokenizer.json is looked at.
+        if isinstance(entry, Mapping) and isinstance(entry.get("content"), str):
+            flags = {key: value for key, value in entry.items() if key != "id"}
+            listed |= {str(entry["id"]): flags} if type(entry.get("id")) is int else {}
     return {**tokenizer_config, LISTED: listed}
 
 

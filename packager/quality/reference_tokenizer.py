@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 def reference_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
     """The tokenizers library's own reading of the checkpoint's files, put together as transformers
-    does (packager.checkpoint.added_tokens). Raises PackError (exit code
-    6) for what it cannot read."""
+    does (packager.checkpoint.added_tokens). Raises PackError (exit code 6) for what it cannot
+    read."""
     try:
         return _reference_tokenizer(checkpoint)
     except PackError:

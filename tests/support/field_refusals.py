@@ -210,7 +210,7 @@ REFUSED: dict[str, tuple[Case, str]] = {
     ),
     "no tie key": (
         lambda field: field.config.pop("tie_word_embeddings"),
-        "'lm_head.weight' is missing",
+        "'lm_head.weight' is missing. Set tie_word_embeddings to true in config.json if",
     ),
     "no head_dim": (
         lambda field: field.config.pop("head_dim"),

@@ -148,13 +148,13 @@ def _in_definition(**changes: Any) -> Case:
     return change
 
 
-_TRUNCATION = {
+TRUNCATION = {
     "direction": "Right",
     "max_length": 16,
     "strategy": "LongestFirst",
     "stride": 0,
 }
-_PADDING = {
+PADDING = {
     "strategy": {"Fixed": 32},
     "direction": "Left",
     "pad_to_multiple_of": None,
@@ -192,10 +192,11 @@ def _bos(spoken: Spoken) -> None:
 def _as_a_trainer_left_it(spoken: Spoken) -> None:
     """Many of the others at once, none of which another one hides."""
     spoken.add("<|only_config|>", file=False, special=True)
-    _in_definition(truncation=_TRUNCATION, padding=_PADDING, normalizer=None)(spoken)
+    _in_definition(truncation=TRUNCATION, padding=PADDING, normalizer=None)(spoken)
     _merges_as_text(spoken)
     _with_cr("\r\n")(spoken)
     spoken.tokenizer_config |= {"pad_token": "<|im_end|>", "padding_side": "left"}
+    spoken.tokenizer_config["model_max_length"] = 64
     _ends({"eos_token_id": END_OF_TEXT, "pad_token_id": 151643}, pad_token_id=151643)(spoken)
 
 
@@ -218,8 +219,9 @@ SAME: dict[str, Case] = {
     "normalizer null": _in_definition(normalizer=None),
     "no normalizer": lambda spoken: spoken.tokenizer.pop("normalizer"),
     "merges as text": _merges_as_text,
-    "a tokenizer that cuts": _in_definition(truncation=_TRUNCATION),
-    "a tokenizer that pads": _in_definition(padding=_PADDING),
+    "a tokenizer that cuts": _in_definition(truncation=TRUNCATION),
+    "a tokenizer that pads": _in_definition(padding=PADDING),
+    "a short model_max_length": lambda spoken: spoken.tokenizer_config.update(model_max_length=64),
     "as transformers 5 saves it": _as_transformers_5_saves,
     "extra_special_tokens as a list": lambda spoken: spoken.tokenizer_config.update(
         extra_special_tokens=spoken.tokenizer_config.pop("additional_special_tokens", [])
@@ -343,6 +345,13 @@ REFUSED: dict[str, tuple[Case, str]] = {
             spoken.config.update(vocab_size=FREE),
         ),
         "has the token id 2048, but the embedding has only 2048 rows",
+    ),
+    "an added token without an id": (
+        lambda spoken: (
+            spoken.tokenizer_config.pop("added_tokens_decoder"),
+            spoken.files.update({"added_tokens.json": _json({"<|x|>": "2048"})}),
+        ),
+        "added_tokens.json has token ids that are no whole numbers",
     ),
     "templates without a default": (
         lambda spoken: spoken.tokenizer_config.update(

@@ -38,9 +38,7 @@ def build_and_check(
                     workload={"context": 512},
                     out=artifact,
                 )
-                # A build moves the temporary files of its process into its own folder.
-                os.environ.pop("TMPDIR", None)
-                tempfile.tempdir = None
+                _own_temporary_files()
                 model = resolve(runtime.session)(artifact, SETTINGS[engine])
                 log = Path(folder) / "log"
                 wished = Profile.from_dict(profile)
@@ -50,4 +48,11 @@ def build_and_check(
                 model.close()
             except PackError as error:
                 found[Path(checkpoint).name] = {"refused": error.message, "hint": error.hint}
+                _own_temporary_files()
     return found
+
+
+def _own_temporary_files() -> None:
+    """A build moves the temporary files of its process into its own folder, which is gone then."""
+    os.environ.pop("TMPDIR", None)
+    tempfile.tempdir = None
