@@ -4,6 +4,7 @@ left of it; on the real sweep of a runtime that computes with numpy."""
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
@@ -92,6 +93,7 @@ def test_leaving_asks_and_stops_and_what_was_finished_stays(tmp_path: Path) -> N
             for event in events:
                 yield event
                 while isinstance(event, CellFinished):
+                    time.sleep(0.05)
                     yield Told("waiting")
         finally:
             events.close()
