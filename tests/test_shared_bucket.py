@@ -19,9 +19,10 @@ BUCKET = "packs"
 pytestmark = pytest.mark.engine
 
 
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A client of an S3 of this process, whose bucket keeps every version of an object."""
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[Any]:
+    """A client of an S3 of this process, whose bucket keeps every version of an object. One for all
+    tests: fsspec keeps its connection for as long as the process lives."""
     pytest.importorskip("s3fs", reason="needs the extra `s3`")
     pytest.importorskip("moto.server", reason="needs moto[s3], flask and flask-cors")
     import botocore.session
@@ -30,18 +31,19 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    for name, value in {
-        "AWS_ENDPOINT_URL_S3": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "tester",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }.items():
-        monkeypatch.setenv(name, value)
-    client = botocore.session.get_session().create_client("s3")
-    client.create_bucket(Bucket=BUCKET)
-    client.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
-    yield client
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        for name, value in {
+            "AWS_ENDPOINT_URL_S3": f"http://{host}:{port}",
+            "AWS_ACCESS_KEY_ID": "tester",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }.items():
+            monkeypatch.setenv(name, value)
+        client = botocore.session.get_session().create_client("s3")
+        client.create_bucket(Bucket=BUCKET)
+        client.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
+        yield client
     server.stop()
 
 
@@ -60,9 +62,9 @@ def said(process: subprocess.Popen[str]) -> dict[str, Any]:
     return found
 
 
-def writes(client: Any, part: str) -> Counter[str]:
+def writes(client: Any, part: str, cache: str = "cache") -> Counter[str]:
     """How often each object below a part of the cache was written."""
-    answer = client.list_object_versions(Bucket=BUCKET, Prefix=f"cache/{part}/")
+    answer = client.list_object_versions(Bucket=BUCKET, Prefix=f"{cache}/{part}/")
     assert not answer["IsTruncated"]
     return Counter(row["Key"] for row in answer["Versions"])
 
@@ -102,15 +104,15 @@ def test_an_object_that_another_machine_wrote_meanwhile_stays_and_a_cut_one_is_r
     from packager.package.manifest import FileEntry
     from packager.pipeline.shared_cache import Store
 
-    store = Store(f"s3://{BUCKET}/cache", make=True)
+    store = Store(f"s3://{BUCKET}/other", make=True)
     data = b"abc" * 100
     digest = hashlib.sha256(data).hexdigest()
     (tmp_path / "a").write_bytes(data)
     row = FileEntry("a", len(data), digest)
-    key = f"cache/objects/{digest[:2]}/{digest}"
+    key = f"other/objects/{digest[:2]}/{digest}"
     store._put(tmp_path / "a", store._object(digest))
     store._put(tmp_path / "a", store._object(digest))
-    assert writes(bucket, "objects") == {key: 1}
+    assert writes(bucket, "objects", "other") == {key: 1}
     bucket.put_object(Bucket=BUCKET, Key=key, Body=data[:10])
     list(store.push("convert", "0" * 24, tmp_path, {}, (row,)))
     assert bucket.get_object(Bucket=BUCKET, Key=key)["Body"].read() == data

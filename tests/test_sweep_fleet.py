@@ -291,7 +291,7 @@ def test_hosts_over_ssh_are_workers_that_say_what_they_have(
     from packager.sweep import fleet
 
     names = ("QWEN_PACK_CACHE", "DYING_LOG", "PYTHONPATH", "QWEN_PACK_ATTEMPTS", sweep_units.LOG)
-    plan = tiny_plan(tmp_path, 2)
+    plan = tiny_plan(tmp_path, 1)
     with ssh_host(tmp_path, {name: os.environ[name] for name in names}) as host:
         home = tmp_path / "home" / ".ssh"
         home.mkdir(parents=True)

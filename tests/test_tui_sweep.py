@@ -4,6 +4,7 @@ left of it; on the real sweep of a runtime that computes with numpy."""
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
@@ -64,7 +65,7 @@ def test_cells_go_from_waiting_to_done_and_the_end_is_foretold(tmp_path: Path) -
 def test_a_sweep_is_followed_to_its_end_and_its_figures_are_those_of_the_rows(
     tmp_path: Path,
 ) -> None:
-    work = work_of(tiny_plan(tmp_path, 2), tmp_path / "out")
+    work = work_of(tiny_plan(tmp_path, 1), tmp_path / "out")
     job = Job("nightly", work.matrix.planned, lambda: inline.run(work))
 
     async def walk(pilot: Pilot[Any]) -> None:
@@ -72,7 +73,7 @@ def test_a_sweep_is_followed_to_its_end_and_its_figures_are_those_of_the_rows(
         await until(pilot, lambda: not top.sweep.busy, "the end of the sweep")
         await settled(pilot)
         shown = text_of(pilot)
-        assert "2 of 2, done" in shown and "tiny-1 dying:b16" in shown
+        assert "1 of 1, done" in shown and "tiny-0 dying:b16" in shown
         await pilot.press("q")
 
     app = driven(job, walk, (120, 36))
@@ -83,7 +84,7 @@ def test_a_sweep_is_followed_to_its_end_and_its_figures_are_those_of_the_rows(
 
 
 def test_leaving_asks_and_stops_and_what_was_finished_stays(tmp_path: Path) -> None:
-    work = work_of(tiny_plan(tmp_path, 2), tmp_path / "out")
+    work = work_of(tiny_plan(tmp_path, 1), tmp_path / "out")
 
     def slowly() -> Generator[Any, None, Any]:
         """The real sweep, which waits after its first cell until it is stopped."""
@@ -92,6 +93,7 @@ def test_leaving_asks_and_stops_and_what_was_finished_stays(tmp_path: Path) -> N
             for event in events:
                 yield event
                 while isinstance(event, CellFinished):
+                    time.sleep(0.05)
                     yield Told("waiting")
         finally:
             events.close()

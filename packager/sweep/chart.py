@@ -115,8 +115,7 @@ def _grid(across: _Scale, up: _Scale) -> list[Shape]:
     for value in up.ticks():
         y = up.at(value)
         parts.append(Line(((_LEFT, y), (WIDTH - _RIGHT, y)), PALE))
-        text = f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-        parts.append(Label(_LEFT - 8, y + 4, text, "end"))
+        parts.append(Label(_LEFT - 8, y + 4, _rate(value), "end"))
     middle = (_LEFT + WIDTH - _RIGHT) / 2
     parts.append(Label(middle, HEIGHT - 14, "peak memory", "middle"))
     parts.append(Label(_LEFT - 8, _TOP - 8, "tok/s", "end"))
@@ -135,10 +134,15 @@ def _marks(across: _Scale, up: _Scale, points: Sequence[Point]) -> list[Shape]:
     parts: list[Shape] = []
     named = [one for one in points if one.front] if len(points) > _MOST_LABELS else list(points)
     for point in points:
-        title = f"{point.name}: {human_bytes(point.memory)}, {point.speed:.3g} tok/s"
+        title = f"{point.name}: {human_bytes(point.memory)}, {_rate(point.speed)} tok/s"
         parts.append(Dot(across.at(point.memory), up.at(point.speed), point.front, title))
     for point in named[:_MOST_LABELS]:
         x, y = across.at(point.memory), up.at(point.speed)
         end = x > (WIDTH - _RIGHT + _LEFT) / 2
         parts.append(Label(x - 9 if end else x + 9, y - 6, point.name, "end" if end else "start"))
     return parts
+
+
+def _rate(value: float) -> str:
+    """Tokens per second in three digits, or all of a large number."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

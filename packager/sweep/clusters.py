@@ -34,6 +34,8 @@ _FIRST_S = 120.0
 _WORKER = "packager.cli.fleet_worker"
 """What runs on another machine: a Dask worker that says what its machine has."""
 _MOST = 4096
+_UNSEEN = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
+"""The pages of a scheduler ask nobody who he is: none beyond this machine."""
 MOST_TRIES = 3
 """Of one unit whose workers died under it."""
 
@@ -144,7 +146,7 @@ def _slurm(stack: ExitStack, count: int, folder: Path) -> Started:
     _tries_are_counted_here()
     asked = dask.config.get("jobqueue.slurm", {})
     logs = asked.get("log-directory") or str(folder / "workers")
-    options = {"dashboard": False, **(asked.get("scheduler-options") or {})}
+    options = {**_UNSEEN, **(asked.get("scheduler-options") or {})}
     try:
         cluster = stack.enter_context(
             SLURMCluster(
@@ -246,7 +248,7 @@ def _ssh(stack: ExitStack, hosts: list[_Host], folder: Path) -> Started:
         "host": get_ip(hosts[0].name, hosts[0].port or 22),
         "protocol": "tls://",
         "security": security,
-        "dashboard": False,
+        **_UNSEEN,
     }
     try:
         cluster = stack.enter_context(
