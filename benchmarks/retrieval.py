@@ -1,5 +1,5 @@
-"""Documents per second and memory of embedders beside llama.cpp's own llama-embedding, optimum-intel
-with OpenVINO as it comes, and Sentence Transformers on the processor.
+"""Documents per second and memory of embedders beside llama.cpp's own llama-embedding,
+optimum-intel with OpenVINO as it comes, and Sentence Transformers on the processor.
 
     python benchmarks/retrieval.py --scratch FOLDER [--build-only] [--rounds N] [--documents N]
                                    [--tokens N] [--only NAME...]
