@@ -1,8 +1,8 @@
 """Train the two adapters that make an embedder and a reranker of the small model of the tests. See
 README.md here; needs torch, transformers and peft.
 
-python -m training.retrieval embed FOLDER [--steps 250]      as PEFT saves it, beside nothing else
-python -m training.retrieval rerank FOLDER [--steps 400]
+python -m training.retrieval embed FOLDER [--steps 200]      as PEFT saves it, beside nothing else
+python -m training.retrieval rerank FOLDER [--steps 260]
 
 A document answers a query where it speaks of the same thing; the others of a query speak of another
 one in the same place.
@@ -27,8 +27,8 @@ from packager.checkpoint import retrieval as rules
 from training import words
 
 SEED = 20261126
-STEPS = {"embed": 250, "rerank": 400}
-ROWS = {"embed": 48, "rerank": 16}
+STEPS = {"embed": 200, "rerank": 260}
+ROWS = {"embed": 48, "rerank": 5}
 RATE = 4e-3
 TEMPERATURE = 0.05
 RANK = 8
