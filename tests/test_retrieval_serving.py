@@ -202,6 +202,23 @@ def test_exports_take_no_code_of_the_other_task(packages: dict[str, Path], tmp_p
 
 
 @pytest.mark.engine
+def test_apps_are_told_how_vectors_and_scores_are_made(
+    packages: dict[str, Path], tmp_path: Path
+) -> None:
+    sources = {"android": "*.kt", "embedded": "*.h"}
+    for task, package in packages.items():
+        for form, pattern in sources.items():
+            out = tmp_path / f"{task}-{form}"
+            words = ["export", str(package), "--format", form, "--out", str(out)]
+            assert main([*words, "--accept-license", "unstated"]) == ExitCode.DONE
+            text = "".join(path.read_text("utf-8") for path in out.rglob(pattern))
+            (line,) = [line for line in text.splitlines() if "RETRIEVAL" in line]
+            assert (
+                task in line and "Instruct" in line and ("Document" in line) == (task == "rerank")
+            )
+
+
+@pytest.mark.engine
 def test_the_search_of_the_docs_finds_and_ranks_passages(
     packages: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
