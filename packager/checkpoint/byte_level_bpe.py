@@ -116,7 +116,7 @@ def tokenizer_json(
 
 def _appending(token: ControlToken, number: int) -> JsonObject:
     """The post-processor of Qwen3-Embedding: the control token behind every text."""
-    piece = [
+    piece: list[JsonObject] = [
         {"Sequence": {"id": "A", "type_id": 0}},
         {"SpecialToken": {"id": token.text, "type_id": 0}},
     ]
