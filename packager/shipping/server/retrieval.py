@@ -96,8 +96,9 @@ def ranking(body: bytes) -> Ranking:
         raise Refused("`query` is a text")
     if not isinstance(rows, list) or not rows or len(rows) > _MOST_TEXTS:
         raise Refused(f"`documents` is a list of 1 to {_MOST_TEXTS} texts")
-    documents = [row.get("text") if isinstance(row, dict) else row for row in rows]
-    if not all(isinstance(document, str) for document in documents):
+    given_rows = [row.get("text") if isinstance(row, dict) else row for row in rows]
+    documents = [row for row in given_rows if isinstance(row, str)]
+    if len(documents) < len(rows):
         raise Refused("`documents` is a list of texts, or of objects with a `text`")
     most = given.get("top_n")
     if most is None:
