@@ -357,5 +357,11 @@ def test_a_path_is_completed_while_it_is_typed(tmp_path: Path) -> None:
         field.cursor_position = len(field.value)
         await pilot.press("right")
         assert field.value == f"{tmp_path}/my-checkpoint/"
+        # The home of nobody is a name like any other.
+        field.value = "~nobody-of-this-name/x"
+        await pilot.press("enter")
+        await until(pilot, lambda: need.query_one(Problem).text, "the sentence")
+        assert "~nobody-of-this-name/x" in need.query_one(Problem).text
+        assert pilot.app.screen is need
 
     drive(walk, data.services())

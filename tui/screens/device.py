@@ -133,6 +133,12 @@ class DeviceScreen(StepScreen):
     def _answered(self, message: Answered) -> None:
         """They come late: the row that a person is on stays the one."""
         self._machines = message.machines
+        self._list_again()
+
+    @on(VimList.Resized)
+    def _list_again(self) -> None:
+        """The same rows for another width, or with others beside them; the cursor stays where it
+        is."""
         devices = self.query_one(VimList)
         if devices.loading:
             return
