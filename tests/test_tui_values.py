@@ -3,6 +3,7 @@ themselves, whose figures are whose."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -155,6 +156,17 @@ def test_two_processes_never_write_the_output_of_their_engines_into_one_file(
     assert BuildCache(tmp_path / "elsewhere").log("convert").name == "convert.log"
     other = subprocess.run(command, capture_output=True, text=True, check=True)
     assert other.stdout.strip() == "convert.log"
+
+
+def test_every_test_that_the_list_of_faults_names_is_there() -> None:
+    tests = Path(__file__).parent
+    page = (tests.parent / "docs" / "tui-tests.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", page)
+    assert len(named) > 30
+    missing = [
+        name for file, name in named if f"def {name}(" not in (tests / file).read_text("utf-8")
+    ]
+    assert missing == []
 
 
 def test_recipes_under_four_bits_and_what_does_not_fit_are_on_no_front() -> None:
