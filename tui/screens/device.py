@@ -138,9 +138,10 @@ class DeviceScreen(StepScreen):
     @on(VimList.Resized)
     def _list_again(self) -> None:
         """The same rows for another width, or with others beside them; the cursor stays where it
-        is."""
+        is. An error that is to be read stays as well: it would go with the row that is described
+        anew."""
         devices = self.query_one(VimList)
-        if devices.loading:
+        if devices.loading or not self._targets or self.query_one(Problem).text:
             return
         option = devices.highlighted_option
         self._list(self.query_one("#device-filter", Input).value)
