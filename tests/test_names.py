@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 
 from packager.cli import main, output
 from packager.errors import ExitCode
+from packager.escapes import FILTERS, Safe, terminal
 from packager.names import plain_name
 from packager.package import manifest
 from packager.package.verify import verify
 from packager.papers import card
 from packager.python import python_command
-from packager.shipping.apps.escapes import FILTERS, Safe, terminal
 from tests.conftest import REPOSITORY
 from tests.support.contents import contents_of
 from tests.support.make_checkpoint import write_tiny
