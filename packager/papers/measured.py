@@ -34,7 +34,8 @@ def where(measured: Measurement, later: str = "") -> str:
 
 def nowhere(why: str | None, later: str = "") -> str:
     """That there are no figures, and why."""
-    return f"**{NOT_YET.capitalize()}.** {markdown(why or 'It was not run where it was built.')} {later}"
+    reason = markdown(why or "It was not run where it was built.")
+    return f"**{NOT_YET.capitalize()}.** {reason} {later}"
 
 
 def table(rows: Sequence[Row], target: str) -> str:

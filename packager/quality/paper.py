@@ -114,7 +114,7 @@ def markdown(quality: Quality) -> str:
     body = "".join(f"| {' | '.join(map(escape, row))} |\n" for row in table(quality))
     limits = _verdicts(quality)
     read = (
-        f"On {quality.tokens} tokens of the text {code(quality.text.name)}, against the unquantized "
-        "model; divergence in nats.\n"
+        f"On {quality.tokens} tokens of the text {code(quality.text.name)}, against the "
+        "unquantized model; divergence in nats.\n"
     )
     return f"## Quality\n\n{read}{allowed}\n{head}{body}\n{limits}{language}"
