@@ -48,19 +48,17 @@ def terminal(text: str) -> Safe:
     )
 
 
-def line(text: str) -> Safe:
-    """As `terminal`, on one line and in one cell of a table: line breaks and tabs as escapes as
-    well."""
-    return Safe(
-        "".join(
-            char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
-        )
+def line(text: str) -> str:
+    """As `terminal`, on one line and in one cell of a table, or as the text of a record: line
+    breaks and tabs as escapes as well."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
     )
 
 
-def bare(text: str) -> Safe:
+def bare(text: str) -> str:
     """A sentence of somebody else's without what would do more than show itself."""
-    return Safe("".join(char for char in text if char.isprintable()))
+    return "".join(char for char in text if char.isprintable())
 
 
 def html(text: str) -> Safe:
@@ -235,8 +233,6 @@ def c_bytes(text: str) -> Safe:
 
 FILTERS: dict[str, Callable[[str], Safe]] = {
     "terminal": terminal,
-    "line": line,
-    "bare": bare,
     "html": html,
     "csv": csv_cell,
     "toml": toml,

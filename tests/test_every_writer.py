@@ -224,13 +224,23 @@ def test_every_writer_writes_hostile_names_without_effect(
         WRITERS[writer][0](name)
 
 
+_TELLING = (
+    "escapes import",
+    "import html",
+    "html import",
+    "shlex",
+    "isprintable",
+    "unicode_escape",
+)
+"""Words without which a module neither escapes nor takes an escape."""
+
+
 def modules() -> Iterator[tuple[str, ast.Module]]:
     for top in ("packager", "targets", "tui"):
         for path in sorted((REPOSITORY / top).rglob("*.py")):
-            yield (
-                path.relative_to(REPOSITORY).as_posix(),
-                ast.parse(path.read_text(encoding="utf-8")),
-            )
+            source = path.read_text(encoding="utf-8")
+            if any(word in source for word in _TELLING):
+                yield path.relative_to(REPOSITORY).as_posix(), ast.parse(source)
 
 
 def test_every_module_that_takes_an_escape_is_walked() -> None:
@@ -297,6 +307,15 @@ def _with(value: Any, path: tuple[Any, ...], text_of: str) -> Any:
     return copy
 
 
+def _free(value: Any, path: tuple[Any, ...]) -> bool:
+    """Whether a text of a manifest may be any that can be shown."""
+    try:
+        Contents.from_json(_with(value, path, PRINTABLE))
+    except Misfit:
+        return False
+    return True
+
+
 def _tokens(tokens: list[Token]) -> Iterator[Token]:
     for token in tokens:
         yield token
@@ -311,27 +330,25 @@ def _markup(paper: str) -> list[str]:
 
 
 def test_no_text_of_a_manifest_is_markup_in_a_paper() -> None:
-    """One text after another of a manifest that has them all."""
+    """Every text of a manifest that has them all, where any is taken."""
     genuine: dict[str, Any] = json.loads(rich_manifest())
     genuine["chat"]["profile"]["tools"] = [{"function": {"name": "x"}}]
     genuine["retrieval"]["task"] = "embed"
     others = json.loads(json.dumps(genuine))
     del others["retrieval"], others["measured"], others["quality"]["skipped"]
     del others["quality"]["retrieval"]
-    tried = 0
     for base in (genuine, others):
-        for path in _leaves(base):
-            if path == ("retrieval", "task"):
-                continue
-            twin, evil = (_with(base, path, value) for value in ("twin", PRINTABLE))
-            try:
-                fine, hostile = (card.text(Contents.from_json(one)) for one in (twin, evil))
-            except Misfit:
-                continue
-            tried += 1
-            assert len(hostile.splitlines()) == len(fine.splitlines()), path
-            assert _markup(hostile) == _markup(fine), path
-    assert tried > 100
+        fine = hostile = base
+        free = [
+            path for path in _leaves(base) if path != ("retrieval", "task") and _free(base, path)
+        ]
+        assert len(free) > 50
+        for path in free:
+            fine, hostile = _with(fine, path, "twin"), _with(hostile, path, PRINTABLE)
+        papers = [card.text(Contents.from_json(one)) for one in (fine, hostile)]
+        assert len(papers[0].splitlines()) == len(papers[1].splitlines())
+        assert papers[1].count("evil.example") > 20
+        assert _markup(papers[0]) == _markup(papers[1])
     variant = {"repo_id": "\u202ea\nb", "license": "\x1b[2J\nx"}
     for paper in (
         licence.text(variant),

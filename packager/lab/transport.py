@@ -297,7 +297,7 @@ def _folder(path: str, otherwise: str) -> str:
         return otherwise
     if not _FOLDER.fullmatch(path) or ".." in path.split("/"):
         raise usage(f"{path!r} is not a folder on the device.", f"Give {KNOWN}.")
-    return sh(f"{path.rstrip('/')}/qwen-pack-device")
+    return str(sh(f"{path.rstrip('/')}/qwen-pack-device"))
 
 
 def android_devices(known: Iterable[str] = ()) -> list[str]:

@@ -70,14 +70,14 @@ def text(variant: JsonObject) -> str:
     licence, page = at_or_none(variant, "license", str), address(variant)
     if licence is None:
         return (
-            f"No known source states a licence for the weights of {line(variant['repo_id'])}.\n"
+            f"No known source states a licence for the weights of {_model(variant)}.\n"
             f"Ask their publisher before you use or pass them on{f': {page}' if page else '.'}\n"
         )
     row = known().get(licence.casefold()) or {}
     reason = agreement(licence)
     return (
-        f"The weights of {line(variant['repo_id'])} are under the licence "
-        f"{line(row.get('name', licence))} ({line(spdx(licence))}).\n"
+        f"The weights of {_model(variant)} are under the licence "
+        f"{line(str(row.get('name', licence)))} ({line(spdx(licence))}).\n"
         f"{f'It {reason}.' if row and reason else 'Read it before you use them.'}\n"
         "The checkpoint from which this package was built came without its "
         f"text{f', which is at {page}' if page else '.'}\n"
@@ -93,11 +93,11 @@ def notice(variant: JsonObject, recipe: str, *, dummy: bool, adapters: Sequence[
     merged = f"merged with the adapter {' and '.join(adapters)} and " if adapters else ""
     if dummy:
         return (
-            f"{wanted}The weights are random numbers in the shape of {line(variant['repo_id'])}, "
+            f"{wanted}The weights are random numbers in the shape of {_model(variant)}, "
             "made by qwen-pack; they are not that model's.\n"
         )
     return (
-        f"{wanted}Changed: the weights of {line(variant['repo_id'])} were {line(merged)}"
+        f"{wanted}Changed: the weights of {_model(variant)} were {line(merged)}"
         f"converted to {line(recipe)} by qwen-pack. manifest.json has the details.\n"
     )
 
@@ -106,3 +106,7 @@ def address(variant: JsonObject) -> str | None:
     """Where the publisher keeps this model and its licence; None for a folder of somebody's own."""
     owner = str(variant["repo_id"]).partition("/")[0]
     return None if owner == "local" else f"https://huggingface.co/{quote(str(variant['repo_id']))}"
+
+
+def _model(variant: JsonObject) -> str:
+    return line(str(variant["repo_id"]))
