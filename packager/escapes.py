@@ -64,7 +64,8 @@ def bare(text: str) -> str:
 def html(text: str) -> Safe:
     """Text or the value of an attribute in HTML and SVG; marks that turn the direction as
     escapes, for HTML has no others that keep them from it."""
-    return Safe(library.escape(terminal(text)))
+    shown = terminal(text).replace("\n", " ").replace("\t", " ")
+    return Safe(library.escape(shown))
 
 
 def csv_cell(text: str) -> Safe:

@@ -87,7 +87,8 @@ def test_every_escape_of_the_table_leaves_nothing_that_acts_on_a_terminal(case: 
             continue
         written = escape(HOSTILE[case])
         assert isinstance(written, Safe), name
-        if name not in ("sh",):  # a word of the shell holds what it holds, between quotes
+        # A word of the shell holds what it holds, between quotes; a model is told what it is told.
+        if name not in ("sh", "jinja"):
             assert all(char.isprintable() or char in "\n\t" for char in written), (name, written)
         if name not in ("sh", "terminal"):
             assert "\n" not in written, name
