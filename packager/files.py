@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from packager.escapes import json_document
 from packager.scratch import flush_folder, flush_tree, scratch_file, scratch_folder
 
 _CHUNK = 1 << 20
@@ -124,11 +125,9 @@ def _write_whole(handle: int, data: bytes, undo: Callable[[], None]) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """`value` as readable JSON, atomically."""
-    # A name that is no UTF-8 has surrogates in it, for which JSON has an escape and UTF-8 has not.
-    write_atomically(
-        path,
-        (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode(errors="backslashreplace"),
-    )
+    # A name that is no UTF-8 has surrogates in it: those, too, become escapes.
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    write_atomically(path, f"{json_document(text)}\n".encode())
 
 
 def sha256(

@@ -417,6 +417,10 @@ def test_a_model_card_counts_as_far_as_it_is_clean_yaml_and_a_note_says_where_it
     assert model_card.read(tmp_path).note is None
     (tmp_path / "README.md").mkdir()
     assert "not a file" in (model_card.read(tmp_path).note or "")
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "README.md").symlink_to(tmp_path / "secret.md")
+    (tmp_path / "secret.md").write_text("---\nlicense: mit\n---\n")
+    assert "not a file of this folder" in (model_card.read(tmp_path / "c").note or "")
 
 
 def small_archive(tmp_path: Path, size: int) -> Path:

@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from packager import escapes
 from packager.errors import PackError
-from packager.shipping.apps import escapes, snippets
+from packager.shipping.apps import snippets
 from tests.support.shipping_packages import EVIL
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)

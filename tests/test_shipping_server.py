@@ -17,7 +17,7 @@ from packager.chat import speech
 from packager.chat.profile import Profile
 from packager.checkpoint.template import render_both_apart
 from packager.quality.parity_corpus import CONVERSATIONS
-from packager.shipping.server import requests
+from packager.shipping.server import prompts, requests
 from packager.shipping.server.answers import Answer, Gone, Queue
 from packager.shipping.server.prompts import messages_of, render
 from packager.shipping.server.refused import Refused
@@ -247,3 +247,39 @@ def test_requests_wait_in_order_and_too_many_are_turned_away() -> None:
     assert order == [1, 2]
     with queue.turn(lambda: False), pytest.raises(Gone), queue.turn(lambda: True):
         pass
+
+
+def test_a_template_without_end_is_ended_and_the_server_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Loops of Jinja's, loops below it, and memory: each ends the process that renders, or is
+    refused there, and the next prompt is made."""
+    text = prompts.Path(prompts.__file__).with_name("rendering.py").read_text()
+    shorter = tmp_path / "rendering.py"
+    shorter.write_text(text.replace("SECONDS = 10.0", "SECONDS = 0.5"))
+    assert shorter.read_text() != text
+    monkeypatch.setattr(prompts, "__file__", str(tmp_path / "prompts.py"))
+    renderer = prompts.Renderer()
+    try:
+        for hostile in (
+            "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+            "{{ 7 ** (7 ** 11) }}",
+            "{{ 'a' * 9999999999 }}",
+        ):
+            with pytest.raises(Refused, match="takes no such conversation"):
+                renderer.render(hostile, {})
+            assert renderer.render("{{ a }}", {"a": "b"}) == "b"
+        with pytest.raises(Refused, match="no such conversation: no"):
+            renderer.render("{{ raise_exception('no') }}", {})
+    finally:
+        renderer.close()
+
+
+def test_a_template_is_rendered_in_the_sandbox_of_another_process_alone() -> None:
+    with pytest.raises(Refused, match="unsafe"):
+        render("{{ ''.__class__.__mro__ }}", [])
+    with pytest.raises(Refused):
+        render("{{ messages.append(1) }}", [])
+    folder = REPOSITORY / "packager" / "shipping" / "server"
+    with_jinja = [path.name for path in folder.glob("*.py") if "jinja2 import" in path.read_text()]
+    assert with_jinja == ["rendering.py"]

@@ -12,6 +12,7 @@ from textual._compositor import ChopsUpdate, LayoutUpdate
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 
+from packager.escapes import bare
 from tui.changed_cells import ChangedCells
 from tui.contrast import readable
 from tui.settings import Settings, config_file, keep_theme
@@ -339,8 +340,7 @@ class PackApp(App[int]):
         that know none ignore it."""
         self.bell()
         if self._driver is not None and not self.is_headless and not self.is_web:
-            plain = "".join(character for character in text if character.isprintable())
-            self._driver.write(f"\x1b]9;{plain}\x07")
+            self._driver.write(f"\x1b]9;{bare(text)}\x07")
 
     def copy(self, text: str, what: str) -> None:
         """Put a text on the clipboard and say so."""

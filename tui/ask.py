@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from packager.errors import usage
+from packager.escapes import command
 from packager.files import expanded
 from packager.need.languages import ENGLISH
 from packager.need.workload import Preference, Workload, merge
@@ -166,7 +167,7 @@ def build_command(ask: Ask, candidate: Candidate, out: Path | None = None) -> st
     words += ask.wish.flags()
     if out is not None:
         words += ["--out", str(out)]
-    return shlex.join(words)
+    return command(words)
 
 
 def named(ask: Ask, candidate: Candidate) -> dict[str, str | None]:

@@ -3,12 +3,12 @@ the command that does the same."""
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from packager.escapes import command
 from packager.units import human_bytes
 from tui.bars import bar
 
@@ -79,7 +79,7 @@ class Order:
         words += ["--allow-dummy"] if self.allow_dummy else []
         for name, value in self.settings.items():
             words += [f"--{name.replace('_', '-')}", value]
-        return shlex.join(words)
+        return command(words)
 
 
 def place(package: Package, chosen: Format, folder: Path) -> Path:

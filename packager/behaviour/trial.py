@@ -14,6 +14,7 @@ from packager.behaviour.tasks import PASSES, TaskSet
 from packager.checkpoint import template
 from packager.device.this_machine import describe_machine
 from packager.errors import usage
+from packager.escapes import line
 from packager.events import Event, StageFinished, StageNote, StageProgress, StageStarted
 from packager.json_values import JsonDict, JsonObject, at, objects_at
 from packager.package import manifest
@@ -152,7 +153,7 @@ def _shown(failure: JsonObject) -> JsonObject:
     itself."""
     return {
         **failure,
-        "why": "".join(char if char.isprintable() else " " for char in at(failure, "why", str)),
+        "why": line(at(failure, "why", str)),
     }
 
 

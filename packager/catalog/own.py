@@ -7,7 +7,6 @@ A file has the tables of the catalogue's own files: [sources], [shapes], [famili
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 from packager.catalog import schema
 from packager.catalog.variant import Variant
 from packager.errors import PackError, bad_input, usage
+from packager.escapes import toml
 from packager.shape import Shape
 
 VARIABLE = "QWEN_PACK_CATALOGUE"
@@ -143,10 +143,9 @@ def _table(record: Any) -> str:
 
 
 def _value(value: Any) -> str:
-    """As TOML writes it: the escapes of its texts are those of JSON."""
+    """As TOML writes it."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):
         return str(value)
-    text = str(value).encode("utf-8", "replace").decode()
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return toml(str(value))

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from packager.checkpoint.chat_templates import DEFAULT, TOOLS
+from packager.escapes import jinja
 
 _GENERATION = re.compile(r"\{%([-+]?)\s*(end)?generation\s*([-+]?)%\}")
 _AS_EVER = re.compile(r"\btojson\(\s*ensure_ascii\s*=\s*[Ff]alse\s*\)")
@@ -69,8 +70,7 @@ def literal(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "none", True: "true", False: "false"}[value]
     if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return '"' + escaped.replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t") + '"'
+        return jinja(value)
     if isinstance(value, Mapping):
         rows = (f"{literal(str(key))}: {literal(entry)}" for key, entry in value.items())
         return "{" + ", ".join(rows) + "}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from packager.cli.output import emit_json, emit_table, json_option, narrate, say
 from packager.cli.profile import profile_from, profile_options
 from packager.cli.shared_options import out_option
 from packager.errors import ExitCode, PackError
+from packager.escapes import sh
 
 if TYPE_CHECKING:
     from packager.cli.reach import Way
@@ -246,7 +246,7 @@ def _measured_on(package: Package, machine: str, way: Way, sustained_s: float) -
         raise PackError(
             f"The package is in {package.path}, but it was not measured on {machine}: "
             f"{error.message}",
-            f"{error.hint} Then: qwen-pack bench {shlex.quote(str(package.path))} --on {machine}",
+            f"{error.hint} Then: qwen-pack bench {sh(str(package.path))} --on {machine}",
             error.exit_code,
         ) from None
     bench.save(package.path, now)

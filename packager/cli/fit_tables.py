@@ -3,7 +3,6 @@ steps."""
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from shutil import get_terminal_size
 
 from packager.cli.output import emit_table, say
 from packager.device.target import Target
+from packager.escapes import command
 from packager.need.languages import in_words
 from packager.need.usecases import use_case
 from packager.need.workload import Workload
@@ -355,4 +355,4 @@ def _hint(answer: Answer, whole: bool, words: Sequence[str]) -> str:
         f"{fitting} candidate{' fits' if fitting == 1 else 's fit'}, {rejected} "
         f"{'was' if rejected == 1 else 'were'} rejected{more}."
     )
-    return f"{fits} Build it: {shlex.join(('qwen-pack', 'build', '--target', *words))}"
+    return f"{fits} Build it: {command(('qwen-pack', 'build', '--target', *words))}"

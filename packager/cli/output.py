@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 
 import click
 
 from packager.cli.surroundings import silence
-from packager.shipping.apps.escapes import terminal
-
-_UNPRINTABLE = re.compile(r"[^\n -~]")
+from packager.escapes import json_document, line, terminal
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object on stdout."
@@ -43,13 +40,7 @@ def narrate(text: str, mark: str = "") -> None:
 def emit_json(command: str, payload: Mapping[str, object]) -> None:
     """The one object of a command, marked with the schema it follows."""
     text = _indented({"schema": f"qwen-pack/{command}/1", **payload})
-    # JSON leaves what is no control character of ASCII as it is; a terminal does not.
-    click.echo(
-        _UNPRINTABLE.sub(
-            lambda found: json.dumps(found[0])[1:-1] if not found[0].isprintable() else found[0],
-            text,
-        )
-    )
+    click.echo(json_document(text))
 
 
 def _indented(value: Mapping[str, object]) -> str:
@@ -106,4 +97,4 @@ def emit_table(
 
 def _cell(text: str) -> str:
     """A name that held a line break or a tab would make cells of its own."""
-    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+    return line(text)

@@ -4,12 +4,12 @@ several a device runs."""
 from __future__ import annotations
 
 import contextlib
-import shlex
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from packager.errors import ExitCode, PackError
+from packager.escapes import command, sh
 from packager.events import Event
 from packager.lab.link import ILLEGAL_INSTRUCTION, Dead, Link
 from packager.lab.push import Sent, push
@@ -73,5 +73,5 @@ def _pushed(
 ) -> Generator[tuple[int, int], None, tuple[str, ...]]:
     size = agent.path.stat().st_size
     folder = yield from push(transport, [Sent(agent.path, _NAME, size, agent.sha256)])
-    words = shlex.join([*transport.prefix, *agent.words])
-    return tuple(transport.argv(f"exec {words} {shlex.quote(f'{folder}/{_NAME}')}"))
+    words = command([*transport.prefix, *agent.words])
+    return tuple(transport.argv(f"exec {words} {sh(f'{folder}/{_NAME}')}"))

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from packager.errors import ExitCode, PackError, bad_input, no_room, unreachable, usage
+from packager.escapes import bare
 from packager.foreign import parse_json
 from packager.json_values import JsonObject
 from packager.lab.answers import not_ours
@@ -192,7 +193,7 @@ class Link:
 
 def _refusal(message: str, kind: str) -> PackError:
     """What the agent could not do, with the exit code of its kind."""
-    text = "".join(char for char in message.strip() if char.isprintable())
+    text = bare(message.strip())
     text = f"On the device: {text}{'' if text.endswith('.') else '.'}"
     if kind == "room":
         return no_room(text, "Take a shorter context or a smaller variant.")

@@ -12,6 +12,7 @@ import tomllib
 from pathlib import Path
 
 from packager.errors import PackError, bad_input, usage
+from packager.escapes import toml
 from packager.files import expanded, write_atomically
 from packager.foreign import bounded_bytes
 from packager.lab.transport import parse
@@ -112,18 +113,8 @@ def remove(name: str) -> Path:
 def _write(rows: dict[str, str]) -> Path:
     # Names are bare keys, and addresses hold neither quotes that end the string nor line breaks:
     # `parse` lets no such address through, but a prefix of local: may have a quote or a backslash.
-    lines = (f'{name} = "{_escaped(address)}"\n' for name, address in rows.items())
+    lines = (f"{name} = {toml(address)}\n" for name, address in rows.items())
     file = path()
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, f"{_HEAD}[machines]\n{''.join(lines)}".encode())
     return file
-
-
-def _escaped(text: str) -> str:
-    """Inside a basic string of TOML."""
-    return "".join(
-        f"\\u{ord(letter):04x}"
-        if letter in '"\\' or ord(letter) < 32 or ord(letter) == 127
-        else letter
-        for letter in text
-    )

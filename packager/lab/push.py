@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shlex
 import subprocess
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from packager.errors import PackError, bad_input, no_room, unreachable
+from packager.escapes import sh
 from packager.lab.transport import Done, Transport, last_line, run
 from packager.units import human_bytes
 
@@ -50,7 +50,7 @@ def push(transport: Transport, files: Sequence[Sent]) -> Generator[tuple[int, in
     """
     total, done = sum(sent.size for sent in files), 0
     whole = _made(transport, folder_of(transport, files))
-    folder = shlex.quote(whole)
+    folder = sh(whole)
     have = {sent.name: _have(transport, folder, sent) for sent in files}
     missing = sum(max(0, sent.size - have[sent.name]) for sent in files)
     if missing:
@@ -75,14 +75,14 @@ def _made(transport: Transport, folder: str) -> str:
 
 
 def _is_there(transport: Transport, folder: str, sent: Sent) -> bool:
-    name = shlex.quote(sent.name)
+    name = sh(sent.name)
     return run(transport, f"cd {folder} && [ -f {name} ]").code == 0
 
 
 def _have(transport: Transport, folder: str, sent: Sent) -> int:
     """Bytes of a file that are there, whole or in part; a part that is too long is no part of
     it."""
-    name, part = shlex.quote(sent.name), shlex.quote(f"{sent.name}.part")
+    name, part = sh(sent.name), sh(f"{sent.name}.part")
     told = run(
         transport,
         f"cd {folder} || exit; if [ -f {name} ]; then wc -c < {name}; "
@@ -113,7 +113,7 @@ def _check_room(transport: Transport, folder: str, missing: int) -> None:
 def _send(transport: Transport, folder: str, sent: Sent, have: int) -> Generator[int, None, None]:
     """Append what is missing to the part, compare its digest there, give it its name. A part that
     turns out to be something else is sent once more from its beginning."""
-    name, part = shlex.quote(sent.name), shlex.quote(f"{sent.name}.part")
+    name, part = sh(sent.name), sh(f"{sent.name}.part")
     for start in (have, 0) if have else (0,):
         if start == 0:
             run(transport, f"cd {folder} && rm -f {part} {name}")

@@ -21,6 +21,7 @@ from typing import IO, Protocol
 from urllib.parse import urlsplit
 
 from packager.errors import ExitCode, PackError, unreachable, usage
+from packager.escapes import sh
 from packager.limits import DEVICE_ANSWER_BYTES
 
 COMMAND_S = 60
@@ -296,7 +297,7 @@ def _folder(path: str, otherwise: str) -> str:
         return otherwise
     if not _FOLDER.fullmatch(path) or ".." in path.split("/"):
         raise usage(f"{path!r} is not a folder on the device.", f"Give {KNOWN}.")
-    return shlex.quote(f"{path.rstrip('/')}/qwen-pack-device")
+    return str(sh(f"{path.rstrip('/')}/qwen-pack-device"))
 
 
 def android_devices(known: Iterable[str] = ()) -> list[str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from packager.escapes import json_document
 from packager.files import sha256, write_atomically
 from packager.json_values import JsonObject, list_at
 from packager.package.manifest import FileEntry
@@ -42,4 +43,4 @@ def added(folder: Path, data: JsonObject) -> JsonObject:
 
 
 def _json(value: JsonObject) -> bytes:
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+    return f"{json_document(json.dumps(value, indent=2, ensure_ascii=False))}\n".encode()

@@ -6,13 +6,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from packager.catalog.licences import agreement, known, spdx
+from packager.escapes import code, markdown, yaml
 from packager.json_values import at, object_at
 from packager.papers import measured, words
 from packager.quality import paper
 from packager.records import Contents, Quality
 from packager.records.contents import Chat, VariantOf
 from packager.report.figures import rows_of
-from packager.shipping.apps.escapes import code, markdown, yaml
 
 
 def text(contents: Contents) -> str:
@@ -24,18 +24,18 @@ def text(contents: Contents) -> str:
 
 # {markdown(contents.name)}
 
-{markdown(words.summary(contents))}{f" {why}" if why else ""}
+{markdown(words.summary(contents))}{f" {markdown(why)}" if why else ""}
 
 | | |
 | --- | --- |
 | model | {markdown(variant.repo_id)}{_at(variant.revision)} |
 {_adapters(contents)}| version of this package | {markdown(contents.version or "none")} |
-| recipe | {code(recipe.id)}{f": {recipe.summary}" if recipe.summary else ""} |
+| recipe | {code(recipe.id)}{f": {markdown(recipe.summary)}" if recipe.summary else ""} |
 | engine | {markdown(contents.runtime.name)} {markdown(contents.runtime.version or "")} |
 | context | {contents.context} tokens, cache {code(str(recipe.kv))} |
 | sampling | {_sampling(contents.sampling)} |
 {_profile(contents.chat)}| licence of the weights | {markdown(spdx(variant.license))} |
-| content | sha256 `{contents.content_sha256 or "not stated"}` |
+| content | sha256 {code(contents.content_sha256 or "not stated")} |
 
 ## For whom
 
@@ -108,7 +108,7 @@ def _adapters(contents: Contents) -> str:
 
 def _sampling(sampling: dict[str, float] | None) -> str:
     return (
-        ", ".join(f"{key} {value:g}" for key, value in (sampling or {}).items())
+        ", ".join(f"{markdown(key)} {value:g}" for key, value in (sampling or {}).items())
         or "not stated by the checkpoint"
     )
 
@@ -122,17 +122,17 @@ def _profile(chat: Chat | None) -> str:
     if profile.thinking:
         budget = profile.thinking_budget
         most = f", {budget} tokens at most" if budget else ""
-        fixed.append(f"thinking {profile.thinking}{most}")
+        fixed.append(f"thinking {markdown(profile.thinking)}{most}")
     if profile.system_prompt is not None:
         fixed.append("a system prompt")
     if profile.tools:
         names = (at(object_at(tool, "function"), "name", str) for tool in profile.tools)
-        fixed.append(f"the tools {', '.join(names)}")
+        fixed.append(f"the tools {', '.join(map(markdown, names))}")
     return f"| fixed for every chat | {', '.join(fixed)} |\n" if fixed else ""
 
 
 def _list(rows: list[str]) -> str:
-    return "".join(f"* {row}\n" for row in rows)
+    return "".join(f"* {markdown(row)}\n" for row in rows)
 
 
 def _measured(contents: Contents) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from packager.catalog.licences import agreement, known, spdx
 from packager.checkpoint.folder import is_license
+from packager.escapes import line
 from packager.files import write_atomically
 from packager.foreign import bounded_bytes, names_in
 from packager.json_values import JsonObject, at_or_none
@@ -68,14 +70,14 @@ def text(variant: JsonObject) -> str:
     licence, page = at_or_none(variant, "license", str), address(variant)
     if licence is None:
         return (
-            f"No known source states a licence for the weights of {variant['repo_id']}.\n"
+            f"No known source states a licence for the weights of {_model(variant)}.\n"
             f"Ask their publisher before you use or pass them on{f': {page}' if page else '.'}\n"
         )
     row = known().get(licence.casefold()) or {}
     reason = agreement(licence)
     return (
-        f"The weights of {variant['repo_id']} are under the licence {row.get('name', licence)} "
-        f"({spdx(licence)}).\n"
+        f"The weights of {_model(variant)} are under the licence "
+        f"{line(str(row.get('name', licence)))} ({line(spdx(licence))}).\n"
         f"{f'It {reason}.' if row and reason else 'Read it before you use them.'}\n"
         "The checkpoint from which this package was built came without its "
         f"text{f', which is at {page}' if page else '.'}\n"
@@ -91,16 +93,20 @@ def notice(variant: JsonObject, recipe: str, *, dummy: bool, adapters: Sequence[
     merged = f"merged with the adapter {' and '.join(adapters)} and " if adapters else ""
     if dummy:
         return (
-            f"{wanted}The weights are random numbers in the shape of {variant['repo_id']}, made "
-            "by qwen-pack; they are not that model's.\n"
+            f"{wanted}The weights are random numbers in the shape of {_model(variant)}, "
+            "made by qwen-pack; they are not that model's.\n"
         )
     return (
-        f"{wanted}Changed: the weights of {variant['repo_id']} were {merged}converted to {recipe} "
-        "by qwen-pack. manifest.json has the details.\n"
+        f"{wanted}Changed: the weights of {_model(variant)} were {line(merged)}"
+        f"converted to {line(recipe)} by qwen-pack. manifest.json has the details.\n"
     )
 
 
 def address(variant: JsonObject) -> str | None:
     """Where the publisher keeps this model and its licence; None for a folder of somebody's own."""
     owner = str(variant["repo_id"]).partition("/")[0]
-    return None if owner == "local" else f"https://huggingface.co/{variant['repo_id']}"
+    return None if owner == "local" else f"https://huggingface.co/{quote(str(variant['repo_id']))}"
+
+
+def _model(variant: JsonObject) -> str:
+    return line(str(variant["repo_id"]))

@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from packager.device.identity import NOT_YET
+from packager.escapes import markdown
 from packager.records import Measurement, Verdict
 from packager.report.budgets import sentence
 from packager.report.figures import Row
-from packager.shipping.apps.escapes import markdown
 from packager.units import human_bytes
 
 _MARKS = {True: "passed", False: "MISSED", None: "open"}
@@ -22,8 +22,8 @@ def where(measured: Measurement, later: str = "") -> str:
     parts = [f"on {markdown(machine.processor)}, {machine.cores} cores"] if machine else []
     if machine and machine.memory_bytes:
         parts.append(f"{human_bytes(machine.memory_bytes)} of memory")
-    parts += [measured.noise] if measured.noise else []
-    taken = f"On {(measured.measured_at or '')[:10]}, {', '.join(parts)}:"
+    parts += [markdown(measured.noise)] if measured.noise else []
+    taken = f"On {markdown((measured.measured_at or '')[:10])}, {', '.join(parts)}:"
     if measured.place is None or measured.place.on_device:
         return taken
     return (
@@ -34,7 +34,8 @@ def where(measured: Measurement, later: str = "") -> str:
 
 def nowhere(why: str | None, later: str = "") -> str:
     """That there are no figures, and why."""
-    return f"**{NOT_YET.capitalize()}.** {why or 'It was not run where it was built.'} {later}"
+    reason = markdown(why or "It was not run where it was built.")
+    return f"**{NOT_YET.capitalize()}.** {reason} {later}"
 
 
 def table(rows: Sequence[Row], target: str) -> str:
@@ -51,13 +52,15 @@ def table(rows: Sequence[Row], target: str) -> str:
 
 def left_out(measured: Measurement | None) -> str:
     """What was not measured, one line each."""
-    return "".join(f"* left out: {text}\n" for text in (measured.left_out if measured else ()))
+    return "".join(
+        f"* left out: {markdown(text)}\n" for text in (measured.left_out if measured else ())
+    )
 
 
 def budgets(verdicts: Sequence[Verdict]) -> str:
     """One line per budget."""
     return "".join(
-        f"* {_MARKS[verdict.passed]}: {sentence(verdict)}"
+        f"* {_MARKS[verdict.passed]}: {markdown(sentence(verdict))}"
         f"{'' if verdict.enforced else ' (reported, not enforced)'}\n"
         for verdict in verdicts
     )

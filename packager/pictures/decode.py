@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from packager import limits
 from packager.errors import PackError, bad_input
+from packager.escapes import bare
 from packager.foreign import bounded_bytes
 from packager.json_values import JsonObject
 from packager.pictures.container import CONVERT, Container, read
@@ -119,8 +120,7 @@ def _upright(image: Image.Image, opened: Image.Image) -> Image.Image:
 
 
 def _sentence(error: Exception) -> str:
-    text = str(error) or type(error).__name__
-    return "".join(char for char in text if char.isprintable()).rstrip(".")
+    return bare(str(error) or type(error).__name__).rstrip(".")
 
 
 def _limit_memory() -> None:

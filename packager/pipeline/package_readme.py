@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from packager.catalog.licences import stated
+from packager.escapes import code, markdown
 from packager.json_values import JsonObject
 from packager.papers import measured as paragraphs
 from packager.pipeline.stages import Made
@@ -16,7 +17,6 @@ from packager.records.contents import Predicted
 from packager.report import figures
 from packager.report.budgets import limits, verdicts
 from packager.runtime import Laddered
-from packager.shipping.apps.escapes import code, markdown
 
 _DUMMY = """> **Random weights.** This package was built to measure: size, speed and memory are those of the real model,
 > its answers mean nothing. Build again with real weights before you ship it.
@@ -51,7 +51,7 @@ def package_readme(
 for {markdown(plan.target.name)}, context {plan.workload.context} tokens.{provider}
 Licence of the weights: {markdown(licence)}.
 
-{plan.why()}
+{markdown(plan.why())}
 
 ## Measured
 
@@ -86,7 +86,7 @@ def _start(made: Made) -> str:
     return (
         ""
         if made.start is None or made.start.default
-        else f"{made.start.sentence()} The commands below start it in that way.\n\n"
+        else f"{markdown(made.start.sentence())} The commands below start it in that way.\n\n"
     )
 
 

@@ -3,6 +3,8 @@ README."""
 
 from __future__ import annotations
 
+from packager.escapes import code
+from packager.escapes import markdown as escape
 from packager.quality.verdict import sentence, shown
 from packager.records import Quality
 from packager.records.quality import QualityFigures
@@ -60,7 +62,8 @@ def parity(quality: Quality) -> list[str]:
 
 def _verdicts(quality: Quality) -> str:
     return "".join(
-        f"* {'passed' if row.passed else 'MISSED'}: {sentence(row)}\n" for row in quality.verdicts
+        f"* {'passed' if row.passed else 'MISSED'}: {escape(sentence(row))}\n"
+        for row in quality.verdicts
     )
 
 
@@ -99,19 +102,19 @@ def markdown(quality: Quality) -> str:
         if quality.loss_allowed
         else ""
     )
-    language = "".join(f"* {line}\n" for line in parity(quality))
+    language = "".join(f"* {escape(row)}\n" for row in parity(quality))
     if quality.retrieval is not None:
         return f"## Quality\n\n{retrieval(quality)}{allowed}\n{_verdicts(quality)}{language}"
     if quality.skipped or quality.text is None:
         return (
             "## Quality\n\nNot compared with the unquantized model: "
-            f"{quality.skipped}.\n{allowed}\n{language}"
+            f"{escape(str(quality.skipped))}.\n{allowed}\n{language}"
         )
     head = f"| {' | '.join(COLUMNS)} |\n| --- |{' ---: |' * (len(COLUMNS) - 1)}\n"
-    body = "".join(f"| {' | '.join(row)} |\n" for row in table(quality))
+    body = "".join(f"| {' | '.join(map(escape, row))} |\n" for row in table(quality))
     limits = _verdicts(quality)
     read = (
-        f"On {quality.tokens} tokens of the text `{quality.text.name}`, against the unquantized "
-        "model; divergence in nats.\n"
+        f"On {quality.tokens} tokens of the text {code(quality.text.name)}, against the "
+        "unquantized model; divergence in nats.\n"
     )
     return f"## Quality\n\n{read}{allowed}\n{head}{body}\n{limits}{language}"

@@ -19,6 +19,7 @@ from packager.chat import speech
 from packager.chat.profile import Profile
 from packager.checkpoint import Checkpoint
 from packager.checkpoint.template import render_apart
+from packager.escapes import line
 from packager.json_values import JsonObject
 from packager.quality.parity_corpus import CONVERSATIONS, DECOMPOSED, TEXTS, shipped_texts
 from packager.quality.reference_tokenizer import reference_tokenizer
@@ -71,8 +72,7 @@ class ParityResult:
     def as_dict(self) -> JsonObject:
         """As the manifest keeps it."""
         shown = {
-            name: [_printable(text) for text in getattr(self, name)]
-            for name in ("notes", "findings")
+            name: [line(text) for text in getattr(self, name)] for name in ("notes", "findings")
         }
         return {**asdict(self), "ends": list(self.ends), **shown}
 
@@ -332,14 +332,6 @@ def _name(reference: Tokenizer, number: int | None) -> str:
         f"{number} ({reference.decode([number], skip_special_tokens=False)!r})"
         if token is not None
         else f"{number} (unknown)"
-    )
-
-
-def _printable(text: str) -> str:
-    """What a terminal cannot show, a zero-width space for example, by its number."""
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-        for letter in text
     )
 
 

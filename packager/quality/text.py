@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from packager.errors import bad_input, from_foreign, usage
+from packager.escapes import line
 
 FOLDER = Path(__file__).parent / "text"
 """The parts that ship with qwen-pack, one file each, named after their kind."""
@@ -97,7 +98,7 @@ def of_file(path: Path) -> Text:
     if not text.strip():
         raise bad_input(f"{path} holds no text.", "Name a text of a few hundred words at least.")
     return Text(
-        "".join(letter if letter.isprintable() else "?" for letter in path.name),
+        line(path.name),
         (Part("text", text),),
     )
 

@@ -212,7 +212,8 @@ def check(quality: Quality) -> None:
 def sentence(row: QualityVerdict) -> str:
     """A verdict in words: `mean divergence 0.0313 nats of at most 0.15`."""
     least = "least" if row.at_least else "most"
-    return f"{WORDS[row.rule]} {shown(row.rule, row.measured)} of at {least} {_limit(row)}"
+    what = WORDS.get(row.rule, row.rule)
+    return f"{what} {shown(row.rule, row.measured)} of at {least} {_limit(row)}"
 
 
 def shown(rule: str, value: float | None) -> str:

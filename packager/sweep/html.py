@@ -9,8 +9,8 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
-from html import escape
 
+from packager.escapes import html
 from packager.sweep.folder import Run
 from packager.sweep.table import Table
 
@@ -66,18 +66,16 @@ def page(run: Run, table: Table, sentences: Sequence[str], pictures: Mapping[str
         f"default-src 'none'; style-src {_digest(_STYLE)}; script-src {_digest(_SCRIPT)}; "
         "base-uri 'none'; form-action 'none'"
     )
-    plots = "".join(
-        f"<h2>{escape(target)}</h2>\n{picture}\n" for target, picture in pictures.items()
-    )
+    plots = "".join(f"<h2>{html(target)}</h2>\n{picture}\n" for target, picture in pictures.items())
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
-        f"<h1>{escape(title)}</h1>\n"
-        f"<p>Started {escape(run.file.started)}, "
-        f"{'finished ' + escape(run.file.finished) if run.file.finished else 'not finished'}.</p>\n"
-        + "".join(f"<p>{escape(line)}</p>\n" for line in sentences)
+        f"<title>{html(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
+        f"<h1>{html(title)}</h1>\n"
+        f"<p>Started {html(run.file.started)}, "
+        f"{'finished ' + html(run.file.finished) if run.file.finished else 'not finished'}.</p>\n"
+        + "".join(f"<p>{html(line)}</p>\n" for line in sentences)
         + '<p><label>Show rows with <input type="search" autocomplete="off"></label></p>\n'
         f"{_table(table)}\n{plots}<script>{_SCRIPT}</script>\n</body>\n</html>\n"
     )
@@ -91,7 +89,7 @@ def _table(table: Table) -> str:
     kinds = [any(row[at] is not None for row in table.numbers) for at in range(len(table.columns))]
     heads = "".join(
         f'<th scope="col" data-kind="{"number" if number else "text"}">'
-        f'<button type="button">{escape(name)}</button></th>'
+        f'<button type="button">{html(name)}</button></th>'
         for name, number in zip(table.columns, kinds, strict=True)
     )
     rows = "\n".join(
@@ -108,6 +106,6 @@ def _table(table: Table) -> str:
 
 def _cell(text: str, value: float | None, number: bool) -> str:
     if not number:
-        return f"<td>{escape(text)}</td>"
+        return f"<td>{html(text)}</td>"
     known = "" if value is None else repr(value)
-    return f'<td class="number" data-number="{known}">{escape(text)}</td>'
+    return f'<td class="number" data-number="{known}">{html(text)}</td>'

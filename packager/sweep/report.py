@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from packager.escapes import csv_cell
 from packager.files import write_atomically, write_json
 from packager.json_values import JsonObject
 from packager.records.figures import BY_NAME
@@ -152,9 +153,7 @@ def _number(value: float | None) -> float | int | str:
 
 
 def _no_formula(value: Any) -> Any:
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return f"'{value}"
-    return value
+    return csv_cell(value) if isinstance(value, str) else value
 
 
 def plots(run: Run, places: Mapping[str, Place]) -> dict[str, Chart]:

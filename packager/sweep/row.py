@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from packager.errors import ExitCode
+from packager.escapes import line
 from packager.records import Contents, Machine
 from packager.records.base import Count, Number, Record, Tokens, without_nulls
 from packager.report.budgets import sentence
@@ -170,10 +171,7 @@ def not_done(
 
 def one_line(text: str) -> str:
     """A text as one line of printable characters."""
-    words = " ".join(text.split())[:_LONGEST]
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in words
-    )
+    return line(" ".join(text.split())[:_LONGEST])
 
 
 def failures(rows: Sequence[Row]) -> dict[str, int]:

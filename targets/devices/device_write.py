@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import tomllib
 from contextlib import suppress
@@ -12,6 +11,7 @@ from typing import Any
 
 from packager.device.target import Target
 from packager.errors import PackError, usage
+from packager.escapes import toml
 from packager.need.workload import Workload, workload_for
 from targets.devices.device_file import NAME, parse_target
 from targets.devices.device_schema import DEVICE, WORKLOAD
@@ -175,12 +175,12 @@ def _taken(path: Path) -> PackError:
 
 
 def _value(value: Any) -> str:
-    """One TOML value. A JSON string is a TOML string but for DEL, which TOML wants escaped."""
+    """One TOML value."""
     match value:
         case bool():
             return "true" if value else "false"
         case str():
-            return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+            return toml(value)
         case int():
             return f"{value:_}"
         case float():

@@ -6,7 +6,6 @@ model: one that is no clean YAML, or more of it than a card has, counts as none,
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,8 @@ from typing import Any
 
 import yaml
 
+from packager.checkpoint.folder import safe_files
+from packager.errors import PackError
 from packager.limits import CARD_BYTES, FRONT_MATTER_BYTES, YAML_DEPTH, YAML_EVENTS
 
 _NAME = "README.md"
@@ -40,14 +41,14 @@ class Card:
 def read(folder: Path) -> Card:
     """The card in `folder`/README.md. A file without front matter is none."""
     try:
-        status = (folder / _NAME).stat()
-        if not stat.S_ISREG(status.st_mode):
-            return Card(unread="it is not a file")
-        if status.st_size > CARD_BYTES:
+        safe_files(folder, [_NAME])
+        if (folder / _NAME).stat().st_size > CARD_BYTES:
             return Card(unread=f"it has more than {CARD_BYTES} bytes")
         lines = (folder / _NAME).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return Card()
+    except PackError:
+        return Card(unread="it is not a file of this folder")
     except (OSError, UnicodeDecodeError):
         return Card(unread="it is not readable UTF-8 text")
     if not lines or lines[0] != "---":

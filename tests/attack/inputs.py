@@ -16,6 +16,7 @@ from tests.attack import mutate
 from tests.attack.checkpoints import CHECKPOINTS
 from tests.attack.devices import DEVICES
 from tests.attack.kind import Kind, Wrong
+from tests.attack.others import OTHERS
 from tests.attack.packages import NEW, OLD, finish, rich_manifest, tree, write_files
 from tests.attack.parts import PARTS
 
@@ -366,6 +367,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("answer of a model", lambda folder: _ANSWER, mutate.of_text, _read_answer),
     *PARTS,
     *DEVICES,
+    *OTHERS,
     Kind("text of the quality gate", lambda folder: b"A text.\n" * 50, mutate.of_text, _read_text),
 )
 """All kinds, each a stream of mutants of its own."""

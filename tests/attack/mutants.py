@@ -113,12 +113,17 @@ def attack(
 def import_readers() -> None:
     """Before the workers are forked, which each would have to."""
     for name in (
+        "PIL.Image",
+        "fsspec",
         "jinja2",
         "tokenizers",
         "zstandard",
         "packager.quality.parity",
+        "packager.pictures.decode",
+        "packager.pipeline.shared_cache",
         "packager.report.compare",
         "packager.shipping.registry",
+        "packager.sweep.matrix",
         "targets.devices.device_file",
         "targets.gguf.imatrix",
         "targets.gguf.model_card",

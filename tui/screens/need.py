@@ -3,7 +3,6 @@ weights come from."""
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -18,6 +17,7 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from packager.errors import PackError
+from packager.escapes import command
 from packager.need.usecases import use_case, use_case_names
 from packager.need.workload import merge
 from tui import describe
@@ -382,5 +382,5 @@ class NeedScreen(StepScreen):
     def copied(self) -> tuple[str, str] | None:
         """The flags of the workload and of the profile."""
         profile = self.query_one(ProfileLines).value.flags() if self._gives == "generate" else []
-        words = shlex.join([*profile, *self.ask.wish.flags()])
+        words = command([*profile, *self.ask.wish.flags()])
         return words or "(no flags: all as the use case asks)", "the flags of this need"

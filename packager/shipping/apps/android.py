@@ -15,11 +15,11 @@ from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 
+from packager.escapes import Safe, slug
 from packager.files import folder_that_appears_whole
 from packager.records import Contents
 from packager.shipping import pieces
 from packager.shipping.apps import snippets
-from packager.shipping.apps.escapes import Safe, slug
 from packager.shipping.apps.layout import copy_package
 from packager.shipping.shipment import Shipment, free_place
 

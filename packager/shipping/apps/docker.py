@@ -9,10 +9,10 @@ from pathlib import Path
 
 from packager.checkpoint.retrieval import INSTRUCTION
 from packager.errors import usage
+from packager.escapes import Safe, plain
 from packager.files import folder_that_appears_whole, write_atomically, write_json
 from packager.json_values import JsonObject, list_at, object_or_empty
 from packager.shipping.apps import snippets
-from packager.shipping.apps.escapes import Safe, plain
 from packager.shipping.apps.layout import copy_package, write_sums
 from packager.shipping.shipment import Shipment, free_place
 

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import IO
 
 from packager.errors import usage
+from packager.escapes import Safe, slug
 from packager.files import folder_that_appears_whole, let_all_read, write_json
 from packager.json_values import JsonObject
 from packager.shipping import archive
 from packager.shipping.apps import snippets
-from packager.shipping.apps.escapes import Safe, slug
 from packager.shipping.shipment import Shipment, free_place
 
 _LONGEST = 100

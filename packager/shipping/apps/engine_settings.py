@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from packager.errors import bad_input
+from packager.escapes import Safe
 from packager.records.contents import Engine, EngineSettings
-from packager.shipping.apps.escapes import Safe
 
 _FLAGS = {"llama.cpp": {"--no-repack"}}
 _VARIABLES = {

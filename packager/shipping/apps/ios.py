@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Generator
 from pathlib import Path
 
+from packager.escapes import slug
 from packager.files import folder_that_appears_whole, write_json
 from packager.shipping.apps import snippets
-from packager.shipping.apps.escapes import slug
 from packager.shipping.apps.layout import copy_package
 from packager.shipping.shipment import Shipment, free_place
 

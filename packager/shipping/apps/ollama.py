@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from packager.errors import PackError, usage
+from packager.escapes import Safe
 from packager.files import folder_that_appears_whole
 from packager.json_values import at, object_or_empty
 from packager.package.sampling import KEYS
 from packager.shipping.apps import snippets
-from packager.shipping.apps.escapes import Safe
 from packager.shipping.apps.layout import copy_package, write_sums
 from packager.shipping.apps.ollama_template import translated
 from packager.shipping.shipment import Shipment, free_place

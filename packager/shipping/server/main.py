@@ -115,7 +115,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.path != retrieval.PATHS.get(task, "/v1/chat/completions"):
             raise Refused("there is no such page", 404)
         if task == "generate":
-            # Late: templates take Jinja2, which vectors and scores do without.
+            # Late: vectors and scores do without.
             from .requests import parse
 
             request = parse(body, server.settings)
@@ -270,8 +270,10 @@ def main() -> None:
     kind = "vectors"
     if known.task == "generate":
         kind = "engine"
-        # What a request takes must be missed now and not then.
+        # What a request takes must be missed now and not then: the second by the process that
+        # renders.
         import_module(".requests", __package__)
+        import_module("jinja2")
     engine = import_module(f".{kind}_{known.runtime}", __package__).Engine(known, given.unit)
     server = Server((given.host, given.port), engine, known, given.waiting)
     print(f"http://{given.host}:{server.server_port}/v1", flush=True)

@@ -2,70 +2,96 @@
 
 from __future__ import annotations
 
+import atexit
 import json
-from datetime import datetime
-from functools import lru_cache
+import subprocess
+import sys
+import threading
+from pathlib import Path
 from typing import Any
-
-from jinja2 import Template, TemplateError
-from jinja2.ext import loopcontrols
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from .refused import Refused
 
 # Any: the client's JSON. `messages_of` and `tools_of` look at every field that a prompt is made of;
 # this program stands alone and has no types of the packager's.
 
+WAIT_S = 30.0
+"""As long a request waits for others' prompts to be made."""
+
+
+class Renderer:
+    """The process of rendering.py: started when it is needed, and again where a template has ended
+    it. One prompt is made at a time."""
+
+    def __init__(self) -> None:
+        self._turn = threading.Lock()
+        self._child: subprocess.Popen[bytes] | None = None
+        atexit.register(self.close)
+
+    def render(self, template: str, variables: dict[str, Any]) -> str:
+        """The prompt. Raises Refused where the template does not take it, or does not end."""
+        if not self._turn.acquire(timeout=WAIT_S):
+            raise Refused("too many prompts are being made", 503)
+        try:
+            said = self._asked(json.dumps({"template": template, "variables": variables}).encode())
+        finally:
+            self._turn.release()
+        if said is None:
+            raise Refused(
+                "the model's chat template does not accept this conversation: it did not end within "
+                "10 seconds, or took more memory than any prompt"
+            )
+        if "error" in said:
+            raise Refused(
+                f"the model's chat template does not accept this conversation: {said['error']}"
+            )
+        return said["text"]
+
+    def _asked(self, line: bytes) -> dict[str, str] | None:
+        """What the process answers; None where it has ended instead."""
+        if self._child is None or self._child.poll() is not None:
+            self._child = _started()
+        there, back = self._child.stdin, self._child.stdout
+        assert there is not None and back is not None
+        try:
+            there.write(line + b"\n")
+            there.flush()
+            answer = back.readline()
+        except BrokenPipeError:
+            answer = b""
+        if not answer.endswith(b"\n"):
+            self.close()
+            return None
+        said: dict[str, str] = json.loads(answer)
+        return said
+
+    def close(self) -> None:
+        """End the process."""
+        child, self._child = self._child, None
+        if child is not None:
+            child.kill()
+            child.communicate()
+
+
+def _started() -> subprocess.Popen[bytes]:
+    # -P: modules beside the file have the names of others'. In a session of its own the keys that
+    # end the server do not reach it: it ends with the pipe.
+    return subprocess.Popen(
+        [sys.executable, "-P", str(Path(__file__).with_name("rendering.py"))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+
+
+_renderer = Renderer()
+
 
 def render(template: str, messages: list[dict[str, Any]], **variables: Any) -> str:
     """The prompt, as transformers' apply_chat_template writes it. Raises Refused where the template
-    does not take it."""
+    does not take it, or takes more time or memory than any prompt."""
     given = {"tools": None, "documents": None, "add_generation_prompt": True, **variables}
-    try:
-        return compiled(template).render(messages=messages, **given)
-    except (
-        TemplateError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        LookupError,
-        ArithmeticError,
-        RecursionError,
-    ) as error:
-        raise Refused(
-            f"the model's chat template does not accept this conversation: {error}"
-        ) from None
-
-
-@lru_cache(maxsize=2)
-def compiled(template: str) -> Template:
-    """The template in the environment that transformers has, but for what only training uses."""
-
-    def refuse(message: str) -> None:
-        raise TemplateError(message)
-
-    def to_json(
-        value: Any,
-        ensure_ascii: bool = False,
-        indent: Any = None,
-        separators: Any = None,
-        sort_keys: bool = False,
-    ) -> str:
-        return json.dumps(
-            value,
-            ensure_ascii=ensure_ascii,
-            indent=indent,
-            separators=separators,
-            sort_keys=sort_keys,
-        )
-
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
-    )
-    environment.filters["tojson"] = to_json
-    environment.globals["raise_exception"] = refuse
-    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-    return environment.from_string(template)
+    return _renderer.render(template, {**given, "messages": messages})
 
 
 def messages_of(given: Any) -> list[dict[str, Any]]:

@@ -1,11 +1,13 @@
-"""A text from outside as a literal of another language. What comes in may hold anything; what goes
-out cannot end early.
+"""The one table of escapes: a text from outside as it stands in each place that we write. What
+comes in may hold anything; what goes out cannot end early, and shows itself without effect.
 
-A template may print nothing else: see snippets.py.
+Every writer takes its escapes from here. A template of an export can print nothing else: see
+packager/shipping/apps/snippets.py.
 """
 
 from __future__ import annotations
 
+import html as library
 import json
 import re
 import shlex
@@ -46,6 +48,33 @@ def terminal(text: str) -> Safe:
     )
 
 
+def line(text: str) -> str:
+    """As `terminal`, on one line and in one cell of a table, or as the text of a record: line
+    breaks and tabs as escapes as well."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
+
+
+def bare(text: str) -> str:
+    """A sentence of somebody else's without what would do more than show itself."""
+    return "".join(char for char in text if char.isprintable())
+
+
+def html(text: str) -> Safe:
+    """Text or the value of an attribute in HTML and SVG; marks that turn the direction as
+    escapes, for HTML has no others that keep them from it."""
+    shown = terminal(text).replace("\n", " ").replace("\t", " ")
+    return Safe(library.escape(shown))
+
+
+def csv_cell(text: str) -> Safe:
+    """A cell of a table for spreadsheets, on one line: what one would take for a formula begins
+    with an apostrophe. The commas and quotes are those of the writer of the standard library."""
+    shown = line(text)
+    return Safe(f"'{shown}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else shown)
+
+
 def markdown(text: str) -> Safe:
     """A piece of a line of Markdown, in a table as well: nothing in it is markup, HTML or the end
     of a cell."""
@@ -73,6 +102,31 @@ def yaml(text: str) -> Safe:
     return _quoted(
         points, lambda point: f"\\u{point:04x}" if point < 1 << 16 else f"\\U{point:08x}", '"\\'
     )
+
+
+def toml(text: str) -> Safe:
+    """A string of TOML: what can be shown stays as it is. Half a character, for which TOML has no
+    escape, becomes U+FFFD."""
+    return Safe(f'"{"".join(map(_toml, text))}"')
+
+
+def _toml(char: str) -> str:
+    if char in '"\\':
+        return f"\\{char}"
+    if char.isprintable():
+        return char
+    short = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}.get(char)
+    if short:
+        return short
+    point = ord(char) if not "\ud800" <= char <= "\udfff" else 0xFFFD
+    return f"\\u{point:04x}" if point < 1 << 16 else f"\\U{point:08x}"
+
+
+def jinja(text: str) -> Safe:
+    """A string in a chat template, for a model and not for a terminal: it is told every character
+    as it is."""
+    inner = text.replace("\\", "\\\\").replace('"', '\\"')
+    return Safe('"' + inner.replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t") + '"')
 
 
 def slug(text: str) -> Safe:
@@ -133,6 +187,25 @@ def sh(text: str) -> Safe:
     return Safe(shlex.quote(text.replace("\0", "")))
 
 
+def command(words: Iterable[str]) -> Safe:
+    """A command line of the POSIX shell."""
+    return Safe(" ".join(map(sh, words)))
+
+
+_UNPRINTABLE = re.compile(r"[^\n -~]")
+
+
+def json_document(text: str) -> Safe:
+    """A whole text of JSON, which leaves what is no control character of ASCII as it is; here it
+    becomes the escape that JSON has for it."""
+    return Safe(
+        _UNPRINTABLE.sub(
+            lambda found: json.dumps(found[0])[1:-1] if not found[0].isprintable() else found[0],
+            text,
+        )
+    )
+
+
 def ini(text: str) -> Safe:
     """The value of a key file as GLib reads it, which RAUC uses: `\\n`, `\\t`, `\\\\`, and `\\s`
     for a space in front."""
@@ -161,6 +234,10 @@ def c_bytes(text: str) -> Safe:
 
 FILTERS: dict[str, Callable[[str], Safe]] = {
     "terminal": terminal,
+    "html": html,
+    "csv": csv_cell,
+    "toml": toml,
+    "jinja": jinja,
     "markdown": markdown,
     "code": code,
     "yaml": yaml,

@@ -1,0 +1,363 @@
+"""Every writer takes its escapes from the one table, and is walked here with names from outside that
+hold whatever a name can: what is written reads back as the name, and shows itself without effect."""
+
+from __future__ import annotations
+
+import ast
+import csv
+import io
+import json
+import shlex
+import tomllib
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from packager import escapes
+from packager.catalog import own
+from packager.chat.templates import literal
+from packager.errors import PackError
+from packager.files import write_json
+from packager.lab import link, machines, push, transport
+from packager.papers import _json as paper_json
+from packager.papers import card, licence, measured
+from packager.pictures import decode
+from packager.quality import parity, text
+from packager.records import Contents
+from packager.records.base import Misfit
+from packager.sweep.cell import Cell
+from packager.sweep.chart import Point, chart
+from packager.sweep.html import page
+from packager.sweep.report import as_csv, sentences, table
+from packager.sweep.row import not_done, one_line
+from packager.sweep.svg import svg
+from targets.devices import device_write
+from tests.attack.packages import rich_manifest
+from tests.conftest import REPOSITORY
+from tests.support import tui_data
+from tests.test_names import HOSTILE
+from tests.test_sweep_report import row, run_of
+from tui.ask import build_command
+
+WHOLE = {
+    name: name_text
+    for name, name_text in HOSTILE.items()
+    if not any("\ud800" <= char <= "\udfff" for char in name_text)
+}
+"""Names that a file of UTF-8 can hold as they are."""
+
+
+def shown(text: str) -> bool:
+    """Whether a text does nothing but show itself."""
+    return all(char.isprintable() or char in "\n\t" for char in text)
+
+
+def a_page(name: str) -> None:
+    cell = Cell(name or "x", name, name, local=True)
+    run = run_of(not_done(cell, "failed", name, 6), row("a").but(cell=cell.to_json()))
+    told = [*sentences(run, []), name]
+    picture = svg(chart(name, [Point(name, 1e9, 9.0, True)]))
+    written = page(run, table(run, {}), told, {name: picture})
+    plain = page(run_of(row("a")), table(run_of(row("a")), {}), ["x"], {"x": "<svg></svg>"})
+    assert shown(written)
+    for mark in ("<script", "<img", "<b>", "</table>"):
+        assert written.count(mark) == plain.count(mark), mark
+    if shown(name):
+        assert name.replace("\n", " ").strip() in "".join(ET.fromstring(picture).itertext())
+
+
+def a_table(name: str) -> None:
+    cell = Cell(name or "x", name, name, local=True)
+    text = as_csv(run_of(not_done(cell, "failed", name, 6)), {})
+    assert shown(text)
+    head, *rows = csv.reader(io.StringIO(text))
+    assert len(rows) == 1 and len(rows[0]) == len(head)
+    assert not any(one.startswith(("=", "+", "-", "@")) for one in rows[0])
+
+
+def toml_of_all(name: str) -> None:
+    wanted = name.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+    for value in (own._value(name), device_write._value(name), escapes.toml(name)):
+        assert shown(value) and "\n" not in value
+        read = tomllib.loads(f"a = {value}")["a"]
+        assert len(read) == len(name) if wanted != name else read == name
+
+
+def a_machine(name: str) -> None:
+    """The names of machines are plain; a prefix in an address may hold more."""
+    try:
+        machines.add("pi", f"ssh://pi@pi5/{name}")
+    except PackError as error:
+        assert error.exit_code == 2
+        return
+    assert machines.machines() == {"pi": f"ssh://pi@pi5/{name}"}
+    assert shown(machines.path().read_text())
+
+
+def a_template(name: str) -> None:
+    written = ImmutableSandboxedEnvironment().from_string(f"{{{{ {literal({name: name})} }}}}")
+    assert written.render() == str({name: name})
+
+
+def lines_of_the_shell(name: str) -> None:
+    words = [name.replace("\0", ""), "b"]
+    assert shlex.split(escapes.command(words)) == words
+    ask = replace(tui_data.ASK, weights=name or "x", lora=(name,))
+    assert name in shlex.split(build_command(ask, tui_data.CHOSEN, Path("/x") / name))
+    sent = push.Sent(Path("x"), name, 1, "0" * 64)
+    assert shlex.split(escapes.sh(sent.name)) == [name]
+    try:
+        folder = transport._folder(f"/{name}", "~/x")
+    except PackError as error:
+        assert error.exit_code == 2
+    else:
+        assert len(shlex.split(folder)) == 1
+
+
+def sentences_of_others(name: str) -> None:
+    for text_of in (
+        link._refusal(name, "input").message,
+        decode._sentence(ValueError(name)),
+        one_line(name),
+        *parity.ParityResult(1, 1, 0, 0, (), None, (name,), (name,)).as_dict()["notes"],
+    ):
+        assert shown(text_of) and "\n" not in text_of
+
+
+def names_of_texts(name: str) -> None:
+    path = Path(name.replace("/", "_").strip(".") or "x").absolute()
+    path.write_text("A text.")
+    assert text.of_file(path).name.isprintable()
+
+
+def json_files(name: str) -> None:
+    place = Path("file.json")
+    write_json(place, {name: name})
+    for data in (place.read_bytes(), paper_json({name: name})):
+        assert shown(data.decode()) and json.loads(data) == {name: name}
+
+
+WRITERS: dict[str, tuple[Callable[[str], None], tuple[str, ...]]] = {
+    "the page and the pictures of a sweep": (
+        a_page,
+        ("packager/sweep/html.py", "packager/sweep/svg.py"),
+    ),
+    "the table of a sweep": (a_table, ("packager/sweep/report.py",)),
+    "devices and rows of the catalogue": (
+        toml_of_all,
+        ("packager/catalog/own.py", "targets/devices/device_write.py"),
+    ),
+    "machines by name": (a_machine, ("packager/lab/machines.py",)),
+    "a profile in a chat template": (a_template, ("packager/chat/templates.py",)),
+    "commands, shown and sent": (
+        lines_of_the_shell,
+        (
+            "packager/lab/push.py",
+            "packager/lab/transport.py",
+            "packager/lab/agent.py",
+            "packager/cli/build.py",
+            "packager/cli/fit_tables.py",
+            "tui/ask.py",
+            "tui/leaving.py",
+            "tui/screens/need.py",
+        ),
+    ),
+    "what others say": (
+        sentences_of_others,
+        (
+            "packager/lab/link.py",
+            "packager/pictures/decode.py",
+            "packager/sweep/row.py",
+            "packager/quality/parity.py",
+            "packager/behaviour/trial.py",
+            "tui/app.py",
+        ),
+    ),
+    "texts of the quality gate": (names_of_texts, ("packager/quality/text.py",)),
+    "manifests, papers and records": (
+        json_files,
+        ("packager/files.py", "packager/papers/__init__.py"),
+    ),
+}
+"""What writes a name somewhere, and the modules that do."""
+
+ELSEWHERE = {
+    "packager/cli/output.py": "test_names.py::test_what_goes_to_a_terminal_shows_names_without_effect",
+    "packager/papers/card.py": "test_every_writer.py::test_no_text_of_a_manifest_is_markup_in_a_paper",
+    "packager/papers/measured.py": "test_every_writer.py::test_no_text_of_a_manifest_is_markup_in_a_paper",
+    "packager/quality/paper.py": "test_every_writer.py::test_no_text_of_a_manifest_is_markup_in_a_paper",
+    "packager/papers/licence.py": "test_every_writer.py::test_no_text_of_a_manifest_is_markup_in_a_paper",
+    "packager/pipeline/package_readme.py": "test_names.py::test_a_folder_of_any_name_is_built_and_its_package_is_whole",
+    **dict.fromkeys(
+        (
+            f"packager/shipping/apps/{name}.py"
+            for name in (
+                "android",
+                "docker",
+                "embedded",
+                "engine_settings",
+                "ios",
+                "ollama",
+                "snippets",
+            )
+        ),
+        "test_shipping_apps.py::test_hostile_names_add_no_line_and_no_markup_to_any_file",
+    ),
+}
+"""Modules that take their escapes from the table and are walked by a test of their own."""
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_every_writer_writes_hostile_names_without_effect(
+    writer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(machines.FILE, str(tmp_path / "lab.toml"))
+    for name in HOSTILE.values():
+        WRITERS[writer][0](name)
+
+
+_TELLING = (
+    "escapes import",
+    "import html",
+    "html import",
+    "shlex",
+    "isprintable",
+    "unicode_escape",
+)
+"""Words without which a module neither escapes nor takes an escape."""
+
+
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    for top in ("packager", "targets", "tui"):
+        for path in sorted((REPOSITORY / top).rglob("*.py")):
+            source = path.read_text(encoding="utf-8")
+            if any(word in source for word in _TELLING):
+                yield path.relative_to(REPOSITORY).as_posix(), ast.parse(source)
+
+
+def test_every_module_that_takes_an_escape_is_walked() -> None:
+    users = {
+        name
+        for name, tree in modules()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module == "packager.escapes"
+    }
+    walked = {module for _, names in WRITERS.values() for module in names}
+    assert users == walked | set(ELSEWHERE) and not walked & set(ELSEWHERE)
+    for place in ELSEWHERE.values():
+        file, _, test = place.partition("::")
+        assert f"def {test}(" in (REPOSITORY / "tests" / file).read_text(encoding="utf-8"), place
+
+
+def _by_hand(node: ast.AST) -> str | None:
+    """How a piece of code escapes by itself; None where it does not."""
+    match node:
+        case ast.ImportFrom(module="html") | ast.Import(names=[ast.alias(name="html")]):
+            return "html"
+        case ast.Attribute(value=ast.Name(id="shlex"), attr="quote" | "join"):
+            return "shlex"
+        case ast.Constant(value="unicode_escape"):
+            return "unicode_escape"
+        case ast.Call(
+            func=ast.Attribute(attr="join"),
+            args=[ast.GeneratorExp(generators=[ast.comprehension(target=ast.Name())]) as each],
+        ) if any(
+            isinstance(inner, ast.Attribute) and inner.attr == "isprintable"
+            for inner in ast.walk(each)
+        ):
+            return "isprintable"
+    return None
+
+
+def test_nobody_else_escapes_by_hand() -> None:
+    for name, tree in modules():
+        if name != "packager/escapes.py":
+            by_hand = [
+                (way, getattr(n, "lineno", 0)) for n in ast.walk(tree) if (way := _by_hand(n))
+            ]
+            assert not by_hand, name
+
+
+PRINTABLE = "|a|[x](http://evil.example)<b>![y](http://evil.example/p)`c`*d*"
+"""What a manifest may say: control characters are refused where it is read."""
+
+
+def _leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    if isinstance(value, dict | list):
+        pairs = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, item in pairs:
+            yield from _leaves(item, (*path, key))
+    elif isinstance(value, str):
+        yield path
+
+
+def _with(value: Any, path: tuple[Any, ...], text_of: str) -> Any:
+    if not path:
+        return text_of
+    copy = dict(value) if isinstance(value, dict) else list(value)
+    copy[path[0]] = _with(copy[path[0]], path[1:], text_of)
+    return copy
+
+
+def _free(value: Any, path: tuple[Any, ...]) -> bool:
+    """Whether a text of a manifest may be any that can be shown."""
+    try:
+        Contents.from_json(_with(value, path, PRINTABLE))
+    except Misfit:
+        return False
+    return True
+
+
+def _tokens(tokens: list[Token]) -> Iterator[Token]:
+    for token in tokens:
+        yield token
+        yield from _tokens(token.children or [])
+
+
+def _markup(paper: str) -> list[str]:
+    """The kinds of all pieces of a paper but those that letters and code are."""
+    kinds = MarkdownIt("commonmark").enable("table").parse(paper.split("---\n", 2)[2])
+    passed_over = ("text", "code_inline", "softbreak", "text_special")
+    return [token.type for token in _tokens(kinds) if token.type not in passed_over]
+
+
+def test_no_text_of_a_manifest_is_markup_in_a_paper() -> None:
+    """Every text of a manifest that has them all, where any is taken."""
+    genuine: dict[str, Any] = json.loads(rich_manifest())
+    genuine["chat"]["profile"]["tools"] = [{"function": {"name": "x"}}]
+    genuine["retrieval"]["task"] = "embed"
+    others = json.loads(json.dumps(genuine))
+    del others["retrieval"], others["measured"], others["quality"]["skipped"]
+    del others["quality"]["retrieval"]
+    others["quality"]["parts"] *= 2
+    for base in (genuine, others):
+        fine = hostile = base
+        free = [
+            path for path in _leaves(base) if path != ("retrieval", "task") and _free(base, path)
+        ]
+        assert len(free) > 50
+        for path in free:
+            fine, hostile = _with(fine, path, "twin"), _with(hostile, path, PRINTABLE)
+        papers = [
+            card.text(known) + measured.left_out(known.measured)
+            for known in map(Contents.from_json, (fine, hostile))
+        ]
+        assert len(papers[0].splitlines()) == len(papers[1].splitlines())
+        assert papers[1].count("evil.example") > 20
+        assert _markup(papers[0]) == _markup(papers[1])
+    variant = {"repo_id": "\u202ea\nb", "license": "\x1b[2J\nx"}
+    for paper in (
+        licence.text(variant),
+        licence.text({**variant, "license": None}),
+        licence.notice(variant, "a\nb", dummy=False, adapters=["x\ny\u202e"]),
+        licence.notice(variant, "a\nb", dummy=True),
+    ):
+        assert shown(paper) and len(paper.splitlines()) <= 4
