@@ -181,7 +181,7 @@ class _Host:
     port: int | None
 
     @property
-    def options(self) -> dict[str, Any]:
+    def options(self) -> dict[str, object]:
         """How it is connected to, beside what the user's ssh configuration says."""
         given = {"username": self.user, "port": self.port}
         return {name: value for name, value in given.items() if value is not None}
@@ -287,7 +287,7 @@ def _shared_key(stack: ExitStack, folder: Path) -> Any:
     return Security(tls_ca_file=str(private / "cert"), require_encryption=True, **own)
 
 
-def _paths(security: Any) -> dict[str, Any]:
+def _paths(security: Any) -> dict[str, object]:
     """What a worker needs of it, as JSON can carry it."""
     names = ("tls_ca_file", "tls_worker_key", "tls_worker_cert")
     return {"require_encryption": True, **{name: getattr(security, name) for name in names}}

@@ -9,12 +9,10 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import sqrt
-from typing import Any, Protocol
+from typing import Protocol
 
 from .refused import Refused
 from .settings import Settings
-
-# Any: the client's JSON, each field of which is looked at below before it is used.
 
 PATHS = {"embed": "/v1/embeddings", "rerank": "/v1/rerank"}
 _MOST_TEXTS = 2048
@@ -48,7 +46,7 @@ class Embeddings:
 
 @dataclass(frozen=True)
 class Ranking:
-    """A request for scores; the `most` best of them are told."""
+    """A request for scores; the `most` best of them are returned."""
 
     query: str
     documents: list[str]
@@ -56,15 +54,15 @@ class Ranking:
     instruction: str | None
 
 
-def _object(body: bytes) -> dict[str, Any]:
+def _object(body: bytes) -> dict[str, object]:
     try:
         given = json.loads(body)
-        # Half a letter of UTF-16 is no text, and no engine takes it.
+        # Half a surrogate pair of UTF-16 is not text, and no engine takes it.
         json.dumps(given, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
-        raise Refused("the request is no JSON") from None
+        raise Refused("the request is not JSON") from None
     if not isinstance(given, dict):
-        raise Refused("the request is no JSON object")
+        raise Refused("the request is not a JSON object")
     return given
 
 
@@ -96,8 +94,9 @@ def ranking(body: bytes) -> Ranking:
         raise Refused("`query` is a text")
     if not isinstance(rows, list) or not rows or len(rows) > _MOST_TEXTS:
         raise Refused(f"`documents` is a list of 1 to {_MOST_TEXTS} texts")
-    documents = [row.get("text") if isinstance(row, dict) else row for row in rows]
-    if not all(isinstance(document, str) for document in documents):
+    given_texts = [row.get("text") if isinstance(row, dict) else row for row in rows]
+    documents = [text for text in given_texts if isinstance(text, str)]
+    if len(documents) != len(rows):
         raise Refused("`documents` is a list of texts, or of objects with a `text`")
     most = given.get("top_n")
     if most is None:
@@ -110,7 +109,7 @@ def ranking(body: bytes) -> Ranking:
     return Ranking(query, documents, most, instruction)
 
 
-def answer(engine: Engine, settings: Settings, body: bytes) -> Callable[[], dict[str, Any]]:
+def answer(engine: Engine, settings: Settings, body: bytes) -> Callable[[], dict[str, object]]:
     """What computes the answer to a request once it is its turn; the request is checked before."""
     if settings.task == "embed":
         asked = embeddings(body, settings)
@@ -119,7 +118,7 @@ def answer(engine: Engine, settings: Settings, body: bytes) -> Callable[[], dict
     return lambda: _ranked(engine, settings, wanted)
 
 
-def _vectors(engine: Engine, settings: Settings, asked: Embeddings) -> dict[str, Any]:
+def _vectors(engine: Engine, settings: Settings, asked: Embeddings) -> dict[str, object]:
     used = [_fitting(engine.count(text), settings) for text in asked.texts]
     rows: list[list[float]] = [[] for _ in asked.texts]
     for group in groups(used):
@@ -133,8 +132,8 @@ def _vectors(engine: Engine, settings: Settings, asked: Embeddings) -> dict[str,
     return {"object": "list", "model": settings.name, "data": data, "usage": _usage(sum(used))}
 
 
-def _ranked(engine: Engine, settings: Settings, asked: Ranking) -> dict[str, Any]:
-    # The query is put in last: what it says is no place for another text.
+def _ranked(engine: Engine, settings: Settings, asked: Ranking) -> dict[str, object]:
+    # The query is put in last: no other text may be put into what it says.
     opened, _, closed = settings.prompt.partition("{document}")
     if asked.instruction is not None:
         opened = opened.replace(settings.instruction, asked.instruction)
