@@ -351,7 +351,7 @@ REFUSED: dict[str, tuple[Case, str]] = {
             spoken.tokenizer_config.pop("added_tokens_decoder"),
             spoken.files.update({"added_tokens.json": _json({"<|x|>": "2048"})}),
         ),
-        "added_tokens.json has token ids that are no whole numbers",
+        "added_tokens.json has token ids that are not whole numbers",
     ),
     "templates without a default": (
         lambda spoken: spoken.tokenizer_config.update(

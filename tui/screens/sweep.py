@@ -184,7 +184,7 @@ class SweepScreen(StepScreen):
         elif self.sweep.state == "stopped":
             self.query_one(Problem).show(
                 "The sweep was stopped: every finished cell and stage is kept.",
-                "The same command goes on from there.",
+                "The same command continues from there.",
                 "q leaves",
             )
         else:
@@ -294,7 +294,7 @@ class SweepScreen(StepScreen):
         self.app.push_screen(
             ConfirmScreen(
                 "Quit and stop the sweep?",
-                "Every finished cell and stage is kept; the same command goes on from there.",
+                "Every finished cell and stage is kept; the same command continues from there.",
                 "Stop the sweep",
                 "Keep going",
             ),
