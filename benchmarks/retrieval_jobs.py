@@ -76,20 +76,16 @@ def optimum(
 
 
 def sentence_transformers(
-    report: Report, *, checkpoint: str, texts: list[str], threads: int
+    report: Report, *, checkpoint: str, texts: list[str], threads: int, dtype: str | None
 ) -> dict[str, Any]:
-    """By Sentence Transformers on the processor, as it comes."""
+    """By Sentence Transformers on the processor, in the checkpoint's own type or in `dtype`."""
     import torch
     from sentence_transformers import SentenceTransformer
-    from sentence_transformers.models import Normalize, Pooling, Transformer
 
     torch.set_num_threads(threads)
     began = time.perf_counter()
-    network = Transformer(checkpoint)
-    network.tokenizer.padding_side = "left"
-    width = network.get_word_embedding_dimension()
-    modules = [network, Pooling(width, pooling_mode="lasttoken"), Normalize()]
-    model = SentenceTransformer(modules=modules, device="cpu")
+    how = {"dtype": getattr(torch, dtype)} if dtype else {}
+    model = SentenceTransformer(checkpoint, device="cpu", model_kwargs=how)
     return _timed(lambda some: model.encode(some), texts, began)
 
 

@@ -166,7 +166,14 @@ def test_fit_chooses_the_smallest_embedder_and_reranker_that_reach_their_floors(
     ):
         code, found = fit(capsys, *words, "--max-ttft-ms", "100000")
         assert code == ExitCode.DONE and found["chosen"]["variant"] == variant, words
-        assert found["chosen"]["recipe"].startswith("gguf:")
+        # What the device prefers, as for text.
+        assert found["chosen"]["recipe"].startswith("openvino:")
+
+    for target, prefix in (("cpu-gguf", "gguf:"), ("android-onnx", "onnx:")):
+        words = ["fit", "--target", target, "--use-case", "embed", "--json"]
+        assert main(words) == ExitCode.DONE
+        chosen = json.loads(capsys.readouterr().out)["chosen"]
+        assert chosen["recipe"].startswith(prefix), target
 
 
 def test_an_embedder_is_no_chat_model_even_when_it_is_named(

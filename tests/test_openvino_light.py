@@ -161,12 +161,15 @@ def test_a_prompt_of_more_than_8192_tokens_is_not_cut(home: Path) -> None:
 
 
 @pytest.mark.engine
-def test_no_torch_is_loaded_for_a_dense_model(home: Path, tmp_path: Path) -> None:
+def test_no_torch_is_loaded_for_a_dense_model_compressed_or_not(home: Path, tmp_path: Path) -> None:
+    compression = OpenVino().recipe("int4_sym_g128").settings["compression"]
     script = (
         "import sys; from pathlib import Path; from tests.support.make_checkpoint import Silent; "
         "from targets.openvino import light\n"
-        f"light.export(Silent(), Path({str(home / 'qwen3')!r}), None, "
-        f"Path({str(tmp_path / 'out')!r}))\n"
+        f"for name, compression in (('plain', None), ('compressed', {compression!r})):\n"
+        f"    (Path({str(tmp_path)!r}) / name).mkdir()\n"
+        f"    light.export(Silent(), Path({str(home / 'qwen3')!r}), compression, "
+        f"Path({str(tmp_path)!r}) / name / 'out')\n"
         "print(sorted({'torch', 'transformers', 'optimum', 'llama_cpp'} & set(sys.modules)))"
     )
     run = subprocess.run(

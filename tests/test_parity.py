@@ -16,8 +16,11 @@ import pytest
 from packager.checkpoint import Checkpoint
 from packager.checkpoint.template import render_both_apart
 from packager.process import run_job
+from packager.quality import paper
 from packager.quality.parity_corpus import TEXTS, shipped_texts
 from packager.quality.reference_tokenizer import reference_tokenizer
+from packager.records import Quality
+from packager.records.quality import Parity
 from targets import registry
 from tests.conftest import REPOSITORY
 from tests.support.gguf_checkpoints import keys
@@ -196,3 +199,22 @@ def test_templates_that_differ_only_in_letters_that_do_not_show_are_equal(tmp_pa
     conversations = {"a": {"messages": [{"role": "user", "content": "x"}]}}
     assert render_both_apart(one, other, conversations, tmp_path / "log") == [("x", "x")]
     assert render_both_apart(one, refusing, conversations, tmp_path / "log") == [("x", None)]
+
+
+@pytest.mark.parametrize(
+    ("compared", "words"),
+    [
+        ({"conversations": 7, "same_template": True}, "template and end of turn are"),
+        (
+            {"conversations": 7, "same_template": True},
+            "24 texts encoded, 7 conversations rendered.",
+        ),
+        ({"same_template": True}, "24 texts encoded, the template equal letter by letter."),
+        ({}, "tokens and end of turn are the checkpoint's, 24 texts encoded."),
+    ],
+)
+def test_the_sentence_says_what_was_compared_and_no_more(
+    compared: dict[str, Any], words: str
+) -> None:
+    quality = Quality(parity=Parity(texts=24, ends=(1,), **compared))
+    assert words in paper.parity(quality)[0]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from packager import catalog
 from packager.checkpoint import Checkpoint, retrieval, retrieval_file
 from packager.errors import ExitCode, PackError
 from packager.files import tree_bytes
@@ -158,6 +159,42 @@ def test_the_engines_own_pipelines_find_the_last_token_on_either_side(
     pipeline = openvino_genai.TextRerankPipeline(built.artifact(0, "rerank"), "CPU", top_n=3)
     ranked = dict(pipeline.rerank(head, [text + tail for text in DOCUMENTS]))
     assert [ranked[number] for number in range(3)] == pytest.approx(scores, abs=2e-3)
+
+
+@pytest.mark.engine
+def test_the_tokenizers_mask_is_one_for_tokens_and_zero_for_padding(
+    built: Built, tmp_path: Path
+) -> None:
+    if built.engine != "openvino":
+        pytest.skip("the mask of ONNX Runtime is that of tokenizers")
+    import openvino_genai
+
+    from targets.openvino.tokenizer import write_tokenizer
+
+    write_tokenizer(Checkpoint.open(built.sources["embed"]), tmp_path)
+    for folder in (tmp_path, built.artifact(0, "embed"), built.artifact(0, "rerank")):
+        found = openvino_genai.Tokenizer(folder).encode(["a", "a longer text"])
+        ids, mask = found.input_ids.data, found.attention_mask.data
+        assert ids.shape == mask.shape and mask[1].all()
+        assert mask[0].sum() == len(openvino_genai.Tokenizer(folder).encode("a").input_ids.data[0])
+
+
+def test_footprints_are_those_that_were_measured() -> None:
+    shape = catalog.find("Qwen/Qwen3-Embedding-0.6B").shape
+    assert shape is not None
+    # Peak of the benchmark at a context of 2048, and bytes of the files: docs/retrieval.md.
+    for engine, weights, peak, size in (
+        ("openvino", "int8_asym", 1_374_408_704, 607_732_863),
+        ("openvino", "int4_sym_g128", 960_262_144, 393_304_066),
+        ("onnxruntime", "int8_sym_b32", 1_323_401_216, 692_390_612),
+        ("onnxruntime", "int4_sym_b32", 1_095_495_680, 394_534_451),
+    ):
+        adapter = registry.runtime(engine)
+        recipe, own = adapter.recipe(weights), shape.for_task("embed")
+        assert adapter.footprint(own, recipe, 2048).peak == pytest.approx(peak, rel=0.05)
+        assert adapter.artifact_bytes(own, recipe) == pytest.approx(size, rel=0.002)
+        # Nothing is kept for tokens that were read before.
+        assert adapter.footprint(own, recipe, 2048).kv_cache == 0
 
 
 @pytest.mark.engine

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from packager.package import manifest
 from packager.shipping.server import retrieval as served
 from packager.shipping.server.refused import Refused
 from packager.shipping.server.settings import Settings
+from tests.conftest import REPOSITORY
 from tests.support.retrieval import write_embedder, write_reranker
 
 BUILDS = {"embed": ("openvino", "openvino:int8_asym"), "rerank": ("onnxruntime", "onnx:fp32")}
@@ -197,6 +199,59 @@ def test_exports_take_no_code_of_the_other_task(packages: dict[str, Path], tmp_p
         assert not any(name.startswith("engine_") for name in names)
         readme = (out / "README.md").read_text("utf-8")
         assert served.PATHS[task] in readme and "jinja2" not in readme.casefold()
+
+
+@pytest.mark.engine
+def test_apps_are_told_how_vectors_and_scores_are_made(
+    packages: dict[str, Path], tmp_path: Path
+) -> None:
+    sources = {"android": "*.kt", "embedded": "*.h"}
+    for task, package in packages.items():
+        for form, pattern in sources.items():
+            out = tmp_path / f"{task}-{form}"
+            words = ["export", str(package), "--format", form, "--out", str(out)]
+            assert main([*words, "--accept-license", "unstated"]) == ExitCode.DONE
+            text = "".join(path.read_text("utf-8") for path in out.rglob(pattern))
+            (line,) = [line for line in text.splitlines() if "RETRIEVAL" in line]
+            assert (
+                task in line and "Instruct" in line and ("Document" in line) == (task == "rerank")
+            )
+
+
+@pytest.mark.engine
+def test_the_search_of_the_docs_finds_and_ranks_passages(
+    packages: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("sqlite_vec")
+    pytest.importorskip("apsw")
+    page = (REPOSITORY / "docs" / "retrieval.md").read_text("utf-8")
+    program = re.search(r"```python\n(import json.*?)```", page, re.DOTALL)
+    assert program is not None
+    for name, task in (("embedder", "embed"), ("reranker", "rerank")):
+        (tmp_path / name).symlink_to(packages[task], target_is_directory=True)
+    starter = tmp_path / "bin" / "qwen-pack"
+    starter.parent.mkdir()
+    starter.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m packager.cli "$@"\n')
+    starter.chmod(0o755)
+    environment = {
+        **os.environ,
+        "PATH": f"{starter.parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(REPOSITORY),
+    }
+    ran = subprocess.run(
+        [sys.executable, "-c", program[1]],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert ran.returncode == 0, ran.stderr
+    lines = ran.stdout.splitlines()
+    scores = [float(line.split()[0]) for line in lines]
+    assert len(lines) == 3 and scores == sorted(scores, reverse=True)
+    assert len({line[7:] for line in lines}) == 3
 
 
 # ---- without an engine

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from packager import catalog
-from packager.checkpoint import Checkpoint, template
+from packager.checkpoint import Checkpoint, retrieval, template
 from packager.checkpoint.byte_level_bpe import byte_alphabet, tokenizer_config, tokenizer_json
 from packager.checkpoint.control_tokens import QWEN2, QWEN2_5, QWEN3, base_vocab, control_tokens
 from packager.errors import ExitCode, PackError
@@ -357,3 +357,15 @@ class TestTheTokenizer:
             "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi {{ 7 * 7 "
             "}}<|im_end|>\n<|im_start|>assistant\n"
         )
+
+
+def test_random_weights_come_with_the_tokenizer_that_the_task_takes(tmp_path: Path) -> None:
+    for task in ("embed", "rerank"):
+        folder = write_tiny(tmp_path / task, shape=tiny_shape("qwen3").for_task(task))
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        if task == "rerank":
+            yes, no = retrieval.answer_ids(tokenizer, "x")
+            assert yes != no
+        else:
+            end = retrieval.conventions(Checkpoint.open(folder)).end
+            assert tokenizer.decode([end], skip_special_tokens=False) == "<|endoftext|>"

@@ -259,6 +259,7 @@ def test_a_plan_says_which_package_it_replaces_and_asks_where_figures_would_be_l
             "Replaces the package that is there (built 2026-01-02 03:04, context 4,096), with 1 "
             "measurement" in " ".join(text_of(pilot).split())
         )
+        assert "Another qwen-pack builds into this folder now" in text_of(pilot)
         await pilot.press("b")
         await screen(pilot, ConfirmScreen)
         await pilot.press("n")

@@ -215,7 +215,7 @@ def test_a_build_is_read_from_its_events_alone() -> None:
     assert (
         build.state == "failed" and build.failure is not None and build.failure.hint == "Mend it."
     )
-    assert build.lines == ("[1/2] Get the weights", "cached: 1 kB", "hm", "failed: It broke.")
+    assert build.lines == ("[1/2] Get the weights", "hm", "failed: It broke.")
 
 
 def test_of_several_recipes_each_begins_with_waiting_rows_and_a_failed_one_ends_nothing() -> None:

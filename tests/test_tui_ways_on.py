@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
+from textual.widgets._footer import FooterKey
 
 from packager.errors import PackError, usage
 from packager.select import Miss
 from tests.support import tui_data as data
-from tests.support.tui_helpers import drive, real_services, screen, text_of, until
+from tests.support.tui_helpers import drive, real_services, screen, settled, text_of, until
 from tui.ask import Ask
 from tui.core import Found
 from tui.screens.candidates import CandidatesScreen
@@ -272,7 +273,12 @@ def test_digits_type_a_limit_and_a_wrong_one_changes_nothing() -> None:
             "'9x' is not a valid value." in note.message for note in pilot.app._notifications
         )
         need.query_one("#limit-max_memory_bytes", Slider).focus()
+        await settled(pilot)
+        keys = list(need.query(FooterKey))
         await pilot.press(*"1.5g", "tab")
+        # The line of keys is drawn anew only for other keys: that is most of what a Tab costs.
+        await settled(pilot)
+        assert keys == list(need.query(FooterKey)) != []
         assert need.ask.wish.max_memory_bytes == 1_500_000_000
         assert pilot.app.focused is need.query_one("#limit-prefer")
 
@@ -357,5 +363,11 @@ def test_a_path_is_completed_while_it_is_typed(tmp_path: Path) -> None:
         field.cursor_position = len(field.value)
         await pilot.press("right")
         assert field.value == f"{tmp_path}/my-checkpoint/"
+        # The home of nobody is a name like any other.
+        field.value = "~nobody-of-this-name/x"
+        await pilot.press("enter")
+        await until(pilot, lambda: need.query_one(Problem).text, "the sentence")
+        assert "~nobody-of-this-name/x" in need.query_one(Problem).text
+        assert pilot.app.screen is need
 
     drive(walk, data.services())

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from textual.color import Color
 from textual.pilot import Pilot
+from textual.theme import BUILTIN_THEMES
 
 from packager.errors import PackError
 from targets import registry
@@ -17,6 +18,7 @@ from tests.support import tui_data as data
 from tests.support.tui_helpers import drive, screen, settled, text_of, until
 from tests.test_tui_pictures import CONVERTING, building
 from tui.contrast import ratio
+from tui.points import of_candidates
 from tui.screens.build import BuildScreen
 from tui.screens.candidates import CandidatesScreen
 from tui.screens.compare import CompareScreen
@@ -311,3 +313,35 @@ def test_everything_on_the_row_of_a_cursor_can_be_read(theme: str) -> None:
         find=lambda _, ask: replace(data.NOTHING, ask=ask),
     )
     drive(walk, given)
+
+
+def test_every_word_of_a_screen_can_be_read_in_every_theme_that_is_offered() -> None:
+    """Placeholders, titles in borders and the letters of a plot too."""
+
+    def faint(pilot: Pilot[Any]) -> list[tuple[str, str]]:
+        return [
+            (pilot.app.theme, segment.text)
+            for strip in pilot.app.screen._compositor.render_strips()
+            for segment in strip
+            if segment.style is not None
+            and segment.style.color is not None
+            and segment.style.bgcolor is not None
+            and any(letter.isalnum() for letter in segment.text)
+            and ratio(
+                Color(*segment.style.color.get_truecolor()),
+                Color(*segment.style.bgcolor.get_truecolor()),
+            )
+            < 4.45
+        ]
+
+    async def walk(pilot: Pilot[Any]) -> None:
+        low: set[tuple[str, str]] = set()
+        for shown in (CandidatesScreen(data.ASK), ParetoScreen(of_candidates(data.FOUND))):
+            await pilot.app.push_screen(shown)
+            for name in [name for name, theme in BUILTIN_THEMES.items() if not theme.ansi]:
+                pilot.app.theme = name
+                await settled(pilot)
+                low |= set(faint(pilot))
+        assert not low, sorted(low)
+
+    drive(walk, data.services(find=lambda _, ask: replace(data.NOTHING, ask=ask)))

@@ -1,8 +1,7 @@
-"""Train the two adapters that make an embedder and a reranker of the small model of the tests. See
-README.md here; needs torch, transformers and peft.
+"""Train the adapter that makes an embedder of the small model of the tests. See README.md here;
+needs torch, transformers and peft.
 
-python -m training.retrieval embed FOLDER [--steps 250]      as PEFT saves it, beside nothing else
-python -m training.retrieval rerank FOLDER [--steps 400]
+python -m training.retrieval FOLDER [--steps 200]      as PEFT saves it, beside nothing else
 
 A document answers a query where it speaks of the same thing; the others of a query speak of another
 one in the same place.
@@ -27,8 +26,7 @@ from packager.checkpoint import retrieval as rules
 from training import words
 
 SEED = 20261126
-STEPS = {"embed": 250, "rerank": 400}
-ROWS = {"embed": 48, "rerank": 16}
+STEPS, ROWS = 200, 48
 RATE = 4e-3
 TEMPERATURE = 0.05
 RANK = 8
@@ -137,7 +135,7 @@ def add_word(tokenizer: dict, word: str) -> None:  # type: ignore[type-arg]
         known[:2] = [joined]
 
 
-def train(task: str, folder: Path, steps: int) -> float:
+def train(folder: Path, steps: int) -> float:
     """Train and write; returns the last loss."""
     import torch
     from peft import LoraConfig, get_peft_model
@@ -146,7 +144,7 @@ def train(task: str, folder: Path, steps: int) -> float:
 
     torch.set_num_threads(1)
     torch.manual_seed(SEED)
-    random = Random(f"{SEED}/{task}")
+    random = Random(f"{SEED}/embed")
     with tempfile.TemporaryDirectory() as place:
         source = write_base(Path(place) / "base")
         tokenizer = Tokenizer.from_file(str(source / "tokenizer.json"))
@@ -165,12 +163,11 @@ def train(task: str, folder: Path, steps: int) -> float:
     )
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     stepper = torch.optim.AdamW(trained, lr=RATE, weight_decay=0.0)
-    loss_of = {"embed": _vectors_loss, "rerank": _scores_loss}[task]
     last = 0.0
     for step in range(steps):
         for group in stepper.param_groups:
             group["lr"] = RATE * min(1.0, (step + 1) / 20, (steps - step) / (steps / 3))
-        loss = loss_of(model, tokenizer, random)
+        loss = _loss(model, tokenizer, random)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         stepper.step()
@@ -178,16 +175,16 @@ def train(task: str, folder: Path, steps: int) -> float:
         last = loss.item()
         if step % 20 == 0:
             print(f"{step:5d}  {last:.3f}", file=sys.stderr, flush=True)
-    model.save_pretrained(folder)
+    model.to(torch.bfloat16).save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)
     return last
 
 
-def _last_states(model, tokenizer, texts, special):  # type: ignore[no-untyped-def]
+def _last_states(model, tokenizer, texts):  # type: ignore[no-untyped-def]
     """(texts, hidden): the state of each text's last token."""
     import torch
 
-    ids = [tokenizer.encode(text, add_special_tokens=special).ids for text in texts]
+    ids = [tokenizer.encode(text).ids for text in texts]
     longest = max(map(len, ids))
     padded = torch.tensor([row + [0] * (longest - len(row)) for row in ids])
     # Padding on the right is seen by no token of a text.
@@ -195,17 +192,17 @@ def _last_states(model, tokenizer, texts, special):  # type: ignore[no-untyped-d
     return states[torch.arange(len(ids)), torch.tensor([len(row) - 1 for row in ids])]
 
 
-def _vectors_loss(model, tokenizer, random):  # type: ignore[no-untyped-def]
+def _loss(model, tokenizer, random):  # type: ignore[no-untyped-def]
     """Nats of finding a query's document among all documents of the batch that speak of another
     thing."""
     import torch
     from torch.nn import functional
 
-    rows = [asked(random, documents=2) for _ in range(ROWS["embed"])]
+    rows = [asked(random, documents=2) for _ in range(ROWS)]
     own = rules.QUERY.format(instruction=rules.INSTRUCTION, query="")
     queries = [own + row.query for row in rows]
     documents = [document for row in rows for document in row.documents]
-    vectors = functional.normalize(_last_states(model, tokenizer, [*queries, *documents], True))
+    vectors = functional.normalize(_last_states(model, tokenizer, [*queries, *documents]))
     scores = vectors[: len(rows)] @ vectors[len(rows) :].T / TEMPERATURE
     things = [next(thing for thing in THINGS if f" {thing}" in row.query) for row in rows]
     for number, thing in enumerate(things):
@@ -215,30 +212,15 @@ def _vectors_loss(model, tokenizer, random):  # type: ignore[no-untyped-def]
     return functional.cross_entropy(scores, 2 * torch.arange(len(rows)))
 
 
-def _scores_loss(model, tokenizer, random):  # type: ignore[no-untyped-def]
-    """Nats of saying yes of the document that answers and no of another."""
-    import torch
-    from torch.nn import functional
-
-    rows = [asked(random, documents=2) for _ in range(ROWS["rerank"])]
-    prompts = [rules.rerank_text(row.query, document) for row in rows for document in row.documents]
-    answers = torch.tensor(rules.answer_ids(tokenizer, "tokenizer.json"))
-    states = _last_states(model, tokenizer, prompts, False)
-    logits = states @ model.get_base_model().lm_head.weight[answers].T
-    return functional.cross_entropy(logits, torch.tensor([0, 1] * len(rows)))
-
-
 def main() -> int:
     """See the module."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("task", choices=list(STEPS))
     parser.add_argument("folder", type=Path, help="where the adapter is written")
-    parser.add_argument("--steps", type=int)
+    parser.add_argument("--steps", type=int, default=STEPS)
     options = parser.parse_args()
-    steps = options.steps or STEPS[options.task]
-    print(json.dumps({"loss": train(options.task, options.folder, steps)}))
+    print(json.dumps({"loss": train(options.folder, options.steps)}))
     return 0
 
 

@@ -155,12 +155,10 @@ def advance(progress: Progress, event: Event, now: float) -> Progress:
             return _with(progress, event.stage, event.text, says=event.text)
         case StageFinished():
             status: Status = "cached" if event.cached else "done"
-            how = "cached" if event.cached else f"done in {human_seconds(event.seconds)}"
-            said = f"{how}: {event.summary}" if event.summary else how
             return _with(
                 progress,
                 event.stage,
-                said,
+                None,  # its row says it
                 status=status,
                 seconds=event.seconds,
                 says=event.summary,

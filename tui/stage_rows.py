@@ -27,12 +27,22 @@ _LEAST = 8
 """Cells in which an amount still says something."""
 
 
+_WIDE, _NORMAL = 150, 100
+"""Cells from which a bar is longer."""
+
+
+def _track(width: int) -> int:
+    if width >= _WIDE:
+        return 64
+    return 24 if width >= _NORMAL else 12
+
+
 def stage_rows(stages: Sequence[Stage], width: int, now: float) -> list[tuple[str, str]]:
     """A line per stage in so many cells, as it stands at the time `now` of the screen's clock."""
     parts: list[tuple[str, str]] = []
     for stage in stages:
         share = stage.share
-        track = 24 if width >= 100 else 12
+        track = _track(width)
         unknown = track * ("·" if stage.status == "running" else " ")
         filled = unknown if share is None else bar(share, track)
         percent = f"{share:4.0%}" if share is not None and stage.status == "running" else "    "

@@ -100,20 +100,44 @@ def tiktoken_ranks(base_vocab: int) -> bytes:
     return b"".join(lines)
 
 
-def tokenizer_json(base_vocab: int, control: Sequence[ControlToken]) -> bytes:
+def tokenizer_json(
+    base_vocab: int, control: Sequence[ControlToken], task: str = "generate"
+) -> bytes:
     """tokenizer.json with `base_vocab` byte-level tokens and the control tokens at the ids behind
-    them."""
+    them. For `embed` the first control token is appended to every text, for `rerank` yes and no are
+    one token each."""
     merges = _first_merges(base_vocab)
-    return byte_level_bpe(
-        byte_alphabet() + [left + right for left, right in merges], merges, control
-    )
+    if task == "rerank" and merges:
+        # The syllables ye and no are tokens already.
+        merges[-1] = ("ye", "s")
+    words = byte_alphabet() + [left + right for left, right in merges]
+    return byte_level_bpe(words, merges, control, ends=task == "embed")
+
+
+def _appending(token: ControlToken, number: int) -> JsonObject:
+    """The post-processor of Qwen3-Embedding: the control token behind every text."""
+    piece: list[JsonObject] = [
+        {"Sequence": {"id": "A", "type_id": 0}},
+        {"SpecialToken": {"id": token.text, "type_id": 0}},
+    ]
+    template: JsonObject = {
+        "type": "TemplateProcessing",
+        "single": piece,
+        "pair": [*piece, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {token.text: {"id": token.text, "ids": [number], "tokens": [token.text]}},
+    }
+    return {"type": "Sequence", "processors": [_BYTE_LEVEL, template]}
 
 
 def byte_level_bpe(
-    words: Sequence[str], merges: Sequence[tuple[str, str]], control: Sequence[ControlToken]
+    words: Sequence[str],
+    merges: Sequence[tuple[str, str]],
+    control: Sequence[ControlToken],
+    *,
+    ends: bool = False,
 ) -> bytes:
     """tokenizer.json with `words` by id, Qwen's pre-tokenizer, and the control tokens at the ids
-    behind them."""
+    behind them; with `ends` the first of these behind every text."""
     added = [{"id": len(words) + index, **_flags(token)} for index, token in enumerate(control)]
     tokenizer: JsonObject = {
         "version": "1.0",
@@ -133,7 +157,7 @@ def byte_level_bpe(
                 _BYTE_LEVEL,
             ],
         },
-        "post_processor": _BYTE_LEVEL,
+        "post_processor": _appending(control[0], len(words)) if ends else _BYTE_LEVEL,
         "decoder": _BYTE_LEVEL,
         "model": {
             "type": "BPE",

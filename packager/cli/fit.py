@@ -59,6 +59,12 @@ if TYPE_CHECKING:
     "would be chosen in its place.",
 )
 @click.option(
+    "--with",
+    "together",
+    metavar="USE,USE",
+    help="Several models side by side in the memory of one device, e.g. embed,rerank,chat.",
+)
+@click.option(
     "--price-per-hour",
     type=Number(0, 1e9),
     metavar="X",
@@ -115,6 +121,7 @@ def command(
     recipe: str | None,
     show_all: bool,
     show_steps: bool,
+    together: str | None,
     price_per_hour: float | None,
     watts: float | None,
     price_per_kwh: float | None,
@@ -134,6 +141,7 @@ def command(
     qwen-pack fit --target raspberry-pi-5-8gb --use-case code --prefer quality --steps
     qwen-pack fit --model Qwen3-4B                     on which targets it runs
     qwen-pack fit --target laptop-cpu --target raspberry-pi-5-8gb
+    qwen-pack fit --target laptop-cpu --with embed,rerank,chat
     qwen-pack fit --target rtx-4090 --price-per-hour 0.35 --max-cost-per-million 2
     qwen-pack fit --target rtx-4090 --finetune qlora   what can be trained there
 
@@ -166,6 +174,11 @@ def command(
             "Add --finetune lora, lora-emb, qlora or full. For answers there are --parallel, and "
             "devices with several GPUs, such as rtx-3090-x2.",
         )
+    if together is not None:
+        from packager.cli.fit_together import show, uses_of
+
+        names = uses_of(together, flags, len(targets) == 1 and model is None and recipe is None)
+        return show(registry.target(targets[0]), names, flags, registry.runtimes(), as_json)
     if recipe is not None:
         # A slip in it is one mistake, not one per target.
         split_id(recipe)

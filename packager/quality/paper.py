@@ -47,7 +47,7 @@ def parity(quality: Quality) -> list[str]:
     how = [f"{compared.texts} texts encoded"]
     if compared.conversations:
         how.append(f"{compared.conversations} conversations rendered")
-    if compared.same_template:
+    elif compared.same_template:
         how.append("the template equal letter by letter")
     if compared.conversations or compared.same_template:
         what = "tokens, chat template and end of turn"

@@ -124,7 +124,9 @@ def _base_key(source: Source, shape: Shape) -> str | None:
             from packager.sources.dummy import SEED, WRITER_VERSION
 
             shape = replace(shape, image_tokens=0)
-            return f"dummy {source.repo_id} {asdict(shape)} seed {SEED} writer {WRITER_VERSION}"
+            # A tokenizer for vectors or scores is another one since the second version of it.
+            writer = WRITER_VERSION if shape.task == "generate" else WRITER_VERSION + 1
+            return f"dummy {source.repo_id} {asdict(shape)} seed {SEED} writer {writer}"
         case "local":
             from packager.sources import local
 

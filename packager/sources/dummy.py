@@ -138,7 +138,7 @@ def write_checkpoint(
             {"model_max_length": shape.context, "tokenizer_class": "QWenTokenizer"},
         )
     else:
-        write_atomically(folder / "tokenizer.json", tokenizer_json(base, control))
+        write_atomically(folder / "tokenizer.json", tokenizer_json(base, control, shape.task))
         sees = shape.vision is not None
         settings = tokenizer_config(base, control, shape.context, pictures=sees)
         write_json(folder / "tokenizer_config.json", settings)

@@ -266,7 +266,7 @@ def _ssh(stack: ExitStack, hosts: list[_Host], folder: Path) -> Started:
             "Check that `ssh HOST` asks for nothing, and that qwen-pack[fleet] is installed there "
             "under the same path as here.",
         ) from None
-    return Started(cluster, partial(cluster.scale, len(hosts)))
+    return Started(cluster, partial(cluster.scale, len(hosts)), comes_late=True)
 
 
 def _shared_key(stack: ExitStack, folder: Path) -> Any:

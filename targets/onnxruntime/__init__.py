@@ -19,7 +19,7 @@ from packager.predict.memory import Footprint
 from packager.recipe import Recipe
 from packager.runtime import BuildNeeds, Ladder, Tools
 from packager.shape import Shape, as_qwen2
-from targets.onnxruntime import data, how_to_retrieve, obstacles, sizes, speed
+from targets.onnxruntime import data, obstacles, sizes, speed
 from targets.onnxruntime.distributions import engine_distributions
 from targets.onnxruntime.how_to_run import how_to_run
 
@@ -119,6 +119,9 @@ class OnnxRuntime:
         scores."""
         task = use_case(at_or_none(workload, "use_case", str) or "chat").task
         if task != "generate":
+            # Late: what a checkpoint says of its prompts is for a package's README alone.
+            from targets.onnxruntime import how_to_retrieve
+
             return how_to_retrieve.how_to_run(workload, task)
         return how_to_run(data.settings_of(recipe).provider, workload)
 

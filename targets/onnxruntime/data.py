@@ -118,8 +118,13 @@ class Costs:
         )
         pairs = shape.heads * context**2
         compute = context * width * row["per_width"] + pairs * row["per_pair_of_tokens"]
+        overhead = row["overhead"]
+        quantization = settings.quantization
+        if quantization is not None and quantization.bits == 4:
+            matrices = sizes.quantized_weights(shape) - shape.vocab * shape.hidden
+            overhead += row["per_narrow_block"] * matrices / quantization.block
         weights = sizes.weight_bytes(shape, settings)
-        return Footprint(weights, 0, ceil(compute), ceil(row["overhead"]))
+        return Footprint(weights, 0, ceil(compute), ceil(overhead))
 
     def build_memory(self, shape: Shape, settings: Settings) -> int:
         """Peak resident bytes of the conversion."""

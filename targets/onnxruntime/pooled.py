@@ -68,7 +68,7 @@ def cut(built: Path, answers: NDArray[np.float32] | None) -> None:
 def _width(graph: onnx.GraphProto) -> int:
     """Numbers of a state: those of the last norm's weight."""
     return next(
-        tensor.dims[0]
+        int(tensor.dims[0])
         for tensor in graph.initializer
         if tensor.name.endswith("final_norm_layernorm.weight")
     )

@@ -18,7 +18,7 @@ from packager.predict.memory import Footprint
 from packager.recipe import Recipe
 from packager.runtime import BuildNeeds, Ladder, Tools
 from packager.shape import FIRST_GENERATION, Shape, as_qwen2
-from targets.openvino import data, how_to_retrieve, sizes, speed
+from targets.openvino import data, sizes, speed
 
 # What optimum-intel 2.1 exports with the transformers versions that qwen-pack installs with it; its
 # other Qwen exporters want older ones. Source: MIN/MAX_TRANSFORMERS_VERSION in
@@ -167,6 +167,9 @@ class OpenVino:
         )
         task = use_case(at_or_none(workload, "use_case", str) or "chat").task
         if task != "generate":
+            # Late: what a checkpoint says of its prompts is for a package's README alone.
+            from targets.openvino import how_to_retrieve
+
             return how_to_retrieve.how_to_run(workload, task, capped)
         before = "".join(f"{name}={value} " for name, value in variables.items())
         return f"""With Python, `pip install openvino-genai`:

@@ -41,7 +41,7 @@ def convert(
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     # Its libraries count processors and know no quota.
     stay_within_quota()
-    compression = object_at(recipe, "settings")["compression"]
+    compression = object_or_empty(object_at(recipe, "settings"), "compression") or None
     inputs = object_or_empty(recipe, "inputs")
     task = at_or_none(inputs, "task", str) or "generate"
     final = Path(out)
@@ -51,7 +51,7 @@ def convert(
         _stay_at_home(work)
         built = work / "artifact"
         with _telling_bytes(report, work), _speaking_plainly(work, tree_bytes(Path(checkpoint))):
-            context = workload.get("context")
+            context = at_or_none(workload, "context", int)
             if task == "generate":
                 way = _way(Path(checkpoint))
                 way.export(report, Path(checkpoint), compression, built, context)

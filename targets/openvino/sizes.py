@@ -187,7 +187,8 @@ def _totals(shape: Shape, settings: tuple[tuple[str, Any], ...] | None) -> Total
 
 def embedding_bytes(shape: Shape, compression: Compression | None) -> int:
     """Bytes of the matrix that tokens are looked up in."""
-    return next(part.bytes(compression) for part in parts(shape) if part.spec.name == EMBEDDING)
+    table = next(part.spec for part in parts(shape) if part.spec.name == EMBEDDING)
+    return storage(table, compression).bytes(*table.shape)
 
 
 def cache_blocks(context: int) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.make_checkpoint import tiny_shape, write_tiny
+from training.retrieval import add_word as put_word
 
 SHAPE = tiny_shape(
     "qwen3", layers=2, hidden=256, heads=4, kv_heads=2, head_dim=64, intermediate=512
@@ -20,26 +21,10 @@ def edit(path: Path, **changes: Any) -> None:
 
 
 def add_word(folder: Path, word: str) -> None:
-    """Make `word` one token: it takes the place of a merge that the tokenizer's rows have to spare."""
+    """Make `word` one token of the tokenizer in a folder."""
     path = folder / "tokenizer.json"
     data = json.loads(path.read_text("utf-8"))
-    vocab, merges = data["model"]["vocab"], data["model"]["merges"]
-    known = list(word)
-    while len(known) > 1:
-        pair = known[:2]
-        joined = "".join(pair)
-        if joined not in vocab:
-            last = max(
-                (number, text)
-                for text, number in vocab.items()
-                if len(text) > 1 and text not in word
-            )
-            del vocab[last[1]]
-            merges[:] = [merge for merge in merges if "".join(merge) != last[1]]
-            vocab[joined] = last[0]
-        merges[:] = [merge for merge in merges if "".join(merge) != joined]
-        merges.insert(0 if len(joined) == 2 else 1, pair)
-        known[:2] = [joined]
+    put_word(data, word)
     path.write_text(json.dumps(data), "utf-8")
 
 

@@ -13,6 +13,9 @@ from typing import Any
 
 from packager.catalog import loader
 from packager.catalog.variant import Variant
+from packager.cli import main
+
+_read_all = loader.read_all
 
 _NARROW: dict[str, dict[str, Any]] = {
     "Qwen/Qwen3-0.6B": {"hidden": 256, "layers": 4, "heads": 4, "kv_heads": 2, "intermediate": 768},
@@ -22,7 +25,7 @@ _NARROW: dict[str, dict[str, Any]] = {
 
 
 def narrowed() -> tuple[Variant, ...]:
-    """The variants of the catalogue, one of them smaller."""
+    """The variants of the catalogue, two of them smaller."""
     return tuple(
         replace(variant, shape=replace(variant.shape, **_NARROW[variant.repo_id]))
         if variant.repo_id in _NARROW and variant.shape
@@ -32,8 +35,5 @@ def narrowed() -> tuple[Variant, ...]:
 
 
 if __name__ == "__main__":
-    _read_all = loader.read_all
     loader.read_all = narrowed  # type: ignore[assignment]
-    from packager.cli import main
-
     sys.exit(main())

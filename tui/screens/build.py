@@ -103,6 +103,7 @@ class BuildScreen(StepScreen):
         self._lines = 0
         self._engine_text: str | None = None
         self._began_at = 0.0
+        self._free = 0
         self._ended_at: float | None = None
         self.package: Package | None = None
 
@@ -122,6 +123,8 @@ class BuildScreen(StepScreen):
         self.query_one("#build-memory").border_title = "Memory of the running stage"
         self.query_one("#log").border_title = "Log"
         self.set_focus(self.query_one("#log"))
+        # What the stages may take: the limit beside the line of what they take.
+        self._free = self.services.memory()[1]
         if self._start:
             self._begin()
             self.set_interval(_REDRAW_S * 5, self._tick)
@@ -263,7 +266,7 @@ class BuildScreen(StepScreen):
         )
         state = {"stopping": "stopping …", "cancelled": "cancelled", "done": "done"}
         self.query_one("#memory-now", Static).update(
-            f"{now_text}  {state.get(self.progress.state, '')}"
+            f"{now_text}  {state.get(self.progress.state, '')}\n{human_bytes(self._free)} were free"
         )
         self.query_one("#stages").border_subtitle = self._times(now)
         self.query_one(Sparkline).data = [float(size) for size in memory]

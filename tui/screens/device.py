@@ -133,8 +133,15 @@ class DeviceScreen(StepScreen):
     def _answered(self, message: Answered) -> None:
         """They come late: the row that a person is on stays the one."""
         self._machines = message.machines
+        self._list_again()
+
+    @on(VimList.Resized)
+    def _list_again(self) -> None:
+        """The same rows for another width, or with others beside them; the cursor stays where it
+        is. An error that is to be read stays as well: it would go with the row that is described
+        anew."""
         devices = self.query_one(VimList)
-        if devices.loading:
+        if devices.loading or not self._targets or self.query_one(Problem).text:
             return
         option = devices.highlighted_option
         self._list(self.query_one("#device-filter", Input).value)

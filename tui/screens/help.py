@@ -56,23 +56,13 @@ class HelpScreen(ModalScreen[None]):
     def _keys(self) -> Content:
         parts: list[tuple[str, str]] = []
         last = ""
-        wide = self.app.size.width >= 100
+        room = self.app.size.width - _AROUND
         for row in self._rows:
             if row.owner != last:
                 parts += [("\n" if last else "", ""), (f"{row.owner}\n", "bold $primary")]
                 last = row.owner
             keys = " ".join(self.app.get_key_display(Binding(key, "")) for key in row.keys)
-            parts += [
-                (f"  {keys:<13}", "bold $text-accent"),
-                (f"{row.binding.description:<17}", "")
-                if wide
-                else (f"  {row.binding.tooltip}", ""),
-                (f"{row.binding.tooltip}" if wide else "", "$foreground-muted"),
-                (
-                    f"  {row.binding.id}\n" if wide else f"\n{'':17}{row.binding.id}\n",
-                    "italic $foreground-muted",
-                ),
-            ]
+            parts += [(f"  {keys:<13}", "bold $text-accent"), *_row(row.binding, room)]
         return Content.assemble(*parts)
 
     def _rebinding(self) -> Content:
@@ -89,6 +79,28 @@ class HelpScreen(ModalScreen[None]):
     def action_close(self) -> None:
         """Back to the screen."""
         self.dismiss()
+
+
+_AROUND = 14
+"""Cells beside the text: margins, borders, the scroll bar."""
+_KEYS, _NAME = 15, 17
+_WIDE = 86
+
+
+def _row(binding: Binding, room: int) -> list[tuple[str, str]]:
+    """What a key does and the id of it, in `room` cells; an id that has no place there stands on a
+    line of its own, below what it belongs to."""
+    wide = room >= _WIDE
+    indent = _KEYS + (_NAME if wide else 2)
+    text = f"{binding.tooltip}"
+    name = f"{binding.description:<{_NAME}}" if wide else "  "
+    beside = wide and indent + len(text) + 2 + len(binding.id or "") <= room
+    gap = "  " if beside else f"\n{'':{indent}}"
+    return [
+        (name, ""),
+        (text, "$foreground-muted" if wide else ""),
+        (f"{gap}{binding.id}\n", "italic $foreground-muted"),
+    ]
 
 
 def _signs() -> Content:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from textual.app import ComposeResult
 from textual.events import Resize
 from textual.geometry import Size
 from textual.reactive import reactive
+from textual.screen import Screen
 from textual.widgets import Footer
 from textual.widgets._footer import FooterKey
 
@@ -19,6 +22,21 @@ class KeyLine(Footer):
     narrow."""
 
     room = reactive(0, recompose=True)
+    _drawn: tuple[tuple[object, ...], ...] = ()
+
+    def bindings_changed(self, screen: Screen[Any]) -> None:
+        """Other keys are drawn; the same ones, of another part that has the focus now, are not: to
+        make a line of widgets is the dearest thing that Tab does."""
+        drawn = tuple(
+            (binding.key, binding.action, binding.description, enabled, tooltip)
+            for _, binding, enabled, tooltip in screen.active_bindings.values()
+            if binding.show
+        )
+        if drawn == self._drawn:
+            return
+        if screen.app.app_focus and self.is_attached and screen is self.screen:
+            self._drawn = drawn
+        super().bindings_changed(screen)
 
     def compose(self) -> ComposeResult:
         """Textual's own keys, less those for which there is no room."""

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from textual import events
 from textual.binding import Binding, BindingType
+from textual.message import Message
 from textual.widgets import DataTable, OptionList
 
 _MOVES: list[BindingType] = [
@@ -19,7 +20,10 @@ _MOVES: list[BindingType] = [
 
 
 class VimList(OptionList):
-    """An OptionList that also moves by j, k, g, G."""
+    """An OptionList that also moves by j, k, g, G, and says when it has another width."""
+
+    class Resized(Message):
+        """Another width: rows that were laid out for one are due again."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         *_MOVES,
@@ -27,6 +31,13 @@ class VimList(OptionList):
         Binding("enter", "select", "Choose", id="list.choose", tooltip="Open"),
         Binding("G", "last", "Last", id="list.last", tooltip="The last row", show=False),
     ]
+    _width = 0
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Only the width counts."""
+        if event.size.width != self._width:
+            self._width = event.size.width
+            self.post_message(self.Resized())
 
     async def _on_click(self, event: events.Click) -> None:
         """A click highlights, on the highlighted row it opens: as in the table of candidates."""

@@ -91,7 +91,7 @@ def colours(widget: Widget) -> list[Any]:
 
     return [
         Color.parse(widget.app.theme_variables[name]).rgb
-        for name in ("primary", "accent", "success")
+        for name in ("text-primary", "text-accent", "text-success")
     ]
 
 

@@ -67,6 +67,8 @@ class Facts:
     """As JSON, which every app can read; empty where the checkpoint does not say."""
     thinking_budget: int
     profile: str
+    retrieval: str
+    """How vectors or scores are made, as JSON; empty for text."""
     memory: int
     memory_words: Safe
     total_words: Safe
@@ -105,6 +107,7 @@ def facts(shipment: Shipment) -> Facts:
         sampling=json.dumps(object_or_empty(data, "sampling")),
         thinking_budget=(profile.thinking_budget if profile else None) or 0,
         profile=json.dumps(_profile(data), ensure_ascii=False),
+        retrieval=_retrieval(data),
         memory=peak,
         memory_words=Safe(human_bytes(peak) if peak else "not predicted"),
         total_words=Safe(human_bytes(shipment.total)),
@@ -131,6 +134,14 @@ def _profile(data: JsonObject) -> JsonObject:
     }
     ends = [row["text"] for row in objects_at(chat, "ends") if row.get("text")]
     return {**{key: value for key, value in fixed.items() if key != "sampling"}, "ends": ends}
+
+
+def _retrieval(data: JsonObject) -> str:
+    """What an app must know that makes vectors or scores: what the manifest says of it."""
+    known = {
+        key: value for key, value in object_or_empty(data, "retrieval").items() if value is not None
+    }
+    return json.dumps(known, ensure_ascii=False) if known else ""
 
 
 def model(shipment: Shipment) -> str:

@@ -94,9 +94,9 @@ def ranking(body: bytes) -> Ranking:
         raise Refused("`query` is a text")
     if not isinstance(rows, list) or not rows or len(rows) > _MOST_TEXTS:
         raise Refused(f"`documents` is a list of 1 to {_MOST_TEXTS} texts")
-    given_texts = [row.get("text") if isinstance(row, dict) else row for row in rows]
-    documents = [text for text in given_texts if isinstance(text, str)]
-    if len(documents) != len(rows):
+    given_rows = [row.get("text") if isinstance(row, dict) else row for row in rows]
+    documents = [row for row in given_rows if isinstance(row, str)]
+    if len(documents) < len(rows):
         raise Refused("`documents` is a list of texts, or of objects with a `text`")
     most = given.get("top_n")
     if most is None:

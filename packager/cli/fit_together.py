@@ -1,0 +1,136 @@
+"""`qwen-pack fit --with`: several models side by side on one device."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from packager.cli.options import Flags, workload_from
+from packager.cli.output import emit_json, emit_table, say
+from packager.errors import ExitCode, usage
+from packager.json_values import JsonObject
+from packager.units import human_bytes
+
+if TYPE_CHECKING:
+    from packager.device.target import Target
+    from packager.need.workload import Workload
+    from packager.runtime import Runtime
+    from packager.select import Candidate
+
+TOGETHER = "retrieval"
+"""The word that --use-case may have beside --with."""
+_SHARED = ("prefer", "license", "language", "max_memory_mb")
+"""Flags that hold for every part; the limit on memory for all of them together."""
+
+
+def uses_of(text: str, flags: Flags, alone: bool) -> list[str]:
+    """The use cases of `--with embed,rerank,chat`. Raises PackError (usage) for one that is not
+    known or stands twice, and for flags that are those of one model; `alone` says that there is one
+    target, and no model and no recipe."""
+    from packager.need.usecases import use_case
+
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise usage("--with names two use cases or more, each once: --with embed,rerank,chat.")
+    for name in names:
+        use_case(name)
+    if not alone:
+        raise usage("--with plans one device: give one --target, and no --model or --recipe.")
+    for name, value in flags.items():
+        given = value not in (None, (), False)
+        if given and name not in _SHARED and (name, value) != ("use_case", TOGETHER):
+            raise usage(
+                f"--{name.replace('_', '-')} is about one model, and --with plans several.",
+                "Plan that one by itself, or leave the flag out.",
+            )
+    return names
+
+
+def show(
+    target: Target,
+    names: list[str],
+    flags: Flags,
+    runtimes: tuple[Runtime, ...],
+    as_json: bool,
+) -> int:
+    """Print the plan; exit code 3 where they do not fit side by side."""
+    from packager import catalog
+    from packager.select import candidates
+    from packager.select.together import least, together
+
+    plans: list[tuple[Workload, tuple[Candidate, ...]]] = []
+    for name in names:
+        workload = workload_from({**flags, "use_case": name}, target)
+        ranked = candidates(target, workload, catalog.load(), runtimes, every=True)
+        plans.append((workload, ranked))
+    limits = [workload.max_memory_bytes for workload, _ in plans]
+    room = min([target.device.available_bytes, *(limit for limit in limits if limit is not None)])
+    parts = [ranked for _, ranked in plans]
+    chosen = together(parts, room)
+    return _told(target, names, plans, chosen, room, least(parts), as_json)
+
+
+def _told(
+    target: Target,
+    names: list[str],
+    plans: list[tuple[Workload, tuple[Candidate, ...]]],
+    chosen: tuple[Candidate, ...] | None,
+    room: int,
+    least: int | None,
+    as_json: bool,
+) -> int:
+    """The plan as JSON, or as a sentence and a table."""
+    total = sum(one.footprint.peak for one in chosen) if chosen else None
+    if as_json:
+        rows: list[JsonObject] = [
+            {
+                "use_case": name,
+                "workload": workload.as_dict(),
+                "chosen": chosen[number].as_dict() if chosen else None,
+            }
+            for number, (name, (workload, _)) in enumerate(zip(names, plans, strict=True))
+        ]
+        sizes = {"total_bytes": total, "room_bytes": room, "least_bytes": least}
+        emit_json("fit", {"target": target.name, "together": rows, **sizes})
+    elif chosen is None or total is None:
+        say(_nothing(target, names, plans, room, least))
+    else:
+        say(
+            f"{len(chosen)} models side by side on {target.name}: {human_bytes(total)} of "
+            f"{human_bytes(room)}, each in a process of its own."
+        )
+        cells = [
+            (
+                name,
+                one.variant.repo_id.rpartition("/")[2],
+                one.recipe.id,
+                human_bytes(one.footprint.peak),
+                human_bytes(one.artifact_bytes),
+            )
+            for name, one in zip(names, chosen, strict=True)
+        ]
+        columns = ("use case", "variant", "recipe", "memory", "file")
+        emit_table("", columns, cells, right=columns[3:])
+    return ExitCode.DONE if chosen else ExitCode.NOTHING_FITS
+
+
+def _nothing(
+    target: Target,
+    names: list[str],
+    plans: list[tuple[Workload, tuple[Candidate, ...]]],
+    room: int,
+    least: int | None,
+) -> str:
+    if least is not None:
+        return (
+            f"They do not fit side by side on {target.name}: the smallest take "
+            f"{human_bytes(least)} together, and {human_bytes(room)} are there."
+        )
+    alone = next(
+        name
+        for name, (_, ranked) in zip(names, plans, strict=True)
+        if not any(one.passes for one in ranked)
+    )
+    return (
+        f"Nothing fits {target.name} for {alone}: `qwen-pack fit --target {target.name} --use-case "
+        f"{alone}` says why."
+    )

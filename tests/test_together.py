@@ -1,0 +1,102 @@
+"""`fit --with`: several models side by side in the memory of one device."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from itertools import product
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from packager.cli import main
+from packager.errors import ExitCode
+from packager.select.together import least, together
+
+
+@dataclass
+class One:
+    """What the choice looks at of a candidate."""
+
+    peak: int
+    passes: bool = True
+
+    @property
+    def footprint(self) -> Any:
+        return SimpleNamespace(peak=self.peak)
+
+
+PARTS = st.lists(
+    st.lists(st.builds(One, st.integers(1, 40), st.booleans()), max_size=5), min_size=2, max_size=3
+)
+
+
+@given(PARTS, st.integers(1, 120))
+def test_a_choice_fits_and_no_part_could_be_bettered_alone(parts: Any, room: int) -> None:
+    chosen = together(parts, room)
+    passing = [[one for one in part if one.passes] for part in parts]
+    sums = [sum(one.peak for one in choice) for choice in product(*passing)]
+    assert (chosen is None) == (not sums or min(sums) > room)
+    assert least(parts) == (min(sums) if sums else None)
+    if chosen is None:
+        return
+    total = sum(one.footprint.peak for one in chosen)
+    assert total <= room
+    for part, one in zip(passing, chosen, strict=True):
+        better = part[: next(place for place, other in enumerate(part) if other is one)]
+        assert all(total - one.footprint.peak + other.peak > room for other in better)
+
+
+def planned(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict[str, Any]]:
+    capsys.readouterr()
+    code = main(["fit", "--target", "laptop-cpu", "--json", *words])
+    return code, json.loads(capsys.readouterr().out)
+
+
+def test_an_embedder_a_reranker_and_a_chat_model_share_the_memory(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ("--use-case", "retrieval", "--with", "embed,rerank,chat")
+    code, wide = planned(capsys, *words)
+    assert code == ExitCode.DONE
+    rows = wide["together"]
+    assert [row["use_case"] for row in rows] == ["embed", "rerank", "chat"]
+    peaks = [row["chosen"]["footprint"]["peak"] for row in rows]
+    assert wide["total_bytes"] == sum(peaks) <= wide["room_bytes"]
+    assert "Embedding" in rows[0]["chosen"]["variant"]
+    assert "Reranker" in rows[1]["chosen"]["variant"]
+    narrow_limit = wide["least_bytes"] / 1e6 + 1
+    code, narrow = planned(capsys, *words, "--max-memory-mb", str(narrow_limit))
+    assert code == ExitCode.DONE and narrow["total_bytes"] <= narrow_limit * 1e6
+    code, none = planned(capsys, *words, "--max-memory-mb", "900")
+    assert code == ExitCode.NOTHING_FITS and none["total_bytes"] is None
+    code, best = planned(capsys, *words, "--prefer", "quality")
+    assert code == ExitCode.DONE and best["total_bytes"] > wide["total_bytes"]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--with", "embed"], "two use cases or more"),
+        (["--with", "embed,embed"], "two use cases or more"),
+        (["--with", "embed,nothing"], "nothing"),
+        (["--with", "embed,chat", "--context", "300"], "--context is about one model"),
+        (["--with", "embed,chat", "--use-case", "chat"], "--use-case is about one model"),
+        (["--with", "embed,chat", "--model", "Qwen3-4B"], "one --target"),
+        (["--with", "embed,chat", "--target", "cpu-gguf"], "one --target"),
+    ],
+)
+def test_what_makes_no_sense_beside_it_is_refused(
+    words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", "--target", "laptop-cpu", *words]) == ExitCode.USAGE
+    assert sentence in capsys.readouterr().err
+
+
+def test_a_part_for_which_nothing_fits_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["fit", "--target", "android-6gb", "--with", "embed,rerank,chat"]
+    assert main([*words, "--max-memory-mb", "700"]) == ExitCode.NOTHING_FITS
+    assert "--use-case" in capsys.readouterr().out
