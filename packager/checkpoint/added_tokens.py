@@ -141,7 +141,7 @@ def _check_ids(path: Path, definition: JsonObject, by_id: Mapping[int, str]) -> 
 
 def _elsewhere(path: Path, text: str, number: int, other: int) -> PackError:
     return bad_input(
-        f"{path.parent} gives the added token {text!r} the id {number}, and tokenizers give it "
+        f"{path.parent} gives the added token {text!r} the id {number}, but tokenizers give it "
         f"{other}.",
         f"Added tokens take the next free ids, one each. {_SAVE}",
     )

@@ -168,7 +168,7 @@ def _slurm(stack: ExitStack, count: int, folder: Path) -> Started:
         cluster.scale(jobs=count)
     except (OSError, RuntimeError, ValueError) as error:
         raise unreachable(
-            f"SLURM takes no job: {one_line(str(error))}.",
+            f"SLURM accepts no job: {one_line(str(error))}.",
             "Check `sinfo` and `sbatch` here, and ~/.config/dask/jobqueue.yaml.",
         ) from None
     return Started(cluster, partial(cluster.scale, jobs=count), comes_late=True)
@@ -196,7 +196,8 @@ def _hosts(address: str, text: str) -> list[_Host]:
         ported = port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16
         if not _is_name(name) or bool(colon) != ported or (user and not _is_name(user)):
             raise usage(
-                f"{address!r} is not ssh:HOSTS.", "HOSTS are [USER@]HOST[:PORT], commas between."
+                f"{address!r} is not ssh:HOSTS.",
+                "HOSTS are [USER@]HOST[:PORT], separated by commas.",
             )
         found.append(_Host(name, user or None, int(port) if ported else None))
     return found
@@ -262,7 +263,7 @@ def _ssh(stack: ExitStack, hosts: list[_Host], folder: Path) -> Started:
     except Exception as error:
         # asyncssh has errors of its own, and Dask wraps them.
         raise unreachable(
-            f"No worker starts over SSH: {one_line(str(error))}.",
+            f"No worker could be started over SSH: {one_line(str(error))}.",
             "Check that `ssh HOST` asks for nothing, and that qwen-pack[fleet] is installed there "
             "under the same path as here.",
         ) from None

@@ -71,7 +71,7 @@ def _check_compare(key: str, table: Mapping[str, object], problems: Problems) ->
     for side in ("one", "other"):
         patterns = table.get(side)
         if not isinstance(patterns, dict) or not patterns:
-            problems.add(f"{key}.{side}", "must be a table of patterns, as {variant = 'x'}.")
+            problems.add(f"{key}.{side}", "must be a table of patterns, such as {variant = 'x'}.")
         else:
             _check_table(f"{key}.{side}.", patterns, rules, problems)
     if wrong := complaint(Word(), table.get("name")):

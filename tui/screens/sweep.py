@@ -72,7 +72,7 @@ class SweepScreen(StepScreen):
             "cancel",
             "Stop",
             id="sweep.cancel",
-            tooltip="End the sweep; what is finished stays, and the same command goes on",
+            tooltip="End the sweep; what is finished stays, and the same command continues",
         ),
         BACK,
         COPY,
@@ -188,7 +188,7 @@ class SweepScreen(StepScreen):
                 "q leaves",
             )
         else:
-            self.notify("q leaves, and writes the report.", title="The sweep has ended")
+            self.notify("q writes the report and leaves.", title="The sweep has ended")
 
     def _draw(self, sweep: Sweep, places: frozenset[int]) -> None:
         table = self.query_one(VimTable)
@@ -217,7 +217,7 @@ class SweepScreen(StepScreen):
         width = rows.content_size.width
         stages = self.sweep.stages
         if stages is None:
-            rows.update("Nothing is at work in this process." if self.sweep.busy else "")
+            rows.update("No stage runs in this process." if self.sweep.busy else "")
             return
         shown = stages.stages
         if self.has_class("-short") or self.has_class("-flat"):

@@ -72,17 +72,17 @@ def embeddings(body: bytes, settings: Settings) -> Embeddings:
     texts = given.get("input")
     texts = [texts] if isinstance(texts, str) else texts
     if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
-        raise Refused("`input` is a text, or a list of texts")
+        raise Refused("`input` must be a text or a list of texts")
     if len(texts) > _MOST_TEXTS:
         raise Refused(f"`input` has more than {_MOST_TEXTS} texts")
     form = given.get("encoding_format") or "float"
     if form not in ("float", "base64"):
-        raise Refused("`encoding_format` is float or base64")
+        raise Refused("`encoding_format` must be float or base64")
     dimension = given.get("dimensions")
     if dimension is None:
         dimension = settings.dimension
     elif type(dimension) is not int or not 1 <= dimension <= settings.hidden:
-        raise Refused(f"`dimensions` goes from 1 to {settings.hidden}")
+        raise Refused(f"`dimensions` must be from 1 to {settings.hidden}")
     return Embeddings(texts, dimension, form == "base64")
 
 
@@ -91,21 +91,21 @@ def ranking(body: bytes) -> Ranking:
     given = _object(body)
     query, rows = given.get("query"), given.get("documents")
     if not isinstance(query, str) or not query:
-        raise Refused("`query` is a text")
+        raise Refused("`query` must be a text")
     if not isinstance(rows, list) or not rows or len(rows) > _MOST_TEXTS:
-        raise Refused(f"`documents` is a list of 1 to {_MOST_TEXTS} texts")
+        raise Refused(f"`documents` must be a list of 1 to {_MOST_TEXTS} texts")
     given_rows = [row.get("text") if isinstance(row, dict) else row for row in rows]
     documents = [row for row in given_rows if isinstance(row, str)]
     if len(documents) < len(rows):
-        raise Refused("`documents` is a list of texts, or of objects with a `text`")
+        raise Refused("`documents` must be a list of texts, or of objects with a `text`")
     most = given.get("top_n")
     if most is None:
         most = len(documents)
     elif type(most) is not int or most < 1:
-        raise Refused("`top_n` is a number from 1")
+        raise Refused("`top_n` must be a whole number of at least 1")
     instruction = given.get("instruction")
     if instruction is not None and not isinstance(instruction, str):
-        raise Refused("`instruction` is a text")
+        raise Refused("`instruction` must be a text")
     return Ranking(query, documents, most, instruction)
 
 
@@ -175,7 +175,7 @@ def _packed(row: list[float]) -> str:
 
 def _fitting(tokens: int, settings: Settings) -> int:
     if tokens > settings.context:
-        raise Refused(f"a text has {tokens} tokens, and the context holds {settings.context}")
+        raise Refused(f"a text has {tokens} tokens, but the context holds {settings.context}")
     return tokens
 
 
