@@ -77,9 +77,7 @@ REPORT = "report"
     metavar="TARGET=MACHINE",
     help="Measure packages of a target on another machine, as `bench --on` does; repeatable.",
 )
-@click.option(
-    "--tui", "screen", is_flag=True, help="Follow the sweep on a screen; needs the extra `tui`."
-)
+@click.option("--tui", "screen", is_flag=True, help="Follow it on a screen; needs the extra `tui`.")
 @json_option
 def command(
     plan: Path,
@@ -160,7 +158,8 @@ def _on(words: tuple[str, ...], plan: SweepPlan) -> dict[str, str]:
         target, equals, machine = word.partition("=")
         if not equals or target not in plan.targets:
             raise usage(
-                f"--on {word!r} does not name a target of the plan.{did_you_mean(target, plan.targets)}",
+                f"--on {word!r} does not name a target of the plan."
+                f"{did_you_mean(target, plan.targets)}",
                 f"Write TARGET=MACHINE. Targets: {', '.join(plan.targets)}.",
             )
         parse(address_of(machine))
