@@ -452,7 +452,7 @@ def test_the_first_piece_is_asked_for_and_the_last_one_missed(tmp_path: Path, na
     refused(
         lambda: unpack(tmp_path / "out.002", tmp_path / "back"),
         ExitCode.INPUT,
-        f"name the first, {first}",
+        f"name the first: {first}",
     )
     max(tmp_path.glob("out.*")).unlink()
     refused(lambda: unpack(first, tmp_path / "back"), ExitCode.INPUT, "out.001")
