@@ -45,7 +45,7 @@ Refill = Callable[[], None]
 @dataclass(frozen=True, slots=True)
 class Started:
     """A cluster to connect to: its address, or what was started here. `refill` starts
-    missing workers again; on a cluster of the user's it does nothing. `comes_late` where workers may
+    missing workers again; on the user's cluster it does nothing. `comes_late` where workers may
     come long after the scheduler."""
 
     where: Any
