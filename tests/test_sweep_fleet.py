@@ -305,7 +305,7 @@ def test_hosts_over_ssh_are_workers_that_say_what_they_have(
         events, found = through(fleet.run(work, address, sweep_units.unit))
         # A host whose key nobody knows is not spoken to.
         host.known_hosts.write_text("")
-        with pytest.raises(PackError, match="No worker starts over SSH") as caught:
+        with pytest.raises(PackError, match="No worker could be started over SSH") as caught:
             through(fleet.run(work_of(plan, tmp_path / "two", dying()), address, sweep_units.unit))
         assert caught.value.exit_code == ExitCode.SOURCE
     assert {row.status for row in found.rows.values()} == {"done"}, found.rows

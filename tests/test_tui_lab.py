@@ -58,9 +58,9 @@ def test_machines_that_answer_late_stand_above_the_devices_and_the_row_under_the
         assert after is not None and after.id == before.id
         await pilot.press("g", "j")
         text = " ".join(text_of(pilot).split())
-        assert "Enter goes on with raspberry-pi-5; M on the result measures on this one." in text
+        assert "Enter continues with raspberry-pi-5; M on the result measures on this one." in text
         await pilot.press("j")
-        assert "No device describes it" in text_of(pilot)
+        assert "No known device matches it" in text_of(pilot)
         await pilot.press("enter")
         assert pilot.app.screen is device
         await pilot.press("j")

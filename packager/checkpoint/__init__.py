@@ -324,8 +324,8 @@ def _notes_on_ids(config: JsonObject, agreed: Agreed) -> tuple[str, ...]:
     rows = agreed.shape.vocab
     beyond = [table[key] for table in _tables(config, agreed) for key in ids_beyond(table, rows)]
     return tuple(
-        f"config.json names the token {number} to begin or to pad with, and the vocabulary has "
-        f"{rows}: that is left out."
+        f"config.json names the token {number} for the beginning or for padding, but the "
+        f"vocabulary has {rows}: that is left out."
         for number in dict.fromkeys(beyond)
     )
 

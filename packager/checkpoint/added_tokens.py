@@ -45,7 +45,7 @@ def with_added_file(
     if LISTED in tokenizer_config or not added:
         return tokenizer_config
     if not all(type(number) is int and number >= 0 for number in added.values()):
-        raise bad_input(f"{path} has token ids that are no whole numbers.", GET_AGAIN)
+        raise bad_input(f"{path} has token ids that are not whole numbers.", GET_AGAIN)
     named = _named(tokenizer_config)
     listed: dict[str, JsonObject] = {
         str(number): {"content": text, "special": text in named} for text, number in added.items()
@@ -141,7 +141,7 @@ def _check_ids(path: Path, definition: JsonObject, by_id: Mapping[int, str]) -> 
 
 def _elsewhere(path: Path, text: str, number: int, other: int) -> PackError:
     return bad_input(
-        f"{path.parent} gives the added token {text!r} the id {number}, and tokenizers give it "
+        f"{path.parent} gives the added token {text!r} the id {number}, but tokenizers give it "
         f"{other}.",
         f"Added tokens take the next free ids, one each. {_SAVE}",
     )

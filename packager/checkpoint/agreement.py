@@ -252,7 +252,7 @@ def _refuse_disagreement(
     way_on = "Take config.json and the safetensors files from one and the same revision."
     if any(0 in tensor.shape for tensor in kept.values()):
         way_on = (
-            "ZeRO-3 leaves empty tensors where it saves without gathering: gather with its own "
+            "ZeRO-3 leaves empty tensors when it saves without gathering: gather with its own "
             "zero_to_fp32.py, and save that."
         )
     elif problems == [f"tensor {OUTPUT!r} is missing"]:

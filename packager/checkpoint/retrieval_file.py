@@ -66,7 +66,7 @@ def read(folder: Path) -> Head:
         head = msgspec.convert(data, Head)
     except (OSError, msgspec.ValidationError) as error:
         raise bad_input(
-            f"{path} does not say how a vector or a score is made.", "Build the package again."
+            f"{path} does not say how to make a vector or a score.", "Build the package again."
         ) from error
     if head.pooling not in POOLINGS:
         raise bad_input(

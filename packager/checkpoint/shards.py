@@ -95,7 +95,7 @@ def _shards(index: Path) -> set[str]:
             raise bad_input(
                 f"{index} names the file {shard!r}, which is not a safetensors file of this "
                 "folder.",
-                "Shards lie beside the index, with names such as "
+                "Shards belong next to the index, with names such as "
                 "model-00001-of-00002.safetensors: move them there and name them so in it.",
             )
     return shards

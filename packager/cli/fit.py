@@ -56,13 +56,13 @@ if TYPE_CHECKING:
     "show_steps",
     is_flag=True,
     help="The next variant down and up, and what each costs and gains; with --model also what "
-    "would be chosen in its place.",
+    "would be chosen instead.",
 )
 @click.option(
     "--with",
     "together",
     metavar="USE,USE",
-    help="Several models side by side in the memory of one device, e.g. embed,rerank,chat.",
+    help="Several models together in the memory of one device, e.g. embed,rerank,chat.",
 )
 @click.option(
     "--price-per-hour",

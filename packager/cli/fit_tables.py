@@ -333,7 +333,7 @@ def _instead(answer: Answer) -> None:
     if best.quality is not None:
         here = f" (here {named.quality:g})" if named and named.quality is not None else ""
         figures.append(f"quality {best.quality:g}{here}")
-    say(f"Of all variants fit would take {best.label}: {', '.join(figures)}.")
+    say(f"Of all variants, fit would choose {best.label}: {', '.join(figures)}.")
 
 
 def _hint(answer: Answer, whole: bool, words: Sequence[str]) -> str:

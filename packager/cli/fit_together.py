@@ -1,4 +1,4 @@
-"""`qwen-pack fit --with`: several models side by side on one device."""
+"""`qwen-pack fit --with`: several models together on one device."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from packager.select import Candidate
 
 TOGETHER = "retrieval"
-"""The word that --use-case may have beside --with."""
+"""The word that --use-case may have next to --with."""
 _SHARED = ("prefer", "license", "language", "max_memory_mb")
 """Flags that hold for every part; the limit on memory for all of them together."""
 
@@ -52,7 +52,7 @@ def show(
     runtimes: tuple[Runtime, ...],
     as_json: bool,
 ) -> int:
-    """Print the plan; exit code 3 where they do not fit side by side."""
+    """Print the plan; exit code 3 where they do not fit together."""
     from packager import catalog
     from packager.select import candidates
     from packager.select.together import least, together
@@ -95,8 +95,8 @@ def _told(
         say(_nothing(target, names, plans, room, least))
     else:
         say(
-            f"{len(chosen)} models side by side on {target.name}: {human_bytes(total)} of "
-            f"{human_bytes(room)}, each in a process of its own."
+            f"{len(chosen)} models together on {target.name}: {human_bytes(total)} of "
+            f"{human_bytes(room)}, each in its own process."
         )
         cells = [
             (
@@ -122,7 +122,7 @@ def _nothing(
 ) -> str:
     if least is not None:
         return (
-            f"They do not fit side by side on {target.name}: the smallest take "
+            f"They do not fit together on {target.name}: the smallest take "
             f"{human_bytes(least)} together, and {human_bytes(room)} are there."
         )
     alone = next(

@@ -158,7 +158,8 @@ def _on(words: tuple[str, ...], plan: SweepPlan) -> dict[str, str]:
         target, equals, machine = word.partition("=")
         if not equals or target not in plan.targets:
             raise usage(
-                f"--on {word!r} names no target of the plan.{did_you_mean(target, plan.targets)}",
+                f"--on {word!r} does not name a target of the plan."
+                f"{did_you_mean(target, plan.targets)}",
                 f"Write TARGET=MACHINE. Targets: {', '.join(plan.targets)}.",
             )
         parse(address_of(machine))

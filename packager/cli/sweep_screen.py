@@ -24,7 +24,7 @@ def follow(work: Work, start: Callable[[], Generator[Any, None, Any]]) -> bool:
     app.run()
     end = app.outcome
     if end is None:
-        raise PackError("The screen ended before the sweep.", exit_code=ExitCode.BUG)
+        raise PackError("The screen closed before the sweep ended.", exit_code=ExitCode.BUG)
     if end.problem:
         raise PackError(end.problem, end.hint, ExitCode(end.exit_code))
     return end.state == "done"

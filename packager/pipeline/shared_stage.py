@@ -57,7 +57,7 @@ def pulled(cache: BuildCache, job: Job, store: Store) -> Generator[Event, None, 
                 store.forget(job.stage, job.key)
                 yield StageNote(
                     job.shown,
-                    f"What the shared cache kept is not safe to open ({unsafe}): it is made again.",
+                    f"The shared cache's copy is not safe to open ({unsafe}): it is made again.",
                 )
                 return None
             cache.keep(job.stage, job.key, folder, found[0])

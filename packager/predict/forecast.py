@@ -56,7 +56,7 @@ SPREADS: Mapping[Confidence, Spread] = MappingProxyType(
             0.25,
             0.25,
             0.5,
-            "of the published rows that nothing was fitted to nine of ten lie inside: "
+            "nine of ten published figures that nothing was fitted to are within this range: "
             "docs/measurements/published.md",
         ),
         "estimated": Spread(

@@ -2,7 +2,7 @@
 hosts over SSH, jobs of SLURM. All but the first are started here, by Dask's own packages, and end
 with the sweep.
 
-The connections of what is started here are encrypted, and closed to everybody without the key of
+The connections of what is started here are encrypted, and closed to anyone without the key of
 this one cluster. Other machines read it in the sweep's folder, which they share anyway.
 """
 
@@ -35,7 +35,7 @@ _WORKER = "packager.cli.fleet_worker"
 """What runs on another machine: a Dask worker that says what its machine has."""
 _MOST = 4096
 _UNSEEN = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
-"""The pages of a scheduler ask nobody who he is: none beyond this machine."""
+"""The pages of a scheduler ask for no log-in, so they are shown to this machine only."""
 MOST_TRIES = 3
 """Of one unit whose workers died under it."""
 
@@ -44,9 +44,9 @@ Refill = Callable[[], None]
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A cluster to connect to: its address, or what was started here. `refill` starts workers anew
-    that are missing; nothing does on a cluster of the user's. `comes_late` where workers may come
-    long after the scheduler."""
+    """A cluster to connect to: its address, or what was started here. `refill` starts
+    missing workers again; on the user's cluster it does nothing. `comes_late` where workers may
+    come long after the scheduler."""
 
     where: Any
     refill: Refill
@@ -58,8 +58,8 @@ def client(address: str, available: int | None, folder: Path) -> Iterator[tuple[
     """A client of the cluster at `address`, or of one that is started for the while. `available`
     are bytes of memory that workers of this machine share; `folder` is the sweep's.
 
-    Raises PackError: 2 where a package is not installed or the address is none, 5 where nobody
-    answers.
+    Raises PackError: 2 where a package is not installed or the address is not one, 5 where no
+    scheduler answers.
     """
     try:
         import distributed
@@ -76,7 +76,7 @@ def client(address: str, available: int | None, folder: Path) -> Iterator[tuple[
         elif "://" in address:
             started = Started(address, _nothing)
         else:
-            raise usage(f"{address!r} is no address of a Dask cluster.", f"Known: {KNOWN}.")
+            raise usage(f"{address!r} is not the address of a Dask cluster.", f"Known: {KNOWN}.")
         try:
             connected = stack.enter_context(
                 distributed.Client(started.where, timeout=ANSWER_S, set_as_default=False)
@@ -94,7 +94,7 @@ def _nothing() -> None:
 
 
 def _count(address: str, count: str, most: int) -> int:
-    """The number behind the colon. Raises PackError (usage) where it is none."""
+    """The number after the colon. Raises PackError (usage) where it is not one."""
     if not (count.isascii() and count.isdigit() and 1 <= int(count) <= most):
         kind = address.partition(":")[0]
         raise usage(f"{address!r} is not {kind}:N.", f"N is the number of workers, 1 to {most}.")
@@ -168,7 +168,7 @@ def _slurm(stack: ExitStack, count: int, folder: Path) -> Started:
         cluster.scale(jobs=count)
     except (OSError, RuntimeError, ValueError) as error:
         raise unreachable(
-            f"SLURM takes no job: {one_line(str(error))}.",
+            f"SLURM accepts no job: {one_line(str(error))}.",
             "Check `sinfo` and `sbatch` here, and ~/.config/dask/jobqueue.yaml.",
         ) from None
     return Started(cluster, partial(cluster.scale, jobs=count), comes_late=True)
@@ -181,8 +181,8 @@ class _Host:
     port: int | None
 
     @property
-    def options(self) -> dict[str, Any]:
-        """How it is connected to, beside what the user's ssh configuration says."""
+    def options(self) -> dict[str, object]:
+        """How it is connected to, in addition to the user's ssh configuration."""
         given = {"username": self.user, "port": self.port}
         return {name: value for name, value in given.items() if value is not None}
 
@@ -196,7 +196,8 @@ def _hosts(address: str, text: str) -> list[_Host]:
         ported = port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16
         if not _is_name(name) or bool(colon) != ported or (user and not _is_name(user)):
             raise usage(
-                f"{address!r} is not ssh:HOSTS.", "HOSTS are [USER@]HOST[:PORT], commas between."
+                f"{address!r} is not ssh:HOSTS.",
+                "HOSTS are [USER@]HOST[:PORT], separated by commas.",
             )
         found.append(_Host(name, user or None, int(port) if ported else None))
     return found
@@ -262,9 +263,9 @@ def _ssh(stack: ExitStack, hosts: list[_Host], folder: Path) -> Started:
     except Exception as error:
         # asyncssh has errors of its own, and Dask wraps them.
         raise unreachable(
-            f"No worker starts over SSH: {one_line(str(error))}.",
-            "Check that `ssh HOST` asks for nothing, and that qwen-pack[fleet] lies there under "
-            "the same path as here.",
+            f"No worker could be started over SSH: {one_line(str(error))}.",
+            "Check that `ssh HOST` asks for nothing, and that qwen-pack[fleet] is installed there "
+            "under the same path as here.",
         ) from None
     return Started(cluster, partial(cluster.scale, len(hosts)), comes_late=True)
 
@@ -287,7 +288,7 @@ def _shared_key(stack: ExitStack, folder: Path) -> Any:
     return Security(tls_ca_file=str(private / "cert"), require_encryption=True, **own)
 
 
-def _paths(security: Any) -> dict[str, Any]:
+def _paths(security: Any) -> dict[str, object]:
     """What a worker needs of it, as JSON can carry it."""
     names = ("tls_ca_file", "tls_worker_key", "tls_worker_cert")
     return {"require_encryption": True, **{name: getattr(security, name) for name in names}}

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal
+from typing import Literal
+
+from packager.json_values import JsonObject
 
 STAGES = ("fetch", "convert", "measure", "reference", "quality", "package")
 Basis = Literal["measured", "estimated"]
@@ -35,7 +37,7 @@ class Expected:
         """The same where another cell does that stage."""
         return replace(self, seconds={k: v for k, v in self.seconds.items() if k != stage})
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """JSON form."""
         return {"total": round(self.total, 1), "stages": dict(self.seconds), "basis": self.basis}
 

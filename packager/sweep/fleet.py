@@ -246,7 +246,7 @@ class Fleet:
             if largest is not None and needed > largest:
                 error: PackError = no_room(
                     f"The stage {order.stage!r} needs {human_bytes(needed)} of {name}, and the "
-                    f"worker with most of it has {human_bytes(largest)}.",
+                    f"worker with the most has {human_bytes(largest)}.",
                     "Start fewer workers on a machine, or a larger machine.",
                 )
                 return failed(self._work.folder, course.one, error, course.taken)

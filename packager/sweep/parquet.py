@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from typing import Any
 
 from packager.sweep.columns import AXES, NAMES, axis, ordered
 from packager.sweep.folder import Run
@@ -31,7 +30,7 @@ def parquet(run: Run, places: Mapping[str, Place]) -> bytes:
     return out.getvalue()
 
 
-def _record(run: Run, row: Row, place: Place | None) -> dict[str, Any]:
+def _record(run: Run, row: Row, place: Place | None) -> dict[str, object]:
     figures = {name: row.figures.get(name) for name in NAMES}
     figures |= {name: int(value) for name in _BYTES if (value := figures.get(name)) is not None}
     return {

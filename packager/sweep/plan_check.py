@@ -4,11 +4,10 @@ later."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from packager.errors import usage
 from packager.names import did_you_mean
-from packager.sweep.plan_schema import EXCLUDE, SECTIONS, TOP, Word, complaint
+from packager.sweep.plan_schema import EXCLUDE, SECTIONS, TOP, Rule, Word, complaint
 
 HINT = "docs/sweep.md describes every key."
 LISTS = ("exclude", "compare", "on")
@@ -32,7 +31,7 @@ class Problems:
             raise usage("\n".join(dict.fromkeys(self._found)), HINT)
 
 
-def check(data: dict[str, Any], problems: Problems) -> None:
+def check(data: Mapping[str, object], problems: Problems) -> None:
     """Types, ranges and unknown keys; what the names mean comes later."""
     for key in data:
         if key not in TOP and key not in SECTIONS and key not in LISTS:
@@ -57,7 +56,9 @@ def check(data: dict[str, Any], problems: Problems) -> None:
         _check_compare(f"compare[{place}]", table, problems)
 
 
-def _tables(data: dict[str, Any], key: str, problems: Problems) -> list[tuple[int, dict[str, Any]]]:
+def _tables(
+    data: Mapping[str, object], key: str, problems: Problems
+) -> list[tuple[int, Mapping[str, object]]]:
     found = data.get(key, [])
     if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
         problems.add(key, f"must be a list of tables, each written [[{key}]].")
@@ -65,12 +66,12 @@ def _tables(data: dict[str, Any], key: str, problems: Problems) -> list[tuple[in
     return list(enumerate(found, 1))
 
 
-def _check_compare(key: str, table: dict[str, Any], problems: Problems) -> None:
+def _check_compare(key: str, table: Mapping[str, object], problems: Problems) -> None:
     rules = {name: rule for name, rule in EXCLUDE.items() if name != "why"}
     for side in ("one", "other"):
         patterns = table.get(side)
         if not isinstance(patterns, dict) or not patterns:
-            problems.add(f"{key}.{side}", "must be a table of patterns, as {variant = 'x'}.")
+            problems.add(f"{key}.{side}", "must be a table of patterns, such as {variant = 'x'}.")
         else:
             _check_table(f"{key}.{side}.", patterns, rules, problems)
     if wrong := complaint(Word(), table.get("name")):
@@ -80,7 +81,7 @@ def _check_compare(key: str, table: dict[str, Any], problems: Problems) -> None:
 
 
 def _check_table(
-    prefix: str, table: dict[str, Any], rules: Mapping[str, Any], problems: Problems
+    prefix: str, table: Mapping[str, object], rules: Mapping[str, Rule], problems: Problems
 ) -> None:
     for key, value in table.items():
         if key not in rules:

@@ -7,9 +7,8 @@ one. What failed its quality gate or an enforced budget, or has random weights, 
 
 from __future__ import annotations
 
-from typing import Any
-
 from packager.errors import PackError
+from packager.json_values import JsonObject
 from packager.need.usecases import use_case, use_case_names
 from packager.need.workload import workload_for
 from packager.package.manifest import Manifest
@@ -22,7 +21,7 @@ from packager.sweep.row import Row
 SCHEMA = "qwen-pack/route/1"
 
 
-def routes(folder: Folder, run: Run, asked: Asked | None = None) -> dict[str, Any]:
+def routes(folder: Folder, run: Run, asked: Asked | None = None) -> JsonObject:
     """The table of a run as JSON: `routes[target][task]` has package and evidence, or None with the
     reason in `unserved[target][task]`."""
     asked = asked or Asked()
@@ -33,7 +32,7 @@ def routes(folder: Folder, run: Run, asked: Asked | None = None) -> dict[str, An
         if row.status == "done" and (found := read(folder, row)) is not None
     ]
     known.sort(key=lambda pair: (pair[1].contents.artifact_bytes or 0, pair[0].id))
-    table: dict[str, dict[str, Any]] = {}
+    table: dict[str, dict[str, JsonObject | None]] = {}
     unserved: dict[str, dict[str, str]] = {}
     for target in dict.fromkeys(row.of.target for row, _ in known):
         there = [pair for pair in known if pair[0].of.target == target]
@@ -53,7 +52,7 @@ def routes(folder: Folder, run: Run, asked: Asked | None = None) -> dict[str, An
 
 def _smallest(
     task: str, there: list[tuple[Row, Manifest]], least: float | None
-) -> tuple[dict[str, Any] | None, str]:
+) -> tuple[JsonObject | None, str]:
     """The smallest package that passes, or the reason why the nearest one does not."""
     why_not = "nothing was built"
     for row, found in there:
@@ -97,7 +96,7 @@ def _floor(task: str, repo_id: str, share: float | None, least: float | None) ->
     return "; ".join(map(str, reasons)) or None
 
 
-def _entry(task: str, row: Row, found: Manifest) -> dict[str, Any]:
+def _entry(task: str, row: Row, found: Manifest) -> JsonObject:
     contents = found.contents
     case = use_case(task)
     names = {name for floor in case.floors for name, _ in floor.any_of}

@@ -17,7 +17,7 @@ def how_to_run(workload: JsonObject, task: str) -> str:
         for key, value in settings.items()
     )
     body = _rerank() if task == "rerank" else _embed(at_or_none(workload, "dimension", int))
-    return f"""The pooling, and what makes of a state a vector of length 1 or a score, are part of the graph. It takes texts padded on the right.
+    return f"""The pooling, and the step from a state to a vector of length 1 or a score, are part of the graph. It takes texts padded on the right.
 
 With Python, `pip install onnxruntime tokenizers`:
 
@@ -38,7 +38,9 @@ tokenizer.enable_padding(direction="right")
 
 def _truncation(task: str, context: int) -> str:
     if task == "rerank":
-        return f"# A prompt must keep its end: cut documents before they go in, to {context} tokens in all."
+        return (
+            f"# A prompt must keep its end: cut documents beforehand, to {context} tokens in all."
+        )
     return f"tokenizer.enable_truncation({context})"
 
 

@@ -66,7 +66,7 @@ class Session:
         # The library raises Exception itself for what it cannot read.
         except Exception as error:
             raise bad_input(
-                f"{folder / 'tokenizer.json'} is no tokenizer.", "Build the package again."
+                f"{folder / 'tokenizer.json'} is not a tokenizer.", "Build the package again."
             ) from error
         padding = self._tokenizer.padding
         self._side = str(padding["direction"]).lower() if padding else None

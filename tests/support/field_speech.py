@@ -331,12 +331,12 @@ def _twice(spoken: Spoken) -> None:
 REFUSED: dict[str, tuple[Case, str]] = {
     "a token behind a gap": (
         _gap,
-        "gives the added token '<|gap|>' the id 2060, and tokenizers give it 2048",
+        "gives the added token '<|gap|>' the id 2060, but tokenizers give it 2048",
     ),
     "two names of a token": (_two_names, "calls the token 2040 both"),
     "a token twice": (
         _twice,
-        "gives the added token '<|twice|>' the id 2049, and tokenizers give it 2048",
+        "gives the added token '<|twice|>' the id 2049, but tokenizers give it 2048",
     ),
     "a token without a row": (
         lambda spoken: (
@@ -351,7 +351,7 @@ REFUSED: dict[str, tuple[Case, str]] = {
             spoken.tokenizer_config.pop("added_tokens_decoder"),
             spoken.files.update({"added_tokens.json": _json({"<|x|>": "2048"})}),
         ),
-        "added_tokens.json has token ids that are no whole numbers",
+        "added_tokens.json has token ids that are not whole numbers",
     ),
     "templates without a default": (
         lambda spoken: spoken.tokenizer_config.update(

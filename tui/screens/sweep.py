@@ -72,7 +72,7 @@ class SweepScreen(StepScreen):
             "cancel",
             "Stop",
             id="sweep.cancel",
-            tooltip="End the sweep; what is finished stays, and the same command goes on",
+            tooltip="End the sweep; what is finished stays, and the same command continues",
         ),
         BACK,
         COPY,
@@ -184,11 +184,11 @@ class SweepScreen(StepScreen):
         elif self.sweep.state == "stopped":
             self.query_one(Problem).show(
                 "The sweep was stopped: every finished cell and stage is kept.",
-                "The same command goes on from there.",
+                "The same command continues from there.",
                 "q leaves",
             )
         else:
-            self.notify("q leaves, and writes the report.", title="The sweep has ended")
+            self.notify("q writes the report and leaves.", title="The sweep has ended")
 
     def _draw(self, sweep: Sweep, places: frozenset[int]) -> None:
         table = self.query_one(VimTable)
@@ -217,7 +217,7 @@ class SweepScreen(StepScreen):
         width = rows.content_size.width
         stages = self.sweep.stages
         if stages is None:
-            rows.update("Nothing is at work in this process." if self.sweep.busy else "")
+            rows.update("No stage runs in this process." if self.sweep.busy else "")
             return
         shown = stages.stages
         if self.has_class("-short") or self.has_class("-flat"):
@@ -294,7 +294,7 @@ class SweepScreen(StepScreen):
         self.app.push_screen(
             ConfirmScreen(
                 "Quit and stop the sweep?",
-                "Every finished cell and stage is kept; the same command goes on from there.",
+                "Every finished cell and stage is kept; the same command continues from there.",
                 "Stop the sweep",
                 "Keep going",
             ),

@@ -95,9 +95,9 @@ class DevicePane(Pane):
             self._facts([("address", seen.address), ("why", seen.error)], {})
             return
         if target is None:
-            rest = "\nNo device describes it: choose the one that is most like it."
+            rest = "\nNo known device matches it: choose the most similar one."
         else:
-            rest = f"\nEnter goes on with {target.name}; M on the result measures on this one."
+            rest = f"\nEnter continues with {target.name}; M on the result measures on this one."
         self.title([(seen.label, "bold"), (rest, "$foreground-muted")])
         memory = human_bytes(seen.memory_bytes) if seen.memory_bytes else "not told"
         rows = [

@@ -103,7 +103,7 @@ class Answer:
         request, context = self._request, self._settings.context
         ids = self._engine.encode(request.prompt)
         if len(ids) >= context:
-            raise Refused(f"the prompt has {len(ids)} tokens, and the context holds {context}")
+            raise Refused(f"the prompt has {len(ids)} tokens, but the context holds {context}")
         most = min(request.most, context - len(ids))
         outcome = Outcome(len(ids))
         said: list[int] = []

@@ -78,7 +78,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """/health and /v1/models."""
         name = self.server.settings.name
-        known: dict[str, Any] = {
+        known: dict[str, object] = {
             "/health": {"status": "ok"},
             "/v1/models": {
                 "object": "list",
@@ -190,7 +190,7 @@ class _Reply:
         self._texts[piece.kind] += piece.text
 
     def _whole(self, outcome: Outcome) -> None:
-        message: dict[str, Any] = {"role": "assistant", "content": self._texts["text"] or None}
+        message: dict[str, object] = {"role": "assistant", "content": self._texts["text"] or None}
         if not outcome.calls:
             message["content"] = self._texts["text"]
         if self._texts["thought"]:
@@ -210,7 +210,7 @@ class _Reply:
         name = "reasoning_content" if piece.kind == "thought" else "content"
         self._delta({name: piece.text})
 
-    def _delta(self, delta: dict[str, Any], finish: str | None = None) -> None:
+    def _delta(self, delta: dict[str, object], finish: str | None = None) -> None:
         if not self._begun:
             self._begin()
         choice = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}
@@ -236,7 +236,7 @@ class _Reply:
             self._chunk({**self._head, **rest})
         self._handler.wfile.write(b"data: [DONE]\n\n")
 
-    def _chunk(self, value: dict[str, Any]) -> None:
+    def _chunk(self, value: dict[str, object]) -> None:
         self._handler.wfile.write(b"data: " + json.dumps(value).encode() + b"\n\n")
         self._handler.wfile.flush()
 

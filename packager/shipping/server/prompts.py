@@ -38,13 +38,11 @@ class Renderer:
             self._turn.release()
         if said is None:
             raise Refused(
-                "the model's chat template does not accept this conversation: it did not end within "
+                "the model's chat template takes no such conversation: it did not end within "
                 "10 seconds, or took more memory than any prompt"
             )
         if "error" in said:
-            raise Refused(
-                f"the model's chat template does not accept this conversation: {said['error']}"
-            )
+            raise Refused(f"the model's chat template takes no such conversation: {said['error']}")
         return said["text"]
 
     def _asked(self, line: bytes) -> dict[str, str] | None:

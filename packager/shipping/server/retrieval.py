@@ -9,12 +9,10 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import sqrt
-from typing import Any, Protocol
+from typing import Protocol
 
 from .refused import Refused
 from .settings import Settings
-
-# Any: the client's JSON, each field of which is looked at below before it is used.
 
 PATHS = {"embed": "/v1/embeddings", "rerank": "/v1/rerank"}
 _MOST_TEXTS = 2048
@@ -48,7 +46,7 @@ class Embeddings:
 
 @dataclass(frozen=True)
 class Ranking:
-    """A request for scores; the `most` best of them are told."""
+    """A request for scores; the `most` best of them are returned."""
 
     query: str
     documents: list[str]
@@ -56,15 +54,15 @@ class Ranking:
     instruction: str | None
 
 
-def _object(body: bytes) -> dict[str, Any]:
+def _object(body: bytes) -> dict[str, object]:
     try:
         given = json.loads(body)
-        # Half a letter of UTF-16 is no text, and no engine takes it.
+        # Half a surrogate pair of UTF-16 is not text, and no engine takes it.
         json.dumps(given, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
-        raise Refused("the request is no JSON") from None
+        raise Refused("the request is not JSON") from None
     if not isinstance(given, dict):
-        raise Refused("the request is no JSON object")
+        raise Refused("the request is not a JSON object")
     return given
 
 
@@ -74,17 +72,17 @@ def embeddings(body: bytes, settings: Settings) -> Embeddings:
     texts = given.get("input")
     texts = [texts] if isinstance(texts, str) else texts
     if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
-        raise Refused("`input` is a text, or a list of texts")
+        raise Refused("`input` must be a text or a list of texts")
     if len(texts) > _MOST_TEXTS:
         raise Refused(f"`input` has more than {_MOST_TEXTS} texts")
     form = given.get("encoding_format") or "float"
     if form not in ("float", "base64"):
-        raise Refused("`encoding_format` is float or base64")
+        raise Refused("`encoding_format` must be float or base64")
     dimension = given.get("dimensions")
     if dimension is None:
         dimension = settings.dimension
     elif type(dimension) is not int or not 1 <= dimension <= settings.hidden:
-        raise Refused(f"`dimensions` goes from 1 to {settings.hidden}")
+        raise Refused(f"`dimensions` must be from 1 to {settings.hidden}")
     return Embeddings(texts, dimension, form == "base64")
 
 
@@ -93,25 +91,25 @@ def ranking(body: bytes) -> Ranking:
     given = _object(body)
     query, rows = given.get("query"), given.get("documents")
     if not isinstance(query, str) or not query:
-        raise Refused("`query` is a text")
+        raise Refused("`query` must be a text")
     if not isinstance(rows, list) or not rows or len(rows) > _MOST_TEXTS:
-        raise Refused(f"`documents` is a list of 1 to {_MOST_TEXTS} texts")
+        raise Refused(f"`documents` must be a list of 1 to {_MOST_TEXTS} texts")
     given_rows = [row.get("text") if isinstance(row, dict) else row for row in rows]
     documents = [row for row in given_rows if isinstance(row, str)]
     if len(documents) < len(rows):
-        raise Refused("`documents` is a list of texts, or of objects with a `text`")
+        raise Refused("`documents` must be a list of texts, or of objects with a `text`")
     most = given.get("top_n")
     if most is None:
         most = len(documents)
     elif type(most) is not int or most < 1:
-        raise Refused("`top_n` is a number from 1")
+        raise Refused("`top_n` must be a whole number of at least 1")
     instruction = given.get("instruction")
     if instruction is not None and not isinstance(instruction, str):
-        raise Refused("`instruction` is a text")
+        raise Refused("`instruction` must be a text")
     return Ranking(query, documents, most, instruction)
 
 
-def answer(engine: Engine, settings: Settings, body: bytes) -> Callable[[], dict[str, Any]]:
+def answer(engine: Engine, settings: Settings, body: bytes) -> Callable[[], dict[str, object]]:
     """What computes the answer to a request once it is its turn; the request is checked before."""
     if settings.task == "embed":
         asked = embeddings(body, settings)
@@ -120,7 +118,7 @@ def answer(engine: Engine, settings: Settings, body: bytes) -> Callable[[], dict
     return lambda: _ranked(engine, settings, wanted)
 
 
-def _vectors(engine: Engine, settings: Settings, asked: Embeddings) -> dict[str, Any]:
+def _vectors(engine: Engine, settings: Settings, asked: Embeddings) -> dict[str, object]:
     used = [_fitting(engine.count(text), settings) for text in asked.texts]
     rows: list[list[float]] = [[] for _ in asked.texts]
     for group in groups(used):
@@ -134,8 +132,8 @@ def _vectors(engine: Engine, settings: Settings, asked: Embeddings) -> dict[str,
     return {"object": "list", "model": settings.name, "data": data, "usage": _usage(sum(used))}
 
 
-def _ranked(engine: Engine, settings: Settings, asked: Ranking) -> dict[str, Any]:
-    # The query is put in last: what it says is no place for another text.
+def _ranked(engine: Engine, settings: Settings, asked: Ranking) -> dict[str, object]:
+    # The query is put in last: no other text may be put into what it says.
     opened, _, closed = settings.prompt.partition("{document}")
     if asked.instruction is not None:
         opened = opened.replace(settings.instruction, asked.instruction)
@@ -177,7 +175,7 @@ def _packed(row: list[float]) -> str:
 
 def _fitting(tokens: int, settings: Settings) -> int:
     if tokens > settings.context:
-        raise Refused(f"a text has {tokens} tokens, and the context holds {settings.context}")
+        raise Refused(f"a text has {tokens} tokens, but the context holds {settings.context}")
     return tokens
 
 
