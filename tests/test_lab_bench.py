@@ -21,7 +21,7 @@ from targets.llama_cpp.agent.variants import agents, fitting
 from targets.machine.here import here as this_machine
 from targets.registry import target
 from tests.conftest import REPOSITORY
-from tests.support.lab import Played, agent_of_this_machine, here, ssh_host
+from tests.support.lab import Played, here, one_agent, ssh_host
 from tests.support.machine_tree import lay, version_2
 from tests.support.trained_package import write_trained
 
@@ -178,7 +178,7 @@ BUDGET = {
 
 @pytest.fixture(scope="module")
 def agent(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(agent_of_this_machine(tmp_path_factory.mktemp("agent")).path)
+    return str(one_agent(tmp_path_factory).path)
 
 
 def measured(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:

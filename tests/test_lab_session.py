@@ -28,7 +28,7 @@ from packager.records.measurement import Through
 from packager.runtime import Stamped
 from targets.llama_cpp.agent import build
 from tests.support import gguf_checkpoints
-from tests.support.lab import agent_of_this_machine, here
+from tests.support.lab import here, one_agent
 from tests.support.make_checkpoint import Silent
 from tests.support.trained_package import TRAINED
 
@@ -43,7 +43,7 @@ no part of a test."""
 
 @pytest.fixture(scope="module")
 def agent(tmp_path_factory: pytest.TempPathFactory) -> Agent:
-    return agent_of_this_machine(tmp_path_factory.mktemp("agent"))
+    return one_agent(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
