@@ -3,7 +3,12 @@ runs commands on this machine: the way is shown, and no phone."""
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
+import os
+import random
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +17,7 @@ import numpy as np
 import pytest
 
 from packager.cli import main
+from packager.cli.reach import Way, measure_on
 from packager.cores import cores
 from packager.errors import ExitCode, PackError
 from packager.files import sha256
@@ -28,6 +34,8 @@ from tests.support.lab import finished, one_agent
 from tests.support.trained_package import TRAINED, write_trained
 
 PROMPT = [5, 300, 17, 411, 42, 256, 8, 77]
+CUTS = "QWEN_PACK_CUTS"
+"""How often a measurement is cut at a random point; 20 takes minutes."""
 
 
 @pytest.fixture
@@ -108,11 +116,30 @@ def test_through_adb_the_model_says_and_computes_what_it_does_here(
 
 
 @pytest.mark.engine
-def test_a_package_is_measured_by_adb_and_its_manifest_names_the_phone_and_no_serial_number(
-    phone: Plugged, agent: Agent, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_measurement_that_is_cut_anywhere_changes_nothing_and_the_next_one_names_the_phone(
+    phone: Plugged,
+    agent: Agent,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setenv("QWEN_PACK_ATTEMPTS", "1")
     package = write_trained(tmp_path / "p")
     address = f"{phone.device.address}{tmp_path}/there"
+    before = {path: path.read_bytes() for path in package.rglob("*") if path.is_file()}
+    chance = random.Random(7)
+    for _ in range(int(os.environ.get(CUTS, "1"))):
+        work = measure_on(package, "llama.cpp", address, Way(str(agent.path)))
+        events = list(itertools.islice(work, chance.randrange(1, 40)))
+        assert events
+        phone.device.unplug()
+        try:
+            list(work)
+        except PackError as error:
+            assert error.exit_code == ExitCode.SOURCE, error
+        assert {path: path.read_bytes() for path in before} == before
+        assert no_process_names(f"{tmp_path}/there")
+        phone.connect()
     words = ["bench", str(package), "--on", address, "--agent", str(agent.path), "--save", "--json"]
     assert main(words) == ExitCode.DONE
     now: dict[str, Any] = json.loads(capsys.readouterr().out)["measured"]
@@ -123,3 +150,17 @@ def test_a_package_is_measured_by_adb_and_its_manifest_names_the_phone_and_no_se
     assert [row.through.transport for row in kept.contents.measurements if row.through] == ["adb"]
     for name in ("127.0.0.1", str(phone.device.port), str(tmp_path)):
         assert name not in json.dumps(kept.data["measurements"])
+
+
+def no_process_names(path: str) -> bool:
+    """Whether every program from that folder ends soon."""
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        lines = []
+        for process in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                lines.append(process.read_bytes().split(b"\0")[0])
+        if not any(path.encode() in line for line in lines):
+            return True
+        time.sleep(0.1)
+    return False

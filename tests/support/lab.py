@@ -139,7 +139,7 @@ def one_agent(folders: pytest.TempPathFactory) -> Agent:
     """The agent of this machine, compiled once for all modules and workers of a run."""
     base = folders.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    return agent_of_this_machine(shared / "one agent")
+    return agent_of_this_machine(shared / "one-agent")
 
 
 def agent_of_this_machine(cache: Path) -> Agent:
