@@ -141,11 +141,14 @@ def test_a_measurement_that_is_cut_anywhere_changes_nothing_and_the_next_one_nam
         assert no_process_names(f"{tmp_path}/there")
         phone.connect()
     words = ["bench", str(package), "--on", address, "--agent", str(agent.path), "--save", "--json"]
-    assert main(words) == ExitCode.DONE
+    assert main([*words, "--quality", str(TRAINED)]) == ExitCode.DONE
     now: dict[str, Any] = json.loads(capsys.readouterr().out)["measured"]
     assert now["decode_tps"] > 0 and now["deterministic"] is True
     assert now["through"]["transport"] == "adb"
     assert "qwen-pack Stand-in" in now["machine"]["processor"]
+    lost = now["quality"]
+    assert lost["parity"]["findings"] == [] and lost["passed"] is True
+    assert 0 <= lost["kl_mean"] < 0.05 and lost["top1"] > 0.9
     kept = manifest.read(package)
     assert [row.through.transport for row in kept.contents.measurements if row.through] == ["adb"]
     for name in ("127.0.0.1", str(phone.device.port), str(tmp_path)):

@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 
 from packager.cli import main
+from packager.cli.bench import lost
 from packager.cli.reach import identify
 from packager.device.identity import Identity, place
 from packager.errors import ExitCode, PackError
 from packager.lab.snapshot import Snapshot, take
 from packager.package import manifest
+from packager.records import Measurement, Quality
 from targets.llama_cpp.agent.variants import agents, fitting
 from targets.machine.here import here as this_machine
 from targets.registry import target
@@ -153,6 +155,12 @@ def test_every_variant_is_one_that_some_device_runs_and_the_best_stands_first() 
     for name, variant in agents().variants.items():
         assert fitting(variant.needs)[0] == name
     assert fitting(["riscv64"]) == []
+
+
+def test_what_a_machine_computes_otherwise_than_the_checkpoint_fails_the_command() -> None:
+    for passed, expected in ((True, False), (None, False), (False, True)):
+        assert lost(Measurement(quality=Quality(passed=passed))) is expected
+    assert not lost(Measurement())
 
 
 DEVICE = {

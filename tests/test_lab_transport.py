@@ -169,6 +169,7 @@ def test_a_phone_that_is_not_there_is_told_in_adbs_own_words(
         (["--on", "local:", "--agent", "aarch46"], "There is no agent 'aarch46'"),
         (["--on", "local:", "--agent", "/no/such"], "There is no agent '/no/such'"),
         (["--agent", "aarch64"], "only with --on"),
+        (["--quality", "."], "--quality works only with --on"),
     ],
 )
 def test_bench_says_what_is_wrong_with_the_words_that_name_a_machine(
