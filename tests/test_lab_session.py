@@ -293,6 +293,23 @@ def test_what_answers_in_an_agents_place_is_not_believed(tmp_path: Path) -> None
         Device.leave()
 
 
+def test_a_clock_that_jumps_back_on_the_device_gives_no_figure(tmp_path: Path) -> None:
+    (tmp_path / "said").write_text(
+        '{"protocol": 1, "engine": "x"}\n{"mark": {}}\n'
+        '{"load_s": 1, "vocabulary": 4, "ends": [3], "template": null}\n'
+        '{"tokens": [1, 2], "at": [9, 5], "began": 1}\n'
+    )
+    words = ("sh", "-c", f"cat {tmp_path / 'said'}; exec >&-; exec cat >/dev/null")
+    through = Through(transport="local", agent_sha256="0" * 64, agent_for="x")
+    reach = Reach(words, "/m.gguf", Cores((Kind(1.0, ((0,),)),), None), {}, through)
+    try:
+        session = Session("x", {"lab": reach.to_json(), "context": 8})
+        with pytest.raises(PackError, match="clock of the device ran backwards"):
+            session.generate([1], 2, lambda token: None)
+    finally:
+        Device.leave()
+
+
 def test_an_agent_that_dies_in_an_answer_ends_it_with_a_sentence(remote: Session) -> None:
     killer = threading.Timer(0.3, remote._link._child.kill)
     killer.start()
