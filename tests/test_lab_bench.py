@@ -25,7 +25,7 @@ from targets.registry import target
 from tests.conftest import REPOSITORY
 from tests.support.lab import Played, here, one_agent, ssh_host
 from tests.support.machine_tree import lay, version_2
-from tests.support.trained_package import write_trained
+from tests.support.trained_package import TRAINED, write_trained
 
 PI5 = {
     **version_2("/user.slice/session.scope"),
@@ -161,6 +161,19 @@ def test_what_a_machine_computes_otherwise_than_the_checkpoint_fails_the_command
     for passed, expected in ((True, False), (None, False), (False, True)):
         assert lost(Measurement(quality=Quality(passed=passed))) is expected
     assert not lost(Measurement())
+
+
+def test_a_checkpoint_of_other_weights_is_refused_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    rows = [{"path": "model.safetensors", "size": 1, "sha256": "0" * 64}]
+    package = write_trained(tmp_path / "p", source={"kind": "local", "files": rows})
+    words = ["bench", str(package), "--on", "local:", "--quality"]
+    assert main([*words, str(TRAINED)]) == ExitCode.USAGE
+    assert "model.safetensors differs" in capsys.readouterr().err
+    assert main([*words, str(tmp_path)]) == ExitCode.INPUT
+    assert not (tmp_path / "home" / "qwen-pack-device").exists()
 
 
 DEVICE = {

@@ -316,6 +316,10 @@ def test_an_agent_that_dies_in_an_answer_ends_it_with_a_sentence(remote: Session
     with pytest.raises(PackError, match="killed on the device"):
         while True:
             greedy(remote, 200)
+    # Whoever tidies up afterwards hears the same.
+    for ask in (remote.close, lambda: remote.use_threads(1), lambda: greedy(remote)):
+        with pytest.raises(PackError, match="killed on the device"):
+            ask()
     # The fixture's own end: nothing is left to be asked.
     remote.close = lambda: None  # type: ignore[method-assign]
 

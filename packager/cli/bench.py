@@ -141,6 +141,8 @@ def narrate_quality(now: Measurement) -> None:
         say(f"{'passed' if row.passed else 'MISSED'}: {sentence(row)}")
     for line in paper.parity(now.quality):
         say(line)
+    if lost(now):
+        narrate("What the machine computes differs from the checkpoint too much.")
 
 
 def _show(

@@ -8,8 +8,10 @@ from collections.abc import Generator
 from pathlib import Path
 
 from packager.checkpoint import Checkpoint
+from packager.errors import usage
 from packager.events import Event
-from packager.json_values import JsonObject, object_at
+from packager.files import sha256
+from packager.json_values import JsonObject, at, object_at, objects_at
 from packager.package.manifest import Manifest
 from packager.package.package import MODEL
 from packager.pipeline.job import Job
@@ -23,6 +25,26 @@ from packager.scratch import temporary_folder
 _STAGE = "quality"
 
 
+def check(found: Manifest, checkpoint: Path) -> None:
+    """Raise PackError before anything is measured: exit code 6 for a folder that is not a
+    checkpoint, 2 where its weights are not those that the manifest names. Weights that an adapter
+    was merged into are named nowhere, and compared with nothing."""
+    Checkpoint.open(checkpoint)
+    if found.contents.source.adapters:
+        return
+    for row in objects_at(object_at(found.data, "source"), "files"):
+        file = checkpoint / at(row, "path", str)
+        if file.suffix != ".safetensors":
+            continue
+        size, digest = at(row, "size", int), at(row, "sha256", str)
+        if not file.is_file() or file.stat().st_size != size or sha256(file) != digest:
+            raise usage(
+                f"{checkpoint} is not the checkpoint that the package was made from: {file.name} "
+                "differs.",
+                "Name the folder of the weights that the manifest lists under source.",
+            )
+
+
 def compared(
     package: Path, found: Manifest, checkpoint: Path, session: str, settings: JsonObject, log: Path
 ) -> Generator[Event, None, Quality]:
@@ -30,7 +52,7 @@ def compared(
     `checkpoint`, the unquantized folder that it was made from.
 
     `settings` open the `session` there. Limits are those by which the build was judged; without any
-    the figures are only reported. Raises PackError for a folder that is no checkpoint.
+    the figures are only reported.
     """
     source = Checkpoint.open(checkpoint)
     read: JsonObject = {

@@ -58,12 +58,17 @@ def run(
     for each measurement that runs at a time. With `checkpoint`, the unquantized folder, the figures
     have what the package lost as that machine computes it.
 
-    Raises PackError: exit code 2 for a package whose task the agent does not have, 5 where the
-    machine cannot be reached or goes away, 6 where the package is not whole, 7 where its disk,
-    memory or instruction set does not suffice.
+    Raises PackError: exit code 2 for a package whose task the agent does not have, or a checkpoint
+    of other weights, 5 where the machine cannot be reached or goes away, 6 where the package is not
+    whole, 7 where its disk, memory or instruction set does not suffice.
     """
     found = intact(package)
     settings = settings_of(found)
+    if checkpoint is not None:
+        # Late: numpy and the tokenizer come with it.
+        from packager.pipeline.device_quality import check, compared
+
+        check(found, checkpoint)
     if found.contents.task != "generate":
         raise usage(
             "The agent measures models that answer in words, and this one makes "
@@ -104,9 +109,6 @@ def run(
     taken = taken.but(place=OnDevice(on_device=place.on_device, why=place.why))
     if checkpoint is None:
         return taken
-    # Late: numpy and the tokenizer come with it.
-    from packager.pipeline.device_quality import compared
-
     log_path = BuildCache().log(f"{log}-quality")
     return taken.but(
         quality=(yield from compared(package, found, checkpoint, SESSION, there, log_path))
