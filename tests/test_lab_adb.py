@@ -21,6 +21,7 @@ from packager.cli.reach import Way, measure_on
 from packager.cores import cores
 from packager.errors import ExitCode, PackError
 from packager.files import sha256
+from packager.json_values import JsonObject
 from packager.lab.agent import Agent
 from packager.lab.push import Sent, push
 from packager.lab.session import Device, Reach, Session
@@ -91,7 +92,7 @@ def test_through_adb_the_model_says_and_computes_what_it_does_here(
     from targets.llama_cpp.session import Session as Here
 
     model = gguf_checkpoints.build(TRAINED, tmp_path / "model.gguf", "Q8_0")
-    asked = {"context": 256, "kv": "f16", "threads": 1}
+    asked: JsonObject = {"context": 256, "kv": "f16", "threads": 1}
     argv = parse(phone.device.address).argv(f"exec {agent.path}")
     reach = Reach(tuple(argv), str(model), cores(), {}, Through())
     here = Here(str(model), asked)
