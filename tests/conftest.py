@@ -29,6 +29,10 @@ for _variable, _value in (
 ):
     os.environ.setdefault(_variable, _value)
 
+# Whoever asks adb for its devices starts adb's server, which stays. Only tests that start one of
+# their own reach it; at another address than localhost adb starts none.
+os.environ["ADB_SERVER_SOCKET"] = "tcp:127.0.0.1:1"
+
 # Runtimes that somebody has installed next to the project are not what is tested. Not a fixture:
 # modules ask for all runtimes while they are collected.
 os.environ["QWEN_PACK_PLUGINS"] = "0"

@@ -12,18 +12,20 @@ from typing import Any
 import pytest
 
 from packager.cli import main
+from packager.cli.bench import lost
 from packager.cli.reach import identify
 from packager.device.identity import Identity, place
 from packager.errors import ExitCode, PackError
 from packager.lab.snapshot import Snapshot, take
 from packager.package import manifest
+from packager.records import Measurement, Quality
 from targets.llama_cpp.agent.variants import agents, fitting
 from targets.machine.here import here as this_machine
 from targets.registry import target
 from tests.conftest import REPOSITORY
-from tests.support.lab import Played, agent_of_this_machine, here, ssh_host
+from tests.support.lab import Played, here, one_agent, ssh_host
 from tests.support.machine_tree import lay, version_2
-from tests.support.trained_package import write_trained
+from tests.support.trained_package import TRAINED, write_trained
 
 PI5 = {
     **version_2("/user.slice/session.scope"),
@@ -155,6 +157,25 @@ def test_every_variant_is_one_that_some_device_runs_and_the_best_stands_first() 
     assert fitting(["riscv64"]) == []
 
 
+def test_what_a_machine_computes_otherwise_than_the_checkpoint_fails_the_command() -> None:
+    for passed, expected in ((True, False), (None, False), (False, True)):
+        assert lost(Measurement(quality=Quality(passed=passed))) is expected
+    assert not lost(Measurement())
+
+
+def test_a_checkpoint_of_other_weights_is_refused_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    rows = [{"path": "model.safetensors", "size": 1, "sha256": "0" * 64}]
+    package = write_trained(tmp_path / "p", source={"kind": "local", "files": rows})
+    words = ["bench", str(package), "--on", "local:", "--quality"]
+    assert main([*words, str(TRAINED)]) == ExitCode.USAGE
+    assert "model.safetensors differs" in capsys.readouterr().err
+    assert main([*words, str(tmp_path)]) == ExitCode.INPUT
+    assert not (tmp_path / "home" / "qwen-pack-device").exists()
+
+
 DEVICE = {
     "kind": "laptop",
     "isa": platform.machine(),
@@ -178,7 +199,7 @@ BUDGET = {
 
 @pytest.fixture(scope="module")
 def agent(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(agent_of_this_machine(tmp_path_factory.mktemp("agent")).path)
+    return str(one_agent(tmp_path_factory).path)
 
 
 def measured(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from packager.lab.transport import android_devices, parse
 from packager.package import manifest
 from packager.package.verify import verify
 from packager.pipeline import cooling
-from tests.support.lab import agent_of_this_machine, ssh_host
+from tests.support.lab import one_agent, ssh_host
 from tests.support.make_checkpoint import write_tiny
 from tests.support.trained_package import write_trained
 
@@ -186,7 +186,7 @@ def test_the_hottest_zone_is_one_of_the_processor() -> None:
 
 @pytest.fixture(scope="module")
 def agent(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(agent_of_this_machine(tmp_path_factory.mktemp("agent")).path)
+    return str(one_agent(tmp_path_factory).path)
 
 
 @pytest.mark.engine

@@ -160,6 +160,20 @@ def test_a_folder_that_cannot_be_made_ends_in_a_sentence(tmp_path: Path) -> None
     assert caught.value.exit_code == ExitCode.SOURCE
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_disk_that_fills_up_in_the_middle_is_a_sentence_and_nothing_gets_a_name(
+    tmp_path: Path,
+) -> None:
+    class Full(Local):
+        def argv(self, command: str) -> list[str]:
+            return ["sh", "-c", command.replace("cat >>", "cat > /dev/full && : >>")]
+
+    with pytest.raises(PackError, match="The device's disk is full") as caught:
+        pushed(Full(str(tmp_path / "d")), [sent(tmp_path / "model", noise(700_000))])
+    assert caught.value.exit_code == ExitCode.RESOURCE
+    assert not list((tmp_path / "d").glob("*/model"))
+
+
 def test_a_link_that_changes_bytes_is_noticed_and_nothing_gets_a_name(tmp_path: Path) -> None:
     class Broken(Local):
         def argv(self, command: str) -> list[str]:

@@ -28,7 +28,7 @@ from packager.records.measurement import Through
 from packager.runtime import Stamped
 from targets.llama_cpp.agent import build
 from tests.support import gguf_checkpoints
-from tests.support.lab import agent_of_this_machine, here
+from tests.support.lab import here, one_agent
 from tests.support.make_checkpoint import Silent
 from tests.support.trained_package import TRAINED
 
@@ -43,7 +43,7 @@ no part of a test."""
 
 @pytest.fixture(scope="module")
 def agent(tmp_path_factory: pytest.TempPathFactory) -> Agent:
-    return agent_of_this_machine(tmp_path_factory.mktemp("agent"))
+    return one_agent(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
@@ -293,12 +293,33 @@ def test_what_answers_in_an_agents_place_is_not_believed(tmp_path: Path) -> None
         Device.leave()
 
 
+def test_a_clock_that_jumps_back_on_the_device_gives_no_figure(tmp_path: Path) -> None:
+    (tmp_path / "said").write_text(
+        '{"protocol": 1, "engine": "x"}\n{"mark": {}}\n'
+        '{"load_s": 1, "vocabulary": 4, "ends": [3], "template": null}\n'
+        '{"tokens": [1, 2], "at": [9, 5], "began": 1}\n'
+    )
+    words = ("sh", "-c", f"cat {tmp_path / 'said'}; exec >&-; exec cat >/dev/null")
+    through = Through(transport="local", agent_sha256="0" * 64, agent_for="x")
+    reach = Reach(words, "/m.gguf", Cores((Kind(1.0, ((0,),)),), None), {}, through)
+    try:
+        session = Session("x", {"lab": reach.to_json(), "context": 8})
+        with pytest.raises(PackError, match="clock of the device ran backwards"):
+            session.generate([1], 2, lambda token: None)
+    finally:
+        Device.leave()
+
+
 def test_an_agent_that_dies_in_an_answer_ends_it_with_a_sentence(remote: Session) -> None:
     killer = threading.Timer(0.3, remote._link._child.kill)
     killer.start()
     with pytest.raises(PackError, match="killed on the device"):
         while True:
             greedy(remote, 200)
+    # Whoever tidies up afterwards hears the same.
+    for ask in (remote.close, lambda: remote.use_threads(1), lambda: greedy(remote)):
+        with pytest.raises(PackError, match="killed on the device"):
+            ask()
     # The fixture's own end: nothing is left to be asked.
     remote.close = lambda: None  # type: ignore[method-assign]
 

@@ -148,6 +148,7 @@ def test_a_phone_that_is_not_there_is_told_in_adbs_own_words(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     # A server of the test's own: a developer's phones are left alone.
+    monkeypatch.delenv("ADB_SERVER_SOCKET")
     monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", "15037")
     monkeypatch.setenv("HOME", str(tmp_path))
     try:
@@ -168,6 +169,7 @@ def test_a_phone_that_is_not_there_is_told_in_adbs_own_words(
         (["--on", "local:", "--agent", "aarch46"], "There is no agent 'aarch46'"),
         (["--on", "local:", "--agent", "/no/such"], "There is no agent '/no/such'"),
         (["--agent", "aarch64"], "only with --on"),
+        (["--quality", "."], "--quality works only with --on"),
     ],
 )
 def test_bench_says_what_is_wrong_with_the_words_that_name_a_machine(

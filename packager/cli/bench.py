@@ -34,6 +34,13 @@ if TYPE_CHECKING:
 )
 @machine_options(several=True)
 @sustained_option
+@click.option(
+    "--quality",
+    "checkpoint",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="CHECKPOINT",
+    help="With --on: compare what the machine computes with this unquantized checkpoint, a folder.",
+)
 @json_option
 def command(
     package: Path,
@@ -43,6 +50,7 @@ def command(
     agent: str | None,
     cool: float | None,
     sustained: float,
+    checkpoint: Path | None,
     as_json: bool,
 ) -> int:
     """Measure PACKAGE on this machine and compare the figures with its manifest's.
@@ -69,17 +77,20 @@ def command(
             "Measure without --save, or copy the package.",
         )
     runtime = registry.runtime(found.contents.runtime.name)
+    way = Way(agent, claimed, sustained, cool, checkpoint)
     if len(machines) > 1:
         from packager.cli.bench_machines import bench_machines
 
-        return bench_machines(
-            found, package, machines, Way(agent, claimed, sustained, cool), save, as_json
-        )
+        return bench_machines(found, package, machines, way, save, as_json)
     if machines:
-        way = Way(agent, claimed, sustained, cool)
         now = follow(measure_on(package, runtime.name, machines[0], way))
     elif agent is not None:
         raise usage("--agent works only with --on.", "Name the machine with --on.")
+    elif checkpoint is not None:
+        raise usage(
+            "--quality works only with --on.",
+            "Here the build has compared the package already: see quality in its manifest.",
+        )
     else:
         now = follow(bench.run(package, runtime, here(), claimed, sustained, cool))
     wanted = save or (now.on_device and not found.contents.seen_on_device)
@@ -105,7 +116,33 @@ def command(
         narrate(
             f"{package} is not writable: the figures of the device were not added to its manifest."
         )
-    return ExitCode.BUDGET if failed else ExitCode.DONE
+    return ExitCode.BUDGET if failed or lost(now) else ExitCode.DONE
+
+
+def lost(now: Measurement) -> bool:
+    """Whether the machine computes something else than the checkpoint, beyond what the package's
+    recipe may lose."""
+    return now.quality is not None and now.quality.passed is False
+
+
+def narrate_quality(now: Measurement) -> None:
+    """What the package lost as the machine computes it; nothing where that was not asked for."""
+    from packager.quality import paper
+    from packager.quality.verdict import sentence
+
+    if now.quality is None:
+        return
+    if now.quality.skipped:
+        say(f"Quality there: not compared, {now.quality.skipped}.")
+    rows = paper.table(now.quality)
+    if rows:
+        emit_table("Quality there", paper.COLUMNS, rows, right=paper.COLUMNS[1:])
+    for row in now.quality.verdicts:
+        say(f"{'passed' if row.passed else 'MISSED'}: {sentence(row)}")
+    for line in paper.parity(now.quality):
+        say(line)
+    if lost(now):
+        narrate("What the machine computes differs from the checkpoint too much.")
 
 
 def _show(
@@ -129,6 +166,7 @@ def _show(
         table.append((row.label, was.texts()[1] if was else "not measured", row.texts()[1], ratio))
     emit_table(name, ("", "manifest", "now", "ratio"), table, right=("manifest", "now", "ratio"))
     narrate_long_run(now.sustained)
+    narrate_quality(now)
     outcomes = {True: "passed", False: "missed", None: "open"}
     for verdict in verdicts:
         say(f"{outcomes[verdict.passed]}: {sentence(verdict)}")

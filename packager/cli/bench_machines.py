@@ -35,7 +35,10 @@ class _Outcome:
         """Of this machine alone."""
         if self.error is not None:
             return self.error.exit_code
+        from packager.cli.bench import lost
+
         failed = any(verdict.failed for verdict in self.verdicts)
+        failed = failed or (self.now is not None and lost(self.now))
         return ExitCode.BUDGET if failed else ExitCode.DONE
 
     def to_json(self, found: Manifest) -> JsonObject:
@@ -158,6 +161,7 @@ def _kept(
 
 def _show(found: Manifest, outcomes: Sequence[_Outcome]) -> None:
     """One table with a column for each machine that answered, then budgets and errors."""
+    from packager.cli.bench import lost
     from packager.report import figures
     from packager.report.budgets import sentence
 
@@ -180,6 +184,8 @@ def _show(found: Manifest, outcomes: Sequence[_Outcome]) -> None:
     for one in outcomes:
         for verdict in one.verdicts:
             say(f"{one.machine}: {marks[verdict.passed]}: {sentence(verdict)}")
+        if one.now is not None and lost(one.now):
+            narrate(f"{one.machine}: what it computes differs from the checkpoint too much.")
         if one.now is not None and one.now.noisy:
             narrate(f"{one.machine}: this measurement is {one.now.noise}. Measure again.")
         if one.error is not None:

@@ -22,12 +22,14 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Way:
     """How a machine is measured: the agent that was named, whether the machine is said to be the
-    device, seconds of sustained decoding, and the degrees Celsius that are waited for."""
+    device, seconds of sustained decoding, the degrees Celsius that are waited for, and the
+    unquantized checkpoint that the answers there are compared with."""
 
     agent: str | None = None
     claimed: bool = False
     sustained_s: float = 0
     cool_c: float | None = None
+    checkpoint: Path | None = None
 
 
 def measure_on(
@@ -48,7 +50,15 @@ def measure_on(
     transport = parse(address_of(machine))
     choose = _chosen(transport, way.agent)
     return on_device.run(
-        package, transport, identify, choose, way.claimed, way.sustained_s, way.cool_c, log
+        package,
+        transport,
+        identify,
+        choose,
+        way.claimed,
+        way.sustained_s,
+        way.cool_c,
+        log,
+        way.checkpoint,
     )
 
 

@@ -52,6 +52,7 @@ class Link:
         self._in, self._out = self._child.stdin, self._child.stdout
         self._held = bytearray()
         self._said = b""
+        self._lost: PackError | None = None
         # Read all the time: an engine that complains would fill the pipe and stop.
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
@@ -64,7 +65,10 @@ class Link:
         return self.hear()
 
     def tell(self, command: str, payload: bytes = b"") -> None:
-        """Send a command; its answers are fetched by `hear`."""
+        """Send a command; its answers are fetched by `hear`. A device that was lost once is not
+        waited for again: whoever tidies up behind a failure gets the same sentence at once."""
+        if self._lost is not None:
+            raise self._lost
         data = memoryview(command.encode() + b"\n" + payload)
         try:
             while data:
@@ -131,10 +135,11 @@ class Link:
         until = time.monotonic() + self._deadline_s
         while not select.select([self._out], [], [], 1.0)[0]:
             if time.monotonic() > until:
-                raise unreachable(
+                self._lost = unreachable(
                     f"The device sent nothing for {self._deadline_s:.0f} seconds.",
                     "Check that it is awake and connected.",
                 )
+                raise self._lost
         chunk = self._out.read(1 << 20)
         if not chunk:
             self._gone()
@@ -147,6 +152,11 @@ class Link:
 
     def _gone(self) -> NoReturn:
         """Raise the sentence for an agent that is no longer there."""
+        self._lost = self._death()
+        raise self._lost
+
+    def _death(self) -> Dead:
+        """How the agent ended."""
         with contextlib.suppress(OSError):
             self._in.close()
         try:
@@ -159,21 +169,21 @@ class Link:
         # A child of ours ends by a signal as a negative number, a shell there tells it above 128.
         number = -code if code < 0 else max(0, code - _SHELL_SIGNAL)
         if number == ILLEGAL_INSTRUCTION:
-            raise Dead(
+            return Dead(
                 "The device does not know an instruction of the agent.",
                 "Build one for it: qwen-pack agent build --for aarch64.",
                 ExitCode.RESOURCE,
                 number,
             )
         if number == _KILLED:
-            raise Dead(
+            return Dead(
                 "The agent was killed on the device, most likely because memory ran out there.",
                 "Close other programs on it, or take a smaller variant or a shorter context.",
                 ExitCode.RESOURCE,
                 number,
             )
         if code in (126, 127):
-            raise Dead(
+            return Dead(
                 f"The device does not run the agent: {last_line(last_words)}.",
                 "Its folder may be mounted noexec: name another one in --on, or another agent.",
                 ExitCode.RESOURCE,
@@ -183,7 +193,7 @@ class Link:
             if last_words.strip()
             else f"exit code {code}"
         )
-        raise Dead(
+        return Dead(
             f"The connection to the agent ended: {how}.",
             "Check cable, network and power of the device, and run it again.",
             ExitCode.SOURCE,

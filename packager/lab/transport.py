@@ -2,7 +2,8 @@
 
 `ssh://[user@]host[:port][/folder]` takes the user's own OpenSSH with its configuration, agent and
 jump hosts; `adb:SERIAL[/folder]` an Android device; `local:[PREFIX]` this machine, where PREFIX is
-put before the agent (an emulator).
+put before the agent (an emulator). Other distributions may add more, see
+packager.lab.transport_plugins.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ COMMAND_S = 60
 """Seconds for a command that looks at the device, none of which computes anything."""
 KNOWN = "ssh://[USER@]HOST[:PORT][/FOLDER], adb:SERIAL[/FOLDER] or local:[PREFIX]"
 
+BUILT_IN = ("ssh", "adb", "local")
+"""Schemes that no plug-in replaces."""
+
 _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*|[0-9A-Fa-f:]+")
 _SERIAL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._:-]*")
@@ -43,7 +47,7 @@ class Transport(Protocol):
 
     @property
     def kind(self) -> str:
-        """`ssh`, `adb` or `local`, for the manifest, which names no host."""
+        """`ssh`, `adb`, `local` or a plug-in's scheme, for the manifest, which names no host."""
 
     @property
     def folder(self) -> str:
@@ -245,11 +249,22 @@ class Adb:
 def parse(address: str) -> Transport:
     """The transport of an `--on` address. Raises PackError (usage)."""
     scheme, colon, rest = address.partition(":")
-    if not colon or scheme not in ("ssh", "adb", "local"):
-        raise usage(f"{address!r} names no device.", f"Give {KNOWN}.")
+    if not colon or scheme not in BUILT_IN:
+        return _of_plug_in(scheme if colon else "", address)
     if scheme == "local":
         return _local(rest)
     return _ssh(address) if scheme == "ssh" else _android(address, rest)
+
+
+def _of_plug_in(scheme: str, address: str) -> Transport:
+    """The transport that another distribution brings for a scheme. Raises PackError (usage)."""
+    from packager.lab.transport_plugins import maker, schemes
+
+    if scheme not in schemes():
+        others = "".join(f", {name}:..." for name in schemes())
+        raise usage(f"{address!r} names no device.", f"Give {KNOWN}{others}.")
+    found: Transport = maker(scheme)(address)
+    return found
 
 
 def _local(prefix: str) -> Local:

@@ -48,18 +48,27 @@ def run(
     sustained_s: float = 0,
     cool_c: float | None = None,
     log: str = "bench",
+    checkpoint: Path | None = None,
 ) -> Generator[Event, None, Measurement]:
     """Yield the events of the measurement and return its figures with their place; the package is
     not changed.
 
     `claimed` says that the machine is the device, whatever it calls itself. With `cool_c` it waits
     until the processor there has no more degrees Celsius. `log` names the output that is kept, one
-    for each measurement that runs at a time. Raises PackError: exit code 2 for a package whose task
-    the agent does not have, 5 where the machine cannot be reached or goes away, 6 where the package
-    is not whole, 7 where its disk, memory or instruction set does not suffice.
+    for each measurement that runs at a time. With `checkpoint`, the unquantized folder, the figures
+    have what the package lost as that machine computes it.
+
+    Raises PackError: exit code 2 for a package whose task the agent does not have, or a checkpoint
+    of other weights, 5 where the machine cannot be reached or goes away, 6 where the package is not
+    whole, 7 where its disk, memory or instruction set does not suffice.
     """
     found = intact(package)
     settings = settings_of(found)
+    if checkpoint is not None:
+        # Late: numpy and the tokenizer come with it.
+        from packager.pipeline.device_quality import check, compared
+
+        check(found, checkpoint)
     if found.contents.task != "generate":
         raise usage(
             "The agent measures models that answer in words, and this one makes "
@@ -97,7 +106,13 @@ def run(
         )
     taken = Measurement.from_json(result.value)
     place = _EMULATED if transport.prefix else of_package(found.data, here, claimed, taken.runs_on)
-    return taken.but(place=OnDevice(on_device=place.on_device, why=place.why))
+    taken = taken.but(place=OnDevice(on_device=place.on_device, why=place.why))
+    if checkpoint is None:
+        return taken
+    log_path = BuildCache().log(f"{log}-quality")
+    return taken.but(
+        quality=(yield from compared(package, found, checkpoint, SESSION, there, log_path))
+    )
 
 
 def model_files(package: Path, found: Manifest) -> list[Sent]:

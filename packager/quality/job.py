@@ -190,6 +190,12 @@ def divergence(
         for start, logits in _blocks(model, piece.ids):
             # Behind the last token of a piece nothing is known to follow.
             end = min(start + len(logits), len(piece.ids) - 1)
+            if logits.shape[1] < source.shape.vocab:
+                raise bad_input(
+                    f"The artifact knows {logits.shape[1]} tokens, and its checkpoint "
+                    f"{source.shape.vocab}.",
+                    "Name the checkpoint that it was made from, or build it again.",
+                )
             if end > start:
                 part.add(
                     _of(wanted, number, start, end),

@@ -6,6 +6,7 @@ from __future__ import annotations
 import msgspec
 
 from packager.records.base import Count, Number, Record, Tokens
+from packager.records.quality import Quality
 
 
 class Machine(Record, frozen=True, kw_only=True):
@@ -163,6 +164,8 @@ class Measurement(Record, frozen=True, kw_only=True):
     """How the engine was started, see packager/engine_check; None before engines were tried."""
     through: Through | None = None
     """None where the machine that measured ran the model itself."""
+    quality: Quality | None = None
+    """What the artifact lost as it was computed there, where that was asked for."""
 
     @property
     def on_device(self) -> bool:

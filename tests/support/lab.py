@@ -11,9 +11,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -23,6 +24,8 @@ from packager.lab.transport import Local
 from packager.pipeline.cache import BuildCache
 from targets.llama_cpp.agent import build
 
+_Step = TypeVar("_Step")
+_Result = TypeVar("_Result")
 _SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 
 
@@ -132,6 +135,13 @@ def here(folder: Path) -> Local:
     return Local(shlex.quote(str(folder)))
 
 
+def one_agent(folders: pytest.TempPathFactory) -> Agent:
+    """The agent of this machine, compiled once for all modules and workers of a run."""
+    base = folders.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    return agent_of_this_machine(shared / "one-agent")
+
+
 def agent_of_this_machine(cache: Path) -> Agent:
     """The agent that is linked to the installed llama.cpp; skips where it cannot be built."""
     pytest.importorskip("llama_cpp")
@@ -139,9 +149,14 @@ def agent_of_this_machine(cache: Path) -> Agent:
         pytest.skip("the agent reads Linux's /proc")
     if not any(map(shutil.which, ("c++", "g++", "clang++"))):
         pytest.skip("needs a C++ compiler")
-    work = build.for_this_machine(BuildCache(cache))
+    return finished(build.for_this_machine(BuildCache(cache)), [])
+
+
+def finished(work: Generator[_Step, None, _Result], steps: list[_Step]) -> _Result:
+    """Run it to its end: what it returns. What it yields is added to `steps`."""
     while True:
         try:
-            next(work)
+            steps.append(next(work))
         except StopIteration as stop:
-            return stop.value
+            result: _Result = stop.value
+            return result

@@ -1,0 +1,69 @@
+"""Transports of other distributions, found by entry points as runtimes are. The name of an entry
+point in the group `qwen_pack.transports` is the scheme of its addresses; its value is called with
+the whole address, and returns a packager.lab.transport.Transport or raises PackError (usage).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from packager.errors import usage
+from packager.lab.transport import BUILT_IN
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+GROUP = "qwen_pack.transports"
+PLUG_INS = "QWEN_PACK_PLUGINS"
+"""The variable that leaves everything of other distributions out when it is `0`."""
+
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]{0,31}")
+_PARTS = ("kind", "folder", "prefix", "phone", "argv", "failure")
+
+
+def schemes() -> tuple[str, ...]:
+    """The schemes that plug-ins bring, in alphabetical order; none is imported."""
+    return tuple(sorted(_entry_points()))
+
+
+def maker(scheme: str) -> Callable[[str], Any]:
+    """What makes a transport of an address with that scheme. Raises PackError (usage) for a plug-in
+    that does not load; what it makes is checked."""
+    point = _entry_points()[scheme]
+    try:
+        make = point.load()
+    except (ImportError, AttributeError) as error:
+        raise usage(
+            f"The transport {scheme!r} ({point.value}) does not load: {error}.",
+            f"Install {point.dist.name if point.dist else 'the distribution that brings it'} "
+            f"again, or remove it.",
+        ) from error
+
+    def checked(address: str) -> Any:
+        made = make(address)
+        absent = [part for part in _PARTS if not hasattr(made, part)]
+        if absent:
+            raise usage(
+                f"The transport {scheme!r} ({point.value}) lacks {', '.join(absent)}.",
+                "Update or remove it.",
+            )
+        return made
+
+    return checked
+
+
+def _entry_points() -> dict[str, EntryPoint]:
+    """Entry points by scheme, each once; a built-in scheme is nobody else's."""
+    if os.environ.get(PLUG_INS) == "0":
+        return {}
+    # 20 ms, which only an address that is not ours pays.
+    from importlib.metadata import entry_points
+
+    return {
+        point.name: point
+        for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value))
+        if _SCHEME.fullmatch(point.name) and point.name not in BUILT_IN
+    }
