@@ -195,7 +195,7 @@ def test_pruning_keeps_as_many_of_a_target_and_says_at_which_rung_the_others_wen
     assert sorted(map(str, rungs)) == ["gate", "size", "size"]
     for row in found.rows.values():
         if row.status == "dropped":
-            assert row.reason and re.search(r"\d of \d go on, this is number \d", row.reason)
+            assert row.reason and re.search(r"\d of \d continue, this is number \d", row.reason)
     # Two were converted, and no other: bytes come first.
     assert conversions(tmp_path) == 2
     assert run(work_of(plan, tmp_path / "out"))[1].number == 2
