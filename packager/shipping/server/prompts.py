@@ -38,8 +38,8 @@ class Renderer:
             self._turn.release()
         if said is None:
             raise Refused(
-                "the model's chat template does not accept this conversation: it did not end within "
-                "10 seconds, or took more memory than any prompt needs"
+                "the model's chat template does not accept this conversation: it did not end "
+                "within 10 seconds, or took more memory than any prompt needs"
             )
         if "error" in said:
             raise Refused(

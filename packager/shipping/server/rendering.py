@@ -80,8 +80,8 @@ def _answer(asked: dict[str, Any]) -> dict[str, str]:
 
 
 def main() -> None:
-    """Answer until no more comes. The asking process sees the end of this one where a template takes
-    longer than SECONDS."""
+    """Answer until no more comes. The asking process sees the end of this one where a template
+    takes longer than SECONDS."""
     with suppress(ImportError, ValueError, OSError):
         import resource  # not on every system
 
