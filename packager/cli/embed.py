@@ -22,7 +22,7 @@ from packager.json_values import JsonObject
     "--query",
     "is_query",
     is_flag=True,
-    help="The texts are queries: the instruction is put in front.",
+    help="The texts are queries: put the instruction in front.",
 )
 @click.option(
     "--instruction", help="What a query is for, in place of the model's own; implies --query."
