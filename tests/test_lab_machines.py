@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from packager.cli import main
+from packager.cli.lab import everybody
 from packager.errors import ExitCode, NotHere, PackError
 from packager.events import StageNote
 from packager.lab import machines
@@ -105,6 +107,10 @@ def test_the_list_says_who_answers_and_why_another_does_not(
     monkeypatch.setenv("PATH", f"{adb.parent}:{os.environ['PATH']}")
     assert android_devices() == ["adb:R5CT"]
     assert android_devices(["adb:R5CT/data/local/tmp/x"]) == []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("ADB_SERVER_SOCKET", f"tcp:127.0.0.1:{server.getsockname()[1]}")
+        assert [row.label for row in everybody(start_adb=False)] == ["adb:R5CT"]
+    assert everybody(start_adb=False) == []
     machines.add("here", "local:")
     machines.add("gone", "ssh://127.0.0.1:1")
     assert main(["lab", "list", "--json"]) == ExitCode.DONE

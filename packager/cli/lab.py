@@ -55,14 +55,16 @@ def list_command(as_json: bool) -> None:
     )
 
 
-def everybody() -> list[Seen]:
-    """The machines that have a name and the Android devices that adb lists, all asked at once.
-    Raises PackError where the file of names is no such file."""
+def everybody(start_adb: bool = True) -> list[Seen]:
+    """The machines that have a name and the Android devices that adb lists, all asked at once;
+    without `start_adb` only where its server runs already. Raises PackError where the file of names
+    is not one."""
     from packager.lab.machines import machines
-    from packager.lab.transport import android_devices
+    from packager.lab.transport import adb_runs, android_devices
 
     named = machines()
-    rows = [*named.items(), *(("", address) for address in android_devices(named.values()))]
+    phones = android_devices(named.values()) if start_adb or adb_runs() else []
+    rows = [*named.items(), *(("", address) for address in phones)]
     if not rows:
         return []
     with ThreadPoolExecutor(len(rows)) as pool:

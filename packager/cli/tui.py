@@ -188,7 +188,7 @@ def _bench_on(
 def _lab() -> tuple[Seen, ...]:
     from packager.cli.lab import everybody
 
-    return tuple(everybody())
+    return tuple(everybody(start_adb=False))
 
 
 def _here() -> Here:

@@ -11,6 +11,7 @@ import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import threading
 import time
@@ -321,6 +322,20 @@ def android_devices(known: Iterable[str] = ()) -> list[str]:
         for address in found
         if _SERIAL.fullmatch(address.removeprefix("adb:")) and address not in named
     ]
+
+
+def adb_runs() -> bool:
+    """Whether adb's server answers on this machine. Asking adb for its devices starts one that
+    stays, which only a command that is about them may do."""
+    address = os.environ.get("ADB_SERVER_SOCKET", "")
+    host, _, port = address.removeprefix("tcp:").rpartition(":")
+    if not address:
+        port = os.environ.get("ANDROID_ADB_SERVER_PORT", "5037")
+    try:
+        socket.create_connection((host or "127.0.0.1", int(port)), timeout=0.5).close()
+    except (OSError, ValueError, OverflowError):
+        return False
+    return True
 
 
 def _program(name: str, what: str) -> str:
