@@ -157,7 +157,7 @@ def kotlin(text: str) -> Safe:
     """
     if len(text.encode(errors="surrogatepass")) > _LONGEST_CONSTANT:
         raise ValueError(
-            f"a constant of Kotlin holds {_LONGEST_CONSTANT} bytes, and a text has more"
+            f"a text has more than the {_LONGEST_CONSTANT} bytes of a constant of Kotlin"
         )
     return _quoted(_utf16(text), lambda unit: f"\\u{unit:04x}", '"\\$')
 

@@ -33,7 +33,7 @@ _OPTIONS = (
         "--tensor-type",
         multiple=True,
         metavar="PATTERN=TYPE",
-        help="Type of the tensors a pattern hits, e.g. attn_v=Q8_0; repeatable.",
+        help="Type of the tensors that a pattern matches, e.g. attn_v=Q8_0; repeatable.",
     ),
 )
 

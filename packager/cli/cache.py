@@ -19,14 +19,12 @@ from packager.cli.output import emit_json, emit_table, json_option, narrate, say
     metavar="FOLDER|URL",
     help="Look at a cache that several machines share instead, see `sweep --cache`.",
 )
-@click.option(
-    "--max-size", type=Size(), help="Of a shared one: remove the oldest beyond this size."
-)
+@click.option("--max-size", type=Size(), help="With --shared: remove the oldest beyond this size.")
 @click.option(
     "--max-age",
     type=Number(0, 36500),
     metavar="DAYS",
-    help="Of a shared one: remove what was written more than this many days ago.",
+    help="With --shared: remove what was written more than this many days ago.",
 )
 @json_option
 def command(

@@ -19,7 +19,10 @@ from packager.json_values import JsonObject
 @click.argument("texts", nargs=-1)
 @lines_option("Texts")
 @click.option(
-    "--query", "is_query", is_flag=True, help="The texts ask: an instruction goes in front."
+    "--query",
+    "is_query",
+    is_flag=True,
+    help="The texts are queries: put the instruction in front.",
 )
 @click.option(
     "--instruction", help="What a query is for, in place of the model's own; implies --query."
@@ -41,7 +44,7 @@ def command(
 ) -> int:
     """Vectors of TEXTS, by PACKAGE: one line of numbers each, of length 1.
 
-    Vectors of one package compare by their product: the larger, the nearer.
+    Compare vectors of one package by their dot product: larger means closer.
     """
     from packager.checkpoint import retrieval as rules
     from packager.cli.retrieval import asked, lines_of, opened

@@ -33,7 +33,7 @@ def out_option(metavar: str, help_text: str) -> Callable[[_Command], _Command]:
 
 def lines_option(what: str) -> Callable[[_Command], _Command]:
     """`--file`, one text a line."""
-    return click.option("--file", type=_PATH, help=f"{what} of a file besides, one a line.")
+    return click.option("--file", type=_PATH, help=f"{what} of a file in addition, one per line.")
 
 
 def consent_options(verb: str) -> Callable[[_Command], _Command]:
@@ -42,7 +42,7 @@ def consent_options(verb: str) -> Callable[[_Command], _Command]:
 
     def decorate(command: _Command) -> _Command:
         command = click.option(
-            "--allow-dummy", is_flag=True, help=f"{verb} a package of random weights all the same."
+            "--allow-dummy", is_flag=True, help=f"{verb} a package even if its weights are random."
         )(command)
         return click.option(
             "--accept-license",

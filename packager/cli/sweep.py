@@ -37,7 +37,7 @@ REPORT = "report"
 @click.option(
     "--keep-packages",
     type=click.Choice(["all", "best", "none"]),
-    help="Packages that stay whole; of the others the manifest alone. The plan's word, or all.",
+    help="Packages to keep whole; only the manifest of others stays. As in the plan, else all.",
 )
 @click.option(
     "--max-disk",
@@ -48,12 +48,12 @@ REPORT = "report"
     "--keep",
     type=Number(1, 1e6, whole=True),
     metavar="N",
-    help="Prune while it runs: of each target the best N stay.",
+    help="Prune while it runs: keep the best N of each target.",
 )
 @click.option(
     "--by",
     metavar="LIST",
-    help="What pruning ranks by: quality, memory, size, speed, with commas between.",
+    help="What pruning ranks by: quality, memory, size, speed, separated by commas.",
 )
 @click.option(
     "--dask",

@@ -116,7 +116,7 @@ def _dummy(known: Manifest, allowed: bool) -> PackError | None:
         return None
     return usage(
         f"{known.name} has random weights: its answers mean nothing.",
-        "Build it with real weights, or export it all the same with --allow-dummy.",
+        "Build it with real weights, or export it anyway with --allow-dummy.",
     )
 
 

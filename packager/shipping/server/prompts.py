@@ -16,7 +16,7 @@ from .refused import Refused
 # this program stands alone and has no types of the packager's.
 
 WAIT_S = 30.0
-"""As long a request waits for others' prompts to be made."""
+"""How long a request waits while the prompts of others are made."""
 
 
 class Renderer:
@@ -31,18 +31,20 @@ class Renderer:
     def render(self, template: str, variables: dict[str, Any]) -> str:
         """The prompt. Raises Refused where the template does not take it, or does not end."""
         if not self._turn.acquire(timeout=WAIT_S):
-            raise Refused("too many prompts are being made", 503)
+            raise Refused("too many prompts are waiting", 503)
         try:
             said = self._asked(json.dumps({"template": template, "variables": variables}).encode())
         finally:
             self._turn.release()
         if said is None:
             raise Refused(
-                "the model's chat template takes no such conversation: it did not end within "
-                "10 seconds, or took more memory than any prompt"
+                "the model's chat template does not accept this conversation: it did not end "
+                "within 10 seconds, or took more memory than any prompt needs"
             )
         if "error" in said:
-            raise Refused(f"the model's chat template takes no such conversation: {said['error']}")
+            raise Refused(
+                f"the model's chat template does not accept this conversation: {said['error']}"
+            )
         return said["text"]
 
     def _asked(self, line: bytes) -> dict[str, str] | None:

@@ -62,7 +62,7 @@ def _answer(asked: dict[str, Any]) -> dict[str, str]:
     try:
         text = _compiled(asked["template"]).render(asked["variables"])
     except MemoryError:
-        return {"error": "it takes more memory than any prompt"}
+        return {"error": "it takes more memory than any prompt needs"}
     except (
         TemplateError,
         SyntaxError,
@@ -75,12 +75,12 @@ def _answer(asked: dict[str, Any]) -> dict[str, str]:
     ) as error:
         return {"error": str(error)[:1000]}
     if len(text) > _MOST_CHARACTERS:
-        return {"error": f"it makes {len(text)} characters of one prompt"}
+        return {"error": f"it makes one prompt of {len(text)} characters"}
     return {"text": text}
 
 
 def main() -> None:
-    """Answer until nobody asks any more. Whoever asks sees the end of this process where a template
+    """Answer until no more comes. The asking process sees the end of this one where a template
     takes longer than SECONDS."""
     with suppress(ImportError, ValueError, OSError):
         import resource  # not on every system
