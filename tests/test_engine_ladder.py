@@ -306,7 +306,7 @@ def test_a_death_by_lack_of_memory_is_no_fault_of_the_engine(
     assert build(home, tmp_path / "out") == ExitCode.RESOURCE
     error = capsys.readouterr().err
     assert re.search(
-        r"killed from outside after taking \d+\.\d GB, most likely because memory ran out", error
+        r"killed from outside after using \d+\.\d GB, most likely because memory ran out", error
     )
     assert asked(tmp_path, "convert") == ["0 SIGKILL"] and not (tmp_path / "out").exists()
 
