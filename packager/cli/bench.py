@@ -58,7 +58,7 @@ def command(
     With --on the model runs on another machine, which needs neither Python nor qwen-pack; with
     several, on all of them at once.
 
-    On the device that the package is for the budgets are judged, and the first measurement there is
+    On the device that the package is for, the budgets are checked, and the first measurement there is
     kept.
     """
     from packager.cli.progress import follow
@@ -89,7 +89,7 @@ def command(
     elif checkpoint is not None:
         raise usage(
             "--quality works only with --on.",
-            "Here the build has compared the package already: see quality in its manifest.",
+            "For this machine the build has already compared the package: see quality in its manifest.",
         )
     else:
         now = follow(bench.run(package, runtime, here(), claimed, sustained, cool))
@@ -142,7 +142,7 @@ def narrate_quality(now: Measurement) -> None:
     for line in paper.parity(now.quality):
         say(line)
     if lost(now):
-        narrate("What the machine computes differs from the checkpoint too much.")
+        narrate("The machine's results differ too much from the checkpoint's.")
 
 
 def _show(

@@ -185,7 +185,7 @@ def _show(found: Manifest, outcomes: Sequence[_Outcome]) -> None:
         for verdict in one.verdicts:
             say(f"{one.machine}: {marks[verdict.passed]}: {sentence(verdict)}")
         if one.now is not None and lost(one.now):
-            narrate(f"{one.machine}: what it computes differs from the checkpoint too much.")
+            narrate(f"{one.machine}: its results differ too much from the checkpoint's.")
         if one.now is not None and one.now.noisy:
             narrate(f"{one.machine}: this measurement is {one.now.noise}. Measure again.")
         if one.error is not None:

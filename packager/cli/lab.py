@@ -27,7 +27,7 @@ def command() -> None:
 @command.command("list")
 @json_option
 def list_command(as_json: bool) -> None:
-    """The machines that have a name, the Android devices that adb lists, and who answers."""
+    """The named machines, the Android devices that adb lists, and which of them answer."""
     from packager.lab.machines import path
     from packager.units import human_bytes
 
