@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from packager.cli import main
-from packager.cli.bench import lost
+from packager.cli.bench_quality import lost
 from packager.cli.reach import identify
 from packager.device.identity import Identity, place
 from packager.errors import ExitCode, PackError

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from packager.cli.bench_quality import lost, narrate_quality
 from packager.cli.options import machine_options, sustained_option
 from packager.cli.output import emit_json, emit_table, json_option, narrate, say
 from packager.cli.shared_options import package_argument
@@ -58,8 +59,8 @@ def command(
     With --on the model runs on another machine, which needs neither Python nor qwen-pack; with
     several, on all of them at once.
 
-    On the device that the package is for, the budgets are checked, and the first measurement there is
-    kept.
+    On the device that the package is for, the budgets are checked, and the first measurement there
+    is kept.
     """
     from packager.cli.progress import follow
     from packager.cli.reach import Way, measure_on
@@ -89,7 +90,7 @@ def command(
     elif checkpoint is not None:
         raise usage(
             "--quality works only with --on.",
-            "For this machine the build has already compared the package: see quality in its manifest.",
+            "For this machine the build has compared the package: see quality in its manifest.",
         )
     else:
         now = follow(bench.run(package, runtime, here(), claimed, sustained, cool))
@@ -117,32 +118,6 @@ def command(
             f"{package} is not writable: the figures of the device were not added to its manifest."
         )
     return ExitCode.BUDGET if failed or lost(now) else ExitCode.DONE
-
-
-def lost(now: Measurement) -> bool:
-    """Whether the machine computes something else than the checkpoint, beyond what the package's
-    recipe may lose."""
-    return now.quality is not None and now.quality.passed is False
-
-
-def narrate_quality(now: Measurement) -> None:
-    """What the package lost as the machine computes it; nothing where that was not asked for."""
-    from packager.quality import paper
-    from packager.quality.verdict import sentence
-
-    if now.quality is None:
-        return
-    if now.quality.skipped:
-        say(f"Quality there: not compared, {now.quality.skipped}.")
-    rows = paper.table(now.quality)
-    if rows:
-        emit_table("Quality there", paper.COLUMNS, rows, right=paper.COLUMNS[1:])
-    for row in now.quality.verdicts:
-        say(f"{'passed' if row.passed else 'MISSED'}: {sentence(row)}")
-    for line in paper.parity(now.quality):
-        say(line)
-    if lost(now):
-        narrate("The machine's results differ too much from the checkpoint's.")
 
 
 def _show(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from packager.cli.bench_quality import lost
 from packager.cli.output import emit_json, emit_table, narrate, say
 from packager.cli.reach import Way, measure_on
 from packager.errors import ExitCode, PackError, usage
@@ -35,8 +36,6 @@ class _Outcome:
         """Of this machine alone."""
         if self.error is not None:
             return self.error.exit_code
-        from packager.cli.bench import lost
-
         failed = any(verdict.failed for verdict in self.verdicts)
         failed = failed or (self.now is not None and lost(self.now))
         return ExitCode.BUDGET if failed else ExitCode.DONE
@@ -161,7 +160,6 @@ def _kept(
 
 def _show(found: Manifest, outcomes: Sequence[_Outcome]) -> None:
     """One table with a column for each machine that answered, then budgets and errors."""
-    from packager.cli.bench import lost
     from packager.report import figures
     from packager.report.budgets import sentence
 

@@ -24,14 +24,12 @@ from urllib.parse import urlsplit
 
 from packager.errors import ExitCode, PackError, unreachable, usage
 from packager.escapes import sh
+from packager.lab.transport_plugins import BUILT_IN, maker, schemes
 from packager.limits import DEVICE_ANSWER_BYTES
 
 COMMAND_S = 60
 """Seconds for a command that looks at the device, none of which computes anything."""
 KNOWN = "ssh://[USER@]HOST[:PORT][/FOLDER], adb:SERIAL[/FOLDER] or local:[PREFIX]"
-
-BUILT_IN = ("ssh", "adb", "local")
-"""Schemes that no plug-in replaces."""
 
 _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*|[0-9A-Fa-f:]+")
@@ -258,8 +256,6 @@ def parse(address: str) -> Transport:
 
 def _of_plug_in(scheme: str, address: str) -> Transport:
     """The transport that another distribution brings for a scheme. Raises PackError (usage)."""
-    from packager.lab.transport_plugins import maker, schemes
-
     if scheme not in schemes():
         others = "".join(f", {name}:..." for name in schemes())
         raise usage(f"{address!r} names no device.", f"Give {KNOWN}{others}.")

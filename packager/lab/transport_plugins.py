@@ -11,12 +11,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from packager.errors import usage
-from packager.lab.transport import BUILT_IN
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 GROUP = "qwen_pack.transports"
+BUILT_IN = ("ssh", "adb", "local")
+"""Schemes that no plug-in replaces."""
 PLUG_INS = "QWEN_PACK_PLUGINS"
 """The variable that leaves everything of other distributions out when it is `0`."""
 
@@ -56,7 +57,7 @@ def maker(scheme: str) -> Callable[[str], Any]:
 
 
 def _entry_points() -> dict[str, EntryPoint]:
-    """Entry points by scheme, each once; a built-in scheme is nobody else's."""
+    """Entry points by scheme, each once; a plug-in cannot take a built-in scheme."""
     if os.environ.get(PLUG_INS) == "0":
         return {}
     # 20 ms, which only an address that is not ours pays.
