@@ -256,7 +256,7 @@ def test_a_template_without_end_is_ended_and_the_server_goes_on(
     refused there, and the next prompt is made."""
     text = prompts.Path(prompts.__file__).with_name("rendering.py").read_text()
     shorter = tmp_path / "rendering.py"
-    shorter.write_text(text.replace("SECONDS = 10.0", "SECONDS = 0.5"))
+    shorter.write_text(text.replace("SECONDS = 10.0", "SECONDS = 2.0"))
     assert shorter.read_text() != text
     monkeypatch.setattr(prompts, "__file__", str(tmp_path / "prompts.py"))
     renderer = prompts.Renderer()
