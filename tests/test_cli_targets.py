@@ -163,7 +163,7 @@ def test_a_new_file_never_replaces_one(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.toml").write_text("precious")
     assert main(["targets", "new", "mine", "--from", "laptop-cpu"]) == ExitCode.USAGE
-    assert "exists already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert (tmp_path / "mine.toml").read_text() == "precious"
 
 

@@ -474,7 +474,7 @@ def test_a_name_that_could_leave_the_folder_is_refused(name: str, tmp_path: Path
 
 def test_an_existing_file_is_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text("precious")
-    with pytest.raises(PackError, match=r"mine\.toml exists already"):
+    with pytest.raises(PackError, match=r"mine\.toml already exists"):
         new_file("mine", GOOD, tmp_path)
     assert (tmp_path / "mine.toml").read_text() == "precious"
 

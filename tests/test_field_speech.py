@@ -106,8 +106,7 @@ def test_every_engine_gives_the_same_or_says_what_it_does_otherwise(
         tmp_path / "log",
         engine=engine,
         weights=RECIPES[engine],
-        checkpoints=[str(folder) for folder in folders],
-        profile={},
+        checkpoints={str(folder): {} for folder in folders},
     )[0].value
     wrong: dict[str, Any] = {}
     for name, folder in zip(names, folders, strict=True):

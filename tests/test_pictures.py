@@ -144,7 +144,7 @@ def test_of_one_that_moves_the_first_frame_is_taken_and_that_is_said(kind: str) 
     data = stored(picture(), kind, save_all=True, append_images=more, duration=100, **lossless)
     image, notes = rgb(data, "walk")
     assert image.getpixel((5, 5)) == RED
-    assert notes == ["walk moves: the first of its 3 frames is taken."]
+    assert notes == ["walk is animated: the first of its 3 frames is taken."]
 
 
 def test_a_telephones_picture_with_a_second_one_or_a_video_behind_it_is_read() -> None:
@@ -209,11 +209,11 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "a page behind": (
         lambda: stored(picture(), "WebP") + b"<html><script>",
-        "a web page or other text stands behind",
+        "a web page or other text follows its end",
     ),
     "a program behind": (
         lambda: stored(picture(), "JPEG") + b"\x7fELF" + bytes(60),
-        "a program stands behind",
+        "a program follows its end",
     ),
     "a picture behind a document": (lambda: b"%PDF-1.7\n" + stored(picture()), "PDF document"),
     "twelve bits": (

@@ -460,7 +460,7 @@ def test_a_name_that_is_taken_is_refused_before_anything_is_measured(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.toml").write_text("precious")
     assert main(["probe", "--save", "mine"]) == ExitCode.USAGE
-    assert "mine.toml exists already" in capsys.readouterr().err
+    assert "mine.toml already exists" in capsys.readouterr().err
     assert (tmp_path / "mine.toml").read_text() == "precious"
     assert not own_cache.exists()
 

@@ -345,14 +345,14 @@ PADDING = {
 DAMAGES: dict[str, dict[str, tuple[str, Callable[[Path, Path], None], str]]] = {
     "openvino": {
         "pooling": ("embed", _json("retrieval.json", pooling="mean"), "pools by mean"),
-        "end": ("embed", _no_end, "one token less behind"),
+        "end": ("embed", _no_end, "one token less after"),
         "length": ("embed", _json("retrieval.json", normalize=False), "has the length"),
         "padding": ("embed", _left, "pads on the left"),
         "answers": ("rerank", _swapped_weights, "score_mean"),
     },
     "onnxruntime": {
         "pooling": ("embed", _graph(_mean), "cosine_mean"),
-        "end": ("embed", _json("tokenizer.json", post_processor=None), "one token less behind"),
+        "end": ("embed", _json("tokenizer.json", post_processor=None), "one token less after"),
         "length": ("embed", _graph(_unit), "has the length"),
         "padding": ("embed", _json("tokenizer.json", padding=PADDING), "pads on the left"),
         "answers": ("rerank", _graph(_swap), "score_mean"),

@@ -245,7 +245,7 @@ def test_an_export_replaces_nothing_and_never_goes_into_the_package(
         refused(
             lambda name=name: export(package, name, tmp_path / "taken", **AGREED),
             ExitCode.USAGE,
-            "exists already",
+            "already exists",
         )
         refused(
             lambda name=name: export(package, name, package / "out", **AGREED),
@@ -472,4 +472,4 @@ def test_what_is_no_archive_is_named(tmp_path: Path) -> None:
     refused(lambda: unpack(tmp_path / "text", tmp_path / "back"), ExitCode.INPUT, "neither")
     refused(lambda: unpack(tmp_path / "absent", tmp_path / "back"), ExitCode.USAGE, "no file")
     (tmp_path / "back").mkdir()
-    refused(lambda: unpack(tmp_path / "text", tmp_path / "back"), ExitCode.USAGE, "exists already")
+    refused(lambda: unpack(tmp_path / "text", tmp_path / "back"), ExitCode.USAGE, "already exists")

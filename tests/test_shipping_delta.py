@@ -418,11 +418,11 @@ def test_what_is_no_patch_is_refused(old: Path, tmp_path: Path, raw: bytes) -> N
 def test_places_that_are_taken_or_inside_a_package_are_refused(
     old: Path, new: Path, patch: Path, tmp_path: Path
 ) -> None:
-    nothing(lambda: apply(patch, old, new), tmp_path, ExitCode.USAGE, "exists already")
+    nothing(lambda: apply(patch, old, new), tmp_path, ExitCode.USAGE, "already exists")
     nothing(lambda: apply(patch, old, old / "got"), old, ExitCode.USAGE, "inside the package")
     agreed = {"allow_dummy": True, "accepted": ("unstated",)}
     nothing(
-        lambda: write_patch(old, new, patch, **agreed), tmp_path, ExitCode.USAGE, "exists already"
+        lambda: write_patch(old, new, patch, **agreed), tmp_path, ExitCode.USAGE, "already exists"
     )
     nothing(
         lambda: write_patch(old, new, new / "p", **agreed),

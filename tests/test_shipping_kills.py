@@ -156,7 +156,7 @@ def test_pieces_of_somebody_elses_archive_are_named_and_never_mixed(
         *AGREED,
     ]
     assert main(command) == ExitCode.USAGE
-    assert "m.zip.007 exists already" in capsys.readouterr().err
+    assert "m.zip.007 already exists" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.glob("m.zip*")) == ["m.zip.007"]
 
 

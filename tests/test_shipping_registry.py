@@ -310,7 +310,7 @@ LIES: dict[str, tuple[Any, ExitCode, str]] = {
     "a length that is none": (
         lambda f, r: changed(r, _set(BIN, size="many")),
         ExitCode.INPUT,
-        "byte count",
+        "an invalid size",
     ),
     "a path that leads outside": (
         lambda f, r: changed(r, _set(BIN, annotations={"org.cncf.model.filepath": "../evil"})),
@@ -355,7 +355,7 @@ LIES: dict[str, tuple[Any, ExitCode, str]] = {
     "a redirect to itself": (
         lambda f, r: {**r, blob_path(f, BIN): (307, {"Location": blob_path(f, BIN)}, b"")},
         ExitCode.SOURCE,
-        "circles",
+        "in a loop",
     ),
     "a demand for a log-in": (
         lambda f, r: {**r, blob_path(f, BIN): (401, {}, b"")},

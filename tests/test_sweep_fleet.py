@@ -312,7 +312,7 @@ def test_hosts_over_ssh_are_workers_that_say_what_they_have(
     told = [event.text for event in events if isinstance(event, Told)]
     assert any(text.startswith("1 worker on 1 machine") for text in told), told
     # The key of the cluster is gone with it, and nobody else could read it.
-    assert list((tmp_path / "out").glob(".tls-*")) == []
+    assert list((tmp_path / "out").glob(".qwen-pack-tmp-*")) == []
 
 
 @pytest.mark.engine
@@ -338,7 +338,7 @@ def test_a_job_of_slurm_has_a_node_to_itself_and_ends_with_the_sweep(
         while subprocess.run(asks, capture_output=True, text=True, check=True).stdout:
             assert time.monotonic() < end, "the job goes on"
             time.sleep(0.2)
-    assert list((tmp_path / "out").glob(".tls-*")) == []
+    assert list((tmp_path / "out").glob(".qwen-pack-tmp-*")) == []
 
 
 def test_an_address_that_is_none_and_a_missing_dask_are_told(

@@ -152,7 +152,7 @@ def test_what_stands_in_the_way_is_one_sentence_that_can_be_copied_and_nothing_i
         await pilot.press("w")
         await ended(pilot, export)
         await pilot.press("ctrl+y")
-        assert "exists already" in pilot.app.clipboard and export.exported is None
+        assert "already exists" in pilot.app.clipboard and export.exported is None
 
     drive(walk, real_services(tmp_path))
     assert (tmp_path / "tiny-dir").read_text() == "mine"

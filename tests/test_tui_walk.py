@@ -359,10 +359,10 @@ def test_a_taken_folder_stops_the_plan_before_it_starts(checkpoint: Path, tmp_pa
         # first and last words are looked for.
         await until(
             pilot,
-            lambda: "cannot start" in text_of(pilot) and "make." in text_of(pilot),
+            lambda: "cannot start" in text_of(pilot) and "write." in text_of(pilot),
             "the sentence on the screen",
         )
-        assert "did not make" in str(plan.checked.problems[0])
+        assert "did not write" in str(plan.checked.problems[0])
         assert f"--out {holiday}" in plan.command
         await pilot.press("b")
         await pilot.pause()

@@ -55,7 +55,9 @@ def test_run_answers_about_pictures_and_says_what_it_left_out_of_them(
         assert main([*ask, *more]) == ExitCode.DONE
         said = capsys.readouterr()
         answers.append(said.out)
-        assert ("moving.webp moves: the first of its 2 frames is taken" in said.err) == bool(more)
+        assert ("moving.webp is animated: the first of its 2 frames is taken" in said.err) == bool(
+            more
+        )
     assert answers[0] == answers[2] != answers[1]
     assert main(["run", str(package), "what is this?", "--max-tokens", "6"]) == ExitCode.DONE
     assert capsys.readouterr().out not in answers

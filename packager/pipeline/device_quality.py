@@ -13,7 +13,6 @@ from packager.events import Event
 from packager.files import sha256
 from packager.json_values import JsonObject, at, object_at, objects_at
 from packager.package.manifest import Manifest
-from packager.package.package import MODEL
 from packager.pipeline.job import Job
 from packager.pipeline.run import run_alone
 from packager.quality import text
@@ -46,12 +45,13 @@ def check(found: Manifest, checkpoint: Path) -> None:
 
 
 def compared(
-    package: Path, found: Manifest, checkpoint: Path, session: str, settings: JsonObject, log: Path
+    model: Path, found: Manifest, checkpoint: Path, session: str, settings: JsonObject, log: Path
 ) -> Generator[Event, None, Quality]:
     """Yield the events of both jobs, and return what the package lost on that machine against
     `checkpoint`, the unquantized folder that it was made from.
 
-    `settings` open the `session` there. Limits are those by which the build was judged; without any
+    `model` is the folder of a package whose files were compared with its manifest; `settings` open
+    the `session` there. Limits are those by which the build was judged; without any
     the figures are only reported.
     """
     source = Checkpoint.open(checkpoint)
@@ -71,7 +71,7 @@ def compared(
         arguments = {
             **read,
             "session": session,
-            "artifact": str(package / MODEL),
+            "artifact": str(model),
             "settings": settings,
             "reference": None if why_not else str(kept / "out"),
             "stops": not why_not,

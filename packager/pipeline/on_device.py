@@ -111,7 +111,7 @@ def run(
         return taken
     log_path = BuildCache().log(f"{log}-quality")
     return taken.but(
-        quality=(yield from compared(package, found, checkpoint, SESSION, there, log_path))
+        quality=(yield from compared(package / MODEL, found, checkpoint, SESSION, there, log_path))
     )
 
 

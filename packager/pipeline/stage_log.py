@@ -38,7 +38,7 @@ def own_log(folder: Path, stage: str) -> Path:
 
 def _locked(path: Path) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
     try:
         locks.take(descriptor)
     except OSError:

@@ -9,7 +9,6 @@ this one cluster. Other machines read it in the sweep's folder, which they share
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from packager.errors import unreachable, usage
 from packager.files import free_bytes
 from packager.paths import cache_dir
+from packager.scratch import scratch_folder
 from packager.sweep.row import one_line
 
 if TYPE_CHECKING:
@@ -274,7 +274,7 @@ def _shared_key(stack: ExitStack, folder: Path) -> Any:
     """Key and certificate of one cluster, as files that only this user reads, for the while."""
     from distributed.security import Security
 
-    private = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".tls-", dir=folder)))
+    private = stack.enter_context(scratch_folder(folder))
     made = Security.temporary().get_tls_config_for_role("worker")
     for name, text in (("key", made["key"]), ("cert", made["cert"])):
         path = private / name
