@@ -225,3 +225,26 @@ def test_a_terminal_that_is_gone_takes_no_words_and_the_exit_code_is_that_of_an_
         with connection:
             os.close(terminal)
             assert run.wait(60) == ExitCode.INTERRUPTED
+
+
+def test_an_interruption_after_the_last_line_of_a_command_is_no_traceback() -> None:
+    """It comes while the handlers are set back: nothing is left to end, and the exit code is
+    decided."""
+    program = """
+import signal, sys
+from packager.cli import main
+real, came = signal.signal, []
+def late(number, handler):
+    if handler is signal.SIG_DFL and not came:
+        came.append(number)
+        signal.raise_signal(signal.SIGTERM)
+    return real(number, handler)
+signal.signal = late
+code = main(["targets", "--json"])
+assert came
+sys.exit(code)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")

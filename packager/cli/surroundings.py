@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
-from typing import TextIO
+from typing import Any, TextIO
 
 
 class Interruption:
@@ -91,4 +91,15 @@ def _interruptible(interruption: Interruption) -> Iterator[None]:
         yield
     finally:
         for number in mine:
-            signal.signal(number, before[number])
+            _set_back(number, before[number])
+
+
+def _set_back(number: int, handler: Any) -> None:
+    """An interruption that comes between these lines finds nothing left to end: the exit code is
+    decided."""
+    while True:
+        try:
+            signal.signal(number, handler)
+        except KeyboardInterrupt:
+            continue
+        return
