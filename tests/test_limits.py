@@ -6,6 +6,7 @@ from __future__ import annotations
 import gc
 import io
 import json
+import math
 import struct
 import tarfile
 import time
@@ -45,6 +46,8 @@ from tests.support.shipping_packages import finish
 
 MEASURED = 1500
 """Things in the smaller of two inputs; the larger has four times as many."""
+TRIES = 20
+"""Tries of both inputs on a machine that is busy; on a calm one the first is enough."""
 FREE_BYTES = 2 << 20
 
 
@@ -187,29 +190,37 @@ COSTS: list[Callable[[int, Path], None]] = [
 
 
 def cost(work: Callable[[int, Path], None], count: int, folder: Path) -> float:
-    """The least CPU seconds of two times."""
-    found = []
-    for attempt in range(2):
-        place = folder / f"{work.__name__}-{count}-{attempt}"
-        place.mkdir()
-        started = time.process_time()
-        try:
-            with suppress(PackError, ValueError):
-                work(count, place)
-            found.append(time.process_time() - started)
-        except Took as took:
-            found.append(took.args[0])
-    return min(found)
+    """CPU seconds of one try."""
+    folder.mkdir()
+    started = time.process_time()
+    try:
+        with suppress(PackError, ValueError):
+            work(count, folder)
+        return time.process_time() - started
+    except Took as took:
+        return float(took.args[0])
 
 
 def test_four_times_as_much_takes_four_times_as_long(tmp_path: Path) -> None:
-    """Quadratic work would take sixteen times as long; 5 ms are nothing."""
+    """Quadratic work would take sixteen times as long; 5 ms are nothing.
+
+    A busy machine makes single tries slower, never faster: the least of as many tries as it
+    takes is compared, and work that is quadratic is so in every one of them.
+    """
     # The collector looks through all that the tests hold whenever enough is made.
     gc.disable()
     try:
         for work in COSTS:
-            small, large = cost(work, MEASURED, tmp_path), cost(work, 4 * MEASURED, tmp_path)
-            assert large < 9 * small + 0.005, (work.__name__, small, large)
+            small = large = math.inf
+            for attempt in range(TRIES):
+                room = tmp_path / f"{work.__name__}-{attempt}"
+                room.mkdir()
+                small = min(small, cost(work, MEASURED, room / "small"))
+                large = min(large, cost(work, 4 * MEASURED, room / "large"))
+                if large < 9 * small + 0.005:
+                    break
+            else:
+                pytest.fail(f"{work.__name__} took {small:.4f} s and then {large:.4f} s")
     finally:
         gc.enable()
 
