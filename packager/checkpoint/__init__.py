@@ -59,6 +59,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Checkpoint", "TensorInfo"]
 
+_DTYPES = (None, "float64", "float32", "float16", "bfloat16")
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -309,7 +311,17 @@ def _borne_out(config: JsonObject, agreed: Agreed) -> JsonObject:
             table["vocab_size"] = agreed.shape.vocab
         for key in ids_beyond(table, agreed.shape.vocab):
             del table[key]
+        for key in _foreign_dtypes(table):
+            del table[key]
     return kept
+
+
+def _foreign_dtypes(table: JsonObject) -> tuple[str, ...]:
+    """The keys of a configuration whose type torch does not know, such as "auto": transformers
+    looks them up by name and fails."""
+    return tuple(
+        key for key in ("torch_dtype", "dtype") if key in table if table[key] not in _DTYPES
+    )
 
 
 def _tables(config: JsonObject, agreed: Agreed) -> list[JsonObject]:
@@ -334,5 +346,6 @@ def _as_published(config: JsonObject, agreed: Agreed) -> bool:
     changed = agreed.renamed or agreed.untied or agreed.headless or method_of(config) is not None
     # torch makes no embedding whose padding has no row.
     changed = changed or bool(_notes_on_ids(config, agreed))
+    changed = changed or any(map(_foreign_dtypes, _tables(config, agreed)))
     plain = (tensor.dtype != "F64" and tensor.made is None for tensor in agreed.tensors.values())
     return not changed and all(plain)
