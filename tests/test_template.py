@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -123,11 +122,9 @@ def test_a_template_without_end_is_stopped_wherever_one_is_rendered(
         "a task": lambda: render_both_apart(CHATML, LOOP, conversations, log),
     }
     for place, render_there in renderings.items():
-        started = time.monotonic()
         with pytest.raises(PackError, match="did not end within") as caught:
             render_there()
         assert caught.value.exit_code == ExitCode.INPUT, place
-        assert time.monotonic() - started < 60, place
     assert "did not end within" in str(ollama_template.translated(LOOP))
 
 
