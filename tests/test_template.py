@@ -42,6 +42,7 @@ def test_a_template_is_rendered_with_its_messages() -> None:
         "{% for",
         "{{ 1 // 0 }}",
         "{{ range(10 ** 9) | list }}",
+        "{{ '\\ud800' }}",
     ],
 )
 def test_what_the_sandbox_forbids_ends_in_a_sentence(attack: str) -> None:
