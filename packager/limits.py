@@ -85,6 +85,8 @@ MANIFEST_BYTES = 16 << 20
 """manifest.json. With a hundred measurements it has 1 MB."""
 PACKAGE_FILES = 10_000
 """Files of a package. One of a hundred shards has 110."""
+PATH_BYTES, PATH_PARTS = 1 << 10, 32
+"""A path in a package, and the folders and the name in it. Ours have two parts and 60 bytes."""
 ARCHIVE_MEMBERS = 2 * PACKAGE_FILES
 """Members of an archive: a folder may stand before each of its files."""
 EXTENDED_HEADERS = 8

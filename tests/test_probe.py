@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
@@ -192,14 +191,16 @@ def test_thread_counts_to_try_begin_with_one_end_with_all_and_stay_few(cores: in
 
 
 def test_one_disturbed_moment_does_not_choose_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("targets.machine.measure._THREADS_S", 0.01)
-    monkeypatch.setattr("targets.machine.measure._WARM_S", 0.001)
+    now = [0.0]
+    monkeypatch.setattr(
+        "targets.machine.measure.time", SimpleNamespace(perf_counter=lambda: now[0])
+    )
     tried: list[int] = []
 
     def work(threads: int) -> float:
         if not tried or tried[-1] != threads:
             tried.append(threads)
-        time.sleep(0.0005)
+        now[0] += 0.01
         return 0.1 if tried == [1, 2] else threads
 
     assert best_threads(work, 2) == 2

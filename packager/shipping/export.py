@@ -15,7 +15,7 @@ from packager.events import Event, StageFinished, StageProgress, StageStarted
 from packager.files import free_bytes, regular_files
 from packager.names import did_you_mean
 from packager.package.manifest import Manifest
-from packager.scratch import remove_abandoned, scratch_folder
+from packager.scratch import scratch_folder
 from packager.shipping import pieces
 from packager.shipping.shipment import free_place, outside, place_all, prepare
 from packager.shipping.signature import ENDING, Signer, sign
@@ -235,8 +235,6 @@ def export(
 def _free_places(destination: Path, *, cuts: bool, signed: bool) -> None:
     """Raise PackError (usage) where one of the names is taken that the export may need; what we
     left half-done goes first."""
-    if destination.parent.is_dir():
-        remove_abandoned(destination.parent)
     free_place(destination)
     if signed:
         free_place(destination.with_name(f"{destination.name}{ENDING}"))
