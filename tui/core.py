@@ -200,6 +200,20 @@ def build(plan: Plan) -> Generator[Event, None, Package]:
     return run(plan)
 
 
+def expected(plan: Plan) -> dict[str, float]:
+    """Seconds that the stages of a build are expected to take on a machine of two cores, by stage;
+    absent where nothing is known: how long the hub takes depends on the line."""
+    from packager.sweep.expect import Pace
+
+    random = plan.source.kind == "dummy"
+    parameters = plan.chosen.variant.params_total or plan.shape.parameters()
+    known = dict(Pace().of(plan.runtime.name, parameters, random).seconds)
+    # One row of the screen shows both; hashing what was built takes next to nothing beside them.
+    known["quality"] = known.get("quality", 0.0) + known.pop("reference", 0.0)
+    nothing = {"package": 0.0} if plan.source.kind == "hub" else {"package": 0.0, "fetch": 0.0}
+    return {**nothing, **known}
+
+
 def bench(services: World, package: Path) -> Generator[Event, None, Measurement]:
     """Measure a package again."""
     from packager.package import manifest

@@ -57,6 +57,7 @@ class Services:
     absent: Callable[[Services, Target], dict[str, str]] = core.absent
     unserved: Callable[[], frozenset[str]] = core.unserved
     underway: Callable[[Plan], bool] = core.underway
+    expected: Callable[[Plan], dict[str, float]] = core.expected
     replaced: Callable[[Plan], Package | None] = core.replaced
     engine_log: Callable[[str], str] = core.engine_log
     packages: Callable[[Path], tuple[Package, ...]] = core.packages
