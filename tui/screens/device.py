@@ -23,6 +23,7 @@ from tui.screens.reach import Place
 from tui.widgets.device_pane import DevicePane
 from tui.widgets.lists import VimList
 from tui.widgets.paths import PathSuggester
+from tui.widgets.preview import Preview
 from tui.widgets.problem import Problem
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ class DeviceScreen(StepScreen):
                 )
                 yield VimList(id="devices")
             yield DevicePane()
+            yield Preview(self.services, id="device-preview")
 
     def on_mount(self) -> None:
         """Show the frame at once; the files are read meanwhile."""
@@ -208,8 +210,10 @@ class DeviceScreen(StepScreen):
         # A filter that is typed fast leaves messages about rows that are gone.
         if self.query_one(VimList).highlighted_option is None:
             self._pane.nothing()
+            self.query_one(Preview).question(None)
             return
         target, here, machine = self._highlighted(), self._on_here, self._machine
+        self.query_one(Preview).question(Ask(target) if target is not None else None)
         if machine is not None:
             self._pane.machine(machine, target)
             return

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.containers import Container, Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.message import Message
 from textual.widgets import Input, OptionList, Static
@@ -27,6 +27,7 @@ from tui.widgets.languages import LanguageLine
 from tui.widgets.lists import VimList
 from tui.widgets.own_model import OwnModel
 from tui.widgets.pane import Pane
+from tui.widgets.preview import Preview
 from tui.widgets.problem import Problem
 from tui.widgets.profile_lines import ProfileLines
 from tui.widgets.slider import Choice, Slider
@@ -142,9 +143,11 @@ class NeedScreen(StepScreen):
                     yield LanguageLine(self._languages, base.languages)
                     yield OwnModel(self.ask)
                     yield ProfileLines(self.ask.profile)
-                with Pane(id="why"):
-                    yield Static(id="why-text")
-                    yield Problem(id="need-problem")
+                with Container(id="need-below"):
+                    with Pane(id="why"):
+                        yield Static(id="why-text")
+                        yield Problem(id="need-problem")
+                    yield Preview(self.services, id="need-preview")
 
     def _control(self, field: str, label: str, base: Workload) -> Slider:
         """What slides is a slider that takes typed numbers; a few alternatives stand beside each
@@ -307,7 +310,8 @@ class NeedScreen(StepScreen):
 
     def _explain(self) -> None:
         """The reason of the focused line: of a use case its summary and floors, of a limit its
-        source."""
+        source. What fits is asked with it."""
+        self.query_one(Preview).question(self.ask)
         case, focused = use_case(self.base.use_case), self.focused
         parts: list[tuple[str, str]] = []
         line = self.query_one(OwnModel).explain(focused) or self.query_one(ProfileLines).explain(
