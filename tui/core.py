@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from packager.select import Candidate, Miss
     from packager.shipping.export import Exported
     from tui.leaving import Order
+    from tui.outlook import Outlook
 
 
 class World(Protocol):
@@ -200,18 +201,25 @@ def build(plan: Plan) -> Generator[Event, None, Package]:
     return run(plan)
 
 
-def expected(plan: Plan) -> dict[str, float]:
-    """Seconds that the stages of a build are expected to take on a machine of two cores, by stage;
-    absent where nothing is known: how long the hub takes depends on the line."""
-    from packager.sweep.expect import Pace
+def outlook(services: World, ask: Ask, plan: Plan) -> Outlook:
+    """How long the build takes, what it needs, and what a longer context would cost."""
+    from packager.select.cache_type import keeping, with_cache_type
+    from tui.outlook import outlook as core
 
-    random = plan.source.kind == "dummy"
-    parameters = plan.chosen.variant.params_total or plan.shape.parameters()
-    known = dict(Pace().of(plan.runtime.name, parameters, random).seconds)
-    # One row of the screen shows both; hashing what was built takes next to nothing beside them.
-    known["quality"] = known.get("quality", 0.0) + known.pop("reference", 0.0)
-    nothing = {"package": 0.0} if plan.source.kind == "hub" else {"package": 0.0, "fetch": 0.0}
-    return {**nothing, **known}
+    if ask.kv is None:
+        return core(ask, plan)
+    # A cache type that was tried is no recipe of the device's file.
+    runtimes = with_cache_type((plan.runtime,), ask.kv)
+    return core(
+        replace(ask, target=keeping(ask.target, runtimes)), replace(plan, runtime=runtimes[0])
+    )
+
+
+def expected(plan: Plan) -> dict[str, float]:
+    """Seconds that the stages of a build are expected to take, as far as they are known."""
+    from tui.outlook import expected as core
+
+    return core(plan)
 
 
 def bench(services: World, package: Path) -> Generator[Event, None, Measurement]:

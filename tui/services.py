@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from packager.shipping.export import Exported
     from tui.ask import Ask
     from tui.leaving import Order
+    from tui.outlook import Outlook
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ class Services:
     unserved: Callable[[], frozenset[str]] = core.unserved
     underway: Callable[[Plan], bool] = core.underway
     expected: Callable[[Plan], dict[str, float]] = core.expected
+    outlook: Callable[[Services, Ask, Plan], Outlook] = core.outlook
     replaced: Callable[[Plan], Package | None] = core.replaced
     engine_log: Callable[[str], str] = core.engine_log
     packages: Callable[[Path], tuple[Package, ...]] = core.packages
