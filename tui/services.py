@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tui import core
+from tui import core, sweeps
 
 if TYPE_CHECKING:
     from packager.device.identity import Here
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tui.ask import Ask
     from tui.leaving import Order
     from tui.outlook import Outlook
+    from tui.sweeps import Listed, Shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,8 @@ class Services:
     expected: Callable[[Plan], dict[str, float]] = core.expected
     outlook: Callable[[Services, Ask, Plan], Outlook] = core.outlook
     replaced: Callable[[Plan], Package | None] = core.replaced
+    sweep_files: Callable[[Path], tuple[Listed, ...]] = sweeps.listed
+    sweep_shown: Callable[[Services, Listed], Shown] = sweeps.look
     engine_log: Callable[[str], str] = core.engine_log
     packages: Callable[[Path], tuple[Package, ...]] = core.packages
     clock: Callable[[], float] = time.monotonic

@@ -59,6 +59,13 @@ class DeviceScreen(StepScreen):
             tooltip="Measure this machine's memory bandwidth and compute, under ten seconds",
         ),
         Binding("s,f2", "app.shelf", "Shelf", id="app.shelf", tooltip="The packages built so far"),
+        Binding(
+            "S,f6",
+            "app.sweeps",
+            "Sweeps",
+            id="app.sweeps",
+            tooltip="Build and measure a matrix from a plan file; what past ones found",
+        ),
         # The first step has none before it: this key ends a measurement, or leads out of the
         # filter.
         Binding(
