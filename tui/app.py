@@ -52,6 +52,14 @@ class PackApp(App[int]):
             show=False,
         ),
         Binding(
+            "S,f6",
+            "sweeps",
+            "Sweeps",
+            id="app.sweeps",
+            tooltip="Build and measure a matrix from a plan file; what past ones found",
+            show=False,
+        ),
+        Binding(
             "ctrl+o",
             "jump",
             "Jump",
@@ -211,6 +219,13 @@ class PackApp(App[int]):
 
         if not any(isinstance(screen, ShelfScreen) for screen in self.screen_stack):
             self.push_screen(ShelfScreen())
+
+    def action_sweeps(self) -> None:
+        """Plan files and past sweeps; comes back to where one was."""
+        from tui.screens.sweeps import SweepsScreen
+
+        if not any(isinstance(screen, SweepsScreen) for screen in self.screen_stack):
+            self.push_screen(SweepsScreen())
 
     def action_jump(self) -> None:
         """Letters over every part that can be focused."""

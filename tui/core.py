@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from packager.select import Candidate, Miss
     from packager.shipping.export import Exported
     from tui.leaving import Order
+    from tui.outlook import Outlook
 
 
 class World(Protocol):
@@ -198,6 +199,27 @@ def build(plan: Plan) -> Generator[Event, None, Package]:
     from packager.pipeline.run import run
 
     return run(plan)
+
+
+def outlook(services: World, ask: Ask, plan: Plan) -> Outlook:
+    """How long the build takes, what it needs, and what a longer context would cost."""
+    from packager.select.cache_type import keeping, with_cache_type
+    from tui.outlook import outlook as core
+
+    if ask.kv is None:
+        return core(ask, plan)
+    # A cache type that was tried is no recipe of the device's file.
+    runtimes = with_cache_type((plan.runtime,), ask.kv)
+    return core(
+        replace(ask, target=keeping(ask.target, runtimes)), replace(plan, runtime=runtimes[0])
+    )
+
+
+def expected(plan: Plan) -> dict[str, float]:
+    """Seconds that the stages of a build are expected to take, as far as they are known."""
+    from tui.outlook import expected as core
+
+    return core(plan)
 
 
 def bench(services: World, package: Path) -> Generator[Event, None, Measurement]:

@@ -34,6 +34,7 @@ _STEPS: dict[str, Sequence[float]] = {
         for size in (500, 750, 1000, 1500, 2000, 3000, 4000, 6000, 8000, 12000, 16000, 24000, 48000)
     ],
     "dimension": [32, 64, 128, 256, 512, 768, 1024, 2048, 4096],
+    "max_image_tokens": [64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384],
 }
 PREFERENCES = (
     ("smallest", "the smallest that passes every rule"),
@@ -77,7 +78,7 @@ def parsed(field: str, text: str) -> int | float:
 def _number(field: str, word: str) -> int | float:
     if field == "dimension":
         return int(word.removesuffix("numbers"))
-    if field in ("context", "prompt"):
+    if field in ("context", "prompt", "max_image_tokens"):
         digits = word.removesuffix("tokens").strip()
         return int(digits.removesuffix("k")) * (1024 if digits.endswith("k") else 1)
     if field == "min_decode_tps":
@@ -99,6 +100,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "max_artifact_bytes": (_MB, 64e6 * _MB),
     "max_memory_bytes": (_MB, 64e6 * _MB),
     "dimension": (1, 2**24),
+    "max_image_tokens": (1, 2**24),
 }
 """What the command line takes as well."""
 UNITS = {
@@ -109,6 +111,7 @@ UNITS = {
     "max_artifact_bytes": " MB",
     "max_memory_bytes": " MB",
     "dimension": " numbers",
+    "max_image_tokens": " tokens",
 }
 """What a bare number means that is typed for a limit."""
 
@@ -117,7 +120,7 @@ def quantity(field: str, value: float | None) -> str:
     """A limit of a workload as people read it."""
     if value is None:
         return "all numbers" if field == "dimension" else "no limit"
-    if field in ("context", "prompt", "dimension"):
+    if field in ("context", "prompt", "dimension", "max_image_tokens"):
         return f"{value:,.0f}{UNITS[field]}"
     if field == "min_decode_tps":
         return f"{value:g} tok/s" if value else "any rate"
@@ -135,6 +138,7 @@ def reason(field: str, base: Workload) -> str:
         "prompt": case.prompt,
         "min_decode_tps": case.min_decode_tps,
         "max_ttft_ms": case.max_ttft_ms,
+        "max_image_tokens": case.max_image_tokens,
     }
     limit = own.get(field)
     if limit is not None:
@@ -151,6 +155,8 @@ def reason(field: str, base: Workload) -> str:
         "small flash.",
         "max_memory_bytes": "Most memory one model may take, below what the device has.",
         "prefer": "; ".join(f"{name}: {text}" for name, text in PREFERENCES) + ".",
+        "max_image_tokens": "What one picture may take of the context: larger ones are made "
+        "smaller.",
         "dimension": "Numbers of a vector that are kept, the first so many (Matryoshka): fewer "
         "make a smaller index and a search that finds a little less.",
     }
@@ -169,6 +175,16 @@ def floors(case: UseCase) -> list[str]:
         wanted = " or ".join(f"{name} ≥ {least:g}" for name, least in floor.any_of)
         rows.append(f"{wanted}: {floor.reason} ({floor.source}).")
     return rows or ["No published score is asked for."]
+
+
+def comes_in(workload: Workload) -> str:
+    """What is given to the model besides text, one sentence; empty where nothing is."""
+    if not workload.pictures:
+        return ""
+    return (
+        f"Pictures come in, each up to {workload.max_image_tokens:,} tokens of the context; the "
+        "vision tower is built with the model.\n"
+    )
 
 
 def purpose(workload: Workload) -> str:

@@ -20,6 +20,7 @@ from packager.predict.forecast import Forecast
 from packager.predict.memory import Footprint
 from packager.predict.offload import Split
 from packager.recipe import Recipe
+from packager.runtime import BuildNeeds
 from packager.select import Candidate, Miss, Reason
 from packager.sources import Source
 from targets.openvino import OpenVino
@@ -56,6 +57,7 @@ from tests.support.tui_packages import (
 )
 from tui.ask import Ask
 from tui.core import Found
+from tui.outlook import Outlook
 from tui.services import Services
 
 _GB, _MB = 10**9, 10**6
@@ -287,6 +289,25 @@ PLAN = Plan(
     Source("hub", "Qwen/Qwen3-0.6B", None, "Qwen/Qwen3-0.6B"),
     HOME / "qwen3-0.6b-openvino-int4_sym_g128",
 )
+OUTLOOK = Outlook(
+    {"convert": 20.0, "measure": 84.0, "quality": 61.0, "package": 0.0},
+    BuildNeeds(2_900 * _MB, 3_100 * _MB),
+    tuple(
+        replace(
+            CHOSEN,
+            context=context,
+            footprint=replace(CHOSEN.footprint, kv_cache=round(context / 4096 * 300 * _MB)),
+            forecast=replace(
+                CHOSEN.forecast, decode_tps=120 - context / 700, ttft_ms=context * 0.66
+            ),
+            verdict="fits" if context < 40_000 else "rejected",
+            reasons=()
+            if context < 40_000
+            else (Reason("context", "65,536 tokens", "40,960 tokens", 65_536, 40_960),),
+        )
+        for context in (1024, 2048, 4096, 8192, 16384, 32768, 65536)
+    ),
+)
 PARTLY = replace(
     next(
         one
@@ -381,6 +402,7 @@ def services(**others: Any) -> Services:
         "find": lambda _, ask: replace(FOUND, ask=ask),
         "plan": lambda *_: PLAN,
         "problems": lambda *_: [],
+        "outlook": lambda *_: OUTLOOK,
         "packages": lambda _: SHELF,
         "absent": lambda *_: {},
         "unserved": lambda: frozenset(),
