@@ -81,6 +81,14 @@ MATRIX_ENTRIES = 1 << 16
 MATRIX_BYTES = 4 << 30
 """The file. 512 experts in 60 layers make 1.5 GB."""
 
+GGUF_HEADER_BYTES = 64 << 20
+"""Keys and table of the tensors of a GGUF. A vocabulary of 248,320 tokens with its merges makes
+12 MB."""
+GGUF_KEYS = 1 << 10
+"""Keys of a GGUF. Published ones have 30 to 60."""
+GGUF_ITEMS = 1 << 20
+"""Items of a list in it. The largest vocabulary of a Qwen has 248,320 tokens."""
+
 MANIFEST_BYTES = 16 << 20
 """manifest.json. With a hundred measurements it has 1 MB."""
 PACKAGE_FILES = 10_000

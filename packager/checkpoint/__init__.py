@@ -27,6 +27,7 @@ from packager.checkpoint.agreement import (
     refuse_unsupported,
 )
 from packager.checkpoint.composed import Composed
+from packager.checkpoint.described import is_described
 from packager.checkpoint.folder import (
     POOLING,
     is_license,
@@ -74,6 +75,7 @@ class Checkpoint:
     `vision` reads.
     `as_published` says that the files themselves have those names, that configuration and types of
     32 bits at most, so that an engine may read them. `chat_template` is None for a base model.
+    Of a folder that describes an adopted model there are no tensors (packager.checkpoint.described).
     `notes` are sentences for whoever builds; `quantized` says how the files hold the weights where
     those are dequantized as they are read.
     """
@@ -134,9 +136,11 @@ class Checkpoint:
             decoder = object_at(decoder, key)
         positions, windows = positions_of(decoder, shape, where), windows_of(decoder, shape, where)
         weights = folder if composed is None else composed.base
-        agreed = match(
-            files["config.json"], config, shape, read_tensors(weights, files), POOLING in files
-        )
+        if is_described(folder):
+            agreed = Agreed(shape, {}, (), renamed=False, untied=False, headless=False, notes=())
+        else:
+            stored = read_tensors(weights, files)
+            agreed = match(files["config.json"], config, shape, stored, POOLING in files)
         if composed is not None:
             agreed = _adapted(agreed, composed)
         tokenizer_config = _all_added(files, tokenizer_config)

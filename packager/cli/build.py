@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from packager.cli.additions import addition_options, additions_from
+from packager.cli.adoption import adoption_options
 from packager.cli.options import (
     Number,
     machine_options,
@@ -19,7 +20,7 @@ from packager.cli.options import (
 from packager.cli.output import emit_json, emit_table, json_option, narrate, say
 from packager.cli.profile import profile_from, profile_options
 from packager.cli.shared_options import out_option
-from packager.errors import ExitCode, PackError
+from packager.errors import ExitCode, PackError, usage
 from packager.escapes import sh
 
 if TYPE_CHECKING:
@@ -57,8 +58,9 @@ _ENFORCED = {"min_decode_tps": "decode", "max_ttft_ms": "ttft"}
     default="hub",
     show_default=True,
     metavar="hub|dummy|PATH",
-    help="Where the weights come from.",
+    help="Where the weights come from; a .gguf file is packaged as it is.",
 )
+@adoption_options
 @click.option(
     "--lora",
     "loras",
@@ -105,6 +107,8 @@ def command(
     runtimes: tuple[str, ...],
     recipes: tuple[str, ...],
     weights: str,
+    against: str | None,
+    tokenizer: str | None,
     loras: tuple[str, ...],
     revision: str | None,
     out: Path | None,
@@ -161,6 +165,8 @@ def command(
         recipe=recipes[0] if len(recipes) == 1 and not several else None,
         weights=weights,
         lora=loras,
+        against=against,
+        tokenizer=tokenizer,
         revision=revision,
         offline=offline,
         out=out,
@@ -170,6 +176,12 @@ def command(
         additions=additions_from(flags),
         enforced=frozenset(rule for flag, rule in _ENFORCED.items() if flags.get(flag) is not None),
     )
+    if plan.recognised is not None and (several or profile):
+        raise usage(
+            f"{plan.recognised.model.files[0].name} is taken as it is, in one runtime and with its "
+            "own chats.",
+            "Name one --runtime at most, and no profile.",
+        )
     plan = replace(plan, sustained_s=sustained, profile=profile)
     available = machine.memory().available
     if several:

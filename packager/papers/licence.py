@@ -28,12 +28,14 @@ def write(
     *,
     dummy: bool,
     adapters: Sequence[str] = (),
+    adopted: bool = False,
 ) -> list[str]:
     """Write the licence papers of a package into `folder`, and return their names.
 
     What the checkpoint brings goes along as it is. Where it brings no text, the standard one stands
     in, or name and address of a licence whose text we do not have; a notice says what the licence
-    wants said, and what was changed. `adapters` are the names of those that were merged.
+    wants said, and what was changed. `adapters` are the names of those that were merged; `adopted`
+    says that the weights were converted by somebody else.
     """
     written = _brought(folder, checkpoint)
     have = {name.upper() for name in written}
@@ -41,9 +43,8 @@ def write(
         write_atomically(folder / LICENSE, text(variant).encode())
         written.append(LICENSE)
     if not any(name.startswith("NOTICE") for name in have):
-        write_atomically(
-            folder / NOTICE, notice(variant, recipe, dummy=dummy, adapters=adapters).encode()
-        )
+        said = notice(variant, recipe, dummy=dummy, adapters=adapters, adopted=adopted)
+        write_atomically(folder / NOTICE, said.encode())
         written.append(NOTICE)
     return written
 
@@ -84,7 +85,14 @@ def text(variant: JsonObject) -> str:
     )
 
 
-def notice(variant: JsonObject, recipe: str, *, dummy: bool, adapters: Sequence[str] = ()) -> str:
+def notice(
+    variant: JsonObject,
+    recipe: str,
+    *,
+    dummy: bool,
+    adapters: Sequence[str] = (),
+    adopted: bool = False,
+) -> str:
     """What the licence wants said in all copies, and that the files were changed, which every one
     of them wants said."""
     licence = at_or_none(variant, "license", str) or ""
@@ -95,6 +103,12 @@ def notice(variant: JsonObject, recipe: str, *, dummy: bool, adapters: Sequence[
         return (
             f"{wanted}The weights are random numbers in the shape of {_model(variant)}, "
             "made by qwen-pack; they are not that model's.\n"
+        )
+    if adopted:
+        return (
+            f"{wanted}The weights were converted to {line(recipe)} by somebody else, as those of "
+            f"{_model(variant)}, and are in here as they came. What was changed before is not "
+            "known.\n"
         )
     return (
         f"{wanted}Changed: the weights of {_model(variant)} were {line(merged)}"

@@ -73,9 +73,10 @@ def _source(variant: JsonObject, source: JsonObject) -> list[JsonObject]:
             "digest": {"gitCommit": revision},
         }
     ]
+    folder = "adopted" if source.get("adopted") else "checkpoint"
     files: list[JsonObject] = [
         {
-            "name": f"checkpoint/{row['path']}",
+            "name": f"{folder}/{row['path']}",
             "digest": {"sha256": row["sha256"]},
             "annotations": {"size": row["size"]},
         }

@@ -121,6 +121,7 @@ def _papers(
         chosen.recipe.id,
         dummy=plan.source.kind == "dummy",
         adapters=[at(row, "location", str) for row in adapters.recorded(made.fetched.facts)],
+        adopted=plan.source.adopted is not None,
     )
     speaks = plan.shape.task == "generate"
     text = speech.of_folder(checkpoint, plan.profile).template if speaks else None
@@ -141,6 +142,31 @@ def _changed(facts: JsonObject) -> JsonObject:
     return {
         **({"quantized": facts["quantized"]} if facts.get("quantized") else {}),
         **({"adapters": rows} if rows else {}),
+    }
+
+
+def _adopted(plan: Plan, facts: JsonObject) -> JsonObject:
+    """What an adopted model is, how that is known, and what it was compared with; nothing is said
+    of a checkpoint that nobody has seen."""
+    if plan.recognised is None:
+        return {}
+    against, source = object_or_empty(facts, "against"), plan.source.against
+    compared: JsonObject = {}
+    if source is not None:
+        location = source.location
+        compared = {
+            "kind": source.kind,
+            "location": plain_name(Path(location).name) if source.kind == "local" else location,
+            "revision": against.get("revision"),
+            "files": against["files"],
+        }
+    held = plan.source.adopted.tokenizer if plan.source.adopted else None
+    return {
+        "adopted": {
+            **plan.recognised.as_dict(),
+            "against": compared or None,
+            "tokenizer": None if held is None else plain_name(Path(held).name),
+        }
     }
 
 
@@ -248,12 +274,13 @@ def _describe(
         "source": {
             "kind": plan.source.kind,
             "location": plain_name(Path(plan.source.location).name)
-            if plan.source.kind == "local"
+            if plan.source.kind == "local" or plan.source.adopted
             else plan.source.location,
             "files": fetched.facts["files"],
             # What config.json says and the weights do not bear out.
             **({"notes": fetched.facts["notes"]} if fetched.facts.get("notes") else {}),
             **_changed(fetched.facts),
+            **_adopted(plan, fetched.facts),
         },
         "recipe": {"id": chosen.recipe.id, **asdict(chosen.recipe)},
         "runtime": {

@@ -6,11 +6,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from packager.checkpoint.folder import checkpoint_files
 from packager.digests import key_of
+from packager.files import sha256
 from packager.json_values import JsonObject, object_at
 from packager.pipeline import retrieval_stage
 from packager.pipeline.cache import Entry
-from packager.pipeline.job import Job, checkpoint_of, environment
+from packager.pipeline.job import Job, environment, reference_of
 from packager.quality import VERSION
 from packager.quality.pictures import VERSION as PICTURES_VERSION
 from packager.quality.text import FURTHEST
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from packager.plan.plan import Plan
 
 RANDOM = "the weights are random, so what they lose means nothing"
+ADOPTED = "no unquantized checkpoint was named to compare it with (--against)"
 ELSEWHERE = "the artifact cannot be run on this machine"
 
 
@@ -36,6 +39,8 @@ def not_here(measured: Entry) -> Quality | None:
 def why_not(plan: Plan) -> str | None:
     """Why a divergence from the unquantized weights would mean nothing; None where it means
     something."""
+    if plan.source.reference is None:
+        return ADOPTED
     return RANDOM if plan.source.kind == "dummy" else None
 
 
@@ -46,10 +51,9 @@ def reference(plan: Plan, fetched: Entry) -> Job:
     # Late: only a build computes a reference, and numpy comes with it.
     from packager.reference.states import VERSION as STATES
 
-    key = key_of(
-        {"files": inputs_of(fetched.facts), "text": _text(plan), "version": [STATES, VERSION]}
-    )
-    evidence = Evidence.of(checkpoint_of(fetched), fetched.facts)
+    folder, facts = reference_of(fetched)
+    key = key_of({"files": inputs_of(facts), "text": _text(plan), "version": [STATES, VERSION]})
+    evidence = Evidence.of(folder, facts)
     return Job(
         "reference",
         "packager.quality.job:reference",
@@ -94,9 +98,10 @@ def compare(
         "divergence": divergence,
         "version": VERSION,
         **({"pictures": [looking, PICTURES_VERSION]} if looking else {}),
+        **_held_against(plan, fetched),
     }
     key = key_of({**asked, **started})
-    evidence = Evidence.of(checkpoint_of(fetched), fetched.facts, None if divergence else SMALL)
+    evidence = Evidence.of(*reference_of(fetched), None if divergence else SMALL)
     return Job(
         "quality",
         "packager.quality.job:compare",
@@ -107,6 +112,16 @@ def compare(
         by_start=True,
         evidence=evidence,
     )
+
+
+def _held_against(plan: Plan, fetched: Entry) -> JsonObject:
+    """What an adopted model is compared with, which does not follow from it."""
+    if plan.source.adopted is None:
+        return {}
+    folder, facts = reference_of(fetched)
+    texts = {name: sha256(path) for name, path in checkpoint_files(folder).items()}
+    held = inputs_of(facts) if facts is not fetched.facts else texts
+    return {"held_against": held}
 
 
 def result(plan: Plan, facts: JsonObject, why_not: str | None) -> Quality:
@@ -130,7 +145,7 @@ def _pictures(plan: Plan, converted: Entry) -> JsonObject | None:
 def _arguments(plan: Plan, fetched: Entry) -> JsonObject:
     file = plan.gate.file
     return {
-        "checkpoint": str(checkpoint_of(fetched)),
+        "checkpoint": str(reference_of(fetched)[0]),
         "text": None if file is None else str(Path(file).absolute()),
         "tokens": plan.gate.tokens_for(plan.shape.parameters()),
         "context": plan.workload.context,

@@ -92,6 +92,12 @@ def rebuild(
     here; 5 where the hub does not answer; 7 where disk does not suffice.
     """
     known = manifest.read(package)
+    if known.contents.source.adopted is not None:
+        raise usage(
+            f"{known.name} cannot be built again: its model was converted by somebody else and "
+            "taken as it came.",
+            "`qwen-pack attest` compares it with a checkpoint, tensor by tensor.",
+        )
     recorded = object_at(known.data, "recipe")
     added = _additions(recorded, additions or Additions())
     runtime = _runtime(known, runtimes, added)

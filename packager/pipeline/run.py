@@ -196,7 +196,7 @@ def _stage(
     `whole`: see stage_run.kept; `notes` are said of it first. One that opens the `engine` is the
     job that `again` makes of a plan: where the engine dies, it runs on the next rung.
     """
-    yield from announce(job.stage)
+    yield from announce(job.stage, job.title)
     for note in notes:
         yield StageNote(job.shown, note)
     began = time.monotonic()

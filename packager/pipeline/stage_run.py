@@ -194,10 +194,10 @@ def failures(stage: str) -> Iterator[list[tuple[StageFailed, BaseException]]]:
         failed.append((StageFailed(stage, known.message, known.hint, int(known.exit_code)), named))
 
 
-def announce(stage: str) -> Iterator[Event]:
-    """The event that a stage has started."""
+def announce(stage: str, title: str | None = None) -> Iterator[Event]:
+    """The event that a stage has started, under its usual name unless it has another."""
     names = list(STAGES)
-    yield StageStarted(stage, STAGES[stage], names.index(stage) + 1, len(names))
+    yield StageStarted(stage, title or STAGES[stage], names.index(stage) + 1, len(names))
 
 
 def _unkeyed(facts: JsonObject) -> str:

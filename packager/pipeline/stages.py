@@ -91,7 +91,7 @@ def convert(plan: Plan, fetched: Entry) -> Job:
     # Some runtimes write what they know of the origin into the model, and split it: nothing else
     # may convert again for that.
     more: JsonDict = {}
-    if hasattr(plan.runtime, "with_additions"):
+    if hasattr(plan.runtime, "with_additions") and plan.source.adopted is None:
         # The folder's name becomes the model's where nothing else says one.
         folder = Path(plan.source.location).name if plan.source.kind == "local" else None
         more = {"origin": origin, "max_file_bytes": plan.workload.max_file_bytes, "folder": folder}
@@ -118,6 +118,12 @@ def convert(plan: Plan, fetched: Entry) -> Job:
         **profile,
     }
     inputs |= {name: str(path.absolute()) for name, path in added.items() if path is not None}
+    if plan.source.adopted is not None:
+        paths = plan.source.adopted.files
+        rows = objects_at(fetched.facts, "files")
+        inputs["adopted"] = [
+            {**row, "path": path} for path, row in zip(paths, rows, strict=True)
+        ]
     recipe["inputs"] = inputs
     arguments: JsonObject = {
         "checkpoint": str(checkpoint_of(fetched)),
@@ -134,6 +140,7 @@ def convert(plan: Plan, fetched: Entry) -> Job:
         env=environment(plan),
         evidence=Evidence.of(checkpoint_of(fetched), fetched.facts),
         opened_by=plan.runtime.name,
+        title=None if plan.source.adopted is None else "Take the model as it is",
     )
 
 
@@ -292,6 +299,8 @@ def _is_place(job: Job, entry: Entry) -> bool:
         return False
     if "adapters" in job.arguments:
         return _is_composed(job, entry)
+    if "describe" in job.arguments:
+        return folder == "out" and _is_compared(job, entry)
     if given is not None:
         return Path(folder) == Path(given)
     if "revision" in job.arguments:
@@ -326,6 +335,15 @@ def _is_composed(job: Job, entry: Entry) -> bool:
         Job("fetch", at(base, "job", str), object_at(base, "arguments")),
         Entry(entry.folder, {**entry.facts, "folder": where}),
     )
+
+
+def _is_compared(job: Job, entry: Entry) -> bool:
+    """Whether an adopted model is compared with the checkpoint that the job names."""
+    against, facts = job.arguments["against"], entry.facts.get("against")
+    if not isinstance(against, dict) or not isinstance(facts, dict):
+        return against is None and facts is None
+    name, arguments = at(against, "job", str), object_at(against, "arguments")
+    return _is_place(Job("fetch", name, arguments), Entry(entry.folder, facts))
 
 
 def _is_file_row(row: Any) -> bool:

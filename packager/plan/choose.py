@@ -16,6 +16,13 @@ from packager.json_values import list_at
 from packager.names import plain_name
 from packager.need.workload import Workload
 from packager.plan.additions import Additions, applied
+from packager.plan.adoption import (
+    adoptable,
+    recognise,
+    refuse_with_adopted,
+    refuse_without_adopted,
+    source_of,
+)
 from packager.plan.plan import Plan, package_name
 from packager.quality.gate import Gate
 from packager.runtime import Runtime
@@ -45,20 +52,33 @@ def make_plan(
     gate: Gate | None = None,
     additions: Additions | None = None,
     lora: Sequence[str] = (),
+    against: str | None = None,
+    tokenizer: str | None = None,
 ) -> Plan:
-    """Choose among the catalogue, or take the variant that was named or lies in a folder.
+    """Choose among the catalogue, or take the variant that was named or lies in a folder, or a
+    model that was converted already.
 
     `here` is this machine, so that what is measured on it is known as the device's figures or
     somebody else's. Raises PackError: exit code 3 when nothing fits, with the nearest misses; 2 for
     an unknown name; 6 for a folder that holds no usable checkpoint. With `additions` only runtimes
     that know them take part. `lora` names adapters as `sources.adapters.parse` takes them; the base
-    is the one that they name where nothing else does.
+    is the one that they name where nothing else does. `against` is a checkpoint, a folder or
+    OWNER/NAME on the hub, that an adopted model is compared with, `tokenizer` a folder with the
+    tokenizer that it is held against.
     """
-    runtimes = applied(runtimes, additions or Additions(), recipe)
-    adapters = loras.parse(lora, offline)
-    variants, base = with_adapters(
-        model, weights, adapters, revision, offline, pictures=workload.pictures
-    )
+    known = None
+    if weights not in _NAMED and (adopted := adoptable(weights, runtimes)) is not None:
+        refuse_with_adopted(adopted, workload, additions, lora, recipe)
+        known = recognise(adopted, model, against, revision, offline)
+        runtimes, variants = (adopted.runtime,), (known.variant,)
+        recipe = recipe or adopted.recipe.id
+    else:
+        refuse_without_adopted(against, tokenizer)
+        runtimes = applied(runtimes, additions or Additions(), recipe)
+        adapters = loras.parse(lora, offline)
+        variants, base = with_adapters(
+            model, weights, adapters, revision, offline, pictures=workload.pictures
+        )
     found = candidates(
         target, workload, variants or catalog.load(), runtimes, recipe=recipe, named=bool(variants)
     )
@@ -67,9 +87,12 @@ def make_plan(
         raise _nothing_fits(
             target, workload, found, runtimes, variants, local=weights not in _NAMED
         )
-    source = sources.parse(weights, chosen.variant.repo_id, revision, offline)
-    if adapters:
-        source = replace(source, adapters=adapters, base=base)
+    if known is not None:
+        source = source_of(known, against, tokenizer, revision, offline)
+    else:
+        source = sources.parse(weights, chosen.variant.repo_id, revision, offline)
+        if adapters:
+            source = replace(source, adapters=adapters, base=base)
     return Plan(
         target=target,
         workload=workload,
@@ -83,6 +106,7 @@ def make_plan(
         place=UNKNOWN if here is None else place(Identity.of(target), here),
         gate=gate or Gate(),
         additions=additions or Additions(),
+        recognised=known,
     )
 
 

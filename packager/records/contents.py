@@ -61,9 +61,35 @@ class AdapterOf(Record, frozen=True, kw_only=True):
     files: list[Any] = msgspec.field(default_factory=list)
 
 
+class ComparedWith(Record, frozen=True, kw_only=True):
+    """The checkpoint that an adopted model was compared with."""
+
+    kind: str = ""
+    location: str | None = None
+    revision: str | None = None
+    files: list[Any] = msgspec.field(default_factory=list)
+
+
+class AdoptedOf(Record, frozen=True, kw_only=True):
+    """A model that somebody else had converted: the variant that it is, `by` what that is known,
+    tensors by type, and what it was compared with. `says` are its own words, which prove
+    nothing."""
+
+    variant: str = ""
+    by: str = "nothing"
+    alike: tuple[str, ...] = ()
+    recipe: str | None = None
+    types: dict[str, Count] = msgspec.field(default_factory=dict)
+    # Any: the keys of a file from outside, texts, numbers and lists.
+    says: dict[str, Any] = msgspec.field(default_factory=dict)
+    against: ComparedWith | None = None
+    tokenizer: str | None = None
+
+
 class SourceOf(Record, frozen=True, kw_only=True):
     """Where its weights came from; `files` as they stand in the manifest. `quantized` says how they
-    were stored where they were dequantized first."""
+    were stored where they were dequantized first, `adopted` what a model is that was converted
+    already."""
 
     kind: str = ""
     location: str | None = None
@@ -71,6 +97,7 @@ class SourceOf(Record, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
     quantized: str | None = None
     adapters: tuple[AdapterOf, ...] = ()
+    adopted: AdoptedOf | None = None
 
     @property
     def dummy(self) -> bool:

@@ -12,6 +12,7 @@ from packager.errors import PackError, usage
 from packager.json_values import JsonObject, at, object_or_empty
 from packager.names import did_you_mean
 from packager.plan.additions import Additions
+from packager.plan.adopted import Adopted
 from packager.predict.forecast import Speed
 from packager.predict.memory import Footprint, kv_cache_bytes
 from packager.predict.offload import Split
@@ -118,7 +119,7 @@ class LlamaCpp:
             )
         if recipe.settings.get("tensor_types"):
             try:
-                _sizes(shape, recipe)
+                self._sizes(shape, recipe)
             except PackError as error:
                 return error.message
         return None
@@ -129,17 +130,17 @@ class LlamaCpp:
 
     def artifact_bytes(self, shape: Shape, recipe: Recipe) -> int:
         """The weights and the keys to the byte; the vocabulary as dense as Qwen's."""
-        stored = _sizes(shape, recipe)
+        stored = self._sizes(shape, recipe)
         text = stored.data + stored.table + sizes.vocabulary_bytes(shape) + tensors.ROOM
         return text + projector_bytes(shape, recipe)
 
     def footprint(self, shape: Shape, recipe: Recipe, context: int) -> Footprint:
         """Resident bytes with the whole context answered."""
-        return memory.footprint(shape, recipe, _sizes(shape, recipe), context)
+        return memory.footprint(shape, recipe, self._sizes(shape, recipe), context)
 
     def decode_bytes(self, shape: Shape, recipe: Recipe, context: int) -> int:
         """Weights of one token, and the cache once."""
-        weights = _sizes(shape, recipe).read_per_token(shape)
+        weights = self._sizes(shape, recipe).read_per_token(shape)
         return weights + kv_cache_bytes(shape, context, recipe.kv_bits)
 
     def speed(self, shape: Shape, recipe: Recipe, isa: str) -> Speed:
@@ -159,8 +160,18 @@ class LlamaCpp:
         by_layer = self._layers(shape, recipe)
         return offload.split(shape, recipe, by_layer, context, filled, gpu_layers, gpus)
 
+    def adopt(self, place: Path) -> Adopted | None:
+        """See packager.plan.adopted.Adopts."""
+        # Late: the gguf package brings numpy, and most builds adopt nothing.
+        from targets.llama_cpp.adopted import adopt
+
+        return adopt(place)
+
+    def _sizes(self, shape: Shape, recipe: Recipe) -> sizes.Sizes:
+        return _sizes(shape, recipe)
+
     def _layers(self, shape: Shape, recipe: Recipe) -> layers.Layers:
-        return layers.of(shape, preset_of(recipe.weights), _sizes(shape, recipe))
+        return layers.of(shape, preset_of(recipe.weights), self._sizes(shape, recipe))
 
     def build_needs(self, shape: Shape, recipe: Recipe) -> BuildNeeds:
         """A streaming pass: a few megabytes per thread, and the result itself; to collect
@@ -180,7 +191,7 @@ class LlamaCpp:
         """The smallest limit that files can be kept below, about: a tensor is never split, and the
         first file has the vocabulary."""
         text = (
-            sizes.largest_tensor(shape, _sizes(shape, recipe))
+            sizes.largest_tensor(shape, self._sizes(shape, recipe))
             + sizes.vocabulary_bytes(shape)
             + tensors.ROOM
         )

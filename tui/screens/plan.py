@@ -253,6 +253,7 @@ class PlanScreen(StepScreen):
             "hub": "from the Hugging Face hub",
             "dummy": "random: answers will mean nothing",
             "local": f"from {plan.source.location}",
+            "gguf": f"as they are in {plan.source.location}",
         }
         parts += [("weights   ", "$foreground-muted"), (kind[plan.source.kind], "")]
         adapters = figures.adapters((one.location, one.scale) for one in plan.source.adapters)
