@@ -278,6 +278,18 @@ class Sees(Protocol):
 
 
 @runtime_checkable
+class Adapts(Protocol):
+    """What a Runtime has besides where its sessions add LoRA adapters while they compute."""
+
+    adapter_job: str
+    """`module:function`, a job: (report, *, checkpoint, out) -> facts, `artifact_bytes`, `rank` and
+    `matrices` among them. `checkpoint` is a base composed with one adapter, `out` the folder that
+    the job makes."""
+    adapter_file: str
+    """The name of the file that it writes there."""
+
+
+@runtime_checkable
 class RendersChats(Protocol):
     """What a Session has besides where its engine renders chat templates itself."""
 
@@ -307,7 +319,7 @@ class Session(Protocol):
 
     def __init__(self, artifact: str, settings: JsonObject) -> None:
         """Load the artifact. `settings`: context (int), kv (str), threads (int or None), gpu_layers
-        (int, may be absent)."""
+        (int, may be absent), adapters (rows of `path` and `scale`, may be absent)."""
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, control tokens recognised, none added."""

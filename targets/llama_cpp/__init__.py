@@ -54,6 +54,8 @@ class LlamaCpp:
     retrieval_session = "targets.llama_cpp.retrieval:Session"
     projector = PROJECTOR
     vision_session = "targets.llama_cpp.vision:VisionSession"
+    adapter_job = "targets.gguf.adapter:build"
+    adapter_file = "adapter.gguf"
     context_in_artifact = False
     answers_at_once = True
 

@@ -59,6 +59,7 @@ class Session:
         self.context = at(settings, "context", int)
         self._context = self._open_context(kv)
         self._memory = lib.llama_get_memory(self._context)
+        self._add(settings.get("adapters") or [])
         self.use_threads(at_or_none(settings, "threads", int) or self._fastest())
 
     def _open_context(self, kv: str) -> Any:
@@ -80,6 +81,25 @@ class Session:
                 "Take a shorter context or a smaller variant.",
             )
         return context
+
+    def _add(self, adapters: Any) -> None:
+        """Adapters by `path` and `scale`; the model owns them. Raises PackError (bad input)."""
+        if not adapters:
+            return
+        lib, loaded = self._lib, []
+        for row in adapters:
+            path = Path(row["path"])
+            with library.captured_log() as log_lines:
+                found = lib.llama_adapter_lora_init(self._model, str(path).encode())
+            if not found:
+                raise bad_input(
+                    f"llama.cpp cannot load {path.name}: {last_of(log_lines)}",
+                    "Build the adapter again for this package.",
+                )
+            loaded.append(found)
+        scales = (ctypes.c_float * len(loaded))(*(row["scale"] for row in adapters))
+        held = (lib.llama_adapter_lora_p_ctypes * len(loaded))(*loaded)
+        lib.llama_set_adapters_lora(self._context, held, len(loaded), scales)
 
     def encode(self, text: str) -> list[int]:
         """See packager.runtime.Session."""

@@ -48,6 +48,8 @@ class OpenVino:
     build_job = "targets.openvino.convert:convert"
     session = "targets.openvino.session:OpenVinoSession"
     retrieval_session = "targets.openvino.retrieval:Session"
+    adapter_job = "targets.openvino.adapter:build"
+    adapter_file = "adapter_model.safetensors"
     context_in_artifact = False
 
     def ladder(self) -> Ladder:

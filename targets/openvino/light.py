@@ -21,7 +21,7 @@ from packager.json_values import JsonDict, JsonObject, at
 from packager.runtime import Report
 from packager.shape import tensors
 from packager.shape.positions import Positions
-from targets.openvino import pooled
+from targets.openvino import names, pooled
 from targets.openvino.rope import put_positions, refuse_positions
 from targets.openvino.sizes import OUTPUT, Compression
 from targets.openvino.skeleton import GRAPH, write_skeleton
@@ -108,10 +108,13 @@ def plainly_placed(config: JsonObject) -> JsonObject:
 
 def _name_by_place(model: Any) -> None:
     """Names that count what a process made so far become names that count the graph's own nodes:
-    every build writes the same."""
+    every build writes the same. Products are called after their matrices, as openvino-genai finds the
+    layers of an adapter by these names."""
     for number, node in enumerate(model.get_ordered_ops()):
         if _COUNTED.fullmatch(node.get_friendly_name()):
-            node.set_friendly_name(f"{node.get_type_name()}_{number}")
+            node.set_friendly_name(
+                names.product(node) or f"{node.get_type_name()}_{number}"
+            )
 
 
 def _from_weights(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from packager.errors import bad_input, usage
 from packager.json_values import JsonDict, JsonObject, at
+from targets.openvino import adapter
 from targets.openvino.scorer import Scorer
 from targets.openvino.sizes import cache_blocks
 
@@ -46,6 +47,10 @@ class OpenVinoSession:
         }
         if settings.get("threads"):
             properties["INFERENCE_NUM_THREADS"] = at(settings, "threads", int)
+        added = adapter.given(settings)
+        if added:
+            rows = [(openvino_genai.Adapter(path), scale) for path, scale in added]
+            properties["adapters"] = openvino_genai.AdapterConfig(rows)
         return _load(self._artifact, scheduler, properties)
 
     def encode(self, text: str) -> list[int]:
