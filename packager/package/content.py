@@ -39,9 +39,11 @@ def content_sha256(data: Mapping[str, Any]) -> str:
     )
     rows = [{key: row[key] for key in ("path", "size", "sha256")} for row in files]
     # How the engine had to be started is a property of the machine that built it, as a measurement
-    # is.
+    # is; which engines read the files follows from them, and from what is known of engines.
     runtime = {
-        key: value for key, value in (data.get("runtime") or {}).items() if key != "settings"
+        key: value
+        for key, value in (data.get("runtime") or {}).items()
+        if key not in ("settings", "minimum")
     }
     body = {**{key: data.get(key) for key in _INPUTS}, "runtime": runtime, "files": rows}
     return hashlib.sha256(

@@ -32,7 +32,7 @@ def text(contents: Contents) -> str:
 {_adapters(contents)}| version of this package | {markdown(contents.version or "none")} |
 | recipe | {code(recipe.id)}{f": {markdown(recipe.summary)}" if recipe.summary else ""} |
 | engine | {markdown(contents.runtime.name)} {markdown(contents.runtime.version or "")} |
-| context | {contents.context} tokens, cache {code(str(recipe.kv))} |
+{_minimum(contents)}| context | {contents.context} tokens, cache {code(str(recipe.kv))} |
 | sampling | {_sampling(contents.sampling)} |
 {_profile(contents.chat)}| licence of the weights | {markdown(spdx(variant.license))} |
 | content | sha256 {code(contents.content_sha256 or "not stated")} |
@@ -111,6 +111,13 @@ def _sampling(sampling: dict[str, float] | None) -> str:
         ", ".join(f"{markdown(key)} {value:g}" for key, value in (sampling or {}).items())
         or "not stated by the checkpoint"
     )
+
+
+def _minimum(contents: Contents) -> str:
+    """A row of the oldest engines that read it; nothing where none are known."""
+    rows = contents.runtime.minimum
+    oldest = ", ".join(f"{markdown(row.engine)} {markdown(row.version)}" for row in rows)
+    return f"| oldest engine that reads it | {oldest} |\n" if oldest else ""
 
 
 def _profile(chat: Chat | None) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from packager.catalog.licences import stated
+from packager.engine_check.floor import sentence
 from packager.escapes import code, markdown
 from packager.json_values import JsonObject
 from packager.papers import measured as paragraphs
@@ -64,7 +65,7 @@ Licence of the weights: {markdown(licence)}.
 
 ## Run
 
-{_start(made)}{plan.runtime.how_to_run(chosen.recipe, _workload(plan, made, files, chat_template))}{_elsewhere(plan, made)}"""
+{_minimum(plan, made)}{_start(made)}{plan.runtime.how_to_run(chosen.recipe, _workload(plan, made, files, chat_template))}{_elsewhere(plan, made)}"""
 
 
 def _workload(
@@ -79,6 +80,19 @@ def _workload(
         "settings": settings,
         "chat_template": chat_template,
     }
+
+
+def _minimum(plan: Plan, made: Made) -> str:
+    """Which engines are new enough, and what in the package decides that."""
+    rows = made.minimum(plan)
+    if not rows:
+        return ""
+    deciding = dict.fromkeys(
+        reason.what for row in rows for reason in row.reasons if reason.version == row.version
+    )
+    check = code(f"qwen-pack verify --engine-version {rows[0].engine}=VERSION")
+    because = f" because of: {markdown(', '.join(deciding))}" if deciding else ""
+    return f"{markdown(sentence(rows).rstrip('.'))}{because}. {check} compares yours.\n\n"
 
 
 def _start(made: Made) -> str:

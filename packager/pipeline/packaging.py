@@ -289,6 +289,7 @@ def _describe(
             if plan.runtime.distributions
             else None,
             "settings": made.start.settings() if made.start else None,
+            "minimum": [row.to_json() for row in made.minimum(plan)],
         },
         "files": [entry.as_dict() for entry in entries],
         "artifact_bytes": artifact_bytes,

@@ -17,6 +17,7 @@ from packager.checkpoint import composed as composition
 from packager.device.identity import of_figures
 from packager.device.this_machine import describe_machine, installation_id
 from packager.digests import key_of
+from packager.engine_check.floor import HasFloor
 from packager.engine_check.outcome import Start
 from packager.errors import PackError
 from packager.json_values import (
@@ -38,6 +39,7 @@ from packager.pipeline.cache import BuildCache, Entry
 from packager.pipeline.job import Job, checkpoint_of, environment
 from packager.quality import VERSION as QUALITY_VERSION
 from packager.records import Measurement, Quality
+from packager.records.contents import Minimum
 from packager.records.measurement import OnDevice
 from packager.runtime import Runtime, Sees
 from packager.sources.adapters import inputs_of
@@ -64,6 +66,13 @@ class Made:
     def not_measured(self) -> str | None:
         """Why the artifact could not be run here; None where it was."""
         return at_or_none(self.measured.facts, "not_measured", str)
+
+    def minimum(self, plan: Plan) -> tuple[Minimum, ...]:
+        """The oldest engines that read the artifact; empty where the runtime does not know."""
+        if not isinstance(plan.runtime, HasFloor):
+            return ()
+        built = self.converted.folder / "out"
+        return plan.runtime.minimum(built, plan.shape, plan.chosen.recipe, self.converted.facts)
 
     def measurement(self, plan: Plan) -> Measurement | None:
         """The measurement with the place where it was taken; None where there is none."""

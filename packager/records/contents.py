@@ -148,13 +148,34 @@ class EngineSettings(Record, frozen=True, kw_only=True):
                     raise ValueError("`environment` holds control characters")
 
 
+EngineVersion = Annotated[str, msgspec.Meta(pattern=r"^[bv]?[0-9]{1,9}(\.[0-9]{1,9}){0,4}$")]
+"""`b5092`, `2026.4.1`."""
+
+
+class MinimumReason(Record, frozen=True, kw_only=True):
+    """Something that a package holds, and the first version of the engine that reads it."""
+
+    what: str
+    version: EngineVersion
+    source: str = ""
+
+
+class Minimum(Record, frozen=True, kw_only=True):
+    """The oldest version of an engine that reads the package: the newest of its reasons."""
+
+    engine: str
+    version: EngineVersion
+    reasons: tuple[MinimumReason, ...] = ()
+
+
 class Engine(Record, frozen=True, kw_only=True):
-    """The engine that runs it, the version it was built and measured with, and how it is started
-    where that is not as usual."""
+    """The engine that runs it, the version it was built and measured with, how it is started where
+    that is not as usual, and the oldest versions that read the package."""
 
     name: str
     version: str | None = None
     settings: EngineSettings | None = None
+    minimum: tuple[Minimum, ...] = ()
 
 
 class Offload(Record, frozen=True, kw_only=True):

@@ -17,6 +17,7 @@ from packager.predict.forecast import Speed
 from packager.predict.memory import Footprint, kv_cache_bytes
 from packager.predict.offload import Split
 from packager.recipe import Recipe
+from packager.records.contents import Minimum
 from packager.runtime import BuildNeeds, Ladder, Tools
 from packager.shape import Shape
 from packager.shape.names import TEXT_TYPES
@@ -30,7 +31,7 @@ from targets.gguf.presets import (
     preset_of,
     projector_type,
 )
-from targets.llama_cpp import importance, memory, offload, speed
+from targets.llama_cpp import floor, importance, memory, offload, speed
 
 _BLOCK = 32
 """The smallest block of a quantized type: rows that it does not divide stay in 16 bits."""
@@ -70,6 +71,12 @@ class LlamaCpp:
     def ladder(self) -> Ladder:
         """See packager.runtime.Laddered."""
         return _ladder()
+
+    def minimum(
+        self, artifact: Path, shape: Shape, recipe: Recipe, facts: JsonObject
+    ) -> tuple[Minimum, ...]:
+        """See packager.engine_check.floor.HasFloor."""
+        return floor.minimum(shape, recipe, facts)
 
     def recipes(self) -> Sequence[Recipe]:
         """Every recipe with the default cache type, best quality first; those that need an

@@ -10,15 +10,16 @@ from typing import Any
 
 from packager.engine_check.ladder import read
 from packager.errors import usage
-from packager.json_values import at_or_none
+from packager.json_values import JsonObject, at_or_none
 from packager.names import did_you_mean
 from packager.need.usecases import use_case
 from packager.predict.forecast import Speed
 from packager.predict.memory import Footprint
 from packager.recipe import Recipe
+from packager.records.contents import Minimum
 from packager.runtime import BuildNeeds, Ladder, Tools
 from packager.shape import FIRST_GENERATION, Shape, as_qwen2
-from targets.openvino import data, sizes, speed
+from targets.openvino import data, floor, sizes, speed
 
 # What optimum-intel 2.1 exports with the transformers versions that qwen-pack installs with it; its
 # other Qwen exporters want older ones. Source: MIN/MAX_TRANSFORMERS_VERSION in
@@ -55,6 +56,12 @@ class OpenVino:
     def ladder(self) -> Ladder:
         """See packager.runtime.Laddered."""
         return _ladder()
+
+    def minimum(
+        self, artifact: Path, shape: Shape, recipe: Recipe, facts: JsonObject
+    ) -> tuple[Minimum, ...]:
+        """See packager.engine_check.floor.HasFloor."""
+        return floor.minimum(artifact, shape)
 
     def recipes(self) -> Sequence[Recipe]:
         """Every recipe with the default cache type, best quality first."""
