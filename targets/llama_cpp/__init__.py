@@ -53,6 +53,7 @@ class LlamaCpp:
     retrieval_session = "targets.llama_cpp.retrieval:Session"
     projector = PROJECTOR
     vision_session = "targets.llama_cpp.vision:VisionSession"
+    serving_engine = "targets.llama_cpp.serving:Engine"
     context_in_artifact = False
     answers_at_once = True
 
