@@ -290,6 +290,16 @@ class Adapts(Protocol):
 
 
 @runtime_checkable
+class Serves(Protocol):
+    """What a Runtime has besides where `qwen-pack serve` takes another engine than the servers that
+    are exported, whose own are in packager.shipping.server."""
+
+    serving_engine: str
+    """`module:class` of an Engine of packager.shipping.server.answers; called with the server's
+    settings, those of a session, and the path of a log."""
+
+
+@runtime_checkable
 class RendersChats(Protocol):
     """What a Session has besides where its engine renders chat templates itself."""
 

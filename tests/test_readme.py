@@ -79,6 +79,20 @@ def run(line: str, folder: Path, **environment: str) -> subprocess.CompletedProc
     )
 
 
+def first_line(line: str, folder: Path) -> str:
+    """What a command prints first that goes on until it is ended."""
+    words = [sys.executable, "-m", PROGRAM, *shlex.split(line)[1:]]
+    variables = {**os.environ, "QWEN_PACK_CACHE": str(folder / "cache")}
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, text=True, env=variables, cwd=folder
+    ) as process:
+        assert process.stdout is not None
+        try:
+            return process.stdout.readline()
+        finally:
+            process.terminate()
+
+
 @pytest.fixture(scope="module")
 def built(folder: Path) -> str:
     """What the README's build from random weights prints into a terminal."""
@@ -254,6 +268,9 @@ def test_a_command_of_the_pages_works(
         line += f" {SHORT} --out out-{len(line)}"
     if line.startswith("qwen-pack sweep"):
         (folder / "nightly.toml").write_text(NIGHTLY)
+    if line.startswith("qwen-pack serve"):
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/v1\n", first_line(f"{line} --port 0", folder))
+        return
     done = run(line, folder, HF_HUB_OFFLINE="0", HF_ENDPOINT=hub.endpoint, HF_HUB_DISABLE_XET="1")
     if line == "qwen-pack tui":
         # Its own tests walk through it; here there is no terminal, and it says so.

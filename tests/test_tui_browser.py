@@ -22,8 +22,8 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 import pytest
 
 from packager.cli import main
-from packager.cli.serve import is_loopback
 from packager.cli.tabs import MOST_TABS, Doorman
+from packager.cli.tui_browser import is_loopback
 from packager.errors import ExitCode
 from packager.package.verify import verify
 from tests.support import browser

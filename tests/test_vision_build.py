@@ -139,7 +139,7 @@ def test_the_readme_and_every_export_name_both_files(built: Path, tmp_path: Path
     given = "--model model/model.gguf --mmproj model/mmproj.gguf --image-max-tokens 64"
     assert f"llama-server {given}" in readme and f"llama-mtmd-cli {given}" in readme
     assert "FROM ./model/model.gguf\nFROM ./model/mmproj.gguf\n" in readme
-    for form in ("ollama", "android", "ios", "embedded"):
+    for form in ("ollama", "docker", "android", "ios", "embedded"):
         out = tmp_path / form
         done = command(
             tmp_path,
@@ -150,9 +150,21 @@ def test_the_readme_and_every_export_name_both_files(built: Path, tmp_path: Path
         texts = "".join(
             path.read_text(errors="replace")
             for path in out.rglob("*")
-            if path.suffix in (".kt", ".swift", ".c", "") and path.is_file()
+            if path.suffix in (".kt", ".swift", ".c", ".h", "") and path.is_file()
         )
         assert "mmproj.gguf" in texts, form
+        named = {
+            "android": 'PROJECTOR = "model/mmproj.gguf"',
+            "ios": 'projector = "model/mmproj.gguf"',
+            "embedded": 'QWEN_PACK_PROJECTOR "model/mmproj.gguf"',
+        }
+        assert named.get(form, "") in texts, form
+    dockerfile = (tmp_path / "docker" / "Dockerfile").read_text()
+    assert (
+        '"--mmproj", "/opt/qwen-pack/package/model/mmproj.gguf", "--no-warmup", \\\n'
+        '    "--image-max-tokens", "64", \\\n' in dockerfile
+    )
+    assert "data:image/jpeg;base64" in (tmp_path / "docker" / "README.md").read_text()
     lines = (tmp_path / "ollama" / "Modelfile").read_text().splitlines()
     assert [line for line in lines if line.startswith("FROM")] == [
         "FROM ./package/model/model.gguf",

@@ -32,6 +32,7 @@ COMMANDS = {
     "run": "Answer one prompt with a package.",
     "embed": "Turn texts into vectors with an embedding package.",
     "rerank": "Rank documents by their relevance to a query.",
+    "serve": "Answer over HTTP with a package, in OpenAI's form.",
     "verify": "Check a package against its manifest, byte by byte.",
     "behave": "Check a package's answers, and count failures by kind.",
     "compare": "Compare packages: figures, Pareto front, cost.",

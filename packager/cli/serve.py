@@ -1,178 +1,124 @@
-"""The terminal interface in a browser: loopback only, behind a token, every other host name and
-origin refused.
-
-Who reaches the page can build and delete packages as the user who started it. So the address
-carries a secret token, which is exchanged for a cookie at the first visit, and the server answers
-to the names it was started under alone: a page elsewhere that lets its own name point here (DNS
-rebinding) is refused by the Host header.
-"""
+"""`qwen-pack serve`: a package behind OpenAI's protocol, on this machine."""
 
 from __future__ import annotations
 
-import hmac
-import ipaddress
-import re
-import secrets
 import socket
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packager.cli.output import say
-from packager.errors import usage
+import click
+
+from packager.cli.output import narrate, say
+from packager.cli.shared_options import package_argument
+from packager.errors import PackError, usage
+from packager.json_values import JsonObject
 
 if TYPE_CHECKING:
-    from aiohttp import web
-
-_HOST = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
-_SHUTDOWN_S = 3.0
-_LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
+    from packager.package.manifest import Manifest
+    from packager.runtime import Runtime
 
 
-def check_host(host: str, consent: bool) -> None:
-    """Refuse every interface but loopback, unless the person has said that this is meant. Raises
-    PackError (usage)."""
-    if is_loopback(host) or consent:
-        return
-    raise usage(
-        f"{host} can be reached from other machines: whoever has the address could build and "
-        "delete packages as you, "
-        "and the token in it travels unencrypted.",
-        "Use an SSH tunnel (ssh -L 8000:127.0.0.1:8000 THIS-MACHINE), or add "
-        "--i-know-it-is-exposed.",
-    )
+@click.command("serve")
+@package_argument
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Interface."
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8080,
+    show_default=True,
+    help="Port; 0 takes a free one.",
+)
+@click.option(
+    "--waiting",
+    type=click.IntRange(0, 1000),
+    default=16,
+    show_default=True,
+    help="Requests that may wait for their turn.",
+)
+@click.option(
+    "--i-know-it-is-exposed",
+    "consent",
+    is_flag=True,
+    help="Allow a --host that other machines reach: whoever has the address can ask the model.",
+)
+def command(package: Path, host: str, port: int, waiting: int, consent: bool) -> None:
+    """Answer /v1/chat/completions with PACKAGE until Ctrl-C; /v1/embeddings or /v1/rerank with one
+    for retrieval. The address is printed once the model is loaded.
 
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the address."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
-@dataclass(frozen=True)
-class Secrets:
-    """What lets a browser in: the token in the address, and the cookie that it is exchanged for,
-    both of this server alone.
-
-    Cookies know no ports: without a name of its own every server on this machine would be sent
-    those of the others.
+    A package that takes pictures takes them as image_url of a message, in data: URLs.
     """
+    from packager.cli.tui_browser import is_loopback
+    from packager.package import manifest
+    from packager.pipeline import bench, climb
+    from packager.pipeline.cache import BuildCache
+    from packager.process import Note, Text, run_job
+    from targets import registry
 
-    port: int
-    token: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
-    session: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
-    instance: str = field(default_factory=lambda: secrets.token_hex(4))
-
-    @property
-    def cookie(self) -> str:
-        """The name of the cookie."""
-        return f"qwen_pack_{self.port}_{self.instance}"
-
-
-def guard(own: Secrets, names: frozenset[str]) -> Callable[..., Awaitable[web.StreamResponse]]:
-    """The middleware that stands before every page and the socket: known host names, own origin,
-    the token or its cookie."""
-    from aiohttp import web
-
-    @web.middleware
-    async def middleware(
-        request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-    ) -> web.StreamResponse:
-        host = request.headers.get("Host", "")
-        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
-        if not _HOST.fullmatch(host) or (names and name.casefold() not in names):
-            raise web.HTTPForbidden(text="This server does not answer to that name.")
-        origin = request.headers.get("Origin")
-        # Every browser names the page that opens a socket.
-        if (origin is not None or request.path == "/ws") and origin != f"http://{host}":
-            raise web.HTTPForbidden(text="Another page may not talk to this server.")
-        given = request.query.get("token")
-        if given is not None and _equal(given, own.token) and request.path == "/":
-            # The secret leaves the address bar and the history: the page itself is asked for again
-            # without it.
-            answer = web.HTTPFound("/")
-            answer.set_cookie(own.cookie, own.session, httponly=True, samesite="Strict", path="/")
-            raise answer
-        if not _equal(request.cookies.get(own.cookie, ""), own.session):
-            raise web.HTTPForbidden(
-                text="The address lacks its token; use the one that the terminal shows."
-            )
-        return await handler(request)
-
-    return middleware
-
-
-def _equal(given: str, secret: str) -> bool:
-    return hmac.compare_digest(given.encode(errors="surrogateescape"), secret.encode())
-
-
-async def _protect(request: web.Request, answer: web.StreamResponse) -> None:
-    """Headers of every answer: no address goes to another host, nothing is kept, no other page
-    holds this one in a frame."""
-    answer.headers["Referrer-Policy"] = "no-referrer"
-    answer.headers["Cache-Control"] = "no-store"
-    answer.headers["X-Content-Type-Options"] = "nosniff"
-    answer.headers["Cross-Origin-Resource-Policy"] = "same-origin"
-    sockets = f"ws://{request.host}" if _HOST.fullmatch(request.host) else "'none'"
-    own = (
-        "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' "
-        "'unsafe-inline'; img-src 'self' data:"
+    if not consent and not is_loopback(host):
+        raise usage(
+            f"{host} can be reached from other machines, and the server asks nobody who they are.",
+            "Use an SSH tunnel (ssh -L 8080:127.0.0.1:8080 THIS-MACHINE), or add "
+            "--i-know-it-is-exposed.",
+        )
+    runtime = registry.runtime(manifest.read(package).contents.runtime.name)
+    known = bench.whole(package, runtime)
+    if known.contents.source.dummy:
+        narrate("The weights of this package are random: its answers mean nothing.")
+    logs = BuildCache()
+    arguments = {
+        **_arguments(package, runtime, known),
+        "log": str(logs.log("pictures")),
+        "host": host,
+        # One for all tries: clients know it once it was printed.
+        "port": _free(host, port),
+        "waiting": waiting,
+    }
+    work = climb.on_ladder(
+        runtime,
+        "while it served",
+        bench.artifact_key(known),
+        lambda start: run_job(
+            "packager.shipping.serving:serve_job", arguments, logs.log("serve"), start.environment
+        ),
     )
-    answer.headers["Content-Security-Policy"] = (
-        f"{own}; font-src 'self' data:; connect-src 'self' {sockets}; frame-ancestors 'none'; "
-        "base-uri 'none'; form-action 'none'"
-    )
+    with closing(work):
+        for message in work:
+            if isinstance(message, Text):
+                say(message.piece.rstrip("\n"))
+            elif isinstance(message, Note):
+                narrate(message.text)
 
 
-def serve(host: str, port: int, consent: bool) -> None:
-    """Serve until Ctrl-C; one process of the interface per browser tab."""
-    check_host(host, consent)
-    _check_free(host, port)
-    # Late: they belong to the extra for the interface.
-    from aiohttp import web
+def _arguments(package: Path, runtime: Runtime, known: Manifest) -> JsonObject:
+    """What the server is told of the package. Raises PackError (usage) for one that is not served
+    here."""
+    from packager.pipeline import bench
+    from packager.runtime import Serves
+    from packager.shipping.apps import snippets
+    from packager.shipping.apps.server_settings import server_settings
+    from packager.shipping.shipment import Shipment
 
-    from packager.cli.tabs import TabServer
-
-    own = Secrets(port)
-    every_address = host in ("0.0.0.0", "::")
-    itself = frozenset() if every_address else frozenset({host})
-    names = _LOOPBACK_NAMES if is_loopback(host) else itself
-    shown = f"[{host}]" if ":" in host and not host.startswith("[") else host
-    names = names | {shown.casefold()} if names else names
-
-    class Guarded(TabServer):
-        """The server behind the guard, saying its address on stderr."""
-
-        async def _make_app(self) -> web.Application:
-            app: web.Application = await super()._make_app()
-            app.middlewares.append(guard(own, names))
-            app.on_response_prepare.append(_protect)
-            return app
-
-        def serve(self, debug: bool = False) -> None:
-            """Until Ctrl-C, without an access log: it would hold the token."""
-            web.run_app(
-                self._make_app(),
-                host=self.host,
-                port=self.port,
-                print=announce,
-                access_log=None,
-                shutdown_timeout=_SHUTDOWN_S,
-            )
-
-    def announce(*_: object) -> None:
-        say(f"Open http://{shown}:{port}/?token={own.token}", err=True)
-        say("Anyone with this address acts as you. Ctrl-C ends it.", err=True)
-
-    # The command stands in no process list: the tabs start their own.
-    Guarded(
-        "qwen-pack", host=host, port=port, title="qwen-pack", public_url=f"http://{shown}:{port}"
-    ).serve()
+    own = isinstance(runtime, Serves)
+    if own and known.contents.task != "generate":
+        raise PackError(
+            f"`serve` answers no /v1/{known.contents.task} with llama.cpp.",
+            f"Start llama-server as {package / 'README.md'} says.",
+        )
+    shipment = Shipment(package, known, known.files)
+    settings = server_settings(shipment, snippets.facts(shipment))
+    return {
+        "package": str(package),
+        "settings": settings,
+        "engine": runtime.serving_engine if isinstance(runtime, Serves) else None,
+        "options": bench.settings_of(known),
+    }
 
 
-def _check_free(host: str, port: int) -> None:
+def _free(host: str, port: int) -> int:
+    """The port, or a free one for 0. Raises PackError (usage) where it cannot be used."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -183,3 +129,4 @@ def _check_free(host: str, port: int) -> None:
                 f"Port {port} on {host} cannot be used: {error.strerror}.",
                 "Choose another with --port.",
             ) from None
+        return int(probe.getsockname()[1])

@@ -62,7 +62,7 @@ def command(serve: bool, host: str, port: int, consent: bool) -> int:
     """
     if serve:
         _check_installed("textual_serve")
-        from packager.cli.serve import serve as run
+        from packager.cli.tui_browser import serve as run
 
         run(host, port, consent)
         return 0

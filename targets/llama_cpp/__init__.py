@@ -57,6 +57,7 @@ class LlamaCpp:
     vision_session = "targets.llama_cpp.vision:VisionSession"
     adapter_job = "targets.gguf.adapter:build"
     adapter_file = "adapter.gguf"
+    serving_engine = "targets.llama_cpp.serving:Engine"
     context_in_artifact = False
     answers_at_once = True
 

@@ -205,6 +205,35 @@ class Session:
             held = (ctypes.c_int32 * len(piece))(*piece)  # the batch only points at it
             self._compute(self._lib.llama_batch_get_one(held, len(piece)), len(piece))
 
+    def feed_at(self, tokens: Sequence[int], position: int) -> int:
+        """Compute text at a position; the position after it. The engine itself would go on after
+        the last cell, and a picture ends at its longest side."""
+        batch = self._lib.llama_batch_init(BATCH, 0, 1)
+        try:
+            for start in range(0, len(tokens), BATCH):
+                piece = tokens[start : start + BATCH]
+                batch.n_tokens = len(piece)
+                for row, token in enumerate(piece):
+                    batch.token[row], batch.pos[row] = token, position + start + row
+                    batch.n_seq_id[row], batch.seq_id[row][0] = 1, 0
+                    batch.logits[row] = int(row == len(piece) - 1)
+                self._compute(batch, len(piece))
+        finally:
+            self._lib.llama_batch_free(batch)
+        return position + len(tokens)
+
+    def keep_until(self, position: int) -> bool:
+        """Forget what was computed at a position and after it. False where the model cannot, as
+        one with a recurrent state: then everything is forgotten."""
+        if position and self._lib.llama_memory_seq_rm(self._memory, 0, position, -1):
+            return True
+        self._lib.llama_memory_clear(self._memory, False)
+        return False
+
+    def handles(self) -> tuple[Any, Any, Any]:
+        """The engine's library, this model's vocabulary and its context, for what draws tokens."""
+        return self._lib, self._vocab, self._context
+
     def _compute(self, batch: Any, count: int) -> None:
         code = self._lib.llama_decode(self._context, batch)
         if code:

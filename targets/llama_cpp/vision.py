@@ -43,10 +43,11 @@ class VisionSession(Session):
         """See packager.runtime.VisionSession. It computes with all strong cores, as a prompt
         does."""
         started = time.perf_counter()
-        self._opened()
+        self.encoder()
         return time.perf_counter() - started
 
-    def _opened(self) -> ImageEncoder:
+    def encoder(self) -> ImageEncoder:
+        """The image encoder, loaded when it is asked for first."""
         if self._encoder is None:
             least, most = self._limits
             self._encoder = ImageEncoder(
@@ -62,7 +63,7 @@ class VisionSession(Session):
     def image_tokens(self, width: int, height: int) -> int:
         """See packager.runtime.VisionSession."""
         blank = {"width": width, "height": height}
-        with self._opened().chunks(["", ""], [blank], count=True) as chunks:
+        with self.encoder().chunks(["", ""], [blank], count=True) as chunks:
             return sum(chunk.tokens for chunk in chunks if chunk.ids is None)
 
     def image_side(self, tokens: int) -> int:
@@ -83,19 +84,19 @@ class VisionSession(Session):
 
     def prompt_tokens(self, texts: Sequence[str], pictures: Sequence[Mapping[str, Any]]) -> int:
         """See packager.runtime.VisionSession."""
-        with self._opened().chunks(texts, pictures, count=True) as chunks:
+        with self.encoder().chunks(texts, pictures, count=True) as chunks:
             return sum(chunk.tokens for chunk in chunks)
 
     def encode_image(self, picture: Mapping[str, Any]) -> float:
         """See packager.runtime.VisionSession."""
-        encoder = self._opened()
+        encoder = self.encoder()
         with encoder.chunks(["", ""], [picture]) as chunks:
             [image] = [chunk for chunk in chunks if chunk.ids is None]
             return encoder.encode(image)[1]
 
     def embed_image(self, picture: Mapping[str, Any]) -> NDArray[np.float32]:
         """See packager.runtime.VisionSession."""
-        encoder = self._opened()
+        encoder = self.encoder()
         with encoder.chunks(["", ""], [picture]) as chunks:
             [image] = [chunk for chunk in chunks if chunk.ids is None]
             buffer, _ = encoder.encode(image)
@@ -112,7 +113,7 @@ class VisionSession(Session):
     ) -> Looked:
         """See packager.runtime.VisionSession. Raises PackError (usage) when prompt and answer
         exceed the context, before a picture is encoded."""
-        encoder = self._opened()
+        encoder = self.encoder()
         if not texts[-1]:
             raise usage("No text follows the pictures.", "Ask something about them.")
         # Counted first: pixels are read and resized only for a prompt that fits.
@@ -128,7 +129,7 @@ class VisionSession(Session):
             answer.append(token)
             on_token(token)
             if len(answer) < max_new_tokens:
-                position = self._feed_at([token], position)
+                position = self.feed_at([token], position)
         return Looked(answer, total, images, encode_s)
 
     def _fitting(self, chunks: Sequence[Chunk], max_new_tokens: int) -> tuple[int, int]:
@@ -151,7 +152,7 @@ class VisionSession(Session):
         position, encode_s = 0, 0.0
         for chunk in chunks:
             if chunk.ids is not None:
-                position = self._feed_at(chunk.ids, position)
+                position = self.feed_at(chunk.ids, position)
                 continue
             buffer, seconds = encoder.encode(chunk)
             encode_s += seconds
@@ -159,23 +160,6 @@ class VisionSession(Session):
             assert behind == position + chunk.positions
             position = behind
         return position, encode_s
-
-    def _feed_at(self, tokens: Sequence[int], position: int) -> int:
-        """Compute text at a position; the position behind it. The engine itself would go on behind
-        the last cell, and a picture ends at its longest side."""
-        batch = self._lib.llama_batch_init(BATCH, 0, 1)
-        try:
-            for start in range(0, len(tokens), BATCH):
-                piece = tokens[start : start + BATCH]
-                batch.n_tokens = len(piece)
-                for row, token in enumerate(piece):
-                    batch.token[row], batch.pos[row] = token, position + start + row
-                    batch.n_seq_id[row], batch.seq_id[row][0] = 1, 0
-                    batch.logits[row] = int(row == len(piece) - 1)
-                self._compute(batch, len(piece))
-        finally:
-            self._lib.llama_batch_free(batch)
-        return position + len(tokens)
 
     def close(self) -> None:
         """See packager.runtime.Session."""

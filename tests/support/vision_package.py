@@ -26,6 +26,7 @@ def written(folder: Path, **changes: Any) -> Path:
             "path": path.relative_to(folder).as_posix(),
             "size": path.stat().st_size,
             "sha256": sha256(path),
+            **({"role": "projector"} if path.name == "mmproj.gguf" else {}),
         }
         for path in regular_files(folder)
         if path.name != "manifest.json"

@@ -4,10 +4,10 @@ says."""
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from .refused import Refused
 from .replies import Piece, Splitter, call_of
@@ -39,6 +39,15 @@ class Engine(Protocol):
         on_token: Callable[[int], bool],
     ) -> None:
         """Call `on_token` with every token until it says False."""
+
+
+@runtime_checkable
+class SeeingEngine(Protocol):
+    """What the engine of a package that sees has besides."""
+
+    def encode_pictures(self, prompt: str, pictures: Sequence[bytes]) -> list[int]:
+        """Token ids of a prompt with pictures, whose tokens are negative numbers. Raises Refused
+        for a file that is no picture, and a prompt that has not one place for each."""
 
 
 @dataclass
@@ -101,7 +110,7 @@ class Answer:
         """Answer whole. Raises Refused for a prompt that does not fit, Gone when the client
         left."""
         request, context = self._request, self._settings.context
-        ids = self._engine.encode(request.prompt)
+        ids = self._ids()
         if len(ids) >= context:
             raise Refused(f"the prompt has {len(ids)} tokens, but the context holds {context}")
         most = min(request.most, context - len(ids))
@@ -123,6 +132,12 @@ class Answer:
         if outcome.calls:
             outcome.finish = "tool_calls"
         return outcome
+
+    def _ids(self) -> list[int]:
+        if not self._request.pictures:
+            return self._engine.encode(self._request.prompt)
+        assert isinstance(self._engine, SeeingEngine)
+        return self._engine.encode_pictures(self._request.prompt, self._request.pictures)
 
     def _think(
         self,

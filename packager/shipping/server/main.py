@@ -17,7 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from . import retrieval
+from . import pictures, retrieval
 from . import settings as settings_file
 from .answers import Answer, Gone, Outcome, Queue
 from .refused import Refused
@@ -47,6 +47,7 @@ class Server(ThreadingHTTPServer):
         self.engine, self.settings = engine, known
         self.queue = Queue(waiting)
         self.connections = threading.BoundedSemaphore(128)
+        self.large = threading.BoundedSemaphore(pictures.AT_ONCE)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """A thread for a connection, as long as there are not too many of them."""
@@ -93,13 +94,25 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """What the package is made for: /v1/chat/completions, /v1/embeddings or /v1/rerank."""
         length = self.headers.get("Content-Length", "")
-        if not length.isascii() or not length.isdigit() or int(length) > LONGEST:
+        most = pictures.LONGEST if self.server.settings.sees else LONGEST
+        if not length.isascii() or not length.isdigit() or int(length) > most:
             self.close_connection = True
-            self._refuse(Refused(f"a request needs a Content-Length of at most {LONGEST}", 413))
+            self._refuse(Refused(f"a request needs a Content-Length of at most {most}", 413))
             return
-        body = self.rfile.read(int(length))
+        if int(length) <= LONGEST:
+            self._read(int(length))
+        elif self.server.large.acquire(blocking=False):
+            try:
+                self._read(int(length))
+            finally:
+                self.server.large.release()
+        else:
+            self.close_connection = True
+            self._refuse(Refused("too many large requests are here: try again later", 503))
+
+    def _read(self, length: int) -> None:
         try:
-            self._answer(body)
+            self._answer(self.rfile.read(length))
         except Refused as refusal:
             self._refuse(refusal)
         except (Gone, OSError):
@@ -267,6 +280,14 @@ def main() -> None:
     given = parser.parse_args()
     for name, value in known.environment.items():
         os.environ.setdefault(name, value)
+    engine = loaded(known, given.unit)
+    server = Server((given.host, given.port), engine, known, given.waiting)
+    print(f"http://{given.host}:{server.server_port}/v1", flush=True)
+    server.serve_forever()
+
+
+def loaded(known: Settings, unit: str) -> Any:
+    """The engine of a package, from the module beside this one that is made for it."""
     kind = "vectors"
     if known.task == "generate":
         kind = "engine"
@@ -274,7 +295,4 @@ def main() -> None:
         # renders.
         import_module(".requests", __package__)
         import_module("jinja2")
-    engine = import_module(f".{kind}_{known.runtime}", __package__).Engine(known, given.unit)
-    server = Server((given.host, given.port), engine, known, given.waiting)
-    print(f"http://{given.host}:{server.server_port}/v1", flush=True)
-    server.serve_forever()
+    return import_module(f".{kind}_{known.runtime}", __package__).Engine(known, unit)

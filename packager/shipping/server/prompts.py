@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from .pictures import PARTS, picture_of
 from .refused import Refused
 
 # Any: the client's JSON. `messages_of` and `tools_of` look at every field that a prompt is made of;
@@ -94,14 +95,15 @@ def render(template: str, messages: list[dict[str, Any]], **variables: Any) -> s
     return _renderer.render(template, {**given, "messages": messages})
 
 
-def messages_of(given: Any) -> list[dict[str, Any]]:
-    """A request's messages as a template takes them. Raises Refused for what is none."""
+def messages_of(given: Any, pictures: list[bytes] | None = None) -> list[dict[str, Any]]:
+    """A request's messages as a template takes them; the files of their pictures are added to
+    `pictures`, None where the model was built for text alone. Raises Refused for what is none."""
     if not isinstance(given, list) or not given:
         raise Refused("`messages` is empty, or is not a list")
-    return [_message(row, index) for index, row in enumerate(given)]
+    return [_message(row, index, pictures) for index, row in enumerate(given)]
 
 
-def _message(row: Any, index: int) -> dict[str, Any]:
+def _message(row: Any, index: int, pictures: list[bytes] | None) -> dict[str, Any]:
     if not isinstance(row, dict) or not isinstance(row.get("role"), str):
         raise Refused(f"messages[{index}] is not an object with a `role`")
     role = {"developer": "system"}.get(row["role"], row["role"])
@@ -112,7 +114,10 @@ def _message(row: Any, index: int) -> dict[str, Any]:
         raise Refused(f"messages[{index}] has `tool_calls` that are not a list")
     if row.get("content") is None and not calls:
         raise Refused(f"messages[{index}] has no `content`")
-    message: dict[str, Any] = {"role": role, "content": _text(row.get("content"), index)}
+    message: dict[str, Any] = {
+        "role": role,
+        "content": _content(row.get("content"), index, pictures),
+    }
     if isinstance(row.get("reasoning_content"), str):
         message["reasoning_content"] = row["reasoning_content"]
     if calls:
@@ -121,8 +126,7 @@ def _message(row: Any, index: int) -> dict[str, Any]:
 
 
 _OTHER_PARTS = {
-    "image_url": "a picture",
-    "input_image": "a picture",
+    **dict.fromkeys(PARTS, "a picture"),
     "input_audio": "a sound",
     "video_url": "a video",
     "file": "a file",
@@ -130,22 +134,29 @@ _OTHER_PARTS = {
 """Parts of a message that are not text, by OpenAI's names. No address in one is ever asked."""
 
 
-def _text(content: Any, index: int) -> str:
+def _content(content: Any, index: int, pictures: list[bytes] | None) -> str | list[dict[str, str]]:
+    """The text of a message; with pictures its parts, as the templates of models that see take
+    them."""
     parts = content if isinstance(content, list) else [{"type": "text", "text": content or ""}]
-    for part in parts:
-        kind = part.get("type") if isinstance(part, dict) else None
-        if isinstance(kind, str) and kind in _OTHER_PARTS:
-            raise Refused(
-                f"messages[{index}] brings {_OTHER_PARTS[kind]}, and this model was built for text "
-                "alone"
-            )
-        if (
-            not isinstance(part, dict)
-            or part.get("type") != "text"
-            or not isinstance(part.get("text"), str)
-        ):
-            raise Refused(f"messages[{index}] has `content` that is not text")
-    return "".join(part["text"] for part in parts)
+    rows = [_part(part, index, pictures) for part in parts]
+    if any(row["type"] == "image" for row in rows):
+        return rows
+    return "".join(row["text"] for row in rows)
+
+
+def _part(part: Any, index: int, pictures: list[bytes] | None) -> dict[str, str]:
+    kind = part.get("type") if isinstance(part, dict) else None
+    if kind in PARTS and pictures is not None:
+        pictures.append(picture_of(part, index, len(pictures)))
+        return {"type": "image"}
+    if isinstance(kind, str) and kind in _OTHER_PARTS:
+        built = "text alone" if pictures is None else "text and pictures"
+        raise Refused(
+            f"messages[{index}] brings {_OTHER_PARTS[kind]}, and this model was built for {built}"
+        )
+    if kind != "text" or not isinstance(part.get("text"), str):
+        raise Refused(f"messages[{index}] has `content` that is not text")
+    return {"type": "text", "text": part["text"]}
 
 
 def _call(call: Any, index: int) -> dict[str, Any]:

@@ -39,6 +39,8 @@ class Request:
     stream: bool
     usage: bool
     budget: int | None
+    pictures: tuple[bytes, ...] = ()
+    """The files of the pictures that the prompt has places for, in their order."""
 
 
 def parse(body: bytes, settings: Settings) -> Request:
@@ -51,7 +53,8 @@ def parse(body: bytes, settings: Settings) -> Request:
         raise Refused("the request is not valid JSON") from None
     if not isinstance(given, dict):
         raise Refused("the request is not a JSON object")
-    messages = messages_of(given.get("messages"))
+    pictures: list[bytes] = []
+    messages = messages_of(given.get("messages"), pictures if settings.sees else None)
     tools = _tools(given)
     schema = _schema(given.get("response_format"))
     extra = given.get("chat_template_kwargs") or {}
@@ -75,6 +78,7 @@ def parse(body: bytes, settings: Settings) -> Request:
         stream=_flag(given, "stream"),
         usage=isinstance(options, dict) and options.get("include_usage") is True,
         budget=settings.thinking_budget,
+        pictures=tuple(pictures),
     )
 
 

@@ -44,13 +44,19 @@ class Settings:
     """Of a reranker, with {query} and {document}; `instruction` is what stands in it where a
     request does not say."""
     instruction: str = ""
+    sees: bool = False
+    """Whether a message may bring pictures."""
 
 
 def read(path: Path = HERE / "settings.json") -> Settings:
     """The settings in a file that `qwen-pack export` wrote; paths in it are relative to its
     folder."""
     data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    package = path.parent / data["package"]
+    return of(data, path.parent / data["package"])
+
+
+def of(data: dict[str, Any], package: Path) -> Settings:
+    """The settings in what such a file holds, of the package in that folder."""
     chat = package / "chat_template.jinja"
     return Settings(
         data["name"],
@@ -67,5 +73,6 @@ def read(path: Path = HERE / "settings.json") -> Settings:
         tuple(data["tools"]),
         dict(data.get("environment") or {}),
         dict(data.get("options") or {}),
+        sees=bool(data.get("sees")),
         **dict(data.get("retrieval") or {}),
     )

@@ -1,0 +1,62 @@
+"""What the server of a package is told of it: the content of its settings.json."""
+
+from __future__ import annotations
+
+from packager.checkpoint.retrieval import INSTRUCTION
+from packager.escapes import Safe
+from packager.json_values import JsonObject, list_at, object_or_empty
+from packager.shipping.apps import snippets
+from packager.shipping.shipment import Shipment
+
+
+def server_settings(shipment: Shipment, own: snippets.Facts) -> JsonObject:
+    """See packager.shipping.server.settings; `package` is relative to the server's own folder."""
+    data = shipment.manifest.data
+    chat = object_or_empty(data, "chat")
+    profile = object_or_empty(chat, "profile")
+    return {
+        "name": own.name,
+        "runtime": own.runtime,
+        "package": f"../{snippets.FOLDER}",
+        "model": own.model,
+        "context": own.context,
+        "kv": cache_type(shipment),
+        "unit": str(unit(shipment)),
+        "ends": list_at(chat, "ends"),
+        "sampling": {
+            key: value
+            for key, value in object_or_empty(data, "sampling").items()
+            if value is not None
+        },
+        "thinking_budget": profile.get("thinking_budget"),
+        "tools": list_at(profile, "tools"),
+        "environment": {str(name): str(value) for name, value in own.engine.variables},
+        "options": {str(name): str(value) for name, value in own.engine.options},
+        "sees": bool(own.projector),
+        **({} if own.task == "generate" else {"retrieval": _retrieval(shipment)}),
+    }
+
+
+def cache_type(shipment: Shipment) -> str:
+    """The type of the cache that the package was planned with."""
+    return shipment.manifest.contents.recipe.kv or "f16"
+
+
+def unit(shipment: Shipment) -> Safe:
+    """OpenVINO's name for what the model runs on."""
+    device = shipment.manifest.contents.device
+    runs_on = (device.runs_on if device else None) or "cpu"
+    return {"gpu": Safe("GPU"), "npu": Safe("NPU")}.get(runs_on, Safe("CPU"))
+
+
+def _retrieval(shipment: Shipment) -> JsonObject:
+    """How the server makes vectors or scores."""
+    known = shipment.manifest.contents.retrieval
+    assert known is not None
+    return {
+        "task": known.task,
+        "hidden": known.hidden or 0,
+        "dimension": known.dimension,
+        "prompt": known.prompt or "",
+        "instruction": INSTRUCTION,
+    }

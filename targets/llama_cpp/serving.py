@@ -1,0 +1,166 @@
+"""A GGUF model behind the server of packager.shipping.server: one answer at a time, and what a
+request has in common with the one before it is computed once."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from packager.errors import PackError
+from packager.json_values import JsonObject
+from packager.pictures import prompt as places
+from packager.pictures import take_data
+from packager.shipping.server.refused import Refused
+from packager.shipping.server.settings import Settings
+from targets.llama_cpp.image_encoder import Chunk
+from targets.llama_cpp.sampling import Sampler
+from targets.llama_cpp.session import BATCH, Session
+from targets.llama_cpp.vision import VisionSession
+
+OnToken = Callable[[int], bool]
+
+
+class Engine:
+    """See packager.shipping.server.answers.Engine and SeeingEngine. In the ids of a prompt, each
+    token of a picture is a negative number that stands for the picture's content."""
+
+    def __init__(self, settings: Settings, options: JsonObject, log: Path) -> None:
+        """`options` are those of the session; `log` takes what the decoder of pictures prints."""
+        folder = settings.model.parent
+        kind = VisionSession if settings.sees else Session
+        self._session = kind(str(folder), options)
+        self._log = log
+        self._ends = settings.ends or self._session.ends()
+        self._kept: list[int] = []
+        """What the engine's cache holds."""
+        self._pictures: dict[int, tuple[JsonObject, int]] = {}
+        """The pictures of this request, and how many positions each takes."""
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a prompt of text."""
+        return self._session.encode(text)
+
+    def decode(self, ids: list[int]) -> str:
+        """The text of ids."""
+        return self._session.decode(ids)
+
+    def encode_pictures(self, prompt: str, pictures: Sequence[bytes]) -> list[int]:
+        """Token ids of a prompt with pictures. The pixels are kept until the next one's."""
+        session = self._session
+        assert isinstance(session, VisionSession)
+        with tempfile.TemporaryDirectory(prefix="qwen-pack-pictures-") as folder:
+            try:
+                texts = places.around(prompt, len(pictures))
+                taken = take_data(pictures, Path(folder), self._log)
+                rows: list[JsonObject] = [
+                    {**picture.as_dict(), "data": picture.path.read_bytes()} for picture in taken
+                ]
+                with session.encoder().chunks(texts, rows, count=True) as chunks:
+                    return self._numbered(chunks, rows)
+            except PackError as error:
+                raise Refused(error.message) from error
+
+    def _numbered(self, chunks: Sequence[Chunk], rows: Sequence[JsonObject]) -> list[int]:
+        self._pictures = {}
+        ids: list[int] = []
+        waiting = iter(rows)
+        for chunk in chunks:
+            if chunk.ids is not None:
+                ids += chunk.ids
+                continue
+            row = next(waiting)
+            name = -1 - int.from_bytes(hashlib.sha256(_content(row)).digest()[:7], "big")
+            self._pictures[name] = (row, chunk.positions)
+            ids += [name] * chunk.tokens
+        return ids
+
+    def generate(
+        self,
+        ids: list[int],
+        most: int,
+        sampling: dict[str, float],
+        schema: str | None,
+        on_token: OnToken,
+    ) -> None:
+        """Call `on_token` with every token until it says False, the turn ends, or `most` have
+        come. Raises Refused for a schema that the engine does not take."""
+        lib, vocab, context = self._session.handles()
+        if ids[-1] < 0:
+            raise Refused("no text follows the pictures")
+        try:
+            sampler = Sampler(lib, vocab, sampling, schema)
+        except PackError as error:
+            raise Refused(error.message) from error
+        try:
+            position = self._read(ids)
+            done, self._kept = self._kept, []
+            for number in range(most):
+                token = sampler.next(context)
+                if token in self._ends or not on_token(token):
+                    break
+                if number + 1 < most:
+                    position = self._session.feed_at([token], position)
+                    done.append(token)
+            # Only here: after a failure nobody knows what the cache holds.
+            self._kept = done
+        finally:
+            sampler.close()
+
+    def _read(self, ids: list[int]) -> int:
+        """Compute what the cache does not hold yet; the position after the prompt."""
+        before, self._kept = self._kept, []
+        begin = self._common(before, ids)
+        changes = begin < len(before) or not begin
+        if changes and not self._session.keep_until(self._position(ids[:begin])):
+            begin = 0
+        position = self._position(ids[:begin])
+        for name, length in _runs(ids[begin:]):
+            if name is None:
+                position = self._session.feed_at(ids[begin : begin + length], position)
+            else:
+                position = self._look(name, position)
+            begin += length
+        self._kept = list(ids)
+        return position
+
+    def _common(self, before: list[int], ids: list[int]) -> int:
+        """How many of the first ids need not be computed: never the last, whose result is wanted,
+        nor a part of a picture."""
+        most = min(len(before), len(ids) - 1)
+        begin = next((place for place in range(most) if before[place] != ids[place]), most)
+        while begin and ids[begin] < 0 and ids[begin - 1] == ids[begin]:
+            begin -= 1
+        return begin
+
+    def _position(self, ids: list[int]) -> int:
+        """The position after some ids: a picture takes fewer than it has tokens."""
+        return sum(
+            length if name is None else self._pictures[name][1] for name, length in _runs(ids)
+        )
+
+    def _look(self, name: int, position: int) -> int:
+        """Put a picture into the cache; the position after it."""
+        session = self._session
+        assert isinstance(session, VisionSession)
+        encoder = session.encoder()
+        _, _, context = session.handles()
+        with encoder.chunks(["", ""], [self._pictures[name][0]]) as chunks:
+            [image] = [chunk for chunk in chunks if chunk.ids is None]
+            buffer, _ = encoder.encode(image)
+            return encoder.decode(context, image, buffer, position, BATCH)
+
+
+def _content(row: JsonObject) -> bytes:
+    """What tells one picture from another: two of the same pixels may have other sides."""
+    data: Any = row["data"]
+    return f"{row['width']} {row['height']} ".encode() + bytes(data)
+
+
+def _runs(ids: Sequence[int]) -> Iterator[tuple[int | None, int]]:
+    """Runs of text (None) and of single pictures, with their lengths."""
+    for name, run in groupby(ids, lambda number: number if number < 0 else None):
+        yield name, len(list(run))
