@@ -21,6 +21,8 @@ from packager.errors import ExitCode, PackError, from_foreign
 
 COMMANDS = {
     "build": "Choose, fetch, convert, measure and package for a target.",
+    "adopt": "Look at a GGUF that somebody else made, and package it as it is.",
+    "attest": "Does a GGUF follow from a checkpoint with a recipe?",
     "sweep": "Run, resume and report a matrix of builds from a plan file.",
     "fit": "Which Qwen runs on a device, in which form, and why.",
     "targets": "The devices that are known, or one in full.",

@@ -114,6 +114,15 @@ def compare(
     )
 
 
+def _parity(plan: Plan, facts: JsonObject) -> JsonObject:
+    """Parity of a model that no checkpoint was compared with, with what that was instead."""
+    adopted, parity = plan.source.adopted, facts.get("parity")
+    if adopted is None or plan.source.against is not None or not isinstance(parity, dict):
+        return {}
+    held = "file" if adopted.tokenizer is None else "tokenizer"
+    return {"parity": {**parity, "held_against": held}}
+
+
 def _held_against(plan: Plan, fetched: Entry) -> JsonObject:
     """What an adopted model is compared with, which does not follow from it."""
     if plan.source.adopted is None:
@@ -129,6 +138,7 @@ def result(plan: Plan, facts: JsonObject, why_not: str | None) -> Quality:
     if plan.shape.task != "generate":
         return retrieval_stage.result(plan, facts, why_not)
     text = {"name": plan.gate.text.name, "sha256": plan.gate.text.sha256}
+    facts = {**facts, **_parity(plan, facts)}
     return judged(
         {**facts, "text": text}, limits(plan.chosen.recipe.grade), why_not, plan.gate.allow_loss
     )

@@ -125,7 +125,7 @@ def run_alone(
     With a `runtime` the stage opens its engine, which is started as it was found to work; `key`
     names the artifact. The result's value has the name of the rung then, see packager.engine_check.
     """
-    yield StageStarted(job.stage, STAGES[job.stage], 1, 1)
+    yield StageStarted(job.stage, job.title or STAGES[job.stage], 1, 1)
     result: JobResult | None = None
     with failures(job.stage) as failed:
         if runtime is None:

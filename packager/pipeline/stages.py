@@ -130,9 +130,7 @@ def convert(plan: Plan, fetched: Entry) -> Job:
     if plan.source.adopted is not None:
         paths = plan.source.adopted.files
         rows = objects_at(fetched.facts, "files")
-        inputs["adopted"] = [
-            {**row, "path": path} for path, row in zip(paths, rows, strict=True)
-        ]
+        inputs["adopted"] = [{**row, "path": path} for path, row in zip(paths, rows, strict=True)]
     recipe["inputs"] = inputs
     arguments: JsonObject = {
         "checkpoint": str(checkpoint_of(fetched)),

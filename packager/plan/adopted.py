@@ -18,7 +18,9 @@ class Adopted:
     """A model that somebody else has converted, as a runtime found it.
 
     `runtime` is an adapter that offers the model as it is and nothing else, in its one `recipe`.
-    `files` are the model's, `describe` is `module:function`, a job `(report, *, files, out)` that
+    `attest` is a job that compares it with what its checkpoint gives, None where there is none:
+    `(report, *, files, checkpoint, recipe, imatrix, out)`, see targets.gguf.attest. `files` are the
+    model's, `describe` is `module:function`, a job `(report, *, files, out)` that
     writes the texts of a checkpoint into `out` (packager.checkpoint.described). `model_types` are
     those whose checkpoints become such a file. `says` are the model's own words about itself:
     `name`, `base_models[]` and `repo` as OWNER/NAME, `license`, `quantized_by`; none of it is
@@ -34,6 +36,7 @@ class Adopted:
     describe: str
     model_types: tuple[str, ...]
     chats: bool
+    attest: str | None = None
     says: JsonObject = field(default_factory=dict)
     types: Mapping[str, int] = field(default_factory=dict)
 

@@ -57,7 +57,7 @@ class Recognised:
             "against": f"{name}, with which it is compared",
             "name": f"{name} by its own name and its shape",
             "shape": f"{name}, the only variant of its shape",
-            "nothing": "no variant of the catalogue that it names",
+            "nothing": "which variant it was made from is not known",
         }[self.by]
         file = self.model.files[0].name
         return f"{file} was converted already and is taken as it is: {how}, {self.model.recipe.id}."
@@ -127,7 +127,7 @@ def recognise(
     if len(fitting) == 1 and not texts_at(model.says, "base_models"):
         return Recognised(model, _shaped(model, fitting[0]), "shape", names)
     bare = hub_variant.bare(
-        f"local/{plain_name(model.name)}",
+        f"local/{plain_name(_stem(model))}",
         model.shape,
         "unknown",
         not model.chats,
@@ -265,9 +265,7 @@ def _told(model: Adopted, alike: Sequence[Variant]) -> Variant | None:
         if _plain(variant.name)
         in (_plain(at_or_none(model.says, "name", str) or ""), _plain(_stem(model)))
     ]
-    own = [
-        variant for variant in named if not bases or variant.repo_id.casefold() in bases
-    ]
+    own = [variant for variant in named if not bases or variant.repo_id.casefold() in bases]
     return own[0] if len(own) == 1 else None
 
 

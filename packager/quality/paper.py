@@ -55,7 +55,11 @@ def parity(quality: Quality) -> list[str]:
         what = "tokens, chat template and end of turn"
     else:
         what = "tokens and end of turn" if compared.ends else "tokens, end of text and pooling"
-    same = f"passed: {what} are the checkpoint's, {', '.join(how)}."
+    whose = {
+        "file": "what the file's own texts say",
+        "tokenizer": "those of the tokenizer that was named",
+    }.get(compared.held_against or "", "the checkpoint's")
+    same = f"passed: {what} are {whose}, {', '.join(how)}."
     lines = [f"MISSED: {text}." for text in compared.findings] or [same]
     return lines + [f"{text}." for text in compared.notes]
 

@@ -3,6 +3,8 @@ language."""
 
 from __future__ import annotations
 
+from typing import Literal
+
 from packager.records.base import Count, Number, Record, Tokens
 
 
@@ -82,7 +84,8 @@ class Parity(Record, frozen=True, kw_only=True):
     are the differences, as sentences.
 
     `same_template` says that the template is the checkpoint's letter by letter; `conversations`
-    count what was rendered with it.
+    count what was rendered with it. `held_against` is there where no checkpoint was compared: the
+    `file` itself or another `tokenizer`.
     """
 
     texts: Count = 0
@@ -94,6 +97,7 @@ class Parity(Record, frozen=True, kw_only=True):
     stopped_after: Count | None = None
     findings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    held_against: Literal["file", "tokenizer"] | None = None
 
 
 class GateText(Record, frozen=True, kw_only=True):

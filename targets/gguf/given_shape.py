@@ -227,4 +227,3 @@ def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
 def _listed(names: list[str]) -> str:
     rest = len(names) - _SHOWN
     return ", ".join(map(shown, names[:_SHOWN])) + (f" and {rest} more" if rest > 0 else "")
-

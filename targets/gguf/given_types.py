@@ -93,9 +93,7 @@ def _in_order(given: Given) -> Iterator[Preset]:
     """The preset that the file says it is first: it is right nearly always."""
     said = given.head.number(_FILE_TYPE)
     first = [
-        preset
-        for preset in PRESETS.values()
-        if said == int(gguf.LlamaFileType[preset.file_type])
+        preset for preset in PRESETS.values() if said == int(gguf.LlamaFileType[preset.file_type])
     ]
     yield from first
     yield from (preset for preset in PRESETS.values() if preset not in first)

@@ -44,7 +44,12 @@ def describe(report: Report, *, files: list[str], out: str) -> JsonObject:
     report.note(
         f"{given.files[0].name}: {len(types)} tensors, {given.bits_per_weight:.2f} bits per weight"
     )
-    return {"template": spoken.template is not None, "ends": list(spoken.end_texts)}
+    return {
+        "architecture": str(given.head.text("general.architecture")),
+        "bits_per_weight": round(given.bits_per_weight, 4),
+        "template": spoken.template is not None,
+        "ends": list(spoken.end_texts),
+    }
 
 
 def _refuse_foreign_template(given: Given, template: str, words: given_text.Words) -> None:
@@ -119,5 +124,3 @@ def take(
         "bits_per_weight": round(given.bits_per_weight, 4),
         "llama_cpp_python": library.version(),
     }
-
-

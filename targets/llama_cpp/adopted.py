@@ -53,6 +53,7 @@ def adopt(place: Path) -> Adopted | None:
         describe="targets.llama_cpp.adopt:describe",
         model_types=ARCHITECTURES[str(given.head.text("general.architecture"))],
         chats=given.head.text("tokenizer.chat_template") is not None,
+        attest="targets.gguf.attest:attest",
         says=_says(given),
         types=known.counts,
     )
@@ -123,9 +124,7 @@ def _recipe(given: Given, known: Known) -> Recipe:
     else:
         counts = ", ".join(f"{count} {kind}" for kind, count in known.counts.items())
         name, summary = MIXED, f"a mixture of its own: {counts}"
-        grade = next(
-            (grade for bits, grade in _CLASSES if given.bits_per_weight >= bits), "2-bit"
-        )
+        grade = next((grade for bits, grade in _CLASSES if given.bits_per_weight >= bits), "2-bit")
     recipe = Recipe(
         *("llama.cpp", "gguf", name, DEFAULT_KV, KV_BITS[DEFAULT_KV], summary),
         settings=settings,
