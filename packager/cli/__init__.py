@@ -24,6 +24,7 @@ COMMANDS = {
     "adopt": "Look at a GGUF that somebody else made, and package it as it is.",
     "attest": "Does a GGUF follow from a checkpoint with a recipe?",
     "sweep": "Run, resume and report a matrix of builds from a plan file.",
+    "route": "Export the packages of a sweep's routing table, with a server that chooses.",
     "fit": "Which Qwen runs on a device, in which form, and why.",
     "targets": "The devices that are known, or one in full.",
     "models": "The Qwen variants that are known, or one in full.",

@@ -15,6 +15,7 @@ import traceback
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import pictures, retrieval
@@ -269,8 +270,20 @@ def _usage(outcome: Outcome) -> dict[str, int]:
 
 def main() -> None:
     """Load the model and serve until somebody ends it."""
-    known = settings_file.read()
-    parser = argparse.ArgumentParser(description="Serve this package over OpenAI's protocol.")
+    own = argparse.ArgumentParser(add_help=False)
+    own.add_argument(
+        "--settings", type=Path, default=settings_file.DEFAULT, help="of another package"
+    )
+    own.add_argument(
+        "--while-stdin",
+        action="store_true",
+        help="end with standard input, as for a program that started this one",
+    )
+    first, _ = own.parse_known_args()
+    known = settings_file.read(first.settings)
+    parser = argparse.ArgumentParser(
+        description="Serve this package over OpenAI's protocol.", parents=[own]
+    )
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--unit", default=known.unit, help="CPU, GPU or NPU")
@@ -280,6 +293,8 @@ def main() -> None:
     given = parser.parse_args()
     for name, value in known.environment.items():
         os.environ.setdefault(name, value)
+    if given.while_stdin:
+        threading.Thread(target=_end_with_stdin, daemon=True).start()
     engine = loaded(known, given.unit)
     server = Server((given.host, given.port), engine, known, given.waiting)
     print(f"http://{given.host}:{server.server_port}/v1", flush=True)
@@ -295,4 +310,11 @@ def loaded(known: Settings, unit: str) -> Any:
         # renders.
         import_module(".requests", __package__)
         import_module("jinja2")
-    return import_module(f".{kind}_{known.runtime}", __package__).Engine(known, unit)
+    module = f".{kind}_{known.runtime.replace('.', '_')}"
+    return import_module(module, __package__).Engine(known, unit)
+
+
+def _end_with_stdin() -> None:
+    """End at once, also while the engine loads or computes."""
+    sys.stdin.buffer.read()
+    os._exit(0)

@@ -9,7 +9,7 @@ from typing import Any
 
 # Any: functions in the form of OpenAI's, which the template alone reads.
 
-HERE = Path(__file__).resolve().parent
+DEFAULT = Path(__file__).resolve().parent / "settings.json"
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Settings:
     environment: dict[str, str] = field(default_factory=dict)
     """Variables that the engine reads when it is loaded."""
     options: dict[str, str] = field(default_factory=dict)
-    """Options of an ONNX Runtime session."""
+    """Options of an ONNX Runtime session; of llama.cpp `gpu_layers`."""
     task: str = "generate"
     """Or embed, or rerank."""
     hidden: int = 0
@@ -48,7 +48,7 @@ class Settings:
     """Whether a message may bring pictures."""
 
 
-def read(path: Path = HERE / "settings.json") -> Settings:
+def read(path: Path = DEFAULT) -> Settings:
     """The settings in a file that `qwen-pack export` wrote; paths in it are relative to its
     folder."""
     data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
