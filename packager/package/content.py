@@ -44,6 +44,8 @@ def content_sha256(data: Mapping[str, Any]) -> str:
         key: value for key, value in (data.get("runtime") or {}).items() if key != "settings"
     }
     body = {**{key: data.get(key) for key in _INPUTS}, "runtime": runtime, "files": rows}
+    if data.get("adapter"):
+        body["adapter"] = data["adapter"]
     return hashlib.sha256(
         json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
     ).hexdigest()

@@ -28,12 +28,14 @@ def write(
     *,
     dummy: bool,
     adapters: Sequence[str] = (),
+    apart: bool = False,
 ) -> list[str]:
     """Write the licence papers of a package into `folder`, and return their names.
 
     What the checkpoint brings goes along as it is. Where it brings no text, the standard one stands
     in, or name and address of a licence whose text we do not have; a notice says what the licence
-    wants said, and what was changed. `adapters` are the names of those that were merged.
+    wants said, and what was changed. `adapters` are the names of those that were merged; they
+    are all that the package holds where they are kept `apart`.
     """
     written = _brought(folder, checkpoint)
     have = {name.upper() for name in written}
@@ -42,7 +44,8 @@ def write(
         written.append(LICENSE)
     if not any(name.startswith("NOTICE") for name in have):
         write_atomically(
-            folder / NOTICE, notice(variant, recipe, dummy=dummy, adapters=adapters).encode()
+            folder / NOTICE,
+            notice(variant, recipe, dummy=dummy, adapters=adapters, apart=apart).encode(),
         )
         written.append(NOTICE)
     return written
@@ -84,13 +87,26 @@ def text(variant: JsonObject) -> str:
     )
 
 
-def notice(variant: JsonObject, recipe: str, *, dummy: bool, adapters: Sequence[str] = ()) -> str:
+def notice(
+    variant: JsonObject,
+    recipe: str,
+    *,
+    dummy: bool,
+    adapters: Sequence[str] = (),
+    apart: bool = False,
+) -> str:
     """What the licence wants said in all copies, and that the files were changed, which every one
     of them wants said."""
     licence = at_or_none(variant, "license", str) or ""
     row = known().get(licence.casefold()) or {}
     wanted = f"{row['notice']}\n\n" if row.get("notice") else ""
     merged = f"merged with the adapter {' and '.join(adapters)} and " if adapters else ""
+    if apart:
+        return (
+            f"{wanted}This is the adapter {line(' and '.join(adapters))} for the weights of "
+            f"{_model(variant)}, converted by qwen-pack; those weights are not part of it. "
+            "manifest.json has the details.\n"
+        )
     if dummy:
         return (
             f"{wanted}The weights are random numbers in the shape of {_model(variant)}, "

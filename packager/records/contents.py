@@ -61,6 +61,25 @@ class AdapterOf(Record, frozen=True, kw_only=True):
     files: list[Any] = msgspec.field(default_factory=list)
 
 
+class BaseOf(Record, frozen=True, kw_only=True):
+    """The package that an adapter was built for, by the digest of its content."""
+
+    name: str
+    content_sha256: str
+    version: str | None = None
+    recipe: str | None = None
+
+
+class AdapterPackage(Record, frozen=True, kw_only=True):
+    """What a package is that holds an adapter and no model: the file that an engine adds to the
+    base, the largest rank, and how many matrices it changes."""
+
+    base: BaseOf
+    file: str
+    rank: Tokens
+    matrices: Tokens
+
+
 class SourceOf(Record, frozen=True, kw_only=True):
     """Where its weights came from; `files` as they stand in the manifest. `quantized` says how they
     were stored where they were dequantized first."""
@@ -271,6 +290,7 @@ class Contents(Record, frozen=True, kw_only=True):
     retrieval: Retrieval | None = None
     modality: Literal["text", "vision"] = "text"
     vision: Vision | None = None
+    adapter: AdapterPackage | None = None
 
     @property
     def task(self) -> str:

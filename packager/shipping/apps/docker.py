@@ -12,6 +12,7 @@ from packager.errors import usage
 from packager.escapes import Safe, plain
 from packager.files import folder_that_appears_whole, write_atomically, write_json
 from packager.json_values import JsonObject, list_at, object_or_empty
+from packager.package import adapters
 from packager.shipping.apps import snippets
 from packager.shipping.apps.layout import copy_package, write_sums
 from packager.shipping.shipment import Shipment, free_place
@@ -85,6 +86,7 @@ def _write_server(shipment: Shipment, folder: Path, own: snippets.Facts) -> None
     write_atomically(folder / "serve.py", _START)
     settings = {
         "name": own.name,
+        "content_sha256": adapters.digest(shipment.manifest),
         "runtime": own.runtime,
         "package": f"../{snippets.FOLDER}",
         "model": own.model,

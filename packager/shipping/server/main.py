@@ -13,11 +13,12 @@ import threading
 import time
 import traceback
 import uuid
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from . import retrieval
+from . import adapters, retrieval
 from . import settings as settings_file
 from .answers import Answer, Gone, Outcome, Queue
 from .refused import Refused
@@ -264,7 +265,15 @@ def main() -> None:
     parser.add_argument(
         "--waiting", type=int, default=16, help="requests that may wait for their turn"
     )
+    parser.add_argument(
+        "--adapter",
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="an adapter package that was built for this one; repeatable",
+    )
     given = parser.parse_args()
+    known = replace(known, adapters=adapters.files(given.adapter, known))
     for name, value in known.environment.items():
         os.environ.setdefault(name, value)
     kind = "vectors"

@@ -44,6 +44,10 @@ class Settings:
     """Of a reranker, with {query} and {document}; `instruction` is what stands in it where a
     request does not say."""
     instruction: str = ""
+    adapters: tuple[Path, ...] = ()
+    """Files of adapters that are added to the model."""
+    content_sha256: str = ""
+    """What names the content of the package: an adapter says which one it belongs to."""
 
 
 def read(path: Path = HERE / "settings.json") -> Settings:
@@ -67,5 +71,6 @@ def read(path: Path = HERE / "settings.json") -> Settings:
         tuple(data["tools"]),
         dict(data.get("environment") or {}),
         dict(data.get("options") or {}),
+        content_sha256=str(data.get("content_sha256") or ""),
         **dict(data.get("retrieval") or {}),
     )
