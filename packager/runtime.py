@@ -288,6 +288,13 @@ class Adapts(Protocol):
     adapter_file: str
     """The name of the file that it writes there."""
 
+    name: str
+
+    def how_to_add(self, models: Sequence[str], adapter: str) -> str:
+        """Markdown for an adapter package's README: exact commands that run the base with it,
+        without qwen-pack. The base lies in the folder BASE, its model's files are `models` below
+        it, and `adapter` is the file of the adapter."""
+
 
 @runtime_checkable
 class Serves(Protocol):

@@ -1,4 +1,4 @@
-"""The matrices of an adapter that an engine adds while it computes, by the layer's name in the base.
+"""The matrices of an adapter that an engine adds while it runs, by the layer's name in its base.
 
 An engine adds s * BA to the product of a layer and nothing else: what an adapter brings beside is
 refused here, and can be merged.

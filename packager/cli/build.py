@@ -34,7 +34,6 @@ _ENFORCED = {"min_decode_tps": "decode", "max_ttft_ms": "ttft"}
 @click.command("build")
 @click.option(
     "--target",
-    required=True,
     metavar="NAME|FILE.toml",
     help="The device it is for; `qwen-pack targets` lists them.",
 )
@@ -67,6 +66,17 @@ _ENFORCED = {"min_decode_tps": "decode", "max_ttft_ms": "ttft"}
     multiple=True,
     metavar="DIR|REPO[@REV][:SCALE]",
     help="Merge this LoRA adapter into the weights; repeatable.",
+)
+@click.option(
+    "--adapter",
+    metavar="DIR|REPO[@REV][:SCALE]",
+    help="Package this LoRA adapter alone, for the package that --base names.",
+)
+@click.option(
+    "--base",
+    type=click.Path(path_type=Path),
+    metavar="PACKAGE",
+    help="With --adapter: the finished package that it is for.",
 )
 @click.option("--revision", metavar="SHA", help="Commit, tag or branch of the hub's repository.")
 @out_option("DIR", "The folder that becomes the package; its own name, here, by default.")
@@ -102,7 +112,7 @@ _ENFORCED = {"min_decode_tps": "decode", "max_ttft_ms": "ttft"}
 @workload_options
 @json_option
 def command(
-    target: str,
+    target: str | None,
     model: str | None,
     runtimes: tuple[str, ...],
     recipes: tuple[str, ...],
@@ -110,6 +120,8 @@ def command(
     against: str | None,
     tokenizer: str | None,
     loras: tuple[str, ...],
+    adapter: str | None,
+    base: Path | None,
     revision: str | None,
     out: Path | None,
     offline: bool,
@@ -130,6 +142,7 @@ def command(
     qwen-pack build --target laptop-cpu
     qwen-pack build --target laptop-cpu --model Qwen3-1.7B --weights ./my-finetune
     qwen-pack build --target laptop-cpu --model Qwen3-1.7B --lora ./my-adapter
+    qwen-pack build --adapter ./my-adapter --base PACKAGE    the adapter alone, for PACKAGE
     qwen-pack build --target laptop-cpu --weights dummy    random weights of the true shape
     qwen-pack build --target laptop-cpu --runtime all      every runtime that fits; the best is kept
     qwen-pack build --target raspberry-pi-5-8gb --on ssh://pi@pi5    built here, measured there
@@ -147,9 +160,15 @@ def command(
 
     if version is not None:
         ordered(version)
+    gate = Gate(quality_text, quality_tokens, allow_quality_loss)
+    if adapter is not None or base is not None:
+        from packager.cli.build_adapter import build_adapter
+
+        return build_adapter(adapter, base, weights, out, gate, version, offline, as_json)
+    if target is None:
+        raise click.MissingParameter(param_hint="'--target'", param_type="option")
     elsewhere = _elsewhere(address, agent, cool)
     profile = profile_from(flags)
-    gate = Gate(quality_text, quality_tokens, allow_quality_loss)
     device = registry.target(target)
     adapters = (
         comparison.served(device, registry.runtimes(), runtimes)

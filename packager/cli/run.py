@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from packager.cli.output import narrate, printable
-from packager.cli.shared_options import package_argument, think_option
+from packager.cli.shared_options import adapters_option, package_argument, think_option
 from packager.json_values import JsonObject
 
 if TYPE_CHECKING:
@@ -36,9 +36,15 @@ if TYPE_CHECKING:
     multiple=True,
     help="A picture that the prompt asks about (PNG, JPEG or WebP); repeatable.",
 )
+@adapters_option
 @think_option
 def command(
-    package: Path, prompt: str, max_tokens: int, images: tuple[Path, ...], think: bool
+    package: Path,
+    prompt: str,
+    max_tokens: int,
+    images: tuple[Path, ...],
+    adapters: tuple[Path, ...],
+    think: bool,
 ) -> None:
     """Answer one PROMPT with PACKAGE; the answer goes to stdout as it is decoded."""
     from packager.errors import usage
@@ -58,6 +64,11 @@ def command(
             f"{package} gives no text.",
             f"`qwen-pack {found.contents.task} {package} ...` asks it what it is made for.",
         )
+    if images and adapters:
+        raise usage(
+            "A question about pictures takes no --adapter.", "Ask it without one of the two."
+        )
+    settings = bench.settings_with(found, package, runtime, adapters)
     logs = BuildCache()
     with logs.work_folder() as work:
         if images:
@@ -68,7 +79,7 @@ def command(
             narrate("The weights of this package are random: what follows means nothing.")
         arguments = {
             "artifact": str(package / MODEL),
-            "settings": bench.settings_of(found),
+            "settings": settings,
             "max_new_tokens": max_tokens,
             **asked,
         }

@@ -18,7 +18,7 @@ from typing import IO
 
 from packager.errors import bad_input
 from packager.files import open_to_read
-from packager.inspection import gguf, json_file, native, onnx, openvino
+from packager.inspection import gguf, json_file, native, onnx, openvino, safetensors
 from packager.inspection.unsafe import Unsafe, shown
 from packager.package.manifest import FileEntry, Manifest
 
@@ -26,7 +26,17 @@ __all__ = ["refuse_unsafe", "unsafe_artifact"]
 
 _BUILT_IN = ("llama.cpp", "openvino", "onnxruntime")
 _MODEL = "model"
-_ENDINGS = (".bin", ".data", ".gguf", ".jinja", ".json", ".onnx", ".txt", ".xml")
+_ENDINGS = (
+    ".bin",
+    ".data",
+    ".gguf",
+    ".jinja",
+    ".json",
+    ".onnx",
+    ".safetensors",
+    ".txt",
+    ".xml",
+)
 """Of files below model/, for the runtimes whose artifacts we write ourselves."""
 
 
@@ -90,6 +100,8 @@ def _look(place: Path, entry: FileEntry, files: Sequence[FileEntry], built_in: b
             _mapped(file, size, lambda data: gguf.refuse(data, size))
         elif ending == ".onnx":
             _mapped(file, size, lambda data: _onnx(data, beside))
+        elif ending == ".safetensors":
+            safetensors.refuse(file, size)
         elif ending == ".xml" and within and built_in:
             openvino.refuse(file, beside.get(f"{path.stem}.bin", 0))
         elif ending == ".json" and within:

@@ -46,6 +46,8 @@ def content_sha256(data: Mapping[str, Any]) -> str:
         if key not in ("settings", "minimum")
     }
     body = {**{key: data.get(key) for key in _INPUTS}, "runtime": runtime, "files": rows}
+    if data.get("adapter"):
+        body["adapter"] = data["adapter"]
     return hashlib.sha256(
         json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
     ).hexdigest()

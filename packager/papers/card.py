@@ -30,7 +30,7 @@ def text(contents: Contents) -> str:
 | --- | --- |
 | model | {markdown(variant.repo_id)}{_at(variant.revision)} |
 {_adapters(contents)}| version of this package | {markdown(contents.version or "none")} |
-| recipe | {code(recipe.id)}{f": {markdown(recipe.summary)}" if recipe.summary else ""} |
+{_base(contents)}| recipe | {code(recipe.id)}{f": {markdown(recipe.summary)}" if recipe.summary else ""} |
 | engine | {markdown(contents.runtime.name)} {markdown(contents.runtime.version or "")} |
 {_minimum(contents)}| context | {contents.context} tokens, cache {code(str(recipe.kv))} |
 | sampling | {_sampling(contents.sampling)} |
@@ -83,7 +83,7 @@ def _front(contents: Contents) -> str:
     rows = {
         **declared,
         "base_model": contents.variant.repo_id,
-        "base_model_relation": "quantized",
+        "base_model_relation": "adapter" if contents.adapter else "quantized",
         "pipeline_tag": _PIPELINES[contents.task],
         "tags": ["qwen-pack", contents.runtime.name, contents.recipe.id],
     }
@@ -103,6 +103,19 @@ def _adapters(contents: Contents) -> str:
     return "".join(
         f"| adapter | {markdown(row.location)}{_at(row.revision)}, scale {row.scale:g} |\n"
         for row in contents.source.adapters
+    )
+
+
+def _base(contents: Contents) -> str:
+    """A row of the package that an adapter belongs to."""
+    if contents.adapter is None:
+        return ""
+    base = contents.adapter.base
+    version = f", version {markdown(base.version)}" if base.version else ""
+    return (
+        f"| belongs to | {markdown(base.name)}{version}, content sha256 "
+        f"{code(base.content_sha256)} |\n"
+        f"| rank | {contents.adapter.rank}, in {contents.adapter.matrices} matrices |\n"
     )
 
 

@@ -70,7 +70,7 @@ def _model(data: JsonObject, contents: Contents) -> JsonObject:
         "licenses": _licences(variant),
         "pedigree": {
             "ancestors": [_identity(contents)],
-            "notes": f"{_merged(contents)}Converted and quantized: {recipe}.",
+            "notes": _notes(contents),
         },
         "modelCard": {
             "modelParameters": {
@@ -100,6 +100,14 @@ def _model(data: JsonObject, contents: Contents) -> JsonObject:
             if value is not None
         ],
     }
+
+
+def _notes(contents: Contents) -> str:
+    """What was done to the weights."""
+    if contents.adapter is not None:
+        base = contents.adapter.base
+        return f"An adapter for {base.name}, whose content has the sha256 {base.content_sha256}."
+    return f"{_merged(contents)}Converted and quantized: {contents.recipe.id}."
 
 
 def _merged(contents: Contents) -> str:

@@ -18,6 +18,12 @@ def summary(contents: Contents) -> str:
             f"{contents.variant.repo_id} for {contents.runtime.name} ({_known(adopted)}), planned "
             f"for {contents.target}."
         )
+    if contents.adapter is not None:
+        named = " and ".join(adapter.location for adapter in contents.source.adapters)
+        return (
+            f"The adapter {named}, which {contents.runtime.name} adds to the package "
+            f"{contents.adapter.base.name} of {contents.variant.repo_id} while it computes."
+        )
     what = "Random weights in the shape of" if contents.source.dummy else "The weights of"
     return (
         f"{what} {contents.variant.repo_id}{_changes(contents)}, "

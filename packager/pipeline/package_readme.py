@@ -9,15 +9,18 @@ from packager.catalog.licences import stated
 from packager.engine_check.floor import sentence
 from packager.escapes import code, markdown
 from packager.json_values import JsonObject
+from packager.package import adapters
+from packager.package.content import MODEL_FOLDER
+from packager.package.manifest import Manifest
 from packager.papers import measured as paragraphs
 from packager.pipeline.stages import Made
 from packager.plan.plan import Plan
 from packager.quality import paper
-from packager.records import Measurement
+from packager.records import Measurement, Quality
 from packager.records.contents import Predicted
 from packager.report import figures
 from packager.report.budgets import limits, verdicts
-from packager.runtime import Laddered
+from packager.runtime import Adapts, Laddered
 
 _DUMMY = """> **Random weights.** This package was built to measure: size, speed and memory are those of the real model,
 > its answers mean nothing. Build again with real weights before you ship it.
@@ -122,3 +125,30 @@ def _where(plan: Plan, measured: Measurement | None, not_measured: str | None) -
     if measured is None:
         return paragraphs.nowhere(not_measured, later)
     return f"{paragraphs.where(measured, later)}\n"
+
+
+def adapter_readme(
+    name: str, location: str, base: Manifest, runtime: Adapts, quality: Quality, file: str
+) -> str:
+    """Markdown for the README of the adapter package `name`: where the adapter came from, the
+    package that it belongs to, and its file below the package."""
+    known, repo_id = adapters.base_of(base), base.contents.variant.repo_id
+    models = [row.path for row in base.files if row.path.startswith(MODEL_FOLDER) and not row.role]
+    return f"""# {markdown(name)}
+
+The LoRA adapter {markdown(location)} for {markdown(repo_id)}, without the model. {markdown(runtime.name)} adds it while it computes.
+It belongs to the package {markdown(known.name)} with the content sha256 {code(known.content_sha256)}, and to no other.
+
+{paper.markdown(quality)}The figures are those of the base's quantized weights with the adapter, against the adapter merged into the unquantized
+weights. `manifest.json` lists every file with its size and sha256; `qwen-pack verify` compares them.
+
+## Run
+
+`BASE` is the folder of {markdown(known.name)}, and this package is the current folder.
+
+```sh
+qwen-pack run BASE "What is the capital of France?" --adapter .
+```
+
+{runtime.how_to_add(models, file)}
+"""

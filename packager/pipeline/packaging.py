@@ -52,7 +52,7 @@ def write(
     model_files = [row for row in made.converted.files if row.path.startswith(_OUT)]
     total = sum(row.size for row in model_files)
     done = 0
-    with _replacing(plan.out) as folder:
+    with replacing(plan.out) as folder:
         entries = []
         for row in model_files:
             name = row.path.removeprefix(_OUT)
@@ -92,7 +92,7 @@ def _copied(source: Path, destination: Path, entry: FileEntry) -> Iterator[int]:
 
 
 @contextmanager
-def _replacing(final: Path) -> Iterator[Path]:
+def replacing(final: Path) -> Iterator[Path]:
     """A new folder on the disk of `final`, which takes its place when the block ends well; the old
     content goes last."""
     with scratch_folder(final.parent) as holder:

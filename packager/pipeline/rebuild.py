@@ -101,7 +101,7 @@ def rebuild(
     recorded = object_at(known.data, "recipe")
     added = _additions(recorded, additions or Additions())
     runtime = _runtime(known, runtimes, added)
-    source, shape = _source(known, weights)
+    source, shape = source_of(known, weights)
     source = replace(source, adapters=_adapters(known, lora))
     _, name, kv = split_id(known.contents.recipe.id)
     recipe = runtime.recipe(name, kv)
@@ -196,8 +196,9 @@ def _runtime(known: Manifest, runtimes: Sequence[Runtime], additions: Additions)
     )
 
 
-def _source(known: Manifest, weights: Path | None) -> tuple[Source, Shape]:
-    """Where the weights come from this time, and the shape they should have."""
+def source_of(known: Manifest, weights: Path | None) -> tuple[Source, Shape]:
+    """Where the weights come from this time, and the shape they should have. Raises PackError
+    (usage) where the user must say it."""
     repo_id, kind = known.contents.variant.repo_id, known.contents.source.kind
     if weights is not None:
         source = sources.parse(str(weights), repo_id)

@@ -86,6 +86,25 @@ class AdoptedOf(Record, frozen=True, kw_only=True):
     tokenizer: str | None = None
 
 
+class BaseOf(Record, frozen=True, kw_only=True):
+    """The package that an adapter was built for, by the digest of its content."""
+
+    name: str
+    content_sha256: str
+    version: str | None = None
+    recipe: str | None = None
+
+
+class AdapterPackage(Record, frozen=True, kw_only=True):
+    """What a package is that holds an adapter and no model: the file that an engine adds to the
+    base, the largest rank, and how many matrices it changes."""
+
+    base: BaseOf
+    file: str
+    rank: Tokens
+    matrices: Tokens
+
+
 class SourceOf(Record, frozen=True, kw_only=True):
     """Where its weights came from; `files` as they stand in the manifest. `quantized` says how they
     were stored where they were dequantized first, `adopted` what a model is that was converted
@@ -319,6 +338,7 @@ class Contents(Record, frozen=True, kw_only=True):
     retrieval: Retrieval | None = None
     modality: Literal["text", "vision"] = "text"
     vision: Vision | None = None
+    adapter: AdapterPackage | None = None
 
     @property
     def task(self) -> str:

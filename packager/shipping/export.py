@@ -24,6 +24,10 @@ from packager.units import human_bytes
 Result = TypeVar("Result")
 
 
+_WHOLE = ("dir", "tar.zst", "zip", "oci")
+"""Formats that are the package itself, whatever it holds."""
+
+
 @dataclass(frozen=True, slots=True)
 class Format:
     """One way in which a package leaves: `write` is `module:function` of (shipment, out, limit) ->
@@ -48,6 +52,11 @@ class Format:
     def misfit(self, manifest: Manifest) -> PackError | None:
         """Why a package cannot leave in this format (exit code 2); None when it can."""
         engine = manifest.contents.runtime.name
+        if manifest.contents.adapter is not None and self.name not in _WHOLE:
+            return usage(
+                f"{self.name} holds a model, and this package is an adapter.",
+                f"Take {', '.join(_WHOLE)}.",
+            )
         if self.runtimes and engine not in self.runtimes:
             return usage(
                 f"{self.name} cannot take a package for {engine}: {self.why_not}.",

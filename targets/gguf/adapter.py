@@ -73,9 +73,7 @@ def write(path: Path, base: Checkpoint, added: LowRanks, name: str, report: Repo
     write_gguf([file], sources, kernels(), 1, report)
 
 
-def _places(
-    tensors: list[OutTensor], added: LowRanks
-) -> Iterator[tuple[OutTensor, LowRank, Part]]:
+def _places(tensors: list[OutTensor], added: LowRanks) -> Iterator[tuple[OutTensor, LowRank, Part]]:
     """Each tensor of the GGUF that an adapter adds to, in the adapter's order, and the rows of the
     checkpoint's matrix that it holds."""
     holding: dict[str, list[OutTensor]] = {}

@@ -215,6 +215,15 @@ class LlamaCpp:
 
         return how_to_run.how_to_run(recipe, workload)
 
+    def how_to_add(self, models: Sequence[str], adapter: str) -> str:
+        """See packager.runtime.Adapts."""
+        return f"""With llama.cpp:
+
+```sh
+llama-cli -m BASE/{models[0]} --lora {adapter} -p "What is the capital of France?"
+llama-server -m BASE/{models[0]} --lora {adapter}
+```"""
+
     def _recipe(self, preset: Preset) -> Recipe:
         recipe = Recipe(
             *("llama.cpp", "gguf", preset.name, DEFAULT_KV, KV_BITS[DEFAULT_KV], preset.summary),

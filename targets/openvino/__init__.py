@@ -197,6 +197,18 @@ print(pipeline.generate(["What is the capital of France?"], max_new_tokens=200).
 serves as it is with OpenVINO Model Server: `{before}ovms --rest_port 8000 --model_name qwen --model_path model --task text_generation`.
 """
 
+    def how_to_add(self, models: Sequence[str], adapter: str) -> str:
+        """See packager.runtime.Adapts."""
+        return f"""With Python, `pip install openvino-genai`:
+
+```python
+import openvino_genai
+
+adapters = openvino_genai.AdapterConfig(openvino_genai.Adapter("{adapter}"))
+pipeline = openvino_genai.LLMPipeline("BASE/model", "CPU", adapters=adapters)
+print(pipeline.generate(["What is the capital of France?"], max_new_tokens=200).texts[0])
+```"""
+
 
 @cache
 def _ladder() -> Ladder:

@@ -108,13 +108,11 @@ def plainly_placed(config: JsonObject) -> JsonObject:
 
 def _name_by_place(model: Any) -> None:
     """Names that count what a process made so far become names that count the graph's own nodes:
-    every build writes the same. Products are called after their matrices, as openvino-genai finds the
-    layers of an adapter by these names."""
+    every build writes the same. Products are called after their matrices: by these names
+    openvino-genai finds the layers of an adapter."""
     for number, node in enumerate(model.get_ordered_ops()):
         if _COUNTED.fullmatch(node.get_friendly_name()):
-            node.set_friendly_name(
-                names.product(node) or f"{node.get_type_name()}_{number}"
-            )
+            node.set_friendly_name(names.product(node) or f"{node.get_type_name()}_{number}")
 
 
 def _from_weights(

@@ -13,12 +13,13 @@ import threading
 import time
 import traceback
 import uuid
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import pictures, retrieval
+from . import adapters, pictures, retrieval
 from . import settings as settings_file
 from .answers import Answer, Gone, Outcome, Queue
 from .refused import Refused
@@ -290,7 +291,15 @@ def main() -> None:
     parser.add_argument(
         "--waiting", type=int, default=16, help="requests that may wait for their turn"
     )
+    parser.add_argument(
+        "--adapter",
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="an adapter package that was built for this one; repeatable",
+    )
     given = parser.parse_args()
+    known = replace(known, adapters=adapters.files(given.adapter, known))
     for name, value in known.environment.items():
         os.environ.setdefault(name, value)
     if given.while_stdin:

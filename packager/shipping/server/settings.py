@@ -46,6 +46,10 @@ class Settings:
     instruction: str = ""
     sees: bool = False
     """Whether a message may bring pictures."""
+    adapters: tuple[Path, ...] = ()
+    """Files of adapters that are added to the model."""
+    content_sha256: str = ""
+    """What names the content of the package: an adapter says which one it belongs to."""
 
 
 def read(path: Path = DEFAULT) -> Settings:
@@ -74,5 +78,6 @@ def of(data: dict[str, Any], package: Path) -> Settings:
         dict(data.get("environment") or {}),
         dict(data.get("options") or {}),
         sees=bool(data.get("sees")),
+        content_sha256=str(data.get("content_sha256") or ""),
         **dict(data.get("retrieval") or {}),
     )
