@@ -176,6 +176,7 @@ class CandidatesScreen(StepScreen):
             return
         self.found = message.found
         self.query_one("#candidates-problem", Problem).clear()
+        self.query_one("#candidates").remove_class("-refused")
         table = self.query_one(CandidateTable)
         table.show(message.found.candidates, message.haystacks)
         if self._wanted is not None:
@@ -193,6 +194,7 @@ class CandidatesScreen(StepScreen):
         if message.question != self.ask:
             return
         self.query_one(CandidateTable).show((), [])
+        self.query_one("#candidates").add_class("-refused")
         for name in ("#nothing-fits", "#misses"):
             self.query_one(name).display = False
         self._arrived()
