@@ -13,6 +13,7 @@ from tests.support import tui_data as data
 from tests.support.tui_helpers import drive, parsed, screen, settled, text_of, until
 from tui.ask import Ask, build_command
 from tui.core import Found
+from tui.screens.candidates import CandidatesScreen
 from tui.screens.device import DeviceScreen
 from tui.screens.export import ExportScreen
 from tui.screens.need import NeedScreen
@@ -91,6 +92,29 @@ def test_a_plan_shows_what_a_longer_context_costs_and_what_its_build_takes() -> 
         assert "2.90 GB, 11.0 GB are free here" in text_of(pilot)
 
     drive(walk, data.services(), (120, 36))
+
+
+def test_the_plot_beside_the_candidates_follows_the_cursor() -> None:
+    async def walk(pilot: Pilot[Any]) -> None:
+        pilot.app.push_screen(CandidatesScreen(data.ASK))
+        table = await screen(pilot, CandidatesScreen)
+        await until(pilot, lambda: table.found, "the candidates")
+        plot = table.query_one("#candidates-plot")
+
+        def column() -> int:
+            rows = [row for row in text_of(pilot).splitlines() if "◆" in row]
+            return rows[0].index("◆") if rows else 0
+
+        await until(pilot, column, "the mark of the first row")
+        before = column()
+        assert before > plot.region.x and "published score" in text_of(pilot)
+        await pilot.press("j", "j")
+        await until(pilot, lambda: column() > before, "the mark of a larger one")
+        await pilot.resize_terminal(120, 36)
+        await settled(pilot)
+        assert not column()
+
+    drive(walk, data.services(), (200, 50))
 
 
 def test_shelf_and_export_put_what_is_known_beside_each_other_where_there_is_room() -> None:
