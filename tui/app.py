@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -168,12 +169,21 @@ class PackApp(App[int]):
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Every action that has a key here, and the themes."""
         from tui.bindings import described
+        from tui.screens.base import StepScreen
+        from tui.widgets.steps import NAMES
 
         for row in described(screen):
             key = self.get_key_display(row.binding)
             yield SystemCommand(
                 row.title, f"{row.binding.tooltip or row.binding.description} ({key})", row.run
             )
+        for number, name in enumerate(NAMES, 1):
+            if isinstance(screen, StepScreen) and number < screen.STEP:
+                yield SystemCommand(
+                    f"Step {number}: {name}",
+                    "Back to this step, with what was chosen there",
+                    partial(screen.to_step, number),
+                )
         yield SystemCommand(
             "Theme", "Choose among all themes, light, dark and ANSI", self.action_change_theme
         )

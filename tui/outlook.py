@@ -134,7 +134,7 @@ def build(known: Outlook, titles: Mapping[str, str], free: int) -> explain.Parts
         (f"{'in all':<{_LABEL}}", "$foreground-muted"),
         (f"about {roughly(sum(known.expected.values()))}", "bold"),
         (f"{beside}\n", ""),
-        (f"{'':<{_LABEL}}on two cores; what is in the cache is not done again\n", _MUTED),
+        (f"{'':<{_LABEL}}on 2 cores, nothing cached\n", _MUTED),
     ]
     if known.needs is not None:
         memory = human_bytes(known.needs.memory)

@@ -3,6 +3,7 @@ it is."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -235,7 +236,7 @@ def advance(progress: Progress, event: Event, now: float) -> Progress:
                 None,  # its row says it
                 status=status,
                 seconds=event.seconds,
-                says=event.summary,
+                says=_with_unit(event.stage, event.summary),
             )
         case StageFailed():
             failed = _with(
@@ -260,6 +261,15 @@ def advance(progress: Progress, event: Event, now: float) -> Progress:
             return replace(progress, lines=(*progress.lines, f"{event.recipe}: {event.summary}"))
         case Compared():
             return replace(progress, lines=(*progress.lines, f"kept: {event.recipe}, {event.why}"))
+
+
+_OF = {"fetch": "of weights", "convert": "of model files"}
+_SIZE = re.compile(r"[\d.]+ [kMGT]?B")
+
+
+def _with_unit(stage: str, summary: str) -> str:
+    """What a stage left; a size alone does not say of what."""
+    return f"{summary} {_OF[stage]}" if stage in _OF and _SIZE.fullmatch(summary) else summary
 
 
 def stopped(progress: Progress, failure: Failure | None, now: float) -> Progress:

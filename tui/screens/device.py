@@ -185,6 +185,7 @@ class DeviceScreen(StepScreen):
             devices.action_first()
         else:
             self._pane.nothing()
+            self.query_one(Preview).question(None)
 
     @property
     def _on_here(self) -> bool:

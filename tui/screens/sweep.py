@@ -17,6 +17,7 @@ from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.color import Color
 from textual.containers import Vertical
 from textual.content import Content
 from textual.message import Message
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 _REDRAW_S = 0.1
 _COLUMNS = ("", "cell", "files", "memory", "tok/s", "outcome")
-_STYLES = {"running": "bold", "failed": "bold red", "refused": "red", "waiting": "dim"}
+_STYLES = {"running": "bold", "failed": "bold {}", "refused": "{}", "waiting": "dim"}
 _LEAST, _FIXED = 36, 66
 """Cells in which a name tells two cells apart, and those of all else in a row."""
 
@@ -254,7 +255,10 @@ class SweepScreen(StepScreen):
 
     def _texts(self, one: CellState) -> list[Text]:
         """The cells of a row; what is predicted is marked as such."""
-        style = _STYLES.get(one.status, "")
+        # A theme's own red: the terminal's is hard to read on many a background.
+        ansi = self.app.current_theme.ansi
+        red = "red" if ansi else Color.parse(self.app.theme_variables["text-error"]).hex6
+        style = _STYLES.get(one.status, "").format(red)
         about = "~" if one.predicted else ""
         room = max(_LEAST, self.app.size.width - _FIXED)
 

@@ -90,6 +90,7 @@ class SweepsScreen(StepScreen):
                 yield Problem(id="sweeps-problem")
                 yield Static(id="sweeps-told", markup=False)
                 yield VimTable(id="sweeps-table", cursor_type="row", zebra_stripes=True)
+                yield Static(id="sweeps-row", markup=False)
 
     def on_mount(self) -> None:
         """Show the frame at once; the files are read meanwhile."""
@@ -173,7 +174,19 @@ class SweepsScreen(StepScreen):
             table.add_column(Text(title, justify=side), key=str(place))
         for row in shown.rows:
             table.add_row(*(self._cell(shown, place, text) for place, text in enumerate(row)))
+        self._row()
         self.refresh_bindings()
+
+    @on(VimTable.RowHighlighted)
+    def _row(self) -> None:
+        """The whole of the highlighted row's last column: why a cell cannot be built, or what it
+        came to."""
+        place = self.query_one(VimTable).cursor_row
+        rows = self._shown[1].rows if self._shown is not None else ()
+        text = rows[place][-1] if place < len(rows) else ""
+        line = self.query_one("#sweeps-row", Static)
+        line.display = bool(text)
+        line.update(bare(f"{' '.join(rows[place][:3])}: {text}") if text else "")
 
     @staticmethod
     def _cell(shown: Shown, place: int, text: str) -> Text:
@@ -186,7 +199,8 @@ class SweepsScreen(StepScreen):
             return
         self._shown = None
         self._tell(())
-        self.query_one(VimTable).display = False
+        for name in ("#sweeps-table", "#sweeps-row"):
+            self.query_one(name).display = False
         self.refuse(self.query_one(Problem), message.error)
         self.refresh_bindings()
 

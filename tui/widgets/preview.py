@@ -68,7 +68,7 @@ class Preview(Pane):
             return
         self._ask = ask
         if ask is None:
-            self._found, self._why = None, ""
+            self._asked, self._found, self._why = None, None, ""
             self._draw()
             return
         self._soon()
