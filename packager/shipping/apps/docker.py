@@ -7,6 +7,7 @@ import re
 from collections.abc import Generator
 from pathlib import Path
 
+from packager.checkpoint import sandbox
 from packager.checkpoint.retrieval import INSTRUCTION
 from packager.errors import usage
 from packager.escapes import Safe, plain
@@ -79,7 +80,7 @@ def _write_server(shipment: Shipment, folder: Path, own: snippets.Facts) -> None
     profile = object_or_empty(chat, "profile")
     (folder / "server").mkdir()
     kind = "engine" if own.task == "generate" else "vectors"
-    for path in sorted(_SERVER.glob("*.py")):
+    for path in (*sorted(_SERVER.glob("*.py")), Path(sandbox.__file__)):
         if not path.name.startswith(_KINDS) or path.stem == f"{kind}_{own.runtime}":
             write_atomically(folder / "server" / path.name, path.read_bytes())
     write_atomically(folder / "serve.py", _START)
