@@ -8,6 +8,7 @@ import contextlib
 import copy
 import io
 import json
+import os
 import pickle
 import pickletools
 import shutil
@@ -721,6 +722,19 @@ def test_a_link_in_place_of_a_file_is_not_followed(tmp_path: Path) -> None:
     (folder / "model/model.gguf").symlink_to(tmp_path / "elsewhere.gguf")
     with pytest.raises((PackError, OSError)):
         refuse_unsafe(folder, manifest.read(folder))
+
+
+def test_a_pipe_or_a_folder_in_place_of_a_file_is_not_read(tmp_path: Path) -> None:
+    folder = package(tmp_path / "p", "llama.cpp")
+    for other in (
+        lambda: os.mkfifo(folder / "model/model.gguf"),
+        (folder / "model/model.gguf").mkdir,
+    ):
+        (folder / "model/model.gguf").unlink()
+        other()
+        refused(
+            lambda: refuse_unsafe(folder, manifest.read(folder)), "a pipe, a folder or a device"
+        )
 
 
 def test_a_package_of_a_runtime_that_we_do_not_know_may_hold_other_kinds_but_no_programs(

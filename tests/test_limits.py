@@ -419,6 +419,7 @@ def test_a_model_card_counts_as_far_as_it_is_clean_yaml_and_a_note_says_where_it
         ("---\na: 1\n", {}, "no end"),
         ("---\na: !!python/object/apply:os.system [id]\n---\n", {}, "not YAML"),
         ("---\nwhen: 2026-99-99\nname: x\n---\n", {}, "not YAML"),
+        ('---\nlicense: mit\ntags: ["\\ud800"]\n---\n', {}, "not text"),
         ("# words\n", {}, None),
     ):  # fmt: skip
         (tmp_path / "README.md").write_text(text)

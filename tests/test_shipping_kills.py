@@ -201,6 +201,19 @@ def test_pieces_of_somebody_elses_archive_are_named_and_never_mixed(
     assert main(command) == ExitCode.USAGE
     assert "m.zip.007 already exists" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.glob("m.zip*")) == ["m.zip.007"]
+    (tmp_path / "m.zip.007").unlink()
+    assert main(command) == ExitCode.DONE
+    unpack = ["unpack", str(tmp_path / "m.zip.001"), "--out", str(tmp_path / "back")]
+    # A pipe is not waited for.
+    second = tmp_path / "m.zip.002"
+    for other in (lambda: os.mkfifo(second), second.mkdir, lambda: second.symlink_to("x")):
+        second.rename(tmp_path / "kept")
+        other()
+        assert main(unpack) == ExitCode.INPUT
+        assert "m.zip.002 is not a file" in capsys.readouterr().err
+        second.rmdir() if second.is_dir() else second.unlink()
+        (tmp_path / "kept").rename(second)
+    assert main(unpack) == ExitCode.DONE
 
 
 def test_an_interruption_that_was_lost_on_its_way_still_ends_with_its_exit_code(

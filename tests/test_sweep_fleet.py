@@ -184,7 +184,7 @@ def test_a_measurement_waits_for_builds_and_builds_wait_for_it_and_it_is_not_ove
         with machine_lock.shared():
             said.append(f"{name} in")
             ready.set()
-            end.wait(20)
+            end.wait(120)
             said.append(f"{name} out")
 
     def measure() -> None:
@@ -197,7 +197,7 @@ def test_a_measurement_waits_for_builds_and_builds_wait_for_it_and_it_is_not_ove
     at_once.set()
     threads = [threading.Thread(target=build, args=("first", ready, end))]
     threads[0].start()
-    assert ready.wait(20)
+    assert ready.wait(120)
     threads.append(threading.Thread(target=measure))
     threads[1].start()
     # Until it has gone through the gate, where it waits for the first build.
@@ -209,7 +209,7 @@ def test_a_measurement_waits_for_builds_and_builds_wait_for_it_and_it_is_not_ove
     assert said == ["first in"]
     end.set()
     for thread in threads:
-        thread.join(20)
+        thread.join(120)
     assert said == ["first in", "first out", "measure in", "measure out", "second in", "second out"]
 
 

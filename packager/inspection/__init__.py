@@ -10,6 +10,7 @@ program, a library, Python code or a pickle is not a file of a package, whatever
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from mmap import ACCESS_READ, mmap
@@ -92,8 +93,12 @@ def _look(place: Path, entry: FileEntry, files: Sequence[FileEntry], built_in: b
     }
     # Neither a link nor a named pipe is followed or waited for.
     handle = open_to_read(place)
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(handle)
+        raise Unsafe("is a pipe, a folder or a device")
+    size = status.st_size
     with os.fdopen(handle, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
         native.refuse_bytes(file, size)
         file.seek(0)
         if ending == ".gguf":

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
+from packager.checkpoint import sandbox
 from packager.files import write_atomically, write_json
 from packager.shipping.apps import snippets
 from packager.shipping.apps.server_settings import server_settings
@@ -31,7 +32,7 @@ def has_module(own: snippets.Facts) -> bool:
 def write_modules(folder: Path, engines: Collection[str]) -> None:
     """The modules into the new folder, of those that know an engine only these."""
     folder.mkdir()
-    for path in sorted(SERVER.glob("*.py")):
+    for path in (*sorted(SERVER.glob("*.py")), Path(sandbox.__file__)):
         if not path.name.startswith(_KINDS) or path.stem in engines:
             write_atomically(folder / path.name, path.read_bytes())
 
