@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import stat
 from pathlib import Path
 
 from packager.errors import usage
@@ -88,8 +89,11 @@ def _is_cache(folder: Path) -> bool:
 
 
 def _tagged(tag: Path) -> bool:
-    with contextlib.suppress(OSError, UnicodeDecodeError), tag.open("rb") as file:
-        return not tag.is_symlink() and "qwen-pack" in file.read(1000).decode()
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        # Nor is a pipe of that name waited for.
+        if stat.S_ISREG(tag.lstat().st_mode):
+            with tag.open("rb") as file:
+                return "qwen-pack" in file.read(1000).decode()
     return False
 
 

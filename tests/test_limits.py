@@ -7,6 +7,7 @@ import gc
 import io
 import json
 import math
+import os
 import struct
 import tarfile
 import time
@@ -264,6 +265,12 @@ def test_a_file_is_not_given_more_room_than_it_has(tmp_path: Path) -> None:
         tracemalloc.stop()
     with pytest.raises(PackError, match="more than 4 bytes"):
         bounded_bytes(path, 4)
+    # A pipe into which nobody writes is not waited for, and no device is read.
+    os.mkfifo(tmp_path / "pipe")
+    for other in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(PackError, match="not a file") as caught:
+            bounded_bytes(other, 4)
+        assert caught.value.exit_code == ExitCode.INPUT
 
 
 def test_a_checkpoint_is_refused_before_its_size_is_read(tmp_path: Path) -> None:
