@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -330,29 +331,40 @@ def test_hosts_over_ssh_are_workers_that_say_what_they_have(
 
 
 @pytest.mark.engine
-def test_a_job_of_slurm_has_a_node_to_itself_and_ends_with_the_sweep(
+def test_each_job_of_slurm_has_a_node_to_itself_and_they_end_with_the_sweep(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("dask_jobqueue", reason="needs the extra `fleet`")
     from packager.sweep import fleet
 
-    plan = tiny_plan(tmp_path, 1)
-    with tempfile.TemporaryDirectory(prefix="slurm-") as folder, slurm(Path(folder)) as conf:
+    plan = tiny_plan(tmp_path, 2)
+    with tempfile.TemporaryDirectory(prefix="slurm-") as folder, slurm(Path(folder), 2) as conf:
         monkeypatch.setenv("SLURM_CONF", str(conf))
         work = work_of(plan, tmp_path / "out", dying())
-        events = fleet.run(work, "slurm:1", sweep_units.unit)
-        asks = ["squeue", "-h", "-o", "%h %D"]
+        events = fleet.run(work, "slurm:2", sweep_units.unit)
         while not isinstance(event := next(events), StageGiven):
             assert isinstance(event, Told)
-        held = subprocess.run(asks, capture_output=True, text=True, check=True)
-        assert held.stdout.split() == ["NO", "1"]
-        (row,) = through(events)[1].rows.values()
-        assert row.status == "done", row.reason
-        end = time.monotonic() + 60
-        while subprocess.run(asks, capture_output=True, text=True, check=True).stdout:
-            assert time.monotonic() < end, "the job goes on"
-            time.sleep(0.2)
+        held = _until(lambda: _queue("%t %h %D %N"), lambda lines: len(lines) == 2)
+        assert sorted(held) == ["R NO 1 node0", "R NO 1 node1"]
+        rows = through(events)[1].rows.values()
+        assert [row.status for row in rows] == ["done"] * 2, [row.reason for row in rows]
+        _until(lambda: _queue("%N"), lambda lines: not lines)
     assert list((tmp_path / "out").glob(".qwen-pack-tmp-*")) == []
+
+
+def _queue(form: str) -> list[str]:
+    """A line per job of SLURM that has a node."""
+    words = ["squeue", "-h", "-t", "R,CG", "-o", form]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+def _until(ask: Callable[[], list[str]], told: Callable[[list[str]], bool]) -> list[str]:
+    """What is said once it is as told, or after a minute."""
+    end = time.monotonic() + 60
+    while not told(lines := ask()):
+        assert time.monotonic() < end, lines
+        time.sleep(0.2)
+    return lines
 
 
 def test_an_address_that_is_none_and_a_missing_dask_are_told(
