@@ -57,7 +57,7 @@ _ENFORCED = {"min_decode_tps": "decode", "max_ttft_ms": "ttft"}
     "--weights",
     default="hub",
     show_default=True,
-    metavar="hub|dummy|PATH",
+    metavar="hub|modelscope|dummy|PATH",
     help="Where the weights come from; a .gguf file is packaged as it is.",
 )
 @adoption_options

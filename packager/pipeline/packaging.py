@@ -279,6 +279,7 @@ def _describe(
             "files": fetched.facts["files"],
             # What config.json says and the weights do not bear out.
             **({"notes": fetched.facts["notes"]} if fetched.facts.get("notes") else {}),
+            **({"endpoint": endpoint} if (endpoint := fetched.facts.get("endpoint")) else {}),
             **_changed(fetched.facts),
             **_adopted(plan, fetched.facts),
         },

@@ -89,10 +89,11 @@ class AdoptedOf(Record, frozen=True, kw_only=True):
 class SourceOf(Record, frozen=True, kw_only=True):
     """Where its weights came from; `files` as they stand in the manifest. `quantized` says how they
     were stored where they were dequantized first, `adopted` what a model is that was converted
-    already."""
+    already, `endpoint` the server that they came from where that is not the usual one."""
 
     kind: str = ""
     location: str | None = None
+    endpoint: str | None = None
     files: list[Any] = msgspec.field(default_factory=list)
     notes: tuple[str, ...] = ()
     quantized: str | None = None
