@@ -1,5 +1,5 @@
-"""Does a model that was converted already follow from a checkpoint with a recipe? Convert again, and
-compare."""
+"""Does a model that was converted already follow from a checkpoint with a recipe? It is converted
+again, and compared."""
 
 from __future__ import annotations
 

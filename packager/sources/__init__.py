@@ -1,5 +1,5 @@
-"""Where checkpoints come from: the hub, ModelScope, a local folder, or random weights. All hand back the same
-facts.
+"""Where checkpoints come from: the hub, ModelScope, a local folder, or random weights. All hand
+back the same facts.
 
 Fetching runs in a child process. A source's job has the signature `(report, *, ..., out) -> facts`,
 where `out` is a folder that does not exist yet, for a source that writes one of its own.
@@ -93,7 +93,8 @@ def parse(
     if not folder.is_dir():
         what = "is a file, not a folder" if folder.exists() else "does not exist"
         raise usage(
-            f"The weights {weights!r} are neither hub, modelscope nor dummy, and the folder {folder} {what}.",
+            f"The weights {weights!r} are neither hub, modelscope nor dummy, and the folder "
+            f"{folder} {what}.",
             "Check --weights.",
         )
     return Source("local", str(folder), None, repo_id, offline)

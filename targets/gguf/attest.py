@@ -1,5 +1,5 @@
-"""Does a GGUF follow from a checkpoint with a recipe? The checkpoint is quantized again, and the two
-are compared tensor by tensor.
+"""Does a GGUF follow from a checkpoint with a recipe? The checkpoint is quantized again, and the
+two are compared tensor by tensor.
 
 Bytes decide. Where they differ, numbers say by how much: how far the file is from the weights, and
 how far the same type is usually. A file that is as near to them as usual was made from them, with
@@ -74,9 +74,9 @@ def attest(
     """A job: quantize a checkpoint again into `out`, and compare.
 
     `recipe` has `weights`, a preset or `mixed` for the types that the file has, and
-    `tensor_types`. Returns `follows` (exactly, nearly, another recipe, not), how many tensors are `equal`,
-    `different[]` (see Different), and `metadata` as `network` and `description`, each a list of
-    `key`, `file` and `recipe`. Raises PackError as the conversion.
+    `tensor_types`. Returns `follows` (exactly, nearly, another recipe, not), how many tensors are
+    `equal`, `different[]` (see Different), and `metadata` as `network` and `description`, each a
+    list of `key`, `file` and `recipe`. Raises PackError as the conversion.
     """
     given, home = read_given(Path(files[0])), Path(out)
     home.mkdir(parents=True)
