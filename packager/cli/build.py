@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from packager.cli.additions import addition_options, additions_from
-from packager.cli.adoption import adoption_options
+from packager.cli.adoption import adoption_options, file_of_hub
 from packager.cli.options import (
     Number,
     machine_options,
@@ -109,6 +109,7 @@ def command(
     weights: str,
     against: str | None,
     tokenizer: str | None,
+    hub_file: str | None,
     loras: tuple[str, ...],
     revision: str | None,
     out: Path | None,
@@ -151,6 +152,10 @@ def command(
     profile = profile_from(flags)
     gate = Gate(quality_text, quality_tokens, allow_quality_loss)
     device = registry.target(target)
+    taken = None
+    if hub_file is not None:
+        taken = file_of_hub(model, hub_file, weights, revision, offline)
+        model, revision = None, None
     adapters = (
         comparison.served(device, registry.runtimes(), runtimes)
         if runtimes
@@ -167,6 +172,7 @@ def command(
         lora=loras,
         against=against,
         tokenizer=tokenizer,
+        hub_file=taken,
         revision=revision,
         offline=offline,
         out=out,

@@ -70,6 +70,15 @@ class ComparedWith(Record, frozen=True, kw_only=True):
     files: list[Any] = msgspec.field(default_factory=list)
 
 
+class HubOrigin(Record, frozen=True, kw_only=True):
+    """The repository of the hub that an adopted model came from."""
+
+    repo_id: str = ""
+    revision: str | None = None
+    license: str | None = None
+    endpoint: str | None = None
+
+
 class AdoptedOf(Record, frozen=True, kw_only=True):
     """A model that somebody else had converted: the variant that it is, `by` what that is known,
     tensors by type, and what it was compared with. `says` are its own words, which prove
@@ -83,6 +92,7 @@ class AdoptedOf(Record, frozen=True, kw_only=True):
     # Any: the keys of a file from outside, texts, numbers and lists.
     says: dict[str, Any] = msgspec.field(default_factory=dict)
     against: ComparedWith | None = None
+    origin: HubOrigin | None = None
     tokenizer: str | None = None
 
 
