@@ -76,7 +76,6 @@ class HubOrigin(Record, frozen=True, kw_only=True):
     repo_id: str = ""
     revision: str | None = None
     license: str | None = None
-    endpoint: str | None = None
 
 
 class AdoptedOf(Record, frozen=True, kw_only=True):

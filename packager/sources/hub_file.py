@@ -34,12 +34,11 @@ class HubFile:
     endpoint: str | None
 
     def as_dict(self) -> JsonObject:
-        """For the manifest: no path of this machine."""
+        """For the manifest: no path of this machine; a mirror stands beside it."""
         fields = {
             "repo_id": self.repo_id,
             "revision": self.revision,
             "license": self.license,
-            "endpoint": self.endpoint,
         }
         return {key: value for key, value in fields.items() if value is not None}
 
