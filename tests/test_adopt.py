@@ -330,6 +330,8 @@ def test_a_template_that_is_not_the_tokenizers_stops_the_build(
         (["--revision", "main"], "nothing comes from there"),
         (["--tokenizer", "nowhere"], "is not a folder"),
         (["--model", "Qwen3-0.6B"], "is not Qwen/Qwen3-0.6B"),
+        (["--runtime", "all"], "in one runtime"),
+        (["--sampling", "temperature=0.5"], "with its own chats"),
     ],
 )
 def test_what_only_a_conversion_takes_is_refused(

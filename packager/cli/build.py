@@ -182,11 +182,10 @@ def command(
         additions=additions_from(flags),
         enforced=frozenset(rule for flag, rule in _ENFORCED.items() if flags.get(flag) is not None),
     )
-    if plan.recognised is not None and (several or profile):
+    if plan.recognised is not None and several:
         raise usage(
-            f"{plan.recognised.model.files[0].name} is taken as it is, in one runtime and with its "
-            "own chats.",
-            "Name one --runtime at most, and no profile.",
+            f"{plan.recognised.model.files[0].name} is taken as it is, in one runtime.",
+            "Name one --runtime at most.",
         )
     plan = replace(plan, sustained_s=sustained, profile=profile)
     available = machine.memory().available
