@@ -33,8 +33,10 @@ from packager.sources.hub_file import HubFile
 
 By = Literal["user", "against", "name", "shape", "nothing"]
 
-_SAME = ("hidden", "layers", "heads", "kv_heads", "head_dim", "intermediate", "tied")
-_SAME += ("qkv_bias", "qk_norm", "experts", "hybrid")
+_SAME = (
+    *("hidden", "layers", "heads", "kv_heads", "head_dim", "intermediate", "tied"),
+    *("qkv_bias", "qk_norm", "experts", "hybrid"),
+)
 """What has to be equal of a variant and a file. Vocabularies are padded as every writer likes."""
 _PADDING = 4096
 _WORDS = re.compile(r"[^a-z0-9.]+")

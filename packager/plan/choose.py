@@ -17,6 +17,7 @@ from packager.names import plain_name
 from packager.need.workload import Workload
 from packager.plan.additions import Additions, applied
 from packager.plan.adoption import (
+    Recognised,
     adoptable,
     recognise,
     refuse_with_adopted,
@@ -68,7 +69,8 @@ def make_plan(
     OWNER/NAME on the hub, that an adopted model is compared with, `tokenizer` a folder with the
     tokenizer that it is held against, `hub_file` where it came from, in place of `weights`.
     """
-    known = None
+    known: Recognised | None = None
+    variants: tuple[Variant, ...]
     if hub_file is not None:
         weights, revision = str(hub_file.path), None
     if weights not in NAMED and (adopted := adoptable(weights, runtimes)) is not None:

@@ -115,7 +115,7 @@ def job(source: Source, shape: Shape) -> tuple[str, JsonObject]:
 def _base_job(source: Source, shape: Shape) -> tuple[str, JsonObject]:
     arguments: JsonDict = {"repo_id": source.repo_id, "shape": asdict(shape)}
     if source.adopted is not None:
-        other = None
+        other: JsonObject | None = None
         if source.against is not None:
             name, needs = _base_job(source.against, shape)
             other = {"job": name, "arguments": needs}

@@ -20,7 +20,7 @@ import numpy as np
 from packager.checkpoint import Checkpoint
 from packager.inspection.gguf_header import GgufFile, GgufTensor, Value
 from packager.inspection.unsafe import shown
-from packager.json_values import JsonObject, at
+from packager.json_values import JsonObject, at, object_or_empty
 from packager.runtime import Report
 from targets.gguf import given_types
 from targets.gguf.convert import convert, stored_type
@@ -83,7 +83,8 @@ def attest(
     source = Checkpoint.open(Path(checkpoint))
     name = at(recipe, "weights", str)
     types = given_types.types_of(given)
-    overrides = dict(recipe.get("tensor_types") or {})
+    asked = object_or_empty(recipe, "tensor_types")
+    overrides = {pattern: at(asked, pattern, str) for pattern in asked}
     if name == MIXED:
         name, overrides = "F16", {**_types_of_its_own(given, types), **overrides}
     convert(

@@ -43,8 +43,9 @@ def adopt(place: Path) -> Adopted | None:
     given = read_given(path)
     shape = shape_of(given)
     known = given_types.recognised(given, shape)
+    runtime: Any = AdoptedGguf(given, shape, known)
     return Adopted(
-        runtime=AdoptedGguf(given, shape, known),
+        runtime=runtime,
         recipe=_recipe(given, known),
         shape=shape,
         files=given.files,
