@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from packager import __version__
 from packager.checkpoint.adapter import TEMPLATE_FILES, TOKENIZER_FILES
 from packager.checkpoint.described import mark
 from packager.checkpoint.folder import checkpoint_files, is_license, read_json
@@ -150,4 +151,5 @@ def stamp(adopted: AdoptedFiles) -> str:
                 "utf-8", "surrogateescape"
             )
         )
-    return f"{adopted.describe} {digest.hexdigest()}"
+    # What is written of a model may change from version to version.
+    return f"{adopted.describe} {__version__} {digest.hexdigest()}"
