@@ -172,7 +172,8 @@ def test_a_file_that_is_not_what_it_says_is_refused_in_one_sentence(
     with pytest.raises(PackError, match=words) as caught:
         described(path, tmp_path / "out")
     assert caught.value.exit_code == ExitCode.INPUT
-    assert caught.value.message.count(". ") == 0
+    # What Jinja itself says of a template may be several.
+    assert words == "cannot be rendered" or ". " not in caught.value.message
 
 
 def test_a_hostile_header_is_refused_before_anything_is_made_of_it(
@@ -302,7 +303,11 @@ def test_the_package_is_the_file_and_says_so(packaged: tuple[Path, Path], traine
     assert again.returncode == ExitCode.USAGE
     assert "cannot be built again" in again.stderr
     out = package.parent / "exported"
-    exported = command("export", str(package), "--format", "dir", "--out", str(out), cache=cache)
+    exported = command(
+        *("export", str(package), "--format", "dir", "--out", str(out)),
+        *("--accept-license", "unstated"),
+        cache=cache,
+    )
     assert exported.returncode == ExitCode.DONE, exported.stderr
 
 
@@ -326,17 +331,20 @@ def test_a_template_that_is_not_the_tokenizers_stops_the_build(
     [
         (["--recipe", "gguf:Q4_0"], "is gguf:F16, not gguf:Q4_0"),
         (["--lora", "."], "--lora goes into a conversion"),
-        (["--use-case", "embedding"], "taken as a text generator"),
+        (["--use-case", "embed"], "taken as a text generator"),
         (["--revision", "main"], "nothing comes from there"),
         (["--tokenizer", "nowhere"], "is not a folder"),
         (["--model", "Qwen3-0.6B"], "is not Qwen/Qwen3-0.6B"),
+        (["--runtime", "all"], "in one runtime"),
+        (["--sampling", "temperature=0.5"], "with its own chats"),
     ],
 )
 def test_what_only_a_conversion_takes_is_refused(
     flags: list[str], words: str, trained: Path, tmp_path: Path
 ) -> None:
     run = command(
-        *("build", "--target", "laptop-cpu", "--weights", str(trained), *flags),
+        *("build", "--target", "laptop-cpu", "--weights", str(trained), "--context", "256"),
+        *flags,
         cache=tmp_path / "cache",
     )
     assert run.returncode in (ExitCode.USAGE, ExitCode.INPUT)

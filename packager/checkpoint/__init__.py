@@ -75,7 +75,7 @@ class Checkpoint:
     `vision` reads.
     `as_published` says that the files themselves have those names, that configuration and types of
     32 bits at most, so that an engine may read them. `chat_template` is None for a base model.
-    Of a folder that describes an adopted model there are no tensors (packager.checkpoint.described).
+    Of a folder that describes an adopted model there are no tensors.
     `notes` are sentences for whoever builds; `quantized` says how the files hold the weights where
     those are dequantized as they are read.
     """

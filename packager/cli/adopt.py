@@ -15,15 +15,27 @@ if TYPE_CHECKING:
 
 
 @click.command("adopt", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
-@click.argument("model", metavar="FILE.gguf")
+@click.argument("model", metavar="FILE.gguf|OWNER/NAME")
 @click.option("--target", metavar="NAME|FILE.toml", help="Package it for this device.")
 @click.option(
     "--model", "--variant", "variant", metavar="ID", help="The variant that it was made from."
 )
+@click.option(
+    "--hub-file", metavar="NAME.gguf", help="Of a repository of the hub: the file to take."
+)
+@click.option("--revision", metavar="SHA", help="Commit, tag or branch of that repository.")
+@click.option("--offline", is_flag=True, help="Use what the hub's cache holds.")
 @json_option
 @click.pass_context
 def command(
-    context: click.Context, model: str, target: str | None, variant: str | None, as_json: bool
+    context: click.Context,
+    model: str,
+    target: str | None,
+    variant: str | None,
+    hub_file: str | None,
+    revision: str | None,
+    offline: bool,
+    as_json: bool,
 ) -> int:
     """Look at a model that somebody else has converted; with --target, package it as it is.
 
@@ -35,12 +47,24 @@ def command(
     With --target it takes every option of `build`; --against and --tokenizer say what it is held
     against.
     """
+    given = [
+        *(["--revision", revision] if revision else []),
+        *(["--offline"] if offline else []),
+        *(["--json"] if as_json else []),
+    ]
+    if hub_file is not None and variant is not None:
+        raise usage(
+            "With --hub-file the repository is named, and the variant is told from the file.",
+            "Leave --variant out.",
+        )
     if target is not None:
         from packager.cli.build import command as build
 
-        named = [] if variant is None else ["--model", variant]
-        machine = ["--json"] if as_json else []
-        arguments = ["--target", target, "--weights", model, *named, *machine, *context.args]
+        if hub_file is None:
+            named = ["--weights", model, *([] if variant is None else ["--model", variant])]
+        else:
+            named = ["--model", model, "--hub-file", hub_file]
+        arguments = ["--target", target, *named, *given, *context.args]
         result: Any = build.main(arguments, prog_name="qwen-pack adopt", standalone_mode=False)
         return int(result or 0)
     if context.args:
@@ -51,10 +75,16 @@ def command(
     from packager.plan.adoption import adoptable, recognise
     from targets import registry
 
+    origin = None
+    if hub_file is not None:
+        from packager.cli.adoption import file_of_hub
+
+        origin = file_of_hub(model, hub_file, "hub", revision, offline)
+        model = str(origin.path)
     found = adoptable(model, registry.runtimes())
     if found is None:
         raise usage(f"{model!r} is no model that was converted already.", "Name a .gguf file.")
-    known = recognise(found, variant)
+    known = recognise(found, variant, origin=origin)
     described = _described(known)
     if as_json:
         emit_json("adopt", {**known.as_dict(), **described})

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from packager.cli.output import narrate
+from packager.errors import usage
+
+if TYPE_CHECKING:
+    from packager.sources.hub_file import HubFile
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -20,6 +26,11 @@ _OPTIONS = (
         metavar="DIR",
         help="Only the tokenizer and template that a .gguf file is held against.",
     ),
+    click.option(
+        "--hub-file",
+        metavar="NAME.gguf",
+        help="Take this file of the hub's repository that is named (--model, or adopt's own).",
+    ),
 )
 
 
@@ -28,3 +39,19 @@ def adoption_options(command: _Command) -> _Command:
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
+
+
+def file_of_hub(
+    repo_id: str | None, name: str, weights: str, revision: str | None, offline: bool
+) -> HubFile:
+    """The file that --hub-file names, fetched. Raises PackError (usage) where no repository is
+    named."""
+    from packager.sources.hub_file import fetched
+
+    if repo_id is None or weights != "hub":
+        raise usage(
+            f"--hub-file {name} is of a repository of the hub, and none was named.",
+            "Name it with --model OWNER/NAME.",
+        )
+    narrate(f"{name} of {repo_id} is fetched into the hub's cache.")
+    return fetched(repo_id, name, revision, offline)

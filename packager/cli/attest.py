@@ -99,11 +99,11 @@ def _show(found: Attested) -> None:
         {
             "exactly": f"{found.model.name} follows from {from_there}: all {count} tensors are "
             "the same.",
-            "nearly": f"{found.model.name} was made from {from_there}, but not by the same numbers: "
+            "nearly": f"{found.model.name} was made from {from_there}, but with other numbers: "
             f"{equal} of {count} tensors are the same, and the others are as near to the weights "
             "as that type usually is.",
             "another recipe": f"{found.model.name} was made from {found.location}, but not as "
-            f"{found.recipe}: {equal} of {count} tensors are the same, and others have other types.",
+            f"{found.recipe}: {equal} of {count} tensors are the same, others have other types.",
             "not": f"{found.model.name} does not follow from {from_there}: {equal} of {count} "
             "tensors are the same.",
         }[found.follows]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from packager.cli.additions import addition_options, additions_from
-from packager.cli.adoption import adoption_options
+from packager.cli.adoption import adoption_options, file_of_hub
 from packager.cli.options import (
     Number,
     machine_options,
@@ -56,7 +56,7 @@ _ENFORCED = {"min_decode_tps": "decode", "max_ttft_ms": "ttft"}
     "--weights",
     default="hub",
     show_default=True,
-    metavar="hub|dummy|PATH",
+    metavar="hub|modelscope|dummy|PATH",
     help="Where the weights come from; a .gguf file is packaged as it is.",
 )
 @adoption_options
@@ -119,6 +119,7 @@ def command(
     weights: str,
     against: str | None,
     tokenizer: str | None,
+    hub_file: str | None,
     loras: tuple[str, ...],
     adapter: str | None,
     base: Path | None,
@@ -170,6 +171,10 @@ def command(
     elsewhere = _elsewhere(address, agent, cool)
     profile = profile_from(flags)
     device = registry.target(target)
+    taken = None
+    if hub_file is not None:
+        taken = file_of_hub(model, hub_file, weights, revision, offline)
+        model, revision = None, None
     adapters = (
         comparison.served(device, registry.runtimes(), runtimes)
         if runtimes
@@ -186,6 +191,7 @@ def command(
         lora=loras,
         against=against,
         tokenizer=tokenizer,
+        hub_file=taken,
         revision=revision,
         offline=offline,
         out=out,
@@ -195,11 +201,10 @@ def command(
         additions=additions_from(flags),
         enforced=frozenset(rule for flag, rule in _ENFORCED.items() if flags.get(flag) is not None),
     )
-    if plan.recognised is not None and (several or profile):
+    if plan.recognised is not None and several:
         raise usage(
-            f"{plan.recognised.model.files[0].name} is taken as it is, in one runtime and with its "
-            "own chats.",
-            "Name one --runtime at most, and no profile.",
+            f"{plan.recognised.model.files[0].name} is taken as it is, in one runtime.",
+            "Name one --runtime at most.",
         )
     plan = replace(plan, sustained_s=sustained, profile=profile)
     available = machine.memory().available

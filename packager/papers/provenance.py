@@ -69,7 +69,7 @@ def _source(variant: JsonObject, source: JsonObject) -> list[JsonObject]:
     commit: list[JsonObject] = [
         {
             "name": variant["repo_id"],
-            "uri": f"git+{address(variant)}@{revision}",
+            "uri": f"git+{_page(variant, source)}@{revision}",
             "digest": {"gitCommit": revision},
         }
     ]
@@ -83,6 +83,16 @@ def _source(variant: JsonObject, source: JsonObject) -> list[JsonObject]:
         for row in objects_at(source, "files")
     ]
     return [*(commit if revision else []), *files]
+
+
+def _page(variant: JsonObject, source: JsonObject) -> str | None:
+    """Where the repository of the weights is, that they were fetched from."""
+    if source.get("kind") != "modelscope":
+        return address(variant)
+    # Late: it brings an HTTP client.
+    from packager.sources.modelscope_api import DEFAULT
+
+    return f"{DEFAULT}/models/{quote(str(variant['repo_id']))}"
 
 
 def _adapters(source: JsonObject) -> list[JsonObject]:

@@ -132,6 +132,9 @@ def _identity(contents: Contents) -> JsonObject:
     revision = contents.variant.revision
     if contents.source.dummy:
         return {**row, "description": "Random weights in its shape, none of its real weights."}
+    if revision and contents.source.kind == "modelscope":
+        # No package URL has a type for it.
+        return {**row, "version": revision}
     if revision:
         row |= {
             "version": revision,

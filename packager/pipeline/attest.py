@@ -1,5 +1,5 @@
-"""Does a model that was converted already follow from a checkpoint with a recipe? Convert again, and
-compare."""
+"""Does a model that was converted already follow from a checkpoint with a recipe? It is converted
+again, and compared."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from packager import sources
 from packager.errors import no_room, usage
 from packager.events import Event
 from packager.files import expanded, free_bytes
-from packager.json_values import JsonObject, at, object_at, objects_at
+from packager.json_values import JsonObject, at, at_or_none, object_at, objects_at
 from packager.pipeline.cache import BuildCache
 from packager.pipeline.job import Job
 from packager.pipeline.run import run_alone
@@ -88,7 +88,7 @@ def attest(
     answer; 6 where the checkpoint is another network; 7 where disk does not suffice.
     """
     model = adoptable(place, runtimes)
-    if model is None or model.attest is None:
+    if model is None or (job_of_model := model.attest) is None:
         raise usage(f"{place!r} is no model that can be attested.", "Name a .gguf file.")
     added = additions or Additions()
     known = recognise(model, None, against, revision, offline)
@@ -130,7 +130,7 @@ def attest(
         checkpoint = Path(at(fetched, "folder", str))
         compare = Job(
             "convert",
-            model.attest,
+            job_of_model,
             {
                 "files": [str(path) for path in model.files],
                 "checkpoint": str(checkpoint),
@@ -143,6 +143,6 @@ def attest(
         )
         done = yield from run_alone(compare, work / "log", model.runtime, weights)
     facts = {key: value for key, value in done.value.items() if key != "rung"}
-    revision = fetched.get("revision") if isinstance(fetched.get("revision"), str) else None
+    commit = at_or_none(fetched, "revision", str)
     location = folder.resolve().name if local else against
-    return Attested(model, wanted, source.kind, location, revision, facts)
+    return Attested(model, wanted, source.kind, location, commit, facts)

@@ -145,6 +145,13 @@ def _changed(facts: JsonObject) -> JsonObject:
     }
 
 
+def _endpoint(plan: Plan, facts: JsonObject) -> JsonObject:
+    """The server that the weights came from, where that is not the usual one."""
+    origin = plan.recognised.origin if plan.recognised else None
+    endpoint = facts.get("endpoint") or (origin.endpoint if origin else None)
+    return {"endpoint": endpoint} if endpoint else {}
+
+
 def _adopted(plan: Plan, facts: JsonObject) -> JsonObject:
     """What an adopted model is, how that is known, and what it was compared with; nothing is said
     of a checkpoint that nobody has seen."""
@@ -279,6 +286,7 @@ def _describe(
             "files": fetched.facts["files"],
             # What config.json says and the weights do not bear out.
             **({"notes": fetched.facts["notes"]} if fetched.facts.get("notes") else {}),
+            **_endpoint(plan, fetched.facts),
             **_changed(fetched.facts),
             **_adopted(plan, fetched.facts),
         },

@@ -26,6 +26,7 @@ def problems(
     errors = [
         missing_engine(plan.runtime, plan.tools),
         _unreadable(plan),
+        _profiled(plan),
         _misplaced(plan),
         _occupied(plan),
         *_not_writable(plan),
@@ -54,6 +55,17 @@ def _unreadable(plan: Plan) -> PackError | None:
     except PackError as error:
         return error
     return None
+
+
+def _profiled(plan: Plan) -> PackError | None:
+    """A model that is taken as it is keeps the template in it."""
+    if plan.recognised is None or not plan.profile:
+        return None
+    return usage(
+        f"{plan.recognised.model.files[0].name} is taken as it is, with its own chats.",
+        "Leave --thinking, --system-prompt, --tools and --sampling out, or build from the "
+        "checkpoint.",
+    )
 
 
 def _misplaced(plan: Plan) -> PackError | None:

@@ -209,7 +209,7 @@ def source_of(known: Manifest, weights: Path | None) -> tuple[Source, Shape]:
             f"The weights came from a folder called {folder!r}.", "Name that folder with --weights."
         )
     revision = known.contents.variant.revision
-    by_name = catalog.find if kind == "dummy" else partial(hub_variant.find, revision=revision)
+    by_name = partial(hub_variant.find, revision=revision) if kind == "hub" else catalog.find
     variant = by_name(repo_id)
     shape = variant.shape
     if shape is not None and variant.tower is not None and known.contents.modality == "vision":
@@ -224,7 +224,7 @@ def source_of(known: Manifest, weights: Path | None) -> tuple[Source, Shape]:
         )
     if kind == "dummy":
         return sources.parse("dummy", repo_id), shape
-    return sources.parse("hub", repo_id, revision), shape
+    return sources.parse("modelscope" if kind == "modelscope" else "hub", repo_id, revision), shape
 
 
 def _adapters(known: Manifest, lora: Sequence[str]) -> tuple[AdapterSource, ...]:

@@ -29,11 +29,14 @@ from packager.runtime import Runtime
 from packager.shape import Shape
 from packager.sources import Source, hub_variant
 from packager.sources.adopted import AdoptedFiles, tokenizer_folder
+from packager.sources.hub_file import HubFile
 
 By = Literal["user", "against", "name", "shape", "nothing"]
 
-_SAME = ("hidden", "layers", "heads", "kv_heads", "head_dim", "intermediate", "tied")
-_SAME += ("qkv_bias", "qk_norm", "experts", "hybrid")
+_SAME = (
+    *("hidden", "layers", "heads", "kv_heads", "head_dim", "intermediate", "tied"),
+    *("qkv_bias", "qk_norm", "experts", "hybrid"),
+)
 """What has to be equal of a variant and a file. Vocabularies are padded as every writer likes."""
 _PADDING = 4096
 _WORDS = re.compile(r"[^a-z0-9.]+")
@@ -48,6 +51,7 @@ class Recognised:
     variant: Variant
     by: By
     alike: tuple[str, ...]
+    origin: HubFile | None = None
 
     def sentence(self) -> str:
         """What it is, in a sentence."""
@@ -71,6 +75,7 @@ class Recognised:
             "recipe": self.model.recipe.id,
             "types": dict(self.model.types),
             "says": dict(self.model.says),
+            **({"origin": self.origin.as_dict()} if self.origin else {}),
         }
 
 
@@ -99,9 +104,10 @@ def recognise(
     against: str | None = None,
     revision: str | None = None,
     offline: bool = False,
+    origin: HubFile | None = None,
 ) -> Recognised:
     """The variant that a model is; `name` is what the user calls it, `against` the checkpoint that
-    it is compared with.
+    it is compared with, `origin` where it came from.
 
     Raises PackError: exit code 6 where the variant or the checkpoint has another shape; 2 and 5 as
     a name that is looked up.
@@ -115,25 +121,25 @@ def recognise(
             variant = hub_variant.find(against, revision, offline)
             _refuse_other(model, variant.shape, variant.repo_id, exactly=True)
             if name is None:
-                return Recognised(model, _shaped(model, variant), "against", names)
+                return Recognised(model, _shaped(model, variant), "against", names, origin)
     if name is not None:
         variant = catalog.find(name)
         _refuse_other(model, variant.shape, variant.repo_id)
-        return Recognised(model, _shaped(model, variant), "user", names)
+        return Recognised(model, _shaped(model, variant), "user", names, origin)
     told = _told(model, alike)
     if told is not None:
-        return Recognised(model, _shaped(model, told), "name", names)
+        return Recognised(model, _shaped(model, told), "name", names, origin)
     fitting = [variant for variant in alike if variant.chat == model.chats]
     if len(fitting) == 1 and not texts_at(model.says, "base_models"):
-        return Recognised(model, _shaped(model, fitting[0]), "shape", names)
+        return Recognised(model, _shaped(model, fitting[0]), "shape", names, origin)
     bare = hub_variant.bare(
         f"local/{plain_name(_stem(model))}",
         model.shape,
         "unknown",
         not model.chats,
-        plain(model.says.get("license")),
+        plain(origin.license if origin and origin.license else model.says.get("license")),
     )
-    return Recognised(model, bare, "nothing", names)
+    return Recognised(model, bare, "nothing", names, origin)
 
 
 def refuse_with_adopted(

@@ -33,8 +33,8 @@ class Plan:
     are reported. `sustained_s` seconds of decoding without a pause show whether the machine
     throttles. `place` says whether this machine is the device, so that its figures may judge those
     budgets. `gate` says how the quality gate is to be held, `profile` how the model is to behave.
-    `start` is how the engine is started here, None before it was tried. `recognised` is a model that
-    was converted already, with what it is.
+    `start` is how the engine is started here, None before it was tried. `recognised` is a
+    model that was converted already, with what it is.
     """
 
     target: Target

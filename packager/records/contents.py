@@ -70,6 +70,14 @@ class ComparedWith(Record, frozen=True, kw_only=True):
     files: list[Any] = msgspec.field(default_factory=list)
 
 
+class HubOrigin(Record, frozen=True, kw_only=True):
+    """The repository of the hub that an adopted model came from."""
+
+    repo_id: str = ""
+    revision: str | None = None
+    license: str | None = None
+
+
 class AdoptedOf(Record, frozen=True, kw_only=True):
     """A model that somebody else had converted: the variant that it is, `by` what that is known,
     tensors by type, and what it was compared with. `says` are its own words, which prove
@@ -83,6 +91,7 @@ class AdoptedOf(Record, frozen=True, kw_only=True):
     # Any: the keys of a file from outside, texts, numbers and lists.
     says: dict[str, Any] = msgspec.field(default_factory=dict)
     against: ComparedWith | None = None
+    origin: HubOrigin | None = None
     tokenizer: str | None = None
 
 
@@ -108,10 +117,11 @@ class AdapterPackage(Record, frozen=True, kw_only=True):
 class SourceOf(Record, frozen=True, kw_only=True):
     """Where its weights came from; `files` as they stand in the manifest. `quantized` says how they
     were stored where they were dequantized first, `adopted` what a model is that was converted
-    already."""
+    already, `endpoint` the server that they came from where that is not the usual one."""
 
     kind: str = ""
     location: str | None = None
+    endpoint: str | None = None
     files: list[Any] = msgspec.field(default_factory=list)
     notes: tuple[str, ...] = ()
     quantized: str | None = None

@@ -1,5 +1,5 @@
-"""Where checkpoints come from: the hub, a local folder, or random weights. All hand back the same
-facts.
+"""Where checkpoints come from: the hub, ModelScope, a local folder, or random weights. All hand
+back the same facts.
 
 Fetching runs in a child process. A source's job has the signature `(report, *, ..., out) -> facts`,
 where `out` is a folder that does not exist yet, for a source that writes one of its own.
@@ -21,7 +21,7 @@ from packager.sources import adopted as adoption
 from packager.sources.adapters import AdapterSource, as_arguments, stamp
 from packager.sources.adopted import AdoptedFiles
 
-Kind = Literal["hub", "local", "dummy", "gguf"]
+Kind = Literal["hub", "local", "dummy", "modelscope", "gguf"]
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -69,17 +69,14 @@ class Source:
 def parse(
     weights: str | None, repo_id: str, revision: str | None = None, offline: bool = False
 ) -> Source:
-    """The source that `--weights` names: `hub` (also when absent), `dummy`, or the path of a
-    folder.
+    """The source that `--weights` names: `hub` (also when absent), `modelscope`, `dummy`, or the
+    path of a folder.
 
     Raises PackError (exit code 2) for a source that does not exist, or a revision where there are
     none.
     """
     if weights == "modelscope":
-        raise usage(
-            "ModelScope is not offered yet.",
-            "Use --weights hub, or download the folder and name it with --weights PATH.",
-        )
+        return Source("modelscope", repo_id, revision, repo_id, offline)
     if weights in (None, "hub"):
         return Source("hub", repo_id, revision, repo_id, offline)
     if revision is not None:
@@ -96,7 +93,8 @@ def parse(
     if not folder.is_dir():
         what = "is a file, not a folder" if folder.exists() else "does not exist"
         raise usage(
-            f"The weights {weights!r} are neither hub nor dummy, and the folder {folder} {what}.",
+            f"The weights {weights!r} are neither hub, modelscope nor dummy, and the folder "
+            f"{folder} {what}.",
             "Check --weights.",
         )
     return Source("local", str(folder), None, repo_id, offline)
@@ -117,7 +115,7 @@ def job(source: Source, shape: Shape) -> tuple[str, JsonObject]:
 def _base_job(source: Source, shape: Shape) -> tuple[str, JsonObject]:
     arguments: JsonDict = {"repo_id": source.repo_id, "shape": asdict(shape)}
     if source.adopted is not None:
-        other = None
+        other: JsonObject | None = None
         if source.against is not None:
             name, needs = _base_job(source.against, shape)
             other = {"job": name, "arguments": needs}
@@ -132,8 +130,8 @@ def _base_job(source: Source, shape: Shape) -> tuple[str, JsonObject]:
             return "packager.sources.dummy:fetch", arguments
         case "local":
             return "packager.sources.local:fetch", {**arguments, "folder": source.location}
-        case "hub":
-            return "packager.sources.hub:fetch", {
+        case "hub" | "modelscope":
+            return f"packager.sources.{source.kind}:fetch", {
                 **arguments,
                 "revision": source.revision,
                 "offline": source.offline,
@@ -165,9 +163,9 @@ def _base_key(source: Source, shape: Shape) -> str | None:
             from packager.sources import local
 
             return f"local {source.location} {source.repo_id} {local.stamp(Path(source.location))}"
-        case "hub":
+        case "hub" | "modelscope":
             pinned = source.revision is not None and _COMMIT.fullmatch(source.revision)
-            return f"hub {source.repo_id} {source.revision}" if pinned else None
+            return f"{source.kind} {source.repo_id} {source.revision}" if pinned else None
     raise AssertionError(source.kind)
 
 

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from packager import __version__
 from packager.checkpoint.adapter import TEMPLATE_FILES, TOKENIZER_FILES
 from packager.checkpoint.described import mark
 from packager.checkpoint.folder import checkpoint_files, is_license, read_json
 from packager.errors import bad_input, usage
 from packager.files import expanded, write_json
-from packager.json_values import JsonObject, at, object_at
+from packager.json_values import JsonDict, JsonObject, at, object_at
 from packager.process import resolve
 from packager.runtime import Report
 from packager.sources.digests import digests
@@ -76,7 +77,7 @@ def fetch(
     for path in sorted(home.iterdir()):
         if is_license(path.name) and path.is_file() and not path.is_symlink():
             shutil.copyfile(path, Path(out) / path.name)
-    facts = {
+    facts: JsonDict = {
         **said,
         "kind": kind,
         "repo_id": repo_id,
@@ -111,11 +112,12 @@ def _held_against(tokenizer: Path, out: Path) -> None:
         )
     folder = out / HELD_AGAINST
     folder.mkdir()
-    config = dict(read_json(out / "config.json"))
+    config: JsonDict = dict(read_json(out / "config.json"))
     tables = [config]
     if isinstance(config.get("text_config"), dict):
-        config["text_config"] = dict(object_at(config, "text_config"))
-        tables.append(config["text_config"])
+        inner: JsonDict = dict(object_at(config, "text_config"))
+        config["text_config"] = inner
+        tables.append(inner)
     for table in tables:
         for name in ("eos_token_id", "bos_token_id"):
             table.pop(name, None)
@@ -149,4 +151,5 @@ def stamp(adopted: AdoptedFiles) -> str:
                 "utf-8", "surrogateescape"
             )
         )
-    return f"{adopted.describe} {digest.hexdigest()}"
+    # What is written of a model may change from version to version.
+    return f"{adopted.describe} {__version__} {digest.hexdigest()}"

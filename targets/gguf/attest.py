@@ -1,5 +1,5 @@
-"""Does a GGUF follow from a checkpoint with a recipe? The checkpoint is quantized again, and the two
-are compared tensor by tensor.
+"""Does a GGUF follow from a checkpoint with a recipe? The checkpoint is quantized again, and the
+two are compared tensor by tensor.
 
 Bytes decide. Where they differ, numbers say by how much: how far the file is from the weights, and
 how far the same type is usually. A file that is as near to them as usual was made from them, with
@@ -20,7 +20,7 @@ import numpy as np
 from packager.checkpoint import Checkpoint
 from packager.inspection.gguf_header import GgufFile, GgufTensor, Value
 from packager.inspection.unsafe import shown
-from packager.json_values import JsonObject, at
+from packager.json_values import JsonObject, at, object_or_empty
 from packager.runtime import Report
 from targets.gguf import given_types
 from targets.gguf.convert import convert, stored_type
@@ -74,16 +74,17 @@ def attest(
     """A job: quantize a checkpoint again into `out`, and compare.
 
     `recipe` has `weights`, a preset or `mixed` for the types that the file has, and
-    `tensor_types`. Returns `follows` (exactly, nearly, another recipe, not), how many tensors are `equal`,
-    `different[]` (see Different), and `metadata` as `network` and `description`, each a list of
-    `key`, `file` and `recipe`. Raises PackError as the conversion.
+    `tensor_types`. Returns `follows` (exactly, nearly, another recipe, not), how many tensors are
+    `equal`, `different[]` (see Different), and `metadata` as `network` and `description`, each a
+    list of `key`, `file` and `recipe`. Raises PackError as the conversion.
     """
     given, home = read_given(Path(files[0])), Path(out)
     home.mkdir(parents=True)
     source = Checkpoint.open(Path(checkpoint))
     name = at(recipe, "weights", str)
     types = given_types.types_of(given)
-    overrides = dict(recipe.get("tensor_types") or {})
+    asked = object_or_empty(recipe, "tensor_types")
+    overrides = {pattern: at(asked, pattern, str) for pattern in asked}
     if name == MIXED:
         name, overrides = "F16", {**_types_of_its_own(given, types), **overrides}
     convert(

@@ -96,7 +96,7 @@ def keys_of(given: Given) -> Keys:
             f"{given.files[0]} is a vision tower, not a language model.",
             "Name the file of the language model that it belongs to.",
         )
-    if name not in ARCHITECTURES:
+    if name is None or name not in ARCHITECTURES:
         raise bad_input(
             f"{given.files[0]} holds a model of the architecture {shown(name)}, which is none of "
             f"Qwen's.{did_you_mean(str(name)[:40], ARCHITECTURES)}",

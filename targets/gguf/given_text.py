@@ -197,7 +197,7 @@ _SAMPLING: Mapping[str, str] = {
 
 
 def _generation(given: Given) -> JsonDict:
-    """The settings of sampling that the file brings, under their names in generation_config.json."""
+    """The settings of sampling that the file brings, as generation_config.json names them."""
     settings: JsonDict = {}
     for key, name in _SAMPLING.items():
         value = given.head.number(key)

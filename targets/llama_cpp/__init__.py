@@ -172,10 +172,18 @@ class LlamaCpp:
 
     def adopt(self, place: Path) -> Adopted | None:
         """See packager.plan.adopted.Adopts."""
-        # Late: the gguf package brings numpy, and most builds adopt nothing.
-        from targets.llama_cpp.adopted import adopt
+        # Late: most builds adopt nothing, and an installation without this engine has no gguf.
+        from targets.gguf import library
+        from targets.gguf.given import place_in
 
-        return adopt(place)
+        path = place_in(place)
+        if path is None:
+            return None
+        try:
+            from targets.llama_cpp.adopted import adopt
+        except ImportError as error:
+            raise library.missing() from error
+        return adopt(path)
 
     def _sizes(self, shape: Shape, recipe: Recipe) -> sizes.Sizes:
         return _sizes(shape, recipe)

@@ -10,7 +10,7 @@ from packager.checkpoint.template import render_apart
 from packager.errors import bad_input
 from packager.files import copy_hashed
 from packager.inspection.unsafe import shown
-from packager.json_values import JsonObject, object_or_empty, objects_at
+from packager.json_values import JsonObject, at, object_or_empty, objects_at
 from packager.runtime import Report
 from packager.scratch import temporary_folder
 from packager.units import human_bytes
@@ -93,7 +93,7 @@ def take(
     given = read_given(Path(str(rows[0]["path"])))
     home = Path(out)
     home.mkdir(parents=True)
-    total, done = sum(int(row["size"]) for row in rows), 0
+    total, done = sum(at(row, "size", int) for row in rows), 0
     for number, row in enumerate(rows):
         source = Path(str(row["path"])).resolve()
         name = MODEL_FILE

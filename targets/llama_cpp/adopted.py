@@ -19,7 +19,7 @@ from packager.recipe import IMATRIX, Recipe
 from packager.runtime import BuildNeeds
 from packager.shape import Shape
 from targets.gguf import given_types
-from targets.gguf.given import Given, place_in, read_given
+from targets.gguf.given import Given, read_given
 from targets.gguf.given_shape import ARCHITECTURES, shape_of
 from targets.gguf.given_types import MIXED, Known
 from targets.gguf.layers import Layers
@@ -35,16 +35,14 @@ _LONGEST = 200
 """Characters of what a file says of itself, in a manifest."""
 
 
-def adopt(place: Path) -> Adopted | None:
-    """See packager.plan.adopted.Adopts."""
-    path = place_in(place)
-    if path is None:
-        return None
+def adopt(path: Path) -> Adopted:
+    """The model whose first file that is. Raises PackError as packager.plan.adopted.Adopts."""
     given = read_given(path)
     shape = shape_of(given)
     known = given_types.recognised(given, shape)
+    runtime: Any = AdoptedGguf(given, shape, known)
     return Adopted(
-        runtime=AdoptedGguf(given, shape, known),
+        runtime=runtime,
         recipe=_recipe(given, known),
         shape=shape,
         files=given.files,

@@ -251,6 +251,7 @@ class PlanScreen(StepScreen):
         parts += [(f"! {note}\n", "$text-warning") for note in self.candidate.notes]
         kind = {
             "hub": "from the Hugging Face hub",
+            "modelscope": "from ModelScope",
             "dummy": "random: answers will mean nothing",
             "local": f"from {plan.source.location}",
             "gguf": f"as they are in {plan.source.location}",
