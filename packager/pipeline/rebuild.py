@@ -170,7 +170,8 @@ def _additions(recorded: JsonObject, given: Additions) -> Additions:
             )
         if file is not None and not facts:
             raise usage(f"The build was given no --{name}.", "Leave it out.")
-    return Additions(given.imatrix, given.calibration, _tensor_types(settings))
+    repack = settings.get("repack") is True
+    return Additions(given.imatrix, given.calibration, _tensor_types(settings), repack)
 
 
 def _tensor_types(settings: JsonObject) -> dict[str, str]:
