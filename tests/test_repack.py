@@ -49,7 +49,7 @@ TAKEN = {
 }
 REFUSED = {
     "act-order": (by_gptq(32, act=True), "another order"),
-    "odd groups": (by_gptq(16), "groups for 128 columns"),
+    "odd groups": (by_gptq(16), "16 groups for 256 columns"),
     "a group for a row": (by_gptq(-1), "1 groups for 256 columns"),
     "3 bits": (by_gptq(32, bits=3), "stored in 3 bits"),
 }

@@ -92,6 +92,12 @@ def rebuild(
     here; 5 where the hub does not answer; 7 where disk does not suffice.
     """
     known = manifest.read(package)
+    if known.contents.adapter is not None:
+        raise usage(
+            f"{known.name} is an adapter, which --rebuild does not convert again.",
+            "Build it a second time with `qwen-pack build --adapter DIR --base PACKAGE`, and compare "
+            "the content_sha256 of both.",
+        )
     recorded = object_at(known.data, "recipe")
     added = _additions(recorded, additions or Additions())
     runtime = _runtime(known, runtimes, added)
