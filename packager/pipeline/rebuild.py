@@ -95,7 +95,7 @@ def rebuild(
     if known.contents.adapter is not None:
         raise usage(
             f"{known.name} is an adapter, which --rebuild does not convert again.",
-            "Build it a second time with `qwen-pack build --adapter DIR --base PACKAGE`, and compare "
+            "Build it again with `qwen-pack build --adapter DIR --base PACKAGE`, and compare "
             "the content_sha256 of both.",
         )
     recorded = object_at(known.data, "recipe")
