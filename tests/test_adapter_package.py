@@ -265,7 +265,7 @@ def test_a_server_takes_the_adapters_of_its_package_alone(
         file.write(b"\0")
     with pytest.raises(SystemExit, match="not what its manifest says"):
         served.files([str(copy)], known)
-    with pytest.raises(SystemExit, match="no adapter package"):
+    with pytest.raises(SystemExit, match="not an adapter package"):
         served.files([str(base)], known)
     known.content_sha256 = "0" * 64
     with pytest.raises(SystemExit, match="another package"):
