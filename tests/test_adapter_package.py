@@ -199,7 +199,10 @@ def test_a_base_that_is_not_that_of_the_adapter_is_a_sentence(
 
     changed_source = {**source(), "files": source()["files"][1:]}
     cases: list[tuple[dict[str, Any], str]] = [
-        ({"name": "another"}, "it belongs to tiny-Q8_0, and this is another"),
+        (
+            {"name": "another", "variant": {"repo_id": "local/another"}},
+            "it belongs to tiny-Q8_0, and this is another",
+        ),
         ({"version": "2.0.0"}, "it belongs to no version of it, and this is 2.0.0"),
         ({"source": changed_source}, "it belongs to content"),
     ]

@@ -57,7 +57,7 @@ REFUSED = {
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny(tmp_path_factory.mktemp("plain") / "base", shape=SHAPE, dtype="F32")
+    return write_tiny(tmp_path_factory.mktemp("plain") / "base", shape=SHAPE)
 
 
 def stored(plain: Path, folder: Path, way: tuple[Any, dict[str, Any]]) -> Path:
