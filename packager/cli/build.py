@@ -19,6 +19,7 @@ from packager.cli.options import (
 )
 from packager.cli.output import emit_json, emit_table, json_option, narrate, say
 from packager.cli.profile import profile_from, profile_options
+from packager.cli.quality import show_quality
 from packager.cli.shared_options import out_option
 from packager.errors import ExitCode, PackError, usage
 from packager.escapes import sh
@@ -26,7 +27,7 @@ from packager.escapes import sh
 if TYPE_CHECKING:
     from packager.cli.reach import Way
     from packager.package.package import Package
-    from packager.records import Contents, Quality, Verdict
+    from packager.records import Contents, Verdict
 
 _ENFORCED = {"min_decode_tps": "decode", "max_ttft_ms": "ttft"}
 
@@ -287,29 +288,6 @@ def _measured_on(package: Package, machine: str, way: Way, sustained_s: float) -
         ) from None
     bench.save(package.path, now)
     return Package(package.path, manifest.read(package.path))
-
-
-def show_quality(quality: Quality | None) -> None:
-    """What it lost against the unquantized model, part by part."""
-    from packager.quality import paper
-    from packager.quality.verdict import sentence
-
-    if quality is None:
-        return
-    table = paper.table(quality)
-    if table:
-        emit_table(
-            "Against the unquantized model, divergence in nats",
-            paper.COLUMNS,
-            table,
-            right=paper.COLUMNS[1:],
-        )
-    elif quality.skipped:
-        say(f"No divergence from the unquantized model: {quality.skipped}.")
-    for line in paper.parity(quality):
-        say(line)
-    for row in quality.verdicts:
-        say(f"{'passed' if row.passed else 'missed, and let through'}: {sentence(row)}")
 
 
 def show(package: Package) -> None:

@@ -8,6 +8,7 @@ import click
 from click.core import ParameterSource
 
 from packager.cli.output import emit_json, narrate, say
+from packager.cli.quality import show_quality
 from packager.errors import ExitCode, PackError, usage
 from packager.quality.gate import Gate
 
@@ -37,7 +38,6 @@ def build_adapter(
 ) -> int:
     """Build it and say what it lost. Raises PackError (usage) for options that mean nothing here:
     the base has fixed them."""
-    from packager.cli.build import show_quality
     from packager.cli.progress import follow
     from packager.package import manifest
     from packager.pipeline import adapter_package

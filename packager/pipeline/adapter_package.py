@@ -55,7 +55,7 @@ from packager.sources.reread import Evidence
 
 _KEPT = ("target", "device", "workload", "variant", "recipe", "sampling", "modality")
 """Fields of the base's manifest that stand for the adapter as well."""
-_NOT_MEASURED = "an adapter is measured with its base: `qwen-pack bench BASE --adapter ADAPTER`"
+_NOT_MEASURED = "an adapter is measured with its base: qwen-pack bench BASE --adapter ADAPTER"
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def make_plan(
     known = whole(base, runtime)
     _refuse_base(known)
     source, shape = source_of(known, weights)
-    (given,) = adapters.parse([adapter], offline)
+    (given,) = adapters.parse([adapter], offline, "--adapter")
     adapters.adapted(shape, known.contents.variant.repo_id, [given])
     source = replace(source, adapters=(given,), base=shape, offline=offline)
     plan = AdapterPlan(base, known, runtime, source, shape, Path(), gate or Gate(), version)

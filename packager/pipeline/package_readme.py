@@ -139,7 +139,8 @@ def adapter_readme(
 The LoRA adapter {markdown(location)} for {markdown(repo_id)}, without the model. {markdown(runtime.name)} adds it while it computes.
 It belongs to the package {markdown(known.name)} with the content sha256 {code(known.content_sha256)}, and to no other.
 
-{paper.markdown(quality)}The figures are those of the base's quantized weights with the adapter, against the adapter merged into the unquantized
+{paper.markdown(quality)}
+The figures are those of the base's quantized weights with the adapter, against the adapter merged into the unquantized
 weights. `manifest.json` lists every file with its size and sha256; `qwen-pack verify` compares them.
 
 ## Run

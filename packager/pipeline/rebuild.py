@@ -98,6 +98,12 @@ def rebuild(
             "taken as it came.",
             "`qwen-pack attest` compares it with a checkpoint, tensor by tensor.",
         )
+    if known.contents.adapter is not None:
+        raise usage(
+            f"{known.name} is an adapter, which --rebuild does not convert again.",
+            "Build it again with `qwen-pack build --adapter DIR --base PACKAGE`, and compare "
+            "the content_sha256 of both.",
+        )
     recorded = object_at(known.data, "recipe")
     added = _additions(recorded, additions or Additions())
     runtime = _runtime(known, runtimes, added)
@@ -176,7 +182,8 @@ def _additions(recorded: JsonObject, given: Additions) -> Additions:
             )
         if file is not None and not facts:
             raise usage(f"The build was given no --{name}.", "Leave it out.")
-    return Additions(given.imatrix, given.calibration, _tensor_types(settings))
+    repack = settings.get("repack") is True
+    return Additions(given.imatrix, given.calibration, _tensor_types(settings), repack)
 
 
 def _tensor_types(settings: JsonObject) -> dict[str, str]:

@@ -37,7 +37,7 @@ def build(report: Report, *, checkpoint: str, out: str) -> JsonObject:
     folder = Path(checkpoint)
     parts = composed.read(folder)
     if parts is None or len(parts.adapters) != 1:
-        raise bad_input(f"{folder} is no base with one adapter.", "Build the adapter again.")
+        raise bad_input(f"{folder} is not a base with one adapter.", "Build the adapter again.")
     base = Checkpoint.open(parts.base)
     adapter = Adapter.open(*parts.adapters[0])
     added = low_rank.of(base, adapter)

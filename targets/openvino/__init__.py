@@ -4,6 +4,7 @@ Importing this imports no engine."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from packager.names import did_you_mean
 from packager.need.usecases import use_case
 from packager.predict.forecast import Speed
 from packager.predict.memory import Footprint
-from packager.recipe import Recipe
+from packager.recipe import REPACK, Recipe
 from packager.records.contents import Minimum
 from packager.runtime import BuildNeeds, Ladder, Tools
 from packager.shape import FIRST_GENERATION, Shape, as_qwen2
@@ -53,6 +54,13 @@ class OpenVino:
     adapter_file = "adapter_model.safetensors"
     context_in_artifact = False
 
+    def __init__(self, repack: bool = False) -> None:
+        self._repack = repack
+
+    def with_repack(self) -> OpenVino:
+        """An adapter whose recipes take over what a checkpoint stores in groups of 4 bits."""
+        return OpenVino(repack=True)
+
     def ladder(self) -> Ladder:
         """See packager.runtime.Laddered."""
         return _ladder()
@@ -65,7 +73,13 @@ class OpenVino:
 
     def recipes(self) -> Sequence[Recipe]:
         """Every recipe with the default cache type, best quality first."""
-        return data.recipes()
+        return [self._carried(recipe) for recipe in data.recipes()]
+
+    def _carried(self, recipe: Recipe) -> Recipe:
+        if not self._repack:
+            return recipe
+        summary = f"{recipe.summary}; groups of 4 bits as the checkpoint stores them"
+        return replace(recipe.added(REPACK, repack=True), summary=summary)
 
     def recipe(self, weights: str, kv: str | None = None) -> Recipe:
         """The recipe of that name. Raises PackError (usage) for an unknown one, naming the
@@ -83,14 +97,14 @@ class OpenVino:
                 f"Known: {', '.join(known)}.",
             )
         if kv is None or kv == known[weights].kv:
-            return known[weights]
+            return self._carried(known[weights])
         bits = data.kv_bits()
         if kv not in bits:
             raise usage(
                 f"OpenVINO has no cache type {kv!r}.{did_you_mean(kv, bits)}",
                 f"Known: {', '.join(bits)}.",
             )
-        return known[weights].with_kv(kv, bits[kv])
+        return self._carried(known[weights].with_kv(kv, bits[kv]))
 
     def obstacle(self, shape: Shape, recipe: Recipe) -> str | None:
         """Why this shape cannot be built that way, as a sentence; None when it can."""
@@ -105,6 +119,10 @@ class OpenVino:
                 f"OpenVINO makes vectors and scores of {', '.join(RETRIEVAL_TYPES)}; this one is "
                 f"{shape.model_type}."
             )
+        if self._repack and (shape.model_type not in data.LIGHT or shape.task != "generate"):
+            return f"--repack takes the text models {' and '.join(data.LIGHT)} alone."
+        if self._repack and data.blocks(recipe):
+            return f"{recipe.weights} takes over ggml's blocks, and no groups of a checkpoint."
         if data.blocks(recipe):
             if as_qwen2(shape).model_type not in data.LIGHT:
                 return (

@@ -21,7 +21,7 @@ def write_trained(folder: Path, weights: str = "Q8_0", **changes: Any) -> Path:
     return describe(folder, f"gguf:{weights}", "llama.cpp", **changes)
 
 
-def describe(folder: Path, recipe: str, runtime: str, **changes: Any) -> Path:
+def describe(folder: Path, recipe_id: str, runtime: str, **changes: Any) -> Path:
     """The template and the manifest of an artifact of it that lies in `folder`/model."""
     (folder / "chat_template.jinja").write_text(
         str(Checkpoint.open(TRAINED).chat_template), "utf-8"
@@ -36,11 +36,11 @@ def describe(folder: Path, recipe: str, runtime: str, **changes: Any) -> Path:
     ]
     data = {
         "schema": manifest.SCHEMA,
-        "name": f"tiny-{recipe.partition(':')[2]}",
+        "name": f"tiny-{recipe_id.partition(':')[2]}",
         "files": rows,
         "artifact_bytes": sum(path.stat().st_size for path in regular_files(folder / "model")),
         "runtime": {"name": runtime, "version": "1"},
-        "recipe": {"id": recipe, "kv": "f16"},
+        "recipe": {"id": recipe_id, "kv": "f16"},
         "variant": {"repo_id": "local/tiny-qwen3"},
         "source": {"kind": "local"},
         "workload": {"context": 512},

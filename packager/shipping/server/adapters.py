@@ -30,7 +30,7 @@ def _file(folder: Path, known: Settings) -> Path:
         base, name = adapter["base"]["content_sha256"], adapter["file"]
         (digest,) = (row["sha256"] for row in data["files"] if row["path"] == name)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        raise SystemExit(f"{folder} is no adapter package.") from None
+        raise SystemExit(f"{folder} is not an adapter package.") from None
     if base != known.content_sha256:
         raise SystemExit(f"The adapter in {folder} belongs to another package than {known.name}.")
     # The name in a manifest may be a path to anywhere.
