@@ -44,6 +44,7 @@ class Wish:
     licenses: tuple[str, ...] | None = None
     min_scores: tuple[tuple[str, float], ...] | None = None
     dimension: int | None = None
+    max_image_tokens: int | None = None
 
     def flags(self) -> list[str]:
         """The same as words of the command line; sizes become MB, rounded as the command line

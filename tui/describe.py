@@ -33,8 +33,10 @@ _STEPS: dict[str, Sequence[float]] = {
         size * _MB
         for size in (500, 750, 1000, 1500, 2000, 3000, 4000, 6000, 8000, 12000, 16000, 24000, 48000)
     ],
+    "max_image_tokens": [64, 128, 256, 512, 1024, 2048, 4096],
     "dimension": [32, 64, 128, 256, 512, 768, 1024, 2048, 4096],
 }
+_INPUTS = {"image": "pictures", "audio": "sound", "video": "video"}
 PREFERENCES = (
     ("smallest", "the smallest that passes every rule"),
     ("quality", "the highest published scores"),
@@ -77,7 +79,7 @@ def parsed(field: str, text: str) -> int | float:
 def _number(field: str, word: str) -> int | float:
     if field == "dimension":
         return int(word.removesuffix("numbers"))
-    if field in ("context", "prompt"):
+    if field in ("context", "prompt", "max_image_tokens"):
         digits = word.removesuffix("tokens").strip()
         return int(digits.removesuffix("k")) * (1024 if digits.endswith("k") else 1)
     if field == "min_decode_tps":
@@ -99,6 +101,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "max_artifact_bytes": (_MB, 64e6 * _MB),
     "max_memory_bytes": (_MB, 64e6 * _MB),
     "dimension": (1, 2**24),
+    "max_image_tokens": (8, 4096),
 }
 """What the command line takes as well."""
 UNITS = {
@@ -109,6 +112,7 @@ UNITS = {
     "max_artifact_bytes": " MB",
     "max_memory_bytes": " MB",
     "dimension": " numbers",
+    "max_image_tokens": " tokens",
 }
 """What a bare number means that is typed for a limit."""
 
@@ -117,7 +121,7 @@ def quantity(field: str, value: float | None) -> str:
     """A limit of a workload as people read it."""
     if value is None:
         return "all numbers" if field == "dimension" else "no limit"
-    if field in ("context", "prompt", "dimension"):
+    if field in ("context", "prompt", "dimension", "max_image_tokens"):
         return f"{value:,.0f}{UNITS[field]}"
     if field == "min_decode_tps":
         return f"{value:g} tok/s" if value else "any rate"
@@ -135,6 +139,7 @@ def reason(field: str, base: Workload) -> str:
         "prompt": case.prompt,
         "min_decode_tps": case.min_decode_tps,
         "max_ttft_ms": case.max_ttft_ms,
+        "max_image_tokens": case.max_image_tokens,
     }
     limit = own.get(field)
     if limit is not None:
@@ -151,6 +156,7 @@ def reason(field: str, base: Workload) -> str:
         "small flash.",
         "max_memory_bytes": "Most memory one model may take, below what the device has.",
         "prefer": "; ".join(f"{name}: {text}" for name, text in PREFERENCES) + ".",
+        "max_image_tokens": "Most tokens that one picture may take: a larger one is made smaller.",
         "dimension": "Numbers of a vector that are kept, the first so many (Matryoshka): fewer "
         "make a smaller index and a search that finds a little less.",
     }
@@ -160,6 +166,12 @@ def reason(field: str, base: Workload) -> str:
 def made(task: str) -> str:
     """What a model of a task gives at a time: packager.shape.TASKS."""
     return {"embed": "vector of a text", "rerank": "score of a pair"}.get(task, "first token")
+
+
+def inputs(case: UseCase) -> str:
+    """What comes in, as a sentence; empty for text alone, which every model takes."""
+    others = [_INPUTS[name] for name in case.modality if name in _INPUTS]
+    return f"What comes in: {', '.join(['text', *others])}." if others else ""
 
 
 def floors(case: UseCase) -> list[str]:

@@ -44,6 +44,7 @@ _FIELDS = (
     ("max_ttft_ms", "First token"),
     ("max_artifact_bytes", "Files"),
     ("max_memory_bytes", "Memory"),
+    ("max_image_tokens", "Picture"),
     ("dimension", "Dimension"),
     ("prefer", "Prefer"),
 )
@@ -52,9 +53,13 @@ _LIMITS = {
     "max_ttft_ms": "within {}",
     "max_artifact_bytes": "up to {}",
     "max_memory_bytes": "up to {}",
+    "max_image_tokens": "up to {}",
 }
 _ONLY_FOR = {"min_decode_tps": "generate", "dimension": "embed"}
 """Limits that mean something only where a model gives this."""
+_PICTURE = "max_image_tokens"
+"""That of what one picture may take, where pictures come in."""
+_SOMETIMES = (*_ONLY_FOR, _PICTURE)
 
 
 class Unserved(Message):
@@ -78,6 +83,7 @@ class NeedScreen(StepScreen):
         "--max-ttft-ms": ("#limit-max_ttft_ms", "First token"),
         "--max-artifact-mb": ("#limit-max_artifact_bytes", "Files"),
         "--max-memory-mb": ("#limit-max_memory_bytes", "Memory"),
+        "--max-image-tokens": ("#limit-max_image_tokens", "Picture"),
         "--language": ("#languages", "Languages"),
         "--prefer": ("#limit-prefer", "Prefer"),
         "--weights": ("#weights-folder", "Weights"),
@@ -224,12 +230,18 @@ class NeedScreen(StepScreen):
 
     def _show_lines(self) -> None:
         """Only the lines that mean something for what a model of the use case gives."""
-        for field, task in _ONLY_FOR.items():
-            self.query_one(f"#limit-{field}").display = self._gives == task
+        for field in _SOMETIMES:
+            self.query_one(f"#limit-{field}").display = self._means(field)
         self.query_one(ProfileLines).display = self._gives == "generate"
         wait = self.query_one("#limit-max_ttft_ms", Slider)
         wait.label = "First token" if self._gives == "generate" else "One text"
         wait.refresh()
+
+    def _means(self, field: str) -> bool:
+        """Whether a limit means something for the use case."""
+        if field == _PICTURE:
+            return self.base.pictures
+        return field not in _ONLY_FOR or self._gives == _ONLY_FOR[field]
 
     def _show_limits(self) -> None:
         for field, _ in _FIELDS:
@@ -267,11 +279,11 @@ class NeedScreen(StepScreen):
 
     def _ask_what_is_shown(self) -> None:
         """What the use case has no line for is not asked; it waits for one that has."""
-        for field, task in _ONLY_FOR.items():
+        for field in _SOMETIMES:
             value = getattr(self.ask.wish, field)
             if value is not None:
                 self._waiting[field] = value
-            shown = self._waiting.get(field) if self._gives == task else None
+            shown = self._waiting.get(field) if self._means(field) else None
             self.ask = self.ask.wishing(**{field: shown})
 
     @on(OptionList.OptionSelected, "#use-cases")
@@ -332,6 +344,8 @@ class NeedScreen(StepScreen):
                         "$text-warning",
                     )
                 )
+            if comes_in := describe.inputs(case):
+                parts.append((f"{comes_in}\n", ""))
             parts += [(f"• {sentence}\n", "") for sentence in describe.floors(case)]
             if self.ask.target.workload.use_case == case.name:
                 parts.append(
