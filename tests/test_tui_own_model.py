@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 from textual.pilot import Pilot
-from textual.widgets import Input
+from textual.widgets import Input, Static
 
 from packager.cli.profile import profile_from
 from packager.cli.tui import services as command_line_services
 from packager.errors import PackError, unreachable
 from packager.events import Event, StageProgress
+from packager.need.usecases import use_case_names
 from packager.package import manifest
 from packager.records import Measurement
 from packager.records.measurement import OnDevice
@@ -35,6 +36,7 @@ from tui.screens.need import NeedScreen
 from tui.screens.reach import ReachScreen
 from tui.screens.result import ResultScreen
 from tui.screens.shelf import ShelfScreen
+from tui.widgets.lists import VimList
 from tui.widgets.problem import Problem
 from tui.widgets.profile_lines import ProfileLines
 from tui.widgets.slider import Slider
@@ -163,6 +165,31 @@ def test_a_limit_that_means_nothing_for_a_use_case_is_not_asked_and_waits_for_on
         assert need.ask.wish.dimension == 512
         await pilot.press("g")
         assert need.ask.wish == data.ASK.wishing(min_decode_tps=20).wish
+
+    drive(walk, data.services())
+
+
+def test_where_pictures_come_in_that_is_said_and_their_size_is_asked() -> None:
+    async def walk(pilot: Pilot[Any]) -> None:
+        pilot.app.push_screen(NeedScreen(data.ASK))
+        need = await screen(pilot, NeedScreen)
+        await settled(pilot)
+        cases, size = (
+            need.query_one("#use-cases", VimList),
+            need.query_one("#limit-max_image_tokens", Slider),
+        )
+        assert not size.display
+        cases.highlighted = use_case_names().index("vision")
+        await pilot.pause()
+        assert "Pictures come in, each up to" in str(need.query_one("#why-text", Static).content)
+        size.focus()
+        await pilot.press(*"256", "enter")
+        assert need.ask.workload().max_image_tokens == 256
+        assert "--max-image-tokens 256" in " ".join(need.ask.wish.flags())
+        cases.focus()
+        await pilot.press("g")
+        assert not size.display and need.ask.wish.max_image_tokens is None
+        need.ask.workload()
 
     drive(walk, data.services())
 

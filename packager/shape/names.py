@@ -103,7 +103,14 @@ def config_path(config: Mapping[str, Any], naming: Naming) -> tuple[str, ...]:
 
 KNOWN_TYPES = tuple(NAMINGS)
 
-COMPOSITE_TYPES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5", "qwen3_5_moe")
+COMPOSITE_TYPES = (
+    "qwen2_vl",
+    "qwen2_5_vl",
+    "qwen3_vl",
+    "qwen3_vl_moe",
+    "qwen3_5",
+    "qwen3_5_moe",
+)
 """Model types whose checkpoints hold a vision tower besides, which text alone leaves out."""
 
 TEXT_TYPES = (

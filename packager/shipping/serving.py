@@ -30,7 +30,7 @@ def serve_job(
     """Load the model and answer; the address goes out as text once it does. `settings` are the
     server's, see packager.shipping.apps.server_settings; `engine` is a Runtime's serving_engine,
     None for the server's own."""
-    known = server_settings.of(settings, Path(package))
+    known = server_settings.of(dict(settings), Path(package))
     model = resolve(engine)(known, options, Path(log)) if engine else main.loaded(known, known.unit)
 
     class Watched(main.Server):

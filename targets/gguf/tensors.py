@@ -19,11 +19,18 @@ ALIGNMENT = 32
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """`rows` consecutive rows of a tensor of the checkpoint, from row `first` on."""
+    """`rows` consecutive rows of a tensor of the checkpoint, from row `first` on.
+
+    With a `width` the checkpoint stores the matrix transposed: from its row `first` on as many rows
+    as the tensor has columns, each `width` numbers wide; the part's rows are the columns from
+    `column` on, and are a whole matrix.
+    """
 
     source: str
     first: int
     rows: int
+    width: int = 0
+    column: int = 0
 
 
 @dataclass(frozen=True, slots=True)

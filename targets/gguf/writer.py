@@ -49,6 +49,14 @@ class _Block:
     file: int
     write_at: int
     matrix: int
+    width: int = 0
+    column: int = 0
+    """See Part."""
+
+    @property
+    def count(self) -> int:
+        """Numbers that are read: of a transposed matrix all that stand beside it, too."""
+        return (self.width or self.rows) * self.typed.tensor.columns
 
 
 def write_gguf(
@@ -98,7 +106,24 @@ def _blocks(shard: Shard, file: int, sources: Mapping[str, TensorInfo]) -> Itera
         limit = max(1, BLOCK_ELEMENTS // tensor.columns)
         for part in tensor.parts:
             source = sources[part.source]
-            row_size = tensor.columns * ITEM[source.dtype]
+            row_size = (part.width or tensor.columns) * ITEM[source.dtype]
+            if part.width:
+                read_at = source.offset + part.first * row_size
+                write_at = start + row * entry.row_bytes
+                matrix = row // tensor.matrix_rows
+                yield _Block(
+                    entry,
+                    source,
+                    read_at,
+                    part.rows,
+                    file,
+                    write_at,
+                    matrix,
+                    part.width,
+                    part.column,
+                )
+                row += part.rows
+                continue
             done = 0
             while done < part.rows:
                 matrix, inside = divmod(row, tensor.matrix_rows)
@@ -189,10 +214,8 @@ class _Pass:
 
     def _convert(self, block: _Block, buffers: _Buffers) -> int:
         typed, tensor, dtype = block.typed, block.typed.tensor, block.source.dtype
-        count = block.rows * tensor.columns
-        values: Any = (
-            buffers.take("f32", count * 4).view(np.float32).reshape(block.rows, tensor.columns)
-        )
+        count = block.count
+        values: Any = buffers.take("f32", count * 4).view(np.float32).reshape(-1, tensor.columns)
         raw = None
         if block.source.made is not None:
             values.reshape(-1)[:] = elements(block.source, block.read_at // ITEM[dtype], count)
@@ -200,11 +223,13 @@ class _Pass:
             raw = buffers.take("raw", count * ITEM[dtype])
             self._readers.read(block.source.file, block.read_at, raw)
             self._kernels.to_f32(dtype, raw, values)
+        if block.width:
+            values = _turned(values, block, buffers)
         if tensor.change is not None:
             values = np.ascontiguousarray(tensor.change(values), dtype=np.float32)
         if not self._kernels.finite(values):
             raise _not_finite(block)
-        if raw is not None and typed.type == dtype and tensor.change is None:
+        if raw is not None and typed.type == dtype and tensor.change is None and not block.width:
             out = raw
         else:
             out = buffers.take("out", block.rows * typed.row_bytes)
@@ -239,6 +264,15 @@ class _Buffers:
         if kept is None or kept.nbytes < size:
             kept = self._kept[use] = np.empty(size, np.uint8)
         return kept[:size]
+
+
+def _turned(values: Any, block: _Block, buffers: _Buffers) -> Any:
+    """The part's rows, which lie in the stored matrix as columns."""
+    columns = block.typed.tensor.columns
+    stored = values.reshape(columns, block.width)[:, block.column : block.column + block.rows]
+    turned = buffers.take("turned", stored.size * 4).view(np.float32).reshape(block.rows, columns)
+    turned[:] = stored.T
+    return turned
 
 
 def _not_finite(block: _Block) -> PackError:

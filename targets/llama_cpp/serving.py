@@ -32,7 +32,7 @@ class Engine:
         """`options` are those of the session; `log` takes what the decoder of pictures prints."""
         folder = settings.model.parent
         kind = VisionSession if settings.sees else Session
-        self._session = kind(str(folder), options)
+        self._session = kind(str(folder), dict(options))
         self._log = log
         self._ends = settings.ends or self._session.ends()
         self._kept: list[int] = []

@@ -11,7 +11,7 @@ from typing import Any
 
 import gguf
 
-from packager.shape import Hybrid, Shape, Tower
+from packager.shape import Experts, Hybrid, Shape, Tower
 from tests.support.damage import WEIGHTS, edit_header
 from tests.support.make_checkpoint import tiny_shape, write_tiny
 
@@ -21,6 +21,7 @@ _TOWERS = {
     "qwen2_vl": Tower("qwen2_vl", 32, 128, 4, 2, 14, 64),
     "qwen2_5_vl": Tower("qwen2_5_vl", 32, 72, 4, 2, 14, 64, full_attention=(1, 3)),
     "qwen3_vl": Tower("qwen3_vl", 32, 72, 4, 2, 16, 64, positions=36, deepstack=(0, 1, 3)),
+    "qwen3_vl_moe": Tower("qwen3_vl", 32, 72, 4, 2, 16, 64, positions=36, deepstack=(0, 1, 3)),
     "qwen3_5": Tower("qwen3_vl", 32, 96, 4, 2, 16, 64, positions=36),
 }
 _HYBRID = Hybrid(4, key_heads=2, value_heads=4, key_head_dim=16, value_head_dim=16, conv_kernel=4)
@@ -31,6 +32,8 @@ def _shape(model_type: str) -> Shape:
     shape = replace(tiny_shape(generation, layers=4, tied=False), model_type=model_type)
     if model_type == "qwen3_5":
         shape = replace(shape, hybrid=_HYBRID)
+    if model_type == "qwen3_vl_moe":
+        shape = replace(shape, experts=Experts(4, 2, 32, norm_topk=True))
     return shape.seeing(_TOWERS[model_type], IMAGE_TOKENS)
 
 
@@ -40,6 +43,7 @@ SAVED = {
     "qwen2_vl": ("visual.", "model.visual."),
     "qwen2_5_vl": ("visual.", "model.visual."),
     "qwen3_vl": ("model.visual.", "model.visual."),
+    "qwen3_vl_moe": ("model.visual.", "model.visual."),
     "qwen3_5": ("model.visual.", "model.language_model.visual."),
 }
 """The beginning of the tower's names on the hub, and where transformers 5.5 saved the model."""

@@ -37,6 +37,8 @@ SHARED_EXPERT = (
 class WithExperts(Architecture):
     """An architecture whose feed-forward layers are mixtures of experts."""
 
+    transposed: ClassVar[bool] = False
+    """Whether stacks are stored (experts, columns, rows)."""
     normalised: ClassVar[bool] = True
     """Whether llama.cpp's graph makes the weights of the chosen experts sum to one."""
 
@@ -96,22 +98,26 @@ class WithExperts(Architecture):
         self, head: str, kind: str, name: str, shape: tuple[int, ...]
     ) -> Iterator[OutTensor]:
         """(experts, rows, columns); gate and up lie behind one another within each expert."""
-        if len(shape) != 3 or (kind == "gate_up_proj" and shape[1] % 2):
+        rows_at = 2 if self.transposed else 1
+        if len(shape) != 3 or (kind == "gate_up_proj" and shape[rows_at] % 2):
             raise bad_input(
                 f"{name!r} has the shape {list(shape)}, which is not a stack of experts.",
                 "Fetch the checkpoint again.",
             )
         count, rows, columns = shape
-        if kind == "down_proj":
-            yield OutTensor(
-                self.new_name(f"{head}.down_proj.weight"), shape, (Part(name, 0, count * rows),)
+        if self.transposed:
+            rows, columns = columns, rows
+        kinds = ("down_proj",) if kind == "down_proj" else ("gate_proj", "up_proj")
+        each = rows // len(kinds)
+        for place, new_kind in enumerate(kinds):
+            parts = tuple(
+                Part(name, expert * columns, each, width=rows, column=place * each)
+                if self.transposed
+                else Part(name, expert * rows + place * each, each)
+                for expert in range(count)
             )
-            return
-        half = rows // 2
-        for place, half_kind in enumerate(("gate_proj", "up_proj")):
-            parts = tuple(Part(name, expert * rows + place * half, half) for expert in range(count))
             yield OutTensor(
-                self.new_name(f"{head}.{half_kind}.weight"), (count, half, columns), parts
+                self.new_name(f"{head}.{new_kind}.weight"), (count, each, columns), parts
             )
 
     def describe(self, writer: gguf.GGUFWriter) -> None:

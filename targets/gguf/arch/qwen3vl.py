@@ -7,14 +7,14 @@ import gguf
 
 from packager.shape.tower import describes_tower, tower_of
 from packager.shape.write_config import mrope_section
+from targets.gguf.arch.base import Architecture
 from targets.gguf.arch.qwen3 import Qwen3
+from targets.gguf.arch.qwen3moe import Qwen3Moe
 
 
-class Qwen3Vl(Qwen3):
+class _TakesStates(Architecture):
     """llama.cpp requires the sections of the rotary embedding, and reads how many layers take
     states."""
-
-    arch = "QWEN3VL"
 
     def new_name(self, name: str) -> str:
         """The decoder is one level deeper."""
@@ -29,3 +29,16 @@ class Qwen3Vl(Qwen3):
         if describes_tower(self.whole):
             layers = len(tower_of(self.whole, self.shape, "config.json").deepstack)
         writer.add_num_deepstack_layers(layers)
+
+
+class Qwen3Vl(_TakesStates, Qwen3):
+    """The dense models."""
+
+    arch = "QWEN3VL"
+
+
+class Qwen3VlMoe(_TakesStates, Qwen3Moe):
+    """Qwen3-VL-30B-A3B and 235B-A22B, whose experts are stored transposed."""
+
+    arch = "QWEN3VLMOE"
+    transposed = True
