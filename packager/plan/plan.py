@@ -32,7 +32,8 @@ class Plan:
     are reported. `sustained_s` seconds of decoding without a pause show whether the machine
     throttles. `place` says whether this machine is the device, so that its figures may judge those
     budgets. `gate` says how the quality gate is to be held, `profile` how the model is to behave.
-    `start` is how the engine is started here, None before it was tried.
+    `start` is how the engine is started here, None before it was tried. `warm` says that the state
+    of the prefix that the profile fixes is to be kept.
     """
 
     target: Target
@@ -50,6 +51,7 @@ class Plan:
     additions: Additions = field(default_factory=Additions)
     profile: Profile = field(default_factory=Profile)
     start: Start | None = None
+    warm: bool = False
 
     @cached_property
     def name(self) -> str:
@@ -135,6 +137,7 @@ class Plan:
             "place": self.place.as_dict(),
             "gate": self.gate.as_dict(),
             **({"profile": self.profile.as_dict()} if self.profile else {}),
+            **({"warm": True} if self.warm else {}),
         }
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from packager.engine_check.ladder import read
 from packager.errors import usage
@@ -50,6 +50,7 @@ class OpenVino:
     session = "targets.openvino.session:OpenVinoSession"
     retrieval_session = "targets.openvino.retrieval:Session"
     context_in_artifact = False
+    warm_start: Literal["file", "process"] = "process"
 
     def ladder(self) -> Ladder:
         """See packager.runtime.Laddered."""
@@ -58,7 +59,7 @@ class OpenVino:
     def minimum(
         self, artifact: Path, shape: Shape, recipe: Recipe, facts: JsonObject
     ) -> tuple[Minimum, ...]:
-        """See packager.engine_check.floor.HasFloor."""
+        """See packager.package.floor.HasFloor."""
         return floor.minimum(artifact, shape)
 
     def recipes(self) -> Sequence[Recipe]:
