@@ -17,7 +17,9 @@ TAG_TEXT = (
     "# This folder is the cache of qwen-pack: everything in it can be made again.\n"
     "# Source of the format: https://bford.info/cachedir/\n"
 )
-STAGE = re.compile(r"(fetch|convert|measure|quality|reference|imatrix|agent)-[0-9a-z]+")
+PREFIXES = "prefixes"
+"""The folder of the states that warm starts keep."""
+STAGE = re.compile(r"(fetch|convert|measure|quality|reference|imatrix|agent|warm)-[0-9a-z]+")
 """How the folder of a finished stage is called."""
 
 _SUBFOLDER = "qwen-pack"
@@ -27,6 +29,7 @@ _OWN_NAMES = {
     "work",
     "logs",
     "digests",
+    PREFIXES,
     "packages.json",
     "probe.json",
     "probe.log",

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from packager.cli import main
-from packager.engine_check.floor import Floor, numbers, read, sentence, verdicts
 from packager.errors import ExitCode, PackError
 from packager.package import manifest
+from packager.package.floor import Floor, numbers, read, sentence, verdicts
 from packager.recipe import Recipe
 from packager.records.contents import Minimum, MinimumReason
 from packager.shape import Shape

@@ -108,6 +108,11 @@ _ENFORCED = {"min_decode_tps": "decode", "max_ttft_ms": "ttft"}
     metavar="V",
     help="The package's own version, like 1.4.0; `verify --min-version` refuses older ones.",
 )
+@click.option(
+    "--warm",
+    is_flag=True,
+    help="Keep the state of the system prompt and the tools: no chat computes them twice.",
+)
 @addition_options
 @profile_options
 @workload_options
@@ -132,6 +137,7 @@ def command(
     quality_text: Path | None,
     quality_tokens: int | None,
     allow_quality_loss: bool,
+    warm: bool,
     as_json: bool,
     address: str | None,
     agent: str | None,
@@ -150,12 +156,13 @@ def command(
     qwen-pack build --target raspberry-pi-5-8gb --on ssh://pi@pi5    built here, measured there
     """
     from packager.cli.progress import follow
-    from packager.pipeline import comparison
+    from packager.pipeline import comparison, warm_stage
     from packager.pipeline.preflight import check
     from packager.pipeline.run import run
     from packager.plan.choose import make_plan
     from packager.quality.gate import Gate
     from packager.shipping.versions import ordered
+    from packager.units import human_bytes
     from targets import registry
     from targets.machine import limits as machine
     from targets.machine.here import here
@@ -207,7 +214,7 @@ def command(
             f"{plan.recognised.model.files[0].name} is taken as it is, in one runtime.",
             "Name one --runtime at most.",
         )
-    plan = replace(plan, sustained_s=sustained, profile=profile)
+    plan = replace(plan, sustained_s=sustained, profile=profile, warm=warm)
     available = machine.memory().available
     if several:
         ways = comparison.check(
@@ -221,6 +228,11 @@ def command(
     else:
         check(plan, available)
         narrate(f"{plan.name}: {plan.why()}")
+        if plan.warm:
+            narrate(
+                "The state of the fixed prefix takes at most "
+                f"{human_bytes(warm_stage.planned_bytes(plan))} on the device."
+            )
         events = run(plan)
     try:
         package = follow(events)
@@ -310,6 +322,8 @@ def show(package: Package) -> None:
         right=columns[1:],
     )
     show_quality(contents.quality)
+    if contents.warm is not None:
+        say(contents.warm.sentence())
     for verdict in contents.verdicts:
         say(f"{_mark(verdict)}: {sentence(verdict)}")
     _where(contents)

@@ -75,6 +75,8 @@ def command(
             job, asked = _about_pictures(package, runtime, found, prompt, images, think, work)
         else:
             job, asked = _about_text(package, runtime, prompt, think)
+            if found.contents.warm is not None and found.contents.warm.how == "file":
+                asked = {**asked, "prefix": _prefix(package, found, think)}
         if found.contents.source.dummy:
             narrate("The weights of this package are random: what follows means nothing.")
         arguments = {
@@ -102,6 +104,21 @@ def _about_text(
     if chat.is_file():
         text = _rendered(chat, [{"role": "user", "content": prompt}], think)
     return "packager.behaviour.one_prompt:answer", {"session": runtime.session, "prompt": text}
+
+
+def _prefix(package: Path, found: Manifest, think: bool) -> JsonObject:
+    """How the state of the prefix that every chat shares is found again."""
+    from packager.digests import key_of
+    from packager.pipeline import bench, warm_stage
+
+    chat = package / "chat_template.jinja"
+    probes = [
+        _rendered(chat, [{"role": "user", "content": text}], think) for text in warm_stage.PROBES
+    ]
+    template = next(entry.sha256 for entry in found.files if entry.path == chat.name)
+    return warm_stage.asked(
+        key_of([bench.artifact_key(found), template, bench.settings_of(found)["kv"]]), probes
+    )
 
 
 def _about_pictures(

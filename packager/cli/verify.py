@@ -120,8 +120,8 @@ def command(
     --engine-version compares the version of an app's engine with the oldest one that reads the
     package. Exit code 7 where that is older.
     """
-    from packager.engine_check.floor import verdicts
     from packager.package import manifest
+    from packager.package.floor import verdicts
     from packager.package.verify import verify
     from packager.shipping.signature import ENDING, check, trusted
     from packager.units import human_bytes

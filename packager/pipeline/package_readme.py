@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from packager.catalog.licences import stated
-from packager.engine_check.floor import sentence
 from packager.escapes import code, markdown
 from packager.json_values import JsonObject
 from packager.package import adapters
 from packager.package.content import MODEL_FOLDER
+from packager.package.floor import sentence
 from packager.package.manifest import Manifest
 from packager.papers import measured as paragraphs
 from packager.pipeline.stages import Made
@@ -21,6 +21,7 @@ from packager.records.contents import Predicted
 from packager.report import figures
 from packager.report.budgets import limits, verdicts
 from packager.runtime import Adapts, Laddered
+from packager.units import human_bytes
 
 _DUMMY = """> **Random weights.** This package was built to measure: size, speed and memory are those of the real model,
 > its answers mean nothing. Build again with real weights before you ship it.
@@ -61,7 +62,7 @@ Licence of the weights: {markdown(licence)}.
 
 {_where(plan, measured, not_measured)}
 {paragraphs.table(rows, plan.target.name)}
-{paragraphs.left_out(measured)}
+{paragraphs.left_out(measured)}{_warm(made)}
 {paragraphs.budgets(verdicts(budgets, artifact_bytes, measured))}
 {paper.markdown(made.quality)}`manifest.json` lists every file with its size and sha256; `qwen-pack verify` compares them.
 `MODEL_CARD.md` says who it is for and what its limits are.
@@ -69,6 +70,15 @@ Licence of the weights: {markdown(licence)}.
 ## Run
 
 {_minimum(plan, made)}{_start(made)}{plan.runtime.how_to_run(chosen.recipe, _workload(plan, made, files, chat_template))}{_elsewhere(plan, made)}"""
+
+
+def _warm(made: Made) -> str:
+    """What the state of the fixed prefix gains, and what it takes."""
+    if made.warm is None:
+        return ""
+    size = made.warm.state_bytes
+    takes = f" The state takes {human_bytes(size)}; it is computed on the device." if size else ""
+    return f"* {markdown(made.warm.sentence())}{takes}\n"
 
 
 def _workload(
@@ -82,6 +92,8 @@ def _workload(
         "files": files,
         "settings": settings,
         "chat_template": chat_template,
+        # A server keeps whole chats, and a recurrent state cannot be cut back to the prefix.
+        "warm": made.warm is not None and not plan.shape.state_elements,
     }
 
 

@@ -329,6 +329,7 @@ def _describe(
         "retrieval": _retrieval(plan, made),
         "modality": "text" if plan.shape.vision is None else "vision",
         "vision": _vision(plan, made),
+        **({"warm": made.warm.to_json()} if made.warm else {}),
     }
     return {
         **data,

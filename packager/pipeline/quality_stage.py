@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 from packager.checkpoint.folder import checkpoint_files
 from packager.digests import key_of
+from packager.errors import PackError
 from packager.files import sha256
 from packager.json_values import JsonObject, object_at
 from packager.pipeline import retrieval_stage
 from packager.pipeline.cache import Entry
 from packager.pipeline.job import Job, environment, reference_of
 from packager.quality import VERSION
+from packager.quality.cache_type import VERSION as CACHE_VERSION
 from packager.quality.pictures import VERSION as PICTURES_VERSION
 from packager.quality.text import FURTHEST
 from packager.quality.thresholds import limits
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 RANDOM = "the weights are random, so what they lose means nothing"
 ADOPTED = "no unquantized checkpoint was named to compare it with (--against)"
+_WHOLE, _WHOLE_BITS = "f16", 16
+"""The cache type that a quantized one is compared with, in every runtime that has any."""
 ELSEWHERE = "the artifact cannot be run on this machine"
 
 
@@ -89,6 +93,9 @@ def compare(
     looking = _pictures(plan, converted)
     if looking:
         arguments["pictures"] = looking
+    cache = _cache(plan) if divergence else None
+    if cache:
+        arguments["cache"] = cache
     # The reference follows from what the artifact was made of and from the text.
     started = plan.start.identity if plan.start else {}
     asked = {
@@ -99,6 +106,7 @@ def compare(
         "version": VERSION,
         **({"pictures": [looking, PICTURES_VERSION]} if looking else {}),
         **_held_against(plan, fetched),
+        **({"cache": [cache, CACHE_VERSION]} if cache else {}),
     }
     key = key_of({**asked, **started})
     evidence = Evidence.of(*reference_of(fetched), None if divergence else SMALL)
@@ -150,6 +158,20 @@ def _pictures(plan: Plan, converted: Entry) -> JsonObject | None:
         return None
     sixteen = object_at(converted.facts, "projector")["type"] in ("F32", "F16", "BF16")
     return {"session": plan.runtime.vision_session, "grade": "16-bit" if sixteen else "8-bit"}
+
+
+def _cache(plan: Plan) -> JsonObject | None:
+    """How the packaged cache type is compared; None for one of 16 bits and more, or where the
+    runtime has no such one beside it."""
+    recipe = plan.chosen.recipe
+    if recipe.kv_bits >= _WHOLE_BITS:
+        return None
+    try:
+        plan.runtime.recipe(recipe.weights, _WHOLE)
+    except PackError:
+        return None
+    grade = f"{int(recipe.kv_bits)}-bit"
+    return {"session": plan.runtime.session, "against": _WHOLE, "grade": grade}
 
 
 def _arguments(plan: Plan, fetched: Entry) -> JsonObject:

@@ -17,7 +17,6 @@ from packager.checkpoint import composed as composition
 from packager.device.identity import of_figures
 from packager.device.this_machine import describe_machine, installation_id
 from packager.digests import key_of
-from packager.engine_check.floor import HasFloor
 from packager.engine_check.outcome import Start
 from packager.errors import PackError
 from packager.json_values import (
@@ -34,12 +33,13 @@ from packager.measure.benchmark import VERSION as SMOKE_VERSION
 from packager.measure.noise import allowed_attempts
 from packager.measure.pictures import VERSION as PICTURES_VERSION
 from packager.package import manifest
+from packager.package.floor import HasFloor
 from packager.pipeline import climb, pictures, retrieval_stage
 from packager.pipeline.cache import BuildCache, Entry
 from packager.pipeline.job import Job, checkpoint_of, environment
 from packager.quality import VERSION as QUALITY_VERSION
 from packager.records import Measurement, Quality
-from packager.records.contents import Minimum
+from packager.records.contents import Minimum, WarmStart
 from packager.records.measurement import OnDevice
 from packager.runtime import Runtime, Sees
 from packager.sources.adapters import inputs_of
@@ -61,6 +61,8 @@ class Made:
     quality: Quality
     start: Start | None = None
     """How the engine was started; None for what was made before engines were tried."""
+    warm: WarmStart | None = None
+    """What the state of a fixed prefix gains; None where none is kept."""
 
     @property
     def not_measured(self) -> str | None:

@@ -34,7 +34,8 @@ class Plan:
     throttles. `place` says whether this machine is the device, so that its figures may judge those
     budgets. `gate` says how the quality gate is to be held, `profile` how the model is to behave.
     `start` is how the engine is started here, None before it was tried. `recognised` is a
-    model that was converted already, with what it is.
+    model that was converted already, with what it is. `warm` says that the state of the prefix
+    that the profile fixes is to be kept.
     """
 
     target: Target
@@ -53,6 +54,7 @@ class Plan:
     profile: Profile = field(default_factory=Profile)
     start: Start | None = None
     recognised: Recognised | None = None
+    warm: bool = False
 
     @cached_property
     def name(self) -> str:
@@ -141,6 +143,7 @@ class Plan:
             "gate": self.gate.as_dict(),
             **({"profile": self.profile.as_dict()} if self.profile else {}),
             **({"adopted": self.recognised.as_dict()} if self.recognised else {}),
+            **({"warm": True} if self.warm else {}),
         }
 
 

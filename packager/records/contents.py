@@ -270,6 +270,30 @@ class Chat(Record, frozen=True, kw_only=True):
     profile: ChatProfile | None = None
 
 
+class WarmStart(Record, frozen=True, kw_only=True):
+    """What a fixed prefix gains whose state is kept (`how`: in a `file` or in the `process`):
+    milliseconds to the first token with and without it, on the machine that built the package;
+    bytes of the state, as predicted and as written (0 in a process)."""
+
+    how: Literal["file", "process"]
+    prefix_tokens: Tokens
+    prefix_sha256: str = ""
+    predicted_state_bytes: Count | None = None
+    state_bytes: Count | None = None
+    ttft_cold_ms: Number | None = None
+    ttft_warm_ms: Number | None = None
+
+    def sentence(self) -> str:
+        """The gain in a sentence; empty where it was not measured."""
+        cold, warm = self.ttft_cold_ms, self.ttft_warm_ms
+        if cold is None or warm is None:
+            return ""
+        return (
+            f"Every chat begins with the same {self.prefix_tokens} tokens: the first token comes "
+            f"after {warm:.0f} ms with their state kept, after {cold:.0f} ms without."
+        )
+
+
 class Alternative(Record, frozen=True, kw_only=True):
     """What was built beside it and not kept."""
 
@@ -349,6 +373,7 @@ class Contents(Record, frozen=True, kw_only=True):
     modality: Literal["text", "vision"] = "text"
     vision: Vision | None = None
     adapter: AdapterPackage | None = None
+    warm: WarmStart | None = None
 
     @property
     def task(self) -> str:

@@ -15,7 +15,9 @@ class QualityFigures(Record, frozen=True, kw_only=True):
     tokens: Tokens | None = None
     kl_mean: Number | None = None
     kl_p95: Number | None = None
+    kl_p99: Number | None = None
     kl_max: Number | None = None
+    kl_error: Number | None = None
     top1: Number | None = None
     perplexity: Number | None = None
     reference_perplexity: Number | None = None
@@ -67,6 +69,21 @@ class PictureQuality(Record, frozen=True, kw_only=True):
     broken: Count = 0
     cosine_mean: Number | None = None
     cosine_min: Number | None = None
+
+
+class CacheQuality(Record, frozen=True, kw_only=True):
+    """The predictions at the end of a full context with the packaged cache type `kv`, beside those
+    with a cache of 16 bits (`against`); `grade` is the class of limits that it is held to."""
+
+    kv: str
+    against: str
+    grade: str
+    context: Tokens
+    tokens: Count = 0
+    broken: Count = 0
+    kl_mean: Number | None = None
+    kl_p99: Number | None = None
+    top1: Number | None = None
 
 
 class QualityVerdict(Record, frozen=True, kw_only=True):
@@ -136,6 +153,7 @@ class Quality(QualityFigures, frozen=True, kw_only=True):
     seconds: Number | None = None
     retrieval: RetrievalQuality | None = None
     pictures: PictureQuality | None = None
+    cache: CacheQuality | None = None
 
     @property
     def differences(self) -> tuple[str, ...]:

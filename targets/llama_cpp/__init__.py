@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from packager.engine_check.ladder import read
 from packager.errors import PackError, usage
@@ -60,6 +61,7 @@ class LlamaCpp:
     serving_engine = "targets.llama_cpp.serving:Engine"
     context_in_artifact = False
     answers_at_once = True
+    warm_start: Literal["file", "process"] = "file"
 
     def __init__(self, additions: Additions | None = None) -> None:
         self.additions = additions or Additions()
@@ -76,7 +78,7 @@ class LlamaCpp:
     def minimum(
         self, artifact: Path, shape: Shape, recipe: Recipe, facts: JsonObject
     ) -> tuple[Minimum, ...]:
-        """See packager.engine_check.floor.HasFloor."""
+        """See packager.package.floor.HasFloor."""
         return floor.minimum(shape, recipe, facts)
 
     def recipes(self) -> Sequence[Recipe]:

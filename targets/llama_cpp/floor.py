@@ -5,15 +5,15 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from packager.engine_check.floor import Floor, read
 from packager.json_values import JsonObject, at, object_at
+from packager.package.floor import Floor, read
 from packager.recipe import Recipe
 from packager.records.contents import Minimum
 from packager.shape import Shape
 
 
 def minimum(shape: Shape, recipe: Recipe, facts: JsonObject) -> tuple[Minimum, ...]:
-    """See packager.engine_check.floor.HasFloor; `facts` of targets.gguf.convert say what the file
+    """See packager.package.floor.HasFloor; `facts` of targets.gguf.convert say what the file
     holds."""
     holds = [
         ("format", "gguf-v3"),

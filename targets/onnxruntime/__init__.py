@@ -53,7 +53,7 @@ class OnnxRuntime:
     def minimum(
         self, artifact: Path, shape: Shape, recipe: Recipe, facts: JsonObject
     ) -> tuple[Minimum, ...]:
-        """See packager.engine_check.floor.HasFloor."""
+        """See packager.package.floor.HasFloor."""
         return floor.minimum(shape)
 
     def recipes(self) -> Sequence[Recipe]:

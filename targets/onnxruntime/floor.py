@@ -5,13 +5,13 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from packager.engine_check.floor import Floor, read
+from packager.package.floor import Floor, read
 from packager.records.contents import Minimum
 from packager.shape import Shape, as_qwen2
 
 
 def minimum(shape: Shape) -> tuple[Minimum, ...]:
-    """See packager.engine_check.floor.HasFloor; vectors and scores are made without GenAI, and
+    """See packager.package.floor.HasFloor; vectors and scores are made without GenAI, and
     nothing is known of their floor."""
     if shape.task != "generate":
         return ()

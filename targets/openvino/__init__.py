@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from packager.engine_check.ladder import read
 from packager.errors import usage
@@ -53,6 +53,7 @@ class OpenVino:
     adapter_job = "targets.openvino.adapter:build"
     adapter_file = "adapter_model.safetensors"
     context_in_artifact = False
+    warm_start: Literal["file", "process"] = "process"
 
     def __init__(self, repack: bool = False) -> None:
         self._repack = repack
@@ -68,7 +69,7 @@ class OpenVino:
     def minimum(
         self, artifact: Path, shape: Shape, recipe: Recipe, facts: JsonObject
     ) -> tuple[Minimum, ...]:
-        """See packager.engine_check.floor.HasFloor."""
+        """See packager.package.floor.HasFloor."""
         return floor.minimum(artifact, shape)
 
     def recipes(self) -> Sequence[Recipe]:

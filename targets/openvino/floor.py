@@ -6,7 +6,7 @@ import re
 from functools import cache
 from pathlib import Path
 
-from packager.engine_check.floor import Floor, read
+from packager.package.floor import Floor, read
 from packager.records.contents import Minimum
 from packager.shape import Shape, as_qwen2
 
@@ -17,7 +17,7 @@ _TEXT = "generate"
 
 
 def minimum(artifact: Path, shape: Shape) -> tuple[Minimum, ...]:
-    """See packager.engine_check.floor.HasFloor: openvino for the IRs, openvino-tokenizers for the
+    """See packager.package.floor.HasFloor: openvino for the IRs, openvino-tokenizers for the
     tokenizer's operations, and for text openvino-genai for the architecture."""
     sets: set[str] = set()
     operations: set[str] = set()

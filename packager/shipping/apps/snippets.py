@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from packager.catalog.licences import spdx
-from packager.engine_check.floor import sentence
 from packager.errors import PackError, bad_input
 from packager.escapes import FILTERS, Safe
 from packager.files import write_atomically
 from packager.json_values import JsonObject, object_or_empty, objects_at
+from packager.package.floor import sentence
 from packager.shipping.apps.engine_settings import EngineStart, engine_start
 from packager.shipping.shipment import Shipment
 from packager.units import human_bytes
