@@ -197,7 +197,7 @@ def verdicts(minimum: Sequence[Minimum], asked: Iterable[str]) -> list[EngineVer
         row = by_engine.get(engine)
         if row is None:
             raise usage(
-                f"The package says nothing of the engine {engine[:80]!r}."
+                f"The package does not name the engine {engine[:80]!r}."
                 f"{did_you_mean(engine, by_engine)}",
                 f"It names: {', '.join(by_engine)}.",
             )

@@ -98,7 +98,7 @@ def keys_of(given: Given) -> Keys:
         )
     if name is None or name not in ARCHITECTURES:
         raise bad_input(
-            f"{given.files[0]} holds a model of the architecture {shown(name)}, which is none of "
+            f"{given.files[0]} holds a model of the architecture {shown(name)}, which is not one of "
             f"Qwen's.{did_you_mean(str(name)[:40], ARCHITECTURES)}",
             f"Known: {', '.join(ARCHITECTURES)}.",
         )
