@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 MOST = 4
 
 
-_BESIDE, _DETAIL = 160, 64
+_BESIDE, _DETAIL = 160, 50
 """Cells from which on the highlighted one stands beside the table, and what it takes there."""
 
 

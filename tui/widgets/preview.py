@@ -91,6 +91,8 @@ class Preview(Pane):
     @work(thread=True, exclusive=True, group="preview")
     def _find(self, ask: Ask) -> None:
         try:
+            # Wishes that contradict each other are said here, not when the answer is drawn.
+            ask.workload()
             self.post_message(self.Answered(ask, self._services.find(self._services, ask)))
         except Exception as error:
             known = from_foreign(error)
