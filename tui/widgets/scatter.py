@@ -62,7 +62,7 @@ class ScatterPlot(Static):
     def draw(self) -> None:
         """Dots first, then lines, letters on top."""
         scatter, (x, y) = self.scatter, self.pair
-        if scatter is None:
+        if scatter is None or not self.content_size.width:
             return
         self._entitle(scatter)
         points = scatter.shown(self.pair)
