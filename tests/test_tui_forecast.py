@@ -28,6 +28,8 @@ def test_the_end_of_a_build_is_foretold_from_the_plan_and_follows_the_pace_of_it
     build = began("convert", 100.0, before(STAGES, {**EXPECTED}))
     build = advance(build, StageFinished("fetch", 3.0, True, "in the cache"), 100.0)
     assert build.left(100.0) == Left(160.0)
+    fetching = began("fetch", 90.0, before(STAGES, EXPECTED))
+    assert fetching.left(95.0) == Left(160.0), "what takes next to nothing is not late"
     assert build.left(110.0) == Left(150.0), "what is done of the running stage is not left"
     halfway = advance(build, StageProgress("convert", 1, 2), 120.0)
     assert halfway.left(120.0) == Left(20.0 + 2 * 140.0), "twice as slow as foretold"

@@ -52,7 +52,7 @@ def outlook(ask: Ask, plan: Plan) -> Outlook:
 
 def expected(plan: Plan) -> dict[str, float]:
     """Seconds that the stages of a build are expected to take on a machine of two cores, by stage;
-    absent where nothing is known: how long the hub takes depends on the line."""
+    absent where nothing is known: how long the hub takes depends on the network."""
     from packager.sweep.expect import Pace
 
     random = plan.source.kind == "dummy"
@@ -127,7 +127,7 @@ def build(known: Outlook, titles: Mapping[str, str], free: int) -> explain.Parts
     parts: explain.Parts = []
     for name, title in titles.items():
         seconds = known.expected.get(name)
-        text = "as long as the line takes" if seconds is None else _takes(seconds)
+        text = "depends on the network" if seconds is None else _takes(seconds)
         parts += [(f"{title:<{_LABEL}}", "$foreground-muted"), (f"{text}\n", "")]
     beside = ", and the download" if "fetch" not in known.expected else ""
     parts += [

@@ -136,7 +136,6 @@ def _point(candidate: Candidate) -> Point:
 
 def label_of(candidate: Candidate) -> str:
     """What the point of a candidate is called."""
-    """What a point of a candidate is called."""
     return f"{candidate.variant.name} {candidate.recipe.id}"
 
 

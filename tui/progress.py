@@ -171,7 +171,7 @@ class Progress:
                     if stage.expected is None:
                         return None
                     own = stage.expected * pace - stage.elapsed(now)
-                    late = own < 0
+                    late = own < 0 < stage.expected
                 seconds += max(0.0, own)
         return Left(seconds, late)
 

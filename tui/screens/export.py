@@ -17,6 +17,7 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from packager.errors import from_foreign
+from packager.escapes import bare
 from packager.events import StageProgress
 from tui import figures, leaving
 from tui.screens.base import BACK, Failed, StepScreen
@@ -147,7 +148,7 @@ class ExportScreen(StepScreen):
         """The files of the package with their sizes, largest first as the manifest has them."""
         return Content.assemble(
             *(
-                (f"{size:>9}  {path}\n", "")
+                (f"{size:>9}  {bare(path)}\n", "")
                 for path, size, _ in figures.files(self.package.manifest)
             )
         )

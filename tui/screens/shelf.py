@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 MOST = 4
 
 
-_BESIDE, _DETAIL = 160, 64
+_BESIDE, _DETAIL = 190, 64
 """Cells from which on the highlighted one stands beside the table, and what it takes there."""
 
 
@@ -171,6 +171,7 @@ class ShelfScreen(PackageScreen):
     def _columns(self, width: int) -> None:
         """The columns for a window of that width."""
         self._drawn_for = width
+        self.query_one("#shelf-parts").set_class(width >= _BESIDE, "-beside")
         if width >= _BESIDE:
             # The highlighted one stands beside the table, not below it.
             width -= _DETAIL

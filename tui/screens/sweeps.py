@@ -27,8 +27,9 @@ from tui.widgets.paths import PathSuggester
 from tui.widgets.problem import Problem
 
 _HEADS = {"plan": "Plan files", "sweep": "Sweeps"}
-_WIDEST = 46
-"""Cells of a text in the table; the whole of it is in the report."""
+_LEAST, _BESIDE = 46, 140
+"""Cells of a text in the table, and of all that stands beside it in a wide window; the whole text
+is below."""
 _EMPTY = (
     "A sweep builds and measures a matrix of variants, recipes, contexts and devices, which a plan "
     "file names. None is in this folder. A small one:\n\n"
@@ -188,10 +189,10 @@ class SweepsScreen(StepScreen):
         line.display = bool(text)
         line.update(bare(f"{' '.join(rows[place][:3])}: {text}") if text else "")
 
-    @staticmethod
-    def _cell(shown: Shown, place: int, text: str) -> Text:
+    def _cell(self, shown: Shown, place: int, text: str) -> Text:
         side = "right" if place in shown.numbers else "left"
-        return Text(shortened(bare(text), _WIDEST), justify=side)
+        room = max(_LEAST, self.app.size.width - _BESIDE)
+        return Text(shortened(bare(text), room), justify=side)
 
     @on(Failed)
     def _failed(self, message: Failed) -> None:

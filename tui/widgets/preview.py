@@ -82,7 +82,13 @@ class Preview(Pane):
             self._timer.stop()
         self._timer = self.set_timer(_WAIT_S, self._begin)
 
+    @property
+    def waits(self) -> bool:
+        """Whether a question is about to be asked."""
+        return self._timer is not None
+
     def _begin(self) -> None:
+        self._timer = None
         visible = self.display and self.content_size.width > 0
         if self._ask is not None and self._ask != self._asked and visible:
             self._asked = self._ask
@@ -91,6 +97,8 @@ class Preview(Pane):
     @work(thread=True, exclusive=True, group="preview")
     def _find(self, ask: Ask) -> None:
         try:
+            # Wishes that contradict each other are said here, not when the answer is drawn.
+            ask.workload()
             self.post_message(self.Answered(ask, self._services.find(self._services, ask)))
         except Exception as error:
             known = from_foreign(error)

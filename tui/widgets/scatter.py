@@ -37,11 +37,17 @@ class ScatterPlot(Static):
         self.scatter, self.pair = scatter, PAIRS[best_pair(scatter)]
         self.draw()
 
+    @property
+    def waits(self) -> bool:
+        """Whether a mark is about to be drawn."""
+        return self._timer is not None
+
     def mark(self, label: str) -> None:
         """Point out the one of that name; a cursor that runs through a table is waited for."""
         self._marked = label
         if self._timer is not None:
             self._timer.stop()
+            self._timer = None
         if self.content_size.width:
             self._timer = self.set_timer(_REST_S, self.draw)
 
@@ -61,8 +67,9 @@ class ScatterPlot(Static):
 
     def draw(self) -> None:
         """Dots first, then lines, letters on top."""
+        self._timer = None
         scatter, (x, y) = self.scatter, self.pair
-        if scatter is None:
+        if scatter is None or not self.content_size.width:
             return
         self._entitle(scatter)
         points = scatter.shown(self.pair)
