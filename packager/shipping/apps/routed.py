@@ -142,7 +142,7 @@ def _rows(table: JsonObject, target: str, kinds: Collection[str]) -> dict[str, J
             )
         if all_rows[kind] is None:
             raise usage(f"No package serves {kind!r}: {reasons.get(kind, 'none was built')}.")
-    rows = {
+    rows: dict[str, JsonObject] = {
         kind: row
         for kind, row in all_rows.items()
         if isinstance(row, dict) and (not kinds or kind in kinds)

@@ -50,11 +50,13 @@ class Engine:
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a prompt, control tokens recognised, none added."""
-        return self._model.tokenize(text.encode(), add_bos=False, special=True)
+        ids: list[int] = self._model.tokenize(text.encode(), add_bos=False, special=True)
+        return ids
 
     def decode(self, ids: list[int]) -> str:
         """The text of ids; a character whose last bytes are missing ends in U+FFFD."""
-        return self._model.detokenize(ids, special=True).decode("utf-8", "replace")
+        text: str = self._model.detokenize(ids, special=True).decode("utf-8", "replace")
+        return text
 
     def generate(
         self,
