@@ -28,7 +28,7 @@ _DOWN, _UP = ".lora_A.weight", ".lora_B.weight"
 
 
 def build(report: Report, *, checkpoint: str, out: str) -> JsonObject:
-    """A job: see packager.runtime.Adapts. Raises PackError (usage) for what cannot be added."""
+    """A job, see packager.package.adapters. Raises PackError (usage) for what cannot be added."""
     # Late: a session needs no writer.
     from safetensors.numpy import save_file
 
