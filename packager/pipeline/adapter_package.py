@@ -184,8 +184,11 @@ def _quality(plan: AdapterPlan, checkpoint: Path, work: Path) -> Generator[Event
     )
     why_not = computed.value.get("not_possible") or computed.value.get("says_nothing")
     file = work / "out" / refuse_without_adapters(plan.runtime).adapter_file
-    settings = {**settings_of(known), "adapters": [{"path": str(file), "scale": 1.0}]}
-    arguments = {
+    settings: JsonDict = {
+        **settings_of(known),
+        "adapters": [{"path": str(file), "scale": 1.0}],
+    }
+    arguments: JsonDict = {
         **read,
         "session": plan.runtime.session,
         "artifact": str((plan.base / MODEL).absolute()),
