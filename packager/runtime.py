@@ -278,25 +278,6 @@ class Sees(Protocol):
 
 
 @runtime_checkable
-class Adapts(Protocol):
-    """What a Runtime has besides where its sessions add LoRA adapters while they compute."""
-
-    adapter_job: str
-    """`module:function`, a job: (report, *, checkpoint, out) -> facts, `artifact_bytes`, `rank` and
-    `matrices` among them. `checkpoint` is a base composed with one adapter, `out` the folder that
-    the job makes."""
-    adapter_file: str
-    """The name of the file that it writes there."""
-
-    name: str
-
-    def how_to_add(self, models: Sequence[str], adapter: str) -> str:
-        """Markdown for an adapter package's README: exact commands that run the base with it,
-        without qwen-pack. The base lies in the folder BASE, its model's files are `models` below
-        it, and `adapter` is the file of the adapter."""
-
-
-@runtime_checkable
 class Serves(Protocol):
     """What a Runtime has besides where `qwen-pack serve` takes another engine than the servers that
     are exported, whose own are in packager.shipping.server."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from math import prod
-from typing import IO, Any
+from typing import IO, Any, TypeGuard
 
 from packager.inspection.unsafe import Unsafe, shown
 
@@ -66,7 +66,7 @@ def _span(name: str, row: Any) -> tuple[int, int]:
     return place[0], place[1]
 
 
-def _counts(value: Any) -> bool:
+def _counts(value: Any) -> TypeGuard[list[int]]:
     return (
         isinstance(value, list)
         and len(value) <= 8

@@ -1,9 +1,11 @@
-"""Adapter packages: whether one belongs to a base, and what a session is told of it."""
+"""Adapter packages: what a runtime has that builds them, whether one belongs to a base, and what a
+session is told of it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from packager.errors import bad_input, usage
 from packager.escapes import sh
@@ -11,6 +13,25 @@ from packager.json_values import JsonObject
 from packager.package.content import content_sha256
 from packager.package.manifest import Manifest
 from packager.records.contents import AdapterPackage, BaseOf
+
+
+@runtime_checkable
+class Adapts(Protocol):
+    """What a Runtime has besides where its sessions add LoRA adapters while they compute."""
+
+    adapter_job: str
+    """`module:function`, a job: (report, *, checkpoint, out) -> facts, `artifact_bytes`, `rank` and
+    `matrices` among them. `checkpoint` is a base composed with one adapter, `out` the folder that
+    the job makes."""
+    adapter_file: str
+    """The name of the file that it writes there."""
+
+    name: str
+
+    def how_to_add(self, models: Sequence[str], adapter: str) -> str:
+        """Markdown for an adapter package's README: exact commands that run the base with it,
+        without qwen-pack. The base lies in the folder BASE, its model's files are `models` below
+        it, and `adapter` is the file of the adapter."""
 
 
 def digest(base: Manifest) -> str:

@@ -48,7 +48,7 @@ from packager.quality.gate import Gate
 from packager.quality.thresholds import limits
 from packager.recipe import split_id
 from packager.records import Quality
-from packager.runtime import Adapts, Runtime
+from packager.runtime import Runtime
 from packager.shape import Shape
 from packager.sources import Source, adapters
 from packager.sources.reread import Evidence
@@ -160,7 +160,7 @@ def _fetched(plan: AdapterPlan, work: Path) -> Generator[Event, None, JsonObject
 def _converted(
     plan: AdapterPlan, fetched: JsonObject, checkpoint: Path, work: Path
 ) -> Generator[Event, None, JsonObject]:
-    runtime: Adapts = refuse_without_adapters(plan.runtime)
+    runtime: bound.Adapts = refuse_without_adapters(plan.runtime)
     arguments = {"checkpoint": str(checkpoint), "out": str(work / "out")}
     evidence = Evidence.of(checkpoint, fetched)
     job = Job("convert", runtime.adapter_job, arguments, evidence=evidence)
@@ -184,8 +184,11 @@ def _quality(plan: AdapterPlan, checkpoint: Path, work: Path) -> Generator[Event
     )
     why_not = computed.value.get("not_possible") or computed.value.get("says_nothing")
     file = work / "out" / refuse_without_adapters(plan.runtime).adapter_file
-    settings = {**settings_of(known), "adapters": [{"path": str(file), "scale": 1.0}]}
-    arguments = {
+    settings: JsonDict = {
+        **settings_of(known),
+        "adapters": [{"path": str(file), "scale": 1.0}],
+    }
+    arguments: JsonDict = {
         **read,
         "session": plan.runtime.session,
         "artifact": str((plan.base / MODEL).absolute()),

@@ -28,7 +28,7 @@ from packager.records.figures import MEASURED, Figure
 from packager.records.measurement import OnDevice
 from packager.report.budgets import verdicts
 from packager.report.figures import value_of
-from packager.runtime import Adapts, Runtime
+from packager.runtime import Runtime
 from packager.scratch import remove_abandoned
 
 
@@ -67,9 +67,9 @@ def settings_with(
     return {**settings, "adapters": adapters.rows(known)}
 
 
-def refuse_without_adapters(runtime: Runtime) -> Adapts:
+def refuse_without_adapters(runtime: Runtime) -> adapters.Adapts:
     """The runtime as one that adds adapters. Raises PackError (usage) for one that does not."""
-    if not isinstance(runtime, Adapts):
+    if not isinstance(runtime, adapters.Adapts):
         raise usage(
             f"{runtime.name} takes no adapters: the graphs that are built for it have no inputs "
             "for one.",

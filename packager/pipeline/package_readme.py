@@ -20,7 +20,7 @@ from packager.records import Measurement, Quality
 from packager.records.contents import Predicted
 from packager.report import figures
 from packager.report.budgets import limits, verdicts
-from packager.runtime import Adapts, Laddered
+from packager.runtime import Laddered
 from packager.units import human_bytes
 
 _DUMMY = """> **Random weights.** This package was built to measure: size, speed and memory are those of the real model,
@@ -140,7 +140,7 @@ def _where(plan: Plan, measured: Measurement | None, not_measured: str | None) -
 
 
 def adapter_readme(
-    name: str, location: str, base: Manifest, runtime: Adapts, quality: Quality, file: str
+    name: str, location: str, base: Manifest, runtime: adapters.Adapts, quality: Quality, file: str
 ) -> str:
     """Markdown for the README of the adapter package `name`: where the adapter came from, the
     package that it belongs to, and its file below the package."""

@@ -32,7 +32,7 @@ _TYPE = "F32"
 
 
 def build(report: Report, *, checkpoint: str, out: str) -> JsonObject:
-    """A job: see packager.runtime.Adapts. Raises PackError (usage) for what llama.cpp cannot
+    """A job, see packager.package.adapters. Raises PackError (usage) for what llama.cpp cannot
     add."""
     folder = Path(checkpoint)
     parts = composed.read(folder)

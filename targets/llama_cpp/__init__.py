@@ -226,7 +226,7 @@ class LlamaCpp:
         return how_to_run.how_to_run(recipe, workload)
 
     def how_to_add(self, models: Sequence[str], adapter: str) -> str:
-        """See packager.runtime.Adapts."""
+        """See packager.package.adapters.Adapts."""
         return f"""With llama.cpp:
 
 ```sh

@@ -217,7 +217,7 @@ serves as it is with OpenVINO Model Server: `{before}ovms --rest_port 8000 --mod
 """
 
     def how_to_add(self, models: Sequence[str], adapter: str) -> str:
-        """See packager.runtime.Adapts."""
+        """See packager.package.adapters.Adapts."""
         return f"""With Python, `pip install openvino-genai`:
 
 ```python

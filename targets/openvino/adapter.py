@@ -7,7 +7,7 @@ added as it is, so the scale is multiplied into the second one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ _DOWN, _UP = ".lora_A.weight", ".lora_B.weight"
 
 
 def build(report: Report, *, checkpoint: str, out: str) -> JsonObject:
-    """A job: see packager.runtime.Adapts. Raises PackError (usage) for what cannot be added."""
+    """A job, see packager.package.adapters. Raises PackError (usage) for what cannot be added."""
     # Late: a session needs no writer.
     from safetensors.numpy import save_file
 
@@ -72,12 +72,7 @@ def add(model: Any, adapters: Sequence[tuple[Path, float]]) -> None:
             if not name.endswith(_DOWN):
                 continue
             layer = name.removeprefix(_PREFIX).removesuffix(_DOWN)
-            node = next((node for title, node in products.items() if layer in title), None)
-            if node is None:
-                raise usage(
-                    f"The graph of this base has no layer called {layer!r}.",
-                    "Build the base again with this version of qwen-pack, or merge with --lora.",
-                )
+            node = _product(products, layer)
             up = _floats(tensors[f"{name.removesuffix(_DOWN)}{_UP}"]) * np.float32(scale)
             down = operators.matmul(node.input_value(0), _floats(tensors[name]), False, True)
             product = node.output(0)
@@ -85,6 +80,17 @@ def add(model: Any, adapters: Sequence[tuple[Path, float]]) -> None:
             total = operators.add(product, operators.matmul(down, up, False, True))
             for user in users:
                 user.replace_source_output(total.output(0))
+
+
+def _product(products: Mapping[str, Any], layer: str) -> Any:
+    """The one product whose name contains the layer's, which is how openvino-genai finds it."""
+    found = [node for title, node in products.items() if layer in title]
+    if len(found) != 1:
+        raise usage(
+            f"The graph of this base has {len(found) or 'no'} layers called {layer!r}.",
+            "Build the base again with this version of qwen-pack, or merge with --lora.",
+        )
+    return found[0]
 
 
 def given(settings: JsonObject) -> list[tuple[Path, float]]:
