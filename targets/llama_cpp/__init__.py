@@ -17,6 +17,7 @@ from packager.plan.adopted import Adopted
 from packager.predict.forecast import Speed
 from packager.predict.memory import Footprint, kv_cache_bytes
 from packager.predict.offload import Split
+from packager.process import resolve
 from packager.recipe import Recipe
 from packager.records.contents import Minimum
 from packager.runtime import BuildNeeds, Ladder, Tools
@@ -182,10 +183,11 @@ class LlamaCpp:
         if path is None:
             return None
         try:
-            from targets.llama_cpp.adopted import adopt
+            # By name: what adopts a file is this adapter with the file's own sizes.
+            adopted: Adopted = resolve("targets.llama_cpp.adopted:adopt")(path)
         except ImportError as error:
             raise library.missing() from error
-        return adopt(path)
+        return adopted
 
     def _sizes(self, shape: Shape, recipe: Recipe) -> sizes.Sizes:
         return _sizes(shape, recipe)

@@ -116,7 +116,7 @@ class CandidatesScreen(StepScreen):
         self.found: Found | None = None
         self._first = ask
         self._timer: Timer | None = None
-        self._wanted: tuple[str, str] | None = None
+        self._sought: tuple[str, str] | None = None
 
     def body(self) -> ComposeResult:
         """Filter and what-if on top, the table, the reasons."""
@@ -183,9 +183,9 @@ class CandidatesScreen(StepScreen):
         self.query_one("#candidates").remove_class("-refused")
         table = self.query_one(CandidateTable)
         table.show(message.found.candidates, message.haystacks)
-        if self._wanted is not None:
-            table.seek(*self._wanted)
-            self._wanted = None
+        if self._sought is not None:
+            table.seek(*self._sought)
+            self._sought = None
         self.query_one(WhatIf).offer(message.found.cache_types, self.ask.kv)
         self._show_misses(message.found)
         self.query_one(ScatterPlot).show(of_candidates(message.found))
@@ -233,7 +233,7 @@ class CandidatesScreen(StepScreen):
 
     def _asked(self, ask: Ask, miss: Miss) -> None:
         """Another question, asked by one of the rows: the sliders follow it."""
-        self.ask, self._wanted = ask, (miss.then.variant.repo_id, miss.then.recipe.id)
+        self.ask, self._sought = ask, (miss.then.variant.repo_id, miss.then.recipe.id)
         self.query_one(WhatIf).show(ask.workload(), self._first.workload())
         self._entitle()
         self.home()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from rich.text import Text
 from textual import on, work
@@ -171,7 +171,7 @@ class SweepsScreen(StepScreen):
         table.display = True
         table.clear(columns=True)
         for place, title in enumerate(shown.columns):
-            side = "right" if place in shown.numbers else "left"
+            side: Literal["left", "right"] = "right" if place in shown.numbers else "left"
             table.add_column(Text(title, justify=side), key=str(place))
         for row in shown.rows:
             table.add_row(*(self._cell(shown, place, text) for place, text in enumerate(row)))
@@ -190,7 +190,7 @@ class SweepsScreen(StepScreen):
         line.update(bare(f"{' '.join(rows[place][:3])}: {text}") if text else "")
 
     def _cell(self, shown: Shown, place: int, text: str) -> Text:
-        side = "right" if place in shown.numbers else "left"
+        side: Literal["left", "right"] = "right" if place in shown.numbers else "left"
         room = max(_LEAST, self.app.size.width - _BESIDE)
         return Text(shortened(bare(text), room), justify=side)
 
