@@ -13,7 +13,8 @@ import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -26,12 +27,14 @@ from packager.chat.templates import literal
 from packager.errors import PackError
 from packager.files import write_json
 from packager.lab import link, machines, push, transport
+from packager.package import adapters
 from packager.papers import _json as paper_json
 from packager.papers import card, licence, measured
 from packager.pictures import decode
 from packager.quality import parity, text
 from packager.records import Contents
 from packager.records.base import Misfit
+from packager.shipping.apps import routed, snippets
 from packager.sweep.cell import Cell
 from packager.sweep.chart import Point, chart
 from packager.sweep.html import page
@@ -39,12 +42,20 @@ from packager.sweep.report import as_csv, sentences, table
 from packager.sweep.row import not_done, one_line
 from packager.sweep.svg import svg
 from targets.devices import device_write
+from targets.gguf import given_types
+from targets.llama_cpp import adopted
 from tests.attack.packages import rich_manifest
 from tests.conftest import REPOSITORY
 from tests.support import tui_data
 from tests.test_names import HOSTILE
 from tests.test_sweep_report import row, run_of
 from tui.ask import build_command
+from tui.screens.sweeps import SweepsScreen
+
+if TYPE_CHECKING:
+    from packager.package.manifest import Manifest
+    from targets.gguf.given import Given
+    from tui.sweeps import Shown
 
 WHOLE = {
     name: name_text
@@ -111,6 +122,11 @@ def lines_of_the_shell(name: str) -> None:
     assert shlex.split(escapes.command(words)) == words
     ask = replace(tui_data.ASK, weights=name or "x", lora=(name,))
     assert name in shlex.split(build_command(ask, tui_data.CHOSEN, Path("/x") / name))
+    model = SimpleNamespace(contents=SimpleNamespace(adapter=None))
+    with pytest.raises(PackError) as no_adapter:
+        adapters.of(cast("Manifest", model), Path("/x") / name)
+    hint = no_adapter.value.hint or ""
+    assert shlex.split(hint.partition("--base ")[2]) == [str(Path("/x") / name)]
     sent = push.Sent(Path("x"), name, 1, "0" * 64)
     assert shlex.split(escapes.sh(sent.name)) == [name]
     try:
@@ -119,6 +135,37 @@ def lines_of_the_shell(name: str) -> None:
         assert error.exit_code == 2
     else:
         assert len(shlex.split(folder)) == 1
+
+
+def a_model_that_was_converted_elsewhere(name: str) -> None:
+    """What a GGUF says of itself goes into a manifest as one line."""
+    keys = dict.fromkeys(given_types._IMATRIX.values(), name)
+    head = SimpleNamespace(keys=keys, text=lambda _: name, number=lambda _: None)
+    given = cast("Given", SimpleNamespace(head=head))
+    for text_of in [
+        *(given_types.imatrix_of(given) or {}).values(),
+        adopted._says(given).get("name", ""),
+        adopted._says(given).get("license", ""),
+    ]:
+        assert isinstance(text_of, str) and shown(text_of) and "\n" not in text_of
+
+
+def a_server_of_several_packages(name: str) -> None:
+    own = SimpleNamespace(
+        repo_id=name, spdx=name, runtime="openvino", task="generate", package=name
+    )
+    facts = cast("dict[str, snippets.Facts]", {name: own})
+    values = routed._values(name, {name: {"cell": name}}, facts, 1)
+    snippets.write(Path(), "routed.md", "routed.md", values)
+    written = Path("routed.md").read_text(encoding="utf-8")
+    Path("routed.md").unlink()
+    assert shown(written)
+
+
+def past_sweeps(name: str) -> None:
+    screen = SimpleNamespace(app=SimpleNamespace(size=SimpleNamespace(width=80)))
+    listed = cast("Shown", SimpleNamespace(numbers=()))
+    assert shown(SweepsScreen._cell(cast("SweepsScreen", screen), listed, 0, name).plain)
 
 
 def sentences_of_others(name: str) -> None:
@@ -160,6 +207,7 @@ WRITERS: dict[str, tuple[Callable[[str], None], tuple[str, ...]]] = {
         lines_of_the_shell,
         (
             "packager/lab/push.py",
+            "packager/package/adapters.py",
             "packager/lab/transport.py",
             "packager/lab/agent.py",
             "packager/cli/build.py",
@@ -169,6 +217,15 @@ WRITERS: dict[str, tuple[Callable[[str], None], tuple[str, ...]]] = {
             "tui/screens/need.py",
         ),
     ),
+    "what a GGUF says": (
+        a_model_that_was_converted_elsewhere,
+        ("targets/gguf/given_types.py", "targets/llama_cpp/adopted.py"),
+    ),
+    "a server of several packages": (
+        a_server_of_several_packages,
+        ("packager/shipping/apps/routed.py",),
+    ),
+    "sweeps on the screen": (past_sweeps, ("tui/screens/sweeps.py",)),
     "what others say": (
         sentences_of_others,
         (
@@ -205,6 +262,7 @@ ELSEWHERE = {
                 "engine_settings",
                 "ios",
                 "ollama",
+                "server_settings",
                 "snippets",
             )
         ),
