@@ -191,7 +191,7 @@ def _with_pictures(run: _Run, found: Measurement, asked: JsonObject) -> Measurem
     memory = gauges.memory()
     both: Measurement = found.but(
         **figures,
-        peak_memory_bytes=max(memory.peak, found.peak_memory_bytes),
+        peak_memory_bytes=max(memory.peak, found.peak_memory_bytes or 0),
         gpu_memory_bytes=memory.gpu,
         left_out=(*found.left_out, *looking.left_out),
     )
