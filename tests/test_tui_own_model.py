@@ -290,6 +290,23 @@ def test_figures_of_the_device_judge_its_budgets_and_are_on_the_screen_once_they
     drive(walk, data.services(bench_on=bench_on))
 
 
+def test_a_package_that_is_gone_once_its_figures_are_saved_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("packager.pipeline.bench.save", lambda *_: None)
+
+    async def walk(pilot: Pilot[Any]) -> None:
+        pilot.app.push_screen(ResultScreen(data.package()))
+        result = await screen(pilot, ResultScreen)
+        await pilot.press("m")
+        await screen(pilot, FiguresScreen)
+        await pilot.press("s")
+        await until(pilot, lambda: pilot.app.screen is result, "the result")
+        await until(pilot, lambda: "is not a package" in text_of(pilot), "the sentence")
+
+    drive(walk, data.services(bench=sent(there(True))))
+
+
 def test_a_machine_that_cannot_be_reached_is_a_sentence_and_an_empty_shelf_asks_for_none() -> None:
     def refuse(*_: object) -> Any:
         raise unreachable("pi cannot be reached by ssh.", "Check that this works: ssh pi true")

@@ -139,7 +139,7 @@ class StepScreen(Screen[None]):
             self.app.pop_screen()
 
     @on(Steps.Wanted)
-    def _wanted(self, message: Steps.Wanted) -> None:
+    def _step_wanted(self, message: Steps.Wanted) -> None:
         self.to_step(message.step)
 
     def to_step(self, step: int) -> None:

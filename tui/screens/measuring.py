@@ -227,8 +227,13 @@ class MeasuringScreen(StepScreen):
 
     def _show_figures(self, message: Benched) -> None:
         def closed(saved: bool | None) -> None:
-            if saved:
+            if not saved:
+                return
+            try:
                 self.figures_kept(message.package)
+            except (PackError, OSError) as error:
+                # Somebody else may have moved the package since.
+                self._report(error)
 
         self.app.push_screen(FiguresScreen(message.package, message.figures), closed)
 

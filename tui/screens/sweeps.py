@@ -41,6 +41,11 @@ _EMPTY = (
 )
 
 
+def _side(shown: Shown, place: int) -> Literal["left", "right"]:
+    """Where a column is aligned: numbers right."""
+    return "right" if place in shown.numbers else "left"
+
+
 class Found(Message):
     """The plan files and sweeps of the folder."""
 
@@ -171,8 +176,7 @@ class SweepsScreen(StepScreen):
         table.display = True
         table.clear(columns=True)
         for place, title in enumerate(shown.columns):
-            side: Literal["left", "right"] = "right" if place in shown.numbers else "left"
-            table.add_column(Text(title, justify=side), key=str(place))
+            table.add_column(Text(title, justify=_side(shown, place)), key=str(place))
         for row in shown.rows:
             table.add_row(*(self._cell(shown, place, text) for place, text in enumerate(row)))
         self._row()
@@ -190,9 +194,8 @@ class SweepsScreen(StepScreen):
         line.update(bare(f"{' '.join(rows[place][:3])}: {text}") if text else "")
 
     def _cell(self, shown: Shown, place: int, text: str) -> Text:
-        side: Literal["left", "right"] = "right" if place in shown.numbers else "left"
         room = max(_LEAST, self.app.size.width - _BESIDE)
-        return Text(shortened(bare(text), room), justify=side)
+        return Text(shortened(bare(text), room), justify=_side(shown, place))
 
     @on(Failed)
     def _failed(self, message: Failed) -> None:
