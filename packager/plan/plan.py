@@ -33,7 +33,7 @@ class Plan:
     throttles. `place` says whether this machine is the device, so that its figures may judge those
     budgets. `gate` says how the quality gate is to be held, `profile` how the model is to behave.
     `start` is how the engine is started here, None before it was tried. `warm` says that the state
-    of the prefix that the profile fixes is to be kept.
+    of the prefix that the profile fixes is to be kept, `speculate` how tokens are drafted.
     """
 
     target: Target
@@ -52,6 +52,7 @@ class Plan:
     profile: Profile = field(default_factory=Profile)
     start: Start | None = None
     warm: bool = False
+    speculate: str | None = None
 
     @cached_property
     def name(self) -> str:
@@ -138,6 +139,7 @@ class Plan:
             "gate": self.gate.as_dict(),
             **({"profile": self.profile.as_dict()} if self.profile else {}),
             **({"warm": True} if self.warm else {}),
+            **({"speculate": self.speculate} if self.speculate else {}),
         }
 
 

@@ -10,6 +10,7 @@ from packager.records.base import Count, Free, Number, Record, Tokens
 from packager.records.behaviour import Behaviour
 from packager.records.measurement import Measurement
 from packager.records.quality import Quality
+from packager.records.speculation import Speculation
 from packager.records.verdict import Verdict
 
 
@@ -317,6 +318,7 @@ class Contents(Record, frozen=True, kw_only=True):
     modality: Literal["text", "vision"] = "text"
     vision: Vision | None = None
     warm: WarmStart | None = None
+    speculation: Speculation | None = None
 
     @property
     def task(self) -> str:
