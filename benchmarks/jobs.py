@@ -171,3 +171,37 @@ def warm_start(
         "same": all(tokens == answers[0] for tokens in answers),
         "state_bytes": state_bytes,
     }
+
+
+def drafted(
+    report: Report,
+    *,
+    session: str,
+    artifact: str,
+    draft: str,
+    settings: dict[str, Any],
+    texts: dict[str, str],
+) -> dict[str, Any]:
+    """Answers with another model's drafts: `acceptance` by kind and of all, and whether all answers
+    are the `same`. The draft reads its prompt anew in every step, so that nothing is timed."""
+    make: Any = resolve(session)
+    model, helper = make(artifact, settings), make(draft, settings)
+    kinds: dict[str, float] = {}
+    same, said, right = True, 0, 0
+    try:
+        for name, text in texts.items():
+            prompt = model.encode(text)[:128]
+            plain = model.generate(prompt, 32, lambda token: None, stop=False)
+            seen = model.speculate(
+                prompt,
+                32,
+                lambda tokens: helper.generate(tokens, 4, lambda token: None, stop=False),
+                stop=False,
+            )
+            same = same and seen.tokens == plain
+            said, right = said + seen.drafted, right + seen.accepted
+            kinds[name] = seen.accepted / seen.drafted
+    finally:
+        model.close()
+        helper.close()
+    return {"kinds": kinds, "acceptance": right / said, "same": same}

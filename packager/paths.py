@@ -19,7 +19,9 @@ TAG_TEXT = (
 )
 PREFIXES = "prefixes"
 """The folder of the states that warm starts keep."""
-STAGE = re.compile(r"(fetch|convert|measure|quality|reference|imatrix|agent|warm)-[0-9a-z]+")
+STAGE = re.compile(
+    r"(fetch|convert|measure|quality|reference|imatrix|agent|warm|speculation)-[0-9a-z]+"
+)
 """How the folder of a finished stage is called."""
 
 _SUBFOLDER = "qwen-pack"

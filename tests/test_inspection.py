@@ -546,6 +546,12 @@ BAD: dict[str, tuple[str, str, bytes, str]] = {
         b"\x7fELF" + bytes(60),
         "ELF",
     ),
+    "a state of llama.cpp": (
+        "llama.cpp",
+        "model/prefix.state",
+        b"qsgg" + bytes(60),
+        "reads as its own memory",
+    ),
     "a library as weights": ("openvino", "model/openvino_model.bin", b"\x7fELF" + bytes(60), "ELF"),
     "a Windows library under another name": ("llama.cpp", "papers/notes.txt", PE, "PE"),
     "a Mach-O under another name": (

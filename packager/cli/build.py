@@ -113,6 +113,12 @@ _ENFORCED = {"min_decode_tps": "decode", "max_ttft_ms": "ttft"}
     is_flag=True,
     help="Keep the state of the system prompt and the tools: no chat computes them twice.",
 )
+@click.option(
+    "--speculate",
+    type=click.Choice(["off", "lookup"]),
+    default="off",
+    help="Measure whether drafted tokens pay on this machine; packaged only where they do.",
+)
 @addition_options
 @profile_options
 @workload_options
@@ -138,6 +144,7 @@ def command(
     quality_tokens: int | None,
     allow_quality_loss: bool,
     warm: bool,
+    speculate: str,
     as_json: bool,
     address: str | None,
     agent: str | None,
@@ -215,6 +222,7 @@ def command(
             "Name one --runtime at most.",
         )
     plan = replace(plan, sustained_s=sustained, profile=profile, warm=warm)
+    plan = replace(plan, speculate=None if speculate == "off" else speculate)
     available = machine.memory().available
     if several:
         ways = comparison.check(
@@ -324,6 +332,8 @@ def show(package: Package) -> None:
     show_quality(contents.quality)
     if contents.warm is not None:
         say(contents.warm.sentence())
+    if contents.speculation is not None:
+        say(contents.speculation.sentence())
     for verdict in contents.verdicts:
         say(f"{_mark(verdict)}: {sentence(verdict)}")
     _where(contents)

@@ -156,9 +156,9 @@ def _list(rows: list[str]) -> str:
 
 
 def _measured(contents: Contents) -> str:
-    warm = contents.warm.sentence() if contents.warm else ""
     rows = measured.table(rows_of(contents), contents.target or "the device")
-    rows += f"\n{markdown(warm)}\n" if warm else ""
+    for gain in (contents.warm, contents.speculation):
+        rows += f"\n{markdown(gain.sentence())}\n" if gain else ""
     if contents.measured is None:
         return f"{measured.nowhere(contents.not_measured)}\n\n{rows}"
     return f"{measured.where(contents.measured)}\n\n{rows}"

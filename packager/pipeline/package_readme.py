@@ -62,7 +62,7 @@ Licence of the weights: {markdown(licence)}.
 
 {_where(plan, measured, not_measured)}
 {paragraphs.table(rows, plan.target.name)}
-{paragraphs.left_out(measured)}{_warm(made)}
+{paragraphs.left_out(measured)}{_warm(made)}{_speculation(made)}
 {paragraphs.budgets(verdicts(budgets, artifact_bytes, measured))}
 {paper.markdown(made.quality)}`manifest.json` lists every file with its size and sha256; `qwen-pack verify` compares them.
 `MODEL_CARD.md` says who it is for and what its limits are.
@@ -81,6 +81,11 @@ def _warm(made: Made) -> str:
     return f"* {markdown(made.warm.sentence())}{takes}\n"
 
 
+def _speculation(made: Made) -> str:
+    """The verdict on drafted tokens."""
+    return f"* {markdown(made.speculation.sentence())}\n" if made.speculation else ""
+
+
 def _workload(
     plan: Plan, made: Made, files: Sequence[str], chat_template: str | None
 ) -> JsonObject:
@@ -92,6 +97,9 @@ def _workload(
         "files": files,
         "settings": settings,
         "chat_template": chat_template,
+        "speculation": made.speculation.to_json()
+        if made.speculation and made.speculation.pays
+        else None,
         # A server keeps whole chats, and a recurrent state cannot be cut back to the prefix.
         "warm": made.warm is not None and not plan.shape.state_elements,
     }
@@ -105,7 +113,7 @@ def _minimum(plan: Plan, made: Made) -> str:
     deciding = dict.fromkeys(
         reason.what for row in rows for reason in row.reasons if reason.version == row.version
     )
-    check = code(f"qwen-pack verify --engine-version {rows[0].engine}=VERSION")
+    check = code(f"qwen-pack verify PACKAGE --engine-version {rows[0].engine}=VERSION")
     because = f" because of: {markdown(', '.join(deciding))}" if deciding else ""
     return f"{markdown(sentence(rows).rstrip('.'))}{because}. {check} compares yours.\n\n"
 

@@ -330,6 +330,7 @@ def _describe(
         "modality": "text" if plan.shape.vision is None else "vision",
         "vision": _vision(plan, made),
         **({"warm": made.warm.to_json()} if made.warm else {}),
+        **({"speculation": made.speculation.to_json()} if made.speculation else {}),
     }
     return {
         **data,

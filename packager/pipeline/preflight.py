@@ -12,7 +12,7 @@ from packager.errors import PackError, from_foreign, no_room, usage
 from packager.files import free_bytes, nearest_existing
 from packager.package import verify
 from packager.paths import cache_dir
-from packager.pipeline import stages, warm_stage
+from packager.pipeline import speculation_stage, stages, warm_stage
 from packager.pipeline.cache import BuildCache
 from packager.plan.plan import Plan
 from packager.units import human_bytes
@@ -30,6 +30,7 @@ def problems(
         _misplaced(plan),
         _occupied(plan),
         warm_stage.obstacle(plan),
+        speculation_stage.obstacle(plan),
         *_not_writable(plan),
         *_disk(plan, done),
         None if "convert" in done else _memory(plan, available_memory),

@@ -21,7 +21,7 @@ from packager.json_values import JsonObject, at
 from packager.package import package as package_module
 from packager.package import shelf
 from packager.package.package import Package
-from packager.pipeline import climb, stages, warm_stage
+from packager.pipeline import climb, speculation_stage, stages, warm_stage
 from packager.pipeline import packaging as package
 from packager.pipeline import quality_stage as gate
 from packager.pipeline.cache import BuildCache, Entry
@@ -45,6 +45,7 @@ from packager.process import JobResult
 from packager.quality import verdict
 from packager.records import Quality
 from packager.records.contents import WarmStart
+from packager.records.speculation import Speculation
 from packager.runtime import Runtime
 from packager.units import human_bytes
 
@@ -73,7 +74,9 @@ def make(plan: Plan, cache: BuildCache) -> Generator[Event, None, Made]:
         measured = yield from _stage(cache, measure(engine.plan), engine=engine, again=measure)
     warm = yield from _warm(cache, engine, fetched, converted, convert, measured)
     keys = stages.keys_of(convert, measure(engine.plan), measured)
-    return Made(fetched, converted, measured, keys, quality, engine.plan.start, warm)
+    speculation = yield from _speculation(cache, engine, converted, convert, measured)
+    start = engine.plan.start
+    return Made(fetched, converted, measured, keys, quality, start, warm, speculation)
 
 
 def judge(plan: Plan, cache: BuildCache) -> Generator[Event, None, tuple[Quality, int]]:
@@ -307,6 +310,26 @@ def _warm(
         yield failed[0][0]
         raise failed[0][1]
     return warm
+
+
+def _speculation(
+    cache: BuildCache, engine: Engine, converted: Entry, convert: Job, measured: Entry
+) -> Generator[Event, None, Speculation | None]:
+    """What drafted tokens cost and gain; None where that was not asked, or the artifact cannot be
+    run here."""
+    if engine.plan.speculate is None or "not_measured" in measured.facts:
+        return None
+    job_of = partial(speculation_stage.measure, converted=converted, artifact=convert)
+    with failures("measure") as failed:
+        entry, _ = yield from on_ladder(
+            cache, engine, job_of, "measure", lambda job: kept(cache, job)
+        )
+        found = speculation_stage.record(entry)
+        yield StageNote("measure", found.sentence())
+    if failed:
+        yield failed[0][0]
+        raise failed[0][1]
+    return found
 
 
 def _complete(

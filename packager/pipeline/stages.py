@@ -41,6 +41,7 @@ from packager.quality import VERSION as QUALITY_VERSION
 from packager.records import Measurement, Quality
 from packager.records.contents import Minimum, WarmStart
 from packager.records.measurement import OnDevice
+from packager.records.speculation import Speculation
 from packager.runtime import Runtime, Sees
 from packager.sources.adapters import inputs_of
 from packager.sources.reread import SMALL, Evidence
@@ -63,6 +64,8 @@ class Made:
     """How the engine was started; None for what was made before engines were tried."""
     warm: WarmStart | None = None
     """What the state of a fixed prefix gains; None where none is kept."""
+    speculation: Speculation | None = None
+    """What drafted tokens cost and gain; None where that was not asked."""
 
     @property
     def not_measured(self) -> str | None:

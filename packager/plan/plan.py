@@ -35,7 +35,7 @@ class Plan:
     budgets. `gate` says how the quality gate is to be held, `profile` how the model is to behave.
     `start` is how the engine is started here, None before it was tried. `recognised` is a
     model that was converted already, with what it is. `warm` says that the state of the prefix
-    that the profile fixes is to be kept.
+    that the profile fixes is to be kept, `speculate` how tokens are drafted.
     """
 
     target: Target
@@ -55,6 +55,7 @@ class Plan:
     start: Start | None = None
     recognised: Recognised | None = None
     warm: bool = False
+    speculate: str | None = None
 
     @cached_property
     def name(self) -> str:
@@ -144,6 +145,7 @@ class Plan:
             **({"profile": self.profile.as_dict()} if self.profile else {}),
             **({"adopted": self.recognised.as_dict()} if self.recognised else {}),
             **({"warm": True} if self.warm else {}),
+            **({"speculate": self.speculate} if self.speculate else {}),
         }
 
 

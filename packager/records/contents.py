@@ -10,6 +10,7 @@ from packager.records.base import Count, Free, Number, Record, Tokens
 from packager.records.behaviour import Behaviour
 from packager.records.measurement import Measurement
 from packager.records.quality import Quality
+from packager.records.speculation import Speculation
 from packager.records.verdict import Verdict
 
 
@@ -374,6 +375,7 @@ class Contents(Record, frozen=True, kw_only=True):
     vision: Vision | None = None
     adapter: AdapterPackage | None = None
     warm: WarmStart | None = None
+    speculation: Speculation | None = None
 
     @property
     def task(self) -> str:

@@ -63,6 +63,7 @@ class LlamaCpp:
     context_in_artifact = False
     answers_at_once = True
     warm_start: Literal["file", "process"] = "file"
+    speculates = True
 
     def __init__(self, additions: Additions | None = None) -> None:
         self.additions = additions or Additions()

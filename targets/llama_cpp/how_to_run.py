@@ -56,10 +56,11 @@ def how_to_run(recipe: Recipe, workload: JsonObject) -> str:
     flags = "".join(f" {flag}" for flag in texts_at(settings, "flags"))
     common = f"--ctx-size {context} --flash-attn on{cache}{offload} --load-mode none{flags}"
     at_once = at_or_none(workload, "parallel", int) or 1
-    server = common
+    drafting = _drafting(object_or_empty(workload, "speculation"))
+    server = f"{common}{drafting}"
     if at_once > 1:
         # The server shares the context among its sequences.
-        server = common.replace(
+        server = server.replace(
             f"--ctx-size {context}", f"--ctx-size {context * at_once} --parallel {at_once}"
         )
     seeing = _seeing(projector, workload)
@@ -172,6 +173,15 @@ def _seeing(projector: str | None, workload: JsonObject) -> str:
     limit = f" --image-max-tokens {tokens}" if tokens else ""
     # A warm-up reserves memory for pictures of 2,116 tokens, whatever the limit is.
     return f" --mmproj {projector}{limit} --no-warmup"
+
+
+def _drafting(known: JsonObject) -> str:
+    """Flags for the way of drafting that was found to pay; nothing where none does."""
+    if not known:
+        return ""
+    length, most = at(known, "ngram", int), at(known, "drafted", int)
+    sizes = f"--spec-ngram-simple-size-n {length} --spec-ngram-simple-size-m {most}"
+    return f" --spec-type ngram-simple {sizes}"
 
 
 def _warm(model: str, seeing: str, server: str, workload: JsonObject) -> str:

@@ -30,6 +30,8 @@ class StoredPrefix:
         self._lib, self._context = lib, context
         self._folder, self._name, self._ending = file.parent, file.stem, file.suffix
         self.ids = list(ids)
+        self._compared: tuple[int, ...] | None = None
+        """The file whose bytes were compared with its name in this process."""
 
     def begins(self, prompt: Sequence[int]) -> bool:
         """Whether the prompt begins with the tokens, where there are any, and goes on: the last one
@@ -42,9 +44,11 @@ class StoredPrefix:
         file = next(iter(self._files()), None)
         if file is None:
             return "there is no state for this engine and processor yet"
-        why = _not_ours(file) or _damaged(file)
+        seen = _identity(file)
+        why = _not_ours(file) or (None if seen == self._compared else _damaged(file))
         if why is not None:
             return why
+        self._compared = seen
         tokens = (ctypes.c_int32 * len(self.ids))()
         count = ctypes.c_size_t(0)
         read = self._lib.llama_state_seq_load_file(
@@ -84,6 +88,14 @@ class StoredPrefix:
     def _files(self) -> list[Path]:
         """The states of these tokens; one, unless two processes wrote at once."""
         return sorted(self._folder.glob(f"{self._name}-*{self._ending}"))
+
+
+def _identity(file: Path) -> tuple[int, ...] | None:
+    """What changes when somebody writes the file; None where it is not there."""
+    with suppress(OSError):
+        status = file.lstat()
+        return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    return None
 
 
 def _digest(file: Path) -> str:

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 from packager.cores import cores, fewest
 from packager.errors import bad_input, no_room, usage
 from packager.json_values import JsonObject, at, at_or_none
+from packager.measure.speculation import Drafter, Speculated
 from packager.runtime import LOGITS_BLOCK
 from targets.gguf import library
 from targets.gguf.presets import KV_BITS, PROJECTOR
+from targets.llama_cpp import speculation
 from targets.llama_cpp.prefix import StoredPrefix
 
 if TYPE_CHECKING:
@@ -150,11 +152,7 @@ class Session:
     ) -> list[int]:
         """See packager.runtime.Session. Raises PackError (usage) when prompt and answer exceed the
         context."""
-        if not prompt or len(prompt) + max_new_tokens > self.context:
-            raise usage(
-                f"{len(prompt)} + {max_new_tokens} tokens do not fit a context of {self.context}.",
-                "Shorten the prompt or build with a longer --context.",
-            )
+        self._must_fit(prompt, max_new_tokens)
         answer: list[int] = []
         self._feed(self._after_prefix(prompt))
         while len(answer) < max_new_tokens:
@@ -200,6 +198,38 @@ class Session:
         done = f"the first {count} tokens were computed, as {why}"
         self.prefix_note = f"Cold start: {done}; {kept} for the next one."
         return prompt[count:]
+
+    def speculate(
+        self, prompt: Sequence[int], max_new_tokens: int, draft: Drafter, *, stop: bool = True
+    ) -> Speculated:
+        """See packager.measure.speculation.Speculates. Raises PackError (usage) when prompt and
+        answer exceed the context, or where a recurrent state cannot take back tokens."""
+        self._must_fit(prompt, max_new_tokens)
+        self._feed(self._after_prefix(prompt))
+        return speculation.answer(
+            self._checks(), self._best(), prompt, max_new_tokens, draft, self.ends() if stop else ()
+        )
+
+    def check_ms(self, prompt: Sequence[int], count: int) -> float:
+        """See packager.measure.speculation.Speculates."""
+        self._must_fit(prompt, count)
+        self._lib.llama_memory_clear(self._memory, False)
+        self._feed(prompt)
+        started = time.perf_counter()
+        self._checks().best([prompt[-1]] * count, len(prompt))
+        return 1000 * (time.perf_counter() - started)
+
+    def _checks(self) -> speculation.Checks:
+        return speculation.Checks(
+            self._lib, self._context, self._memory, self._vocab, self._compute
+        )
+
+    def _must_fit(self, prompt: Sequence[int], max_new_tokens: int) -> None:
+        if not prompt or len(prompt) + max_new_tokens > self.context:
+            raise usage(
+                f"{len(prompt)} + {max_new_tokens} tokens do not fit a context of {self.context}.",
+                "Shorten the prompt or build with a longer --context.",
+            )
 
     def logits(self, ids: Sequence[int]) -> Iterator[NDArray[np.float32]]:
         """See packager.runtime.Session. The arrays are llama.cpp's own output buffer."""

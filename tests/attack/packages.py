@@ -75,7 +75,9 @@ def _value(kind: inspect.Type) -> Any:
     if isinstance(kind, inspect.UnionType):
         return next(_value(one) for one in kind.types if not isinstance(one, inspect.NoneType))
     if isinstance(kind, inspect.Metadata):
-        return "1.0" if getattr(kind.type, "pattern", None) else _value(kind.type)
+        return _value(kind.type)
+    if isinstance(kind, inspect.StrType) and kind.pattern is not None:
+        return "1.0"
     if isinstance(kind, inspect.VarTupleType | inspect.ListType):
         return [_value(kind.item_type)]
     if isinstance(kind, inspect.DictType):

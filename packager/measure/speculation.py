@@ -1,0 +1,239 @@
+"""Speculation with a verdict: what it costs to check drafted tokens on this machine, how many of
+them have to be right for that to pay, and how many are.
+
+One step takes what is drafted and the token before it through the model at once, keeps the drafted
+tokens that the model would have said itself, and the token that it says behind them. Source of the
+arithmetic: Leviathan et al., Fast Inference from Transformers via Speculative Decoding (2023),
+theorems 3.8 and 3.11; there a check costs what a token costs, here it is measured.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from packager.errors import usage
+from packager.json_values import JsonObject, at
+from packager.measure.trials import prompt_ids
+from packager.process import resolve
+from packager.runtime import Report, Session
+
+VERSION = 1
+"""Raised when the same artifact would give other figures."""
+
+WIDTHS = (1, 2, 3, 4, 6, 8)
+"""Drafted tokens of a step that are measured."""
+
+NGRAM = 3
+"""Tokens that must have stood together before, for what followed them then to be drafted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """Milliseconds on one machine: of a decoded token, of drafting one, of checking so many drafted
+    tokens in one step."""
+
+    decode_ms: float
+    draft_ms: float
+    check_ms: Mapping[int, float]
+
+    def step_ms(self, drafted: int) -> float:
+        """A step with so many drafted tokens."""
+        return self.check_ms[drafted] + drafted * self.draft_ms
+
+    def speed_up(self, acceptance: float, drafted: int) -> float:
+        """Times as fast as without, where each drafted token is right with that probability."""
+        return said(acceptance, drafted) * self.decode_ms / self.step_ms(drafted)
+
+    def break_even(self, drafted: int) -> float | None:
+        """The least acceptance that is not slower than decoding; None where even 1 is."""
+        if self.speed_up(1.0, drafted) < 1:
+            return None
+        low, high = 0.0, 1.0
+        for _ in range(40):
+            middle = (low + high) / 2
+            if self.speed_up(middle, drafted) >= 1:
+                high = middle
+            else:
+                low = middle
+        return high
+
+    def best(self, acceptance: float) -> int:
+        """The number of drafted tokens that is fastest at that acceptance."""
+        return max(self.check_ms, key=lambda drafted: self.speed_up(acceptance, drafted))
+
+
+def said(acceptance: float, drafted: int) -> float:
+    """Tokens of a step on average: those that are right one after another, and the model's own."""
+    return float(sum(acceptance**number for number in range(drafted + 1)))
+
+
+@dataclass(frozen=True, slots=True)
+class Speculated:
+    """An answer, and how it came about."""
+
+    tokens: list[int]
+    steps: int
+    drafted: int
+    accepted: int
+
+
+Drafter = Callable[[Sequence[int]], Sequence[int]]
+"""From all tokens so far to those that may follow; none where nothing is drafted."""
+
+
+@runtime_checkable
+class Speculates(Protocol):
+    """What a Session has besides where its engine can check several tokens at once and take back
+    those that were wrong."""
+
+    def check_ms(self, prompt: Sequence[int], count: int) -> float:
+        """Milliseconds of a step with `count` tokens behind a prompt, all of them answered; one
+        token is plain decoding."""
+
+    def speculate(
+        self, prompt: Sequence[int], max_new_tokens: int, draft: Drafter, *, stop: bool = True
+    ) -> Speculated:
+        """As `Session.generate`, with what `draft` proposes checked in every step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """Prompt lookup: what followed the last `ngram` tokens where they stood last before, `most`
+    tokens of it. Takes no model and no memory."""
+
+    ngram: int
+    most: int
+
+    def __call__(self, tokens: Sequence[int]) -> Sequence[int]:
+        """See Drafter."""
+        end = len(tokens) - self.ngram
+        if end < 1:
+            return ()
+        tail = list(tokens[end:])
+        for start in range(end - 1, -1, -1):
+            if tokens[start] == tail[0] and list(tokens[start : start + self.ngram]) == tail:
+                follows = start + self.ngram
+                return tokens[follows : follows + self.most]
+        return ()
+
+
+_PROMPT, _ANSWER = 256, 64
+_ROUNDS = 5
+_PAYS = 1.05
+"""Times as fast as without that count as a gain: less is inside the noise of a measurement."""
+
+
+def measure(
+    report: Report,
+    *,
+    session: str,
+    artifact: str,
+    settings: JsonObject,
+    texts: Mapping[str, str] | None,
+) -> JsonObject:
+    """The costs of prompt lookup on this machine and its verdict.
+
+    `texts` are beginnings of texts by kind, None where the weights are random, whose answers say
+    nothing of acceptance. Returns `decode_ms`, `draft_ms`, `steps[]` (`drafted`, `check_ms`,
+    `break_even`), and with texts `drafted`, `ngram`, `kinds[]` (`name`, `drafted`, `accepted`,
+    `speed_up`), `acceptance`, `speed_up`, `same` and `pays`. Raises PackError (usage) where the
+    session cannot take back tokens.
+    """
+    model: Session = resolve(session)(artifact, settings)
+    try:
+        if not isinstance(model, Speculates):
+            raise usage("This engine checks no drafted tokens here.", "Leave --speculate out.")
+        costs = _costs(report, model, at(settings, "context", int))
+        facts: JsonObject = {
+            "how": "lookup",
+            "ngram": NGRAM,
+            "decode_ms": costs.decode_ms,
+            "draft_ms": costs.draft_ms,
+            "steps": [
+                {
+                    "drafted": drafted,
+                    "check_ms": costs.check_ms[drafted],
+                    "break_even": costs.break_even(drafted),
+                }
+                for drafted in WIDTHS
+            ],
+        }
+        if texts is None:
+            return facts
+        return {**facts, **_accepted(report, model, costs, texts, at(settings, "context", int))}
+    finally:
+        model.close()
+
+
+def _costs(report: Report, model: Session, context: int) -> Costs:
+    """Every width takes its turn in each round, so that a busy moment hits all of them."""
+    assert isinstance(model, Speculates)
+    prompt = prompt_ids(model, max(2, min(_PROMPT, context // 2)), 1)
+    times: dict[int, list[float]] = {width: [] for width in (0, *WIDTHS)}
+    for number in range(_ROUNDS):
+        for width, taken in times.items():
+            taken.append(model.check_ms(prompt, width + 1))
+        report.progress(number + 1, _ROUNDS, "rounds")
+    lookup, began = Lookup(NGRAM, WIDTHS[-1]), time.perf_counter()
+    for _ in range(_ROUNDS):
+        lookup(prompt)
+    draft_ms = 1000 * (time.perf_counter() - began) / _ROUNDS / WIDTHS[-1]
+    middle = {width: statistics.median(taken) for width, taken in times.items()}
+    return Costs(middle[0], draft_ms, {width: middle[width] for width in WIDTHS})
+
+
+def _accepted(
+    report: Report, model: Session, costs: Costs, texts: Mapping[str, str], context: int
+) -> JsonObject:
+    """Answers to the beginnings of the texts, plain and speculating."""
+    assert isinstance(model, Speculates)
+    most = max(1, min(_ANSWER, context // 4))
+    prompts = {
+        name: model.encode(text)[: max(1, min(_PROMPT, context - most))]
+        for name, text in texts.items()
+    }
+    # One look at what is accepted says how many tokens to draft.
+    first = [
+        model.speculate(ids, most, Lookup(NGRAM, WIDTHS[2]), stop=False) for ids in prompts.values()
+    ]
+    width = costs.best(_share(first))
+    kinds: list[JsonObject] = []
+    seen: list[Speculated] = []
+    plain_s = speculating_s = 0.0
+    same = True
+    for name, ids in prompts.items():
+        began = time.perf_counter()
+        plain = model.generate(ids, most, lambda _: None, stop=False)
+        middle = time.perf_counter()
+        answer = model.speculate(ids, most, Lookup(NGRAM, width), stop=False)
+        ended = time.perf_counter()
+        same = same and answer.tokens == plain
+        plain_s, speculating_s = plain_s + middle - began, speculating_s + ended - middle
+        seen.append(answer)
+        kinds.append(
+            {
+                "name": name,
+                "drafted": answer.drafted,
+                "accepted": answer.accepted,
+                "speed_up": (middle - began) / (ended - middle),
+            }
+        )
+    report.note(f"{len(kinds)} kinds of text, plain and speculating")
+    speed_up = plain_s / speculating_s
+    return {
+        "drafted": width,
+        "kinds": kinds,
+        "acceptance": _share(seen),
+        "speed_up": speed_up,
+        "same": same,
+        "pays": same and speed_up >= _PAYS,
+    }
+
+
+def _share(answers: Sequence[Speculated]) -> float:
+    drafted = sum(answer.drafted for answer in answers)
+    return sum(answer.accepted for answer in answers) / drafted if drafted else 0.0
