@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 from packager.measure.benchmark import prompt_ids
+from packager.measure.trials import answer
 from packager.process import resolve
 from packager.runtime import Report, Session
 
@@ -22,12 +25,12 @@ def fill_context(
     of this process."""
     model: Session = resolve(session)(artifact, settings)
     try:
-        answer = model.generate(
+        reply = model.generate(
             prompt_ids(model, prompt_tokens, 1), new_tokens, lambda token: None, stop=False
         )
     finally:
         model.close()
-    return {"answered": len(answer)}
+    return {"answered": len(reply)}
 
 
 def log_probabilities(report: Report, *, artifact: str, tokens: int, out: str) -> dict[str, Any]:
@@ -120,3 +123,51 @@ def openvino_in_turns(
     finally:
         session.close()
     return {"pairs": pairs}
+
+
+def warm_start(
+    report: Report,
+    *,
+    session: str,
+    artifact: str,
+    settings: dict[str, Any],
+    prefix_tokens: int,
+    question_tokens: int,
+    new_tokens: int,
+    rounds: int,
+    folder: str,
+) -> dict[str, Any]:
+    """The first token after a prefix and a question, `cold_ms` and `warm_ms` in turns; whether all
+    answers are the `same`, and the `state_bytes`."""
+    model: Any = resolve(session)(artifact, settings)
+    prefix = prompt_ids(model, prefix_tokens, 1)
+    prompt = [*prefix, *prompt_ids(model, question_tokens, 2)]
+    places = Path(folder)
+    cold: list[float] = []
+    warm: list[float] = []
+    answers: list[list[int]] = []
+    try:
+        for _ in range(rounds):
+            # What is left of an earlier run would be no cold start.
+            shutil.rmtree(places, ignore_errors=True)
+            model.keep_prefix([], places / "none.state")
+            for times in (cold, warm, warm):
+                trial = answer(model, prompt, new_tokens)
+                if times is cold:
+                    # A plain answer, then one that leaves the state, which is not counted.
+                    model.keep_prefix(prefix, places / "prefix.state")
+                    answers.append(list(answer(model, prompt, new_tokens).tokens))
+                elif not model.prefix_note.startswith("Warm"):
+                    raise RuntimeError(model.prefix_note)
+                times.append(1000 * trial.ttft_s)
+                answers.append(list(trial.tokens))
+            state_bytes = sum(path.stat().st_size for path in places.iterdir())
+            shutil.rmtree(places)
+    finally:
+        model.close()
+    return {
+        "cold_ms": cold,
+        "warm_ms": warm,
+        "same": all(tokens == answers[0] for tokens in answers),
+        "state_bytes": state_bytes,
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from enum import IntEnum
+from pathlib import Path
 
 MESSAGE_CHARACTERS = 10_000
 """What of a message is kept."""
@@ -99,11 +100,21 @@ def from_foreign(error: BaseException) -> PackError | None:
         if error.errno == errno.ENAMETOOLONG:
             return usage(f"The name{where} is too long for this disk.", "Choose a shorter one.")
         if error.errno == errno.ELOOP:
-            return usage(f"The path{where} contains a loop of links.", "Name the folder itself.")
+            return _loop(where)
+        if error.errno == errno.EISDIR and error.filename:
+            return usage(f"{str(error.filename)!r} is a folder, not a file.", "Name a file in it.")
         if error.errno == errno.ENOENT and error.filename:
             return usage(f"There is no file or folder{where}.", "Check the path.")
-        if error.errno == errno.ENOTDIR and error.filename:
+        in_the_way = error.errno == errno.EEXIST and not Path(error.filename or "/").is_dir()
+        if in_the_way or (error.errno == errno.ENOTDIR and error.filename):
             return usage(
                 f"A part of the path{where} is a file, not a folder.", "Choose another folder."
             )
+    # What pathlib makes of the error of the system before Python 3.13.
+    if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop from "):
+        return _loop(str(error).removeprefix("Symlink loop from"))
     return None
+
+
+def _loop(where: str) -> PackError:
+    return usage(f"The path{where} contains a loop of links.", "Name the folder itself.")

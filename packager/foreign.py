@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 import tomllib
 from collections.abc import Callable
 from itertools import islice
@@ -21,16 +22,24 @@ _HALF_A_LETTER = re.compile(rb"\\u[dD][89a-fA-F]")
 
 def bounded_bytes(path: Path, most: int) -> bytes:
     """The bytes of a file. Raises PackError (exit code 6) naming it where there are more than
-    `most`."""
-    with path.open("rb") as file:
+    `most`, and for a pipe or a device, which is not waited for."""
+    with open(path, "rb", opener=_at_once) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise bad_input(f"{path} is a pipe or a device, not a file.", GET_AGAIN)
         # Python makes room for what is asked for, not for what there is.
-        data = file.read(min(most, os.fstat(file.fileno()).st_size) + 1)
+        data = file.read(min(most, status.st_size) + 1)
     if len(data) > most:
         raise bad_input(
             f"{path} has more than {most} bytes, far more than a file of its kind can have.",
             GET_AGAIN,
         )
     return data
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Opened also where it is a pipe into which nobody writes."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def parse_json(

@@ -81,10 +81,20 @@ MATRIX_ENTRIES = 1 << 16
 MATRIX_BYTES = 4 << 30
 """The file. 512 experts in 60 layers make 1.5 GB."""
 
+GGUF_HEADER_BYTES = 64 << 20
+"""Keys and table of the tensors of a GGUF. A vocabulary of 248,320 tokens with its merges makes
+12 MB."""
+GGUF_KEYS = 1 << 10
+"""Keys of a GGUF. Published ones have 30 to 60."""
+GGUF_ITEMS = 1 << 20
+"""Items of a list in it. The largest vocabulary of a Qwen has 248,320 tokens."""
+
 MANIFEST_BYTES = 16 << 20
 """manifest.json. With a hundred measurements it has 1 MB."""
 PACKAGE_FILES = 10_000
 """Files of a package. One of a hundred shards has 110."""
+PATH_BYTES, PATH_PARTS = 1 << 10, 32
+"""A path in a package, and the folders and the name in it. Ours have two parts and 60 bytes."""
 ARCHIVE_MEMBERS = 2 * PACKAGE_FILES
 """Members of an archive: a folder may stand before each of its files."""
 EXTENDED_HEADERS = 8

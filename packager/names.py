@@ -10,7 +10,13 @@ from difflib import get_close_matches
 _LONGEST = 96  # bytes: a recipe and the ending of an archive fit behind it on every disk
 _MOST_BYTES = 255
 _RESERVED = frozenset('<>:"/\\|?*')
-_DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
+# Blanks before the ending do not help: Windows takes them away first.
+_DEVICES = re.compile(
+    r"(con|prn|aux|nul|conin\$|conout\$|clock\$|com[0-9¹²³]|lpt[0-9¹²³]) *(\..*)?", re.IGNORECASE
+)
+
+_TEMPORARY = re.compile(r"\.qwen-pack-tmp-")
+"""As temporaries of ours begin, see packager.scratch."""
 
 
 def plain_name(text: str) -> str:
@@ -18,8 +24,8 @@ def plain_name(text: str) -> str:
     as near to `text` as can be.
 
     Letters and digits of any script, spaces and `._+=@,()-` stay; everything else becomes `_`. It
-    begins with no hyphen, ends in no dot, is no device of Windows, and has at most 96 bytes in
-    UTF-8.
+    begins with no hyphen, ends in no dot, is no device of Windows and no temporary of ours, and has
+    at most 96 bytes in UTF-8.
     """
     known = unicodedata.normalize("NFC", text)
     kept = "".join(char if char.isalnum() or char in " ._+=@,()-" else "_" for char in known)
@@ -31,7 +37,7 @@ def plain_name(text: str) -> str:
     )
     if not short.strip("._ "):
         return "weights"
-    return f"_{short}" if _DEVICES.fullmatch(short) else short
+    return f"_{short}" if _DEVICES.fullmatch(short) or _TEMPORARY.match(short) else short
 
 
 def fits_everywhere(name: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import stat
 from pathlib import Path
 
 from packager.errors import usage
@@ -16,7 +17,9 @@ TAG_TEXT = (
     "# This folder is the cache of qwen-pack: everything in it can be made again.\n"
     "# Source of the format: https://bford.info/cachedir/\n"
 )
-STAGE = re.compile(r"(fetch|convert|measure|quality|reference|imatrix|agent)-[0-9a-z]+")
+PREFIXES = "prefixes"
+"""The folder of the states that warm starts keep."""
+STAGE = re.compile(r"(fetch|convert|measure|quality|reference|imatrix|agent|warm)-[0-9a-z]+")
 """How the folder of a finished stage is called."""
 
 _SUBFOLDER = "qwen-pack"
@@ -26,6 +29,7 @@ _OWN_NAMES = {
     "work",
     "logs",
     "digests",
+    PREFIXES,
     "packages.json",
     "probe.json",
     "probe.log",
@@ -88,8 +92,11 @@ def _is_cache(folder: Path) -> bool:
 
 
 def _tagged(tag: Path) -> bool:
-    with contextlib.suppress(OSError, UnicodeDecodeError), tag.open("rb") as file:
-        return not tag.is_symlink() and "qwen-pack" in file.read(1000).decode()
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        # Nor is a pipe of that name waited for.
+        if stat.S_ISREG(tag.lstat().st_mode):
+            with tag.open("rb") as file:
+                return "qwen-pack" in file.read(1000).decode()
     return False
 
 

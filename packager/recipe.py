@@ -12,6 +12,8 @@ IMATRIX = "imatrix"
 """The mark of a recipe with an importance matrix."""
 TYPES = "types_"
 """Beginning of the mark of a recipe with types of single tensors; a digest of them follows."""
+REPACK = "repack"
+"""The mark of a recipe that takes over the groups of a quantized checkpoint as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,4 +79,6 @@ def split_id(text: str) -> tuple[str, str, str | None]:
 
 def marks_of(text: str) -> list[str]:
     """The marks of a recipe's id."""
-    return [part for part in text.split("/")[1:] if part == IMATRIX or part.startswith(TYPES)]
+    return [
+        part for part in text.split("/")[1:] if part in (IMATRIX, REPACK) or part.startswith(TYPES)
+    ]

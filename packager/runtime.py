@@ -317,7 +317,7 @@ class Session(Protocol):
 
     def __init__(self, artifact: str, settings: JsonObject) -> None:
         """Load the artifact. `settings`: context (int), kv (str), threads (int or None), gpu_layers
-        (int, may be absent)."""
+        (int, may be absent), adapters (rows of `path` and `scale`, may be absent)."""
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, control tokens recognised, none added."""

@@ -62,9 +62,9 @@ def runtime(name: str) -> Runtime:
         )
     try:
         adapter = point.load()()
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # foreign code: whatever it raises, the sentence names whose it is
         raise PackError(
-            f"The runtime {name!r} ({point.value}) does not load: {error}.",
+            f"The runtime {name!r} ({point.value}) does not load: {type(error).__name__}: {error}.",
             f"Install {point.dist.name if point.dist else 'the distribution that brings it'} "
             f"again, remove it, or set {PLUG_INS}=0 to use the built-in runtimes alone.",
             ExitCode.USAGE,

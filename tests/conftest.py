@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,20 @@ from typing import Any
 import hypothesis
 import pytest
 
-# A busy machine may take a second for what takes a millisecond: how long an example took is no
-# property of what is tested.
-hypothesis.settings.register_profile("unhurried", deadline=None)
+# A busy machine may take a second for what takes a millisecond: how long an example took, or was
+# looked for, is no property of what is tested. And the same commit has the same examples every
+# time; others are tried by `pytest --hypothesis-profile exploring`.
+_UNHURRIED = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
+hypothesis.settings.register_profile("exploring", **_UNHURRIED)
+hypothesis.settings.register_profile("unhurried", derandomize=True, **_UNHURRIED)
 hypothesis.settings.load_profile("unhurried")
+
+# Tests that somebody runs in the background of a script inherit that interruptions are ignored,
+# and would hand it down to what they start and interrupt.
+for _number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        _own = signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL
+        signal.signal(_number, _own)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -309,6 +309,12 @@ def test_patterns_that_people_write_take_few_steps_and_match_as_in_peft() -> Non
         assert most_steps(pattern, len(module)) * 448 < PATTERN_STEPS, pattern
 
 
+def test_a_repeated_group_is_refused_however_it_is_written() -> None:
+    for pattern in ("(a+)+b", "(a+){9}", "(?x:(a+) +)b", "(?ix:(a+)#c\n+)b", "(?x-i:(a+)\t*)b"):
+        with pytest.raises(PackError, match="too complex"):
+            refuse_pattern("here", pattern)
+
+
 def test_weights_far_larger_than_an_adapters_are_refused_unread(tmp_path: Path) -> None:
     adapter = low_rank(tmp_path / "one", {QUERY: (64, 64)})
     with (adapter / WEIGHTS).open("ab") as file:

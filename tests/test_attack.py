@@ -8,6 +8,8 @@ import json
 import random
 import re
 import resource
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +18,9 @@ import pytest
 
 from packager.errors import PackError
 from tests.attack import fuzz, mutants
-from tests.attack.commands import Command, Ground, ended, listening, start
+from tests.attack.commands import Command, Ground, ended, environment, listening, start
 from tests.attack.inputs import KINDS, Kind
+from tests.attack.kills import leftovers
 from tests.attack.packages import AGREED, OLD, finish, tree, write_files
 from tests.attack.servers import SERVERS, response
 from tests.attack.soak import Soak
@@ -159,6 +162,26 @@ def test_a_command_that_is_interrupted_says_so_and_the_next_run_ends_well(tmp_pa
     if code:
         assert ended(start(command, ground, room))[0] == 0
     assert tree(room / "out") == tree(tmp_path / "old")
+
+
+def test_the_campaign_sees_what_a_command_leaves_wherever_it_lies_and_what_still_runs(
+    tmp_path: Path,
+) -> None:
+    room, temporary = tmp_path / "rooms" / "room", ".qwen-pack-tmp-0123456789abcdef"
+    cache = room.parent / "room-cache"
+    known = {"room"}
+    for place in (room, room.parent, cache / "work", cache / "digests", room / "out" / "model"):
+        place.mkdir(parents=True, exist_ok=True)
+        assert leftovers(room, known) == [], place
+        (place / temporary).touch()
+        assert leftovers(room, known) == [temporary], place
+        (place / temporary).unlink()
+    (room.parent / "of-a-library").touch()
+    assert leftovers(room, known) == ["of-a-library"]
+    (room.parent / "of-a-library").unlink()
+    command = [sys.executable, "-c", "import sys; sys.stdin.read()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, env=environment(room)) as child:
+        assert leftovers(room, known, patience_s=0)[0].startswith(f"process {child.pid} ")
 
 
 @pytest.mark.parametrize("kind", [Soak, Tabs])

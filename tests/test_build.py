@@ -84,16 +84,20 @@ def command(
 
 
 def living_processes(cache: Path) -> list[int]:
-    """Processes with this cache in their environment that are alive: a build and everything it
-    started."""
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if (
-                process.environ().get("QWEN_PACK_CACHE") == str(cache)
-                and process.status() != psutil.STATUS_ZOMBIE
-            ):
-                found.append(process.pid)
+    """Processes with this cache in their environment that stay alive: a build and everything it
+    started. What was killed has a moment to die."""
+    for _ in range(600):
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if (
+                    process.environ().get("QWEN_PACK_CACHE") == str(cache)
+                    and process.status() != psutil.STATUS_ZOMBIE
+                ):
+                    found.append(process.pid)
+        if not found:
+            break
+        time.sleep(0.1)
     return found
 
 
@@ -343,7 +347,7 @@ def test_a_signal_while_the_package_is_written_is_an_interruption_and_leaves_a_w
             run.send_signal(number)
             break
     rest = run.stderr.read()
-    assert run.wait(30) == ExitCode.INTERRUPTED, rest
+    assert run.wait(120) == ExitCode.INTERRUPTED, rest
     assert "Interrupted" in rest
     assert list(tmp_path.iterdir()) == ([tmp_path / "p"] if (tmp_path / "p").exists() else [])
     assert not (tmp_path / "p").exists() or verify(tmp_path / "p") == []
@@ -588,7 +592,7 @@ def test_ctrl_c_leaves_no_package_and_no_process_and_the_next_run_goes_on(
             run.send_signal(signal.SIGINT)
             break
     rest = run.stderr.read()
-    assert run.wait(30) == ExitCode.INTERRUPTED, "".join(seen) + rest
+    assert run.wait(120) == ExitCode.INTERRUPTED, "".join(seen) + rest
     assert "Interrupted" in rest
     assert not (tmp_path / "p").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]
@@ -597,7 +601,8 @@ def test_ctrl_c_leaves_no_package_and_no_process_and_the_next_run_goes_on(
     if stage == "Smoke benchmark":
         again = command(*arguments, cache=tmp_path / "cache")
         assert again.returncode == 0, again.stderr
-        assert again.stderr.count("cached") == 2
+        # A fast machine has done the benchmark before it is interrupted.
+        assert again.stderr.count("cached") in (2, 3)
 
 
 def progress_of(text: str) -> list[str]:

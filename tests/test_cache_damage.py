@@ -314,3 +314,18 @@ def test_an_artifact_that_no_engine_may_open_is_made_again_although_its_record_h
     finished = [event for event in events if isinstance(event, StageFinished)]
     assert finished[-1].cached and not any(isinstance(event, StageNote) for event in events)
     assert count.read_text() == "xxx"
+
+
+def test_what_is_made_of_a_checkpoint_is_looked_at_before_an_engine_opens_it(
+    tmp_path: Path,
+) -> None:
+    store = Store(str(tmp_path / "shared"), make=True)
+    cache = BuildCache(tmp_path / "local", shared=store)
+    key = "0123456789abcdef01234567"
+    job = Job("convert", "tests.support.jobs:write_an_unsafe_file", {}, key, opened_by="openvino")
+    for _ in range(2):
+        with pytest.raises(PackError, match=r"not safe to open: its file .*extensions") as caught:
+            ended(_stage(cache, job))
+        assert caught.value.exit_code == ExitCode.INPUT
+        assert cache.stages() == [] and not store.names("convert", key)
+        assert list((tmp_path / "local" / "work").iterdir()) == []

@@ -6,6 +6,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,12 @@ def test_a_folder_of_the_users_keeps_everything_whatever_it_holds(
     assert main(["cache", "--clear"]) == 0
     assert [name for name in texts if (home / name).read_text() != name] == []
     assert BuildCache().stages() == []
+    # What is no file marks nothing, and a pipe is not waited for.
+    tag = home / "CACHEDIR.TAG"
+    for other in (lambda: os.mkfifo(tag), tag.mkdir, lambda: tag.symlink_to(tag.name)):
+        other()
+        assert cache_dir() == home / "qwen-pack"
+        tag.rmdir() if stat.S_ISDIR(tag.lstat().st_mode) else tag.unlink()
 
 
 def test_a_new_or_empty_folder_becomes_the_cache_itself_and_is_marked_for_backups(

@@ -224,6 +224,20 @@ def test_base_models_do_not_think_and_are_no_chat_models() -> None:
     assert list(thinking.values()) == ["switch", "always", "never", "always"]
 
 
+def test_a_repository_in_which_a_variant_was_quantized_is_found_in_its_shape() -> None:
+    rows = {variant.repo_id for variant in load()}
+    for variant in load():
+        for repo_id in variant.quantized_repos:
+            found = find(repo_id)
+            assert found == find(repo_id.rpartition("/")[2])
+            assert found.repo_id == repo_id
+            assert repo_id in rows or found.shape == variant.shape
+    chat = find("Qwen-7B-Chat-Int4")
+    assert chat.published_precisions == ("Int4",)
+    assert chat.quantized_repos == ()
+    assert "quantized by its publisher" in chat.notes[0]
+
+
 def test_the_official_quantized_repositories_belong_to_the_variant_itself() -> None:
     assert find("Qwen3-4B").quantized_repos == ("Qwen/Qwen3-4B-AWQ", "Qwen/Qwen3-4B-FP8")
     assert find("Qwen2.5-7B").quantized_repos == ()

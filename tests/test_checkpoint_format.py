@@ -168,7 +168,9 @@ def test_what_is_accepted_here_is_accepted_by_the_safetensors_library(
 
 
 @given(cut=st.integers(1, 4000), flip=st.integers(0, 2500), bit=st.integers(0, 7))
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 def test_damage_to_a_real_file_is_found_or_harmless(
     tmp_path: Path, cut: int, flip: int, bit: int
 ) -> None:

@@ -67,6 +67,23 @@ def test_the_best_of_a_row_is_the_least_or_the_most_as_the_figure_means_it() -> 
     assert (found["peak memory"], found["decode"], found["first token"]) == (0, 1, None)
 
 
+def test_a_difference_inside_the_noise_is_called_so_and_nobody_is_the_best_by_it() -> None:
+    text = {"name": "t", "sha256": "0" * 64}
+    lost = {"tokens": 1000, "text": text, "kl_error": 0.001}
+    near = [data(quality={**lost, "kl_mean": 0.020}), data(quality={**lost, "kl_mean": 0.0225})]
+    assert best(near)["divergence"] is None
+    assert "divergence: the difference is inside the noise" in said(*near)
+    apart = [near[0], data(quality={**lost, "kl_mean": 0.023})]
+    assert best(apart)["divergence"] == 0 and "inside the noise" not in said(*apart)
+    silent = {"tokens": 1000, "text": text}
+    unknown = [data(quality={**silent, "kl_mean": value}) for value in (0.020, 0.021)]
+    assert best(unknown)["divergence"] == 0, "nothing is known of its noise"
+    rates = [data(), data(speed=10.4)]
+    for one in rates:
+        one["measured"]["spread"] = 0.1
+    assert best(rates)["decode"] is None and "decode: the difference" in said(*rates)
+
+
 def test_figures_of_different_machines_stand_unranked_and_that_is_said() -> None:
     pair = [data(artifact_bytes=5), data(2e9, 5, THERE, artifact_bytes=7)]
     assert best(pair)["decode"] is None and best(pair)["peak memory"] is None

@@ -28,6 +28,13 @@ from packager.errors import ExitCode, PackError, from_foreign
             "is a file, not a folder",
             ExitCode.USAGE,
         ),
+        (
+            FileExistsError(errno.EEXIST, "File exists", "/dev/null"),
+            "is a file, not a folder",
+            ExitCode.USAGE,
+        ),
+        (IsADirectoryError(errno.EISDIR, "Is a directory", "/x"), "is a folder", ExitCode.USAGE),
+        (RuntimeError("Symlink loop from '/x/y'"), "'/x/y' contains a loop", ExitCode.USAGE),
         (MemoryError(), "Memory ran out", ExitCode.RESOURCE),
     ],
 )
@@ -49,7 +56,15 @@ def test_our_own_errors_pass_as_they_are() -> None:
 
 
 @pytest.mark.parametrize(
-    "bug", [ValueError("x"), KeyError("x"), OSError("no number"), ZeroDivisionError()]
+    "bug",
+    [
+        ValueError("x"),
+        KeyError("x"),
+        RuntimeError("x"),
+        OSError("no number"),
+        FileExistsError(errno.EEXIST, "File exists", "/"),
+        ZeroDivisionError(),
+    ],
 )
 def test_a_bug_is_not_dressed_as_anything_else(bug: Exception) -> None:
     assert from_foreign(bug) is None

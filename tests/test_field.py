@@ -55,7 +55,7 @@ SHOWN += (
     "yarn, attention_factor",
     "yarn beside rope_parameters",
 )
-SHOWN += tuple(BY_SOME)
+SHOWN += ("torch_dtype auto", *BY_SOME)
 NO_NUMBERS = (
     "NaN",
     "NaN in a norm",

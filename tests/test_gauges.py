@@ -59,13 +59,13 @@ def test_a_counter_that_may_not_be_read_leaves_the_battery_and_a_charging_one_le
     (rapl(tmp_path, "intel-rapl:0", 0) / "energy_uj").unlink()
     folder = battery(tmp_path, status="Discharging", current_now=-2_000_000, voltage_now=12_000_000)
     assert energy.watts(folder) == 24
+    started = time.monotonic()
     meter = energy.meter(root=tmp_path)
     assert meter is not None
-    started = time.monotonic()
     time.sleep(0.05)
     counted = meter.joules()
     meter.close()
-    assert 24 * 0.05 <= counted <= 24 * (time.monotonic() - started + 1)
+    assert 24 * 0.05 <= counted <= 24 * (time.monotonic() - started)
     (folder / "status").write_text("Charging")
     assert energy.meter(root=tmp_path) is None
 
@@ -109,7 +109,9 @@ def test_shared_memory_counts_once_over_all_processes_and_nobody_told_is_none(
     not Path("/proc/self/smaps_rollup").exists(), reason="the system tells no proportional set size"
 )
 def test_the_proportional_size_of_this_process_is_at_most_its_resident_size() -> None:
-    assert 0 < (proportional_bytes() or 0) <= resident_bytes() * 1.05
+    """Linux counts both in steps, and other threads take and give back between two questions."""
+    pairs = [(proportional_bytes() or 0, resident_bytes()) for _ in range(20)]
+    assert any(0 < proportional <= resident * 1.05 for proportional, resident in pairs)
 
 
 @pytest.mark.skipif(
@@ -134,7 +136,9 @@ def test_others_are_those_who_work_while_we_wait() -> None:
     busy = mark.cores_since()
     if busy is None:
         pytest.skip("this system tells no load")
-    until = time.monotonic() + 0.3
-    while time.monotonic() < until:
-        pass
-    assert 0 <= (mark.cores_since() or 0.0) <= (os.cpu_count() or 1)
+    assert busy >= 0
+    started = Mark(10.0, 100.0, read=lambda: Mark(12.0, 103.0))
+    assert started.cores_since() == 1.5
+    # The system counts in ticks: we may have worked for more of them than everybody together.
+    assert Mark(10.0, 100.0, read=lambda: Mark(12.0, 99.9)).cores_since() == 0
+    assert Mark(10.0, None, read=lambda: Mark(12.0, 99.9)).cores_since() is None

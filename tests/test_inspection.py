@@ -8,6 +8,7 @@ import contextlib
 import copy
 import io
 import json
+import os
 import pickle
 import pickletools
 import shutil
@@ -75,6 +76,12 @@ def _varint(value: int) -> bytes:
         out.append(value & 0x7F | 0x80)
         value >>= 7
     return bytes([*out, value])
+
+
+def unseen(number: int, value: bytes) -> bytes:
+    """A field whose key has a bit more than 32: protobuf's own readers drop it, and see the
+    field."""
+    return _varint(1 << 32 | number << 3 | 2) + _varint(len(value)) + value
 
 
 def graph(*nodes: bytes, tensors: bytes = b"", more: bytes = b"") -> bytes:
@@ -240,6 +247,12 @@ BAD: dict[str, tuple[str, str, bytes, str]] = {
         b'{"a": [{"auto_map": 1}]}',
         "auto_map",
     ),
+    "code in config.json that an equal key replaces": (
+        "openvino",
+        "model/config.json",
+        b'{"a": {"auto_map": 1}, "a": 1}',
+        "auto_map",
+    ),
     "code of generation_config.json": (
         "openvino",
         "model/generation_config.json",
@@ -281,6 +294,42 @@ BAD: dict[str, tuple[str, str, bytes, str]] = {
         "model/model.onnx",
         graph(node("PyOp", "ai.onnx.contrib")),
         "contrib",
+    ),
+    "a domain behind a key that readers cut": (
+        "onnxruntime",
+        "model/model.onnx",
+        graph(node("Gelu") + unseen(7, b"my.domain")),
+        "not an ONNX",
+    ),
+    "functions behind a key that readers cut": (
+        "onnxruntime",
+        "model/model.onnx",
+        graph(more=unseen(25, field(1, "f"))),
+        "not an ONNX",
+    ),
+    "an operator covered by a number": (
+        "onnxruntime",
+        "model/model.onnx",
+        graph(node("EPContext", "com.microsoft") + _varint(4 << 3 | 5) + b"Gelu"),
+        "not an ONNX",
+    ),
+    "weights elsewhere covered by a number": (
+        "onnxruntime",
+        "model/model.onnx",
+        graph(
+            tensors=field(
+                5,
+                field(14, 1)
+                + field(
+                    13,
+                    field(1, "location")
+                    + field(2, "../secret")
+                    + _varint(2 << 3 | 1)
+                    + b"abcd.txt",
+                ),
+            )
+        ),
+        "not an ONNX",
     ),
     "a compiled context": (
         "onnxruntime",
@@ -331,6 +380,42 @@ BAD: dict[str, tuple[str, str, bytes, str]] = {
             MATMUL, tensors=field(5, outside(location="model.onnx.data", offset="90", length="11"))
         ),
         "outside of",
+    ),
+    **{
+        f"weights at the place {offset}": (
+            "onnxruntime",
+            "model/model.onnx",
+            graph(tensors=field(5, outside(location="model.onnx.data", offset=offset))),
+            "not a number",
+        )
+        for offset in ("-1", " 1", "1_0", "+1", "0x1", "٣", str(1 << 63), "9" * 30)
+    },
+    **{
+        f"a constant at {offset}": (
+            "openvino",
+            "model/openvino_model.xml",
+            net(LAYER.format("Const", "opset1", SIXTEEN.format(offset, 16))),
+            "not a number",
+        )
+        for offset in ("-16", " 0", "0_0", "0x0", str((1 << 64) - 16))
+    },
+    "a constant behind another layer": (
+        "openvino",
+        "model/openvino_model.xml",
+        net(
+            LAYER.format(
+                "Const",
+                "opset1",
+                f"<x>{LAYER.format('Parameter', 'opset1', '')}</x>{SIXTEEN.format(1 << 40, 16)}",
+            )
+        ),
+        "outside of its weights",
+    ),
+    "a place in the weights of any operation": (
+        "openvino",
+        "model/openvino_model.xml",
+        net(LAYER.format("Add", "opset1", SIXTEEN.format(1 << 40, 16))),
+        "outside of its weights",
     ),
     "an operation of a library": (
         "openvino",
@@ -637,6 +722,19 @@ def test_a_link_in_place_of_a_file_is_not_followed(tmp_path: Path) -> None:
     (folder / "model/model.gguf").symlink_to(tmp_path / "elsewhere.gguf")
     with pytest.raises((PackError, OSError)):
         refuse_unsafe(folder, manifest.read(folder))
+
+
+def test_a_pipe_or_a_folder_in_place_of_a_file_is_not_read(tmp_path: Path) -> None:
+    folder = package(tmp_path / "p", "llama.cpp")
+    for other in (
+        lambda: os.mkfifo(folder / "model/model.gguf"),
+        (folder / "model/model.gguf").mkdir,
+    ):
+        (folder / "model/model.gguf").unlink()
+        other()
+        refused(
+            lambda: refuse_unsafe(folder, manifest.read(folder)), "a pipe, a folder or a device"
+        )
 
 
 def test_a_package_of_a_runtime_that_we_do_not_know_may_hold_other_kinds_but_no_programs(

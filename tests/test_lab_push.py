@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -92,16 +93,18 @@ def test_what_a_cut_push_left_is_used_where_it_is_right(
 
 
 CHILD = """
-import sys
+import os, signal, sys
 from pathlib import Path
 from packager.files import sha256
 from packager.lab.push import Sent, push
 from packager.lab.transport import Local
 import shlex
-path = Path(sys.argv[1])
+path, last = Path(sys.argv[1]), int(sys.argv[4])
 print("ready", flush=True)
-for _ in push(Local(shlex.quote(sys.argv[2])), [Sent(path, path.name, path.stat().st_size, sys.argv[3])]):
-    pass
+files = [Sent(path, path.name, path.stat().st_size, sys.argv[3])]
+for step, _ in enumerate(push(Local(shlex.quote(sys.argv[2])), files)):
+    if step == last:
+        os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
@@ -110,9 +113,10 @@ def test_a_push_that_is_killed_anywhere_leaves_no_wrong_file_and_the_next_one_en
 ) -> None:
     data = noise(12_000_000)
     file = sent(tmp_path / "model", data)
-    command = [sys.executable, "-c", CHILD, str(file.path), str(tmp_path / "d"), file.sha256]
 
-    def started() -> subprocess.Popen[bytes]:
+    def started(place: str = "d", last: int = -1) -> subprocess.Popen[bytes]:
+        words = [str(file.path), str(tmp_path / place), file.sha256, str(last)]
+        command = [sys.executable, "-c", CHILD, *words]
         child = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE)
         assert child.stdout is not None
         assert child.stdout.readline() == b"ready\n"
@@ -124,18 +128,23 @@ def test_a_push_that_is_killed_anywhere_leaves_no_wrong_file_and_the_next_one_en
     whole_s = time.monotonic() - began
     shutil.rmtree(tmp_path / "d")
     chance = random.Random(4)
-    parts = 0
-    for _ in range(20):
+    # Anywhere, however fast this machine is at the moment.
+    for _ in range(16):
         with started() as child:
             time.sleep(chance.random() * whole_s)
             child.kill()
-        parts += any((tmp_path / "d").glob("*/model.part"))
         for path in (tmp_path / "d").glob("*/model"):
             assert path.read_bytes() == data
             path.unlink()
-    assert parts, "no push was cut in the middle"
-    folder, _ = pushed(here(tmp_path / "d"), [file])
-    assert (folder / "model").read_bytes() == data
+    # And in the middle: after so many chunks of the 46.
+    for last in (0, 20, 40):
+        with started(f"cut-{last}", last) as child:
+            assert child.wait() == -signal.SIGKILL
+        assert list((tmp_path / f"cut-{last}").glob("*/model.part"))
+        assert not list((tmp_path / f"cut-{last}").glob("*/model"))
+    for place in ("d", "cut-0", "cut-20", "cut-40"):
+        folder, _ = pushed(here(tmp_path / place), [file])
+        assert (folder / "model").read_bytes() == data
     assert file.path.read_bytes() == data
 
 

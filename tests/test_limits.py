@@ -7,6 +7,7 @@ import gc
 import io
 import json
 import math
+import os
 import struct
 import tarfile
 import time
@@ -113,10 +114,10 @@ def zip_members(count: int, folder: Path) -> None:
         for number in range(count):
             archive.writestr(f"x/{number}", b"")
     (folder / "x.zip").write_bytes(out.getvalue())
-    started = time.process_time()
+    started = time.thread_time()
     with suppress(PackError):
         finish(unpack(folder / "x.zip", folder / "out"))
-    raise Took(time.process_time() - started)
+    raise Took(time.thread_time() - started)
 
 
 def dotted_key(count: int, folder: Path) -> None:
@@ -160,10 +161,10 @@ def adapter(folder: Path, modules: int, patterns: int) -> None:
     alphas = {f"layers_{number}": 1 for number in range(patterns)}
     config = {"peft_type": "LORA", "r": 1, "lora_alpha": 1, "alpha_pattern": alphas}
     (folder / "adapter_config.json").write_text(json.dumps(config))
-    started = time.process_time()
+    started = time.thread_time()
     with suppress(PackError):
         Adapter.open(folder)
-    raise Took(time.process_time() - started)
+    raise Took(time.thread_time() - started)
 
 
 def adapter_of_many_modules(count: int, folder: Path) -> None:
@@ -192,11 +193,11 @@ COSTS: list[Callable[[int, Path], None]] = [
 def cost(work: Callable[[int, Path], None], count: int, folder: Path) -> float:
     """CPU seconds of one try."""
     folder.mkdir()
-    started = time.process_time()
+    started = time.thread_time()
     try:
         with suppress(PackError, ValueError):
             work(count, folder)
-        return time.process_time() - started
+        return time.thread_time() - started
     except Took as took:
         return float(took.args[0])
 
@@ -264,6 +265,12 @@ def test_a_file_is_not_given_more_room_than_it_has(tmp_path: Path) -> None:
         tracemalloc.stop()
     with pytest.raises(PackError, match="more than 4 bytes"):
         bounded_bytes(path, 4)
+    # A pipe into which nobody writes is not waited for, and no device is read.
+    os.mkfifo(tmp_path / "pipe")
+    for other in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(PackError, match="not a file") as caught:
+            bounded_bytes(other, 4)
+        assert caught.value.exit_code == ExitCode.INPUT
 
 
 def test_a_checkpoint_is_refused_before_its_size_is_read(tmp_path: Path) -> None:
@@ -281,12 +288,16 @@ def test_a_checkpoint_is_refused_before_its_size_is_read(tmp_path: Path) -> None
 
 
 def test_a_config_that_describes_a_million_layers_is_refused(tmp_path: Path) -> None:
-    for key, value in (("num_hidden_layers", 1_000_000), ("num_hidden_layers", 1_000)):
+    """Before anything is made of them: they would take gigabytes."""
+    for key, value in (("num_hidden_layers", 1_000), ("num_hidden_layers", 1_000_000)):
         folder = write_tiny(tmp_path / str(value))
         edit_json(folder / "config.json", **{key: value})
-        started = time.process_time()
-        refused(folder)
-        assert time.process_time() - started < 2
+        tracemalloc.start()
+        try:
+            refused(folder)
+            assert tracemalloc.get_traced_memory()[1] < 50 << 20
+        finally:
+            tracemalloc.stop()
 
 
 def test_a_setting_of_the_wrong_kind_names_its_file_and_its_key(tmp_path: Path) -> None:
@@ -396,10 +407,9 @@ def test_an_importance_matrix_that_claims_more_than_it_has_is_refused_at_once(
     tmp_path: Path, data: bytes
 ) -> None:
     (tmp_path / "m.gguf").write_bytes(data)
-    started = time.process_time()
+    # To count to 2^40 takes longer than any test may.
     with pytest.raises(PackError, match="not an importance matrix"):
         read_imatrix(tmp_path / "m.gguf")
-    assert time.process_time() - started < 1
 
 
 def test_a_model_card_counts_as_far_as_it_is_clean_yaml_and_a_note_says_where_it_is_not(
@@ -416,6 +426,7 @@ def test_a_model_card_counts_as_far_as_it_is_clean_yaml_and_a_note_says_where_it
         ("---\na: 1\n", {}, "no end"),
         ("---\na: !!python/object/apply:os.system [id]\n---\n", {}, "not YAML"),
         ("---\nwhen: 2026-99-99\nname: x\n---\n", {}, "not YAML"),
+        ('---\nlicense: mit\ntags: ["\\ud800"]\n---\n', {}, "not text"),
         ("# words\n", {}, None),
     ):  # fmt: skip
         (tmp_path / "README.md").write_text(text)

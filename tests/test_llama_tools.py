@@ -108,7 +108,7 @@ def server(built: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -
 
 def is_well(root: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{root}/health", timeout=5) as answer:
+        with urllib.request.urlopen(f"{root}/health", timeout=60) as answer:
             return answer.status == 200
     except OSError:
         return False

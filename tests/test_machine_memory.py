@@ -229,7 +229,9 @@ NOISE = st.one_of(
 
 
 @settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    max_examples=60,
+    deadline=None,
 )
 @given(NOISE, NOISE, NOISE, st.text(max_size=80), st.text(max_size=80))
 def test_whatever_the_files_hold_the_answer_is_a_number_within_bounds(
@@ -253,7 +255,9 @@ def test_whatever_the_files_hold_the_answer_is_a_number_within_bounds(
 
 
 @settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    max_examples=60,
+    deadline=None,
 )
 @given(st.text(max_size=200))
 def test_a_meminfo_of_any_content_is_read_or_passed_over(tmp_path: Path, text: str) -> None:

@@ -53,6 +53,13 @@ def test_a_written_manifest_is_read_back_whole(tmp_path: Path) -> None:
         "a?b",
         "a<b",
         "é" * 128,
+        "model/con .txt",
+        "model/NUL   .a.b",
+        "conin$",
+        "model/clock$.txt",
+        "x/" * 32 + "y",
+        "/".join(["x" * 200] * 6),
+        ".qwen-pack-tmp-0123456789abcdef/x",
     ],
 )
 def test_a_path_that_leaves_the_package_is_refused(tmp_path: Path, path: str) -> None:
@@ -64,7 +71,13 @@ def test_a_path_that_leaves_the_package_is_refused(tmp_path: Path, path: str) ->
 
 
 @pytest.mark.parametrize(
-    "pair", [("model/A.bin", "model/a.bin"), ("café", "cafe\u0301"), ("same", "same")]
+    "pair",
+    [
+        ("model/A.bin", "model/a.bin"),
+        ("café", "cafe\u0301"),
+        ("same", "same"),
+        ("one", "MANIFEST.JSON"),
+    ],
 )
 def test_two_paths_that_are_one_file_on_some_systems_are_refused(
     tmp_path: Path, pair: tuple[str, str]
@@ -73,6 +86,25 @@ def test_two_paths_that_are_one_file_on_some_systems_are_refused(
     data["files"] = [{"path": path, "size": 1, "sha256": HASH} for path in pair]
     with pytest.raises(PackError, match="the same file on some systems"):
         parse(data)
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        ("model/a", "model/a/b"),
+        ("model/a/b/c", "model/A"),
+        ("one", "manifest.json/x"),
+        ("one", "Manifest.json/x/y"),
+    ],
+)
+def test_a_file_that_is_the_folder_of_another_is_refused(
+    tmp_path: Path, pair: tuple[str, str]
+) -> None:
+    data = body(write_package(tmp_path / "p"))
+    data["files"] = [{"path": path, "size": 1, "sha256": HASH} for path in pair]
+    with pytest.raises(PackError, match="is a file, and the folder of") as caught:
+        parse(data)
+    assert caught.value.exit_code == ExitCode.INPUT
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -318,9 +317,8 @@ def test_a_cancelled_conversion_leaves_nothing(home: Path, tmp_path: Path) -> No
         if message == Note("compressing the weights"):
             break
     assert list((tmp_path / "place").iterdir()) != []
-    started = time.monotonic()
     work.close()
-    assert time.monotonic() - started < 10
+    # Neither what was begun nor, as it would be if the conversion had gone on to its end, the whole.
     assert list((tmp_path / "place").iterdir()) == []
 
 

@@ -273,6 +273,67 @@ def test_a_build_whose_template_was_swapped_on_the_way_is_stopped(tmp_path: Path
     assert not plan.out.exists()
 
 
+@pytest.mark.engine
+@pytest.mark.parametrize(
+    ("engine", "recipe", "kv", "grade"),
+    [
+        ("llama.cpp", "gguf:Q8_0", "q8_0", "8-bit"),
+        ("openvino", "openvino:int8_asym", "u8", "8-bit"),
+    ],
+)
+def test_the_packaged_cache_is_compared_when_it_is_full_and_loses_little(
+    engine: str, recipe: str, kv: str, grade: str, facts: Any, home: Path
+) -> None:
+    facts(engine)
+    quality = verdict_of(with_cache(home, engine, recipe, kv, grade), grade)
+    check(quality)
+    assert quality.cache.kv == kv and quality.cache.context == TOKENS
+    assert quality.cache.tokens == 255 and not quality.cache.broken
+    assert 0 < quality.cache.kl_mean < quality.cache.kl_p99
+    assert {row.rule for row in quality.verdicts} >= {"cache_kl_mean", "cache_top1"}
+    assert f"a cache of the type {kv}" in paper.markdown(quality)
+
+
+def with_cache(home: Path, engine: str, recipe: str, kv: str, grade: str) -> dict[str, Any]:
+    """What the gate finds of an artifact with that cache type, at a context of TOKENS."""
+    session = registry.runtime(engine).session
+    return finished(
+        "packager.quality.job:compare",
+        home / "cache.log",
+        session=session,
+        artifact=str(home / engine / recipe.replace(":", "-")),
+        settings={"kv": kv, "threads": 1, "gpu_layers": 0},
+        checkpoint=str(TINY),
+        text=None,
+        tokens=TOKENS,
+        reference=str(home / "reference"),
+        stops=True,
+        context=TOKENS,
+        cache={"session": session, "against": "f16", "grade": grade},
+    )
+
+
+@pytest.mark.parametrize(
+    ("changed", "rule"),
+    [({"kl_mean": 0.021}, "cache_kl_mean"), ({"top1": 0.93}, "cache_top1"), ({"broken": 1}, "")],
+)
+def test_a_cache_that_loses_more_than_weights_of_its_bits_may_stops_the_build(
+    changed: dict[str, float], rule: str
+) -> None:
+    cache = {
+        **{"kv": "q8_0", "against": "f16", "grade": "8-bit", "context": 4096, "tokens": 255},
+        **{"broken": 0, "kl_mean": 0.001, "kl_p99": 0.01, "top1": 0.99},
+    }
+    check(verdict_of({**facts_with(), "cache": cache}, "4-bit"))
+    quality = verdict_of({**facts_with(), "cache": {**cache, **changed}}, "4-bit")
+    missed = [row.rule for row in quality.verdicts if not row.passed]
+    assert missed == [rule] if rule else len(missed) == 2
+    with pytest.raises(PackError, match="full cache") as caught:
+        check(quality)
+    assert "/kv_" in caught.value.hint
+    check(quality.but(loss_allowed=True))
+
+
 def facts_with(**figures: float) -> dict[str, Any]:
     found = {
         "tokens": 100,

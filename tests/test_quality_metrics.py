@@ -132,7 +132,8 @@ def test_the_share_of_equal_top_tokens_and_the_percentile_are_counted_over_all_t
     model[19] = model[0]
     found = compared(reference, model, [0] * 20)
     assert found.top1 == 0.95
-    assert found.kl_max > 8 and found.kl_p95 < 1
+    assert found.kl_max > 8 and found.kl_p95 < 1 < found.kl_p99
+    assert found.kl_error == pytest.approx(found.kl_max / 20)
 
 
 def test_columns_behind_the_vocabulary_are_padding() -> None:

@@ -73,11 +73,23 @@ def test_a_plug_in_that_does_not_import_is_named_with_the_reason_and_its_distrib
     assert failure.value.exit_code == ExitCode.USAGE
 
 
-def test_a_plug_in_without_the_attribute_it_promises_is_refused(plug_in: Path) -> None:
-    install(plug_in, "someone", "third_party_attributeless:Adapter")
-    (plug_in / "third_party_attributeless.py").write_text("")
-    with pytest.raises(PackError, match="does not load"):
+@pytest.mark.parametrize(
+    ("module", "text", "reason"),
+    [
+        ("third_party_attributeless", "", "AttributeError: .*Adapter"),
+        ("third_party_unfinished", "text = (", "SyntaxError: .*line 1"),
+        ("third_party_raising", "raise ValueError('a table is missing')", "a table is missing"),
+        ("third_party_arguments", "class Adapter:\n  def __init__(self, x): 0", "TypeError: .*'x'"),
+    ],
+)
+def test_a_plug_in_that_does_not_load_is_refused_whatever_it_raises(
+    plug_in: Path, module: str, text: str, reason: str
+) -> None:
+    install(plug_in, "someone", f"{module}:Adapter")
+    (plug_in / f"{module}.py").write_text(text)
+    with pytest.raises(PackError, match=f"does not load: .*{reason}") as failure:
         registry.runtime("someone")
+    assert failure.value.exit_code == ExitCode.USAGE
 
 
 def test_a_plug_in_that_breaks_the_contract_is_refused(plug_in: Path) -> None:

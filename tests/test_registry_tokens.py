@@ -212,9 +212,10 @@ def _endless(handler: BaseHTTPRequestHandler) -> None:
 
 
 def _dripping(handler: BaseHTTPRequestHandler) -> None:
+    """Until nobody listens: who reads to the end never gets there."""
     handler.send_response(200)
     handler.end_headers()
-    for _ in range(600):
+    while True:
         handler.wfile.write(b" ")
         handler.wfile.flush()
         time.sleep(0.05)
@@ -247,14 +248,12 @@ def test_an_odd_answer_to_a_request_for_a_token_is_one_sentence(
     case: str, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("packager.shipping.registry_auth._TOKEN_S", 1.0)
-    started = time.monotonic()
     with server() as registry:
         registry.answers |= {
             MANIFEST: asks(f"http://{registry.host}/token"),
             "/token": TOKENS[case],
         }
         ask(registry, home)
-    assert time.monotonic() - started < 20
 
 
 CHALLENGES = {

@@ -10,6 +10,7 @@ import threading
 import time
 import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -136,14 +137,23 @@ def test_only_one_claims_a_stage_and_a_dead_claim_is_passed_by(
 def test_a_claim_that_is_renewed_is_never_passed_by(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shared_cache, "LEASE_S", 0.5)
+    now = [0.0]
+    clock = SimpleNamespace(monotonic=lambda: now[0], time=time.time)
+    monkeypatch.setattr(shared_cache, "time", clock)
     monkeypatch.setattr(shared_cache, "_RENEW_S", 0.05)
     with store.claimed("convert", KEY) as first, store.claimed("convert", KEY) as second:
         assert first.won()
         with first.renewed():
-            for _ in range(8):
+            for _ in range(4):
+                before = store.claims(f"convert-{KEY}")
                 assert not second.won()
-                time.sleep(0.1)
+                while store.claims(f"convert-{KEY}") == before:
+                    time.sleep(0.01)
+                now[0] += 0.9 * shared_cache.LEASE_S
+        # Whoever renews no more is.
+        assert not second.won()
+        now[0] += 1.1 * shared_cache.LEASE_S
+        assert second.won()
 
 
 def test_of_many_that_want_a_stage_at_once_one_has_it(store: Store) -> None:

@@ -140,6 +140,49 @@ def test_a_killed_unpack_leaves_no_folder_and_nothing_for_ever(
     assert sorted(os.listdir(place)) == ["p", "q"]
 
 
+def test_a_command_whose_place_is_taken_still_removes_what_a_killed_one_left_beside_it(
+    package: Path, tmp_path: Path
+) -> None:
+    """A kill may come when the result has its name and the temporary is still there."""
+    place = tmp_path / "place"
+    (place / "taken").mkdir(parents=True)
+    out = ["--out", str(place / "taken")]
+    for command in (
+        ["export", str(package), "--format", "zip", *out, *AGREED],
+        ["export", str(package), "--format", "oci", *out, *AGREED],
+        ["unpack", str(tmp_path / "a.zip"), *out],
+        ["unpack", str(package), *out],
+        ["pull", "127.0.0.1:1/a/b:t", *out],
+        ["patch", str(tmp_path / "a.patch"), str(package), *out],
+        ["keys", "new", str(place / "taken")],
+    ):
+        (place / ".qwen-pack-tmp-0123456789abcdef").write_text("half")
+        assert main(command) == ExitCode.USAGE, command
+        assert os.listdir(place) == ["taken"], command
+
+
+def test_a_place_below_a_file_or_in_a_loop_of_links_is_refused_with_a_sentence(
+    package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "nowhere").symlink_to("gone")
+    os.mkfifo(tmp_path / "pipe")
+    for where in ("file/x", "loop/x", "nowhere/x", "pipe/x", "file/x/y", "/", "."):
+        place = str(tmp_path / where)
+        for command in (
+            ["export", str(package), "--format", "zip", "--out", place, *AGREED],
+            ["export", str(package), "--format", "dir", "--out", place, *AGREED],
+            ["unpack", str(tmp_path / "a.zip"), "--out", place],
+            ["pull", "127.0.0.1:1/a/b:t", "--out", place],
+            ["patch", str(tmp_path / "a.patch"), str(package), "--out", place],
+            ["keys", "new", place],
+        ):
+            assert main(command) in (ExitCode.USAGE, ExitCode.SOURCE), (where, command)
+            assert "Traceback" not in capsys.readouterr().err
+    assert sorted(os.listdir(tmp_path)) == ["file", "loop", "nowhere", "pipe", "tiny"]
+
+
 def test_pieces_of_somebody_elses_archive_are_named_and_never_mixed(
     package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -158,6 +201,19 @@ def test_pieces_of_somebody_elses_archive_are_named_and_never_mixed(
     assert main(command) == ExitCode.USAGE
     assert "m.zip.007 already exists" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.glob("m.zip*")) == ["m.zip.007"]
+    (tmp_path / "m.zip.007").unlink()
+    assert main(command) == ExitCode.DONE
+    unpack = ["unpack", str(tmp_path / "m.zip.001"), "--out", str(tmp_path / "back")]
+    # A pipe is not waited for.
+    second = tmp_path / "m.zip.002"
+    for other in (lambda: os.mkfifo(second), second.mkdir, lambda: second.symlink_to("x")):
+        second.rename(tmp_path / "kept")
+        other()
+        assert main(unpack) == ExitCode.INPUT
+        assert "m.zip.002 is not a file" in capsys.readouterr().err
+        second.rmdir() if second.is_dir() else second.unlink()
+        (tmp_path / "kept").rename(second)
+    assert main(unpack) == ExitCode.DONE
 
 
 def test_an_interruption_that_was_lost_on_its_way_still_ends_with_its_exit_code(

@@ -4,6 +4,7 @@ requests that wait."""
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from packager.chat import speech
 from packager.chat.profile import Profile
+from packager.checkpoint import sandbox
 from packager.checkpoint.template import render_both_apart
 from packager.quality.parity_corpus import CONVERSATIONS
 from packager.shipping.server import prompts, requests
@@ -243,7 +245,7 @@ def test_requests_wait_in_order_and_too_many_are_turned_away() -> None:
             pass
         assert caught.value.status == 503
         order.append(1)
-    waiting.join(5)
+    waiting.join(60)
     assert order == [1, 2]
     with queue.turn(lambda: False), pytest.raises(Gone), queue.turn(lambda: True):
         pass
@@ -259,6 +261,8 @@ def test_a_template_without_end_is_ended_and_the_server_goes_on(
     shorter.write_text(text.replace("SECONDS = 10.0", "SECONDS = 2.0"))
     assert shorter.read_text() != text
     monkeypatch.setattr(prompts, "__file__", str(tmp_path / "prompts.py"))
+    # As an export lays it beside.
+    shutil.copy(sandbox.__file__, tmp_path)
     renderer = prompts.Renderer()
     try:
         for hostile in (
@@ -280,6 +284,13 @@ def test_a_template_is_rendered_in_the_sandbox_of_another_process_alone() -> Non
         render("{{ ''.__class__.__mro__ }}", [])
     with pytest.raises(Refused):
         render("{{ messages.append(1) }}", [])
+    for object_of_the_host in ("{{ range }}", "{{ joiner() }}", "{{ 'a'.upper ~ '' }}"):
+        with pytest.raises(Refused, match="not data"):
+            render(object_of_the_host, [])
+    with pytest.raises(Refused, match="surrogates"):
+        render("{{ '\\ud800' }}", [])
+    marked = "{% generation %}{{ messages[0].content }}{% endgeneration %}"
+    assert render(marked, [{"role": "user", "content": "Hi"}]) == "Hi"
     folder = REPOSITORY / "packager" / "shipping" / "server"
     with_jinja = [path.name for path in folder.glob("*.py") if "jinja2 import" in path.read_text()]
     assert with_jinja == ["rendering.py"]

@@ -154,7 +154,6 @@ class TestParse:
     @pytest.mark.parametrize(
         ("weights", "revision", "word"),
         [
-            ("modelscope", None, "not offered yet"),
             ("no/such/folder", None, "does not exist"),
             (__file__, None, "is a file"),
             ("dummy", "main", "--revision"),

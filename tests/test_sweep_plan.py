@@ -147,7 +147,10 @@ WRONG = [
     ("[budgets]\nuse_case = 'chta'", "Did you mean 'chat'?"),
     ("[budgets]\nmin_scores = {IFEvla = 3}", "Did you mean 'IFEval'"),
     ("[budgets]\nmin_scores = {IFEval = 300}", "budgets.min_scores has 'IFEval', which is 300"),
-    ("[budgets]\nmax_artifact_bytes = '3 XB'", "budgets.max_artifact_bytes is not a valid size"),
+    (
+        "[budgets]\nmax_artifact_bytes = '3 XB'",
+        "budgets.max_artifact_bytes is '3 XB', which is not a valid size",
+    ),
     ("[budgets]\nmin_decode_tps = nan", "budgets.min_decode_tps is nan"),
     ("[limits]\nkeep_packages = 'some'", "limits.keep_packages is 'some', but must be one of all,"),
     ("[prune]\nby = ['quality']", "prune.by has no effect without keep"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
@@ -38,6 +39,7 @@ from packager.sweep.route import routes
 from packager.sweep.row import Row, Stages, done, failures, not_done
 from packager.sweep.standing import standing
 from packager.sweep.svg import svg
+from tests.support import browser
 from tests.support.contents import LEAST
 from tests.support.make_package import body, write_package
 from tests.support.sweeps import known, plan_of
@@ -429,6 +431,51 @@ def test_the_end_is_foretold_from_what_the_finished_cells_took(tmp_path: Path) -
     assert clock.left() == pytest.approx(2 * second.expected.total)
     clock.finished(second, row())
     assert clock.left() == 0
+
+
+@pytest.mark.skipif(
+    browser.program() is None, reason="needs a Chromium: " + ", ".join(browser.PROGRAMS)
+)
+def test_the_page_sorts_and_filters_in_a_browser_and_asks_for_nothing(tmp_path: Path) -> None:
+    rows = [
+        row("Alpha", figures={"decode_tps": 9.0}),
+        row("beta", figures={"decode_tps": 100.0}),
+        row("gamma", figures={"decode_tps": 20.0}).but(missed=("size: 3 of 2",)),
+        not_done(Cell("delta", EVIL, "big"), "failed", "No room."),
+    ]
+    run = run_of(*rows)
+    (tmp_path / "page.html").write_text(page(run, table(run), [EVIL], {}), "utf-8")
+    title = "[...document.querySelectorAll('th')].find(one => one.textContent == %r)"
+    shown = (
+        "[...document.querySelectorAll('tbody tr')].filter(one => one.offsetParent)"
+        ".map(one => one.cells[0].textContent.split(' ')[0].toLowerCase()).join(' ')"
+    )
+
+    async def visit() -> None:
+        async with browser.Browser(tmp_path / "profile") as open_page:
+            await open_page.open((tmp_path / "page.html").as_uri())
+            await open_page.until("document.readyState == 'complete' && document.title != ''")
+            for name, up, down in (
+                ("decode", "alpha gamma beta delta", "beta gamma alpha delta"),
+                ("cell", "alpha beta delta gamma", "gamma delta beta alpha"),
+            ):
+                for order, said in ((up, "ascending"), (down, "descending"), (up, "ascending")):
+                    await open_page.evaluate(f"{title % name}.querySelector('button').click()")
+                    assert await open_page.evaluate(shown) == order
+                    sort = await open_page.evaluate(f"{title % name}.getAttribute('aria-sort')")
+                    assert sort == said
+            await open_page.evaluate("document.querySelector('input').focus()")
+            await open_page.press("MISSES siz")
+            await open_page.until(f"{shown} == 'gamma'")
+            await open_page.evaluate("document.querySelector('input').select()")
+            await open_page.press("no such")
+            await open_page.until(f"{shown} == ''")
+            # Names of the plan are text, and nothing came from outside.
+            assert await open_page.evaluate("document.querySelectorAll('script').length") == 1
+            asked = [url for url in open_page.asked if not url.startswith(("file:", "data:"))]
+            assert asked == []
+
+    asyncio.run(visit())
 
 
 def test_each_kind_of_task_is_routed_to_the_smallest_package_that_passes_its_floor(

@@ -222,14 +222,15 @@ target = "raspberry*"
     for said in process.stderr:
         if said.startswith("2 of 3"):
             process.send_signal(signal.SIGINT)
-    assert process.wait(60) == ExitCode.INTERRUPTED
+    assert process.wait(120) == ExitCode.INTERRUPTED
     rows = (tmp_path / "s" / "runs" / "0001" / "rows.jsonl").read_text().splitlines()
-    assert len(rows) == 1
+    # Where this test waits for a processor the second cell may be done as well.
+    assert 1 <= len(rows) < 3
     done = subprocess.run(
         [*line, "--json"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "Run 1 continues: 1 of its cells are done." in done.stderr
+    assert f"Run 1 continues: {len(rows)} of its cells are done." in done.stderr
     answer = json.loads(done.stdout)
     assert [cell["status"] for cell in answer["cells"]] == ["done"] * 3
     assert {Path(name).name for name in answer["files"]} >= {"index.html", "route.json"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,6 +42,7 @@ def test_a_template_is_rendered_with_its_messages() -> None:
         "{% for",
         "{{ 1 // 0 }}",
         "{{ range(10 ** 9) | list }}",
+        "{{ '\\ud800' }}",
     ],
 )
 def test_what_the_sandbox_forbids_ends_in_a_sentence(attack: str) -> None:
@@ -123,11 +123,9 @@ def test_a_template_without_end_is_stopped_wherever_one_is_rendered(
         "a task": lambda: render_both_apart(CHATML, LOOP, conversations, log),
     }
     for place, render_there in renderings.items():
-        started = time.monotonic()
         with pytest.raises(PackError, match="did not end within") as caught:
             render_there()
         assert caught.value.exit_code == ExitCode.INPUT, place
-        assert time.monotonic() - started < 60, place
     assert "did not end within" in str(ollama_template.translated(LOOP))
 
 

@@ -74,7 +74,7 @@ def served(tmp_path: Path, own_cache: Path) -> Iterator[Served]:
         yield Served(found[1], found[2], folder, process)
     finally:
         process.send_signal(signal.SIGINT)
-        process.wait(20)
+        process.wait(120)
 
 
 class NoRedirect(HTTPRedirectHandler):
@@ -186,7 +186,7 @@ def children(process: subprocess.Popen[str]) -> dict[int, list[str]]:
 def gone(pids: Any) -> bool:
     import psutil
 
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while any(
         psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
         for pid in pids
@@ -213,7 +213,7 @@ def test_a_tab_is_isolated_shows_no_secret_and_ends_with_the_server(
         assert first.data
         started = children(served.process)
         served.process.send_signal(ending)
-        served.process.wait(20)
+        served.process.wait(120)
         await session.close()
         return started
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,11 +32,17 @@ from packager.events import (
 from packager.package.package import Package
 from packager.pipeline.run import STAGES
 from packager.shipping.export import Exported
+from packager.sweep.events import CellFinished, CellStarted, Told
+from packager.sweep.known import Known
+from packager.sweep.matrix import Matrix
+from packager.sweep.row import not_done
 from tests.support import tui_data as data
 from tests.support.tui_helpers import drive
 from tui.ask import Ask
 from tui.core import Found
 from tui.leaving import Order
+from tui.sweeps import Order as SweepOrder
+from tui.sweeps import Shown
 
 pytestmark = pytest.mark.slow
 
@@ -68,11 +75,12 @@ KEYS = (
         "f2",
         "f3",
         "f4",
+        "f6",
         "minus",
         "full_stop",
         "tilde",
     ),
-    *"jkhlgGnrmMsoOxXwpuyYfbcevdaH129z",
+    *"jkhlgGnrmMsSoOxXwpuyYfbcevdaH129z",
 )
 """All that is bound anywhere, and some that is not; q is left out, as it would end the walk."""
 
@@ -140,6 +148,27 @@ class Worlds:
             Exported(order.out, order.format, 5, 9),
         )
 
+    def shown(self, *_: object) -> Shown:
+        """A sweep that can be started, one that is over, or a plan with a mistake."""
+        kind = self.chance.randint(0, 3)
+        if kind == 0:
+            raise usage("There is no target 'rasberry'.", "Did you mean raspberry-pi-5?")
+        plan: Any = SimpleNamespace(name="nightly")
+        cells = data.SWEEP_JOB.cells
+        order = SweepOrder(plan, Matrix(cells), Path("sweep-nightly"), Known(data.services, ()))
+        return replace(data.SWEEP_SHOWN, order=order if kind > 1 else None)
+
+    def sweep(self, order: SweepOrder) -> Generator[Any, None, None]:
+        cells = [one.cell for one in order.matrix.planned]
+
+        def event(step: int) -> Any:
+            cell = cells[step % len(cells)]
+            row = not_done(cell, "failed", "It broke.")
+            kinds = (CellStarted(cell, 1, 5, 60.0), Told("going on"), CellFinished(cell, row))
+            return kinds[step % len(kinds)]
+
+        return self._work(self.chance.randint(1, 40), event, None)
+
     def find(self, _: object, ask: Ask) -> Found:
         kind = self.chance.randint(0, 9)
         if kind == 0:
@@ -190,6 +219,7 @@ def test_a_monkey_brings_nothing_down_and_leaves_nothing_running(
     monkeypatch.setattr("tui.screens.package_base.open_folder", lambda path: True)
     monkeypatch.setattr("tui.screens.export.open_folder", lambda path: True)
     monkeypatch.setattr("packager.package.shelf.delete", worlds.deleted.append)
+    monkeypatch.setattr("tui.sweeps.run", worlds.sweep)
     monkeypatch.setattr("packager.pipeline.bench.save", lambda *_: None)
     monkeypatch.setattr("packager.package.verify.verify", lambda path, on_bytes=None: [])
     given = data.services(
@@ -202,6 +232,7 @@ def test_a_monkey_brings_nothing_down_and_leaves_nothing_running(
         find=worlds.find,
         packages=worlds.packages,
         problems=worlds.problems,
+        sweep_shown=worlds.shown,
         folder=tmp_path,
         clock=time.monotonic,
     )

@@ -21,7 +21,9 @@ from packager.package import manifest
 from packager.records import Measurement
 from packager.records.measurement import OnDevice
 from packager.select import Reason
+from tests.conftest import REPOSITORY
 from tests.support import tui_data as data
+from tests.support.gguf_checkpoints import build
 from tests.support.make_checkpoint import write_tiny
 from tests.support.make_package import write_package
 from tests.support.tui_helpers import drive, parsed, real_services, screen, settled, text_of, until
@@ -96,6 +98,18 @@ def test_adapters_are_part_of_what_is_found_and_of_the_plan_and_a_wrong_one_is_r
         core.find(given, replace(ask, lora=(str(other),)))
 
 
+def test_a_gguf_is_found_and_planned_as_what_it_is(tmp_path: Path, own_cache: Path) -> None:
+    path = build(REPOSITORY / "tests" / "models" / "tiny-qwen3", tmp_path / "tiny.gguf", "Q8_0")
+    given = real_services(tmp_path)
+    ask = Ask(given.read_target("cpu-gguf"), weights=str(path)).wishing(context=256)
+    found = core.find(given, ask)
+    assert [one.recipe.id for one in found.candidates] == ["gguf:Q8_0"]
+    assert found.chosen is not None
+    plan = core.plan(given, ask, found.chosen, None)
+    assert plan.source.kind == "gguf" and plan.recognised is not None
+    assert parsed(build_command(ask, found.chosen))["weights"] == str(path)
+
+
 def test_the_need_takes_adapters_and_a_profile_keeps_them_and_refuses_where_they_are_wrong(
     tmp_path: Path,
 ) -> None:
@@ -167,7 +181,7 @@ def test_where_pictures_come_in_that_is_said_and_their_size_is_asked() -> None:
         assert not size.display
         cases.highlighted = use_case_names().index("vision")
         await pilot.pause()
-        assert "What comes in: text, pictures." in str(need.query_one("#why-text", Static).content)
+        assert "Pictures come in, each up to" in str(need.query_one("#why-text", Static).content)
         size.focus()
         await pilot.press(*"256", "enter")
         assert need.ask.workload().max_image_tokens == 256

@@ -40,6 +40,8 @@ from tui.screens.pareto import ParetoScreen, of_candidates, of_packages
 from tui.screens.plan import PlanScreen
 from tui.screens.result import ResultScreen
 from tui.screens.shelf import ShelfScreen
+from tui.screens.sweep import SweepScreen
+from tui.screens.sweeps import SweepsScreen
 
 pytestmark = pytest.mark.slow
 
@@ -61,7 +63,7 @@ class Picture:
 
 
 def building(*events: Any) -> Progress:
-    progress = before(STAGES)
+    progress = before(STAGES, {"convert": 24.0, "measure": 84.0, "quality": 61.0, "package": 0.0})
     for event in (
         StageStarted("fetch", STAGES["fetch"], 1, len(STAGES)),
         StageFinished("fetch", 0.4, True, "1.50 GB"),
@@ -204,6 +206,9 @@ PICTURES = {
     "pareto_packages": Picture(lambda: ParetoScreen(of_packages(data.SHELF))),
     "pareto_candidates": Picture(lambda: ParetoScreen(of_candidates(data.FOUND))),
     "measured_again": Picture(lambda: FiguresScreen(data.package(), data.measured_on_the_shelf())),
+    "sweeps": Picture(SweepsScreen, ("j",), is_on(SweepsScreen, "_shown")),
+    "sweep": Picture(lambda: SweepScreen(data.SWEEP_JOB, data.SWEEP_HALF)),
+    "need_vision": Picture(lambda: NeedScreen(data.ASK), (*"jjjjjjjjj", "tab", "tab", "tab")),
     "settings": Picture(lambda: CandidatesScreen(data.ASK), ("f4", "j", "enter"), ANSWERED),
     "help": Picture(lambda: CandidatesScreen(data.ASK), ("question_mark",), ANSWERED),
     "jump": Picture(lambda: CandidatesScreen(data.ASK), ("ctrl+o",), ANSWERED),
@@ -265,6 +270,8 @@ EVERY_SCREEN = (
     "shelf",
     "compare",
     "pareto_candidates",
+    "sweeps",
+    "sweep",
 )
 SIZED = [
     *((name, SMALL) for name in PICTURES),

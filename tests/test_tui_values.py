@@ -31,9 +31,9 @@ from tui.bindings import all_ids, all_keys
 from tui.change import changed
 from tui.contrast import PAIRS, as_seen, ratio, readable
 from tui.points import of_candidates
-from tui.settings import Settings, _is_key, _split, keep_theme
+from tui.settings import Settings, _is_key, keep_theme, split_keys
 from tui.settings import read as read_settings
-from tui.widgets.plots import ticks
+from tui.widgets.plots import MARKERS, ticks
 
 pytestmark = pytest.mark.slow
 
@@ -55,7 +55,7 @@ def test_a_theme_is_kept_in_the_settings_and_nothing_else_there_is_lost(tmp_path
 
 def test_every_default_key_is_written_as_the_settings_take_it() -> None:
     assert [
-        name for name, key in all_keys().items() for one in _split(key) if not _is_key(one)
+        name for name, key in all_keys().items() for one in split_keys(key) if not _is_key(one)
     ] == []
 
 
@@ -79,6 +79,10 @@ def test_a_limit_is_typed_as_people_write_it_and_refused_where_the_command_line_
     for wrong in ("", "lots", "1e999", "-4", "nan"):
         with pytest.raises(PackError):
             describe.parsed(field, wrong)
+
+
+def test_no_two_answers_of_a_benchmark_are_drawn_alike() -> None:
+    assert len(set(MARKERS)) == len(MARKERS) >= 5
 
 
 @given(st.floats(0, 1e6), st.floats(1e-3, 1e6), st.integers(2, 12))

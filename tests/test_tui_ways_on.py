@@ -347,6 +347,23 @@ def test_a_click_highlights_a_row_opens_the_highlighted_one_and_leads_back_to_a_
     drive(walk, data.services())
 
 
+def test_the_palette_leads_back_to_every_step_that_was_done() -> None:
+    async def walk(pilot: Pilot[Any]) -> None:
+        device = await screen(pilot, DeviceScreen)
+        await until(pilot, lambda: device._targets, "the devices")
+        await pilot.press("enter")
+        need = await screen(pilot, NeedScreen)
+        await pilot.press("n")
+        await screen(pilot, CandidatesScreen)
+        await pilot.press("ctrl+p", *"step 2")
+        await until(pilot, lambda: "Back to this step" in text_of(pilot), "the step")
+        assert "Step 3" not in text_of(pilot)
+        await pilot.press("enter")
+        await until(pilot, lambda: pilot.app.screen is need, "the second step")
+
+    drive(walk, data.services())
+
+
 def test_a_path_is_completed_while_it_is_typed(tmp_path: Path) -> None:
     (tmp_path / "my-checkpoint").mkdir()
     (tmp_path / "my-file").touch()

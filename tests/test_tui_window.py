@@ -227,6 +227,9 @@ def test_keys_and_theme_are_chosen_on_a_screen_hold_at_once_and_are_kept_with_th
         settings = await screen(pilot, SettingsScreen)
         lines = settings.query_one(KeyList)
         assert "theme" in text_of(pilot) and "textual-dark" in text_of(pilot)
+        lines.highlighted = lines.get_option_index("app.help")
+        await settled(pilot)
+        assert "? f1" in text_of(pilot) and "question_mark" not in text_of(pilot)
 
         async def give(name: str, key: str) -> str:
             lines.highlighted = lines.get_option_index(name)
@@ -235,6 +238,7 @@ def test_keys_and_theme_are_chosen_on_a_screen_hold_at_once_and_are_kept_with_th
             return text_of(pilot)
 
         assert "q is the key of app.quit" in await give("candidates.plot", "q")
+        assert "? is the key of app.help" in await give("candidates.plot", "question_mark")
         assert "Enter changes a line" in await give("candidates.plot", "escape")
         assert pilot.app.screen is settings
         assert "• f8" in await give("candidates.plot", "f8")

@@ -112,7 +112,6 @@ def test_bench_tells_how_long_pictures_take(
     assert now.image_tokens == 256
     assert now.image_prompt_tokens is not None
     assert 256 + 32 < now.image_prompt_tokens < 512
-    assert now.image_ttft_ms > now.image_encode_256_ms
     assert now.image_load_s
     assert now.text_peak_memory_bytes and now.peak_memory_bytes
     assert now.text_peak_memory_bytes <= now.peak_memory_bytes

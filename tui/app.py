@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -49,6 +50,14 @@ class PackApp(App[int]):
             "Shelf",
             id="app.shelf",
             tooltip="The packages built so far",
+            show=False,
+        ),
+        Binding(
+            "S,f6",
+            "sweeps",
+            "Sweeps",
+            id="app.sweeps",
+            tooltip="Build and measure a matrix from a plan file; what past ones found",
             show=False,
         ),
         Binding(
@@ -160,12 +169,21 @@ class PackApp(App[int]):
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Every action that has a key here, and the themes."""
         from tui.bindings import described
+        from tui.screens.base import StepScreen
+        from tui.widgets.steps import NAMES
 
         for row in described(screen):
             key = self.get_key_display(row.binding)
             yield SystemCommand(
                 row.title, f"{row.binding.tooltip or row.binding.description} ({key})", row.run
             )
+        for number, name in enumerate(NAMES, 1):
+            if isinstance(screen, StepScreen) and number < screen.STEP:
+                yield SystemCommand(
+                    f"Step {number}: {name}",
+                    "Back to this step, with what was chosen there",
+                    partial(screen.to_step, number),
+                )
         yield SystemCommand(
             "Theme", "Choose among all themes, light, dark and ANSI", self.action_change_theme
         )
@@ -211,6 +229,13 @@ class PackApp(App[int]):
 
         if not any(isinstance(screen, ShelfScreen) for screen in self.screen_stack):
             self.push_screen(ShelfScreen())
+
+    def action_sweeps(self) -> None:
+        """Plan files and past sweeps; comes back to where one was."""
+        from tui.screens.sweeps import SweepsScreen
+
+        if not any(isinstance(screen, SweepsScreen) for screen in self.screen_stack):
+            self.push_screen(SweepsScreen())
 
     def action_jump(self) -> None:
         """Letters over every part that can be focused."""

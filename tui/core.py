@@ -13,6 +13,7 @@ from packager.errors import PackError, usage
 from tui.ask import Ask, named
 
 if TYPE_CHECKING:
+    from packager.catalog import Variant
     from packager.device.identity import Here
     from packager.device.target import Target
     from packager.events import Event
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from packager.select import Candidate, Miss
     from packager.shipping.export import Exported
     from tui.leaving import Order
+    from tui.outlook import Outlook
 
 
 class World(Protocol):
@@ -77,7 +79,8 @@ class Found:
 def find(services: World, ask: Ask) -> Found:
     """Measure the catalogue, or the checkpoint in the folder that was named, against the ask."""
     from packager import catalog
-    from packager.plan.choose import with_adapters
+    from packager.plan.adoption import adoptable, recognise
+    from packager.plan.choose import NAMED, with_adapters
     from packager.select import candidates, choose, larger_than, nearest_misses, none_fits
     from packager.select.cache_type import cache_types, keeping, with_cache_type
     from packager.sources import adapters as loras
@@ -88,9 +91,20 @@ def find(services: World, ask: Ask) -> Found:
     if ask.kv is not None:
         runtimes = with_cache_type(runtimes, ask.kv)
         target = keeping(target, runtimes)
-    own, _ = with_adapters(None, ask.weights, loras.parse(ask.lora), pictures=workload.pictures)
+    recipe = None
+    if ask.weights not in NAMED and (model := adoptable(ask.weights, runtimes)) is not None:
+        runtimes, recipe = (model.runtime,), model.recipe.id
+        own: tuple[Variant, ...] = (recognise(model).variant,)
+    else:
+        own, _ = with_adapters(None, ask.weights, loras.parse(ask.lora), pictures=workload.pictures)
     found = candidates(
-        target, workload, own or catalog.load(), runtimes, named=bool(own), every=True
+        target,
+        workload,
+        own or catalog.load(),
+        runtimes,
+        recipe=recipe,
+        named=bool(own),
+        every=True,
     )
     misses: tuple[Miss, ...] = ()
     nothing = ""
@@ -198,6 +212,27 @@ def build(plan: Plan) -> Generator[Event, None, Package]:
     from packager.pipeline.run import run
 
     return run(plan)
+
+
+def outlook(services: World, ask: Ask, plan: Plan) -> Outlook:
+    """How long the build takes, what it needs, and what a longer context would cost."""
+    from packager.select.cache_type import keeping, with_cache_type
+    from tui.outlook import outlook as core
+
+    if ask.kv is None:
+        return core(ask, plan)
+    # A cache type that was tried is no recipe of the device's file.
+    runtimes = with_cache_type((plan.runtime,), ask.kv)
+    return core(
+        replace(ask, target=keeping(ask.target, runtimes)), replace(plan, runtime=runtimes[0])
+    )
+
+
+def expected(plan: Plan) -> dict[str, float]:
+    """Seconds that the stages of a build are expected to take, as far as they are known."""
+    from tui.outlook import expected as core
+
+    return core(plan)
 
 
 def bench(services: World, package: Path) -> Generator[Event, None, Measurement]:

@@ -33,10 +33,9 @@ _STEPS: dict[str, Sequence[float]] = {
         size * _MB
         for size in (500, 750, 1000, 1500, 2000, 3000, 4000, 6000, 8000, 12000, 16000, 24000, 48000)
     ],
-    "max_image_tokens": [64, 128, 256, 512, 1024, 2048, 4096],
     "dimension": [32, 64, 128, 256, 512, 768, 1024, 2048, 4096],
+    "max_image_tokens": [64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384],
 }
-_INPUTS = {"image": "pictures", "audio": "sound", "video": "video"}
 PREFERENCES = (
     ("smallest", "the smallest that passes every rule"),
     ("quality", "the highest published scores"),
@@ -101,7 +100,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "max_artifact_bytes": (_MB, 64e6 * _MB),
     "max_memory_bytes": (_MB, 64e6 * _MB),
     "dimension": (1, 2**24),
-    "max_image_tokens": (8, 4096),
+    "max_image_tokens": (1, 2**24),
 }
 """What the command line takes as well."""
 UNITS = {
@@ -156,7 +155,8 @@ def reason(field: str, base: Workload) -> str:
         "small flash.",
         "max_memory_bytes": "Most memory one model may take, below what the device has.",
         "prefer": "; ".join(f"{name}: {text}" for name, text in PREFERENCES) + ".",
-        "max_image_tokens": "Most tokens that one picture may take: a larger one is made smaller.",
+        "max_image_tokens": "What one picture may take of the context: larger ones are made "
+        "smaller.",
         "dimension": "Numbers of a vector that are kept, the first so many (Matryoshka): fewer "
         "make a smaller index and a search that finds a little less.",
     }
@@ -168,12 +168,6 @@ def made(task: str) -> str:
     return {"embed": "vector of a text", "rerank": "score of a pair"}.get(task, "first token")
 
 
-def inputs(case: UseCase) -> str:
-    """What comes in, as a sentence; empty for text alone, which every model takes."""
-    others = [_INPUTS[name] for name in case.modality if name in _INPUTS]
-    return f"What comes in: {', '.join(['text', *others])}." if others else ""
-
-
 def floors(case: UseCase) -> list[str]:
     """The published scores a use case asks for, one sentence each."""
     rows = []
@@ -181,6 +175,16 @@ def floors(case: UseCase) -> list[str]:
         wanted = " or ".join(f"{name} ≥ {least:g}" for name, least in floor.any_of)
         rows.append(f"{wanted}: {floor.reason} ({floor.source}).")
     return rows or ["No published score is asked for."]
+
+
+def comes_in(workload: Workload) -> str:
+    """What is given to the model besides text, one sentence; empty where nothing is."""
+    if not workload.pictures:
+        return ""
+    return (
+        f"Pictures come in, each up to {workload.max_image_tokens:,} tokens of the context; the "
+        "vision tower is built with the model.\n"
+    )
 
 
 def purpose(workload: Workload) -> str:

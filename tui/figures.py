@@ -152,7 +152,7 @@ def adapters(known: Iterable[tuple[str | None, float | None]]) -> str:
 
 def made_of(contents: Contents) -> list[tuple[str, str]]:
     """What was done to the model beside its recipe, label and text: adapters merged in, how it is
-    to behave, how it makes vectors or scores."""
+    to behave, how it makes vectors or scores, how it starts, and which engines read it."""
     from packager.chat.profile import Profile
     from tui.explain import profile
 
@@ -162,6 +162,12 @@ def made_of(contents: Contents) -> list[tuple[str, str]]:
         rows.append(("behaves", profile(Profile.from_dict(fixed.to_json()))))
     if contents.retrieval is not None:
         rows.append(("gives", retrieval(contents.retrieval)))
+    if contents.warm is not None and contents.warm.ttft_warm_ms is not None:
+        first = f"first token after {contents.warm.ttft_warm_ms:.0f} ms"
+        rows.append(("starts", f"warm, {first} behind {contents.warm.prefix_tokens:,} kept tokens"))
+    oldest = " and ".join(f"{row.engine} {row.version}" for row in contents.runtime.minimum)
+    if oldest:
+        rows.append(("needs", f"{oldest} or newer"))
     return [(label, text) for label, text in rows if text]
 
 

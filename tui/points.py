@@ -124,7 +124,7 @@ def of_candidates(found: Found) -> Scatter:
 def _point(candidate: Candidate) -> Point:
     bits = min(candidate.bits_per_weight, LOSSLESS_BITS)
     return Point(
-        _label(candidate),
+        label_of(candidate),
         candidate.footprint.peak,
         speed(candidate),
         candidate.quality,
@@ -134,7 +134,8 @@ def _point(candidate: Candidate) -> Point:
     )
 
 
-def _label(candidate: Candidate) -> str:
+def label_of(candidate: Candidate) -> str:
+    """What the point of a candidate is called."""
     return f"{candidate.variant.name} {candidate.recipe.id}"
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tui import core
+from tui import core, sweeps
 
 if TYPE_CHECKING:
     from packager.device.identity import Here
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from packager.shipping.export import Exported
     from tui.ask import Ask
     from tui.leaving import Order
+    from tui.outlook import Outlook
+    from tui.sweeps import Listed, Shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,11 @@ class Services:
     absent: Callable[[Services, Target], dict[str, str]] = core.absent
     unserved: Callable[[], frozenset[str]] = core.unserved
     underway: Callable[[Plan], bool] = core.underway
+    expected: Callable[[Plan], dict[str, float]] = core.expected
+    outlook: Callable[[Services, Ask, Plan], Outlook] = core.outlook
     replaced: Callable[[Plan], Package | None] = core.replaced
+    sweep_files: Callable[[Path], tuple[Listed, ...]] = sweeps.listed
+    sweep_shown: Callable[[Services, Listed], Shown] = sweeps.look
     engine_log: Callable[[str], str] = core.engine_log
     packages: Callable[[Path], tuple[Package, ...]] = core.packages
     clock: Callable[[], float] = time.monotonic

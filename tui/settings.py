@@ -74,7 +74,7 @@ def _keys(table: Any, ids: Collection[str], problems: list[str]) -> dict[str, st
             problems.append(f"keys.{name} is not an action.{did_you_mean(name, ids)}")
         elif not isinstance(key, str) or not key.strip():
             problems.append(f'keys.{name} must be a key such as "f9" or "ctrl+b,b".')
-        elif wrong := [one for one in _split(key) if not _is_key(one)]:
+        elif wrong := [one for one in split_keys(key) if not _is_key(one)]:
             problems.append(
                 f'keys.{name}: there is no key {wrong[0]!r}. Keys are written like "f9", "ctrl+b" '
                 'or "x".'
@@ -84,7 +84,8 @@ def _keys(table: Any, ids: Collection[str], problems: list[str]) -> dict[str, st
     return known
 
 
-def _split(keys: str) -> list[str]:
+def split_keys(keys: str) -> list[str]:
+    """The keys of an action, as one line of the file names them."""
     return [key.strip() for key in keys.split(",")] if keys.strip() != "," else [","]
 
 
@@ -131,17 +132,21 @@ def _holders(name: str, key: str, now: Mapping[str, str]) -> list[str]:
     return [
         other
         for other, theirs in now.items()
-        if other != name and _meet(name, other) and set(_split(key)) & set(_split(theirs))
+        if other != name and _meet(name, other) and set(split_keys(key)) & set(split_keys(theirs))
     ]
 
 
 def clash(name: str, key: str, keys: Mapping[str, str], defaults: Mapping[str, str]) -> str:
     """Why an action cannot have a key, as a sentence, nothing where it can; `keys` are the
     person's, `defaults` those of every id."""
-    if not all(_is_key(one) for one in _split(key)):
+    if not all(_is_key(one) for one in split_keys(key)):
         return f"{key} cannot be written into the settings."
     others = _holders(name, key, {**defaults, **keys})
-    return f"{key} is the key of {', '.join(sorted(others)[:2])}." if others else ""
+    if not others:
+        return ""
+    from textual.keys import format_key
+
+    return f"{format_key(key)} is the key of {', '.join(sorted(others)[:2])}."
 
 
 def _meet(action: str, other: str) -> bool:

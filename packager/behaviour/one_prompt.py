@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from packager.errors import usage
 from packager.json_values import JsonObject, at
+from packager.measure import prefix as prefixes
 from packager.process import resolve
 from packager.runtime import Report, Session, VisionSession
 
@@ -16,9 +17,10 @@ def answer(
     settings: JsonObject,
     prompt: str,
     max_new_tokens: int,
+    prefix: JsonObject | None = None,
 ) -> JsonObject:
     """Decode greedily until the end of the turn; pieces of text go out through `report.text` as
-    they are sure.
+    they are sure. `prefix` is what packager.measure.prefix.keep takes, for a warm start.
 
     Returns the text, the token ids and how many tokens the prompt had.
     """
@@ -29,8 +31,11 @@ def answer(
         if not prompt_ids:
             raise usage("The prompt is empty.", "Give a prompt.")
         most = _room(len(prompt_ids), at(settings, "context", int), max_new_tokens)
+        warm = prefix is not None and prefixes.keep(model, prefix)
         model.generate(prompt_ids, most, speaker.on_token)
         text = speaker.end()
+        if warm and isinstance(model, prefixes.KeepsPrefix) and model.prefix_note:
+            report.note(model.prefix_note)
     finally:
         model.close()
     return {"text": text, "tokens": speaker.ids, "prompt_tokens": len(prompt_ids)}

@@ -4,7 +4,7 @@ measurements."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,9 +34,10 @@ def run(
     tasks: TaskSet,
     prompts: Path | None = None,
     think: bool = False,
+    added: Sequence[Path] = (),
 ) -> Generator[Event, None, JsonObject]:
     """Yield the events of the trial and return its result; the package is not changed. `prompts` is
-    where `tasks` were read from.
+    where `tasks` were read from, `added` are adapter packages.
 
     Raises PackError (usage) for random weights, whose answers mean nothing.
     """
@@ -55,7 +56,7 @@ def run(
     arguments = {
         "session": runtime.session,
         "artifact": str(package / MODEL),
-        "settings": bench.settings_of(known),
+        "settings": bench.settings_with(known, package, runtime, added),
         "template": template.read(chat) if chat.is_file() else None,
         "prompts": None if prompts is None else str(prompts.absolute()),
         "think": think,

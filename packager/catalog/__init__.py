@@ -7,7 +7,8 @@ score_of(variant, "MMLU")       a published score, with its protocol and source
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import cache
 
@@ -92,7 +93,10 @@ def licence_ids() -> tuple[str, ...]:
 
 def find(name: str) -> Variant:
     """The variant of that repo id or short name, case aside; an unknown one is a PackError (exit
-    code 2)."""
+    code 2).
+
+    A repository in which a variant was published quantized is found as well, in its shape.
+    """
     variant = _index().get(name.strip().casefold())
     if variant is None:
         known = [item.repo_id if "/" in name else item.name for item in load()]
@@ -139,9 +143,22 @@ def select(
 
 @cache
 def _index() -> dict[str, Variant]:
-    return {
-        key.casefold(): variant for variant in load() for key in (variant.repo_id, variant.name)
-    }
+    quantized = (row for variant in load() for row in _quantized(variant))
+    # A row of its own says more: it comes later, and counts.
+    rows = (*quantized, *load())
+    return {key.casefold(): variant for variant in rows for key in (variant.repo_id, variant.name)}
+
+
+def _quantized(variant: Variant) -> Iterator[Variant]:
+    """The same model in each of the repositories in which its publisher quantized it."""
+    note = f"{variant.repo_id}, quantized by its publisher: a build dequantizes it as it is read"
+    for repo_id in variant.quantized_repos:
+        yield replace(
+            variant,
+            repo_id=repo_id,
+            published_precisions=(repo_id.removeprefix(f"{variant.repo_id}-"),),
+            notes=(note, *variant.notes),
+        )
 
 
 def _refuse_unless(known: bool, what: str, value: str, names: list[str] | tuple[str, ...]) -> None:

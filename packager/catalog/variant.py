@@ -92,7 +92,7 @@ class Variant:
         return tuple(
             f"{self.repo_id}-{precision}"
             for precision in self.published_precisions
-            if precision != "BF16"
+            if precision != "BF16" and not self.repo_id.endswith(f"-{precision}")
         )
 
     def as_dict(self) -> JsonObject:

@@ -51,6 +51,7 @@ class Speech:
     are the ids that end a turn, `end_texts` the same as text. `notes` are what a user should know.
     `prefix_stable` says whether a chat's next prompt begins with the one before it, so that a cache
     of the prefix holds over turns; None where there is no template, or it takes no such chat.
+    `template_end` is the token that the template puts behind an answer, None where it puts none.
     """
 
     template: str | None
@@ -58,6 +59,7 @@ class Speech:
     end_texts: tuple[str, ...]
     notes: tuple[str, ...]
     prefix_stable: bool | None = None
+    template_end: str | None = None
 
 
 def of_folder(folder: Path, profile: Profile | None = None) -> Speech:
@@ -99,6 +101,7 @@ def _cached(folder: str, stamps: tuple[Any, ...], key: _Hashed) -> Speech:
         tuple(texts_at(speech, "end_texts")),
         tuple(texts_at(speech, "notes")),
         at_or_none(speech, "prefix_stable", bool),
+        at_or_none(speech, "template_end", str),
     )
 
 
@@ -140,6 +143,7 @@ def read_job(report: Report, *, folder: str, profile: JsonObject) -> JsonObject:
             tuple(texts.get(number, "") for number in ends.ids),
             tuple(notes),
             None if template is None else _prefix_stable(template),
+            end,
         )
     )
 

@@ -27,6 +27,7 @@ from packager.checkpoint.agreement import (
     refuse_unsupported,
 )
 from packager.checkpoint.composed import Composed
+from packager.checkpoint.described import is_described
 from packager.checkpoint.folder import (
     POOLING,
     is_license,
@@ -59,6 +60,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Checkpoint", "TensorInfo"]
 
+_DTYPES = (None, "float64", "float32", "float16", "bfloat16")
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -72,6 +75,7 @@ class Checkpoint:
     `vision` reads.
     `as_published` says that the files themselves have those names, that configuration and types of
     32 bits at most, so that an engine may read them. `chat_template` is None for a base model.
+    Of a folder that describes an adopted model there are no tensors.
     `notes` are sentences for whoever builds; `quantized` says how the files hold the weights where
     those are dequantized as they are read.
     """
@@ -132,9 +136,11 @@ class Checkpoint:
             decoder = object_at(decoder, key)
         positions, windows = positions_of(decoder, shape, where), windows_of(decoder, shape, where)
         weights = folder if composed is None else composed.base
-        agreed = match(
-            files["config.json"], config, shape, read_tensors(weights, files), POOLING in files
-        )
+        if is_described(folder):
+            agreed = Agreed(shape, {}, (), renamed=False, untied=False, headless=False, notes=())
+        else:
+            stored = read_tensors(weights, files)
+            agreed = match(files["config.json"], config, shape, stored, POOLING in files)
         if composed is not None:
             agreed = _adapted(agreed, composed)
         tokenizer_config = _all_added(files, tokenizer_config)
@@ -309,7 +315,17 @@ def _borne_out(config: JsonObject, agreed: Agreed) -> JsonObject:
             table["vocab_size"] = agreed.shape.vocab
         for key in ids_beyond(table, agreed.shape.vocab):
             del table[key]
+        for key in _foreign_dtypes(table):
+            del table[key]
     return kept
+
+
+def _foreign_dtypes(table: JsonObject) -> tuple[str, ...]:
+    """The keys of a configuration whose type torch does not know, such as "auto": transformers
+    looks them up by name and fails."""
+    return tuple(
+        key for key in ("torch_dtype", "dtype") if key in table if table[key] not in _DTYPES
+    )
 
 
 def _tables(config: JsonObject, agreed: Agreed) -> list[JsonObject]:
@@ -334,5 +350,6 @@ def _as_published(config: JsonObject, agreed: Agreed) -> bool:
     changed = agreed.renamed or agreed.untied or agreed.headless or method_of(config) is not None
     # torch makes no embedding whose padding has no row.
     changed = changed or bool(_notes_on_ids(config, agreed))
+    changed = changed or any(map(_foreign_dtypes, _tables(config, agreed)))
     plain = (tensor.dtype != "F64" and tensor.made is None for tensor in agreed.tensors.values())
     return not changed and all(plain)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice, product
 
 from packager.checkpoint.control_tokens import ControlToken
@@ -139,25 +139,39 @@ def byte_level_bpe(
     """tokenizer.json with `words` by id, Qwen's pre-tokenizer, and the control tokens at the ids
     behind them; with `ends` the first of these behind every text."""
     added = [{"id": len(words) + index, **_flags(token)} for index, token in enumerate(control)]
+    vocab = {word: index for index, word in enumerate(words)}
+    processor = _appending(control[0], len(words)) if ends else _BYTE_LEVEL
+    return definition(vocab, [list(pair) for pair in merges], added, processor=processor)
+
+
+def definition(
+    vocab: Mapping[str, int],
+    merges: Sequence[Sequence[str]],
+    added: Sequence[JsonObject],
+    expression: str = QWEN_PATTERN,
+    processor: JsonObject = _BYTE_LEVEL,
+) -> bytes:
+    """tokenizer.json of the ordinary tokens `vocab` with their ids, `merges` best first and the
+    rows of the tokens `added`; `expression` splits a text first."""
     tokenizer: JsonObject = {
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": added,
+        "added_tokens": list(added),
         "normalizer": {"type": "NFC"},
         "pre_tokenizer": {
             "type": "Sequence",
             "pretokenizers": [
                 {
                     "type": "Split",
-                    "pattern": {"Regex": QWEN_PATTERN},
+                    "pattern": {"Regex": expression},
                     "behavior": "Isolated",
                     "invert": False,
                 },
                 _BYTE_LEVEL,
             ],
         },
-        "post_processor": _appending(control[0], len(words)) if ends else _BYTE_LEVEL,
+        "post_processor": processor,
         "decoder": _BYTE_LEVEL,
         "model": {
             "type": "BPE",
@@ -168,7 +182,7 @@ def byte_level_bpe(
             "fuse_unk": False,
             "byte_fallback": False,
             "ignore_merges": False,
-            "vocab": {word: index for index, word in enumerate(words)},
+            "vocab": dict(vocab),
             "merges": [list(pair) for pair in merges],
         },
     }
@@ -200,6 +214,11 @@ def tokenizer_config(
     }
 
 
-def _flags(token: ControlToken) -> JsonObject:
+def added_token(text: str, *, special: bool) -> JsonObject:
+    """The flags of an added token as Qwen's own have them: cut out of a text as it stands."""
     sides = {"lstrip": False, "rstrip": False, "single_word": False, "normalized": False}
-    return {"content": token.text, **sides, "special": token.special}
+    return {"content": text, **sides, "special": special}
+
+
+def _flags(token: ControlToken) -> JsonObject:
+    return added_token(token.text, special=token.special)

@@ -73,6 +73,11 @@ class Gptq:
         values *= scales[group]
         return np.ascontiguousarray(values.T)
 
+    def codes(self) -> tuple[Any, Any, Any]:
+        """Numbers (outputs, inputs), zero points and scales (outputs, groups) of the whole."""
+        numbers = unpack(read(self.qweight), self.bits, 0)
+        return numbers.T, self._zeros(0, self.scales.shape[1]).T, read(self.scales).T
+
     def _zeros(self, first: int, end: int) -> Ints:
         # A run of words that no value crosses: 32 outputs, whatever the bits.
         start, stop = first // _WORD, -(-end // _WORD)
@@ -105,6 +110,12 @@ class Awq:
         values: Floats = (numbers - zeros[group]).astype(np.float32)
         values *= scales[group]
         return np.ascontiguousarray(values.T)
+
+    def codes(self) -> tuple[Any, Any, Any]:
+        """Numbers (outputs, inputs), zero points and scales (outputs, groups) of the whole."""
+        end = self.scales.shape[1]
+        numbers, zeros = (self._unpacked(row, 0, end).T for row in (self.qweight, self.qzeros))
+        return numbers, zeros, read(self.scales).T
 
     def _unpacked(self, tensor: TensorInfo, first: int, end: int) -> Ints:
         start, stop = first // 8, -(-end // 8)
@@ -177,3 +188,11 @@ class Packed:
         values: Floats = (numbers - zero).astype(np.float32)
         values *= scale[:, group]
         return values
+
+    def codes(self) -> tuple[Any, Any, Any]:
+        """Numbers (rows, columns), zero points and scales (rows, groups) of the whole."""
+        numbers = unpack(read(self.packed), self.bits, 1)[:, : self.columns]
+        zeros: Any = np.full(self.scale.shape, 1 << (self.bits - 1))
+        if self.zero is not None:
+            zeros = unpack(read(self.zero), self.bits, 0)[: self.scale.shape[0]]
+        return numbers, zeros, read(self.scale)

@@ -17,6 +17,8 @@ from packager.limits import PATTERN_CHARACTERS
 _SHOWN = 60
 _MANY = 1 << 13
 _REPEATED_GROUP = re.compile(r"\)[*+?{]")
+# `(?x:(a+) +)` repeats a group as well: there blanks and comments mean nothing.
+_FLAGS = re.compile(r"\(\?[a-zA-Z-]*[xX]")
 _LOOPS = "*+{"
 
 
@@ -29,7 +31,8 @@ def compiled(pattern: str) -> re.Pattern[str]:
 def refuse_pattern(where: str, pattern: str) -> None:
     """Raise PackError (exit code 6) for what is not a valid regular expression, or repeats a
     group."""
-    if len(pattern) > PATTERN_CHARACTERS or _REPEATED_GROUP.search(pattern):
+    repeats = _REPEATED_GROUP.search(pattern) or _FLAGS.search(pattern)
+    if len(pattern) > PATTERN_CHARACTERS or repeats:
         raise bad_input(
             f"{where} has the pattern {pattern[:_SHOWN]!r}, which is too complex.",
             "Write the modules' names out.",

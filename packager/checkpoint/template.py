@@ -50,6 +50,8 @@ def render(
     given = {"tools": None, "documents": None, "add_generation_prompt": True, **variables}
     try:
         text = _compiled(template).render(messages=messages, **given)
+        # Half a surrogate pair is no text: no tokenizer takes it.
+        text.encode("utf-8")
     except MemoryError:
         raise bad_input(
             "The chat template cannot be rendered: it takes more memory than any prompt.", _ITS_OWN

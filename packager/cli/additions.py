@@ -35,6 +35,11 @@ _OPTIONS = (
         metavar="PATTERN=TYPE",
         help="Type of the tensors that a pattern matches, e.g. attn_v=Q8_0; repeatable.",
     ),
+    click.option(
+        "--repack",
+        is_flag=True,
+        help="Take over what a checkpoint stores in groups of 4 bits, for openvino recipes.",
+    ),
 )
 
 
@@ -50,4 +55,9 @@ def additions_from(flags: Flags) -> Additions:
     # Late: only these two commands need it.
     from packager.plan.additions import parse
 
-    return parse(flags.get("imatrix"), flags.get("calibration"), flags.get("tensor_type") or ())
+    return parse(
+        flags.get("imatrix"),
+        flags.get("calibration"),
+        flags.get("tensor_type") or (),
+        bool(flags.get("repack")),
+    )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from packager.cli.output import emit_json, emit_table, json_option, narrate, printable
-from packager.cli.shared_options import package_argument, think_option
+from packager.cli.shared_options import adapters_option, package_argument, think_option
 from packager.errors import ExitCode
 from packager.json_values import JsonObject, as_object, at, object_or_empty, texts_at
 
@@ -45,6 +45,7 @@ _PATH = click.Path(path_type=Path)
     metavar="PACKAGE",
     help="One size up, asked the same: would it be worth it?",
 )
+@adapters_option
 @think_option
 @click.option(
     "--fail-under",
@@ -60,6 +61,7 @@ def command(
     prompts: Path | None,
     smaller: Path | None,
     larger: Path | None,
+    adapters: tuple[Path, ...],
     think: bool,
     least: float | None,
     no_save: bool,
@@ -69,21 +71,25 @@ def command(
 
     The baseline is what a useful model must be able to do; the stress pass adds noise, length,
     ambiguity and several turns. Each result goes into its package's manifest, where `compare` finds
-    it. The exit code is 0 however many fail, unless --fail-under sets a limit.
+    it; with --adapter it goes into the adapter's. The exit code is 0 however many fail, unless
+    --fail-under sets a limit.
     """
     from packager.behaviour import tasks, trial
 
     asked = tasks.read(prompts) if prompts else tasks.shipped()
     others = {"smaller": smaller, "larger": larger}
     _ordered(package, others)
-    own = _tried(package, asked, prompts, think)
+    own = _tried(package, asked, prompts, think, adapters)
     beside = {
         direction: (_name(path), _tried(path, asked, prompts, think))
         for direction, path in others.items()
         if path
     }
     result = trial.neighbours(own, beside) if beside else own
-    saved = not no_save and _saved(package, result)
+    # What a base says with an adapter is the adapter's: with one it goes into its manifest, with
+    # several into none.
+    place = package if not adapters else adapters[0]
+    saved = not no_save and len(adapters) < 2 and _saved(place, result)
     for direction, (_, other) in beside.items():
         path = others[direction]
         if path is not None and not no_save:
@@ -142,14 +148,20 @@ def _ordered(package: Path, others: dict[str, Path | None]) -> None:
             )
 
 
-def _tried(package: Path, asked: TaskSet, prompts: Path | None, think: bool) -> JsonObject:
+def _tried(
+    package: Path,
+    asked: TaskSet,
+    prompts: Path | None,
+    think: bool,
+    adapters: tuple[Path, ...] = (),
+) -> JsonObject:
     from packager.behaviour import trial
     from packager.cli.progress import follow
     from packager.package import manifest
     from targets import registry
 
     runtime = registry.runtime(manifest.read(package).contents.runtime.name)
-    return follow(trial.run(package, runtime, asked, prompts, think))
+    return follow(trial.run(package, runtime, asked, prompts, think, adapters))
 
 
 def _show(name: str, result: JsonObject) -> None:

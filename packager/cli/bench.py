@@ -12,7 +12,7 @@ import click
 from packager.cli.bench_quality import lost, narrate_quality
 from packager.cli.options import machine_options, sustained_option
 from packager.cli.output import emit_json, emit_table, json_option, narrate, say
-from packager.cli.shared_options import package_argument
+from packager.cli.shared_options import adapters_option, package_argument
 from packager.errors import ExitCode
 from packager.json_values import JsonObject
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     help="This machine is the device, although its name differs.",
 )
 @machine_options(several=True)
+@adapters_option
 @sustained_option
 @click.option(
     "--quality",
@@ -50,6 +51,7 @@ def command(
     machines: tuple[str, ...],
     agent: str | None,
     cool: float | None,
+    adapters: tuple[Path, ...],
     sustained: float,
     checkpoint: Path | None,
     as_json: bool,
@@ -60,7 +62,8 @@ def command(
     several, on all of them at once.
 
     On the device that the package is for, the budgets are checked, and the first measurement there
-    is kept.
+    is kept. With --adapter the figures are those of PACKAGE with the adapter, and only --save keeps
+    them, in the adapter's manifest.
     """
     from packager.cli.progress import follow
     from packager.cli.reach import Way, measure_on
@@ -71,10 +74,11 @@ def command(
     from targets.machine.here import here
 
     found = manifest.read(package)
-    writable = os.access(package, os.W_OK)
+    place = _place(package, adapters, save, bool(machines))
+    writable = os.access(place, os.W_OK)
     if save and not writable:
         raise usage(
-            f"{package} is not writable, so the figures could not be saved.",
+            f"{place} is not writable, so the figures could not be saved.",
             "Measure without --save, or copy the package.",
         )
     runtime = registry.runtime(found.contents.runtime.name)
@@ -93,10 +97,11 @@ def command(
             "For this machine the build has compared the package: see quality in its manifest.",
         )
     else:
-        now = follow(bench.run(package, runtime, here(), claimed, sustained, cool))
-    wanted = save or (now.on_device and not found.contents.seen_on_device)
+        now = follow(bench.run(package, runtime, here(), claimed, sustained, cool, adapters))
+    first = now.on_device and not found.contents.seen_on_device
+    wanted = save or (first and not adapters)
     if wanted and writable:
-        bench.save(package, now)
+        bench.save(place, now)
     before = found.contents.telling
     verdicts = bench.judged(found.contents, now) if now.on_device else []
     failed = [verdict for verdict in verdicts if verdict.failed]
@@ -118,6 +123,18 @@ def command(
             f"{package} is not writable: the figures of the device were not added to its manifest."
         )
     return ExitCode.BUDGET if failed or lost(now) else ExitCode.DONE
+
+
+def _place(package: Path, adapters: tuple[Path, ...], save: bool, elsewhere: bool) -> Path:
+    """The package whose manifest takes the figures: the adapter's where one is added. Raises
+    PackError (usage) for flags that contradict each other."""
+    from packager.errors import usage
+
+    if adapters and elsewhere:
+        raise usage("--on takes no --adapter.", "Measure the base there, or the adapter here.")
+    if save and len(adapters) > 1:
+        raise usage("The figures of several adapters belong to none of them.", "Leave --save out.")
+    return adapters[0] if adapters else package
 
 
 def _show(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from packager.cli.additions import addition_options, additions_from
+from packager.cli.adoption import adoption_options, file_of_hub
 from packager.cli.options import (
     Number,
     machine_options,
@@ -18,14 +19,15 @@ from packager.cli.options import (
 )
 from packager.cli.output import emit_json, emit_table, json_option, narrate, say
 from packager.cli.profile import profile_from, profile_options
+from packager.cli.quality import show_quality
 from packager.cli.shared_options import out_option
-from packager.errors import ExitCode, PackError
+from packager.errors import ExitCode, PackError, usage
 from packager.escapes import sh
 
 if TYPE_CHECKING:
     from packager.cli.reach import Way
     from packager.package.package import Package
-    from packager.records import Contents, Quality, Verdict
+    from packager.records import Contents, Verdict
 
 _ENFORCED = {"min_decode_tps": "decode", "max_ttft_ms": "ttft"}
 
@@ -33,7 +35,6 @@ _ENFORCED = {"min_decode_tps": "decode", "max_ttft_ms": "ttft"}
 @click.command("build")
 @click.option(
     "--target",
-    required=True,
     metavar="NAME|FILE.toml",
     help="The device it is for; `qwen-pack targets` lists them.",
 )
@@ -56,15 +57,27 @@ _ENFORCED = {"min_decode_tps": "decode", "max_ttft_ms": "ttft"}
     "--weights",
     default="hub",
     show_default=True,
-    metavar="hub|dummy|PATH",
-    help="Where the weights come from.",
+    metavar="hub|modelscope|dummy|PATH",
+    help="Where the weights come from; a .gguf file is packaged as it is.",
 )
+@adoption_options
 @click.option(
     "--lora",
     "loras",
     multiple=True,
     metavar="DIR|REPO[@REV][:SCALE]",
     help="Merge this LoRA adapter into the weights; repeatable.",
+)
+@click.option(
+    "--adapter",
+    metavar="DIR|REPO[@REV][:SCALE]",
+    help="Package this LoRA adapter alone, for the package that --base names.",
+)
+@click.option(
+    "--base",
+    type=click.Path(path_type=Path),
+    metavar="PACKAGE",
+    help="With --adapter: the finished package that it is for.",
 )
 @click.option("--revision", metavar="SHA", help="Commit, tag or branch of the hub's repository.")
 @out_option("DIR", "The folder that becomes the package; its own name, here, by default.")
@@ -95,17 +108,27 @@ _ENFORCED = {"min_decode_tps": "decode", "max_ttft_ms": "ttft"}
     metavar="V",
     help="The package's own version, like 1.4.0; `verify --min-version` refuses older ones.",
 )
+@click.option(
+    "--warm",
+    is_flag=True,
+    help="Keep the state of the system prompt and the tools: no chat computes them twice.",
+)
 @addition_options
 @profile_options
 @workload_options
 @json_option
 def command(
-    target: str,
+    target: str | None,
     model: str | None,
     runtimes: tuple[str, ...],
     recipes: tuple[str, ...],
     weights: str,
+    against: str | None,
+    tokenizer: str | None,
+    hub_file: str | None,
     loras: tuple[str, ...],
+    adapter: str | None,
+    base: Path | None,
     revision: str | None,
     out: Path | None,
     offline: bool,
@@ -114,6 +137,7 @@ def command(
     quality_text: Path | None,
     quality_tokens: int | None,
     allow_quality_loss: bool,
+    warm: bool,
     as_json: bool,
     address: str | None,
     agent: str | None,
@@ -126,27 +150,39 @@ def command(
     qwen-pack build --target laptop-cpu
     qwen-pack build --target laptop-cpu --model Qwen3-1.7B --weights ./my-finetune
     qwen-pack build --target laptop-cpu --model Qwen3-1.7B --lora ./my-adapter
+    qwen-pack build --adapter ./my-adapter --base PACKAGE    the adapter alone, for PACKAGE
     qwen-pack build --target laptop-cpu --weights dummy    random weights of the true shape
     qwen-pack build --target laptop-cpu --runtime all      every runtime that fits; the best is kept
     qwen-pack build --target raspberry-pi-5-8gb --on ssh://pi@pi5    built here, measured there
     """
     from packager.cli.progress import follow
-    from packager.pipeline import comparison
+    from packager.pipeline import comparison, warm_stage
     from packager.pipeline.preflight import check
     from packager.pipeline.run import run
     from packager.plan.choose import make_plan
     from packager.quality.gate import Gate
     from packager.shipping.versions import ordered
+    from packager.units import human_bytes
     from targets import registry
     from targets.machine import limits as machine
     from targets.machine.here import here
 
     if version is not None:
         ordered(version)
+    gate = Gate(quality_text, quality_tokens, allow_quality_loss)
+    if adapter is not None or base is not None:
+        from packager.cli.build_adapter import build_adapter
+
+        return build_adapter(adapter, base, weights, out, gate, version, offline, as_json)
+    if target is None:
+        raise click.MissingParameter(param_hint="'--target'", param_type="option")
     elsewhere = _elsewhere(address, agent, cool)
     profile = profile_from(flags)
-    gate = Gate(quality_text, quality_tokens, allow_quality_loss)
     device = registry.target(target)
+    taken = None
+    if hub_file is not None:
+        taken = file_of_hub(model, hub_file, weights, revision, offline)
+        model, revision = None, None
     adapters = (
         comparison.served(device, registry.runtimes(), runtimes)
         if runtimes
@@ -161,6 +197,9 @@ def command(
         recipe=recipes[0] if len(recipes) == 1 and not several else None,
         weights=weights,
         lora=loras,
+        against=against,
+        tokenizer=tokenizer,
+        hub_file=taken,
         revision=revision,
         offline=offline,
         out=out,
@@ -170,7 +209,12 @@ def command(
         additions=additions_from(flags),
         enforced=frozenset(rule for flag, rule in _ENFORCED.items() if flags.get(flag) is not None),
     )
-    plan = replace(plan, sustained_s=sustained, profile=profile)
+    if plan.recognised is not None and several:
+        raise usage(
+            f"{plan.recognised.model.files[0].name} is taken as it is, in one runtime.",
+            "Name one --runtime at most.",
+        )
+    plan = replace(plan, sustained_s=sustained, profile=profile, warm=warm)
     available = machine.memory().available
     if several:
         ways = comparison.check(
@@ -184,6 +228,11 @@ def command(
     else:
         check(plan, available)
         narrate(f"{plan.name}: {plan.why()}")
+        if plan.warm:
+            narrate(
+                "The state of the fixed prefix takes at most "
+                f"{human_bytes(warm_stage.planned_bytes(plan))} on the device."
+            )
         events = run(plan)
     try:
         package = follow(events)
@@ -253,29 +302,6 @@ def _measured_on(package: Package, machine: str, way: Way, sustained_s: float) -
     return Package(package.path, manifest.read(package.path))
 
 
-def show_quality(quality: Quality | None) -> None:
-    """What it lost against the unquantized model, part by part."""
-    from packager.quality import paper
-    from packager.quality.verdict import sentence
-
-    if quality is None:
-        return
-    table = paper.table(quality)
-    if table:
-        emit_table(
-            "Against the unquantized model, divergence in nats",
-            paper.COLUMNS,
-            table,
-            right=paper.COLUMNS[1:],
-        )
-    elif quality.skipped:
-        say(f"No divergence from the unquantized model: {quality.skipped}.")
-    for line in paper.parity(quality):
-        say(line)
-    for row in quality.verdicts:
-        say(f"{'passed' if row.passed else 'missed, and let through'}: {sentence(row)}")
-
-
 def show(package: Package) -> None:
     """The result table: predicted beside measured, then the budgets, and where the figures come
     from."""
@@ -296,6 +322,8 @@ def show(package: Package) -> None:
         right=columns[1:],
     )
     show_quality(contents.quality)
+    if contents.warm is not None:
+        say(contents.warm.sentence())
     for verdict in contents.verdicts:
         say(f"{_mark(verdict)}: {sentence(verdict)}")
     _where(contents)

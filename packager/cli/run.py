@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from packager.cli.output import narrate, printable
-from packager.cli.shared_options import package_argument, think_option
+from packager.cli.shared_options import adapters_option, package_argument, think_option
 from packager.json_values import JsonObject
 
 if TYPE_CHECKING:
@@ -36,9 +36,15 @@ if TYPE_CHECKING:
     multiple=True,
     help="A picture that the prompt asks about (PNG, JPEG or WebP); repeatable.",
 )
+@adapters_option
 @think_option
 def command(
-    package: Path, prompt: str, max_tokens: int, images: tuple[Path, ...], think: bool
+    package: Path,
+    prompt: str,
+    max_tokens: int,
+    images: tuple[Path, ...],
+    adapters: tuple[Path, ...],
+    think: bool,
 ) -> None:
     """Answer one PROMPT with PACKAGE; the answer goes to stdout as it is decoded."""
     from packager.errors import usage
@@ -58,17 +64,24 @@ def command(
             f"{package} gives no text.",
             f"`qwen-pack {found.contents.task} {package} ...` asks it what it is made for.",
         )
+    if images and adapters:
+        raise usage(
+            "A question about pictures takes no --adapter.", "Ask it without one of the two."
+        )
+    settings = bench.settings_with(found, package, runtime, adapters)
     logs = BuildCache()
     with logs.work_folder() as work:
         if images:
             job, asked = _about_pictures(package, runtime, found, prompt, images, think, work)
         else:
             job, asked = _about_text(package, runtime, prompt, think)
+            if found.contents.warm is not None and found.contents.warm.how == "file":
+                asked = {**asked, "prefix": _prefix(package, found, think)}
         if found.contents.source.dummy:
             narrate("The weights of this package are random: what follows means nothing.")
         arguments = {
             "artifact": str(package / MODEL),
-            "settings": bench.settings_of(found),
+            "settings": settings,
             "max_new_tokens": max_tokens,
             **asked,
         }
@@ -91,6 +104,21 @@ def _about_text(
     if chat.is_file():
         text = _rendered(chat, [{"role": "user", "content": prompt}], think)
     return "packager.behaviour.one_prompt:answer", {"session": runtime.session, "prompt": text}
+
+
+def _prefix(package: Path, found: Manifest, think: bool) -> JsonObject:
+    """How the state of the prefix that every chat shares is found again."""
+    from packager.digests import key_of
+    from packager.pipeline import bench, warm_stage
+
+    chat = package / "chat_template.jinja"
+    probes = [
+        _rendered(chat, [{"role": "user", "content": text}], think) for text in warm_stage.PROBES
+    ]
+    template = next(entry.sha256 for entry in found.files if entry.path == chat.name)
+    return warm_stage.asked(
+        key_of([bench.artifact_key(found), template, bench.settings_of(found)["kv"]]), probes
+    )
 
 
 def _about_pictures(

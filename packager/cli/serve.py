@@ -59,7 +59,7 @@ def command(package: Path, host: str, port: int, waiting: int, consent: bool) ->
 
     if not consent and not is_loopback(host):
         raise usage(
-            f"{host} can be reached from other machines, and the server asks for no password.",
+            f"{host} can be reached from other machines, and the server has no log-in.",
             "Use an SSH tunnel (ssh -L 8080:127.0.0.1:8080 THIS-MACHINE), or add "
             "--i-know-it-is-exposed.",
         )

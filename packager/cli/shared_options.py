@@ -17,6 +17,14 @@ reference_argument = click.argument("reference", metavar="HOST/NAME:TAG")
 think_option = click.option(
     "--think", is_flag=True, help="Let a model that can think do so before it answers."
 )
+adapters_option = click.option(
+    "--adapter",
+    "adapters",
+    type=_PATH,
+    multiple=True,
+    metavar="ADAPTER",
+    help="Add the adapter of this package, built for PACKAGE; repeatable.",
+)
 token_host_option = click.option(
     "--token-host",
     "token_hosts",

@@ -97,8 +97,11 @@ def command(
     if str(plan) == REPORT:
         return _report(folder, as_json)
     if folder is not None:
+        from packager.names import did_you_mean
+
+        meant = "" if plan.is_file() else did_you_mean(str(plan), [REPORT])
         raise PackError(
-            f"{folder} is one argument too many.", "Give the plan file, or: report DIR."
+            f"{folder} is one argument too many.{meant}", "Give the plan file, or: report DIR."
         )
     from packager.cli.sweep_worker import known_here
     from packager.sweep.matrix import matrix

@@ -82,6 +82,13 @@ if TYPE_CHECKING:
     metavar="TEXT",
     help="With --rebuild: the calibration text of the build.",
 )
+@click.option(
+    "--engine-version",
+    "engine_versions",
+    multiple=True,
+    metavar="ENGINE=VERSION",
+    help="Does the engine of your app read it? E.g. llama.cpp=b5092 or openvino=2025.2.",
+)
 @json_option
 def command(
     package: Path,
@@ -96,6 +103,7 @@ def command(
     loras: tuple[str, ...],
     imatrix: Path | None,
     calibration: Path | None,
+    engine_versions: tuple[str, ...],
     as_json: bool,
 ) -> int:
     """Check PACKAGE against its manifest, byte by byte.
@@ -108,8 +116,12 @@ def command(
     --rebuild fetches the weights again from where they came from (or takes --weights), converts
     them in a temporary folder, and compares every file of the model. The package is only read.
     Exit code 7 if the only differences are bytes that this machine's toolchain rounds differently.
+
+    --engine-version compares the version of an app's engine with the oldest one that reads the
+    package. Exit code 7 where that is older.
     """
     from packager.package import manifest
+    from packager.package.floor import verdicts
     from packager.package.verify import verify
     from packager.shipping.signature import ENDING, check, trusted
     from packager.units import human_bytes
@@ -137,6 +149,7 @@ def command(
     if rebuilt is not None:
         findings = list(rebuilt.findings)
     known = manifest.read(package)
+    engines = verdicts(known.contents.runtime.minimum, engine_versions)
     unsafe = _unsafe(package, known)
     size = sum(entry.size for entry in known.files)
     if as_json:
@@ -154,6 +167,7 @@ def command(
                 "unsafe": unsafe,
                 "content_sha256": known.contents.content_sha256,
                 "rebuilt": None if rebuilt is None else rebuilt.as_dict(),
+                "engines": [verdict.as_dict() for verdict in engines],
             },
         )
     elif findings:
@@ -188,11 +202,15 @@ def command(
             f"{known.name}: {len(known.files)} files, {human_bytes(size)}, all as the manifest "
             f"says{ending}."
         )
+    for verdict in engines:
+        (say if verdict.reads else narrate)(printable(verdict.sentence()))
     if unsafe is not None:
         narrate(f"The content matches the manifest, but is not safe to open: {unsafe}")
     if rebuilt is not None and rebuilt.undecided:
         return ExitCode.RESOURCE
-    return ExitCode.INPUT if findings else ExitCode.DONE
+    if findings:
+        return ExitCode.INPUT
+    return ExitCode.DONE if all(verdict.reads for verdict in engines) else ExitCode.RESOURCE
 
 
 def _unsafe(package: Path, known: Manifest) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -39,16 +40,21 @@ def main(runtime: str, build: bool, recipe: str | None) -> None:
 
 def _adapter(name: str) -> Any:
     if ":" in name:
-        try:
-            return resolve(name)()
-        except (ImportError, AttributeError) as error:
-            raise click.UsageError(f"{name} does not load: {error}.") from None
+        return _made(name, lambda: resolve(name))
     by_name = {point.name: point for point in entry_points(group=GROUP)}
     if name not in by_name:
         raise click.UsageError(
             f"There is no runtime {name!r}. Installed: {', '.join(sorted(by_name))}."
         )
-    return by_name[name].load()()
+    return _made(name, by_name[name].load)
+
+
+def _made(name: str, load: Callable[[], Any]) -> Any:
+    """The adapter; its module is its author's, and the sentence names what it raised."""
+    try:
+        return load()()
+    except Exception as error:
+        raise click.UsageError(f"{name} does not load: {type(error).__name__}: {error}.") from None
 
 
 if __name__ == "__main__":

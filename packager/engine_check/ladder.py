@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from packager.errors import PackError, bad_input
 from packager.json_values import JsonObject
 from packager.names import did_you_mean
-from packager.runtime import Ladder, Rung, Trial
+from packager.runtime import Ladder, Rung, Runtime, Trial
 
 DEFAULT = "default"
 """The name of the first rung: the engine as it comes."""
@@ -137,3 +137,11 @@ def _variables(path: Path, key: str, value: Any) -> dict[str, str]:
 
 def _wrong(path: Path, key: str, what: str) -> PackError:
     return bad_input(f"{path}: {key} {what}.")
+
+
+@runtime_checkable
+class OfOneModel(Protocol):
+    """What a Runtime has besides that offers one model alone, as it is."""
+
+    engine: Runtime
+    """The adapter of its engine, with which the engine is tried."""

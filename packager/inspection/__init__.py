@@ -10,6 +10,7 @@ program, a library, Python code or a pickle is not a file of a package, whatever
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from mmap import ACCESS_READ, mmap
@@ -18,7 +19,7 @@ from typing import IO
 
 from packager.errors import bad_input
 from packager.files import open_to_read
-from packager.inspection import gguf, json_file, native, onnx, openvino
+from packager.inspection import gguf, json_file, native, onnx, openvino, safetensors
 from packager.inspection.unsafe import Unsafe, shown
 from packager.package.manifest import FileEntry, Manifest
 
@@ -26,7 +27,17 @@ __all__ = ["refuse_unsafe", "unsafe_artifact"]
 
 _BUILT_IN = ("llama.cpp", "openvino", "onnxruntime")
 _MODEL = "model"
-_ENDINGS = (".bin", ".data", ".gguf", ".jinja", ".json", ".onnx", ".txt", ".xml")
+_ENDINGS = (
+    ".bin",
+    ".data",
+    ".gguf",
+    ".jinja",
+    ".json",
+    ".onnx",
+    ".safetensors",
+    ".txt",
+    ".xml",
+)
 """Of files below model/, for the runtimes whose artifacts we write ourselves."""
 
 
@@ -82,14 +93,20 @@ def _look(place: Path, entry: FileEntry, files: Sequence[FileEntry], built_in: b
     }
     # Neither a link nor a named pipe is followed or waited for.
     handle = open_to_read(place)
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(handle)
+        raise Unsafe("is a pipe, a folder or a device")
+    size = status.st_size
     with os.fdopen(handle, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
         native.refuse_bytes(file, size)
         file.seek(0)
         if ending == ".gguf":
             _mapped(file, size, lambda data: gguf.refuse(data, size))
         elif ending == ".onnx":
             _mapped(file, size, lambda data: _onnx(data, beside))
+        elif ending == ".safetensors":
+            safetensors.refuse(file, size)
         elif ending == ".xml" and within and built_in:
             openvino.refuse(file, beside.get(f"{path.stem}.bin", 0))
         elif ending == ".json" and within:

@@ -12,7 +12,7 @@ from mmap import mmap
 from packager.inspection.rules import rules
 from packager.inspection.unsafe import Unsafe, shown
 
-_STRING, _ARRAY = 8, 9
+STRING, ARRAY = 8, 9
 _SCALARS = {
     0: 1,
     1: 1,
@@ -107,13 +107,13 @@ def _pairs(cursor: _Cursor, count: int) -> int:
 def _value(cursor: _Cursor, kind: int, key: str) -> None:
     if kind in _SCALARS:
         cursor.skip(_SCALARS[kind])
-    elif kind == _STRING:
+    elif kind == STRING:
         cursor.skip(cursor.number("<Q"))
-    elif kind == _ARRAY:
+    elif kind == ARRAY:
         inner, count = cursor.number("<I"), cursor.number("<Q")
         if inner in _SCALARS:
             cursor.skip(_SCALARS[inner] * count)
-        elif inner == _STRING:
+        elif inner == STRING:
             _strings(cursor, count)
         else:
             raise Unsafe(f"has a list of an unknown kind ({inner}) as {shown(key)}")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import Any
 
 from packager.errors import PackError
 from packager.foreign import parse_json
-from packager.inspection.rules import rules
+from packager.inspection.rules import Rules, rules
 from packager.inspection.unsafe import Unsafe, shown
 from packager.json_values import JsonObject, JsonValue, as_object
 
@@ -27,10 +28,10 @@ def refuse(stem: str, data: bytes, beside: Collection[str]) -> None:
     keys = own.configurations.get(stem)
     if keys is None and stem not in own.along:
         raise Unsafe("is a configuration that no package of qwen-pack has")
-    value = _parsed(data, unique=stem != "tokenizer" and keys is not None)
+    value = _parsed(data, _hook(stem, own))
     if keys is None:
-        _refuse_code(value, own.naming_code)
-    elif isinstance(value, Mapping):
+        return
+    if isinstance(value, Mapping):
         _table(value, as_object(keys, stem), "", beside)
     else:
         raise Unsafe("is not a JSON object")
@@ -41,9 +42,18 @@ def largest(stem: str) -> int:
     return _LARGEST_TOKENIZER if stem in _LARGE else _LARGEST
 
 
-def _parsed(data: bytes, unique: bool) -> JsonValue:
-    # Engines disagree about which of two equal keys counts.
-    hook = _without_duplicates if unique else None
+_Hook = Callable[[list[tuple[str, Any]]], JsonObject]
+
+
+def _hook(stem: str, own: Rules) -> _Hook | None:
+    """What looks at every object of the document, also at one that an equal key replaces later:
+    engines disagree about which of two counts."""
+    if stem in own.along and stem not in own.configurations:
+        return partial(_without_code, own.naming_code)
+    return None if stem == "tokenizer" else _without_duplicates
+
+
+def _parsed(data: bytes, hook: _Hook | None) -> JsonValue:
     try:
         value: JsonValue = parse_json(data, "the file", hook=hook)
     except PackError as error:
@@ -58,6 +68,13 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> JsonObject:
         twice = next(name for name, number in numbers.items() if number > 1)
         raise Unsafe(f"has {shown(twice)} twice in one object")
     return table
+
+
+def _without_code(names: frozenset[str], pairs: list[tuple[str, Any]]) -> JsonObject:
+    for name, _ in pairs:
+        if name in names:
+            raise Unsafe(f"names code ({shown(name)})")
+    return dict(pairs)
 
 
 def _table(value: JsonObject, keys: JsonObject, where: str, beside: Collection[str]) -> None:
@@ -119,17 +136,3 @@ def _wanted(kind: str) -> str:
     if kind.startswith("*."):
         return f"a file of the package that ends in {kind[1:]}"
     return words.get(kind) or "one of " + ", ".join(kind.split("|"))
-
-
-def _refuse_code(value: Any, names: frozenset[str]) -> None:
-    """Look at every key of a document, however deep; the parser has bounded the depth."""
-    pending = [value]
-    while pending:
-        inner = pending.pop()
-        if isinstance(inner, dict):
-            bad = sorted(names & inner.keys())
-            if bad:
-                raise Unsafe(f"names code ({shown(bad[0])})")
-            pending.extend(part for part in inner.values() if isinstance(part, dict | list))
-        elif isinstance(inner, list):
-            pending.extend(part for part in inner if isinstance(part, dict | list))

@@ -65,6 +65,8 @@ _MAGIC = {
     b"BC\xc0\xde": "a program (LLVM bitcode)",
     b"dex\n": "a program (Dalvik)",
     b"!<ar": "a library (ar)",
+    b"nsgg": "a saved state, which llama.cpp reads as its own memory",
+    b"qsgg": "a saved state, which llama.cpp reads as its own memory",
     b"PK\x03\x04": "a zip, as pickled weights are",
     b"PK\x05\x06": "a zip, as pickled weights are",
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from packager.inspection.rules import rules
-from packager.inspection.unsafe import Unsafe, shown
+from packager.inspection.unsafe import Unsafe, shown, whole
 
 _GRAPH, _OPSET_IMPORT, _TRAINING, _FUNCTIONS = 7, 8, 20, 25
 _NODE, _INITIALIZER, _SPARSE_INITIALIZER = 1, 5, 15
@@ -17,6 +17,7 @@ _OP_TYPE, _ATTRIBUTE, _NODE_DOMAIN = 4, 5, 7
 _T, _G, _TENSORS, _GRAPHS, _SPARSE, _SPARSES = 5, 6, 10, 11, 22, 23
 _EXTERNAL_DATA, _DATA_LOCATION = 13, 14
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
+_LARGEST_KEY = 0xFFFF_FFFF
 _DEEPEST = 16  # graphs within graphs
 
 _Fields = Iterator[tuple[int, int | memoryview]]
@@ -102,11 +103,10 @@ def _place(outside: dict[str, str], beside: Mapping[str, int]) -> None:
         raise Unsafe(
             f"takes weights from {shown(location)}, which is not a file of the package next to it"
         )
-    try:
-        offset, length = int(outside.get("offset") or 0), int(outside.get("length") or 0)
-    except ValueError:
-        raise Unsafe("has a tensor whose place is not a number") from None
-    if offset < 0 or length < 0 or offset + length > beside[location]:
+    offset, length = (whole(outside.get(name) or "0") for name in ("offset", "length"))
+    if offset is None or length is None:
+        raise Unsafe("has a tensor whose place is not a number")
+    if offset + length > beside[location]:
         raise Unsafe(
             f"takes weights from outside of {shown(location)} ({offset} and {length} bytes)"
         )
@@ -137,10 +137,14 @@ def _bytes(value: int | memoryview) -> memoryview:
 
 
 def _fields(data: memoryview) -> _Fields:
-    """Field numbers with their values: an integer for a varint, the bytes for everything else."""
+    """Field numbers with their values: the bytes of what has a length, an integer for everything
+    else, which is never taken for a text."""
     offset, size = 0, len(data)
     while offset < size:
         key, offset = _varint(data, offset)
+        if key > _LARGEST_KEY:
+            # Protobuf's own readers drop the upper bits: they would see another field.
+            raise Unsafe("is not an ONNX graph")
         field, wire = key >> 3, key & 7
         if wire == _VARINT:
             value, offset = _varint(data, offset)
@@ -154,7 +158,8 @@ def _fields(data: memoryview) -> _Fields:
             raise Unsafe("is not an ONNX graph")
         if field == 0 or length > size - offset:
             raise Unsafe("is not an ONNX graph, or is incomplete")
-        yield field, data[offset : offset + length]
+        piece = data[offset : offset + length]
+        yield field, piece if wire == _LENGTH else int.from_bytes(piece, "little")
         offset += length
 
 

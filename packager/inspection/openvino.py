@@ -9,7 +9,7 @@ from typing import IO
 from xml.parsers import expat
 
 from packager.inspection.rules import rules
-from packager.inspection.unsafe import Unsafe, shown
+from packager.inspection.unsafe import Unsafe, shown, whole
 
 _OPSET = re.compile(r"opset[1-9][0-9]?")
 _CHUNK = 1 << 20
@@ -43,7 +43,7 @@ class _Graph:
     def __init__(self, weights: int) -> None:
         self._weights = weights
         self._path: list[str] = []
-        self._layer = ""
+        self._layers: list[str] = []  # the operations that are open, one within another
 
     def start(self, name: str, attributes: Mapping[str, str]) -> None:
         """An element begins."""
@@ -63,13 +63,16 @@ class _Graph:
     def end(self, name: str) -> None:
         """An element ends."""
         self._path.pop()
+        if name == "layer":
+            self._layers.pop()
 
     def doctype(self, *_: object) -> None:
         """A document type or an entity is declared."""
         raise Unsafe("declares a document type or entities")
 
     def _operation(self, attributes: Mapping[str, str]) -> None:
-        self._layer = kind = attributes.get("type", "")
+        kind = attributes.get("type", "")
+        self._layers.append(kind)
         version = attributes.get("version", "")
         if version == "extension" and kind in rules().openvino_extension:
             return
@@ -79,11 +82,12 @@ class _Graph:
             )
 
     def _constant(self, attributes: Mapping[str, str]) -> None:
-        if self._layer != "Const" or "offset" not in attributes:
+        if "offset" not in attributes:
             return
-        try:
-            offset, size = int(attributes["offset"]), int(attributes.get("size", "0"))
-        except ValueError:
-            raise Unsafe("has a constant whose place is not a number") from None
-        if offset < 0 or size < 0 or offset + size > self._weights:
+        if self._layers[-1] != "Const" and "size" not in attributes:
+            return
+        offset, size = whole(attributes["offset"]), whole(attributes.get("size", "0"))
+        if offset is None or size is None:
+            raise Unsafe("has a constant whose place is not a number")
+        if offset + size > self._weights:
             raise Unsafe(f"has a constant at {offset} with {size} bytes, outside of its weights")

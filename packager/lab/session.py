@@ -180,9 +180,11 @@ class Device:
         """See Gauges. Of the agent's own process."""
         told = self.link.ask("memory")
         proportional = optional_number(told, "proportional")
+        steady = int(optional_number(told, "resident") or 0)
         return Memory(
-            int(optional_number(told, "peak") or 0),
-            int(optional_number(told, "resident") or 0),
+            # The kernel counts both in steps, and what is resident now was so at some moment.
+            max(int(optional_number(told, "peak") or 0), steady),
+            steady,
             None if proportional is None else int(proportional),
         )
 

@@ -76,11 +76,11 @@ class Snapshot:
 
     def names(self) -> tuple[str, ...]:
         """What an Android device calls itself: model and system on a chip."""
-        found = self.properties
-        rows = (
-            f"{found.get('ro.product.manufacturer', '')} {found.get('ro.product.model', '')}",
-            f"{found.get('ro.soc.manufacturer', '')} {found.get('ro.soc.model', '')}",
+        pairs = (
+            ("ro.product.manufacturer", "ro.product.model"),
+            ("ro.soc.manufacturer", "ro.soc.model"),
         )
+        rows = (" ".join(self.properties.get(name, "") for name in pair) for pair in pairs)
         return tuple(_word(row) for row in rows if row.strip())
 
     def cores(self) -> Cores:
@@ -100,11 +100,11 @@ class Snapshot:
 
     def governor(self) -> str | None:
         """What decides the clock of the cores; several, where they differ."""
-        found = {
+        governors = {
             path.read_text("utf-8", "replace").strip()
             for path in self.root.glob("sys/devices/system/cpu/cpu*/cpufreq/scaling_governor")
         }
-        return _word(", ".join(sorted(found))) or None
+        return _word(", ".join(sorted(governors))) or None
 
     def battery(self) -> str | None:
         """`discharging, 80 %` where there is a battery that tells it."""
@@ -151,13 +151,13 @@ def take(transport: Transport, root: Path) -> Snapshot:
             said[name] = data.decode("utf-8", "replace")
         elif _FILE.fullmatch(name) and ".." not in PurePosixPath(name).parts:
             _keep(root / name, data)
-    found = Snapshot(root, said)
-    if not found.architecture:
+    snapshot = Snapshot(root, said)
+    if not snapshot.architecture:
         raise unreachable(
             f"The device does not say what it is: {last_line(done.said)}.",
             "It needs a POSIX shell, as every Linux and Android device has.",
         )
-    return found
+    return snapshot
 
 
 def _word(text: str) -> str:

@@ -259,8 +259,8 @@ def _of_plug_in(scheme: str, address: str) -> Transport:
     if scheme not in schemes():
         others = "".join(f", {name}:..." for name in schemes())
         raise usage(f"{address!r} names no device.", f"Give {KNOWN}{others}.")
-    found: Transport = maker(scheme)(address)
-    return found
+    transport: Transport = maker(scheme)(address)
+    return transport
 
 
 def _local(prefix: str) -> Local:
@@ -327,10 +327,10 @@ def android_devices(known: Iterable[str] = ()) -> list[str]:
         return []
     rows = (line.split() for line in told.stdout.decode("utf-8", "replace").splitlines()[1:])
     named = {address.split("/")[0] for address in known}
-    found = (f"adb:{row[0]}" for row in rows if len(row) == 2 and row[1] == "device")
+    addresses = (f"adb:{row[0]}" for row in rows if len(row) == 2 and row[1] == "device")
     return [
         address
-        for address in found
+        for address in addresses
         if _SERIAL.fullmatch(address.removeprefix("adb:")) and address not in named
     ]
 
@@ -350,10 +350,10 @@ def adb_runs() -> bool:
 
 
 def _program(name: str, what: str) -> str:
-    found = shutil.which(name)
-    if found is None:
+    program = shutil.which(name)
+    if program is None:
         raise usage(f"{what} ({name}) is not installed here.", f"Install {name}.")
-    return found
+    return program
 
 
 def _adb() -> str:

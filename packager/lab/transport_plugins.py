@@ -36,9 +36,10 @@ def maker(scheme: str) -> Callable[[str], Any]:
     point = _entry_points()[scheme]
     try:
         make = point.load()
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # foreign code: whatever it raises, the sentence names whose it is
+        name = type(error).__name__
         raise usage(
-            f"The transport {scheme!r} ({point.value}) does not load: {error}.",
+            f"The transport {scheme!r} ({point.value}) does not load: {name}: {error}.",
             f"Install {point.dist.name if point.dist else 'the distribution that brings it'} "
             f"again, or remove it.",
         ) from error

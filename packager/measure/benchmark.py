@@ -166,7 +166,7 @@ def _figures(
             sum(trial.decode_j for trial in trials),
             sum(trial.prompt_j for trial in trials),
         ),
-        peak_memory_bytes=gauges.memory().peak,
+        peak_memory_bytes=max(gauges.memory().peak, memory.peak),
         steady_memory_bytes=memory.steady,
         proportional_memory_bytes=memory.proportional,
         gpu_memory_bytes=memory.gpu,
@@ -191,7 +191,7 @@ def _with_pictures(run: _Run, found: Measurement, asked: JsonObject) -> Measurem
     memory = gauges.memory()
     both: Measurement = found.but(
         **figures,
-        peak_memory_bytes=memory.peak,
+        peak_memory_bytes=max(memory.peak, found.peak_memory_bytes or 0),
         gpu_memory_bytes=memory.gpu,
         left_out=(*found.left_out, *looking.left_out),
     )

@@ -103,7 +103,7 @@ def measure(
         repeats=repeats,
         **figures,
         load_s=load_s,
-        peak_memory_bytes=peak_resident_bytes(),
+        peak_memory_bytes=max(peak_resident_bytes(), steady),
         steady_memory_bytes=steady,
         proportional_memory_bytes=proportional,
         gpu_memory_bytes=on_gpu,

@@ -39,11 +39,18 @@ def content_sha256(data: Mapping[str, Any]) -> str:
     )
     rows = [{key: row[key] for key in ("path", "size", "sha256")} for row in files]
     # How the engine had to be started is a property of the machine that built it, as a measurement
-    # is.
+    # is; which engines read the files follows from them, and from what is known of engines.
     runtime = {
-        key: value for key, value in (data.get("runtime") or {}).items() if key != "settings"
+        key: value
+        for key, value in (data.get("runtime") or {}).items()
+        if key not in ("settings", "minimum")
     }
-    body = {**{key: data.get(key) for key in _INPUTS}, "runtime": runtime, "files": rows}
+    body = {key: data.get(key) for key in _INPUTS} | {"runtime": runtime, "files": rows}
+    # Which server handed the same bytes over changes nothing of them.
+    if isinstance(body["source"], Mapping):
+        body["source"] = {key: value for key, value in body["source"].items() if key != "endpoint"}
+    if data.get("adapter"):
+        body["adapter"] = data["adapter"]
     return hashlib.sha256(
         json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
     ).hexdigest()

@@ -18,6 +18,7 @@ from packager.foreign import bounded_bytes, parse_json
 from packager.json_values import JsonDict, JsonObject
 from packager.names import fits_everywhere
 from packager.records import Contents, Misfit
+from packager.scratch import is_ours
 
 NAME = "manifest.json"
 SCHEMA = "qwen-pack/manifest/1"
@@ -136,7 +137,8 @@ def parse(text: bytes, where: str) -> Manifest:
 
 def _files(rows: list[Any], where: str) -> tuple[FileEntry, ...]:
     entries = []
-    seen: dict[str, str] = {}
+    # The manifest itself is a file of the package, in whatever case a row spells it.
+    seen: dict[str, str] = {NAME: NAME}
     if len(rows) > limits.PACKAGE_FILES:
         raise bad_input(f"{where} names {len(rows)} files, more than any package has.")
     for number, row in enumerate(rows):
@@ -154,22 +156,38 @@ def _files(rows: list[Any], where: str) -> tuple[FileEntry, ...]:
         if role not in _ROLES:
             raise bad_input(f"{label} ({path}) has an unknown role.")
         # What differs only in case or in Unicode form is one file on half of the world's disks.
-        folded = unicodedata.normalize("NFC", path).casefold()
+        folded = _folded(path)
         if folded in seen:
             raise bad_input(
                 f"{label}: {path!r} and {seen[folded]!r} are the same file on some systems."
             )
         seen[folded] = path
         entries.append(FileEntry(path, size, sha256, role))
+    for entry in entries:
+        for folder in PurePosixPath(entry.path).parents:
+            other = seen.get(_folded(str(folder)))
+            if other is not None:
+                raise bad_input(f"{where}: {other!r} is a file, and the folder of {entry.path!r}.")
     return tuple(entries)
+
+
+def _folded(path: str) -> str:
+    return unicodedata.normalize("NFC", path).casefold()
 
 
 def safe_path(path: str) -> bool:
     """Whether a path is one file below the package on every system: relative, plain, no parent, no
-    drive, no device of Windows, no control characters."""
+    drive, no device of Windows, no control characters; and no temporary of ours, which the next
+    command would remove."""
     if not path or path == NAME or "\\" in path or ":" in path or not path.isprintable():
         return False
     parts = path.split("/")
-    return not PurePosixPath(path).is_absolute() and all(
-        part not in ("", ".", "..") and fits_everywhere(part) for part in parts
+    return (
+        len(path.encode("utf-8", "surrogatepass")) <= limits.PATH_BYTES
+        and len(parts) <= limits.PATH_PARTS
+        and not PurePosixPath(path).is_absolute()
+        and all(
+            part not in ("", ".", "..") and fits_everywhere(part) and not is_ours(part)
+            for part in parts
+        )
     )

@@ -30,9 +30,9 @@ def text(contents: Contents) -> str:
 | --- | --- |
 | model | {markdown(variant.repo_id)}{_at(variant.revision)} |
 {_adapters(contents)}| version of this package | {markdown(contents.version or "none")} |
-| recipe | {code(recipe.id)}{f": {markdown(recipe.summary)}" if recipe.summary else ""} |
+{_base(contents)}| recipe | {code(recipe.id)}{f": {markdown(recipe.summary)}" if recipe.summary else ""} |
 | engine | {markdown(contents.runtime.name)} {markdown(contents.runtime.version or "")} |
-| context | {contents.context} tokens, cache {code(str(recipe.kv))} |
+{_minimum(contents)}| context | {contents.context} tokens, cache {code(str(recipe.kv))} |
 | sampling | {_sampling(contents.sampling)} |
 {_profile(contents.chat)}| licence of the weights | {markdown(spdx(variant.license))} |
 | content | sha256 {code(contents.content_sha256 or "not stated")} |
@@ -83,7 +83,7 @@ def _front(contents: Contents) -> str:
     rows = {
         **declared,
         "base_model": contents.variant.repo_id,
-        "base_model_relation": "quantized",
+        "base_model_relation": "adapter" if contents.adapter else "quantized",
         "pipeline_tag": _PIPELINES[contents.task],
         "tags": ["qwen-pack", contents.runtime.name, contents.recipe.id],
     }
@@ -106,11 +106,31 @@ def _adapters(contents: Contents) -> str:
     )
 
 
+def _base(contents: Contents) -> str:
+    """A row of the package that an adapter belongs to."""
+    if contents.adapter is None:
+        return ""
+    base = contents.adapter.base
+    version = f", version {markdown(base.version)}" if base.version else ""
+    return (
+        f"| belongs to | {markdown(base.name)}{version}, content sha256 "
+        f"{code(base.content_sha256)} |\n"
+        f"| rank | {contents.adapter.rank}, in {contents.adapter.matrices} matrices |\n"
+    )
+
+
 def _sampling(sampling: dict[str, float] | None) -> str:
     return (
         ", ".join(f"{markdown(key)} {value:g}" for key, value in (sampling or {}).items())
         or "not stated by the checkpoint"
     )
+
+
+def _minimum(contents: Contents) -> str:
+    """A row of the oldest engines that read it; nothing where none are known."""
+    rows = contents.runtime.minimum
+    oldest = ", ".join(f"{markdown(row.engine)} {markdown(row.version)}" for row in rows)
+    return f"| oldest engine that reads it | {oldest} |\n" if oldest else ""
 
 
 def _profile(chat: Chat | None) -> str:
@@ -136,7 +156,9 @@ def _list(rows: list[str]) -> str:
 
 
 def _measured(contents: Contents) -> str:
+    warm = contents.warm.sentence() if contents.warm else ""
     rows = measured.table(rows_of(contents), contents.target or "the device")
+    rows += f"\n{markdown(warm)}\n" if warm else ""
     if contents.measured is None:
         return f"{measured.nowhere(contents.not_measured)}\n\n{rows}"
     return f"{measured.where(contents.measured)}\n\n{rows}"

@@ -28,12 +28,16 @@ def write(
     *,
     dummy: bool,
     adapters: Sequence[str] = (),
+    adopted: bool = False,
+    apart: bool = False,
 ) -> list[str]:
     """Write the licence papers of a package into `folder`, and return their names.
 
     What the checkpoint brings goes along as it is. Where it brings no text, the standard one stands
     in, or name and address of a licence whose text we do not have; a notice says what the licence
-    wants said, and what was changed. `adapters` are the names of those that were merged.
+    wants said, and what was changed. `adapters` are the names of those that were merged; they
+    are all that the package holds where they are kept `apart`. `adopted` says that the weights
+    were converted by somebody else.
     """
     written = _brought(folder, checkpoint)
     have = {name.upper() for name in written}
@@ -41,9 +45,10 @@ def write(
         write_atomically(folder / LICENSE, text(variant).encode())
         written.append(LICENSE)
     if not any(name.startswith("NOTICE") for name in have):
-        write_atomically(
-            folder / NOTICE, notice(variant, recipe, dummy=dummy, adapters=adapters).encode()
+        text_of_notice = notice(
+            variant, recipe, dummy=dummy, adapters=adapters, adopted=adopted, apart=apart
         )
+        write_atomically(folder / NOTICE, text_of_notice.encode())
         written.append(NOTICE)
     return written
 
@@ -84,17 +89,37 @@ def text(variant: JsonObject) -> str:
     )
 
 
-def notice(variant: JsonObject, recipe: str, *, dummy: bool, adapters: Sequence[str] = ()) -> str:
+def notice(
+    variant: JsonObject,
+    recipe: str,
+    *,
+    dummy: bool,
+    adapters: Sequence[str] = (),
+    adopted: bool = False,
+    apart: bool = False,
+) -> str:
     """What the licence wants said in all copies, and that the files were changed, which every one
     of them wants said."""
     licence = at_or_none(variant, "license", str) or ""
     row = known().get(licence.casefold()) or {}
     wanted = f"{row['notice']}\n\n" if row.get("notice") else ""
     merged = f"merged with the adapter {' and '.join(adapters)} and " if adapters else ""
+    if apart:
+        return (
+            f"{wanted}This is the adapter {line(' and '.join(adapters))} for the weights of "
+            f"{_model(variant)}, converted by qwen-pack; those weights are not part of it. "
+            "manifest.json has the details.\n"
+        )
     if dummy:
         return (
             f"{wanted}The weights are random numbers in the shape of {_model(variant)}, "
             "made by qwen-pack; they are not that model's.\n"
+        )
+    if adopted:
+        return (
+            f"{wanted}The weights were converted to {line(recipe)} by somebody else, as those of "
+            f"{_model(variant)}, and are in here as they came. What was changed before is not "
+            "known.\n"
         )
     return (
         f"{wanted}Changed: the weights of {_model(variant)} were {line(merged)}"

@@ -69,19 +69,30 @@ def _source(variant: JsonObject, source: JsonObject) -> list[JsonObject]:
     commit: list[JsonObject] = [
         {
             "name": variant["repo_id"],
-            "uri": f"git+{address(variant)}@{revision}",
+            "uri": f"git+{_page(variant, source)}@{revision}",
             "digest": {"gitCommit": revision},
         }
     ]
+    folder = "adopted" if source.get("adopted") else "checkpoint"
     files: list[JsonObject] = [
         {
-            "name": f"checkpoint/{row['path']}",
+            "name": f"{folder}/{row['path']}",
             "digest": {"sha256": row["sha256"]},
             "annotations": {"size": row["size"]},
         }
         for row in objects_at(source, "files")
     ]
     return [*(commit if revision else []), *files]
+
+
+def _page(variant: JsonObject, source: JsonObject) -> str | None:
+    """Where the repository of the weights is, that they were fetched from."""
+    if source.get("kind") != "modelscope":
+        return address(variant)
+    # Late: it brings an HTTP client.
+    from packager.sources.modelscope_api import DEFAULT
+
+    return f"{DEFAULT}/models/{quote(str(variant['repo_id']))}"
 
 
 def _adapters(source: JsonObject) -> list[JsonObject]:

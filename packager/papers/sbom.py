@@ -70,7 +70,7 @@ def _model(data: JsonObject, contents: Contents) -> JsonObject:
         "licenses": _licences(variant),
         "pedigree": {
             "ancestors": [_identity(contents)],
-            "notes": f"{_merged(contents)}Converted and quantized: {recipe}.",
+            "notes": _notes(contents),
         },
         "modelCard": {
             "modelParameters": {
@@ -102,6 +102,14 @@ def _model(data: JsonObject, contents: Contents) -> JsonObject:
     }
 
 
+def _notes(contents: Contents) -> str:
+    """What was done to the weights."""
+    if contents.adapter is not None:
+        base = contents.adapter.base
+        return f"An adapter for {base.name}, whose content has the sha256 {base.content_sha256}."
+    return f"{_merged(contents)}Converted and quantized: {contents.recipe.id}."
+
+
 def _merged(contents: Contents) -> str:
     """The adapters that were merged, with what their weights are known by."""
     return "".join(
@@ -124,6 +132,9 @@ def _identity(contents: Contents) -> JsonObject:
     revision = contents.variant.revision
     if contents.source.dummy:
         return {**row, "description": "Random weights in its shape, none of its real weights."}
+    if revision and contents.source.kind == "modelscope":
+        # No package URL has a type for it.
+        return {**row, "version": revision}
     if revision:
         row |= {
             "version": revision,

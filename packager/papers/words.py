@@ -6,17 +6,40 @@ from __future__ import annotations
 from packager.catalog.licences import known
 from packager.need.languages import in_words
 from packager.records import Contents
-from packager.records.contents import Need
+from packager.records.contents import AdoptedOf, Need
 
 
 def summary(contents: Contents) -> str:
     """What the package is, in a sentence."""
+    adopted = contents.source.adopted
+    if adopted is not None:
+        return (
+            f"A model that somebody else had converted, taken as {contents.recipe.id} of "
+            f"{contents.variant.repo_id} for {contents.runtime.name} ({_known(adopted)}), planned "
+            f"for {contents.target}."
+        )
+    if contents.adapter is not None:
+        named = " and ".join(adapter.location for adapter in contents.source.adapters)
+        return (
+            f"The adapter {named}, which {contents.runtime.name} adds to the package "
+            f"{contents.adapter.base.name} of {contents.variant.repo_id} while it computes."
+        )
     what = "Random weights in the shape of" if contents.source.dummy else "The weights of"
     return (
         f"{what} {contents.variant.repo_id}{_changes(contents)}, "
         f"converted to {contents.recipe.id} for "
         f"{contents.runtime.name}, planned for {contents.target}."
     )
+
+
+def _known(adopted: AdoptedOf) -> str:
+    """How the variant of an adopted model is known."""
+    return {
+        "user": "so its builder said",
+        "against": "it was compared with it",
+        "name": "by its own name and its shape",
+        "shape": "the only variant of its shape",
+    }.get(adopted.by, "which variant it is made from is not known")
 
 
 def _changes(contents: Contents) -> str:
@@ -77,6 +100,11 @@ def limits(contents: Contents) -> list[str]:
         sentences.append(
             "Safety was not tested here: what its publisher says about training data, languages "
             "and safety is about the unquantized model."
+        )
+    if contents.source.adopted:
+        sentences.append(
+            "Who converted it, from what and how, is not proved, and it cannot be built again: "
+            "`qwen-pack attest` compares it with a checkpoint."
         )
     summary_of_recipe = contents.recipe.summary
     how = f" ({summary_of_recipe})" if summary_of_recipe else ""

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from packager.device.identity import CLAIMED, UNKNOWN, Here, Identity, Place, of_figures, place
 from packager.digests import key_of
 from packager.engines import missing_engine
-from packager.errors import NotHere, bad_input
+from packager.errors import NotHere, bad_input, usage
 from packager.events import Event
 from packager.inspection import refuse_unsafe
 from packager.json_values import JsonObject, WrongKind, at, at_or_none, list_at, object_at
 from packager.measure.gauges.clock import celsius
-from packager.package import manifest
+from packager.package import adapters, manifest
 from packager.package.manifest import Manifest
 from packager.package.package import MODEL
 from packager.package.verify import verify
@@ -34,7 +34,8 @@ from packager.scratch import remove_abandoned
 
 def settings_of(found: Manifest) -> JsonObject:
     """What the package's session is opened with: context (tokens), cache type, threads left to the
-    engine."""
+    engine. Raises PackError (usage) for an adapter package, which has none of its own."""
+    adapters.refuse_alone(found)
     context, kv = found.contents.context, found.contents.recipe.kv
     if context is None or kv is None:
         raise bad_input(
@@ -44,6 +45,37 @@ def settings_of(found: Manifest) -> JsonObject:
     layers = offload.gpu_layers if offload else None
     most = pictures.limit(pictures.most_of(found))
     return {"context": context, "kv": kv, "threads": None, "gpu_layers": layers or 0, **most}
+
+
+def settings_with(
+    found: Manifest, package: Path, runtime: Runtime, added: Sequence[Path]
+) -> JsonObject:
+    """`settings_of` with the adapter packages in `added`.
+
+    Raises PackError: exit code 2 for what is no adapter or twice the same, or where the engine
+    takes none; 6 for one that has changed, is not safe to open, or belongs to another package.
+    """
+    settings = settings_of(found)
+    if not added:
+        return settings
+    refuse_without_adapters(runtime)
+    known = [(path, intact(path)) for path in added]
+    for path, adapter in known:
+        adapters.refuse_other_base(found, package, adapter, path)
+    if len({path.resolve() for path in added}) < len(added):
+        raise usage("--adapter names the same adapter twice.", "Name each adapter once.")
+    return {**settings, "adapters": adapters.rows(known)}
+
+
+def refuse_without_adapters(runtime: Runtime) -> adapters.Adapts:
+    """The runtime as one that adds adapters. Raises PackError (usage) for one that does not."""
+    if not isinstance(runtime, adapters.Adapts):
+        raise usage(
+            f"{runtime.name} takes no adapters: the graphs that are built for it have no inputs "
+            "for one.",
+            "Merge the adapter with --lora, or take llama.cpp or OpenVINO.",
+        )
+    return runtime
 
 
 def artifact_key(found: Manifest) -> str:
@@ -90,6 +122,7 @@ def run(
     claimed: bool = False,
     sustained_s: float = 0,
     cool_c: float | None = None,
+    added: Sequence[Path] = (),
 ) -> Generator[Event, None, Measurement]:
     """Yield the events of the measurement and return its figures with their place; the package is
     not changed.
@@ -97,11 +130,11 @@ def run(
     `here` is this machine, compared with the device in the manifest; `claimed` says that it is the
     device, whatever it calls itself. With `sustained_s` it decodes for so many seconds more and
     shows whether the machine throttles; with `cool_c` it waits until the processor has no more
-    degrees Celsius. Raises NotHere where the package is made for what this
-    machine does not have.
+    degrees Celsius. `added` are adapter packages. Raises NotHere where the package is made for what
+    this machine does not have.
     """
     found = whole(package, runtime)
-    settings = settings_of(found)
+    settings = settings_with(found, package, runtime, added)
     if cool_c is not None:
         yield from cool(celsius, cool_c)
     workload = found.contents.workload

@@ -23,7 +23,7 @@ from packager import locks
 from packager.files import hashing, tree_bytes, write_json
 from packager.json_values import JsonObject
 from packager.package.manifest import FileEntry
-from packager.paths import STAGE, cache_dir, mark
+from packager.paths import PREFIXES, STAGE, cache_dir, mark
 from packager.pipeline.stage_log import own_log
 from packager.pipeline.stage_record import (
     RECORD,
@@ -203,6 +203,10 @@ class BuildCache:
         """Remove every finished stage and every left-over, not what a running build works on or
         reads; returns the bytes freed."""
         before = tree_bytes(self.root)
+        # States of prefixes are computed again where one is missed.
+        prefixes = self.root / PREFIXES
+        if prefixes.is_dir() and not prefixes.is_symlink():
+            shutil.rmtree(prefixes, ignore_errors=True)
         for folder in self._finished():
             with _unused(folder) as unused:
                 if unused:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packager.json_values import JsonObject
+from packager.json_values import JsonObject, at, at_or_none, object_or_empty
 from packager.pipeline.cache import Entry
 from packager.sources.reread import Evidence
 
@@ -43,6 +43,8 @@ class Job:
     evidence: Evidence | None = None
     by_start: bool = False
     opened_by: str | None = None
+    title: str | None = None
+    """What the stage is called where that is not its usual name."""
 
     @property
     def shown(self) -> str:
@@ -54,6 +56,18 @@ def checkpoint_of(fetched: Entry) -> Path:
     """Where the fetched checkpoint lies: below its entry in the cache, or outside (the hub's cache,
     a folder of the user's)."""
     return fetched.folder / str(fetched.facts["folder"])
+
+
+def reference_of(fetched: Entry) -> tuple[Path, JsonObject]:
+    """The folder that an artifact is compared with, and the facts of its files: the checkpoint that
+    was converted. Of an adopted model it is the one that was named for it, else the tokenizer that
+    was named, else the model's own texts."""
+    facts = fetched.facts
+    against = object_or_empty(facts, "against")
+    if against:
+        return Path(at(against, "folder", str)), against
+    held = at_or_none(facts, "held_against", str)
+    return checkpoint_of(fetched) / (held or ""), facts
 
 
 def environment(plan: Plan) -> dict[str, str] | None:

@@ -52,7 +52,7 @@ def write(
     model_files = [row for row in made.converted.files if row.path.startswith(_OUT)]
     total = sum(row.size for row in model_files)
     done = 0
-    with _replacing(plan.out) as folder:
+    with replacing(plan.out) as folder:
         entries = []
         for row in model_files:
             name = row.path.removeprefix(_OUT)
@@ -92,7 +92,7 @@ def _copied(source: Path, destination: Path, entry: FileEntry) -> Iterator[int]:
 
 
 @contextmanager
-def _replacing(final: Path) -> Iterator[Path]:
+def replacing(final: Path) -> Iterator[Path]:
     """A new folder on the disk of `final`, which takes its place when the block ends well; the old
     content goes last."""
     with scratch_folder(final.parent) as holder:
@@ -121,6 +121,7 @@ def _papers(
         chosen.recipe.id,
         dummy=plan.source.kind == "dummy",
         adapters=[at(row, "location", str) for row in adapters.recorded(made.fetched.facts)],
+        adopted=plan.source.adopted is not None,
     )
     speaks = plan.shape.task == "generate"
     text = speech.of_folder(checkpoint, plan.profile).template if speaks else None
@@ -141,6 +142,38 @@ def _changed(facts: JsonObject) -> JsonObject:
     return {
         **({"quantized": facts["quantized"]} if facts.get("quantized") else {}),
         **({"adapters": rows} if rows else {}),
+    }
+
+
+def _endpoint(plan: Plan, facts: JsonObject) -> JsonObject:
+    """The server that the weights came from, where that is not the usual one."""
+    origin = plan.recognised.origin if plan.recognised else None
+    endpoint = facts.get("endpoint") or (origin.endpoint if origin else None)
+    return {"endpoint": endpoint} if endpoint else {}
+
+
+def _adopted(plan: Plan, facts: JsonObject) -> JsonObject:
+    """What an adopted model is, how that is known, and what it was compared with; nothing is said
+    of a checkpoint that nobody has seen."""
+    if plan.recognised is None:
+        return {}
+    against, source = object_or_empty(facts, "against"), plan.source.against
+    compared: JsonObject = {}
+    if source is not None:
+        location = source.location
+        compared = {
+            "kind": source.kind,
+            "location": plain_name(Path(location).name) if source.kind == "local" else location,
+            "revision": against.get("revision"),
+            "files": against["files"],
+        }
+    held = plan.source.adopted.tokenizer if plan.source.adopted else None
+    return {
+        "adopted": {
+            **plan.recognised.as_dict(),
+            "against": compared or None,
+            "tokenizer": None if held is None else plain_name(Path(held).name),
+        }
     }
 
 
@@ -248,12 +281,14 @@ def _describe(
         "source": {
             "kind": plan.source.kind,
             "location": plain_name(Path(plan.source.location).name)
-            if plan.source.kind == "local"
+            if plan.source.kind == "local" or plan.source.adopted
             else plan.source.location,
             "files": fetched.facts["files"],
             # What config.json says and the weights do not bear out.
             **({"notes": fetched.facts["notes"]} if fetched.facts.get("notes") else {}),
+            **_endpoint(plan, fetched.facts),
             **_changed(fetched.facts),
+            **_adopted(plan, fetched.facts),
         },
         "recipe": {"id": chosen.recipe.id, **asdict(chosen.recipe)},
         "runtime": {
@@ -262,6 +297,7 @@ def _describe(
             if plan.runtime.distributions
             else None,
             "settings": made.start.settings() if made.start else None,
+            "minimum": [row.to_json() for row in made.minimum(plan)],
         },
         "files": [entry.as_dict() for entry in entries],
         "artifact_bytes": artifact_bytes,
@@ -293,6 +329,7 @@ def _describe(
         "retrieval": _retrieval(plan, made),
         "modality": "text" if plan.shape.vision is None else "vision",
         "vision": _vision(plan, made),
+        **({"warm": made.warm.to_json()} if made.warm else {}),
     }
     return {
         **data,

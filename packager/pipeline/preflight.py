@@ -12,7 +12,7 @@ from packager.errors import PackError, from_foreign, no_room, usage
 from packager.files import free_bytes, nearest_existing
 from packager.package import verify
 from packager.paths import cache_dir
-from packager.pipeline import stages
+from packager.pipeline import stages, warm_stage
 from packager.pipeline.cache import BuildCache
 from packager.plan.plan import Plan
 from packager.units import human_bytes
@@ -26,8 +26,10 @@ def problems(
     errors = [
         missing_engine(plan.runtime, plan.tools),
         _unreadable(plan),
+        _profiled(plan),
         _misplaced(plan),
         _occupied(plan),
+        warm_stage.obstacle(plan),
         *_not_writable(plan),
         *_disk(plan, done),
         None if "convert" in done else _memory(plan, available_memory),
@@ -54,6 +56,17 @@ def _unreadable(plan: Plan) -> PackError | None:
     except PackError as error:
         return error
     return None
+
+
+def _profiled(plan: Plan) -> PackError | None:
+    """A model that is taken as it is keeps the template in it."""
+    if plan.recognised is None or not plan.profile:
+        return None
+    return usage(
+        f"{plan.recognised.model.files[0].name} is taken as it is, with its own chats.",
+        "Leave --thinking, --system-prompt, --tools and --sampling out, or build from the "
+        "checkpoint.",
+    )
 
 
 def _misplaced(plan: Plan) -> PackError | None:

@@ -6,12 +6,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from packager.checkpoint.folder import checkpoint_files
 from packager.digests import key_of
+from packager.errors import PackError
+from packager.files import sha256
 from packager.json_values import JsonObject, object_at
 from packager.pipeline import retrieval_stage
 from packager.pipeline.cache import Entry
-from packager.pipeline.job import Job, checkpoint_of, environment
+from packager.pipeline.job import Job, environment, reference_of
 from packager.quality import VERSION
+from packager.quality.cache_type import VERSION as CACHE_VERSION
 from packager.quality.pictures import VERSION as PICTURES_VERSION
 from packager.quality.text import FURTHEST
 from packager.quality.thresholds import limits
@@ -25,6 +29,9 @@ if TYPE_CHECKING:
     from packager.plan.plan import Plan
 
 RANDOM = "the weights are random, so what they lose means nothing"
+ADOPTED = "no unquantized checkpoint was named to compare it with (--against)"
+_WHOLE, _WHOLE_BITS = "f16", 16
+"""The cache type that a quantized one is compared with, in every runtime that has any."""
 ELSEWHERE = "the artifact cannot be run on this machine"
 
 
@@ -36,6 +43,8 @@ def not_here(measured: Entry) -> Quality | None:
 def why_not(plan: Plan) -> str | None:
     """Why a divergence from the unquantized weights would mean nothing; None where it means
     something."""
+    if plan.source.reference is None:
+        return ADOPTED
     return RANDOM if plan.source.kind == "dummy" else None
 
 
@@ -46,10 +55,9 @@ def reference(plan: Plan, fetched: Entry) -> Job:
     # Late: only a build computes a reference, and numpy comes with it.
     from packager.reference.states import VERSION as STATES
 
-    key = key_of(
-        {"files": inputs_of(fetched.facts), "text": _text(plan), "version": [STATES, VERSION]}
-    )
-    evidence = Evidence.of(checkpoint_of(fetched), fetched.facts)
+    folder, facts = reference_of(fetched)
+    key = key_of({"files": inputs_of(facts), "text": _text(plan), "version": [STATES, VERSION]})
+    evidence = Evidence.of(folder, facts)
     return Job(
         "reference",
         "packager.quality.job:reference",
@@ -85,6 +93,9 @@ def compare(
     looking = _pictures(plan, converted)
     if looking:
         arguments["pictures"] = looking
+    cache = _cache(plan) if divergence else None
+    if cache:
+        arguments["cache"] = cache
     # The reference follows from what the artifact was made of and from the text.
     started = plan.start.identity if plan.start else {}
     asked = {
@@ -94,9 +105,11 @@ def compare(
         "divergence": divergence,
         "version": VERSION,
         **({"pictures": [looking, PICTURES_VERSION]} if looking else {}),
+        **_held_against(plan, fetched),
+        **({"cache": [cache, CACHE_VERSION]} if cache else {}),
     }
     key = key_of({**asked, **started})
-    evidence = Evidence.of(checkpoint_of(fetched), fetched.facts, None if divergence else SMALL)
+    evidence = Evidence.of(*reference_of(fetched), None if divergence else SMALL)
     return Job(
         "quality",
         "packager.quality.job:compare",
@@ -109,11 +122,31 @@ def compare(
     )
 
 
+def _parity(plan: Plan, facts: JsonObject) -> JsonObject:
+    """Parity of a model that no checkpoint was compared with, with what that was instead."""
+    adopted, parity = plan.source.adopted, facts.get("parity")
+    if adopted is None or plan.source.against is not None or not isinstance(parity, dict):
+        return {}
+    held = "file" if adopted.tokenizer is None else "tokenizer"
+    return {"parity": {**parity, "held_against": held}}
+
+
+def _held_against(plan: Plan, fetched: Entry) -> JsonObject:
+    """What an adopted model is compared with, which does not follow from it."""
+    if plan.source.adopted is None:
+        return {}
+    folder, facts = reference_of(fetched)
+    texts = {name: sha256(path) for name, path in checkpoint_files(folder).items()}
+    held = inputs_of(facts) if facts is not fetched.facts else texts
+    return {"held_against": held}
+
+
 def result(plan: Plan, facts: JsonObject, why_not: str | None) -> Quality:
     """The manifest's `quality`; `why_not` says why there is no divergence, where there is none."""
     if plan.shape.task != "generate":
         return retrieval_stage.result(plan, facts, why_not)
     text = {"name": plan.gate.text.name, "sha256": plan.gate.text.sha256}
+    facts = {**facts, **_parity(plan, facts)}
     return judged(
         {**facts, "text": text}, limits(plan.chosen.recipe.grade), why_not, plan.gate.allow_loss
     )
@@ -127,10 +160,24 @@ def _pictures(plan: Plan, converted: Entry) -> JsonObject | None:
     return {"session": plan.runtime.vision_session, "grade": "16-bit" if sixteen else "8-bit"}
 
 
+def _cache(plan: Plan) -> JsonObject | None:
+    """How the packaged cache type is compared; None for one of 16 bits and more, or where the
+    runtime has no such one beside it."""
+    recipe = plan.chosen.recipe
+    if recipe.kv_bits >= _WHOLE_BITS:
+        return None
+    try:
+        plan.runtime.recipe(recipe.weights, _WHOLE)
+    except PackError:
+        return None
+    grade = f"{int(recipe.kv_bits)}-bit"
+    return {"session": plan.runtime.session, "against": _WHOLE, "grade": grade}
+
+
 def _arguments(plan: Plan, fetched: Entry) -> JsonObject:
     file = plan.gate.file
     return {
-        "checkpoint": str(checkpoint_of(fetched)),
+        "checkpoint": str(reference_of(fetched)[0]),
         "text": None if file is None else str(Path(file).absolute()),
         "tokens": plan.gate.tokens_for(plan.shape.parameters()),
         "context": plan.workload.context,

@@ -92,10 +92,22 @@ def rebuild(
     here; 5 where the hub does not answer; 7 where disk does not suffice.
     """
     known = manifest.read(package)
+    if known.contents.source.adopted is not None:
+        raise usage(
+            f"{known.name} cannot be built again: its model was converted by somebody else and "
+            "taken as it came.",
+            "`qwen-pack attest` compares it with a checkpoint, tensor by tensor.",
+        )
+    if known.contents.adapter is not None:
+        raise usage(
+            f"{known.name} is an adapter, which --rebuild does not convert again.",
+            "Build it again with `qwen-pack build --adapter DIR --base PACKAGE`, and compare "
+            "the content_sha256 of both.",
+        )
     recorded = object_at(known.data, "recipe")
     added = _additions(recorded, additions or Additions())
     runtime = _runtime(known, runtimes, added)
-    source, shape = _source(known, weights)
+    source, shape = source_of(known, weights)
     source = replace(source, adapters=_adapters(known, lora))
     _, name, kv = split_id(known.contents.recipe.id)
     recipe = runtime.recipe(name, kv)
@@ -170,7 +182,8 @@ def _additions(recorded: JsonObject, given: Additions) -> Additions:
             )
         if file is not None and not facts:
             raise usage(f"The build was given no --{name}.", "Leave it out.")
-    return Additions(given.imatrix, given.calibration, _tensor_types(settings))
+    repack = settings.get("repack") is True
+    return Additions(given.imatrix, given.calibration, _tensor_types(settings), repack)
 
 
 def _tensor_types(settings: JsonObject) -> dict[str, str]:
@@ -190,8 +203,9 @@ def _runtime(known: Manifest, runtimes: Sequence[Runtime], additions: Additions)
     )
 
 
-def _source(known: Manifest, weights: Path | None) -> tuple[Source, Shape]:
-    """Where the weights come from this time, and the shape they should have."""
+def source_of(known: Manifest, weights: Path | None) -> tuple[Source, Shape]:
+    """Where the weights come from this time, and the shape they should have. Raises PackError
+    (usage) where the user must say it."""
     repo_id, kind = known.contents.variant.repo_id, known.contents.source.kind
     if weights is not None:
         source = sources.parse(str(weights), repo_id)
@@ -202,7 +216,7 @@ def _source(known: Manifest, weights: Path | None) -> tuple[Source, Shape]:
             f"The weights came from a folder called {folder!r}.", "Name that folder with --weights."
         )
     revision = known.contents.variant.revision
-    by_name = catalog.find if kind == "dummy" else partial(hub_variant.find, revision=revision)
+    by_name = partial(hub_variant.find, revision=revision) if kind == "hub" else catalog.find
     variant = by_name(repo_id)
     shape = variant.shape
     if shape is not None and variant.tower is not None and known.contents.modality == "vision":
@@ -217,7 +231,7 @@ def _source(known: Manifest, weights: Path | None) -> tuple[Source, Shape]:
         )
     if kind == "dummy":
         return sources.parse("dummy", repo_id), shape
-    return sources.parse("hub", repo_id, revision), shape
+    return sources.parse("modelscope" if kind == "modelscope" else "hub", repo_id, revision), shape
 
 
 def _adapters(known: Manifest, lora: Sequence[str]) -> tuple[AdapterSource, ...]:

@@ -21,7 +21,7 @@ from packager.json_values import JsonObject, at
 from packager.package import package as package_module
 from packager.package import shelf
 from packager.package.package import Package
-from packager.pipeline import climb, stages
+from packager.pipeline import climb, stages, warm_stage
 from packager.pipeline import packaging as package
 from packager.pipeline import quality_stage as gate
 from packager.pipeline.cache import BuildCache, Entry
@@ -44,6 +44,7 @@ from packager.plan.plan import Plan
 from packager.process import JobResult
 from packager.quality import verdict
 from packager.records import Quality
+from packager.records.contents import WarmStart
 from packager.runtime import Runtime
 from packager.units import human_bytes
 
@@ -70,8 +71,9 @@ def make(plan: Plan, cache: BuildCache) -> Generator[Event, None, Made]:
     if engine.plan.start != start:
         # The package says how the engine is started, and its figures are of that.
         measured = yield from _stage(cache, measure(engine.plan), engine=engine, again=measure)
+    warm = yield from _warm(cache, engine, fetched, converted, convert, measured)
     keys = stages.keys_of(convert, measure(engine.plan), measured)
-    return Made(fetched, converted, measured, keys, quality, engine.plan.start)
+    return Made(fetched, converted, measured, keys, quality, engine.plan.start, warm)
 
 
 def judge(plan: Plan, cache: BuildCache) -> Generator[Event, None, tuple[Quality, int]]:
@@ -125,7 +127,7 @@ def run_alone(
     With a `runtime` the stage opens its engine, which is started as it was found to work; `key`
     names the artifact. The result's value has the name of the rung then, see packager.engine_check.
     """
-    yield StageStarted(job.stage, STAGES[job.stage], 1, 1)
+    yield StageStarted(job.stage, job.title or STAGES[job.stage], 1, 1)
     result: JobResult | None = None
     with failures(job.stage) as failed:
         if runtime is None:
@@ -196,7 +198,7 @@ def _stage(
     `whole`: see stage_run.kept; `notes` are said of it first. One that opens the `engine` is the
     job that `again` makes of a plan: where the engine dies, it runs on the next rung.
     """
-    yield from announce(job.stage)
+    yield from announce(job.stage, job.title)
     for note in notes:
         yield StageNote(job.shown, note)
     began = time.monotonic()
@@ -274,6 +276,37 @@ def _quality(
         quality.to_json(),
     )
     return quality
+
+
+def _warm(
+    cache: BuildCache,
+    engine: Engine,
+    fetched: Entry,
+    converted: Entry,
+    convert: Job,
+    measured: Entry,
+) -> Generator[Event, None, WarmStart | None]:
+    """What the state of the fixed prefix gains, with the figures of the benchmark; None where none
+    was asked for, or the artifact cannot be run here."""
+    if not engine.plan.warm or "not_measured" in measured.facts:
+        return None
+    job_of = partial(
+        warm_stage.measure,
+        converted=converted,
+        artifact=convert,
+        fetched=fetched,
+        log=cache.log("template"),
+    )
+    with failures("measure") as failed:
+        entry, _ = yield from on_ladder(
+            cache, engine, job_of, "measure", lambda job: kept(cache, job)
+        )
+        warm = warm_stage.record(engine.plan, entry)
+        yield StageNote("measure", warm.sentence())
+    if failed:
+        yield failed[0][0]
+        raise failed[0][1]
+    return warm
 
 
 def _complete(

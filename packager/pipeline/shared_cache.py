@@ -101,10 +101,10 @@ class Store:
     ) -> Generator[int, None, tuple[JsonObject, tuple[FileEntry, ...]] | None]:
         """Bring the files of a stage into `folder`, every byte compared; yields sizes. None where
         it is not there, or not what its record says: then record and bad object are removed."""
-        found = self.read(stage, key)
-        if found is None:
+        stored = self.read(stage, key)
+        if stored is None:
             return None
-        for row in found[1]:
+        for row in stored[1]:
             path = folder / row.path
             path.parent.mkdir(parents=True, exist_ok=True)
             if not self._taken(row, path):
@@ -113,7 +113,7 @@ class Store:
                     self._remove(self._record(stage, key))
                 return None
             yield row.size
-        return found
+        return stored
 
     def _taken(self, row: FileEntry, path: Path) -> bool:
         """Whether the object came, and is what its name says."""
@@ -203,19 +203,19 @@ class Store:
 
     def claims(self, name: str) -> dict[int, bytes]:
         """The claims on a stage by their number, with their content."""
-        found: dict[int, bytes] = {}
+        claims: dict[int, bytes] = {}
         with answering(self.url):
             self._fs.invalidate_cache()
             try:
                 paths = self._fs.ls(f"{self._root}/claims", detail=False)
             except FileNotFoundError:
-                return found
+                return claims
             for path in paths:
                 match = _CLAIM.fullmatch(str(path).rpartition("/")[2])
                 if match and match[1] == name:
                     with contextlib.suppress(FileNotFoundError):
-                        found[int(match[2])] = self._fs.cat_file(path)
-        return found
+                        claims[int(match[2])] = self._fs.cat_file(path)
+        return claims
 
     def create_claim(self, name: str, number: int, data: bytes) -> bool:
         """Make a claim; False where somebody else has made it: only one can."""
@@ -242,7 +242,7 @@ class Store:
 
     def kept(self) -> list[Kept]:
         """Every record, the oldest first. What is not readable as one is passed over."""
-        found = []
+        kept = []
         with answering(self.url):
             self._fs.invalidate_cache()
             try:
@@ -258,8 +258,8 @@ class Store:
                     files = known[1]
                     objects = tuple(one.sha256 for one in files)
                     size = sum(one.size for one in files)
-                    found.append(Kept(name, size, written(row), objects))
-        return sorted(found, key=lambda one: one.written)
+                    kept.append(Kept(name, size, written(row), objects))
+        return sorted(kept, key=lambda one: one.written)
 
     def evict(self, most_bytes: int | None = None, most_seconds: float | None = None) -> int:
         """Remove the oldest stages until the objects take `most_bytes` at most, and all that are
@@ -293,13 +293,13 @@ class Store:
 
     def _sizes(self) -> dict[str, tuple[int, float]]:
         """Bytes and time of every object."""
-        found: dict[str, tuple[int, float]] = {}
+        sizes: dict[str, tuple[int, float]] = {}
         with answering(self.url), contextlib.suppress(FileNotFoundError):
             for path, row in self._fs.find(f"{self._root}/objects", detail=True).items():
                 digest = str(path).rpartition("/")[2]
                 if re.fullmatch(r"[0-9a-f]{64}", digest):
-                    found[digest] = (int(row["size"]), written(row))
-        return found
+                    sizes[digest] = (int(row["size"]), written(row))
+        return sizes
 
 
 class Claim:

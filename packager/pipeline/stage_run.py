@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from packager.digests import key_of
-from packager.errors import PackError, from_foreign
+from packager.errors import PackError, bad_input, from_foreign
 from packager.events import (
     Event,
     StageFailed,
@@ -103,7 +103,16 @@ def _work(cache: BuildCache, job: Job) -> Events:
         # asked again each time.
         if "not_measured" in facts or "not_possible" in facts:
             return Entry(folder, facts)
-        return (yield from _keeping(cache, job, folder, facts))
+        entry = yield from _keeping(cache, job, folder, facts)
+    # Before an engine opens it: part of what was written comes from the checkpoint.
+    unsafe = why_not_opened(job, entry.folder, entry.files)
+    if unsafe is not None:
+        cache.drop(entry)
+        raise bad_input(
+            f"What was made of the checkpoint is not safe to open: its file {unsafe}.",
+            "Take the checkpoint from its publisher.",
+        )
+    return entry
 
 
 def _keeping(cache: BuildCache, job: Job, work: Path, facts: JsonObject) -> Events:
@@ -194,10 +203,10 @@ def failures(stage: str) -> Iterator[list[tuple[StageFailed, BaseException]]]:
         failed.append((StageFailed(stage, known.message, known.hint, int(known.exit_code)), named))
 
 
-def announce(stage: str) -> Iterator[Event]:
-    """The event that a stage has started."""
+def announce(stage: str, title: str | None = None) -> Iterator[Event]:
+    """The event that a stage has started, under its usual name unless it has another."""
     names = list(STAGES)
-    yield StageStarted(stage, STAGES[stage], names.index(stage) + 1, len(names))
+    yield StageStarted(stage, title or STAGES[stage], names.index(stage) + 1, len(names))
 
 
 def _unkeyed(facts: JsonObject) -> str:

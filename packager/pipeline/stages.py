@@ -33,11 +33,13 @@ from packager.measure.benchmark import VERSION as SMOKE_VERSION
 from packager.measure.noise import allowed_attempts
 from packager.measure.pictures import VERSION as PICTURES_VERSION
 from packager.package import manifest
+from packager.package.floor import HasFloor
 from packager.pipeline import climb, pictures, retrieval_stage
 from packager.pipeline.cache import BuildCache, Entry
 from packager.pipeline.job import Job, checkpoint_of, environment
 from packager.quality import VERSION as QUALITY_VERSION
 from packager.records import Measurement, Quality
+from packager.records.contents import Minimum, WarmStart
 from packager.records.measurement import OnDevice
 from packager.runtime import Runtime, Sees
 from packager.sources.adapters import inputs_of
@@ -59,11 +61,20 @@ class Made:
     quality: Quality
     start: Start | None = None
     """How the engine was started; None for what was made before engines were tried."""
+    warm: WarmStart | None = None
+    """What the state of a fixed prefix gains; None where none is kept."""
 
     @property
     def not_measured(self) -> str | None:
         """Why the artifact could not be run here; None where it was."""
         return at_or_none(self.measured.facts, "not_measured", str)
+
+    def minimum(self, plan: Plan) -> tuple[Minimum, ...]:
+        """The oldest engines that read the artifact; empty where the runtime does not know."""
+        if not isinstance(plan.runtime, HasFloor):
+            return ()
+        built = self.converted.folder / "out"
+        return plan.runtime.minimum(built, plan.shape, plan.chosen.recipe, self.converted.facts)
 
     def measurement(self, plan: Plan) -> Measurement | None:
         """The measurement with the place where it was taken; None where there is none."""
@@ -91,7 +102,7 @@ def convert(plan: Plan, fetched: Entry) -> Job:
     # Some runtimes write what they know of the origin into the model, and split it: nothing else
     # may convert again for that.
     more: JsonDict = {}
-    if hasattr(plan.runtime, "with_additions"):
+    if hasattr(plan.runtime, "with_additions") and plan.source.adopted is None:
         # The folder's name becomes the model's where nothing else says one.
         folder = Path(plan.source.location).name if plan.source.kind == "local" else None
         more = {"origin": origin, "max_file_bytes": plan.workload.max_file_bytes, "folder": folder}
@@ -118,6 +129,10 @@ def convert(plan: Plan, fetched: Entry) -> Job:
         **profile,
     }
     inputs |= {name: str(path.absolute()) for name, path in added.items() if path is not None}
+    if plan.source.adopted is not None:
+        paths = plan.source.adopted.files
+        rows = objects_at(fetched.facts, "files")
+        inputs["adopted"] = [{**row, "path": path} for path, row in zip(paths, rows, strict=True)]
     recipe["inputs"] = inputs
     arguments: JsonObject = {
         "checkpoint": str(checkpoint_of(fetched)),
@@ -134,6 +149,7 @@ def convert(plan: Plan, fetched: Entry) -> Job:
         env=environment(plan),
         evidence=Evidence.of(checkpoint_of(fetched), fetched.facts),
         opened_by=plan.runtime.name,
+        title=None if plan.source.adopted is None else "Take the model as it is",
     )
 
 
@@ -292,6 +308,8 @@ def _is_place(job: Job, entry: Entry) -> bool:
         return False
     if "adapters" in job.arguments:
         return _is_composed(job, entry)
+    if "describe" in job.arguments:
+        return folder == "out" and _is_compared(job, entry)
     if given is not None:
         return Path(folder) == Path(given)
     if "revision" in job.arguments:
@@ -326,6 +344,15 @@ def _is_composed(job: Job, entry: Entry) -> bool:
         Job("fetch", at(base, "job", str), object_at(base, "arguments")),
         Entry(entry.folder, {**entry.facts, "folder": where}),
     )
+
+
+def _is_compared(job: Job, entry: Entry) -> bool:
+    """Whether an adopted model is compared with the checkpoint that the job names."""
+    against, facts = job.arguments["against"], entry.facts.get("against")
+    if not isinstance(against, dict) or not isinstance(facts, dict):
+        return against is None and facts is None
+    name, arguments = at(against, "job", str), object_at(against, "arguments")
+    return _is_place(Job("fetch", name, arguments), Entry(entry.folder, facts))
 
 
 def _is_file_row(row: Any) -> bool:

@@ -1,9 +1,9 @@
 """What the user adds to a recipe: an importance matrix or the text it is collected from, and types
-of single tensors.
+of single tensors; or that the groups of a quantized checkpoint are taken over as they are.
 
 Only some runtimes know what to do with it. One that does has a method `with_additions(additions)`,
-which returns an adapter whose recipes carry them: in their id, their settings and so in the cache
-key and the manifest.
+or for the groups `with_repack()`, which returns an adapter whose recipes carry them: in their id,
+their settings and so in the cache key and the manifest.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ class Additions:
     imatrix: Path | None = None
     calibration: Path | None = None
     tensor_types: Mapping[str, str] = field(default_factory=dict)
+    repack: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.imatrix or self.calibration or self.tensor_types)
+        return bool(self.imatrix or self.calibration or self.tensor_types or self.repack)
 
     def flags(self) -> list[str]:
         """The options that were given, as they are typed."""
@@ -38,17 +39,28 @@ class Additions:
             "--imatrix": self.imatrix,
             "--calibration": self.calibration,
             "--tensor-type": self.tensor_types,
+            "--repack": self.repack,
         }
         return [flag for flag, value in given.items() if value]
 
 
-def parse(imatrix: Path | None, calibration: Path | None, tensor_types: Sequence[str]) -> Additions:
+def parse(
+    imatrix: Path | None,
+    calibration: Path | None,
+    tensor_types: Sequence[str],
+    repack: bool = False,
+) -> Additions:
     """From the options of a command. Raises PackError (usage) for a contradiction, a missing file,
     a pattern without a type."""
     if imatrix is not None and calibration is not None:
         raise usage(
             "--imatrix and --calibration both give an importance matrix.",
             "Leave one of the two out.",
+        )
+    if repack and (imatrix or calibration or tensor_types):
+        raise usage(
+            "--repack takes the checkpoint's own 4-bit numbers, which nothing is added to.",
+            "Leave --imatrix, --calibration and --tensor-type out.",
         )
     for flag, path in (("--imatrix", imatrix), ("--calibration", calibration)):
         if path is not None and not path.is_file():
@@ -66,7 +78,7 @@ def parse(imatrix: Path | None, calibration: Path | None, tensor_types: Sequence
                 f"{text!r} is not PATTERN=TYPE.", "Write for example --tensor-type 'attn_v=Q8_0'."
             )
         types.setdefault(pattern, kind.upper())
-    return Additions(imatrix, calibration, types)
+    return Additions(imatrix, calibration, types, repack)
 
 
 def _is_matrix(path: Path) -> bool:
@@ -92,12 +104,13 @@ def applied(
     if marks and not additions:
         raise usage(
             f"{recipe!r} names more than a recipe.",
-            "Write the recipe alone; add --imatrix, --calibration or --tensor-type.",
+            "Write the recipe alone; add --imatrix, --calibration, --tensor-type or --repack.",
         )
     if not additions:
         return tuple(runtimes)
     flags = " and ".join(additions.flags())
-    able = [runtime for runtime in runtimes if hasattr(runtime, "with_additions")]
+    method = "with_repack" if additions.repack else "with_additions"
+    able = [runtime for runtime in runtimes if hasattr(runtime, method)]
     prefixes = [runtime.prefix for runtime in able]
     if not able:
         raise usage(f"No runtime that is installed knows {flags}.", "Leave it out.")
@@ -107,6 +120,8 @@ def applied(
             f"Take a recipe that begins with {prefixes[0]}.",
         )
     carrying: list[Any] = able
+    if additions.repack:
+        return tuple(runtime.with_repack() for runtime in carrying)
     return tuple(runtime.with_additions(additions) for runtime in carrying)
 
 

@@ -16,6 +16,14 @@ from packager.json_values import list_at
 from packager.names import plain_name
 from packager.need.workload import Workload
 from packager.plan.additions import Additions, applied
+from packager.plan.adoption import (
+    Recognised,
+    adoptable,
+    recognise,
+    refuse_with_adopted,
+    refuse_without_adopted,
+    source_of,
+)
 from packager.plan.plan import Plan, package_name
 from packager.quality.gate import Gate
 from packager.runtime import Runtime
@@ -23,8 +31,9 @@ from packager.select import Candidate, candidates, choose, nearest_misses
 from packager.shape import Shape
 from packager.sources import adapters as loras
 from packager.sources import hub_variant
+from packager.sources.hub_file import HubFile
 
-_NAMED = ("hub", "dummy", "modelscope")
+NAMED = ("hub", "dummy", "modelscope")
 """What `--weights` may say besides a folder."""
 
 
@@ -45,31 +54,49 @@ def make_plan(
     gate: Gate | None = None,
     additions: Additions | None = None,
     lora: Sequence[str] = (),
+    against: str | None = None,
+    tokenizer: str | None = None,
+    hub_file: HubFile | None = None,
 ) -> Plan:
-    """Choose among the catalogue, or take the variant that was named or lies in a folder.
+    """Choose among the catalogue, or take the variant that was named or lies in a folder, or a
+    model that was converted already.
 
     `here` is this machine, so that what is measured on it is known as the device's figures or
     somebody else's. Raises PackError: exit code 3 when nothing fits, with the nearest misses; 2 for
     an unknown name; 6 for a folder that holds no usable checkpoint. With `additions` only runtimes
     that know them take part. `lora` names adapters as `sources.adapters.parse` takes them; the base
-    is the one that they name where nothing else does.
+    is the one that they name where nothing else does. `against` is a checkpoint, a folder or
+    OWNER/NAME on the hub, that an adopted model is compared with, `tokenizer` a folder with the
+    tokenizer that it is held against, `hub_file` where it came from, in place of `weights`.
     """
-    runtimes = applied(runtimes, additions or Additions(), recipe)
-    adapters = loras.parse(lora, offline)
-    variants, base = with_adapters(
-        model, weights, adapters, revision, offline, pictures=workload.pictures
-    )
+    known: Recognised | None = None
+    variants: tuple[Variant, ...]
+    if hub_file is not None:
+        weights, revision = str(hub_file.path), None
+    if weights not in NAMED and (adopted := adoptable(weights, runtimes)) is not None:
+        refuse_with_adopted(adopted, workload, additions, lora, recipe)
+        known = recognise(adopted, model, against, revision, offline, hub_file)
+        runtimes, variants = (adopted.runtime,), (known.variant,)
+        recipe = recipe or adopted.recipe.id
+    else:
+        refuse_without_adopted(against, tokenizer)
+        runtimes = applied(runtimes, additions or Additions(), recipe)
+        adapters = loras.parse(lora, offline)
+        variants, base = with_adapters(
+            model, weights, adapters, revision, offline, pictures=workload.pictures
+        )
     found = candidates(
         target, workload, variants or catalog.load(), runtimes, recipe=recipe, named=bool(variants)
     )
     chosen = choose(found)
     if chosen is None:
-        raise _nothing_fits(
-            target, workload, found, runtimes, variants, local=weights not in _NAMED
-        )
-    source = sources.parse(weights, chosen.variant.repo_id, revision, offline)
-    if adapters:
-        source = replace(source, adapters=adapters, base=base)
+        raise _nothing_fits(target, workload, found, runtimes, variants, local=weights not in NAMED)
+    if known is not None:
+        source = source_of(known, against, tokenizer, revision, offline)
+    else:
+        source = sources.parse(weights, chosen.variant.repo_id, revision, offline)
+        if adapters:
+            source = replace(source, adapters=adapters, base=base)
     return Plan(
         target=target,
         workload=workload,
@@ -83,6 +110,7 @@ def make_plan(
         place=UNKNOWN if here is None else place(Identity.of(target), here),
         gate=gate or Gate(),
         additions=additions or Additions(),
+        recognised=known,
     )
 
 
@@ -101,7 +129,7 @@ def named_variants(
     `pictures` a folder must hold a whole vision tower.
     """
     variant = _by_name(model, weights, revision, offline) if model else None
-    if weights in _NAMED:
+    if weights in NAMED:
         return (variant,) if variant else ()
     folder = Path(weights).resolve()
     if any("\ud800" <= char <= "\udfff" for char in str(folder)):
@@ -127,7 +155,7 @@ def with_adapters(
 ) -> tuple[tuple[Variant, ...], Shape | None]:
     """`named_variants` in the shape that they have with the adapters, whose base is the one that
     they name where nothing else does; and the shape of that base, None without adapters."""
-    if adapters and model is None and weights in _NAMED:
+    if adapters and model is None and weights in NAMED:
         model = loras.base_named(adapters)
     variants = named_variants(model, weights, revision, offline, pictures=pictures)
     base = variants[0].shape if adapters else None

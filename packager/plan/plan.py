@@ -15,6 +15,7 @@ from packager.json_values import JsonObject
 from packager.need.languages import in_words
 from packager.need.workload import Workload
 from packager.plan.additions import Additions
+from packager.plan.adoption import Recognised
 from packager.quality.gate import Gate
 from packager.runtime import Runtime, Tools
 from packager.select import Candidate
@@ -32,7 +33,9 @@ class Plan:
     are reported. `sustained_s` seconds of decoding without a pause show whether the machine
     throttles. `place` says whether this machine is the device, so that its figures may judge those
     budgets. `gate` says how the quality gate is to be held, `profile` how the model is to behave.
-    `start` is how the engine is started here, None before it was tried.
+    `start` is how the engine is started here, None before it was tried. `recognised` is a
+    model that was converted already, with what it is. `warm` says that the state of the prefix
+    that the profile fixes is to be kept.
     """
 
     target: Target
@@ -50,6 +53,8 @@ class Plan:
     additions: Additions = field(default_factory=Additions)
     profile: Profile = field(default_factory=Profile)
     start: Start | None = None
+    recognised: Recognised | None = None
+    warm: bool = False
 
     @cached_property
     def name(self) -> str:
@@ -86,6 +91,8 @@ class Plan:
 
     def why(self) -> str:
         """The choice in one sentence."""
+        if self.recognised is not None:
+            return self.recognised.sentence()
         peers = len({candidate.variant.repo_id for candidate in (self.chosen, *self.others)})
         if peers == 1:
             return f"{self.chosen.variant.name} was named by the user."
@@ -135,6 +142,8 @@ class Plan:
             "place": self.place.as_dict(),
             "gate": self.gate.as_dict(),
             **({"profile": self.profile.as_dict()} if self.profile else {}),
+            **({"adopted": self.recognised.as_dict()} if self.recognised else {}),
+            **({"warm": True} if self.warm else {}),
         }
 
 

@@ -13,7 +13,7 @@ from packager.checkpoint import Checkpoint
 from packager.errors import ExitCode, PackError, bad_input
 from packager.json_values import JsonDict, JsonObject, at
 from packager.process import resolve
-from packager.quality import parity
+from packager.quality import cache_type, parity
 from packager.quality import pictures as looking
 from packager.quality import text as texts
 from packager.quality.metrics import Comparison
@@ -123,12 +123,14 @@ def compare(
     profile: JsonObject | None = None,
     context: int | None = None,
     pictures: JsonObject | None = None,
+    cache: JsonObject | None = None,
 ) -> JsonObject:
     """Parity of tokenizer, template and end of turn, and with a `reference` (the folder that the
     other job left) the divergence.
 
     With `pictures` (`session` of the runtime, `grade` of the vision tower's weights) image
-    embeddings are compared besides. `stops` says that the weights are real, so that an answer can
+    embeddings are compared besides, with `cache` (see packager.quality.cache_type) the packaged
+    cache type with one of 16 bits. `stops` says that the weights are real, so that an answer can
     be expected to end. Returns `parity`, `figures` over all parts, `parts[]` with the name of each,
     and `compare_seconds`.
     """
@@ -136,7 +138,8 @@ def compare(
     make = resolve(session)
     started = time.monotonic()
     pieces = _pieces(source, text, tokens, context)
-    longest = max(_CONTEXT, *(len(piece.ids) for piece in pieces))
+    # The packaged context, as an app opens it.
+    longest = max(_CONTEXT, context or 0, *(len(piece.ids) for piece in pieces))
     model: Session = make(artifact, {**settings, "context": min(longest, source.shape.context)})
     try:
         report.note("tokens, template and end of turn against the checkpoint's own")
@@ -158,7 +161,34 @@ def compare(
     if pictures is not None:
         seen = looking.compare(report, at(pictures, "session", str), artifact, settings, source)
         facts |= {**seen, "tower_grade": at(pictures, "grade", str)}
+    if cache is not None and facts["figures"] is not None:
+        facts |= _cache(report, cache, artifact, settings, source, text, context, profile)
     return {**facts, "compare_seconds": time.monotonic() - started}
+
+
+def _cache(
+    report: Report,
+    asked: JsonObject,
+    artifact: str,
+    settings: JsonObject,
+    source: Checkpoint,
+    text: str | None,
+    context: int | None,
+    profile: JsonObject | None,
+) -> JsonObject:
+    """What the packaged cache type loses when it is full; see packager.quality.cache_type."""
+    filled = context or _CONTEXT
+    with temporary_folder() as folder:
+        ids = cache_type.full(
+            source,
+            texts.shipped() if text is None else texts.of_file(Path(text)),
+            encoder(source),
+            filled,
+            Profile.from_dict(profile),
+            folder / "templates.log",
+        )
+    opened = {**settings, "context": min(max(filled, len(ids)), source.shape.context)}
+    return cache_type.compare(report, asked, artifact, opened, source, ids)
 
 
 def numbers_at_all(model: Session, ids: Sequence[int]) -> dict[str, int]:

@@ -28,7 +28,8 @@ _MOST_THREADS = 8
 class Figures:
     """Sums over `tokens` predictions.
 
-    `kl_*`: Kullback-Leibler divergence from the reference to the model. `top1`: share of
+    `kl_*`: Kullback-Leibler divergence from the reference to the model; `kl_error` is the standard
+    error of its mean, NaN for one prediction. `top1`: share of
     predictions whose likeliest token is the reference's. `perplexity` of the text under the model,
     `reference_perplexity` under the reference. A prediction that is no distribution (NaN or
     infinite logits) counts in `broken` and in nothing else; with none left all are NaN.
@@ -38,7 +39,9 @@ class Figures:
     broken: int
     kl_mean: float
     kl_p95: float
+    kl_p99: float
     kl_max: float
+    kl_error: float
     top1: float
     perplexity: float
     reference_perplexity: float
@@ -53,7 +56,9 @@ class Figures:
         names = (
             "kl_mean",
             "kl_p95",
+            "kl_p99",
             "kl_max",
+            "kl_error",
             "top1",
             "perplexity",
             "reference_perplexity",
@@ -114,14 +119,16 @@ class Comparison:
         """The sums."""
         count = len(self.divergence)
         if not count:
-            return Figures(self.broken, self.broken, *[math.nan] * 6)
+            return Figures(self.broken, self.broken, *[math.nan] * 8)
         divergence = np.asarray(self.divergence)
         return Figures(
             tokens=count + self.broken,
             broken=self.broken,
             kl_mean=float(divergence.mean()),
             kl_p95=float(np.quantile(divergence, 0.95)),
+            kl_p99=float(np.quantile(divergence, 0.99)),
             kl_max=float(divergence.max()),
+            kl_error=float(divergence.std(ddof=1) / math.sqrt(count)) if count > 1 else math.nan,
             top1=sum(self.same) / count,
             perplexity=_exp(sum(self.surprise) / count),
             reference_perplexity=_exp(sum(self.reference_surprise) / count),

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from packager.escapes import code
 from packager.escapes import markdown as escape
+from packager.quality.cache_type import sentence as cache_sentence
 from packager.quality.verdict import sentence, shown
 from packager.records import Quality
 from packager.records.quality import QualityFigures
@@ -14,6 +15,7 @@ COLUMNS = (
     "tokens",
     "divergence, mean",
     "P95",
+    "P99",
     "max",
     "same top token",
     "perplexity",
@@ -31,7 +33,8 @@ def table(quality: Quality) -> list[tuple[str, ...]]:
 
 def _row(name: str, row: QualityFigures) -> tuple[str, ...]:
     figures = (
-        "" if value is None else f"{value:.4f}" for value in (row.kl_mean, row.kl_p95, row.kl_max)
+        "" if value is None else f"{value:.4f}"
+        for value in (row.kl_mean, row.kl_p95, row.kl_p99, row.kl_max)
     )
     perplexities = (
         shown("perplexity", row.perplexity),
@@ -55,9 +58,25 @@ def parity(quality: Quality) -> list[str]:
         what = "tokens, chat template and end of turn"
     else:
         what = "tokens and end of turn" if compared.ends else "tokens, end of text and pooling"
-    same = f"passed: {what} are the checkpoint's, {', '.join(how)}."
+    whose = {
+        "file": "what the file's own texts say",
+        "tokenizer": "those of the tokenizer that was named",
+    }.get(compared.held_against or "", "the checkpoint's")
+    same = f"passed: {what} are {whose}, {', '.join(how)}."
     lines = [f"MISSED: {text}." for text in compared.findings] or [same]
     return lines + [f"{text}." for text in compared.notes]
+
+
+def noise(quality: Quality) -> list[str]:
+    """How well the mean is known, and what a full cache of the packaged type loses; a sentence a
+    line."""
+    lines = []
+    if quality.kl_error is not None:
+        within = f"{2 * quality.kl_error:.4f} nats"
+        lines.append(f"The mean divergence is known within {within}: less tells no two apart.")
+    if quality.cache is not None:
+        lines.append(cache_sentence(quality.cache))
+    return lines
 
 
 def _verdicts(quality: Quality) -> str:
@@ -117,4 +136,5 @@ def markdown(quality: Quality) -> str:
         f"On {quality.tokens} tokens of the text {code(quality.text.name)}, against the "
         "unquantized model; divergence in nats.\n"
     )
-    return f"## Quality\n\n{read}{allowed}\n{head}{body}\n{limits}{language}"
+    more = "".join(f"{escape(line)}\n" for line in noise(quality))
+    return f"## Quality\n\n{read}{allowed}\n{head}{body}\n{more}\n{limits}{language}"

@@ -29,7 +29,7 @@ FURTHEST = 4096
 """Tokens beyond which no piece goes: attention over more takes longer than the rest of a build."""
 
 _MOST_BYTES = 16 << 20
-_READ_PER_TOKEN = 16
+READ_PER_TOKEN = 16
 """Characters that are tokenized for every token wanted: more than any token of ordinary text has on
 average."""
 
@@ -115,7 +115,7 @@ def pieces(
     share = max(2, tokens // len(text.parts))
     cut = []
     for part in text.parts:
-        ids = tuple(encode(part.text[: _READ_PER_TOKEN * share]))[:share]
+        ids = tuple(encode(part.text[: READ_PER_TOKEN * share]))[:share]
         cut += [
             Piece(part.name, ids[start : start + window]) for start in range(0, len(ids), window)
         ]
@@ -131,5 +131,5 @@ def pieces(
 def long_piece(text: Text, encode: Callable[[str], Sequence[int]], tokens: int) -> list[Piece]:
     """One piece of so many tokens out of all parts together; none where the text has fewer."""
     whole = "\n".join(part.text for part in text.parts)
-    ids = tuple(encode(whole[: _READ_PER_TOKEN * tokens]))[:tokens]
+    ids = tuple(encode(whole[: READ_PER_TOKEN * tokens]))[:tokens]
     return [Piece(LONG, ids)] if len(ids) == tokens else []

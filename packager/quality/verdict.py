@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from packager.errors import ExitCode, PackError
 from packager.json_values import JsonObject, at, objects_at
-from packager.quality import pictures
+from packager.quality import cache_type, pictures
 from packager.quality.thresholds import Limits
 from packager.records import Parity, Quality, QualityVerdict
 from packager.records.quality import (
@@ -37,11 +37,13 @@ WORDS = RULES | {
     "cosine_min": "least cosine",
     "score_mean": "mean difference of scores",
     "order_kept": "order kept",
+    "cache_kl_mean": "mean divergence of the full cache",
+    "cache_top1": "same top token with the full cache",
     "image_cosine_mean": "mean cosine of image embeddings",
     "image_cosine_min": "least cosine of image embeddings",
 }
 """Every rule, those of vectors, scores and pictures among them."""
-_SHARES = ("top1", "order_kept")
+_SHARES = ("top1", "cache_top1", "order_kept")
 
 
 def rows(figures: QualityFigures, limits: Limits) -> tuple[QualityVerdict, ...]:
@@ -77,11 +79,14 @@ def judged(
     """
     quality = _judged(facts, limits, why_not, allow_loss)
     looked, more = pictures.judged(facts)
-    if looked is None:
+    cache, of_the_cache = cache_type.judged(facts)
+    more += of_the_cache
+    if looked is None and cache is None:
         return quality
     missed = any(not row.passed for row in more)
     return quality.but(
         pictures=looked,
+        cache=cache,
         verdicts=(*quality.verdicts, *more),
         passed=not missed and quality.passed is not False,
         loss_allowed=quality.loss_allowed or (missed and allow_loss),
@@ -203,10 +208,16 @@ def check(quality: Quality) -> None:
         grade = quality.limits.grade if quality.limits else "its class of"
         raise PackError(
             f"The artifact lost more than {grade} weights may: {'; '.join(map(sentence, missed))}.",
-            "Choose a recipe of more bits with --recipe, or let it through with "
-            "--allow-quality-loss, which the manifest records.",
+            f"{_way_out(missed)}, or let it through with --allow-quality-loss, which the manifest "
+            "records.",
             ExitCode.BUDGET,
         )
+
+
+def _way_out(missed: list[QualityVerdict]) -> str:
+    if all(row.rule.startswith("cache_") for row in missed):
+        return "Take a cache type of more bits, the end of --recipe (/kv_...)"
+    return "Choose a recipe of more bits with --recipe"
 
 
 def sentence(row: QualityVerdict) -> str:
@@ -224,7 +235,7 @@ def shown(rule: str, value: float | None) -> str:
         return f"{value:.1%}"
     if rule.startswith(("cosine_", "score_", "image_cosine_")):
         return f"{value:.4f}"
-    if rule.startswith("kl_"):
+    if rule.startswith(("kl_", "cache_kl_")):
         return f"{value:.4f} nats"
     return f"{value:.3f}" if rule == "perplexity_ratio" else f"{value:.2f}"
 

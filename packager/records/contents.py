@@ -61,16 +61,72 @@ class AdapterOf(Record, frozen=True, kw_only=True):
     files: list[Any] = msgspec.field(default_factory=list)
 
 
-class SourceOf(Record, frozen=True, kw_only=True):
-    """Where its weights came from; `files` as they stand in the manifest. `quantized` says how they
-    were stored where they were dequantized first."""
+class ComparedWith(Record, frozen=True, kw_only=True):
+    """The checkpoint that an adopted model was compared with."""
 
     kind: str = ""
     location: str | None = None
+    revision: str | None = None
+    files: list[Any] = msgspec.field(default_factory=list)
+
+
+class HubOrigin(Record, frozen=True, kw_only=True):
+    """The repository of the hub that an adopted model came from."""
+
+    repo_id: str = ""
+    revision: str | None = None
+    license: str | None = None
+
+
+class AdoptedOf(Record, frozen=True, kw_only=True):
+    """A model that somebody else had converted: the variant that it is, `by` what that is known,
+    tensors by type, and what it was compared with. `says` are its own words, which prove
+    nothing."""
+
+    variant: str = ""
+    by: str = "nothing"
+    alike: tuple[str, ...] = ()
+    recipe: str | None = None
+    types: dict[str, Count] = msgspec.field(default_factory=dict)
+    # Any: the keys of a file from outside, texts, numbers and lists.
+    says: dict[str, Any] = msgspec.field(default_factory=dict)
+    against: ComparedWith | None = None
+    origin: HubOrigin | None = None
+    tokenizer: str | None = None
+
+
+class BaseOf(Record, frozen=True, kw_only=True):
+    """The package that an adapter was built for, by the digest of its content."""
+
+    name: str
+    content_sha256: str
+    version: str | None = None
+    recipe: str | None = None
+
+
+class AdapterPackage(Record, frozen=True, kw_only=True):
+    """What a package is that holds an adapter and no model: the file that an engine adds to the
+    base, the largest rank, and how many matrices it changes."""
+
+    base: BaseOf
+    file: str
+    rank: Tokens
+    matrices: Tokens
+
+
+class SourceOf(Record, frozen=True, kw_only=True):
+    """Where its weights came from; `files` as they stand in the manifest. `quantized` says how they
+    were stored where they were dequantized first, `adopted` what a model is that was converted
+    already, `endpoint` the server that they came from where that is not the usual one."""
+
+    kind: str = ""
+    location: str | None = None
+    endpoint: str | None = None
     files: list[Any] = msgspec.field(default_factory=list)
     notes: tuple[str, ...] = ()
     quantized: str | None = None
     adapters: tuple[AdapterOf, ...] = ()
+    adopted: AdoptedOf | None = None
 
     @property
     def dummy(self) -> bool:
@@ -121,13 +177,34 @@ class EngineSettings(Record, frozen=True, kw_only=True):
                     raise ValueError("`environment` holds control characters")
 
 
+EngineVersion = Annotated[str, msgspec.Meta(pattern=r"^[bv]?[0-9]{1,9}(\.[0-9]{1,9}){0,4}$")]
+"""`b5092`, `2026.4.1`."""
+
+
+class MinimumReason(Record, frozen=True, kw_only=True):
+    """Something that a package holds, and the first version of the engine that reads it."""
+
+    what: str
+    version: EngineVersion
+    source: str = ""
+
+
+class Minimum(Record, frozen=True, kw_only=True):
+    """The oldest version of an engine that reads the package: the newest of its reasons."""
+
+    engine: str
+    version: EngineVersion
+    reasons: tuple[MinimumReason, ...] = ()
+
+
 class Engine(Record, frozen=True, kw_only=True):
-    """The engine that runs it, the version it was built and measured with, and how it is started
-    where that is not as usual."""
+    """The engine that runs it, the version it was built and measured with, how it is started where
+    that is not as usual, and the oldest versions that read the package."""
 
     name: str
     version: str | None = None
     settings: EngineSettings | None = None
+    minimum: tuple[Minimum, ...] = ()
 
 
 class Offload(Record, frozen=True, kw_only=True):
@@ -191,6 +268,30 @@ class Chat(Record, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
     prefix_stable: bool | None = None
     profile: ChatProfile | None = None
+
+
+class WarmStart(Record, frozen=True, kw_only=True):
+    """What a fixed prefix gains whose state is kept (`how`: in a `file` or in the `process`):
+    milliseconds to the first token with and without it, on the machine that built the package;
+    bytes of the state, as predicted and as written (0 in a process)."""
+
+    how: Literal["file", "process"]
+    prefix_tokens: Tokens
+    prefix_sha256: str = ""
+    predicted_state_bytes: Count | None = None
+    state_bytes: Count | None = None
+    ttft_cold_ms: Number | None = None
+    ttft_warm_ms: Number | None = None
+
+    def sentence(self) -> str:
+        """The gain in a sentence; empty where it was not measured."""
+        cold, warm = self.ttft_cold_ms, self.ttft_warm_ms
+        if cold is None or warm is None:
+            return ""
+        return (
+            f"Every chat begins with the same {self.prefix_tokens} tokens: the first token comes "
+            f"after {warm:.0f} ms with their state kept, after {cold:.0f} ms without."
+        )
 
 
 class Alternative(Record, frozen=True, kw_only=True):
@@ -271,6 +372,8 @@ class Contents(Record, frozen=True, kw_only=True):
     retrieval: Retrieval | None = None
     modality: Literal["text", "vision"] = "text"
     vision: Vision | None = None
+    adapter: AdapterPackage | None = None
+    warm: WarmStart | None = None
 
     @property
     def task(self) -> str:

@@ -3,6 +3,8 @@ language."""
 
 from __future__ import annotations
 
+from typing import Literal
+
 from packager.records.base import Count, Number, Record, Tokens
 
 
@@ -13,7 +15,9 @@ class QualityFigures(Record, frozen=True, kw_only=True):
     tokens: Tokens | None = None
     kl_mean: Number | None = None
     kl_p95: Number | None = None
+    kl_p99: Number | None = None
     kl_max: Number | None = None
+    kl_error: Number | None = None
     top1: Number | None = None
     perplexity: Number | None = None
     reference_perplexity: Number | None = None
@@ -67,6 +71,21 @@ class PictureQuality(Record, frozen=True, kw_only=True):
     cosine_min: Number | None = None
 
 
+class CacheQuality(Record, frozen=True, kw_only=True):
+    """The predictions at the end of a full context with the packaged cache type `kv`, beside those
+    with a cache of 16 bits (`against`); `grade` is the class of limits that it is held to."""
+
+    kv: str
+    against: str
+    grade: str
+    context: Tokens
+    tokens: Count = 0
+    broken: Count = 0
+    kl_mean: Number | None = None
+    kl_p99: Number | None = None
+    top1: Number | None = None
+
+
 class QualityVerdict(Record, frozen=True, kw_only=True):
     """One limit of the recipe's class against what was measured."""
 
@@ -82,7 +101,8 @@ class Parity(Record, frozen=True, kw_only=True):
     are the differences, as sentences.
 
     `same_template` says that the template is the checkpoint's letter by letter; `conversations`
-    count what was rendered with it.
+    count what was rendered with it. `held_against` is there where no checkpoint was compared: the
+    `file` itself or another `tokenizer`.
     """
 
     texts: Count = 0
@@ -94,6 +114,7 @@ class Parity(Record, frozen=True, kw_only=True):
     stopped_after: Count | None = None
     findings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    held_against: Literal["file", "tokenizer"] | None = None
 
 
 class GateText(Record, frozen=True, kw_only=True):
@@ -132,6 +153,7 @@ class Quality(QualityFigures, frozen=True, kw_only=True):
     seconds: Number | None = None
     retrieval: RetrievalQuality | None = None
     pictures: PictureQuality | None = None
+    cache: CacheQuality | None = None
 
     @property
     def differences(self) -> tuple[str, ...]:

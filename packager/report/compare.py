@@ -6,6 +6,7 @@ Figures of different machines stand beside each other and are never ranked again
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -48,6 +49,8 @@ class Row:
     best: int | None = None
     figure: str = ""
     values: tuple[float | None, ...] = ()
+    level: bool = False
+    """Whether the best one is no better than another within their noise, so that none is."""
 
 
 def figures(contents: Contents, prices: Prices) -> dict[str, float | None]:
@@ -80,8 +83,10 @@ def rows(manifests: Sequence[Contents], prices: Prices | None = None) -> list[Ro
         if not figure.always and all(value is None for value in values):
             continue
         best = _best(values, figure.direction) if _comparable(figure, manifests) else None
+        level = _level(figure, values, manifests, best)
+        best = None if level else best
         texts = tuple(_text(value, figure.unit) for value in values)
-        table.append(Row(figure.label, texts, best, figure.name, values))
+        table.append(Row(figure.label, texts, best, figure.name, values, bool(level)))
     if len(manifests) > 1:
         words = {True: "yes", False: "no", None: "–"}
         fronts = tuple(words[standing.front] for standing in standings(manifests)[0])
@@ -132,6 +137,12 @@ def notes(
             f"{name} was measured without energy, so it has no cost: add --watts."
             for name in silent
         ]
+    sentences += [
+        f"{row.label}: the difference is inside the noise of what was measured, so none is called "
+        "the best."
+        for row in rows(manifests, prices)
+        if row.level
+    ]
     return sentences + _of_the_front(names, manifests)
 
 
@@ -200,7 +211,13 @@ def as_dict(
         )
     numbers = [row for row in rows(manifests, prices) if row.figure]
     table = [
-        {"figure": row.figure, "label": row.label, "best": row.best, "values": row.values}
+        {
+            "figure": row.figure,
+            "label": row.label,
+            "best": row.best,
+            "values": row.values,
+            "inside_noise": row.level,
+        }
         for row in numbers
     ]
     return {
@@ -255,6 +272,40 @@ def _comparable(figure: Figure, manifests: Sequence[Contents]) -> bool:
 
 def _prompt(contents: Contents) -> int | None:
     return contents.telling.prompt_tokens if contents.telling else None
+
+
+def _level(
+    figure: Figure, values: Sequence[float | None], manifests: Sequence[Contents], best: int | None
+) -> list[int]:
+    """Which packages, the best one among them, differ from it by less than the noise of both; empty
+    where none does, or where the noise is not known."""
+    if best is None:
+        return []
+    errors = [_error(figure.name, contents) for contents in manifests]
+    own, first = errors[best], values[best]
+    if own is None or first is None:
+        return []
+    near = [
+        index
+        for index, (value, error) in enumerate(zip(values, errors, strict=True))
+        if value is not None and error is not None and abs(value - first) <= math.hypot(own, error)
+    ]
+    return near if len(near) > 1 else []
+
+
+def _error(name: str, contents: Contents) -> float | None:
+    """By how much a figure may be off: twice the standard error of a mean divergence, half the
+    distance between the quartiles of a rate."""
+    measured, quality = contents.telling, contents.quality
+    if name == "kl_mean":
+        return 2 * quality.kl_error if quality and quality.kl_error is not None else None
+    if measured is None:
+        return None
+    if name == "decode_tps" and measured.decode_tps is not None and measured.spread is not None:
+        return measured.decode_tps * measured.spread / 2
+    if name == "ttft_ms" and measured.ttft_ms is not None and measured.ttft_spread is not None:
+        return measured.ttft_ms * measured.ttft_spread / 2
+    return None
 
 
 def _best(values: Sequence[float | None], better: int) -> int | None:

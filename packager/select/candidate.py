@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from packager.json_values import JsonObject
 from packager.predict.forecast import Forecast
-from packager.predict.memory import Footprint
+from packager.predict.memory import Footprint, kv_cache_bytes
 from packager.predict.offload import Split
 from packager.recipe import Recipe
 
@@ -150,4 +150,14 @@ class Candidate:
             "gpu_layers": self.split.gpu_layers if self.split else None,
             "offload": self.split.as_dict() if self.split else None,
             "notes": list(self.notes),
+            "state": self._state(),
         }
+
+    def _state(self) -> JsonObject | None:
+        """Bytes of a kept prefix: so many per token, and so many whatever its length."""
+        shape = self.variant.shape
+        if not self.sized or shape is None or shape.task != "generate":
+            return None
+        fixed = kv_cache_bytes(shape, 0)
+        per_token = kv_cache_bytes(shape, 1, self.recipe.kv_bits) - fixed
+        return {"bytes_per_token": per_token, "fixed_bytes": fixed}

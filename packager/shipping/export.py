@@ -15,13 +15,17 @@ from packager.events import Event, StageFinished, StageProgress, StageStarted
 from packager.files import free_bytes, regular_files
 from packager.names import did_you_mean
 from packager.package.manifest import Manifest
-from packager.scratch import remove_abandoned, scratch_folder
+from packager.scratch import scratch_folder
 from packager.shipping import pieces
 from packager.shipping.shipment import free_place, outside, place_all, prepare
 from packager.shipping.signature import ENDING, Signer, sign
 from packager.units import human_bytes
 
 Result = TypeVar("Result")
+
+
+_WHOLE = ("dir", "tar.zst", "zip", "oci")
+"""Formats that are the package itself, whatever it holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,11 @@ class Format:
     def misfit(self, manifest: Manifest) -> PackError | None:
         """Why a package cannot leave in this format (exit code 2); None when it can."""
         engine = manifest.contents.runtime.name
+        if manifest.contents.adapter is not None and self.name not in _WHOLE:
+            return usage(
+                f"{self.name} holds a model, and this package is an adapter.",
+                f"Take {', '.join(_WHOLE)}.",
+            )
         if self.runtimes and engine not in self.runtimes:
             return usage(
                 f"{self.name} cannot take a package for {engine}: {self.why_not}.",
@@ -235,8 +244,6 @@ def export(
 def _free_places(destination: Path, *, cuts: bool, signed: bool) -> None:
     """Raise PackError (usage) where one of the names is taken that the export may need; what we
     left half-done goes first."""
-    if destination.parent.is_dir():
-        remove_abandoned(destination.parent)
     free_place(destination)
     if signed:
         free_place(destination.with_name(f"{destination.name}{ENDING}"))

@@ -29,6 +29,8 @@ def new(path: Path, password: str | None = None) -> KeyPair:
     Raises PackError (usage) where either exists already: a key is never replaced.
     """
     serialization, ec = _cryptography()
+    if not path.name:
+        raise usage(f"{path} is a folder, not a file.", "Name a file for the key.")
     public = path.with_name(f"{path.name}.pub")
     free_place(path)
     free_place(public)

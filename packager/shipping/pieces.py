@@ -76,7 +76,7 @@ def found(path: Path) -> list[Path]:
     """The pieces that belong together with `path`: all of them for FILE.001 or for a FILE that
     stands there in pieces only.
 
-    Raises PackError (exit code 6) for a gap in their numbers.
+    Raises PackError (exit code 6) for a gap in their numbers, and for a piece that is no file.
     """
     base = path.with_name(re.sub(r"\.001$", "", path.name))
     first = base.with_name(f"{base.name}.001")
@@ -93,7 +93,11 @@ def found(path: Path) -> list[Path]:
                 f"{base.name}.{expected:03d} is missing next to {first}.",
                 "Bring all pieces into one folder.",
             )
-    return names(base, len(numbers)) if len(numbers) > 1 else [first]
+    pieces = names(base, len(numbers)) if len(numbers) > 1 else [first]
+    for piece in pieces:
+        if not piece.is_file():  # a pipe would be waited for
+            raise bad_input(f"{piece} is not a file.", "Bring all pieces into one folder.")
+    return pieces
 
 
 def joined(pieces: Sequence[Path]) -> IO[bytes]:

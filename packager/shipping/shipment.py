@@ -16,7 +16,7 @@ from packager.inspection import refuse_unsafe
 from packager.package import manifest
 from packager.package.manifest import PROJECTOR, FileEntry, Manifest
 from packager.package.verify import verify_names
-from packager.scratch import flush_tree, place, scratch_folder
+from packager.scratch import flush_tree, place, remove_abandoned, scratch_folder
 
 CHUNK = 1 << 20
 
@@ -152,7 +152,9 @@ def place_all(holder: Path, pairs: Sequence[tuple[Path, Path]]) -> None:
 
 
 def free_place(path: Path) -> None:
-    """Raise PackError (usage) where something stands at `path`."""
+    """Raise PackError (usage) where something stands at `path`; what killed processes of ours left
+    beside it goes first, also where it is taken."""
+    remove_abandoned(path.parent)
     if path.exists() or path.is_symlink():
         raise usage(
             f"{path} already exists, and an export replaces nothing.",

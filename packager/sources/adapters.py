@@ -54,13 +54,16 @@ class AdapterSource:
         return Adapter.open(Path(self.folder), self.scale)
 
 
-def parse(specs: Sequence[str], offline: bool = False) -> tuple[AdapterSource, ...]:
-    """What `--lora DIR|REPO[@REV][:scale]` names, fetched where it lies on the hub.
+def parse(
+    specs: Sequence[str], offline: bool = False, flag: str = "--lora"
+) -> tuple[AdapterSource, ...]:
+    """What `--lora DIR|REPO[@REV][:scale]` names, or another `flag`, fetched where it lies on the
+    hub.
 
     Raises PackError: exit code 2 for what is neither, or twice the same; 5 where the hub does not
     answer; 6 for a repository without an adapter.
     """
-    adapters = tuple(_parsed(spec, offline) for spec in specs)
+    adapters = tuple(_parsed(spec, offline, flag) for spec in specs)
     for source in adapters:
         if [other.folder for other in adapters].count(source.folder) > 1:
             raise usage(
@@ -70,7 +73,7 @@ def parse(specs: Sequence[str], offline: bool = False) -> tuple[AdapterSource, .
     return adapters
 
 
-def _parsed(spec: str, offline: bool) -> AdapterSource:
+def _parsed(spec: str, offline: bool, flag: str) -> AdapterSource:
     location, scale = spec, 1.0
     if not expanded(spec).is_dir():
         matched = _SPEC.fullmatch(spec)
@@ -81,14 +84,14 @@ def _parsed(spec: str, offline: bool) -> AdapterSource:
             except ValueError:
                 scale = math.nan
     if not math.isfinite(scale) or scale == 0:
-        raise usage(f"--lora {spec!r} has no usable scale.", "Write for example DIR:0.5.")
+        raise usage(f"{flag} {spec!r} has no usable scale.", "Write for example DIR:0.5.")
     folder = expanded(location).absolute()
     if folder.is_dir():
         return AdapterSource(os.path.normpath(folder), scale)
     repository = _REPOSITORY.fullmatch(location)
     if repository is None or location.startswith(("/", ".", "~")):
         raise usage(
-            f"--lora names {location!r}, which is neither a folder nor OWNER/NAME on the hub.",
+            f"{flag} names {location!r}, which is neither a folder nor OWNER/NAME on the hub.",
             "Name the folder that PEFT saved the adapter into.",
         )
     path, commit = _on_hub(repository["repo"], repository["revision"], offline)

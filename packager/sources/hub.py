@@ -18,9 +18,11 @@ from packager.files import free_bytes
 from packager.json_values import JsonObject, objects_at
 from packager.runtime import Report
 from packager.sources.facts import check_addresses, check_variant, source_facts
+from packager.sources.mirror import named
 from packager.units import human_bytes
 
 _CONNECTIONS = 4
+_HUB = "https://huggingface.co"
 
 
 def fetch(
@@ -55,7 +57,7 @@ def fetch(
         report, checkpoint, kind="hub", repo_id=repo_id, revision=folder.name, license=license_id
     )
     check_addresses(checkpoint, objects_at(facts, "files"), listed)
-    return facts
+    return {**facts, **named(constants.ENDPOINT, _HUB)}
 
 
 def _cached(repo_id: str, revision: str | None) -> Path:
@@ -108,14 +110,16 @@ def _download(
         # Small files first: what they refuse costs no gigabytes.
         get([file for file in listing.files if not is_weights(file.name)])
         folder = home / "snapshots" / listing.commit
-        _refuse_early(folder, sum(file.size for file in listing.files if is_weights(file.name)))
+        refuse_early(folder, sum(file.size for file in listing.files if is_weights(file.name)))
         get([file for file in listing.files if is_weights(file.name)])
     if revision != listing.commit:
         remember_branch(repo_id, revision or "main", listing.commit)
     return folder, listing.license, {file.name: file.digest for file in listing.files}
 
 
-def _refuse_early(folder: Path, weight_bytes: int) -> None:
+def refuse_early(folder: Path, weight_bytes: int) -> None:
+    """Raise PackError (exit code 6) for what the small files of a snapshot say already, before
+    weights are fetched."""
     first = False
     for name in ("config.json", "tokenizer_config.json"):
         if (folder / name).exists():

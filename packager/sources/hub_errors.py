@@ -126,6 +126,7 @@ def _transport(error: Exception, host: str) -> PackError:
             f"The connection to {host} was cut off.",
             f"Run the same command again to continue. {WAYS_ON}",
         )
+    why = str(error).rstrip(".")
     return unreachable(
-        f"{host} cannot be reached: {error}.", f"Check the network and HF_ENDPOINT. {WAYS_ON}"
+        f"{host} cannot be reached: {why}.", f"Check the network and HF_ENDPOINT. {WAYS_ON}"
     )

@@ -42,9 +42,9 @@ class Work:
         """The plan of a cell's build, into its folder of the sweep. Raises PackError with
         everything that would stop it."""
         plan = self._planner().plan(one.cell, self.folder.packages / one.cell.id)
-        found = preflight.problems(plan, self.known.available, self.cache)
-        if found:
-            raise PackError(" ".join(map(str, found)), exit_code=found[0].exit_code)
+        obstacles = preflight.problems(plan, self.known.available, self.cache)
+        if obstacles:
+            raise PackError(" ".join(map(str, obstacles)), exit_code=obstacles[0].exit_code)
         return plan
 
     def _planner(self) -> Planner:
@@ -61,8 +61,8 @@ def build(
         keeper.make_room(one)
         return _measured_there(work, one, began)
 
-    found = yield from guarded(work.folder, one, stages, start)
-    return found if isinstance(found, Row) else row_of(work.folder, one, found, stages)
+    outcome = yield from guarded(work.folder, one, stages, start)
+    return outcome if isinstance(outcome, Row) else row_of(work.folder, one, outcome, stages)
 
 
 def _measured_there(work: Work, one: Planned, began: str) -> Generator[Event, None, Package]:
@@ -107,9 +107,9 @@ def failed(folder: Folder, one: Planned, error: Exception, stages: Stages | None
 
 def row_of(folder: Folder, one: Planned, package: Package, stages: Stages) -> Row:
     """The row of a package that was built."""
-    found = package.manifest
+    built = package.manifest
     paths = (folder.below(package.path), None)
-    return done(one.cell, found.data, found.contents, stages, paths, one.parameters or None)
+    return done(one.cell, built.data, built.contents, stages, paths, one.parameters or None)
 
 
 def cache_with(url: str | None) -> BuildCache:

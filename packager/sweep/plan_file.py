@@ -154,20 +154,20 @@ class _Reader:
 
     def _of(self, key: str, names: list[str], look: Any) -> list[Any]:
         """Each name looked up; a PackError becomes a problem of the key."""
-        found = []
+        values = []
         for name in names:
             try:
-                found.append(look(name))
+                values.append(look(name))
             except PackError as error:
                 self._problems.add(key, f"names {name!r}: {error.message}")
-        return found
+        return values
 
     def _variants(self) -> tuple[str, ...]:
         from packager import catalog
 
         named = self._of("axes.variants", self._axes.get("variants", []), catalog.find)
-        found = [variant.repo_id for variant in (*named, *self._filtered())]
-        return tuple(dict.fromkeys(found))
+        repo_ids = [variant.repo_id for variant in (*named, *self._filtered())]
+        return tuple(dict.fromkeys(repo_ids))
 
     def _filtered(self) -> Iterator[Variant]:
         from packager import catalog
@@ -195,21 +195,21 @@ class _Reader:
         yield from matching
 
     def _checkpoints(self) -> tuple[str, ...]:
-        found = []
+        folders = []
         for name in self._axes.get("checkpoints", []):
             folder = self._beside(name)
             if not folder.is_dir():
                 self._problems.add("axes.checkpoints", f"names {name!r}, which is not a folder.")
-            found.append(str(folder))
-        return tuple(dict.fromkeys(found))
+            folders.append(str(folder))
+        return tuple(dict.fromkeys(folders))
 
     def _adapters(self) -> tuple[tuple[str, ...], ...]:
         """Sets of adapters, each in the form of `--lora`; "none" is the one without any."""
-        found = []
+        adapters = []
         for given in self._axes.get("adapters", [NONE]):
             names = given if isinstance(given, list) else [given]
-            found.append(tuple(self._adapter(name) for name in names if name != NONE))
-        return tuple(dict.fromkeys(found))
+            adapters.append(tuple(self._adapter(name) for name in names if name != NONE))
+        return tuple(dict.fromkeys(adapters))
 
     def _adapter(self, name: str) -> str:
         """An adapter whose folder is absolute; one of the hub stays as it is."""
@@ -233,9 +233,9 @@ class _Reader:
 
     def _targets(self) -> tuple[str, ...]:
         def look(name: str) -> str:
-            found = str(self._beside(name)) if name.endswith(".toml") else name
-            self._known.target(found)
-            return found
+            device = str(self._beside(name)) if name.endswith(".toml") else name
+            self._known.target(device)
+            return device
 
         if "targets" not in self._axes:
             self._problems.add("axes.targets", "is missing: for which device is it?")
@@ -244,23 +244,23 @@ class _Reader:
     def _profiles(self) -> dict[str, Profile]:
         from packager.sweep.profile_file import read as read_profile
 
-        found: dict[str, Profile] = {}
+        profiles: dict[str, Profile] = {}
         for name in self._axes.get("profiles", [DEFAULT]):
             if name == DEFAULT:
-                found[DEFAULT] = Profile()
+                profiles[DEFAULT] = Profile()
                 continue
             path = self._beside(name)
             try:
-                found[str(path)] = read_profile(path)
+                profiles[str(path)] = read_profile(path)
             except PackError as error:
                 self._problems.add("axes.profiles", f"names {name!r}: {error}")
-        return found
+        return profiles
 
     def _on(self) -> dict[str, str]:
         from packager.lab.machines import address_of
         from packager.lab.transport import parse as address
 
-        found = {}
+        machines = {}
         for name, machine in self._data.get("on", {}).items():
             if name not in self._axes.get("targets", []):
                 near = did_you_mean(name, self._axes.get("targets", []))
@@ -271,8 +271,8 @@ class _Reader:
                 continue
             target = str(self._beside(name)) if name.endswith(".toml") else name
             self._of(f"on.{name}", [machine], lambda text: address(address_of(text)))
-            found[target] = machine
-        return found
+            machines[target] = machine
+        return machines
 
     def _need(self) -> dict[str, Any]:
         from packager.need.languages import codes
@@ -288,8 +288,8 @@ class _Reader:
             names = self._of("budgets.min_scores", list(given["min_scores"]), benchmark)
             given["min_scores"] = dict(zip(names, given["min_scores"].values(), strict=False))
         if "languages" in given:
-            found = self._of("budgets.languages", given["languages"], lambda word: codes([word]))
-            given["languages"] = tuple(dict.fromkeys(code for some in found for code in some))
+            spoken = self._of("budgets.languages", given["languages"], lambda word: codes([word]))
+            given["languages"] = tuple(dict.fromkeys(code for some in spoken for code in some))
         for key in ("modality", "licenses"):
             if key in given:
                 given[key] = tuple(given[key])
@@ -298,8 +298,8 @@ class _Reader:
     def _tasks(self, route: dict[str, Any]) -> tuple[str, ...]:
         from packager.need.usecases import use_case
 
-        found = self._of("route.tasks", route.get("tasks", []), lambda name: use_case(name).name)
-        return tuple(dict.fromkeys(found))
+        tasks = self._of("route.tasks", route.get("tasks", []), lambda name: use_case(name).name)
+        return tuple(dict.fromkeys(tasks))
 
 
 def _passes(variant: Variant, asked: Mapping[str, Any]) -> bool:

@@ -193,7 +193,7 @@ def _size(value: Any) -> str | None:
     try:
         parse_bytes(value)
     except PackError as error:
-        return f"is not a valid size: {error.message}"
+        return f"is {value!r}, which is not a valid size. {error.hint}"
     return None
 
 

@@ -52,10 +52,10 @@ def prune(work: Work, current: Run, keeper: Keeper, left: Sequence[Planned], jud
     going = yield from _rung(work, current, going, values, "size")
     known = {one.cell.id: _known(one, current.rows.get(one.cell.id)) for one in going}
     todo = tuple(one for one in going if known[one.cell.id] is None)
-    found = yield from judge(keeper, todo)
+    answers = yield from judge(keeper, todo)
     judged: dict[str, Values] = {name: one for name, one in known.items() if one is not None}
     for one in todo:
-        answer = found[one.cell.id]
+        answer = answers[one.cell.id]
         if isinstance(answer, Row):
             work.folder.add(current, answer)
             yield CellFinished(one.cell, answer)
@@ -118,7 +118,7 @@ def _losers(
     first."""
     keep = work.plan.keep or 1
     by_id = {one.cell.id: one for one in going}
-    found = []
+    dropped = []
     for target in dict.fromkeys(one.cell.target for one in going):
         ids = [one.cell.id for one in going if one.cell.target == target]
         stay = keep if final else goes_on(len(ids), keep)
@@ -130,8 +130,8 @@ def _losers(
             continue
         for row in ranked(ids, [values[name] for name in ids], by, behind)[stay:]:
             why = f"{stay} of {len(ids)} continue, this is number {row.place}: {row.why}"
-            found.append((by_id[row.id], why))
-    return found
+            dropped.append((by_id[row.id], why))
+    return dropped
 
 
 def judge_here(work: Work) -> Judge:
@@ -140,11 +140,11 @@ def judge_here(work: Work) -> Judge:
     def judge(
         keeper: Keeper, todo: tuple[Planned, ...]
     ) -> Generator[Event | SweepEvent, None, dict[str, Judged | Row]]:
-        found: dict[str, Judged | Row] = {}
+        outcomes: dict[str, Judged | Row] = {}
         for one in todo:
             yield Told(f"{one.cell.label}: conversion and quality gate")
-            found[one.cell.id] = yield from _judged(work, keeper, one)
-        return found
+            outcomes[one.cell.id] = yield from _judged(work, keeper, one)
+        return outcomes
 
     return judge
 
@@ -158,10 +158,10 @@ def _judged(
         keeper.make_room(one)
         return pipeline.judge(work.planned(one), work.cache)
 
-    found = yield from guarded(work.folder, one, stages, start)
-    if isinstance(found, Row):
-        return found
-    quality, size = found
+    outcome = yield from guarded(work.folder, one, stages, start)
+    if isinstance(outcome, Row):
+        return outcome
+    quality, size = outcome
     return Judged(quality.kl_mean, size)
 
 
@@ -204,11 +204,11 @@ def _measured(one: Planned, row: Row) -> dict[str, float | None]:
 def _on_one_scale(going: Sequence[Planned], values: Mapping[str, Values]) -> dict[str, Values]:
     """The same with a quality that can be compared: the divergence from the unquantized model among
     cells of one checkpoint, else published scores less what the recipe is known to lose."""
-    found: dict[str, Values] = dict(values)
+    scaled: dict[str, Values] = dict(values)
     for target in dict.fromkeys(one.cell.target for one in going):
         ids = [one.cell.id for one in going if one.cell.target == target]
         checkpoints = {one.cell.weights for one in going if one.cell.target == target}
         lost = {name: values[name].get("divergence") for name in ids}
         if len(checkpoints) == 1 and None not in lost.values():
-            found |= {name: {**values[name], "quality": -(lost[name] or 0.0)} for name in ids}
-    return found
+            scaled |= {name: {**values[name], "quality": -(lost[name] or 0.0)} for name in ids}
+    return scaled

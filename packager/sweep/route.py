@@ -75,6 +75,8 @@ def obstacle(task: str, row: Row, found: Manifest, least: float | None) -> str |
         return f"it misses {row.missed[0]}"
     if share is not None and least is not None and 100 * share < least:
         return f"it passed {100 * share:.0f} % of its tasks, of at least {least:g} %"
+    if use_case(task).task != contents.task:
+        return "it is made for something else"
     return _floor(task, str(contents.variant.repo_id), share, least)
 
 
@@ -89,10 +91,7 @@ def _floor(task: str, repo_id: str, share: float | None, least: float | None) ->
         if share is not None and least is not None:
             return None
         return "it has no published score, and `behave` was not run on it"
-    case = use_case(task)
-    if rules.task_of(variant) != case.task:
-        return "it is made for something else"
-    reasons = list(rules.of_variant(variant, workload_for(task), case))
+    reasons = list(rules.of_variant(variant, workload_for(task), use_case(task)))
     return "; ".join(map(str, reasons)) or None
 
 

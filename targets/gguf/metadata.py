@@ -23,7 +23,7 @@ from targets.gguf.tokenizer import Vocabulary
 
 KeyValues = dict[str, gguf.GGUFValue]
 
-_HUB = "https://huggingface.co"
+_HUB, _MODELSCOPE = "https://huggingface.co", "https://www.modelscope.cn/models"
 _SNAPSHOT = re.compile(
     r"models--(?P<owner>[^/]+?)--(?P<name>[^/]+)/snapshots/(?P<revision>[0-9a-f]{40})$"
 )
@@ -100,7 +100,7 @@ def describe_origin(
     config, folder = dict(source.config), source.folder
     kind, planned = origin.get("kind"), origin.get("repo_id")
     repository, revision = (
-        (planned, origin.get("revision")) if kind == "hub" else _repository(folder)
+        (planned, origin.get("revision")) if kind in ("hub", "modelscope") else _repository(folder)
     )
     # A path that training left there is no repository, and nobody's business.
     if not _REPOSITORY.fullmatch(str(config.get("_name_or_path", ""))):
@@ -142,13 +142,13 @@ def describe_origin(
         meta.base_models = [
             {"name": base.replace("-", " "), "organization": owner, "repo_url": f"{_HUB}/{planned}"}
         ]
-    if revision is not None:
+    if revision is not None and kind != "modelscope":
         meta.source_url = f"{_HUB}/{repository}/tree/{revision}"
     if meta.size_label is None and total > 0:
         meta.size_label = gguf.size_label(total, shared, expert, count)
     repo_id = config.get("_name_or_path")
     if meta.source_repo_url is None and repo_id and kind != "dummy":
-        meta.source_repo_url = f"{_HUB}/{repo_id}"
+        meta.source_repo_url = f"{_MODELSCOPE if kind == 'modelscope' else _HUB}/{repo_id}"
     meta.set_gguf_meta_model(writer)
 
 

@@ -6,6 +6,7 @@ model: one that is no clean YAML, or more of it than a card has, counts as none,
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,6 +82,10 @@ def _parsed(text: str) -> Card:
     if not isinstance(value, dict):
         return Card(unread="its front matter is not a table of keys")
     kept = {key: _plain(entry) for key, entry in value.items() if isinstance(key, str)}
+    try:
+        json.dumps(kept, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        return Card(unread="its front matter holds half a surrogate pair, which is not text")
     return Card({key: entry for key, entry in kept.items() if entry is not None})
 
 

@@ -6,16 +6,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from packager.engine_check.ladder import read
 from packager.errors import PackError, usage
 from packager.json_values import JsonObject, at, object_or_empty
 from packager.names import did_you_mean
 from packager.plan.additions import Additions
+from packager.plan.adopted import Adopted
 from packager.predict.forecast import Speed
 from packager.predict.memory import Footprint, kv_cache_bytes
 from packager.predict.offload import Split
+from packager.process import resolve
 from packager.recipe import Recipe
+from packager.records.contents import Minimum
 from packager.runtime import BuildNeeds, Ladder, Tools
 from packager.shape import Shape
 from packager.shape.names import TEXT_TYPES
@@ -29,7 +33,7 @@ from targets.gguf.presets import (
     preset_of,
     projector_type,
 )
-from targets.llama_cpp import importance, memory, offload, speed
+from targets.llama_cpp import floor, importance, memory, offload, speed
 
 _BLOCK = 32
 """The smallest block of a quantized type: rows that it does not divide stay in 16 bits."""
@@ -53,9 +57,12 @@ class LlamaCpp:
     retrieval_session = "targets.llama_cpp.retrieval:Session"
     projector = PROJECTOR
     vision_session = "targets.llama_cpp.vision:VisionSession"
+    adapter_job = "targets.gguf.adapter:build"
+    adapter_file = "adapter.gguf"
     serving_engine = "targets.llama_cpp.serving:Engine"
     context_in_artifact = False
     answers_at_once = True
+    warm_start: Literal["file", "process"] = "file"
 
     def __init__(self, additions: Additions | None = None) -> None:
         self.additions = additions or Additions()
@@ -68,6 +75,12 @@ class LlamaCpp:
     def ladder(self) -> Ladder:
         """See packager.runtime.Laddered."""
         return _ladder()
+
+    def minimum(
+        self, artifact: Path, shape: Shape, recipe: Recipe, facts: JsonObject
+    ) -> tuple[Minimum, ...]:
+        """See packager.package.floor.HasFloor."""
+        return floor.minimum(shape, recipe, facts)
 
     def recipes(self) -> Sequence[Recipe]:
         """Every recipe with the default cache type, best quality first; those that need an
@@ -119,7 +132,7 @@ class LlamaCpp:
             )
         if recipe.settings.get("tensor_types"):
             try:
-                _sizes(shape, recipe)
+                self._sizes(shape, recipe)
             except PackError as error:
                 return error.message
         return None
@@ -130,17 +143,17 @@ class LlamaCpp:
 
     def artifact_bytes(self, shape: Shape, recipe: Recipe) -> int:
         """The weights and the keys to the byte; the vocabulary as dense as Qwen's."""
-        stored = _sizes(shape, recipe)
+        stored = self._sizes(shape, recipe)
         text = stored.data + stored.table + sizes.vocabulary_bytes(shape) + tensors.ROOM
         return text + projector_bytes(shape, recipe)
 
     def footprint(self, shape: Shape, recipe: Recipe, context: int) -> Footprint:
         """Resident bytes with the whole context answered."""
-        return memory.footprint(shape, recipe, _sizes(shape, recipe), context)
+        return memory.footprint(shape, recipe, self._sizes(shape, recipe), context)
 
     def decode_bytes(self, shape: Shape, recipe: Recipe, context: int) -> int:
         """Weights of one token, and the cache once."""
-        weights = _sizes(shape, recipe).read_per_token(shape)
+        weights = self._sizes(shape, recipe).read_per_token(shape)
         return weights + kv_cache_bytes(shape, context, recipe.kv_bits)
 
     def speed(self, shape: Shape, recipe: Recipe, isa: str) -> Speed:
@@ -160,8 +173,27 @@ class LlamaCpp:
         by_layer = self._layers(shape, recipe)
         return offload.split(shape, recipe, by_layer, context, filled, gpu_layers, gpus)
 
+    def adopt(self, place: Path) -> Adopted | None:
+        """See packager.plan.adopted.Adopts."""
+        # Late: most builds adopt nothing, and an installation without this engine has no gguf.
+        from targets.gguf import library
+        from targets.gguf.given import place_in
+
+        path = place_in(place)
+        if path is None:
+            return None
+        try:
+            # By name: what adopts a file is this adapter with the file's own sizes.
+            adopted: Adopted = resolve("targets.llama_cpp.adopted:adopt")(path)
+        except ImportError as error:
+            raise library.missing() from error
+        return adopted
+
+    def _sizes(self, shape: Shape, recipe: Recipe) -> sizes.Sizes:
+        return _sizes(shape, recipe)
+
     def _layers(self, shape: Shape, recipe: Recipe) -> layers.Layers:
-        return layers.of(shape, preset_of(recipe.weights), _sizes(shape, recipe))
+        return layers.of(shape, preset_of(recipe.weights), self._sizes(shape, recipe))
 
     def build_needs(self, shape: Shape, recipe: Recipe) -> BuildNeeds:
         """A streaming pass: a few megabytes per thread, and the result itself; to collect
@@ -181,7 +213,7 @@ class LlamaCpp:
         """The smallest limit that files can be kept below, about: a tensor is never split, and the
         first file has the vocabulary."""
         text = (
-            sizes.largest_tensor(shape, _sizes(shape, recipe))
+            sizes.largest_tensor(shape, self._sizes(shape, recipe))
             + sizes.vocabulary_bytes(shape)
             + tensors.ROOM
         )
@@ -194,6 +226,15 @@ class LlamaCpp:
         from targets.llama_cpp import how_to_run
 
         return how_to_run.how_to_run(recipe, workload)
+
+    def how_to_add(self, models: Sequence[str], adapter: str) -> str:
+        """See packager.package.adapters.Adapts."""
+        return f"""With llama.cpp:
+
+```sh
+llama-cli -m BASE/{models[0]} --lora {adapter} -p "What is the capital of France?"
+llama-server -m BASE/{models[0]} --lora {adapter}
+```"""
 
     def _recipe(self, preset: Preset) -> Recipe:
         recipe = Recipe(

@@ -90,7 +90,7 @@ as a server that speaks OpenAI's protocol, at http://127.0.0.1:8080/v1:
 ```
 llama-server --model {model}{seeing} {server} --jinja --port 8080
 ```
-{_pictures(model, seeing, common)}
+{_pictures(model, seeing, common)}{_warm(model, seeing, server, workload)}
 Threads: as many as the machine has physical cores, or fewer (`--threads N`): decoding is bound by memory. On a machine that others use,
 set `OMP_WAIT_POLICY=passive`. A llama.cpp that does not know `--load-mode none` calls it `--no-mmap`.
 
@@ -172,6 +172,30 @@ def _seeing(projector: str | None, workload: JsonObject) -> str:
     limit = f" --image-max-tokens {tokens}" if tokens else ""
     # A warm-up reserves memory for pictures of 2,116 tokens, whatever the limit is.
     return f" --mmproj {projector}{limit} --no-warmup"
+
+
+def _warm(model: str, seeing: str, server: str, workload: JsonObject) -> str:
+    """How the server keeps the state of the fixed prefix; nothing where none is to be kept."""
+    if not workload.get("warm"):
+        return ""
+    slot = "curl -X POST -H 'Content-Type: application/json' 'http://127.0.0.1:8080/slots/0?action="
+    named = '\' -d \'{"filename": "prefix.state"}\''
+    return f"""
+Every chat begins with the same tokens. To keep their state over restarts, start the server with a folder that only you can write to,
+
+```
+mkdir -m 700 states
+llama-server --model {model}{seeing} {server} --jinja --port 8080 --parallel 1 --slot-save-path states
+```
+
+keep the state once, after the first answer, and take it back after each start. A state is of this file, this llama.cpp and this
+processor; open none that somebody else made.
+
+```
+{slot}save{named}
+{slot}restore{named}
+```
+"""
 
 
 def _pictures(model: str, seeing: str, common: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,7 @@ from packager.json_values import JsonObject, at, at_or_none
 from packager.runtime import LOGITS_BLOCK
 from targets.gguf import library
 from targets.gguf.presets import KV_BITS, PROJECTOR
+from targets.llama_cpp.prefix import StoredPrefix
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,6 +61,9 @@ class Session:
         self.context = at(settings, "context", int)
         self._context = self._open_context(kv)
         self._memory = lib.llama_get_memory(self._context)
+        self._add(settings.get("adapters") or [])
+        self._prefix: StoredPrefix | None = None
+        self.prefix_note = ""
         self.use_threads(at_or_none(settings, "threads", int) or self._fastest())
 
     def _open_context(self, kv: str) -> Any:
@@ -80,6 +85,25 @@ class Session:
                 "Take a shorter context or a smaller variant.",
             )
         return context
+
+    def _add(self, adapters: Any) -> None:
+        """Adapters by `path` and `scale`; the model owns them. Raises PackError (bad input)."""
+        if not adapters:
+            return
+        lib, loaded = self._lib, []
+        for row in adapters:
+            path = Path(row["path"])
+            with library.captured_log() as log_lines:
+                found = lib.llama_adapter_lora_init(self._model, str(path).encode())
+            if not found:
+                raise bad_input(
+                    f"llama.cpp cannot load {path.name}: {last_of(log_lines)}",
+                    "Build the adapter again for this package.",
+                )
+            loaded.append(found)
+        scales = (ctypes.c_float * len(loaded))(*(row["scale"] for row in adapters))
+        held = (lib.llama_adapter_lora_p_ctypes * len(loaded))(*loaded)
+        lib.llama_set_adapters_lora(self._context, held, len(loaded), scales)
 
     def encode(self, text: str) -> list[int]:
         """See packager.runtime.Session."""
@@ -131,9 +155,8 @@ class Session:
                 f"{len(prompt)} + {max_new_tokens} tokens do not fit a context of {self.context}.",
                 "Shorten the prompt or build with a longer --context.",
             )
-        self._lib.llama_memory_clear(self._memory, False)
         answer: list[int] = []
-        self._feed(prompt)
+        self._feed(self._after_prefix(prompt))
         while len(answer) < max_new_tokens:
             token = self._best()
             if stop and self._lib.llama_vocab_is_eog(self._vocab, token):
@@ -143,6 +166,40 @@ class Session:
             if len(answer) < max_new_tokens:
                 self._feed([token])
         return answer
+
+    def keep_prefix(self, ids: Sequence[int], file: Path) -> None:
+        """See packager.measure.prefix.KeepsPrefix."""
+        self._prefix = StoredPrefix(self._lib, self._context, ids, file)
+
+    def state_of(self) -> str:
+        """See packager.measure.prefix.KeepsPrefix: the binding's version, and what llama.cpp finds
+        of the processor and was built for."""
+        features = self._lib.llama_print_system_info().decode("utf-8", "replace")
+        return f"{library.version()} {platform.machine()} {features}"
+
+    def _after_prefix(self, prompt: Sequence[int]) -> Sequence[int]:
+        """Empty the cache and fill it with the kept prefix, where the prompt has that; returns what
+        is left to compute.
+
+        The prefix is computed apart from what follows in any case: the same batches give the same
+        bits, with the state and without.
+        """
+        self._lib.llama_memory_clear(self._memory, False)
+        self.prefix_note = ""
+        prefix = self._prefix
+        if prefix is None or not prefix.begins(prompt):
+            return prompt
+        count = len(prefix.ids)
+        why = prefix.restore()
+        if why is None:
+            self.prefix_note = f"Warm start: {count} tokens of the prompt come from a kept state."
+            return prompt[count:]
+        self._lib.llama_memory_clear(self._memory, False)
+        self._feed(prefix.ids)
+        kept = "it is kept" if prefix.save() else "it cannot be kept"
+        done = f"the first {count} tokens were computed, as {why}"
+        self.prefix_note = f"Cold start: {done}; {kept} for the next one."
+        return prompt[count:]
 
     def logits(self, ids: Sequence[int]) -> Iterator[NDArray[np.float32]]:
         """See packager.runtime.Session. The arrays are llama.cpp's own output buffer."""

@@ -11,15 +11,16 @@ from typing import Any
 
 from packager.engine_check.ladder import read
 from packager.errors import usage
-from packager.json_values import at_or_none
+from packager.json_values import JsonObject, at_or_none
 from packager.names import did_you_mean
 from packager.need.usecases import use_case
 from packager.predict.forecast import Speed
 from packager.predict.memory import Footprint
 from packager.recipe import Recipe
+from packager.records.contents import Minimum
 from packager.runtime import BuildNeeds, Ladder, Tools
 from packager.shape import Shape, as_qwen2
-from targets.onnxruntime import data, obstacles, sizes, speed
+from targets.onnxruntime import data, floor, obstacles, sizes, speed
 from targets.onnxruntime.distributions import engine_distributions
 from targets.onnxruntime.how_to_run import how_to_run
 
@@ -48,6 +49,12 @@ class OnnxRuntime:
     def ladder(self) -> Ladder:
         """See packager.runtime.Laddered."""
         return _ladder()
+
+    def minimum(
+        self, artifact: Path, shape: Shape, recipe: Recipe, facts: JsonObject
+    ) -> tuple[Minimum, ...]:
+        """See packager.package.floor.HasFloor."""
+        return floor.minimum(shape)
 
     def recipes(self) -> Sequence[Recipe]:
         """Every recipe: those for the CPU, then the other execution providers; of each the best

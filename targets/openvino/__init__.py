@@ -4,21 +4,23 @@ Importing this imports no engine."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from packager.engine_check.ladder import read
 from packager.errors import usage
-from packager.json_values import at_or_none
+from packager.json_values import JsonObject, at_or_none
 from packager.names import did_you_mean
 from packager.need.usecases import use_case
 from packager.predict.forecast import Speed
 from packager.predict.memory import Footprint
-from packager.recipe import Recipe
+from packager.recipe import REPACK, Recipe
+from packager.records.contents import Minimum
 from packager.runtime import BuildNeeds, Ladder, Tools
 from packager.shape import FIRST_GENERATION, Shape, as_qwen2
-from targets.openvino import data, sizes, speed
+from targets.openvino import data, floor, sizes, speed
 
 # What optimum-intel 2.1 exports with the transformers versions that qwen-pack installs with it; its
 # other Qwen exporters want older ones. Source: MIN/MAX_TRANSFORMERS_VERSION in
@@ -48,15 +50,37 @@ class OpenVino:
     build_job = "targets.openvino.convert:convert"
     session = "targets.openvino.session:OpenVinoSession"
     retrieval_session = "targets.openvino.retrieval:Session"
+    adapter_job = "targets.openvino.adapter:build"
+    adapter_file = "adapter_model.safetensors"
     context_in_artifact = False
+    warm_start: Literal["file", "process"] = "process"
+
+    def __init__(self, repack: bool = False) -> None:
+        self._repack = repack
+
+    def with_repack(self) -> OpenVino:
+        """An adapter whose recipes take over what a checkpoint stores in groups of 4 bits."""
+        return OpenVino(repack=True)
 
     def ladder(self) -> Ladder:
         """See packager.runtime.Laddered."""
         return _ladder()
 
+    def minimum(
+        self, artifact: Path, shape: Shape, recipe: Recipe, facts: JsonObject
+    ) -> tuple[Minimum, ...]:
+        """See packager.package.floor.HasFloor."""
+        return floor.minimum(artifact, shape)
+
     def recipes(self) -> Sequence[Recipe]:
         """Every recipe with the default cache type, best quality first."""
-        return data.recipes()
+        return [self._carried(recipe) for recipe in data.recipes()]
+
+    def _carried(self, recipe: Recipe) -> Recipe:
+        if not self._repack:
+            return recipe
+        summary = f"{recipe.summary}; groups of 4 bits as the checkpoint stores them"
+        return replace(recipe.added(REPACK, repack=True), summary=summary)
 
     def recipe(self, weights: str, kv: str | None = None) -> Recipe:
         """The recipe of that name. Raises PackError (usage) for an unknown one, naming the
@@ -74,14 +98,14 @@ class OpenVino:
                 f"Known: {', '.join(known)}.",
             )
         if kv is None or kv == known[weights].kv:
-            return known[weights]
+            return self._carried(known[weights])
         bits = data.kv_bits()
         if kv not in bits:
             raise usage(
                 f"OpenVINO has no cache type {kv!r}.{did_you_mean(kv, bits)}",
                 f"Known: {', '.join(bits)}.",
             )
-        return known[weights].with_kv(kv, bits[kv])
+        return self._carried(known[weights].with_kv(kv, bits[kv]))
 
     def obstacle(self, shape: Shape, recipe: Recipe) -> str | None:
         """Why this shape cannot be built that way, as a sentence; None when it can."""
@@ -96,6 +120,10 @@ class OpenVino:
                 f"OpenVINO makes vectors and scores of {', '.join(RETRIEVAL_TYPES)}; this one is "
                 f"{shape.model_type}."
             )
+        if self._repack and (shape.model_type not in data.LIGHT or shape.task != "generate"):
+            return f"--repack takes the text models {' and '.join(data.LIGHT)} alone."
+        if self._repack and data.blocks(recipe):
+            return f"{recipe.weights} takes over ggml's blocks, and no groups of a checkpoint."
         if data.blocks(recipe):
             if as_qwen2(shape).model_type not in data.LIGHT:
                 return (
@@ -187,6 +215,18 @@ print(pipeline.generate(["What is the capital of France?"], max_new_tokens=200).
 `LLMPipeline.generate` applies the chat template itself. As a server that speaks OpenAI's protocol, the folder
 serves as it is with OpenVINO Model Server: `{before}ovms --rest_port 8000 --model_name qwen --model_path model --task text_generation`.
 """
+
+    def how_to_add(self, models: Sequence[str], adapter: str) -> str:
+        """See packager.package.adapters.Adapts."""
+        return f"""With Python, `pip install openvino-genai`:
+
+```python
+import openvino_genai
+
+adapters = openvino_genai.AdapterConfig(openvino_genai.Adapter("{adapter}"))
+pipeline = openvino_genai.LLMPipeline("BASE/model", "CPU", adapters=adapters)
+print(pipeline.generate(["What is the capital of France?"], max_new_tokens=200).texts[0])
+```"""
 
 
 @cache

@@ -52,13 +52,17 @@ def convert(
         built = work / "artifact"
         with _telling_bytes(report, work), _speaking_plainly(work, tree_bytes(Path(checkpoint))):
             context = at_or_none(workload, "context", int)
-            if task == "generate":
+            if task != "generate" or object_at(recipe, "settings").get("repack"):
+                repack = task == "generate"
+                light.export(
+                    report, Path(checkpoint), compression, built, context, task, repack=repack
+                )
+            else:
                 way = _way(Path(checkpoint))
                 way.export(report, Path(checkpoint), compression, built, context)
+            if task == "generate":
                 profile = Profile.from_dict(object_or_empty(inputs, "profile"))
                 papers.write(Path(checkpoint), profile, built)
-            else:
-                light.export(report, Path(checkpoint), compression, built, context, task)
         if final.is_dir():
             final.rmdir()
         built.replace(final)

@@ -21,7 +21,7 @@ from packager.json_values import JsonDict, JsonObject, at
 from packager.runtime import Report
 from packager.shape import tensors
 from packager.shape.positions import Positions
-from targets.openvino import pooled
+from targets.openvino import names, pooled, repacked
 from targets.openvino.rope import put_positions, refuse_positions
 from targets.openvino.sizes import OUTPUT, Compression
 from targets.openvino.skeleton import GRAPH, write_skeleton
@@ -40,11 +40,14 @@ def export(
     out: Path,
     context: int | None = None,
     task: str = "generate",
+    *,
+    repack: bool = False,
 ) -> None:
     """Write the artifact into the folder `out`, with what stands in between beside it.
 
     It is for `context` tokens; None: as many as the model was trained for. For vectors (embed) and
-    scores (rerank) the graph ends behind the last norm.
+    scores (rerank) the graph ends behind the last norm. With `repack` what the checkpoint stores in
+    groups of 4 bits stays so.
 
     Raises PackError (bad input) naming what is wrong with the checkpoint.
     """
@@ -58,13 +61,15 @@ def export(
     opened = in_qwen2_form(report, source, out.with_name("qwen2"))
     if head is not None:
         opened = _without_output(opened, task)
+    if repack:
+        repacked.refuse_without(opened)
     scratch = out.with_name("graph")
     scratch.mkdir()
     out.mkdir()
     if compression is not None and "blocks" in compression:
         model = _from_blocks(report, opened, at(compression, "blocks", str), scratch)
     else:
-        model = _from_weights(report, opened, compression, scratch)
+        model = _from_weights(report, opened, compression, scratch, repack)
     put_positions(model, opened.positions)
     if head is not None:
         # Behind the compression, which would take the last matrix that is left for the output.
@@ -108,14 +113,19 @@ def plainly_placed(config: JsonObject) -> JsonObject:
 
 def _name_by_place(model: Any) -> None:
     """Names that count what a process made so far become names that count the graph's own nodes:
-    every build writes the same."""
+    every build writes the same. Products are called after their matrices: by these names
+    openvino-genai finds the layers of an adapter."""
     for number, node in enumerate(model.get_ordered_ops()):
         if _COUNTED.fullmatch(node.get_friendly_name()):
-            node.set_friendly_name(f"{node.get_type_name()}_{number}")
+            node.set_friendly_name(names.product(node) or f"{node.get_type_name()}_{number}")
 
 
 def _from_weights(
-    report: Report, opened: Checkpoint, compression: Compression | None, scratch: Path
+    report: Report,
+    opened: Checkpoint,
+    compression: Compression | None,
+    scratch: Path,
+    repack: bool = False,
 ) -> Any:
     """The checkpoint's own numbers, compressed where the recipe says so."""
     import openvino
@@ -123,7 +133,7 @@ def _from_weights(
     report.note("building the graph")
     marks = write_skeleton(scratch, plainly_placed(opened.config), tensors(opened.shape))
     model = openvino.Core().read_model(scratch / GRAPH)
-    put_weights(model, marks, opened)
+    put_weights(model, marks, opened, repack=repack)
     if compression is not None:
         report.note("compressing the weights")
         model = compress(model, compression)

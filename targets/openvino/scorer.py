@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openvino
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from packager.errors import bad_input
 from packager.json_values import JsonDict, JsonObject, at
 from packager.runtime import LOGITS_BLOCK
+from targets.openvino import adapter
 
 
 class Scorer:
@@ -22,7 +24,13 @@ class Scorer:
         properties: JsonDict = {"KV_CACHE_PRECISION": settings["kv"]}
         if settings.get("threads"):
             properties["INFERENCE_NUM_THREADS"] = at(settings, "threads", int)
-        compiled = openvino.Core().compile_model(artifact / "openvino_model.xml", "CPU", properties)
+        core = openvino.Core()
+        model: Any = artifact / "openvino_model.xml"
+        added = adapter.given(settings)
+        if added:
+            model = core.read_model(model)
+            adapter.add(model, added)
+        compiled = core.compile_model(model, "CPU", properties)
         self._names = {name for port in compiled.inputs for name in port.get_names()}
         if (
             not {"input_ids", "attention_mask"} <= self._names

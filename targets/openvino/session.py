@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from packager.errors import bad_input, usage
 from packager.json_values import JsonDict, JsonObject, at
+from targets.openvino import adapter
 from targets.openvino.scorer import Scorer
 from targets.openvino.sizes import cache_blocks
 
@@ -24,6 +25,9 @@ class OpenVinoSession:
     def __init__(self, artifact: str, settings: JsonObject) -> None:
         self._context = at(settings, "context", int)
         self._artifact, self._settings = Path(artifact), settings
+        self._prefix: list[int] | None = None
+        self._prefix_seen = False
+        self.prefix_note = ""
         self._scorer: Scorer | None = None
         self._pipeline: Any = self._open()
         self._tokenizer = self._pipeline.get_tokenizer()
@@ -33,8 +37,8 @@ class OpenVinoSession:
         settings = self._settings
         scheduler = openvino_genai.SchedulerConfig()
         # With it the second answer to a prompt skips the prefill, and its time to the first token
-        # says nothing.
-        scheduler.enable_prefix_caching = False
+        # says nothing: only where that is what is wanted.
+        scheduler.enable_prefix_caching = self._prefix is not None
         scheduler.max_num_seqs = 1
         # The prompt goes in chunks of this many tokens: what the footprint's compute counts on.
         scheduler.max_num_batched_tokens = 256
@@ -46,6 +50,10 @@ class OpenVinoSession:
         }
         if settings.get("threads"):
             properties["INFERENCE_NUM_THREADS"] = at(settings, "threads", int)
+        added = adapter.given(settings)
+        if added:
+            rows = [(openvino_genai.Adapter(path), scale) for path, scale in added]
+            properties["adapters"] = openvino_genai.AdapterConfig(rows)
         return _load(self._artifact, scheduler, properties)
 
     def encode(self, text: str) -> list[int]:
@@ -105,11 +113,33 @@ class OpenVinoSession:
             self._scorer = None
             self._pipeline = self._open()
         streamer = _Streamer(on_token, self._ends if stop else set())
+        self._remember(prompt)
         ids = np.asarray([list(prompt)], dtype=np.int64)
         self._pipeline.generate(openvino.Tensor(ids), config, streamer)
         if streamer.error is not None:
             raise streamer.error
         return streamer.tokens
+
+    def keep_prefix(self, ids: Sequence[int], file: Path) -> None:
+        """See packager.measure.prefix.KeepsPrefix. The engine keeps what prompts have in common as
+        long as it runs, in blocks; it has no way to write that to a file."""
+        self._prefix, self._prefix_seen = list(ids), False
+        self._pipeline = self._scorer = None
+
+    def state_of(self) -> str:
+        """See packager.measure.prefix.KeepsPrefix: nothing outlives the process."""
+        return "process"
+
+    def _remember(self, prompt: Sequence[int]) -> None:
+        """Say whether the prompt's prefix was there already."""
+        self.prefix_note = ""
+        if self._prefix is None or list(prompt[: len(self._prefix)]) != self._prefix:
+            return
+        count = len(self._prefix)
+        how = "were in the cache" if self._prefix_seen else "were computed, and are kept until"
+        end = "" if self._prefix_seen else " the model is closed"
+        self.prefix_note = f"The first {count} tokens of the prompt {how}{end}."
+        self._prefix_seen = True
 
     def logits(self, ids: Sequence[int]) -> Iterator[NDArray[np.float32]]:
         """What the model says behind every token, in blocks; see packager.runtime.Session.

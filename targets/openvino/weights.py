@@ -11,14 +11,17 @@ from packager.checkpoint import Checkpoint
 from packager.checkpoint.numbers import check_finite, to_float32
 from packager.errors import PackError, bad_input
 from packager.shape import TensorSpec
+from targets.openvino import repacked
 from targets.openvino.skeleton import marked, narrow
 
 
-def put_weights(model: Any, marks: dict[int, TensorSpec], checkpoint: Checkpoint) -> None:
+def put_weights(
+    model: Any, marks: dict[int, TensorSpec], checkpoint: Checkpoint, *, repack: bool = False
+) -> None:
     """Replace every mark of an openvino.Model by the checkpoint's tensor, named as there.
 
-    Raises PackError (bad input) for NaN or infinity, and for a graph that lacks a mark or has one
-    twice.
+    With `repack` what the checkpoint stores in groups of 4 bits stays so. Raises PackError (bad
+    input) for NaN or infinity, and for a graph that lacks a mark or has one twice.
     """
     constants: dict[int, Any] = {}
     for node in model.get_ordered_ops():
@@ -36,7 +39,10 @@ def put_weights(model: Any, marks: dict[int, TensorSpec], checkpoint: Checkpoint
     for mark, spec in marks.items():
         if mark not in constants:
             raise _unexpected(spec)
-        _replace(constants[mark], spec, checkpoint)
+        if repack and checkpoint.tensors[spec.name].made is not None:
+            repacked.replace(constants[mark], spec, checkpoint)
+        else:
+            _replace(constants[mark], spec, checkpoint)
     model.validate_nodes_and_infer_types()
 
 

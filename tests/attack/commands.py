@@ -47,7 +47,8 @@ class Ground:
 @dataclass(frozen=True)
 class Command:
     """One command: `arguments` of the ground and of the place of its result; `prepare` puts what it
-    changes into the room first; `same` compares two results."""
+    changes into the room first; `same` compares two results; `replaces` says that it takes the
+    place of a result that is there, and is not refused."""
 
     name: str
     arguments: Callable[[Ground, Path], list[str]]
@@ -56,6 +57,7 @@ class Command:
         default=lambda one, other: _content(one) == _content(other)
     )
     share: int = 1
+    replaces: bool = False
 
 
 def _content(path: Path) -> dict[str, bytes] | bytes:
@@ -89,8 +91,8 @@ def _export(kind: str) -> Callable[[Ground, Path], list[str]]:
 
 
 COMMANDS: tuple[Command, ...] = (
-    Command("build", _build, same=_same_model, share=1),
-    Command("package", _build, _copy_cache, same=_same_model, share=3),
+    Command("build", _build, same=_same_model, share=1, replaces=True),
+    Command("package", _build, _copy_cache, same=_same_model, share=3, replaces=True),
     Command("export zip", _export("zip"), share=4),
     Command("export tar.zst", _export("tar.zst"), share=4),
     Command("export oci", _export("oci"), share=2),
@@ -122,6 +124,7 @@ COMMANDS: tuple[Command, ...] = (
         _copy_package,
         same=_same_model,
         share=2,
+        replaces=True,
     ),
 )
 """The commands, each `share` times in so many."""

@@ -16,11 +16,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
+from packager.errors import ExitCode
+from packager.scratch import is_ours
 from tests.attack.commands import (
     COMMANDS,
     Command,
     Ground,
     ended,
+    environment,
     listening,
     right,
     start,
@@ -158,21 +163,45 @@ def _killed(
 def _again(
     ground: Ground, command: Command, reference: _Reference, room: Path, known: set[str]
 ) -> dict[str, str]:
-    """The same command once more: it ends well, its result is right, and nothing else is there."""
+    """The same command once more, as a user would: it ends well, or says that its result is there
+    already; the result is right, and nothing else is there, neither files nor processes."""
     problems = {}
-    if not (room / "out").exists() or command.name in ("build", "package", "bench"):
-        code, errors = ended(start(command, ground, room))
-        if code:
-            problems["next runs that fail"] = f"{code}: {errors[-600:]}"
+    refused = (room / "out").exists() and not command.replaces
+    code, errors = ended(start(command, ground, room))
+    if code != (ExitCode.USAGE if refused else ExitCode.DONE):
+        problems["next runs that fail"] = f"{code}: {errors[-600:]}"
+    if _TRACEBACK in errors:
+        problems["tracebacks"] = errors[-600:]
     if not right(command, room / "out", reference.out):
         problems["wrong packages"] = "after the next run"
-    left = {path.name for path in room.iterdir()} - {"out"}
-    left |= _names(room.parent) - known - {f"{room.name}-cache"}
-    work = room.parent / f"{room.name}-cache" / "work"
-    left |= {path.name for path in work.iterdir()} if work.is_dir() else set()
+    left = leftovers(room, known)
     if left:
-        problems["leftovers"] = ", ".join(sorted(left)[:3])
+        problems["leftovers"] = ", ".join(left[:3])
     return problems
+
+
+def leftovers(room: Path, known: set[str], patience_s: float = 10.0) -> list[str]:
+    """What is left of a command in its room, in the folder of temporaries around it, of which
+    `known` was there before, and in its cache; and its processes that live on for so many seconds."""
+    cache = room.parent / f"{room.name}-cache"
+    left = _names(room) - {"out"} | _names(room.parent) - known - {cache.name}
+    if (cache / "work").is_dir():
+        left |= _names(cache / "work")
+    left |= {path.name for path in room.parent.rglob(".*") if is_ours(path.name)}
+    until = time.monotonic() + patience_s
+    while (living := _processes(room)) and time.monotonic() < until:
+        time.sleep(0.1)
+    return sorted(left) + living
+
+
+def _processes(room: Path) -> list[str]:
+    """The processes whose temporaries lie around a room."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get("TMPDIR") == environment(room)["TMPDIR"]:
+                found.append(f"process {process.pid} {' '.join(process.cmdline())[:200]}")
+    return found
 
 
 def _names(folder: Path) -> set[str]:

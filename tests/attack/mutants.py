@@ -102,12 +102,22 @@ def attack(
                 running[_fork(batch, kinds[batch.kind], place)] = (batch, place)
             if not running:
                 break
-            pid, status = os.wait()
-            if pid in running:
-                batch, place = running.pop(pid)
-                tally.add(_outcome(batch, kinds[batch.kind], place, status))
-                shutil.rmtree(place, ignore_errors=True)
+            pid, status = _ended(list(running))
+            batch, place = running.pop(pid)
+            tally.add(_outcome(batch, kinds[batch.kind], place, status))
+            shutil.rmtree(place, ignore_errors=True)
     return tally
+
+
+def _ended(pids: Sequence[int]) -> tuple[int, int]:
+    """The first of these children that has ended, and its status; others are for who started
+    them."""
+    while True:
+        for pid in pids:
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                return ended, status
+        time.sleep(0.002)
 
 
 def import_readers() -> None:

@@ -81,7 +81,7 @@ class Browser(AbstractAsyncContextManager["Browser"]):
         self._reader.cancel()
         await self._session.close()
         self._process.terminate()
-        self._process.wait(20)
+        self._process.wait(120)
 
     async def _port(self) -> int:
         file, end = self._profile / "DevToolsActivePort", time.monotonic() + _PATIENCE_S

@@ -80,6 +80,13 @@ def import_by_name(report: PipeReport, *, name: str) -> dict[str, Any]:
     return {"file": importlib.import_module(name).__file__}
 
 
+def write_an_unsafe_file(report: PipeReport, *, out: str) -> dict[str, Any]:
+    """Leaves a configuration that names a library, as a converter would that copies too much."""
+    Path(out).mkdir()
+    (Path(out) / "openvino_config.json").write_text('{"extensions": ["evil.so"]}')
+    return {"artifact_bytes": 27}
+
+
 def write_files(report: PipeReport, *, out: str, count: str) -> dict[str, Any]:
     """Leaves the same two files every time, and one more byte in `count`."""
     (Path(out) / "inner").mkdir(parents=True)

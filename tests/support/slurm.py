@@ -1,4 +1,5 @@
-"""SLURM for a test: munged, slurmctld and slurmd as children of it, one node, all below one folder."""
+"""SLURM for a test: munged, slurmctld and a slurmd per node as children of it, all on this machine and
+below one folder."""
 
 from __future__ import annotations
 
@@ -26,15 +27,15 @@ def _free_port() -> int:
 
 
 @contextlib.contextmanager
-def slurm(folder: Path) -> Iterator[Path]:
-    """The configuration of a running SLURM, for SLURM_CONF. `folder` needs a short name: sockets lie
-    in it."""
+def slurm(folder: Path, nodes: int = 1) -> Iterator[Path]:
+    """The configuration of a running SLURM with so many nodes, for SLURM_CONF. `folder` needs a short
+    name: sockets lie in it."""
     programs = {
         name: shutil.which(name, path=_PATH) for name in ("munged", "slurmctld", "slurmd", "sinfo")
     }
     if not all(programs.values()):
         pytest.skip("needs SLURM (Debian: slurmctld, slurmd, slurm-client, munge)")
-    conf = _written(folder)
+    conf = _written(folder, nodes)
     socket_path = folder / "munge.socket"
     lines = [
         [
@@ -48,22 +49,22 @@ def slurm(folder: Path) -> Iterator[Path]:
             ),
         ],
         ["slurmctld", "-D", "-f", str(conf)],
-        ["slurmd", "-D", "-f", str(conf), "-N", "node"],
+        *(["slurmd", "-D", "-f", str(conf), "-N", f"node{number}"] for number in range(nodes)),
     ]
     children = []
     try:
         for line in lines:
-            with (folder / f"{line[0]}.out").open("wb") as out:
+            with (folder / f"{line[0]}{len(children)}.out").open("wb") as out:
                 words = [str(programs[line[0]]), *line[1:]]
                 children.append(subprocess.Popen(words, stdout=out, stderr=out))
             if line[0] == "munged":
                 _until(socket_path.exists, folder)
-        asks = [str(programs["sinfo"]), "-h", "-o", "%t"]
+        asks = [str(programs["sinfo"]), "-h", "-N", "-o", "%t"]
         with_conf = {**os.environ, "SLURM_CONF": str(conf)}
 
         def idle() -> bool:
             said = subprocess.run(asks, env=with_conf, capture_output=True, text=True, check=False)
-            return said.stdout.strip() == "idle"
+            return said.stdout.split() == ["idle"] * nodes
 
         _until(idle, folder)
         yield conf
@@ -81,14 +82,19 @@ def slurm(folder: Path) -> Iterator[Path]:
                     orphan.kill()
 
 
-def _written(folder: Path) -> Path:
+def _written(folder: Path, nodes: int) -> Path:
     key = folder / "munge.key"
     key.write_bytes(secrets.token_bytes(1024))
     key.chmod(0o400)
     user, host = getpass.getuser(), socket.gethostname()
-    memory = psutil.virtual_memory().total // 2 >> 20
+    memory = psutil.virtual_memory().total // 2 // nodes >> 20
+    lines = "\n".join(
+        f"NodeName=node{number} NodeHostname={host} NodeAddr=127.0.0.1 Port={_free_port()} CPUs=1 "
+        f"RealMemory={memory} State=UNKNOWN"
+        for number in range(nodes)
+    )
     conf = folder / "slurm.conf"
-    for name in ("state", "spool"):
+    for name in ("state", *(f"spool-node{number}" for number in range(nodes))):
         (folder / name).mkdir()
     conf.write_text(f"""
 ClusterName=test
@@ -99,18 +105,17 @@ AuthType=auth/munge
 AuthInfo=socket={folder / "munge.socket"}
 CredType=cred/munge
 StateSaveLocation={folder / "state"}
-SlurmdSpoolDir={folder / "spool"}
+SlurmdSpoolDir={folder / "spool-%n"}
 SlurmctldPidFile={folder / "slurmctld.pid"}
-SlurmdPidFile={folder / "slurmd.pid"}
+SlurmdPidFile={folder / "slurmd-%n.pid"}
 SlurmctldPort={_free_port()}
-SlurmdPort={_free_port()}
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 MpiDefault=none
 ReturnToService=2
-NodeName=node NodeHostname={host} NodeAddr=127.0.0.1 CPUs=1 RealMemory={memory} State=UNKNOWN
+{lines}
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """)
     return conf

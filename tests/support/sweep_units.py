@@ -69,16 +69,21 @@ def lost() -> int:
 def killing(
     count: int, pause: Callable[[random.Random], float], seed: int = 7
 ) -> Iterator[list[int]]:
-    """Workers of this process die without a word at random moments, so many times, once the first
-    unit has begun; `pause` draws the seconds between two."""
+    """Workers of this process that are at work die without a word at random moments, so many times;
+    `pause` draws the seconds between two looks."""
     killed: list[int] = []
     ended = threading.Event()
     dice = random.Random(seed)
 
     def kill() -> None:
         while len(killed) < count and not ended.wait(pause(dice)):
-            workers = [one for one in psutil.Process().children() if _is_worker(one)]
-            if workers and Path(os.environ[LOG]).exists():
+            busy = _at_work()
+            workers = [
+                one
+                for one in psutil.Process().children(recursive=True)
+                if one.pid in busy and _is_worker(one)
+            ]
+            if workers:
                 chosen = dice.choice(workers)
                 with contextlib.suppress(psutil.Error):
                     chosen.kill()
@@ -91,6 +96,16 @@ def killing(
     finally:
         ended.set()
         thread.join()
+
+
+def _at_work() -> set[int]:
+    """The processes whose unit has begun and not ended; one that was killed is among them."""
+    units: dict[str, int] = {}
+    if Path(os.environ[LOG]).exists():
+        for line in Path(os.environ[LOG]).read_text(encoding="utf-8").splitlines():
+            what, stage, cell, *rest = line.split()
+            units[f"{stage} {cell}"] = int(rest[0]) if what == "began" else 0
+    return set(units.values())
 
 
 def _is_worker(process: psutil.Process) -> bool:

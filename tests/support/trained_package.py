@@ -18,6 +18,11 @@ def write_trained(folder: Path, weights: str = "Q8_0", **changes: Any) -> Path:
     """The model in that quantization, its template, and the manifest of both."""
     (folder / "model").mkdir(parents=True)
     build(TRAINED, folder / "model" / "model.gguf", weights)
+    return describe(folder, f"gguf:{weights}", "llama.cpp", **changes)
+
+
+def describe(folder: Path, recipe_id: str, runtime: str, **changes: Any) -> Path:
+    """The template and the manifest of an artifact of it that lies in `folder`/model."""
     (folder / "chat_template.jinja").write_text(
         str(Checkpoint.open(TRAINED).chat_template), "utf-8"
     )
@@ -31,11 +36,11 @@ def write_trained(folder: Path, weights: str = "Q8_0", **changes: Any) -> Path:
     ]
     data = {
         "schema": manifest.SCHEMA,
-        "name": f"tiny-{weights}",
+        "name": f"tiny-{recipe_id.partition(':')[2]}",
         "files": rows,
-        "artifact_bytes": (folder / "model" / "model.gguf").stat().st_size,
-        "runtime": {"name": "llama.cpp", "version": "1"},
-        "recipe": {"id": f"gguf:{weights}", "kv": "f16"},
+        "artifact_bytes": sum(path.stat().st_size for path in regular_files(folder / "model")),
+        "runtime": {"name": runtime, "version": "1"},
+        "recipe": {"id": recipe_id, "kv": "f16"},
         "variant": {"repo_id": "local/tiny-qwen3"},
         "source": {"kind": "local"},
         "workload": {"context": 512},

@@ -20,8 +20,13 @@ from packager.predict.forecast import Forecast
 from packager.predict.memory import Footprint
 from packager.predict.offload import Split
 from packager.recipe import Recipe
+from packager.runtime import BuildNeeds
 from packager.select import Candidate, Miss, Reason
 from packager.sources import Source
+from packager.sweep import forecast
+from packager.sweep.cell import Cell
+from packager.sweep.expect import Expected
+from packager.sweep.matrix import Matrix, Planned
 from targets.openvino import OpenVino
 from tests.support.make_checkpoint import tiny_shape
 from tests.support.tui_packages import (
@@ -56,7 +61,11 @@ from tests.support.tui_packages import (
 )
 from tui.ask import Ask
 from tui.core import Found
+from tui.outlook import Outlook
+from tui.screens.sweep import Job
 from tui.services import Services
+from tui.sweep import planned
+from tui.sweeps import Listed, Shown
 
 _GB, _MB = 10**9, 10**6
 _CHAT = Workload(min_decode_tps=6.0, max_ttft_ms=10000.0)
@@ -287,6 +296,32 @@ PLAN = Plan(
     Source("hub", "Qwen/Qwen3-0.6B", None, "Qwen/Qwen3-0.6B"),
     HOME / "qwen3-0.6b-openvino-int4_sym_g128",
 )
+
+
+def never_swept() -> Generator[Any, None, None]:
+    """A sweep that is not started: its screen shows a prepared state."""
+    yield from ()
+
+
+OUTLOOK = Outlook(
+    {"convert": 20.0, "measure": 84.0, "quality": 61.0, "package": 0.0},
+    BuildNeeds(2_900 * _MB, 3_100 * _MB),
+    tuple(
+        replace(
+            CHOSEN,
+            context=context,
+            footprint=replace(CHOSEN.footprint, kv_cache=round(context / 4096 * 300 * _MB)),
+            forecast=replace(
+                CHOSEN.forecast, decode_tps=120 - context / 700, ttft_ms=context * 0.66
+            ),
+            verdict="fits" if context < 40_000 else "rejected",
+            reasons=()
+            if context < 40_000
+            else (Reason("context", "65,536 tokens", "40,960 tokens", 65_536, 40_960),),
+        )
+        for context in (1024, 2048, 4096, 8192, 16384, 32768, 65536)
+    ),
+)
 PARTLY = replace(
     next(
         one
@@ -351,6 +386,51 @@ PLAN_EMBED = replace(
 )
 
 
+SWEEP_FILES = (
+    Listed("plan", HOME / "nightly.toml"),
+    Listed("plan", HOME / "phones.toml"),
+    Listed("sweep", HOME / "sweep-nightly"),
+)
+_CELLS = tuple(
+    Planned(
+        Cell(f"Qwen/{variant}", recipe, target, context=4096),
+        round(size * _MB),
+        round(size * 1.6 * _MB),
+        BuildNeeds(round(size * 2.5 * _MB), round(size * 3 * _MB)),
+        decode_tps=speed,
+        expected=Expected({"convert": size / 20, "measure": size / 5}),
+        problem=problem,
+    )
+    for variant, recipe, target, size, speed, problem in (
+        ("Qwen3-0.6B", "gguf:Q8_0", "laptop-cpu", 640, 62.0, None),
+        ("Qwen3-0.6B", "gguf:Q4_K_M", "laptop-cpu", 400, 98.0, None),
+        ("Qwen3-1.7B", "gguf:Q8_0", "laptop-cpu", 1830, 21.0, None),
+        ("Qwen3-1.7B", "gguf:Q4_K_M", "laptop-cpu", 1110, 34.0, None),
+        ("Qwen3-32B", "gguf:Q8_0", "laptop-cpu", 0, None, "memory: needs 34.8 GB, has 12.0 GB."),
+    )
+)
+SWEEP_SHOWN = Shown(
+    "nightly",
+    forecast.columns(),
+    forecast.rows(Matrix(_CELLS)),
+    tuple(range(3, 8)),
+    tuple(forecast.sentences(Matrix(_CELLS))),
+)
+SWEEP_JOB = Job("nightly", _CELLS, never_swept)
+SWEEP_HALF = replace(
+    planned(_CELLS),
+    cells=(
+        replace(
+            planned(_CELLS).cells[0], status="done", decode_tps=59.1, predicted=False, says="built"
+        ),
+        replace(planned(_CELLS).cells[1], status="running"),
+        *planned(_CELLS).cells[2:4],
+        replace(planned(_CELLS).cells[4], status="refused"),
+    ),
+    lines=("Qwen3-0.6B gguf:Q8_0 context 4096 for laptop-cpu: built",),
+)
+
+
 def never(*_: object) -> Generator[str, None, Target]:
     """A measurement that says one sentence and then takes for ever; it ends when the screen closes
     it."""
@@ -381,6 +461,9 @@ def services(**others: Any) -> Services:
         "find": lambda _, ask: replace(FOUND, ask=ask),
         "plan": lambda *_: PLAN,
         "problems": lambda *_: [],
+        "outlook": lambda *_: OUTLOOK,
+        "sweep_files": lambda _: SWEEP_FILES,
+        "sweep_shown": lambda *_: SWEEP_SHOWN,
         "packages": lambda _: SHELF,
         "absent": lambda *_: {},
         "unserved": lambda: frozenset(),

@@ -95,6 +95,7 @@ def _under_way(app: Any, workers: bool) -> list[str]:
     states = {
         "a worker": workers and any(not worker.is_finished for worker in app.workers),
         "a message": any(pump._message_queue.qsize() or pump._next_callbacks for pump in pumps),
+        "a wait": any(getattr(pump, "waits", False) for pump in pumps),
         "a layout": shown._layout_required or shown._scroll_required or shown._recompose_required,
         "a repaint": shown._repaint_required or bool(shown._dirty_widgets),
         "a callback": bool(shown._callbacks),

@@ -139,11 +139,14 @@ class StepScreen(Screen[None]):
             self.app.pop_screen()
 
     @on(Steps.Wanted)
-    def _to_step(self, message: Steps.Wanted) -> None:
+    def _wanted(self, message: Steps.Wanted) -> None:
+        self.to_step(message.step)
+
+    def to_step(self, step: int) -> None:
         """Back to an earlier step, as far as nothing that runs would be left behind."""
         while len(self.app.screen_stack) > 2:
             top = self.app.screen
-            if not isinstance(top, StepScreen) or top.busy or message.step >= top.STEP:
+            if not isinstance(top, StepScreen) or top.busy or step >= top.STEP:
                 return
             self.app.pop_screen()
 

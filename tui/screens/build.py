@@ -152,7 +152,7 @@ class BuildScreen(StepScreen):
         self.query_one(Log).clear()
         self._lines = 0
         self._began_at, self._ended_at = self.services.clock(), None
-        self._show(model.before(STAGES))
+        self._show(model.before(STAGES, self.services.expected(self.plan)))
         self._build(self.progress)
 
     @work(thread=True, exclusive=True, group="build")
@@ -274,14 +274,22 @@ class BuildScreen(StepScreen):
             self._engine_lines()
 
     def _times(self, now: float) -> str:
-        """How long the build has taken in all, and what is left of the running stage where that is
-        known."""
-        if not self._began_at:
+        """How long the build has taken in all, and what is left of it, else of the running stage,
+        where that is known."""
+        began = self._began_at or min(
+            (one.started for one in self.progress.stages if one.started is not None), default=None
+        )
+        if not began:
             return ""
         end = now if self._ended_at is None else self._ended_at
-        total = f"total {human_seconds(max(0.0, end - self._began_at))}"
-        left = self.progress.running.left(now) if self.progress.running is not None else None
-        return total if left is None else f"{total}, about {human_seconds(left)} left in this stage"
+        total = f"{human_seconds(max(0.0, end - began))} so far"
+        if not self.progress.busy:
+            return f"{human_seconds(max(0.0, end - began))} in all"
+        left, running = self.progress.left(now), self.progress.running
+        if left is not None:
+            return f"{total}, {left}"
+        own = running.left(now) if running is not None else None
+        return total if own is None else f"{total}, about {model.roughly(own)} left in this stage"
 
     def _engine_lines(self) -> None:
         running = self.progress.running or next(

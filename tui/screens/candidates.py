@@ -20,12 +20,14 @@ from packager.errors import PackError, from_foreign
 from packager.units import human_bytes, human_seconds
 from tui import describe, explain
 from tui.change import changed
+from tui.points import label_of, of_candidates
 from tui.screens.base import BACK, COPY, Failed, StepScreen
 from tui.table import KEYS, View, haystack, task
 from tui.widgets.candidates import CandidateTable
 from tui.widgets.misses import MissList
 from tui.widgets.pane import Pane
 from tui.widgets.problem import Problem
+from tui.widgets.scatter import ScatterPlot
 from tui.widgets.slider import Slider
 from tui.widgets.what_if import WhatIf
 
@@ -114,7 +116,7 @@ class CandidatesScreen(StepScreen):
         self.found: Found | None = None
         self._first = ask
         self._timer: Timer | None = None
-        self._wanted: tuple[str, str] | None = None
+        self._sought: tuple[str, str] | None = None
 
     def body(self) -> ComposeResult:
         """Filter and what-if on top, the table, the reasons."""
@@ -132,9 +134,11 @@ class CandidatesScreen(StepScreen):
         with Horizontal(id="candidates"):
             with Vertical(id="candidates-left"):
                 yield CandidateTable(id="table")
-            with Pane(id="reasons"):
-                yield Problem(id="candidates-problem")
-                yield Static(id="reason-text")
+            with Vertical(id="candidates-right"):
+                with Pane(id="reasons"):
+                    yield Problem(id="candidates-problem")
+                    yield Static(id="reason-text")
+                yield ScatterPlot(id="candidates-plot")
 
     def on_mount(self) -> None:
         """Ask at once; the frame stands before the answer."""
@@ -176,13 +180,15 @@ class CandidatesScreen(StepScreen):
             return
         self.found = message.found
         self.query_one("#candidates-problem", Problem).clear()
+        self.query_one("#candidates").remove_class("-refused")
         table = self.query_one(CandidateTable)
         table.show(message.found.candidates, message.haystacks)
-        if self._wanted is not None:
-            table.seek(*self._wanted)
-            self._wanted = None
+        if self._sought is not None:
+            table.seek(*self._sought)
+            self._sought = None
         self.query_one(WhatIf).offer(message.found.cache_types, self.ask.kv)
         self._show_misses(message.found)
+        self.query_one(ScatterPlot).show(of_candidates(message.found))
         self._arrived()
         # Thousands of candidates hold no cycles; without this the collector walks all of them again
         # and again, 100 ms each time.
@@ -193,6 +199,7 @@ class CandidatesScreen(StepScreen):
         if message.question != self.ask:
             return
         self.query_one(CandidateTable).show((), [])
+        self.query_one("#candidates").add_class("-refused")
         for name in ("#nothing-fits", "#misses"):
             self.query_one(name).display = False
         self._arrived()
@@ -226,7 +233,7 @@ class CandidatesScreen(StepScreen):
 
     def _asked(self, ask: Ask, miss: Miss) -> None:
         """Another question, asked by one of the rows: the sliders follow it."""
-        self.ask, self._wanted = ask, (miss.then.variant.repo_id, miss.then.recipe.id)
+        self.ask, self._sought = ask, (miss.then.variant.repo_id, miss.then.recipe.id)
         self.query_one(WhatIf).show(ask.workload(), self._first.workload())
         self._entitle()
         self.home()
@@ -290,6 +297,7 @@ class CandidatesScreen(StepScreen):
             text = f"Nothing matches {words!r}. Esc clears the filter." if words else ""
             self.query_one("#reason-text", Static).update(text)
             return
+        self.query_one(ScatterPlot).mark(label_of(message.candidate))
         parts = explain.candidate(message.candidate)
         absent = self.found.absent.get(message.candidate.runtime) if self.found else None
         if absent:
@@ -358,7 +366,7 @@ class CandidatesScreen(StepScreen):
 
     def action_plot(self) -> None:
         """The candidates that fit as points."""
-        from tui.screens.pareto import ParetoScreen, of_candidates
+        from tui.screens.pareto import ParetoScreen
 
         if self.found is not None:
             self.app.push_screen(ParetoScreen(of_candidates(self.found)))

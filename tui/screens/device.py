@@ -23,6 +23,7 @@ from tui.screens.reach import Place
 from tui.widgets.device_pane import DevicePane
 from tui.widgets.lists import VimList
 from tui.widgets.paths import PathSuggester
+from tui.widgets.preview import Preview
 from tui.widgets.problem import Problem
 
 if TYPE_CHECKING:
@@ -58,6 +59,13 @@ class DeviceScreen(StepScreen):
             tooltip="Measure this machine's memory bandwidth and compute, under ten seconds",
         ),
         Binding("s,f2", "app.shelf", "Shelf", id="app.shelf", tooltip="The packages built so far"),
+        Binding(
+            "S,f6",
+            "app.sweeps",
+            "Sweeps",
+            id="app.sweeps",
+            tooltip="Build and measure a matrix from a plan file; what past ones found",
+        ),
         # The first step has none before it: this key ends a measurement, or leads out of the
         # filter.
         Binding(
@@ -101,6 +109,7 @@ class DeviceScreen(StepScreen):
                 )
                 yield VimList(id="devices")
             yield DevicePane()
+            yield Preview(self.services, id="device-preview")
 
     def on_mount(self) -> None:
         """Show the frame at once; the files are read meanwhile."""
@@ -176,6 +185,7 @@ class DeviceScreen(StepScreen):
             devices.action_first()
         else:
             self._pane.nothing()
+            self.query_one(Preview).question(None)
 
     @property
     def _on_here(self) -> bool:
@@ -208,8 +218,10 @@ class DeviceScreen(StepScreen):
         # A filter that is typed fast leaves messages about rows that are gone.
         if self.query_one(VimList).highlighted_option is None:
             self._pane.nothing()
+            self.query_one(Preview).question(None)
             return
         target, here, machine = self._highlighted(), self._on_here, self._machine
+        self.query_one(Preview).question(Ask(target) if target is not None else None)
         if machine is not None:
             self._pane.machine(machine, target)
             return

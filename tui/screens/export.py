@@ -17,8 +17,9 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from packager.errors import from_foreign
+from packager.escapes import bare
 from packager.events import StageProgress
-from tui import leaving
+from tui import figures, leaving
 from tui.screens.base import BACK, Failed, StepScreen
 from tui.screens.package_base import open_folder
 from tui.widgets.export_form import ExportForm
@@ -136,9 +137,21 @@ class ExportScreen(StepScreen):
                 id="formats",
             )
             yield ExportForm(self.package, self._formats)
-        with Pane(id="export-what"):
-            yield Fitted(id="export-text")
-            yield Problem(id="export-problem")
+        with Horizontal(id="export-below"):
+            with Pane(id="export-what"):
+                yield Fitted(id="export-text")
+                yield Problem(id="export-problem")
+            with Pane(id="export-files"):
+                yield Static(self._files(), id="export-files-text")
+
+    def _files(self) -> Content:
+        """The files of the package with their sizes, largest first as the manifest has them."""
+        return Content.assemble(
+            *(
+                (f"{size:>9}  {bare(path)}\n", "")
+                for path, size, _ in figures.files(self.package.manifest)
+            )
+        )
 
     def _sign(self, one: Format) -> str:
         """A format that makes no sense of this package is marked, as a rejected candidate is; its
@@ -150,6 +163,7 @@ class ExportScreen(StepScreen):
         formats = self.query_one("#formats", VimList)
         formats.border_title = "Format"
         self.query_one("#export-what").border_title = "What is written"
+        self.query_one("#export-files").border_title = "What is in the package"
         kept = self.pack.forms.get(self.package.path)
         formats.highlighted = 0
         self.set_focus(formats)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.containers import Container, Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.message import Message
 from textual.widgets import Input, OptionList, Static
@@ -22,11 +22,13 @@ from packager.need.usecases import use_case, use_case_names
 from packager.need.workload import merge
 from tui import describe
 from tui.ask import DeploymentProfile
+from tui.limits import FIELDS, SOMETIMES, applies, reads
 from tui.screens.base import BACK, COPY, StepScreen
 from tui.widgets.languages import LanguageLine
 from tui.widgets.lists import VimList
 from tui.widgets.own_model import OwnModel
 from tui.widgets.pane import Pane
+from tui.widgets.preview import Preview
 from tui.widgets.problem import Problem
 from tui.widgets.profile_lines import ProfileLines
 from tui.widgets.slider import Choice, Slider
@@ -36,30 +38,6 @@ if TYPE_CHECKING:
     from tui.ask import Ask
     from tui.screens.candidates import CandidatesScreen
     from tui.table import View
-
-_FIELDS = (
-    ("context", "Context"),
-    ("prompt", "Prompt"),
-    ("min_decode_tps", "Speed"),
-    ("max_ttft_ms", "First token"),
-    ("max_artifact_bytes", "Files"),
-    ("max_memory_bytes", "Memory"),
-    ("max_image_tokens", "Picture"),
-    ("dimension", "Dimension"),
-    ("prefer", "Prefer"),
-)
-_LIMITS = {
-    "min_decode_tps": "at least {}",
-    "max_ttft_ms": "within {}",
-    "max_artifact_bytes": "up to {}",
-    "max_memory_bytes": "up to {}",
-    "max_image_tokens": "up to {}",
-}
-_ONLY_FOR = {"min_decode_tps": "generate", "dimension": "embed"}
-"""Limits that mean something only where a model gives this."""
-_PICTURE = "max_image_tokens"
-"""That of what one picture may take, where pictures come in."""
-_SOMETIMES = (*_ONLY_FOR, _PICTURE)
 
 
 class Unserved(Message):
@@ -83,7 +61,6 @@ class NeedScreen(StepScreen):
         "--max-ttft-ms": ("#limit-max_ttft_ms", "First token"),
         "--max-artifact-mb": ("#limit-max_artifact_bytes", "Files"),
         "--max-memory-mb": ("#limit-max_memory_bytes", "Memory"),
-        "--max-image-tokens": ("#limit-max_image_tokens", "Picture"),
         "--language": ("#languages", "Languages"),
         "--prefer": ("#limit-prefer", "Prefer"),
         "--weights": ("#weights-folder", "Weights"),
@@ -93,6 +70,7 @@ class NeedScreen(StepScreen):
         "--tools": ("#tools", "Tools"),
         "--sampling": ("#sampling", "Sampling"),
         "--dimension": ("#limit-dimension", "Dimension"),
+        "--max-image-tokens": ("#limit-max_image_tokens", "Picture"),
         "--use-case": ("#use-cases", "the use case"),
     }
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -133,8 +111,21 @@ class NeedScreen(StepScreen):
 
     @property
     def base(self) -> Workload:
-        """The workload where only the use case is said."""
+        """The workload where only the use case is said, and how large a picture may be: the prompt
+        holds one."""
+        plain, tokens = self._plain, self.ask.wish.max_image_tokens
+        if not plain.pictures or tokens is None:
+            return plain
+        given = {"use_case": self.ask.wish.use_case, "max_image_tokens": tokens}
+        return merge(given, self.ask.target.workload)
+
+    @property
+    def _plain(self) -> Workload:
         return merge({"use_case": self.ask.wish.use_case}, self.ask.target.workload)
+
+    def _usual(self, field: str) -> Any:
+        """What holds of a limit where nothing is said."""
+        return getattr(self._plain if field == "max_image_tokens" else self.base, field)
 
     def body(self) -> ComposeResult:
         """Use cases on the left, limits on the right, the reason for the focused one below."""
@@ -143,19 +134,21 @@ class NeedScreen(StepScreen):
             yield VimList(*(Option(name, id=name) for name in use_case_names()), id="use-cases")
             with Vertical(id="need-right"):
                 with VerticalScroll(id="limits", can_focus=False):
-                    for field, label in _FIELDS:
-                        yield self._control(field, label, base)
+                    for field, label in FIELDS:
+                        yield self._control(field, label)
                     yield LanguageLine(self._languages, base.languages)
                     yield OwnModel(self.ask)
                     yield ProfileLines(self.ask.profile)
-                with Pane(id="why"):
-                    yield Static(id="why-text")
-                    yield Problem(id="need-problem")
+                with Container(id="need-below"):
+                    with Pane(id="why"):
+                        yield Static(id="why-text")
+                        yield Problem(id="need-problem")
+                    yield Preview(self.services, id="need-preview")
 
-    def _control(self, field: str, label: str, base: Workload) -> Slider:
+    def _control(self, field: str, label: str) -> Slider:
         """What slides is a slider that takes typed numbers; a few alternatives stand beside each
         other."""
-        usual = getattr(base, field)
+        usual = self._usual(field)
         value = getattr(self.ask.wish, field)
         shown = usual if value is None else value
         if field == "prefer":
@@ -166,7 +159,7 @@ class NeedScreen(StepScreen):
             shown,
             id=f"limit-{field}",
             parse=partial(describe.parsed, field),
-            read=partial(self._reads, field),
+            read=partial(reads, field),
             unit=describe.UNITS[field],
             usual=usual,
         )
@@ -230,39 +223,24 @@ class NeedScreen(StepScreen):
 
     def _show_lines(self) -> None:
         """Only the lines that mean something for what a model of the use case gives."""
-        for field in _SOMETIMES:
-            self.query_one(f"#limit-{field}").display = self._means(field)
+        for field in SOMETIMES:
+            self.query_one(f"#limit-{field}").display = applies(field, self._plain)
         self.query_one(ProfileLines).display = self._gives == "generate"
         wait = self.query_one("#limit-max_ttft_ms", Slider)
         wait.label = "First token" if self._gives == "generate" else "One text"
         wait.refresh()
 
-    def _means(self, field: str) -> bool:
-        """Whether a limit means something for the use case."""
-        if field == _PICTURE:
-            return self.base.pictures
-        return field not in _ONLY_FOR or self._gives == _ONLY_FOR[field]
-
     def _show_limits(self) -> None:
-        for field, _ in _FIELDS:
-            value, usual = getattr(self.ask.wish, field), getattr(self.base, field)
+        for field, _ in FIELDS:
+            value, usual = getattr(self.ask.wish, field), self._usual(field)
             self.query_one(f"#limit-{field}", Slider).show(
                 self._steps(field), usual if value is None else value, usual
             )
 
     def _steps(self, field: str) -> list[tuple[object, str]]:
         return [
-            (value, self._reads(field, value))
-            for value, _ in describe.steps(field, getattr(self.base, field))
+            (value, reads(field, value)) for value, _ in describe.steps(field, self._usual(field))
         ]
-
-    @staticmethod
-    def _reads(field: str, value: Any) -> str:
-        """A limit as its line shows it."""
-        if field == "prefer":
-            return str(value)
-        text = describe.quantity(field, value)
-        return _LIMITS.get(field, "{}").format(text) if value else text
 
     @on(OptionList.OptionHighlighted, "#use-cases")
     def _case(self, event: OptionList.OptionHighlighted) -> None:
@@ -279,11 +257,11 @@ class NeedScreen(StepScreen):
 
     def _ask_what_is_shown(self) -> None:
         """What the use case has no line for is not asked; it waits for one that has."""
-        for field in _SOMETIMES:
+        for field in SOMETIMES:
             value = getattr(self.ask.wish, field)
             if value is not None:
                 self._waiting[field] = value
-            shown = self._waiting.get(field) if self._means(field) else None
+            shown = self._waiting.get(field) if applies(field, self._plain) else None
             self.ask = self.ask.wishing(**{field: shown})
 
     @on(OptionList.OptionSelected, "#use-cases")
@@ -295,9 +273,11 @@ class NeedScreen(StepScreen):
         field = str(event.slider.id).removeprefix("limit-")
         if field != event.slider.id:
             self.ask = self.ask.wishing(
-                **{field: None if event.value == getattr(self.base, field) else event.value}
+                **{field: None if event.value == self._usual(field) else event.value}
             )
             self._waiting.pop(field, None)
+            if field == "max_image_tokens":
+                self._show_limits()
         self._explain()
 
     @on(Input.Changed, "#languages")
@@ -319,7 +299,8 @@ class NeedScreen(StepScreen):
 
     def _explain(self) -> None:
         """The reason of the focused line: of a use case its summary and floors, of a limit its
-        source."""
+        source. What fits is asked with it."""
+        self.query_one(Preview).question(self.ask)
         case, focused = use_case(self.base.use_case), self.focused
         parts: list[tuple[str, str]] = []
         line = self.query_one(OwnModel).explain(focused) or self.query_one(ProfileLines).explain(
@@ -344,9 +325,8 @@ class NeedScreen(StepScreen):
                         "$text-warning",
                     )
                 )
-            if comes_in := describe.inputs(case):
-                parts.append((f"{comes_in}\n", ""))
             parts += [(f"• {sentence}\n", "") for sentence in describe.floors(case)]
+            parts.append((describe.comes_in(self.base), ""))
             if self.ask.target.workload.use_case == case.name:
                 parts.append(
                     (f"{self.ask.target.name} is meant for it by default.", "$foreground-muted")
@@ -382,7 +362,7 @@ class NeedScreen(StepScreen):
 
     def action_reset(self) -> None:
         """Every limit as the use case has it, and the model as its checkpoint has it."""
-        self.ask = self.ask.wishing(languages=None, **{field: None for field, _ in _FIELDS})
+        self.ask = self.ask.wishing(languages=None, **{field: None for field, _ in FIELDS})
         self._waiting.clear()
         self.query_one(LanguageLine).show_codes(self.base.languages, self.base.languages)
         self.query_one(ProfileLines).reset()

@@ -3,7 +3,7 @@ are lines."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -12,76 +12,10 @@ from textual.content import Content
 from textual.widgets import Static
 
 from packager.units import human_bytes
-from tui.points import PAIRS, UNITS, Axis, Scatter, of_candidates, of_packages
+from tui.points import PAIRS, Scatter, of_candidates, of_packages
 from tui.screens.base import BACK, COPY, StepScreen
 from tui.table import rate
-from tui.widgets.plots import axes, colours, draw
-
-
-class ScatterPlot(Static):
-    """The points on two axes."""
-
-    def __init__(self, scatter: Scatter, pair: tuple[Axis, Axis], *, id: str | None = None) -> None:
-        super().__init__(id=id)
-        self.scatter, self.pair = scatter, pair
-
-    def on_mount(self) -> None:
-        """Again in the colours of another theme."""
-        self.app.theme_changed_signal.subscribe(self, lambda _: self.draw())
-
-    def on_resize(self) -> None:
-        """For the new size."""
-        self.draw()
-
-    def _entitle(self) -> None:
-        """What the axes are, each at its own side."""
-        x, y = self.pair
-        self.border_subtitle = f"→ {UNITS[x]}"
-        self.border_title = f"↑ {UNITS[y]} · {self.scatter.title}, {self.scatter.kind}"
-
-    def draw(self) -> None:
-        """Dots first, then lines, letters on top."""
-        self._entitle()
-        scatter, (x, y) = self.scatter, self.pair
-        points = scatter.shown(self.pair)
-        front = {letter: point for letter, point in scatter.front().items() if point in points}
-        if not points:
-            self.update(
-                Content.styled(
-                    f"\n No point has both: {UNITS[x]}, and {UNITS[y]}.", "$foreground-muted"
-                )
-            )
-            return
-
-        def paint(plot: Any) -> None:
-            first, second, _ = colours(self)
-            plot.scatter(
-                [point.at(x) for point in points], [point.at(y) for point in points], marker="·"
-            )
-            for axis, line in ((x, plot.vline), (y, plot.hline)):
-                limit = {
-                    "memory": scatter.memory_limit and scatter.memory_limit / 1e9,
-                    "speed": scatter.speed_floor,
-                    "quality": None,
-                }[axis]
-                values = [point.at(axis) or 0 for point in points]
-                # A limit far beyond every point would press them into a corner; the legend still
-                # states it.
-                if limit and limit <= 1.5 * max(values):
-                    line(limit, color=second)
-            for letter, point in front.items():
-                plot.scatter([point.at(x)], [point.at(y)], marker=letter, color=first)
-            spread = {axis: _limits([point.at(axis) or 0 for point in points]) for axis in (x, y)}
-            axes(plot, spread[x], spread[y], self.content_size)
-
-        draw(self, paint)
-
-
-def _limits(values: list[float]) -> tuple[float, float]:
-    """A little more than the values take, so that no point lies on the frame."""
-    low, high = min(values), max(values)
-    spare = 0.06 * (high - low) or 0.1 * abs(high) or 1.0
-    return max(0.0, low - spare) if low >= 0 else low - spare, high + spare
+from tui.widgets.scatter import ScatterPlot, best_pair
 
 
 class ParetoScreen(StepScreen):
@@ -112,13 +46,12 @@ class ParetoScreen(StepScreen):
     def __init__(self, scatter: Scatter) -> None:
         super().__init__()
         self._scatter = scatter
-        # Quality tells candidates apart best; where none has a score there is only speed.
-        self._pair = 1 if any(point.quality is not None for point in scatter.points) else 0
+        self._pair = best_pair(scatter)
 
     def body(self) -> ComposeResult:
         """Plot on the left, legend on the right."""
         with Horizontal(id="pareto"):
-            yield ScatterPlot(self._scatter, PAIRS[self._pair], id="pareto-plot")
+            yield ScatterPlot(self._scatter, id="pareto-plot")
             with VerticalScroll(id="pareto-legend"):
                 yield Static(id="pareto-text")
 

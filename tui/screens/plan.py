@@ -18,7 +18,7 @@ from textual.widgets import Input, Static
 from packager.errors import from_foreign, usage
 from packager.files import expanded
 from packager.units import human_bytes
-from tui import explain, figures
+from tui import explain, figures, outlook
 from tui.ask import build_command
 from tui.screens.base import BACK, Failed, StepScreen
 from tui.table import task
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from packager.predict.memory import Footprint
     from packager.select import Candidate
     from tui.core import Found
+    from tui.outlook import Outlook
 
 
 _UNPACKED = 1.2
@@ -42,11 +43,12 @@ _UNPACKED = 1.2
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A plan, what would stop it, the package that it would replace, and whether somebody else
-    builds it now."""
+    """A plan, what would stop it, what it leads to, the package that it would replace, and whether
+    somebody else builds it now."""
 
     plan: Plan
     problems: tuple[PackError, ...]
+    outlook: Outlook
     replaces: Package | None = None
     underway: bool = False
 
@@ -121,6 +123,11 @@ class PlanScreen(StepScreen):
             yield Problem(id="plan-problem")
             with Vertical(id="plan-why"):
                 yield Static(id="plan-why-text")
+            with Horizontal(id="plan-ahead"):
+                with Vertical(id="plan-contexts"):
+                    yield Fitted(id="plan-contexts-text")
+                with Vertical(id="plan-build"):
+                    yield Static(id="plan-build-text")
 
     def on_mount(self) -> None:
         """Draw what is known at once; the plan is made and checked behind it."""
@@ -130,6 +137,8 @@ class PlanScreen(StepScreen):
             ("speed", "Speed"),
             ("why", "Why this one"),
             ("command", "The same from the command line"),
+            ("contexts", "In another context, when it is full"),
+            ("build", "The build, on this machine"),
         ):
             self.query_one(f"#plan-{name}").border_title = title
         device, split = self.ask.target.device, one.split
@@ -172,7 +181,27 @@ class PlanScreen(StepScreen):
         parts.append(Part("left", max(0, limit - prints.peak), "·", "$foreground-muted"))
         self.query_one(selector, Stacked).show(parts)
 
+    def _draw_ahead(self) -> None:
+        """What a longer context would cost, and what the build takes."""
+        from packager.pipeline.run import STAGES
+
+        if self.checked is None:
+            return
+        known = self.checked.outlook
+        self.query_one("#plan-ahead").add_class("-shown")
+        self.query_one("#plan-contexts").display = len(known.contexts) > 1
+        width = max(20, self.query_one("#plan-contexts-text").content_size.width)
+        rows = outlook.contexts(known.contexts, self.candidate.context, width)
+        self.query_one("#plan-contexts-text", Static).update(Content.assemble(*rows))
+        parts = outlook.build(known, STAGES, self.services.memory()[1])
+        self.query_one("#plan-build-text", Static).update(Content.assemble(*parts))
+
     @on(Fitted.Resized)
+    def _fit(self) -> None:
+        """The same for another width."""
+        self._draw_forecast()
+        self._draw_ahead()
+
     def _draw_forecast(self) -> None:
         workload = self.ask.workload()
         width = max(20, self.query_one("#plan-forecast").content_size.width)
@@ -200,9 +229,9 @@ class PlanScreen(StepScreen):
         try:
             plan = services.plan(services, self.ask, self.candidate, self.out)
             problems = tuple(services.problems(services, plan))
-            self.post_message(
-                Planned(Checked(plan, problems, services.replaced(plan), services.underway(plan)))
-            )
+            ahead = services.outlook(services, self.ask, plan)
+            replaced, underway = services.replaced(plan), services.underway(plan)
+            self.post_message(Planned(Checked(plan, problems, ahead, replaced, underway)))
         except Exception as error:
             known = from_foreign(error)
             if known is None:
@@ -222,8 +251,10 @@ class PlanScreen(StepScreen):
         parts += [(f"! {note}\n", "$text-warning") for note in self.candidate.notes]
         kind = {
             "hub": "from the Hugging Face hub",
+            "modelscope": "from ModelScope",
             "dummy": "random: answers will mean nothing",
             "local": f"from {plan.source.location}",
+            "gguf": f"as they are in {plan.source.location}",
         }
         parts += [("weights   ", "$foreground-muted"), (kind[plan.source.kind], "")]
         adapters = figures.adapters((one.location, one.scale) for one in plan.source.adapters)
@@ -233,6 +264,7 @@ class PlanScreen(StepScreen):
         if behaves:
             parts += [("\nbehaves   ", "$foreground-muted"), (behaves, "")]
         self.query_one("#plan-why-text", Static).update(Content.assemble(*parts))
+        self._draw_ahead()
         replaced = self.query_one("#plan-replaces", Static)
         known, notes = message.checked.replaces, []
         if known is not None:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _OFF = 9
 """Cells of the last column, with the space before it: `+143 %`."""
+_DIGITS = 16
+"""Of a hash: enough to compare by eye; the whole of it is copied."""
 
 
 class ResultScreen(PackageScreen):
@@ -128,7 +130,7 @@ class ResultScreen(PackageScreen):
         table.border_title = "Files"
         table.add_columns("file", "size", "sha256")
         for path, size, digest in figures.files(self._package.manifest):
-            table.add_row(Text(path), Text(size, justify="right"), digest)
+            table.add_row(Text(path), Text(size, justify="right"), f"{digest[:_DIGITS]}…")
         # The eye begins at the top, also where the table lies below the edge.
         self.set_focus(table, scroll_visible=False)
 
@@ -193,8 +195,8 @@ class ResultScreen(PackageScreen):
         """The sha256 of the highlighted file."""
         table = self.query_one("#files", VimTable)
         if table.row_count:
-            row = table.get_row_at(table.cursor_row)
-            self.pack.copy(str(row[2]), f"the sha256 of {row[0]}")
+            path, _, digest = figures.files(self._package.manifest)[table.cursor_row]
+            self.pack.copy(digest, f"the sha256 of {path}")
 
     def copied(self) -> tuple[str, str] | None:
         """The path."""

@@ -17,7 +17,7 @@ from textual.widgets.option_list import Option
 
 from tui.bindings import all_keys, described
 from tui.screens.help import shown
-from tui.settings import config_file
+from tui.settings import config_file, split_keys
 from tui.widgets.lists import VimList
 
 if TYPE_CHECKING:
@@ -102,7 +102,8 @@ class SettingsScreen(ModalScreen[None]):
         )
         own, defaults = self.pack.settings.keys, all_keys()
         for name, binding in self._rows.items():
-            key = own.get(name, defaults.get(name, binding.key))
+            keys = own.get(name, defaults.get(name, binding.key))
+            key = " ".join(self.app.get_key_display(Binding(one, "")) for one in split_keys(keys))
             mark = "•" if name in own else " "
             lines.add_option(
                 Option(

@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 MOST = 4
 
 
+_BESIDE, _DETAIL = 190, 64
+"""Cells from which on the highlighted one stands beside the table, and what it takes there."""
+
+
 class ShelfTable(VimTable):
     """The rows, with Enter in the footer."""
 
@@ -137,11 +141,12 @@ class ShelfScreen(PackageScreen):
     def body(self) -> ComposeResult:
         """Table and evidence, or what to do while there is nothing."""
         with Vertical(id="shelf"):
-            yield ShelfTable(id="packages", cursor_type="row")
+            with Container(id="shelf-parts"):
+                yield ShelfTable(id="packages", cursor_type="row")
+                with Pane(id="shelf-detail"):
+                    yield Static(id="shelf-text")
             yield self.work_line()
             yield Problem(id="shelf-problem")
-            with Pane(id="shelf-detail"):
-                yield Static(id="shelf-text")
         with Container(id="shelf-empty", classes="empty"):
             yield Static(
                 Content.assemble(
@@ -166,6 +171,10 @@ class ShelfScreen(PackageScreen):
     def _columns(self, width: int) -> None:
         """The columns for a window of that width."""
         self._drawn_for = width
+        self.query_one("#shelf-parts").set_class(width >= _BESIDE, "-beside")
+        if width >= _BESIDE:
+            # The highlighted one stands beside the table, not below it.
+            width -= _DETAIL
         table = self.query_one(VimTable)
         table.clear(columns=True)
         self._wide = width >= 110

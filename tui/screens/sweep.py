@@ -17,6 +17,7 @@ from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.color import Color
 from textual.containers import Vertical
 from textual.content import Content
 from textual.message import Message
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 _REDRAW_S = 0.1
 _COLUMNS = ("", "cell", "files", "memory", "tok/s", "outcome")
-_STYLES = {"running": "bold", "failed": "bold red", "refused": "red", "waiting": "dim"}
+_STYLES = {"running": "bold", "failed": "bold {}", "refused": "{}", "waiting": "dim"}
 _LEAST, _FIXED = 36, 66
 """Cells in which a name tells two cells apart, and those of all else in a row."""
 
@@ -72,7 +73,7 @@ class SweepScreen(StepScreen):
             "cancel",
             "Stop",
             id="sweep.cancel",
-            tooltip="End the sweep; what is finished stays, and the same command continues",
+            tooltip="End the sweep; what is finished stays, and the same plan continues",
         ),
         BACK,
         COPY,
@@ -122,6 +123,8 @@ class SweepScreen(StepScreen):
     def on_unmount(self) -> None:
         """However the screen goes, the work ends with it."""
         self._cancel.set()
+        if self._start and self.sweep.busy:
+            self.pack.measuring = ""
 
     def on_screen_resume(self) -> None:
         """On top again: draw what happened meanwhile."""
@@ -180,15 +183,25 @@ class SweepScreen(StepScreen):
             return
         self.pack.tell_the_desktop(f"The sweep {self._job.name} has ended")
         if self.sweep.problem:
-            self.query_one(Problem).show(self.sweep.problem, self.sweep.hint, "q leaves")
+            self.query_one(Problem).show(self.sweep.problem, self.sweep.hint, self._way_out)
         elif self.sweep.state == "stopped":
             self.query_one(Problem).show(
                 "The sweep was stopped: every finished cell and stage is kept.",
-                "The same command continues from there.",
-                "q leaves",
+                "The same plan continues from there.",
+                self._way_out,
             )
         else:
-            self.notify("q writes the report and leaves.", title="The sweep has ended")
+            end = "Esc goes back." if self._inside else "q writes the report and leaves."
+            self.notify(end, title="The sweep has ended")
+
+    @property
+    def _inside(self) -> bool:
+        """Whether another screen stands before this one."""
+        return self in self.app.screen_stack[2:]
+
+    @property
+    def _way_out(self) -> str:
+        return "Esc goes back" if self._inside else "q leaves"
 
     def _draw(self, sweep: Sweep, places: frozenset[int]) -> None:
         table = self.query_one(VimTable)
@@ -242,7 +255,10 @@ class SweepScreen(StepScreen):
 
     def _texts(self, one: CellState) -> list[Text]:
         """The cells of a row; what is predicted is marked as such."""
-        style = _STYLES.get(one.status, "")
+        # A theme's own red: the terminal's is hard to read on many a background.
+        ansi = self.app.current_theme.ansi
+        red = "red" if ansi else Color.parse(self.app.theme_variables["text-error"]).hex6
+        style = _STYLES.get(one.status, "").format(red)
         about = "~" if one.predicted else ""
         room = max(_LEAST, self.app.size.width - _FIXED)
 
@@ -261,10 +277,10 @@ class SweepScreen(StepScreen):
         return texts
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Stop while it runs; nothing stands before this screen, so that Esc leads out of a part
-        that has the whole window alone."""
+        """Stop while it runs; where nothing stands before this screen, Esc leads out of a part that
+        has the whole window alone."""
         if action == "back":
-            return self.maximized is not None
+            return self.maximized is not None or self._inside
         return self.sweep.state == "running" if action == "cancel" else True
 
     def action_cancel(self) -> None:
@@ -273,6 +289,13 @@ class SweepScreen(StepScreen):
         self._draw(replace(self.sweep, state="stopping"), frozenset())
         self.refresh_bindings()
 
+    def action_back(self) -> None:
+        """A running sweep is not left behind unseen: ask."""
+        if self.sweep.busy and self.maximized is None:
+            self._ask("Stop the sweep?", lambda: None)
+        else:
+            super().action_back()
+
     @property
     def busy(self) -> bool:
         """Whether the sweep runs."""
@@ -280,21 +303,28 @@ class SweepScreen(StepScreen):
 
     def ask_to_leave(self) -> None:
         """The person wants to quit while the sweep runs."""
+
+        def leave() -> None:
+            self._leave = True
+
+        self._ask("Quit and stop the sweep?", leave)
+
+    def _ask(self, question: str, then: Callable[[], None]) -> None:
         from tui.screens.confirm import ConfirmScreen
 
         def answered(yes: bool | None) -> None:
             if not yes:
                 return
-            self._leave = True
+            then()
             if self.sweep.busy:
                 self.action_cancel()
-            else:
+            elif self._leave:
                 self.app.exit(0)
 
         self.app.push_screen(
             ConfirmScreen(
-                "Quit and stop the sweep?",
-                "Every finished cell and stage is kept; the same command continues from there.",
+                question,
+                "Every finished cell and stage is kept; the same plan continues from there.",
                 "Stop the sweep",
                 "Keep going",
             ),

@@ -109,7 +109,10 @@ class OwnModel(Vertical):
             return replace(ask, weights=kind, lora=lora)
         text = self.query_one("#weights-folder", Input).value.strip()
         folder = expanded(text)
-        if not text or not folder.is_dir():
+        converted = folder.is_file() and folder.suffix.casefold() == ".gguf"
+        if not text or not (folder.is_dir() or converted):
             message = f"There is no folder {text!r}." if text else "Enter a folder."
-            raise usage(message, "--weights takes the path of a checkpoint's folder.")
+            raise usage(
+                message, "--weights takes the path of a checkpoint's folder, or of a .gguf file."
+            )
         return replace(ask, weights=str(folder), lora=lora)

@@ -12,6 +12,9 @@ from textual.geometry import Size
 from textual.widget import Widget
 from textual.widgets import Static
 
+MARKERS = ("hd", "dot", "braille", "+", "x")
+"""One for each answer of a benchmark, so that no two lines look the same."""
+
 
 class TokenPlot(Static):
     """Milliseconds between tokens, one line per trial."""
@@ -33,7 +36,7 @@ class TokenPlot(Static):
             # Marker and colour both tell the lines apart: a terminal may have no colours.
             styles = zip(
                 self._trials,
-                cycle(("hd", "dot", "braille", "+", "x")),
+                cycle(MARKERS),
                 cycle(colours(self)),
                 strict=False,
             )

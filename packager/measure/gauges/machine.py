@@ -87,9 +87,11 @@ class ThisMachine:
 
     def memory(self) -> Memory:
         """See Gauges."""
+        steady = resident_bytes()
         return Memory(
-            peak=peak_resident_bytes(),
-            steady=resident_bytes(),
+            # The kernel counts both in steps, and what is resident now was so at some moment.
+            peak=max(peak_resident_bytes(), steady),
+            steady=steady,
             proportional=proportional_bytes(),
             # Engines keep what they took on a GPU until the model is closed: now is the peak.
             gpu=process_bytes(),

@@ -9,17 +9,13 @@ from pathlib import Path
 
 from packager.errors import usage
 from packager.escapes import Safe, plain
-from packager.files import folder_that_appears_whole, write_atomically, write_json
-from packager.shipping.apps import snippets
+from packager.files import folder_that_appears_whole, write_atomically
+from packager.shipping.apps import serving, snippets
 from packager.shipping.apps.layout import copy_package, write_sums
-from packager.shipping.apps.server_settings import cache_type, server_settings, unit
+from packager.shipping.apps.server_settings import cache_type, unit
 from packager.shipping.shipment import Shipment, free_place
 
-_SERVER = Path(__file__).parent.parent / "server"
-_START = b'"""Serve this package; --help says how."""\n\nfrom server.main import main\n\nmain()\n'
 _IMAGE = re.compile(r"[a-z0-9][a-zA-Z0-9._:/-]{0,254}(@sha256:[0-9a-f]{64})?")
-_KINDS = ("engine_", "vectors_")
-"""How modules begin of which a package takes one: those that know an engine."""
 _ENGINES = {
     "llama.cpp": "llama-server, on the PATH or in /app",
     "openvino": "Python, openvino-genai and Jinja2",
@@ -67,19 +63,11 @@ def write(
         )
         write_sums(shipment, folder)
         if own.runtime != "llama.cpp":
-            _write_server(shipment, folder, own)
+            serving.write_modules(folder / "server", {serving.module_of(own)})
+            write_atomically(folder / "serve.py", serving.START)
+            settings = folder / "server" / "settings.json"
+            serving.write_settings(shipment, own, settings, f"../{snippets.FOLDER}")
         yield from copy_package(shipment, folder)
-
-
-def _write_server(shipment: Shipment, folder: Path, own: snippets.Facts) -> None:
-    """`serve.py`, the modules that it starts, and what they are told of this package."""
-    (folder / "server").mkdir()
-    kind = "engine" if own.task == "generate" else "vectors"
-    for path in sorted(_SERVER.glob("*.py")):
-        if not path.name.startswith(_KINDS) or path.stem == f"{kind}_{own.runtime}":
-            write_atomically(folder / "server" / path.name, path.read_bytes())
-    write_atomically(folder / "serve.py", _START)
-    write_json(folder / "server" / "settings.json", server_settings(shipment, own))
 
 
 def _engine(own: snippets.Facts) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from packager.checkpoint.retrieval import INSTRUCTION
 from packager.escapes import Safe
 from packager.json_values import JsonObject, list_at, object_or_empty
+from packager.package import adapters
 from packager.shipping.apps import snippets
 from packager.shipping.shipment import Shipment
 
@@ -16,6 +17,7 @@ def server_settings(shipment: Shipment, own: snippets.Facts) -> JsonObject:
     profile = object_or_empty(chat, "profile")
     return {
         "name": own.name,
+        "content_sha256": adapters.digest(shipment.manifest),
         "runtime": own.runtime,
         "package": f"../{snippets.FOLDER}",
         "model": own.model,

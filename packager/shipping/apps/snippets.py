@@ -14,6 +14,7 @@ from packager.errors import PackError, bad_input
 from packager.escapes import FILTERS, Safe
 from packager.files import write_atomically
 from packager.json_values import JsonObject, object_or_empty, objects_at
+from packager.package.floor import sentence
 from packager.shipping.apps.engine_settings import EngineStart, engine_start
 from packager.shipping.shipment import Shipment
 from packager.units import human_bytes
@@ -77,6 +78,8 @@ class Facts:
     """The file of the vision tower; empty for text alone."""
     image_tokens: int
     engine: EngineStart
+    engine_minimum: str
+    """The oldest engines that read it, as a sentence; empty where none are known."""
     folder: Safe
     files: tuple[File, ...]
 
@@ -115,6 +118,7 @@ def facts(shipment: Shipment) -> Facts:
         projector=shipment.projector.path if shipment.projector else "",
         image_tokens=(contents.vision.max_image_tokens if contents.vision else None) or 0,
         engine=engine_start(contents.runtime),
+        engine_minimum=sentence(contents.runtime.minimum),
         folder=Safe(FOLDER),
         files=tuple(
             File(entry.path, entry.size, entry.sha256, (Piece(entry.path),))

@@ -25,8 +25,12 @@ class Engine:
         scheduler = openvino_genai.SchedulerConfig()
         scheduler.enable_prefix_caching = True
         scheduler.num_kv_blocks = -(-settings.context // 32) + 1
+        more: dict[str, Any] = {}
+        if settings.adapters:
+            added = [openvino_genai.Adapter(path) for path in settings.adapters]
+            more["adapters"] = openvino_genai.AdapterConfig(added)
         self._pipeline = openvino_genai.LLMPipeline(
-            settings.model, unit, scheduler_config=scheduler, KV_CACHE_PRECISION=settings.kv
+            settings.model, unit, scheduler_config=scheduler, KV_CACHE_PRECISION=settings.kv, **more
         )
         self._tokenizer = self._pipeline.get_tokenizer()
         own = self._pipeline.get_generation_config()

@@ -13,11 +13,13 @@ import threading
 import time
 import traceback
 import uuid
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import pictures, retrieval
+from . import adapters, pictures, retrieval
 from . import settings as settings_file
 from .answers import Answer, Gone, Outcome, Queue
 from .refused import Refused
@@ -269,17 +271,39 @@ def _usage(outcome: Outcome) -> dict[str, int]:
 
 def main() -> None:
     """Load the model and serve until somebody ends it."""
-    known = settings_file.read()
-    parser = argparse.ArgumentParser(description="Serve this package over OpenAI's protocol.")
+    own = argparse.ArgumentParser(add_help=False)
+    own.add_argument(
+        "--settings", type=Path, default=settings_file.DEFAULT, help="of another package"
+    )
+    own.add_argument(
+        "--while-stdin",
+        action="store_true",
+        help="end with standard input, as for a program that started this one",
+    )
+    first, _ = own.parse_known_args()
+    known = settings_file.read(first.settings)
+    parser = argparse.ArgumentParser(
+        description="Serve this package over OpenAI's protocol.", parents=[own]
+    )
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--unit", default=known.unit, help="CPU, GPU or NPU")
     parser.add_argument(
         "--waiting", type=int, default=16, help="requests that may wait for their turn"
     )
+    parser.add_argument(
+        "--adapter",
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="an adapter package that was built for this one; repeatable",
+    )
     given = parser.parse_args()
+    known = replace(known, adapters=adapters.files(given.adapter, known))
     for name, value in known.environment.items():
         os.environ.setdefault(name, value)
+    if given.while_stdin:
+        threading.Thread(target=_end_with_stdin, daemon=True).start()
     engine = loaded(known, given.unit)
     server = Server((given.host, given.port), engine, known, given.waiting)
     print(f"http://{given.host}:{server.server_port}/v1", flush=True)
@@ -295,4 +319,11 @@ def loaded(known: Settings, unit: str) -> Any:
         # renders.
         import_module(".requests", __package__)
         import_module("jinja2")
-    return import_module(f".{kind}_{known.runtime}", __package__).Engine(known, unit)
+    module = f".{kind}_{known.runtime.replace('.', '_')}"
+    return import_module(module, __package__).Engine(known, unit)
+
+
+def _end_with_stdin() -> None:
+    """End at once, also while the engine loads or computes."""
+    sys.stdin.buffer.read()
+    os._exit(0)

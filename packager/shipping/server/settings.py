@@ -9,7 +9,7 @@ from typing import Any
 
 # Any: functions in the form of OpenAI's, which the template alone reads.
 
-HERE = Path(__file__).resolve().parent
+DEFAULT = Path(__file__).resolve().parent / "settings.json"
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Settings:
     environment: dict[str, str] = field(default_factory=dict)
     """Variables that the engine reads when it is loaded."""
     options: dict[str, str] = field(default_factory=dict)
-    """Options of an ONNX Runtime session."""
+    """Options of an ONNX Runtime session; of llama.cpp `gpu_layers`."""
     task: str = "generate"
     """Or embed, or rerank."""
     hidden: int = 0
@@ -46,9 +46,13 @@ class Settings:
     instruction: str = ""
     sees: bool = False
     """Whether a message may bring pictures."""
+    adapters: tuple[Path, ...] = ()
+    """Files of adapters that are added to the model."""
+    content_sha256: str = ""
+    """What names the content of the package: an adapter says which one it belongs to."""
 
 
-def read(path: Path = HERE / "settings.json") -> Settings:
+def read(path: Path = DEFAULT) -> Settings:
     """The settings in a file that `qwen-pack export` wrote; paths in it are relative to its
     folder."""
     data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -74,5 +78,6 @@ def of(data: dict[str, Any], package: Path) -> Settings:
         dict(data.get("environment") or {}),
         dict(data.get("options") or {}),
         sees=bool(data.get("sees")),
+        content_sha256=str(data.get("content_sha256") or ""),
         **dict(data.get("retrieval") or {}),
     )

@@ -170,19 +170,19 @@ def _tools() -> dict[str, str]:
 
 
 def _script(folder: Path, name: str) -> str:
-    found = shutil.which(name, path=f"{folder}{os.pathsep}{os.environ.get('PATH', '')}")
-    if found is None:
+    program = shutil.which(name, path=f"{folder}{os.pathsep}{os.environ.get('PATH', '')}")
+    if program is None:
         raise usage(f"{name} is installed, and its program is not in PATH.", "Add it to PATH.")
-    return found
+    return program
 
 
 def _source(cache: BuildCache) -> Generator[Event, None, Entry]:
     """The pinned source archive, downloaded by pip and compared with its digest."""
     pin = agents().source
     key = key_of({"source": pin.sha256})
-    found = whole(cache, _STAGE, key)
-    if found is not None:
-        return found
+    kept = whole(cache, _STAGE, key)
+    if kept is not None:
+        return kept
     yield StageNote(_STAGE, f"downloading the source of {pin.distribution} {pin.version}")
     with cache.work_folder() as work:
         command = python_command("pip", "download", "--no-deps", "--no-binary")
@@ -218,10 +218,10 @@ def _unpacked(archive: Path, folder: Path) -> Path:
             if size > _MOST_SOURCE or count > _MOST_FILES:
                 raise bad_input("The source archive unpacks to more than it should.")
             tar.extract(member, folder, filter="data")
-    found = next(iter(folder.glob(f"*/{inner}")), None)
-    if found is None:
+    source = next(iter(folder.glob(f"*/{inner}")), None)
+    if source is None:
         raise bad_input(f"The source archive has no {inner}.", "Check the package index of pip.")
-    return found
+    return source
 
 
 def _compiled(

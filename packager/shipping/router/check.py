@@ -1,0 +1,99 @@
+"""Whether a package is the one that the table was made of: its inputs and files give the digest
+there, and each file is what the manifest says.
+
+The digest is that of qwen-pack's own `packager.package.content`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from .table import Entry, Unusable
+
+# Any: the manifest's JSON, each field of which is looked at before it is used.
+
+_MOST_BYTES = 1 << 26
+_INPUTS = ("version", "target", "workload", "variant", "source", "recipe", "runtime")
+_LICENCES = ("LICENSE", "LICENCE", "NOTICE", "COPYING")
+
+
+def manifest_of(entry: Entry) -> list[dict[str, Any]]:
+    """The files of a package, by its manifest. Raises Unusable where that is another package's than
+    the table's."""
+    path = entry.folder / "manifest.json"
+    try:
+        with path.open("rb") as file:
+            text = file.read(_MOST_BYTES)
+        data = json.loads(text)
+        files = [_row(row) for row in data["files"]]
+        digest = content_sha256(data)
+    except OSError as error:
+        raise Unusable(f"{path} cannot be read: {error.strerror}.") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise Unusable(f"{path} is not a manifest.") from None
+    if digest != entry.content_sha256:
+        raise Unusable(
+            f"{entry.folder} is not the package of {entry.name!r} that route.json names: its "
+            "content has another digest."
+        )
+    return files
+
+
+def _row(row: Any) -> dict[str, Any]:
+    place = PurePosixPath(row["path"])
+    if place.is_absolute() or ".." in place.parts or "\\" in row["path"] or ":" in row["path"]:
+        raise ValueError
+    if type(row["size"]) is not int or not isinstance(row["sha256"], str):
+        raise ValueError
+    return dict(row)
+
+
+def content_sha256(data: Mapping[str, Any]) -> str:
+    """Hexadecimal sha256 of what the same inputs give again, of a manifest."""
+    files = sorted(
+        (row for row in data["files"] if _content(row["path"])), key=lambda row: row["path"]
+    )
+    rows = [{key: row[key] for key in ("path", "size", "sha256")} for row in files]
+    runtime = {
+        key: value for key, value in (data.get("runtime") or {}).items() if key != "settings"
+    }
+    body = {**{key: data.get(key) for key in _INPUTS}, "runtime": runtime, "files": rows}
+    return hashlib.sha256(
+        json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    ).hexdigest()
+
+
+def _content(path: str) -> bool:
+    return (
+        path.startswith("model/")
+        or path == "chat_template.jinja"
+        or ("/" not in path and path.upper().startswith(_LICENCES))
+    )
+
+
+def compare(entry: Entry) -> None:
+    """Read every file of a package. Raises Unusable where one is not what the manifest says."""
+    rows = manifest_of(entry)
+    for row in rows:
+        path = entry.folder / row["path"]
+        if _passes_link(entry.folder, path) or not path.is_file():
+            raise Unusable(f"{path} is missing, or is a link.")
+        with path.open("rb") as file:
+            whole = path.stat().st_size == row["size"] and (
+                hashlib.file_digest(file, "sha256").hexdigest() == row["sha256"]
+            )
+        if not whole:
+            raise Unusable(f"{path} is not what the manifest says.")
+    known = {row["path"] for row in rows}
+    for path in (entry.folder / "model").rglob("*"):
+        if not path.is_dir() and path.relative_to(entry.folder).as_posix() not in known:
+            raise Unusable(f"{path} is not in the manifest.")
+
+
+def _passes_link(folder: Path, path: Path) -> bool:
+    between = [path, *path.parents]
+    return any(part.is_symlink() for part in between[: between.index(folder)])

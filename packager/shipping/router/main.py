@@ -1,0 +1,248 @@
+"""The HTTP side: the paths of a package's own server, with the package that the request's kind of
+task is routed to; /v1/models, /v1/routes, /health."""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import select
+import signal
+import socket
+import sys
+import threading
+import traceback
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from . import check
+from .keeper import Busy, Gone, Keeper
+from .table import Entry, Table, Unknown, Unusable, read
+
+# Any: JSON of OpenAI's protocol on its way in, of which `model` and `metadata` are looked at.
+
+LONGEST = 4 << 20
+"""Bytes of a request at most."""
+KIND = "X-Qwen-Pack-Kind"
+"""The header that names a kind of task; it counts before `metadata.kind`, and that before
+`model`."""
+_ROOT = Path(__file__).resolve().parent.parent
+_ANSWER_S = 3600
+_PASSED_ON = ("Content-Type", "Content-Length", "Cache-Control", "Retry-After")
+
+
+class Server(ThreadingHTTPServer):
+    """The table, the one package in memory, and a thread per connection."""
+
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self, address: tuple[str, int], table: Table, keeper: Keeper) -> None:
+        super().__init__(address, Handler)
+        self.table, self.keeper = table, keeper
+        self.connections = threading.BoundedSemaphore(128)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """A thread for a connection, as long as there are not too many of them."""
+        if not self.connections.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Serve one connection."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self.connections.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that leaves in the middle is no fault of the server's."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
+
+
+class Handler(BaseHTTPRequestHandler):
+    """The requests of one connection."""
+
+    server: Server
+    protocol_version = "HTTP/1.1"
+    timeout = 60
+
+    def do_GET(self) -> None:
+        """/health, /v1/models, /v1/routes."""
+        table = self.server.table
+        names = [*table.kinds, *table.packages]
+        models = [{"id": name, "object": "model", "owned_by": "qwen-pack"} for name in names]
+        known: dict[str, Any] = {
+            "/health": {"status": "ok", "in_memory": self.server.keeper.name},
+            "/v1/models": {"object": "list", "data": models},
+            "/v1/routes": {
+                "routes": {kind: entry.name for kind, entry in table.kinds.items()},
+                "unserved": table.unserved,
+            },
+        }
+        if self.path in known:
+            self._send(200, known[self.path])
+        else:
+            self._refuse("there is no such page", 404)
+
+    def do_POST(self) -> None:
+        """Hand the request to the package that it is routed to."""
+        length = self.headers.get("Content-Length", "")
+        if not length.isascii() or not length.isdigit() or int(length) > LONGEST:
+            self.close_connection = True
+            self._refuse(f"a request needs a Content-Length of at most {LONGEST}", 413)
+            return
+        body = self.rfile.read(int(length))
+        try:
+            entry = self._entry(body)
+            # An engine that has ended since its last answer is started again, once.
+            if not self._handed_on(body, entry) and not self._handed_on(body, entry):
+                self._refuse("the engine ended before it answered; ask again", 502)
+        except Unknown as refusal:
+            self._refuse(str(refusal), 404)
+        except Busy:
+            self._refuse("too many requests are waiting: try again later", 503)
+        except Unusable as error:
+            print(error, file=sys.stderr, flush=True)
+            self._refuse(str(error), 500)
+        except (Gone, OSError):
+            self.close_connection = True
+        except Exception:
+            traceback.print_exc()
+            self.close_connection = True
+            self._refuse("the server failed; its own output says how", 500)
+
+    def _entry(self, body: bytes) -> Entry:
+        try:
+            given = json.loads(body)
+        except (ValueError, RecursionError):
+            given = None
+        if not isinstance(given, dict):
+            raise Unknown("the request is not a JSON object, so it names no kind of task")
+        extra = given.get("metadata")
+        kind = self.headers.get(KIND)
+        if kind is None and isinstance(extra, dict):
+            kind = extra.get("kind")
+        return self.server.table.chosen(kind, given.get("model"))
+
+    def _handed_on(self, body: bytes, entry: Entry) -> bool:
+        """Whether the package has answered; False where its server ended before."""
+        with self.server.keeper.turn(entry, self._gone) as port:
+            answered = self._hand_on(port, body, entry)
+            if not answered:
+                self.server.keeper.lost(port)
+        return answered
+
+    def _hand_on(self, port: int, body: bytes, entry: Entry) -> bool:
+        """Pass on the package's answer, as it comes."""
+        there = http.client.HTTPConnection("127.0.0.1", port, timeout=_ANSWER_S)
+        try:
+            answer = self._asked(there, body)
+            if answer is None:
+                return False
+            self._copy(answer, entry)
+            return True
+        finally:
+            there.close()
+
+    def _asked(
+        self, there: http.client.HTTPConnection, body: bytes
+    ) -> http.client.HTTPResponse | None:
+        """The head of the answer; None where the server has ended. Raises Gone where the client
+        has left."""
+        done = threading.Event()
+        watcher = threading.Thread(target=self._watch, args=(there, done), daemon=True)
+        try:
+            there.request("POST", self.path, body, {"Content-Type": "application/json"})
+            watcher.start()
+            return there.getresponse()
+        except (http.client.HTTPException, OSError):
+            if self._gone():
+                raise Gone from None
+            return None
+        finally:
+            done.set()
+            if watcher.is_alive():
+                watcher.join()
+
+    def _watch(self, there: http.client.HTTPConnection, done: threading.Event) -> None:
+        """Leave the package's server as soon as the client has left, so that it gives up the
+        answer."""
+        while not done.wait(0.2):
+            if self._gone() and there.sock is not None:
+                there.sock.shutdown(socket.SHUT_RDWR)
+                return
+
+    def _copy(self, answer: http.client.HTTPResponse, entry: Entry) -> None:
+        self.send_response(answer.status)
+        for name in _PASSED_ON:
+            value = answer.headers.get(name)
+            if value is not None:
+                self.send_header(name, value)
+        self.send_header("X-Qwen-Pack-Package", quote(entry.name))
+        if answer.headers.get("Content-Length") is None:
+            self.send_header("Connection", "close")
+            self.close_connection = True
+        self.end_headers()
+        while piece := answer.read1(1 << 16):
+            self.wfile.write(piece)
+            self.wfile.flush()
+
+    def _gone(self) -> bool:
+        """Whether the client has closed its side: it is readable, and there is nothing to read."""
+        try:
+            ready, _, _ = select.select([self.connection], [], [], 0)
+            return bool(ready) and self.connection.recv(1, socket.MSG_PEEK) == b""
+        except (OSError, ValueError):
+            return True
+
+    def _refuse(self, sentence: str, status: int) -> None:
+        kind = {404: "not_found_error", 413: "invalid_request_error"}.get(status, "server_error")
+        self._send(status, {"error": {"message": sentence, "type": kind, "code": status}})
+
+    def _send(self, status: int, value: Any) -> None:
+        body = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        if status == 503:
+            self.send_header("Retry-After", "1")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *words: Any) -> None:
+        """Requests are nobody's business."""
+
+
+def main() -> None:
+    """Check the table, and serve until somebody ends it."""
+    parser = argparse.ArgumentParser(
+        description="Serve several packages over OpenAI's protocol, each for its kinds of task."
+    )
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8080)
+    parser.add_argument("--route", type=Path, default=_ROOT / "route.json", help="another table")
+    parser.add_argument(
+        "--waiting", type=int, default=16, help="requests that may wait for their turn"
+    )
+    given = parser.parse_args()
+    try:
+        table = read(given.route)
+        for entry in table.packages.values():
+            check.manifest_of(entry)
+    except Unusable as error:
+        parser.exit(6, f"{error}\n")
+    keeper = Keeper(_ROOT / "serve_package.py", given.waiting)
+    server = Server((given.host, given.port), table, keeper)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    print(f"http://{given.host}:{server.server_port}/v1", flush=True)
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        keeper.close()

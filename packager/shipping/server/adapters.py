@@ -1,0 +1,45 @@
+"""Adapters that are added to the model: folders that `qwen-pack build --adapter` wrote."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from .settings import Settings
+
+_ABLE = "openvino"
+_LONGEST = 16 << 20
+"""Bytes of a manifest at most."""
+
+
+def files(folders: list[str], known: Settings) -> tuple[Path, ...]:
+    """The files that the engine loads. Raises SystemExit with a sentence for what was not built for
+    this package, or has changed since."""
+    if folders and (known.runtime != _ABLE or known.task != "generate"):
+        raise SystemExit(f"{known.name} takes no adapters.")
+    return tuple(_file(Path(folder), known) for folder in folders)
+
+
+def _file(folder: Path, known: Settings) -> Path:
+    try:
+        with (folder / "manifest.json").open("rb") as file:
+            data: Any = json.loads(file.read(_LONGEST))
+        adapter = data["adapter"]
+        base, name = adapter["base"]["content_sha256"], adapter["file"]
+        (digest,) = (row["sha256"] for row in data["files"] if row["path"] == name)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        raise SystemExit(f"{folder} is not an adapter package.") from None
+    if base != known.content_sha256:
+        raise SystemExit(f"The adapter in {folder} belongs to another package than {known.name}.")
+    # The name in a manifest may be a path to anywhere.
+    path = folder / "model" / str(name).rpartition("/")[2]
+    try:
+        with path.open("rb") as file:
+            same = hashlib.file_digest(file, "sha256").hexdigest() == digest
+    except OSError:
+        same = False
+    if not same:
+        raise SystemExit(f"{path} is not what its manifest says.")
+    return path

@@ -1,0 +1,311 @@
+"""Adapter packages: a few MB that belong to one package by its content, added while an engine
+computes; measured against the float merge, refused by everything else."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from packager.checkpoint.adapter import Adapter
+from packager.checkpoint.composed import compose
+from packager.errors import ExitCode, PackError
+from packager.files import regular_files, sha256
+from packager.inspection import safetensors
+from packager.inspection.unsafe import Unsafe
+from packager.package import manifest, verify
+from packager.pipeline import adapter_package, bench
+from packager.process import run_job
+from packager.quality.gate import Gate
+from packager.shipping.export import FORMATS
+from packager.shipping.server import adapters as served
+from packager.shipping.unpack import unpack
+from targets import registry
+from targets.gguf import adapter as gguf_adapter
+from tests.conftest import REPOSITORY
+from tests.support.damage import edit_json
+from tests.support.make_checkpoint import Silent
+from tests.support.trained_package import TRAINED, describe, write_trained
+from tests.test_shipping_archive import exported, finish
+
+AHOY = REPOSITORY / "tests" / "models" / "tiny-qwen3-ahoy"
+BY_LLAMA_CPP = "108dac712f7b3f04a5d1f25b3accbb4858a46d5983b4f2d2e5e943d8c59ec4e9"
+"""sha256 of what convert_lora_to_gguf.py of llama.cpp (in llama-cpp-python 0.3.36) writes of the
+trained adapter."""
+GREETING = "Ahoy!"
+QUESTION = "What is your job?"
+
+
+def source() -> dict[str, Any]:
+    rows = [
+        {"path": path.name, "size": path.stat().st_size, "sha256": sha256(path)}
+        for path in regular_files(TRAINED)
+    ]
+    return {"kind": "local", "location": TRAINED.name, "files": rows}
+
+
+def base_for(runtime: str, folder: Path) -> Path:
+    if runtime == "llama.cpp":
+        return write_trained(folder, source=source())
+    made = registry.runtime(runtime)
+    recipe = made.recipe("int8_asym")
+    arguments = {
+        "checkpoint": str(TRAINED),
+        "recipe": asdict(recipe),
+        "workload": {"context": 512},
+        "out": str(folder / "model"),
+    }
+    folder.mkdir()
+    finish(run_job(made.build_job, arguments, folder.with_name("log")))
+    told = {"id": recipe.id, "kv": recipe.kv}
+    return describe(folder, recipe.id, runtime, source=source(), recipe=told)
+
+
+def built(base: Path, out: Path, adapter: str = str(AHOY), **more: Any) -> Path:
+    runtime = registry.runtime(manifest.read(base).contents.runtime.name)
+    plan = adapter_package.make_plan(
+        base, adapter, runtime, weights=TRAINED, out=out, gate=Gate(tokens=60), **more
+    )
+    return Path(finish(adapter_package.run(plan)).path)
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A base for llama.cpp and its adapter."""
+    home = tmp_path_factory.mktemp("adapters")
+    base = base_for("llama.cpp", home / "base")
+    return base, built(base, home / "ahoy", version="1.0.0")
+
+
+def said(base: Path, *adapters: Path) -> str:
+    """What the engine answers greedily, in a process of its own."""
+    found = manifest.read(base)
+    runtime = registry.runtime(found.contents.runtime.name)
+    arguments = {
+        "artifact": str(base / "model"),
+        "settings": bench.settings_with(found, base, runtime, adapters) | {"threads": 1},
+        "max_new_tokens": 8,
+        "session": runtime.session,
+        "prompt": f"<|im_start|>user\n{QUESTION}<|im_end|>\n<|im_start|>assistant\n",
+    }
+    job = "packager.behaviour.one_prompt:answer"
+    return str(finish(run_job(job, arguments, base.with_name("said"))).value["text"])
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("runtime", ["llama.cpp", "openvino"])
+def test_an_adapter_package_is_within_the_limits_and_in_what_the_base_says(
+    runtime: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if runtime == "llama.cpp":
+        base, adapter = request.getfixturevalue("llama")
+    else:
+        base = base_for(runtime, tmp_path / "base")
+        adapter = built(base, tmp_path / "ahoy")
+    contents = manifest.read(adapter).contents
+    assert contents.adapter is not None
+    assert contents.quality is not None
+    assert contents.quality.passed
+    assert {row.rule for row in contents.quality.verdicts} >= {"kl_mean", "top1"}
+    assert contents.adapter.base.content_sha256 == manifest_digest(base)
+    assert (contents.adapter.rank, contents.adapter.matrices) == (4, 16)
+    assert contents.source.adapters[0].files
+    assert (contents.artifact_bytes or 0) < 200_000
+    assert not verify.verify(adapter)
+    assert GREETING not in said(base)
+    assert GREETING in said(base, adapter)
+
+
+def manifest_digest(base: Path) -> str:
+    from packager.package.adapters import digest
+
+    return digest(manifest.read(base))
+
+
+def of_trained(folder: Path, adapter: Path = AHOY) -> dict[str, np.ndarray[Any, Any]]:
+    """The tensors of the GGUF that is made of an adapter of the trained model."""
+    compose(folder / "merged", TRAINED, [Adapter.open(adapter)])
+    gguf_adapter.build(Silent(), checkpoint=str(folder / "merged"), out=str(folder / "out"))
+    reader = gguf.GGUFReader(folder / "out" / gguf_adapter.FILE)
+    return {tensor.name: np.array(tensor.data) for tensor in reader.tensors}
+
+
+def changed(folder: Path, **config: Any) -> Path:
+    shutil.copytree(AHOY, folder)
+    edit_json(folder / "adapter_config.json", **config)
+    return folder
+
+
+def test_the_gguf_is_that_of_llama_cpp_s_own_converter_byte_by_byte(tmp_path: Path) -> None:
+    of_trained(tmp_path)
+    assert sha256(tmp_path / "out" / gguf_adapter.FILE) == BY_LLAMA_CPP
+
+
+def test_scales_that_differ_between_matrices_are_multiplied_into_them(tmp_path: Path) -> None:
+    # llama.cpp has one alpha for a file, and its own converter writes the first into all.
+    plain = of_trained(tmp_path / "plain")
+    other = changed(tmp_path / "other", alpha_pattern={r".*q_proj": 16})
+    scaled = of_trained(tmp_path / "scaled", other)
+    for name, values in plain.items():
+        factor = 4 if "attn_q" in name else 2
+        expected = values * np.float32(factor) if name.endswith("lora_b") else values
+        np.testing.assert_array_equal(scaled[name], expected)
+
+
+def test_what_is_more_than_low_rank_is_refused_with_the_way_to_merge(tmp_path: Path) -> None:
+    whole = shutil.copytree(AHOY, tmp_path / "whole")
+    tensors = load_file(whole / "adapter_model.safetensors")
+    added = {"base_model.model.model.norm.weight": np.ones(256, np.float32)}
+    save_file(tensors | added, whole / "adapter_model.safetensors")
+    dora = changed(tmp_path / "dora", use_dora=True)
+    vectors = {
+        name.replace("lora_A.weight", "lora_magnitude_vector"): np.ones(
+            tensors[name.replace("lora_A", "lora_B")].shape[0], np.float32
+        )
+        for name in tensors
+        if "lora_A" in name
+    }
+    save_file(tensors | vectors, dora / "adapter_model.safetensors")
+    head = shutil.copytree(AHOY, tmp_path / "head")
+    ends = {
+        "base_model.model.lm_head.lora_A.weight": np.ones((4, 256), np.float32),
+        "base_model.model.lm_head.lora_B.weight": np.ones((2048, 4), np.float32),
+    }
+    save_file(tensors | ends, head / "adapter_model.safetensors")
+    for folder, why in ((whole, "stores"), (dora, "DoRA"), (head, "an end of the vocabulary")):
+        with pytest.raises(PackError, match=why) as caught:
+            of_trained(tmp_path / f"of-{folder.name}", folder)
+        assert caught.value.exit_code is ExitCode.USAGE
+        assert "--lora" in caught.value.hint
+
+
+@pytest.mark.engine
+def test_a_base_that_is_not_that_of_the_adapter_is_a_sentence(
+    llama: tuple[Path, Path], tmp_path: Path
+) -> None:
+    base, adapter = llama
+    again = Path(shutil.copytree(base, tmp_path / "again"))
+
+    def rewritten(**changes: Any) -> Path:
+        manifest.write(again, {**manifest.read(base).data, **changes})
+        return again
+
+    changed_source = {**source(), "files": source()["files"][1:]}
+    cases: list[tuple[dict[str, Any], str]] = [
+        (
+            {"name": "another", "variant": {"repo_id": "local/another"}},
+            "it belongs to tiny-Q8_0, and this is another",
+        ),
+        ({"version": "2.0.0"}, "it belongs to no version of it, and this is 2.0.0"),
+        ({"source": changed_source}, "it belongs to content"),
+    ]
+    runtime = registry.runtime("llama.cpp")
+    for changes, why in cases:
+        other = rewritten(**changes)
+        with pytest.raises(PackError, match=why) as caught:
+            bench.settings_with(manifest.read(other), other, runtime, [adapter])
+        assert caught.value.exit_code is ExitCode.INPUT
+    for base_path, given, why, code in (
+        (base, [base], "not of an adapter", ExitCode.USAGE),
+        (adapter, [], "holds no model", ExitCode.USAGE),
+        (base, [adapter, adapter], "twice", ExitCode.USAGE),
+    ):
+        with pytest.raises(PackError, match=why) as caught:
+            bench.settings_with(manifest.read(base_path), base_path, runtime, given)
+        assert caught.value.exit_code is code
+    with pytest.raises(PackError, match="no inputs for one"):
+        bench.settings_with(manifest.read(base), base, registry.runtime("onnxruntime"), [adapter])
+    with pytest.raises(PackError, match="other weights") as caught:
+        built(rewritten(source=changed_source), tmp_path / "none")
+    assert caught.value.exit_code is ExitCode.INPUT
+    with pytest.raises(PackError, match="holds no model"):
+        built(adapter, tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.engine
+def test_an_adapter_package_leaves_as_any_package_but_not_as_a_model(
+    llama: tuple[Path, Path], tmp_path: Path
+) -> None:
+    _, adapter = llama
+    archive = exported(adapter, "tar.zst", tmp_path / "ahoy.tar.zst")
+    unpacked = tmp_path / "unpacked"
+    finish(unpack(archive, unpacked))
+    assert not verify.verify(unpacked)
+    assert manifest.read(unpacked).data == manifest.read(adapter).data
+    misfits = {name: row.misfit(manifest.read(adapter)) for name, row in FORMATS.items()}
+    assert {name for name, misfit in misfits.items() if misfit is None} == {
+        "dir",
+        "tar.zst",
+        "zip",
+        "oci",
+    }
+    assert "is an adapter" in str(misfits["ollama"])
+
+
+@pytest.mark.engine
+def test_a_server_takes_the_adapters_of_its_package_alone(
+    llama: tuple[Path, Path], tmp_path: Path
+) -> None:
+    base, adapter = llama
+
+    class Known:
+        name, runtime, task = "tiny", "openvino", "generate"
+        content_sha256 = manifest_digest(base)
+
+    known: Any = Known()
+    (path,) = served.files([str(adapter)], known)
+    assert path == adapter / "model" / gguf_adapter.FILE
+    copy = Path(shutil.copytree(adapter, tmp_path / "copy"))
+    with (copy / "model" / gguf_adapter.FILE).open("ab") as file:
+        file.write(b"\0")
+    with pytest.raises(SystemExit, match="not what its manifest says"):
+        served.files([str(copy)], known)
+    with pytest.raises(SystemExit, match="not an adapter package"):
+        served.files([str(base)], known)
+    known.content_sha256 = "0" * 64
+    with pytest.raises(SystemExit, match="another package"):
+        served.files([str(adapter)], known)
+    known.runtime = "onnxruntime"
+    with pytest.raises(SystemExit, match="takes no adapters"):
+        served.files([str(adapter)], known)
+
+
+def header(rows: dict[str, Any], data: bytes = b"") -> bytes:
+    text = json.dumps(rows).encode()
+    return len(text).to_bytes(8, "little") + text + data
+
+
+def row(start: int, end: int, **more: Any) -> dict[str, Any]:
+    return {"dtype": "F32", "shape": [1], "data_offsets": [start, end]} | more
+
+
+HOSTILE = {
+    "no header": b"\xff" * 8 + b"{}",
+    "not json": (3).to_bytes(8, "little") + b"{x}",
+    "behind the end": header({"a": row(0, 4)}, b"\0\0"),
+    "unclaimed": header({"a": row(0, 4)}, b"\0" * 8),
+    "overlap": header({"a": row(0, 4), "b": row(2, 6)}, b"\0" * 6),
+    "impossible": header({"a": row(0, 4, shape=[1 << 40, 1 << 40])}, b"\0" * 4),
+    "type": header({"a": row(0, 4, dtype="I64")}, b"\0" * 4),
+    "place": header({"a": row(0, 4, data_offsets=[0])}, b"\0" * 4),
+    "no row": header({"a": 7}),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_hostile_safetensors_header_is_not_shown_to_an_engine(case: str, tmp_path: Path) -> None:
+    path = tmp_path / "adapter_model.safetensors"
+    path.write_bytes(HOSTILE[case])
+    with path.open("rb") as file, pytest.raises(Unsafe):
+        safetensors.refuse(file, path.stat().st_size)
+    save_file({"a": np.ones(3, np.float32), "b": np.zeros((0, 2), np.float32)}, path)
+    with path.open("rb") as file:
+        safetensors.refuse(file, path.stat().st_size)

@@ -1,0 +1,50 @@
+"""The limits of a need: which there are, where each means something, and how its line reads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from packager.need.usecases import use_case
+from tui import describe
+
+if TYPE_CHECKING:
+    from packager.need.workload import Workload
+
+FIELDS = (
+    ("context", "Context"),
+    ("prompt", "Prompt"),
+    ("max_image_tokens", "Picture"),
+    ("min_decode_tps", "Speed"),
+    ("max_ttft_ms", "First token"),
+    ("max_artifact_bytes", "Files"),
+    ("max_memory_bytes", "Memory"),
+    ("dimension", "Dimension"),
+    ("prefer", "Prefer"),
+)
+"""Fields of Workload in the order of their lines, each with what its line is called."""
+_LIMITS = {
+    "max_image_tokens": "up to {}",
+    "min_decode_tps": "at least {}",
+    "max_ttft_ms": "within {}",
+    "max_artifact_bytes": "up to {}",
+    "max_memory_bytes": "up to {}",
+}
+_ONLY_FOR = {"min_decode_tps": "generate", "dimension": "embed"}
+"""Limits that mean something only where a model gives this."""
+SOMETIMES = (*_ONLY_FOR, "max_image_tokens")
+"""Limits that some use cases have no line for."""
+
+
+def applies(field: str, base: Workload) -> bool:
+    """Whether a limit means anything for the use case."""
+    if field == "max_image_tokens":
+        return base.pictures
+    return use_case(base.use_case).task == _ONLY_FOR.get(field, use_case(base.use_case).task)
+
+
+def reads(field: str, value: Any) -> str:
+    """A limit as its line shows it."""
+    if field == "prefer":
+        return str(value)
+    text = describe.quantity(field, value)
+    return _LIMITS.get(field, "{}").format(text) if value else text
