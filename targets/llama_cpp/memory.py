@@ -74,12 +74,13 @@ def tower_weights(shape: Shape, recipe: Recipe) -> int:
 
 
 def tower_compute(shape: Shape) -> int:
-    """What is kept for one picture of `image_tokens`: the tower's compute buffer, which stays after
-    the first picture, the picture as floats and the embeddings that the decoder gets."""
+    """What one picture of `image_tokens` takes: the tower's compute buffer, which stays after the
+    first picture, the picture itself, the embeddings that the decoder gets, and the library."""
     vision, tokens = shape.vision, shape.image_tokens
     if vision is None:
         return 0
-    picture = constants().tower["bytes_per_pixel"] * tokens * vision.pixels_per_token**2
+    known = constants().tower
+    picture = known["bytes_per_pixel"] * tokens * vision.pixels_per_token**2 + known["engine_bytes"]
     return tower_buffer(shape) + int(picture) + _FLOAT * tokens * vision.embedding_width
 
 

@@ -1,0 +1,199 @@
+"""Pictures beside llama.cpp's own tool, llama-mtmd-cli, on the same files: time of the image
+encoder, first token, most memory resident.
+
+    python benchmarks/vision.py --tools FOLDER --packages PACKAGE... [--tokens N...] [--rounds N]
+                                [--threads N]
+
+FOLDER holds llama-mtmd-cli, built from the source archive of the installed llama-cpp-python.
+Packages are those of `qwen-pack build --use-case vision`; random weights will do. Both sides read
+the same PNG and take the same threads, context and limit of image tokens. They take turns, each
+first in every other round, each in a process of its own; compared are the ratios of a round's two
+figures, which lie next to each other in time, as their median. Memory is the most that the process
+had resident; ours holds Python, NumPy and Pillow besides, so the difference is told in bytes, too.
+Exit code 0 only where all medians lie within five per cent and no other program was at work. The
+last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.artifacts import finish, versions
+from benchmarks.harness_vs_peers import BAR_PERCENT, WAITING, Pair, watched
+from packager.cores import cores
+from packager.device.this_machine import describe_machine
+from packager.measure.noise import BUSY_CORES
+from packager.measure.pictures import made
+from packager.package import manifest
+from packager.pipeline.bench import settings_of
+
+TOKENS = (256, 1024)
+NEW_TOKENS = 2
+QUESTION = "What is in this picture? Say it in one sentence."
+FIGURES = ("encode_ms", "first_token_ms", "peak_bytes")
+_TIMES = {
+    "encode_ms": re.compile(r"(?:slice encoded|batch encoding done) in (\d+) ms"),
+    "prompt_ms": re.compile(r"prompt eval time =\s*([\d.]+) ms"),
+}
+
+
+def png(path: Path, pixels_per_token: int, tokens: int) -> Path:
+    """A square picture of so many tokens, which neither side resizes."""
+    from PIL import Image
+
+    side = round(tokens**0.5) * pixels_per_token
+    drawn = made(side, 7)
+    Image.frombytes("RGB", (side, side), bytes(drawn["data"])).save(path)
+    return path
+
+
+def ours(package: Path, picture: Path, threads: int) -> dict[str, Any]:
+    """By a session of the package."""
+    head = "<|im_start|>user\n"
+    tail = f"{QUESTION}<|im_end|>\n<|im_start|>assistant\n"
+    done = finish(
+        "benchmarks.vision_jobs:look",
+        picture.with_suffix(".log"),
+        WAITING,
+        artifact=str(package / "model"),
+        settings={**settings_of(manifest.read(package)), "threads": threads},
+        picture=str(picture),
+        texts=[head, tail],
+        new_tokens=NEW_TOKENS,
+    )
+    return {**done.value, "peak_bytes": done.peak_bytes}
+
+
+def by_llama_mtmd(tools: Path, package: Path, picture: Path, threads: int) -> dict[str, Any]:
+    """By the tool, with the flags of the package's README."""
+    settings = settings_of(manifest.read(package))
+    model = package / "model"
+    most = settings.get("image_max_tokens")
+    order = [str(tools / "llama-mtmd-cli"), "--model", str(model / "model.gguf")]
+    order += ["--mmproj", str(model / "mmproj.gguf"), "--no-warmup", "--flash-attn", "on"]
+    order += ["--load-mode", "none", "--ctx-size", str(settings["context"])]
+    order += ["--cache-type-k", str(settings["kv"]), "--cache-type-v", str(settings["kv"])]
+    order += ["--batch-size", "512", "--ubatch-size", "512", "--threads", str(threads)]
+    order += ["--image-max-tokens", str(most)] if most else []
+    order += ["--image", str(picture), "--prompt", QUESTION, "--temp", "0"]
+    order += ["--predict", str(NEW_TOKENS), "--verbose", "--perf"]
+    with tempfile.TemporaryFile() as said:
+        child = subprocess.Popen(
+            order, stdin=subprocess.DEVNULL, stdout=said, stderr=said, env={**os.environ, **WAITING}
+        )
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        said.seek(0)
+        text = said.read().decode(errors="replace")
+    if child.returncode:
+        raise SystemExit(f"llama-mtmd-cli failed:\n{text[-2000:]}")
+    found = {
+        name: sum(float(number) for number in pattern.findall(text))
+        for name, pattern in _TIMES.items()
+    }
+    # The engine's own clock of the prompt holds the picture's tokens and not their encoding.
+    return {
+        "encode_ms": found["encode_ms"],
+        "first_token_ms": found["encode_ms"] + found["prompt_ms"],
+        "peak_bytes": usage.ru_maxrss * 1024,
+    }
+
+
+def beside(
+    tools: Path, package: Path, picture: Path, threads: int, rounds: int
+) -> tuple[list[Pair], list[dict[str, Any]]]:
+    """One pair per round, and a row per figure."""
+    ways: dict[str, Callable[[], dict[str, Any]]] = {
+        "ours": lambda: ours(package, picture, threads),
+        "peer": lambda: by_llama_mtmd(tools, package, picture, threads),
+    }
+    pairs: list[Pair] = []
+    for number in range(rounds):
+        order = ("ours", "peer") if number % 2 == 0 else ("peer", "ours")
+        pairs.append({who: watched(ways[who]) for who in order})
+        print(f"round {number + 1} {picture.stem}: {json.dumps(pairs[-1])}", flush=True)
+    rows = []
+    for figure in FIGURES:
+        mine, theirs = (
+            statistics.median(pair[who][figure] for pair in pairs) for who in ("ours", "peer")
+        )
+        ratio = statistics.median(pair["ours"][figure] / pair["peer"][figure] for pair in pairs)
+        rows.append(
+            {
+                "figure": figure,
+                "ours": mine,
+                "peer": theirs,
+                "difference_percent": 100 * (ratio - 1),
+            }
+        )
+    return pairs, rows
+
+
+def main() -> int:
+    """Take all figures and print them."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--tools", type=Path, required=True)
+    parser.add_argument("--packages", type=Path, nargs="+", required=True)
+    parser.add_argument("--tokens", type=int, nargs="+", default=list(TOKENS))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=cores().computing)
+    options = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    pairs: list[Pair] = []
+    with tempfile.TemporaryDirectory(prefix="qwen-pack-vision-") as folder:
+        for package in options.packages:
+            seen = manifest.read(package).contents.vision
+            assert seen is not None and seen.pixels_per_token, f"{package} takes no pictures"
+            for tokens in options.tokens:
+                name = f"{package.name}-{tokens}.png"
+                picture = png(Path(folder) / name, seen.pixels_per_token, tokens)
+                taken, found = beside(
+                    options.tools, package, picture, options.threads, options.rounds
+                )
+                pairs += taken
+                rows += [{"package": package.name, "image_tokens": tokens, **row} for row in found]
+    clean = all(
+        (seen["other_cpu_cores"] or 0.0) <= BUSY_CORES for pair in pairs for seen in pair.values()
+    )
+    print("\n| package | image tokens | figure | ours | llama-mtmd-cli | difference |")
+    print("| --- | ---: | --- | ---: | ---: | ---: |")
+    for row in rows:
+        print(
+            f"| {row['package']} | {row['image_tokens']} | {row['figure']} | {row['ours']:,.0f} | "
+            f"{row['peer']:,.0f} | {row['difference_percent']:+.1f} % |"
+        )
+    if not clean:
+        print("\nOthers were at work on this machine: its times say nothing, memory does.")
+    within = all(abs(row["difference_percent"]) <= BAR_PERCENT for row in rows)
+    report = {
+        "benchmark": "vision",
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": describe_machine(),
+        "versions": versions(["gguf:Q4_K_M"]),
+        "threads": options.threads,
+        "bar_percent": BAR_PERCENT,
+        "rows": rows,
+        "clean": clean,
+        "passed": within if clean else None,
+    }
+    print(json.dumps(report))
+    return 0 if report["passed"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

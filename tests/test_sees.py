@@ -1,0 +1,165 @@
+"""A trained model that sees: it names what is on the left and on the right of a drawn picture, as a
+package does; a damaged vision tower is stopped, and says something else (training/vision.py)."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from packager.checkpoint import Checkpoint
+from packager.cli import main
+from packager.errors import ExitCode
+from packager.package import manifest
+from packager.quality import picture_limits, pictures
+from packager.records.quality import PictureQuality
+from targets.gguf.convert import convert
+from targets.gguf.projector import convert_projector
+from targets.llama_cpp.vision import VisionSession
+from tests.conftest import REPOSITORY
+from tests.support.make_checkpoint import Silent
+
+pytestmark = pytest.mark.engine
+training = pytest.importorskip("training.vision", reason="draws the questions; needs torch")
+
+TRAINED = REPOSITORY / "tests" / "models" / "tiny-qwen3-vl"
+ASKED, LEAST = 60, 18
+"""Questions, and how many of them the whole model answers at least; by chance it would be two."""
+SETTINGS: dict[str, Any] = {"context": 128, "kv": "f16", "threads": 1}
+SESSION = "targets.llama_cpp.vision:VisionSession"
+
+
+class Quiet(Silent):
+    def text(self, piece: str) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("decoder") / "model.gguf"
+    convert(TRAINED, path, "BF16")
+    return path
+
+
+def artifact(decoder: Path, checkpoint: Path, folder: Path, kind: str = "F16") -> Path:
+    """Both files: the decoder as it is, and the tower of a checkpoint."""
+    folder.mkdir()
+    (folder / "model.gguf").symlink_to(decoder)
+    convert_projector(checkpoint, folder / "mmproj.gguf", kind, report=Quiet())
+    return folder
+
+
+def damaged(folder: Path, change: Callable[[dict[str, Any], dict[str, Any]], None]) -> Path:
+    """A copy of the checkpoint, its weights and its vision_config changed."""
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(TRAINED, folder)
+    weights, config = (
+        load_file(folder / "model.safetensors"),
+        json.loads((folder / "config.json").read_text("utf-8")),
+    )
+    change(weights, config["vision_config"])
+    contiguous = {name: weight.contiguous() for name, weight in weights.items()}
+    save_file(contiguous, folder / "model.safetensors", {"format": "pt"})
+    (folder / "config.json").write_text(json.dumps(config), "utf-8")
+    return folder
+
+
+def right(files: Path) -> int:
+    """How many of the held-out questions are answered word for word."""
+    session = VisionSession(str(files), SETTINGS)
+    found = 0
+    try:
+        for number in range(ASKED):
+            one = training.example(f"held out/{number}")
+            height, width, _ = one.rgb.shape
+            picture = {"data": one.rgb.tobytes(), "width": width, "height": height}
+            texts = ["<|im_start|>user\n", f"{one.question}<|im_end|>\n<|im_start|>assistant\n"]
+            seen = session.look(texts, [picture], 12, lambda _: None)
+            found += session.decode(seen.tokens) == one.answer
+    finally:
+        session.close()
+    return found
+
+
+def gate(files: Path, grade: str) -> bool:
+    """Whether the encoder passes beside the unquantized tower of the whole checkpoint."""
+    facts = pictures.compare(Quiet(), SESSION, str(files), SETTINGS, Checkpoint.open(TRAINED))
+    limits = picture_limits.limits(grade)
+    assert limits is not None
+    return all(
+        row.passed for row in pictures.rows(PictureQuality.from_json(facts["pictures"]), limits)
+    )
+
+
+@pytest.mark.parametrize(("kind", "grade"), [("F16", "16-bit"), ("Q8_0", "8-bit")])
+def test_it_sees_the_right_thing(decoder: Path, tmp_path: Path, kind: str, grade: str) -> None:
+    files = artifact(decoder, TRAINED, tmp_path / "whole", kind)
+    assert right(files) >= LEAST
+    assert gate(files, grade)
+
+
+def swapped(weights: dict[str, Any], _: dict[str, Any]) -> None:
+    name = "model.visual.patch_embed.proj.weight"
+    weights[name] = weights[name].flip(1)
+
+
+def turned(weights: dict[str, Any], _: dict[str, Any]) -> None:
+    name = "model.visual.patch_embed.proj.weight"
+    weights[name] = weights[name].transpose(3, 4)
+
+
+def merged_otherwise(weights: dict[str, Any], _: dict[str, Any]) -> None:
+    for name in list(weights):
+        if name.startswith("model.visual.") and name.endswith("merger.linear_fc1.weight"):
+            wide = weights[name]
+            weights[name] = wide.view(len(wide), 4, -1)[:, [3, 2, 1, 0]].reshape(wide.shape)
+
+
+def without_deepstack(weights: dict[str, Any], _: dict[str, Any]) -> None:
+    for name in weights:
+        if "deepstack_merger_list" in name and "linear_fc2" in name:
+            weights[name] = weights[name] * 0
+
+
+def cut_off(weights: dict[str, Any], vision: dict[str, Any]) -> None:
+    vision["depth"] -= 1
+    for name in [name for name in weights if f"visual.blocks.{vision['depth']}." in name]:
+        del weights[name]
+
+
+@pytest.mark.parametrize("damage", [swapped, turned, merged_otherwise, without_deepstack, cut_off])
+def test_a_damaged_tower_is_stopped(
+    decoder: Path, tmp_path: Path, damage: Callable[[dict[str, Any], dict[str, Any]], None]
+) -> None:
+    files = artifact(decoder, damaged(tmp_path / "damaged", damage), tmp_path / "files")
+    assert not gate(files, "8-bit")
+    if damage is swapped:
+        assert right(files) < LEAST - 3
+
+
+def test_its_package_is_built_judged_and_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from PIL import Image
+
+    monkeypatch.setenv("QWEN_PACK_CACHE", str(tmp_path / "cache"))
+    words = ["build", "--target", "laptop-cpu", "--recipe", "gguf:Q8_0", "--context", "256"]
+    words += ["--prompt", "128", "--use-case", "vision", "--max-image-tokens", "64"]
+    words += ["--max-ttft-ms", "1e8", "--weights", str(TRAINED), "--out", str(tmp_path / "out")]
+    assert main(words) == ExitCode.DONE
+    quality = manifest.read(tmp_path / "out").contents.quality
+    assert quality is not None and quality.passed and quality.pictures is not None
+    answers = []
+    for number in range(6):
+        one = training.example(f"held out/{number}")
+        Image.fromarray(one.rgb).save(tmp_path / f"{number}.png")
+        capsys.readouterr()
+        asked = ["run", str(tmp_path / "out"), one.question, "--max-tokens", "12"]
+        assert main([*asked, "--image", str(tmp_path / f"{number}.png")]) == ExitCode.DONE
+        answers.append(capsys.readouterr().out.strip() == one.answer)
+    assert any(answers)

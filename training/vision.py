@@ -1,0 +1,264 @@
+"""Train the small Qwen3-VL of the tests: it names what is on the left and on the right of a drawn
+picture. See README.md here; needs torch and transformers, which the openvino extra installs.
+
+    python -m training.vision FOLDER [--steps 300]
+
+Writes the checkpoint and prints how many of the held-out questions it answers. The decoder, the
+vision tower, DeepStack and the positions in three axes are those of the published model, only
+narrower.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+from torch.nn import functional
+from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
+
+from training import drawings
+
+SEED = 20261127
+STEPS, ROWS = 300, 24
+MATRIX_RATE, OTHER_RATE = 4e-3, 3e-3
+_WARM_UP, _LEVEL_UNTIL = 30, 0.6
+_PATCH, _MERGE = 16, 2
+WORDS = Path(__file__).resolve().parent.parent / "tests" / "models" / "tiny-qwen3"
+TEMPLATE = (
+    "{%- for message in messages -%}{{ '<|im_start|>' + message.role + '\n' }}"
+    "{%- if message.content is string -%}{{ message.content }}{%- else -%}"
+    "{%- for part in message.content -%}"
+    "{%- if part.type == 'image' -%}<|vision_start|><|image_pad|><|vision_end|>"
+    "{%- else -%}{{ part.text }}{%- endif -%}{%- endfor -%}{%- endif -%}"
+    "{{ '<|im_end|>\n' }}{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\n' }}{%- endif -%}"
+)
+"""Writes pictures as the published templates do."""
+
+TEXT: dict[str, Any] = {
+    "vocab_size": 2048,
+    "hidden_size": 128,
+    "intermediate_size": 256,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 64,
+    "max_position_embeddings": 2048,
+    "rms_norm_eps": 1e-6,
+    "tie_word_embeddings": True,
+    "rope_parameters": {
+        "rope_type": "default",
+        "rope_theta": 10_000.0,
+        "mrope_section": [12, 10, 10],
+        "mrope_interleaved": True,
+    },
+}
+VISION: dict[str, Any] = {
+    "depth": 4,
+    "hidden_size": 96,
+    "intermediate_size": 192,
+    "num_heads": 3,
+    "out_hidden_size": 128,
+    "num_position_embeddings": 64,
+    "deepstack_visual_indexes": [1, 2],
+}
+
+
+@dataclass(frozen=True)
+class Example:
+    """A picture (height, width, 3), a question about it and the answer."""
+
+    rgb: NDArray[np.uint8]
+    question: str
+    answer: str
+
+
+def example(name: str) -> Example:
+    """The one of that name; always the same."""
+    chance = random.Random(f"{SEED}/{name}")
+    drawn = drawings.drawn(chance)
+    side = chance.choice(("left", "right"))
+    return Example(
+        drawn.rgb, f"What is on the {side}?", drawn.left if side == "left" else drawn.right
+    )
+
+
+def patches(rgb: NDArray[np.uint8]) -> tuple[torch.Tensor, list[int]]:
+    """A picture as the published processor hands it over: patches in the order of the merger, and
+    the grid."""
+    height, width, _ = rgb.shape
+    rows, columns = height // _PATCH, width // _PATCH
+    values = np.stack([(rgb.astype(np.float32) / 255 - 0.5).transpose(2, 0, 1) / 0.5] * 2)
+    values = values.reshape(
+        1, 2, 3, rows // _MERGE, _MERGE, _PATCH, columns // _MERGE, _MERGE, _PATCH
+    ).transpose(0, 3, 6, 4, 7, 2, 1, 5, 8)
+    return torch.tensor(values.reshape(rows * columns, -1)), [1, rows, columns]
+
+
+class Batches:
+    """Step -> what the model is given, and what it is to say."""
+
+    def __init__(self, words: Tokenizer) -> None:
+        self._words = words
+        self._image, self._start, self._end = (
+            words.token_to_id(f"<|{name}|>") for name in ("image_pad", "vision_start", "vision_end")
+        )
+
+    def ids(self, question: str, tokens: int) -> list[int]:
+        """The prompt of a question about a picture of so many tokens."""
+        before, after = "<|im_start|>user\n", f"{question}<|im_end|>\n<|im_start|>assistant\n"
+        return [
+            *self._encode(before),
+            self._start,
+            *[self._image] * tokens,
+            self._end,
+            *self._encode(after),
+        ]
+
+    def _encode(self, text: str) -> list[int]:
+        return list(self._words.encode(text, add_special_tokens=False).ids)
+
+    def of(self, examples: list[Example]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """Arguments of the model, and labels: -100 for what it need not foresee."""
+        rows, labels, pixels, grids = [], [], [], []
+        for one in examples:
+            values, grid = patches(one.rgb)
+            prompt = self.ids(one.question, grid[1] * grid[2] // _MERGE**2)
+            answer = self._encode(f"{one.answer}<|im_end|>")
+            rows.append([*prompt, *answer])
+            labels.append([*[-100] * len(prompt), *answer])
+            pixels.append(values)
+            grids.append(grid)
+        longest = max(map(len, rows))
+        ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
+        given = {
+            "input_ids": ids,
+            "attention_mask": torch.ones_like(ids),
+            "mm_token_type_ids": (ids == self._image).int(),
+            "pixel_values": torch.cat(pixels),
+            "image_grid_thw": torch.tensor(grids),
+        }
+        return given, torch.tensor([row + [-100] * (longest - len(row)) for row in labels])
+
+
+def new_model(words: Tokenizer) -> Qwen3VLForConditionalGeneration:
+    """The model before training."""
+    config = Qwen3VLConfig(
+        text_config=TEXT,
+        vision_config=VISION,
+        tie_word_embeddings=True,
+        **{
+            f"{name}_token_id": words.token_to_id(f"<|{token}|>")
+            for name, token in (
+                ("image", "image_pad"),
+                ("video", "video_pad"),
+                ("vision_start", "vision_start"),
+                ("vision_end", "vision_end"),
+            )
+        },
+    )
+    return Qwen3VLForConditionalGeneration(config)
+
+
+def rate(step: int, steps: int) -> float:
+    """Share of the full learning rate."""
+    return min(1.0, (step + 1) / _WARM_UP, (steps - step) / (steps * (1 - _LEVEL_UNTIL)))
+
+
+def optimizers(model: Qwen3VLForConditionalGeneration) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside, AdamW for the embeddings, the patches and the vectors."""
+    matrices, others = [], []
+    for name, parameter in model.named_parameters():
+        inside = parameter.ndim == 2 and "embed" not in name
+        (matrices if inside else others).append(parameter)
+    muon = torch.optim.Muon(
+        matrices, lr=MATRIX_RATE, weight_decay=0.05, momentum=0.95, adjust_lr_fn="match_rms_adamw"
+    )
+    adam = torch.optim.AdamW(others, lr=OTHER_RATE, betas=(0.9, 0.95), weight_decay=0.0)
+    return [muon, adam]
+
+
+def train(words: Tokenizer, steps: int) -> Qwen3VLForConditionalGeneration:
+    """A trained model; its loss goes to stderr."""
+    torch.set_num_threads(1)
+    torch.manual_seed(SEED)
+    model, batches = new_model(words), Batches(words)
+    steppers = optimizers(model)
+    groups = [group for stepper in steppers for group in stepper.param_groups]
+    full_rates = [group["lr"] for group in groups]
+    began = time.process_time()
+    for step in range(steps):
+        for group, full in zip(groups, full_rates, strict=True):
+            group["lr"] = full * rate(step, steps)
+        given, labels = batches.of([example(f"train/{step}/{row}") for row in range(ROWS)])
+        logits = model(**given, use_cache=False).logits
+        loss = functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for stepper in steppers:
+            stepper.step()
+            stepper.zero_grad()
+        if step % 20 == 0:
+            spent = time.process_time() - began
+            print(f"{step:5d}  {loss.item():.3f}  {spent:.0f} s", file=sys.stderr, flush=True)
+    return model
+
+
+@torch.no_grad()
+def right(model: Qwen3VLForConditionalGeneration, words: Tokenizer, count: int = 100) -> int:
+    """How many of the held-out questions it answers, word for word."""
+    batches = Batches(words)
+    examples = [example(f"held out/{number}") for number in range(count)]
+    given, labels = batches.of(examples)
+    best = model(**given, use_cache=False).logits[:, :-1].argmax(-1)
+    wanted = labels[:, 1:]
+    return int(((best == wanted) | (wanted == -100)).all(1).sum())
+
+
+def write(model: Qwen3VLForConditionalGeneration, folder: Path) -> None:
+    """The checkpoint as Qwen publishes its own: bf16 safetensors, config, tokenizer, and how
+    pictures are prepared."""
+    model.to(torch.bfloat16).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
+        shutil.copyfile(WORDS / name, folder / name)
+    settings = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
+    settings["chat_template"] = TEMPLATE
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=1), "utf-8")
+    preparation = {
+        "image_processor_type": "Qwen2VLImageProcessorFast",
+        "patch_size": _PATCH,
+        "merge_size": _MERGE,
+        "temporal_patch_size": 2,
+        "image_mean": [0.5] * 3,
+        "image_std": [0.5] * 3,
+        "size": {"shortest_edge": 8192, "longest_edge": 16_777_216},
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(preparation, indent=1), "utf-8")
+
+
+def main() -> int:
+    """Train and write."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    given = parser.parse_args()
+    words = Tokenizer.from_file(str(WORDS / "tokenizer.json"))
+    model = train(words, given.steps)
+    write(model, given.folder)
+    print(f"{right(model.float(), words)} of 100 held-out questions")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
