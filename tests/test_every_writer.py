@@ -50,6 +50,7 @@ from tests.support import tui_data
 from tests.test_names import HOSTILE
 from tests.test_sweep_report import row, run_of
 from tui.ask import build_command
+from tui.screens.export import ExportScreen
 from tui.screens.sweeps import SweepsScreen
 
 if TYPE_CHECKING:
@@ -168,6 +169,12 @@ def past_sweeps(name: str) -> None:
     assert shown(SweepsScreen._cell(cast("SweepsScreen", screen), listed, 0, name).plain)
 
 
+def files_to_export(name: str) -> None:
+    known = SimpleNamespace(files=[SimpleNamespace(path=name, size=1, sha256="0" * 64)])
+    screen = SimpleNamespace(package=SimpleNamespace(manifest=known))
+    assert shown(ExportScreen._files(cast("ExportScreen", screen)).plain)
+
+
 def sentences_of_others(name: str) -> None:
     for text_of in (
         link._refusal(name, "input").message,
@@ -226,6 +233,7 @@ WRITERS: dict[str, tuple[Callable[[str], None], tuple[str, ...]]] = {
         ("packager/shipping/apps/routed.py",),
     ),
     "sweeps on the screen": (past_sweeps, ("tui/screens/sweeps.py",)),
+    "files to export on the screen": (files_to_export, ("tui/screens/export.py",)),
     "what others say": (
         sentences_of_others,
         (

@@ -22,7 +22,7 @@ import pytest
 from packager.chat import speech
 from packager.cli import main
 from packager.errors import ExitCode
-from packager.package import manifest
+from packager.package import content, manifest
 from packager.package.content import content_sha256
 from packager.shipping.router import check
 from packager.shipping.router.keeper import Busy, Gone, Keeper
@@ -228,7 +228,6 @@ def test_a_table_that_leads_elsewhere_or_makes_no_sense_is_refused(tmp_path: Pat
 def test_a_package_is_compared_with_the_table_and_its_manifest(tmp_path: Path) -> None:
     package = gguf_package(tmp_path / "package", version="1.0")
     data = manifest.read(package).data
-    assert check.content_sha256(data) == content_sha256(data)
     entry = Entry("a", package, content_sha256(data), tmp_path)
     check.compare(entry)
     with pytest.raises(Unusable, match="another digest"):
@@ -433,7 +432,10 @@ def test_a_package_that_was_changed_is_not_opened_and_an_engine_that_died_is_sta
 
 def test_the_router_stands_alone_beside_the_server() -> None:
     folder = REPOSITORY / "packager" / "shipping" / "router"
-    for path in folder.glob("*.py"):
+    digests = Path(content.__file__)
+    """What an export has in the place of the module of that name."""
+    others = [path for path in folder.glob("*.py") if path.name != digests.name]
+    for path in (*others, digests):
         lines = path.read_text().splitlines()
         names = {line.split()[1].partition(".")[0] for line in lines if line.startswith("import ")}
         names |= {line.split()[1].partition(".")[0] for line in lines if line.startswith("from ")}

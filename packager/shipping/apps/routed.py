@@ -14,7 +14,7 @@ from packager.files import folder_that_appears_whole, free_bytes, write_atomical
 from packager.foreign import bounded_bytes, parse_json
 from packager.json_values import JsonObject, object_or_empty
 from packager.names import did_you_mean
-from packager.package import manifest
+from packager.package import content, manifest
 from packager.package.content import content_sha256
 from packager.shipping.apps import serving, snippets
 from packager.shipping.export import staged
@@ -206,6 +206,8 @@ def _written(
         serving.write_modules(folder / "server", {serving.module_of(own) for own in facts.values()})
         for path in sorted(_ROUTER.glob("*.py")):
             write_atomically(folder / "router" / path.name, path.read_bytes())
+        digests = Path(content.__file__).read_bytes()
+        write_atomically(folder / "router" / "content.py", digests)
         write_atomically(folder / "serve.py", _START)
         write_atomically(folder / "serve_package.py", serving.START)
         for cell, own in facts.items():

@@ -1,27 +1,23 @@
 """Whether a package is the one that the table was made of: its inputs and files give the digest
-there, and each file is what the manifest says.
-
-The digest is that of qwen-pack's own `packager.package.content`.
-"""
+there, and each file is what the manifest says."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from .content import content_sha256
+from .parsed import Parsed
 from .table import Entry, Unusable
 
 # Any: the manifest's JSON, each field of which is looked at before it is used.
 
 _MOST_BYTES = 1 << 26
-_INPUTS = ("version", "target", "workload", "variant", "source", "recipe", "runtime")
-_LICENCES = ("LICENSE", "LICENCE", "NOTICE", "COPYING")
 
 
-def manifest_of(entry: Entry) -> list[dict[str, Any]]:
+def manifest_of(entry: Entry) -> list[Parsed]:
     """The files of a package, by its manifest. Raises Unusable where that is another package's than
     the table's."""
     path = entry.folder / "manifest.json"
@@ -43,36 +39,13 @@ def manifest_of(entry: Entry) -> list[dict[str, Any]]:
     return files
 
 
-def _row(row: Any) -> dict[str, Any]:
+def _row(row: Any) -> Parsed:
     place = PurePosixPath(row["path"])
     if place.is_absolute() or ".." in place.parts or "\\" in row["path"] or ":" in row["path"]:
         raise ValueError
     if type(row["size"]) is not int or not isinstance(row["sha256"], str):
         raise ValueError
     return dict(row)
-
-
-def content_sha256(data: Mapping[str, Any]) -> str:
-    """Hexadecimal sha256 of what the same inputs give again, of a manifest."""
-    files = sorted(
-        (row for row in data["files"] if _content(row["path"])), key=lambda row: row["path"]
-    )
-    rows = [{key: row[key] for key in ("path", "size", "sha256")} for row in files]
-    runtime = {
-        key: value for key, value in (data.get("runtime") or {}).items() if key != "settings"
-    }
-    body = {**{key: data.get(key) for key in _INPUTS}, "runtime": runtime, "files": rows}
-    return hashlib.sha256(
-        json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-    ).hexdigest()
-
-
-def _content(path: str) -> bool:
-    return (
-        path.startswith("model/")
-        or path == "chat_template.jinja"
-        or ("/" not in path and path.upper().startswith(_LICENCES))
-    )
 
 
 def compare(entry: Entry) -> None:

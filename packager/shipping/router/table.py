@@ -13,6 +13,8 @@ from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from .parsed import Parsed
+
 # Any: the JSON of the file and of a request, each field of which is looked at before it is used.
 
 SCHEMA = "qwen-pack/route/1"
@@ -106,13 +108,13 @@ def read(path: Path) -> Table:
     return Table(kinds, {kind: why for kind, why in unserved.items() if kind not in kinds})
 
 
-def _object(value: Any, path: Path, where: str) -> dict[str, Any]:
+def _object(value: Any, path: Path, where: str) -> Parsed:
     if not isinstance(value, dict):
         raise Unusable(f"{path}: {where} is not an object.")
     return value
 
 
-def _entry(row: dict[str, Any], path: Path, kind: str) -> Entry:
+def _entry(row: Parsed, path: Path, kind: str) -> Entry:
     name, place = row.get("cell"), row.get("package")
     evidence = row.get("evidence")
     digest = evidence.get("content_sha256") if isinstance(evidence, dict) else None

@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from .parsed import Parsed
 from .pictures import PARTS, picture_of
 from .refused import Refused
 
@@ -29,7 +30,7 @@ class Renderer:
         self._child: subprocess.Popen[bytes] | None = None
         atexit.register(self.close)
 
-    def render(self, template: str, variables: dict[str, Any]) -> str:
+    def render(self, template: str, variables: Parsed) -> str:
         """The prompt. Raises Refused where the template does not take it, or does not end."""
         if not self._turn.acquire(timeout=WAIT_S):
             raise Refused("too many prompts are waiting", 503)
@@ -88,14 +89,14 @@ def _started() -> subprocess.Popen[bytes]:
 _renderer = Renderer()
 
 
-def render(template: str, messages: list[dict[str, Any]], **variables: Any) -> str:
+def render(template: str, messages: list[Parsed], **variables: Any) -> str:
     """The prompt, as transformers' apply_chat_template writes it. Raises Refused where the template
     does not take it, or takes more time or memory than any prompt."""
     given = {"tools": None, "documents": None, "add_generation_prompt": True, **variables}
     return _renderer.render(template, {**given, "messages": messages})
 
 
-def messages_of(given: Any, pictures: list[bytes] | None = None) -> list[dict[str, Any]]:
+def messages_of(given: Any, pictures: list[bytes] | None = None) -> list[Parsed]:
     """A request's messages as a template takes them; the files of their pictures are added to
     `pictures`, None where the model was built for text alone. Raises Refused for what is none."""
     if not isinstance(given, list) or not given:
@@ -103,7 +104,7 @@ def messages_of(given: Any, pictures: list[bytes] | None = None) -> list[dict[st
     return [_message(row, index, pictures) for index, row in enumerate(given)]
 
 
-def _message(row: Any, index: int, pictures: list[bytes] | None) -> dict[str, Any]:
+def _message(row: Any, index: int, pictures: list[bytes] | None) -> Parsed:
     if not isinstance(row, dict) or not isinstance(row.get("role"), str):
         raise Refused(f"messages[{index}] is not an object with a `role`")
     role = {"developer": "system"}.get(row["role"], row["role"])
@@ -114,7 +115,7 @@ def _message(row: Any, index: int, pictures: list[bytes] | None) -> dict[str, An
         raise Refused(f"messages[{index}] has `tool_calls` that are not a list")
     if row.get("content") is None and not calls:
         raise Refused(f"messages[{index}] has no `content`")
-    message: dict[str, Any] = {
+    message: Parsed = {
         "role": role,
         "content": _content(row.get("content"), index, pictures),
     }
@@ -159,7 +160,7 @@ def _part(part: Any, index: int, pictures: list[bytes] | None) -> dict[str, str]
     return {"type": "text", "text": part["text"]}
 
 
-def _call(call: Any, index: int) -> dict[str, Any]:
+def _call(call: Any, index: int) -> Parsed:
     """A call as templates take it: its arguments as an object, for the model was shown no string of
     JSON."""
     try:
@@ -176,7 +177,7 @@ def _call(call: Any, index: int) -> dict[str, Any]:
     return {"type": "function", "function": {"name": name, "arguments": arguments}}
 
 
-def tools_of(given: Any) -> list[dict[str, Any]] | None:
+def tools_of(given: Any) -> list[Parsed] | None:
     """A request's tools; None where it brings none. Raises Refused for what is not a function."""
     if given is None or given == []:
         return None

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from .parsed import Parsed
+
 # Any: JSON that a model wrote, and schemas that a client sent.
 
 _OPEN, _CLOSE = "<think>", "</think>"
@@ -96,7 +98,7 @@ class Splitter:
         return len(self._held) - len(self._held.rstrip("\n"))
 
 
-def call_of(body: str, tools: list[dict[str, Any]]) -> dict[str, Any] | None:
+def call_of(body: str, tools: list[Parsed]) -> Parsed | None:
     """A tool call as OpenAI's protocol has it, without its id; None for one that nobody could carry
     out.
 
@@ -130,7 +132,7 @@ def call_of(body: str, tools: list[dict[str, Any]]) -> dict[str, Any] | None:
     return None
 
 
-def _as_call(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+def _as_call(name: str, arguments: Parsed) -> Parsed:
     text = json.dumps(arguments, ensure_ascii=False)
     return {"type": "function", "function": {"name": name, "arguments": text}}
 

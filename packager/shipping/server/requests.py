@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from .parsed import Parsed
 from .prompts import messages_of, render, tools_of
 from .refused import Refused
 from .settings import Settings
@@ -31,7 +32,7 @@ class Request:
 
     prompt: str
     opened: bool
-    tools: list[dict[str, Any]]
+    tools: list[Parsed]
     most: int
     sampling: dict[str, float]
     stops: tuple[str, ...]
@@ -84,9 +85,9 @@ def parse(body: bytes, settings: Settings) -> Request:
 
 def _prompt(
     settings: Settings,
-    messages: list[dict[str, Any]],
-    tools: list[dict[str, Any]] | None,
-    extra: dict[str, Any],
+    messages: list[Parsed],
+    tools: list[Parsed] | None,
+    extra: Parsed,
 ) -> str:
     if not settings.template:
         raise Refused("this is a base model: it has no chat template")
@@ -96,7 +97,7 @@ def _prompt(
     return render(settings.template, messages, **{**switches, "tools": tools})
 
 
-def _tools(given: dict[str, Any]) -> list[dict[str, Any]] | None:
+def _tools(given: Parsed) -> list[Parsed] | None:
     choice = given.get("tool_choice", "auto")
     if choice not in ("auto", "none", None):
         raise Refused("this server lets the model choose: `tool_choice` is auto or none")
@@ -120,7 +121,7 @@ def _schema(form: Any) -> str | None:
     raise Refused("`response_format` is text, json_object, or json_schema with a `schema`")
 
 
-def _most(given: dict[str, Any]) -> int:
+def _most(given: Parsed) -> int:
     most = given.get("max_completion_tokens", given.get("max_tokens"))
     if most is None:
         return 1 << 30
@@ -129,7 +130,7 @@ def _most(given: dict[str, Any]) -> int:
     return most
 
 
-def _sampling(given: dict[str, Any]) -> dict[str, float]:
+def _sampling(given: Parsed) -> dict[str, float]:
     found = {}
     for name, (low, high) in _BOUNDS.items():
         value = given.get(name)
@@ -151,7 +152,7 @@ def _stops(given: Any) -> tuple[str, ...]:
     return tuple(stops)
 
 
-def _flag(given: dict[str, Any], name: str) -> bool:
+def _flag(given: Parsed, name: str) -> bool:
     value = given.get(name) or False
     if not isinstance(value, bool):
         raise Refused(f"`{name}` is true or false")
