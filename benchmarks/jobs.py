@@ -9,7 +9,8 @@ from typing import Any
 from packager.measure.benchmark import prompt_ids
 from packager.measure.trials import answer
 from packager.process import resolve
-from packager.runtime import Report, Session
+from packager.runtime import Report
+from packager.session import Session
 
 
 def fill_context(

@@ -25,7 +25,7 @@ from packager.measure.thread_search import search
 from packager.measure.trials import answer
 from packager.pipeline.cache import BuildCache
 from packager.records.measurement import Through
-from packager.runtime import Stamped
+from packager.session import Stamped
 from targets.llama_cpp.agent import build
 from tests.support import gguf_checkpoints
 from tests.support.lab import here, one_agent

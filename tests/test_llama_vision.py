@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from packager.errors import ExitCode, PackError
-from packager.runtime import VisionSession as Protocol
+from packager.session import VisionSession as Protocol
 from targets.llama_cpp.session import Session, model_file
 from targets.llama_cpp.vision import VisionSession
 from tests.support.tiny_vision import FAMILIES, Tiny, tiny

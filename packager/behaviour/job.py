@@ -15,7 +15,8 @@ from packager.checkpoint.template import render_apart, render_both_apart
 from packager.errors import PackError, bad_input
 from packager.json_values import JsonObject, at
 from packager.process import resolve
-from packager.runtime import Report, Session
+from packager.runtime import Report
+from packager.session import Session
 
 THOUGHT_TOKENS = 1024
 """What a model that thinks aloud may add to an answer."""

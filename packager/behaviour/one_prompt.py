@@ -6,7 +6,8 @@ from packager.errors import usage
 from packager.json_values import JsonObject, at
 from packager.measure import prefix as prefixes
 from packager.process import resolve
-from packager.runtime import Report, Session, VisionSession
+from packager.runtime import Report
+from packager.session import Session, VisionSession
 
 
 def answer(
@@ -51,7 +52,7 @@ def look(
     pictures: list[JsonObject],
     max_new_tokens: int,
 ) -> JsonObject:
-    """The same for a prompt with pictures, see packager.runtime.VisionSession.look. Returns also
+    """The same for a prompt with pictures, see packager.session.VisionSession.look. Returns also
     how many tokens of the prompt are the pictures', and the seconds that encoding them took."""
     model: VisionSession = resolve(session)(artifact, settings)
     speaker = _Speaker(report, model)

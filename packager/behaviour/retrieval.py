@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from packager.checkpoint import retrieval as rules
 from packager.json_values import JsonObject, at, at_or_none
 from packager.process import resolve
-from packager.runtime import Report, RetrievalSession
+from packager.runtime import Report
+from packager.session import RetrievalSession
 
 
 def embed(

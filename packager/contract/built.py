@@ -16,7 +16,8 @@ from packager.need.workload import workload_for
 from packager.process import resolve, run_job
 from packager.quality import parity
 from packager.reference import Reference
-from packager.runtime import LOGITS_BLOCK, Report, Runtime, Session
+from packager.runtime import Report, Runtime
+from packager.session import LOGITS_BLOCK, Session
 from packager.shape import Shape
 from packager.sources.dummy import write_checkpoint
 

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 from packager.engine_check import tiny
 from packager.json_values import JsonObject, at, object_at
 from packager.process import resolve
-from packager.runtime import Report, Session
+from packager.runtime import Report
+from packager.session import Session
 
 if TYPE_CHECKING:
     from packager.reference.arithmetic import Floats

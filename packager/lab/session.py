@@ -32,7 +32,7 @@ from packager.limits import DEVICE_WORD_CHARACTERS, TEMPLATE_BYTES, TOKEN_BYTES
 from packager.measure.gauges.load import Mark, busy_ticks
 from packager.measure.gauges.memory import Memory
 from packager.records.measurement import Through
-from packager.runtime import LOGITS_BLOCK
+from packager.session import LOGITS_BLOCK
 
 if TYPE_CHECKING:
     import numpy as np
@@ -202,7 +202,7 @@ class Device:
 
 
 class Session:
-    """See packager.runtime.Session, and Stamped: all times are the device's own."""
+    """See packager.session.Session, and Stamped: all times are the device's own."""
 
     runs_on = "cpu"
 
@@ -238,23 +238,23 @@ class Session:
         self._link.ask(f"threads {threads} {self._prompt_threads()}")
 
     def encode(self, text: str) -> list[int]:
-        """See packager.runtime.Session."""
+        """See packager.session.Session."""
         data = text.encode("utf-8", "surrogatepass")
         # No more tokens than bytes, and what the model puts around a text.
         return wholes(self._link.ask(f"encode {len(data)}", data), "ids", len(data) + _AROUND)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """See packager.runtime.Session."""
+        """See packager.session.Session."""
         told = self._link.ask("decode " + " ".join(map(str, ids)))
         size = whole(told, "bytes", TOKEN_BYTES * (len(ids) + 1))
         return self._link.raw(size).decode("utf-8", "replace")
 
     def ends(self) -> frozenset[int]:
-        """See packager.runtime.Session."""
+        """See packager.session.Session."""
         return self._ends
 
     def chat_template(self) -> str | None:
-        """See packager.runtime.Session."""
+        """See packager.session.Session."""
         return self._template
 
     def generate(
@@ -265,7 +265,7 @@ class Session:
         *,
         stop: bool = True,
     ) -> list[int]:
-        """See packager.runtime.Session. Tokens come in groups, each with the time at which it was
+        """See packager.session.Session. Tokens come in groups, each with the time at which it was
         there."""
         ids = " ".join(map(str, prompt))
         answer: list[int] = []
@@ -324,15 +324,15 @@ class Session:
         return told, self._link.raw(size), last not in told
 
     def began(self) -> float:
-        """See packager.runtime.Stamped."""
+        """See packager.session.Stamped."""
         return self._began
 
     def stamp(self) -> float:
-        """See packager.runtime.Stamped."""
+        """See packager.session.Stamped."""
         return self._stamp
 
     def logits(self, ids: Sequence[int]) -> Iterator[NDArray[np.float32]]:
-        """See packager.runtime.Session."""
+        """See packager.session.Session."""
         # Late: numpy takes a while, and a benchmark needs none of it.
         import numpy as np
 
@@ -346,6 +346,6 @@ class Session:
             blocks.close()
 
     def close(self) -> None:
-        """See packager.runtime.Session. The agent stays until its process's work is done: its
+        """See packager.session.Session. The agent stays until its process's work is done: its
         peak of memory is still to be asked."""
         self._link.ask("close")

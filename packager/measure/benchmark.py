@@ -21,7 +21,8 @@ from packager.measure.pictures import Looking
 from packager.measure.trials import Trial, answer, prompt_ids, quartile_spread, summary
 from packager.process import resolve
 from packager.records import Machine, Measurement, Sustained
-from packager.runtime import Report, Session, VisionSession
+from packager.runtime import Report
+from packager.session import Session, VisionSession
 
 __all__ = ["NEW_TOKENS", "REPEATS", "VERSION", "Trial", "measure", "prompt_ids", "summary"]
 

@@ -17,7 +17,8 @@ from typing import Any
 
 from packager.errors import ExitCode, PackError
 from packager.measure.trials import words_of
-from packager.runtime import Report, VisionSession
+from packager.runtime import Report
+from packager.session import VisionSession
 
 VERSION = 2
 """Raised when the same artifact would give other figures."""

@@ -18,8 +18,9 @@ from packager.errors import ExitCode, PackError, usage
 from packager.json_values import JsonObject, at, texts_at
 from packager.measure.trials import Trial, answer
 from packager.process import resolve
-from packager.runtime import Report, Session
+from packager.runtime import Report
 from packager.scratch import temporary_folder
+from packager.session import Session
 
 VERSION = 1
 """Raised when the same artifact would give other figures, or kept states mean something else."""

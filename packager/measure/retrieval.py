@@ -24,7 +24,8 @@ from packager.measure.noise import Attempt, calm
 from packager.measure.trials import percentile, quartile_spread, words_of
 from packager.process import peak_resident_bytes, resident_bytes, resolve
 from packager.records import Machine, Measurement
-from packager.runtime import Report, RetrievalSession
+from packager.runtime import Report
+from packager.session import RetrievalSession
 
 VERSION = 2
 """Raised when the same artifact would give other figures."""

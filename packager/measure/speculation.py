@@ -19,7 +19,8 @@ from packager.errors import usage
 from packager.json_values import JsonObject, at
 from packager.measure.trials import prompt_ids
 from packager.process import resolve
-from packager.runtime import Report, Session
+from packager.runtime import Report
+from packager.session import Session
 
 VERSION = 1
 """Raised when the same artifact would give other figures."""

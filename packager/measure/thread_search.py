@@ -20,7 +20,8 @@ from packager.measure.gauges.machine import Gauges, gauges_of
 from packager.measure.noise import BUSY_CORES
 from packager.measure.trials import answer, prompt_ids
 from packager.process import resolve
-from packager.runtime import Report, Session
+from packager.runtime import Report
+from packager.session import Session
 
 # An answer of this length behind the workload's prompt is what the candidates are compared by.
 _ANSWER = 128

@@ -13,7 +13,7 @@ from packager.measure.gauges.machine import Gauges, ThisMachine
 from packager.measure.noise import BUSY_CORES
 from packager.records import Sustained
 from packager.records.measurement import Window
-from packager.runtime import Session, Stamped
+from packager.session import Session, Stamped
 
 WINDOWS = 24
 """Windows of a run; none is shorter than a second."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from packager.errors import bad_input
 from packager.measure.gauges.energy import Meter
 from packager.records import Measurement
-from packager.runtime import Session, Stamped
+from packager.session import Session, Stamped
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 

@@ -12,7 +12,7 @@ from packager.escapes import sh
 from packager.json_values import JsonObject
 from packager.package.content import content_sha256
 from packager.package.manifest import Manifest
-from packager.records.contents import AdapterPackage, BaseOf
+from packager.records.origin import AdapterPackage, BaseOf
 
 
 @runtime_checkable

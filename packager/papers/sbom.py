@@ -17,7 +17,7 @@ from packager.package.content import TOOLCHAIN, content
 from packager.papers import words
 from packager.papers.licence import address
 from packager.records import Contents
-from packager.records.contents import AdapterOf
+from packager.records.origin import AdapterOf
 
 _MODEL, _BASE, _ENGINE = "model", "base", "engine"
 _MEDIA = {

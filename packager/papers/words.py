@@ -6,7 +6,8 @@ from __future__ import annotations
 from packager.catalog.licences import known
 from packager.need.languages import in_words
 from packager.records import Contents
-from packager.records.contents import AdoptedOf, Need
+from packager.records.contents import Need
+from packager.records.origin import AdoptedOf
 
 
 def summary(contents: Contents) -> str:

@@ -26,7 +26,8 @@ from packager.quality.text import Text
 from packager.quality.thresholds import limits
 from packager.records import QualityVerdict
 from packager.records.quality import CacheQuality
-from packager.runtime import Report, Session
+from packager.runtime import Report
+from packager.session import Session
 
 if TYPE_CHECKING:
     from packager.checkpoint import Checkpoint

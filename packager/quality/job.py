@@ -20,8 +20,9 @@ from packager.quality.metrics import Comparison
 from packager.quality.reference_tokenizer import reference_tokenizer
 from packager.quality.text import Piece
 from packager.quality.verdict import CHANCE, hardly_better_than_chance
-from packager.runtime import Report, Session
+from packager.runtime import Report
 from packager.scratch import temporary_folder
+from packager.session import Session
 from packager.units import human_bytes
 
 if TYPE_CHECKING:

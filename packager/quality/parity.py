@@ -23,7 +23,7 @@ from packager.escapes import line
 from packager.json_values import JsonObject
 from packager.quality.parity_corpus import CONVERSATIONS, DECOMPOSED, TEXTS, shipped_texts
 from packager.quality.reference_tokenizer import reference_tokenizer
-from packager.runtime import RendersChats, Session
+from packager.session import RendersChats, Session
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from packager.quality.picture_limits import PictureLimits
 from packager.records import QualityVerdict
 from packager.records.quality import PictureQuality
-from packager.runtime import Report, VisionSession
+from packager.runtime import Report
+from packager.session import VisionSession
 
 if TYPE_CHECKING:
     import numpy as np

@@ -20,7 +20,8 @@ from packager.process import resolve
 from packager.quality.parity_corpus import TEXTS, shipped_texts
 from packager.quality.reference_tokenizer import reference_tokenizer
 from packager.quality.retrieval_corpus import Query, queries
-from packager.runtime import Report, RetrievalSession
+from packager.runtime import Report
+from packager.session import RetrievalSession
 from packager.units import human_bytes
 
 if TYPE_CHECKING:

@@ -117,7 +117,7 @@ class ImageEncoder:
     def chunks(
         self, texts: Sequence[str], pictures: Sequence[Mapping[str, Any]], *, count: bool = False
     ) -> Iterator[list[Chunk]]:
-        """The parts of a prompt; see packager.runtime.VisionSession.look. With `count` the pictures
+        """The parts of a prompt; see packager.session.VisionSession.look. With `count` the pictures
         are not read: `width` and `height` alone say how many tokens they take."""
         lib = self._lib
         bitmaps: list[Any] = []

@@ -29,7 +29,7 @@ _SEQUENCES = 16
 
 
 class Session:
-    """See packager.runtime.RetrievalSession."""
+    """See packager.session.RetrievalSession."""
 
     def __init__(self, artifact: str, settings: JsonObject) -> None:
         kv = settings.get("kv") or "f16"
@@ -82,11 +82,11 @@ class Session:
         return context
 
     def encode(self, text: str) -> list[int]:
-        """See packager.runtime.RetrievalSession."""
+        """See packager.session.RetrievalSession."""
         return self._tokens(text, True)
 
     def plain(self, text: str) -> list[int]:
-        """See packager.runtime.RetrievalSession."""
+        """See packager.session.RetrievalSession."""
         return self._tokens(text, False)
 
     def _tokens(self, text: str, special: bool) -> list[int]:
@@ -97,7 +97,7 @@ class Session:
         return list(tokens[:count])
 
     def embed(self, batch: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-        """See packager.runtime.RetrievalSession: normalized as llama-server does, which the file
+        """See packager.session.RetrievalSession: normalized as llama-server does, which the file
         has no key for."""
         # Late: numpy comes with the engine.
         import numpy as np
@@ -108,7 +108,7 @@ class Session:
         return np.asarray(rows / np.where(lengths > 0, lengths, 1), np.float32)
 
     def score(self, batch: Sequence[Sequence[int]]) -> list[float]:
-        """See packager.runtime.RetrievalSession: the first label's share, which the graph has gone
+        """See packager.session.RetrievalSession: the first label's share, which the graph has gone
         over with softmax."""
         count = self._lib.llama_model_n_cls_out(self._model)
         if self._pooling != self._lib.LLAMA_POOLING_TYPE_RANK or count != 2:
@@ -118,7 +118,7 @@ class Session:
         return [row[0] for row in self._pooled(batch, count)]
 
     def facts(self) -> JsonObject:
-        """See packager.runtime.RetrievalSession."""
+        """See packager.session.RetrievalSession."""
         lib = self._lib
         arch = self._key("general.architecture") or ""
         labels = [
@@ -144,7 +144,7 @@ class Session:
         return None if size < 0 else buffer.value.decode("utf-8", "replace")
 
     def close(self) -> None:
-        """See packager.runtime.RetrievalSession."""
+        """See packager.session.RetrievalSession."""
         if self._context:
             self._lib.llama_free(self._context)
             self._lib.llama_model_free(self._model)

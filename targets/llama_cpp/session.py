@@ -14,7 +14,7 @@ from packager.cores import cores, fewest
 from packager.errors import bad_input, no_room, usage
 from packager.json_values import JsonObject, at, at_or_none
 from packager.measure.speculation import Drafter, Speculated
-from packager.runtime import LOGITS_BLOCK
+from packager.session import LOGITS_BLOCK
 from targets.gguf import library
 from targets.gguf.presets import KV_BITS, PROJECTOR
 from targets.llama_cpp import speculation
@@ -34,7 +34,7 @@ _CLOSE = 0.05
 
 
 class Session:
-    """See packager.runtime.Session. `threads` says how many decode: given, or the fastest of a
+    """See packager.session.Session. `threads` says how many decode: given, or the fastest of a
     short trial."""
 
     def __init__(self, artifact: str, settings: JsonObject) -> None:
@@ -108,7 +108,7 @@ class Session:
         lib.llama_set_adapters_lora(self._context, held, len(loaded), scales)
 
     def encode(self, text: str) -> list[int]:
-        """See packager.runtime.Session."""
+        """See packager.session.Session."""
         data = text.encode("utf-8", "surrogatepass")
         room = len(data) + 1
         tokens = (ctypes.c_int32 * room)()
@@ -116,7 +116,7 @@ class Session:
         return list(tokens[:count])
 
     def decode(self, ids: Sequence[int]) -> str:
-        """See packager.runtime.Session."""
+        """See packager.session.Session."""
         tokens = (ctypes.c_int32 * len(ids))(*ids)
         room = 64 + 16 * len(ids)
         while True:
@@ -129,7 +129,7 @@ class Session:
             room = -size
 
     def ends(self) -> frozenset[int]:
-        """See packager.runtime.Session."""
+        """See packager.session.Session."""
         lib, vocab = self._lib, self._vocab
         return frozenset(
             number
@@ -138,7 +138,7 @@ class Session:
         )
 
     def chat_template(self) -> str | None:
-        """See packager.runtime.Session."""
+        """See packager.session.Session."""
         found = self._lib.llama_model_chat_template(self._model, None)
         return None if found is None else str(found.decode("utf-8", "replace"))
 
@@ -150,7 +150,7 @@ class Session:
         *,
         stop: bool = True,
     ) -> list[int]:
-        """See packager.runtime.Session. Raises PackError (usage) when prompt and answer exceed the
+        """See packager.session.Session. Raises PackError (usage) when prompt and answer exceed the
         context."""
         self._must_fit(prompt, max_new_tokens)
         answer: list[int] = []
@@ -232,7 +232,7 @@ class Session:
             )
 
     def logits(self, ids: Sequence[int]) -> Iterator[NDArray[np.float32]]:
-        """See packager.runtime.Session. The arrays are llama.cpp's own output buffer."""
+        """See packager.session.Session. The arrays are llama.cpp's own output buffer."""
         # Late: numpy comes with the engine.
         import numpy as np
 
@@ -260,7 +260,7 @@ class Session:
             self._lib.llama_batch_free(batch)
 
     def close(self) -> None:
-        """See packager.runtime.Session."""
+        """See packager.session.Session."""
         if self._context:
             self._lib.llama_free(self._context)
             self._lib.llama_model_free(self._model)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from packager.cores import cores
 from packager.errors import bad_input, usage
-from packager.runtime import Looked
+from packager.session import Looked
 from targets.gguf.presets import PROJECTOR
 from targets.llama_cpp.image_encoder import Chunk, ImageEncoder
 from targets.llama_cpp.session import BATCH, Session
@@ -26,7 +26,7 @@ spatial_merge_size)."""
 
 
 class VisionSession(Session):
-    """See packager.runtime.VisionSession. `settings` may hold image_min_tokens and
+    """See packager.session.VisionSession. `settings` may hold image_min_tokens and
     image_max_tokens: a picture is resized to stay within them.
 
     A prompt of text alone is answered without the encoder ever being loaded.
@@ -40,7 +40,7 @@ class VisionSession(Session):
         super().__init__(artifact, settings)
 
     def open_encoder(self) -> float:
-        """See packager.runtime.VisionSession. It computes with all strong cores, as a prompt
+        """See packager.session.VisionSession. It computes with all strong cores, as a prompt
         does."""
         started = time.perf_counter()
         self.encoder()
@@ -61,13 +61,13 @@ class VisionSession(Session):
         return self._encoder
 
     def image_tokens(self, width: int, height: int) -> int:
-        """See packager.runtime.VisionSession."""
+        """See packager.session.VisionSession."""
         blank = {"width": width, "height": height}
         with self.encoder().chunks(["", ""], [blank], count=True) as chunks:
             return sum(chunk.tokens for chunk in chunks if chunk.ids is None)
 
     def image_side(self, tokens: int) -> int:
-        """See packager.runtime.VisionSession."""
+        """See packager.session.VisionSession."""
         root = math.isqrt(tokens)
         for factor in _FACTORS:
             side = root * factor
@@ -83,19 +83,19 @@ class VisionSession(Session):
         )
 
     def prompt_tokens(self, texts: Sequence[str], pictures: Sequence[Mapping[str, Any]]) -> int:
-        """See packager.runtime.VisionSession."""
+        """See packager.session.VisionSession."""
         with self.encoder().chunks(texts, pictures, count=True) as chunks:
             return sum(chunk.tokens for chunk in chunks)
 
     def encode_image(self, picture: Mapping[str, Any]) -> float:
-        """See packager.runtime.VisionSession."""
+        """See packager.session.VisionSession."""
         encoder = self.encoder()
         with encoder.chunks(["", ""], [picture]) as chunks:
             [image] = [chunk for chunk in chunks if chunk.ids is None]
             return encoder.encode(image)[1]
 
     def embed_image(self, picture: Mapping[str, Any]) -> NDArray[np.float32]:
-        """See packager.runtime.VisionSession."""
+        """See packager.session.VisionSession."""
         encoder = self.encoder()
         with encoder.chunks(["", ""], [picture]) as chunks:
             [image] = [chunk for chunk in chunks if chunk.ids is None]
@@ -111,7 +111,7 @@ class VisionSession(Session):
         *,
         stop: bool = True,
     ) -> Looked:
-        """See packager.runtime.VisionSession. Raises PackError (usage) when prompt and answer
+        """See packager.session.VisionSession. Raises PackError (usage) when prompt and answer
         exceed the context, before a picture is encoded."""
         encoder = self.encoder()
         if not texts[-1]:
@@ -162,7 +162,7 @@ class VisionSession(Session):
         return position, encode_s
 
     def close(self) -> None:
-        """See packager.runtime.Session."""
+        """See packager.session.Session."""
         if self._encoder is not None:
             self._encoder.close()
             self._encoder = None

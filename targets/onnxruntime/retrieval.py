@@ -37,7 +37,7 @@ _ENGINE_ERRORS = (
 
 
 class Session:
-    """See packager.runtime.RetrievalSession."""
+    """See packager.session.RetrievalSession."""
 
     def __init__(self, artifact: str, settings: JsonObject) -> None:
         self._folder = folder = Path(artifact)
@@ -74,23 +74,23 @@ class Session:
         self._tokenizer.no_truncation()
 
     def encode(self, text: str) -> list[int]:
-        """See packager.runtime.RetrievalSession."""
+        """See packager.session.RetrievalSession."""
         return list(self._tokenizer.encode(text).ids)
 
     def plain(self, text: str) -> list[int]:
-        """See packager.runtime.RetrievalSession."""
+        """See packager.session.RetrievalSession."""
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def embed(self, batch: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-        """See packager.runtime.RetrievalSession."""
+        """See packager.session.RetrievalSession."""
         return self._computed(batch, VECTORS)
 
     def score(self, batch: Sequence[Sequence[int]]) -> list[float]:
-        """See packager.runtime.RetrievalSession."""
+        """See packager.session.RetrievalSession."""
         return [float(row[0]) for row in self._computed(batch, SCORES)]
 
     def facts(self) -> JsonObject:
-        """See packager.runtime.RetrievalSession."""
+        """See packager.session.RetrievalSession."""
         more = self.encode("a")[len(self.plain("a")) :]
         return {
             "pooling": self._head.pooling,
@@ -101,7 +101,7 @@ class Session:
         }
 
     def close(self) -> None:
-        """See packager.runtime.RetrievalSession."""
+        """See packager.session.RetrievalSession."""
         del self._session
 
     def _computed(self, batch: Sequence[Sequence[int]], name: str) -> NDArray[np.float32]:

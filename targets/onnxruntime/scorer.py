@@ -26,7 +26,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import (
 
 from packager.errors import PackError, bad_input
 from packager.json_values import JsonObject, at, at_or_none, object_at
-from packager.runtime import LOGITS_BLOCK
+from packager.session import LOGITS_BLOCK
 from targets.onnxruntime import providers
 from targets.onnxruntime.options import session_options
 

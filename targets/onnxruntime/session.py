@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class OnnxRuntimeSession:
-    """See packager.runtime.Session. Every answer has a generator, and so a cache, of its own."""
+    """See packager.session.Session. Every answer has a generator, and so a cache, of its own."""
 
     def __init__(self, artifact: str, settings: JsonObject) -> None:
         og.disable_telemetry_events()
@@ -69,11 +69,11 @@ class OnnxRuntimeSession:
         return str(self._tokenizer.decode(list(ids))) if ids else ""
 
     def ends(self) -> frozenset[int]:
-        """See packager.runtime.Session."""
+        """See packager.session.Session."""
         return self._ends
 
     def chat_template(self) -> str | None:
-        """See packager.runtime.Session. The engine reads chat_template.jinja first, as transformers
+        """See packager.session.Session. The engine reads chat_template.jinja first, as transformers
         does."""
         files = {path.name: path for path in self._folder.iterdir()}
         config = files.get("tokenizer_config.json")
@@ -125,7 +125,7 @@ class OnnxRuntimeSession:
         return tokens
 
     def logits(self, ids: Sequence[int]) -> Iterator[NDArray[np.float32]]:
-        """What the model says behind every token, in blocks; see packager.runtime.Session.
+        """What the model says behind every token, in blocks; see packager.session.Session.
 
         The graph is loaded once more for it, and the engine's model closed until the next answer:
         one copy of the weights at a time.

@@ -94,6 +94,6 @@ def _product(products: Mapping[str, Any], layer: str) -> Any:
 
 
 def given(settings: JsonObject) -> list[tuple[Path, float]]:
-    """The adapters that a session is opened with; see packager.runtime.Session."""
+    """The adapters that a session is opened with; see packager.session.Session."""
     rows: Any = settings.get("adapters") or []
     return [(Path(row["path"]), float(row["scale"])) for row in rows]

@@ -22,7 +22,7 @@ from targets.openvino.skeleton import GRAPH
 
 
 class Session:
-    """See packager.runtime.RetrievalSession."""
+    """See packager.session.RetrievalSession."""
 
     def __init__(self, artifact: str, settings: JsonObject) -> None:
         folder = Path(artifact)
@@ -48,11 +48,11 @@ class Session:
             ) from error
 
     def encode(self, text: str) -> list[int]:
-        """See packager.runtime.RetrievalSession."""
+        """See packager.session.RetrievalSession."""
         return self._ids(text, True)
 
     def plain(self, text: str) -> list[int]:
-        """See packager.runtime.RetrievalSession."""
+        """See packager.session.RetrievalSession."""
         return self._ids(text, False)
 
     def _ids(self, text: str, special: bool) -> list[int]:
@@ -60,13 +60,13 @@ class Session:
         return [int(number) for number in ids.reshape(-1)]
 
     def embed(self, batch: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-        """See packager.runtime.RetrievalSession."""
+        """See packager.session.RetrievalSession."""
         if self._scores:
             raise bad_input("The graph gives scores and no vectors.", "Build the package again.")
         return self._computed(batch)
 
     def score(self, batch: Sequence[Sequence[int]]) -> list[float]:
-        """See packager.runtime.RetrievalSession: by the logistic function, as TextRerankPipeline
+        """See packager.session.RetrievalSession: by the logistic function, as TextRerankPipeline
         has it."""
         if not self._scores:
             raise bad_input("The graph gives no scores.", "Build the package again.")
@@ -74,7 +74,7 @@ class Session:
         return [float(number) for number in 1 / (1 + np.exp(-logits))]
 
     def facts(self) -> JsonObject:
-        """See packager.runtime.RetrievalSession."""
+        """See packager.session.RetrievalSession."""
         more = self.encode("a")[len(self.plain("a")) :]
         padded = self._tokenizer.encode(["a", "a a a a"]).attention_mask.data
         return {
@@ -86,7 +86,7 @@ class Session:
         }
 
     def close(self) -> None:
-        """See packager.runtime.RetrievalSession."""
+        """See packager.session.RetrievalSession."""
         self._request = None
 
     def _computed(self, batch: Sequence[Sequence[int]]) -> NDArray[np.float32]:

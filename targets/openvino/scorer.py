@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from packager.errors import bad_input
 from packager.json_values import JsonDict, JsonObject, at
-from packager.runtime import LOGITS_BLOCK
+from packager.session import LOGITS_BLOCK
 from targets.openvino import adapter
 
 

@@ -19,7 +19,7 @@ from targets.openvino.sizes import cache_blocks
 
 
 class OpenVinoSession:
-    """See packager.runtime.Session. Paged attention with the cache allocated once for the whole
+    """See packager.session.Session. Paged attention with the cache allocated once for the whole
     context, no prefix cache."""
 
     def __init__(self, artifact: str, settings: JsonObject) -> None:
@@ -66,11 +66,11 @@ class OpenVinoSession:
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=False)) if ids else ""
 
     def ends(self) -> frozenset[int]:
-        """See packager.runtime.Session."""
+        """See packager.session.Session."""
         return frozenset(self._ends)
 
     def chat_template(self) -> str | None:
-        """See packager.runtime.Session. The text in the artifact, not the engine's own rewriting of
+        """See packager.session.Session. The text in the artifact, not the engine's own rewriting of
         it."""
         return str(self._tokenizer.get_original_chat_template()) or None
 
@@ -142,7 +142,7 @@ class OpenVinoSession:
         self._prefix_seen = True
 
     def logits(self, ids: Sequence[int]) -> Iterator[NDArray[np.float32]]:
-        """What the model says behind every token, in blocks; see packager.runtime.Session.
+        """What the model says behind every token, in blocks; see packager.session.Session.
 
         The pipeline gives no logits, so the graph is compiled once more, and the pipeline is closed
         until the next answer: one copy of the weights at a time.

@@ -80,7 +80,7 @@ def build(
 
 
 class DyingSession:
-    """See packager.runtime.Session: every token costs the whole forward pass."""
+    """See packager.session.Session: every token costs the whole forward pass."""
 
     def __init__(self, artifact: str, settings: dict[str, Any]) -> None:
         # Late: numpy, as an engine.
