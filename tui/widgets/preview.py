@@ -31,7 +31,7 @@ _WAIT_S = 0.3
 """Seconds in which a question may change again before it is asked."""
 _MARKS = {"chosen": "★", "fits": "✓", "may miss": "~", "rejected": "✗"}
 _STYLES = {"chosen": "bold $text-success", "rejected": "$foreground-muted"}
-_FIXED, _BAR = 30, 12
+_FIXED, _BAR = 25, 12
 """Cells of mark, memory and speed; of a bar."""
 
 
