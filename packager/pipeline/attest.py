@@ -89,7 +89,7 @@ def attest(
     """
     model = adoptable(place, runtimes)
     if model is None or (job_of_model := model.attest) is None:
-        raise usage(f"{place!r} is no model that can be attested.", "Name a .gguf file.")
+        raise usage(f"{place!r} is not a model that can be attested.", "Name a .gguf file.")
     added = additions or Additions()
     known = recognise(model, None, against, revision, offline)
     model = known.model
@@ -97,7 +97,7 @@ def attest(
     prefix, weights, _ = split_id(wanted)
     if prefix != model.recipe.prefix:
         raise usage(
-            f"{wanted} is no recipe of {model.recipe.prefix}.",
+            f"{wanted} is not a recipe of {model.recipe.prefix}.",
             f"Take one that begins with {model.recipe.prefix}.",
         )
     if IMATRIX in model.recipe.marks and added.imatrix is None:

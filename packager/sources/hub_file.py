@@ -52,7 +52,7 @@ def fetched(repo_id: str, name: str, revision: str | None = None, offline: bool 
     if not _REPOSITORY.fullmatch(repo_id):
         raise usage(f"{repo_id!r} is not OWNER/NAME on the hub.", "Name the repository.")
     if not _NAME.fullmatch(name):
-        raise usage(f"--hub-file names {name!r}, which is no .gguf file.", "Check its name.")
+        raise usage(f"--hub-file names {name!r}, which is not a .gguf file.", "Check its name.")
     arguments = {"repo_id": repo_id, "name": name, "revision": revision, "offline": offline}
     with temporary_folder() as scratch:
         job = "packager.sources.hub_file:download"

@@ -98,8 +98,8 @@ def keys_of(given: Given) -> Keys:
         )
     if name is None or name not in ARCHITECTURES:
         raise bad_input(
-            f"{given.files[0]} holds a model of the architecture {shown(name)}, which is none of "
-            f"Qwen's.{did_you_mean(str(name)[:40], ARCHITECTURES)}",
+            f"{given.files[0]} holds a model of the architecture {shown(name)}, which is not "
+            f"one of Qwen's.{did_you_mean(str(name)[:40], ARCHITECTURES)}",
             f"Known: {', '.join(ARCHITECTURES)}.",
         )
     if given.head.text("general.type") not in (None, "model"):

@@ -163,6 +163,7 @@ class LlamaCpp:
     def adopt(self, place: Path) -> Adopted | None:
         """See packager.plan.adopted.Adopts."""
         # Late: most builds adopt nothing, and an installation without this engine has no gguf.
+        from packager.process import resolve
         from targets.gguf import library
         from targets.gguf.given import place_in
 
@@ -170,10 +171,11 @@ class LlamaCpp:
         if path is None:
             return None
         try:
-            from targets.llama_cpp.adopted import adopt
+            # By its name: it stands on this adapter.
+            found: Adopted = resolve("targets.llama_cpp.adopted:adopt")(path)
         except ImportError as error:
             raise library.missing() from error
-        return adopt(path)
+        return found
 
     def _sizes(self, shape: Shape, recipe: Recipe) -> sizes.Sizes:
         return _sizes(shape, recipe)
