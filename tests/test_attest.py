@@ -139,9 +139,15 @@ def test_what_cannot_be_attested_is_a_sentence(made: dict[str, Path], tmp_path: 
     runtimes = registry.runtimes()
     for place, against, recipe, words, code in (
         (path, MODEL, None, "is not made from", ExitCode.INPUT),
-        (path, made["checkpoint"], "openvino:int4_sym_g128", "no recipe of gguf", ExitCode.USAGE),
+        (
+            path,
+            made["checkpoint"],
+            "openvino:int4_sym_g128",
+            "not a recipe of gguf",
+            ExitCode.USAGE,
+        ),
         (weighed, made["checkpoint"], None, "importance matrix", ExitCode.USAGE),
-        (made["checkpoint"], made["checkpoint"], None, "no model that can be", ExitCode.USAGE),
+        (made["checkpoint"], made["checkpoint"], None, "not a model that can be", ExitCode.USAGE),
     ):
         with pytest.raises(PackError, match=words) as caught:
             list(run(str(place), str(against), runtimes, recipe))

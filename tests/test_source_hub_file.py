@@ -51,8 +51,8 @@ def test_the_file_is_pinned_and_comes_with_all_of_its_parts_and_nothing_else(hub
     ("repo_id", "name", "words", "code"),
     [
         (REPO, "model-Q8.gguf", "has no file.*Did you mean.*model-Q8_0", ExitCode.SOURCE),
-        (REPO, "../model.gguf", "no .gguf file", ExitCode.USAGE),
-        (REPO, "README.md", "no .gguf file", ExitCode.USAGE),
+        (REPO, "../model.gguf", "not a .gguf file", ExitCode.USAGE),
+        (REPO, "README.md", "not a .gguf file", ExitCode.USAGE),
         ("nothing", "model.gguf", "is not OWNER/NAME", ExitCode.USAGE),
     ],
 )

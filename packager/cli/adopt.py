@@ -83,7 +83,7 @@ def command(
         model = str(origin.path)
     found = adoptable(model, registry.runtimes())
     if found is None:
-        raise usage(f"{model!r} is not a converted model.", "Name a .gguf file.")
+        raise usage(f"{model!r} is not a model that was converted already.", "Name a .gguf file.")
     known = recognise(found, variant, origin=origin)
     described = _described(known)
     if as_json:

@@ -177,6 +177,7 @@ class LlamaCpp:
     def adopt(self, place: Path) -> Adopted | None:
         """See packager.plan.adopted.Adopts."""
         # Late: most builds adopt nothing, and an installation without this engine has no gguf.
+        from packager.process import resolve
         from targets.gguf import library
         from targets.gguf.given import place_in
 
@@ -184,11 +185,11 @@ class LlamaCpp:
         if path is None:
             return None
         try:
-            # By name: what adopts a file is this adapter with the file's own sizes.
-            adopted: Adopted = resolve("targets.llama_cpp.adopted:adopt")(path)
+            # By its name: it stands on this adapter.
+            found: Adopted = resolve("targets.llama_cpp.adopted:adopt")(path)
         except ImportError as error:
             raise library.missing() from error
-        return adopted
+        return found
 
     def _sizes(self, shape: Shape, recipe: Recipe) -> sizes.Sizes:
         return _sizes(shape, recipe)

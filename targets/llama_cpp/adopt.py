@@ -62,8 +62,8 @@ def _refuse_foreign_template(given: Given, template: str, words: given_text.Word
     strange = next((mark for mark in _MARKER.findall(text) if mark not in known), None)
     if strange is not None:
         raise bad_input(
-            f"The chat template of {given.files[0]} writes {shown(strange)}, which is not in its "
-            "vocabulary.",
+            f"The chat template of {given.files[0]} writes {shown(strange)}, which is not a token "
+            "of its vocabulary.",
             _ANOTHER,
         )
 

@@ -121,7 +121,7 @@ def _recipe(given: Given, known: Known) -> Recipe:
         settings["file_type"] = own.settings["file_type"]
     else:
         counts = ", ".join(f"{count} {kind}" for kind, count in known.counts.items())
-        name, summary = MIXED, f"its own mixture: {counts}"
+        name, summary = MIXED, f"its own mixture of types: {counts}"
         grade = next((grade for bits, grade in _CLASSES if given.bits_per_weight >= bits), "2-bit")
     recipe = Recipe(
         *("llama.cpp", "gguf", name, DEFAULT_KV, KV_BITS[DEFAULT_KV], summary),
