@@ -548,7 +548,7 @@ BAD: dict[str, tuple[str, str, bytes, str]] = {
     ),
     "a state of llama.cpp": (
         "llama.cpp",
-        "model/prefix.state",
+        "papers/notes.txt",
         b"qsgg" + bytes(60),
         "reads as its own memory",
     ),

@@ -222,5 +222,5 @@ def sentence(minimum: Sequence[Minimum]) -> str:
     """What an app's engine must be, as one sentence; empty where nothing is known."""
     if not minimum:
         return ""
-    engines = " and ".join(f"{row.engine} {row.version}" for row in minimum)
-    return f"An app's engine must be {engines} or newer."
+    engines = ", ".join(f"{row.engine} {row.version} or newer" for row in minimum)
+    return f"An app's engine must be {engines}."

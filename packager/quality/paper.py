@@ -72,7 +72,7 @@ def noise(quality: Quality) -> list[str]:
     line."""
     lines = []
     if quality.kl_error is not None:
-        within = f"{2 * quality.kl_error:.4f} nats"
+        within = f"{2 * quality.kl_error:.5f} nats"
         lines.append(f"The mean divergence is known within {within}: less tells no two apart.")
     if quality.cache is not None:
         lines.append(cache_sentence(quality.cache))
