@@ -254,10 +254,6 @@ WRITERS: dict[str, tuple[Callable[[str], None], tuple[str, ...]]] = {
 """What writes a name somewhere, and the modules that do."""
 
 ELSEWHERE = {
-    **dict.fromkeys(
-        ("targets/gguf/given_types.py", "targets/llama_cpp/adopted.py"),
-        "test_adopt.py::test_what_a_file_says_of_itself_does_nothing_to_a_terminal",
-    ),
     "packager/cli/output.py": "test_names.py::test_what_goes_to_a_terminal_shows_names_without_effect",
     "packager/papers/card.py": "test_every_writer.py::test_no_text_of_a_manifest_is_markup_in_a_paper",
     "packager/papers/measured.py": "test_every_writer.py::test_no_text_of_a_manifest_is_markup_in_a_paper",

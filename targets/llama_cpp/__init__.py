@@ -17,7 +17,6 @@ from packager.plan.adopted import Adopted
 from packager.predict.forecast import Speed
 from packager.predict.memory import Footprint, kv_cache_bytes
 from packager.predict.offload import Split
-from packager.process import resolve
 from packager.recipe import Recipe
 from packager.records.contents import Minimum
 from packager.runtime import BuildNeeds, Ladder, Tools
