@@ -276,6 +276,7 @@ ELSEWHERE = {
         ),
         "test_shipping_apps.py::test_hostile_names_add_no_line_and_no_markup_to_any_file",
     ),
+    "packager/shipping/apps/routed.py": "test_shipping_router.py::test_names_of_a_table_add_no_line_and_no_markup_to_the_readme",
 }
 """Modules that take their escapes from the table and are walked by a test of their own."""
 

@@ -27,12 +27,14 @@ from packager.package.content import content_sha256
 from packager.shipping.router import check
 from packager.shipping.router.keeper import Busy, Gone, Keeper
 from packager.shipping.router.table import Entry, Table, Unknown, Unusable, read
+from packager.shipping.shipment import prepare
 from packager.sweep import report
 from packager.sweep.cell import Cell
 from packager.sweep.folder import Folder
 from packager.sweep.row import Stages, done
 from tests.conftest import REPOSITORY
-from tests.support.shipping_packages import gguf_package
+from tests.support.shipping_packages import AGREED as AGREED_TO
+from tests.support.shipping_packages import EVIL, evil_package, gguf_package
 from tests.support.sweeps import plan_of
 from tests.support.trained_package import TRAINED, write_trained
 from training.questions import held_out
@@ -151,6 +153,25 @@ def test_what_cannot_leave_is_told_before_anything_is_written(
         file.write_text(text)
         assert main(["route", str(tmp_path), "--out", str(tmp_path / "out")]) == code, text
     assert main(["route", str(tmp_path / "nothing")]) == ExitCode.USAGE
+
+
+def test_names_of_a_table_add_no_line_and_no_markup_to_the_readme(tmp_path: Path) -> None:
+    from packager.shipping.apps import routed, snippets
+
+    facts = snippets.facts(prepare(evil_package(tmp_path / "evil"), **AGREED_TO))
+
+    def readme(text: str) -> str:
+        rows = {text: {"cell": text}}
+        values = routed._values(text, rows, {text: facts}, 5)
+        return snippets.render("routed.md", values).decode()
+
+    plain = readme("a").splitlines()
+    for name in (EVIL, "a\nb | c | <b>", "`x` | [y](z)"):
+        lines = readme(name).splitlines()
+        assert len(lines) == len(plain), name
+        table = [line for line in lines if line.startswith("|")]
+        assert all(line.count("|") == 5 for line in table), name
+        assert not set("<>[]$*") & set("".join(table))
 
 
 # ---- the table, without an engine
