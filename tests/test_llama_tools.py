@@ -6,6 +6,7 @@ tests skip.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -18,6 +19,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -87,13 +89,19 @@ def answer_of(built: tuple[Path, Path]) -> str:
 def server(built: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where the README's llama-server answers."""
     words = in_the_readme(built[0], "llama-server")
+    with answering(words, built[0], tmp_path_factory.mktemp("server") / "log") as root:
+        yield root
+
+
+@contextmanager
+def answering(words: list[str], folder: Path, log: Path) -> Iterator[str]:
+    """Where a llama-server answers that is started with these words, on a free port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     words[words.index("--port") + 1] = str(port)
-    log = tmp_path_factory.mktemp("server") / "log"
     with log.open("wb") as output:
-        process = subprocess.Popen(words, cwd=built[0], stdout=output, stderr=output)
+        process = subprocess.Popen(words, cwd=folder, stdout=output, stderr=output)
         try:
             root = f"http://127.0.0.1:{port}"
             until = time.monotonic() + LOAD_S
@@ -200,3 +208,48 @@ def test_openais_client_gets_tool_calls_and_json_of_a_schema(client: Any) -> Non
     more = {"model": "x", "messages": MESSAGES, "max_tokens": 100, "extra_body": NO_THOUGHT}
     answer = client.chat.completions.create(**more, temperature=0, response_format=form)
     assert list(json.loads(answer.choices[0].message.content)) == ["ok"]
+
+
+SEEING = REPOSITORY / "tests" / "models" / "tiny-qwen3-vl"
+LOOK = [*("--context", "256", "--prompt", "128", "--max-image-tokens", "64")]
+
+
+def test_the_commands_for_pictures_say_what_run_says(tmp_path: Path) -> None:
+    """llama-mtmd-cli, and llama-server with an image_url, both as the README writes them."""
+    tool("llama-mtmd-cli")
+    drawings = pytest.importorskip("training.vision", reason="draws the picture")
+    image = pytest.importorskip("PIL.Image")
+    openai = pytest.importorskip("openai")
+    package, cache = tmp_path / "package", tmp_path / "cache"
+    words = ["build", "--target", "laptop-cpu", "--recipe", "gguf:Q8_0", "--use-case", "vision"]
+    words += [*LOOK, "--max-ttft-ms", "1e8", "--weights", str(SEEING), "--out", str(package)]
+    done = command(*words, cache=cache)
+    assert done.returncode == 0, done.stderr
+    one, picture = drawings.example("held out/0"), tmp_path / "picture.png"
+    image.fromarray(one.rgb).save(picture)
+    run = command("run", str(package), one.question, "--image", str(picture), cache=cache)
+    assert run.returncode == 0, run.stderr
+    words = in_the_readme(package, "llama-mtmd-cli")
+    words[words.index("--image") + 1] = str(picture)
+    words[words.index("--prompt") + 1] = one.question
+    said = subprocess.run(
+        [*words, "--temp", "0", "--predict", "20"],
+        cwd=package,
+        capture_output=True,
+        text=True,
+        timeout=LOAD_S,
+        check=False,
+    )
+    assert said.returncode == 0, said.stderr[-2000:]
+    assert said.stdout.strip().endswith(run.stdout.strip())
+    data = base64.b64encode(picture.read_bytes()).decode()
+    parts = [
+        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}},
+        {"type": "text", "text": one.question},
+    ]
+    with answering(in_the_readme(package, "llama-server"), package, tmp_path / "log") as root:
+        client = openai.OpenAI(base_url=f"{root}/v1", api_key="none", max_retries=0)
+        answer = client.chat.completions.create(
+            model="x", messages=[{"role": "user", "content": parts}], temperature=0, max_tokens=20
+        )
+    assert answer.choices[0].message.content.strip() == run.stdout.strip()
