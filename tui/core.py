@@ -88,7 +88,11 @@ def find(services: World, ask: Ask) -> Found:
     if ask.kv is not None:
         runtimes = with_cache_type(runtimes, ask.kv)
         target = keeping(target, runtimes)
-    own, _ = with_adapters(None, ask.weights, loras.parse(ask.lora), pictures=workload.pictures)
+    own, _ = with_adapters(
+        *(None, ask.weights, loras.parse(ask.lora)),
+        pictures=workload.pictures,
+        sound=workload.sound,
+    )
     found = candidates(
         target, workload, own or catalog.load(), runtimes, named=bool(own), every=True
     )

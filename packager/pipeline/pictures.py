@@ -16,9 +16,8 @@ if TYPE_CHECKING:
 
 def sees(runtime: Runtime, package: Manifest) -> bool:
     """Whether a package holds an image encoder beside its decoder."""
-    return isinstance(runtime, Sees) and any(
-        entry.path == f"{MODEL}/{runtime.projector}" for entry in package.files
-    )
+    encoder = package.contents.modality != "audio" and isinstance(runtime, Sees)
+    return encoder and any(entry.path == f"{MODEL}/{runtime.projector}" for entry in package.files)
 
 
 def has_encoder(runtime: Runtime, artifact: Path) -> bool:

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from packager.digests import key_of
+from packager.hearing import Hears
 from packager.json_values import JsonObject, object_at
 from packager.pipeline import retrieval_stage
 from packager.pipeline.cache import Entry
 from packager.pipeline.job import Job, checkpoint_of, environment
 from packager.quality import VERSION
 from packager.quality.pictures import VERSION as PICTURES_VERSION
+from packager.quality.sounds import VERSION as SOUNDS_VERSION
 from packager.quality.text import FURTHEST
 from packager.quality.thresholds import limits
 from packager.quality.verdict import judged, skipped
@@ -85,6 +87,9 @@ def compare(
     looking = _pictures(plan, converted)
     if looking:
         arguments["pictures"] = looking
+    listening = _sounds(plan, converted)
+    if listening:
+        arguments["sounds"] = listening
     # The reference follows from what the artifact was made of and from the text.
     started = plan.start.identity if plan.start else {}
     asked = {
@@ -94,6 +99,7 @@ def compare(
         "divergence": divergence,
         "version": VERSION,
         **({"pictures": [looking, PICTURES_VERSION]} if looking else {}),
+        **({"sounds": [listening, SOUNDS_VERSION]} if listening else {}),
     }
     key = key_of({**asked, **started})
     evidence = Evidence.of(checkpoint_of(fetched), fetched.facts, None if divergence else SMALL)
@@ -123,8 +129,19 @@ def _pictures(plan: Plan, converted: Entry) -> JsonObject | None:
     """How image embeddings are compared; None for text alone."""
     if plan.shape.vision is None or not isinstance(plan.runtime, Sees):
         return None
+    return {"session": plan.runtime.vision_session, "grade": _tower_grade(converted)}
+
+
+def _sounds(plan: Plan, converted: Entry) -> JsonObject | None:
+    """How audio embeddings are compared; None where no sound is taken."""
+    if plan.shape.audio is None or not isinstance(plan.runtime, Hears):
+        return None
+    return {"session": plan.runtime.audio_session, "grade": _tower_grade(converted)}
+
+
+def _tower_grade(converted: Entry) -> str:
     sixteen = object_at(converted.facts, "projector")["type"] in ("F32", "F16", "BF16")
-    return {"session": plan.runtime.vision_session, "grade": "16-bit" if sixteen else "8-bit"}
+    return "16-bit" if sixteen else "8-bit"
 
 
 def _arguments(plan: Plan, fetched: Entry) -> JsonObject:

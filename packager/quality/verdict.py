@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from packager.errors import ExitCode, PackError
 from packager.json_values import JsonObject, at, objects_at
-from packager.quality import pictures
+from packager.quality import pictures, sounds
 from packager.quality.thresholds import Limits
 from packager.records import Parity, Quality, QualityVerdict
 from packager.records.quality import (
@@ -39,8 +39,10 @@ WORDS = RULES | {
     "order_kept": "order kept",
     "image_cosine_mean": "mean cosine of image embeddings",
     "image_cosine_min": "least cosine of image embeddings",
+    "audio_cosine_mean": "mean cosine of audio embeddings",
+    "audio_cosine_min": "least cosine of audio embeddings",
 }
-"""Every rule, those of vectors, scores and pictures among them."""
+"""Every rule, those of vectors, scores, pictures and sound among them."""
 _SHARES = ("top1", "order_kept")
 
 
@@ -73,15 +75,18 @@ def judged(
     beyond them was let through.
 
     `facts` is what packager.quality.job:compare left, with the `text` that was read. `why_not` says
-    why there are no figures, where that is so; pictures are judged all the same.
+    why there are no figures, where that is so; pictures and sound are judged all the same.
     """
     quality = _judged(facts, limits, why_not, allow_loss)
     looked, more = pictures.judged(facts)
-    if looked is None:
+    heard, others = sounds.judged(facts)
+    if looked is None and heard is None:
         return quality
+    more = (*more, *others)
     missed = any(not row.passed for row in more)
     return quality.but(
         pictures=looked,
+        sounds=heard,
         verdicts=(*quality.verdicts, *more),
         passed=not missed and quality.passed is not False,
         loss_allowed=quality.loss_allowed or (missed and allow_loss),
@@ -222,7 +227,7 @@ def shown(rule: str, value: float | None) -> str:
         return "unknown"
     if rule in _SHARES:
         return f"{value:.1%}"
-    if rule.startswith(("cosine_", "score_", "image_cosine_")):
+    if rule.startswith(("cosine_", "score_", "image_cosine_", "audio_cosine_")):
         return f"{value:.4f}"
     if rule.startswith("kl_"):
         return f"{value:.4f} nats"

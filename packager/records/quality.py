@@ -67,6 +67,16 @@ class PictureQuality(Record, frozen=True, kw_only=True):
     cosine_min: Number | None = None
 
 
+class SoundQuality(Record, frozen=True, kw_only=True):
+    """Audio embeddings against the unquantized audio encoder's, likewise."""
+
+    sounds: Count = 0
+    tokens: Count = 0
+    broken: Count = 0
+    cosine_mean: Number | None = None
+    cosine_min: Number | None = None
+
+
 class QualityVerdict(Record, frozen=True, kw_only=True):
     """One limit of the recipe's class against what was measured."""
 
@@ -132,6 +142,7 @@ class Quality(QualityFigures, frozen=True, kw_only=True):
     seconds: Number | None = None
     retrieval: RetrievalQuality | None = None
     pictures: PictureQuality | None = None
+    sounds: SoundQuality | None = None
 
     @property
     def differences(self) -> tuple[str, ...]:
