@@ -147,7 +147,7 @@ class _Filtered:
         """See packager.runtime.Report."""
         self._report.note(text)
 
-    def progress(self, done: int, total: int, unit: str = "bytes") -> None:
+    def progress(self, done: int, total: int | None, unit: str = "bytes") -> None:
         """See packager.runtime.Report."""
         self._report.progress(done, total, unit)
 

@@ -1,5 +1,4 @@
-"""The workload as options, declared once for every command that takes it, and merged with a
-target's default."""
+"""The workload as options, declared once for every command, and merged with a target's default."""
 
 from __future__ import annotations
 
@@ -30,8 +29,7 @@ _INPUTS = {_VISION: ("text", "image"), "image": ("text", "image"), "audio": ("te
 IMAGE_TOKENS = (8, 4096)
 """What llama.cpp makes of a picture at least and at most. Source: tools/mtmd/clip.cpp."""
 AUDIO_SECONDS = 1200
-"""What Qwen3-ASR's own package takes at once. Source: qwen_asr/inference/utils.py,
-MAX_ASR_INPUT_SECONDS."""
+"""What Qwen3-ASR's own package takes at once (qwen_asr/inference/utils.py)."""
 _MB = 10**6
 _MOST_MB = 64 * 10**6
 _FLAGS = (

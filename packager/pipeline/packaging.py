@@ -194,11 +194,12 @@ def _retrieval(plan: Plan, made: Made) -> JsonObject | None:
 
 def _projector(plan: Plan) -> str | None:
     """The name of the file of the vision tower or the audio encoder; None for text alone."""
-    kinds = {"vision": Sees, "audio": Hears}
-    kind = kinds.get(plan.shape.modality)
-    if kind is None or not isinstance(plan.runtime, kind):
-        return None
-    return plan.runtime.projector
+    runtime = plan.runtime
+    if plan.shape.vision is not None and isinstance(runtime, Sees):
+        return runtime.projector
+    if plan.shape.audio is not None and isinstance(runtime, Hears):
+        return runtime.projector
+    return None
 
 
 def _vision(plan: Plan, made: Made) -> JsonObject | None:

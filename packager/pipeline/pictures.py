@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 def sees(runtime: Runtime, package: Manifest) -> bool:
     """Whether a package holds an image encoder beside its decoder."""
-    encoder = package.contents.modality != "audio" and isinstance(runtime, Sees)
-    return encoder and any(entry.path == f"{MODEL}/{runtime.projector}" for entry in package.files)
+    if package.contents.modality == "audio" or not isinstance(runtime, Sees):
+        return False
+    return any(entry.path == f"{MODEL}/{runtime.projector}" for entry in package.files)
 
 
 def has_encoder(runtime: Runtime, artifact: Path) -> bool:

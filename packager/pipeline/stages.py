@@ -218,8 +218,8 @@ def with_sound(job: Job, runtime: Runtime, seconds: int) -> Job:
     """The smoke benchmark of an artifact that holds an audio encoder: with figures of sound of so
     many seconds."""
     assert isinstance(runtime, Hears)
-    listening = {"seconds": seconds, "version": SOUNDS_VERSION}
-    asked = {"session": runtime.audio_session, "sounds": listening}
+    listening: JsonDict = {"seconds": seconds, "version": SOUNDS_VERSION}
+    asked: JsonDict = {"session": runtime.audio_session, "sounds": listening}
     return replace(job, arguments={**job.arguments, **asked})
 
 
