@@ -1,12 +1,12 @@
-"""Vision towers in GGUF: what llama.cpp's own converter makes of the tiny checkpoints of the tests,
-kept for them to compare with.
+"""Vision towers and audio encoders in GGUF: what llama.cpp's own converter makes of the tiny
+checkpoints of the tests, kept for them to compare with.
 
     python benchmarks/projectors.py --scratch FOLDER
 
 For every generation the projector file in each type and the text model in 16 bits. The converter is
 taken from the source archive of llama-cpp-python, which pip downloads into the scratch folder; it
 needs torch and transformers. Writes tests/golden/projectors.json, whose digests hold every
-tensor's name, type, axes and bytes.
+tensor's name, type, axes and bytes, those of computed sinusoids left out.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.peer import source
 from targets.gguf.tower import TYPES
+from tests.support.audio import write_hearing
 from tests.support.vision import SHAPES, summary, write_seeing
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -50,11 +51,15 @@ def main() -> int:
     scratch = parser.parse_args().scratch
     peer = source(scratch)
     found: dict[str, Any] = {}
-    for model_type in SHAPES:
-        folder = write_seeing(scratch / "tiny" / model_type, model_type)
+    for model_type in (*SHAPES, "qwen3_asr"):
+        folder = scratch / "tiny" / model_type
+        if model_type == "qwen3_asr":
+            write_hearing(folder)
+        else:
+            write_seeing(folder, model_type)
         rows = {kind: _converted(peer, folder, kind, "--mmproj") for kind in TYPES}
         # Of the hybrids the tower changes no key of the text model, which has tests of its own.
-        if SHAPES[model_type].hybrid is None:
+        if model_type == "qwen3_asr" or SHAPES[model_type].hybrid is None:
             rows["text"] = _converted(peer, folder, "BF16")
         found[model_type] = rows
     document = {

@@ -25,7 +25,8 @@ TENSOR_NAME_CHARACTERS = 512
 LAYERS = 1 << 10
 """Layers of a decoder. The largest Qwen has 94."""
 TOWER_WIDTH = 1 << 16
-"""Any width of a vision tower, and its learned positions. The largest Qwen has 5,120."""
+"""Any width of a vision tower or an audio encoder, and its learned positions. The largest Qwen has
+5,120."""
 EXPERTS = 1 << 12
 """Experts of a layer. The largest Qwen has 512."""
 
@@ -138,3 +139,13 @@ PICTURE_SCANS = 100
 """Scans of a progressive JPEG, each of which goes over all of its pixels. Usual are ten."""
 PICTURES = 64
 """Pictures of one question. As many as fill a context of 4,096 with the smallest of them."""
+SOUND_BYTES = 2 << 30
+"""A sound's file. Two hours of a CD have 1.27 GB as WAV and half of that as FLAC."""
+SOUND_SECONDS = 7200
+"""Length of a sound: two hours, 460 MB of samples. Hours of silence are a few kilobytes as FLAC."""
+SOUND_RATES = (4_000, 384_000)
+"""Samples per second. Telephones have 8,000, studios 192,000."""
+SOUND_CHANNELS = 32
+"""Channels. Cinemas have 12 to 24."""
+SOUND_PEAK = 1e4
+"""The largest sample where full scale is 1."""

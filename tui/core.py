@@ -96,7 +96,11 @@ def find(services: World, ask: Ask) -> Found:
         runtimes, recipe = (model.runtime,), model.recipe.id
         own: tuple[Variant, ...] = (recognise(model).variant,)
     else:
-        own, _ = with_adapters(None, ask.weights, loras.parse(ask.lora), pictures=workload.pictures)
+        own, _ = with_adapters(
+            *(None, ask.weights, loras.parse(ask.lora)),
+            pictures=workload.pictures,
+            sound=workload.sound,
+        )
     found = candidates(
         target,
         workload,

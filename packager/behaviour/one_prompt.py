@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from packager.errors import usage
+from packager.hearing import AudioSession
 from packager.json_values import JsonObject, at
 from packager.measure import prefix as prefixes
 from packager.process import resolve
 from packager.runtime import Report
 from packager.session import Session, VisionSession
+from packager.shape.audio import RATE
+from packager.sounds.cut import pieces
+from packager.sounds.prompt import Transcript
 
 
 def answer(
@@ -70,6 +74,94 @@ def look(
         "image_tokens": seen.image_tokens,
         "encode_s": seen.encode_s,
     }
+
+
+def hear(
+    report: Report,
+    *,
+    session: str,
+    artifact: str,
+    settings: JsonObject,
+    texts: list[str],
+    sound: JsonObject,
+    seconds: int,
+    max_new_tokens: int,
+) -> JsonObject:
+    """Write down what is said in a sound (packager.sounds.Samples), in pieces of at most `seconds`,
+    each with the same text before and after it and from a cold cache.
+
+    Returns the text, the token ids, how many tokens the prompts had and how many of those are the
+    sound's, the seconds that encoding took, and the language of the first piece where it says one.
+    """
+    # Late: numpy, for the child that listens.
+    import numpy as np
+
+    model: AudioSession = resolve(session)(artifact, settings)
+    samples = np.memmap(at(sound, "path", str), "<f4", "r")
+    ids: list[int] = []
+    parts: list[str] = []
+    language: str | None = None
+    prompt_tokens = audio_tokens = 0
+    encode_s = 0.0
+    try:
+        around = sum(len(model.encode(text)) for text in texts)
+        for start, end in pieces(samples, seconds):
+            transcript = Transcript()
+            speaker = _Speaker(_Filtered(report, transcript), model)
+            tokens = around + _BRACKETS + model.audio_tokens(end - start)
+            most = _room(tokens, at(settings, "context", int), max_new_tokens)
+            heard = model.hear(texts, np.array(samples[start:end]), most, speaker.on_token)
+            speaker.end()
+            rest = transcript.end()
+            if rest:
+                report.text(rest)
+            if len(heard.tokens) == most:
+                report.note(
+                    f"The text of seconds {start / RATE:.1f} to {end / RATE:.1f} ends after "
+                    f"{most} tokens; more is said there."
+                )
+            report.text(" " if end < len(samples) else "")
+            ids += heard.tokens
+            parts.append(transcript.said.strip())
+            language = language or transcript.language
+            prompt_tokens += heard.prompt_tokens
+            audio_tokens += heard.audio_tokens
+            encode_s += heard.encode_s
+    finally:
+        model.close()
+    return {
+        "text": " ".join(part for part in parts if part),
+        "tokens": ids,
+        "prompt_tokens": prompt_tokens,
+        "audio_tokens": audio_tokens,
+        "encode_s": encode_s,
+        "language": language,
+    }
+
+
+_BRACKETS = 2
+"""Tokens that the session sets around a sound."""
+
+
+class _Filtered:
+    """A report whose text is what a transcript lets through."""
+
+    def __init__(self, report: Report, transcript: Transcript) -> None:
+        self._report, self._transcript = report, transcript
+
+    def note(self, text: str) -> None:
+        """See packager.runtime.Report."""
+        self._report.note(text)
+
+    def progress(self, done: int, total: int | None, unit: str = "bytes") -> None:
+        """See packager.runtime.Report."""
+        self._report.progress(done, total, unit)
+
+    def text(self, piece: str) -> None:
+        """What is said of one more piece."""
+        said = self._transcript.add(piece)
+        if said:
+            self._report.text(said)
 
 
 def _room(prompt_tokens: int, context: int, wanted: int) -> int:

@@ -1,6 +1,7 @@
 """From the catalogue's TOML files to Variants.
 
-`shapes.toml` holds every distinct geometry once, `towers.toml` those of vision towers,
+`shapes.toml` holds every distinct geometry once, `towers.toml` those of vision towers and audio
+encoders,
 `licenses.toml` the licences; files whose names begin with `qwen` hold the variants, each of which
 inherits from the table of its family. Sources are defined once per file and named by key.
 """
@@ -17,6 +18,7 @@ from packager.catalog.variant import Variant
 from packager.errors import PackError, bad_input
 from packager.foreign import load_toml
 from packager.shape import Experts, Hybrid, Shape, Tower
+from packager.shape.audio import AudioTower
 
 FOLDER = Path(__file__).parent
 VARIANT_FILES = "qwen*.toml"
@@ -107,15 +109,23 @@ def _shapes_of(read: Any, path: str) -> dict[str, dict[str, Any]]:
 
 def _read_towers(path: Path) -> dict[str, dict[str, Any]]:
     document = check(
-        schema.read(path), {"sources": dict, "towers": dict}, ("sources", "towers"), str(path)
+        schema.read(path),
+        {"sources": dict, "towers": dict, "audio": dict},
+        ("sources", "towers"),
+        str(path),
     )
     towers: dict[str, dict[str, Any]] = document["towers"]
+    for name, table in document.get("audio", {}).items():
+        where = f"{path}: audio.{name}"
+        check(table, schema.AUDIO_TOWER, tuple(schema.AUDIO_TOWER), where)
+        table["source"] = source_text(table["source"], document["sources"], f"{where}.source")
     for name, table in towers.items():
         where = f"{path}: towers.{name}"
         needed = ("generation", "hidden", "intermediate", "depth", "heads", "patch", "source")
         check(table, schema.TOWER, needed, where)
         table["source"] = source_text(table["source"], document["sources"], f"{where}.source")
-    return towers
+    encoders: dict[str, dict[str, Any]] = document.get("audio", {})
+    return towers | encoders
 
 
 def read_licenses(path: Path = FOLDER / "licenses.toml") -> dict[str, dict[str, Any]]:
@@ -215,6 +225,7 @@ def _variant(
         modality_out=tuple(row.get("modality_out", "text").split()),
         shape=_shape(row, geometry) if geometry else None,
         tower=_tower(row, geometry, towers, where) if geometry else None,
+        audio_tower=_audio_tower(row, geometry, towers, where) if geometry else None,
         shape_verified=geometry is not None and not row.get("unverified", False),
         assumed=tuple(key for key in DEFAULTS if key not in row) if geometry else (),
         params_total=row.get("parameters", geometry["parameters"] if geometry else None),
@@ -253,7 +264,7 @@ def _tower(
     """The tower with the width of the decoder; its weights must be as many as the row says."""
     if "tower" not in row:
         return None
-    if row["tower"] not in towers:
+    if "patch" not in towers.get(row["tower"], {}):
         raise wrong(f"{where}.tower", f"is {row['tower']!r}, which towers.toml does not define.")
     fields = {key: value for key, value in towers[row["tower"]].items() if key != "source"}
     tower = Tower.from_dict({**fields, "out": geometry["hidden"]})
@@ -262,6 +273,22 @@ def _tower(
             f"{where}.tower",
             f"has {tower.parameters()} weights, and vision says {row.get('vision')}.",
         )
+    return tower
+
+
+def _audio_tower(
+    row: dict[str, Any], geometry: dict[str, Any], towers: Mapping[str, Any], where: str
+) -> AudioTower | None:
+    """The audio encoder likewise."""
+    if "audio_tower" not in row:
+        return None
+    name, key = row["audio_tower"], f"{where}.audio_tower"
+    if "channels" not in towers.get(name, {}):
+        raise wrong(key, f"is {name!r}, which towers.toml does not define.")
+    fields = {field: value for field, value in towers[name].items() if field != "source"}
+    tower = AudioTower(**fields, out=geometry["hidden"])
+    if tower.parameters() != row.get("audio"):
+        raise wrong(key, f"has {tower.parameters()} weights, and audio says {row.get('audio')}.")
     return tower
 
 

@@ -60,6 +60,14 @@ TOWER: Types = {
     "full_attention": list,
     "source": str,
 }
+AUDIO_TOWER: Types = {
+    "hidden": int,
+    "intermediate": int,
+    "depth": int,
+    "heads": int,
+    "channels": int,
+    "source": str,
+}
 LICENSE: Types = {
     "name": str,
     "research_only": bool,
@@ -86,6 +94,7 @@ VARIANT: Types = {
     "vision": int,
     "tower": str,
     "audio": int,
+    "audio_tower": str,
     "mtp": int,
     "context": int,
     "context_extended": int,

@@ -7,6 +7,7 @@ from typing import Literal
 
 from packager.json_values import JsonObject
 from packager.shape import Shape, Tower
+from packager.shape.audio import AudioTower
 
 Kind = Literal[
     "general",
@@ -36,8 +37,9 @@ class Variant:
     `params_total` with vision and audio encoders, `params_active` what one token of a mixture
     touches. `params_mtp` is the draft module for multi-token prediction. `context_native` is the
     config's max_position_embeddings, `context_extended` what the documentation says is reachable
-    with YaRN, in tokens. `tower` is the vision tower, where it can be built. `assumed` names fields
-    of `shape` that no source states and that hold transformers' default. `unbuildable` says why no
+    with YaRN, in tokens. `tower` is the vision tower, where it can be built, `audio_tower` the
+    audio encoder. `assumed` names fields of `shape` that no source states and that hold
+    transformers' default. `unbuildable` says why no
     runtime builds it, and `nearest` names the closest variant that can be built. `trained_tokens`
     is what it was pretrained on, as published: often an upper bound for the family. `system_prompt`
     says, of the first generation, whether it was trained to follow one.
@@ -73,6 +75,7 @@ class Variant:
     notes: tuple[str, ...]
     sources: dict[str, str] = field(hash=False)
     tower: Tower | None = None
+    audio_tower: AudioTower | None = None
     trained_tokens: int | None = None
     system_prompt: Literal["enhanced", "plain"] | None = None
 

@@ -26,6 +26,8 @@ from packager.checkpoint.agreement import (
     refuse_other_tasks,
     refuse_unsupported,
 )
+from packager.checkpoint.audio import Audio
+from packager.checkpoint.audio import read as read_audio
 from packager.checkpoint.composed import Composed
 from packager.checkpoint.described import is_described
 from packager.checkpoint.folder import (
@@ -72,7 +74,7 @@ class Checkpoint:
     `tokenizer_config` lists what added_tokens.json adds where it lists nothing itself. `tensors`
     are in stored order, by official name, and exactly those that follow from `shape`; `dropped`
     names those that the files store besides: redundant ones, draft modules, the vision tower, which
-    `vision` reads.
+    `vision` reads, the audio encoder, which `audio` reads.
     `as_published` says that the files themselves have those names, that configuration and types of
     32 bits at most, so that an engine may read them. `chat_template` is None for a base model.
     Of a folder that describes an adopted model there are no tensors.
@@ -176,6 +178,11 @@ class Checkpoint:
         """The vision tower, checked as the decoder was. Raises PackError (exit code 6) with the
         reason where there is none, or not a whole one."""
         return read_vision(self.files, self.config, self.shape, self._tower)
+
+    def audio(self) -> Audio:
+        """The audio encoder, checked as the decoder was. Raises PackError (exit code 6) with the
+        reason where there is none, or not a whole one."""
+        return read_audio(self.files, self.config, self.shape, self._tower)
 
     @property
     def takes_pictures(self) -> bool:

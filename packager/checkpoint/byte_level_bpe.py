@@ -43,6 +43,12 @@ PICTURE_TEMPLATE = CHAT_TEMPLATE.replace(
 )
 """The same with pictures among the parts of a message, as Qwen2-VL's own writes them."""
 
+SOUND_TEMPLATE = PICTURE_TEMPLATE.replace(
+    "{% if part['type'] == 'image' %}{{ '<|vision_start|><|image_pad|><|vision_end|>' }}",
+    "{% if part['type'] == 'audio' %}{{ '<|audio_start|><|audio_pad|><|audio_end|>' }}",
+)
+"""The same with sound, which stands in a prompt as Qwen3-ASR's own template writes it."""
+
 _CONSONANTS = "bcdfghjklmnpqrstvwxyz"
 _VOWELS = "aeiou"
 _BYTE_LEVEL: JsonObject = {
@@ -190,10 +196,16 @@ def definition(
 
 
 def tokenizer_config(
-    base_vocab: int, control: Sequence[ControlToken], context: int, *, pictures: bool = False
+    base_vocab: int,
+    control: Sequence[ControlToken],
+    context: int,
+    *,
+    pictures: bool = False,
+    sound: bool = False,
 ) -> JsonObject:
-    """tokenizer_config.json as Qwen's own has it, with the ChatML template, where pictures come in
-    the one that takes them; `context` is the longest input in tokens."""
+    """tokenizer_config.json as Qwen's own has it, with the ChatML template, where pictures or sound
+    come in the one that takes them; `context` is the longest input in tokens."""
+    template = PICTURE_TEMPLATE if pictures else CHAT_TEMPLATE
     return {
         "add_bos_token": False,
         "add_prefix_space": False,
@@ -202,7 +214,7 @@ def tokenizer_config(
         },
         "additional_special_tokens": [token.text for token in control[1:] if token.special],
         "bos_token": None,
-        "chat_template": PICTURE_TEMPLATE if pictures else CHAT_TEMPLATE,
+        "chat_template": SOUND_TEMPLATE if sound else template,
         "clean_up_tokenization_spaces": False,
         "eos_token": "<|im_end|>",
         "errors": "replace",

@@ -70,6 +70,10 @@ QWEN2 = _tokens(_CHAT)
 QWEN2_VL = _tokens(_CHAT + _VISION)
 QWEN2_5 = _tokens(_CHAT + _VISION, _TOOLS_AND_CODE)
 QWEN3 = _tokens(_CHAT + _VISION, _TOOLS_AND_CODE + _THINKING)
+QWEN3_ASR = (
+    *QWEN3,
+    *_tokens(("<|audio_start|>", "<|audio_end|>", "<|audio_pad|>"), ("<asr_text>",)),
+)
 
 
 def control_tokens(repo_id: str, model_type: str) -> tuple[ControlToken, ...]:
@@ -77,6 +81,8 @@ def control_tokens(repo_id: str, model_type: str) -> tuple[ControlToken, ...]:
     decides between them."""
     if model_type == FIRST_GENERATION:
         return QWEN
+    if model_type == "qwen3_asr":
+        return QWEN3_ASR
     if model_type.startswith("qwen3") or ("QwQ-32B" in repo_id and "Preview" not in repo_id):
         return QWEN3
     if model_type == "qwen2_vl":

@@ -16,6 +16,7 @@ from itertools import islice
 from packager.checkpoint.header import TensorInfo
 from packager.errors import bad_input
 from packager.shape import FIRST_GENERATION, Shape, tensors
+from packager.shape.audio import HEARING
 from packager.shape.tensors import naming_of
 from packager.shape.tower import GENERATIONS
 
@@ -30,9 +31,11 @@ _BUFFER = re.compile(
 )
 # The draft module for multi-token prediction, and the vision tower: `visual.` in the repositories
 # of Qwen2-VL, `model.visual.` in later ones and where transformers 5 saved it,
-# `model.language_model.visual.` where that saved Qwen3.5.
+# `model.language_model.visual.` where that saved Qwen3.5. `thinker.audio_tower.` is the audio
+# encoder of Qwen3-ASR.
 _DRAFT = re.compile(r"(model\.)?mtp\..+")
 _TOWER = re.compile(r"(model\.)?(language_model\.)?(?P<name>visual\..+)")
+_SOUND = re.compile(r"(thinker\.)?(?P<name>audio_tower\..+)")
 _LAYER = re.compile(r"(^|\.)(layers|h)\.\d+\.")
 _ADAPTER = re.compile(r"(^|\.)(lora_|base_layer\.|modules_to_save\.|adapter)")
 _FUSED = "mlp.experts.gate_up_proj"
@@ -152,6 +155,8 @@ def _may_be_left_out(name: str, shape: Shape) -> bool:
         return True
     if _TOWER.fullmatch(name):
         return shape.model_type in GENERATIONS or naming_of(shape).decoder in GENERATIONS
+    if _SOUND.fullmatch(name):
+        return shape.model_type in HEARING
     # A head that training put beside the decoder (v_head of a reward model). Parts of layers are
     # never left out.
     return not (
@@ -169,10 +174,17 @@ def tower_name(name: str) -> str | None:
     return match["name"] if match else None
 
 
+def sound_name(name: str) -> str | None:
+    """What a tensor of the audio encoder is called there (`audio_tower.`); None for one that is not
+    the encoder's."""
+    match = _SOUND.fullmatch(name)
+    return match["name"] if match else None
+
+
 def is_computed(name: str) -> bool:
     """Whether a stored tensor is one of those that everybody computes or leaves out without a
     word."""
-    return bool(_BUFFER.fullmatch(name) or _DRAFT.fullmatch(name) or _TOWER.fullmatch(name))
+    return any(kind.fullmatch(name) for kind in (_BUFFER, _DRAFT, _TOWER, _SOUND))
 
 
 def _refuse_adapters(names: Iterable[str], stored: Mapping[str, TensorInfo]) -> None:

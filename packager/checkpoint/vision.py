@@ -23,7 +23,7 @@ from packager.shape.tower import CHANNELS, FRAMES, MERGE, Tower, tower_of
 _NAMED = 3
 _EIGHT_BITS = 1 / 255
 _ROUNDING = 1e-6
-_TEXT_ALONE = "Take the whole checkpoint, or build the text model alone with --modality text."
+TEXT_ALONE = "Take the whole checkpoint, or build the text model alone with --modality text."
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +68,21 @@ def read(
         raise bad_input(
             f"{path.parent} has no vision tower: {path.name} describes one, and none of its "
             f"{len(expected)} tensors is in the weights.",
-            _TEXT_ALONE,
+            TEXT_ALONE,
         )
-    _refuse_damage(path, expected, tensors)
+    refuse_damage(path, expected, tensors, "vision tower")
     mean, deviation = _normalization(files, tower)
     return Vision(tower, {name: tensors[name] for name in expected}, mean, deviation)
 
 
-def _refuse_damage(
-    path: Path, expected: Mapping[str, tuple[int, ...]], tensors: Mapping[str, TensorInfo]
+def refuse_damage(
+    path: Path,
+    expected: Mapping[str, tuple[int, ...]],
+    tensors: Mapping[str, TensorInfo],
+    what: str,
 ) -> None:
+    """Raise PackError (exit code 6) unless the tensors of `what` are those that config.json (at
+    `path`) describes."""
     missing = [name for name in expected if name not in tensors]
     problems = [f"tensor {name!r} is missing" for name in missing[:_NAMED]]
     for name, tensor in tensors.items():
@@ -95,9 +100,9 @@ def _refuse_damage(
     count = len(problems) + len(missing[_NAMED:])
     more = f", and {count - _NAMED} more" if count > _NAMED else ""
     raise bad_input(
-        f"The vision tower in {path.parent} is not the one that {path.name} describes: "
+        f"The {what} in {path.parent} is not the one that {path.name} describes: "
         f"{'; '.join(problems[:_NAMED])}{more}.",
-        _TEXT_ALONE,
+        TEXT_ALONE,
     )
 
 

@@ -1,5 +1,4 @@
-"""The workload as options, declared once for every command that takes it, and merged with a
-target's default."""
+"""The workload as options, declared once for every command, and merged with a target's default."""
 
 from __future__ import annotations
 
@@ -26,9 +25,11 @@ the words, and click hands them over untyped."""
 
 MOST_TOKENS = 2**24
 _VISION = "vision"
-_INPUTS = {_VISION: ("text", "image"), "image": ("text", "image")}
+_INPUTS = {_VISION: ("text", "image"), "image": ("text", "image"), "audio": ("text", "audio")}
 IMAGE_TOKENS = (8, 4096)
 """What llama.cpp makes of a picture at least and at most. Source: tools/mtmd/clip.cpp."""
+AUDIO_SECONDS = 1200
+"""What Qwen3-ASR's own package takes at once (qwen_asr/inference/utils.py)."""
 _MB = 10**6
 _MOST_MB = 64 * 10**6
 _FLAGS = (
@@ -44,6 +45,7 @@ _FLAGS = (
     ),
     *("min_score", "modality", "license", "language", "prefer", "dimension", "parallel"),
     "max_image_tokens",
+    "max_audio_seconds",
 )
 
 
@@ -309,6 +311,11 @@ _OPTIONS = (
         type=Number(*IMAGE_TOKENS, whole=True),
         help="Most tokens that one picture may take, for --use-case vision; 1024 by default.",
     ),
+    click.option(
+        "--max-audio-seconds",
+        type=Number(1, AUDIO_SECONDS, whole=True),
+        help="Longest sound that is taken at once, for --use-case audio; 30 by default.",
+    ),
 )
 
 
@@ -372,6 +379,7 @@ def workload_from(flags: Flags, target: Target | None, model: str | None = None)
             "dimension",
             "parallel",
             "max_image_tokens",
+            "max_audio_seconds",
         )
     }
     fields["max_artifact_bytes"] = (

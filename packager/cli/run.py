@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @click.command("run")
 @package_argument
-@click.argument("prompt")
+@click.argument("prompt", required=False)
 @click.option(
     "--max-tokens",
     type=click.IntRange(1, 1_000_000),
@@ -36,13 +36,20 @@ if TYPE_CHECKING:
     multiple=True,
     help="A picture that the prompt asks about (PNG, JPEG or WebP); repeatable.",
 )
+@click.option(
+    "--audio",
+    type=click.Path(path_type=Path),
+    help="Write down what is said in this sound (WAV, FLAC, Ogg or MP3); PROMPT may then name what "
+    "occurs in it.",
+)
 @adapters_option
 @think_option
 def command(
     package: Path,
-    prompt: str,
+    prompt: str | None,
     max_tokens: int,
     images: tuple[Path, ...],
+    audio: Path | None,
     adapters: tuple[Path, ...],
     think: bool,
 ) -> None:
@@ -55,6 +62,11 @@ def command(
     from packager.process import run_job
     from targets import registry
 
+    if prompt is None and audio is None:
+        raise click.UsageError("Missing argument 'PROMPT'.")
+    if images and audio is not None:
+        raise click.UsageError("--image and --audio do not go together.")
+    prompt = prompt or ""
     if any("\ud800" <= char <= "\udfff" for char in prompt):
         raise usage("The prompt is not valid UTF-8.", "Check the terminal's encoding.")
     runtime = registry.runtime(manifest.read(package).contents.runtime.name)
@@ -64,15 +76,18 @@ def command(
             f"{package} gives no text.",
             f"`qwen-pack {found.contents.task} {package} ...` asks it what it is made for.",
         )
-    if images and adapters:
+    if adapters and (images or audio is not None):
         raise usage(
-            "A question about pictures takes no --adapter.", "Ask it without one of the two."
+            "A question about pictures or sound takes no --adapter.",
+            "Ask it without one of the two.",
         )
     settings = bench.settings_with(found, package, runtime, adapters)
     logs = BuildCache()
     with logs.work_folder() as work:
         if images:
             job, asked = _about_pictures(package, runtime, found, prompt, images, think, work)
+        elif audio is not None:
+            job, asked = _about_sound(package, runtime, found, prompt, audio, work)
         else:
             job, asked = _about_text(package, runtime, prompt, think)
             if found.contents.warm is not None and found.contents.warm.how == "file":
@@ -156,6 +171,39 @@ def _about_pictures(
         "session": session,
         "texts": texts,
         "pictures": rows,
+    }
+
+
+def _about_sound(
+    package: Path, runtime: Runtime, found: Manifest, context: str, audio: Path, work: Path
+) -> tuple[str, JsonObject]:
+    """The job that writes down what is said in a sound, which is decoded into the folder `work`,
+    and its own arguments."""
+    from packager.errors import PackError
+    from packager.pipeline import sounds
+    from packager.pipeline.cache import BuildCache
+    from packager.sounds import prompt, take
+
+    session, seconds = sounds.session_of(runtime, found), sounds.most_of(found)
+    messages = prompt.messages(context)
+    samples = take(audio, work, BuildCache().log("sounds"))
+    if samples.seconds > seconds:
+        narrate(
+            f"The sound has {samples.seconds:.0f} s: it is cut into pieces of at most {seconds}."
+        )
+    chat = package / "chat_template.jinja"
+    if not chat.is_file():
+        raise prompt.no_place("there is none")
+    try:
+        rendered = _rendered(chat, messages, think=False)
+    except PackError as error:
+        # One of text alone often fails where a message has parts.
+        raise prompt.no_place(error.message.rstrip(".")) from None
+    return "packager.behaviour.one_prompt:hear", {
+        "session": session,
+        "texts": prompt.around(rendered),
+        "sound": samples.as_dict(),
+        "seconds": seconds,
     }
 
 

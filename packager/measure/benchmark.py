@@ -12,12 +12,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from packager.errors import ExitCode, NotHere, PackError
+from packager.hearing import AudioSession
 from packager.json_values import JsonObject, at, at_or_none
 from packager.measure import noise, throttling
 from packager.measure.gauges import energy
 from packager.measure.gauges.machine import Gauges, gauges_of
 from packager.measure.noise import Attempt, calm
 from packager.measure.pictures import Looking
+from packager.measure.sounds import Listening
 from packager.measure.trials import Trial, answer, prompt_ids, quartile_spread, summary
 from packager.process import resolve
 from packager.records import Machine, Measurement, Sustained
@@ -67,6 +69,7 @@ def measure(
     attempts: int = 1,
     sustained_s: float = 0,
     pictures: JsonObject | None = None,
+    sounds: JsonObject | None = None,
 ) -> JsonObject:
     """Measure a model; see `packager.measure.trials.summary` for the figures of its answers. What
     cannot run on this machine gives `not_measured`, a sentence, and `hint`.
@@ -80,7 +83,8 @@ def measure(
     decoding repeats itself.
 
     With `pictures` the session is a VisionSession, and figures of pictures come after all others;
-    `most` in it bounds the tokens of one, None where nothing does.
+    `most` in it bounds the tokens of one, None where nothing does. With `sounds` it is an
+    AudioSession, and figures of sound of `seconds` come after.
     """
     make = resolve(session)  # which imports the engine: no part of loading a model
     gauges = gauges_of(make, settings)
@@ -110,6 +114,8 @@ def measure(
             found = _figures(run, new_tokens, repeats, thorough, attempts, sustained_s)
             if pictures is not None:
                 found = _with_pictures(run, found, pictures)
+            if sounds is not None:
+                found = _with_sound(run, found, at(sounds, "seconds", int))
         finally:
             if meter:
                 meter.close()
@@ -195,6 +201,21 @@ def _with_pictures(run: _Run, found: Measurement, asked: JsonObject) -> Measurem
         peak_memory_bytes=max(memory.peak, found.peak_memory_bytes or 0),
         gpu_memory_bytes=memory.gpu,
         left_out=(*found.left_out, *looking.left_out),
+    )
+    return both
+
+
+def _with_sound(run: _Run, found: Measurement, seconds: int) -> Measurement:
+    """The figures of text, and those of sound, whose memory counts in the peak."""
+    assert isinstance(run.model, AudioSession)
+    listening = Listening(run.report, run.model, run.context, seconds)
+    figures = listening.figures(lambda: run.gauges.memory().peak)
+    memory = run.gauges.memory()
+    both: Measurement = found.but(
+        **figures,
+        peak_memory_bytes=memory.peak,
+        gpu_memory_bytes=memory.gpu,
+        left_out=(*found.left_out, *listening.left_out),
     )
     return both
 

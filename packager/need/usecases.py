@@ -33,12 +33,15 @@ MODES = ("non-thinking", "thinking")
 MODALITIES = ("text", "image", "video", "audio")
 PICTURES = "vision"
 """The use case whose limit of image tokens counts wherever pictures come in."""
+SOUND = "audio"
+"""The use case whose seconds of sound count wherever sound comes in."""
 _LIMITS: Mapping[str, type] = {
     "context": int,
     "prompt": int,
     "min_decode_tps": float,
     "max_ttft_ms": float,
     "max_image_tokens": int,
+    "max_audio_seconds": int,
 }
 _LISTS: Mapping[str, tuple[str, ...]] = {"kinds": KINDS, "modes": MODES, "modality": MODALITIES}
 
@@ -74,6 +77,7 @@ class UseCase:
     floors: tuple[Floor, ...]
     task: str = "generate"
     max_image_tokens: Limit | None = None
+    max_audio_seconds: Limit | None = None
 
 
 @cache
@@ -206,6 +210,7 @@ def _use_case(name: str, table: Any, known: Mapping[str, str], file: str) -> Use
         floors=tuple(_floor(floor, known, f"{name}.floor", file) for floor in floors),
         task=task,
         max_image_tokens=limits["max_image_tokens"],
+        max_audio_seconds=limits["max_audio_seconds"],
     )
 
 

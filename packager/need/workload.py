@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from packager.errors import usage
 from packager.json_values import JsonObject
-from packager.need.usecases import PICTURES, use_case
+from packager.need.usecases import PICTURES, SOUND, use_case
+from packager.shape.audio import audio_tokens
 
 Preference = Literal["smallest", "quality", "speed", "balanced", "cost"]
 PREFERENCES: tuple[Preference, ...] = ("smallest", "quality", "speed", "balanced", "cost")
@@ -25,7 +26,8 @@ class Workload:
     answers are needed; English goes without saying. `dimension` is how many numbers of a vector are
     kept, for embeddings only; None keeps all. `parallel` sequences are answered at once, each with
     a context of its own. `max_image_tokens` is what one picture may take of the context, None where
-    no pictures come in.
+    no pictures come in; `max_audio_seconds` is the longest sound that is taken at once, None where
+    none comes in.
     """
 
     use_case: str = "chat"
@@ -44,11 +46,17 @@ class Workload:
     dimension: int | None = None
     parallel: int = 1
     max_image_tokens: int | None = None
+    max_audio_seconds: int | None = None
 
     @property
     def pictures(self) -> bool:
         """Whether pictures come in."""
         return "image" in self.modality
+
+    @property
+    def sound(self) -> bool:
+        """Whether sound comes in."""
+        return "audio" in self.modality
 
     def as_dict(self) -> JsonObject:
         """JSON form, one key per field."""
@@ -67,6 +75,7 @@ def workload_for(name: str) -> Workload:
         max_ttft_ms=case.max_ttft_ms.value if case.max_ttft_ms else None,
         modality=case.modality,
         max_image_tokens=int(case.max_image_tokens.value) if case.max_image_tokens else None,
+        max_audio_seconds=int(case.max_audio_seconds.value) if case.max_audio_seconds else None,
     )
 
 
@@ -103,7 +112,7 @@ def merge(flags: Mapping[str, Any], default: Workload | None) -> Workload:
             f"The use case {name!r} gives no vectors, so --dimension has no effect.",
             "Ask for --use-case embed.",
         )
-    workload = _with_pictures(workload, given)
+    workload = _with_sound(_with_pictures(workload, given), given)
     if "context" in given and "prompt" not in given and workload.prompt >= workload.context:
         # A context set by hand keeps the room for an answer that the use case had in mind.
         workload = replace(workload, prompt=max(1, workload.context // 2))
@@ -134,6 +143,34 @@ def _with_pictures(workload: Workload, given: Mapping[str, Any]) -> Workload:
     tokens = workload.max_image_tokens or 0
     beside = workload.prompt - int(usual.value)
     prompt = tokens + (beside if beside > 0 else workload.prompt)
+    return _with_prompt(workload, prompt, given)
+
+
+def _with_sound(workload: Workload, given: Mapping[str, Any]) -> Workload:
+    """The seconds of sound where it comes in, and a prompt that holds as many. Raises PackError
+    (usage) for seconds where none comes in."""
+    if not workload.sound:
+        if "max_audio_seconds" in given:
+            raise usage(
+                f"No sound comes in for {workload.use_case!r}, so --max-audio-seconds has no "
+                "effect.",
+                "Ask for --use-case audio, or add --modality audio.",
+            )
+        return replace(workload, max_audio_seconds=None)
+    case = use_case(SOUND)
+    assert case.max_audio_seconds is not None
+    usual = int(case.max_audio_seconds.value)
+    seconds = workload.max_audio_seconds or usual
+    workload = replace(workload, max_audio_seconds=seconds)
+    beside = workload.prompt
+    if workload.use_case == SOUND:
+        beside = max(1, beside - audio_tokens(usual))
+    return _with_prompt(workload, audio_tokens(seconds) + beside, given)
+
+
+def _with_prompt(workload: Workload, prompt: int, given: Mapping[str, Any]) -> Workload:
+    """A prompt of that many tokens and a context that leaves as much for the answer, where the user
+    has not given them."""
     if "prompt" in given or prompt == workload.prompt:
         return workload
     context = workload.context

@@ -30,7 +30,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 class FileEntry:
     """One file of a package: its path below the package with forward slashes, size in bytes, sha256
     in hexadecimal. `role` is what an engine is given it for, where that is not the model itself:
-    `projector` for a vision tower."""
+    `projector` for a vision tower or an audio encoder."""
 
     path: str
     size: int
@@ -45,7 +45,7 @@ class FileEntry:
 
 
 PROJECTOR = "projector"
-"""The role of a vision tower's file."""
+"""The role of the file of a vision tower or an audio encoder."""
 _ROLES = ("", PROJECTOR)
 
 

@@ -18,11 +18,11 @@ from packager.package import adapters, manifest
 from packager.package.manifest import Manifest
 from packager.package.package import MODEL
 from packager.package.verify import verify
-from packager.pipeline import pictures, retrieval_stage
+from packager.pipeline import pictures, retrieval_stage, sounds
 from packager.pipeline.cache import BuildCache
 from packager.pipeline.cooling import cool
 from packager.pipeline.run import run_alone
-from packager.pipeline.stages import benchmark, with_pictures
+from packager.pipeline.stages import benchmark, with_pictures, with_sound
 from packager.records import Contents, Measurement, Verdict
 from packager.records.figures import MEASURED, Figure
 from packager.records.measurement import OnDevice
@@ -148,6 +148,8 @@ def run(
         job = benchmark(runtime.session, package / MODEL, settings, prompt, sustained_s)
         if pictures.sees(runtime, found):
             job = with_pictures(job, runtime, pictures.most_of(found))
+        if found.contents.modality == "audio":
+            job = with_sound(job, runtime, sounds.most_of(found))
     result = yield from run_alone(job, BuildCache().log("bench"), runtime, artifact_key(found))
     if "not_measured" in result.value:
         raise NotHere(

@@ -17,6 +17,7 @@ from packager.chat import speech
 from packager.checkpoint import Checkpoint, retrieval
 from packager.errors import bad_input, usage
 from packager.files import copy_hashed, replace_folder, sha256, write_atomically
+from packager.hearing import Hears
 from packager.inspection import refuse_unsafe
 from packager.json_values import JsonObject, at, object_at, object_or_empty
 from packager.names import plain_name
@@ -35,6 +36,7 @@ from packager.report import figures
 from packager.report.budgets import limits, verdicts
 from packager.runtime import Sees
 from packager.scratch import flush_tree, scratch_folder
+from packager.shape.audio import RATE, audio_tokens
 from packager.sources import adapters
 
 _OUT = "out/"
@@ -224,16 +226,19 @@ def _retrieval(plan: Plan, made: Made) -> JsonObject | None:
 
 
 def _projector(plan: Plan) -> str | None:
-    """The name of the vision tower's file; None for text alone."""
-    if plan.shape.vision is None or not isinstance(plan.runtime, Sees):
-        return None
-    return plan.runtime.projector
+    """The name of the file of the vision tower or the audio encoder; None for text alone."""
+    runtime = plan.runtime
+    if plan.shape.vision is not None and isinstance(runtime, Sees):
+        return runtime.projector
+    if plan.shape.audio is not None and isinstance(runtime, Hears):
+        return runtime.projector
+    return None
 
 
 def _vision(plan: Plan, made: Made) -> JsonObject | None:
     """What whoever hands over a picture must know; None for text alone."""
     name = _projector(plan)
-    if name is None:
+    if name is None or plan.shape.vision is None:
         return None
     facts = object_at(made.converted.facts, "projector")
     kept = ("type", "projector", "parameters", "patch_size", "pixels_per_token", "deepstack")
@@ -241,6 +246,21 @@ def _vision(plan: Plan, made: Made) -> JsonObject | None:
         "file": f"{MODEL}/{name}",
         **{key: facts[key] for key in kept},
         "max_image_tokens": plan.shape.image_tokens,
+    }
+
+
+def _audio(plan: Plan, made: Made) -> JsonObject | None:
+    """What whoever hands over a sound must know; None where none is taken."""
+    name = _projector(plan)
+    if name is None or plan.shape.audio is None:
+        return None
+    facts = object_at(made.converted.facts, "projector")
+    return {
+        "file": f"{MODEL}/{name}",
+        **{key: facts[key] for key in ("type", "projector", "parameters")},
+        "sample_rate": RATE,
+        "tokens_per_second": audio_tokens(1),
+        "max_audio_seconds": plan.shape.audio_seconds,
     }
 
 
@@ -327,8 +347,9 @@ def _describe(
         else None,
         "chat": _chat(plan, made) if plan.shape.task == "generate" else None,
         "retrieval": _retrieval(plan, made),
-        "modality": "text" if plan.shape.vision is None else "vision",
+        "modality": plan.shape.modality,
         "vision": _vision(plan, made),
+        "audio": _audio(plan, made),
         **({"warm": made.warm.to_json()} if made.warm else {}),
         **({"speculation": made.speculation.to_json()} if made.speculation else {}),
     }

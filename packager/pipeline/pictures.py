@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 def sees(runtime: Runtime, package: Manifest) -> bool:
     """Whether a package holds an image encoder beside its decoder."""
-    return isinstance(runtime, Sees) and any(
-        entry.path == f"{MODEL}/{runtime.projector}" for entry in package.files
-    )
+    if package.contents.modality == "audio" or not isinstance(runtime, Sees):
+        return False
+    return any(entry.path == f"{MODEL}/{runtime.projector}" for entry in package.files)
 
 
 def has_encoder(runtime: Runtime, artifact: Path) -> bool:

@@ -10,6 +10,7 @@ from packager.checkpoint.folder import checkpoint_files
 from packager.digests import key_of
 from packager.errors import PackError
 from packager.files import sha256
+from packager.hearing import Hears
 from packager.json_values import JsonObject, object_at
 from packager.pipeline import retrieval_stage
 from packager.pipeline.cache import Entry
@@ -17,6 +18,7 @@ from packager.pipeline.job import Job, environment, reference_of
 from packager.quality import VERSION
 from packager.quality.cache_type import VERSION as CACHE_VERSION
 from packager.quality.pictures import VERSION as PICTURES_VERSION
+from packager.quality.sounds import VERSION as SOUNDS_VERSION
 from packager.quality.text import FURTHEST
 from packager.quality.thresholds import limits
 from packager.quality.verdict import judged, skipped
@@ -93,6 +95,9 @@ def compare(
     looking = _pictures(plan, converted)
     if looking:
         arguments["pictures"] = looking
+    listening = _sounds(plan, converted)
+    if listening:
+        arguments["sounds"] = listening
     cache = _cache(plan) if divergence else None
     if cache:
         arguments["cache"] = cache
@@ -107,6 +112,7 @@ def compare(
         **({"pictures": [looking, PICTURES_VERSION]} if looking else {}),
         **_held_against(plan, fetched),
         **({"cache": [cache, CACHE_VERSION]} if cache else {}),
+        **({"sounds": [listening, SOUNDS_VERSION]} if listening else {}),
     }
     key = key_of({**asked, **started})
     evidence = Evidence.of(*reference_of(fetched), None if divergence else SMALL)
@@ -156,8 +162,19 @@ def _pictures(plan: Plan, converted: Entry) -> JsonObject | None:
     """How image embeddings are compared; None for text alone."""
     if plan.shape.vision is None or not isinstance(plan.runtime, Sees):
         return None
+    return {"session": plan.runtime.vision_session, "grade": _tower_grade(converted)}
+
+
+def _sounds(plan: Plan, converted: Entry) -> JsonObject | None:
+    """How audio embeddings are compared; None where no sound is taken."""
+    if plan.shape.audio is None or not isinstance(plan.runtime, Hears):
+        return None
+    return {"session": plan.runtime.audio_session, "grade": _tower_grade(converted)}
+
+
+def _tower_grade(converted: Entry) -> str:
     sixteen = object_at(converted.facts, "projector")["type"] in ("F32", "F16", "BF16")
-    return {"session": plan.runtime.vision_session, "grade": "16-bit" if sixteen else "8-bit"}
+    return "16-bit" if sixteen else "8-bit"
 
 
 def _cache(plan: Plan) -> JsonObject | None:

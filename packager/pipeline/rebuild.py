@@ -146,7 +146,8 @@ def rebuild(
         profile = _profile(known)
         inputs: JsonDict = {"origin": _origin(known), "checkpoint_key": key_of(inputs_of(fetched))}
         inputs |= {"profile": profile.as_dict()} if profile else {}
-        inputs |= {"modality": "vision"} if known.contents.modality == "vision" else {}
+        modality = known.contents.modality
+        inputs |= {"modality": modality} if modality != "text" else {}
         inputs |= {"task": known.contents.task} if known.contents.task != "generate" else {}
         files = {"imatrix": added.imatrix, "calibration": added.calibration}
         inputs |= {name: str(path.absolute()) for name, path in files.items() if path is not None}
@@ -222,6 +223,8 @@ def source_of(known: Manifest, weights: Path | None) -> tuple[Source, Shape]:
     if shape is not None and variant.tower is not None and known.contents.modality == "vision":
         # How large pictures may be changes nothing of what is fetched.
         shape = shape.seeing(variant.tower, 0)
+    if shape is not None and variant.audio_tower and known.contents.modality == "audio":
+        shape = shape.hearing(variant.audio_tower, 0)
     if shape is not None and known.contents.task != shape.task:
         shape = shape.for_task(known.contents.task)
     if shape is None:

@@ -19,6 +19,7 @@ from packager.device.this_machine import describe_machine, installation_id
 from packager.digests import key_of
 from packager.engine_check.outcome import Start
 from packager.errors import PackError
+from packager.hearing import Hears
 from packager.json_values import (
     JsonDict,
     JsonObject,
@@ -32,6 +33,7 @@ from packager.measure.benchmark import NEW_TOKENS, REPEATS
 from packager.measure.benchmark import VERSION as SMOKE_VERSION
 from packager.measure.noise import allowed_attempts
 from packager.measure.pictures import VERSION as PICTURES_VERSION
+from packager.measure.sounds import VERSION as SOUNDS_VERSION
 from packager.package import manifest
 from packager.package.floor import HasFloor
 from packager.pipeline import climb, pictures, retrieval_stage
@@ -112,8 +114,8 @@ def convert(plan: Plan, fetched: Entry) -> Job:
     profile: JsonDict = {"profile": plan.profile.as_dict()} if plan.profile else {}
     if plan.shape.task != "generate":
         profile["task"] = plan.shape.task
-    if plan.shape.vision is not None:
-        profile["modality"] = "vision"
+    if plan.shape.modality != "text":
+        profile["modality"] = plan.shape.modality
     key = key_of(
         {
             "files": inputs_of(fetched.facts),
@@ -179,8 +181,10 @@ def measure(plan: Plan, converted: Entry, artifact: Job) -> Job:
     out, prompt = converted.folder / "out", plan.workload.prompt
     if plan.shape.task == "generate":
         job = benchmark(plan.runtime.session, out, settings, prompt, plan.sustained_s)
-        if pictures.has_encoder(plan.runtime, out):
+        if plan.shape.vision is not None and pictures.has_encoder(plan.runtime, out):
             job = with_pictures(job, plan.runtime, plan.workload.max_image_tokens)
+        if plan.shape.audio is not None:
+            job = with_sound(job, plan.runtime, plan.shape.audio_seconds)
     else:
         session = retrieval_stage.session_of(plan.runtime)
         job = retrieval_stage.benchmark(session, out, settings, plan.shape.task, prompt)
@@ -227,6 +231,15 @@ def with_pictures(job: Job, runtime: Runtime, most: int | None) -> Job:
         job,
         arguments={**job.arguments, "session": session, "settings": settings, "pictures": looking},
     )
+
+
+def with_sound(job: Job, runtime: Runtime, seconds: int) -> Job:
+    """The smoke benchmark of an artifact that holds an audio encoder: with figures of sound of so
+    many seconds."""
+    assert isinstance(runtime, Hears)
+    listening: JsonDict = {"seconds": seconds, "version": SOUNDS_VERSION}
+    asked: JsonDict = {"session": runtime.audio_session, "sounds": listening}
+    return replace(job, arguments={**job.arguments, **asked})
 
 
 def keys_of(artifact: Job, measurement: Job, measured: Entry) -> JsonObject:

@@ -83,7 +83,9 @@ def make_plan(
         runtimes = applied(runtimes, additions or Additions(), recipe)
         adapters = loras.parse(lora, offline)
         variants, base = with_adapters(
-            model, weights, adapters, revision, offline, pictures=workload.pictures
+            *(model, weights, adapters, revision, offline),
+            pictures=workload.pictures,
+            sound=workload.sound,
         )
     found = candidates(
         target, workload, variants or catalog.load(), runtimes, recipe=recipe, named=bool(variants)
@@ -121,12 +123,13 @@ def named_variants(
     offline: bool = False,
     *,
     pictures: bool = False,
+    sound: bool = False,
 ) -> tuple[Variant, ...]:
     """The variant that the user named, by its name or by a folder; empty when qwen-pack is to
     choose.
 
     With weights from the hub it may be any repository there whose network is a Qwen's. With
-    `pictures` a folder must hold a whole vision tower.
+    `pictures` a folder must hold a whole vision tower, with `sound` a whole audio encoder.
     """
     variant = _by_name(model, weights, revision, offline) if model else None
     if weights in NAMED:
@@ -141,7 +144,8 @@ def named_variants(
     source = sources.parse(
         weights, variant.repo_id if variant else f"local/{plain_name(folder.name)}"
     )
-    return (variant_in(Path(source.location), source.repo_id, variant, pictures=pictures),)
+    folder = Path(source.location)
+    return (variant_in(folder, source.repo_id, variant, pictures=pictures, sound=sound),)
 
 
 def with_adapters(
@@ -152,12 +156,13 @@ def with_adapters(
     offline: bool = False,
     *,
     pictures: bool = False,
+    sound: bool = False,
 ) -> tuple[tuple[Variant, ...], Shape | None]:
     """`named_variants` in the shape that they have with the adapters, whose base is the one that
     they name where nothing else does; and the shape of that base, None without adapters."""
     if adapters and model is None and weights in NAMED:
         model = loras.base_named(adapters)
-    variants = named_variants(model, weights, revision, offline, pictures=pictures)
+    variants = named_variants(model, weights, revision, offline, pictures=pictures, sound=sound)
     base = variants[0].shape if adapters else None
     if base is None:
         return variants, None
@@ -171,25 +176,41 @@ def _by_name(model: str, weights: str, revision: str | None, offline: bool) -> V
 
 
 def variant_in(
-    folder: Path, repo_id: str, variant: Variant | None, *, pictures: bool = False
+    folder: Path,
+    repo_id: str,
+    variant: Variant | None,
+    *,
+    pictures: bool = False,
+    sound: bool = False,
 ) -> Variant:
     """The checkpoint in a folder as a Variant: with what the catalogue knows where it was named,
     with its shape alone where not.
 
     Raises PackError (exit code 6) for a folder that holds no usable checkpoint, and with `pictures`
-    for one without a whole vision tower.
+    for one without a whole vision tower, with `sound` for one without a whole audio encoder.
     """
     from packager.checkpoint import Checkpoint
 
     checkpoint = Checkpoint.open(folder)
     tower = checkpoint.vision().tower if pictures else None
+    encoder = checkpoint.audio().tower if sound else None
     if variant is not None:
         # The folder decides: a fine-tune may have grown its vocabulary. What else must agree is
         # checked when it is fetched.
-        return replace(variant, shape=checkpoint.shape, tower=tower or variant.tower)
+        return replace(
+            variant,
+            shape=checkpoint.shape,
+            tower=tower or variant.tower,
+            audio_tower=encoder or variant.audio_tower,
+        )
     architecture = str((list_at(checkpoint.config, "architectures") or ["unknown"])[0])
     return hub_variant.bare(
-        repo_id, checkpoint.shape, architecture, checkpoint.chat_template is None, tower=tower
+        repo_id,
+        checkpoint.shape,
+        architecture,
+        checkpoint.chat_template is None,
+        tower=tower,
+        audio_tower=encoder,
     )
 
 

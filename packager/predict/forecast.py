@@ -249,6 +249,11 @@ def picture_operations(shape: Shape) -> float:
     return 2.0 * tower.parameters() * patches + attention
 
 
+def sound_operations(shape: Shape) -> float:
+    """Operations of the audio encoder for `audio_seconds` of sound; 0 without one."""
+    return 0.0 if shape.audio is None else shape.audio.operations(shape.audio_seconds)
+
+
 def attention_operations(shape: Shape, cached: int) -> float:
     """Operations of one token's attention to `cached` tokens, once for all queries that share a key
     head; a multiply-add counts as two.
@@ -274,9 +279,8 @@ def predict(
     tokens, which the answer attends to.
 
     `bandwidth` in bytes per second, `compute` in operations per second, both as kernels reach them.
-    The time to first token is the prefill plus one decode step, and one picture where the shape has
-    a vision tower. Raises PackError (usage) where a
-    rate is not positive.
+    The time to first token is the prefill plus one decode step, and one picture or sound where the
+    shape has an encoder. Raises PackError (usage) where a rate is not positive.
     """
     if not (0 < bandwidth < float("inf") and 0 < compute < float("inf")):
         raise usage(
@@ -301,7 +305,8 @@ def predict(
         ((count - 1) * _step_seconds(shape, compute, speed), spread.compute),
     )
     # The time to the first token holds one picture; the rate of a prompt is that of its tokens.
-    picture = picture_operations(shape) / (compute * speed.tower)
+    encoded = picture_operations(shape) + sound_operations(shape)
+    picture = encoded / (compute * speed.tower)
     seen = _Seconds.of((picture, spread.compute)) if picture else _Seconds(0.0, 1.0)
     reading = _Seconds.of(
         (prompt * _prompt_token_seconds(shape, prompt, compute, speed), spread.compute),

@@ -15,6 +15,7 @@ from packager.json_values import JsonDict, JsonObject, at
 from packager.process import resolve
 from packager.quality import cache_type, parity
 from packager.quality import pictures as looking
+from packager.quality import sounds as listening
 from packager.quality import text as texts
 from packager.quality.metrics import Comparison
 from packager.quality.reference_tokenizer import reference_tokenizer
@@ -124,16 +125,17 @@ def compare(
     profile: JsonObject | None = None,
     context: int | None = None,
     pictures: JsonObject | None = None,
+    sounds: JsonObject | None = None,
     cache: JsonObject | None = None,
 ) -> JsonObject:
     """Parity of tokenizer, template and end of turn, and with a `reference` (the folder that the
     other job left) the divergence.
 
     With `pictures` (`session` of the runtime, `grade` of the vision tower's weights) image
-    embeddings are compared besides, with `cache` (see packager.quality.cache_type) the packaged
-    cache type with one of 16 bits. `stops` says that the weights are real, so that an answer can
-    be expected to end. Returns `parity`, `figures` over all parts, `parts[]` with the name of each,
-    and `compare_seconds`.
+    embeddings are compared besides, with `sounds` likewise audio embeddings, with `cache` (see
+    packager.quality.cache_type) the packaged cache type with one of 16 bits. `stops` says that the
+    weights are real, so that an answer can be expected to end. Returns `parity`, `figures` over all
+    parts, `parts[]` with the name of each, and `compare_seconds`.
     """
     source = Checkpoint.open(Path(checkpoint))
     make = resolve(session)
@@ -162,6 +164,9 @@ def compare(
     if pictures is not None:
         seen = looking.compare(report, at(pictures, "session", str), artifact, settings, source)
         facts |= {**seen, "tower_grade": at(pictures, "grade", str)}
+    if sounds is not None:
+        heard = listening.compare(report, at(sounds, "session", str), artifact, settings, source)
+        facts |= {**heard, "tower_grade": at(sounds, "grade", str)}
     if cache is not None and facts["figures"] is not None:
         facts |= _cache(report, cache, artifact, settings, source, text, context, profile)
     return {**facts, "compare_seconds": time.monotonic() - started}

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from packager.errors import ExitCode, PackError
 from packager.json_values import JsonObject, at, objects_at
-from packager.quality import cache_type, pictures
+from packager.quality import cache_type, pictures, sounds
 from packager.quality.thresholds import Limits
 from packager.records import Parity, Quality, QualityVerdict
 from packager.records.quality import (
@@ -41,8 +41,10 @@ WORDS = RULES | {
     "cache_top1": "same top token with the full cache",
     "image_cosine_mean": "mean cosine of image embeddings",
     "image_cosine_min": "least cosine of image embeddings",
+    "audio_cosine_mean": "mean cosine of audio embeddings",
+    "audio_cosine_min": "least cosine of audio embeddings",
 }
-"""Every rule, those of vectors, scores and pictures among them."""
+"""Every rule, those of vectors, scores, pictures, sound and caches among them."""
 _SHARES = ("top1", "cache_top1", "order_kept")
 
 
@@ -75,17 +77,19 @@ def judged(
     beyond them was let through.
 
     `facts` is what packager.quality.job:compare left, with the `text` that was read. `why_not` says
-    why there are no figures, where that is so; pictures are judged all the same.
+    why there are no figures, where that is so; pictures and sound are judged all the same.
     """
     quality = _judged(facts, limits, why_not, allow_loss)
     looked, more = pictures.judged(facts)
+    heard, of_the_sounds = sounds.judged(facts)
     cache, of_the_cache = cache_type.judged(facts)
-    more += of_the_cache
-    if looked is None and cache is None:
+    more = (*more, *of_the_sounds, *of_the_cache)
+    if looked is None and heard is None and cache is None:
         return quality
     missed = any(not row.passed for row in more)
     return quality.but(
         pictures=looked,
+        sounds=heard,
         cache=cache,
         verdicts=(*quality.verdicts, *more),
         passed=not missed and quality.passed is not False,
@@ -233,7 +237,7 @@ def shown(rule: str, value: float | None) -> str:
         return "unknown"
     if rule in _SHARES:
         return f"{value:.1%}"
-    if rule.startswith(("cosine_", "score_", "image_cosine_")):
+    if rule.startswith(("cosine_", "score_", "image_cosine_", "audio_cosine_")):
         return f"{value:.4f}"
     if rule.startswith(("kl_", "cache_kl_")):
         return f"{value:.4f} nats"

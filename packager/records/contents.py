@@ -41,6 +41,7 @@ class Need(Record, frozen=True, kw_only=True):
     dimension: Tokens | None = None
     parallel: Tokens | None = None
     max_image_tokens: Tokens | None = None
+    max_audio_seconds: Count | None = None
 
 
 class VariantOf(Record, frozen=True, kw_only=True):
@@ -255,6 +256,20 @@ class Vision(Record, frozen=True, kw_only=True):
     max_image_tokens: Tokens | None = None
 
 
+class Audio(Record, frozen=True, kw_only=True):
+    """How the package takes sound: the file of the audio encoder and its type, which projector the
+    engine knows it by, samples per second, tokens of a second, and the longest sound that it was
+    planned to take at once, in seconds."""
+
+    file: str
+    type: str | None = None
+    projector: str | None = None
+    parameters: Count | None = None
+    sample_rate: Count | None = None
+    tokens_per_second: Count | None = None
+    max_audio_seconds: Count | None = None
+
+
 class Contents(Record, frozen=True, kw_only=True):
     """The fields of a manifest; see docs/manifest.md."""
 
@@ -288,8 +303,9 @@ class Contents(Record, frozen=True, kw_only=True):
     sampling: dict[str, Number] | None = None
     chat: Chat | None = None
     retrieval: Retrieval | None = None
-    modality: Literal["text", "vision"] = "text"
+    modality: Literal["text", "vision", "audio"] = "text"
     vision: Vision | None = None
+    audio: Audio | None = None
     adapter: AdapterPackage | None = None
     warm: WarmStart | None = None
     speculation: Speculation | None = None

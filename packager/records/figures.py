@@ -71,7 +71,7 @@ MEASURED: tuple[Figure, ...] = (
     ),
     Figure(
         "text_peak_memory_bytes",
-        "peak memory before a picture",
+        "peak memory before a picture or a sound",
         "B",
         again=True,
         of_the_context=True,
@@ -109,6 +109,24 @@ MEASURED: tuple[Figure, ...] = (
         again=True,
         predicted=("forecast", "ttft_ms"),
     ),
+    Figure(
+        "audio_ttft_ms",
+        "first word of a sound",
+        "ms",
+        main=True,
+        compared=True,
+        again=True,
+        predicted=("forecast", "ttft_ms"),
+    ),
+    Figure(
+        "audio_seconds_per_second",
+        "sound written down",
+        "s/s",
+        "more",
+        main=True,
+        compared=True,
+        again=True,
+    ),
     Figure("prefill_128_tps", "prefill, prompt of 128", "tok/s", "more", again=True),
     Figure("prefill_512_tps", "prefill, prompt of 512", "tok/s", "more", again=True),
     Figure(
@@ -141,6 +159,7 @@ MEASURED: tuple[Figure, ...] = (
     Figure(
         "image_encode_4096_ms", "encode a picture of 4,096 tokens", "ms", compared=True, again=True
     ),
+    Figure("audio_encode_ms", "encode a sound", "ms", main=True, compared=True, again=True),
     Figure("documents_128_dps", "documents of 128 tokens", "/s", "more", compared=True, again=True),
     Figure(
         "documents_512_dps",
@@ -162,6 +181,7 @@ MEASURED: tuple[Figure, ...] = (
     Figure("joules_per_prompt", "energy per prompt", "J"),
     Figure("load_s", "load", "s", main=True, compared=True, always=True, again=True),
     Figure("image_load_s", "load of the image encoder", "s", again=True),
+    Figure("audio_load_s", "load of the audio encoder", "s", again=True),
     Figure("load_cold_s", "load, cold", "s"),
 )
 """Figures of a measurement, and the size of what was measured, in the order in which they are

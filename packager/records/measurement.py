@@ -128,8 +128,14 @@ class Measurement(Record, frozen=True, kw_only=True):
     image_encode_1024_ms: Number | None = None
     image_encode_4096_ms: Number | None = None
     image_load_s: Number | None = None
+    audio_seconds: Count | None = None
+    """Length of the sound of the next three figures."""
+    audio_encode_ms: Number | None = None
+    audio_ttft_ms: Number | None = None
+    audio_seconds_per_second: Number | None = None
+    audio_load_s: Number | None = None
     text_peak_memory_bytes: Count | None = None
-    """The peak before a picture came, where one did; `peak_memory_bytes` holds the pictures."""
+    """The peak before a picture or a sound came, where one did; `peak_memory_bytes` holds them."""
     token_ms_median: Number | None = None
     token_ms_p95: Number | None = None
     token_ms_p99: Number | None = None
@@ -179,9 +185,10 @@ class Measurement(Record, frozen=True, kw_only=True):
 
     @property
     def first_token_ms(self) -> float | None:
-        """The time that decides whether it is quick enough: behind a picture where it takes
-        pictures."""
-        return self.ttft_ms if self.image_ttft_ms is None else self.image_ttft_ms
+        """The time that decides whether it is quick enough: behind a picture or a sound where it
+        takes such."""
+        given = (self.image_ttft_ms, self.audio_ttft_ms, self.ttft_ms)
+        return next((value for value in given if value is not None), None)
 
     @property
     def noise(self) -> str:

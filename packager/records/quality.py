@@ -71,6 +71,16 @@ class PictureQuality(Record, frozen=True, kw_only=True):
     cosine_min: Number | None = None
 
 
+class SoundQuality(Record, frozen=True, kw_only=True):
+    """Audio embeddings against the unquantized audio encoder's, likewise."""
+
+    sounds: Count = 0
+    tokens: Count = 0
+    broken: Count = 0
+    cosine_mean: Number | None = None
+    cosine_min: Number | None = None
+
+
 class CacheQuality(Record, frozen=True, kw_only=True):
     """The predictions at the end of a full context with the packaged cache type `kv`, beside those
     with a cache of 16 bits (`against`); `grade` is the class of limits that it is held to."""
@@ -153,6 +163,7 @@ class Quality(QualityFigures, frozen=True, kw_only=True):
     seconds: Number | None = None
     retrieval: RetrievalQuality | None = None
     pictures: PictureQuality | None = None
+    sounds: SoundQuality | None = None
     cache: CacheQuality | None = None
 
     @property

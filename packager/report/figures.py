@@ -100,8 +100,10 @@ def _label(figure: Figure, measured: Measurement | None) -> str:
         return f"{figure.label}, {measured.prompt_tokens} tokens"
     if figure.name == "image_ttft_ms" and measured and measured.image_tokens:
         return f"first token with a picture of {measured.image_tokens:,} tokens"
+    if figure.name in _OF_SOUND and measured and measured.audio_seconds:
+        return f"{figure.label} of {measured.audio_seconds} s"
     if figure.name == "peak_memory_bytes" and measured and measured.text_peak_memory_bytes:
-        return f"{figure.label}, with a picture"
+        return f"{figure.label}, with a {'sound' if measured.audio_seconds else 'picture'}"
     if figure.name == "decode_full_tps" and measured and measured.full_context_tokens:
         return f"decode at {measured.full_context_tokens} tokens of context"
     return figure.label
@@ -113,8 +115,8 @@ def errors_percent(
     """How far every prediction lies above what was measured, in percent; None where one of the two
     is missing."""
     names = [figure.name for figure in MEASURED if figure.predicted]
-    if not _looked(measured):
-        names.remove("image_ttft_ms")
+    others = {"image_ttft_ms", "audio_ttft_ms"} - {_first(measured)}
+    names = [name for name in names if name not in others]
     errors = {
         name: Row(
             "",
@@ -130,9 +132,9 @@ def errors_percent(
 def _predicted(
     figure: Figure, predicted: Predicted | None, measured: Measurement | None
 ) -> float | None:
-    """The forecast of a figure. Of a package that takes pictures the one of the first token holds a
-    picture."""
-    if figure.name == ("ttft_ms" if _looked(measured) else "image_ttft_ms"):
+    """The forecast of a figure. Of a package that takes pictures or sound the one of the first
+    token holds a picture or a sound."""
+    if figure.name in _FIRSTS and figure.name != _first(measured):
         return None
     value: object = predicted if figure.predicted else None
     for key in figure.predicted:
@@ -140,5 +142,12 @@ def _predicted(
     return value if isinstance(value, int | float) else None
 
 
-def _looked(measured: Measurement | None) -> bool:
-    return measured is not None and measured.image_ttft_ms is not None
+_FIRSTS = ("image_ttft_ms", "audio_ttft_ms", "ttft_ms")
+_OF_SOUND = ("audio_ttft_ms", "audio_encode_ms")
+
+
+def _first(measured: Measurement | None) -> str:
+    """The time to the first token that the forecast speaks of."""
+    if measured is None:
+        return "ttft_ms"
+    return next((name for name in _FIRSTS if getattr(measured, name) is not None), "ttft_ms")

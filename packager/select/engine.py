@@ -75,7 +75,7 @@ def candidates(
 
 def _for_need(variant: Variant, task: str, workload: Workload) -> Variant:
     """The variant as it is built: with the end that the task takes, and with its vision tower
-    where pictures come in."""
+    or audio encoder where pictures or sound come in."""
     shape = variant.shape
     if shape is None:
         return variant
@@ -83,6 +83,8 @@ def _for_need(variant: Variant, task: str, workload: Workload) -> Variant:
         shape = shape.for_task(task)
     if workload.pictures and variant.tower is not None:
         shape = shape.seeing(variant.tower, workload.max_image_tokens or 0)
+    if workload.sound and variant.audio_tower is not None:
+        shape = shape.hearing(variant.audio_tower, workload.max_audio_seconds or 0)
     return variant if shape is variant.shape else replace(variant, shape=shape)
 
 

@@ -91,11 +91,12 @@ def modality(variant: Variant, workload: Workload) -> Iterator[Reason]:
     if missing:
         yield Reason("modality", " and ".join(workload.modality), " and ".join(variant.modality_in))
         return
-    built = ("text", "image") if variant.tower is not None else ("text",)
+    towers = {"image": variant.tower, "audio": variant.audio_tower}
+    built = ("text", *(kind for kind, tower in towers.items() if tower is not None))
     if any(kind not in built for kind in workload.modality):
         has = "the text decoder alone, which is all that is built of it"
-        if variant.tower is not None:
-            has = "text and image, which is all that is built of it"
+        if len(built) > 1:
+            has = f"{' and '.join(built)}, which is all that is built of it"
         yield Reason("modality", " and ".join(workload.modality), has)
 
 

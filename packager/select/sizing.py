@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from packager.device.target import Target
 from packager.errors import PackError
+from packager.hearing import Hears
 from packager.need.workload import Workload
 from packager.predict.forecast import AS_RATED, NO_EXTRA, Forecast, Speed, predict_on
 from packager.predict.memory import Footprint, kv_cache_bytes
@@ -109,6 +110,8 @@ class Sizes:
             obstacle = f"{runtime.name} is built for text here, not for vectors and scores"
         if obstacle is None and shape.vision is not None and not isinstance(runtime, Sees):
             obstacle = f"{runtime.name} builds the text decoder alone here, and no vision tower"
+        if obstacle is None and shape.audio is not None and not isinstance(runtime, Hears):
+            obstacle = f"{runtime.name} builds the text decoder alone here, and no audio encoder"
         if obstacle is not None:
             return Size(obstacle)
         workload, device = self._workload, self._target.device

@@ -28,6 +28,7 @@ _KV_HEADS = {
     "qwen3_vl": 32,
     "qwen3_vl_moe": 16,
     "qwen3_omni_moe": 4,
+    "qwen3_asr": 32,
     "qwen3_next": 2,
     "qwen3_5": 4,
     "qwen3_5_text": 4,
@@ -42,9 +43,10 @@ _THETA = {
     "qwen3_omni_moe": 1e6,
     "qwen3_vl": 5e5,
     "qwen3_vl_moe": 5e5,
+    "qwen3_asr": 5e6,
 }
 _EPSILON = {"qwen2_vl": 1e-5, "qwen2_5_vl": 1e-5}
-_CONTEXT = {"qwen3_vl": 128_000, "qwen3_vl_moe": 128_000}
+_CONTEXT = {"qwen3_vl": 128_000, "qwen3_vl_moe": 128_000, "qwen3_asr": 128_000}
 # The official Qwen2-Audio configs leave these to Qwen2Config.
 _AUDIO_DECODER = {"hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32}
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Self, TypeVar
 
 from packager.json_values import JsonObject
+from packager.shape.audio import AudioTower
 from packager.shape.tower import Tower
 
 TASKS = ("generate", "embed", "rerank")
@@ -72,7 +73,8 @@ class Widths:
     that), 0 where every layer is a mixture and the config has no such width. `context` is the
     config's max_position_embeddings. `task` is what it is built for, which no config.json says.
     `vision` is the tower that is built besides, None for text alone; `image_tokens` the most tokens
-    that one picture is to take of the context, 0 for text alone.
+    that one picture is to take of the context, 0 for text alone. `audio` is the audio encoder that
+    is built besides, `audio_seconds` the longest sound that is taken at once.
     """
 
     model_type: str
@@ -94,6 +96,8 @@ class Widths:
     task: str = "generate"
     vision: Tower | None = None
     image_tokens: int = 0
+    audio: AudioTower | None = None
+    audio_seconds: int = 0
 
     @classmethod
     def from_dict(cls, fields: JsonObject) -> Self:
@@ -112,10 +116,23 @@ class Widths:
         """The same decoder with the tower that gives it pictures, of so many tokens at most."""
         return replace(self, vision=tower, image_tokens=image_tokens)
 
+    def hearing(self, tower: AudioTower, seconds: int) -> Self:
+        """The same decoder with the encoder that gives it sound, of so many seconds at once."""
+        return replace(self, audio=tower, audio_seconds=seconds)
+
     @property
     def decoder(self) -> Self:
         """The text decoder alone."""
-        return self if self.vision is None else replace(self, vision=None, image_tokens=0)
+        if self.vision is None and self.audio is None:
+            return self
+        return replace(self, vision=None, image_tokens=0, audio=None, audio_seconds=0)
+
+    @property
+    def modality(self) -> str:
+        """What comes in besides text: `vision`, `audio`, or `text` for text alone."""
+        if self.vision is not None:
+            return "vision"
+        return "text" if self.audio is None else "audio"
 
     @property
     def attention_layers(self) -> int:

@@ -71,6 +71,13 @@ NAMINGS: Mapping[str, Naming] = {
         head="thinker.",
         config=("thinker_config", "text_config"),
     ),
+    "qwen3_asr": Naming(
+        "qwen3",
+        "Qwen3ASRForConditionalGeneration",
+        body="thinker.model.",
+        head="thinker.",
+        config=("thinker_config", "text_config"),
+    ),
     "qwen3_next": Naming("qwen3_next", "Qwen3NextForCausalLM"),
     "qwen3_5": Naming(
         "qwen3_5",
@@ -122,6 +129,7 @@ TEXT_TYPES = (
     "qwen3_next",
     "qwen3_5_text",
     "qwen3_5_moe_text",
+    "qwen3_asr",
     *COMPOSITE_TYPES,
 )
 """The model types whose text decoder is opened; none of them needs its own Python code."""

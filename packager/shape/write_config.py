@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from packager.json_values import JsonDict, JsonObject
+from packager.shape.audio import audio_config
 from packager.shape.from_config import layer_types
 from packager.shape.model import Widths
 from packager.shape.names import FIRST_GENERATION
@@ -20,6 +21,7 @@ _MROPE: dict[str, JsonObject] = {
     "qwen2_5_vl": {},
     "qwen3_vl": {"mrope_interleaved": True},
     "qwen3_vl_moe": {"mrope_interleaved": True},
+    "qwen3_asr": {"mrope_interleaved": True, "interleaved": True},
 }
 """Model types whose config.json shares out the pairs of a head among time, height and width, and
 what else stands beside that. Qwen3.5's reader knows them by itself."""
@@ -37,9 +39,8 @@ def to_config(shape: Widths) -> JsonObject:
     """The config.json of this shape; `from_config` turns it back into the same shape.
 
     The token ids are Qwen's own, and are left out where the vocabulary is too small to hold them.
-    Of vision, audio and omni models the text decoder is described, and the vision tower where the
-    shape has one. Raises PackError (exit
-    code 6) for an unknown model type.
+    Of vision, audio and omni models the text decoder is described, and the vision tower or the
+    audio encoder where the shape has one. Raises PackError (exit code 6) for an unknown model type.
     """
     naming = naming_of(shape)
     decoder = (
@@ -58,8 +59,11 @@ def to_config(shape: Widths) -> JsonObject:
         return {**decoder, **top}
     inner = "qwen2" if shape.model_type == "qwen2_audio" else f"{shape.model_type}_text"
     decoder = {**decoder, "model_type": inner}
+    # The audio encoder's table stands beside the decoder's.
+    beside: JsonDict = {"audio_config": audio_config(shape.audio)} if shape.audio else {}
     for key in reversed(naming.config):
-        decoder = {key: decoder}
+        decoder = {key: decoder, **beside}
+        beside = {}
     return {**top, "torch_dtype": "bfloat16", **decoder}
 
 

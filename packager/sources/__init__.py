@@ -155,7 +155,7 @@ def _base_key(source: Source, shape: Shape) -> str | None:
         case "dummy":
             from packager.sources.dummy import SEED, WRITER_VERSION
 
-            shape = replace(shape, image_tokens=0)
+            shape = replace(shape, image_tokens=0, audio_seconds=0)
             # A tokenizer for vectors or scores is another one since the second version of it.
             writer = WRITER_VERSION if shape.task == "generate" else WRITER_VERSION + 1
             return f"dummy {source.repo_id} {asdict(shape)} seed {SEED} writer {writer}"

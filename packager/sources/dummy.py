@@ -21,6 +21,7 @@ from packager.files import folder_that_appears_whole, free_bytes, write_atomical
 from packager.json_values import JsonObject
 from packager.runtime import Report
 from packager.shape import FIRST_GENERATION, Shape, TensorSpec, Tower, tensors
+from packager.shape.audio import FRAME, HOP, MELS, RATE
 from packager.shape.tensors import naming_of
 from packager.shape.tower import FRAMES, MERGE
 from packager.sources.facts import source_facts
@@ -84,9 +85,10 @@ def bytes_needed(shape: Shape) -> int:
 
 
 def weights(shape: Shape) -> int:
-    """Numbers that a dummy checkpoint of that shape holds, with the vision tower where it has
-    one."""
-    return shape.parameters() + (shape.vision.parameters() if shape.vision else 0)
+    """Numbers that a dummy checkpoint of that shape holds, with the vision tower and the audio
+    encoder where it has one."""
+    towers = (tower for tower in (shape.vision, shape.audio) if tower is not None)
+    return shape.parameters() + sum(tower.parameters() for tower in towers)
 
 
 def write_checkpoint(
@@ -140,23 +142,39 @@ def write_checkpoint(
     else:
         write_atomically(folder / "tokenizer.json", tokenizer_json(base, control, shape.task))
         sees = shape.vision is not None
-        settings = tokenizer_config(base, control, shape.context, pictures=sees)
+        hears = shape.audio is not None
+        settings = tokenizer_config(base, control, shape.context, pictures=sees, sound=hears)
         write_json(folder / "tokenizer_config.json", settings)
     write_atomically(folder / "LICENSE", _NOTE.format(repo_id=repo_id).encode())
     if shape.vision is not None:
         write_json(folder / PREPROCESSORS[0], _preprocessor(shape.vision))
+    if shape.audio is not None:
+        write_json(folder / PREPROCESSORS[0], _FEATURES)
     total = weights(shape) * ITEM_BYTES[dtype]
     for done in write_weights(folder, _tensors(shape), seed=seed, **writing):
         report.progress(done, total)
 
 
 def _tensors(shape: Shape) -> Iterator[TensorSpec]:
-    """Those of the decoder, and of the tower under the names of its official repositories."""
+    """Those of the decoder, and of the towers under the names of their official repositories."""
     yield from tensors(shape)
     if shape.vision is not None:
         outer = "" if naming_of(shape).decoder == "qwen2" else "model."
         for name, size in shape.vision.tensors():
             yield TensorSpec(outer + name, size)
+    if shape.audio is not None:
+        for name, size in shape.audio.tensors():
+            yield TensorSpec(naming_of(shape).head + name, size)
+
+
+_FEATURES: JsonObject = {
+    "feature_extractor_type": "WhisperFeatureExtractor",
+    "feature_size": MELS,
+    "hop_length": HOP,
+    "n_fft": FRAME,
+    "sampling_rate": RATE,
+}
+"""preprocessor_config.json as that of Qwen3-ASR."""
 
 
 def _preprocessor(tower: Tower) -> JsonObject:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from packager.checkpoint import Checkpoint
+from packager.checkpoint.audio import wrong_encoder
 from packager.checkpoint.vision import wrong_tower
 from packager.errors import bad_input
 from packager.json_values import JsonObject, at
@@ -110,6 +111,8 @@ def check_variant(checkpoint: Checkpoint, repo_id: str, planned: JsonObject) -> 
         tower = checkpoint.vision().tower
         if tower != wanted.vision:
             raise wrong_tower(checkpoint.folder, repo_id, wanted.vision, tower)
+    if wanted.audio is not None and (encoder := checkpoint.audio().tower) != wanted.audio:
+        raise wrong_encoder(checkpoint.folder, repo_id, wanted.audio, encoder)
     for field in _SAME:
         has, needs = getattr(checkpoint.shape, field), getattr(wanted, field)
         if field == "tied" and wanted.task != "generate":

@@ -25,6 +25,7 @@ from packager.process import run_job
 from packager.runtime import Report
 from packager.scratch import temporary_folder
 from packager.shape import Shape, Tower
+from packager.shape.audio import HEARING, AudioTower, audio_tower_of
 from packager.shape.tower import describes_tower, tower_of
 
 REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
@@ -118,6 +119,7 @@ def described(folder: Path) -> JsonObject:
     return {
         "shape": asdict(shape),
         "tower": _tower(config, shape, str(path)),
+        "audio_tower": _audio_tower(config, shape, str(path)),
         "architecture": str((list_at(config, "architectures") or ["unknown"])[0]),
         "chats": chats or config.get("chat_format") == "chatml",
     }
@@ -134,19 +136,34 @@ def _tower(config: JsonObject, shape: Shape, where: str) -> JsonObject | None:
         return None
 
 
+def _audio_tower(config: JsonObject, shape: Shape, where: str) -> JsonObject | None:
+    """The fields of the audio encoder likewise."""
+    if shape.model_type not in HEARING:
+        return None
+    try:
+        return asdict(audio_tower_of(config, shape, where))
+    except PackError:
+        return None
+
+
 def _variant(repo_id: str, told: JsonObject) -> Variant:
     shape = Shape.from_dict(object_at(told, "shape"))
     tower = Tower.from_dict(object_at(told, "tower")) if told.get("tower") else None
+    widths = object_at(told, "audio_tower") if told.get("audio_tower") else {}
+    encoder = AudioTower(**{key: at(widths, key, int) for key in widths}) if widths else None
     base = descends_from(shape, texts_at(told, "base_models"))
     licence, chats = at_or_none(told, "license", str), at(told, "chats", bool)
     if base is None:
         architecture = at(told, "architecture", str)
-        return bare(repo_id, shape, architecture, not chats, licence, tower=tower)
+        return bare(
+            *(repo_id, shape, architecture, not chats, licence), tower=tower, audio_tower=encoder
+        )
     return replace(
         base,
         repo_id=repo_id,
         shape=shape,
         tower=tower,
+        audio_tower=encoder,
         base=not chats,
         license=licence,
         license_name=None,
@@ -178,9 +195,13 @@ def bare(
     license: str | None = None,
     *,
     tower: Tower | None = None,
+    audio_tower: AudioTower | None = None,
 ) -> Variant:
-    """A checkpoint of which nothing but its shape is known, and that of its vision tower."""
+    """A checkpoint of which nothing but its shape is known, and that of its vision tower and its
+    audio encoder."""
     count, seen = shape.parameters(), tower.parameters() if tower else 0
+    heard = audio_tower.parameters() if audio_tower else 0
+    inputs = {"image": tower, "audio": audio_tower}
     return Variant(
         repo_id=repo_id,
         family="local",
@@ -193,17 +214,18 @@ def bare(
         license=license,
         license_name=None,
         research_only=False,
-        modality_in=("text", "image") if tower else ("text",),
+        modality_in=("text", *(kind for kind, found in inputs.items() if found)),
         modality_out=("text",),
         shape=shape,
         shape_verified=True,
         tower=tower,
+        audio_tower=audio_tower,
         assumed=(),
-        params_total=count + seen,
+        params_total=count + seen + heard,
         params_text=count,
         params_active=None,
         params_vision=seen or None,
-        params_audio=None,
+        params_audio=heard or None,
         params_mtp=None,
         context_native=shape.context,
         context_extended=None,

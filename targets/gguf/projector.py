@@ -1,4 +1,5 @@
-"""The projector file (mmproj): a vision tower in GGUF, in the same one pass as the text model.
+"""The projector file (mmproj): a vision tower or an audio encoder in GGUF, in the same one pass as
+the text model.
 
 Its keys equal those of llama.cpp's own converter (docs/vision.md), but for one: the epsilon of the
 norms is the one that transformers computes with, where the converter takes the text decoder's.
@@ -7,19 +8,24 @@ norms is the one that transformers computes with, where the converter takes the 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from math import isqrt
 from pathlib import Path
 from typing import Any
 
 import gguf
+import numpy as np
+import numpy.typing as npt
 
-from packager.checkpoint import Checkpoint
+from packager.checkpoint import Checkpoint, TensorInfo
+from packager.checkpoint.audio import Audio
 from packager.checkpoint.vision import Vision
 from packager.cores import cores
 from packager.runtime import Report
+from packager.shape.audio import MELS, POSITIONS
 from packager.shape.tower import MERGE, Tower
 from packager.units import human_bytes
-from targets.gguf import metadata, model_card, padding, tower
+from targets.gguf import audio, metadata, model_card, padding, tower
 from targets.gguf.kernels import kernels, row_bytes
 from targets.gguf.shards import shards
 from targets.gguf.tensors import OutTensor, place
@@ -29,6 +35,8 @@ _EPSILON = 1e-6
 _IMAGE_SIZE = 560
 """What llama.cpp's converter writes for the towers without learned positions; clip.cpp reads any
 size."""
+_AUDIO_EPSILON = 1e-5
+_HEARING = str(gguf.VisionProjectorType.QWEN3A)
 _PROJECTORS = {
     "qwen2_vl": gguf.VisionProjectorType.QWEN2VL,
     "qwen2_5_vl": gguf.VisionProjectorType.QWEN25VL,
@@ -56,22 +64,11 @@ def convert_projector(
     vision = source.vision()
     planned = list(tower.tensors(vision.tower))
     keys = collect(source, vision, planned, kind, origin)
-    typed = list(place(planned, tower.types(planned, kind), row_bytes))
-    files = shards(path, keys, typed, None)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_gguf(files, vision.tensors, kernels(), threads or cores().at_once, report)
-    size = files[0].path.stat().st_size
-    report.note(f"{path.name}: {human_bytes(size)}, the vision tower in {kind}")
-    counts: dict[str, int] = {}
-    for entry in typed:
-        counts[entry.type] = counts.get(entry.type, 0) + 1
+    made = _written(path, planned, keys, vision.tensors, kind, threads, report)
+    report.note(f"{path.name}: {human_bytes(made['artifact_bytes'])}, the vision tower in {kind}")
     return {
-        "file": path.name,
-        "type": kind,
+        **made,
         "projector": str(_PROJECTORS[vision.tower.generation]),
-        "artifact_bytes": size,
-        "tensors": len(typed),
-        "types": counts,
         "parameters": vision.tower.parameters(),
         "patch_size": vision.tower.patch,
         "pixels_per_token": vision.tower.pixels_per_token,
@@ -79,9 +76,55 @@ def convert_projector(
     }
 
 
+def convert_audio(
+    checkpoint: Path | Checkpoint,
+    path: Path,
+    kind: str,
+    *,
+    report: Report,
+    threads: int | None = None,
+    origin: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The same for the audio encoder of a checkpoint."""
+    source = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint.open(checkpoint)
+    hearing = source.audio()
+    planned = list(tower.tensors(hearing.tower))
+    keys = collect(source, hearing, planned, kind, origin)
+    sources = {**hearing.tensors, audio.SINUSOIDS: _sinusoids(hearing.tower.hidden)}
+    made = _written(path, planned, keys, sources, kind, threads, report)
+    report.note(f"{path.name}: {human_bytes(made['artifact_bytes'])}, the audio encoder in {kind}")
+    return {**made, "projector": _HEARING, "parameters": hearing.tower.parameters()}
+
+
+def _written(
+    path: Path,
+    planned: list[OutTensor],
+    keys: metadata.KeyValues,
+    sources: Mapping[str, TensorInfo],
+    kind: str,
+    threads: int | None,
+    report: Report,
+) -> dict[str, Any]:
+    """Write the file; what is known of any tower's."""
+    typed = list(place(planned, tower.types(planned, kind), row_bytes))
+    files = shards(path, keys, typed, None)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_gguf(files, sources, kernels(), threads or cores().at_once, report)
+    counts: dict[str, int] = {}
+    for entry in typed:
+        counts[entry.type] = counts.get(entry.type, 0) + 1
+    return {
+        "file": path.name,
+        "type": kind,
+        "artifact_bytes": files[0].path.stat().st_size,
+        "tensors": len(typed),
+        "types": counts,
+    }
+
+
 def collect(
     source: Checkpoint,
-    vision: Vision,
+    encoder: Vision | Audio,
     planned: list[OutTensor],
     kind: str,
     origin: Mapping[str, Any] | None = None,
@@ -92,7 +135,10 @@ def collect(
     metadata.describe_origin(
         writer, source, planned, origin or {}, None, model_card.read(source.folder)
     )
-    _describe(writer, vision)
+    if isinstance(encoder, Vision):
+        _describe(writer, encoder)
+    else:
+        _describe_audio(writer, encoder)
     writer.add_string(padding.KEY, padding.text(writer.kv_data[0]))
     return metadata.close(writer, "ALL_F32" if kind == "F32" else f"MOSTLY_{kind}")
 
@@ -121,6 +167,41 @@ def _describe(writer: gguf.GGUFWriter, vision: Vision) -> None:
         writer.add_vision_spatial_merge_size(MERGE)
         layers = range(found.depth)
         writer.add_vision_is_deepstack_layers([layer in found.deepstack for layer in layers])
+
+
+def _describe_audio(writer: gguf.GGUFWriter, encoder: Audio) -> None:
+    found = encoder.tower
+    writer.add_clip_has_audio_encoder(True)
+    writer.add_clip_audio_projector_type(gguf.VisionProjectorType.QWEN3A)
+    writer.add_audio_projection_dim(found.out)
+    writer.add_audio_embedding_length(found.hidden)
+    writer.add_audio_feed_forward_length(found.intermediate)
+    writer.add_audio_block_count(found.depth)
+    writer.add_audio_head_count(found.heads)
+    writer.add_audio_num_mel_bins(MELS)
+    writer.add_audio_attention_layernorm_eps(_AUDIO_EPSILON)
+
+
+@dataclass(frozen=True, slots=True)
+class Sinusoids:
+    """Sines and cosines of positions, half and half, as the encoder computes them: the rows of a
+    tensor (packager.checkpoint.header.Rows)."""
+
+    width: int
+
+    def rows(self, first: int, end: int) -> npt.NDArray[np.float32]:
+        """(rows, width)."""
+        half = self.width // 2
+        step = np.log(10_000.0) / (half - 1)
+        scales = np.exp(-step * np.arange(half)).astype(np.float32)
+        angles = np.arange(first, end, dtype=np.float32)[:, None] * scales
+        return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
+
+
+def _sinusoids(width: int) -> TensorInfo:
+    size = 4 * POSITIONS * width
+    made = Sinusoids(width)
+    return TensorInfo(audio.SINUSOIDS, "F32", (POSITIONS, width), Path("computed"), 0, size, made)
 
 
 def _image_size(found: Tower) -> int:

@@ -1,5 +1,6 @@
 """The tensors of a projector file (mmproj): what llama.cpp calls those of a vision tower, how they
-are cut and in which types they are kept; no engine at hand.
+are cut and in which types they are kept; no engine at hand. Those of an audio encoder are in
+targets.gguf.audio.
 
 Source: conversion/qwenvl.py, qwen3vl.py and base.py of llama.cpp, whose names and types these are
 to the byte.
@@ -12,7 +13,9 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from math import prod
 
+from packager.shape.audio import AudioTower
 from packager.shape.tower import CHANNELS, FRAMES, PREFIX, Tower
+from targets.gguf import audio
 from targets.gguf.tensors import ALIGNMENT, OutTensor, Part, padded
 
 TYPES = ("F32", "F16", "BF16", "Q8_0")
@@ -50,8 +53,11 @@ _BLOCKS = {
 _STACKED = {"norm": "norm", "linear_fc1": "fc1", "linear_fc2": "fc2"}
 
 
-def tensors(tower: Tower) -> Iterator[OutTensor]:
+def tensors(tower: Tower | AudioTower) -> Iterator[OutTensor]:
     """Every tensor of the file, patches first, then layer by layer, then the mergers."""
+    if isinstance(tower, AudioTower):
+        yield from audio.tensors(tower)
+        return
     for name, shape in tower.tensors():
         yield from _converted(tower, name, shape)
 
@@ -112,6 +118,8 @@ def type_of(tensor: OutTensor, kind: str) -> str:
         return "F32"
     if tensor.name.startswith("v.patch_embd.weight"):
         return "F16" if kind == "F16" else "F32"
+    if (fixed := audio.fixed_type(tensor.name)) is not None:
+        return fixed
     return "F16" if kind == "Q8_0" and tensor.columns % _BLOCK else kind
 
 
@@ -126,7 +134,7 @@ def row_bytes(kind: str, columns: int) -> int:
 
 
 @lru_cache(maxsize=64)
-def bytes_by_type(tower: Tower, kind: str) -> Mapping[str, int]:
+def bytes_by_type(tower: Tower | AudioTower, kind: str) -> Mapping[str, int]:
     """Bytes in the data section by ggml type, padding counted. Cached: `fit` asks for every variant
     many times."""
     found: dict[str, int] = {}
@@ -138,13 +146,13 @@ def bytes_by_type(tower: Tower, kind: str) -> Mapping[str, int]:
 
 
 @lru_cache(maxsize=64)
-def table_bytes(tower: Tower) -> int:
+def table_bytes(tower: Tower | AudioTower) -> int:
     """Bytes of the table of tensors in the header: name, axes, type and offset of each."""
     lines = (8 + len(tensor.name) + 4 + 8 * len(tensor.shape) + 4 + 8 for tensor in tensors(tower))
     return sum(lines)
 
 
-def file_bytes(tower: Tower, kind: str, room: int) -> int:
+def file_bytes(tower: Tower | AudioTower, kind: str, room: int) -> int:
     """Bytes of the file, its keys in `room`."""
     head = -(-(room + table_bytes(tower) + _FIXED) // ALIGNMENT) * ALIGNMENT
     return head + sum(bytes_by_type(tower, kind).values())

@@ -82,7 +82,7 @@ def write_gguf(
                 file.truncate(shard.size)
             total = sum(entry.nbytes for shard in shards for entry in shard.typed)
             blocks = chain.from_iterable(
-                _blocks(shard, file.fileno(), sources)
+                _blocks(shard, file.fileno(), sources, imatrix or {})
                 for file, shard in zip(opened, shards, strict=True)
             )
             _Pass(blocks, readers, kernels, report, total, imatrix or {}).run(threads)
@@ -98,11 +98,16 @@ def write_gguf(
         raise
 
 
-def _blocks(shard: Shard, file: int, sources: Mapping[str, TensorInfo]) -> Iterator[_Block]:
-    """The work of one file in its order. A block never spans two parts or two matrices."""
+def _blocks(
+    shard: Shard, file: int, sources: Mapping[str, TensorInfo], weighted: Imatrix
+) -> Iterator[_Block]:
+    """The work of one file in its order. A block never spans two parts, nor two matrices of a
+    `weighted` tensor."""
     for entry in shard.typed:
         tensor, start = entry.tensor, len(shard.head) + entry.offset
         row = 0
+        # The 230,400 matrices of a convolution are not worth a block each.
+        matrix_rows = tensor.matrix_rows if tensor.name in weighted else tensor.rows
         limit = max(1, BLOCK_ELEMENTS // tensor.columns)
         for part in tensor.parts:
             source = sources[part.source]
@@ -126,8 +131,8 @@ def _blocks(shard: Shard, file: int, sources: Mapping[str, TensorInfo]) -> Itera
                 continue
             done = 0
             while done < part.rows:
-                matrix, inside = divmod(row, tensor.matrix_rows)
-                rows = min(limit, part.rows - done, tensor.matrix_rows - inside)
+                matrix, inside = divmod(row, matrix_rows)
+                rows = min(limit, part.rows - done, matrix_rows - inside)
                 read_at = source.offset + (part.first + done) * row_size
                 yield _Block(
                     entry, source, read_at, rows, file, start + row * entry.row_bytes, matrix

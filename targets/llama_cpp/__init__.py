@@ -56,6 +56,7 @@ class LlamaCpp:
     retrieval_session = "targets.llama_cpp.retrieval:Session"
     projector = PROJECTOR
     vision_session = "targets.llama_cpp.vision:VisionSession"
+    audio_session = "targets.llama_cpp.audio:AudioSession"
     adapter_job = "targets.gguf.adapter:build"
     adapter_file = "adapter.gguf"
     serving_engine = "targets.llama_cpp.serving:Engine"
@@ -263,10 +264,11 @@ def _tensor_types(settings: JsonObject) -> dict[str, str]:
 
 
 def projector_bytes(shape: Shape, recipe: Recipe) -> int:
-    """Bytes of the tower's file; 0 for text alone."""
-    if shape.vision is None:
+    """Bytes of the file of the vision tower or the audio encoder; 0 for text alone."""
+    found = shape.vision or shape.audio
+    if found is None:
         return 0
-    return tower.file_bytes(shape.vision, projector_type(recipe.weights), tensors.ROOM)
+    return tower.file_bytes(found, projector_type(recipe.weights), tensors.ROOM)
 
 
 def _sizes(shape: Shape, recipe: Recipe) -> sizes.Sizes:

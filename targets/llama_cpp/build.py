@@ -17,7 +17,7 @@ from targets.gguf import library
 from targets.gguf.convert import convert
 from targets.gguf.imatrix import read_imatrix
 from targets.gguf.presets import PROJECTOR, projector_type
-from targets.gguf.projector import convert_projector
+from targets.gguf.projector import convert_audio, convert_projector
 from targets.llama_cpp.importance import CALIBRATED_AS
 
 MODEL_FILE = "model.gguf"
@@ -28,7 +28,7 @@ def build(
     report: Report, *, checkpoint: str, recipe: JsonObject, workload: JsonObject, out: str
 ) -> JsonObject:
     """The runtime's build job: writes `model.gguf`, or files below the workload's limit, into `out`
-    and returns what the manifest keeps; with pictures also `mmproj.gguf`.
+    and returns what the manifest keeps; with pictures or sound also `mmproj.gguf`.
 
     `recipe` holds beside its own fields the `inputs` of the build: `origin` for the keys of the
     file, the paths of the user's files.
@@ -75,9 +75,11 @@ def build(
         task=at_or_none(inputs, "task", str) or "generate",
         report=report,
     )
-    if at_or_none(inputs, "modality", str) != "vision":
+    converters = {"vision": convert_projector, "audio": convert_audio}
+    converter = converters.get(at_or_none(inputs, "modality", str) or "text")
+    if converter is None:
         return {**facts, **made}
-    tower = convert_projector(
+    tower = converter(
         Path(checkpoint),
         Path(out) / PROJECTOR,
         projector_type(at(recipe, "weights", str)),

@@ -91,7 +91,7 @@ as a server that speaks OpenAI's protocol, at http://127.0.0.1:8080/v1:
 ```
 llama-server --model {model}{seeing} {server} --jinja --port 8080
 ```
-{_pictures(model, seeing, common)}{_warm(model, seeing, server, workload)}
+{_pictures(model, seeing, common, hears(workload))}{_warm(model, seeing, server, workload)}
 Threads: as many as the machine has physical cores, or fewer (`--threads N`): decoding is bound by memory. On a machine that others use,
 set `OMP_WAIT_POLICY=passive`. A llama.cpp that does not know `--load-mode none` calls it `--no-mmap`.
 
@@ -124,6 +124,8 @@ def _ollama(
     # Late: it reads checkpoints, which sizes and footprints need not.
     from packager.shipping.apps.ollama_template import translated
 
+    if projector and hears(workload):
+        return "Ollama was not tried with sound: take llama-server.\n"
     jinja = at_or_none(workload, "chat_template", str)
     chat = translated(jinja) if jinja else None
     if isinstance(chat, str):
@@ -165,10 +167,19 @@ variables in front, where there are any):
 {says}"""
 
 
+def hears(workload: JsonObject) -> bool:
+    """Whether sound comes in."""
+    return "audio" in texts_at(workload, "modality")
+
+
 def _seeing(projector: str | None, workload: JsonObject) -> str:
-    """What the tools are told of the vision tower; nothing for text alone."""
+    """What the tools are told of the vision tower or the audio encoder; nothing for text alone."""
     if projector is None:
         return ""
+    if hears(workload):
+        # The checkpoint's template passes over texts of the user, and with them over the place of
+        # the sound that the tools write into one.
+        return f" --mmproj {projector} --no-warmup --chat-template chatml"
     tokens = workload.get("max_image_tokens")
     limit = f" --image-max-tokens {tokens}" if tokens else ""
     # A warm-up reserves memory for pictures of 2,116 tokens, whatever the limit is.
@@ -208,10 +219,21 @@ processor; open none that somebody else made.
 """
 
 
-def _pictures(model: str, seeing: str, common: str) -> str:
-    """How a picture is asked about; nothing for text alone."""
+def _pictures(model: str, seeing: str, common: str, sound: bool) -> str:
+    """How a picture is asked about, or a sound written down; nothing for text alone."""
     if not seeing:
         return ""
+    if sound:
+        return f"""
+`llama-cli` above answers text alone. What is said in a sound is written down by
+
+```
+llama-mtmd-cli --model {model}{seeing} {common} --audio sound.wav --prompt ""
+```
+
+and the server takes sound as `input_audio` of a message. The answer begins with the language: `language English<asr_text>...`. llama.cpp
+reads WAV, MP3 and FLAC, and makes 13 tokens more of a sound that is a whole number of seconds long.
+"""
     return f"""
 `llama-cli` above answers text alone. A picture is asked about with
 

@@ -31,7 +31,7 @@ def mtmd() -> Any:
         from llama_cpp import mtmd_cpp
     except (ImportError, OSError, RuntimeError) as error:
         raise usage(
-            "This installation of llama-cpp-python has no libmtmd, which pictures take.",
+            "This installation of llama-cpp-python has no libmtmd, which pictures and sound take.",
             "Install it again: pip install --force-reinstall 'qwen-pack[llama-cpp]'.",
         ) from error
     mtmd_cpp.mtmd_helper_log_set(_quiet(), ctypes.c_void_p(0))
@@ -73,6 +73,9 @@ class Chunk:
 class ImageEncoder:
     """The loaded encoder of one decoder. `width` numbers of each image token go to the decoder."""
 
+    kind = "an image encoder"
+    noun = "picture"
+
     def __init__(
         self,
         path: Path,
@@ -108,9 +111,9 @@ class ImageEncoder:
                 f"llama.cpp cannot load {path.name}: {_last_error(log_lines)}",
                 "Build the package again.",
             )
-        if not lib.mtmd_support_vision(self._context):
+        if not self._fits():
             self.close()
-            raise bad_input(f"{path.name} is not an image encoder.", "Build the package again.")
+            raise bad_input(f"{path.name} is not {self.kind}.", "Build the package again.")
         self.width = int(library.llama().llama_model_n_embd_inp(model))
 
     @contextmanager
@@ -134,14 +137,17 @@ class ImageEncoder:
             del held  # the parts point at it until here
             if code:
                 raise bad_input(
-                    f"llama.cpp does not take the picture: {_last_error(said)}",
-                    "Take another picture.",
+                    f"llama.cpp does not take the {self.noun}: {_last_error(said)}",
+                    f"Take another {self.noun}.",
                 )
             self._free_bitmaps(bitmaps)
             yield self._listed(handle)
         finally:
             self._free_bitmaps(bitmaps)
             lib.mtmd_input_chunks_free(handle)
+
+    def _fits(self) -> bool:
+        return bool(self._lib.mtmd_support_vision(self._context))
 
     def _bitmap(self, picture: Mapping[str, Any], count: bool) -> Any:
         width, height = int(picture["width"]), int(picture["height"])
@@ -205,9 +211,9 @@ class ImageEncoder:
             code = self._lib.mtmd_encode_chunk(self._context, chunk.handle)
         if code:
             raise no_room(
-                f"llama.cpp could not encode a picture of {chunk.tokens} tokens: "
+                f"llama.cpp could not encode a {self.noun} of {chunk.tokens} tokens: "
                 f"{_last_error(said)}",
-                "Take a smaller picture.",
+                f"Take a smaller {self.noun}.",
             )
         return self._lib.mtmd_get_output_embd(self._context), time.perf_counter() - started
 
@@ -235,8 +241,8 @@ class ImageEncoder:
         )
         if code:
             raise no_room(
-                f"llama.cpp could not compute a picture's {chunk.tokens} tokens (code {code}).",
-                "Take a smaller picture or a longer context.",
+                f"llama.cpp could not compute a {self.noun}'s {chunk.tokens} tokens (code {code}).",
+                f"Take a smaller {self.noun} or a longer context.",
             )
         return behind.value
 

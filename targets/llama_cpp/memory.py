@@ -13,7 +13,8 @@ import msgspec
 from packager.predict.memory import Footprint, kv_cache_bytes
 from packager.recipe import Recipe
 from packager.shape import Shape
-from packager.shape.tower import MERGE
+from packager.shape.audio import RATE, WINDOW_CHUNKS, AudioTower, audio_tokens
+from packager.shape.tower import MERGE, Tower
 from targets.gguf import tower
 from targets.gguf.presets import projector_type
 from targets.gguf.sizes import Sizes
@@ -36,6 +37,7 @@ class Constants:
     offload: dict[str, int]
     build: dict[str, int]
     tower: dict[str, float]
+    audio: dict[str, float]
 
 
 @cache
@@ -67,21 +69,34 @@ def footprint(shape: Shape, recipe: Recipe, sizes: Sizes, context: int) -> Footp
 
 
 def tower_weights(shape: Shape, recipe: Recipe) -> int:
-    """Bytes of the vision tower, which is read into memory and never mapped; 0 without one."""
-    if shape.vision is None:
+    """Bytes of the vision tower or the audio encoder, which is read into memory and never mapped; 0
+    without one."""
+    found: Tower | AudioTower | None = shape.vision or shape.audio
+    if found is None:
         return 0
-    return sum(tower.bytes_by_type(shape.vision, projector_type(recipe.weights)).values())
+    return sum(tower.bytes_by_type(found, projector_type(recipe.weights)).values())
 
 
 def tower_compute(shape: Shape) -> int:
-    """What one picture of `image_tokens` takes: the tower's compute buffer, which stays after the
-    first picture, the picture itself, the embeddings that the decoder gets, and the library."""
+    """What is kept for one picture of `image_tokens`: the tower's compute buffer, which stays after
+    the first picture, the picture as floats, the embeddings that the decoder gets, and the library;
+    likewise for sound of `audio_seconds`."""
+    if shape.audio is not None:
+        return _audio_compute(shape, shape.audio)
     vision, tokens = shape.vision, shape.image_tokens
     if vision is None:
         return 0
     known = constants().tower
     picture = known["bytes_per_pixel"] * tokens * vision.pixels_per_token**2 + known["engine_bytes"]
     return tower_buffer(shape) + int(picture) + _FLOAT * tokens * vision.embedding_width
+
+
+def _audio_compute(shape: Shape, encoder: AudioTower) -> int:
+    known, seconds = constants().audio, shape.audio_seconds
+    chunks = min(WINDOW_CHUNKS, seconds)
+    buffer = chunks * known["bytes_per_channel_and_chunk"] * encoder.channels
+    sound = known["copies_of_the_samples"] * _FLOAT * RATE * seconds
+    return int(buffer + sound) + _FLOAT * audio_tokens(seconds) * encoder.out
 
 
 def tower_buffer(shape: Shape) -> int:

@@ -25,7 +25,66 @@ Qwen3.5), two of which are merged in each direction (config.json: patch_size,
 spatial_merge_size)."""
 
 
-class VisionSession(Session):
+class EncodedSession(Session):
+    """A session whose prompts hold what an encoder makes of pictures or sound."""
+
+    _encoder: ImageEncoder | None = None
+    _smaller = "Give fewer or smaller pictures, or build with a longer --context."
+
+    def _fitting(self, chunks: Sequence[Chunk], max_new_tokens: int) -> tuple[int, int]:
+        """Tokens of a prompt, and of its pictures or sound among them. Each takes a cell of the
+        cache, however few positions a picture has."""
+        total = sum(chunk.tokens for chunk in chunks)
+        inside = sum(chunk.tokens for chunk in chunks if chunk.ids is None)
+        if total + max_new_tokens > self.context:
+            noun = "pictures take" if self._encoder is None else f"{self._encoder.noun}s take"
+            raise usage(
+                f"{total} + {max_new_tokens} tokens do not fit a context of {self.context}; "
+                f"{noun} {inside} of them.",
+                self._smaller,
+            )
+        return total, inside
+
+    def _read(self, encoder: ImageEncoder, chunks: Sequence[Chunk]) -> tuple[int, float]:
+        """Fill the cold cache with a prompt: the position behind it, and the seconds that the
+        encoder took."""
+        self._lib.llama_memory_clear(self._memory, False)
+        position, encode_s = 0, 0.0
+        for chunk in chunks:
+            if chunk.ids is not None:
+                position = self.feed_at(chunk.ids, position)
+                continue
+            buffer, seconds = encoder.encode(chunk)
+            encode_s += seconds
+            behind = encoder.decode(self._context, chunk, buffer, position, BATCH)
+            assert behind == position + chunk.positions
+            position = behind
+        return position, encode_s
+
+    def _answered(
+        self, position: int, max_new_tokens: int, on_token: Callable[[int], None], stop: bool
+    ) -> list[int]:
+        """Decode greedily from a position on."""
+        answer: list[int] = []
+        while len(answer) < max_new_tokens:
+            token = self._best()
+            if stop and self._lib.llama_vocab_is_eog(self._vocab, token):
+                break
+            answer.append(token)
+            on_token(token)
+            if len(answer) < max_new_tokens:
+                position = self.feed_at([token], position)
+        return answer
+
+    def close(self) -> None:
+        """See packager.session.Session."""
+        if self._encoder is not None:
+            self._encoder.close()
+            self._encoder = None
+        super().close()
+
+
+class VisionSession(EncodedSession):
     """See packager.session.VisionSession. `settings` may hold image_min_tokens and
     image_max_tokens: a picture is resized to stay within them.
 
@@ -33,7 +92,6 @@ class VisionSession(Session):
     """
 
     def __init__(self, artifact: str, settings: dict[str, Any]) -> None:
-        self._encoder: ImageEncoder | None = None
         self._projector = projector_file(Path(artifact))
         self._limits = (settings.get("image_min_tokens"), settings.get("image_max_tokens"))
         self._gpu = bool(settings.get("gpu_layers"))
@@ -121,52 +179,8 @@ class VisionSession(Session):
             total, images = self._fitting(chunks, max_new_tokens)
         with encoder.chunks(texts, pictures) as chunks:
             position, encode_s = self._read(encoder, chunks)
-        answer: list[int] = []
-        while len(answer) < max_new_tokens:
-            token = self._best()
-            if stop and self._lib.llama_vocab_is_eog(self._vocab, token):
-                break
-            answer.append(token)
-            on_token(token)
-            if len(answer) < max_new_tokens:
-                position = self.feed_at([token], position)
+        answer = self._answered(position, max_new_tokens, on_token, stop)
         return Looked(answer, total, images, encode_s)
-
-    def _fitting(self, chunks: Sequence[Chunk], max_new_tokens: int) -> tuple[int, int]:
-        """Tokens of a prompt, and of its pictures among them. Each takes a cell of the cache,
-        however few positions a picture has."""
-        total = sum(chunk.tokens for chunk in chunks)
-        images = sum(chunk.tokens for chunk in chunks if chunk.ids is None)
-        if total + max_new_tokens > self.context:
-            raise usage(
-                f"{total} + {max_new_tokens} tokens do not fit a context of {self.context}; "
-                f"pictures take {images} of them.",
-                "Give fewer or smaller pictures, or build with a longer --context.",
-            )
-        return total, images
-
-    def _read(self, encoder: ImageEncoder, chunks: Sequence[Chunk]) -> tuple[int, float]:
-        """Fill the cold cache with a prompt: the position behind it, and the seconds that the
-        encoder took."""
-        self._lib.llama_memory_clear(self._memory, False)
-        position, encode_s = 0, 0.0
-        for chunk in chunks:
-            if chunk.ids is not None:
-                position = self.feed_at(chunk.ids, position)
-                continue
-            buffer, seconds = encoder.encode(chunk)
-            encode_s += seconds
-            behind = encoder.decode(self._context, chunk, buffer, position, BATCH)
-            assert behind == position + chunk.positions
-            position = behind
-        return position, encode_s
-
-    def close(self) -> None:
-        """See packager.session.Session."""
-        if self._encoder is not None:
-            self._encoder.close()
-            self._encoder = None
-        super().close()
 
 
 def projector_file(artifact: Path) -> Path:

@@ -50,6 +50,11 @@ def chat(shipment: Shipment) -> Chat | None:
     Raises PackError (usage) for a template that Go's language cannot say: Ollama would make a
     prompt that the model was not trained on, and say nothing.
     """
+    if shipment.manifest.contents.modality == "audio":
+        raise usage(
+            "Ollama was not tried with sound.",
+            "Take the format docker, whose server takes it, or dir.",
+        )
     template = _small(shipment, "chat_template.jinja").decode(errors="replace")
     if not template:
         return None

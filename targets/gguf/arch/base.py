@@ -40,7 +40,8 @@ class Architecture:
 
     def __init__(self, config: JsonObject) -> None:
         self.whole = config
-        text = config.get("text_config")
+        text: Any = config.get("thinker_config", config)
+        text = text.get("text_config") if isinstance(text, dict) else None
         self.config: JsonObject = {**config, **text} if isinstance(text, dict) else config
         self.layers = self.number("num_hidden_layers")
         self.names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[self.arch], self.layers)

@@ -1,0 +1,85 @@
+"""A sound as the chat template of a checkpoint writes it, and what the answer says."""
+
+from __future__ import annotations
+
+from packager.errors import PackError, bad_input, usage
+from packager.json_values import JsonObject
+
+PLACE = "<|audio_start|><|audio_pad|><|audio_end|>"
+"""What the template of Qwen3-ASR writes for a sound (its chat_template.json). Engines set the
+tokens around a sound themselves, and as many in place of the middle one as the sound takes."""
+CONTROL = ("<|audio_start|>", "<|audio_end|>", "<|audio_pad|>", "<asr_text>")
+
+_TEXT = "<asr_text>"
+_LANGUAGE = "language "
+
+
+def messages(context: str) -> list[JsonObject]:
+    """One turn of the user that is the sound alone; `context`, names and words that may occur in
+    it, is the system's, as Qwen3-ASR's own package has it.
+
+    Raises PackError (usage) for a context that writes control tokens of sound itself.
+    """
+    written = next((token for token in CONTROL if token in context), None)
+    if written is not None:
+        raise usage(
+            f"The prompt writes {written} itself.",
+            "Leave it out: the chat template writes it where the sound goes.",
+        )
+    sound: JsonObject = {"role": "user", "content": [{"type": "audio", "audio": ""}]}
+    return [*([{"role": "system", "content": context}] if context else []), sound]
+
+
+def around(prompt: str) -> list[str]:
+    """The texts before and after the sound of a rendered prompt. Raises PackError (exit code 6) for
+    a template that has no one place for it."""
+    texts = prompt.split(PLACE)
+    if len(texts) != 2 or any(token in text for token in CONTROL for text in texts):
+        raise no_place(f"it writes {len(texts) - 1} places for a sound")
+    return texts
+
+
+def no_place(why: str) -> PackError:
+    """The sentence for a package whose template does not take sound."""
+    return bad_input(
+        f"The chat template of the package does not take sound: {why}.",
+        "Build it again with the template of the model's own repository.",
+    )
+
+
+class Transcript:
+    """An answer as it comes: `language English<asr_text>` and what was said. `add` gives what is
+    sure to be said."""
+
+    def __init__(self) -> None:
+        self.language: str | None = None
+        self.said = ""
+        self._held = ""
+        self._open = False
+
+    def add(self, piece: str) -> str:
+        """What may be shown after one more piece of the answer."""
+        if self._open:
+            self.said += piece
+            return piece
+        self._held += piece
+        head, found, rest = self._held.partition(_TEXT)
+        if found:
+            self.language = head.strip().removeprefix(_LANGUAGE).strip() or None
+            return self._opened(rest)
+        begins = self._held.startswith(_LANGUAGE) or _LANGUAGE.startswith(self._held)
+        # Without the mark an answer is all text, once it cannot be the name of a language.
+        return "" if begins and len(self._held) < _LONGEST else self._opened(self._held)
+
+    def end(self) -> str:
+        """What is left at the end of the answer."""
+        return "" if self._open else self._opened(self._held)
+
+    def _opened(self, text: str) -> str:
+        self._open, self._held = True, ""
+        self.said += text
+        return text
+
+
+_LONGEST = 64
+"""Characters of `language` and any name of one."""

@@ -1,0 +1,71 @@
+"""A sound that somebody names, as a file of samples for a session: decoded in a child process that
+has bounded memory and is killed when it takes too long."""
+
+from __future__ import annotations
+
+import stat
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from packager.deaths import Died
+from packager.errors import bad_input, usage
+from packager.json_values import JsonObject
+from packager.process import run_job
+from packager.shape.audio import RATE
+
+SECONDS = 300.0
+"""Two hours take a minute on a small board."""
+
+_JOB = "packager.sounds.decode:decode_job"
+_SAVE = "Save it again with a sound editor."
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """A decoded sound: a file of `count` float32 samples, 16,000 a second."""
+
+    path: Path
+    count: int
+
+    @property
+    def seconds(self) -> float:
+        """How long it is."""
+        return self.count / RATE
+
+    def as_dict(self) -> JsonObject:
+        """JSON form, as jobs take it."""
+        return {"path": str(self.path), "count": self.count}
+
+
+def take(path: Path, folder: Path, log: Path) -> Samples:
+    """The sound in a file, as one in `folder`, which is there. `log` takes what the decoder prints.
+
+    Raises PackError: exit code 2 where there is no such file or the extra is not installed, 6 for a
+    file that is no sound, is damaged or too long.
+    """
+    # Asked before it is opened: a pipe would keep us waiting.
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise bad_input(f"{path} is not a file.", "Name a WAV, FLAC, Ogg or MP3 file.")
+    missing = [name for name in ("soundfile", "soxr") if find_spec(name) is None]
+    if missing:
+        raise usage(
+            f"{' and '.join(missing)} are needed to read sound and not installed.",
+            "Install them: pip install 'qwen-pack[sound]'.",
+        )
+    name, out = str(path), folder / "sound.f32"
+    arguments = {"path": str(path.absolute()), "name": name, "out": str(out)}
+    deadline = time.monotonic() + SECONDS
+    with closing(run_job(_JOB, arguments, log, watch=True)) as work:
+        try:
+            while time.monotonic() < deadline:
+                next(work)
+        except StopIteration as stop:
+            return Samples(out, int(stop.value.value["samples"]))
+        except Died as death:
+            if not death.death.crashed:
+                raise
+            raise bad_input(f"{name} makes the decoder of sounds crash.", _SAVE) from None
+    raise bad_input(f"{name} cannot be decoded within {SECONDS:.0f} seconds.", _SAVE)

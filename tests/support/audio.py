@@ -1,0 +1,44 @@
+"""Tiny checkpoints of Qwen3-ASR: a decoder and an audio encoder with random weights."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from packager.shape import Shape
+from packager.shape.audio import AudioTower
+from tests.support.damage import WEIGHTS
+from tests.support.make_checkpoint import tiny_shape, write_tiny
+
+# The converter of llama.cpp maps the three convolutions only where there are four layers. Blocks of 32 do not divide 72: what a type of 8 bits leaves in half precision.
+TOWER = AudioTower(hidden=64, intermediate=72, depth=4, heads=2, channels=24, out=64)
+SECONDS = 10
+SHAPE: Shape = replace(tiny_shape("qwen3", layers=2, tied=True), model_type="qwen3_asr").hearing(
+    TOWER, SECONDS
+)
+
+
+def write_hearing(folder: Path, **writing: Any) -> Path:
+    """A checkpoint with an audio encoder, under the hub's names."""
+    return write_tiny(folder, shape=SHAPE, **writing)
+
+
+def louder(folder: Path) -> Path:
+    """The same checkpoint with an encoder whose every part tells: with the weights of a new model
+    what is heard is hardly more than the place of a token."""
+    import numpy as np
+    from safetensors.numpy import load_file, save_file
+
+    draw = np.random.default_rng(5)
+    weights = load_file(folder / WEIGHTS)
+    for name, weight in weights.items():
+        if "audio_tower" not in name or "norm" in name or ".ln_post." in name:
+            continue
+        # Each convolution leaves less than it got.
+        gain = 2.0 if ".conv" in name else 1.2
+        scale = gain / math.sqrt(weight[0].size) if weight.ndim > 1 else 0.1
+        weights[name] = (draw.standard_normal(weight.shape) * scale).astype(weight.dtype)
+    save_file(weights, folder / WEIGHTS, {"format": "pt"})
+    return folder

@@ -1,0 +1,111 @@
+"""Sound in the need: seconds, which variants may be chosen, what an encoder takes of memory and
+time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from packager import catalog
+from packager.errors import ExitCode, PackError
+from packager.need.workload import merge
+from packager.predict.forecast import sound_operations
+from packager.select import candidates, choose
+from packager.shape import Shape
+from targets import registry
+from targets.gguf import tower
+from targets.gguf.tensors import ROOM
+from targets.llama_cpp import LlamaCpp, memory, projector_bytes
+from targets.onnxruntime import OnnxRuntime
+from targets.openvino import OpenVino
+
+LLAMA = LlamaCpp()
+MIB = 1 << 20
+
+
+def hearing(name: str, seconds: int) -> Shape:
+    variant = catalog.find(name)
+    assert variant.shape is not None and variant.audio_tower is not None
+    return variant.shape.hearing(variant.audio_tower, seconds)
+
+
+class TestTheWorkload:
+    def test_half_a_minute_is_the_usual_sound(self) -> None:
+        usual = merge({"use_case": "audio"}, None)
+        assert (usual.max_audio_seconds, usual.prompt, usual.context) == (30, 512, 2048)
+        assert usual.sound and not usual.pictures
+
+    @pytest.mark.parametrize(
+        ("flags", "prompt", "context"),
+        [
+            ({"max_audio_seconds": 10}, 252, 2048),
+            ({"max_audio_seconds": 120}, 1682, 3218),
+            ({"max_audio_seconds": 120, "prompt": 600}, 600, 2048),
+        ],
+    )
+    def test_longer_sound_takes_a_longer_prompt_and_context(
+        self, flags: dict[str, Any], prompt: int, context: int
+    ) -> None:
+        found = merge({"use_case": "audio", **flags}, None)
+        assert (found.prompt, found.context) == (prompt, context)
+
+    def test_seconds_without_sound_have_no_effect(self) -> None:
+        with pytest.raises(PackError, match="--max-audio-seconds has no effect") as caught:
+            merge({"max_audio_seconds": 10}, None)
+        assert caught.value.exit_code == ExitCode.USAGE
+        alone = merge({"use_case": "audio", "modality": ("text",)}, None)
+        assert alone.max_audio_seconds is None and not alone.sound
+
+
+class TestTheChoice:
+    @pytest.mark.parametrize(
+        "device",
+        ["laptop-cpu", "raspberry-pi-5-8gb", "android-8gb", "iphone-8gb", "edge-gpu"],
+    )
+    def test_every_kind_of_device_has_an_answer_with_its_encoder(self, device: str) -> None:
+        found = choose(
+            candidates(
+                registry.target(device), merge({"use_case": "audio"}, None), catalog.load(), [LLAMA]
+            )
+        )
+        assert found is not None and found.variant.shape is not None
+        assert found.variant.name == "Qwen3-ASR-0.6B"
+        assert found.variant.shape.audio == found.variant.audio_tower
+        assert found.variant.shape.audio_seconds == 30
+
+    def test_others_are_refused_with_the_reason(self) -> None:
+        target, need = registry.target("laptop-cpu"), merge({"use_case": "audio"}, None)
+        for name, runtime, words in (
+            ("Qwen3-ASR-0.6B", OpenVino(), "this one is qwen3_asr"),
+            ("Qwen3-ASR-0.6B", OnnxRuntime(), "this one is 'qwen3_asr'"),
+            ("Qwen2-Audio-7B-Instruct", LLAMA, "750 tokens of every half minute"),
+            ("Qwen2.5-Omni-7B", LLAMA, "the text decoder alone"),
+            ("Qwen-Audio-Chat", LLAMA, "that can be built is qwen/qwen3-asr-1.7b"),
+        ):
+            found = candidates(target, need, [catalog.find(name)], [runtime])
+            assert choose(found) is None
+            assert any(words.lower() in str(reason).lower() for reason in found[0].reasons), name
+
+
+class TestWhatItTakes:
+    def test_the_file_is_known_to_the_byte_and_counts(self) -> None:
+        shape = hearing("Qwen3-ASR-0.6B", 30)
+        for weights, kind in (("F16", "F16"), ("Q4_K_M", "Q8_0")):
+            recipe = LLAMA.recipe(weights)
+            assert shape.audio is not None
+            size = tower.file_bytes(shape.audio, kind, ROOM)
+            assert projector_bytes(shape, recipe) == size
+            text = LLAMA.artifact_bytes(shape.decoder, recipe)
+            assert LLAMA.artifact_bytes(shape, recipe) == text + size
+
+    def test_longer_sound_takes_more_time_and_a_little_more_memory(self) -> None:
+        recipe = LLAMA.recipe("Q4_K_M")
+        short, long = hearing("Qwen3-ASR-1.7B", 10), hearing("Qwen3-ASR-1.7B", 100)
+        assert sound_operations(long) == 10 * sound_operations(short)
+        more = (
+            LLAMA.footprint(long, recipe, 2048).total - LLAMA.footprint(short, recipe, 2048).total
+        )
+        # Samples and embeddings: the encoder's buffer is that of one window.
+        assert 90 * 16_000 * 4 < more < 60 * MIB
+        assert memory.tower_weights(short.decoder, recipe) == 0
