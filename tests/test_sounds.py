@@ -105,7 +105,7 @@ class TestWhatIsRefused:
             sound = made(3)
             sound[2 * RATE] = value
             path = written(tmp_path / "a.wav", sound, subtype="FLOAT")
-            refused(path, "no numbers, or far too large, at second 2.0")
+            refused(path, "not valid numbers, or far too large, at second 2.0")
 
     def test_a_sound_without_samples_is_none(self, tmp_path: Path) -> None:
         refused(written(tmp_path / "a.wav", made(1)[:0]), "has no samples")

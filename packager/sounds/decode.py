@@ -131,7 +131,8 @@ def _check_numbers(block: NDArray[np.float32], before: int, rate: int, name: str
     if not good.all():
         second = (before + int(np.argmin(good))) / rate
         raise bad_input(
-            f"{name} holds samples that are no numbers, or far too large, at second {second:.1f}.",
+            f"{name} holds samples that are not valid numbers, or far too large, at second "
+            f"{second:.1f}.",
             "Save it again with a sound editor.",
         )
 

@@ -83,7 +83,7 @@ class AudioSession(EncodedSession):
                 # The engine takes what it does not know for plain text, and says nothing.
                 if len(self.encode(bracket)) != 1:
                     raise bad_input(
-                        f"The vocabulary of the model has no {bracket}, which stands beside sound.",
+                        f"The vocabulary of the model has no {bracket}, which sound needs.",
                         "Build it from the checkpoint as it was published.",
                     )
             self._encoder = AudioEncoder(
