@@ -34,7 +34,7 @@ from packager.pictures import decode
 from packager.quality import parity, text
 from packager.records import Contents
 from packager.records.base import Misfit
-from packager.shipping.apps import routed, snippets
+from packager.sounds import decode as decode_sounds
 from packager.sweep.cell import Cell
 from packager.sweep.chart import Point, chart
 from packager.sweep.html import page
@@ -151,18 +151,6 @@ def a_model_that_was_converted_elsewhere(name: str) -> None:
         assert isinstance(text_of, str) and shown(text_of) and "\n" not in text_of
 
 
-def a_server_of_several_packages(name: str) -> None:
-    own = SimpleNamespace(
-        repo_id=name, spdx=name, runtime="openvino", task="generate", package=name
-    )
-    facts = cast("dict[str, snippets.Facts]", {name: own})
-    values = routed._values(name, {name: {"cell": name}}, facts, 1)
-    snippets.write(Path(), "routed.md", "routed.md", values)
-    written = Path("routed.md").read_text(encoding="utf-8")
-    Path("routed.md").unlink()
-    assert shown(written)
-
-
 def past_sweeps(name: str) -> None:
     screen = SimpleNamespace(app=SimpleNamespace(size=SimpleNamespace(width=80)))
     listed = cast("Shown", SimpleNamespace(numbers=()))
@@ -179,6 +167,7 @@ def sentences_of_others(name: str) -> None:
     for text_of in (
         link._refusal(name, "input").message,
         decode._sentence(ValueError(name)),
+        decode_sounds._sentence(ValueError(name)),
         one_line(name),
         *parity.ParityResult(1, 1, 0, 0, (), None, (name,), (name,)).as_dict()["notes"],
     ):
@@ -228,10 +217,6 @@ WRITERS: dict[str, tuple[Callable[[str], None], tuple[str, ...]]] = {
         a_model_that_was_converted_elsewhere,
         ("targets/gguf/given_types.py", "targets/llama_cpp/adopted.py"),
     ),
-    "a server of several packages": (
-        a_server_of_several_packages,
-        ("packager/shipping/apps/routed.py",),
-    ),
     "sweeps on the screen": (past_sweeps, ("tui/screens/sweeps.py",)),
     "files to export on the screen": (files_to_export, ("tui/screens/export.py",)),
     "what others say": (
@@ -239,6 +224,7 @@ WRITERS: dict[str, tuple[Callable[[str], None], tuple[str, ...]]] = {
         (
             "packager/lab/link.py",
             "packager/pictures/decode.py",
+            "packager/sounds/decode.py",
             "packager/sweep/row.py",
             "packager/quality/parity.py",
             "packager/behaviour/trial.py",
