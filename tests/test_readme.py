@@ -57,6 +57,14 @@ PROGRAM = (
     if os.environ.get("QWEN_PACK_FIELD") == "all"
     else "tests.support.small_catalogue"
 )
+REFUSED = {
+    "qwen-pack embed": "qwen-pack run",
+    "qwen-pack rerank": "qwen-pack run",
+    "--image": "takes no pictures",
+    "--audio": "takes no sound",
+    "--adapter ADAPTER": "ADAPTER",
+}
+"""What the commands say for which the page's package is the wrong one."""
 SHORT = "--context 512"
 """A short context spares minutes of measuring and nothing else."""
 
@@ -287,11 +295,13 @@ def test_a_command_of_the_pages_works(
         assert (done.returncode, done.stdout) == (ExitCode.USAGE, "")
         assert "terminal" in done.stderr
         return
-    if line.startswith(("qwen-pack embed", "qwen-pack rerank")) or "--image" in line:
-        # The page's package gives text; their own tests ask an embedder, a reranker and a model
-        # that sees.
-        assert (done.returncode, done.stdout) == (ExitCode.USAGE, "")
-        assert ("takes no pictures" if "--image" in line else "qwen-pack run") in done.stderr
+    refusal = next((words for part, words in REFUSED.items() if part in line), None)
+    if refusal is not None:
+        # The page's package gives text and has no adapter; tests of their own ask an embedder, a
+        # reranker, a model that sees, one that listens, and a package with its adapter.
+        there = ExitCode.INPUT if "ADAPTER" in line else ExitCode.USAGE
+        assert (done.returncode, done.stdout) == (there, "")
+        assert refusal in done.stderr
         return
     if line.startswith("qwen-pack route"):
         # That sweep's model was published nowhere, so nothing is routed to it; tests of its own

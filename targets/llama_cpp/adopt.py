@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 
 from packager.chat import speech
@@ -121,6 +122,8 @@ def take(
         "architecture": str(given.head.text("general.architecture")),
         "artifact_bytes": total,
         "tensors": len(types),
+        "types": dict(Counter(types.values())),
+        "pre_tokenizer": str(given.head.text("tokenizer.ggml.pre")),
         "bits_per_weight": round(given.bits_per_weight, 4),
         "llama_cpp_python": library.version(),
     }

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from packager.errors import usage
+from packager.errors import PackError, usage
 from packager.escapes import line
 from packager.json_values import JsonDict, JsonObject
 from packager.plan.adopted import Adopted
 from packager.recipe import IMATRIX, Recipe
+from packager.records.contents import Minimum
 from packager.runtime import BuildNeeds
 from packager.shape import Shape
 from targets.gguf import given_types
@@ -105,6 +107,14 @@ class AdoptedGguf(LlamaCpp):
     def least_file_bytes(self, shape: Shape, recipe: Recipe) -> int:
         """The files are not split again."""
         return max(header.size for header in self._given.headers)
+
+    def minimum(
+        self, artifact: Path, shape: Shape, recipe: Recipe, facts: JsonObject
+    ) -> tuple[Minimum, ...]:
+        """As for what is converted here; empty where the file holds what nothing is known of."""
+        with suppress(PackError):
+            return super().minimum(artifact, shape, recipe, facts)
+        return ()
 
     def _sizes(self, shape: Shape, recipe: Recipe) -> Sizes:
         return given_types.sizes_of(self._given)
