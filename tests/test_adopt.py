@@ -62,7 +62,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_model_type_that_is_written_is_read_again() -> None:
-    assert {kind for kinds in ARCHITECTURES.values() for kind in kinds} == set(MODEL_TYPES)
+    # The decoder of one that listens is written as that of one that sees.
+    read_again = {kind for kinds in ARCHITECTURES.values() for kind in kinds} | {"qwen3_asr"}
+    assert read_again == set(MODEL_TYPES)
 
 
 @pytest.mark.parametrize("name", [*SHAPES, *OTHERS])

@@ -71,7 +71,7 @@ class TestTheFolder:
         if model_type == "qwen":
             shape = replace(shape, kv_heads=shape.heads, tied=False)
         if "moe" in model_type or "next" in model_type:
-            shared = None if model_type == "qwen3_moe" else 64
+            shared = None if model_type in ("qwen3_moe", "qwen3_vl_moe") else 64
             shape = replace(
                 shape,
                 experts=Experts(

@@ -28,12 +28,13 @@ ARCHITECTURES: Mapping[str, tuple[str, ...]] = {
     "qwen3moe": ("qwen3_moe",),
     "qwen3next": ("qwen3_next",),
     "qwen3vl": ("qwen3_vl",),
+    "qwen3vlmoe": ("qwen3_vl_moe",),
     "qwen35": ("qwen3_5_text", "qwen3_5"),
     "qwen35moe": ("qwen3_5_moe_text", "qwen3_5_moe"),
 }
 """llama.cpp's architecture -> the model types that become it, the usual one first."""
 
-_NORMALISED = {"qwen3_moe", "qwen3_next", "qwen3_5_moe_text"}
+_NORMALISED = {"qwen3_moe", "qwen3_vl_moe", "qwen3_next", "qwen3_5_moe_text"}
 """Mixtures whose graph makes the weights of the chosen experts sum to one."""
 _SHOWN = 3
 _MOST = (1 << 31) - 1

@@ -49,6 +49,7 @@ OTHERS = {
     "qwen": FIRST,
     "qwen2_vl": _shape("qwen2_vl", bias=True),
     "qwen3_vl": _shape("qwen3_vl", norm=True),
+    "qwen3_vl_moe": _shape("qwen3_vl_moe", norm=True, experts=_EXPERTS),
     "qwen3_5": _shape("qwen3_5", norm=True, hybrid=_HYBRID),
     "qwen3_5_moe": _shape("qwen3_5_moe", norm=True, experts=_SHARED, hybrid=_HYBRID),
 }
