@@ -98,7 +98,7 @@ def test_one_function_alone_writes_the_command_line_of_our_python() -> None:
                 )
             if isinstance(node, ast.List) and node.elts and isinstance(node.elts[0], ast.Constant):
                 assert not str(node.elts[0].value).startswith("python"), f"{name}:{node.lineno}"
-    assert seen == 2
+    assert seen == 3
 
 
 def test_the_command_line_and_the_environment_keep_the_current_folder_out(

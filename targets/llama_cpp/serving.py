@@ -4,7 +4,6 @@ request has in common with the one before it is computed once."""
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -14,6 +13,7 @@ from packager.errors import PackError
 from packager.json_values import JsonObject
 from packager.pictures import prompt as places
 from packager.pictures import take_data
+from packager.scratch import temporary_folder
 from packager.shipping.server.refused import Refused
 from packager.shipping.server.settings import Settings
 from targets.llama_cpp.image_encoder import Chunk
@@ -52,7 +52,7 @@ class Engine:
         """Token ids of a prompt with pictures. The pixels are kept until the next one's."""
         session = self._session
         assert isinstance(session, VisionSession)
-        with tempfile.TemporaryDirectory(prefix="qwen-pack-pictures-") as folder:
+        with temporary_folder() as folder:
             try:
                 texts = places.around(prompt, len(pictures))
                 taken = take_data(pictures, Path(folder), self._log)
