@@ -20,7 +20,6 @@ from packager.errors import PackError
 from packager.json_values import JsonObject, at
 from packager.process import resolve
 from packager.quality import text as texts
-from packager.quality.metrics import Comparison
 from packager.quality.parity_corpus import CONVERSATIONS
 from packager.quality.text import Text
 from packager.quality.thresholds import limits
@@ -62,6 +61,8 @@ def compare(
     `settings` its `kv` and the `context`. `ids` are what `full` gave."""
     # Late: numpy, for the child that computes.
     import numpy as np
+
+    from packager.quality.metrics import Comparison
 
     make = resolve(at(asked, "session", str))
     last = max(0, len(ids) - _COMPARED)
