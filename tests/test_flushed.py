@@ -12,7 +12,7 @@ import pytest
 
 from packager.files import folder_that_appears_whole, write_atomically, write_secret
 from packager.pipeline.cache import BuildCache
-from packager.pipeline.packaging import _replacing
+from packager.pipeline.packaging import replacing
 from packager.scratch import is_ours
 from packager.shipping import keys, patch
 from packager.shipping.delta import write_patch
@@ -82,7 +82,7 @@ def test_a_stage_of_a_build_is_on_the_disk_before_it_has_its_name(
 
 def test_a_package_is_on_the_disk_before_it_has_its_name(tmp_path: Path, flushes: Flushes) -> None:
     for _ in ("the first", "one in its place"):
-        with _replacing(tmp_path / "p") as folder:
+        with replacing(tmp_path / "p") as folder:
             write_package(folder)
     assert flushes.named == ["p", "p"] and flushes.lost == []
 
