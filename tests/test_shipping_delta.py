@@ -415,6 +415,12 @@ def test_what_is_no_patch_is_refused(old: Path, tmp_path: Path, raw: bytes) -> N
     assert caught.value.exit_code in (ExitCode.USAGE, ExitCode.INPUT)
 
 
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file without an end")
+def test_a_file_without_an_end_is_refused(old: Path, tmp_path: Path) -> None:
+    with pytest.raises(PackError, match="cannot be read"):
+        finish(apply(Path("/proc/self/mem"), old, tmp_path / "got"))
+
+
 def test_places_that_are_taken_or_inside_a_package_are_refused(
     old: Path, new: Path, patch: Path, tmp_path: Path
 ) -> None:

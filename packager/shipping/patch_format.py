@@ -128,7 +128,13 @@ class Reader:
         """Compare the whole file with its digest and read the header. Raises PackError (exit code
         6) for anything but a patch."""
         self._file, self.where = file, where
-        size = file.seek(0, 2)
+        try:
+            size = file.seek(0, 2)
+        except OSError as error:  # files of the system that have no end
+            raise usage(
+                f"{where} cannot be read: {error.strerror}.",
+                "Name a file that `qwen-pack delta` wrote.",
+            ) from None
         file.seek(0)
         if file.read(len(MAGIC)) != MAGIC:
             raise usage(f"{where} is not a patch.", "Name a file that `qwen-pack delta` wrote.")
