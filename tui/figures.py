@@ -156,7 +156,9 @@ def made_of(contents: Contents) -> list[tuple[str, str]]:
     from packager.chat.profile import Profile
     from tui.explain import profile
 
-    rows = [("adapters", adapters((one.location, one.scale) for one in contents.source.adapters))]
+    alone = contents.adapter
+    rows = [("base", "" if alone is None else f"an adapter, to be added to {alone.base.name}")]
+    rows += [("adapters", adapters((one.location, one.scale) for one in contents.source.adapters))]
     fixed = contents.chat.profile if contents.chat else None
     if fixed is not None:
         rows.append(("behaves", profile(Profile.from_dict(fixed.to_json()))))

@@ -4,7 +4,7 @@ process; retry."""
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import on, work
@@ -28,6 +28,7 @@ from tui.widgets.problem import Problem
 if TYPE_CHECKING:
     from packager.events import Event
     from packager.package.package import Package
+    from packager.pipeline.adapter_package import AdapterPlan
     from packager.plan.plan import Plan
 
 _REDRAW_S = 0.1
@@ -91,9 +92,17 @@ class BuildScreen(StepScreen):
         COPY,
     ]
 
-    def __init__(self, plan: Plan, command: str, progress: Progress | None = None) -> None:
-        """With a `progress` nothing is started: the screen shows that build as it stands."""
+    def __init__(
+        self,
+        plan: Plan | AdapterPlan,
+        command: str,
+        progress: Progress | None = None,
+        stages: Mapping[str, str] | None = None,
+    ) -> None:
+        """With a `progress` nothing is started: the screen shows that build as it stands. `stages`
+        are the titles of its stages by name; those of a whole build unless they are given."""
         super().__init__()
+        self._titles = stages
         self.plan, self.command = plan, command
         self.progress = progress or Progress(())
         self._start = progress is None
@@ -152,7 +161,8 @@ class BuildScreen(StepScreen):
         self.query_one(Log).clear()
         self._lines = 0
         self._began_at, self._ended_at = self.services.clock(), None
-        self._show(model.before(STAGES, self.services.expected(self.plan)))
+        titles = STAGES if self._titles is None else self._titles
+        self._show(model.before(titles, self.services.expected(self.plan)))
         self._build(self.progress)
 
     @work(thread=True, exclusive=True, group="build")

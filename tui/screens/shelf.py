@@ -256,6 +256,7 @@ class ShelfScreen(PackageScreen):
             "bench",
             "bench_on",
             "export",
+            "adapter",
             "open",
             "delete",
         ):
