@@ -72,6 +72,14 @@ def files_of(
     return files
 
 
+def has_template(files: Mapping[str, Path]) -> bool:
+    """Whether a folder brings a chat template."""
+    if not files.keys().isdisjoint(TEMPLATE_FILES):
+        return True
+    settings = files.get("tokenizer_config.json")
+    return settings is not None and bool(read_json(settings).get("chat_template"))
+
+
 def describe(
     files: Mapping[str, Path], vocab: int, config: JsonObject, generation: JsonObject, out: Path
 ) -> speech.Speech:

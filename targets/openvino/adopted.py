@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from packager.errors import PackError, bad_input, usage
 from packager.escapes import line
 from packager.json_values import JsonDict, JsonObject, at_or_none
 from packager.plan.adopted import Adopted, grade_of
-from packager.plan.converted import TEXTS, describe, files_of
+from packager.plan.converted import TEXTS, describe, files_of, has_template
 from packager.predict.forecast import Speed
 from packager.predict.memory import Footprint
 from packager.recipe import Recipe
@@ -104,7 +103,7 @@ def adopt(folder: Path) -> Adopted:
         kind="openvino",
         describe="targets.openvino.adopted:describe_folder",
         model_types=(own.shape.model_type,),
-        chats=_chats(own.files),
+        chats=has_template(own.files),
         says=_says(own),
         types=own.types,
     )
@@ -172,30 +171,21 @@ def _refuse_another(folder: Path, shape: Shape, graph: Graph) -> None:
     for constant in _expected(shape):
         wanted[constant.elements] += constant.count
     there = graph.by_elements
-    short = next(
-        (elements for elements, count in wanted.items() if there.get(elements, 0) < count), None
-    )
+    short = next((size for size, count in wanted.items() if there.get(size, 0) < count), None)
     if short is not None:
         raise bad_input(
             f"{folder / MAIN} does not hold the decoder that config.json describes: it has "
             f"{there.get(short, 0)} matrices of {short} numbers instead of {wanted[short]}.",
             _GET_AGAIN,
         )
-    twice = prod((shape.vocab, shape.hidden)) if shape.tied else None
-    more = next(
-        (
-            row.elements
-            for row in graph.matrices
-            if row.per_scale
-            and row.elements != twice
-            and there[row.elements] > wanted[row.elements]
-        ),
-        None,
-    )
+    # The embedding of a tied decoder may be stored twice.
+    twice = shape.vocab * shape.hidden if shape.tied else None
+    quantized = {row.elements for row in graph.matrices if row.per_scale} - {twice}
+    more = next((size for size in sorted(quantized) if there[size] > wanted[size]), None)
     if more is not None:
         raise bad_input(
             f"{folder / MAIN} holds more than the decoder that config.json describes: "
-            f"{there[more]} quantized matrices of {more} numbers instead of {wanted[more]}.",
+            f"{there[more]} matrices of {more} numbers instead of {wanted[more]}.",
             _GET_AGAIN,
         )
 
@@ -325,13 +315,6 @@ class AdoptedOpenVino(OpenVino):
                 key=lambda row: abs(sizes.totals(shape, data.compression_of(row)).stored - weights),
             )
         return near if recipe.kv == near.kv else near.with_kv(recipe.kv, recipe.kv_bits)
-
-
-def _chats(files: Mapping[str, Path]) -> bool:
-    if "chat_template.jinja" in files or "chat_template.json" in files:
-        return True
-    settings = files.get("tokenizer_config.json")
-    return settings is not None and bool(read_json(settings).get("chat_template"))
 
 
 _SAID = {
