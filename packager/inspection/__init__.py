@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from mmap import ACCESS_READ, mmap
 from pathlib import Path, PurePosixPath
@@ -23,7 +23,7 @@ from packager.inspection import gguf, json_file, native, onnx, openvino, safeten
 from packager.inspection.unsafe import Unsafe, shown
 from packager.package.manifest import FileEntry, Manifest
 
-__all__ = ["refuse_unsafe", "unsafe_artifact"]
+__all__ = ["refuse_unsafe", "unsafe_artifact", "unsafe_files"]
 
 _BUILT_IN = ("llama.cpp", "openvino", "onnxruntime")
 _MODEL = "model"
@@ -65,6 +65,17 @@ def unsafe_artifact(folder: Path, files: Sequence[FileEntry], runtime: str) -> s
     rows = [replace(row, path=f"{_MODEL}/{row.path}") for row in files]
     return _reason(
         rows, runtime in _BUILT_IN, lambda name: folder / PurePosixPath(name).relative_to(_MODEL)
+    )
+
+
+def unsafe_files(files: Mapping[str, Path], runtime: str) -> str | None:
+    """As `unsafe_artifact`, of files that lie anywhere, by their names in the artifact. What they
+    are links to is looked at: that none leads astray is the caller's to check."""
+    rows = [FileEntry(f"{_MODEL}/{name}", path.stat().st_size, "") for name, path in files.items()]
+    return _reason(
+        rows,
+        runtime in _BUILT_IN,
+        lambda name: files[str(PurePosixPath(name).relative_to(_MODEL))].resolve(),
     )
 
 

@@ -7,18 +7,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from packager.engine_check.ladder import read
 from packager.errors import usage
 from packager.json_values import JsonObject, at_or_none
 from packager.names import did_you_mean
 from packager.need.usecases import use_case
+from packager.plan.adopted import Adopted
 from packager.predict.forecast import Speed
 from packager.predict.memory import Footprint
 from packager.recipe import Recipe
 from packager.records.contents import Minimum
-from packager.runtime import BuildNeeds, Ladder, Tools
+from packager.runtime import BuildNeeds, Ladder, Runtime, Tools
 from packager.shape import Shape, as_qwen2
 from targets.onnxruntime import data, floor, obstacles, sizes, speed
 from targets.onnxruntime.distributions import engine_distributions
@@ -55,6 +56,26 @@ class OnnxRuntime:
     ) -> tuple[Minimum, ...]:
         """See packager.package.floor.HasFloor."""
         return floor.minimum(shape)
+
+    def adopt(self, place: Path) -> Adopted | None:
+        """See packager.plan.adopted.Adopts."""
+        # Late: most builds adopt nothing, and an installation without this engine has no onnx.
+        from packager.engines import missing_engine
+        from packager.plan.converted import folder_of
+        from packager.process import resolve
+
+        folder = folder_of(place, "genai_config.json")
+        if folder is None:
+            return None
+        try:
+            # By its name: it stands on this adapter.
+            model: Adopted = resolve("targets.onnxruntime.adopted:adopt")(folder)
+        except ImportError as error:
+            missing = missing_engine(cast("Runtime", self))
+            if missing is None:
+                raise
+            raise missing from error
+        return model
 
     def recipes(self) -> Sequence[Recipe]:
         """Every recipe: those for the CPU, then the other execution providers; of each the best

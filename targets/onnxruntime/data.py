@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from packager.errors import bad_input
+from packager.json_values import object_or_empty
 from packager.predict.memory import Footprint, kv_bits, kv_cache_bytes
 from packager.recipe import Recipe
 from packager.shape import Shape
@@ -51,7 +52,13 @@ def recipes() -> tuple[Recipe, ...]:
 
 def settings_of(recipe: Recipe) -> Settings:
     """The settings of a recipe, checked again: they may come from a manifest."""
-    return parse(recipe.settings, recipe.id)
+    settings = recipe.settings
+    if settings.get("adopted"):
+        # Types and bits are its own; how its numbers were found, nothing tells.
+        quantization = object_or_empty(settings, "quantization")
+        settings = {key: settings.get(key) for key in ("provider", "precision")}
+        settings |= {"quantization": {"method": "rtn", **quantization} if quantization else None}
+    return parse(settings, recipe.id)
 
 
 def cache_bytes(shape: Shape, recipe: Recipe, context: int) -> int:

@@ -14,6 +14,7 @@ from packager.errors import usage
 from packager.json_values import JsonObject, at_or_none
 from packager.names import did_you_mean
 from packager.need.usecases import use_case
+from packager.plan.adopted import Adopted
 from packager.predict.forecast import Speed
 from packager.predict.memory import Footprint
 from packager.recipe import REPACK, Recipe
@@ -71,6 +72,19 @@ class OpenVino:
     ) -> tuple[Minimum, ...]:
         """See packager.package.floor.HasFloor."""
         return floor.minimum(artifact, shape)
+
+    def adopt(self, place: Path) -> Adopted | None:
+        """See packager.plan.adopted.Adopts."""
+        # Late: most builds adopt nothing.
+        from packager.plan.converted import folder_of
+        from packager.process import resolve
+
+        folder = folder_of(place, "openvino_model.xml")
+        if folder is None:
+            return None
+        # By its name: it stands on this adapter.
+        model: Adopted = resolve("targets.openvino.adopted:adopt")(folder)
+        return model
 
     def recipes(self) -> Sequence[Recipe]:
         """Every recipe with the default cache type, best quality first."""

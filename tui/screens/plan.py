@@ -289,9 +289,9 @@ class PlanScreen(StepScreen):
             "modelscope": "from ModelScope",
             "dummy": "random: answers will mean nothing",
             "local": f"from {plan.source.location}",
-            "gguf": f"as they are in {plan.source.location}",
         }
-        parts += [("weights   ", "$foreground-muted"), (kind[plan.source.kind], "")]
+        taken = f"as they are in {plan.source.location}"
+        parts += [("weights   ", "$foreground-muted"), (kind.get(plan.source.kind, taken), "")]
         adapters = figures.adapters((one.location, one.scale) for one in plan.source.adapters)
         if adapters:
             parts += [("\nadapters  ", "$foreground-muted"), (adapters, "")]
