@@ -48,7 +48,8 @@ def command(package: Path, host: str, port: int, waiting: int, consent: bool) ->
     """Answer /v1/chat/completions with PACKAGE until Ctrl-C; /v1/embeddings or /v1/rerank with one
     for retrieval. The address is printed once the model is loaded.
 
-    A package that takes pictures takes them as image_url of a message, in data: URLs.
+    A package that takes pictures takes them as image_url of a message, in data: URLs. One that
+    takes sound writes down an input_audio of a message.
     """
     from packager.cli.tui_browser import is_loopback
     from packager.package import manifest

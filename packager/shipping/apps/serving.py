@@ -39,8 +39,9 @@ def write_modules(folder: Path, engines: Collection[str]) -> None:
 
 def write_settings(shipment: Shipment, own: snippets.Facts, file: Path, package: str) -> None:
     """What the modules are told of a package, whose folder is `package` from that of the file. None
-    of them takes pictures."""
-    settings = {**server_settings(shipment, own), "package": package, "sees": False}
+    of them takes pictures or sound."""
+    text_alone = {"sees": False, "hears": False}
+    settings = {**server_settings(shipment, own), "package": package, **text_alone}
     if own.runtime == "llama.cpp":
         settings["options"] = _offload(shipment)
     write_json(file, settings)

@@ -96,7 +96,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """What the package is made for: /v1/chat/completions, /v1/embeddings or /v1/rerank."""
         length = self.headers.get("Content-Length", "")
-        most = pictures.LONGEST if self.server.settings.sees else LONGEST
+        known = self.server.settings
+        most = pictures.LONGEST if known.sees or known.hears else LONGEST
         if not length.isascii() or not length.isdigit() or int(length) > most:
             self.close_connection = True
             self._refuse(Refused(f"a request needs a Content-Length of at most {most}", 413))

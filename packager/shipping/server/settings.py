@@ -46,6 +46,10 @@ class Settings:
     instruction: str = ""
     sees: bool = False
     """Whether a message may bring pictures."""
+    hears: bool = False
+    """Whether a message may bring a sound, which is written down."""
+    audio_seconds: int = 0
+    """Seconds of sound that are taken at once; a longer one is cut into pieces."""
     adapters: tuple[Path, ...] = ()
     """Files of adapters that are added to the model."""
     content_sha256: str = ""
@@ -78,6 +82,8 @@ def of(data: dict[str, Any], package: Path) -> Settings:
         dict(data.get("environment") or {}),
         dict(data.get("options") or {}),
         sees=bool(data.get("sees")),
+        hears=bool(data.get("hears")),
+        audio_seconds=int(data.get("audio_seconds") or 0),
         content_sha256=str(data.get("content_sha256") or ""),
         **dict(data.get("retrieval") or {}),
     )
