@@ -104,15 +104,7 @@ def run_job(
     log.parent.mkdir(parents=True, exist_ok=True)
     read_end, write_end = os.pipe()
     with log.open("wb") as log_file:
-        child = subprocess.Popen(
-            python_command("packager.process", str(write_end), str(os.getpid())),
-            stdin=subprocess.PIPE,
-            stdout=log_file,
-            stderr=log_file,
-            pass_fds=(write_end,),
-            env=python_environment({**thread_limits(), **(env or {})}),
-            start_new_session=True,
-        )
+        child = _start(job, write_end, log_file, env)
         os.close(write_end)
         if niceness and hasattr(os, "setpriority"):
             with contextlib.suppress(OSError):
@@ -167,6 +159,22 @@ def run_job(
     if value is None:
         raise death_of(job, code, peak, log)
     return JobResult(value, time.monotonic() - started, peak)
+
+
+def _start(
+    job: str, write_end: int, log: IO[bytes], env: dict[str, str] | None
+) -> subprocess.Popen[bytes]:
+    """A process of its own session that waits for the order on its standard input; `job` is what it
+    will be told to run."""
+    return subprocess.Popen(
+        python_command("packager.process", str(write_end), str(os.getpid())),
+        stdin=subprocess.PIPE,
+        stdout=log,
+        stderr=log,
+        pass_fds=(write_end,),
+        env=python_environment({**thread_limits(), **(env or {})}),
+        start_new_session=True,
+    )
 
 
 def _messages(read_end: int, child: subprocess.Popen[bytes]) -> Iterator[JsonObject]:

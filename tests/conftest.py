@@ -119,6 +119,24 @@ def jobs_of_tests() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def warm_start(jobs_of_tests: None) -> Iterator[Any]:
+    """Jobs are forked from a process that has imported what they need."""
+    from tests.support.warm_start import servers
+
+    with servers() as warm:
+        yield warm
+
+
+@pytest.fixture(autouse=True, scope="module")
+def cold_where_it_matters(warm_start: Any, request: pytest.FixtureRequest) -> None:
+    """But where their start is what is tested."""
+    from tests.support.warm_start import COLD
+
+    if warm_start is not None:
+        warm_start.on = request.path.name not in COLD
+
+
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No test reads or fills the cache of the person who runs it, nor leaves the machine."""
