@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeGuard
+from typing import TYPE_CHECKING, Protocol
 
 from packager.errors import PackError, usage
 from tui.ask import SOURCES, Ask, named
@@ -277,13 +277,9 @@ def build(plan: Plan | AdapterPlan) -> Generator[Event, None, Package]:
     from packager.pipeline import adapter_package
     from packager.pipeline.run import run
 
-    return adapter_package.run(plan) if _is_adapter(plan) else run(plan)
-
-
-def _is_adapter(plan: Plan | AdapterPlan) -> TypeGuard[AdapterPlan]:
-    from packager.pipeline.adapter_package import AdapterPlan as Adapted
-
-    return isinstance(plan, Adapted)
+    if isinstance(plan, adapter_package.AdapterPlan):
+        return adapter_package.run(plan)
+    return run(plan)
 
 
 def outlook(services: World, ask: Ask, plan: Plan) -> Outlook:
@@ -302,9 +298,10 @@ def outlook(services: World, ask: Ask, plan: Plan) -> Outlook:
 
 def expected(plan: Plan | AdapterPlan) -> dict[str, float]:
     """Seconds that the stages of a build are expected to take, as far as they are known."""
+    from packager.pipeline import adapter_package
     from tui.outlook import expected as core
 
-    return {} if _is_adapter(plan) else core(plan)
+    return {} if isinstance(plan, adapter_package.AdapterPlan) else core(plan)
 
 
 def bench(services: World, package: Path) -> Generator[Event, None, Measurement]:

@@ -88,6 +88,21 @@ def token_times(contents: Contents) -> list[list[float]]:
     return [list(row) for row in measured.token_ms if row] if measured else []
 
 
+def in_full(contents: Contents, manifest: Manifest) -> list[tuple[str, str]]:
+    """The figures of a package below each other, what was done to it, and its files, as text with
+    its style."""
+    parts = [(f"\n\n{'':<26}{'predicted':>12}{'measured':>14}\n", "bold")]
+    for row in figures(contents):
+        parts.append((f"{row.label:<26}", "$foreground-muted"))
+        parts.append((f"{row.predicted or '–':>12}{row.measured or '–':>14}\n", ""))
+    parts += [(f"{'quality':<10}", "$foreground-muted"), (f"{quality(contents)}\n", "")]
+    for label, text in made_of(contents):
+        parts += [(f"{label:<10}", "$foreground-muted"), (f"{text}\n", "")]
+    parts.append(("\nFiles\n", "bold"))
+    parts += [(f"{size:>9}  {path}\n", "") for path, size, _ in files(manifest)]
+    return parts
+
+
 def heading(contents: Contents) -> str:
     """What it is, for what, when."""
     source = " · random weights" if contents.source.dummy else ""

@@ -181,7 +181,7 @@ OPTIONS = (
     ),
     Option(
         "max-file-size",
-        "Largest file",
+        "File size",
         "Limits",
         "Largest single file of the model; GGUF is split to stay below.",
         example="no limit, or 2G",
@@ -276,7 +276,7 @@ OPTIONS = (
     ),
     Option(
         "tensor-type",
-        "Tensor types",
+        "Types",
         "Conversion",
         "Types of the tensors that patterns match, for gguf recipes; with spaces between several.",
         example="attn_v=Q8_0",

@@ -11,6 +11,8 @@ from tui.bars import line
 from tui.table import rate, shortened, speed, task, wait
 
 if TYPE_CHECKING:
+    from packager.pipeline.adapter_package import AdapterPlan
+    from packager.plan.plan import Plan
     from packager.records import Contents
     from packager.select import Candidate
     from tui.explain import Parts
@@ -90,6 +92,17 @@ def package(one: Candidate, context: int, now: Contents | None) -> Parts:
     for label, text in beside:
         parts += [(f"{label:<{_LABEL}}", _MUTED), (f"{text}\n", "")]
     return parts
+
+
+def built(plan: Plan | AdapterPlan, command: str) -> Parts:
+    """What a running build makes, where it goes, and the command line that does the same."""
+    from packager.plan.plan import Plan
+
+    parts: Parts = []
+    if isinstance(plan, Plan):
+        parts = [(f"{plan.why()}\n\n", ""), *package(plan.chosen, plan.workload.context, None)]
+    parts += [(f"{'folder':<{_LABEL}}", _MUTED), (f"{plan.out}\n", "")]
+    return [*parts, ("\n", ""), (command, "bold $text-accent")]
 
 
 def _there(now: Contents | None) -> dict[str, str]:

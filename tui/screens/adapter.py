@@ -63,19 +63,19 @@ class AdapterScreen(ModalScreen["Adapter | None"]):
         """Two lines, what they are for, two buttons."""
         with Vertical(classes="dialog"):
             yield Static(f"An adapter for {self._package}", id="question", markup=False)
-            yield Static(_WHAT, markup=False)
+            yield Static(_WHAT, id="adapter-what", markup=False)
             yield TextLine(
                 "Adapter",
                 "adapter",
                 self._last.location,
-                example="a folder that PEFT saved, or OWNER/NAME@REVISION",
+                example="a LoRA folder, or OWNER/NAME",
                 suggester=PathSuggester(folders=True),
             )
             yield TextLine(
                 "Weights",
                 "adapter-weights",
                 self._last.weights or "",
-                example="where the package's came from; else a folder",
+                example="as its manifest says; else a folder",
                 suggester=PathSuggester(folders=True),
             )
             yield Problem(id="adapter-problem")

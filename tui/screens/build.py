@@ -18,11 +18,12 @@ from textual.widgets import Log, Sparkline, Static
 from packager.errors import from_foreign
 from packager.events import StageMemory, StageProgress
 from packager.units import human_bytes, human_seconds
+from tui import package_outlook
 from tui import progress as model
 from tui.progress import Failure, Progress, advance, stopped
 from tui.screens.base import BACK, COPY, StepScreen
 from tui.stage_rows import stage_rows
-from tui.widgets.pane import Fitted
+from tui.widgets.pane import Fitted, Pane
 from tui.widgets.problem import Problem
 
 if TYPE_CHECKING:
@@ -124,13 +125,19 @@ class BuildScreen(StepScreen):
             yield Static(id="memory-now")
             yield Sparkline([], id="memory-line")
         yield Problem(id="build-problem")
-        yield Log(id="log", auto_scroll=True)
+        with Horizontal(id="build-below"):
+            yield Log(id="log", auto_scroll=True)
+            with Pane(id="build-what"):
+                yield Static(id="build-what-text")
 
     def on_mount(self) -> None:
         """Begin."""
         self.query_one("#stages").border_title = Content(self.plan.name)
         self.query_one("#build-memory").border_title = "Memory of the running stage"
         self.query_one("#log").border_title = "Log"
+        self.query_one("#build-what").border_title = "What is built"
+        what = package_outlook.built(self.plan, self.command)
+        self.query_one("#build-what-text", Static).update(Content.assemble(*what))
         self.set_focus(self.query_one("#log"))
         # What the stages may take: the limit beside the line of what they take.
         self._free = self.services.memory()[1]

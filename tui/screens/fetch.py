@@ -61,6 +61,7 @@ class FetchScreen(ModalScreen["HubFile | PackError | None"]):
             yield Static(
                 f"from {self._wanted.repo_id} on the hub, into its cache. What has come stays "
                 "there: the same question goes on where it ended.",
+                id="fetch-what",
                 markup=False,
             )
             yield Static("asking the hub …", id="fetch-far", markup=False)

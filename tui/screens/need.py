@@ -100,12 +100,13 @@ class NeedScreen(StepScreen):
         COPY,
     ]
 
-    def __init__(self, ask: Ask) -> None:
+    def __init__(self, ask: Ask, view: View | None = None) -> None:
+        """`view` is the filter and the order of the table in an earlier visit."""
         super().__init__()
         self.ask = ask
         self._unserved: frozenset[str] = frozenset()
         self._table: CandidatesScreen | None = None
-        self._view: View | None = None
+        self._view = view
         self._waiting: dict[str, object] = {}
         self._options: OptionsScreen | None = None
 
@@ -113,10 +114,9 @@ class NeedScreen(StepScreen):
     def base(self) -> Workload:
         """The workload where only the use case is said, and what comes in, how large or long: the
         prompt holds one."""
-        given = {field: getattr(self.ask.wish, field) for field in (*INPUTS, "modality")}
-        return self._merged(
-            **{field: value for field, value in given.items() if applies(field, self._plain)}
-        )
+        plain, wish = self._plain, self.ask.wish
+        given = {field: getattr(wish, field) for field in INPUTS if applies(field, plain)}
+        return self._merged(modality=wish.modality, **given)
 
     @property
     def _plain(self) -> Workload:
@@ -170,7 +170,6 @@ class NeedScreen(StepScreen):
 
     @property
     def _gives(self) -> str:
-        """What a model of the use case gives: text, vectors or scores."""
         return use_case(self.base.use_case).task
 
     @property
@@ -186,6 +185,7 @@ class NeedScreen(StepScreen):
         self.query_one("#why").border_title = "Why"
         cases.highlighted = use_case_names().index(self.base.use_case)
         self.set_focus(cases)
+        self._ask_what_is_shown()
         self._show_lines()
         self._explain()
         self._look_what_is_served()
@@ -204,10 +204,8 @@ class NeedScreen(StepScreen):
         self._unserved = message.names
         cases = self.query_one("#use-cases", VimList)
         for name in sorted(message.names):
-            cases.replace_option_prompt(
-                name,
-                Content.assemble(f"{name} ", ("no runtime", "italic")),
-            )
+            said = Content.assemble(f"{name} ", ("no runtime", "italic"))
+            cases.replace_option_prompt(name, said)
         self._explain()
 
     def on_screen_resume(self) -> None:
@@ -244,14 +242,14 @@ class NeedScreen(StepScreen):
         """Only the lines that mean something for what a model of the use case gives."""
         for field in SOMETIMES:
             self.query_one(f"#limit-{field}").display = applies(field, self._plain)
-        self.query_one(ProfileLines).display = self._gives == "generate"
+        answers, wait = self._gives == "generate", self.query_one("#limit-max_ttft_ms", Slider)
+        self.query_one(ProfileLines).display = answers
         words = command(flags(self.ask))
         line = self.query_one("#need-options", Static)
         line.update(f"{'Options (o)':<13}{words or 'all as usual'}")
         line.set_class(bool(words), "-said")
         self.query_one("#need-options-list", Static).update(Content.assemble(*listed(self.ask)))
-        wait = self.query_one("#limit-max_ttft_ms", Slider)
-        wait.label = "First token" if self._gives == "generate" else "One text"
+        wait.label = "First token" if answers else "One text"
         wait.refresh()
 
     def _show_limits(self) -> None:
@@ -288,6 +286,7 @@ class NeedScreen(StepScreen):
             shown = self._waiting.get(field) if applies(field, self._plain) else None
             self.ask = self.ask.wishing(**{field: shown})
 
+    @on(Input.Submitted)
     @on(OptionList.OptionSelected, "#use-cases")
     def _case_chosen(self) -> None:
         self.action_go_on()
@@ -296,9 +295,8 @@ class NeedScreen(StepScreen):
     def _moved(self, event: Slider.Moved) -> None:
         field = str(event.slider.id).removeprefix("limit-")
         if field != event.slider.id:
-            self.ask = self.ask.wishing(
-                **{field: None if event.value == self._usual(field) else event.value}
-            )
+            said = None if event.value == self._usual(field) else event.value
+            self.ask = self.ask.wishing(**{field: said})
             self._waiting.pop(field, None)
             if field in INPUTS:
                 self._show_limits()
@@ -326,10 +324,8 @@ class NeedScreen(StepScreen):
         source. What fits is asked with it."""
         self.query_one(Preview).question(self.ask)
         focused = self.focused
-        line = self.query_one(OwnModel).explain(focused) or self.query_one(ProfileLines).explain(
-            focused
-        )
-        if line:
+        own, profile = self.query_one(OwnModel), self.query_one(ProfileLines)
+        if line := own.explain(focused) or profile.explain(focused):
             parts: explain.Parts = [(line, "")]
         elif isinstance(focused, Input) and focused.id == "languages":
             parts = [(f"{sentence}\n", "") for sentence in describe.spoken(self._languages)]
@@ -338,10 +334,6 @@ class NeedScreen(StepScreen):
         else:
             parts = explain.case(self.base, self.ask.target, self._unserved)
         self.query_one("#why-text", Static).update(Content.assemble(*parts))
-
-    @on(Input.Submitted)
-    def _folder(self) -> None:
-        self.action_go_on()
 
     def action_go_on(self) -> None:
         """To the candidates, unless the wishes contradict each other or the folder is none."""
@@ -391,6 +383,11 @@ class NeedScreen(StepScreen):
         self._show_lines()
         self._show_limits()
         self._explain()
+
+    def leaving(self) -> None:
+        """What stands here is what the next device is asked for."""
+        said = replace(self.ask, profile=self.query_one(ProfileLines).value)
+        self.pack.need = self.query_one(OwnModel).standing(said), self._view
 
     def home(self) -> None:
         """Out of a text field, to the last line of the limits that is none."""

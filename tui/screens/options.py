@@ -8,6 +8,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
@@ -86,15 +87,21 @@ class OptionsScreen(StepScreen):
 
     def on_mount(self) -> None:
         """On the first line."""
-        self.query_one("#option-lines").border_title = "Options of the build"
+        lines = self.query_one("#option-lines")
+        lines.border_title = "Options of the build"
+        lines.border_subtitle = "Enter takes them"
         self.query_one("#option-why").border_title = "Why"
         self.set_focus(self.query_one(f"#{OPTIONS[0].name}"))
 
+    @on(Input.Changed)
+    @on(Slider.Moved)
     def on_descendant_focus(self) -> None:
-        """Explain the line that was come to."""
+        """Explain the line that was come to, and say what all of them are as flags."""
         name = None if self.focused is None else self.focused.id
         means = next((option.means for option in OPTIONS if option.name == name), "")
-        self.query_one("#option-text", Static).update(means)
+        self.query_one("#option-text", Static).update(
+            Content.assemble(means, (f"\n{self._flags()}", "$text-accent"))
+        )
 
     def texts(self) -> dict[str, str]:
         """What stands on every line, by its name."""
@@ -155,10 +162,13 @@ class OptionsScreen(StepScreen):
             else:
                 self.query_one(f"#{option.name}-line", TextLine).show("")
 
+    def _flags(self) -> str:
+        """The lines as flags; those of before where one is half typed."""
+        try:
+            return command(flags(written(self.ask, self.texts())))
+        except (PackError, WrongOption):
+            return command(flags(self.ask))
+
     def copied(self) -> tuple[str, str] | None:
         """The flags of these lines."""
-        try:
-            words = flags(written(self.ask, self.texts()))
-        except (PackError, WrongOption):
-            words = flags(self.ask)
-        return command(words) or "(no flags)", "the flags of these options"
+        return self._flags() or "(no flags)", "the flags of these options"

@@ -51,6 +51,10 @@ class PackageScreen(MeasuringScreen):
         ),
     ]
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._last_adapter: Adapter | None = None
+
     def action_adapter(self) -> None:
         """Ask which adapter, check it, and build it."""
         package = self.package
@@ -91,10 +95,6 @@ class PackageScreen(MeasuringScreen):
         elif self.pack.may_measure(message.plan.name):
             titles = {name: STAGES[name] for name in ("fetch", "convert", "quality", "package")}
             self.app.push_screen(BuildScreen(message.plan, message.command, stages=titles))
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._last_adapter: Adapter | None = None
 
     def action_verify(self) -> None:
         """Hash every file."""

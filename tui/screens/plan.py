@@ -225,9 +225,8 @@ class PlanScreen(StepScreen):
         )
         self.query_one("#plan-recipes-text", Static).update(Content.assemble(*rows))
         there = None if self.checked is None else self.checked.replaces
-        made = package_outlook.package(
-            self.candidate, self.ask.workload().context, there and there.contents
-        )
+        now = None if there is None else there.contents
+        made = package_outlook.package(self.candidate, self.ask.workload().context, now)
         self.query_one("#plan-package-text", Static).update(Content.assemble(*made))
 
     @on(Fitted.Resized)

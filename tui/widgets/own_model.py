@@ -126,6 +126,13 @@ class OwnModel(Vertical):
             return _ADAPTERS
         return ""
 
+    def standing(self, ask: Ask) -> Ask:
+        """The ask with what stands here, nothing of it checked."""
+        kind, lora = self.query_one("#weights", Slider).value, self._text("lora")
+        weights = {_HUB_FILE: "hub", "folder": self._text("weights-folder")}.get(kind, kind)
+        hub_file = self._named if kind == _HUB_FILE else None
+        return replace(ask, weights=weights, hub_file=hub_file, lora=(lora,) if lora else ())
+
     def into(self, ask: Ask) -> Ask:
         """The ask with what stands here. Raises PackError (usage) for a folder that is none, a file
         that none can be, or a quote that does not end."""
@@ -149,14 +156,18 @@ class OwnModel(Vertical):
         """The file that is named, as it was fetched before where it is still the same."""
         from packager.sources.hub_file import check_name
 
-        repo_id, name = (
-            self.query_one(f"#{field}", Input).value.strip()
-            for field in ("hub-repository", "hub-file")
-        )
-        check_name(repo_id, name)
-        named = FileOfHub(repo_id, name)
-        known = self._taken
+        named = self._named
+        check_name(named.repo_id, named.name)
+        return named
+
+    @property
+    def _named(self) -> FileOfHub:
+        repo_id, name = (self._text(field) for field in ("hub-repository", "hub-file"))
+        named, known = FileOfHub(repo_id, name), self._taken
         return known if known is not None and replace(known, file=None) == named else named
+
+    def _text(self, field: str) -> str:
+        return self.query_one(f"#{field}", Input).value.strip()
 
     def fetched(self, taken: FileOfHub) -> None:
         """Remember a file, so that it is fetched once."""
