@@ -38,8 +38,6 @@ def measure_on(
     """The measurement of a package on a machine, an address or a name of the user's. Raises
     PackError (usage) where it is neither, there is no such agent, or the package is not made for
     one. `log` names the output that is kept."""
-    from packager.lab.machines import address_of
-    from packager.lab.transport import parse
     from packager.pipeline import on_device
 
     if runtime != "llama.cpp":
@@ -47,8 +45,7 @@ def measure_on(
             f"The agent runs GGUF packages, and this one is made for {runtime}.",
             "Install qwen-pack on the device and run bench there.",
         )
-    transport = parse(address_of(machine))
-    choose = _chosen(transport, way.agent)
+    transport, choose = way_to(machine, way.agent)
     return on_device.run(
         package,
         transport,
@@ -60,6 +57,16 @@ def measure_on(
         log,
         way.checkpoint,
     )
+
+
+def way_to(address: str, agent: str | None) -> tuple[Transport, Choose]:
+    """A machine, an address or a name of the user's, and the agents to try there. Raises PackError
+    (usage) where there is none."""
+    from packager.lab.machines import address_of
+    from packager.lab.transport import parse
+
+    transport = parse(address_of(address))
+    return transport, _chosen(transport, agent)
 
 
 def identify(snapshot: Snapshot) -> Here:

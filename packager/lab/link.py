@@ -18,7 +18,7 @@ from packager.lab.answers import not_ours
 from packager.lab.transport import last_line
 from packager.limits import AGENT_LINE_BYTES
 
-PROTOCOL = 1
+PROTOCOL = 2
 """The agent's, see docs/lab.md."""
 
 ILLEGAL_INSTRUCTION = 4
