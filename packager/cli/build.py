@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from packager.package.package import Package
     from packager.records import Contents, Verdict
 
-_ENFORCED = {"min_decode_tps": "decode", "max_ttft_ms": "ttft"}
-
 
 @click.command("build")
 @click.option(
@@ -168,6 +166,7 @@ def command(
     from packager.pipeline.run import run
     from packager.plan.choose import make_plan
     from packager.quality.gate import Gate
+    from packager.report.budgets import SET_BY
     from packager.shipping.versions import ordered
     from packager.units import human_bytes
     from targets import registry
@@ -214,7 +213,7 @@ def command(
         here=here(),
         gate=gate,
         additions=additions_from(flags),
-        enforced=frozenset(rule for flag, rule in _ENFORCED.items() if flags.get(flag) is not None),
+        enforced=frozenset(rule for flag, rule in SET_BY.items() if flags.get(flag) is not None),
     )
     if plan.recognised is not None and several:
         raise usage(
