@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from packager.checkpoint import Checkpoint, codes
 from packager.errors import ExitCode, PackError
+from packager.pipeline.climb import _arguments
 from packager.plan.additions import Additions, applied, for_folder, parse
 from packager.process import run_job
 from packager.reference import Reference
@@ -355,6 +356,9 @@ def test_the_recipe_says_that_groups_were_taken_over() -> None:
         assert "as the checkpoint stores them" in recipe.summary
         assert runtime.obstacle(SHAPE, recipe) is None
         assert runtime.obstacle(FIRST, recipe) is None
+        # The engine is tried with a model of its own, which has no groups to take over.
+        trials = _arguments(runtime, runtime.ladder(), "work")["trials"]
+        assert not any(trial["built"]["settings"].get("repack") for trial in trials)
         whole = registry.runtime(runtime.name).recipe(name)
         assert runtime.artifact_bytes(SHAPE, recipe) > 0
         assert whole.id == recipe.id.removesuffix("/repack")

@@ -69,6 +69,8 @@ class LlamaCpp:
 
     def __init__(self, additions: Additions | None = None) -> None:
         self.additions = additions or Additions()
+        # What is tried of an engine is made of a model of its own, which takes no additions.
+        self.engine: LlamaCpp = LlamaCpp() if self.additions else self
 
     def with_additions(self, additions: Additions) -> LlamaCpp:
         """An adapter whose recipes carry them. Raises PackError: usage for a pattern or type that

@@ -39,6 +39,8 @@ class OnnxRuntime:
 
     def __init__(self, repack: bool = False, group: int | None = None) -> None:
         self._repack, self._group = repack, group
+        # What is tried of an engine is made of a model of its own, which is not quantized.
+        self.engine: OnnxRuntime = OnnxRuntime() if repack else self
         self.distributions: tuple[str, ...] = (
             *engine_distributions(),
             "onnx",

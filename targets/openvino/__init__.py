@@ -56,6 +56,8 @@ class OpenVino:
 
     def __init__(self, repack: bool = False, group: int | None = None) -> None:
         self._repack, self._group = repack, group
+        # What is tried of an engine is made of a model of its own, which is not quantized.
+        self.engine: OpenVino = OpenVino() if repack else self
 
     def with_repack(self, group: int | None = None) -> OpenVino:
         """An adapter whose recipes take over what a checkpoint stores in groups of 4 bits, `group`
