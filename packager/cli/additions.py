@@ -38,7 +38,7 @@ _OPTIONS = (
     click.option(
         "--repack",
         is_flag=True,
-        help="Take over what a checkpoint stores in groups of 4 bits, for openvino recipes.",
+        help="Take over what a quantized checkpoint stores in groups of 4 bits.",
     ),
 )
 

@@ -334,6 +334,7 @@ def _describe(
             "convert_seconds": converted.facts["seconds"],
             "convert_peak_bytes": converted.facts["peak_bytes"],
             "importance": converted.facts.get("importance"),
+            **({"repacked": taken} if (taken := converted.facts.get("repacked")) else {}),
         },
         "tools": {
             "qwen-pack": __version__,

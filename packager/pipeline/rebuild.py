@@ -23,7 +23,15 @@ from packager.engines import missing_engine
 from packager.errors import no_room, usage
 from packager.events import Event
 from packager.files import free_bytes, regular_files, sha256
-from packager.json_values import JsonDict, JsonObject, at, object_at, object_or_empty, objects_at
+from packager.json_values import (
+    JsonDict,
+    JsonObject,
+    at,
+    at_or_none,
+    object_at,
+    object_or_empty,
+    objects_at,
+)
 from packager.package import manifest
 from packager.package.content import MODEL_FOLDER, TEMPLATE
 from packager.package.manifest import FileEntry, Manifest
@@ -34,7 +42,7 @@ from packager.pipeline.cache import BuildCache
 from packager.pipeline.job import Job
 from packager.pipeline.run import run_alone
 from packager.plan.additions import Additions, applied
-from packager.recipe import split_id
+from packager.recipe import GROUP, REPACK, split_id
 from packager.runtime import Runtime
 from packager.shape import Shape
 from packager.sources import Source, adapters, hub_variant
@@ -183,8 +191,8 @@ def _additions(recorded: JsonObject, given: Additions) -> Additions:
             )
         if file is not None and not facts:
             raise usage(f"The build was given no --{name}.", "Leave it out.")
-    repack = settings.get("repack") is True
-    return Additions(given.imatrix, given.calibration, _tensor_types(settings), repack)
+    repack, group = settings.get(REPACK) is True, at_or_none(settings, GROUP, int)
+    return Additions(given.imatrix, given.calibration, _tensor_types(settings), repack, group)
 
 
 def _tensor_types(settings: JsonObject) -> dict[str, str]:

@@ -2,15 +2,15 @@
 of single tensors; or that the groups of a quantized checkpoint are taken over as they are.
 
 Only some runtimes know what to do with it. One that does has a method `with_additions(additions)`,
-or for the groups `with_repack()`, which returns an adapter whose recipes carry them: in their id,
-their settings and so in the cache key and the manifest.
+or for the groups `with_repack(group)`, which returns an adapter whose recipes carry them: in their
+id, their settings and so in the cache key and the manifest.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,15 @@ from packager.runtime import Runtime
 @dataclass(frozen=True)
 class Additions:
     """Files of the user's as they were named, and patterns over tensor names with the type each
-    asks for, the first hit counting."""
+    asks for, the first hit counting. `group`: columns that share a scale in the checkpoint whose
+    groups are taken over, where that is known before it is read.
+    """
 
     imatrix: Path | None = None
     calibration: Path | None = None
     tensor_types: Mapping[str, str] = field(default_factory=dict)
     repack: bool = False
+    group: int | None = None
 
     def __bool__(self) -> bool:
         return bool(self.imatrix or self.calibration or self.tensor_types or self.repack)
@@ -121,8 +124,21 @@ def applied(
         )
     carrying: list[Any] = able
     if additions.repack:
-        return tuple(runtime.with_repack() for runtime in carrying)
+        return tuple(runtime.with_repack(additions.group) for runtime in carrying)
     return tuple(runtime.with_additions(additions) for runtime in carrying)
+
+
+def for_folder(additions: Additions, weights: str) -> Additions:
+    """With the size of the groups that a checkpoint folder stores, where its config.json says it;
+    anything wrong with the folder is found when it is opened."""
+    path = Path(weights) / "config.json"
+    if not additions.repack or not path.is_file():
+        return additions
+    # Late: only a folder that is taken over is looked into here.
+    from packager.checkpoint.folder import read_json
+    from packager.checkpoint.quantized import group_of
+
+    return replace(additions, group=group_of(read_json(path)))
 
 
 def file_facts(path: Path) -> JsonObject:

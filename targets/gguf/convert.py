@@ -15,7 +15,7 @@ from packager.cores import cores
 from packager.json_values import JsonObject
 from packager.runtime import Report
 from packager.units import human_bytes
-from targets.gguf import library, metadata, mix, model_card, tiktoken
+from targets.gguf import library, metadata, mix, model_card, repacked, tiktoken
 from targets.gguf.arch import architecture
 from targets.gguf.arch.base import Architecture
 from targets.gguf.head import Head
@@ -44,6 +44,7 @@ def convert(
     profile: Profile | None = None,
     context: int | None = None,
     task: str = "generate",
+    repack: bool = False,
 ) -> JsonObject:
     """Write the checkpoint (its folder, or opened) as GGUF, in one file or as many as the limit
     takes, and return facts about it.
@@ -52,6 +53,7 @@ def convert(
     llama-imatrix, `origin` says where the weights come from (see metadata.collect). `context` is
     the longest sequence that the file is for, None for all that the model was trained for.
     `task` is what the file is for (packager.shape.TASKS).
+    With `repack` what the checkpoint stores in groups of 4 bits stays so.
     `profile` goes into the chat template and the sampling settings of the file.
     `threads` is all cores by default; the bytes are the same for any number. Raises PackError;
     nothing is left behind then.
@@ -78,6 +80,9 @@ def convert(
             overrides,
             imatrix=imatrix is not None,
         ) | {tensor.name: "F32" for tensor in tensors if tensor not in decoder}
+        taken = repacked.taken_over(source, tensors) if repack else None
+        if taken is not None:
+            types |= taken.types
         vocabulary = head.vocabulary(with_ends(_vocabulary(source, converter), spoken.ends))
         card = model_card.read(source.folder)
         if card.note is not None:
@@ -105,6 +110,7 @@ def convert(
         threads or cores().at_once,
         listener,
         importance.weights if importance else None,
+        taken,
     )
     weights = sum(entry.nbytes for entry in typed)
     elements = sum(tensor.elements for tensor in tensors)
@@ -122,6 +128,7 @@ def convert(
         "artifact_bytes": size,
         "tensors": len(typed),
         "types": counts,
+        **({"repacked": len(taken.types)} if taken else {}),
         "bits_per_weight": round(8 * weights / elements, 4),
         "header_bytes": sum(len(file.head) for file in files),
         "pre_tokenizer": vocabulary.pre,

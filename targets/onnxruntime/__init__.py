@@ -17,7 +17,7 @@ from packager.need.usecases import use_case
 from packager.plan.adopted import Adopted
 from packager.predict.forecast import Speed
 from packager.predict.memory import Footprint
-from packager.recipe import Recipe
+from packager.recipe import Recipe, repacked_recipe
 from packager.records.contents import Minimum
 from packager.runtime import BuildNeeds, Ladder, Runtime, Tools
 from packager.shape import Shape, as_qwen2
@@ -38,7 +38,10 @@ class OnnxRuntime:
     retrieval_session = "targets.onnxruntime.retrieval:Session"
     context_in_artifact = True
 
-    def __init__(self) -> None:
+    def __init__(self, repack: bool = False, group: int | None = None) -> None:
+        self._repack, self._group = repack, group
+        # What is tried of an engine is made of a model of its own, which is not quantized.
+        self.engine: OnnxRuntime = OnnxRuntime() if repack else self
         self.distributions: tuple[str, ...] = (
             *engine_distributions(),
             "onnx",
@@ -46,6 +49,14 @@ class OnnxRuntime:
             "transformers",
             "torch",
         )
+
+    def with_repack(self, group: int | None = None) -> OnnxRuntime:
+        """An adapter whose recipes take over what a checkpoint stores in groups of 4 bits, `group`
+        columns each where that is known."""
+        return OnnxRuntime(repack=True, group=group)
+
+    def _carried(self, recipe: Recipe) -> Recipe:
+        return repacked_recipe(recipe, self._group) if self._repack else recipe
 
     def ladder(self) -> Ladder:
         """See packager.runtime.Laddered."""
@@ -97,7 +108,7 @@ class OnnxRuntime:
                 f"ONNX Runtime keeps the cache of {weights!r} as {listed.kv}, not as {kv!r}.",
                 "Leave the cache type out.",
             )
-        return listed
+        return self._carried(listed)
 
     def obstacle(self, shape: Shape, recipe: Recipe) -> str | None:
         """Why this shape cannot be built that way, as a sentence; None when it can."""

@@ -79,7 +79,7 @@ class Costs:
 
     def graph_bytes(self, shape: Shape, settings: Settings) -> int:
         """Size of model.onnx: the graph without the weights."""
-        quantization = settings.quantization
+        quantization = settings.layers
         kind = "float"
         if quantization is not None:
             kind = "zero_points" if quantization.zero_points else "quantized"

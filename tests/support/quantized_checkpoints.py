@@ -39,10 +39,12 @@ def packed(numbers: Array, bits: int) -> Array:
 
 
 def grouped(
-    weight: Array, bits: int, group: int, symmetric: bool, order: Array
+    weight: Array, bits: int, group: int, symmetric: bool, order: Array, coarse: bool = False
 ) -> tuple[Array, ...]:
-    """Numbers, zero points and scales of a matrix (outputs, inputs): input i is of group
-    order[i]."""
+    """Numbers, zero points and scales of a matrix (outputs, inputs): input i is of group order[i].
+
+    `coarse` scales have seven significant bits: times a zero point they are still of 16 bits.
+    """
     top, groups = (1 << bits) - 1, int(order.max()) + 1
     numbers = np.zeros(weight.shape, np.int64)
     zeros, scales = (np.zeros((groups, len(weight)), kind) for kind in (np.int64, np.float16))
@@ -53,6 +55,8 @@ def grouped(
             high = np.maximum(abs(low), abs(high))
             low = -high
         scales[number] = np.maximum((high - low) / top, 1e-4)
+        if coarse:
+            scales[number] = (scales[number].view(np.uint16) & 0xFFF0).view(np.float16)
         scale = scales[number].astype(np.float32)
         zeros[number] = (top + 1) // 2 if symmetric else np.clip(np.round(-low / scale), 1, top)
         found = np.round(part / scale[:, None]) + zeros[number][:, None]
@@ -94,7 +98,7 @@ def gptq(
     return of
 
 
-def awq(group: int) -> Callable[[str, Array], tuple[Parts, Array]]:
+def awq(group: int, *, coarse: bool = False) -> Callable[[str, Array], tuple[Parts, Array]]:
     """AWQ as AutoAWQ's gemm packs it: nibble i of a word is output ORDER[i] of its eight."""
     order_of_nibbles = [0, 2, 4, 6, 1, 3, 5, 7]
 
@@ -104,7 +108,7 @@ def awq(group: int) -> Callable[[str, Array], tuple[Parts, Array]]:
 
     def of(name: str, weight: Array) -> tuple[Parts, Array]:
         order = np.arange(weight.shape[1]) // group
-        numbers, zeros, scales = grouped(weight, 4, group, False, order)
+        numbers, zeros, scales = grouped(weight, 4, group, False, order, coarse)
         parts = {
             "qweight": interleaved(np.ascontiguousarray(numbers.T)),
             "qzeros": interleaved(zeros),
