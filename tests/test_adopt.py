@@ -169,7 +169,7 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
         {"tokenizer__chat_template": CHATML.replace("im_end", "eot_id")},
     ),
     (
-        r"ends a turn with '<\|im_start\|>', and the file stops at '<\|endoftext\|>', '<\|im_end\|>'",
+        r"ends a turn with '<\|im_start\|>', and the model stops at '<\|endoftext\|>', '<\|im_end\|>'",
         {"tokenizer__chat_template": CHATML.replace("im_end", "im_start")},
     ),
     ("cannot be rendered", {"tokenizer__chat_template": "{% for m in messages %}"}),

@@ -23,7 +23,13 @@ from packager.files import copy_hashed, write_json
 from packager.foreign import names_in
 from packager.inspection import unsafe_files
 from packager.inspection.unsafe import shown
-from packager.json_values import JsonDict, JsonObject, at, object_or_empty, objects_at
+from packager.json_values import (
+    JsonDict,
+    JsonObject,
+    at,
+    object_or_empty,
+    objects_at,
+)
 from packager.runtime import Report
 from packager.scratch import temporary_folder
 
@@ -107,10 +113,12 @@ def describe(
     check_tokenizer(folder, dict(files), vocab, {} if said is None else read_json(said))
     spoken = speech.of_folder(out)
     if spoken.template is not None:
-        refuse_foreign_template(str(folder), spoken.template, _texts(files["tokenizer.json"]))
-        end = spoken.template_end
-        if end is not None:
-            refuse_other_ends(str(folder), end, spoken.end_texts)
+        ids = _tokens(files["tokenizer.json"])
+        refuse_foreign_template(str(folder), spoken.template, ids)
+        own = generation or (read_json(files[GENERATION]) if GENERATION in files else {})
+        stops, end = _stops_at(own, ids), spoken.template_end
+        if end is not None and stops is not None:
+            refuse_other_ends(str(folder), end, stops)
     return spoken
 
 
@@ -181,8 +189,22 @@ def copied(report: Report, rows: list[JsonObject], places: list[Path]) -> None:
             report.progress(done, total)
 
 
-def _texts(path: Path) -> frozenset[str]:
-    """Every token of a tokenizer.json, as a text."""
+def _tokens(path: Path) -> Mapping[str, int]:
+    """Every token of a tokenizer.json with its id."""
     definition: JsonDict = dict(read_json(path))
-    added = [at(row, "content", str) for row in objects_at(definition, "added_tokens")]
-    return frozenset([*object_or_empty(object_or_empty(definition, "model"), "vocab"), *added])
+    vocab = object_or_empty(object_or_empty(definition, "model"), "vocab")
+    added = {
+        at(row, "content", str): at(row, "id", int)
+        for row in objects_at(definition, "added_tokens")
+    }
+    return {**{text: at(vocab, text, int) for text in vocab}, **added}
+
+
+def _stops_at(generation: JsonObject, ids: Mapping[str, int]) -> frozenset[str] | None:
+    """Texts of the tokens at which the engine ends a turn; None where its settings leave that to
+    its tokenizer."""
+    declared = generation.get("eos_token_id")
+    if declared is None:
+        return None
+    ends = declared if isinstance(declared, list) else [declared]
+    return frozenset(text for text, number in ids.items() if number in ends)

@@ -194,18 +194,18 @@ def _refuse_another(path: Path, shape: Shape, graph: Graph) -> None:
     for row in graph.products:
         own[row.layer] += row.rows * row.columns
     layer = sum(rows * columns for rows, columns in sizes.matrices(shape))
-    wanted = dict.fromkeys(range(shape.layers), layer)
-    wanted |= {None: shape.vocab * shape.hidden}
-    wrong = next((key for key in {**wanted, **own} if own[key] != wanted.get(key, 0)), "")
-    if wrong != "":
-        where = "its output" if wrong is None else f"layer {wrong}"
+    outer = shape.vocab * shape.hidden
+    wanted: dict[int | None, int] = {None: outer, **dict.fromkeys(range(shape.layers), layer)}
+    wrong = [key for key in {**wanted, **own} if own[key] != wanted.get(key, 0)]
+    if wrong:
+        where = "its output" if wrong[0] is None else f"layer {wrong[0]}"
         raise bad_input(
             f"{path} does not hold the decoder that genai_config.json describes: {where} has "
-            f"{own[wrong]} weights instead of {wanted.get(wrong, 0)}.",
+            f"{own[wrong[0]]} weights instead of {wanted.get(wrong[0], 0)}.",
             _GET_AGAIN,
         )
     embedding = graph.embedding
-    if embedding is not None and embedding.rows * embedding.columns != wanted[None]:
+    if embedding is not None and embedding.rows * embedding.columns != outer:
         raise bad_input(
             f"{path} looks tokens up in {embedding.rows} rows of {embedding.columns}, not in "
             f"{shape.vocab} of {shape.hidden}.",

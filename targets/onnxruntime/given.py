@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from google.protobuf.message import DecodeError
 
 from packager.errors import bad_input
 from packager.inspection.unsafe import shown, whole
@@ -84,7 +83,8 @@ def read(path: Path) -> Graph:
         )
     try:
         graph = onnx.load(str(path), load_external_data=False).graph
-    except DecodeError as error:
+    except Exception as error:
+        # protobuf's DecodeError, whose module is not onnx's to promise.
         raise bad_input(f"{path} is not an ONNX graph: {shown(error)}.", _GET_AGAIN) from None
     return _Reader(path, graph).graph()
 
