@@ -8,6 +8,7 @@ import io
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -26,6 +27,8 @@ from packager.package.verify import verify
 from packager.quality import sounds
 from packager.reference.audio import AudioEncoder, features
 from packager.shape.audio import RATE
+from packager.shipping import oci
+from packager.shipping.shipment import Shipment
 from packager.sounds.made import made
 from targets.gguf.convert import convert
 from targets.gguf.projector import convert_audio
@@ -254,7 +257,45 @@ class TestThePackage:
         assert quality is not None and quality.sounds is not None and quality.sounds.broken == 0
         readme = (built / "README.md").read_text()
         assert "llama-mtmd-cli --model model/model.gguf --mmproj model/mmproj.gguf" in readme
-        assert "--chat-template chatml" in readme and "Ollama was not tried" in readme
+        assert "--chat-template chatml" in readme and "no field for sound" in readme
+        card = (built / "MODEL_CARD.md").read_text()
+        assert "pipeline_tag: " in card and "automatic-speech-recognition" in card
+        assert "sound in, what is said in it out as text, 8 seconds at once" in card
+
+    def test_apps_and_containers_are_told_of_the_encoder_and_ollama_is_not(
+        self, built: Path, folder: Path
+    ) -> None:
+        projector = "model/mmproj.gguf"
+        for form, wanted in (
+            ("android", f'PROJECTOR = "{projector}" AUDIO_SECONDS = 8'),
+            ("ios", f'projector = "{projector}" audioSeconds: Int32 = 8'),
+            ("embedded", f'QWEN_PACK_PROJECTOR "{projector}" #define QWEN_PACK_AUDIO_SECONDS 8'),
+            ("docker", f'"--mmproj", "/opt/qwen-pack/package/{projector}" "chatml"'),
+        ):
+            out = folder / form
+            words = ("--format", form, "--out", str(out), "--accept-license", "unstated")
+            done = self.command(folder, "export", str(built), *words)
+            assert done.returncode == 0, done.stderr
+            endings = (".kt", ".swift", ".c", ".h", "", ".md")
+            files = [path for path in out.rglob("*") if path.is_file() and path.suffix in endings]
+            own = [path for path in files if "package" not in path.relative_to(out).parts]
+            text = "\n".join(path.read_text() for path in own)
+            for part in re.split(r" (?=AUDIO|audio|#|\"chatml)", wanted):
+                assert part in text, (form, part)
+            assert "ision tower" not in text and "IMAGE_TOKENS" not in text, form
+        out = folder / "ollama"
+        words = ("--format", "ollama", "--out", str(out), "--accept-license", "unstated")
+        done = self.command(folder, "export", str(built), *words)
+        assert done.returncode == 2 and "no field for sound" in done.stderr and not out.exists()
+        found = manifest.read(built)
+        own_entry = manifest.FileEntry(manifest.NAME, 0, "0" * 64)
+        images = oci.images(Shipment(built, found, (own_entry, *found.files)))
+        assert [image.suffix for image in images] == ["", "-docker"]
+        kinds = [blob.media_type for blob in images[1].blobs]
+        assert "application/vnd.docker.ai.mmproj" in kinds
+        assert b'"inputTypes":["text","audio"]' in b"".join(
+            (blob.data or b"").replace(b" ", b"") for blob in images[0].blobs
+        )
 
     def test_a_sound_is_written_down_in_pieces(self, built: Path, folder: Path) -> None:
         soundfile = pytest.importorskip("soundfile", reason="the extra for sound")

@@ -21,6 +21,7 @@ from packager.sounds import container, prompt, take
 from packager.sounds.cut import pieces
 from packager.sounds.decode import decode
 from packager.sounds.made import made
+from packager.sounds.words import word_errors
 from tests.support.audio import claiming
 
 soundfile = pytest.importorskip("soundfile", reason="the extra for sound")
@@ -203,6 +204,37 @@ class TestLongSounds:
         samples[27 * RATE : 27 * RATE + RATE // 4] = 0
         (_, end), _ = pieces(samples, 30)
         assert 27 <= end / RATE <= 27.25
+
+
+class TestWordErrors:
+    def test_words_are_counted_without_case_and_punctuation(self) -> None:
+        for said, right, edits, words in (
+            ("Hello, world!", "hello world", 0, 2),
+            ("", "one two three", 3, 3),
+            ("one two three", "", 3, 0),
+            ("one too three", "one two three", 1, 3),
+            ("one two two three", "one two three", 1, 3),
+            ("don\u2019t stop", "DON'T STOP", 0, 2),
+            ("今天天气很好", "今天天汽很好。", 1, 6),
+            ("４２ ok", "42 OK", 0, 2),
+        ):
+            found = word_errors(said, right)
+            assert (found.edits, found.words) == (edits, words), said
+        assert word_errors("a", "").rate == 1 and word_errors("", "").rate == 0
+        total = word_errors("a", "b") + word_errors("a b", "a b")
+        assert total.rate == pytest.approx(1 / 3)
+
+    @given(
+        st.lists(st.sampled_from("abc"), max_size=8), st.lists(st.sampled_from("abc"), max_size=8)
+    )
+    @settings(max_examples=60, deadline=None)
+    def test_the_distance_is_levenshteins(self, one: list[str], other: list[str]) -> None:
+        row = list(range(len(other) + 1))
+        for count, word in enumerate(one, 1):
+            above, row = row, [count]
+            for place, right in enumerate(other):
+                row.append(min(above[place] + (word != right), above[place + 1] + 1, row[-1] + 1))
+        assert word_errors(" ".join(one), " ".join(other)).edits == row[-1]
 
 
 class TestThePrompt:

@@ -82,9 +82,16 @@ def uses(contents: Contents) -> list[str]:
             f"{purpose}: a query and a document in, a score from 0 to 1 out, up to {need.context} "
             "tokens together."
         ]
-    return [
-        f"{purpose}: text in, text out, up to {need.context} tokens of prompt and answer together."
-    ]
+    if contents.audio is not None:
+        most = contents.audio.max_audio_seconds
+        return [
+            f"{purpose}: sound in, what is said in it out as text, {most} seconds at once; a "
+            "longer sound is cut into pieces."
+        ]
+    taken = "text in"
+    if contents.vision is not None:
+        taken = f"text and pictures of up to {contents.vision.max_image_tokens} tokens in"
+    return [f"{purpose}: {taken}, text out, up to {need.context} tokens of prompt and answer."]
 
 
 def limits(contents: Contents) -> list[str]:

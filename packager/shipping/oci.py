@@ -157,7 +157,7 @@ def _model_pack(shipment: Shipment) -> Image:
         "config": {
             "format": _FORMATS.get(engine, engine),
             "quantization": recipe.id.partition(":")[2],
-            "capabilities": {"inputTypes": ["text"], "outputTypes": ["text"]},
+            "capabilities": {"inputTypes": _inputs(shipment), "outputTypes": ["text"]},
         },
         "modelfs": {"type": "layers", "diffIds": [layer.digest for layer in layers]},
     }
@@ -174,6 +174,13 @@ def _model_pack(shipment: Shipment) -> Image:
         "annotations": _annotations(data),
     }
     return Image("", _own(IMAGE_MANIFEST, body), (blob, *layers))
+
+
+def _inputs(shipment: Shipment) -> list[str]:
+    """What comes in, in ModelPack's words. Source: github.com/modelpack/model-spec, docs/config.md,
+    which knows text, image and audio."""
+    other = {"vision": "image", "audio": "audio"}.get(shipment.manifest.contents.modality or "")
+    return ["text", *([other] if other else [])]
 
 
 def _annotations(data: JsonObject) -> dict[str, str]:

@@ -125,7 +125,10 @@ def _ollama(
     from packager.shipping.apps.ollama_template import translated
 
     if projector and hears(workload):
-        return "Ollama was not tried with sound: take llama-server.\n"
+        return (
+            "Ollama's requests have no field for sound (github.com/ollama/ollama, issue 11798): take "
+            "llama-server.\n"
+        )
     jinja = at_or_none(workload, "chat_template", str)
     chat = translated(jinja) if jinja else None
     if isinstance(chat, str):

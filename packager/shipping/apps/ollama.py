@@ -52,7 +52,7 @@ def chat(shipment: Shipment) -> Chat | None:
     """
     if shipment.manifest.contents.modality == "audio":
         raise usage(
-            "Ollama was not tried with sound.",
+            "Ollama's requests have no field for sound (github.com/ollama/ollama, issue 11798).",
             "Take the format docker, whose server takes it, or dir.",
         )
     template = _small(shipment, "chat_template.jinja").decode(errors="replace")
