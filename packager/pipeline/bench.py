@@ -14,9 +14,10 @@ from packager.events import Event
 from packager.inspection import refuse_unsafe
 from packager.json_values import JsonObject, WrongKind, at, at_or_none, list_at, object_at
 from packager.measure.gauges.clock import celsius
+from packager.measure.speculation import way
 from packager.package import adapters, manifest
 from packager.package.manifest import Manifest
-from packager.package.package import MODEL
+from packager.package.package import DRAFT, MODEL
 from packager.package.verify import verify
 from packager.pipeline import pictures, retrieval_stage, sounds
 from packager.pipeline.cache import BuildCache
@@ -65,6 +66,16 @@ def settings_with(
     if len({path.resolve() for path in added}) < len(added):
         raise usage("--adapter names the same adapter twice.", "Name each adapter once.")
     return {**settings, "adapters": adapters.rows(known)}
+
+
+def speculation_of(found: Manifest, package: Path) -> JsonObject | None:
+    """How a session of the package drafts tokens, see packager.measure.speculation.answer; None
+    where that does not pay."""
+    known = found.contents.speculation
+    if known is None or not known.pays or known.drafted is None:
+        return None
+    folder = str(package / DRAFT) if known.draft else None
+    return {**way(known.how, folder, known.drafted), "drafted": known.drafted}
 
 
 def refuse_without_adapters(runtime: Runtime) -> adapters.Adapts:

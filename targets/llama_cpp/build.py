@@ -73,6 +73,7 @@ def build(
         profile=Profile.from_dict(object_or_empty(inputs, "profile")),
         context=context,
         task=at_or_none(inputs, "task", str) or "generate",
+        heads=bool(inputs.get("heads")),
         report=report,
     )
     converters = {"vision": convert_projector, "audio": convert_audio}
