@@ -12,8 +12,8 @@ from packager.json_values import JsonObject
 from packager.measure.speculation import NGRAM, VERSION, WIDTHS, way
 from packager.package.manifest import FileEntry
 from packager.package.package import DRAFT, MODEL
-from packager.pipeline import bench
 from packager.pipeline.cache import Entry
+from packager.pipeline.intact import artifact_key, intact
 from packager.pipeline.job import Job
 from packager.pipeline.measured_job import measured_job
 from packager.quality.text import shipped
@@ -70,14 +70,14 @@ def obstacle(plan: Plan) -> PackError | None:
 def of_package(folder: Path, runtime_name: str) -> DraftFiles:
     """A finished package as draft; its files are compared with its manifest. Raises PackError (exit
     code 6) for one that has changed."""
-    found = bench.intact(folder)
+    found = intact(folder)
     assert found.contents.runtime.name == runtime_name
     rows = tuple(
         FileEntry(entry.path.removeprefix(f"{MODEL}/"), entry.size, entry.sha256)
         for entry in found.files
         if entry.path.startswith(f"{MODEL}/") and not entry.role
     )
-    return DraftFiles(folder / MODEL, rows, bench.artifact_key(found))
+    return DraftFiles(folder / MODEL, rows, artifact_key(found))
 
 
 def of_entry(entry: Entry, artifact: Job) -> DraftFiles:
