@@ -80,9 +80,10 @@ def refuse_damage(
     expected: Mapping[str, tuple[int, ...]],
     tensors: Mapping[str, TensorInfo],
     what: str,
+    way_on: str = TEXT_ALONE,
 ) -> None:
     """Raise PackError (exit code 6) unless the tensors of `what` are those that config.json (at
-    `path`) describes."""
+    `path`) describes; `way_on` is its hint."""
     missing = [name for name in expected if name not in tensors]
     problems = [f"tensor {name!r} is missing" for name in missing[:_NAMED]]
     for name, tensor in tensors.items():
@@ -102,7 +103,7 @@ def refuse_damage(
     raise bad_input(
         f"The {what} in {path.parent} is not the one that {path.name} describes: "
         f"{'; '.join(problems[:_NAMED])}{more}.",
-        TEXT_ALONE,
+        way_on,
     )
 
 

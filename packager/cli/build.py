@@ -113,9 +113,11 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--speculate",
-    type=click.Choice(["off", "lookup"]),
     default="off",
-    help="Measure whether drafted tokens pay on this machine; packaged only where they do.",
+    show_default=True,
+    metavar="auto|lookup|mtp|draft:X|off",
+    help="Measure whether drafted tokens pay on this machine; packaged only where they do. "
+    "X is a variant, a package or a folder.",
 )
 @addition_options
 @profile_options
@@ -165,6 +167,7 @@ def command(
     from packager.pipeline.preflight import check
     from packager.pipeline.run import run
     from packager.plan.choose import make_plan
+    from packager.plan.draft import parse, speculating
     from packager.quality.gate import Gate
     from packager.report.budgets import SET_BY
     from packager.shipping.versions import ordered
@@ -173,6 +176,7 @@ def command(
     from targets.machine import limits as machine
     from targets.machine.here import here
 
+    asked = parse(speculate)
     if version is not None:
         ordered(version)
     gate = Gate(quality_text, quality_tokens, allow_quality_loss)
@@ -221,7 +225,7 @@ def command(
             "Name one --runtime at most.",
         )
     plan = replace(plan, sustained_s=sustained, profile=profile, warm=warm)
-    plan = replace(plan, speculate=None if speculate == "off" else speculate)
+    plan = speculating(plan, asked, adapters)
     available = machine.memory().available
     if several:
         ways = comparison.check(

@@ -92,6 +92,9 @@ def command(
             job, asked = _about_text(package, runtime, prompt, think)
             if found.contents.warm is not None and found.contents.warm.how == "file":
                 asked = {**asked, "prefix": _prefix(package, found, think)}
+            speculation = None if adapters else bench.speculation_of(found, package)
+            if speculation is not None:
+                asked = {**asked, "speculation": speculation}
         if found.contents.source.dummy:
             narrate("The weights of this package are random: what follows means nothing.")
         arguments = {

@@ -108,13 +108,17 @@ def _arguments(package: Path, runtime: Runtime, known: Manifest) -> JsonObject:
             f"`serve` answers no /v1/{known.contents.task} with llama.cpp.",
             f"Start llama-server as {package / 'README.md'} says.",
         )
+    drafting = bench.speculation_of(known, package)
     shipment = Shipment(package, known, known.files)
     settings = server_settings(shipment, snippets.facts(shipment))
     return {
         "package": str(package),
         "settings": settings,
         "engine": runtime.serving_engine if isinstance(runtime, Serves) else None,
-        "options": bench.settings_of(known),
+        "options": {
+            **bench.settings_of(known),
+            **({"speculation": drafting} if own and drafting else {}),
+        },
     }
 
 

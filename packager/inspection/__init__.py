@@ -26,7 +26,7 @@ from packager.package.manifest import FileEntry, Manifest
 __all__ = ["refuse_unsafe", "unsafe_artifact", "unsafe_files"]
 
 _BUILT_IN = ("llama.cpp", "openvino", "onnxruntime")
-_MODEL = "model"
+_MODEL, _DRAFT = "model", "draft"
 _ENDINGS = (
     ".bin",
     ".data",
@@ -94,7 +94,7 @@ def _look(place: Path, entry: FileEntry, files: Sequence[FileEntry], built_in: b
     path = PurePosixPath(entry.path)
     native.refuse_name(entry.path)
     ending = path.suffix.casefold()
-    within = path.parts[0] == _MODEL
+    within = path.parts[0] in (_MODEL, _DRAFT)
     if built_in and within and ending not in _ENDINGS:
         raise Unsafe("is of a kind that no package of qwen-pack has")
     beside = {
@@ -142,7 +142,7 @@ def _json(
 ) -> None:
     if not built_in and path.name != "genai_config.json":
         return
-    if path.parent != PurePosixPath(_MODEL):
+    if str(path.parent) not in (_MODEL, _DRAFT):
         raise Unsafe("is a configuration that no package of qwen-pack has")
     if path.suffix != ".json":
         raise Unsafe("is a configuration with an unusual spelling of its ending")

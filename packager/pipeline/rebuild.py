@@ -44,7 +44,7 @@ from packager.pipeline.run import run_alone
 from packager.plan.additions import Additions, applied
 from packager.recipe import GROUP, REPACK, split_id
 from packager.runtime import Runtime
-from packager.shape import Shape
+from packager.shape import Shape, heads
 from packager.sources import Source, adapters, hub_variant
 from packager.sources.adapters import AdapterSource, inputs_of
 from packager.sources.reread import Evidence
@@ -156,6 +156,7 @@ def rebuild(
         inputs |= {"profile": profile.as_dict()} if profile else {}
         modality = known.contents.modality
         inputs |= {"modality": modality} if modality != "text" else {}
+        inputs |= {"heads": True} if _heads(known) else {}
         inputs |= {"task": known.contents.task} if known.contents.task != "generate" else {}
         files = {"imatrix": added.imatrix, "calibration": added.calibration}
         inputs |= {name: str(path.absolute()) for name, path in files.items() if path is not None}
@@ -235,6 +236,8 @@ def source_of(known: Manifest, weights: Path | None) -> tuple[Source, Shape]:
         shape = shape.hearing(variant.audio_tower, 0)
     if shape is not None and known.contents.task != shape.task:
         shape = shape.for_task(known.contents.task)
+    if shape is not None and _heads(known):
+        shape = replace(shape, draft_layers=heads.LAYERS)
     if shape is None:
         raise usage(
             f"The shape of {repo_id} is not known here.",
@@ -243,6 +246,12 @@ def source_of(known: Manifest, weights: Path | None) -> tuple[Source, Shape]:
     if kind == "dummy":
         return sources.parse("dummy", repo_id), shape
     return sources.parse("modelscope" if kind == "modelscope" else "hub", repo_id, revision), shape
+
+
+def _heads(known: Manifest) -> bool:
+    """Whether the model was built with its heads for multi-token prediction."""
+    found = known.contents.speculation
+    return found is not None and found.how == "mtp" and bool(found.pays)
 
 
 def _adapters(known: Manifest, lora: Sequence[str]) -> tuple[AdapterSource, ...]:

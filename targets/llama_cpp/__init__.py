@@ -65,7 +65,7 @@ class LlamaCpp:
     context_in_artifact = False
     answers_at_once = True
     warm_start: Literal["file", "process"] = "file"
-    speculates = True
+    drafts = ("lookup", "draft", "mtp")
 
     def __init__(self, additions: Additions | None = None) -> None:
         self.additions = additions or Additions()
@@ -239,6 +239,10 @@ class LlamaCpp:
         )
         # The engine opens a tower in one file alone.
         return max(text, projector_bytes(shape, recipe))
+
+    def drafting_bytes(self, shape: Shape, recipe: Recipe, context: int, how: str) -> int:
+        """See packager.runtime.Drafts."""
+        return memory.drafting(shape, recipe, self._sizes(shape, recipe), context, how)
 
     def how_to_run(self, recipe: Recipe, workload: JsonObject) -> str:
         """Markdown with commands that need llama.cpp, Ollama or llama-cpp-python alone."""

@@ -75,6 +75,7 @@ def build(
         context=context,
         task=at_or_none(inputs, "task", str) or "generate",
         repack=settings.get(REPACK) is True,
+        heads=bool(inputs.get("heads")),
         report=report,
     )
     converters = {"vision": convert_projector, "audio": convert_audio}

@@ -76,6 +76,22 @@ def _engine(own: snippets.Facts) -> str:
     return _ENGINES[own.runtime]
 
 
+def _drafting(shipment: Shipment) -> list[str]:
+    """What llama-server is told of the way of drafting that pays; nothing where none does."""
+    found = shipment.manifest.contents.speculation
+    if found is None or not found.pays or found.drafted is None:
+        return []
+    most = str(found.drafted)
+    if found.how == "mtp":
+        return ["--spec-type", "draft-mtp", "--spec-draft-n-max", most]
+    if found.draft is not None:
+        place = f"/opt/qwen-pack/{snippets.FOLDER}/{found.draft.files[0]}"
+        more = ["--spec-type", "draft-simple", "--spec-draft-n-max", most]
+        return ["--model-draft", place, *more]
+    sizes = ["--spec-ngram-simple-size-n", str(found.ngram), "--spec-ngram-simple-size-m", most]
+    return ["--spec-type", "ngram-simple", *sizes]
+
+
 def _facts(shipment: Shipment, own: snippets.Facts, base_image: str | None) -> snippets.Values:
     """What the Dockerfile says beside what every template may."""
     contents = shipment.manifest.contents
@@ -99,6 +115,7 @@ def _facts(shipment: Shipment, own: snippets.Facts, base_image: str | None) -> s
             for key, value in (contents.sampling or {}).items()
             if key in _SAMPLING_FLAGS
         ],
+        "drafting_flags": [Safe(flag) for flag in _drafting(shipment)],
         "thinking_off": profile is not None and profile.thinking == "off",
         "gpu_layers": (contents.offload.gpu_layers if contents.offload else None) or 0,
         "unit": unit(shipment),
