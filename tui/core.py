@@ -220,6 +220,7 @@ def served(services: World, ask: Ask) -> tuple[Runtime, ...]:
 def plan(services: World, ask: Ask, candidate: Candidate, out: Path | None) -> Plan:
     """The same plan that the command line makes of `build_command`."""
     from packager.plan.choose import make_plan
+    from packager.plan.draft import parse, speculating
 
     choice, options = named(ask, candidate), ask.options
     made = make_plan(
@@ -243,14 +244,14 @@ def plan(services: World, ask: Ask, candidate: Candidate, out: Path | None) -> P
         here=services.here(),
     )
     folder = made.out if out is not None else (services.folder / made.name).absolute()
-    return replace(
+    made = replace(
         made,
         out=folder,
         profile=ask.profile.read(),
         sustained_s=options.sustained_s,
         warm=ask.profile.warm,
-        speculate=ask.profile.speculate,
     )
+    return speculating(made, parse(ask.profile.speculate or "off"), services.runtimes())
 
 
 def problems(services: World, plan: Plan) -> list[PackError]:

@@ -75,7 +75,8 @@ class Heads:
         """See packager.measure.speculation.Proposer."""
         import numpy as np
 
-        position, proposed = len(tokens) - 1, []
+        position = len(tokens) - 1
+        proposed: list[int] = []
         token, state = tokens[-1], self._state(len(tokens) - 2)
         self._lib.llama_memory_seq_rm(self._memory, 0, position, -1)
         while len(proposed) < most:

@@ -24,7 +24,7 @@ _BUDGET = "budget"
 _THINKING = ((None, "as it is"), ("on", "on"), ("off", "off"), (_BUDGET, "budget"))
 _BUDGETS = (128, 256, 512, 1024, 2048, 4096, 8192)
 _USUAL_BUDGET = 512
-_SPECULATE = ((None, "off"), ("lookup", "lookup"))
+_SPECULATE = ((None, "off"), ("auto", "auto"), ("lookup", "lookup"), ("mtp", "mtp"))
 _TEXTS = {
     "thinking": (
         "Whether the model thinks before it answers, fixed for every request: the package, its "
@@ -45,8 +45,9 @@ _TEXTS = {
         "them twice, and the first token comes sooner. Space ticks it."
     ),
     "speculate": (
-        "Lookup drafts tokens from the text so far, which the model then checks at once. It is "
-        "measured here, and packaged only where it pays."
+        "Tokens are drafted, and the model checks them at once: lookup takes them from the text so "
+        "far, mtp from the model's own heads, auto tries what there is. It is measured here, and "
+        "packaged only where it pays. A model of its own: --speculate draft:VARIANT."
     ),
 }
 _EXAMPLES = {
