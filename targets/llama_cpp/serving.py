@@ -159,16 +159,17 @@ class Engine:
         assert proposer is not None
         _, _, context = session.handles()
         self._kept = []
-        answer = speculation.answer(
-            session.checks(),
-            sampler.next(context),
-            ids,
-            most,
-            lambda tokens: proposer(tokens, self._width),
-            self._ends,
-            on_token,
-            lambda row: sampler.next(context, row),
-        )
+        with session.stepping():
+            answer = speculation.answer(
+                session.checks(),
+                sampler.next(context),
+                ids,
+                most,
+                lambda tokens: proposer(tokens, self._width),
+                self._ends,
+                on_token,
+                lambda row: sampler.next(context, row),
+            )
         whole = [*ids, *answer.tokens]
         # What was drafted and right, but never said, goes.
         if answer.held <= len(whole) or session.keep_until(len(whole)):

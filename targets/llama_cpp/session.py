@@ -7,6 +7,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -249,27 +250,29 @@ class Session:
         answer exceed the context, or where a recurrent state cannot take back tokens."""
         self._must_fit(prompt, max_new_tokens)
         self._feed(self._after_prefix(prompt))
-        return speculation.answer(
-            self.checks(),
-            self._best(),
-            prompt,
-            max_new_tokens,
-            draft,
-            self.ends() if stop else (),
-            on_token,
-        )
+        with self.stepping():
+            return speculation.answer(
+                self.checks(),
+                self._best(),
+                prompt,
+                max_new_tokens,
+                draft,
+                self.ends() if stop else (),
+                on_token,
+            )
 
     def check_ms(self, prompt: Sequence[int], count: int) -> float:
         """See packager.measure.speculation.Speculates."""
         self._must_fit(prompt, count)
         self._lib.llama_memory_clear(self._memory, False)
         self._feed(prompt)
-        started = time.perf_counter()
         checks = self.checks()
-        checks.put([prompt[-1]] * count, len(prompt))
-        for row in range(count):
-            checks.likeliest(row)
-        return 1000 * (time.perf_counter() - started)
+        with self.stepping():
+            started = time.perf_counter()
+            checks.put([prompt[-1]] * count, len(prompt))
+            for row in range(count):
+                checks.likeliest(row)
+            return 1000 * (time.perf_counter() - started)
 
     def checks(self) -> speculation.Checks:
         """Steps of several tokens over this session's cache."""
@@ -279,6 +282,16 @@ class Session:
         return speculation.Checks(
             lib, self._context, self._memory, self._vocab, self._compute, copied
         )
+
+    @contextmanager
+    def stepping(self) -> Iterator[None]:
+        """Within the block a few tokens at once take the threads of decoding: they wait for memory
+        as one token does, and more threads than idle cores wait for each other."""
+        self._lib.llama_set_n_threads(self._context, self.threads, self.threads)
+        try:
+            yield
+        finally:
+            self.use_threads(self.threads)
 
     def best(self) -> int:
         """The likeliest token after what was computed last."""
