@@ -27,6 +27,7 @@ from packager.sources.hub_file import HubFile
 from tests.conftest import REPOSITORY
 from tests.support import tui_data as data
 from tests.support.gguf_checkpoints import build
+from tests.support.make_checkpoint import write_tiny
 from tests.support.tui_helpers import drive, parsed, real_services, screen, settled, text_of, until
 from tui import core
 from tui.ask import Ask, DeploymentProfile, FileOfHub, build_command
@@ -280,7 +281,10 @@ def test_what_is_added_to_a_recipe_is_in_the_table_and_the_recipe_is_named_witho
     options = replace(
         data.ASK.options, tensor_types=("attn_v=Q8_0",), sustained_s=5, version="2.0.0"
     )
-    ask = Ask(given.read_target("cpu-gguf"), weights="dummy", options=options).wishing(context=256)
+    # One checkpoint: the tensors of every recipe are looked at one by one.
+    folder = write_tiny(tmp_path / "mine")
+    ask = Ask(given.read_target("cpu-gguf"), weights=str(folder), options=options)
+    ask = ask.wishing(context=256)
     found = core.find(given, ask)
     assert found.candidates and all(one.recipe.marks for one in found.candidates)
     other = next(one for one in found.candidates if one.passes and one is not found.chosen)

@@ -174,7 +174,7 @@ OPTIONS = (
         "parallel",
         "At once",
         "Limits",
-        "Answers that are given at once, each with a context of its own; one unless you say more.",
+        "Answers that are given at once, each with a separate context; one unless you say more.",
         example="1",
         usual="1",
         **_wish("parallel", str, _whole(1, 4096)),

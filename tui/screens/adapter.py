@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _WHAT = (
-    "A LoRA adapter becomes a package of its own, a few MB, that is added while this one computes. "
+    "A LoRA adapter becomes a separate package of a few MB, added while this one computes. "
     "It is measured on this package, and belongs to its content alone."
 )
 

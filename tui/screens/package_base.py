@@ -46,7 +46,7 @@ class PackageScreen(MeasuringScreen):
             "adapter",
             "Adapter",
             id="package.adapter",
-            tooltip="Build a LoRA adapter as a package of its own, for this one",
+            tooltip="Build a LoRA adapter as a separate package for this one",
             show=False,
         ),
     ]

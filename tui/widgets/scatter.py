@@ -11,6 +11,8 @@ from textual.widgets import Static
 from tui.points import PAIRS, UNITS, Scatter
 from tui.widgets.plots import axes, colours, draw
 
+_FRAME = 6
+"""Cells of a border that its title leaves free."""
 _REST_S = 0.1
 """Seconds that a mark stays before it is drawn."""
 
@@ -65,7 +67,7 @@ class ScatterPlot(Static):
         self.border_subtitle = f"→ {UNITS[x]}"
         title = f"↑ {UNITS[y]} · {scatter.title}, {scatter.kind}"
         # Where there is no room for all of it, what the points are is said by what stands beside.
-        room = self.content_size.width
+        room = self.content_size.width - _FRAME
         self.border_title = title if len(title) <= room else f"↑ {UNITS[y]}, {scatter.kind}"
 
     def draw(self) -> None:
