@@ -100,7 +100,8 @@ def machine_options(several: bool) -> Callable[[_Command], _Command]:
             click.option(
                 "--agent",
                 metavar="NAME|FILE",
-                help="With --on: the program that runs the model there, by its name or as a file.",
+                help="With --on: the program that runs the model there, by its name or as a file; "
+                "python[:PATH] for qwen-pack itself where Python and the engine are there.",
             ),
             click.option(
                 "--cool",

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from packager.records import Measurement
 
 
+PYTHON = "python"
+"""The agent that is our own code, for a device with Python; `python:PATH` names the interpreter."""
+
+
 @dataclass(frozen=True, slots=True)
 class Way:
     """How a machine is measured: the agent that was named, whether the machine is said to be the
@@ -40,10 +44,12 @@ def measure_on(
     one. `log` names the output that is kept."""
     from packager.pipeline import on_device
 
+    if way.agent == PYTHON or (way.agent or "").startswith(f"{PYTHON}:"):
+        return _by_python(package, machine, way)
     if runtime != "llama.cpp":
         raise usage(
             f"The agent runs GGUF packages, and this one is made for {runtime}.",
-            "Install qwen-pack on the device and run bench there.",
+            "Where Python and that engine are on the device: --agent python.",
         )
     transport, choose = way_to(machine, way.agent)
     return on_device.run(
@@ -56,6 +62,21 @@ def measure_on(
         way.cool_c,
         log,
         way.checkpoint,
+    )
+
+
+def _by_python(package: Path, machine: str, way: Way) -> Generator[Event, None, Measurement]:
+    """The same by our own code there."""
+    from packager.lab.machines import address_of
+    from packager.lab.transport import parse
+    from packager.pipeline import on_device_python
+
+    if way.checkpoint is not None:
+        raise usage("--quality works only with an agent.", "Leave --agent or --quality out.")
+    python = (way.agent or "").partition(":")[2] or "python3"
+    transport = parse(address_of(machine))
+    return on_device_python.run(
+        package, transport, python, way.claimed, way.sustained_s, way.cool_c
     )
 
 

@@ -9,10 +9,10 @@ import re
 import subprocess
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from packager.errors import PackError, bad_input, no_room, unreachable
-from packager.escapes import sh
+from packager.escapes import command, sh
 from packager.lab.transport import Done, Transport, last_line, run
 from packager.units import human_bytes
 
@@ -51,6 +51,11 @@ def push(transport: Transport, files: Sequence[Sent]) -> Generator[tuple[int, in
     total, done = sum(sent.size for sent in files), 0
     whole = _made(transport, folder_of(transport, files))
     folder = sh(whole)
+    below = sorted({str(parent) for f in files if (parent := PurePosixPath(f.name).parent).name})
+    if below:
+        made = run(transport, f"cd {folder} && umask 077 && mkdir -p {command(below)}")
+        if made.code:
+            raise _refused(made, "The device does not let us make a folder")
     have = {sent.name: _have(transport, folder, sent) for sent in files}
     missing = sum(max(0, sent.size - have[sent.name]) for sent in files)
     if missing:
