@@ -106,7 +106,7 @@ def test_training_is_what_finds_the_document_that_answers(
 ) -> None:
     for task, found in wanted.items():
         assert found.top1 >= LEAST_TOP1, task
-        assert by_reference(trained / "base", task).top1 < CHANCE + 0.45, task
+        assert by_reference(trained / "base", task).top1 < 2 * CHANCE, task
 
 
 def test_a_trained_reranker_says_yes_to_what_answers_and_no_to_what_does_not(
