@@ -3,7 +3,7 @@
 Layouts after their own implementations: GPTQ and AWQ as AutoGPTQ, GPTQModel and AutoAWQ pack them
 (transformers reads the same), FP8 as Qwen and DeepSeek publish it (a scale for every block, by
 which is multiplied), compressed-tensors as its `pack-quantized`, `int-quantized` and
-`float-quantized` formats lay it out.
+`float-quantized` formats lay it out. packager.checkpoint.blockwise has those of bitsandbytes.
 """
 
 from __future__ import annotations

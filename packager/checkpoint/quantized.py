@@ -13,7 +13,7 @@ from typing import Any
 from packager.checkpoint.header import TensorInfo
 
 KEYS = ("quantization_config", "quantization")
-METHODS = ("gptq", "awq", "fp8", "compressed-tensors")
+METHODS = ("gptq", "awq", "fp8", "compressed-tensors", "bitsandbytes")
 """Those that are dequantized while they are read."""
 
 

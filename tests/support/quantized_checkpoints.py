@@ -139,6 +139,51 @@ def fp8(block: tuple[int, int] | None) -> Callable[[str, Array], tuple[Parts, Ar
     return of
 
 
+NF4 = (
+    *(-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635),
+    *(-0.18477343022823334, -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725),
+    *(0.24611230194568634, 0.33791524171829224, 0.44070982933044434, 0.5626170039176941),
+    *(0.7229568362236023, 1.0),
+)
+"""Quantiles of the normal distribution. Source: Dettmers et al. 2023, QLoRA, appendix E."""
+
+
+def nf4(block: int, *, double: bool = False) -> Callable[[str, Array], tuple[Parts, Array]]:
+    """NF4 as bitsandbytes saves it; `double` with magnitudes of 8 bits, 256 of them to a scale."""
+    table = np.array(NF4, np.float32)
+
+    def of(name: str, weight: Array) -> tuple[Parts, Array]:
+        flat = weight.reshape(-1)
+        count = -(-flat.size // block)
+        padded = np.pad(flat, (0, count * block - flat.size)).reshape(count, block)
+        largest = np.maximum(abs(padded).max(1), 1e-6).astype(np.float32)
+        state: dict[str, Any] = {"quant_type": "nf4", "blocksize": block, "dtype": "float32"}
+        state["shape"] = list(weight.shape)
+        parts: Parts = {"weight.absmax": largest}
+        if double:
+            offset = float(largest.mean())
+            steps = np.linspace(-1, 1, 256, dtype=np.float32)
+            runs = np.arange(count) // 256
+            centred = largest - np.float32(offset)
+            scales = np.array([abs(centred[runs == run]).max() for run in range(runs[-1] + 1)])
+            scales = np.maximum(scales, 1e-9).astype(np.float32)
+            numbers = abs(steps[None] - (centred / scales[runs])[:, None]).argmin(1)
+            largest = (steps[numbers] * scales[runs] + np.float32(offset)).astype(np.float32)
+            parts = {"weight.absmax": numbers.astype(np.uint8), "weight.nested_absmax": scales}
+            parts["weight.nested_quant_map"] = steps
+            state |= {"nested_blocksize": 256, "nested_dtype": "float32", "nested_offset": offset}
+        codes = abs(table - (padded / largest[:, None])[..., None]).argmin(2)
+        found = (table[codes] * largest[:, None]).reshape(-1)[: flat.size].reshape(weight.shape)
+        codes = codes.reshape(-1)[: flat.size].astype(np.uint8)
+        parts["weight"] = (codes[0::2] << 4 | codes[1::2]).reshape(-1, 1)
+        parts["weight.quant_map"] = table
+        text = json.dumps(state).encode()
+        parts["weight.quant_state.bitsandbytes__nf4"] = np.frombuffer(text, np.uint8)
+        return parts, found.astype(np.float32)
+
+    return of
+
+
 def compressed(
     bits: int, group: int, symmetric: bool
 ) -> Callable[[str, Array], tuple[Parts, Array]]:
