@@ -188,22 +188,21 @@ def linked(name: str) -> Callable[[Path], None]:
 
 def beyond(folder: Path) -> None:
     """A tokenizer of a larger vocabulary."""
-    definition = dict(read_json(folder / "tokenizer.json"))
-    model = dict(definition["model"])
-    model["vocab"] = {**model["vocab"], "larger": 151_643}
-    (folder / "tokenizer.json").write_text(json.dumps({**definition, "model": model}), "utf-8")
+    definition: dict[str, Any] = dict(read_json(folder / "tokenizer.json"))
+    definition["model"]["vocab"]["larger"] = 151_643
+    (folder / "tokenizer.json").write_text(json.dumps(definition), "utf-8")
 
 
 TEMPLATE = "{% for m in messages %}<|start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
 
 
-def template(text: str) -> Callable[[Path], None]:
-    return lambda folder: (folder / "chat_template.jinja").write_text(text, "utf-8") and None
+def template(text: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / "chat_template.jinja").write_text(text, "utf-8")
 
 
 XML = "openvino_model.xml"
 MATMUL = 'type="MatMul" version="opset1"'
-OPENVINO: list[tuple[str, Callable[[Path], None]]] = [
+OPENVINO: list[tuple[str, Callable[[Path], object]]] = [
     ("needs an extra library", replaced(XML, MATMUL, 'type="Mine" version="extension"')),
     ("needs an extra library", replaced(XML, MATMUL, 'type="MatMul" version="mine"')),
     ("outside of its weights", cut("openvino_model.bin", 0.5)),
@@ -271,7 +270,7 @@ def genai(**keys: Any) -> Callable[[Path], None]:
     return change
 
 
-ONNX: list[tuple[str, Callable[[Path], None]]] = [
+ONNX: list[tuple[str, Callable[[Path], object]]] = [
     ("takes weights from '../secret'", graph(place("location", "../secret"))),
     ("takes weights from '/etc/passwd'", graph(place("location", "/etc/passwd"))),
     ("takes weights from outside of", graph(place("offset", "999999999"))),

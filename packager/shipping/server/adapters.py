@@ -22,6 +22,17 @@ def files(folders: list[str], known: Settings) -> tuple[Path, ...]:
     return tuple(_file(Path(folder), known) for folder in folders)
 
 
+def chosen(known: Settings) -> dict[str, Path]:
+    """The files of the adapters of which a request names one. Raises SystemExit as `files`."""
+    return dict(
+        zip(
+            known.choices,
+            files([str(folder) for folder in known.choices.values()], known),
+            strict=True,
+        )
+    )
+
+
 def _file(folder: Path, known: Settings) -> Path:
     try:
         with (folder / "manifest.json").open("rb") as file:

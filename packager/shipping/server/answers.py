@@ -50,6 +50,14 @@ class SeeingEngine(Protocol):
         for a file that is no picture, and a prompt that has not one place for each."""
 
 
+@runtime_checkable
+class AdaptingEngine(Protocol):
+    """What the engine has besides whose adapters are chosen with each request."""
+
+    def choose(self, adapter: str | None) -> None:
+        """Answer with the adapter of that name from now on; None: with the model alone."""
+
+
 @dataclass
 class Outcome:
     """What became of an answer; `calls` in OpenAI's form without their ids."""
@@ -110,6 +118,9 @@ class Answer:
         """Answer whole. Raises Refused for a prompt that does not fit, Gone when the client
         left."""
         request, context = self._request, self._settings.context
+        if self._settings.choices:
+            assert isinstance(self._engine, AdaptingEngine)
+            self._engine.choose(request.adapter)
         ids = self._ids()
         if len(ids) >= context:
             raise Refused(f"the prompt has {len(ids)} tokens, but the context holds {context}")
