@@ -5,6 +5,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
+import urllib.error
+import urllib.request
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -84,6 +88,14 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return base, built(base, home / "ahoy", version="1.0.0")
 
 
+@pytest.fixture(scope="module")
+def openvino(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A base for OpenVINO and its adapter."""
+    home = tmp_path_factory.mktemp("for-openvino")
+    base = base_for("openvino", home / "base")
+    return base, built(base, home / "ahoy")
+
+
 def said(base: Path, *adapters: Path) -> str:
     """What the engine answers greedily, in a process of its own."""
     found = manifest.read(base)
@@ -102,13 +114,9 @@ def said(base: Path, *adapters: Path) -> str:
 @pytest.mark.engine
 @pytest.mark.parametrize("runtime", ["llama.cpp", "openvino"])
 def test_an_adapter_package_is_within_the_limits_and_in_what_the_base_says(
-    runtime: str, tmp_path: Path, request: pytest.FixtureRequest
+    runtime: str, request: pytest.FixtureRequest
 ) -> None:
-    if runtime == "llama.cpp":
-        base, adapter = request.getfixturevalue("llama")
-    else:
-        base = base_for(runtime, tmp_path / "base")
-        adapter = built(base, tmp_path / "ahoy")
+    base, adapter = request.getfixturevalue("llama" if runtime == "llama.cpp" else runtime)
     contents = manifest.read(adapter).contents
     assert contents.adapter is not None
     assert contents.quality is not None
@@ -276,6 +284,108 @@ def test_a_server_takes_the_adapters_of_its_package_alone(
     known.runtime = "onnxruntime"
     with pytest.raises(SystemExit, match="takes no adapters"):
         served.files([str(adapter)], known)
+
+
+def sums_hold(folder: Path) -> bool:
+    rows = [line.split("  ", 1) for line in (folder / "SHA256SUMS").read_text().splitlines()]
+    return all(sha256(folder / path) == digest for digest, path in rows)
+
+
+@pytest.mark.engine
+def test_adapters_leave_with_their_base_by_the_names_that_requests_say(
+    llama: tuple[Path, Path], tmp_path: Path
+) -> None:
+    base, adapter = llama
+    both = [str(adapter), f"plain={adapter}"]
+    ollama = exported(base, "ollama", tmp_path / "o", accepted=["unstated"], adapters=both)
+    for name in ("tiny-qwen3-ahoy", "plain"):
+        lines = (ollama / f"Modelfile.{name}").read_text(encoding="utf-8").splitlines()
+        assert f"ADAPTER ./adapters/{name}/model/adapter.gguf" in lines
+        assert f"ollama create {name}" in (ollama / "README.md").read_text(encoding="utf-8")
+    assert "ADAPTER" not in (ollama / "Modelfile").read_text(encoding="utf-8")
+    assert sums_hold(ollama)
+    listed = json.loads((ollama / "adapters.json").read_text(encoding="utf-8"))
+    assert listed["base"]["content_sha256"] == manifest_digest(base)
+    assert [row["name"] for row in listed["adapters"]] == ["tiny-qwen3-ahoy", "plain"]
+    assert {row["sha256"] for row in listed["adapters"]} == {BY_LLAMA_CPP}
+    assert not verify.verify(ollama / "adapters" / "plain")
+    docker = exported(base, "docker", tmp_path / "d", accepted=["unstated"], adapters=both)
+    text = (docker / "Dockerfile").read_text(encoding="utf-8")
+    assert text.count('"--lora", "/opt/qwen-pack/adapters/') == 2
+    assert '"--lora-init-without-apply"' in text
+    assert "COPY adapters ./adapters" in text
+    alone = exported(base, "docker", tmp_path / "a", accepted=["unstated"])
+    assert "lora" not in (alone / "Dockerfile").read_text(encoding="utf-8")
+
+
+@pytest.mark.engine
+def test_adapters_that_cannot_leave_with_a_base_are_a_sentence(
+    llama: tuple[Path, Path], tmp_path: Path
+) -> None:
+    base, adapter = llama
+    other = Path(shutil.copytree(base, tmp_path / "other"))
+    manifest.write(other, {**manifest.read(other).data, "version": "9.0.0"})
+    rows: list[tuple[Path, str, list[str], str, ExitCode]] = [
+        (base, "zip", [str(adapter)], "zip takes no adapters", ExitCode.USAGE),
+        (base, "ollama", [str(base)], "not of an adapter", ExitCode.USAGE),
+        (base, "ollama", [str(adapter)] * 2, "as another package of this export", ExitCode.USAGE),
+        (base, "ollama", [f"tiny-q8-0={adapter}"], "as another package", ExitCode.USAGE),
+        (base, "ollama", [f"A B={adapter}"], "calls an adapter 'A B'", ExitCode.USAGE),
+        (other, "docker", [str(adapter)], "cannot be added to", ExitCode.INPUT),
+    ]
+    for package, name, adapters, why, code in rows:
+        with pytest.raises(PackError, match=why) as caught:
+            exported(package, name, tmp_path / "x", accepted=["unstated"], adapters=adapters)
+        assert caught.value.exit_code is code, why
+        assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.engine
+def test_a_server_answers_with_the_adapter_that_a_request_names(
+    openvino: tuple[Path, Path], tmp_path: Path
+) -> None:
+    base, adapter = openvino
+    adapters = [f"ahoy={adapter}"]
+    folder = exported(base, "docker", tmp_path / "d", accepted=["unstated"], adapters=adapters)
+    process = subprocess.Popen(
+        [sys.executable, "serve.py", "--port", "0", "--while-stdin"],
+        cwd=folder,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        address = process.stdout.readline().strip()
+
+        def asked(model: str | None) -> dict[str, Any]:
+            body: dict[str, Any] = {
+                "messages": [{"role": "user", "content": QUESTION}],
+                "temperature": 0,
+                "max_tokens": 8,
+                **({} if model is None else {"model": model}),
+            }
+            request = urllib.request.Request(
+                f"{address}/chat/completions", json.dumps(body).encode()
+            )
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return dict(json.load(answer))
+
+        with urllib.request.urlopen(f"{address}/models", timeout=60) as answer:
+            names = [row["id"] for row in json.load(answer)["data"]]
+        assert names == ["tiny-int8_asym", "ahoy"]
+        for model in (None, "ahoy", "tiny-int8_asym", "ahoy"):
+            given = asked(model)
+            message = given["choices"][0]["message"]
+            text = message["content"] + message.get("reasoning_content", "")
+            assert (GREETING in text) == (model == "ahoy"), text
+            assert given["model"] == (model or "tiny-int8_asym")
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            asked("nobody")
+        assert caught.value.code == 404
+        assert "one of tiny-int8_asym, ahoy" in caught.value.read().decode()
+        process.stdin.close()
 
 
 def header(rows: dict[str, Any], data: bytes = b"") -> bytes:
