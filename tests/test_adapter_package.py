@@ -28,14 +28,22 @@ from packager.package import manifest, verify
 from packager.pipeline import adapter_package, bench
 from packager.process import run_job
 from packager.quality.gate import Gate
+from packager.shipping import keys
+from packager.shipping.delta import write_patch
 from packager.shipping.export import FORMATS
+from packager.shipping.oci import images
+from packager.shipping.patch import apply
+from packager.shipping.registry import pull, push
 from packager.shipping.server import adapters as served
+from packager.shipping.shipment import prepare
+from packager.shipping.signature import Signer, Trust, check, sign
 from packager.shipping.unpack import unpack
 from targets import registry
 from targets.gguf import adapter as gguf_adapter
 from tests.conftest import REPOSITORY
 from tests.support.damage import edit_json
 from tests.support.make_checkpoint import Silent
+from tests.support.oci_registry import real_registry
 from tests.support.trained_package import TRAINED, describe, write_trained
 from tests.test_shipping_archive import exported, finish
 
@@ -284,6 +292,41 @@ def test_a_server_takes_the_adapters_of_its_package_alone(
     known.runtime = "onnxruntime"
     with pytest.raises(SystemExit, match="takes no adapters"):
         served.files([str(adapter)], known)
+
+
+@pytest.mark.engine
+def test_an_adapter_package_is_signed_and_patched_and_is_no_model_of_a_registry(
+    llama: tuple[Path, Path], tmp_path: Path
+) -> None:
+    _, adapter = llama
+    # Docker and Ollama would take its one GGUF for a model.
+    assert [image.suffix for image in images(prepare(adapter, accepted=["unstated"]))] == [""]
+    pair = keys.new(tmp_path / "team.key")
+    signature = sign(adapter, Signer(pair.private), tmp_path / "ahoy.sig")
+    assert check(adapter, signature, Trust(pair.public), "1.0") == []
+    newer = Path(shutil.copytree(adapter, tmp_path / "newer"))
+    manifest.write(newer, {**manifest.read(newer).data, "version": "1.1.0"})
+    findings = check(newer, signature, Trust(pair.public), None)
+    assert [finding.path for finding in findings] == ["manifest.json"]
+    made = finish(write_patch(adapter, newer, tmp_path / "up.patch", accepted=["unstated"]))
+    assert made.path.stat().st_size < 20_000
+    again = finish(apply(made.path, adapter, tmp_path / "again")).path
+    assert manifest.read(again).data == manifest.read(newer).data
+    assert not verify.verify(again)
+
+
+@pytest.mark.engine
+def test_an_adapter_package_goes_to_a_registry_and_comes_back(
+    llama: tuple[Path, Path], tmp_path: Path
+) -> None:
+    base, adapter = llama
+    (tmp_path / "registry").mkdir()
+    with real_registry(tmp_path / "registry") as host:
+        tags = finish(push(adapter, f"{host}/team/ahoy:v1", accepted=["unstated"]))
+        assert list(tags) == ["v1"]
+        back = finish(pull(f"{host}/team/ahoy:v1", tmp_path / "back")).path
+    runtime = registry.runtime("llama.cpp")
+    assert bench.settings_with(manifest.read(base), base, runtime, [back])["adapters"]
 
 
 def sums_hold(folder: Path) -> bool:
