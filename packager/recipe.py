@@ -14,6 +14,8 @@ TYPES = "types_"
 """Beginning of the mark of a recipe with types of single tensors; a digest of them follows."""
 REPACK = "repack"
 """The mark of a recipe that takes over the groups of a quantized checkpoint as they are."""
+ADAPTERS = "adapters"
+"""The mark of a recipe whose graph has inputs for the matrices of an adapter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,5 +82,7 @@ def split_id(text: str) -> tuple[str, str, str | None]:
 def marks_of(text: str) -> list[str]:
     """The marks of a recipe's id."""
     return [
-        part for part in text.split("/")[1:] if part in (IMATRIX, REPACK) or part.startswith(TYPES)
+        part
+        for part in text.split("/")[1:]
+        if part in (IMATRIX, REPACK, ADAPTERS) or part.startswith(TYPES)
     ]

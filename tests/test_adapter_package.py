@@ -9,7 +9,9 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from dataclasses import asdict
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from packager.checkpoint.adapter import Adapter
 from packager.checkpoint.composed import compose
 from packager.errors import ExitCode, PackError
 from packager.files import regular_files, sha256
-from packager.inspection import safetensors
+from packager.inspection import onnx_adapter, safetensors
 from packager.inspection.unsafe import Unsafe
 from packager.package import manifest, verify
 from packager.pipeline import adapter_package, bench
@@ -40,6 +42,7 @@ from packager.shipping.signature import Signer, Trust, check, sign
 from packager.shipping.unpack import unpack
 from targets import registry
 from targets.gguf import adapter as gguf_adapter
+from targets.onnxruntime.adapter import given as onnx_given
 from tests.conftest import REPOSITORY
 from tests.support.damage import edit_json
 from tests.support.make_checkpoint import Silent
@@ -66,9 +69,11 @@ def source() -> dict[str, Any]:
 def base_for(runtime: str, folder: Path) -> Path:
     if runtime == "llama.cpp":
         return write_trained(folder, source=source())
-    made = registry.runtime(runtime)
-    recipe = made.recipe("int8_asym")
-    arguments = {
+    made: Any = registry.runtime(runtime)
+    if runtime == "onnxruntime":
+        made = made.with_adapter_inputs()
+    recipe = made.recipe("int8_sym_b32" if runtime == "onnxruntime" else "int8_asym")
+    arguments: dict[str, Any] = {
         "checkpoint": str(TRAINED),
         "recipe": asdict(recipe),
         "workload": {"context": 512},
@@ -76,7 +81,7 @@ def base_for(runtime: str, folder: Path) -> Path:
     }
     folder.mkdir()
     finish(run_job(made.build_job, arguments, folder.with_name("log")))
-    told = {"id": recipe.id, "kv": recipe.kv}
+    told = {"id": recipe.id, "kv": recipe.kv, "settings": recipe.settings}
     return describe(folder, recipe.id, runtime, source=source(), recipe=told)
 
 
@@ -104,13 +109,21 @@ def openvino(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return base, built(base, home / "ahoy")
 
 
+@pytest.fixture(scope="module")
+def onnxruntime(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A base for ONNX Runtime whose graph takes adapters, and its adapter."""
+    home = tmp_path_factory.mktemp("for-onnxruntime")
+    base = base_for("onnxruntime", home / "base")
+    return base, built(base, home / "ahoy")
+
+
 def said(base: Path, *adapters: Path) -> str:
     """What the engine answers greedily, in a process of its own."""
     found = manifest.read(base)
     runtime = registry.runtime(found.contents.runtime.name)
     arguments = {
         "artifact": str(base / "model"),
-        "settings": bench.settings_with(found, base, runtime, adapters) | {"threads": 1},
+        "settings": {**bench.settings_with(found, base, runtime, adapters), "threads": 1},
         "max_new_tokens": 8,
         "session": runtime.session,
         "prompt": f"<|im_start|>user\n{QUESTION}<|im_end|>\n<|im_start|>assistant\n",
@@ -120,7 +133,7 @@ def said(base: Path, *adapters: Path) -> str:
 
 
 @pytest.mark.engine
-@pytest.mark.parametrize("runtime", ["llama.cpp", "openvino"])
+@pytest.mark.parametrize("runtime", ["llama.cpp", "openvino", "onnxruntime"])
 def test_an_adapter_package_is_within_the_limits_and_in_what_the_base_says(
     runtime: str, request: pytest.FixtureRequest
 ) -> None:
@@ -236,7 +249,7 @@ def test_a_base_that_is_not_that_of_the_adapter_is_a_sentence(
         with pytest.raises(PackError, match=why) as caught:
             bench.settings_with(manifest.read(base_path), base_path, runtime, given)
         assert caught.value.exit_code is code
-    with pytest.raises(PackError, match="no inputs for one"):
+    with pytest.raises(PackError, match="no inputs for one: build it with --adapter-inputs"):
         bench.settings_with(manifest.read(base), base, registry.runtime("onnxruntime"), [adapter])
     with pytest.raises(PackError, match="other weights") as caught:
         built(rewritten(source=changed_source), tmp_path / "none")
@@ -289,7 +302,7 @@ def test_a_server_takes_the_adapters_of_its_package_alone(
     known.content_sha256 = "0" * 64
     with pytest.raises(SystemExit, match="another package"):
         served.files([str(adapter)], known)
-    known.runtime = "onnxruntime"
+    known.runtime = "llama.cpp"
     with pytest.raises(SystemExit, match="takes no adapters"):
         served.files([str(adapter)], known)
 
@@ -384,10 +397,11 @@ def test_adapters_that_cannot_leave_with_a_base_are_a_sentence(
 
 
 @pytest.mark.engine
+@pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
 def test_a_server_answers_with_the_adapter_that_a_request_names(
-    openvino: tuple[Path, Path], tmp_path: Path
+    runtime: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    base, adapter = openvino
+    base, adapter = request.getfixturevalue(runtime)
     adapters = [f"ahoy={adapter}"]
     folder = exported(base, "docker", tmp_path / "d", accepted=["unstated"], adapters=adapters)
     process = subprocess.Popen(
@@ -417,17 +431,17 @@ def test_a_server_answers_with_the_adapter_that_a_request_names(
 
         with urllib.request.urlopen(f"{address}/models", timeout=60) as answer:
             names = [row["id"] for row in json.load(answer)["data"]]
-        assert names == ["tiny-int8_asym", "ahoy"]
-        for model in (None, "ahoy", "tiny-int8_asym", "ahoy"):
+        assert names == [manifest.read(base).name, "ahoy"]
+        for model in (None, "ahoy", names[0], "ahoy"):
             given = asked(model)
             message = given["choices"][0]["message"]
             text = message["content"] + message.get("reasoning_content", "")
             assert (GREETING in text) == (model == "ahoy"), text
-            assert given["model"] == (model or "tiny-int8_asym")
+            assert given["model"] == (model or names[0])
         with pytest.raises(urllib.error.HTTPError) as caught:
             asked("nobody")
         assert caught.value.code == 404
-        assert "one of tiny-int8_asym, ahoy" in caught.value.read().decode()
+        assert f"one of {names[0]}, ahoy" in caught.value.read().decode()
         process.stdin.close()
 
 
@@ -462,3 +476,44 @@ def test_a_hostile_safetensors_header_is_not_shown_to_an_engine(case: str, tmp_p
     save_file({"a": np.ones(3, np.float32), "b": np.zeros((0, 2), np.float32)}, path)
     with path.open("rb") as file:
         safetensors.refuse(file, path.stat().st_size)
+
+
+@pytest.mark.engine
+def test_an_adapter_of_onnx_runtime_is_looked_at_before_an_engine_sees_it(
+    onnxruntime: tuple[Path, Path], tmp_path: Path
+) -> None:
+    base, adapter = onnxruntime
+    genuine = (adapter / "model" / "adapter.onnx_adapter").read_bytes()
+    path = tmp_path / "adapter.onnx_adapter"
+
+    def looked_at(data: bytes) -> None:
+        path.write_bytes(data)
+        with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as view:
+            onnx_adapter.refuse(view)
+
+    looked_at(genuine)
+    named = genuine.find(b"model.layers.0.self_attn")
+    hostile = [
+        genuine[: len(genuine) // 2],
+        genuine[:8],
+        b"\0" * 64,
+        genuine[:4] + b"TORX" + genuine[8:],
+        b"\xff\xff\xff\x7f" + genuine[4:],
+        genuine[: named - 4] + b"\xff\xff\xff\x7f" + genuine[named:],
+    ]
+    for data in hostile:
+        with pytest.raises(Unsafe):
+            looked_at(data)
+    # Whatever one byte becomes, it is read or refused.
+    for place in range(0, min(2000, len(genuine)), 7):
+        for value in (0, 0x7F, 0xFF):
+            with suppress(Unsafe):
+                looked_at(genuine[:place] + bytes([value]) + genuine[place + 1 :])
+    runtime = registry.runtime("onnxruntime")
+    known = manifest.read(base)
+    twice = Path(shutil.copytree(adapter, tmp_path / "twice"))
+    settings = bench.settings_with(known, base, runtime, [adapter, twice])
+    with pytest.raises(PackError, match="one adapter at a time"):
+        onnx_given(settings)
+    # Without the flag a recipe stays what it always was.
+    assert "adapter_inputs" not in registry.runtime("onnxruntime").recipe("int8_sym_b32").settings

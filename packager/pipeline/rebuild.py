@@ -184,7 +184,8 @@ def _additions(recorded: JsonObject, given: Additions) -> Additions:
         if file is not None and not facts:
             raise usage(f"The build was given no --{name}.", "Leave it out.")
     repack = settings.get("repack") is True
-    return Additions(given.imatrix, given.calibration, _tensor_types(settings), repack)
+    inputs = settings.get("adapter_inputs") is True
+    return Additions(given.imatrix, given.calibration, _tensor_types(settings), repack, inputs)
 
 
 def _tensor_types(settings: JsonObject) -> dict[str, str]:

@@ -1,9 +1,10 @@
 """What the user adds to a recipe: an importance matrix or the text it is collected from, and types
-of single tensors; or that the groups of a quantized checkpoint are taken over as they are.
+of single tensors; that the groups of a quantized checkpoint are taken over as they are; or that the
+graph gets inputs for the matrices of an adapter.
 
 Only some runtimes know what to do with it. One that does has a method `with_additions(additions)`,
-or for the groups `with_repack()`, which returns an adapter whose recipes carry them: in their id,
-their settings and so in the cache key and the manifest.
+for the groups `with_repack()` or for inputs `with_adapter_inputs()`, which returns an adapter whose
+recipes carry them: in their id, their settings and so in the cache key and the manifest.
 """
 
 from __future__ import annotations
@@ -29,9 +30,10 @@ class Additions:
     calibration: Path | None = None
     tensor_types: Mapping[str, str] = field(default_factory=dict)
     repack: bool = False
+    adapter_inputs: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.imatrix or self.calibration or self.tensor_types or self.repack)
+        return bool(self.flags())
 
     def flags(self) -> list[str]:
         """The options that were given, as they are typed."""
@@ -40,6 +42,7 @@ class Additions:
             "--calibration": self.calibration,
             "--tensor-type": self.tensor_types,
             "--repack": self.repack,
+            "--adapter-inputs": self.adapter_inputs,
         }
         return [flag for flag, value in given.items() if value]
 
@@ -49,6 +52,7 @@ def parse(
     calibration: Path | None,
     tensor_types: Sequence[str],
     repack: bool = False,
+    adapter_inputs: bool = False,
 ) -> Additions:
     """From the options of a command. Raises PackError (usage) for a contradiction, a missing file,
     a pattern without a type."""
@@ -61,6 +65,11 @@ def parse(
         raise usage(
             "--repack takes the checkpoint's own 4-bit numbers, which nothing is added to.",
             "Leave --imatrix, --calibration and --tensor-type out.",
+        )
+    if adapter_inputs and (imatrix or calibration or tensor_types or repack):
+        raise usage(
+            "--adapter-inputs is for ONNX Runtime, which knows none of the other additions.",
+            "Leave --imatrix, --calibration, --tensor-type and --repack out.",
         )
     for flag, path in (("--imatrix", imatrix), ("--calibration", calibration)):
         if path is not None and not path.is_file():
@@ -78,7 +87,7 @@ def parse(
                 f"{text!r} is not PATTERN=TYPE.", "Write for example --tensor-type 'attn_v=Q8_0'."
             )
         types.setdefault(pattern, kind.upper())
-    return Additions(imatrix, calibration, types, repack)
+    return Additions(imatrix, calibration, types, repack, adapter_inputs)
 
 
 def _is_matrix(path: Path) -> bool:
@@ -104,12 +113,13 @@ def applied(
     if marks and not additions:
         raise usage(
             f"{recipe!r} names more than a recipe.",
-            "Write the recipe alone; add --imatrix, --calibration, --tensor-type or --repack.",
+            "Write the recipe alone; add --imatrix, --calibration, --tensor-type, --repack or "
+            "--adapter-inputs.",
         )
     if not additions:
         return tuple(runtimes)
     flags = " and ".join(additions.flags())
-    method = "with_repack" if additions.repack else "with_additions"
+    method = _method(additions)
     able = [runtime for runtime in runtimes if hasattr(runtime, method)]
     prefixes = [runtime.prefix for runtime in able]
     if not able:
@@ -120,9 +130,15 @@ def applied(
             f"Take a recipe that begins with {prefixes[0]}.",
         )
     carrying: list[Any] = able
+    if method == "with_additions":
+        return tuple(runtime.with_additions(additions) for runtime in carrying)
+    return tuple(getattr(runtime, method)() for runtime in carrying)
+
+
+def _method(additions: Additions) -> str:
     if additions.repack:
-        return tuple(runtime.with_repack() for runtime in carrying)
-    return tuple(runtime.with_additions(additions) for runtime in carrying)
+        return "with_repack"
+    return "with_adapter_inputs" if additions.adapter_inputs else "with_additions"
 
 
 def file_facts(path: Path) -> JsonObject:

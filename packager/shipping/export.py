@@ -27,8 +27,6 @@ Result = TypeVar("Result")
 
 _WHOLE = ("dir", "tar.zst", "zip", "oci")
 """Formats that are the package itself, whatever it holds."""
-_ADD = ("llama.cpp", "openvino")
-"""Engines that add adapters while they compute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,19 +260,13 @@ def export(
 def _added(
     target_format: Format, shipment: Shipment, named: Sequence[str], accepted: Collection[str]
 ) -> tuple[Added, ...]:
-    """The adapters that leave with a package. Raises PackError (usage) where the format or the
-    engine takes none."""
+    """The adapters that leave with a package. Raises PackError (usage) where the format
+    takes none."""
     if named and not target_format.with_adapters:
         takers = ", ".join(row.name for row in FORMATS.values() if row.with_adapters)
         raise usage(
             f"{target_format.name} takes no adapters.",
             f"Export the adapter package by itself, or take one of: {takers}.",
-        )
-    engine = shipment.manifest.contents.runtime.name
-    if named and engine not in _ADD:
-        raise usage(
-            f"{engine} adds no adapters: its graphs have no inputs for one.",
-            "Merge it: `qwen-pack build --lora ADAPTER`.",
         )
     return prepared(shipment, named, accepted)
 

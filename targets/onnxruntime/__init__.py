@@ -17,7 +17,7 @@ from packager.need.usecases import use_case
 from packager.plan.adopted import Adopted
 from packager.predict.forecast import Speed
 from packager.predict.memory import Footprint
-from packager.recipe import Recipe
+from packager.recipe import ADAPTERS, Recipe
 from packager.records.contents import Minimum
 from packager.runtime import BuildNeeds, Ladder, Runtime, Tools
 from packager.shape import Shape, as_qwen2
@@ -36,9 +36,12 @@ class OnnxRuntime:
     build_job = "targets.onnxruntime.convert:convert"
     session = "targets.onnxruntime.session:OnnxRuntimeSession"
     retrieval_session = "targets.onnxruntime.retrieval:Session"
+    adapter_job = "targets.onnxruntime.adapter:build"
+    adapter_file = "adapter.onnx_adapter"
     context_in_artifact = True
 
-    def __init__(self) -> None:
+    def __init__(self, adapter_inputs: bool = False) -> None:
+        self._adapter_inputs = adapter_inputs
         self.distributions: tuple[str, ...] = (
             *engine_distributions(),
             "onnx",
@@ -80,7 +83,23 @@ class OnnxRuntime:
     def recipes(self) -> Sequence[Recipe]:
         """Every recipe: those for the CPU, then the other execution providers; of each the best
         quality first."""
-        return data.recipes()
+        return [self._carried(recipe) for recipe in data.recipes()]
+
+    def with_adapter_inputs(self) -> OnnxRuntime:
+        """An adapter whose recipes give the graph inputs for the matrices of an adapter."""
+        return OnnxRuntime(adapter_inputs=True)
+
+    def adapter_obstacle(self, settings: JsonObject) -> str | None:
+        """See packager.package.adapters.TakesSome."""
+        if settings.get("adapter_inputs") is True:
+            return None
+        return "its graph has no inputs for one: build it with --adapter-inputs"
+
+    def _carried(self, recipe: Recipe) -> Recipe:
+        if not self._adapter_inputs:
+            return recipe
+        summary = f"{recipe.summary}; inputs for adapters"
+        return replace(recipe.added(ADAPTERS, adapter_inputs=True), summary=summary)
 
     def recipe(self, weights: str, kv: str | None = None) -> Recipe:
         """The recipe of that name. Raises PackError (usage) for an unknown one, naming the
@@ -97,11 +116,14 @@ class OnnxRuntime:
                 f"ONNX Runtime keeps the cache of {weights!r} as {listed.kv}, not as {kv!r}.",
                 "Leave the cache type out.",
             )
-        return listed
+        return self._carried(listed)
 
     def obstacle(self, shape: Shape, recipe: Recipe) -> str | None:
         """Why this shape cannot be built that way, as a sentence; None when it can."""
-        return obstacles.of_shape(shape) or obstacles.of_recipe(shape, data.settings_of(recipe))
+        settings = data.settings_of(recipe)
+        if settings.adapter_inputs and (settings.provider != "cpu" or shape.task != "generate"):
+            return "Inputs for adapters are built into text models for the CPU alone."
+        return obstacles.of_shape(shape) or obstacles.of_recipe(shape, settings)
 
     def tools(self, shape: Shape, recipe: Recipe) -> Tools:
         """One set for every shape."""
@@ -152,6 +174,29 @@ class OnnxRuntime:
 
             return how_to_retrieve.how_to_run(workload, task)
         return how_to_run(data.settings_of(recipe).provider, workload)
+
+    def how_to_add(self, models: Sequence[str], adapter: str) -> str:
+        """See packager.package.adapters.Adapts."""
+        return f"""With Python, `pip install onnxruntime-genai`:
+
+```python
+import onnxruntime_genai as og
+
+model = og.Model("BASE/model")
+tokenizer = og.Tokenizer(model)
+adapters = og.Adapters(model)
+adapters.load("{adapter}", "adapter")
+options = og.GeneratorParams(model)
+options.set_search_options(max_length=512)
+generator = og.Generator(model, options)
+generator.set_active_adapter(adapters, "adapter")
+chat = '[{{"role": "user", "content": "What is the capital of France?"}}]'
+prompt = tokenizer.apply_chat_template(chat, add_generation_prompt=True)
+generator.append_tokens(tokenizer.encode(prompt))
+while not generator.is_done():
+    generator.generate_next_token()
+print(tokenizer.decode(generator.get_sequence(0)))
+```"""
 
 
 @cache

@@ -21,7 +21,7 @@ from packager.errors import PackError, bad_input, from_foreign
 from packager.files import folder_that_appears_whole, tree_bytes, write_json
 from packager.json_values import JsonObject, at, at_or_none, object_at, object_or_empty
 from packager.runtime import Report
-from targets.onnxruntime import finish, model_builder, obstacles, pooled, positions
+from targets.onnxruntime import adapter, finish, model_builder, obstacles, pooled, positions
 from targets.onnxruntime.quantization import parse
 
 
@@ -60,6 +60,8 @@ def convert(
             write_json(folder / "config.json", config)
             model_builder.run(report, folder, plain.shape.for_task(task), settings, built, work)
             positions.put_positions(built, plain.positions, context)
+            if settings.adapter_inputs:
+                adapter.add_inputs(built / "model.onnx")
             if head is not None:
                 pooled.cut(built, retrieval_file.answers(source) if task == "rerank" else None)
         report.note("writing the configuration and the tokenizer")

@@ -123,7 +123,8 @@ class _Reader:
         if node.op_type != "MatMul":
             return None
         weight = self._weights.get(self._root(node.input[1]))
-        if weight is None or len(weight.dims) != 2:
+        if weight is None or len(weight.dims) != 2 or 0 in weight.dims:
+            # The last: an input for an adapter, empty until there is one.
             return None
         # Stored as the product takes it, unless it is turned first: columns by rows.
         turned = node.input[1] not in self._weights

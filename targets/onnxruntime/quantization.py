@@ -49,6 +49,8 @@ class Settings:
     provider: str
     precision: str
     quantization: Quantization | None
+    adapter_inputs: bool = False
+    """Whether the graph has inputs for the matrices of an adapter."""
 
     @property
     def number_bytes(self) -> int:
@@ -63,7 +65,8 @@ class Settings:
     def as_dict(self) -> JsonObject:
         """JSON form."""
         fields = None if self.quantization is None else asdict(self.quantization)
-        return {"provider": self.provider, "precision": self.precision, "quantization": fields}
+        own = {"provider": self.provider, "precision": self.precision, "quantization": fields}
+        return {**own, **({"adapter_inputs": True} if self.adapter_inputs else {})}
 
 
 def parse(settings: Mapping[str, Any], where: str) -> Settings:
@@ -86,7 +89,7 @@ def parse(settings: Mapping[str, Any], where: str) -> Settings:
                 f"Known: {', '.join(sorted(known))}.",
             )
 
-    only(settings, {"provider", "precision", "quantization"})
+    only(settings, {"provider", "precision", "quantization", "adapter_inputs"})
     table = settings.get("quantization")
     quantization = None
     if table is not None:
@@ -107,4 +110,5 @@ def parse(settings: Mapping[str, Any], where: str) -> Settings:
         choice(settings, "provider", PROVIDERS),
         choice(settings, "precision", tuple(PRECISIONS)),
         quantization,
+        settings.get("adapter_inputs") is True,
     )
