@@ -121,7 +121,7 @@ def said(base: Path, *adapters: Path) -> str:
     """What the engine answers greedily, in a process of its own."""
     found = manifest.read(base)
     runtime = registry.runtime(found.contents.runtime.name)
-    arguments = {
+    arguments: dict[str, Any] = {
         "artifact": str(base / "model"),
         "settings": {**bench.settings_with(found, base, runtime, adapters), "threads": 1},
         "max_new_tokens": 8,
@@ -320,7 +320,7 @@ def test_an_adapter_package_is_signed_and_patched_and_is_no_model_of_a_registry(
     newer = Path(shutil.copytree(adapter, tmp_path / "newer"))
     manifest.write(newer, {**manifest.read(newer).data, "version": "1.1.0"})
     findings = check(newer, signature, Trust(pair.public), None)
-    assert [finding.path for finding in findings] == ["manifest.json"]
+    assert [finding.path for finding in findings] == ["ahoy.sig"]
     made = finish(write_patch(adapter, newer, tmp_path / "up.patch", accepted=["unstated"]))
     assert made.path.stat().st_size < 20_000
     again = finish(apply(made.path, adapter, tmp_path / "again")).path

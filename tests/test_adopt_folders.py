@@ -210,7 +210,7 @@ OPENVINO: list[tuple[str, Callable[[Path], object]]] = [
     ("declares a document type", replaced(XML, "<net ", '<!DOCTYPE a SYSTEM "/etc/passwd"><net ')),
     ("within one another", replaced(XML, "<layers>", "<a>" * 70 + "</a>" * 70 + "<layers>")),
     ("asks its device for", replaced(XML, "<runtime_options>", "<runtime_options><CACHE_DIR/>")),
-    ("keeps no cache of its own", replaced(XML, 'name="beam_idx"', 'name="beams"')),
+    ("keeps no cache in its states", replaced(XML, 'name="beam_idx"', 'name="beams"')),
     ("a cache of 4 layers", edited("config.json", num_hidden_layers=5)),
     ("does not hold the decoder", edited("config.json", intermediate_size=1024)),
     ("describes it|a llama|is not", edited("config.json", model_type="llama")),

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from packager.errors import usage
+from packager.errors import PackError, usage
 from packager.escapes import sh, slug
 from packager.files import expanded
 from packager.json_values import JsonObject
@@ -83,12 +83,16 @@ def prepared(
         adapters.refuse_other_base(base.manifest, base.path, shipment.manifest, path)
         name = given or _own_name(shipment)
         if name in {base.name, str(slug(base.name)), *(row.name for row in rows)}:
-            raise usage(
-                f"{path} is called {name}, as another package of this export.",
-                f"Give it a name: --adapter NAME={sh(str(path))}",
-            )
+            raise _taken(path, name)
         rows.append(Added(name, own.file, shipment))
     return tuple(rows)
+
+
+def _taken(path: Path, name: str) -> PackError:
+    return usage(
+        f"{path} is called {name}, as another package of this export.",
+        f"Give it a name: --adapter NAME={sh(str(path))}",
+    )
 
 
 def _own_name(shipment: Shipment) -> str:
