@@ -20,6 +20,8 @@ GROUP = "repack_group"
 PUBLISHED_GROUP = 128
 """Of the Int4 and AWQ repositories of Qwen. Source: config.json of Qwen/Qwen2.5-7B-Instruct-AWQ and
 of Qwen/Qwen-7B-Chat-Int4 (group_size)."""
+ADAPTERS = "adapters"
+"""The mark of a recipe whose graph has inputs for the matrices of an adapter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,5 +104,7 @@ def split_id(text: str) -> tuple[str, str, str | None]:
 def marks_of(text: str) -> list[str]:
     """The marks of a recipe's id."""
     return [
-        part for part in text.split("/")[1:] if part in (IMATRIX, REPACK) or part.startswith(TYPES)
+        part
+        for part in text.split("/")[1:]
+        if part in (IMATRIX, REPACK, ADAPTERS) or part.startswith(TYPES)
     ]

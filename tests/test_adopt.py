@@ -266,7 +266,7 @@ def small(model: Adopted, **says: Any) -> Adopted:
 def test_how_a_variant_was_recognised_is_said_and_never_more_than_is_known(trained: Path) -> None:
     model = found(trained)
     assert recognise(model).variant.repo_id == "local/trained"
-    rows = [
+    rows: list[tuple[dict[str, Any], str, str]] = [
         ({"repo": "Qwen/Qwen3-0.6B"}, "Qwen/Qwen3-0.6B", "name"),
         ({"name": "Qwen3 0.6B"}, "Qwen/Qwen3-0.6B", "name"),
         # A fine-tune says what it was tuned from: it is not that.

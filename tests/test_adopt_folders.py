@@ -188,22 +188,21 @@ def linked(name: str) -> Callable[[Path], None]:
 
 def beyond(folder: Path) -> None:
     """A tokenizer of a larger vocabulary."""
-    definition = dict(read_json(folder / "tokenizer.json"))
-    model = dict(definition["model"])
-    model["vocab"] = {**model["vocab"], "larger": 151_643}
-    (folder / "tokenizer.json").write_text(json.dumps({**definition, "model": model}), "utf-8")
+    definition: dict[str, Any] = dict(read_json(folder / "tokenizer.json"))
+    definition["model"]["vocab"]["larger"] = 151_643
+    (folder / "tokenizer.json").write_text(json.dumps(definition), "utf-8")
 
 
 TEMPLATE = "{% for m in messages %}<|start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
 
 
-def template(text: str) -> Callable[[Path], None]:
-    return lambda folder: (folder / "chat_template.jinja").write_text(text, "utf-8") and None
+def template(text: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / "chat_template.jinja").write_text(text, "utf-8")
 
 
 XML = "openvino_model.xml"
 MATMUL = 'type="MatMul" version="opset1"'
-OPENVINO: list[tuple[str, Callable[[Path], None]]] = [
+OPENVINO: list[tuple[str, Callable[[Path], object]]] = [
     ("needs an extra library", replaced(XML, MATMUL, 'type="Mine" version="extension"')),
     ("needs an extra library", replaced(XML, MATMUL, 'type="MatMul" version="mine"')),
     ("outside of its weights", cut("openvino_model.bin", 0.5)),
@@ -211,7 +210,7 @@ OPENVINO: list[tuple[str, Callable[[Path], None]]] = [
     ("declares a document type", replaced(XML, "<net ", '<!DOCTYPE a SYSTEM "/etc/passwd"><net ')),
     ("within one another", replaced(XML, "<layers>", "<a>" * 70 + "</a>" * 70 + "<layers>")),
     ("asks its device for", replaced(XML, "<runtime_options>", "<runtime_options><CACHE_DIR/>")),
-    ("keeps no cache of its own", replaced(XML, 'name="beam_idx"', 'name="beams"')),
+    ("keeps no cache in its states", replaced(XML, 'name="beam_idx"', 'name="beams"')),
     ("a cache of 4 layers", edited("config.json", num_hidden_layers=5)),
     ("does not hold the decoder", edited("config.json", intermediate_size=1024)),
     ("describes it|a llama|is not", edited("config.json", model_type="llama")),
@@ -271,7 +270,7 @@ def genai(**keys: Any) -> Callable[[Path], None]:
     return change
 
 
-ONNX: list[tuple[str, Callable[[Path], None]]] = [
+ONNX: list[tuple[str, Callable[[Path], object]]] = [
     ("takes weights from '../secret'", graph(place("location", "../secret"))),
     ("takes weights from '/etc/passwd'", graph(place("location", "/etc/passwd"))),
     ("takes weights from outside of", graph(place("offset", "999999999"))),

@@ -19,7 +19,7 @@ from typing import IO
 
 from packager.errors import bad_input
 from packager.files import open_to_read
-from packager.inspection import gguf, json_file, native, onnx, openvino, safetensors
+from packager.inspection import gguf, json_file, native, onnx, onnx_adapter, openvino, safetensors
 from packager.inspection.unsafe import Unsafe, shown
 from packager.package.manifest import FileEntry, Manifest
 
@@ -34,6 +34,7 @@ _ENDINGS = (
     ".jinja",
     ".json",
     ".onnx",
+    ".onnx_adapter",
     ".safetensors",
     ".txt",
     ".xml",
@@ -116,6 +117,8 @@ def _look(place: Path, entry: FileEntry, files: Sequence[FileEntry], built_in: b
             _mapped(file, size, lambda data: gguf.refuse(data, size))
         elif ending == ".onnx":
             _mapped(file, size, lambda data: _onnx(data, beside))
+        elif ending == ".onnx_adapter":
+            _mapped(file, size, onnx_adapter.refuse)
         elif ending == ".safetensors":
             safetensors.refuse(file, size)
         elif ending == ".xml" and within and built_in:

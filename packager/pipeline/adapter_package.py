@@ -99,6 +99,7 @@ def make_plan(
     refuse_without_adapters(runtime)
     known = whole(base, runtime)
     _refuse_base(known)
+    refuse_without_adapters(runtime, known)
     source, shape = source_of(known, weights)
     (given,) = adapters.parse([adapter], offline, "--adapter")
     adapters.adapted(shape, known.contents.variant.repo_id, [given])

@@ -10,7 +10,15 @@ from packager.device.identity import CLAIMED, UNKNOWN, Here, Identity, Place, of
 from packager.engines import missing_engine
 from packager.errors import NotHere, bad_input, usage
 from packager.events import Event
-from packager.json_values import JsonObject, WrongKind, at, at_or_none, list_at, object_at
+from packager.json_values import (
+    JsonObject,
+    WrongKind,
+    at,
+    at_or_none,
+    list_at,
+    object_at,
+    object_or_empty,
+)
 from packager.measure.gauges.clock import celsius
 from packager.measure.speculation import way
 from packager.package import adapters, manifest
@@ -56,7 +64,7 @@ def settings_with(
     settings = settings_of(found)
     if not added:
         return settings
-    refuse_without_adapters(runtime)
+    refuse_without_adapters(runtime, found)
     known = [(path, intact(path)) for path in added]
     for path, adapter in known:
         adapters.refuse_other_base(found, package, adapter, path)
@@ -75,14 +83,22 @@ def speculation_of(found: Manifest, package: Path) -> JsonObject | None:
     return {**way(known.how, folder, known.drafted), "drafted": known.drafted}
 
 
-def refuse_without_adapters(runtime: Runtime) -> adapters.Adapts:
-    """The runtime as one that adds adapters. Raises PackError (usage) for one that does not."""
+def refuse_without_adapters(runtime: Runtime, base: Manifest | None = None) -> adapters.Adapts:
+    """The runtime as one that adds adapters. Raises PackError (usage) for one that does not, and
+    for a base whose artifact takes none."""
     if not isinstance(runtime, adapters.Adapts):
         raise usage(
-            f"{runtime.name} takes no adapters: the graphs that are built for it have no inputs "
-            "for one.",
-            "Merge the adapter with --lora, or take llama.cpp or OpenVINO.",
+            f"{runtime.name} takes no adapters.",
+            "Merge the adapter with --lora, or take llama.cpp, OpenVINO or ONNX Runtime.",
         )
+    if base is not None and isinstance(runtime, adapters.TakesSome):
+        settings = object_or_empty(object_or_empty(base.data, "recipe"), "settings")
+        why = runtime.adapter_obstacle(settings)
+        if why is not None:
+            raise usage(
+                f"{base.name} takes no adapter: {why}.",
+                "Or merge the adapter with --lora.",
+            )
     return runtime
 
 

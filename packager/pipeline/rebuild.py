@@ -192,8 +192,14 @@ def _additions(recorded: JsonObject, given: Additions) -> Additions:
             )
         if file is not None and not facts:
             raise usage(f"The build was given no --{name}.", "Leave it out.")
-    repack, group = settings.get(REPACK) is True, at_or_none(settings, GROUP, int)
-    return Additions(given.imatrix, given.calibration, _tensor_types(settings), repack, group)
+    return Additions(
+        given.imatrix,
+        given.calibration,
+        _tensor_types(settings),
+        repack=settings.get(REPACK) is True,
+        group=at_or_none(settings, GROUP, int),
+        adapter_inputs=settings.get("adapter_inputs") is True,
+    )
 
 
 def _tensor_types(settings: JsonObject) -> dict[str, str]:

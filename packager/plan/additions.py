@@ -1,9 +1,10 @@
 """What the user adds to a recipe: an importance matrix or the text it is collected from, and types
-of single tensors; or that the groups of a quantized checkpoint are taken over as they are.
+of single tensors; that the groups of a quantized checkpoint are taken over as they are; or that the
+graph gets inputs for the matrices of an adapter.
 
 Only some runtimes know what to do with it. One that does has a method `with_additions(additions)`,
-or for the groups `with_repack(group)`, which returns an adapter whose recipes carry them: in their
-id, their settings and so in the cache key and the manifest.
+for the groups `with_repack(group)` or for inputs `with_adapter_inputs()`, which returns an adapter
+whose recipes carry them: in their id, their settings and so in the cache key and the manifest.
 """
 
 from __future__ import annotations
@@ -32,9 +33,10 @@ class Additions:
     tensor_types: Mapping[str, str] = field(default_factory=dict)
     repack: bool = False
     group: int | None = None
+    adapter_inputs: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.imatrix or self.calibration or self.tensor_types or self.repack)
+        return bool(self.flags())
 
     def flags(self) -> list[str]:
         """The options that were given, as they are typed."""
@@ -43,6 +45,7 @@ class Additions:
             "--calibration": self.calibration,
             "--tensor-type": self.tensor_types,
             "--repack": self.repack,
+            "--adapter-inputs": self.adapter_inputs,
         }
         return [flag for flag, value in given.items() if value]
 
@@ -52,6 +55,7 @@ def parse(
     calibration: Path | None,
     tensor_types: Sequence[str],
     repack: bool = False,
+    adapter_inputs: bool = False,
 ) -> Additions:
     """From the options of a command. Raises PackError (usage) for a contradiction, a missing file,
     a pattern without a type."""
@@ -64,6 +68,11 @@ def parse(
         raise usage(
             "--repack takes the checkpoint's own 4-bit numbers, which nothing is added to.",
             "Leave --imatrix, --calibration and --tensor-type out.",
+        )
+    if adapter_inputs and (imatrix or calibration or tensor_types or repack):
+        raise usage(
+            "--adapter-inputs is for ONNX Runtime, which knows none of the other additions.",
+            "Leave --imatrix, --calibration, --tensor-type and --repack out.",
         )
     for flag, path in (("--imatrix", imatrix), ("--calibration", calibration)):
         if path is not None and not path.is_file():
@@ -81,7 +90,7 @@ def parse(
                 f"{text!r} is not PATTERN=TYPE.", "Write for example --tensor-type 'attn_v=Q8_0'."
             )
         types.setdefault(pattern, kind.upper())
-    return Additions(imatrix, calibration, types, repack)
+    return Additions(imatrix, calibration, types, repack, adapter_inputs=adapter_inputs)
 
 
 def _is_matrix(path: Path) -> bool:
@@ -107,12 +116,13 @@ def applied(
     if marks and not additions:
         raise usage(
             f"{recipe!r} names more than a recipe.",
-            "Write the recipe alone; add --imatrix, --calibration, --tensor-type or --repack.",
+            "Write the recipe alone; add --imatrix, --calibration, --tensor-type, --repack or "
+            "--adapter-inputs.",
         )
     if not additions:
         return tuple(runtimes)
     flags = " and ".join(additions.flags())
-    method = "with_repack" if additions.repack else "with_additions"
+    method = _method(additions)
     able = [runtime for runtime in runtimes if hasattr(runtime, method)]
     prefixes = [runtime.prefix for runtime in able]
     if not able:
@@ -123,9 +133,17 @@ def applied(
             f"Take a recipe that begins with {prefixes[0]}.",
         )
     carrying: list[Any] = able
+    if method == "with_additions":
+        return tuple(runtime.with_additions(additions) for runtime in carrying)
     if additions.repack:
         return tuple(runtime.with_repack(additions.group) for runtime in carrying)
-    return tuple(runtime.with_additions(additions) for runtime in carrying)
+    return tuple(runtime.with_adapter_inputs() for runtime in carrying)
+
+
+def _method(additions: Additions) -> str:
+    if additions.repack:
+        return "with_repack"
+    return "with_adapter_inputs" if additions.adapter_inputs else "with_additions"
 
 
 def for_folder(additions: Additions, weights: str) -> Additions:

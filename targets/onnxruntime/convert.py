@@ -21,7 +21,7 @@ from packager.errors import PackError, bad_input, from_foreign
 from packager.files import folder_that_appears_whole, tree_bytes, write_json
 from packager.json_values import JsonObject, at, at_or_none, object_at, object_or_empty
 from packager.runtime import Report
-from targets.onnxruntime import finish, model_builder, obstacles, pooled, positions
+from targets.onnxruntime import adapter, finish, model_builder, obstacles, pooled, positions
 from targets.onnxruntime.quantization import Settings, parse
 
 
@@ -62,6 +62,8 @@ def convert(
             shape = plain.shape.for_task(task)
             model_builder.run(report, folder, shape, settings, built, work, taken)
             positions.put_positions(built, plain.positions, context)
+            if settings.adapter_inputs:
+                adapter.add_inputs(built / "model.onnx")
             if head is not None:
                 pooled.cut(built, retrieval_file.answers(source) if task == "rerank" else None)
         report.note("writing the configuration and the tokenizer")

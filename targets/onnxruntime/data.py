@@ -23,6 +23,9 @@ PREFIX = "onnx"
 CHUNK = 512
 """Tokens of a prompt that are worked on at once: what stands between the layers grows with them."""
 
+ADAPTER_INPUTS = 8_700
+"""Bytes of a layer's inputs for adapters in model.onnx: seven pairs of them with their products."""
+
 _FOLDER = Path(__file__).parent
 
 
@@ -84,7 +87,8 @@ class Costs:
         if quantization is not None:
             kind = "zero_points" if quantization.zero_points else "quantized"
         row = self.graph[f"{shape.model_type}_{kind}"]
-        return row["base"] + row["per_layer"] * shape.layers
+        per_layer = row["per_layer"] + (ADAPTER_INPUTS if settings.adapter_inputs else 0)
+        return row["base"] + per_layer * shape.layers
 
     def tokenizer_bytes(self, shape: Shape) -> int:
         """Size of the tokenizer and the small JSON files."""

@@ -78,7 +78,7 @@ def read(path: Path) -> Graph:
     size = path.stat().st_size
     if size > _LARGEST:
         raise bad_input(
-            f"{path} has {size} bytes, and a graph beside its weights at most {_LARGEST}.",
+            f"{path} has {size} bytes, and a graph without its weights at most {_LARGEST}.",
             "Save it with its weights as external data.",
         )
     try:
@@ -105,7 +105,7 @@ class _Reader:
         products = tuple(filter(None, map(self._product, self._graph.node)))
         output = next((row for row in self._graph.output if row.name == "logits"), None)
         if output is None or not products:
-            raise self._wrong("is no decoder of the model builder: it has no logits")
+            raise self._wrong("is not a decoder of the model builder: it has no logits")
         precision = _FLOATS.get(output.type.tensor_type.elem_type)
         if precision is None:
             raise self._wrong("gives logits of an unknown type")
@@ -123,7 +123,8 @@ class _Reader:
         if node.op_type != "MatMul":
             return None
         weight = self._weights.get(self._root(node.input[1]))
-        if weight is None or len(weight.dims) != 2:
+        if weight is None or len(weight.dims) != 2 or 0 in weight.dims:
+            # The last: an input for an adapter, empty until there is one.
             return None
         # Stored as the product takes it, unless it is turned first: columns by rows.
         turned = node.input[1] not in self._weights
@@ -163,7 +164,7 @@ class _Reader:
         name = self._root(node.input[0])
         weight = self._weights.get(name)
         if weight is None:
-            raise self._wrong("looks tokens up in no matrix of its own")
+            raise self._wrong("looks tokens up in a matrix that it does not hold")
         if any(self._root(row.input[1]) == name for row in self._graph.node if _multiplies(row)):
             return None
         told = {row.name: row.i for row in node.attribute}
@@ -182,7 +183,7 @@ class _Reader:
     def _plain(self, name: str, rows: int, columns: int, weight: Any) -> Matrix:
         kind = _FLOATS.get(weight.data_type)
         if kind is None:
-            raise self._wrong(f"has the matrix of {shown(name)} in a type that is no float")
+            raise self._wrong(f"has the matrix of {shown(name)} in a type that is not a float")
         return Matrix(name, rows, columns, 32 if kind == "fp32" else 16, kind)
 
     def _root(self, name: str) -> str:

@@ -56,6 +56,8 @@ class Settings:
     quantization: Quantization | None
     repack: bool = False
     repack_group: int | None = None
+    adapter_inputs: bool = False
+    """Whether the graph has inputs for the matrices of an adapter."""
 
     @property
     def layers(self) -> Quantization | None:
@@ -80,12 +82,14 @@ class Settings:
         fields = None if self.quantization is None else asdict(self.quantization)
         taken = {REPACK: True} if self.repack else {}
         group = {GROUP: self.repack_group} if self.repack_group else {}
+        inputs = {"adapter_inputs": True} if self.adapter_inputs else {}
         return {
             "provider": self.provider,
             "precision": self.precision,
             "quantization": fields,
             **taken,
             **group,
+            **inputs,
         }
 
 
@@ -109,7 +113,7 @@ def parse(settings: Mapping[str, Any], where: str) -> Settings:
                 f"Known: {', '.join(sorted(known))}.",
             )
 
-    only(settings, {"provider", "precision", "quantization", REPACK, GROUP})
+    only(settings, {"provider", "precision", "quantization", REPACK, GROUP, "adapter_inputs"})
     table = settings.get("quantization")
     quantization = None
     if table is not None:
@@ -132,4 +136,5 @@ def parse(settings: Mapping[str, Any], where: str) -> Settings:
         quantization,
         choice(settings, REPACK, (True,)) if REPACK in settings else False,
         at_or_none(settings, GROUP, int),
+        settings.get("adapter_inputs") is True,
     )

@@ -104,7 +104,7 @@ def adopt(folder: Path) -> Adopted:
         describe="targets.openvino.adopted:describe_folder",
         model_types=(own.shape.model_type,),
         chats=has_template(own.files),
-        says=_says(own),
+        says=_says(own.graph.info, read_json(own.files["config.json"])),
         types=own.types,
     )
 
@@ -158,7 +158,7 @@ def _refuse_another(folder: Path, shape: Shape, graph: Graph) -> None:
     session here can run."""
     if not {"input_ids", "attention_mask", "beam_idx"} <= graph.inputs or not graph.states:
         raise bad_input(
-            f"{folder / MAIN} keeps no cache of its own, which openvino-genai needs.",
+            f"{folder / MAIN} keeps no cache in its states, which openvino-genai needs.",
             "Export it as text-generation-with-past, with its state.",
         )
     if graph.states != 2 * shape.layers:
@@ -330,10 +330,10 @@ _SAID = {
 }
 
 
-def _says(own: Given) -> JsonObject:
+def _says(info: Mapping[str, str], config: JsonObject) -> JsonObject:
     """The folder's own words about itself: what NNCF and optimum-intel wrote into the graph."""
-    told = {name: own.graph.info.get(key) for name, key in _SAID.items()}
-    name = at_or_none(read_json(own.files["config.json"]), "_name_or_path", str)
+    told = {name: info.get(key) for name, key in _SAID.items()}
+    name = at_or_none(config, "_name_or_path", str)
     # A name of the hub, and no path of the machine that exported it.
     if name is not None and name.count("/") == 1 and not name.startswith((".", "/", "~")):
         told["repo"] = name

@@ -132,7 +132,7 @@ def read(path: Path) -> Graph:
         )
     except (expat.ExpatError, ValueError, KeyError) as error:
         raise bad_input(
-            f"{path} is no graph that can be followed: {shown(error)}.", _GET_AGAIN
+            f"{path} is not a graph that can be followed: {shown(error)}.", _GET_AGAIN
         ) from None
 
 
@@ -212,7 +212,7 @@ def _dimensions(layer: _Layer) -> tuple[int, ...]:
 def _size(part: str) -> int:
     size = whole(part.strip())
     if size is None:
-        raise ValueError("a constant has a size that is no number")
+        raise ValueError("a constant has a size that is not a number")
     return size
 
 

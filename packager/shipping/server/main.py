@@ -80,12 +80,14 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """/health and /v1/models."""
-        name = self.server.settings.name
+        names = [self.server.settings.name, *self.server.settings.choices]
         known: dict[str, object] = {
             "/health": {"status": "ok"},
             "/v1/models": {
                 "object": "list",
-                "data": [{"id": name, "object": "model", "owned_by": "qwen-pack"}],
+                "data": [
+                    {"id": name, "object": "model", "owned_by": "qwen-pack"} for name in names
+                ],
             },
         }
         if self.path in known:
@@ -180,7 +182,7 @@ class _Reply:
         self._head = {
             "id": f"chatcmpl-{uuid.uuid4().hex}",
             "created": int(time.time()),
-            "model": handler.server.settings.name,
+            "model": request.adapter or handler.server.settings.name,
         }
         self._texts = {"thought": "", "text": ""}
         self._begun = False
@@ -300,7 +302,13 @@ def main() -> None:
         help="an adapter package that was built for this one; repeatable",
     )
     given = parser.parse_args()
-    known = replace(known, adapters=adapters.files(given.adapter, known))
+    if given.adapter and known.choices:
+        raise SystemExit("The adapters of this export are chosen by `model`: leave --adapter out.")
+    known = replace(
+        known,
+        adapters=adapters.files(given.adapter, known),
+        choices=adapters.chosen(known),
+    )
     for name, value in known.environment.items():
         os.environ.setdefault(name, value)
     if given.while_stdin:
