@@ -117,7 +117,7 @@ def start_another(report: PipeReport, *, below: str) -> dict[str, Any]:
             inner = stop.value.value["pid"]
             break
     forked = type(kinds[0]).__name__ == "WarmChild"
-    return {"forked": forked, "cwd": os.getcwd(), "pid": os.getpid(), "inner": inner}
+    return {"forked": forked, "cwd": str(Path.cwd()), "pid": os.getpid(), "inner": inner}
 
 
 def libraries(report: PipeReport) -> dict[str, Any]:

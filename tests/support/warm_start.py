@@ -152,7 +152,7 @@ class Warm:
             connection.close()
             return self._start(order, write_end, log, env)
         reading, writing = os.pipe()
-        told = json.dumps({"env": environment, "cwd": os.getcwd()}).encode()
+        told = json.dumps({"env": environment, "cwd": str(Path.cwd())}).encode()
         try:
             descriptors = [reading, log.fileno(), write_end]
             socket.send_fds(connection, [_LENGTH.pack(len(told))], descriptors)
@@ -229,7 +229,7 @@ class _Server:
     def serve(self) -> None:
         """Until this process is killed, as it is when pytest's ends."""
         while True:
-            connections = {connection: pid for connection, pid in self._children.values()}
+            connections = dict(self._children.values())
             ready, _, _ = select.select([self._listening, *self._children, *connections], [], [])
             for one in ready:
                 if one is self._listening:
