@@ -104,7 +104,8 @@ def run_job(
     log.parent.mkdir(parents=True, exist_ok=True)
     read_end, write_end = os.pipe()
     with log.open("wb") as log_file:
-        child = _start(job, write_end, log_file, env)
+        order: JsonObject = {"job": job, "arguments": arguments}
+        child = _start(order, write_end, log_file, env)
         os.close(write_end)
         if niceness and hasattr(os, "setpriority"):
             with contextlib.suppress(OSError):
@@ -114,7 +115,7 @@ def run_job(
         try:
             assert child.stdin is not None
             with contextlib.suppress(BrokenPipeError):
-                child.stdin.write(json.dumps({"job": job, "arguments": arguments}).encode())
+                child.stdin.write(json.dumps(order).encode())
                 child.stdin.close()
             value: JsonObject | None = None
             error: PackError | None = None
@@ -162,10 +163,9 @@ def run_job(
 
 
 def _start(
-    job: str, write_end: int, log: IO[bytes], env: dict[str, str] | None
+    order: JsonObject, write_end: int, log: IO[bytes], env: dict[str, str] | None
 ) -> subprocess.Popen[bytes]:
-    """A process of its own session that waits for the order on its standard input; `job` is what it
-    will be told to run."""
+    """A process of its own session that waits on its standard input for that order."""
     return subprocess.Popen(
         python_command("packager.process", str(write_end), str(os.getpid())),
         stdin=subprocess.PIPE,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,11 @@ for _variable, _value in (
     ("GOMP_SPINCOUNT", "0"),
 ):
     os.environ.setdefault(_variable, _value)
+
+# A thousand children import the same modules: somebody who keeps no bytecode would compile them anew
+# for each, and pytest would rewrite every file of tests again in every worker.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # Whoever asks adb for its devices starts adb's server, which stays. Only tests that start one of
 # their own reach it; at another address than localhost adb starts none.
@@ -116,6 +122,7 @@ def jobs_of_tests() -> Iterator[None]:
         monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
         # The tests themselves keep every core busy: measuring again would change nothing.
         monkeypatch.setenv("QWEN_PACK_ATTEMPTS", "1")
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
         yield
 
 

@@ -42,6 +42,13 @@ COLD = {
 
 LIGHT = ("packager.checkpoint.template:", "packager.chat.speech:", "packager.sources.local:")
 """Jobs without arithmetic: some of them bound their address space, which numpy would use up."""
+CONVERTING = (
+    "targets.onnxruntime.convert:",
+    "tests.support.onnx_jobs:build",
+    "tests.support.onnx_jobs:distances_to_transformers",
+)
+_BUILDING = (":build_and_compare", ":build_and_check", ":build_and_say", ":build_all")
+"""Jobs in which the model builder is loaded: ten times what a tiny model takes to convert."""
 _MODULES = {
     "light": (
         "jinja2.sandbox",
@@ -66,9 +73,22 @@ _MODULES = {
         "packager.sources.local",
         "targets.registry",
     ),
+    # Without onnxruntime, which starts a thread; torch's own loaders fork after its import.
+    "torch": (
+        "torch",
+        "transformers",
+        "transformers.models.auto.modeling_auto",
+        "transformers.generation.utils",
+        "transformers.models.qwen2.modeling_qwen2",
+        "onnx_ir",
+        "targets.onnxruntime.convert",
+    ),
 }
-_MAY_DIFFER = ("QWEN_PACK_", "DYING", "HF_", "PYTEST_", "NO_PROXY")
-"""Beginnings of names of variables that nothing reads while those modules are imported."""
+_ALONE = ("light", "numpy")
+_MAY_DIFFER = ("QWEN_PACK_", "DYING", "PYTEST_", "NO_PROXY")
+"""Beginnings of names of variables that nothing reads while modules are imported."""
+_MAY_DIFFER_WITHOUT_ENGINES = (*_MAY_DIFFER, "HF_", "OMP_", "GGML_", "DNNL_", "ONEDNN_")
+"""And of those that nothing reads before an engine or the hub's client is loaded."""
 _LIMITS = (resource.RLIMIT_AS, resource.RLIMIT_CORE, resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE)
 _LENGTH = struct.Struct("!Q")
 
@@ -108,41 +128,56 @@ class Warm:
     def __init__(self, folder: Path, surroundings: tuple[object, ...]) -> None:
         self.on = True
         self._start = process._start
-        self._environment = self._deciding(python_environment(thread_limits()))
+        self._environment = python_environment(thread_limits())
         self._surroundings = surroundings
         self._folder = folder
 
     def start(
-        self, job: str, write_end: int, log: IO[bytes], env: dict[str, str] | None
+        self, order: dict[str, Any], write_end: int, log: IO[bytes], env: dict[str, str] | None
     ) -> subprocess.Popen[bytes] | WarmChild:
         """See packager.process._start."""
         environment = python_environment({**thread_limits(), **(env or {})})
+        kind = kind_of(order)
         if (
             not self.on
-            or self._deciding(environment) != self._environment
+            or deciding(kind, environment) != deciding(kind, self._environment)
             or surroundings() != self._surroundings
         ):
-            return self._start(job, write_end, log, env)
+            return self._start(order, write_end, log, env)
         connection = socket.socket(socket.AF_UNIX)
-        connection.connect(str(self._folder / ("light" if job.startswith(LIGHT) else "numpy")))
+        try:
+            connection.connect(str(self._folder / kind))
+        except OSError:
+            # A server that an engine took down.
+            connection.close()
+            return self._start(order, write_end, log, env)
         reading, writing = os.pipe()
-        order = json.dumps({"env": environment, "cwd": os.getcwd()}).encode()
+        told = json.dumps({"env": environment, "cwd": str(Path.cwd())}).encode()
         try:
             descriptors = [reading, log.fileno(), write_end]
-            socket.send_fds(connection, [_LENGTH.pack(len(order))], descriptors)
+            socket.send_fds(connection, [_LENGTH.pack(len(told))], descriptors)
         finally:
             os.close(reading)
-        connection.sendall(order)
+        connection.sendall(told)
         (pid,) = _LENGTH.unpack(connection.recv(_LENGTH.size, socket.MSG_WAITALL))
         return WarmChild(connection, pid, os.fdopen(writing, "wb"))
 
-    @staticmethod
-    def _deciding(environment: Mapping[str, str]) -> dict[str, str]:
-        return {
-            name: value
-            for name, value in environment.items()
-            if not name.startswith(_MAY_DIFFER) or name == "QWEN_PACK_PLUGINS"
-        }
+
+def kind_of(order: Mapping[str, Any]) -> str:
+    """The server that has imported what a job needs."""
+    job, runtime = order["job"], order["arguments"].get("runtime")
+    if job.startswith(CONVERTING) or (runtime == "onnxruntime" and job.endswith(_BUILDING)):
+        return "torch"
+    return "light" if job.startswith(LIGHT) else "numpy"
+
+
+def deciding(kind: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables that must be what they were when the server's modules were imported."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if not name.startswith(_MAY_DIFFER if kind == "torch" else _MAY_DIFFER_WITHOUT_ENGINES)
+    }
 
 
 def surroundings() -> tuple[object, ...]:
@@ -185,8 +220,8 @@ class _Server:
     """Forks a child for every connection and says on it how that ended; a connection that is closed
     first ends its child."""
 
-    def __init__(self, listening: socket.socket) -> None:
-        self._listening = listening
+    def __init__(self, kind: str, listening: socket.socket) -> None:
+        self._kind, self._listening = kind, listening
         self._warm = Warm(Path(listening.getsockname()).parent, surroundings())
         self._children: dict[int, tuple[socket.socket, int]] = {}
         """The connection and the process, by the descriptor that tells of its end."""
@@ -194,10 +229,8 @@ class _Server:
     def serve(self) -> None:
         """Until this process is killed, as it is when pytest's ends."""
         while True:
-            connections = {connection: pid for connection, pid in self._children.values()}
-            ready, _, _ = select.select(
-                [self._listening, *self._children, *connections], [], []
-            )
+            connections = dict(self._children.values())
+            ready, _, _ = select.select([self._listening, *self._children, *connections], [], [])
             for one in ready:
                 if one is self._listening:
                     self._fork(self._listening.accept()[0])
@@ -233,7 +266,8 @@ class _Server:
             return
         (length,) = _LENGTH.unpack(head)
         order = json.loads(connection.recv(length, socket.MSG_WAITALL))
-        assert len(os.listdir("/proc/self/task")) == 1, "a thread does not live on in a fork"
+        if self._kind in _ALONE:
+            assert len(os.listdir("/proc/self/task")) == 1, "a thread does not live on in a fork"
         pid = os.fork()
         if pid == 0:
             self._become(order, descriptors, connection)
@@ -277,15 +311,17 @@ class _Server:
 
 
 def _main(kind: str, listening: int, parent: int) -> None:
+    """Import, once there is a first job, and serve."""
     import gc
     import importlib
 
     process._die_with(parent)
+    select.select([listening], [], [])
     for module in _MODULES[kind]:
         importlib.import_module(module)
     # What stands is looked through by no child's collector: it would copy every page.
     gc.freeze()
-    _Server(socket.socket(fileno=listening)).serve()
+    _Server(kind, socket.socket(fileno=listening)).serve()
 
 
 if __name__ == "__main__":
