@@ -120,6 +120,7 @@ WORKLOAD: dict[str, Rule] = {
     "languages": Words(),
     "prefer": Word(PREFERENCES),
     "parallel": Number(1, 4096, "sequences"),
+    "max_image_tokens": Number(8, 4096, "tokens"),
 }
 SECTIONS: dict[str, dict[str, Rule]] = {"device": DEVICE, "target": TARGET, "workload": WORKLOAD}
 SOURCED = tuple(key for key, rule in DEVICE.items() if isinstance(rule, Number))
