@@ -113,7 +113,8 @@ def test_every_variant_can_be_shown(variant: Variant, capsys: Output) -> None:
 def test_what_cannot_be_built_says_so(capsys: Output) -> None:
     assert main(["models", "Qwen-VL-Chat"]) == 0
     assert (
-        "No engine reads its vision tower, and its own Python is never run; nearest: "
+        "No engine reads its vision tower, and its own Python is never run: it would take a graph of "
+        "ViT-bigG and its resampler that qwen-pack writes itself; nearest: "
         "Qwen/Qwen2-VL-7B-Instruct" in capsys.readouterr().out
     )
 

@@ -15,7 +15,7 @@ from packager.checkpoint import Checkpoint
 from packager.cli import main
 from packager.errors import ExitCode
 from packager.package import manifest
-from packager.quality import picture_limits, pictures
+from packager.quality import embeddings, picture_limits, pictures
 from packager.records.quality import PictureQuality
 from targets.gguf.convert import convert
 from targets.gguf.projector import convert_projector
@@ -92,7 +92,8 @@ def gate(files: Path, grade: str) -> bool:
     limits = picture_limits.limits(grade)
     assert limits is not None
     return all(
-        row.passed for row in pictures.rows(PictureQuality.from_json(facts["pictures"]), limits)
+        row.passed
+        for row in embeddings.rows(PictureQuality.from_json(facts["pictures"]), limits, "image")
     )
 
 

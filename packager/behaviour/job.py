@@ -10,13 +10,13 @@ from typing import cast
 
 from packager.behaviour.answer import parse
 from packager.behaviour.checks import failures
-from packager.behaviour.dictation import written_down
 from packager.behaviour.long_text import MOST_TOKENS, SHARE, long_text
 from packager.behaviour.tasks import Task, Turn, read, shipped
 from packager.checkpoint.template import render_apart, render_both_apart
 from packager.errors import PackError, bad_input
 from packager.hearing import AudioSession
 from packager.json_values import JsonObject, at, object_at, objects_at
+from packager.measure.dictation import written_down
 from packager.pictures import prompt as pictures
 from packager.process import resolve
 from packager.runtime import Report

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from packager.behaviour.dictation import Dictated, heard_pieces, room_for
 from packager.errors import usage
 from packager.hearing import AudioSession
 from packager.json_values import JsonObject, at
 from packager.measure import prefix as prefixes
 from packager.measure import speculation as drafts
+from packager.measure.dictation import Dictated, heard_pieces, room_for
 from packager.process import resolve
 from packager.runtime import Report
 from packager.session import Session, VisionSession

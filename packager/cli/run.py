@@ -184,29 +184,20 @@ def _about_sound(
 ) -> tuple[str, JsonObject]:
     """The job that writes down what is said in a sound, which is decoded into the folder `work`,
     and its own arguments."""
-    from packager.errors import PackError
     from packager.pipeline import sounds
     from packager.pipeline.cache import BuildCache
-    from packager.sounds import prompt, take
+    from packager.sounds import take
 
     session, seconds = sounds.session_of(runtime, found), sounds.most_of(found)
-    messages = prompt.messages(context)
+    texts = sounds.texts_of(package, context)
     samples = take(audio, work, BuildCache().log("sounds"))
     if samples.seconds > seconds:
         narrate(
             f"The sound has {samples.seconds:.0f} s: it is cut into pieces of at most {seconds}."
         )
-    chat = package / "chat_template.jinja"
-    if not chat.is_file():
-        raise prompt.no_place("there is none")
-    try:
-        rendered = _rendered(chat, messages, think=False)
-    except PackError as error:
-        # One of text alone often fails where a message has parts.
-        raise prompt.no_place(error.message.rstrip(".")) from None
     return "packager.behaviour.one_prompt:hear", {
         "session": session,
-        "texts": prompt.around(rendered),
+        "texts": texts,
         "sound": samples.as_dict(),
         "seconds": seconds,
     }

@@ -108,6 +108,7 @@ def merge(flags: Mapping[str, Any], default: Workload | None) -> Workload:
             "licenses",
             "languages",
             "prefer",
+            "max_image_tokens",
         ]
         if default.use_case == name:
             kept += ["context", "prompt", "min_decode_tps", "max_ttft_ms", "min_scores"]

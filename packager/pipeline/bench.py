@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,7 @@ from packager.records.measurement import OnDevice
 from packager.report.budgets import verdicts
 from packager.report.figures import value_of
 from packager.runtime import Runtime
+from packager.scratch import temporary_folder
 
 
 def settings_of(found: Manifest) -> JsonObject:
@@ -123,6 +125,7 @@ def run(
     sustained_s: float = 0,
     cool_c: float | None = None,
     added: Sequence[Path] = (),
+    transcripts: Path | None = None,
 ) -> Generator[Event, None, Measurement]:
     """Yield the events of the measurement and return its figures with their place; the package is
     not changed.
@@ -130,7 +133,8 @@ def run(
     `here` is this machine, compared with the device in the manifest; `claimed` says that it is the
     device, whatever it calls itself. With `sustained_s` it decodes for so many seconds more and
     shows whether the machine throttles; with `cool_c` it waits until the processor has no more
-    degrees Celsius. `added` are adapter packages. Raises NotHere where the package is made for what
+    degrees Celsius. `added` are adapter packages, `transcripts` a list of recordings whose word
+    errors are counted. Raises NotHere where the package is made for what
     this machine does not have.
     """
     found = whole(package, runtime)
@@ -148,9 +152,13 @@ def run(
         job = benchmark(runtime.session, package / MODEL, settings, prompt, sustained_s)
         if pictures.sees(runtime, found):
             job = with_pictures(job, runtime, pictures.most_of(found))
+    with ExitStack() as held:
         if found.contents.modality == "audio":
             job = with_sound(job, runtime, sounds.most_of(found))
-    result = yield from run_alone(job, BuildCache().log("bench"), runtime, artifact_key(found))
+        if transcripts is not None:
+            recorded = _recorded(package, runtime, found, transcripts, held)
+            job = with_sound(job, runtime, sounds.most_of(found), recorded)
+        result = yield from run_alone(job, BuildCache().log("bench"), runtime, artifact_key(found))
     if "not_measured" in result.value:
         raise NotHere(
             at(result.value, "not_measured", str), at_or_none(result.value, "hint", str) or ""
@@ -158,6 +166,17 @@ def run(
     taken = Measurement.from_json(result.value)
     place = of_package(found.data, here, claimed, taken.runs_on)
     return taken.but(place=OnDevice(on_device=place.on_device, why=place.why))
+
+
+def _recorded(
+    package: Path, runtime: Runtime, found: Manifest, transcripts: Path, held: ExitStack
+) -> JsonObject:
+    """The recordings of a list, decoded as long as `held` is open, and the texts around them.
+    Raises PackError (usage) for a package that takes no sound."""
+    sounds.session_of(runtime, found)
+    texts = sounds.texts_of(package, "")
+    folder = Path(held.enter_context(temporary_folder()))
+    return {"texts": texts, "recordings": sounds.recordings_of(transcripts, folder)}
 
 
 def of_package(data: JsonObject, here: Here | None, claimed: bool, runs_on: str) -> Place:

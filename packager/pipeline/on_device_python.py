@@ -25,8 +25,8 @@ from packager.lab.transport import Transport
 from packager.limits import DEVICE_WORD_CHARACTERS
 from packager.package import manifest
 from packager.package.manifest import Manifest
-from packager.pipeline.intact import intact
 from packager.pipeline.cooling import cool
+from packager.pipeline.intact import intact
 from packager.records import Measurement
 from packager.records.measurement import OnDevice, Through
 from packager.scratch import temporary_folder

@@ -239,11 +239,11 @@ def with_pictures(job: Job, runtime: Runtime, most: int | None) -> Job:
     )
 
 
-def with_sound(job: Job, runtime: Runtime, seconds: int) -> Job:
+def with_sound(job: Job, runtime: Runtime, seconds: int, recorded: JsonObject | None = None) -> Job:
     """The smoke benchmark of an artifact that holds an audio encoder: with figures of sound of so
-    many seconds."""
+    many seconds; `recorded` are recordings whose words are known, and the texts around them."""
     assert isinstance(runtime, Hears)
-    listening: JsonDict = {"seconds": seconds, "version": SOUNDS_VERSION}
+    listening: JsonDict = {"seconds": seconds, "version": SOUNDS_VERSION, **(recorded or {})}
     asked: JsonDict = {"session": runtime.audio_session, "sounds": listening}
     return replace(job, arguments={**job.arguments, **asked})
 

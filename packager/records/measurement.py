@@ -134,6 +134,11 @@ class Measurement(Record, frozen=True, kw_only=True):
     audio_ttft_ms: Number | None = None
     audio_seconds_per_second: Number | None = None
     audio_load_s: Number | None = None
+    word_error_percent: Number | None = None
+    """Word error rate over recordings that the user gave: `transcript_words` were said in
+    `transcript_seconds`."""
+    transcript_words: Count | None = None
+    transcript_seconds: Number | None = None
     text_peak_memory_bytes: Count | None = None
     """The peak before a picture or a sound came, where one did; `peak_memory_bytes` holds them."""
     token_ms_median: Number | None = None

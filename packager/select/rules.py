@@ -97,6 +97,8 @@ def modality(variant: Variant, workload: Workload) -> Iterator[Reason]:
         has = "the text decoder alone, which is all that is built of it"
         if len(built) > 1:
             has = f"{' and '.join(built)}, which is all that is built of it"
+        if variant.text_alone is not None:
+            has += f" ({variant.text_alone})"
         yield Reason("modality", " and ".join(workload.modality), has)
 
 

@@ -84,7 +84,9 @@ class Engine:
         try:
             texts, samples = sound_places.around(prompt), self._samples(sound)
             for begin, end in pieces(samples, self._seconds):
-                rows: list[JsonObject] = [{"samples": samples[begin:end]}]
+                # Numbers of numpy, which go to the encoder as they are.
+                piece: Any = samples[begin:end]
+                rows: list[JsonObject] = [{"samples": piece}]
                 self._given = {}
                 with session.encoder().chunks(texts, rows) as chunks:
                     ids = self._numbered(chunks, rows)
