@@ -215,7 +215,9 @@ def test_options_are_typed_refused_once_kept_and_shown_in_the_need(tmp_path: Pat
         assert "Options (o)  all as usual" in text_of(pilot)
         await pilot.press("o")
         options = await screen(pilot, OptionsScreen)
-        await pilot.press(*"4x", "enter")
+        await pilot.press("tab")
+        assert "Largest single file of the model" in text_of(pilot)
+        await pilot.press("shift+tab", *"4x", "enter")
         problem = options.query_one(Problem)
         assert "'4x' is not a whole number" in problem.text and pilot.app.screen is options
         assert pilot.app.focused is options.query_one("#parallel")
