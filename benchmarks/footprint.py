@@ -29,15 +29,14 @@ from benchmarks.artifacts import (
     built,
     finish,
     found,
+    planned_shape,
     scratch_folder,
-    shape_of,
     task_of,
     versions,
 )
 from packager.device.this_machine import describe_machine
 from packager.errors import PackError
 from packager.files import tree_bytes
-from packager.shape import Shape
 from packager.units import human_bytes
 
 NEW_TOKENS = 8
@@ -99,12 +98,6 @@ FULL: Combinations = {
 def percent(predicted: float, actual: float) -> float:
     """How far the prediction lies above what was measured."""
     return round(100 * (predicted / actual - 1), 3)
-
-
-def planned_shape(name: str) -> Shape:
-    """The shape that is planned for: an embedder or a reranker has no output matrix."""
-    shape, task = shape_of(name), task_of(name)
-    return shape if task == "generate" else shape.for_task(task)
 
 
 def memory_row(name: str, recipe_id: str, context: int, artifact: Path) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def checkpoint(scratch: Path, layers: int | None = None) -> Path:
             "packager.sources.dummy:fetch",
             scratch / "build.log",
             repo_id=catalog.find(MODEL).repo_id,
-            shape=asdict(replace(shape, layers=layers or shape.layers)),
+            shape=asdict(replace(shape, layers=layers or shape.layers).for_task("embed")),
             out=str(half),
         )
         _for_sentence_transformers(half)
