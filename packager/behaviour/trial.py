@@ -57,7 +57,7 @@ def run(
         )
     chat, logs = package / "chat_template.jinja", BuildCache()
     modality = known.contents.modality
-    arguments = {
+    arguments: JsonObject = {
         "session": _session(runtime, known),
         "modality": modality,
         "pictures_too": prompts is None and any(task.images for task in tasks.tasks),

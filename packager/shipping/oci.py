@@ -179,7 +179,7 @@ def _model_pack(shipment: Shipment) -> Image:
 def _inputs(shipment: Shipment) -> list[str]:
     """What comes in, in ModelPack's words. Source: github.com/modelpack/model-spec, docs/config.md,
     which knows text, image and audio."""
-    other = {"vision": "image", "audio": "audio"}.get(shipment.manifest.contents.modality or "")
+    other = {"vision": "image", "audio": "audio"}.get(shipment.manifest.contents.modality)
     return ["text", *([other] if other else [])]
 
 

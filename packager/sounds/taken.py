@@ -71,7 +71,12 @@ def _decoded(path: Path, name: str, folder: Path, log: Path, seconds: int) -> Sa
             "Install them: pip install 'qwen-pack[sound]'.",
         )
     out = folder / "sound.f32"
-    arguments = {"path": str(path.absolute()), "name": name, "out": str(out), "seconds": seconds}
+    arguments: JsonObject = {
+        "path": str(path.absolute()),
+        "name": name,
+        "out": str(out),
+        "seconds": seconds,
+    }
     deadline = time.monotonic() + SECONDS
     with closing(run_job(_JOB, arguments, log, watch=True)) as work:
         try:

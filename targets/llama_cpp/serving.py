@@ -79,7 +79,8 @@ class Engine:
         try:
             texts, samples = sound_places.around(prompt), self._samples(sound)
             for begin, end in pieces(samples, self._seconds):
-                rows: list[JsonObject] = [{"samples": samples[begin:end]}]
+                # Samples are no JSON, and do not leave this process.
+                rows: list[Any] = [{"samples": samples[begin:end]}]
                 self._given = {}
                 with session.encoder().chunks(texts, rows) as chunks:
                     ids = self._numbered(chunks, rows)
