@@ -104,15 +104,8 @@ def run_job(
     log.parent.mkdir(parents=True, exist_ok=True)
     read_end, write_end = os.pipe()
     with log.open("wb") as log_file:
-        child = subprocess.Popen(
-            python_command("packager.process", str(write_end), str(os.getpid())),
-            stdin=subprocess.PIPE,
-            stdout=log_file,
-            stderr=log_file,
-            pass_fds=(write_end,),
-            env=python_environment({**thread_limits(), **(env or {})}),
-            start_new_session=True,
-        )
+        order: JsonObject = {"job": job, "arguments": arguments}
+        child = _start(order, write_end, log_file, env)
         os.close(write_end)
         if niceness and hasattr(os, "setpriority"):
             with contextlib.suppress(OSError):
@@ -122,7 +115,7 @@ def run_job(
         try:
             assert child.stdin is not None
             with contextlib.suppress(BrokenPipeError):
-                child.stdin.write(json.dumps({"job": job, "arguments": arguments}).encode())
+                child.stdin.write(json.dumps(order).encode())
                 child.stdin.close()
             value: JsonObject | None = None
             error: PackError | None = None
@@ -167,6 +160,21 @@ def run_job(
     if value is None:
         raise death_of(job, code, peak, log)
     return JobResult(value, time.monotonic() - started, peak)
+
+
+def _start(
+    order: JsonObject, write_end: int, log: IO[bytes], env: dict[str, str] | None
+) -> subprocess.Popen[bytes]:
+    """A process of its own session that waits on its standard input for that order."""
+    return subprocess.Popen(
+        python_command("packager.process", str(write_end), str(os.getpid())),
+        stdin=subprocess.PIPE,
+        stdout=log,
+        stderr=log,
+        pass_fds=(write_end,),
+        env=python_environment({**thread_limits(), **(env or {})}),
+        start_new_session=True,
+    )
 
 
 def _messages(read_end: int, child: subprocess.Popen[bytes]) -> Iterator[JsonObject]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,11 @@ for _variable, _value in (
     ("GOMP_SPINCOUNT", "0"),
 ):
     os.environ.setdefault(_variable, _value)
+
+# A thousand children import the same modules: somebody who keeps no bytecode would compile them anew
+# for each, and pytest would rewrite every file of tests again in every worker.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # Whoever asks adb for its devices starts adb's server, which stays. Only tests that start one of
 # their own reach it; at another address than localhost adb starts none.
@@ -116,7 +122,26 @@ def jobs_of_tests() -> Iterator[None]:
         monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
         # The tests themselves keep every core busy: measuring again would change nothing.
         monkeypatch.setenv("QWEN_PACK_ATTEMPTS", "1")
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def warm_start(jobs_of_tests: None) -> Iterator[Any]:
+    """Jobs are forked from a process that has imported what they need."""
+    from tests.support.warm_start import servers
+
+    with servers() as warm:
+        yield warm
+
+
+@pytest.fixture(autouse=True, scope="module")
+def cold_where_it_matters(warm_start: Any, request: pytest.FixtureRequest) -> None:
+    """But where their start is what is tested."""
+    from tests.support.warm_start import COLD
+
+    if warm_start is not None:
+        warm_start.on = request.path.name not in COLD
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,7 @@ from packager.errors import usage
 from packager.hearing import AudioSession
 from packager.json_values import JsonObject, at
 from packager.measure import prefix as prefixes
+from packager.measure import speculation as drafts
 from packager.measure.dictation import Dictated, heard_pieces, room_for
 from packager.process import resolve
 from packager.runtime import Report
@@ -23,12 +24,17 @@ def answer(
     prompt: str,
     max_new_tokens: int,
     prefix: JsonObject | None = None,
+    speculation: JsonObject | None = None,
 ) -> JsonObject:
     """Decode greedily until the end of the turn; pieces of text go out through `report.text` as
-    they are sure. `prefix` is what packager.measure.prefix.keep takes, for a warm start.
+    they are sure. `prefix` is what packager.measure.prefix.keep takes, for a warm start;
+    `speculation` what packager.measure.speculation.way gives, with the number of tokens `drafted`
+    in a step.
 
     Returns the text, the token ids and how many tokens the prompt had.
     """
+    if speculation is not None:
+        settings = {**settings, "speculation": speculation}
     model: Session = resolve(session)(artifact, settings)
     speaker = _Speaker(report, model)
     try:
@@ -37,7 +43,10 @@ def answer(
             raise usage("The prompt is empty.", "Give a prompt.")
         most = room_for(len(prompt_ids), at(settings, "context", int), max_new_tokens)
         warm = prefix is not None and prefixes.keep(model, prefix)
-        model.generate(prompt_ids, most, speaker.on_token)
+        if speculation is None:
+            model.generate(prompt_ids, most, speaker.on_token)
+        else:
+            drafts.answer(model, speculation, prompt_ids, most, speaker.on_token)
         text = speaker.end()
         if warm and isinstance(model, prefixes.KeepsPrefix) and model.prefix_note:
             report.note(model.prefix_note)

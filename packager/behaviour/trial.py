@@ -23,6 +23,7 @@ from packager.package.package import MODEL
 from packager.pictures import take as take_pictures
 from packager.pipeline import bench, climb, pictures, sounds
 from packager.pipeline.cache import BuildCache
+from packager.pipeline.intact import artifact_key
 from packager.process import Note, Progress, run_job
 from packager.records.behaviour import Task
 from packager.runtime import Runtime
@@ -74,7 +75,7 @@ def run(
         asking = climb.on_ladder(
             runtime,
             "while it was asked tasks",
-            bench.artifact_key(known),
+            artifact_key(known),
             lambda start: run_job(
                 "packager.behaviour.job:ask_all",
                 {**arguments, "given": given},

@@ -86,18 +86,19 @@ def matched(
             f"{len(expected)} tensors is in the weights.",
             TEXT_ALONE,
         )
-    _refuse_damage(path, expected, tensors, what)
+    refuse_damage(path, expected, tensors, what)
     return {name: tensors[name] for name in expected}
 
 
-def _refuse_damage(
+def refuse_damage(
     path: Path,
     expected: Mapping[str, tuple[int, ...]],
     tensors: Mapping[str, TensorInfo],
     what: str,
+    way_on: str = TEXT_ALONE,
 ) -> None:
     """Raise PackError (exit code 6) unless the tensors of `what` are those that config.json (at
-    `path`) describes."""
+    `path`) describes; `way_on` is its hint."""
     missing = [name for name in expected if name not in tensors]
     problems = [f"tensor {name!r} is missing" for name in missing[:_NAMED]]
     for name, tensor in tensors.items():
@@ -117,7 +118,7 @@ def _refuse_damage(
     raise bad_input(
         f"The {what} in {path.parent} is not the one that {path.name} describes: "
         f"{'; '.join(problems[:_NAMED])}{more}.",
-        TEXT_ALONE,
+        way_on,
     )
 
 

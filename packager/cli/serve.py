@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from packager.cli.output import narrate, say
+from packager.cli.ports import free_port
 from packager.cli.shared_options import package_argument
 from packager.errors import PackError, usage
 from packager.json_values import JsonObject
@@ -55,6 +55,7 @@ def command(package: Path, host: str, port: int, waiting: int, consent: bool) ->
     from packager.package import manifest
     from packager.pipeline import bench, climb
     from packager.pipeline.cache import BuildCache
+    from packager.pipeline.intact import artifact_key
     from packager.process import Note, Text, run_job
     from targets import registry
 
@@ -74,13 +75,13 @@ def command(package: Path, host: str, port: int, waiting: int, consent: bool) ->
         "log": str(logs.log("pictures")),
         "host": host,
         # One for all tries: clients know it once it was printed.
-        "port": _free(host, port),
+        "port": free_port(host, port),
         "waiting": waiting,
     }
     work = climb.on_ladder(
         runtime,
         "while it served",
-        bench.artifact_key(known),
+        artifact_key(known),
         lambda start: run_job(
             "packager.shipping.serving:serve_job", arguments, logs.log("serve"), start.environment
         ),
@@ -108,26 +109,15 @@ def _arguments(package: Path, runtime: Runtime, known: Manifest) -> JsonObject:
             f"`serve` answers no /v1/{known.contents.task} with llama.cpp.",
             f"Start llama-server as {package / 'README.md'} says.",
         )
+    drafting = bench.speculation_of(known, package)
     shipment = Shipment(package, known, known.files)
     settings = server_settings(shipment, snippets.facts(shipment))
     return {
         "package": str(package),
         "settings": settings,
         "engine": runtime.serving_engine if isinstance(runtime, Serves) else None,
-        "options": bench.settings_of(known),
+        "options": {
+            **bench.settings_of(known),
+            **({"speculation": drafting} if own and drafting else {}),
+        },
     }
-
-
-def _free(host: str, port: int) -> int:
-    """The port, or a free one for 0. Raises PackError (usage) where it cannot be used."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise usage(
-                f"Port {port} on {host} cannot be used: {error.strerror}.",
-                "Choose another with --port.",
-            ) from None
-        return int(probe.getsockname()[1])

@@ -13,12 +13,12 @@ import hmac
 import ipaddress
 import re
 import secrets
-import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from packager.cli.output import say
+from packager.cli.ports import free_port
 from packager.errors import usage
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ async def _protect(request: web.Request, answer: web.StreamResponse) -> None:
 def serve(host: str, port: int, consent: bool) -> None:
     """Serve until Ctrl-C; one process of the interface per browser tab."""
     check_host(host, consent)
-    _check_free(host, port)
+    free_port(host, port)
     # Late: they belong to the extra for the interface.
     from aiohttp import web
 
@@ -170,16 +170,3 @@ def serve(host: str, port: int, consent: bool) -> None:
     Guarded(
         "qwen-pack", host=host, port=port, title="qwen-pack", public_url=f"http://{shown}:{port}"
     ).serve()
-
-
-def _check_free(host: str, port: int) -> None:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise usage(
-                f"Port {port} on {host} cannot be used: {error.strerror}.",
-                "Choose another with --port.",
-            ) from None

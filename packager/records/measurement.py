@@ -189,6 +189,18 @@ class Measurement(Record, frozen=True, kw_only=True):
         return self.gpu_memory_bytes or self.peak_memory_bytes
 
     @property
+    def documents_per_second(self) -> float | None:
+        """Documents of the workload's length: handed over together where that was timed, else one
+        at a time; None where text is given."""
+        if self.task == "generate":
+            return None
+        timed = {128: self.documents_128_dps, 512: self.documents_512_dps}
+        together = timed.get(self.prompt_tokens or 0)
+        if together is not None or not self.ttft_ms:
+            return together
+        return 1000 / self.ttft_ms
+
+    @property
     def first_token_ms(self) -> float | None:
         """The time that decides whether it is quick enough: behind a picture or a sound where it
         takes such."""

@@ -86,7 +86,10 @@ def images(shipment: Shipment) -> list[Image]:
 
 
 def _one_gguf(shipment: Shipment) -> FileEntry | None:
-    """The text model where it is one GGUF, alone or beside a vision tower; else None."""
+    """The text model where it is one GGUF, alone or beside a vision tower; else None. An adapter is
+    no model."""
+    if shipment.manifest.contents.adapter is not None:
+        return None
     texts = [entry for entry in shipment.model_files() if not entry.role]
     return texts[0] if len(texts) == 1 and texts[0].path.endswith(".gguf") else None
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from packager.errors import PackError
-from packager.json_values import JsonObject
+from packager.json_values import JsonObject, at_or_none, object_or_empty
+from packager.measure.speculation import proposer_of
 from packager.pictures import prompt as places
 from packager.pictures import take_data
 from packager.scratch import temporary_folder
@@ -19,6 +20,7 @@ from packager.shipping.server.settings import Settings
 from packager.sounds import prompt as sound_places
 from packager.sounds import take_data as take_sound
 from packager.sounds.cut import pieces
+from targets.llama_cpp import speculation
 from targets.llama_cpp.audio import AudioSession
 from targets.llama_cpp.image_encoder import Chunk
 from targets.llama_cpp.sampling import Sampler
@@ -39,6 +41,9 @@ class Engine:
     def __init__(self, settings: Settings, options: JsonObject, log: Path) -> None:
         """`options` are those of the session; `log` takes what the decoder of files prints."""
         self._session = _kind(settings)(str(settings.model.parent), dict(options))
+        asked = object_or_empty(options, "speculation")
+        self._width = at_or_none(asked, "drafted", int) or 0
+        self._proposer = proposer_of(self._session, asked) if self._width else None
         self._log = log
         self._seconds = settings.audio_seconds
         self._ends = settings.ends or self._session.ends()
@@ -79,8 +84,9 @@ class Engine:
         try:
             texts, samples = sound_places.around(prompt), self._samples(sound)
             for begin, end in pieces(samples, self._seconds):
-                # Samples are no JSON, and do not leave this process.
-                rows: list[Any] = [{"samples": samples[begin:end]}]
+                # Numbers of numpy, which go to the encoder as they are.
+                piece: Any = samples[begin:end]
+                rows: list[JsonObject] = [{"samples": piece}]
                 self._given = {}
                 with session.encoder().chunks(texts, rows) as chunks:
                     ids = self._numbered(chunks, rows)
@@ -133,6 +139,9 @@ class Engine:
             raise Refused(error.message) from error
         try:
             position = self._read(ids)
+            if self._proposer is not None and min(ids) >= 0:
+                self._speculate(ids, most, sampler, on_token)
+                return
             done, self._kept = self._kept, []
             for number in range(most):
                 token = sampler.next(context)
@@ -145,6 +154,28 @@ class Engine:
             self._kept = done
         finally:
             sampler.close()
+
+    def _speculate(self, ids: list[int], most: int, sampler: Sampler, on_token: OnToken) -> None:
+        """The same tokens as without, several drafted ones checked at once."""
+        session, proposer = self._session, self._proposer
+        assert proposer is not None
+        _, _, context = session.handles()
+        self._kept = []
+        with session.stepping():
+            answer = speculation.answer(
+                session.checks(),
+                sampler.next(context),
+                ids,
+                most,
+                lambda tokens: proposer(tokens, self._width),
+                self._ends,
+                on_token,
+                lambda row: sampler.next(context, row),
+            )
+        whole = [*ids, *answer.tokens]
+        # What was drafted and right, but never said, goes.
+        if answer.held <= len(whole) or session.keep_until(len(whole)):
+            self._kept = whole[: answer.held]
 
     def _read(self, ids: list[int]) -> int:
         """Compute what the cache does not hold yet; the position after the prompt."""

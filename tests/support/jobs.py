@@ -95,3 +95,34 @@ def write_files(report: PipeReport, *, out: str, count: str) -> dict[str, Any]:
     with Path(count).open("a") as file:
         file.write("x")
     return {"artifact_bytes": 102_400}
+
+
+def start_another(report: PipeReport, *, below: str) -> dict[str, Any]:
+    """What a job says of itself that has started another."""
+    from packager import process
+
+    kinds = []
+    start = process._start
+
+    def noted(*arguments: Any) -> Any:
+        kinds.append(start(*arguments))
+        return kinds[-1]
+
+    process._start = noted
+    work = process.run_job("tests.support.jobs:echo", {"word": "x"}, Path(below))
+    while True:
+        try:
+            next(work)
+        except StopIteration as stop:
+            inner = stop.value.value["pid"]
+            break
+    forked = type(kinds[0]).__name__ == "WarmChild"
+    return {"forked": forked, "cwd": str(Path.cwd()), "pid": os.getpid(), "inner": inner}
+
+
+def libraries(report: PipeReport) -> dict[str, Any]:
+    """What this process has loaded."""
+    mapped = Path("/proc/self/maps").read_text().splitlines()
+    files = sorted({line.split(maxsplit=5)[5] for line in mapped if ".so" in line})
+    threads = len(os.listdir("/proc/self/task"))
+    return {"files": files, "threads": threads, "modules": sorted(sys.modules)}

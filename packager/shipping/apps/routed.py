@@ -19,12 +19,15 @@ from packager.package.content import content_sha256
 from packager.shipping.apps import serving, snippets
 from packager.shipping.export import staged
 from packager.shipping.folder import copy_entry
+from packager.shipping.server import connections, parsed
 from packager.shipping.shipment import Shipment, free_place, outside, prepare
 from packager.units import human_bytes
 
 SCHEMA = "qwen-pack/route/1"
 ROUTE = "route.json"
 _ROUTER = Path(__file__).parent.parent / "router"
+_STAND_INS = (content, connections, parsed)
+"""Modules in place of those of the router that import them from here."""
 _MOST_BYTES = 1 << 26
 _START = (
     b'"""Serve these packages, each for its kinds of task; --help says how."""\n\n'
@@ -206,8 +209,9 @@ def _written(
         serving.write_modules(folder / "server", {serving.module_of(own) for own in facts.values()})
         for path in sorted(_ROUTER.glob("*.py")):
             write_atomically(folder / "router" / path.name, path.read_bytes())
-        digests = Path(content.__file__).read_bytes()
-        write_atomically(folder / "router" / "content.py", digests)
+        for module in _STAND_INS:
+            data = Path(str(module.__file__)).read_bytes()
+            write_atomically(folder / "router" / Path(str(module.__file__)).name, data)
         write_atomically(folder / "serve.py", _START)
         write_atomically(folder / "serve_package.py", serving.START)
         for cell, own in facts.items():

@@ -6,25 +6,22 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
-import select
 import signal
 import socket
 import sys
 import threading
 import traceback
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from . import check
+from .connections import LONGEST, BoundedServer, JsonHandler
 from .keeper import Busy, Gone, Keeper
 from .table import Entry, Table, Unknown, Unusable, read
 
 # Any: JSON of OpenAI's protocol on its way in, of which `model` and `metadata` are looked at.
 
-LONGEST = 4 << 20
-"""Bytes of a request at most."""
 KIND = "X-Qwen-Pack-Kind"
 """The header that names a kind of task; it counts before `metadata.kind`, and that before
 `model`."""
@@ -33,43 +30,18 @@ _ANSWER_S = 3600
 _PASSED_ON = ("Content-Type", "Content-Length", "Cache-Control", "Retry-After")
 
 
-class Server(ThreadingHTTPServer):
+class Server(BoundedServer):
     """The table, the one package in memory, and a thread per connection."""
-
-    daemon_threads = True
-    request_queue_size = 64
 
     def __init__(self, address: tuple[str, int], table: Table, keeper: Keeper) -> None:
         super().__init__(address, Handler)
         self.table, self.keeper = table, keeper
-        self.connections = threading.BoundedSemaphore(128)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """A thread for a connection, as long as there are not too many of them."""
-        if not self.connections.acquire(blocking=False):
-            self.shutdown_request(request)
-            return
-        super().process_request(request, client_address)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Serve one connection."""
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self.connections.release()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that leaves in the middle is no fault of the server's."""
-        if not isinstance(sys.exc_info()[1], OSError):
-            super().handle_error(request, client_address)
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(JsonHandler):
     """The requests of one connection."""
 
     server: Server
-    protocol_version = "HTTP/1.1"
-    timeout = 60
 
     def do_GET(self) -> None:
         """/health, /v1/models, /v1/routes."""
@@ -85,36 +57,34 @@ class Handler(BaseHTTPRequestHandler):
             },
         }
         if self.path in known:
-            self._send(200, known[self.path])
+            self.send(200, known[self.path])
         else:
-            self._refuse("there is no such page", 404)
+            self.refuse("there is no such page", 404)
 
     def do_POST(self) -> None:
         """Hand the request to the package that it is routed to."""
-        length = self.headers.get("Content-Length", "")
-        if not length.isascii() or not length.isdigit() or int(length) > LONGEST:
-            self.close_connection = True
-            self._refuse(f"a request needs a Content-Length of at most {LONGEST}", 413)
+        length = self.length(LONGEST)
+        if length is None:
             return
-        body = self.rfile.read(int(length))
+        body = self.rfile.read(length)
         try:
             entry = self._entry(body)
             # An engine that has ended since its last answer is started again, once.
             if not self._handed_on(body, entry) and not self._handed_on(body, entry):
-                self._refuse("the engine ended before it answered; ask again", 502)
+                self.refuse("the engine ended before it answered; ask again", 502)
         except Unknown as refusal:
-            self._refuse(str(refusal), 404)
+            self.refuse(str(refusal), 404)
         except Busy:
-            self._refuse("too many requests are waiting: try again later", 503)
+            self.refuse("too many requests are waiting: try again later", 503)
         except Unusable as error:
             print(error, file=sys.stderr, flush=True)
-            self._refuse(str(error), 500)
+            self.refuse(str(error), 500)
         except (Gone, OSError):
             self.close_connection = True
         except Exception:
             traceback.print_exc()
             self.close_connection = True
-            self._refuse("the server failed; its own output says how", 500)
+            self.refuse("the server failed; its own output says how", 500)
 
     def _entry(self, body: bytes) -> Entry:
         try:
@@ -131,7 +101,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _handed_on(self, body: bytes, entry: Entry) -> bool:
         """Whether the package has answered; False where its server ended before."""
-        with self.server.keeper.turn(entry, self._gone) as port:
+        with self.server.keeper.turn(entry, self.gone) as port:
             answered = self._hand_on(port, body, entry)
             if not answered:
                 self.server.keeper.lost(port)
@@ -161,7 +131,7 @@ class Handler(BaseHTTPRequestHandler):
             watcher.start()
             return there.getresponse()
         except (http.client.HTTPException, OSError):
-            if self._gone():
+            if self.gone():
                 raise Gone from None
             return None
         finally:
@@ -173,7 +143,7 @@ class Handler(BaseHTTPRequestHandler):
         """Leave the package's server as soon as the client has left, so that it gives up the
         answer."""
         while not done.wait(0.2):
-            if self._gone() and there.sock is not None:
+            if self.gone() and there.sock is not None:
                 there.sock.shutdown(socket.SHUT_RDWR)
                 return
 
@@ -191,31 +161,6 @@ class Handler(BaseHTTPRequestHandler):
         while piece := answer.read1(1 << 16):
             self.wfile.write(piece)
             self.wfile.flush()
-
-    def _gone(self) -> bool:
-        """Whether the client has closed its side: it is readable, and there is nothing to read."""
-        try:
-            ready, _, _ = select.select([self.connection], [], [], 0)
-            return bool(ready) and self.connection.recv(1, socket.MSG_PEEK) == b""
-        except (OSError, ValueError):
-            return True
-
-    def _refuse(self, sentence: str, status: int) -> None:
-        kind = {404: "not_found_error", 413: "invalid_request_error"}.get(status, "server_error")
-        self._send(status, {"error": {"message": sentence, "type": kind, "code": status}})
-
-    def _send(self, status: int, value: Any) -> None:
-        body = json.dumps(value).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        if status == 503:
-            self.send_header("Retry-After", "1")
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *words: Any) -> None:
-        """Requests are nobody's business."""
 
 
 def main() -> None:

@@ -1,8 +1,5 @@
-"""JSON as it was parsed."""
+"""JSON as it was parsed. An export has the file packager/shipping/server/parsed.py here."""
 
-from __future__ import annotations
+from packager.shipping.server.parsed import Parsed
 
-from typing import Any
-
-Parsed = dict[str, Any]
-"""An object from outside: whoever uses a field looks at it first."""
+__all__ = ["Parsed"]

@@ -72,6 +72,14 @@ class HearingEngine(Protocol):
         """What takes the answer to one piece apart."""
 
 
+@runtime_checkable
+class AdaptingEngine(Protocol):
+    """What the engine has besides whose adapters are chosen with each request."""
+
+    def choose(self, adapter: str | None) -> None:
+        """Answer with the adapter of that name from now on; None: with the model alone."""
+
+
 @dataclass
 class Outcome:
     """What became of an answer; `calls` in OpenAI's form without their ids."""
@@ -133,6 +141,9 @@ class Answer:
         """Answer whole. Raises Refused for a prompt that does not fit, Gone when the client
         left."""
         request = self._request
+        if self._settings.choices:
+            assert isinstance(self._engine, AdaptingEngine)
+            self._engine.choose(request.adapter)
         if request.sound is not None:
             return self._written_down(request.sound, on_piece, gone)
         ids = self._ids()

@@ -6,15 +6,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import select
-import socket
 import sys
 import threading
 import time
 import traceback
 import uuid
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from . import adapters, pictures, retrieval
 from . import settings as settings_file
 from .answers import Answer, Gone, Outcome, Queue
+from .connections import LONGEST, BoundedServer, JsonHandler
 from .refused import Refused
 from .replies import Piece
 from .settings import Settings
@@ -31,16 +29,9 @@ if TYPE_CHECKING:
 
 # Any: JSON of OpenAI's protocol on its way out, written here and read nowhere.
 
-LONGEST = 4 << 20
-"""Bytes of a request at most."""
-_KINDS = {400: "invalid_request_error", 404: "not_found_error", 413: "invalid_request_error"}
 
-
-class Server(ThreadingHTTPServer):
+class Server(BoundedServer):
     """A model, the queue before it, and a thread per connection."""
-
-    daemon_threads = True
-    request_queue_size = 64
 
     def __init__(
         self, address: tuple[str, int], engine: Any, known: Settings, waiting: int
@@ -48,82 +39,59 @@ class Server(ThreadingHTTPServer):
         super().__init__(address, Handler)
         self.engine, self.settings = engine, known
         self.queue = Queue(waiting)
-        self.connections = threading.BoundedSemaphore(128)
         self.large = threading.BoundedSemaphore(pictures.AT_ONCE)
 
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """A thread for a connection, as long as there are not too many of them."""
-        if not self.connections.acquire(blocking=False):
-            self.shutdown_request(request)
-            return
-        super().process_request(request, client_address)
 
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Serve one connection."""
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self.connections.release()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that leaves in the middle is no fault of the server's."""
-        if not isinstance(sys.exc_info()[1], OSError):
-            super().handle_error(request, client_address)
-
-
-class Handler(BaseHTTPRequestHandler):
+class Handler(JsonHandler):
     """The requests of one connection."""
 
     server: Server
-    protocol_version = "HTTP/1.1"
-    timeout = 60
 
     def do_GET(self) -> None:
         """/health and /v1/models."""
-        name = self.server.settings.name
+        names = [self.server.settings.name, *self.server.settings.choices]
         known: dict[str, object] = {
             "/health": {"status": "ok"},
             "/v1/models": {
                 "object": "list",
-                "data": [{"id": name, "object": "model", "owned_by": "qwen-pack"}],
+                "data": [
+                    {"id": name, "object": "model", "owned_by": "qwen-pack"} for name in names
+                ],
             },
         }
         if self.path in known:
-            self._send(200, known[self.path])
+            self.send(200, known[self.path])
         else:
-            self._refuse(Refused("there is no such page", 404))
+            self.refuse("there is no such page", 404)
 
     def do_POST(self) -> None:
         """What the package is made for: /v1/chat/completions, /v1/embeddings or /v1/rerank."""
-        length = self.headers.get("Content-Length", "")
         known = self.server.settings
-        most = pictures.LONGEST if known.sees or known.hears else LONGEST
-        if not length.isascii() or not length.isdigit() or int(length) > most:
-            self.close_connection = True
-            self._refuse(Refused(f"a request needs a Content-Length of at most {most}", 413))
+        length = self.length(pictures.LONGEST if known.sees or known.hears else LONGEST)
+        if length is None:
             return
-        if int(length) <= LONGEST:
-            self._read(int(length))
+        if length <= LONGEST:
+            self._read(length)
         elif self.server.large.acquire(blocking=False):
             try:
-                self._read(int(length))
+                self._read(length)
             finally:
                 self.server.large.release()
         else:
             self.close_connection = True
-            self._refuse(Refused("too many large requests are here: try again later", 503))
+            self.refuse("too many large requests are here: try again later", 503)
 
     def _read(self, length: int) -> None:
         try:
             self._answer(self.rfile.read(length))
         except Refused as refusal:
-            self._refuse(refusal)
+            self.refuse(str(refusal), refusal.status)
         except (Gone, OSError):
             self.close_connection = True
         except Exception:
             traceback.print_exc()
             self.close_connection = True
-            self._refuse(Refused("the engine failed; the server's own output says how", 500))
+            self.refuse("the engine failed; the server's own output says how", 500)
 
     def _answer(self, body: bytes) -> None:
         server = self.server
@@ -135,41 +103,13 @@ class Handler(BaseHTTPRequestHandler):
             from .requests import parse
 
             request = parse(body, server.settings)
-            with server.queue.turn(self._gone):
+            with server.queue.turn(self.gone):
                 _Reply(self, request).give()
             return
         compute = retrieval.answer(server.engine, server.settings, body)
-        with server.queue.turn(self._gone):
+        with server.queue.turn(self.gone):
             answer = compute()
-        self._send(200, answer)
-
-    def _gone(self) -> bool:
-        """Whether the client has closed its side: it is readable, and there is nothing to read."""
-        try:
-            ready, _, _ = select.select([self.connection], [], [], 0)
-            return bool(ready) and self.connection.recv(1, socket.MSG_PEEK) == b""
-        except (OSError, ValueError):
-            return True
-
-    def _refuse(self, refusal: Refused) -> None:
-        kind = _KINDS.get(refusal.status, "server_error")
-        self._send(
-            refusal.status,
-            {"error": {"message": str(refusal), "type": kind, "code": refusal.status}},
-        )
-
-    def _send(self, status: int, value: Any) -> None:
-        body = json.dumps(value).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        if status == 503:
-            self.send_header("Retry-After", "1")
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *words: Any) -> None:
-        """Requests are nobody's business."""
+        self.send(200, answer)
 
 
 class _Reply:
@@ -180,7 +120,7 @@ class _Reply:
         self._head = {
             "id": f"chatcmpl-{uuid.uuid4().hex}",
             "created": int(time.time()),
-            "model": handler.server.settings.name,
+            "model": request.adapter or handler.server.settings.name,
         }
         self._texts = {"thought": "", "text": ""}
         self._begun = False
@@ -190,7 +130,7 @@ class _Reply:
         answer = Answer(server.engine, server.settings, self._request)
         on_piece = self._event if self._request.stream else self._keep
         try:
-            outcome = answer.run(on_piece, self._handler._gone)
+            outcome = answer.run(on_piece, self._handler.gone)
         except Refused as refusal:
             if not self._begun:
                 raise
@@ -220,7 +160,7 @@ class _Reply:
             "choices": [choice],
             "usage": _usage(outcome),
         }
-        self._handler._send(200, whole)
+        self._handler.send(200, whole)
 
     def _event(self, piece: Piece) -> None:
         name = "reasoning_content" if piece.kind == "thought" else "content"
@@ -300,7 +240,13 @@ def main() -> None:
         help="an adapter package that was built for this one; repeatable",
     )
     given = parser.parse_args()
-    known = replace(known, adapters=adapters.files(given.adapter, known))
+    if given.adapter and known.choices:
+        raise SystemExit("The adapters of this export are chosen by `model`: leave --adapter out.")
+    known = replace(
+        known,
+        adapters=adapters.files(given.adapter, known),
+        choices=adapters.chosen(known),
+    )
     for name, value in known.environment.items():
         os.environ.setdefault(name, value)
     if given.while_stdin:

@@ -45,6 +45,8 @@ class Request:
     """The files of the pictures that the prompt has places for, in their order."""
     sound: bytes | None = None
     """The file of the sound that the prompt has a place for."""
+    adapter: str | None = None
+    """The adapter that answers with the model; None for the model alone."""
 
 
 def parse(body: bytes, settings: Settings) -> Request:
@@ -87,7 +89,19 @@ def parse(body: bytes, settings: Settings) -> Request:
         budget=settings.thinking_budget,
         pictures=tuple(attached.pictures),
         sound=sound,
+        adapter=_adapter(given.get("model"), settings),
     )
+
+
+def _adapter(name: Any, settings: Settings) -> str | None:
+    """The adapter that a request names as its model. Where there are none to choose from, the
+    server has one model, whatever clients call it."""
+    if not settings.choices or name in (None, settings.name):
+        return None
+    if not isinstance(name, str) or name not in settings.choices:
+        known = ", ".join([settings.name, *settings.choices])
+        raise Refused(f"there is no such model here: `model` is one of {known}", 404)
+    return name
 
 
 def _prompt(

@@ -1,0 +1,22 @@
+"""`--host` and `--port` of the commands that serve."""
+
+from __future__ import annotations
+
+import socket
+
+from packager.errors import usage
+
+
+def free_port(host: str, port: int) -> int:
+    """The port, or a free one for 0. Raises PackError (usage) where it cannot be used."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise usage(
+                f"Port {port} on {host} cannot be used: {error.strerror}.",
+                "Choose another with --port.",
+            ) from None
+        return int(probe.getsockname()[1])

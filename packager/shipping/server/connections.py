@@ -1,0 +1,92 @@
+"""Connections of a small server: so many at once, each with a thread of its own; JSON back."""
+
+from __future__ import annotations
+
+import json
+import select
+import socket
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+# Any: sockets and addresses as Python's own servers hand them on, and JSON on its way out.
+
+LONGEST = 4 << 20
+"""Bytes of a request at most."""
+_AT_ONCE = 128
+_KINDS = {400: "invalid_request_error", 404: "not_found_error", 413: "invalid_request_error"}
+
+
+class BoundedServer(ThreadingHTTPServer):
+    """A thread per connection, as long as there are not too many of them."""
+
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        super().__init__(address, handler)
+        self.connections = threading.BoundedSemaphore(_AT_ONCE)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """A thread for a connection; one too many is closed."""
+        if not self.connections.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Serve one connection."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self.connections.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that leaves in the middle is no fault of the server's."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
+
+
+class JsonHandler(BaseHTTPRequestHandler):
+    """The requests of one connection, which are answered in JSON."""
+
+    protocol_version = "HTTP/1.1"
+    timeout = 60
+
+    def length(self, most: int) -> int | None:
+        """Bytes of the request's body; None where it does not say, or says more than `most`: then
+        the refusal is sent."""
+        given = self.headers.get("Content-Length", "")
+        if given.isascii() and given.isdigit() and int(given) <= most:
+            return int(given)
+        self.close_connection = True
+        self.refuse(f"a request needs a Content-Length of at most {most}", 413)
+        return None
+
+    def gone(self) -> bool:
+        """Whether the client has closed its side: it is readable, and there is nothing to read."""
+        try:
+            ready, _, _ = select.select([self.connection], [], [], 0)
+            return bool(ready) and self.connection.recv(1, socket.MSG_PEEK) == b""
+        except (OSError, ValueError):
+            return True
+
+    def refuse(self, sentence: str, status: int) -> None:
+        """An error in OpenAI's form."""
+        kind = _KINDS.get(status, "server_error")
+        self.send(status, {"error": {"message": sentence, "type": kind, "code": status}})
+
+    def send(self, status: int, value: Any) -> None:
+        """An answer as a whole."""
+        body = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        if status == 503:
+            self.send_header("Retry-After", "1")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *words: Any) -> None:
+        """Requests are nobody's business."""
