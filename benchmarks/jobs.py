@@ -206,3 +206,86 @@ def drafted(
         model.close()
         helper.close()
     return {"kinds": kinds, "acceptance": right / said, "same": same}
+
+
+def openvino_as_it_comes(
+    report: Report, *, artifact: str, prompt_tokens: int, new_tokens: int, repeats: int
+) -> dict[str, Any]:
+    """What openvino_genai itself says of its pipeline with nothing set, over fresh prompts."""
+    # Here, since only this job needs the engine.
+    import numpy as np
+    import openvino
+    import openvino_genai
+
+    pipeline = openvino_genai.LLMPipeline(artifact, "CPU")
+    config = openvino_genai.GenerationConfig()
+    config.max_new_tokens, config.do_sample, config.ignore_eos = new_tokens, False, True
+    rates = []
+    for seed in range(repeats + 1):
+        ids = np.random.default_rng(seed).integers(5, 1000, (1, prompt_tokens), np.int64)
+        seen = pipeline.generate(openvino.Tensor(ids), config).perf_metrics
+        rates.append(1000 / seen.get_tpot().mean)
+    # The first answer warms it up.
+    return {"decode_tps": sum(rates[1:]) / repeats}
+
+
+def onnx_as_it_comes(
+    report: Report, *, artifact: str, prompt_tokens: int, new_tokens: int, repeats: int
+) -> dict[str, Any]:
+    """The loop of onnxruntime_genai's own examples with nothing set, over fresh prompts."""
+    # Here, since only this job needs the engine.
+    import time
+
+    import numpy as np
+    import onnxruntime_genai as og
+
+    model = og.Model(artifact)
+    rates = []
+    for seed in range(repeats + 1):
+        params = og.GeneratorParams(model)
+        most = prompt_tokens + new_tokens
+        params.set_search_options(max_length=most, min_length=most, do_sample=False)
+        generator = og.Generator(model, params)
+        ids = np.random.default_rng(seed).integers(5, 1000, prompt_tokens, np.int32)
+        generator.append_tokens(ids)
+        generator.generate_next_token()
+        began, count = time.perf_counter(), 0
+        while count < new_tokens - 1 and not generator.is_done():
+            generator.generate_next_token()
+            count += 1
+        rates.append(count / (time.perf_counter() - began))
+        del generator
+    return {"decode_tps": sum(rates[1:]) / repeats}
+
+
+def divergence_from(
+    report: Report,
+    *,
+    session: str,
+    artifact: str,
+    kv: str,
+    truth: str,
+    context: int,
+    tokens: int,
+) -> dict[str, Any]:
+    """Mean nats by which what an artifact expects differs from what the F16 GGUF in `truth`
+    expects, after each of so many random tokens."""
+    # Here: most jobs need no numpy.
+    import numpy as np
+
+    ids = [int(token) for token in np.random.default_rng(7).integers(5, 1000, tokens)]
+
+    def logged(model: Session) -> Any:
+        try:
+            rows = np.concatenate([np.array(block, np.float64) for block in model.logits(ids)])
+        finally:
+            model.close()
+        rows -= rows.max(axis=1, keepdims=True)
+        return rows - np.log(np.exp(rows).sum(axis=1, keepdims=True))
+
+    settings = {"context": context, "threads": None}
+    exact = logged(resolve("targets.llama_cpp.session:Session")(truth, {**settings, "kv": "f16"}))
+    seen = logged(resolve(session)(artifact, {**settings, "kv": kv}))
+    width = min(exact.shape[1], seen.shape[1])
+    exact, seen = exact[:, :width], seen[:, :width]
+    return {"mean": float((np.exp(exact) * (exact - seen)).sum(axis=1).mean())}

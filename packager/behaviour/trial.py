@@ -21,6 +21,7 @@ from packager.package import manifest
 from packager.package.package import MODEL
 from packager.pipeline import bench, climb
 from packager.pipeline.cache import BuildCache
+from packager.pipeline.intact import artifact_key
 from packager.process import Note, Progress, run_job
 from packager.records.behaviour import Task
 from packager.runtime import Runtime
@@ -66,7 +67,7 @@ def run(
     asking = climb.on_ladder(
         runtime,
         "while it was asked tasks",
-        bench.artifact_key(known),
+        artifact_key(known),
         lambda start: run_job(
             "packager.behaviour.job:ask_all", arguments, logs.log(_STAGE), start.environment
         ),

@@ -59,6 +59,7 @@ def command(
     from packager.package.package import MODEL
     from packager.pipeline import bench, climb
     from packager.pipeline.cache import BuildCache
+    from packager.pipeline.intact import artifact_key
     from packager.process import run_job
     from targets import registry
 
@@ -107,7 +108,7 @@ def command(
             climb.on_ladder(
                 runtime,
                 "while it answered",
-                bench.artifact_key(found),
+                artifact_key(found),
                 lambda start: run_job(job, arguments, logs.log("run"), start.environment),
             )
         )
@@ -128,6 +129,7 @@ def _prefix(package: Path, found: Manifest, think: bool) -> JsonObject:
     """How the state of the prefix that every chat shares is found again."""
     from packager.digests import key_of
     from packager.pipeline import bench, warm_stage
+    from packager.pipeline.intact import artifact_key
 
     chat = package / "chat_template.jinja"
     probes = [
@@ -135,7 +137,7 @@ def _prefix(package: Path, found: Manifest, think: bool) -> JsonObject:
     ]
     template = next(entry.sha256 for entry in found.files if entry.path == chat.name)
     return warm_stage.asked(
-        key_of([bench.artifact_key(found), template, bench.settings_of(found)["kv"]]), probes
+        key_of([artifact_key(found), template, bench.settings_of(found)["kv"]]), probes
     )
 
 

@@ -54,6 +54,7 @@ def command(package: Path, host: str, port: int, waiting: int, consent: bool) ->
     from packager.package import manifest
     from packager.pipeline import bench, climb
     from packager.pipeline.cache import BuildCache
+    from packager.pipeline.intact import artifact_key
     from packager.process import Note, Text, run_job
     from targets import registry
 
@@ -79,7 +80,7 @@ def command(package: Path, host: str, port: int, waiting: int, consent: bool) ->
     work = climb.on_ladder(
         runtime,
         "while it served",
-        bench.artifact_key(known),
+        artifact_key(known),
         lambda start: run_job(
             "packager.shipping.serving:serve_job", arguments, logs.log("serve"), start.environment
         ),

@@ -20,9 +20,10 @@ from packager.lab.snapshot import Snapshot, take
 from packager.lab.transport import Transport
 from packager.package.manifest import Manifest
 from packager.package.package import MODEL
-from packager.pipeline.bench import intact, of_package, settings_of
+from packager.pipeline.bench import of_package, settings_of
 from packager.pipeline.cache import BuildCache
 from packager.pipeline.cooling import cool
+from packager.pipeline.intact import intact
 from packager.pipeline.run import run_alone
 from packager.pipeline.stages import benchmark
 from packager.records import Measurement

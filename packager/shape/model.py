@@ -128,8 +128,8 @@ class Widths:
         """The text decoder alone."""
         if self.vision is None and self.audio is None and not self.draft_layers:
             return self
-        alone = {"vision": None, "image_tokens": 0, "audio": None, "audio_seconds": 0}
-        return replace(self, **alone, draft_layers=0)
+        deaf = replace(self, audio=None, audio_seconds=0, draft_layers=0)
+        return replace(deaf, vision=None, image_tokens=0)
 
     @property
     def modality(self) -> str:
