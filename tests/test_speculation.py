@@ -3,6 +3,7 @@ on both."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -314,3 +315,26 @@ def test_auto_takes_the_heads_where_a_variant_has_some() -> None:
         assert found.speculate == ways and found.heads is ("mtp" in ways)
         assert found.shape.draft_layers == ("mtp" in ways)
         assert speculating(plan, parse("off"), runtimes) is plan
+
+
+def test_fit_proposes_drafts_of_the_same_vocabulary(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = [
+        "fit",
+        "--target",
+        "laptop-32gb",
+        "--model",
+        "Qwen3-8B",
+        "--recipe",
+        "gguf:Q4_K_M",
+        "--max-ttft-ms",
+        "60000",
+    ]
+    assert main([*asked, "--steps", "--json"]) == ExitCode.DONE
+    found = json.loads(capsys.readouterr().out)
+    names = [row["variant"] for row in found["drafts"]]
+    assert names[0] == "Qwen/Qwen3-0.6B" and len(names) <= 3
+    assert all(name.startswith("Qwen/Qwen3-") for name in names)
+    first = found["drafts"][0]
+    assert 0 < first["break_even_at_least"] < 1 and first["memory_bytes"] > 400_000_000
+    assert main([*asked, "--steps"]) == ExitCode.DONE
+    assert "--speculate draft:Qwen3-0.6B" in capsys.readouterr().out

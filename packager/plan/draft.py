@@ -15,6 +15,7 @@ from packager.package import manifest
 from packager.package.manifest import Manifest
 from packager.package.package import MODEL
 from packager.plan.choose import NAMED, make_plan
+from packager.plan.drafts import same_vocabulary
 from packager.plan.plan import Draft, Plan
 from packager.predict.memory import Footprint
 from packager.runtime import Drafts, Runtime
@@ -24,9 +25,6 @@ from packager.units import human_bytes
 
 WAYS = ("off", "auto", "lookup", "mtp")
 _DRAFT = "draft:"
-_PADDING = 1024
-"""Rows by which the matrices of one vocabulary may differ: Qwen2.5 has 151,936 of them up to 3B,
-and 152,064 from 7B on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +150,7 @@ def _of_package(plan: Plan, folder: Path) -> Draft:
 
 
 def _refuse_other_vocabulary(ours: Shape, theirs: Shape, name: str) -> None:
-    if abs(ours.vocab - theirs.vocab) >= _PADDING:
+    if not same_vocabulary(ours.vocab, theirs.vocab):
         raise usage(
             f"{name} has another vocabulary: {theirs.vocab} rows for {ours.vocab}.",
             "Take a draft of the same family; `qwen-pack fit` proposes one.",
