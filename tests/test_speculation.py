@@ -271,7 +271,8 @@ def test_the_verdict_says_its_figure() -> None:
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--recipe", "onnx:int8_sym_b32", "--speculate", "mtp"], "is not measured here"),
+        (["--recipe", "onnx:int8_sym_b32", "--speculate", "mtp"], "the last token alone"),
+        (["--recipe", "openvino:int8_asym", "--speculate", "lookup"], "other tokens"),
         (["--recipe", "gguf:Q8_0", "--speculate", "mtp"], "has no heads"),
         (["--recipe", "gguf:Q8_0", "--speculate", "magic"], "magic"),
         (["--recipe", "gguf:Q8_0", "--speculate", "draft:"], "names no model"),

@@ -18,7 +18,7 @@ from packager.pipeline.job import Job
 from packager.pipeline.measured_job import measured_job
 from packager.quality.text import shipped
 from packager.records.speculation import Draft, OtherWay, Speculation
-from packager.runtime import Drafts
+from packager.runtime import Drafts, RefusesDrafts
 
 if TYPE_CHECKING:
     from packager.plan.plan import Plan
@@ -61,8 +61,10 @@ def obstacle(plan: Plan) -> PackError | None:
     missing = next((name for name in plan.speculate if name not in known), None)
     if missing is None:
         return None
+    because = f": {plan.runtime.no_drafts}" if isinstance(plan.runtime, RefusesDrafts) else ""
     return usage(
-        f"Speculation of the kind {missing!r} with {plan.runtime.name} is not measured here.",
+        f"Speculation of the kind {missing!r} with {plan.runtime.name} is not measured here"
+        f"{because}.",
         f"It knows {', '.join(known)}." if known else "Take llama.cpp, or leave --speculate out.",
     )
 

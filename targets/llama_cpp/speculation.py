@@ -128,6 +128,8 @@ def answer(
             checks.take_back(position)
 
 
+_STEP = 16
+"""Tokens at once up to which a model waits for memory as it does for one."""
 _PADDING = "[PAD"
 """How names of tokens begin that a vocabulary has only to be as wide as the matrix."""
 
@@ -167,6 +169,17 @@ class ModelDraft:
             shared = 0
         # Whatever happens now, nobody knows what the cache holds until it is over.
         self._known = []
+        if len(tokens) - shared > _STEP:
+            session.feed_at(tokens[shared:-1], shared)
+            shared = len(tokens) - 1
+        with session.stepping():
+            proposed, position = self._proposed(tokens, shared, most)
+        self._known = [*tokens, *proposed][:position]
+        return proposed
+
+    def _proposed(self, tokens: Sequence[int], shared: int, most: int) -> tuple[list[int], int]:
+        """What may follow, and the position after what the cache holds then."""
+        session = self._session
         position = session.feed_at(tokens[shared:], shared)
         proposed: list[int] = []
         room = min(most, session.context - len(tokens))
@@ -177,5 +190,4 @@ class ModelDraft:
             proposed.append(token)
             if len(proposed) < room:
                 position = session.feed_at([token], position)
-        self._known = [*tokens, *proposed][:position]
-        return proposed
+        return proposed, position
