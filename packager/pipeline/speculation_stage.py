@@ -30,11 +30,13 @@ _CHARACTERS = 2000
 @dataclass(frozen=True, slots=True)
 class DraftFiles:
     """The model that drafts, as it lies on this machine: the folder, its files below that, and what
-    names their bytes."""
+    names their bytes; where its licence lies, and what that is called."""
 
     folder: Path
     files: tuple[FileEntry, ...]
     key: str
+    papers: Path
+    license: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,18 +81,19 @@ def of_package(folder: Path, runtime_name: str) -> DraftFiles:
         for entry in found.files
         if entry.path.startswith(f"{MODEL}/") and not entry.role
     )
-    return DraftFiles(folder / MODEL, rows, artifact_key(found))
+    license_name = found.contents.variant.license
+    return DraftFiles(folder / MODEL, rows, artifact_key(found), folder, license_name)
 
 
-def of_entry(entry: Entry, artifact: Job) -> DraftFiles:
-    """A draft that was converted in this build."""
+def of_entry(entry: Entry, artifact: Job, papers: Path, license_name: str | None) -> DraftFiles:
+    """A draft that was converted in this build from the checkpoint in `papers`."""
     prefix = "out/"
     rows = tuple(
         FileEntry(row.path.removeprefix(prefix), row.size, row.sha256)
         for row in entry.files
         if row.path.startswith(prefix)
     )
-    return DraftFiles(entry.folder / "out", rows, str(artifact.key))
+    return DraftFiles(entry.folder / "out", rows, str(artifact.key), papers, license_name)
 
 
 def measure(

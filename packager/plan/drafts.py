@@ -68,9 +68,9 @@ def proposals(
     """The smallest drafts for a chosen candidate, at most three; none where its runtime checks
     none, or several sequences are answered at once."""
     runtime = next((one for one in runtimes if one.name == chosen.runtime), None)
-    if not isinstance(runtime, Drafts) or "draft" not in runtime.drafts or workload.parallel > 1:
+    known: tuple[str, ...] = runtime.drafts if isinstance(runtime, Drafts) else ()
+    if runtime is None or "draft" not in known or workload.parallel > 1:
         return ()
-    assert isinstance(runtime, Runtime)
     limit = room(workload, target.device.available_bytes, target.device.gpus)
     seen: list[Proposal] = []
     for variant in variants:
