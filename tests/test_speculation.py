@@ -302,7 +302,7 @@ def test_a_draft_that_does_not_fit_beside_the_model_is_refused() -> None:
     assert both.draft is not None and both.draft.as_dict()["recipe"] == "gguf:Q8_0"
     peak = plan.chosen.footprint.peak
     tight = replace(plan, workload=replace(workload, max_memory_bytes=peak + 1))
-    with pytest.raises(PackError, match="does not fit beside") as caught:
+    with pytest.raises(PackError, match="does not fit next to") as caught:
         speculating(tight, asked, runtimes)
     assert caught.value.exit_code is ExitCode.NOTHING_FITS
 

@@ -168,7 +168,7 @@ def _refuse_crowd(plan: Plan, draft: int, how: str) -> None:
     together = plan.chosen.footprint.peak + draft + own
     if together > limit:
         raise PackError(
-            f"What drafts does not fit beside {plan.chosen.variant.name} on {plan.target.name}: "
+            f"What drafts does not fit next to {plan.chosen.variant.name} on {plan.target.name}: "
             f"together they need {human_bytes(together)}, and there are {human_bytes(limit)}.",
             "Take a smaller draft or a shorter --context, or --speculate lookup.",
             ExitCode.NOTHING_FITS,

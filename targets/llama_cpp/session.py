@@ -69,7 +69,7 @@ class Session(Speculating):
         self._prefix: StoredPrefix | None = None
         self.prefix_note = ""
         self._heads: Heads | None = None
-        self._draft = None
+        self._draft: Session | None = None
         self._end_ids: frozenset[int] | None = None
         if asked.get("how") == "mtp":
             self._heads = Heads(lib, self._model, self._context, self._context_params(kv))
@@ -219,6 +219,10 @@ class Session(Speculating):
     def best(self) -> int:
         """The likeliest token after what was computed last."""
         return self._best()
+
+    def _other(self, artifact: str, settings: JsonObject) -> Session:
+        """A session of another model."""
+        return Session(artifact, settings)
 
     def _must_fit(self, prompt: Sequence[int], max_new_tokens: int) -> None:
         if not prompt or len(prompt) + max_new_tokens > self.context:

@@ -13,7 +13,6 @@ from targets.llama_cpp import speculation
 
 if TYPE_CHECKING:
     from targets.llama_cpp.heads import Heads
-    from targets.llama_cpp.session import Session
 
 
 class Speculating:
@@ -29,7 +28,7 @@ class Speculating:
         _memory: Any
         _vocab: Any
         _heads: Heads | None
-        _draft: Session | None
+        _draft: Any
 
         def ends(self) -> frozenset[int]:
             """See packager.session.Session."""
@@ -37,6 +36,7 @@ class Speculating:
         def use_threads(self, threads: int) -> None:
             """See Session."""
 
+        def _other(self, artifact: str, settings: JsonObject) -> Any: ...
         def _must_fit(self, prompt: Sequence[int], max_new_tokens: int) -> None: ...
         def _feed(self, tokens: Sequence[int]) -> None: ...
         def _after_prefix(self, prompt: Sequence[int]) -> Sequence[int]: ...
@@ -48,10 +48,7 @@ class Speculating:
         another vocabulary."""
         if self._heads is not None:
             return self._heads.propose
-        # Late: it is this class with what it is derived from.
-        from targets.llama_cpp.session import Session
-
-        self._draft = Session(
+        self._draft = self._other(
             at(asked, "artifact", str),
             {
                 "context": self.context,

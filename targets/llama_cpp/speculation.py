@@ -5,14 +5,12 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from packager.errors import usage
 from packager.measure.speculation import Drafter, Speculated
-
-if TYPE_CHECKING:
-    from targets.llama_cpp.session import Session
 
 
 @dataclass(slots=True)
@@ -153,10 +151,28 @@ def _shown(text: bytes) -> str:
     return repr(text.decode("utf-8", "replace"))
 
 
+class Feeds(Protocol):
+    """What a draft's session must have; see targets.llama_cpp.session.Session."""
+
+    context: int
+
+    def keep_until(self, position: int) -> bool:
+        """Forget what was computed at a position and after it."""
+
+    def feed_at(self, tokens: Sequence[int], position: int) -> int:
+        """Compute text at a position; the position after it."""
+
+    def best(self) -> int:
+        """The likeliest token after what was computed last."""
+
+    def stepping(self) -> AbstractContextManager[None]:
+        """A few tokens at once within the block."""
+
+
 class ModelDraft:
     """A second model that says what may follow; what its cache holds is not computed again."""
 
-    def __init__(self, session: Session, vocabulary: int) -> None:
+    def __init__(self, session: Feeds, vocabulary: int) -> None:
         self._session, self._vocabulary = session, vocabulary
         self._known: list[int] = []
 
