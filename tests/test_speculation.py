@@ -232,7 +232,9 @@ def test_a_build_measures_it_and_packages_the_draft_that_pays(
     assert (out / "draft-licence" / "NOTICE").is_file()
     assert found.memory_bytes is not None and found.memory_bytes >= found.draft.memory_bytes > 0
     assert found.sentence() in capsys.readouterr().out
-    assert "--model-draft draft/model.gguf" in (out / "README.md").read_text()
+    readme = (out / "README.md").read_text()
+    assert "--model model/model.gguf" in readme and "--model-draft draft/model.gguf" in readme
+    assert "llama-gguf-split" not in readme
     assert found.sentence() in (out / "MODEL_CARD.md").read_text()
     assert main(["verify", str(out)]) == ExitCode.DONE
     capsys.readouterr()

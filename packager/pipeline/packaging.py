@@ -76,8 +76,9 @@ def write(
                 done += size
                 yield done, total
             entries.append(entry)
+        model = tuple(entry for entry in entries if entry.role != manifest.DRAFT)
         entries += _draft_papers(plan, folder, made)
-        entries += _papers(plan, checkpoint, folder, tuple(entries), made)
+        entries += _papers(plan, checkpoint, folder, model, made)
         manifest.write(
             folder, papers.added(folder, _describe(plan, build_key, made, tuple(entries), losers))
         )

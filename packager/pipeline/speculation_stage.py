@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from packager.digests import key_of
 from packager.errors import PackError, usage
 from packager.json_values import JsonObject
 from packager.measure.speculation import NGRAM, VERSION, WIDTHS, way
@@ -46,6 +47,11 @@ class Verdict:
 
     speculation: Speculation
     draft: DraftFiles | None = None
+
+    @property
+    def key(self) -> str:
+        """What names verdict and draft for whoever keeps a package of them."""
+        return key_of([self.speculation.to_json(), self.draft.key if self.draft else None])
 
 
 def obstacle(plan: Plan) -> PackError | None:
